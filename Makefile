@@ -1,0 +1,53 @@
+# Everything a person types here. `make run` is the whole system on one machine.
+PYTHON := $(shell for p in python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help install run test check format races soak bench lock docs
+help:
+	@echo "make run      install, then start everything on this machine (Ctrl-C stops it; ARGS='--port 8001' passes flags)"
+	@echo "make install  .venv from hash-locked requirements"
+	@echo "make test     the tests with coverage    make check   lint, format, types    make format  fix what can be fixed"
+	@echo "make races / soak / bench   the long ones      make lock   new lock files      make docs    docs/settings.md"
+
+install: $(STAMP)
+
+# The stamp is made last, so an install that broke off is done again.
+$(STAMP): requirements-dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed: neither python3.11 nor python3 on the PATH is one." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: install
+	@exec $(BIN)/ais dev $(ARGS)
+
+test: install
+	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term $(ARGS)
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+races: install
+	$(BIN)/python -m pytest tests/races $(ARGS)
+
+soak: install
+	$(BIN)/python -m pytest tests/soak $(ARGS)
+
+bench: install
+	$(BIN)/python -m bench $(ARGS)
+
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --quiet
+lock:
+	$(BIN)/$(LOCK) -o requirements.txt pyproject.toml $(ARGS)
+	$(BIN)/$(LOCK) --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml $(ARGS)
+
+docs: install
+	$(BIN)/python -m deploy.settings_page > docs/settings.md
