@@ -1,0 +1,506 @@
+"""Every setting of AIS: its variable, unit, default and what is allowed.
+
+One model a concern; a process loads the ones it needs. Nothing is read when this module is imported.
+
+Where a value comes from, the first that has one:
+
+1. the environment (`AIS_DESK=main`),
+2. a running `ais dev`, where its data folder was named by `--data-dir` or `AIS_DATA_DIR`,
+3. the file `.env` in the working directory,
+4. the default.
+
+The folder stands above `.env`, because whoever names it means the desk that runs there, and a `.env` written for
+another deployment must not split one desk over two databases. A wrong value is an error that names the variable, the
+value and what is allowed: see `explain`.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+from temporalio.envconfig import ClientConfig, ClientConnectConfig
+
+PREFIX = "AIS_"
+DOTENV = Path(".env")
+PORTS_FILE = "ports.json"
+
+HOW_TO_MAKE_A_KEY = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+MIN_KEY_CHARS = 16
+# Matched against the key in lower case without punctuation: `change-me-please`, `your_ais_api_key_here`, `xxxxxxxx`.
+PLACEHOLDER = re.compile(
+    r"(please|change|replace|insert|me|this|with|the|a|an|your|my|ais|api|key|secret|password|token|placeholder|example"
+    r"|here|x+)+\d{0,4}"
+)
+
+Mode = Literal["paper", "shadow", "live"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
+BasisPoints = Annotated[Decimal, Field(ge=0, lt=10_000, allow_inf_nan=False)]
+
+
+class NoRunningStack(Exception):
+    """A data folder was named in which no `ais dev` has recorded itself."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(
+            f"No `ais dev` runs in {data_dir} (it has no {PORTS_FILE}). Start it: ais dev --data-dir {data_dir}"
+        )
+
+
+class Settings(BaseSettings):
+    """The base of all models below: one place for the prefix, for `.env`, and for what a running `ais dev` recorded."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=DOTENV, extra="ignore", frozen=True)
+
+    used_by: ClassVar[str] = ""
+    recorded_as: ClassVar[Mapping[str, str]] = {}
+    """Our field -> the key under which `ais dev` records its value in ports.json."""
+
+    @classmethod
+    def load(cls, data_dir: Path | None = None) -> Self:
+        """Read this model. Raises ValidationError (see `explain`) or NoRunningStack."""
+        recorded = running_stack(data_dir)
+        return cls(**cls._recorded_values(recorded)) if recorded else cls()
+
+    @classmethod
+    def _recorded_values(cls, recorded: Mapping[str, Any]) -> dict[str, Any]:
+        found = {field: recorded.get(key) for field, key in cls.recorded_as.items()}
+        return {field: value for field, value in found.items() if value is not None and not _in_environment(field)}
+
+
+def about(description: str, *, allowed: str, unit: str = "", **extra: Any) -> Any:
+    """A field with what docs/settings.md and error messages say of it."""
+    return Field(description=description, json_schema_extra={"allowed": allowed, "unit": unit}, **extra)
+
+
+class DeskSettings(Settings):
+    """Which desk this process belongs to."""
+
+    used_by = "API, worker, ais"
+    recorded_as: ClassVar[Mapping[str, str]] = {name: name for name in ("desk", "mode", "symbols", "cycle_seconds")}
+
+    desk: str = about(
+        "The desk: one venue account that one coordinator runs. The workflow id is `coordinator-<desk>`.",
+        default="main",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$",
+        allowed="letters, digits, `_`, `.` and `-`, 63 at most",
+    )
+    mode: Mode = about(
+        "`paper` executes on the built-in venue, `shadow` reads the real one and only prepares, `live` executes there.",
+        default="paper",
+        allowed="paper, shadow or live",
+    )
+    symbols: Annotated[tuple[str, ...], NoDecode] = about(
+        "The whitelist, in the order in which a kill names them.",
+        default=("BTCUSDT", "ETHUSDT"),
+        allowed="symbols of letters and digits, with commas between; each once",
+    )
+    cycle_seconds: Seconds = about(
+        "Time from one cycle to the next (`ais dev` uses 5 unless told otherwise).",
+        default=60.0,
+        unit="seconds",
+        allowed="a number above 0",
+        le=86_400,
+    )
+
+    @field_validator("symbols", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(normalised(str(part)) for part in parts) if isinstance(parts, list | tuple) else parts
+
+    @field_validator("symbols")
+    @classmethod
+    def _whitelist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [symbol for symbol in value if not re.fullmatch(r"[A-Z0-9]+", symbol)]
+        if not value or wrong or len(set(value)) != len(value):
+            raise PydanticCustomError("symbols", "not a whitelist")
+        return value
+
+    @property
+    def cycle(self) -> timedelta:
+        return timedelta(seconds=self.cycle_seconds)
+
+
+def normalised(symbol: str) -> str:
+    """`btc/usdt` -> `BTCUSDT`, as the HTTP contract matches symbols."""
+    return re.sub(r"[/\-\s]", "", symbol).upper()
+
+
+class DatabaseSettings(Settings):
+    """Where PostgreSQL is."""
+
+    used_by = "API, worker, ais"
+    recorded_as: ClassVar[Mapping[str, str]] = {"database_url": "database_url"}
+
+    database_url: SecretStr = about(
+        "PostgreSQL, as a SQLAlchemy URL; `postgresql://` is read as `postgresql+psycopg://`.",
+        allowed="postgresql+psycopg://user:password@host:5432/name",
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _with_driver(cls, value: SecretStr) -> SecretStr:
+        try:
+            url = make_url(value.get_secret_value())
+        except ArgumentError:
+            raise PydanticCustomError("database_url", "not a database URL") from None
+        if url.drivername in ("postgresql", "postgres"):
+            url = url.set(drivername="postgresql+psycopg")
+        if url.drivername != "postgresql+psycopg" or not url.database:
+            raise PydanticCustomError("database_url", "not a PostgreSQL URL with psycopg and a database name")
+        return SecretStr(url.render_as_string(hide_password=False))
+
+    @property
+    def url(self) -> str:
+        return self.database_url.get_secret_value()
+
+
+class ApiSettings(Settings):
+    """The HTTP API."""
+
+    used_by = "API"
+    recorded_as: ClassVar[Mapping[str, str]] = {"api_key": "api_key", "api_port": "api_port"}
+
+    api_key: SecretStr = about(
+        f"The bearer token of /control and /reports. There is no open mode. Make one: `{HOW_TO_MAKE_A_KEY}`",
+        allowed=f"{MIN_KEY_CHARS} or more printable ASCII characters, no placeholder. Make one: {HOW_TO_MAKE_A_KEY}",
+    )
+    api_port: Port = about("Where `ais api` listens; `--port` overrides it.", default=8000, allowed="0 to 65535")
+    ack_timeout: Seconds = about(
+        "How long a command waits for signal and confirmation together before it answers 202.",
+        default=3.0,
+        unit="seconds",
+        allowed="a number above 0, 60 at most",
+        le=60,
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = about(
+        "Web origins whose pages may call the API. None unless named.",
+        default=(),
+        allowed="origins such as https://desk.example.com, with commas between",
+    )
+
+    @field_validator("api_key")
+    @classmethod
+    def _is_a_real_key(cls, value: SecretStr) -> SecretStr:
+        key = value.get_secret_value()
+        placeholder = PLACEHOLDER.fullmatch(re.sub(r"[\W_]", "", key.lower())) or len(set(key)) < 5
+        if len(key) < MIN_KEY_CHARS or placeholder or not re.fullmatch(r"[!-~]+", key):
+            raise PydanticCustomError("api_key", "empty, too short or a placeholder")
+        return value
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"https?://[^/\s*]+", origin) for origin in value):
+            raise PydanticCustomError("cors_origins", "not a list of origins")
+        return value
+
+    @property
+    def key(self) -> str:
+        return self.api_key.get_secret_value()
+
+    @property
+    def acknowledge_within(self) -> timedelta:
+        return timedelta(seconds=self.ack_timeout)
+
+
+class WorkerSettings(Settings):
+    """The worker process."""
+
+    used_by = "worker"
+    recorded_as: ClassVar[Mapping[str, str]] = {
+        "market": "market",
+        "metrics_port": "worker_metrics_port",
+        "sdk_metrics_port": "worker_sdk_metrics_port",
+    }
+
+    market: str = about(
+        "Where paper mode takes its bars from.",
+        default="simulated",
+        allowed="simulated, or replay:FILE.csv with a file that exists",
+    )
+    seed: int = about("Seed of the simulated market: same seed, same bars.", default=1, allowed="a whole number")
+    metrics_port: Port = about(
+        "The worker's own metrics (`ais_*`), on 127.0.0.1 unless AIS_METRICS_HOST says otherwise.",
+        default=9101,
+        allowed="0 to 65535; 0 takes a free one",
+    )
+    sdk_metrics_port: Port = about(
+        "The Temporal SDK's metrics (`temporal_*`).",
+        default=9102,
+        allowed="0 to 65535; 0 takes a free one",
+    )
+    metrics_host: str = about(
+        "The address on which both metrics ports listen.",
+        default="127.0.0.1",
+        allowed="an IP address of this machine",
+        pattern=r"^[0-9a-fA-F.:]+$",
+    )
+    graceful_shutdown_seconds: Seconds = about(
+        "How long running activities may finish after SIGTERM. Keep it above the longest of them and below "
+        "the container's stop grace.",
+        default=30.0,
+        unit="seconds",
+        allowed="a number above 0, 600 at most",
+        le=600,
+    )
+
+    @field_validator("market")
+    @classmethod
+    def _known_market(cls, value: str) -> str:
+        kind, _, file = value.partition(":")
+        if value != "simulated" and not (kind == "replay" and file and Path(file).is_file()):
+            raise PydanticCustomError("market", "no such market")
+        return value
+
+    @property
+    def replay_file(self) -> Path | None:
+        kind, _, file = self.market.partition(":")
+        return Path(file) if kind == "replay" else None
+
+    @property
+    def graceful_shutdown(self) -> timedelta:
+        return timedelta(seconds=self.graceful_shutdown_seconds)
+
+
+class PaperVenueSettings(Settings):
+    """The built-in venue of paper mode."""
+
+    used_by = "worker"
+
+    paper_balance: Decimal = about(
+        "What a new paper account starts with.",
+        default=Decimal(100_000),
+        unit="quote currency",
+        allowed="a number above 0",
+        gt=0,
+        allow_inf_nan=False,
+    )
+    paper_fee_bps: BasisPoints = about(
+        "Fee on every fill.",
+        default=Decimal(4),
+        unit="basis points",
+        allowed="0 to below 10000",
+    )
+    paper_slippage_bps: BasisPoints = about(
+        "By how much a market order fills worse than the last price.",
+        default=Decimal(2),
+        unit="basis points",
+        allowed="0 to below 10000",
+    )
+
+
+class LimitSettings(Settings):
+    """What the guards allow."""
+
+    used_by = "worker, ais"
+
+    max_position_fraction: Fraction = about(
+        "Largest position in one symbol; beyond it: `position_too_large`.",
+        default=Decimal("0.25"),
+        unit="fraction of NAV",
+        allowed="a number above 0",
+    )
+    max_gross_exposure_fraction: Fraction = about(
+        "Largest sum of all positions, longs and shorts added; beyond it: `gross_exposure_exceeded`.",
+        default=Decimal("1.0"),
+        unit="fraction of NAV",
+        allowed="a number above 0",
+    )
+    max_data_age_seconds: Seconds | None = about(
+        "Oldest market data an order may rest on; older: `data_stale`. Three cycles unless set.",
+        default=None,
+        unit="seconds",
+        allowed="a number above 0",
+    )
+
+    def max_data_age(self, cycle: timedelta) -> timedelta:
+        return 3 * cycle if self.max_data_age_seconds is None else timedelta(seconds=self.max_data_age_seconds)
+
+
+class LogSettings(Settings):
+    """What is logged, and how it looks."""
+
+    used_by = "API, worker, ais"
+
+    log_level: LogLevel = about("The least that is logged.", default="INFO", allowed="DEBUG, INFO, WARNING or ERROR")
+    log_format: Literal["console", "json"] = about(
+        "`console` for people, `json` for a log collector.",
+        default="console",
+        allowed="console or json",
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+
+class FolderSettings(Settings):
+    """Where a running `ais dev` is found."""
+
+    used_by = "API, worker, ais"
+
+    data_dir: Path | None = about(
+        "The data folder of a running `ais dev`, whose Temporal, database, desk and key are used. "
+        "`--data-dir` overrides it.",
+        default=None,
+        allowed="the --data-dir of a running `ais dev`",
+    )
+
+
+MODELS: tuple[type[Settings], ...] = (
+    DeskSettings, DatabaseSettings, ApiSettings, WorkerSettings, PaperVenueSettings, LimitSettings, LogSettings,
+    FolderSettings,
+)  # fmt: skip
+
+
+# --- a running `ais dev` --------------------------------------------------------------------------------------------
+
+
+def data_folder(data_dir: Path | None = None) -> Path | None:
+    """The folder that `--data-dir`, AIS_DATA_DIR or `.env` names, made absolute; None where none of them does."""
+    chosen = data_dir or FolderSettings().data_dir
+    return chosen.expanduser().resolve() if chosen else None
+
+
+def running_stack(data_dir: Path | None = None) -> Mapping[str, Any] | None:
+    """What the `ais dev` of the named folder recorded of itself; None where no folder is named."""
+    folder = data_folder(data_dir)
+    if folder is None:
+        return None
+    try:
+        recorded: dict[str, Any] = json.loads((folder / PORTS_FILE).read_text())
+    except FileNotFoundError:
+        raise NoRunningStack(folder) from None
+    return recorded | _recorded_key(recorded)
+
+
+def _recorded_key(recorded: Mapping[str, Any]) -> dict[str, str]:
+    """The key stands in a file of its own (mode 0600) and never in ports.json."""
+    file = recorded.get("api_key_file")
+    return {"api_key": Path(file).read_text().strip()} if file else {}
+
+
+def temporal_connect_config(data_dir: Path | None = None) -> ClientConnectConfig:
+    """Arguments of `temporalio.client.Client.connect`.
+
+    Temporal's own rules (TEMPORAL_* and profiles), in which `.env` counts as environment. But where a data folder is
+    in use and TEMPORAL_ADDRESS is not set, the folder alone decides: a profile's TLS and key belong to another cluster.
+    """
+    recorded = running_stack(data_dir)
+    if recorded and "TEMPORAL_ADDRESS" not in os.environ:
+        return {"target_host": recorded["temporal_address"], "namespace": recorded["temporal_namespace"]}
+    loaded = ClientConfig.load_client_connect_config(override_env_vars=_temporal_environment())
+    return {"target_host": "127.0.0.1:7233", "namespace": "default", **loaded}
+
+
+def _temporal_environment() -> dict[str, str]:
+    from_file = {name: value for name, value in dotenv_values(DOTENV).items() if value and name.startswith("TEMPORAL_")}
+    return {**from_file, **os.environ}
+
+
+def _in_environment(field: str) -> bool:
+    return any(name.upper() == variable(field) for name in os.environ)
+
+
+# --- for people -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of docs/settings.md."""
+
+    variable: str
+    default: str
+    unit: str
+    allowed: str
+    description: str
+    secret: bool
+    group: str
+    used_by: str
+
+
+def variable(field: str) -> str:
+    return PREFIX + field.upper()
+
+
+def catalogue() -> list[Setting]:
+    """Every setting there is, in the order of the models above."""
+    return [_row(model, name, info) for model in MODELS for name, info in model.model_fields.items()]
+
+
+def _row(model: type[Settings], name: str, info: FieldInfo) -> Setting:
+    extra = _extra(info)
+    return Setting(
+        variable=variable(name), default=_shown_default(info), unit=extra["unit"], allowed=extra["allowed"],
+        description=info.description or "", secret=_is_secret(info),
+        group=(model.__doc__ or "").strip(), used_by=model.used_by,
+    )  # fmt: skip
+
+
+def _extra(info: FieldInfo) -> dict[str, str]:
+    return {key: str(value) for key, value in dict(info.json_schema_extra or {}).items()}  # type: ignore[arg-type]
+
+
+def _is_secret(info: FieldInfo) -> bool:
+    return SecretStr in (info.annotation, *get_args(info.annotation))
+
+
+def _shown_default(info: FieldInfo) -> str:
+    if info.is_required():
+        return "required"
+    shown = ",".join(info.default) if isinstance(info.default, tuple) else str(info.default)
+    return "none" if shown in ("", "None") else shown.removesuffix(".0")
+
+
+def unknown_variables() -> list[str]:
+    """AIS_ names in the environment that no setting has: a typo that would otherwise be ignored in silence."""
+    known = {setting.variable for setting in catalogue()}
+    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+
+
+def explain(error: ValidationError) -> str:
+    """One line for each wrong setting: variable, value (never a secret's), what is allowed."""
+    return "\n".join(_explain_one(detail) for detail in error.errors(include_url=False))
+
+
+def _explain_one(detail: ErrorDetails) -> str:
+    field = str(detail["loc"][0]) if detail["loc"] else ""
+    info = next((model.model_fields[field] for model in MODELS if field in model.model_fields), None)
+    if info is None:
+        return str(detail["msg"])
+    return f"{variable(field)} {_what_is_wrong(detail, info)}. Allowed: {_extra(info)['allowed']}"
+
+
+def _what_is_wrong(detail: ErrorDetails, info: FieldInfo) -> str:
+    if detail["type"] == "missing":
+        return "is not set"
+    if _is_secret(info):
+        return f"is set, but {detail['msg']}"
+    return f"is {_raw(detail['input'])!r}, which is not allowed"
+
+
+def _raw(value: object) -> object:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else value
