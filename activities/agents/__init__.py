@@ -1,0 +1,1 @@
+"""Trading agents that come with AIS."""

@@ -1,0 +1,1 @@
+"""Market sources: where bars come from."""

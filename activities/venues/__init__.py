@@ -1,0 +1,1 @@
+"""Venues: adapters to where instructions are executed."""

@@ -1,0 +1,44 @@
+"""What the coordinator's activities want of a venue, and the errors by which a venue says no.
+
+    VenueError
+    ├── VenueUnavailable   nobody answered: for a send, the outcome is unknown
+    └── VenueRefused       it answered and refused: nothing was done
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from domain.instructions import Tool
+from domain.market import Bar, Observation
+from domain.orders import Order, OrderReport
+
+
+class VenueError(Exception):
+    """Base of a venue's errors; the text holds no secret and is fit for people."""
+
+
+class VenueUnavailable(VenueError):
+    """The venue did not answer; whether it did what it was asked is not known."""
+
+
+class VenueRefused(VenueError):
+    """The venue answered and refused; nothing was done."""
+
+
+class Venue(Protocol):
+    """One account at one venue. Every method may raise VenueError."""
+
+    async def observe(self, symbols: Sequence[str], cycle_id: str) -> Observation:
+        """A reading of prices, positions, orders and account. Idempotent by `cycle_id`; its `latch` is left empty."""
+
+    async def bars(self, symbol: str, limit: int) -> list[Bar]:
+        """The newest `limit` bars as of the last observation, oldest first; empty for a symbol without data."""
+
+    async def cancel_all(self, tool: Tool, symbol: str) -> None:
+        """Cancels every open order of `symbol` on the tool's market; returns once the venue has confirmed it."""
+
+    async def create_order(self, order: Order) -> OrderReport:
+        """Sends an order once. Idempotent by `order_id`; refuses to begin after `not_after`."""
+
+    async def find_order(self, order: Order) -> OrderReport | None:
+        """What the venue knows of an order; None where it has never seen it."""

@@ -1,0 +1,194 @@
+"""The one object that survives: all that a coordinator carries from run to run.
+
+Whatever is on the workflow but not in here is gone at the next continue-as-new; a stop flag kept beside such an object once
+made a workflow run on for ever.
+"""
+
+import base64
+import zlib
+from decimal import Decimal
+from enum import StrEnum
+
+from pydantic import Field
+
+from domain.commands import Command, Source
+from domain.decisions import Decision
+from domain.instructions import InstructionRow, OpenCancel, OrderInstruction
+from domain.market import Observation
+from domain.orders import Order
+from domain.risk import Limits
+from domain.states import CommandKind, Mode, State
+from domain.values import Moment, Record
+
+PACK_ABOVE_CHARS = 200_000
+MAX_WARNINGS = 10
+
+
+class Outcome(StrEnum):
+    """What became of a command."""
+
+    APPLIED = "applied"
+    REFUSED = "refused"
+    PENDING = "pending"
+
+
+class RefusalCode(StrEnum):
+    """Why a command was refused, coarsely; the detail is for people."""
+
+    CONFLICT = "conflict"
+    INVALID = "invalid"
+    EXPIRED = "expired"
+    BUSY = "busy"
+
+
+class CommandRecord(Record):
+    """One command of the dedupe window and its outcome. `rounds` counts how often cancels were issued under its id."""
+
+    command_id: str
+    kind: CommandKind
+    fingerprint: str
+    outcome: Outcome
+    at: Moment
+    actor: str
+    reason: str = ""
+    detail: str | None = None
+    code: RefusalCode | None = None
+    repeated: bool = False
+    reused_id: bool = False
+    rounds: int = 0
+    symbols: list[str] | None = None
+    instruction: OrderInstruction | None = None
+
+
+class KillRecord(Record):
+    """The kill that holds. `row_id` is its decision; `quiet_at` when every cancel was confirmed and no order was open."""
+
+    command_id: str
+    reason: str
+    actor: str
+    source: Source
+    at: Moment
+    row_id: str
+    quiet_at: Moment | None = None
+
+
+class OrderPhase(StrEnum):
+    """How far an order has come."""
+
+    DECIDED = "decided"
+    SENDING = "sending"
+    UNKNOWN = "unknown"
+
+
+class PendingOrder(Record):
+    """An order whose fate is not known yet. `pause_row` waits for that fate, to tell whether the pause stopped it."""
+
+    order: Order
+    phase: OrderPhase
+    since: Moment
+    pause_row: Decision | None = None
+
+    @property
+    def adds_risk(self) -> bool:
+        """Whether it could increase a position."""
+        return not self.order.instruction.reduce_only
+
+
+class PendingDeleverage(Record):
+    """A deleverage that waits its turn, or for the fate of its order (`order_id` set once there is one)."""
+
+    command: Command
+    symbol: str
+    reduce_pct: Decimal
+    order_id: str | None = None
+
+
+class PendingRestart(Record):
+    """A restart that was accepted; `row` is written in the transaction that clears the latch."""
+
+    command: Command
+    kill_number: int
+    row: Decision
+
+
+class Carried(Record):
+    """State of a coordinator. Changed only by the functions of `domain.desk` and its neighbours."""
+
+    schema_version: int = 1
+    desk: str
+    mode: Mode
+    symbols: list[str]
+    cycle_seconds: float
+    limits: Limits
+    search_attributes: bool
+    started_at: Moment
+
+    state: State = State.RUNNING
+    since: Moment
+    reason: str = ""
+    actor: str = ""
+    kill_number: int = 0
+    kill: KillRecord | None = None
+    restart: PendingRestart | None = None
+
+    latched_number: int = 0
+    row_dirty: bool = False
+    hand_over: bool = False
+
+    cycle_number: int = 0
+    last_cycle_at: Moment | None = None
+    last_cycle_seconds: float | None = None
+    observation: Observation | None = None
+    observation_error: str | None = None
+    seen_symbols: list[str] = Field(default_factory=list)
+    last_decision: Decision | None = None
+    warnings: list[str] = Field(default_factory=list)
+
+    commands: dict[str, CommandRecord] = Field(default_factory=dict)
+    cancels: list[OpenCancel] = Field(default_factory=list)
+    orders: list[PendingOrder] = Field(default_factory=list)
+    deleverages: list[PendingDeleverage] = Field(default_factory=list)
+    records: list[Decision] = Field(default_factory=list)
+    # How many rows at the head of `records` were in an attempt to write: they may stand in the database already, so
+    # nothing may be merged into them.
+    records_attempted: int = 0
+    instruction_rows: dict[str, InstructionRow] = Field(default_factory=dict)
+
+    packed: str | None = None
+
+    @property
+    def latch_due(self) -> bool:
+        """Whether the database row has to be written."""
+        return self.row_dirty or (self.kill is not None and self.latched_number < self.kill_number)
+
+    @property
+    def owes_work(self) -> bool:
+        """Whether anything waits to be carried out."""
+        return bool(self.cancels or self.orders or self.deleverages or self.records or self.latch_due)
+
+
+class _Bulk(Record):
+    commands: dict[str, CommandRecord]
+    records: list[Decision]
+    instruction_rows: dict[str, InstructionRow]
+
+
+def pack(carried: Carried) -> Carried:
+    """A copy fit to be carried over: bulky queues are compressed, since a payload of 2 MB would end the workflow.
+
+    (Measured: 10,000 signals leave some 3 MB of rows while the database is away; text like this shrinks tenfold.)
+    """
+    bulk = _Bulk(commands=carried.commands, records=carried.records, instruction_rows=carried.instruction_rows)
+    text = bulk.model_dump_json()
+    if len(text) <= PACK_ABOVE_CHARS:
+        return carried
+    packed = base64.b64encode(zlib.compress(text.encode())).decode()
+    return carried.model_copy(update={"commands": {}, "records": [], "instruction_rows": {}, "packed": packed})
+
+
+def unpack(carried: Carried) -> Carried:
+    """The opposite of `pack`."""
+    if carried.packed is None:
+        return carried
+    bulk = _Bulk.model_validate_json(zlib.decompress(base64.b64decode(carried.packed)))
+    return carried.model_copy(update={**dict(bulk), "packed": None})

@@ -1,0 +1,217 @@
+"""Commands: what an operator asks, read from whatever reached the coordinator.
+
+The incident behind this file: a signal handler with a typed parameter drops a bare string, fails the workflow task for ever
+on two inputs, and ignores an unknown encoding. Here every payload can be read, and whatever it holds, a kill kills.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from domain.states import CommandKind
+from domain.symbols import normalise_symbols
+from domain.values import Moment, Value
+
+MAX_REASON_CHARS = 500
+MAX_ACTOR_CHARS = 128
+MAX_COMMAND_ID_CHARS = 128
+DEFAULT_ACTOR = "temporal"
+DEFAULT_REASONS = {CommandKind.KILL: "manual kill switch", CommandKind.PAUSE: "manual pause"}
+
+_COMMON_FIELDS = frozenset({"command_id", "reason", "actor", "sent_at"})
+_FIELDS = {
+    CommandKind.CANCEL_ALL: _COMMON_FIELDS | {"symbols"},
+    CommandKind.DELEVERAGE: _COMMON_FIELDS | {"symbol", "reduce_pct"},
+    CommandKind.RESTART: _COMMON_FIELDS | {"kill_number"},
+}
+
+
+class Source(StrEnum):
+    """Where a kill came from; a label of metrics."""
+
+    OPERATOR = "operator"
+    SIGNAL = "signal"
+    CANCEL = "cancel"
+    RISK = "risk"
+    DATABASE = "database"
+
+
+class Command(Value):
+    """One command. `problem` names what could not be read: it refuses the command, a kill excepted."""
+
+    command_id: str
+    kind: CommandKind
+    actor: str = DEFAULT_ACTOR
+    reason: str = ""
+    source: Source = Source.SIGNAL
+    sent_at: Moment | None = None
+    symbols: list[str] | None = None
+    symbol: str | None = None
+    reduce_pct: Decimal | None = None
+    kill_number: int | None = None
+    problem: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """What makes two commands with one id the same command: its kind and its body."""
+        body = [self.kind.value, self.reason, self.symbols, self.symbol, _text(self.reduce_pct), self.kill_number]
+        return hashlib.sha256(json.dumps(body).encode()).hexdigest()[:16]
+
+
+class RawPayload(NamedTuple):
+    """One input of a signal as it arrived: Temporal's encoding name and the bytes."""
+
+    encoding: str
+    data: bytes
+
+
+def kind_of(signal_name: str) -> CommandKind | None:
+    """The command that a signal's name means, after trimming and case-folding; None for an unknown name."""
+    name = signal_name.strip().casefold()
+    return CommandKind(name) if name in set(CommandKind) else None
+
+
+def nearest_name(signal_name: str) -> str:
+    """The known signal that looks most like `signal_name`."""
+    names = [kind.value for kind in CommandKind]
+    found = difflib.get_close_matches(signal_name.strip().casefold()[:64], names, n=1, cutoff=0.0)
+    return found[0] if found else CommandKind.KILL.value
+
+
+def read_command(kind: CommandKind, payloads: Sequence[RawPayload], fallback_id: str) -> Command:
+    """The command that these payloads mean. Never raises: what cannot be read is named in `problem`."""
+    fields, problem = _read_fields(payloads)
+    unknown = sorted(set(fields) - _FIELDS.get(kind, set(fields)))
+    if unknown:
+        problem = f"unknown field {unknown[0][:64]!r}; allowed are {', '.join(sorted(_FIELDS[kind]))}"
+    command_id = _short_text(fields.get("command_id"), MAX_COMMAND_ID_CHARS)
+    actor = _short_text(fields.get("actor"), MAX_ACTOR_CHARS)
+    sent_at, sent_problem = _read_sent_at(fields.get("sent_at"))
+    arguments, argument_problem = _read_arguments(kind, fields)
+    return Command(
+        command_id=command_id or fallback_id,
+        kind=kind,
+        actor=actor or DEFAULT_ACTOR,
+        reason=_read_reason(fields.get("reason")) or DEFAULT_REASONS.get(kind, ""),
+        source=Source.OPERATOR if actor else Source.SIGNAL,
+        sent_at=sent_at,
+        problem=problem or argument_problem or sent_problem,
+        **arguments,
+    )
+
+
+def _read_fields(payloads: Sequence[RawPayload]) -> tuple[dict[str, Any], str | None]:
+    fields: dict[str, Any] = {}
+    texts: list[str] = []
+    problem = None
+    for payload in payloads:
+        try:
+            value = _decode(payload)
+        except (ValueError, RecursionError):
+            problem = f"an input of encoding {payload.encoding[:40]!r} cannot be read as JSON"
+            continue
+        if isinstance(value, dict):
+            fields.update(value)
+        elif isinstance(value, str):
+            texts.append(value)
+        elif value is not None:
+            problem = "the input must be one JSON object, a string (the reason) or nothing"
+    if texts and not fields.get("reason"):
+        fields["reason"] = " ".join(texts)
+    return fields, problem
+
+
+def _decode(payload: RawPayload) -> Any:
+    if payload.encoding == "binary/null" or not payload.data:
+        return None
+    # parse_float keeps 0.1 exact; a NaN in a payload must not become a number.
+    return json.loads(payload.data, parse_float=Decimal, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number")
+
+
+def _read_arguments(kind: CommandKind, fields: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    try:
+        match kind:
+            case CommandKind.CANCEL_ALL:
+                return {"symbols": read_symbols(fields.get("symbols"))}, None
+            case CommandKind.DELEVERAGE:
+                return _read_deleverage(fields), None
+            case CommandKind.RESTART:
+                return {"kill_number": _read_kill_number(fields.get("kill_number"))}, None
+    except ValueError as error:
+        return {}, str(error)
+    return {}, None
+
+
+def read_symbols(value: Any) -> list[str] | None:
+    """Symbols of a cancel_all: None means every symbol; ValueError for an empty list or anything but texts."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+        raise ValueError("symbols must be a list of at least one symbol, or null for every symbol")
+    return normalise_symbols(value)
+
+
+def _read_deleverage(fields: dict[str, Any]) -> dict[str, Any]:
+    symbol = fields.get("symbol")
+    if not isinstance(symbol, str):
+        raise ValueError('deleverage needs a symbol, such as {"symbol": "BTCUSDT", "reduce_pct": 0.5}')
+    return {"symbol": normalise_symbols([symbol])[0], "reduce_pct": read_reduce_pct(fields.get("reduce_pct"))}
+
+
+def read_reduce_pct(value: Any) -> Decimal:
+    """A fraction of the position, 0 < x <= 1; ValueError for booleans, texts and everything outside."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError("reduce_pct must be a number with 0 < reduce_pct <= 1")
+    try:
+        fraction = Decimal(str(value))
+    except InvalidOperation as error:  # pragma: no cover - str of a number is always a number
+        raise ValueError("reduce_pct must be a number") from error
+    if not fraction.is_finite() or not 0 < fraction <= 1:
+        raise ValueError("reduce_pct must be a number with 0 < reduce_pct <= 1")
+    return fraction
+
+
+def _read_kill_number(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("restart needs kill_number, the whole number that the status query shows; use `ais restart`")
+    return value
+
+
+def _read_reason(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return clean(text)[:MAX_REASON_CHARS]
+
+
+def _read_sent_at(value: Any) -> tuple[datetime | None, str | None]:
+    if value is None:
+        return None, None
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None, "sent_at must be an ISO 8601 time with an offset"
+    return (moment, None) if moment.tzinfo else (None, "sent_at needs an offset, such as +00:00")
+
+
+def _short_text(value: Any, limit: int) -> str:
+    text = clean(str(value)) if value is not None and not isinstance(value, dict | list) else ""
+    return text if len(text) <= limit else ""
+
+
+def clean(text: str) -> str:
+    """Without lone surrogates and NUL, which PostgreSQL and UTF-8 refuse, and without outer blanks."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "").strip()
+
+
+def _text(number: Decimal | None) -> str | None:
+    return None if number is None else str(number.normalize())

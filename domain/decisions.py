@@ -1,0 +1,44 @@
+"""DecisionLog rows: a cycle's choice, a command, or what a limit did by itself."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from domain.values import Moment, Value
+
+ENTROPY_BITS = 80
+
+
+class DecisionType(StrEnum):
+    """What a row tells."""
+
+    ORDER_INTENT = "order_intent"
+    CONTROL = "control"
+    RISK_ACTION = "risk_action"
+    NO_ACTION = "no_action"
+
+
+class Decision(Value):
+    """One row. The first nine fields are the contract's; the rest serve filters and joins.
+
+    `risk_passed` is None where no order was weighed: nothing passed and nothing failed.
+    """
+
+    decision_id: str
+    timestamp: Moment
+    decision_type: DecisionType
+    summary: str
+    agent_votes: dict[str, float] = {}
+    selected_signal_id: str | None = None
+    selected_order_id: str | None = None
+    risk_passed: bool | None = None
+    risk_reasons: list[str] = []
+    desk: str = "main"
+    symbol: str | None = None
+    command_id: str | None = None
+    cycles: int = 1
+
+
+def time_ordered_id(prefix: str, now: datetime, entropy: int) -> str:
+    """`prefix_` and 32 hex digits: 48 bits of Unix milliseconds, then 80 random bits, so that ids sort by time."""
+    milliseconds = int(now.timestamp() * 1000)
+    return f"{prefix}_{milliseconds:012x}{entropy & (1 << ENTROPY_BITS) - 1:020x}"

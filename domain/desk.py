@@ -1,0 +1,350 @@
+"""The pure coordinator: how each command, observation and result changes the carried state.
+
+Everything here runs at once, inside one workflow task, and awaits nothing; the workflow passes the time and the ids in.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from domain.carried import (
+    MAX_WARNINGS,
+    Carried,
+    CommandRecord,
+    KillRecord,
+    OrderPhase,
+    Outcome,
+    PendingDeleverage,
+    PendingRestart,
+    RefusalCode,
+)
+from domain.commands import Command, Source, nearest_name
+from domain.decisions import Decision, DecisionType
+from domain.instructions import CANCEL_TOOLS, OpenCancel, instruction_id
+from domain.market import Observation
+from domain.outbox import prepared_row, queue_instruction, queue_row
+from domain.states import CommandKind, State, transition
+from domain.symbols import covered_symbols
+
+MAX_COMMAND_AGE = timedelta(hours=24)
+KEPT_COMMANDS = 1_000
+MAX_KEPT_COMMANDS = 5_000
+MAX_DELEVERAGES = 100
+MAX_OPEN_CANCELS_PER_LANE = 50
+MAX_SEEN_SYMBOLS = 200
+
+
+class Tick(NamedTuple):
+    """The moment of a change, and a maker of ids (`new_id("decision")`): the workflow's clock and random numbers."""
+
+    now: datetime
+    new_id: Callable[[str], str]
+
+
+def apply(c: Carried, command: Command, tick: Tick) -> None:
+    """Carries out one command, or records its refusal. Idempotent by command id, but a kill always kills."""
+    known = c.commands.get(command.command_id)
+    must_kill = command.kind is CommandKind.KILL and c.state is not State.KILLED
+    if known and not must_kill:
+        if known.fingerprint != command.fingerprint:
+            _log_refusal(c, command, "the command id was used for another command", tick)
+        return
+    if command.kind is CommandKind.KILL:
+        kill(c, command, tick)
+    elif refusal := _refusal(c, command, tick):
+        _refuse(c, command, *refusal, tick)
+    else:
+        _HANDLERS[command.kind](c, command, tick)
+    _forget_old_commands(c, tick)
+
+
+def kill(c: Carried, command: Command, tick: Tick) -> None:
+    """Kills, whatever the command holds; while killed, raises the number and issues the cancels again."""
+    c.kill_number += 1
+    repeated = c.state is State.KILLED
+    row = _control_row(c, command, "repeated" if repeated else "applied", tick)
+    if not repeated:
+        c.kill = KillRecord(
+            command_id=command.command_id,
+            reason=command.reason,
+            actor=command.actor,
+            source=command.source,
+            at=tick.now,
+            row_id=row.decision_id,
+        )
+        _enter(c, State.KILLED, command, tick)
+    record = _remember(c, command, Outcome.APPLIED, tick, repeated=repeated)
+    issue_cancels(c, record, covered_symbols(c.symbols, c.seen_symbols), tick)
+    queue_row(c, row)
+
+
+def issue_cancels(c: Carried, record: CommandRecord, symbols: list[str], tick: Tick) -> None:
+    """A new round of cancels under a command's id; futures then spot for each symbol."""
+    record.rounds += 1
+    record.symbols = list(symbols)
+    open_in_lane: dict[tuple[str, str], int] = {}
+    for cancel in c.cancels:
+        open_in_lane[cancel.tool, cancel.symbol] = open_in_lane.get((cancel.tool, cancel.symbol), 0) + 1
+    for symbol in symbols:
+        for tool in CANCEL_TOOLS:
+            # A flood of kills must not grow the state without end: past the bound a cancel that is already prepared,
+            # and that is carried out later than this command, stands for it.
+            if open_in_lane.get((tool, symbol), 0) < MAX_OPEN_CANCELS_PER_LANE:
+                _prepare_cancel(c, record, tool, symbol, tick)
+
+
+def _prepare_cancel(c: Carried, record: CommandRecord, tool, symbol: str, tick: Tick) -> None:  # type: ignore[no-untyped-def]
+    cancel = OpenCancel(
+        instruction_id=instruction_id(record.command_id, record.rounds, tool, symbol),
+        command_id=record.command_id,
+        round=record.rounds,
+        tool=tool,
+        symbol=symbol,
+        prepared_at=tick.now,
+    )
+    c.cancels.append(cancel)
+    queue_instruction(c, prepared_row(c.desk, cancel))
+
+
+def take_observation(c: Carried, observation: Observation, tick: Tick) -> None:
+    """Takes a reading in: symbols seen, and the latch, where killed in either place means killed."""
+    c.observation, c.observation_error = observation, None
+    held = [p.symbol for p in observation.positions if p.quantity] + [o.symbol for o in observation.open_orders]
+    others = sorted({*c.seen_symbols, *held} - set(c.symbols))
+    c.seen_symbols = others[:MAX_SEEN_SYMBOLS]
+    if observation.latch_error is None:
+        _compare_latch(c, observation, tick)
+
+
+def _compare_latch(c: Carried, observation: Observation, tick: Tick) -> None:
+    latch = observation.latch
+    if latch is None:
+        # The row is gone (a database that came back empty): write it again, killed or not.
+        c.row_dirty, c.latched_number = True, 0
+    elif latch.killed and c.state is not State.KILLED:
+        c.kill_number = max(c.kill_number, latch.kill_number)
+        reason = f"the database says killed: {latch.reason or 'no reason given'}"
+        apply(c, _own_kill(latch.actor or "database", reason, Source.DATABASE, tick), tick)
+    elif c.state is State.KILLED and (not latch.killed or latch.kill_number < c.kill_number):
+        c.latched_number = min(c.latched_number, latch.kill_number if latch.killed else 0)
+
+
+def cancelled(c: Carried, tick: Tick) -> None:
+    """`temporal workflow cancel`: means kill; the server takes one a run, so the run ends as soon as it may."""
+    apply(c, _own_kill("cancel", "workflow cancellation requested", Source.CANCEL, tick), tick)
+    c.hand_over = True
+
+
+def _own_kill(actor: str, reason: str, source: Source, tick: Tick) -> Command:
+    return Command(
+        command_id=tick.new_id("command"), kind=CommandKind.KILL, actor=actor, reason=reason, source=source
+    )
+
+
+def unknown_signal(c: Carried, name: str, tick: Tick) -> None:
+    """A signal that no command has: logged as refused, naming the nearest, and shown to the operator."""
+    shown, nearest = name[:64], nearest_name(name)
+    text = f"unknown signal {shown!r}; did you mean {nearest!r}?"
+    warn(c, text)
+    row = Decision(
+        decision_id=tick.new_id("decision"),
+        timestamp=tick.now,
+        decision_type=DecisionType.CONTROL,
+        summary=f"{shown} refused by temporal: {text}",
+        risk_reasons=[text],
+        desk=c.desk,
+    )
+    queue_row(c, row)
+
+
+def finish_deleverage(c: Carried, pending: PendingDeleverage, refusal: str | None, tick: Tick) -> None:
+    """Settles a deleverage: applied where `refusal` is None."""
+    c.deleverages.remove(pending)
+    record = c.commands[pending.command.command_id]
+    record.outcome = Outcome.REFUSED if refusal else Outcome.APPLIED
+    record.detail, record.code = refusal, RefusalCode.CONFLICT if refusal else None
+    word = "refused" if refusal else "applied"
+    queue_row(c, _control_row(c, pending.command, word, tick, refusal))
+
+
+def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
+    """The last step of a restart: running only where the latch was cleared and no kill came meanwhile."""
+    restart, c.restart = c.restart, None
+    assert restart is not None
+    if error is None and c.kill_number != restart.kill_number:
+        # The row says cleared; write the kill that came meanwhile over it.
+        c.latched_number, error = 0, "a kill came while the restart was under way"
+    if error:
+        _refuse(c, restart.command, error, RefusalCode.CONFLICT, tick)
+        return
+    c.commands.clear()
+    _remember(c, restart.command, Outcome.APPLIED, tick)
+    c.kill, c.hand_over = None, True
+    c.last_decision = restart.row
+    _enter(c, State.RUNNING, restart.command, tick)
+
+
+def warn(c: Carried, text: str) -> None:
+    """Keeps the newest few warnings, each once."""
+    c.warnings = [*(w for w in c.warnings if w != text), text][-MAX_WARNINGS:]
+
+
+def _refusal(c: Carried, command: Command, tick: Tick) -> tuple[str, RefusalCode] | None:
+    if refused := transition(c.state, command.kind).refusal:
+        return refused, RefusalCode.CONFLICT
+    if command.sent_at and tick.now - command.sent_at > MAX_COMMAND_AGE:
+        return "it reached the coordinator more than 24 h after it was sent", RefusalCode.EXPIRED
+    if command.problem and command.kind not in (CommandKind.PAUSE, CommandKind.RESUME):
+        return command.problem, RefusalCode.INVALID
+    return _CHECKS[command.kind](c, command) if command.kind in _CHECKS else None
+
+
+def _check_symbols(c: Carried, command: Command) -> tuple[str, RefusalCode] | None:
+    allowed = covered_symbols(c.symbols, c.seen_symbols)
+    asked = [command.symbol] if command.symbol else command.symbols or []
+    strange = [symbol for symbol in asked if symbol not in allowed]
+    if strange:
+        text = f"{strange[0]} is neither whitelisted nor held; allowed are {', '.join(allowed)}"
+        return text, RefusalCode.INVALID
+    return None
+
+
+def _check_deleverage(c: Carried, command: Command) -> tuple[str, RefusalCode] | None:
+    if len(c.deleverages) >= MAX_DELEVERAGES:
+        return f"{MAX_DELEVERAGES} deleverages are waiting already; try again later", RefusalCode.BUSY
+    return _check_symbols(c, command)
+
+
+def _check_restart(c: Carried, command: Command) -> tuple[str, RefusalCode] | None:
+    if command.kill_number != c.kill_number:
+        text = f"kill_number is {c.kill_number}, not {command.kill_number}: a kill came since you looked"
+    elif c.restart is not None:
+        text = "another restart is under way"
+    elif c.orders:
+        text = f"the fate of order {c.orders[0].order.order_id} is unknown; wait until it is settled"
+    elif c.kill and any(row.decision_id == c.kill.row_id for row in c.records):
+        text = "the kill's own row is not in the decision log yet; wait for the database"
+    else:
+        return None
+    return text, RefusalCode.CONFLICT
+
+
+def _pause(c: Carried, command: Command, tick: Tick) -> None:
+    row = _change_state(c, command, tick)
+    waiting = next((p for p in c.orders if p.adds_risk and p.phase is not OrderPhase.UNKNOWN), None)
+    if waiting and waiting.pause_row is None:
+        # Whether the pause stopped this order is known with its fate; the row is written then and says it.
+        waiting.pause_row = row
+    else:
+        queue_row(c, row)
+
+
+def _resume(c: Carried, command: Command, tick: Tick) -> None:
+    queue_row(c, _change_state(c, command, tick))
+
+
+def _change_state(c: Carried, command: Command, tick: Tick) -> Decision:
+    state = transition(c.state, command.kind).state
+    repeated = state is c.state
+    _remember(c, command, Outcome.APPLIED, tick, repeated=repeated)
+    if not repeated:
+        _enter(c, state, command, tick)
+    return _control_row(c, command, "repeated" if repeated else "applied", tick)
+
+
+def _cancel_all(c: Carried, command: Command, tick: Tick) -> None:
+    symbols = command.symbols or covered_symbols(c.symbols, c.seen_symbols)
+    record = _remember(c, command, Outcome.APPLIED, tick)
+    issue_cancels(c, record, symbols, tick)
+    queue_row(c, _control_row(c, command, "applied", tick))
+
+
+def _deleverage(c: Carried, command: Command, tick: Tick) -> None:
+    assert command.symbol is not None
+    assert command.reduce_pct is not None
+    _remember(c, command, Outcome.PENDING, tick)
+    pending = PendingDeleverage(command=command, symbol=command.symbol, reduce_pct=command.reduce_pct)
+    c.deleverages.append(pending)
+
+
+def _restart(c: Carried, command: Command, tick: Tick) -> None:
+    assert command.kill_number is not None
+    _remember(c, command, Outcome.PENDING, tick)
+    row = _control_row(c, command, "applied", tick)
+    c.restart = PendingRestart(command=command, kill_number=command.kill_number, row=row)
+
+
+_HANDLERS: dict[CommandKind, Callable[[Carried, Command, Tick], None]] = {
+    CommandKind.PAUSE: _pause,
+    CommandKind.RESUME: _resume,
+    CommandKind.CANCEL_ALL: _cancel_all,
+    CommandKind.DELEVERAGE: _deleverage,
+    CommandKind.RESTART: _restart,
+}
+
+_CHECKS: dict[CommandKind, Callable[[Carried, Command], tuple[str, RefusalCode] | None]] = {
+    CommandKind.CANCEL_ALL: _check_symbols,
+    CommandKind.DELEVERAGE: _check_deleverage,
+    CommandKind.RESTART: _check_restart,
+}
+
+
+def _refuse(c: Carried, command: Command, detail: str, code: RefusalCode, tick: Tick) -> None:
+    record = _remember(c, command, Outcome.REFUSED, tick)
+    record.detail, record.code = detail, code
+    _log_refusal(c, command, detail, tick)
+
+
+def _log_refusal(c: Carried, command: Command, detail: str, tick: Tick) -> None:
+    queue_row(c, _control_row(c, command, "refused", tick, detail))
+
+
+def _enter(c: Carried, state: State, command: Command, tick: Tick) -> None:
+    c.state, c.since, c.reason, c.actor = state, tick.now, command.reason, command.actor
+
+
+def _remember(c: Carried, command: Command, outcome: Outcome, tick: Tick, repeated: bool = False) -> CommandRecord:
+    before = c.commands.pop(command.command_id, None)
+    again = before is not None and before.fingerprint != command.fingerprint
+    record = CommandRecord(
+        command_id=command.command_id,
+        kind=command.kind,
+        fingerprint=command.fingerprint,
+        outcome=outcome,
+        at=tick.now,
+        actor=command.actor,
+        reason=command.reason,
+        repeated=repeated,
+        reused_id=again,
+        # A kill under an id that issued cancels before goes on counting, so that its instructions are new ones.
+        rounds=before.rounds if before else 0,
+    )
+    c.commands[command.command_id] = record
+    return record
+
+
+def _forget_old_commands(c: Carried, tick: Tick) -> None:
+    for oldest in _oldest(c.commands.values(), len(c.commands) - KEPT_COMMANDS):
+        young = tick.now - oldest.at < MAX_COMMAND_AGE
+        if oldest.outcome is Outcome.PENDING or (young and len(c.commands) <= MAX_KEPT_COMMANDS):
+            return
+        del c.commands[oldest.command_id]
+
+
+def _oldest(records: Iterable[CommandRecord], count: int) -> list[CommandRecord]:
+    return [record for _, record in zip(range(count), records, strict=False)] if count > 0 else []
+
+
+def _control_row(c: Carried, command: Command, word: str, tick: Tick, detail: str | None = None) -> Decision:
+    row = Decision(
+        decision_id=tick.new_id("decision"),
+        timestamp=tick.now,
+        decision_type=DecisionType.CONTROL,
+        summary=f"{command.kind.value} {word} by {command.actor}: {detail or command.reason}",
+        risk_reasons=[detail] if detail else [],
+        desk=c.desk,
+        symbol=command.symbol,
+        command_id=command.command_id,
+    )
+    c.last_decision = row
+    return row

@@ -1,0 +1,101 @@
+"""Instructions: single venue tool calls, in the vocabulary of Aster's MCP server (contract/venue.md)."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from enum import StrEnum
+from typing import Literal
+
+from domain.values import Moment, Record, Value
+
+
+class Tool(StrEnum):
+    """The venue's tools that change something."""
+
+    CANCEL_ALL_ORDERS = "cancel_all_orders"
+    CANCEL_SPOT_ALL_ORDERS = "cancel_spot_all_orders"
+    CREATE_ORDER = "create_order"
+
+
+CANCEL_TOOLS = (Tool.CANCEL_ALL_ORDERS, Tool.CANCEL_SPOT_ALL_ORDERS)
+
+
+class CancelInstruction(Value):
+    """Cancel every open order of one symbol on one of the venue's two markets."""
+
+    tool: Literal[Tool.CANCEL_ALL_ORDERS, Tool.CANCEL_SPOT_ALL_ORDERS]
+    symbol: str
+
+
+class Side(StrEnum):
+    """Direction of an order."""
+
+    BUY = "BUY"
+    SELL = "SELL"
+
+
+class OrderType(StrEnum):
+    """Order types that the venue knows and AIS uses."""
+
+    MARKET = "MARKET"
+    LIMIT = "LIMIT"
+
+
+class OrderInstruction(Value):
+    """An order as an operator is shown it; `quantity` is in units of the base asset."""
+
+    tool: Literal[Tool.CREATE_ORDER] = Tool.CREATE_ORDER
+    symbol: str
+    side: Side
+    order_type: OrderType
+    quantity: Decimal
+    price: Decimal | None = None
+    reduce_only: bool
+
+
+class InstructionOutcome(StrEnum):
+    """What is known of an instruction. `UNKNOWN` is a state of its own: sent, and nobody said what became of it."""
+
+    PREPARED = "prepared"
+    CONFIRMED = "confirmed"
+    UNKNOWN = "unknown"
+    FAILED = "failed"
+
+
+class OpenCancel(Record):
+    """A cancel that is prepared and not yet confirmed by the venue."""
+
+    instruction_id: str
+    command_id: str
+    round: int
+    tool: Tool
+    symbol: str
+    prepared_at: Moment
+    attempts: int = 0
+    last_error: str | None = None
+
+
+class InstructionRow(Value):
+    """The row of one instruction in the database, at its latest known state."""
+
+    instruction_id: str
+    desk: str
+    command_id: str
+    round: int
+    tool: Tool
+    symbol: str
+    outcome: InstructionOutcome
+    prepared_at: Moment
+    settled_at: Moment | None = None
+    attempts: int = 0
+    detail: str | None = None
+    order: OrderInstruction | None = None
+
+
+def cancel_instructions(symbols: Iterable[str]) -> list[CancelInstruction]:
+    """Two instructions a symbol, futures then spot, in the order of the symbols."""
+    return [CancelInstruction(tool=tool, symbol=symbol) for symbol in symbols for tool in CANCEL_TOOLS]
+
+
+def instruction_id(command_id: str, round_: int, tool: Tool, symbol: str) -> str:
+    """Command, round, tool and symbol: a retry is the same instruction, a repeated kill or a later round a new one."""
+    return f"{command_id}:{round_}:{tool.value}:{symbol}"

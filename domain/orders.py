@@ -1,0 +1,48 @@
+"""Orders and what became of them."""
+
+from decimal import Decimal
+from enum import StrEnum
+
+from domain.instructions import OrderInstruction
+from domain.values import Moment, Value
+
+
+class Fate(StrEnum):
+    """What is known of an order that was handed to an activity. An order is sent at most once (I4)."""
+
+    NOT_SENT = "not_sent"
+    REJECTED = "rejected"
+    OPEN = "open"
+    FILLED = "filled"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether nothing more has to be asked of the venue."""
+        return self is not Fate.UNKNOWN
+
+    @property
+    def reached_venue(self) -> bool:
+        """Whether the venue accepted it."""
+        return self in (Fate.OPEN, Fate.FILLED)
+
+
+class Order(Value):
+    """An order ready to be sent. No send begins after `not_after`."""
+
+    order_id: str
+    command_id: str
+    desk: str
+    instruction: OrderInstruction
+    not_after: Moment
+    prepared_at: Moment
+
+
+class OrderReport(Value):
+    """What the venue, or the activity that did not send, said of an order."""
+
+    order_id: str
+    fate: Fate
+    detail: str = ""
+    filled_quantity: Decimal = Decimal(0)
+    average_price: Decimal | None = None

@@ -1,0 +1,187 @@
+"""The outbox: what waits to be written or carried out, and what each result changes in it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from domain.carried import Carried, OrderPhase, PendingOrder
+from domain.decisions import Decision, DecisionType
+from domain.instructions import InstructionOutcome, InstructionRow, OpenCancel, Tool
+from domain.market import LatchRow
+from domain.orders import Fate, Order, OrderReport
+from domain.states import Mode, State
+from domain.values import Moment, Value, iso
+
+MAX_BATCH_ROWS = 50
+
+_FATE_OUTCOMES = {
+    Fate.NOT_SENT: InstructionOutcome.FAILED,
+    Fate.REJECTED: InstructionOutcome.FAILED,
+    Fate.OPEN: InstructionOutcome.CONFIRMED,
+    Fate.FILLED: InstructionOutcome.CONFIRMED,
+    Fate.UNKNOWN: InstructionOutcome.UNKNOWN,
+}
+
+
+class DeskRow(Value):
+    """The desk's row in the database: the second place of the latch."""
+
+    desk: str
+    started_at: Moment
+    mode: Mode
+    symbols: list[str]
+    latch: LatchRow
+    killed_at: Moment | None = None
+    quiet_at: Moment | None = None
+
+
+class RecordBatch(Value):
+    """Rows to write in one transaction; each stands once in the database however often the batch is retried."""
+
+    decisions: list[Decision] = []
+    instructions: list[InstructionRow] = []
+
+
+def queue_row(c: Carried, row: Decision) -> None:
+    """Queues a decision. Cycles that chose nothing are merged while none of them was in an attempt to write."""
+    c.last_decision = row
+    last = c.records[-1] if len(c.records) > c.records_attempted else None
+    if last and last.decision_type is DecisionType.NO_ACTION is row.decision_type:
+        c.records[-1] = _merged(last, row)
+    else:
+        c.records.append(row)
+
+
+def _merged(first: Decision, row: Decision) -> Decision:
+    cycles = first.cycles + row.cycles
+    reason = row.summary
+    summary = f"{cycles} cycles from {iso(first.timestamp)} to {iso(row.timestamp)} chose nothing; last: {reason}"
+    return row.model_copy(update={"decision_id": first.decision_id, "timestamp": first.timestamp, "cycles": cycles, "summary": summary})
+
+
+def next_batch(c: Carried) -> RecordBatch:
+    """The oldest rows, marked as attempted: from now on nothing is merged into them."""
+    decisions = c.records[:MAX_BATCH_ROWS]
+    c.records_attempted = max(c.records_attempted, len(decisions))
+    return RecordBatch(decisions=decisions, instructions=list(c.instruction_rows.values())[:MAX_BATCH_ROWS])
+
+
+def batch_written(c: Carried, batch: RecordBatch) -> None:
+    """Takes a written batch off; an instruction that changed meanwhile stays for the next one."""
+    del c.records[: len(batch.decisions)]
+    c.records_attempted = max(0, c.records_attempted - len(batch.decisions))
+    for row in batch.instructions:
+        if c.instruction_rows.get(row.instruction_id) == row:
+            del c.instruction_rows[row.instruction_id]
+
+
+def queue_instruction(c: Carried, row: InstructionRow) -> None:
+    """Queues the newest state of an instruction."""
+    c.instruction_rows[row.instruction_id] = row
+
+
+def prepared_row(desk: str, cancel: OpenCancel) -> InstructionRow:
+    """The row of a cancel that nobody has confirmed."""
+    facts = cancel.model_dump(exclude={"last_error"})
+    return InstructionRow(**facts, desk=desk, outcome=InstructionOutcome.PREPARED, detail=cancel.last_error)
+
+
+def open_cancels(c: Carried, tool: Tool, symbol: str) -> list[OpenCancel]:
+    """The open cancels of one lane: one venue call that begins now confirms them all."""
+    return [cancel for cancel in c.cancels if (cancel.tool, cancel.symbol) == (tool, symbol)]
+
+
+def cancels_confirmed(c: Carried, instruction_ids: Sequence[str], now: datetime) -> None:
+    """The venue confirmed; rows are told, and the first moment of silence after a kill is noted."""
+    confirmed = set(instruction_ids)
+    for cancel in c.cancels:
+        if cancel.instruction_id in confirmed:
+            row = prepared_row(c.desk, cancel)
+            done = {"outcome": InstructionOutcome.CONFIRMED, "settled_at": now, "detail": None}
+            queue_instruction(c, row.model_copy(update=done | {"attempts": cancel.attempts + 1}))
+    c.cancels = [cancel for cancel in c.cancels if cancel.instruction_id not in confirmed]
+    note_quiet(c, now)
+
+
+def cancels_failed(c: Carried, instruction_ids: Sequence[str], error: str) -> None:
+    """An attempt failed: counted and shown; the cancel stays prepared and is repeated."""
+    failed = set(instruction_ids)
+    for cancel in c.cancels:
+        if cancel.instruction_id in failed:
+            cancel.attempts += 1
+            cancel.last_error = error
+
+
+def note_quiet(c: Carried, now: datetime) -> None:
+    """After a kill: the moment when no cancel is open and no order is on its way."""
+    if c.state is State.KILLED and c.kill and c.kill.quiet_at is None and not c.cancels and not c.orders:
+        c.kill.quiet_at, c.row_dirty = now, True
+
+
+def order_prepared(c: Carried, order: Order) -> PendingOrder:
+    """An order that was decided, before its decision is committed."""
+    pending = PendingOrder(order=order, phase=OrderPhase.DECIDED, since=order.prepared_at)
+    c.orders.append(pending)
+    queue_instruction(c, _order_row(order, InstructionOutcome.PREPARED, None, None))
+    return pending
+
+
+def order_reported(c: Carried, pending: PendingOrder, report: OrderReport, now: datetime) -> bool:
+    """Takes an order's report in. True where cancels must go out again: killed, and it had reached the venue."""
+    begun = report.fate.reached_venue or pending.phase is OrderPhase.UNKNOWN
+    settled_at = now if report.fate.is_known else None
+    outcome = _FATE_OUTCOMES[report.fate]
+    queue_instruction(c, _order_row(pending.order, outcome, report.detail, settled_at))
+    _release_pause_row(c, pending, report)
+    if report.fate.is_known:
+        c.orders.remove(pending)
+    else:
+        pending.phase = OrderPhase.UNKNOWN
+    return report.fate.is_known and begun and c.state is State.KILLED
+
+
+def _release_pause_row(c: Carried, pending: PendingOrder, report: OrderReport) -> None:
+    row, pending.pause_row = pending.pause_row, None
+    if row is None:
+        return
+    if report.fate is Fate.NOT_SENT:
+        row = row.model_copy(update={"summary": f"{row.summary}; it stopped order {pending.order.order_id}"})
+    queue_row(c, row)
+
+
+def _order_row(
+    order: Order, outcome: InstructionOutcome, detail: str | None, settled_at: datetime | None
+) -> InstructionRow:
+    return InstructionRow(
+        instruction_id=order.order_id,
+        desk=order.desk,
+        command_id=order.command_id,
+        round=1,
+        tool=Tool.CREATE_ORDER,
+        symbol=order.instruction.symbol,
+        outcome=outcome,
+        prepared_at=order.prepared_at,
+        settled_at=settled_at,
+        attempts=1,
+        detail=detail,
+        order=order.instruction,
+    )
+
+
+def desk_row(c: Carried) -> DeskRow:
+    """The row as the workflow wants it."""
+    killed = c.state is State.KILLED
+    return DeskRow(
+        desk=c.desk,
+        started_at=c.started_at,
+        mode=c.mode,
+        symbols=c.symbols,
+        latch=LatchRow(killed=killed, kill_number=c.kill_number, reason=c.reason, actor=c.actor),
+        killed_at=c.kill.at if c.kill else None,
+        quiet_at=c.kill.quiet_at if c.kill else None,
+    )
+
+
+def desk_row_written(c: Carried, row: DeskRow) -> None:
+    """Notes what the database holds now; a change made meanwhile keeps the row dirty."""
+    c.latched_number = max(c.latched_number, row.latch.kill_number if row.latch.killed else 0)
+    c.row_dirty = c.row_dirty and desk_row(c) != row

@@ -1,0 +1,38 @@
+"""Proposals: what trading agents suggest, and the choice among them."""
+
+from collections.abc import Sequence
+
+from domain.instructions import Side
+from domain.values import Value
+
+
+class Proposal(Value):
+    """One suggestion. `confidence` is a fraction of 1."""
+
+    proposal_id: str
+    agent_id: str
+    symbol: str
+    side: Side
+    confidence: float
+    rationale: str = ""
+
+
+class AgentFailure(Value):
+    """An agent that gave no answer; it costs its own vote and nothing else."""
+
+    agent_id: str
+    error: str
+
+
+class Analysis(Value):
+    """What all agents said in one cycle. A vote is signed: positive buys, negative sells, 0 abstains."""
+
+    proposals: list[Proposal] = []
+    votes: dict[str, float] = {}
+    failures: list[AgentFailure] = []
+
+
+def best_proposal(proposals: Sequence[Proposal]) -> Proposal | None:
+    """The most confident one; ties go to the first symbol and agent by name, so that a replay chooses alike."""
+    ranked = sorted(proposals, key=lambda p: (-p.confidence, p.symbol, p.agent_id))
+    return ranked[0] if ranked else None

@@ -1,0 +1,215 @@
+"""What the coordinator's queries answer."""
+
+from decimal import Decimal
+from typing import Any
+
+from domain.carried import Carried, CommandRecord, KillRecord, Outcome, RefusalCode
+from domain.instructions import InstructionOutcome, OrderInstruction, Tool, cancel_instructions
+from domain.market import Account, OpenOrder, Position
+from domain.states import CommandKind, Mode, State
+from domain.symbols import covered_symbols
+from domain.values import Moment, Value
+
+MAX_SHOWN = 50
+
+
+class KillStatus(Value):
+    """The kill that holds: its first reason, and when the venue had confirmed every cancel (`quiet_at`)."""
+
+    command_id: str
+    reason: str
+    actor: str
+    source: str
+    at: Moment
+    row_written: bool
+    latched: bool
+    quiet_at: Moment | None
+
+
+class OpenInstruction(Value):
+    """An instruction that the venue has not confirmed."""
+
+    instruction_id: str
+    tool: Tool
+    symbol: str
+    outcome: InstructionOutcome
+    since: Moment
+    attempts: int
+    last_error: str | None
+
+
+class ObservationStatus(Value):
+    """The last successful reading of the venue."""
+
+    observed_at: Moment
+    data_time: Moment
+    marks: dict[str, Decimal]
+    positions: list[Position]
+    open_orders: list[OpenOrder]
+    account: Account
+    nav: Decimal
+
+
+class LastDecision(Value):
+    """The newest cycle decision or command, in one line."""
+
+    decision_id: str
+    timestamp: Moment
+    summary: str
+
+
+class Status(Value):
+    """Everything that an operator needs, in one model (query `status`, `GET /control/coordinator`)."""
+
+    desk: str
+    state: State
+    reason: str
+    actor: str
+    since: Moment
+    mode: Mode
+    symbols: list[str]
+    covered_symbols: list[str]
+    cycle_seconds: float
+    started_at: Moment
+    kill_number: int
+    kill: KillStatus | None
+    restart_pending: bool
+    cycle_number: int
+    last_cycle_at: Moment | None
+    last_cycle_seconds: float | None
+    observation: ObservationStatus | None
+    observation_error: str | None
+    last_decision: LastDecision | None
+    open_instructions: list[OpenInstruction]
+    open_instructions_total: int
+    unknown_orders: list[str]
+    commands_pending: int
+    records_waiting: int
+    limits: dict[str, Any]
+    search_attributes: bool
+    warnings: list[str]
+    run_id: str
+
+
+class CommandOutcome(Value):
+    """What became of one command. `reused_id`: a kill that killed under an id which another command had used before."""
+
+    command_id: str
+    command: CommandKind
+    outcome: Outcome
+    at: Moment
+    actor: str
+    reason: str
+    detail: str | None = None
+    code: RefusalCode | None = None
+    repeated: bool = False
+    reused_id: bool = False
+    fingerprint: str
+    symbols: list[str] | None = None
+    cancel_instructions: list[dict[str, str]] | None = None
+    instruction: OrderInstruction | None = None
+
+
+class Outcomes(Value):
+    """Answer to the query `outcomes`: the status, and each asked id that is known."""
+
+    status: Status
+    outcomes: dict[str, CommandOutcome]
+
+
+def status_of(carried: Carried, run_id: str) -> Status:
+    """The status query's answer."""
+    c = carried
+    open_ = open_instructions(c)
+    return Status(
+        **_facts(c),
+        covered_symbols=covered_symbols(c.symbols, c.seen_symbols),
+        kill=_kill_status(c, c.kill) if c.kill else None,
+        restart_pending=c.restart is not None,
+        observation=_observation_status(c),
+        last_decision=_last_decision(c),
+        open_instructions=open_[:MAX_SHOWN],
+        open_instructions_total=len(open_),
+        unknown_orders=[p.order.order_id for p in c.orders if p.phase == "unknown"][:MAX_SHOWN],
+        commands_pending=len(c.deleverages) + (c.restart is not None),
+        records_waiting=len(c.records),
+        limits=c.limits.model_dump(mode="json"),
+        run_id=run_id,
+    )
+
+
+_COPIED = (
+    "desk state reason actor since mode symbols cycle_seconds started_at kill_number cycle_number last_cycle_at "
+    "last_cycle_seconds observation_error search_attributes warnings"
+).split()
+
+
+def _facts(c: Carried) -> dict[str, Any]:
+    return {name: getattr(c, name) for name in _COPIED}
+
+
+def outcome_of(record: CommandRecord | None) -> CommandOutcome | None:
+    """One command's outcome; None where the id is unknown."""
+    if record is None:
+        return None
+    facts = record.model_dump(exclude={"kind", "rounds"})
+    cancels = [i.model_dump(mode="json") for i in cancel_instructions(record.symbols or [])]
+    return CommandOutcome(**facts, command=record.kind, cancel_instructions=cancels or None)
+
+
+def outcomes_of(carried: Carried, command_ids: list[str], run_id: str) -> Outcomes:
+    """The outcomes query's answer."""
+    found = {i: outcome for i in command_ids if (outcome := outcome_of(carried.commands.get(i)))}
+    return Outcomes(status=status_of(carried, run_id), outcomes=found)
+
+
+def open_instructions(c: Carried) -> list[OpenInstruction]:
+    """Cancels and orders that nobody has confirmed."""
+    cancels = [
+        OpenInstruction(
+            instruction_id=cancel.instruction_id,
+            tool=cancel.tool,
+            symbol=cancel.symbol,
+            outcome=InstructionOutcome.PREPARED,
+            since=cancel.prepared_at,
+            attempts=cancel.attempts,
+            last_error=cancel.last_error,
+        )
+        for cancel in c.cancels
+    ]
+    return cancels + _open_orders(c)
+
+
+def _open_orders(c: Carried) -> list[OpenInstruction]:
+    return [
+        OpenInstruction(
+            instruction_id=pending.order.order_id,
+            tool=Tool.CREATE_ORDER,
+            symbol=pending.order.instruction.symbol,
+            outcome=InstructionOutcome.UNKNOWN if pending.phase == "unknown" else InstructionOutcome.PREPARED,
+            since=pending.since,
+            attempts=1,
+            last_error=None,
+        )
+        for pending in c.orders
+    ]
+
+
+def _kill_status(c: Carried, kill: KillRecord) -> KillStatus:
+    unwritten = any(row.decision_id == kill.row_id for row in c.records)
+    facts = kill.model_dump(exclude={"row_id"})
+    return KillStatus(**facts, row_written=not unwritten, latched=c.latched_number >= c.kill_number)
+
+
+def _observation_status(c: Carried) -> ObservationStatus | None:
+    if c.observation is None:
+        return None
+    names = ("observed_at", "data_time", "marks", "positions", "open_orders", "account")
+    return ObservationStatus(
+        **{name: getattr(c.observation, name) for name in names}, nav=c.observation.account.nav
+    )
+
+
+def _last_decision(c: Carried) -> LastDecision | None:
+    row = c.last_decision
+    return row and LastDecision(decision_id=row.decision_id, timestamp=row.timestamp, summary=row.summary)

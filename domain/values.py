@@ -1,0 +1,40 @@
+"""Base of every value that crosses a boundary, and the number types that it uses."""
+
+from datetime import datetime
+from decimal import ROUND_DOWN, Decimal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+
+class Value(BaseModel):
+    """A frozen value; unknown fields are dropped, so that an older process can read a newer one's message."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Record(BaseModel):
+    """A part of the carried state: mutable, changed only by the functions of `domain`."""
+
+    model_config = ConfigDict(extra="ignore", validate_assignment=False)
+
+
+Moment = AwareDatetime
+
+ZERO = Decimal(0)
+BPS = Decimal("0.0001")
+
+
+def floor_to_step(quantity: Decimal, step: Decimal) -> Decimal:
+    """The largest multiple of `step` not above `quantity` (both positive), written without an exponent."""
+    return plain((quantity / step).to_integral_value(rounding=ROUND_DOWN) * step)
+
+
+def plain(number: Decimal) -> Decimal:
+    """The same number without trailing zeros and without an exponent: `1E+2` becomes `100`."""
+    shortest = number.normalize()
+    return shortest.quantize(Decimal(1)) if shortest.as_tuple().exponent > 0 else shortest  # type: ignore[operator]
+
+
+def iso(moment: datetime) -> str:
+    """A moment as people read it: to the second, with its offset."""
+    return moment.isoformat(timespec="seconds")

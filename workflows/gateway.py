@@ -1,0 +1,239 @@
+"""The one way to the coordinator: connects, signals, asks, and says in our own errors what went wrong.
+
+    GatewayError
+    ├── TemporalUnreachable   nothing was sent
+    ├── SignalRefused         Temporal answered, and refused
+    ├── SignalUnanswered      sent, and nobody knows whether it was recorded
+    ├── NoCoordinator         never started, or not open any more
+    └── CoordinatorSilent     it is open, and no worker answered for it
+"""
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
+from typing import Any
+
+from temporalio.api.common.v1 import Payloads, WorkflowExecution
+from temporalio.api.enums.v1 import QueryRejectCondition, WorkflowExecutionStatus
+from temporalio.api.query.v1 import WorkflowQuery
+from temporalio.api.workflowservice.v1 import (
+    DescribeWorkflowExecutionRequest,
+    QueryWorkflowRequest,
+    QueryWorkflowResponse,
+    RequestCancelWorkflowExecutionRequest,
+    SignalWorkflowExecutionRequest,
+)
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.envconfig import ClientConfig
+from temporalio.runtime import Runtime
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.status import Outcomes, Status
+from workflows import names
+from workflows.shared_query import SharedQuery
+
+SIGNAL_SECONDS = 2.0
+_TRANSIENT = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.ABORTED)
+_AMBIGUOUS = (
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.UNKNOWN,
+    RPCStatusCode.INTERNAL,
+    RPCStatusCode.ABORTED,
+)
+_NEVER_SENT_TEXTS = ("connect error", "connection refused", "failed client connect", "dns error")
+
+
+class GatewayError(Exception):
+    """Base of what can go wrong between us and the coordinator; the text is fit for people."""
+
+
+class TemporalUnreachable(GatewayError):
+    """Nothing was sent."""
+
+
+class SignalRefused(GatewayError):
+    """Temporal answered and refused: the signal is not recorded."""
+
+
+class SignalUnanswered(GatewayError):
+    """The signal was sent and not answered: it may have been recorded."""
+
+
+class NoCoordinator(GatewayError):
+    """No coordinator of this desk is open; `ever_started` tells whether Temporal knows a closed one."""
+
+    def __init__(self, desk: str, status: str | None) -> None:
+        self.ever_started = status is not None
+        remedy = "`ais restart` by a person starts it again" if status else "`ais start` starts it"
+        what = f"is {status.lower().replace('_', ' ')}" if status else "was never started"
+        super().__init__(f"the coordinator of desk {desk!r} {what}; {remedy}")
+
+
+class CoordinatorSilent(GatewayError):
+    """The coordinator is open and did not answer in time."""
+
+
+async def connect(
+    target: dict[str, Any] | None = None, *, lazy: bool = False, runtime: Runtime | None = None
+) -> Client:
+    """A client by Temporal's own settings (environment and profiles); `target` overrides them (`target_host`, `namespace`)."""
+    config: dict[str, Any] = {**ClientConfig.load_client_connect_config(), **(target or {})}
+    config.setdefault("target_host", "localhost:7233")
+    return await Client.connect(**config, data_converter=pydantic_data_converter, lazy=lazy, runtime=runtime)
+
+
+class DeskGateway:
+    """The coordinator of one desk, as callers see it. `patience` bounds one query, in seconds."""
+
+    def __init__(self, client: Client, desk: str, patience: float = 3.0) -> None:
+        self._client = client
+        self._patience = patience
+        self.desk = desk
+        self.workflow_id = names.workflow_id(desk)
+        self._shared = SharedQuery(self._ask)
+
+    @property
+    def client(self) -> Client:
+        """The client that this gateway uses."""
+        return self._client
+
+    async def signal(self, name: str, payload: dict[str, Any], seconds: float = SIGNAL_SECONDS) -> None:
+        """Records a signal with Temporal, within `seconds`; it is recorded once however often it is sent."""
+        request = SignalWorkflowExecutionRequest(
+            namespace=self._client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=self.workflow_id),
+            signal_name=name,
+            input=Payloads(payloads=await self._client.data_converter.encode([payload])),
+            identity=self._client.identity,
+            request_id=str(uuid.uuid4()),
+        )
+        await self._send(lambda left: self._client.workflow_service.signal_workflow_execution(
+            request, retry=False, timeout=left
+        ), seconds)
+
+    async def request_cancel(self, reason: str, seconds: float = SIGNAL_SECONDS) -> None:
+        """Requests the workflow's cancellation, which the coordinator takes as a kill."""
+        request = RequestCancelWorkflowExecutionRequest(
+            namespace=self._client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=self.workflow_id),
+            identity=self._client.identity,
+            request_id=str(uuid.uuid4()),
+            reason=reason,
+        )
+        await self._send(lambda left: self._client.workflow_service.request_cancel_workflow_execution(
+            request, retry=False, timeout=left
+        ), seconds)
+
+    async def status(self) -> Status:
+        """The coordinator's status, from a query that begins after this call."""
+        return (await self._shared.read()).status
+
+    async def outcomes(self, command_ids: Iterable[str] = ()) -> Outcomes:
+        """Status and outcomes, from a query that begins after this call and is shared with whoever asks meanwhile."""
+        return await self._shared.read(command_ids)
+
+    async def open_status(self) -> str | None:
+        """Temporal's word for the coordinator's newest run (`RUNNING`, `TERMINATED`, …); None where there is none."""
+        request = DescribeWorkflowExecutionRequest(
+            namespace=self._client.namespace, execution=WorkflowExecution(workflow_id=self.workflow_id)
+        )
+        try:
+            answer = await self._client.workflow_service.describe_workflow_execution(
+                request, retry=False, timeout=timedelta(seconds=self._patience)
+            )
+        except (RPCError, RuntimeError) as error:
+            if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise TemporalUnreachable(f"Temporal cannot be reached: {error}") from error
+        name = WorkflowExecutionStatus.Name(answer.workflow_execution_info.status)
+        return name.removeprefix("WORKFLOW_EXECUTION_STATUS_")
+
+    async def _send(self, call: Callable[[timedelta], Awaitable[object]], seconds: float) -> None:
+        deadline, maybe_recorded = time.monotonic() + seconds, False
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                await call(timedelta(seconds=max(left, 0.05)))
+                return
+            except (RPCError, RuntimeError) as error:
+                maybe_recorded = maybe_recorded or _may_have_arrived(error)
+                if not _is_transient(error) or left < _backoff():
+                    raise await self._signal_error(error, maybe_recorded) from error
+            await asyncio.sleep(_backoff())
+
+    async def _signal_error(self, error: Exception, maybe_recorded: bool) -> GatewayError:
+        if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
+            return NoCoordinator(self.desk, await self.open_status())
+        if maybe_recorded:
+            return SignalUnanswered(f"Temporal did not answer: {error}")
+        if isinstance(error, RPCError) and error.status is not RPCStatusCode.UNAVAILABLE:
+            return SignalRefused(f"Temporal refused the signal: {error}")
+        return TemporalUnreachable(f"Temporal cannot be reached: {error}")
+
+    async def _ask(self, command_ids: list[str]) -> Outcomes:
+        query = WorkflowQuery(
+            query_type=names.OUTCOMES_QUERY,
+            query_args=Payloads(payloads=await self._client.data_converter.encode([command_ids])),
+        )
+        answer = await self._query(query)
+        (outcomes,) = await self._client.data_converter.decode(answer.query_result.payloads, [Outcomes])
+        return outcomes  # type: ignore[no-any-return]
+
+    async def _query(self, query: WorkflowQuery) -> QueryWorkflowResponse:
+        request = QueryWorkflowRequest(
+            namespace=self._client.namespace,
+            execution=WorkflowExecution(workflow_id=self.workflow_id),
+            query=query,
+            # A terminated coordinator otherwise still answers `running` (measured).
+            query_reject_condition=QueryRejectCondition.QUERY_REJECT_CONDITION_NOT_OPEN,
+        )
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                answer = await self._client.workflow_service.query_workflow(
+                    request, retry=False, timeout=timedelta(seconds=max(deadline - time.monotonic(), 0.05))
+                )
+                break
+            except (RPCError, RuntimeError) as error:
+                if not _is_busy(error) or time.monotonic() > deadline:
+                    raise self._query_error(error) from error
+            await asyncio.sleep(_backoff())
+        if answer.HasField("query_rejected"):
+            name = WorkflowExecutionStatus.Name(answer.query_rejected.status)
+            raise NoCoordinator(self.desk, name.removeprefix("WORKFLOW_EXECUTION_STATUS_"))
+        return answer
+
+    def _query_error(self, error: Exception) -> GatewayError:
+        status = error.status if isinstance(error, RPCError) else None
+        if status is RPCStatusCode.NOT_FOUND:
+            return NoCoordinator(self.desk, None)
+        if status is None or status is RPCStatusCode.UNAVAILABLE:
+            return TemporalUnreachable(f"Temporal cannot be reached: {error}")
+        return CoordinatorSilent(
+            f"no worker answered for the coordinator of desk {self.desk!r} within {self._patience:g} s ({error}); "
+            "start a worker: python worker.py"
+        )
+
+
+def _backoff() -> float:
+    return random.uniform(0.005, 0.030)
+
+
+def _is_busy(error: Exception) -> bool:
+    return isinstance(error, RPCError) and error.status is RPCStatusCode.RESOURCE_EXHAUSTED
+
+
+def _is_transient(error: Exception) -> bool:
+    return not isinstance(error, RPCError) or error.status in _TRANSIENT
+
+
+def _may_have_arrived(error: Exception) -> bool:
+    text = str(error).lower()
+    never_sent = any(hint in text for hint in _NEVER_SENT_TEXTS)
+    return isinstance(error, RPCError) and error.status in _AMBIGUOUS and not never_sent

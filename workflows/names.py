@@ -1,0 +1,20 @@
+"""Names that operators type: the contract with the `temporal` command line and the web UI (contract/temporal.md)."""
+
+from temporalio.common import SearchAttributeKey
+
+WORKFLOW_TYPE = "Coordinator"
+TASK_QUEUE = "ais"
+
+STATUS_QUERY = "status"
+OUTCOME_QUERY = "outcome"
+OUTCOMES_QUERY = "outcomes"
+
+DESK_ATTRIBUTE = SearchAttributeKey.for_keyword("AisDesk")
+STATE_ATTRIBUTE = SearchAttributeKey.for_keyword("AisState")
+MODE_ATTRIBUTE = SearchAttributeKey.for_keyword("AisMode")
+SEARCH_ATTRIBUTES = (DESK_ATTRIBUTE, STATE_ATTRIBUTE, MODE_ATTRIBUTE)
+
+
+def workflow_id(desk: str) -> str:
+    """The coordinator's workflow id."""
+    return f"coordinator-{desk}"
