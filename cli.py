@@ -1,0 +1,153 @@
+"""The `ais` command. It puts things together and turns outcomes into exit codes; what is allowed is decided elsewhere.
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage. An expected failure is one line on stderr, never a traceback.
+"""
+
+import asyncio
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from pydantic import ValidationError
+
+import settings
+
+app = typer.Typer(
+    help="AIS: the control plane of a trading desk.", no_args_is_help=True, add_completion=False,
+    pretty_exceptions_enable=False,
+)  # fmt: skip
+
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="The data folder of a running `ais dev` (or AIS_DATA_DIR).")
+]
+
+
+def main() -> None:
+    """The entry point of the console script `ais` and of `python -m cli`."""
+    app(prog_name="ais")
+
+
+@app.command()
+def dev(
+    data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept. [default: .ais]")] = None,
+    port: Annotated[int | None, typer.Option(help="Of the API; 0 takes a free one. [default: 8000]")] = None,
+    temporal_port: Annotated[int, typer.Option(help="Of Temporal; 0 takes a free one.")] = 7233,
+    ui_port: Annotated[int, typer.Option(help="Of Temporal's web UI; 0 takes a free one.")] = 8233,
+    desk: Annotated[str | None, typer.Option(help="[default: main]")] = None,
+    symbols: Annotated[str | None, typer.Option(help="The whitelist. [default: BTCUSDT,ETHUSDT]")] = None,
+    cycle_seconds: Annotated[float | None, typer.Option(help="From one cycle to the next. [default: 5]")] = None,
+    market: Annotated[str | None, typer.Option(help="simulated, or replay:FILE.csv. [default: simulated]")] = None,
+    without: Annotated[str, typer.Option(help="Parts to run by hand beside it: worker,api.")] = "",
+) -> None:
+    """Run everything on this machine: Temporal, PostgreSQL, worker, API and the coordinator. Ctrl-C stops it."""
+    # Here and not above: it needs the development requirements, which a container of the worker does not have.
+    from deploy.dev.config import Flags
+    from deploy.dev.console import Console
+    from deploy.dev.errors import StackError
+    from deploy.dev.stack import Stack
+
+    left_out = _parts(without)
+    with expected_failures(StackError):
+        flags = Flags(data_dir, port, temporal_port, ui_port, desk, symbols, cycle_seconds, market, left_out)
+        asyncio.run(Stack(flags.resolve(), Console()).run())
+
+
+def _parts(without: str) -> frozenset[str]:
+    parts = frozenset(part.strip() for part in without.split(",") if part.strip())
+    if unknown := parts - {"worker", "api"}:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: only worker and api can be left out.")
+    return parts
+
+
+@app.command()
+def api(
+    port: Annotated[int | None, typer.Option(help="[default: AIS_API_PORT, or 8000]")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="How many processes serve the port.")] = 1,
+    host: Annotated[str, typer.Option(help="0.0.0.0 listens on all addresses.")] = "127.0.0.1",
+    data_dir: DataDir = None,
+) -> None:
+    """Serve the HTTP API."""
+    import uvicorn
+
+    with expected_failures():
+        use_data_dir(data_dir)
+        configured = settings.ApiSettings.load()
+        settings.DeskSettings.load()
+        settings.DatabaseSettings.load()
+        chosen = configured.api_port if port is None else port
+        _refuse_a_taken_port(host, chosen)
+    with _shared_metrics(workers):
+        uvicorn.run(
+            "api.app:create_app", factory=True, host=host, port=chosen, workers=workers, log_config=None,
+            access_log=False, server_header=False, timeout_graceful_shutdown=10,
+        )  # fmt: skip
+
+
+def _refuse_a_taken_port(host: str, port: int) -> None:
+    """uvicorn would say it too, but with several workers each of them does, in a traceback, for ever."""
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            fail(f"Cannot listen on {host}:{port} ({error.strerror}): choose another with --port.")
+
+
+@contextmanager
+def _shared_metrics(workers: int) -> Iterator[None]:
+    """Several processes answer one /metrics: they count in files of one folder, which prometheus_client reads together.
+
+    It has to be named before prometheus_client is imported, and to be empty: an earlier run's counts are not ours.
+    """
+    if workers == 1:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="ais-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        yield
+
+
+@app.command()
+def migrate(data_dir: DataDir = None) -> None:
+    """Bring the database schema up to date."""
+    from sqlalchemy.exc import OperationalError
+
+    from storage import migrate as migrations
+
+    with expected_failures(OperationalError):
+        migrations.upgrade(settings.DatabaseSettings.load(data_dir).url)
+    typer.echo("The schema is up to date.")
+
+
+def use_data_dir(data_dir: Path | None) -> None:
+    """For processes that read the settings again, in this process or in a child: they look at AIS_DATA_DIR."""
+    if data_dir:
+        os.environ["AIS_DATA_DIR"] = str(data_dir.expanduser().resolve())
+
+
+@contextmanager
+def expected_failures(*kinds: type[Exception]) -> Iterator[None]:
+    """What a person can put right is a line and exit code 1; anything else is a bug and keeps its traceback."""
+    try:
+        yield
+    except ValidationError as error:
+        fail(settings.explain(error))
+    except settings.NoRunningStack as error:
+        fail(str(error))
+    except kinds as error:
+        fail(str(error))
+
+
+def fail(text: str) -> NoReturn:
+    typer.echo(text, err=True)
+    raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()
