@@ -15,14 +15,16 @@ from domain.carried import (
     OrderPhase,
     Outcome,
     PendingDeleverage,
+    PendingOrder,
     PendingRestart,
     RefusalCode,
 )
 from domain.commands import Command, Source, nearest_name
 from domain.decisions import Decision, DecisionType
-from domain.instructions import CANCEL_TOOLS, OpenCancel, instruction_id
+from domain.instructions import CANCEL_TOOLS, OpenCancel, Tool, instruction_id
 from domain.market import Observation
-from domain.outbox import prepared_row, queue_instruction, queue_row
+from domain.orders import OrderReport
+from domain.outbox import note_quiet, order_reported, prepared_row, queue_instruction, queue_row
 from domain.states import CommandKind, State, transition
 from domain.symbols import covered_symbols
 
@@ -93,7 +95,7 @@ def issue_cancels(c: Carried, record: CommandRecord, symbols: list[str], tick: T
                 _prepare_cancel(c, record, tool, symbol, tick)
 
 
-def _prepare_cancel(c: Carried, record: CommandRecord, tool, symbol: str, tick: Tick) -> None:  # type: ignore[no-untyped-def]
+def _prepare_cancel(c: Carried, record: CommandRecord, tool: Tool, symbol: str, tick: Tick) -> None:
     cancel = OpenCancel(
         instruction_id=instruction_id(record.command_id, record.rounds, tool, symbol),
         command_id=record.command_id,
@@ -157,6 +159,18 @@ def unknown_signal(c: Carried, name: str, tick: Tick) -> None:
     queue_row(c, row)
 
 
+def take_report(c: Carried, pending: PendingOrder, report: OrderReport, tick: Tick) -> None:
+    """Takes an order's report in: the cancels again where a kill came after it was sent, and the deleverage it was for."""
+    record = c.commands.get(c.kill.command_id) if c.kill else None
+    if order_reported(c, pending, report, tick.now) and record:
+        issue_cancels(c, record, [pending.order.instruction.symbol], tick)
+    mine = (d for d in c.deleverages if d.order_id == report.order_id)
+    if report.fate.is_known and (deleverage := next(mine, None)):
+        refusal = None if report.fate.reached_venue else f"the order did not reach the book: {report.detail}"
+        finish_deleverage(c, deleverage, refusal, tick)
+    note_quiet(c, tick.now)
+
+
 def finish_deleverage(c: Carried, pending: PendingDeleverage, refusal: str | None, tick: Tick) -> None:
     """Settles a deleverage: applied where `refusal` is None."""
     c.deleverages.remove(pending)
@@ -172,9 +186,10 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
     restart, c.restart = c.restart, None
     assert restart is not None
     if error is None and c.kill_number != restart.kill_number:
-        # The row says cleared; write the kill that came meanwhile over it.
-        c.latched_number, error = 0, "a kill came while the restart was under way"
+        error = "a kill came while the restart was under way"
     if error:
+        # The latch may have been cleared all the same (an answer that was lost): a new number latches it again.
+        c.kill_number, c.latched_number = max(c.kill_number, restart.kill_number + 1), 0
         _refuse(c, restart.command, error, RefusalCode.CONFLICT, tick)
         return
     c.commands.clear()
@@ -222,8 +237,8 @@ def _check_restart(c: Carried, command: Command) -> tuple[str, RefusalCode] | No
         text = "another restart is under way"
     elif c.orders:
         text = f"the fate of order {c.orders[0].order.order_id} is unknown; wait until it is settled"
-    elif c.kill and any(row.decision_id == c.kill.row_id for row in c.records):
-        text = "the kill's own row is not in the decision log yet; wait for the database"
+    elif c.latch_due or (c.kill and any(row.decision_id == c.kill.row_id for row in c.records)):
+        text = "the kill's own row and latch are not in the database yet; wait for it"
     else:
         return None
     return text, RefusalCode.CONFLICT
@@ -326,9 +341,12 @@ def _remember(c: Carried, command: Command, outcome: Outcome, tick: Tick, repeat
 def _forget_old_commands(c: Carried, tick: Tick) -> None:
     for oldest in _oldest(c.commands.values(), len(c.commands) - KEPT_COMMANDS):
         young = tick.now - oldest.at < MAX_COMMAND_AGE
-        if oldest.outcome is Outcome.PENDING or (young and len(c.commands) <= MAX_KEPT_COMMANDS):
+        if young and len(c.commands) <= MAX_KEPT_COMMANDS:
             return
         del c.commands[oldest.command_id]
+        if oldest.outcome is Outcome.PENDING or (c.kill and oldest.command_id == c.kill.command_id):
+            # Still needed, for its outcome or to count the kill's rounds: kept as if it were the newest.
+            c.commands[oldest.command_id] = oldest
 
 
 def _oldest(records: Iterable[CommandRecord], count: int) -> list[CommandRecord]:

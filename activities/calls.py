@@ -1,0 +1,148 @@
+"""Signatures of the activities: what the workflow calls and what it gets back. The classes beside this file carry them out."""
+
+from decimal import Decimal
+from typing import NoReturn
+
+from temporalio import activity
+
+from domain.decisions import Decision
+from domain.deciding import Choice
+from domain.instructions import OrderInstruction, Tool
+from domain.market import Observation
+from domain.orders import Order, OrderReport
+from domain.outbox import DeskRow, RecordBatch
+from domain.risk import Limits
+from domain.states import Mode
+from domain.values import Moment, Value
+
+
+class Scope(Value):
+    """Whose venue is meant; a worker of another desk or mode refuses before it touches one (I7)."""
+
+    desk: str
+    mode: Mode
+
+
+class CycleSummary(Value):
+    """The cycle before this one, for the worker's metrics."""
+
+    number: int
+    ended_at: Moment
+    seconds: float
+    open_instructions: int
+
+
+class ObserveCall(Value):
+    """A reading for one cycle; `cycle_id` makes a retry the same reading of a market that moves with the cycles."""
+
+    scope: Scope
+    symbols: list[str]
+    cycle_id: str
+    previous: CycleSummary | None = None
+
+
+class DecideCall(Value):
+    """What one decision is made from; `blocked` maps a symbol to why it takes no new order."""
+
+    scope: Scope
+    symbols: list[str]
+    observation: Observation
+    limits: Limits
+    blocked: dict[str, str]
+
+
+class CancelCall(Value):
+    """One cancel at the venue; it confirms every instruction that was prepared before it began."""
+
+    scope: Scope
+    tool: Tool
+    symbol: str
+    instruction_ids: list[str]
+
+
+class PlanCall(Value):
+    """A deleverage to be sized from the live position."""
+
+    scope: Scope
+    symbol: str
+    reduce_pct: Decimal
+
+
+class Plan(Value):
+    """The sized order, or why there is none."""
+
+    instruction: OrderInstruction | None = None
+    refusal: str | None = None
+
+
+class OrderCall(Value):
+    """An order to send once, or to ask the venue about."""
+
+    scope: Scope
+    order: Order
+
+
+class ClearLatchCall(Value):
+    """The first step of a restart: control row and latch in one transaction, where desk and kill number match."""
+
+    desk: str
+    kill_number: int
+    row: Decision
+
+
+def _by_a_worker() -> NoReturn:
+    raise NotImplementedError("a signature; the worker registers the class that carries it out")
+
+
+@activity.defn
+async def observe(call: ObserveCall) -> Observation:
+    """Reads the venue and the latch."""
+    _by_a_worker()
+
+
+@activity.defn
+async def decide(call: DecideCall) -> Choice:
+    """Runs the agents, chooses, sizes and weighs; recorded, so that a changed rule never changes a replay."""
+    _by_a_worker()
+
+
+@activity.defn
+async def record(batch: RecordBatch) -> None:
+    """Writes rows, each exactly once."""
+    _by_a_worker()
+
+
+@activity.defn
+async def write_desk(row: DeskRow) -> None:
+    """Writes the desk's row, the latch with it."""
+    _by_a_worker()
+
+
+@activity.defn
+async def clear_latch(call: ClearLatchCall) -> bool:
+    """Clears the latch; False where the row does not match."""
+    _by_a_worker()
+
+
+@activity.defn
+async def cancel(call: CancelCall) -> None:
+    """Cancels at the venue; returns once it has confirmed."""
+    _by_a_worker()
+
+
+@activity.defn
+async def plan_deleverage(call: PlanCall) -> Plan:
+    """Reads the position and sizes the reduce-only order."""
+    _by_a_worker()
+
+
+@activity.defn
+async def place_order(call: OrderCall) -> OrderReport:
+    """Sends an order, at most once."""
+    _by_a_worker()
+
+
+@activity.defn
+async def settle_order(call: OrderCall) -> OrderReport:
+    """Asks the venue what became of an order."""
+    _by_a_worker()

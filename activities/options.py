@@ -1,0 +1,53 @@
+"""Time-outs and retries of each kind of activity; the default would be to retry for ever, on one attempt without end.
+
+Lanes of the outbox repeat by themselves, so most attempts here are single: a new instruction then never waits out a back-off
+that belongs to an older one.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from temporalio.common import RetryPolicy
+from temporalio.workflow import ActivityCancellationType
+
+_ONCE = RetryPolicy(maximum_attempts=1)
+_TWICE = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_attempts=2)
+_DATABASE = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=2))
+
+OBSERVE: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=8),
+    "schedule_to_close_timeout": timedelta(seconds=12),
+    "retry_policy": _TWICE,
+}
+DECIDE = OBSERVE
+PLAN = {
+    "start_to_close_timeout": timedelta(seconds=5),
+    "schedule_to_close_timeout": timedelta(seconds=10),
+    "retry_policy": _TWICE,
+}
+RECORD = {
+    "start_to_close_timeout": timedelta(seconds=6),
+    "schedule_to_close_timeout": timedelta(seconds=12),
+    "retry_policy": _DATABASE,
+}
+CLEAR_LATCH = {
+    "start_to_close_timeout": timedelta(seconds=6),
+    "schedule_to_close_timeout": timedelta(seconds=20),
+    "retry_policy": _DATABASE,
+}
+CANCEL = {
+    "start_to_close_timeout": timedelta(seconds=5),
+    "schedule_to_close_timeout": timedelta(seconds=15),
+    "retry_policy": _ONCE,
+}
+SETTLE = CANCEL
+
+# An order's activity has no heartbeat on purpose: without one a cancellation never reaches an attempt that has begun, so
+# its result is always taken. It is given up only where no worker has begun it.
+ORDER: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=15),
+    "retry_policy": _ONCE,
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+}
+ORDER_SECONDS_AT_MOST = 15.0
+LONGEST_SECONDS = 15.0

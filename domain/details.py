@@ -1,0 +1,66 @@
+"""The markdown that the Temporal web UI shows as the coordinator's current details."""
+
+from domain.carried import Carried
+from domain.states import State
+from domain.status import open_instructions
+from domain.values import iso
+
+_MARKS = {State.RUNNING: "🟢", State.PAUSED: "🟡", State.KILLED: "🔴"}
+_MAX_LINES = 10
+_NEXT_STEPS = {
+    State.RUNNING: "Signals: `pause`, `kill`, `cancel_all`, `deleverage`. Cancel means kill.",
+    State.PAUSED: "Signals: `resume`, `kill`, `cancel_all`, `deleverage`. Cancel means kill.",
+    State.KILLED: "Only `ais restart --reason …` on the command line brings it back. `cancel_all` and `deleverage` still work.",
+}
+
+
+def details(c: Carried) -> str:
+    """State, reason, since when, last decision, and what is still open: for a stranger, at a glance."""
+    lines = [
+        f"## {_MARKS[c.state]} {c.desk}: {c.state.value}",
+        f"since {iso(c.since)}{_told_by(c)}",
+        "",
+        f"- mode `{c.mode.value}`, symbols {', '.join(c.symbols)}, a cycle every {c.cycle_seconds:g} s, cycle {c.cycle_number}",
+        *_decision_lines(c),
+        *_open_lines(c),
+        *_waiting_lines(c),
+        *(f"- ⚠️ {_one_line(text)}" for text in c.warnings),
+        "",
+        _NEXT_STEPS[c.state],
+    ]
+    return "\n".join(lines)
+
+
+def _told_by(c: Carried) -> str:
+    return f" by {_one_line(c.actor)}: {_one_line(c.reason)}" if c.actor else ""
+
+
+def _decision_lines(c: Carried) -> list[str]:
+    row = c.last_decision
+    return [f"- last decision {iso(row.timestamp)}: {_one_line(row.summary)}"] if row else []
+
+
+def _open_lines(c: Carried) -> list[str]:
+    open_ = open_instructions(c)
+    if not open_:
+        return ["- no open instruction"]
+    lines = [
+        f"  - `{i.tool.value}` {i.symbol} {i.outcome.value} since {iso(i.since)}{f', {i.last_error}' if i.last_error else ''}"
+        for i in open_[:_MAX_LINES]
+    ]
+    return [f"- **{len(open_)} open instructions**", *lines]
+
+
+def _waiting_lines(c: Carried) -> list[str]:
+    lines = []
+    if c.records:
+        lines.append(f"- {len(c.records)} rows wait for the database")
+    if c.observation_error:
+        lines.append(f"- ⚠️ the last observation failed: {_one_line(c.observation_error)}")
+    if c.latch_due:
+        lines.append("- the latch is not yet written to the database")
+    return lines
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:200]
