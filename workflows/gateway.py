@@ -21,6 +21,7 @@ from temporalio.api.enums.v1 import QueryRejectCondition, WorkflowExecutionStatu
 from temporalio.api.query.v1 import WorkflowQuery
 from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
+    GetSystemInfoRequest,
     QueryWorkflowRequest,
     QueryWorkflowResponse,
     RequestCancelWorkflowExecutionRequest,
@@ -37,6 +38,7 @@ from workflows import names
 from workflows.shared_query import SharedQuery
 
 SIGNAL_SECONDS = 2.0
+_DESCRIBE_SECONDS = 1.0
 _TRANSIENT = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.ABORTED)
 _AMBIGUOUS = (
     RPCStatusCode.CANCELLED,
@@ -97,6 +99,7 @@ class DeskGateway:
         self.desk = desk
         self.workflow_id = names.workflow_id(desk)
         self._shared = SharedQuery(self._ask)
+        self._reached = False
 
     @property
     def client(self) -> Client:
@@ -140,12 +143,16 @@ class DeskGateway:
 
     async def open_status(self) -> str | None:
         """Temporal's word for the coordinator's newest run (`RUNNING`, `TERMINATED`, …); None where there is none."""
+        return await self._describe(self._patience)
+
+    async def _describe(self, seconds: float) -> str | None:
         request = DescribeWorkflowExecutionRequest(
             namespace=self._client.namespace, execution=WorkflowExecution(workflow_id=self.workflow_id)
         )
         try:
+            await self._reach(seconds)
             answer = await self._client.workflow_service.describe_workflow_execution(
-                request, retry=False, timeout=timedelta(seconds=self._patience)
+                request, retry=False, timeout=timedelta(seconds=seconds)
             )
         except (RPCError, RuntimeError) as error:
             if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
@@ -154,12 +161,27 @@ class DeskGateway:
         name = WorkflowExecutionStatus.Name(answer.workflow_execution_info.status)
         return name.removeprefix("WORKFLOW_EXECUTION_STATUS_")
 
+    async def _reach(self, seconds: float) -> None:
+        """Connects a lazy client in bounded time: the SDK's first connect has no time limit of its own, so that a port which
+        accepts and never answers held a signal for ever (measured). Nothing of ours was sent when this raises."""
+        if self._reached:
+            return
+        call = self._client.workflow_service.get_system_info(
+            GetSystemInfoRequest(), retry=False, timeout=timedelta(seconds=max(seconds, 0.05))
+        )
+        try:
+            await asyncio.wait_for(call, max(seconds, 0.05))
+        except TimeoutError as error:
+            raise TemporalUnreachable(f"Temporal cannot be reached: no connection within {seconds:.1f} s") from error
+        self._reached = True
+
     async def _send(self, call: Callable[[timedelta], Awaitable[object]], seconds: float) -> None:
         deadline, maybe_recorded = time.monotonic() + seconds, False
         while True:
             left = deadline - time.monotonic()
             try:
-                await call(timedelta(seconds=max(left, 0.05)))
+                await self._reach(left)
+                await call(timedelta(seconds=max(deadline - time.monotonic(), 0.05)))
                 return
             except (RPCError, RuntimeError) as error:
                 maybe_recorded = maybe_recorded or _may_have_arrived(error)
@@ -169,7 +191,7 @@ class DeskGateway:
 
     async def _signal_error(self, error: Exception, maybe_recorded: bool) -> GatewayError:
         if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
-            return NoCoordinator(self.desk, await self.open_status())
+            return NoCoordinator(self.desk, await self._describe(_DESCRIBE_SECONDS))
         if maybe_recorded:
             return SignalUnanswered(f"Temporal did not answer: {error}")
         if isinstance(error, RPCError) and error.status is not RPCStatusCode.UNAVAILABLE:
@@ -196,6 +218,7 @@ class DeskGateway:
         deadline = time.monotonic() + self._patience
         while True:
             try:
+                await self._reach(deadline - time.monotonic())
                 answer = await self._client.workflow_service.query_workflow(
                     request, retry=False, timeout=timedelta(seconds=max(deadline - time.monotonic(), 0.05))
                 )

@@ -1,0 +1,156 @@
+"""Activities that change something at the venue: cancels, and orders, which are sent at most once."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import contextmanager
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.calls import CancelCall, OrderCall, Plan, PlanCall, Scope
+from activities.instruments import Instruments
+from activities.scope import refuse_other
+from activities.venues.port import Venue, VenueError, VenueRefused
+from domain.instructions import OrderInstruction, OrderType, Side
+from domain.market import Observation
+from domain.orders import Fate, Order, OrderReport
+from domain.states import State
+from domain.values import floor_to_step
+from storage.database import Database, DatabaseUnavailable
+from storage.desks import read_desk
+
+LATCH_SECONDS = 2.0
+# A stalled attempt may still begin its send until `not_after`; only past it, and this much for clocks that differ, does
+# an order that the venue has never seen count as not sent.
+CLOCK_MARGIN = timedelta(seconds=2)
+
+AskState = Callable[[], Awaitable[State]]
+
+
+class ActActivities:
+    """Cancels and orders on one venue. `ask_state` asks the coordinator itself."""
+
+    def __init__(
+        self, scope: Scope, venue: Venue, database: Database, ask_state: AskState, instruments: Instruments
+    ) -> None:
+        self._scope = scope
+        self._venue = venue
+        self._database = database
+        self._ask_state = ask_state
+        self._instruments = instruments
+
+    @activity.defn(name="cancel")
+    async def cancel(self, call: CancelCall) -> None:
+        """Cancels; needs nothing but the venue, so that no database and no record holds it up."""
+        refuse_other(self._scope, call.scope)
+        with self._timed(call.tool.value):
+            await self._venue.cancel_all(call.tool, call.symbol)
+
+    @activity.defn(name="plan_deleverage")
+    async def plan_deleverage(self, call: PlanCall) -> Plan:
+        """Sizes a reduce-only order from the live position, rounded down to the lot step."""
+        refuse_other(self._scope, call.scope)
+        with self._timed("get_positions"):
+            observation = await self._venue.observe([call.symbol], "")
+        return plan(observation, call.symbol, call.reduce_pct)
+
+    @activity.defn(name="place_order")
+    async def place_order(self, call: OrderCall) -> OrderReport:
+        """Sends once, or says why it did not. Never raises once the send has begun: then the fate is unknown."""
+        refuse_other(self._scope, call.scope)
+        order = call.order
+        try:
+            obstacle = await self._obstacle(order)
+        except asyncio.CancelledError:
+            return _report(order, Fate.NOT_SENT, "the worker stopped before it was sent")
+        if obstacle:
+            return _report(order, Fate.NOT_SENT, obstacle)
+        return await self._send(order)
+
+    @activity.defn(name="settle_order")
+    async def settle_order(self, call: OrderCall) -> OrderReport:
+        """What the venue knows. An order it has never seen counts as not sent only when none can begin any more."""
+        refuse_other(self._scope, call.scope)
+        with self._timed("get_open_orders"):
+            found = await self._venue.find_order(call.order)
+        if found is not None:
+            return found
+        if datetime.now(UTC) > call.order.not_after + CLOCK_MARGIN:
+            return _report(call.order, Fate.NOT_SENT, "the venue has never seen it")
+        return _report(call.order, Fate.UNKNOWN, "the venue has not seen it yet")
+
+    async def _obstacle(self, order: Order) -> str | None:
+        """Why an order must not be sent. The coordinator is asked last, immediately before sending."""
+        if not order.instruction.reduce_only:
+            if latched := await self._latched(order.desk):
+                return latched
+            if stopped := await self._stopped():
+                return stopped
+        return "too late: its time ran out before it could be sent" if datetime.now(UTC) > order.not_after else None
+
+    async def _latched(self, desk: str) -> str | None:
+        try:
+            row = await self._database.run(lambda connection: read_desk(connection, desk), LATCH_SECONDS)
+        except DatabaseUnavailable as error:
+            return f"the latch cannot be read: {error}"
+        if row is None:
+            return "the desk has no row in the database"
+        return "the database says killed" if row.killed else None
+
+    async def _stopped(self) -> str | None:
+        try:
+            state = await self._ask_state()
+        except Exception as error:  # Whatever went wrong: no answer, no send.
+            return f"the coordinator did not answer before the send: {error}"
+        return None if state is State.RUNNING else f"the coordinator is {state.value}"
+
+    async def _send(self, order: Order) -> OrderReport:
+        try:
+            with self._timed("create_order"):
+                report = await self._venue.create_order(order)
+        except (ApplicationError, asyncio.CancelledError) as error:
+            refused = isinstance(error, ApplicationError) and error.type == VenueRefused.__name__
+            text = str(error) or "the worker stopped while it was being sent"
+            return _report(order, Fate.REJECTED if refused else Fate.UNKNOWN, text)
+        if report.fate is Fate.FILLED:
+            self._instruments.filled.labels(order.instruction.symbol).inc()
+            self._instruments.paper_fills.labels(order.instruction.symbol).inc()
+        return report
+
+    @contextmanager
+    def _timed(self, tool: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        except VenueError as error:
+            self._instruments.venue_errors.labels(tool).inc()
+            raise ApplicationError(str(error), type=type(error).__name__) from error
+        finally:
+            self._instruments.venue.labels(tool).observe(time.monotonic() - started)
+
+
+def plan(observation: Observation, symbol: str, reduce_pct: Decimal) -> Plan:
+    """The reduce-only market order for a fraction of the position, or why there is none."""
+    position = next((p for p in observation.positions if p.symbol == symbol and p.quantity), None)
+    rules = observation.rules.get(symbol)
+    if position is None:
+        return Plan(refusal=f"There is no open position in {symbol}.")
+    if rules is None:
+        return Plan(refusal=f"The lot step of {symbol} is not known; nothing was sent.")
+    quantity = floor_to_step(abs(position.quantity) * reduce_pct, rules.lot_step)
+    if quantity <= 0:
+        return Plan(refusal=f"{reduce_pct} of {abs(position.quantity)} {symbol} is below the lot step {rules.lot_step}.")
+    side = Side.SELL if position.quantity > 0 else Side.BUY
+    return Plan(
+        instruction=OrderInstruction(
+            symbol=symbol, side=side, order_type=OrderType.MARKET, quantity=quantity, reduce_only=True
+        )
+    )
+
+
+def _report(order: Order, fate: Fate, detail: str) -> OrderReport:
+    return OrderReport(order_id=order.order_id, fate=fate, detail=detail)

@@ -1,0 +1,112 @@
+"""The worker's metrics (contract/metrics.md). Counted where an activity's row is new, never in code that replays."""
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from domain.decisions import Decision, DecisionType
+from domain.instructions import InstructionOutcome, InstructionRow, Tool
+from domain.market import Observation
+from domain.values import ZERO
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Instruments:
+    """Every instrument of the worker, in a registry of its own."""
+
+    def __init__(self, desk: str) -> None:
+        self.registry = CollectorRegistry()
+        self._desk = desk
+        self._cycle_seen = 0
+        self._cycle_ended_at: float | None = None
+        self._trading_instruments()
+        self._cycle_instruments()
+        self._money_instruments()
+        self._venue_instruments()
+
+    def _trading_instruments(self) -> None:
+        r = self.registry
+        self.decisions = Counter("ais_decisions", "Rows written", ["desk", "decision_type", "risk_passed"], registry=r)
+        self.rejections = Counter("ais_risk_rejections", "Orders refused by a guard", ["desk", "guard"], registry=r)
+        self.instructions = Counter(
+            "ais_instructions", "Instructions by outcome", ["desk", "tool", "outcome"], registry=r
+        )
+        self.kills = Counter("ais_kill_switch_triggers", "Kills", ["desk", "source"], registry=r)
+        self.kill_to_quiet = Histogram(
+            "ais_kill_to_quiet_seconds", "Kill to every cancel confirmed", ["desk"], buckets=_SECONDS, registry=r
+        )
+        self.orders = Counter("ais_orders_submitted", "Orders sent", ["symbol", "side"], registry=r)
+        self.filled = Counter("ais_orders_filled", "Orders filled", ["symbol"], registry=r)
+        self.paper_fills = Counter("ais_paper_fills", "Fills on the paper venue", ["symbol"], registry=r)
+        self.signals = Counter("ais_signals", "Proposals made", ["agent_id", "direction"], registry=r)
+        self.approved = Counter("ais_signals_approved", "Proposals that passed risk", registry=r)
+        self.rejected = Counter("ais_signals_rejected", "Proposals that risk refused", ["reason"], registry=r)
+
+    def _cycle_instruments(self) -> None:
+        r = self.registry
+        self.cycle = Histogram("ais_cycle_seconds", "One cycle", ["desk"], buckets=_SECONDS, registry=r)
+        self.open_instructions = Gauge("ais_instructions_open", "Prepared and unconfirmed", ["desk"], registry=r)
+        self.cycle_age = Gauge("ais_cycle_age_seconds", "Since the last completed cycle", ["desk"], registry=r)
+        self.agent = Histogram("ais_agent_latency_seconds", "One agent's analysis", ["agent_id"], registry=r)
+
+    def _money_instruments(self) -> None:
+        r = self.registry
+        self.nav = Gauge("ais_nav", "Net asset value in quote currency", ["desk"], registry=r)
+        self.exposure = Gauge("ais_exposure", "Gross exposure, fraction of net asset value", ["desk"], registry=r)
+        self.leverage = Gauge("ais_leverage", "Gross exposure over net asset value", ["desk"], registry=r)
+        self.pnl = Gauge("ais_pnl", "Unrealised profit, fraction of net asset value", ["desk"], registry=r)
+
+    def _venue_instruments(self) -> None:
+        r = self.registry
+        self.venue = Histogram("ais_aster_latency_seconds", "Venue calls", ["tool"], buckets=_SECONDS, registry=r)
+        self.venue_errors = Counter("ais_aster_errors", "Venue calls that failed", ["tool"], registry=r)
+        self.data_age = Gauge("ais_aster_data_age_seconds", "Freshness of data", ["data_type"], registry=r)
+
+    def decision_written(self, row: Decision) -> None:
+        """A row that is new in the database."""
+        passed = "none" if row.risk_passed is None else str(row.risk_passed).lower()
+        self.decisions.labels(self._desk, row.decision_type.value, passed).inc()
+        if row.decision_type is DecisionType.ORDER_INTENT:
+            self._weighed(row)
+        if row.decision_type is DecisionType.CONTROL and row.summary.startswith("kill applied"):
+            self.kills.labels(self._desk, row.source or "signal").inc()
+
+    def _weighed(self, row: Decision) -> None:
+        if row.risk_passed:
+            self.approved.inc()
+            return
+        for reason in row.risk_reasons:
+            guard = reason.split(":")[0]
+            self.rejections.labels(self._desk, guard).inc()
+            self.rejected.labels(guard).inc()
+
+    def instruction_written(self, row: InstructionRow) -> None:
+        """An instruction whose row is new or changed its outcome."""
+        self.instructions.labels(self._desk, row.tool.value, row.outcome.value).inc()
+        if row.tool is Tool.CREATE_ORDER and row.order and row.outcome is InstructionOutcome.CONFIRMED:
+            self.orders.labels(row.symbol, row.order.side.value).inc()
+
+    def cycle_completed(self, number: int, seconds: float, age_seconds: float, open_instructions: int) -> None:
+        """The cycle before the one that begins; told again by a retry, and counted once."""
+        self._cycle_ended_at = time.time() - age_seconds
+        self.cycle_age.labels(self._desk).set_function(self._age)
+        self.open_instructions.labels(self._desk).set(open_instructions)
+        if number > self._cycle_seen:
+            self._cycle_seen = number
+            self.cycle.labels(self._desk).observe(seconds)
+
+    def _age(self) -> float:
+        return time.time() - (self._cycle_ended_at or time.time())
+
+    def observed(self, observation: Observation) -> None:
+        """A reading of the account; money stays on the worker's own port."""
+        nav = observation.account.nav
+        gross = sum((abs(p.notional) for p in observation.positions), ZERO)
+        fraction = float(gross / nav) if nav else 0.0
+        self.nav.labels(self._desk).set(float(nav))
+        self.exposure.labels(self._desk).set(fraction)
+        self.leverage.labels(self._desk).set(fraction)
+        self.pnl.labels(self._desk).set(float(observation.account.unrealised_profit / nav) if nav else 0.0)
+        age = (observation.observed_at - observation.data_time).total_seconds()
+        self.data_age.labels("ticker").set(age)

@@ -1,0 +1,56 @@
+"""Activities that write to the database: decisions, instructions, and the latch in the desk's row."""
+
+from sqlalchemy import Connection
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.calls import ClearLatchCall
+from activities.instruments import Instruments
+from domain.decisions import Decision
+from domain.instructions import InstructionRow
+from domain.outbox import DeskRow, RecordBatch
+from storage.database import Database, DatabaseUnavailable
+from storage.decisions import insert_decisions
+from storage.desks import clear_latch, write_desk
+from storage.instructions import upsert_instructions
+
+
+class RecordActivities:
+    """Writes rows. Every method is idempotent: a retry finds its rows and changes nothing."""
+
+    def __init__(self, database: Database, instruments: Instruments) -> None:
+        self._database = database
+        self._instruments = instruments
+
+    @activity.defn(name="record")
+    async def record(self, batch: RecordBatch) -> None:
+        """Writes a batch in one transaction."""
+
+        def work(connection: Connection) -> tuple[list[Decision], list[InstructionRow]]:
+            decisions = insert_decisions(connection, batch.decisions)
+            return decisions, upsert_instructions(connection, batch.instructions)
+
+        decisions, instructions = await self._run(work)
+        for row in decisions:
+            self._instruments.decision_written(row)
+        for changed in instructions:
+            self._instruments.instruction_written(changed)
+
+    @activity.defn(name="write_desk")
+    async def write_desk(self, row: DeskRow) -> None:
+        """Writes the desk's row; a kill becomes the second place of the latch."""
+        newly_quiet = await self._run(lambda connection: write_desk(connection, row))
+        if newly_quiet and row.killed_at and row.quiet_at:
+            seconds = (row.quiet_at - row.killed_at).total_seconds()
+            self._instruments.kill_to_quiet.labels(row.desk).observe(seconds)
+
+    @activity.defn(name="clear_latch")
+    async def clear_latch(self, call: ClearLatchCall) -> bool:
+        """The first step of a restart, in one transaction."""
+        return await self._run(lambda connection: clear_latch(connection, call.desk, call.kill_number, call.row))
+
+    async def _run(self, work):  # type: ignore[no-untyped-def]
+        try:
+            return await self._database.run(work)
+        except DatabaseUnavailable as error:
+            raise ApplicationError(f"the database cannot be reached: {error}", type="DatabaseUnavailable") from error

@@ -1,0 +1,79 @@
+"""What the two tasks of a coordinator share: the carried state, the workflow's clock and ids, and whether to wind down."""
+
+from datetime import timedelta
+from typing import TypeVar
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, CancelledError, TimeoutError, TimeoutType
+
+with workflow.unsafe.imports_passed_through():
+    from activities import calls, options
+    from domain.carried import Carried
+    from domain.decisions import ENTROPY_BITS, time_ordered_id
+    from domain.desk import Tick
+    from domain.orders import Fate, Order, OrderReport
+    from domain.states import State
+
+T = TypeVar("T")
+
+
+class Host:
+    """One coordinator run. `draining` means that the run ends as soon as both tasks stand still."""
+
+    def __init__(self, carried: Carried) -> None:
+        self.c = carried
+        self.draining = False
+        self.changed = True
+        self.scope = calls.Scope(desk=carried.desk, mode=carried.mode)
+        self._order: workflow.ActivityHandle[OrderReport] | None = None
+
+    def tick(self) -> Tick:
+        """Now, and a maker of ids; both replay alike."""
+        self.changed = True
+        return Tick(workflow.now(), self.new_id)
+
+    def new_id(self, prefix: str) -> str:
+        """An id that sorts by time."""
+        return time_ordered_id(prefix, workflow.now(), workflow.random().getrandbits(ENTROPY_BITS))
+
+    async def send_order(self, order: Order) -> OrderReport:
+        """Sends an order at most once, and says what is known of it."""
+        patience = max(order.not_after - workflow.now(), timedelta(milliseconds=1))
+        handle = workflow.start_activity(
+            calls.place_order,
+            calls.OrderCall(scope=self.scope, order=order),
+            schedule_to_start_timeout=patience,
+            summary=f"{order.instruction.side} {order.instruction.quantity} {order.instruction.symbol}",
+            **options.ORDER,
+        )
+        if not order.instruction.reduce_only:
+            self._order = handle
+        try:
+            return await handle
+        except ActivityError as error:
+            return OrderReport(order_id=order.order_id, fate=_fate_of(error), detail=why(error))
+        finally:
+            if self._order is handle:
+                self._order = None
+
+    def stop_order(self) -> None:
+        """Gives up an order that no worker has begun; one that has begun runs to its end, and its result is taken."""
+        if self.c.state is not State.RUNNING and self._order is not None:
+            self._order.cancel()
+
+
+def _fate_of(error: ActivityError) -> Fate:
+    cause = error.cause
+    never_begun = isinstance(cause, TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_START
+    # An attempt that began never ends as cancelled: the activity reports what it knows instead.
+    return Fate.NOT_SENT if never_begun or isinstance(cause, CancelledError) else Fate.UNKNOWN
+
+
+def why(error: ActivityError) -> str:
+    """The reason behind an ActivityError, whose own text is always the same."""
+    cause = error.cause
+    if isinstance(cause, TimeoutError):
+        kind = cause.type.name.lower().replace("_", " ") if cause.type else "time-out"
+        last = f": {cause.cause}" if cause.cause else ""
+        return f"{error.activity_type} exceeded its {kind} time-out{last}"[:300]
+    return str(cause or error)[:300]

@@ -1,0 +1,238 @@
+"""The outbox task: carries out effects in lanes that never wait for each other, nor for the cycle.
+
+Measured on a single loop: with the database down, a confirmed kill had sent no cancel after 8 s, because the loop was
+awaiting a record. So each symbol and venue has a lane of its own, and so have the records and the latch.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+from workflows.host import Host, why
+
+with workflow.unsafe.imports_passed_through():
+    from activities import calls, options
+    from domain import desk, outbox
+    from domain.carried import OrderPhase, PendingDeleverage, PendingOrder
+    from domain.instructions import OrderInstruction, Tool
+    from domain.orders import Order
+
+FIRST_BACKOFF_SECONDS = 0.5
+LAST_BACKOFF_SECONDS = 10.0
+DELEVERAGE_SECONDS = 15.0
+
+Lane = Callable[[], Coroutine[None, None, None]]
+
+
+class OutboxTask:
+    """Starts a lane for whatever is due. While the run drains, only cancels that were never tried are started."""
+
+    def __init__(self, host: Host, cycle_is_idle: Callable[[], bool]) -> None:
+        self._host = host
+        self._c = host.c
+        self._cycle_is_idle = cycle_is_idle
+        self._lanes: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def idle(self) -> bool:
+        """Whether no lane runs and none has to start before the run may end."""
+        return not self._lanes and not self._due()
+
+    async def run(self) -> None:
+        """Runs lanes for as long as the run lasts."""
+        while True:
+            await workflow.wait_condition(lambda: bool(self._due()) or self._any_done())
+            self._reap()
+            for key, lane in self._due().items():
+                self._lanes[key] = asyncio.create_task(lane())
+
+    def _any_done(self) -> bool:
+        return any(task.done() for task in self._lanes.values())
+
+    def _reap(self) -> None:
+        for key in [key for key, task in self._lanes.items() if task.done()]:
+            # A lane that raised is a bug: raising it here fails the workflow task, which shows and is tried again.
+            self._lanes.pop(key).result()
+
+    def _due(self) -> dict[str, Lane]:
+        due = self._due_cancels()
+        if not self._host.draining:
+            due |= self._due_orders() | self._due_rows()
+        return {key: lane for key, lane in due.items() if key not in self._lanes}
+
+    def _due_cancels(self) -> dict[str, Lane]:
+        lanes: dict[str, Lane] = {}
+        for cancel in self._c.cancels:
+            key = f"{cancel.tool}/{cancel.symbol}"
+            if key not in lanes and (cancel.attempts == 0 or not self._host.draining):
+                lanes[key] = _bind(self._cancel_lane, cancel.tool, cancel.symbol)
+        return lanes
+
+    def _due_orders(self) -> dict[str, Lane]:
+        lanes: dict[str, Lane] = {}
+        for pending in self._c.orders:
+            if pending.phase is OrderPhase.UNKNOWN:
+                lanes[f"settle/{pending.order.order_id}"] = _bind(self._settle_lane, pending)
+        for deleverage in self._c.deleverages:
+            if not self._deleveraging(deleverage.symbol):
+                lanes[f"deleverage/{deleverage.symbol}"] = _bind(self._deleverage_lane, deleverage.symbol)
+        return lanes
+
+    def _due_rows(self) -> dict[str, Lane]:
+        c, lanes = self._c, dict[str, Lane]()
+        if c.records or c.instruction_rows:
+            lanes["records"] = self._records_lane
+        if c.latch_due and c.restart is None:
+            lanes["latch"] = self._latch_lane
+        if c.restart and self._cycle_is_idle() and "latch" not in self._lanes:
+            lanes["restart"] = self._restart_lane
+        return lanes
+
+    async def _cancel_lane(self, tool: Tool, symbol: str) -> None:
+        """One call at a time for a symbol and venue; it confirms every instruction prepared before it began."""
+        failures = 0
+        while cancels := outbox.open_cancels(self._c, tool, symbol):
+            ids = [cancel.instruction_id for cancel in cancels]
+            if await self._cancel(tool, symbol, ids):
+                failures = 0
+                continue
+            failures += 1
+            await self._back_off(failures, lambda: self._has_fresh_cancel(tool, symbol))
+            if self._host.draining and not self._has_fresh_cancel(tool, symbol):
+                return
+
+    async def _cancel(self, tool: Tool, symbol: str, ids: list[str]) -> bool:
+        call = calls.CancelCall(scope=self._host.scope, tool=tool, symbol=symbol, instruction_ids=ids)
+        try:
+            await workflow.execute_activity(calls.cancel, call, summary=f"{tool.value} {symbol}", **options.CANCEL)
+        except ActivityError as error:
+            outbox.cancels_failed(self._c, ids, why(error))
+            self._host.changed = True
+            return False
+        outbox.cancels_confirmed(self._c, ids, workflow.now())
+        self._host.changed = True
+        return True
+
+    def _has_fresh_cancel(self, tool: Tool, symbol: str) -> bool:
+        return any(cancel.attempts == 0 for cancel in outbox.open_cancels(self._c, tool, symbol))
+
+    async def _settle_lane(self, pending: PendingOrder) -> None:
+        """Asks the venue until an order's fate is known; never sends it again (I4)."""
+        call, failures = calls.OrderCall(scope=self._host.scope, order=pending.order), 0
+        while pending in self._c.orders and not self._host.draining:
+            try:
+                report = await workflow.execute_activity(calls.settle_order, call, **options.SETTLE)
+            except ActivityError as error:
+                desk.warn(self._c, f"order {pending.order.order_id} is unknown: {why(error)}")
+            else:
+                if report.fate.is_known:
+                    desk.take_report(self._c, pending, report, self._host.tick())
+                    return
+            failures += 1
+            await self._back_off(failures, lambda: False)
+
+    def _deleveraging(self, symbol: str) -> bool:
+        """Whether an order of an earlier deleverage of this symbol is still on its way: one at a time."""
+        return any(d.order_id for d in self._c.deleverages if d.symbol == symbol)
+
+    async def _deleverage_lane(self, symbol: str) -> None:
+        while not self._host.draining and not self._deleveraging(symbol):
+            pending = next((d for d in self._c.deleverages if d.symbol == symbol), None)
+            if pending is None:
+                return
+            await self._deleverage(pending)
+
+    async def _deleverage(self, pending: PendingDeleverage) -> None:
+        call = calls.PlanCall(scope=self._host.scope, symbol=pending.symbol, reduce_pct=pending.reduce_pct)
+        try:
+            plan = await workflow.execute_activity(
+                calls.plan_deleverage, call, summary=f"deleverage {pending.symbol}", **options.PLAN
+            )
+        except ActivityError as error:
+            plan = calls.Plan(refusal=f"the position cannot be read: {why(error)}")
+        if plan.instruction is None:
+            desk.finish_deleverage(self._c, pending, plan.refusal or "nothing to reduce", self._host.tick())
+        else:
+            await self._reduce(pending, plan.instruction)
+
+    async def _reduce(self, pending: PendingDeleverage, instruction: OrderInstruction) -> None:
+        order = self._reducing_order(pending, instruction)
+        placed = outbox.order_prepared(self._c, order)
+        placed.phase = OrderPhase.SENDING
+        pending.order_id = order.order_id
+        self._c.commands[pending.command.command_id].instruction = instruction
+        report = await self._host.send_order(order)
+        desk.take_report(self._c, placed, report, self._host.tick())
+
+    def _reducing_order(self, pending: PendingDeleverage, instruction: OrderInstruction) -> Order:
+        now = workflow.now()
+        return Order(
+            order_id=self._host.new_id("ord"),
+            command_id=pending.command.command_id,
+            desk=self._c.desk,
+            instruction=instruction,
+            not_after=now + timedelta(seconds=DELEVERAGE_SECONDS),
+            prepared_at=now,
+        )
+
+    async def _records_lane(self) -> None:
+        failures = 0
+        while (self._c.records or self._c.instruction_rows) and not self._host.draining:
+            batch = outbox.next_batch(self._c)
+            try:
+                await workflow.execute_activity(calls.record, batch, summary=_batch_text(batch), **options.RECORD)
+            except ActivityError as error:
+                failures += 1
+                desk.warn(self._c, f"the decision log cannot be written: {why(error)}")
+                await self._back_off(failures, lambda: False)
+            else:
+                failures = 0
+                outbox.batch_written(self._c, batch)
+            self._host.changed = True
+
+    async def _latch_lane(self) -> None:
+        failures = 0
+        while self._c.latch_due and not self._host.draining:
+            row = outbox.desk_row(self._c)
+            try:
+                await workflow.execute_activity(
+                    calls.write_desk, row, summary=f"latch {row.latch.kill_number}", **options.RECORD
+                )
+            except ActivityError as error:
+                failures += 1
+                desk.warn(self._c, f"the latch cannot be written: {why(error)}")
+                await self._back_off(failures, lambda: False)
+            else:
+                outbox.desk_row_written(self._c, row)
+            self._host.changed = True
+
+    async def _restart_lane(self) -> None:
+        restart = self._c.restart
+        assert restart is not None
+        call = calls.ClearLatchCall(desk=self._c.desk, kill_number=restart.kill_number, row=restart.row)
+        try:
+            cleared = await workflow.execute_activity(calls.clear_latch, call, summary="restart", **options.CLEAR_LATCH)
+            error = None if cleared else "the database's row of this desk does not match; see `ais status`"
+        except ActivityError as failure:
+            error = f"the latch could not be cleared: {why(failure)}"
+        desk.finish_restart(self._c, error, self._host.tick())
+
+    async def _back_off(self, failures: int, wake: Callable[[], bool]) -> None:
+        seconds = min(FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 10), LAST_BACKOFF_SECONDS)
+        try:
+            await workflow.wait_condition(
+                lambda: self._host.draining or wake(), timeout=seconds, timeout_summary="back-off"
+            )
+        except TimeoutError:
+            return
+
+
+def _bind(lane: Callable[..., Coroutine[None, None, None]], *arguments: object) -> Lane:
+    return lambda: lane(*arguments)
+
+
+def _batch_text(batch: outbox.RecordBatch) -> str:
+    return f"{len(batch.decisions)} decisions, {len(batch.instructions)} instructions"
