@@ -55,7 +55,7 @@ class ActActivities:
         """Sizes a reduce-only order from the live position, rounded down to the lot step."""
         refuse_other(self._scope, call.scope)
         with self._timed("get_positions"):
-            observation = await self._venue.observe([call.symbol], "")
+            observation = await self._venue.observe([call.symbol], None)
         return plan(observation, call.symbol, call.reduce_pct)
 
     @activity.defn(name="place_order")

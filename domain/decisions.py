@@ -36,6 +36,8 @@ class Decision(Value):
     symbol: str | None = None
     command_id: str | None = None
     cycles: int = 1
+    # Of a kill: where it came from, for the metrics; not stored.
+    source: str | None = None
 
 
 def time_ordered_id(prefix: str, now: datetime, entropy: int) -> str:

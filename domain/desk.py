@@ -363,6 +363,7 @@ def _control_row(c: Carried, command: Command, word: str, tick: Tick, detail: st
         desk=c.desk,
         symbol=command.symbol,
         command_id=command.command_id,
+        source=command.source.value if command.kind is CommandKind.KILL else None,
     )
     c.last_decision = row
     return row

@@ -28,8 +28,11 @@ class VenueRefused(VenueError):
 class Venue(Protocol):
     """One account at one venue. Every method may raise VenueError."""
 
-    async def observe(self, symbols: Sequence[str], cycle_id: str) -> Observation:
-        """A reading of prices, positions, orders and account. Idempotent by `cycle_id`; its `latch` is left empty."""
+    async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
+        """A reading of prices, positions, orders and account; its `latch` is left empty.
+
+        Idempotent by `cycle_id`: a new one moves a market that moves with the cycles on by one bar; None only reads.
+        """
 
     async def bars(self, symbol: str, limit: int) -> list[Bar]:
         """The newest `limit` bars as of the last observation, oldest first; empty for a symbol without data."""
