@@ -1,0 +1,117 @@
+"""A real `ais dev` for tests: a process of its own, free ports, a folder that goes away."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+
+from deploy.dev.orphans import MARKER
+from deploy.dev.postgres import socket_dir
+
+FREE_PORTS = ("--port", "0", "--temporal-port", "0", "--ui-port", "0")
+WITHOUT_PROGRAMS = ("--without", "worker,api")
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def clean_environment() -> dict[str, str]:
+    """The settings of whoever runs the tests are not part of the test."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("AIS_", "TEMPORAL_"))}
+
+
+def ais(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli", *args]
+    environment = {**clean_environment(), **env}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+@dataclass
+class DevStack:
+    """One data folder, and the `ais dev` that may run on it."""
+
+    folder: Path
+    output: str = ""
+    _process: subprocess.Popen[bytes] | None = None
+    _log: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._log = self.folder.with_name(self.folder.name + ".out")
+
+    def start(self, *args: str) -> None:
+        command = [sys.executable, "-m", "cli", "dev", "--data-dir", str(self.folder), *FREE_PORTS, *args]
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self.folder.parent, env=clean_environment(), stdout=log, stderr=log, start_new_session=True
+            )
+
+    def start_stores(self) -> None:
+        self.start(*WITHOUT_PROGRAMS)
+        self.wait_for_line("ready")
+
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def wait_for_line(self, line: str, seconds: float = 30.0) -> None:
+        wait_until(lambda: line in self.said().splitlines() or self.returncode is not None, f"{line!r}", seconds)
+        assert line in self.said().splitlines(), self.said()
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        assert self._process
+        return self._process
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.poll()
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "ports.json").read_text())
+        return found
+
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def kill_9(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def clean_up(self) -> None:
+        if self._process and self._process.poll() is None:
+            self.interrupt(signal.SIGTERM)
+        for process in self.processes():
+            process.kill()
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process that this folder's stack has started."""
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            marked = process.environ().get(MARKER) == str(self.folder)
+            return marked or process.cwd() == str(self.folder / "postgres")
+        except (psutil.Error, OSError):
+            return False
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        directory = socket_dir(self.folder / "postgres")
+        with psycopg.connect(host=str(directory), user="postgres", dbname="ais", autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []

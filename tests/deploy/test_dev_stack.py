@@ -1,0 +1,139 @@
+"""`ais dev` from the outside: real processes, real signals, a real kill -9."""
+
+import os
+import pty
+import signal
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from temporalio.client import Client
+
+from settings import DatabaseSettings, temporal_connect_config
+from tests.deploy.dev_stack import FREE_PORTS, WITHOUT_PROGRAMS, DevStack, ais, clean_environment, wait_until
+
+
+async def test_it_comes_up_can_be_found_by_its_folder_and_leaves_nothing_when_interrupted(
+    stack: DevStack, no_settings: Path
+) -> None:
+    stack.start_stores()
+
+    assert stat.S_IMODE((stack.folder / "api-key").stat().st_mode) == 0o600
+    assert DatabaseSettings.load(stack.folder).url == stack.recorded["database_url"]
+    await Client.connect(**temporal_connect_config(stack.folder))
+    assert stack.sql("SHOW fsync") == [("on",)]
+
+    assert stack.interrupt() == 0
+    assert stack.processes() == []
+    assert not (stack.folder / "ports.json").exists()
+
+
+def test_a_second_instance_on_the_folder_is_refused_in_one_line_and_disturbs_nothing(stack: DevStack) -> None:
+    stack.start_stores()
+    before = {process.pid for process in stack.processes()}
+
+    second = ais("dev", "--data-dir", str(stack.folder), *FREE_PORTS, cwd=stack.folder.parent)
+
+    assert (second.returncode, second.stdout) == (1, "")
+    assert second.stderr == f"An `ais dev` (pid {stack.process.pid}) already runs on {stack.folder}: " + (
+        "stop it, or use --data-dir.\n"
+    )
+    assert before <= {process.pid for process in stack.processes()}
+    assert stack.sql("SELECT 1") == [(1,)]
+
+
+def test_after_a_kill_9_of_everything_it_starts_again_with_its_data(stack: DevStack) -> None:
+    stack.start_stores()
+    stack.sql("CREATE TABLE kept (id int)")
+    key = (stack.folder / "api-key").read_text()
+    temporal = psutil.Process(stack.recorded["pids"]["Temporal"])
+
+    # One orphan stays alive and one is dead with its pid file left behind.
+    stack.kill_9()
+    psutil.Process(int((stack.folder / "postgres/postmaster.pid").read_text().split()[0])).kill()
+    stack.start_stores()
+
+    assert not temporal.is_running() or temporal.status() == psutil.STATUS_ZOMBIE
+    assert stack.sql("SELECT count(*) FROM kept") == [(0,)]
+    assert (stack.folder / "api-key").read_text() == key
+    assert stack.interrupt(signal.SIGTERM) == 0
+    assert stack.processes() == []
+
+
+@pytest.mark.parametrize("flag", ["--port", "--temporal-port", "--ui-port"])
+def test_a_taken_port_is_one_line_that_names_the_flag_and_nothing_is_started(flag: str, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        refused = ais("dev", "--data-dir", "desk", *FREE_PORTS, flag, port, cwd=tmp_path)
+
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.count("\n") == 1
+    assert f"Port {port} " in refused.stderr
+    assert f"choose another with {flag}." in refused.stderr
+    assert not (tmp_path / "desk/temporal.db").exists()
+    assert not (tmp_path / "desk/postgres").exists()
+
+
+def test_a_part_that_cannot_come_up_shows_the_end_of_its_log_and_everything_is_stopped(stack: DevStack) -> None:
+    stack.folder.mkdir()
+    (stack.folder / "temporal.db").write_text("this is no database, and long enough to be looked at as one" * 100)
+
+    stack.start(*WITHOUT_PROGRAMS)
+
+    assert stack.process.wait(30) == 1
+    assert "Temporal did not come up" in stack.said()
+    assert "file is not a database" in stack.said()
+    assert "Traceback" not in stack.said()
+    assert stack.processes() == []
+
+
+def test_ctrl_c_in_a_terminal_stops_in_order_and_exits_with_0(stack: DevStack) -> None:
+    """A terminal sends it to the whole foreground group: children in that group would die before their turn."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(stack.folder.parent)
+        command = [sys.executable, "-m", "cli", "dev", "--data-dir", str(stack.folder), *FREE_PORTS, *WITHOUT_PROGRAMS]
+        os.execve(sys.executable, command, clean_environment())
+    wait_until(lambda: b"\r\nready\r\n" in _read(terminal), "ready")
+
+    os.write(terminal, b"\x03")
+
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert stack.processes() == []
+    assert "received fast shutdown request" in (stack.folder / "logs/postgres.log").read_text()
+
+
+_seen: dict[int, bytes] = {}
+
+
+def _read(terminal: int) -> bytes:
+    _seen[terminal] = _seen.get(terminal, b"") + os.read(terminal, 65_536)
+    return _seen[terminal]
+
+
+def test_an_interrupt_while_it_starts_stops_what_has_started(stack: DevStack) -> None:
+    stack.start(*WITHOUT_PROGRAMS)
+    wait_until(lambda: bool(stack.processes()), "a first child")
+
+    assert stack.interrupt() == 0
+    assert stack.processes() == []
+
+
+def test_a_wrong_flag_is_wrong_usage(tmp_path: Path) -> None:
+    refused = ais("dev", "--without", "temporal", cwd=tmp_path)
+
+    assert refused.returncode == 2
+    assert "only worker and api" in refused.stderr
+
+
+def test_a_wrong_setting_names_the_variable_the_value_and_what_is_allowed(tmp_path: Path) -> None:
+    refused = ais("dev", "--cycle-seconds", "0", "--data-dir", "desk", cwd=tmp_path)
+
+    assert refused.returncode == 1
+    assert refused.stderr == "AIS_CYCLE_SECONDS is 0.0, which is not allowed. Allowed: a number above 0\n"

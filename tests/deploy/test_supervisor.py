@@ -1,0 +1,135 @@
+"""What the supervisor does when a part ends: real processes, short delays."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from deploy.dev import supervisor
+from deploy.dev.console import Console
+from deploy.dev.errors import PartFailed
+from deploy.dev.process import Child, Command
+from deploy.dev.supervisor import Supervisor
+
+
+class Sleeper:
+    """A part that answers as soon as it exists."""
+
+    name = "sleeper"
+    where = "here"
+    stop_grace_seconds = 5.0
+
+    def __init__(self, child: Child, code: str = "import time; time.sleep(600)") -> None:
+        self.child = child
+        self.code = code
+
+    async def start(self) -> None:
+        self.child.spawn(Command([sys.executable, "-c", self.code], dict(os.environ)))
+
+    async def answers(self) -> bool:
+        return self.child.ended() is None
+
+
+class Heard(Console):
+    """Everything that was said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    async def hear(self, part: str) -> str:
+        async with asyncio.timeout(10):
+            while not any(part in line for line in self.lines):
+                await asyncio.sleep(0.01)
+        return next(line for line in self.lines if part in line)
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Sleeper:
+    return Sleeper(Child("sleeper", tmp_path, tmp_path / "sleeper.log"))
+
+
+@pytest.fixture
+async def watched(heard: Heard, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Supervisor]:
+    monkeypatch.setattr(supervisor, "FIRST_DELAY_SECONDS", 0.1)
+    watched = Supervisor(heard, lambda: None)
+    await watched.bring_up(sleeper)
+    task = asyncio.create_task(watched.keep_up())
+    yield watched
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await watched.stop(asyncio.Event())
+
+
+def _signal(part: Sleeper, number: signal.Signals) -> None:
+    os.kill(part.child.pid or 0, number)
+
+
+@pytest.mark.usefixtures("watched")
+async def test_a_part_that_crashed_is_reported_and_started_again(heard: Heard, sleeper: Sleeper) -> None:
+    first = sleeper.child.pid
+
+    _signal(sleeper, signal.SIGKILL)
+
+    assert "ended by SIGKILL: starting it again in 0 s" in await heard.hear("SIGKILL")
+    await heard.hear("sleeper is back")
+    assert sleeper.child.pid != first
+
+
+@pytest.mark.usefixtures("watched")
+async def test_a_part_that_was_asked_to_end_stays_ended(heard: Heard, sleeper: Sleeper) -> None:
+    _signal(sleeper, signal.SIGTERM)
+
+    assert await heard.hear("SIGTERM") == "sleeper ended by SIGTERM: it stays stopped."
+    assert sleeper.child.ended()
+
+
+@pytest.mark.usefixtures("watched")
+async def test_a_part_that_hangs_is_left_alone_and_can_still_be_stopped(heard: Heard, sleeper: Sleeper) -> None:
+    _signal(sleeper, signal.SIGSTOP)
+    await asyncio.sleep(0.3)
+    assert sleeper.child.ended() is None
+    assert [line for line in heard.lines if "again" in line] == []
+
+    await sleeper.child.stop(5, asyncio.Event())
+    assert str(sleeper.child.ended()) == "ended by SIGTERM"
+
+
+async def test_a_part_that_ends_at_once_did_not_come_up_and_its_log_is_shown(tmp_path: Path, heard: Heard) -> None:
+    part = Sleeper(Child("sleeper", tmp_path, tmp_path / "sleeper.log"), "raise SystemExit('no bed')")
+    part.answers = _never  # type: ignore[method-assign]
+
+    with pytest.raises(PartFailed, match=r"exited with 1.*\n    no bed"):
+        await Supervisor(heard, lambda: None).bring_up(part)
+
+
+async def _never() -> bool:
+    return False
+
+
+async def test_a_second_interrupt_hastens_a_part_that_takes_its_time(tmp_path: Path) -> None:
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    )
+    part = Sleeper(Child("stubborn", tmp_path, tmp_path / "stubborn.log"), stubborn)
+    await part.start()
+    while "deaf" not in part.child.last_lines():
+        await asyncio.sleep(0.01)
+    hasten = asyncio.Event()
+    hasten.set()
+
+    await asyncio.wait_for(part.child.stop(600, hasten), 5)
+
+    assert str(part.child.ended()) == "ended by SIGKILL"
