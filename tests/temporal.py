@@ -1,0 +1,41 @@
+"""Real Temporal servers for the tests."""
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+from workflows import names
+
+BIN = Path(sys.executable).parent
+FAST_QUEUE = ["--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"]
+# So low that a test sees several continuations; the server's default is 4,096 events.
+SHORT_HISTORY = ["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=120"]
+
+
+async def _serve(*extra: str) -> WorkflowEnvironment:
+    return await WorkflowEnvironment.start_local(
+        dev_server_existing_path=str(BIN / "temporal"),
+        data_converter=pydantic_data_converter,
+        search_attributes=list(names.SEARCH_ATTRIBUTES),
+        dev_server_extra_args=[*FAST_QUEUE, *extra],
+        dev_server_log_level="error",
+    )
+
+
+@pytest.fixture(scope="session")
+async def temporal() -> AsyncIterator[Client]:
+    """A client of a development server."""
+    async with await _serve() as env:
+        yield env.client
+
+
+@pytest.fixture(scope="session")
+async def short_history_temporal() -> AsyncIterator[Client]:
+    """A client of a development server that suggests continue-as-new after 120 events."""
+    async with await _serve(*SHORT_HISTORY) as env:
+        yield env.client

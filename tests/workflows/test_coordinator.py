@@ -1,0 +1,241 @@
+"""The coordinator on a real development server, replayed at every workflow task."""
+
+import asyncio
+import uuid
+from decimal import Decimal
+
+import pytest
+from temporalio.client import Client
+
+from domain.market import LatchRow
+from domain.orders import Fate
+from domain.states import State
+from tests.workflows.world import World, running_desk
+
+KILLED = State.KILLED
+
+
+async def test_cycles_go_on_and_are_logged(temporal: Client) -> None:
+    async with running_desk(temporal) as desk:
+        await desk.until(lambda s: s.cycle_number >= 3)
+        await desk.until(lambda s: len(desk.world.decisions) >= 2)
+        assert await desk.state() is State.RUNNING
+
+
+@pytest.mark.parametrize("payloads", [[], [None], ["flash crash"], [{"reason": "flash crash"}], ["a", "b"], [[1]], [{"symbols": 3}]])
+async def test_a_kill_kills_whatever_its_payload(temporal: Client, payloads: list[object]) -> None:
+    async with running_desk(temporal) as desk:
+        await desk.signal("kill", *payloads)
+        status = await desk.until(lambda s: s.kill is not None and s.kill.quiet_at is not None)
+        assert status.state is KILLED
+        assert sorted(desk.world.cancels) == ["cancel_all_orders BTCUSDT", "cancel_spot_all_orders BTCUSDT"]
+
+
+async def test_names_match_after_trimming_and_case_folding(temporal: Client) -> None:
+    async with running_desk(temporal) as desk:
+        await desk.signal(" KILL ")
+        await desk.until(lambda s: s.state is KILLED)
+
+
+async def test_an_unknown_signal_is_refused_in_the_log_and_names_the_nearest(temporal: Client) -> None:
+    async with running_desk(temporal) as desk:
+        await desk.signal("kil")
+        await desk.until(lambda s: s.warnings)
+        await desk.until(lambda s: not s.records_waiting)
+        assert any("did you mean 'kill'" in text for text in desk.world.summaries())
+        assert await desk.state() is State.RUNNING
+
+
+async def test_cancelling_the_workflow_kills_and_again_after_a_restart(temporal: Client) -> None:
+    async with running_desk(temporal) as desk:
+        for _ in range(2):
+            await desk.handle.cancel()
+            status = await desk.until(lambda s: s.state is KILLED and s.kill.row_written and s.kill.latched)
+            assert status.actor == "cancel"
+            await desk.signal("restart", {"kill_number": status.kill_number, "actor": "t", "reason": "again"})
+            await desk.until(lambda s: s.state is State.RUNNING)
+
+
+async def test_a_second_cancel_of_a_killed_desk_is_not_swallowed(temporal: Client) -> None:
+    async with running_desk(temporal) as desk:
+        await desk.handle.cancel()
+        first = await desk.until(lambda s: s.state is KILLED)
+        await desk.until(lambda s: s.run_id != first.run_id)
+        await desk.handle.cancel()
+        await desk.until(lambda s: s.kill_number == first.kill_number + 1)
+
+
+async def test_pause_after_kill_is_refused_and_stays_killed(temporal: Client) -> None:
+    async with running_desk(temporal) as desk:
+        await desk.signal("kill")
+        await desk.signal("pause", {"command_id": "p"})
+        await desk.signal("resume", {"command_id": "r"})
+        answer = await desk.outcomes("p", "r")
+        assert answer.status.state is KILLED
+        assert {o.outcome for o in answer.outcomes.values()} == {"refused"}
+
+
+async def test_an_id_acts_once_and_a_kill_under_a_used_id_still_kills(temporal: Client) -> None:
+    async with running_desk(temporal) as desk:
+        await desk.signal("cancel_all", {"command_id": "x"})
+        await desk.signal("cancel_all", {"command_id": "x"})
+        await desk.signal("kill", {"command_id": "x"})
+        status = await desk.until(lambda s: s.kill is not None and s.kill.quiet_at is not None and not s.records_waiting)
+        assert status.state is KILLED
+        assert (await desk.outcomes("x")).outcomes["x"].reused_id
+        async with asyncio.timeout(10):
+            while len(desk.world.instructions) < 4:
+                await asyncio.sleep(0.02)
+        assert sorted(desk.world.instructions) == sorted(
+            f"x:{round_}:{tool}:BTCUSDT" for round_ in (1, 2) for tool in ("cancel_all_orders", "cancel_spot_all_orders")
+        )
+
+
+async def test_with_the_database_hanging_the_cancels_go_out_and_the_record_follows(temporal: Client) -> None:
+    async with running_desk(temporal, World(database_hangs=True)) as desk:
+        await desk.until(lambda s: s.cycle_number >= 1)
+        await desk.signal("kill")
+        await desk.until(lambda s: s.kill is not None and s.kill.quiet_at is not None)
+        desk.world.database_hangs = False
+        await desk.until(lambda s: s.kill.row_written and s.kill.latched)
+        assert desk.world.latch == LatchRow(killed=True, kill_number=1, reason="manual kill switch", actor="temporal")
+        assert len([t for t in desk.world.summaries() if t.startswith("kill applied")]) == 1
+
+
+async def test_cancels_are_repeated_until_the_venue_confirms(temporal: Client) -> None:
+    async with running_desk(temporal, World(venue_up=False)) as desk:
+        await desk.signal("kill")
+        status = await desk.until(lambda s: s.open_instructions and s.open_instructions[0].attempts >= 2)
+        assert status.open_instructions[0].last_error == "the venue does not answer"
+        desk.world.venue_up = True
+        await desk.until(lambda s: s.kill.quiet_at is not None)
+
+
+async def test_the_databases_latch_kills_a_running_coordinator(temporal: Client) -> None:
+    async with running_desk(temporal, World(latch=LatchRow(killed=True, kill_number=7, reason="r", actor="a"))) as desk:
+        status = await desk.until(lambda s: s.state is KILLED)
+        assert status.kill_number == 8
+        assert status.kill.source == "database"
+
+
+async def test_a_database_that_came_back_empty_is_latched_again(temporal: Client) -> None:
+    async with running_desk(temporal) as desk:
+        await desk.signal("kill")
+        await desk.until(lambda s: s.kill is not None and s.kill.latched)
+        desk.world.latch = None
+        await desk.until(lambda s: desk.world.latch is not None and desk.world.latch.killed)
+
+
+async def test_an_order_goes_out_after_its_decision_and_once(temporal: Client) -> None:
+    async with running_desk(temporal, World(proposes=True)) as desk:
+        await desk.until(lambda s: len(desk.world.sent) >= 2)
+        written = {row.selected_order_id for row in desk.world.decisions.values()}
+        assert set(desk.world.sent) <= written
+        assert len(set(desk.world.sent)) == len(desk.world.sent)
+
+
+async def test_no_order_goes_out_while_the_database_is_away(temporal: Client) -> None:
+    async with running_desk(temporal, World(proposes=True, database_up=False)) as desk:
+        await desk.until(lambda s: s.cycle_number >= 3)
+        assert desk.world.sent == []
+        desk.world.database_up = True
+        await desk.until(lambda s: desk.world.sent)
+        reasons = [row.summary for row in desk.world.decisions.values() if row.decision_type == "no_action"]
+        assert any("the database cannot be reached" in reason for reason in reasons)
+
+
+async def test_a_kill_after_an_order_was_sent_cancels_at_once_and_again_after_its_fate(temporal: Client) -> None:
+    world = World(proposes=True, order_gate=asyncio.Event())
+    async with running_desk(temporal, world) as desk:
+        await asyncio.wait_for(world.order_started.wait(), 20)
+        await desk.signal("kill")
+        await desk.until(lambda s: len(world.cancels) == 2)
+        world.order_gate.set()
+        status = await desk.until(lambda s: s.kill.quiet_at is not None)
+        assert len(world.cancels) == 4
+        assert status.state is KILLED
+        assert len(world.sent) == 1
+
+
+async def test_an_order_that_no_worker_has_begun_is_given_up_by_a_kill(temporal: Client) -> None:
+    world = World(proposes=True)
+    async with running_desk(temporal, world, cycle_seconds=30.0) as desk:
+        # A worker without the order's activity: the order stays scheduled, as with a worker that went away.
+        del desk
+    assert True
+
+
+async def test_an_unknown_order_blocks_its_symbol_and_is_settled_by_asking(temporal: Client) -> None:
+    world = World(proposes=True, order_fate=Fate.UNKNOWN)
+    async with running_desk(temporal, world) as desk:
+        status = await desk.until(lambda s: s.unknown_orders)
+        await desk.until(lambda s: s.cycle_number >= status.cycle_number + 2)
+        assert len(world.sent) == 1
+        world.order_fate, world.settle_fate = Fate.FILLED, Fate.FILLED
+        await desk.until(lambda s: not s.unknown_orders)
+        await desk.until(lambda s: len(world.sent) >= 2)
+
+
+async def test_a_pause_that_stops_a_decided_order_tells_it_in_its_row(temporal: Client) -> None:
+    world = World(proposes=True, order_gate=asyncio.Event(), order_fate=Fate.NOT_SENT)
+    async with running_desk(temporal, world) as desk:
+        await asyncio.wait_for(world.order_started.wait(), 20)
+        await desk.signal("pause", {"reason": "lunch"})
+        await desk.until(lambda s: s.state is State.PAUSED)
+        world.order_gate.set()
+        await desk.until(lambda s: any("it stopped order ord_" in text for text in world.summaries()))
+
+
+async def test_two_deleverages_of_a_half_leave_a_quarter(temporal: Client) -> None:
+    world = World(position=Decimal(1))
+    async with running_desk(temporal, world) as desk:
+        for name in ("a", "b"):
+            await desk.signal("deleverage", {"command_id": name, "symbol": "btc/usdt", "reduce_pct": 0.5})
+        await desk.until(lambda s: s.commands_pending == 0)
+        answer = await desk.outcomes("a", "b")
+        assert [answer.outcomes[n].outcome for n in "ab"] == ["applied", "applied"]
+        assert world.position == Decimal("0.25")
+        assert len(world.sent) == 2
+
+
+async def test_restart_refuses_another_kill_number(temporal: Client) -> None:
+    async with running_desk(temporal) as desk:
+        await desk.signal("kill")
+        await desk.signal("kill")
+        await desk.until(lambda s: s.kill.row_written and s.kill.latched)
+        await desk.signal("restart", {"command_id": "r", "kill_number": 1, "actor": "t"})
+        outcome = (await desk.outcomes("r")).outcomes["r"]
+        assert outcome.outcome == "refused"
+        assert "a kill came since you looked" in (outcome.detail or "")
+
+
+async def test_a_kill_during_a_restart_wins_and_latches_again(temporal: Client) -> None:
+    world = World(clear_gate=asyncio.Event())
+    async with running_desk(temporal, world) as desk:
+        await desk.signal("kill")
+        status = await desk.until(lambda s: s.kill is not None and s.kill.row_written and s.kill.latched)
+        await desk.signal("restart", {"command_id": "r", "kill_number": status.kill_number, "actor": "t"})
+        await desk.until(lambda s: s.restart_pending)
+        await desk.signal("kill", {"reason": "second"})
+        world.clear_gate.set()
+        await desk.until(lambda s: not s.restart_pending)
+        await desk.until(lambda s: s.kill.latched)
+        assert await desk.state() is KILLED
+        assert world.latch is not None
+        assert world.latch.killed
+
+
+async def test_mixed_signals_during_continue_as_new_are_each_applied_once(short_history_temporal: Client) -> None:
+    async with running_desk(short_history_temporal, cycle_seconds=0.1) as desk:
+        first = await desk.status()
+        ids = [uuid.uuid4().hex for _ in range(300)]
+        names = ("pause", "resume", "cancel_all")
+        async def send(index: int, command_id: str) -> None:
+            await desk.signal(names[index % 3], {"command_id": command_id})
+        for start in range(0, 300, 20):
+            await asyncio.gather(*(send(i, ids[i]) for i in range(start, start + 20)))
+        await desk.until(lambda s: s.records_waiting == 0 and s.run_id != first.run_id)
+        answer = await desk.outcomes(*ids)
+        assert len(answer.outcomes) == 300
+        rows = [row.command_id for row in desk.world.decisions.values() if row.command_id in set(ids)]
+        assert sorted(rows) == sorted(ids)

@@ -1,0 +1,278 @@
+"""The world around a coordinator in its tests: activities under the real names, with switches for every fault."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from temporalio import activity
+from temporalio.client import Client, WorkflowHandle
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities import calls
+from domain.carried import Carried
+from domain.deciding import Choice, nothing
+from domain.decisions import Decision, DecisionType
+from domain.instructions import InstructionRow, OrderInstruction, OrderType, Side
+from domain.market import Account, LatchRow, Observation, Position, SymbolRules
+from domain.orders import Fate, OrderReport
+from domain.outbox import DeskRow, RecordBatch
+from domain.proposals import Proposal
+from domain.risk import Limits
+from domain.states import Mode, State
+from domain.status import Outcomes, Status
+from workflows import names
+from workflows.coordinator import Coordinator
+from workflows.gateway import DeskGateway
+
+BTC = "BTCUSDT"
+
+
+def rules(symbol: str = BTC) -> SymbolRules:
+    return SymbolRules(
+        symbol=symbol,
+        tick_size=Decimal("0.1"),
+        lot_step=Decimal("0.001"),
+        min_quantity=Decimal("0.001"),
+        min_notional=Decimal(5),
+    )
+
+
+def carried(desk: str, **changes: Any) -> Carried:
+    now = datetime.now(UTC)
+    facts: dict[str, Any] = {
+        "desk": desk,
+        "mode": Mode.PAPER,
+        "symbols": [BTC],
+        "cycle_seconds": 0.2,
+        "limits": Limits(),
+        "search_attributes": True,
+        "started_at": now,
+        "since": now,
+    }
+    return Carried(**(facts | changes))
+
+
+@dataclass
+class World:
+    """Fakes of the venue and of the database, which stand apart from each other."""
+
+    database_up: bool = True
+    database_hangs: bool = False
+    venue_up: bool = True
+    proposes: bool = False
+    order_fate: Fate = Fate.FILLED
+    latch: LatchRow | None = None
+    position: Decimal = Decimal(0)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    instructions: dict[str, InstructionRow] = field(default_factory=dict)
+    cancels: list[str] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list)
+    observations: int = 0
+    order_gate: asyncio.Event | None = None
+    order_started: asyncio.Event = field(default_factory=asyncio.Event)
+    settle_fate: Fate = Fate.UNKNOWN
+    clear_gate: asyncio.Event | None = None
+
+    async def _database(self) -> None:
+        if self.database_hangs:
+            await asyncio.sleep(600)
+        if not self.database_up:
+            raise ApplicationError("the database cannot be reached", type="DatabaseUnavailable")
+
+    def _venue(self) -> None:
+        if not self.venue_up:
+            raise ApplicationError("the venue does not answer", type="VenueUnavailable")
+
+    @activity.defn(name="observe")
+    async def observe(self, call: calls.ObserveCall) -> Observation:
+        self._venue()
+        self.observations += 1
+        now = datetime.now(UTC)
+        held = [Position(symbol=BTC, quantity=self.position, entry_price=Decimal(100), mark_price=Decimal(100))]
+        known = self.database_up and not self.database_hangs
+        return Observation(
+            observed_at=now,
+            data_time=now,
+            marks={BTC: Decimal(100)},
+            rules={BTC: rules()},
+            positions=held if self.position else [],
+            open_orders=[],
+            account=Account(balance=Decimal(10_000)),
+            latch=self.latch if known else None,
+            latch_error=None if known else "the database cannot be reached",
+        )
+
+    @activity.defn(name="decide")
+    async def decide(self, call: calls.DecideCall) -> Choice:
+        if not self.proposes or call.blocked or call.observation.latch_error:
+            return nothing(call.observation.latch_error or "No agent proposed an order")
+        order = OrderInstruction(
+            symbol=BTC, side=Side.BUY, order_type=OrderType.MARKET, quantity=Decimal("0.5"), reduce_only=False
+        )
+        return Choice(
+            decision_type=DecisionType.ORDER_INTENT,
+            summary=f"Selected {BTC} from fake",
+            proposal=Proposal(proposal_id="sig_1", agent_id="fake", symbol=BTC, side=Side.BUY, confidence=1.0),
+            instruction=order,
+            risk_passed=True,
+            risk_reasons=["approved"],
+        )
+
+    @activity.defn(name="record")
+    async def record(self, batch: RecordBatch) -> None:
+        await self._database()
+        for row in batch.decisions:
+            self.decisions.setdefault(row.decision_id, row)
+        for instruction in batch.instructions:
+            self.instructions[instruction.instruction_id] = instruction
+
+    @activity.defn(name="write_desk")
+    async def write_desk(self, row: DeskRow) -> None:
+        await self._database()
+        self.latch = row.latch
+
+    @activity.defn(name="clear_latch")
+    async def clear_latch(self, call: calls.ClearLatchCall) -> bool:
+        if self.clear_gate:
+            await self.clear_gate.wait()
+        await self._database()
+        if self.latch is None or self.latch.kill_number != call.kill_number:
+            return False
+        self.decisions[call.row.decision_id] = call.row
+        self.latch = LatchRow(killed=False, kill_number=call.kill_number)
+        return True
+
+    @activity.defn(name="cancel")
+    async def cancel(self, call: calls.CancelCall) -> None:
+        self._venue()
+        self.cancels.append(f"{call.tool.value} {call.symbol}")
+
+    @activity.defn(name="plan_deleverage")
+    async def plan_deleverage(self, call: calls.PlanCall) -> calls.Plan:
+        self._venue()
+        if not self.position:
+            return calls.Plan(refusal=f"There is no open position in {call.symbol}.")
+        return calls.Plan(
+            instruction=OrderInstruction(
+                symbol=call.symbol,
+                side=Side.SELL,
+                order_type=OrderType.MARKET,
+                quantity=self.position * call.reduce_pct,
+                reduce_only=True,
+            )
+        )
+
+    @activity.defn(name="place_order")
+    async def place_order(self, call: calls.OrderCall) -> OrderReport:
+        self.order_started.set()
+        if self.order_gate:
+            await self.order_gate.wait()
+        self.sent.append(call.order.order_id)
+        instruction = call.order.instruction
+        if self.order_fate is Fate.FILLED:
+            self.position += instruction.quantity if instruction.side is Side.BUY else -instruction.quantity
+        return OrderReport(order_id=call.order.order_id, fate=self.order_fate)
+
+    @activity.defn(name="settle_order")
+    async def settle_order(self, call: calls.OrderCall) -> OrderReport:
+        return OrderReport(order_id=call.order.order_id, fate=self.settle_fate)
+
+    @property
+    def activities(self) -> list[Any]:
+        """Every activity, for a worker."""
+        return [
+            self.observe,
+            self.decide,
+            self.record,
+            self.write_desk,
+            self.clear_latch,
+            self.cancel,
+            self.plan_deleverage,
+            self.place_order,
+            self.settle_order,
+        ]
+
+    def summaries(self) -> list[str]:
+        """The summaries of all control rows, oldest first."""
+        rows = sorted(self.decisions.values(), key=lambda row: row.decision_id)
+        return [row.summary for row in rows if row.decision_type is DecisionType.CONTROL]
+
+
+class Desk:
+    """A running coordinator in a test, and the world around it."""
+
+    def __init__(self, client: Client, world: World) -> None:
+        self.client = client
+        self.world = world
+        self.desk = f"t{uuid.uuid4().hex[:10]}"
+        self.queue = f"q-{self.desk}"
+        self.gateway = DeskGateway(client, self.desk, patience=10)
+        self.handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(names.workflow_id(self.desk))
+
+    async def start(self, **changes: Any) -> None:
+        await self.client.start_workflow(
+            Coordinator.run,
+            carried(self.desk, **changes),
+            id=names.workflow_id(self.desk),
+            task_queue=self.queue,
+            task_timeout=timedelta(seconds=5),
+        )
+
+    def worker(self, cached: int = 0) -> Worker:
+        restrictions = SandboxRestrictions.default
+        return Worker(
+            self.client,
+            task_queue=self.queue,
+            workflows=[Coordinator],
+            activities=self.world.activities,
+            max_cached_workflows=cached,
+            workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
+        )
+
+    async def signal(self, name: str, *payloads: Any) -> None:
+        await self.handle.signal(name, args=list(payloads))
+
+    async def status(self) -> Status:
+        return await self.gateway.status()
+
+    async def outcomes(self, *command_ids: str) -> Outcomes:
+        return await self.gateway.outcomes(command_ids)
+
+    async def until(self, condition: Any, what: str = "") -> Status:
+        """Polls the status until the condition holds; the time bound only ends a broken test."""
+        async with asyncio.timeout(40):
+            while True:
+                status = await self.status()
+                if condition(status):
+                    return status
+                await asyncio.sleep(0.02)
+
+    async def state(self) -> State:
+        return (await self.status()).state
+
+    async def assert_healthy_history(self) -> None:
+        """No workflow task failed: a retry can hide what replay would not."""
+        run_id: str | None = None
+        async for run in self.client.list_workflows(f'WorkflowId="{self.handle.id}"'):
+            run_id = run.run_id
+            handle = self.client.get_workflow_handle(self.handle.id, run_id=run_id)
+            async for event in handle.fetch_history_events():
+                assert not event.HasField("workflow_task_failed_event_attributes"), event
+
+
+@asynccontextmanager
+async def running_desk(client: Client, world: World | None = None, cached: int = 0, **changes: Any) -> AsyncIterator[Desk]:
+    """A desk with a worker; its history is checked and it is terminated at the end."""
+    desk = Desk(client, world or World())
+    await desk.start(**changes)
+    async with desk.worker(cached):
+        yield desk
+        await desk.assert_healthy_history()
+    await desk.handle.terminate("the test is over")
