@@ -421,6 +421,13 @@ def _temporal_environment() -> dict[str, str]:
     return {**from_file, **os.environ}
 
 
+def origin(field: str) -> Literal["environment", ".env"] | None:
+    """Who sets a field: the environment, `.env`, or nobody."""
+    if _in_environment(field):
+        return "environment"
+    return ".env" if variable(field) in {name.upper() for name in dotenv_values(DOTENV)} else None
+
+
 def _in_environment(field: str) -> bool:
     return any(name.upper() == variable(field) for name in os.environ)
 
