@@ -1,0 +1,261 @@
+"""The way to PostgreSQL: bounded threads, one transaction a call, and no wait without an end.
+
+The failure behind this file: a PostgreSQL that is stopped instead of dead (SIGSTOP, a hung disk, a cut network) answers
+nothing and closes nothing. A thread that reads from it stays there, the pool runs dry, and whoever asks next hangs too.
+Server-side time-outs do not help, because nobody runs them. So the caller keeps the clock: when it is up, the socket
+under the call is shut down, which frees the thread at once, and nothing more of that transaction is ever sent.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NoReturn, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_SECONDS = 2
+CALLS_WAITING_PER_THREAD = 32
+MAX_TEXT_CHARS = 200
+
+# Not OperationalError by class, but not a bug of ours either.
+_MISSING_SCHEMA = frozenset({"42P01", "3F000"})
+_READ_ONLY_SERVER = frozenset({"25006"})
+
+
+class DatabaseUnavailable(Exception):
+    """PostgreSQL did not do what it was asked, by no fault of the statement; a write may stand all the same."""
+
+
+class _Abandoned(Exception):
+    """The caller has given up: nothing more may be sent for this call."""
+
+
+class Database:
+    """One PostgreSQL: an engine and the only threads that use it. Constructing it does not connect."""
+
+    def __init__(self, url: str, *, threads: int = 4, timeout_seconds: float = 5.0, application_name: str) -> None:
+        self._timeout_seconds = timeout_seconds
+        pool = {"pool_size": threads, "max_overflow": 0, "pool_use_lifo": True}
+        self._engine = make_engine(url, timeout_seconds, application_name, **pool)
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=application_name)
+        self._slots = threading.BoundedSemaphore(threads * CALLS_WAITING_PER_THREAD)
+        self._calls: set[_Call] = set()
+        self._current = threading.local()
+        # First of the listeners: SQLAlchemy's own asks the server things as soon as it is connected.
+        event.listen(self._engine, "connect", self._attach_new_connection, insert=True)
+
+    async def run(self, work: Callable[[Connection], T], timeout_seconds: float | None = None) -> T:
+        """What `work` returns, done in one transaction that is committed.
+
+        DatabaseUnavailable after `timeout_seconds` at the latest. When this raises or is cancelled, a call that has not
+        begun never begins, and one that has begun sends nothing more.
+        """
+        seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
+        call = _Call()
+        future = self._submit(call, work, seconds)
+        waiter = asyncio.wrap_future(future)
+        try:
+            done, _ = await asyncio.wait({waiter}, timeout=seconds)
+            if not done:
+                raise DatabaseUnavailable(f"PostgreSQL did not answer within {seconds:g} s")
+            return waiter.result()
+        finally:
+            if not waiter.done():
+                call.abandon()
+                future.cancel()
+                waiter.cancel()
+
+    async def ping(self, timeout_seconds: float | None = None) -> bool:
+        """Whether PostgreSQL answers a statement now."""
+        try:
+            await self.run(lambda connection: None, timeout_seconds)
+        except DatabaseUnavailable:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Ends what is running and closes every connection; later calls are DatabaseUnavailable."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        for call in list(self._calls):
+            call.abandon()
+        self._engine.dispose()
+
+    def _submit(self, call: "_Call", work: Callable[[Connection], T], seconds: float) -> Future[T]:
+        if not self._slots.acquire(blocking=False):
+            raise DatabaseUnavailable("too many calls wait for PostgreSQL")
+        try:
+            future = self._executor.submit(self._perform, call, work, seconds)
+        except RuntimeError as error:
+            self._slots.release()
+            raise DatabaseUnavailable("the connection to PostgreSQL has been closed") from error
+        future.add_done_callback(lambda _: self._slots.release())
+        return future
+
+    def _perform(self, call: "_Call", work: Callable[[Connection], T], seconds: float) -> T:
+        self._current.call = call
+        self._calls.add(call)
+        try:
+            return self._transact(call, work, seconds)
+        except (_Abandoned, DBAPIError, PoolTimeoutError) as error:
+            _raise_translated(error)
+        finally:
+            self._calls.discard(call)
+            del self._current.call
+
+    def _transact(self, call: "_Call", work: Callable[[Connection], T], seconds: float) -> T:
+        connection = self._begin(call, seconds)
+        try:
+            result = work(connection)
+            connection.commit()
+            return result
+        finally:
+            # Detached first: once closed, the connection belongs to the pool's next taker.
+            with contextlib.suppress(DBAPIError):
+                connection.rollback()
+            call.detach()
+            connection.close()
+
+    def _begin(self, call: "_Call", seconds: float) -> Connection:
+        """A connection whose transaction has begun; one that died in the pool is replaced, with all of its age."""
+        try:
+            return self._try_to_begin(call, seconds)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        return self._try_to_begin(call, seconds)
+
+    def _try_to_begin(self, call: "_Call", seconds: float) -> Connection:
+        call.check()
+        connection = self._engine.connect()
+        try:
+            call.attach(_descriptor(connection.connection.dbapi_connection))
+            connection.execute(text(f"SET LOCAL statement_timeout = {_milliseconds(seconds)}"))
+        except BaseException:
+            call.detach()
+            connection.close()
+            raise
+        return connection
+
+    def _attach_new_connection(self, dbapi_connection: Any, record: Any) -> None:
+        try:
+            self._current.call.attach(_descriptor(dbapi_connection))
+        except _Abandoned:
+            dbapi_connection.close()
+            raise
+
+
+class _Call:
+    """One call's hold on the socket that serves it, so that another thread can end it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._abandoned = False
+        self._socket: socket.socket | None = None
+
+    def check(self) -> None:
+        """Raises where the caller has given up."""
+        if self._abandoned:
+            raise _Abandoned("the caller has given up")
+
+    def attach(self, descriptor: int) -> None:
+        """Takes hold. A duplicate: the driver may close its own, and the number may come to mean another socket."""
+        self.detach()
+        with self._lock:
+            self.check()
+            self._socket = socket.socket(fileno=os.dup(descriptor))
+
+    def detach(self) -> None:
+        """Lets go of the socket, which stays open."""
+        with self._lock:
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+
+    def abandon(self) -> None:
+        """Ends the call: whatever waits for an answer gets an error now, and nothing more is sent."""
+        with self._lock:
+            self._abandoned = True
+            if self._socket is not None:
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+
+
+def make_engine(url: str, timeout_seconds: float, application_name: str, **pool: Any) -> Engine:
+    """An engine with every time-out that client and server offer."""
+    parsed = _with_driver(make_url(url))
+    return create_engine(
+        parsed,
+        connect_args=_connect_args(parsed, timeout_seconds, application_name),
+        # Each saves a round trip or a leak: no look-up of a type that is not used, no values in error texts.
+        use_native_hstore=False,
+        hide_parameters=True,
+        **pool,
+    )
+
+
+def _with_driver(url: URL) -> URL:
+    return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgresql", "postgres") else url
+
+
+def _connect_args(url: URL, timeout_seconds: float, application_name: str) -> dict[str, Any]:
+    limit = _milliseconds(timeout_seconds)
+    settings = {
+        "statement_timeout": limit,
+        "lock_timeout": max(1, limit // 2),
+        "idle_in_transaction_session_timeout": limit,
+        "timezone": "UTC",
+    }
+    given = url.query.get("options", ())
+    options = [given] if isinstance(given, str) else list(given)
+    return {
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "application_name": application_name,
+        "options": " ".join([*options, *(f"-c {name}={value}" for name, value in settings.items())]),
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": limit,
+        # Prepared statements break under a running process when a migration changes a table.
+        "prepare_threshold": None,
+    }
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
+
+
+def _descriptor(dbapi_connection: Any) -> int:
+    return int(dbapi_connection.fileno())
+
+
+def unavailable(error: Exception) -> DatabaseUnavailable | None:
+    """The DatabaseUnavailable that `error` means; None where it is a bug of ours, such as a violated constraint."""
+    if isinstance(error, _Abandoned | PoolTimeoutError):
+        return DatabaseUnavailable("PostgreSQL did not answer in time")
+    if not isinstance(error, DBAPIError):
+        return None
+    sqlstate = getattr(error.orig, "sqlstate", None)
+    if sqlstate in _MISSING_SCHEMA:
+        return DatabaseUnavailable(f"{_first_line(error)} (run `ais migrate`)")
+    ours = not isinstance(error, OperationalError | InterfaceError) and not error.connection_invalidated
+    return None if ours and sqlstate not in _READ_ONLY_SERVER else DatabaseUnavailable(_first_line(error))
+
+
+def _raise_translated(error: Exception) -> NoReturn:
+    translated = unavailable(error)
+    if translated is None:
+        raise error
+    raise translated from error
+
+
+def _first_line(error: DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
+    return f"PostgreSQL: {lines[0]}"[:MAX_TEXT_CHARS]

@@ -1,0 +1,95 @@
+"""The tables, as the newest migration leaves them; a test compares the two."""
+
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, MetaData, Numeric, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "ck": "%(table_name)s_%(constraint_name)s",
+    }
+)
+
+Moment = DateTime(timezone=True)
+# Without precision: PostgreSQL keeps every digit that it is given.
+Exact = Numeric(asdecimal=True)
+# Byte order: pages must be cut alike on every server, whatever its locale.
+Identifier = Text(collation="C")
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("decision_id", Identifier, primary_key=True),
+    Column("timestamp", Moment, nullable=False),
+    Column("decision_type", Text, nullable=False),
+    Column("summary", Text, nullable=False),
+    Column("agent_votes", JSONB, nullable=False),
+    Column("selected_signal_id", Text),
+    Column("selected_order_id", Text),
+    Column("risk_passed", Boolean),
+    Column("risk_reasons", JSONB, nullable=False),
+    Column("desk", Text, nullable=False),
+    Column("symbol", Text),
+    Column("command_id", Text),
+    Column("cycles", Integer, nullable=False),
+)
+
+# One index a filter, each ending in the order of the pages: a page is one walk along one index, however deep it lies.
+Index("decisions_by_time", decisions.c.timestamp, decisions.c.decision_id)
+Index("decisions_by_desk", decisions.c.desk, decisions.c.timestamp, decisions.c.decision_id)
+Index("decisions_by_type", decisions.c.decision_type, decisions.c.timestamp, decisions.c.decision_id)
+Index("decisions_by_risk", decisions.c.risk_passed, decisions.c.timestamp, decisions.c.decision_id)
+Index("decisions_by_symbol", decisions.c.symbol, decisions.c.timestamp, decisions.c.decision_id)
+
+# The keys of `agent_votes` once more. A GIN index finds them too, but not in order: for an agent that votes in every
+# cycle it would read the whole log to sort it.
+decision_agents = Table(
+    "decision_agents",
+    metadata,
+    Column("agent_id", Text, primary_key=True),
+    Column("timestamp", Moment, primary_key=True),
+    Column("decision_id", Identifier, primary_key=True),
+)
+
+instructions = Table(
+    "instructions",
+    metadata,
+    Column("instruction_id", Identifier, primary_key=True),
+    Column("desk", Text, nullable=False),
+    Column("command_id", Text, nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("tool", Text, nullable=False),
+    Column("symbol", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("prepared_at", Moment, nullable=False),
+    Column("settled_at", Moment),
+    Column("attempts", Integer, nullable=False),
+    Column("detail", Text),
+    Column("side", Text),
+    Column("order_type", Text),
+    Column("quantity", Exact),
+    Column("price", Exact),
+    Column("reduce_only", Boolean),
+)
+Index("instructions_by_time", instructions.c.desk, instructions.c.prepared_at, instructions.c.instruction_id)
+Index("instructions_by_command", instructions.c.command_id)
+
+# One row a desk: whether it was ever started, and the second place of the kill's latch.
+desks = Table(
+    "desks",
+    metadata,
+    Column("desk", Text, primary_key=True),
+    Column("created_at", Moment, nullable=False),
+    Column("started_at", Moment),
+    Column("mode", Text, nullable=False),
+    Column("symbols", JSONB, nullable=False),
+    Column("killed", Boolean, nullable=False),
+    Column("kill_number", BigInteger, nullable=False),
+    Column("cleared_number", BigInteger, nullable=False),
+    Column("reason", Text),
+    Column("actor", Text),
+    Column("killed_at", Moment),
+    Column("quiet_at", Moment),
+)

