@@ -157,9 +157,14 @@ class Carried(Record):
     packed: str | None = None
 
     @property
+    def latched(self) -> bool:
+        """Whether the database is known to hold the newest kill."""
+        return self.latched_number >= self.kill_number
+
+    @property
     def latch_due(self) -> bool:
         """Whether the database row has to be written."""
-        return self.row_dirty or (self.kill is not None and self.latched_number < self.kill_number)
+        return self.row_dirty or (self.kill is not None and not self.latched)
 
     @property
     def owes_work(self) -> bool:

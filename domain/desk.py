@@ -237,7 +237,7 @@ def _check_restart(c: Carried, command: Command) -> tuple[str, RefusalCode] | No
         text = "another restart is under way"
     elif c.orders:
         text = f"the fate of order {c.orders[0].order.order_id} is unknown; wait until it is settled"
-    elif c.latch_due or (c.kill and any(row.decision_id == c.kill.row_id for row in c.records)):
+    elif not c.latched or (c.kill and any(row.decision_id == c.kill.row_id for row in c.records)):
         text = "the kill's own row and latch are not in the database yet; wait for it"
     else:
         return None

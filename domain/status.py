@@ -198,7 +198,7 @@ def _open_orders(c: Carried) -> list[OpenInstruction]:
 def _kill_status(c: Carried, kill: KillRecord) -> KillStatus:
     unwritten = any(row.decision_id == kill.row_id for row in c.records)
     facts = kill.model_dump(exclude={"row_id"})
-    return KillStatus(**facts, row_written=not unwritten, latched=c.latched_number >= c.kill_number)
+    return KillStatus(**facts, row_written=not unwritten, latched=c.latched)
 
 
 def _observation_status(c: Carried) -> ObservationStatus | None:

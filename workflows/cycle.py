@@ -18,6 +18,9 @@ with workflow.unsafe.imports_passed_through():
     from domain.outbox import RecordBatch, order_prepared, queue_row
     from domain.states import State
 
+# An order is valid for one cycle. In replays with cycles of a second or less, committing its decision would use that up.
+SHORTEST_ORDER_SECONDS = 2.0
+
 
 class CycleTask:
     """Runs one cycle after another until the run drains; stands still while a restart is under way."""
@@ -156,7 +159,7 @@ class CycleTask:
             command_id=row.decision_id,
             desk=c.desk,
             instruction=choice.instruction,
-            not_after=now + timedelta(seconds=c.cycle_seconds),
+            not_after=now + timedelta(seconds=max(c.cycle_seconds, SHORTEST_ORDER_SECONDS)),
             prepared_at=now,
         )
         return row, order

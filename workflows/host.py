@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, CancelledError, TimeoutError, TimeoutType
+from temporalio.exceptions import ActivityError, CancelledError, FailureError, TimeoutError, TimeoutType
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
@@ -74,6 +74,11 @@ def why(error: ActivityError) -> str:
     cause = error.cause
     if isinstance(cause, TimeoutError):
         kind = cause.type.name.lower().replace("_", " ") if cause.type else "time-out"
-        last = f": {cause.cause}" if cause.cause else ""
+        last = f": {_message(cause.cause)}" if cause.cause else ""
         return f"{error.activity_type} exceeded its {kind} time-out{last}"[:300]
-    return str(cause or error)[:300]
+    return _message(cause or error)[:300]
+
+
+def _message(error: BaseException) -> str:
+    # str() of an ApplicationError puts the type's name in front.
+    return error.message if isinstance(error, FailureError) else str(error)

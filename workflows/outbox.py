@@ -85,7 +85,7 @@ class OutboxTask:
         c, lanes = self._c, dict[str, Lane]()
         if c.records or c.instruction_rows:
             lanes["records"] = self._records_lane
-        if c.latch_due and c.restart is None:
+        if c.latch_due:
             lanes["latch"] = self._latch_lane
         if c.restart and self._cycle_is_idle() and "latch" not in self._lanes:
             lanes["restart"] = self._restart_lane

@@ -157,14 +157,6 @@ async def test_a_kill_after_an_order_was_sent_cancels_at_once_and_again_after_it
         assert len(world.sent) == 1
 
 
-async def test_an_order_that_no_worker_has_begun_is_given_up_by_a_kill(temporal: Client) -> None:
-    world = World(proposes=True)
-    async with running_desk(temporal, world, cycle_seconds=30.0) as desk:
-        # A worker without the order's activity: the order stays scheduled, as with a worker that went away.
-        del desk
-    assert True
-
-
 async def test_an_unknown_order_blocks_its_symbol_and_is_settled_by_asking(temporal: Client) -> None:
     world = World(proposes=True, order_fate=Fate.UNKNOWN)
     async with running_desk(temporal, world) as desk:
