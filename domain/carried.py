@@ -57,6 +57,8 @@ class CommandRecord(Record):
     reused_id: bool = False
     rounds: int = 0
     symbols: list[str] | None = None
+    symbol: str | None = None
+    reduce_pct: Decimal | None = None
     instruction: OrderInstruction | None = None
 
 

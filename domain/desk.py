@@ -333,6 +333,8 @@ def _remember(c: Carried, command: Command, outcome: Outcome, tick: Tick, repeat
         reused_id=again,
         # A kill under an id that issued cancels before goes on counting, so that its instructions are new ones.
         rounds=before.rounds if before else 0,
+        symbol=command.symbol,
+        reduce_pct=command.reduce_pct,
     )
     c.commands[command.command_id] = record
     return record

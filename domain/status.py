@@ -107,6 +107,8 @@ class CommandOutcome(Value):
     fingerprint: str
     symbols: list[str] | None = None
     cancel_instructions: list[dict[str, str]] | None = None
+    symbol: str | None = None
+    reduce_pct: Decimal | None = None
     instruction: OrderInstruction | None = None
 
 
