@@ -1,1 +1,1 @@
-"""Trading agents that come with AIS."""
+"""Trading agents: each looks at bars and proposes, and none of them can stop the others."""

@@ -1,1 +1,1 @@
-"""Market sources: where bars come from."""
+"""Where the paper venue takes its bars from."""
