@@ -116,11 +116,10 @@ def _shared_metrics(workers: int) -> Iterator[None]:
 @app.command()
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database schema up to date."""
-    from sqlalchemy.exc import OperationalError
-
     from storage import migrate as migrations
+    from storage.database import DatabaseUnavailable
 
-    with expected_failures(OperationalError):
+    with expected_failures(DatabaseUnavailable):
         migrations.upgrade(settings.DatabaseSettings.load(data_dir).url)
     typer.echo("The schema is up to date.")
 

@@ -42,7 +42,7 @@ MIN_KEY_CHARS = 16
 # Matched against the key in lower case without punctuation: `change-me-please`, `your_ais_api_key_here`, `xxxxxxxx`.
 PLACEHOLDER = re.compile(
     r"(please|change|replace|insert|me|this|with|the|a|an|your|my|ais|api|key|secret|password|token|placeholder|example"
-    r"|here|x+)+\d{0,4}"
+    r"|here|now|x+)+\d{0,4}"
 )
 
 Mode = Literal["paper", "shadow", "live"]

@@ -8,8 +8,6 @@ import asyncio
 import signal
 from dataclasses import replace
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from deploy.dev import desk
 from deploy.dev.config import Key, StackConfig, find_key
 from deploy.dev.console import Console, by_hand, overview, refused
@@ -97,11 +95,13 @@ class Stack:
         self.folder.record(self.running)
 
     async def _migrate(self) -> None:
-        from storage import migrate  # with alembic behind it, it costs half a second that the other parts can use
+        # Alembic behind it costs half a second to import, which the other parts have used to come up.
+        from storage import migrate
+        from storage.database import DatabaseUnavailable
 
         try:
             await asyncio.to_thread(migrate.upgrade, self.postgres.url)
-        except SQLAlchemyError as error:
+        except DatabaseUnavailable as error:
             raise PartFailed("schema", str(error)) from error
         self._console.progress("schema", "up to date")
 

@@ -1,0 +1,200 @@
+"""Settings: where a value comes from, and what a wrong one says."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+import settings
+from settings import (
+    ApiSettings,
+    DatabaseSettings,
+    DeskSettings,
+    LimitSettings,
+    LogSettings,
+    PaperVenueSettings,
+    Settings,
+    WorkerSettings,
+    explain,
+    temporal_connect_config,
+)
+
+pytestmark = pytest.mark.usefixtures("no_settings")
+
+GOOD_KEY = "r8Jw_2kd8s7Hqp1Zx93bNMt"
+
+
+def _running(folder: Path, **recorded: Any) -> Path:
+    folder.mkdir()
+    stack = {"temporal_address": "127.0.0.1:17233", "temporal_namespace": "default", **recorded}
+    (folder / "ports.json").write_text(json.dumps(stack))
+    return folder
+
+
+def _complaint(model: type[Settings]) -> str:
+    with pytest.raises(ValidationError) as caught:
+        model.load()
+    return explain(caught.value)
+
+
+def test_without_any_setting_it_is_the_main_desk_on_paper() -> None:
+    desk = DeskSettings.load()
+
+    assert (desk.desk, desk.mode, desk.symbols) == ("main", "paper", ("BTCUSDT", "ETHUSDT"))
+    assert desk.cycle == timedelta(seconds=60)
+    assert PaperVenueSettings.load().paper_balance == Decimal(100_000)
+    assert LimitSettings.load().max_data_age(desk.cycle) == timedelta(seconds=180)
+
+
+def test_environment_beats_the_running_stack_which_beats_dotenv(
+    monkeypatch: pytest.MonkeyPatch, no_settings: Path
+) -> None:
+    folder = _running(no_settings / "desk", desk="recorded", symbols=["SOLUSDT"], mode="shadow")
+    (no_settings / ".env").write_text("AIS_DESK=dotenv\nAIS_SYMBOLS=ADAUSDT\nAIS_CYCLE_SECONDS=7\n")
+    monkeypatch.setenv("AIS_DESK", "environment")
+
+    desk = DeskSettings.load(folder)
+
+    assert (desk.desk, desk.symbols, desk.mode) == ("environment", ("SOLUSDT",), "shadow")
+    assert desk.cycle_seconds == 7
+
+
+@pytest.mark.parametrize("by_variable", [True, False])
+def test_a_running_stack_is_found_by_its_folder_alone(
+    monkeypatch: pytest.MonkeyPatch, no_settings: Path, by_variable: bool
+) -> None:
+    url = "postgresql+psycopg://postgres@/ais?host=%2Fsocket"
+    (no_settings / "key").write_text(GOOD_KEY + "\n")
+    folder = _running(no_settings / "desk", database_url=url, api_key_file=str(no_settings / "key"), api_port=8123)
+    monkeypatch.setenv("AIS_DATA_DIR", str(folder)) if by_variable else None
+    given = None if by_variable else folder
+
+    assert DatabaseSettings.load(given).url == "postgresql+psycopg://postgres@/ais?host=%2Fsocket"
+    assert (ApiSettings.load(given).key, ApiSettings.load(given).api_port) == (GOOD_KEY, 8123)
+    assert temporal_connect_config(given) == {"target_host": "127.0.0.1:17233", "namespace": "default"}
+
+
+def test_a_folder_in_which_nothing_runs_is_an_error_and_never_another_desk(no_settings: Path) -> None:
+    with pytest.raises(settings.NoRunningStack, match=r"No `ais dev` runs in .*nowhere"):
+        DeskSettings.load(no_settings / "nowhere")
+
+
+def test_temporal_has_its_own_settings_and_may_have_them_in_dotenv(
+    monkeypatch: pytest.MonkeyPatch, no_settings: Path
+) -> None:
+    assert temporal_connect_config()["target_host"] == "127.0.0.1:7233"
+
+    (no_settings / ".env").write_text("TEMPORAL_ADDRESS=dotenv:7233\nTEMPORAL_NAMESPACE=desks\n")
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "cloud:7233")
+
+    assert temporal_connect_config() == {"target_host": "cloud:7233", "namespace": "desks"}
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "value"),
+    [
+        (DeskSettings, "AIS_DESK", "a desk"),
+        (DeskSettings, "AIS_MODE", "real"),
+        (DeskSettings, "AIS_SYMBOLS", "BTCUSDT,,ETHUSDT"),
+        (DeskSettings, "AIS_SYMBOLS", "BTCUSDT,BTCUSDT"),
+        (DeskSettings, "AIS_CYCLE_SECONDS", "0"),
+        (DeskSettings, "AIS_CYCLE_SECONDS", "nan"),
+        (ApiSettings, "AIS_ACK_TIMEOUT", "-1"),
+        (ApiSettings, "AIS_API_PORT", "70000"),
+        (ApiSettings, "AIS_CORS_ORIGINS", "*"),
+        (WorkerSettings, "AIS_MARKET", "replay:no-such-file.csv"),
+        (WorkerSettings, "AIS_SEED", "x"),
+        (PaperVenueSettings, "AIS_PAPER_BALANCE", "0"),
+        (PaperVenueSettings, "AIS_PAPER_FEE_BPS", "-1"),
+        (LimitSettings, "AIS_MAX_POSITION_FRACTION", "Infinity"),
+        (LimitSettings, "AIS_MAX_DATA_AGE_SECONDS", ""),
+        (LogSettings, "AIS_LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_variable_and_what_is_allowed(
+    model: type[Settings], name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIS_API_KEY", GOOD_KEY)
+    monkeypatch.setenv(name, value)
+
+    complaint = _complaint(model)
+
+    assert complaint.startswith(f"{name} is {value!r}, which is not allowed. Allowed: ")
+    assert "\n" not in complaint
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        None,
+        "",
+        "tiny-key",
+        "changeme-changeme",
+        "change-me-please-now",
+        "YOUR_AIS_API_KEY_HERE",
+        "x" * 40,
+        "schlüssel" * 4,
+    ],
+)
+def test_a_missing_weak_or_placeholder_key_is_refused_without_showing_it(
+    key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if key is not None:
+        monkeypatch.setenv("AIS_API_KEY", key)
+
+    complaint = _complaint(ApiSettings)
+
+    assert complaint.startswith("AIS_API_KEY is ")
+    assert 'python -c "import secrets; print(secrets.token_urlsafe(32))"' in complaint
+    assert not key or key not in complaint
+
+
+def test_a_good_key_is_accepted_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIS_API_KEY", GOOD_KEY)
+
+    assert ApiSettings.load().key == GOOD_KEY
+    assert GOOD_KEY not in repr(ApiSettings.load())
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:p%40ss@host:5433/ais", "postgresql+psycopg://u:p%40ss@host:5433/ais"])
+def test_a_plain_postgresql_url_gets_our_driver_and_keeps_its_password(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIS_DATABASE_URL", url)
+
+    assert DatabaseSettings.load().url == "postgresql+psycopg://u:p%40ss@host:5433/ais"
+
+
+@pytest.mark.parametrize("url", ["sqlite:///x", "not a url", "postgresql://host:5432", "mysql://u:secret@host/ais"])
+def test_another_database_is_refused_without_showing_its_password(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIS_DATABASE_URL", url)
+
+    complaint = _complaint(DatabaseSettings)
+
+    assert complaint.startswith("AIS_DATABASE_URL is set, but not a")
+    assert "secret@" not in complaint
+
+
+def test_symbols_are_written_as_the_http_contract_matches_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIS_SYMBOLS", "btc/usdt, eth-usdt")
+
+    assert DeskSettings.load().symbols == ("BTCUSDT", "ETHUSDT")
+
+
+def test_a_misspelt_variable_can_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIS_CYCLE_SECOND", "5")
+
+    assert settings.unknown_variables() == ["AIS_CYCLE_SECOND"]
+
+
+def test_importing_the_settings_reads_nothing() -> None:
+    wrong = {**os.environ, "AIS_CYCLE_SECONDS": "nonsense", "AIS_DATA_DIR": "/nowhere"}
+
+    subprocess.run([sys.executable, "-c", "import settings"], check=True, env=wrong)
