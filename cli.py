@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage. An expected failure is o
 import asyncio
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,6 +123,59 @@ def migrate(data_dir: DataDir = None) -> None:
     with expected_failures(DatabaseUnavailable):
         migrations.upgrade(settings.DatabaseSettings.load(data_dir).url)
     typer.echo("The schema is up to date.")
+
+
+@app.command()
+def start(data_dir: DataDir = None) -> None:
+    """Start the coordinator of a desk that never ran; nothing happens where it is open already."""
+    import desk_commands
+
+    with expected_failures(*desk_commands.EXPECTED):
+        use_data_dir(data_dir)
+        typer.echo(asyncio.run(desk_commands.start(say)))
+
+
+@app.command()
+def restart(
+    reason: Annotated[str, typer.Option(help="Why; it stands in the decision log.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Bring a killed desk back to running. The only way there is; a kill that comes meanwhile wins."""
+    import desk_commands
+
+    if not reason.strip():
+        raise typer.BadParameter("it must not be empty.", param_hint="--reason")
+    _confirm(yes)
+    with expected_failures(*desk_commands.EXPECTED):
+        use_data_dir(data_dir)
+        typer.echo(asyncio.run(desk_commands.restart(reason.strip(), say)))
+
+
+def _confirm(yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("this is no terminal to ask on: add --yes.", param_hint="--yes")
+    if not typer.confirm("Trading starts again. Restart the desk?"):
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False, data_dir: DataDir = None
+) -> None:
+    """Show what the coordinator says of itself."""
+    import desk_commands
+
+    with expected_failures(*desk_commands.EXPECTED):
+        use_data_dir(data_dir)
+        typer.echo(asyncio.run(desk_commands.status(as_json, say)))
+
+
+def say(text: str) -> None:
+    """Progress, for people: beside the answer, not in it."""
+    typer.echo(text, err=True)
 
 
 def use_data_dir(data_dir: Path | None) -> None:

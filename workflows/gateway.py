@@ -12,7 +12,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -82,12 +82,12 @@ class CoordinatorSilent(GatewayError):
 
 
 async def connect(
-    target: dict[str, Any] | None = None, *, lazy: bool = False, runtime: Runtime | None = None
+    config: Mapping[str, Any] | None = None, *, lazy: bool = False, runtime: Runtime | None = None
 ) -> Client:
-    """A client by Temporal's own settings (environment and profiles); `target` overrides them (`target_host`, `namespace`)."""
-    config: dict[str, Any] = {**ClientConfig.load_client_connect_config(), **(target or {})}
-    config.setdefault("target_host", "localhost:7233")
-    return await Client.connect(**config, data_converter=pydantic_data_converter, lazy=lazy, runtime=runtime)
+    """A client with our data converter. `config` holds arguments of `Client.connect`, else Temporal's own settings."""
+    arguments = dict(ClientConfig.load_client_connect_config() if config is None else config)
+    arguments.setdefault("target_host", "127.0.0.1:7233")
+    return await Client.connect(**arguments, data_converter=pydantic_data_converter, lazy=lazy, runtime=runtime)
 
 
 class DeskGateway:

@@ -1,0 +1,246 @@
+"""Starting and restarting a desk: the only two ways to a running coordinator, both taken by a person or by `ais dev`.
+
+The incident behind this file: terminate-and-start, decided on a state that was read before, lost a confirmed kill in 28 of 30
+tries. So a restart of an open coordinator is a compare-and-set inside it, a start never touches what was there before, and
+either refuses where one of the two stores cannot be read.
+"""
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.client import Client
+from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from domain.carried import Carried, Outcome
+from domain.decisions import Decision, DecisionType
+from domain.risk import Limits
+from domain.states import CommandKind, Mode, State
+from domain.status import CommandOutcome, Status
+from storage.database import Database, DatabaseUnavailable
+from storage.desks import DeskFacts, DeskRecord, begin_start, clear_latch, finish_start, read_desk
+from workflows import names
+from workflows.coordinator import Coordinator
+from workflows.gateway import CoordinatorSilent, DeskGateway, GatewayError
+
+OPEN = "RUNNING"
+TASK_TIMEOUT = timedelta(seconds=5)
+SETTLE_SECONDS = 15.0
+OUTCOME_SECONDS = 30.0
+POLL_SECONDS = 0.1
+_KEYWORD = 2  # temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+
+
+class Refused(Exception):
+    """Not started, or not restarted; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a start fixes for as long as the coordinator lives."""
+
+    desk: str
+    mode: Mode
+    symbols: tuple[str, ...]
+    cycle_seconds: float
+    limits: Limits
+
+
+class Lifecycle:
+    """Starts and restarts one desk."""
+
+    def __init__(self, client: Client, database: Database, plan: Plan) -> None:
+        self._client = client
+        self._database = database
+        self._plan = plan
+        self._gateway = DeskGateway(client, plan.desk, patience=5.0)
+
+    async def start(self) -> str:
+        """Starts a desk that never ran, or does nothing where its coordinator is open. Refused for anything else."""
+        row = await self._row()
+        opened = await self._open_status()
+        if opened == OPEN:
+            await self._kill_if_latched(row)
+            return f"the coordinator of desk {self._plan.desk!r} is open already"
+        if row is not None and (row.killed or row.started_at is not None):
+            raise Refused(self._needs_restart("killed" if row.killed else "started before", row))
+        if opened is not None:
+            raise Refused(self._needs_restart(opened.lower(), row))
+        await self._write(lambda connection: begin_start(connection, self._facts()))
+        await self._open(kill_number=0, reuse=WorkflowIDReusePolicy.REJECT_DUPLICATE)
+        return f"the coordinator of desk {self._plan.desk!r} is started"
+
+    async def restart(self, reason: str, actor: str) -> str:
+        """Brings a killed desk, or one whose coordinator is gone, back to running. A kill always beats it."""
+        row = await self._row()
+        if await self._open_status() == OPEN:
+            return await self._restart_open(reason, actor)
+        return await self._restart_closed(row, reason, actor)
+
+    async def _restart_open(self, reason: str, actor: str) -> str:
+        status = await self._settled()
+        command_id = f"restart-{uuid.uuid4().hex}"
+        payload = {"command_id": command_id, "kill_number": status.kill_number, "actor": actor, "reason": reason}
+        await self._asked(self._gateway.signal(CommandKind.RESTART.value, payload))
+        outcome = await self._outcome(command_id)
+        if outcome.outcome is not Outcome.APPLIED:
+            raise Refused(outcome.detail or "the restart was refused")
+        return f"desk {self._plan.desk!r} runs again; kill {status.kill_number} is cleared"
+
+    async def _settled(self) -> Status:
+        """The status once the kill is written and no order is unknown, or as it is after a while: the coordinator decides."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while True:
+            status = await self._asked(self._gateway.status())
+            if status.state is not State.KILLED:
+                raise Refused(f"desk {self._plan.desk!r} is {status.state.value}, not killed; there is nothing to restart")
+            ready = status.kill and status.kill.row_written and status.kill.latched and not status.unknown_orders
+            if ready or time.monotonic() > deadline:
+                return status
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _outcome(self, command_id: str) -> CommandOutcome:
+        deadline = time.monotonic() + OUTCOME_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                outcome = (await self._gateway.outcomes([command_id])).outcomes.get(command_id)
+            except CoordinatorSilent:
+                outcome = None
+            if outcome and outcome.outcome is not Outcome.PENDING:
+                return outcome
+            await asyncio.sleep(POLL_SECONDS)
+        raise Refused("the restart is recorded and not yet carried out; `ais status` shows what became of it")
+
+    async def _restart_closed(self, row: DeskRecord | None, reason: str, actor: str) -> str:
+        number = row.kill_number if row else 0
+        control = self._control_row(reason, actor)
+
+        def clear(connection: Connection) -> bool:
+            begin_start(connection, self._facts())
+            return clear_latch(connection, self._plan.desk, number, control)
+
+        if not await self._write(clear):
+            raise Refused("the database's row of this desk changed meanwhile; look at `ais status` and try again")
+        await self._open(kill_number=number, reuse=WorkflowIDReusePolicy.ALLOW_DUPLICATE)
+        return f"a new coordinator of desk {self._plan.desk!r} is started"
+
+    async def _open(self, kill_number: int, reuse: WorkflowIDReusePolicy) -> None:
+        carried = self._carried(kill_number, await self._register_search_attributes())
+        try:
+            await self._client.start_workflow(
+                Coordinator.run,
+                carried,
+                id=names.workflow_id(self._plan.desk),
+                task_queue=names.TASK_QUEUE,
+                id_reuse_policy=reuse,
+                # Never take over what somebody else has just started: it may have been killed already.
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                task_timeout=TASK_TIMEOUT,
+                search_attributes=_attributes(carried) if carried.search_attributes else None,
+                static_summary=f"AIS desk {self._plan.desk} ({self._plan.mode.value})",
+                static_details="Kill it with the signal `kill` or the Cancel button; see docs/runbook.md.",
+            )
+        except WorkflowAlreadyStartedError as error:
+            raise Refused("a coordinator of this desk was started meanwhile; look at `ais status`") from error
+        except RPCError as error:
+            raise Refused(f"Temporal refused the start: {error}") from error
+        await self._write(lambda connection: finish_start(connection, self._plan.desk, datetime.now(UTC)))
+
+    async def _kill_if_latched(self, row: DeskRecord | None) -> None:
+        """Temporal's store may have come back from before a kill. Then the database knows better, and nobody waits for
+        the next observation."""
+        if row is None or not row.killed or await self._shown_state() == State.KILLED.value:
+            return
+        payload = {
+            "command_id": f"latch-{row.kill_number}",
+            "actor": "database",
+            "reason": f"the database says killed: {row.reason}",
+        }
+        await self._asked(self._gateway.signal(CommandKind.KILL.value, payload))
+
+    async def _shown_state(self) -> str | None:
+        described = await self._client.get_workflow_handle(names.workflow_id(self._plan.desk)).describe()
+        return described.typed_search_attributes.get(names.STATE_ATTRIBUTE)
+
+    async def _register_search_attributes(self) -> bool:
+        """Registers what is missing, where it may. Without them the desk starts all the same, and never upserts."""
+        service, namespace = self._client.operator_service, self._client.namespace
+        wanted = {key.name: _KEYWORD for key in names.SEARCH_ATTRIBUTES}
+        try:
+            listed = await service.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
+            missing = {name: kind for name, kind in wanted.items() if name not in listed.custom_attributes}
+            if missing:
+                request = AddSearchAttributesRequest(namespace=namespace, search_attributes=missing)  # type: ignore[arg-type]
+                await service.add_search_attributes(request)
+        except RPCError:
+            return False
+        return True
+
+    async def _row(self) -> DeskRecord | None:
+        return await self._write(lambda connection: read_desk(connection, self._plan.desk))
+
+    async def _write(self, work):  # type: ignore[no-untyped-def]
+        try:
+            return await self._database.run(work)
+        except DatabaseUnavailable as error:
+            raise Refused(f"the database cannot be reached, so nothing was started: {error}") from error
+
+    async def _open_status(self) -> str | None:
+        return await self._asked(self._gateway.open_status())
+
+    async def _asked(self, question):  # type: ignore[no-untyped-def]
+        try:
+            return await question
+        except GatewayError as error:
+            raise Refused(str(error)) from error
+
+    def _facts(self) -> DeskFacts:
+        plan = self._plan
+        return DeskFacts(desk=plan.desk, mode=plan.mode, symbols=list(plan.symbols), now=datetime.now(UTC))
+
+    def _carried(self, kill_number: int, search_attributes: bool) -> Carried:
+        plan, now = self._plan, datetime.now(UTC)
+        return Carried(
+            desk=plan.desk,
+            mode=plan.mode,
+            symbols=list(plan.symbols),
+            cycle_seconds=plan.cycle_seconds,
+            limits=plan.limits,
+            search_attributes=search_attributes,
+            started_at=now,
+            since=now,
+            kill_number=kill_number,
+            latched_number=kill_number,
+        )
+
+    def _control_row(self, reason: str, actor: str) -> Decision:
+        return Decision(
+            decision_id=f"decision_{uuid.uuid4().hex}",
+            timestamp=datetime.now(UTC),
+            decision_type=DecisionType.CONTROL,
+            summary=f"restart applied by {actor}: {reason}",
+            desk=self._plan.desk,
+        )
+
+    def _needs_restart(self, why: str, row: DeskRecord | None) -> str:
+        told = f" ({row.reason}, by {row.actor})" if row and row.killed else ""
+        return (
+            f"desk {self._plan.desk!r} was {why}{told} and has no open coordinator; it never starts by itself. "
+            'A person brings it back: ais restart --reason "…"'
+        )
+
+
+def _attributes(carried: Carried) -> TypedSearchAttributes:
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(names.DESK_ATTRIBUTE, carried.desk),
+            SearchAttributePair(names.STATE_ATTRIBUTE, carried.state.value),
+            SearchAttributePair(names.MODE_ATTRIBUTE, carried.mode.value),
+        ]
+    )

@@ -1,0 +1,197 @@
+"""The worker process: runs the coordinator's workflow tasks and its activities. `python worker.py [--data-dir DIR]`.
+
+It needs Temporal to start. It does not wait for the database: while that is away it must still be able to carry out a kill.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from prometheus_client import start_http_server
+from pydantic import ValidationError
+from temporalio.client import Client
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+from temporalio.worker import Worker
+
+import settings
+from activities.act import ActActivities
+from activities.agents.build import built_in_agents
+from activities.calls import Scope
+from activities.instruments import Instruments
+from activities.market.build import MarketError, build_market
+from activities.observe import ObserveActivities
+from activities.record import RecordActivities
+from activities.venues.paper import PaperVenue
+from activities.venues.port import Venue
+from domain.decisions import ENTROPY_BITS, time_ordered_id
+from domain.states import Mode, State
+from startup import NotUp, configure_logging, patiently
+from storage import migrate
+from storage.database import Database, DatabaseUnavailable
+from workflows import names
+from workflows.coordinator import Coordinator
+from workflows.gateway import DeskGateway, connect
+
+CONNECT_SECONDS = 120.0
+SCHEMA_SECONDS = 5.0
+STATE_SECONDS = 2.0
+
+log = structlog.get_logger("worker")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting that a worker reads."""
+
+    desk: settings.DeskSettings
+    database: settings.DatabaseSettings
+    worker: settings.WorkerSettings
+    paper: settings.PaperVenueSettings
+    log: settings.LogSettings
+
+    @classmethod
+    def load(cls) -> "Config":
+        """Raises ValidationError or NoRunningStack."""
+        return cls(
+            settings.DeskSettings.load(),
+            settings.DatabaseSettings.load(),
+            settings.WorkerSettings.load(),
+            settings.PaperVenueSettings.load(),
+            settings.LogSettings.load(),
+        )
+
+
+class Unsupported(Exception):
+    """A setting that this version cannot serve."""
+
+
+def main() -> None:
+    """Runs until SIGTERM or SIGINT. Exit codes: 0 stopped, 1 refused or failed, 2 wrong usage."""
+    parser = argparse.ArgumentParser(description="The AIS worker.")
+    parser.add_argument("--data-dir", type=Path, help="the data folder of a running `ais dev` (or AIS_DATA_DIR)")
+    if (folder := parser.parse_args().data_dir) is not None:
+        os.environ["AIS_DATA_DIR"] = str(folder.expanduser().resolve())
+    try:
+        config = Config.load()
+        configure_logging(config.log)
+        asyncio.run(serve(config))
+    except ValidationError as error:
+        sys.exit(settings.explain(error))
+    except (settings.NoRunningStack, NotUp, Unsupported, migrate.SchemaOutOfDate, MarketError, OSError) as error:
+        sys.exit(str(error))
+
+
+async def serve(config: Config) -> None:
+    """Connects, polls, and stops in order: running activities finish first."""
+    stop = _stop_signal()
+    await _check_schema(config.database.url)
+    client = await _connect(config.worker)
+    databases = [Database(config.database.url, application_name=f"ais-{part}") for part in ("records", "latch", "paper")]
+    worker = build_worker(config, client, *databases)
+    log.info("worker polls", task_queue=names.TASK_QUEUE, desk=config.desk.desk, mode=config.desk.mode)
+    try:
+        await _run_until(worker, stop)
+    finally:
+        for database in databases:
+            database.close()
+    log.info("worker stopped")
+
+
+def build_worker(config: Config, client: Client, records: Database, latch: Database, paper: Database) -> Worker:
+    """The worker and everything behind it. Records, latch and venue never share a pool: one that hangs stalls itself."""
+    scope = Scope(desk=config.desk.desk, mode=Mode(config.desk.mode))
+    instruments = Instruments(scope.desk)
+    start_http_server(config.worker.metrics_port, config.worker.metrics_host, instruments.registry)
+    venue = build_venue(config, paper)
+    gateway = DeskGateway(client, scope.desk, patience=STATE_SECONDS)
+
+    async def ask_state() -> State:
+        return (await gateway.status()).state
+
+    observing = ObserveActivities(scope, venue, latch, built_in_agents(), instruments, new_id)
+    acting = ActActivities(scope, venue, latch, ask_state, instruments)
+    recording = RecordActivities(records, instruments)
+    return Worker(
+        client,
+        task_queue=names.TASK_QUEUE,
+        workflows=[Coordinator],
+        activities=[*_methods(observing), *_methods(acting), *_methods(recording)],
+        graceful_shutdown_timeout=config.worker.graceful_shutdown,
+    )
+
+
+def build_venue(config: Config, database: Database) -> Venue:
+    """The venue of the configured mode. A new venue is one line here."""
+    if config.desk.mode != Mode.PAPER:
+        raise Unsupported(f"AIS_MODE is {config.desk.mode!r}: only paper is built in so far; set AIS_MODE=paper")
+    return PaperVenue(
+        database,
+        build_market(config.worker.market, config.desk.symbols, config.worker.seed),
+        config.desk.desk,
+        balance=config.paper.paper_balance,
+        fee_bps=config.paper.paper_fee_bps,
+        slippage_bps=config.paper.paper_slippage_bps,
+    )
+
+
+def new_id(prefix: str) -> str:
+    """An id that sorts by time."""
+    return time_ordered_id(prefix, datetime.now(UTC), secrets.randbits(ENTROPY_BITS))
+
+
+def _methods(activities: object) -> list[Callable[..., object]]:
+    found = (getattr(activities, name) for name in dir(activities) if not name.startswith("_"))
+    return [method for method in found if hasattr(method, "__temporal_activity_definition")]
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _check_schema(url: str) -> None:
+    async def check() -> None:
+        await asyncio.to_thread(migrate.check, url)
+
+    try:
+        await patiently("PostgreSQL", check, SCHEMA_SECONDS, log.warning, DatabaseUnavailable)
+    except NotUp as error:
+        # A kill must not wait for the database: serve without it. No order goes out while the latch cannot be read.
+        log.warning("starting without the database; no new orders until it answers", why=str(error))
+
+
+async def _connect(config: settings.WorkerSettings) -> Client:
+    bind = f"{config.metrics_host}:{config.sdk_metrics_port}"
+    runtime = Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=bind)))
+
+    async def attempt() -> Client:
+        return await connect(settings.temporal_connect_config(), runtime=runtime)
+
+    return await patiently("Temporal", attempt, CONNECT_SECONDS, log.warning, RuntimeError)
+
+
+async def _run_until(worker: Worker, stop: asyncio.Event) -> None:
+    running, stopping = asyncio.create_task(worker.run()), asyncio.create_task(stop.wait())
+    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        # It never ends by itself unless something broke: the error ends the process, and whoever watches restarts it.
+        await running
+        raise NotUp("the worker ended by itself")
+    await worker.shutdown()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+if __name__ == "__main__":
+    main()
