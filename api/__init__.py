@@ -1,0 +1,1 @@
+"""The HTTP API: commands in, reports out. It holds no state of its own."""

@@ -1,0 +1,143 @@
+"""The API's composition root: `uvicorn --factory api.app:create_app`.
+
+Everything is built here and handed down. The process listens at once and waits for nothing: Temporal's client connects
+with the first call that needs it, and again with the next one for as long as that fails; so does the database's pool.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import ValidationError
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+import settings as configuration
+from api import docs, errors, logs
+from api.access import Access
+from api.auth import Authentication
+from api.commands import Commander
+from api.decision_log import PostgresReports, Reports
+from api.desk import Desk, Gateway
+from api.headers import SecurityHeaders
+from api.health import Expected, Health
+from api.limits import BodyLimit
+from api.metrics import Instruments
+from api.routes import control, public, reports
+from api.state import Parts
+from domain.states import Mode
+from workflows.gateway import DeskGateway, connect
+
+DESCRIPTION = "Control plane of an automated trading desk: pause, resume, kill, cancel, deleverage, decision log."
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """All that the API is configured by. `temporal` are arguments of `Client.connect`."""
+
+    api: configuration.ApiSettings
+    desk: configuration.DeskSettings
+    database: configuration.DatabaseSettings
+    log: configuration.LogSettings
+    temporal: Mapping[str, Any]
+
+    @classmethod
+    def load(cls) -> "AppSettings":
+        """From the environment, `.env` or a running `ais dev`; a wrong one ends the process, naming the variable."""
+        try:
+            return cls(
+                api=configuration.ApiSettings.load(),
+                desk=configuration.DeskSettings.load(),
+                database=configuration.DatabaseSettings.load(),
+                log=configuration.LogSettings.load(),
+                temporal=dict(configuration.temporal_connect_config()),
+            )
+        except ValidationError as error:
+            raise SystemExit(configuration.explain(error)) from None
+        except configuration.NoRunningStack as error:
+            raise SystemExit(str(error)) from None
+
+
+def create_app(
+    settings: AppSettings | None = None, gateway: Gateway | None = None, reports: Reports | None = None
+) -> FastAPI:
+    """The application. What is not given is built from the settings, which are read only now."""
+    if settings is None:
+        settings = AppSettings.load()
+        logs.configure(settings.log.log_level, settings.log.log_format)
+    instruments = Instruments(settings.desk.desk)
+    app = FastAPI(
+        title="AIS",
+        version="0.1.0",
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan(settings, instruments, gateway, reports),
+        middleware=_middleware(settings, instruments),
+    )
+    errors.install(app)
+    _include_routes(app)
+    docs.load_assets()
+    return app
+
+
+def _include_routes(app: FastAPI) -> None:
+    for router in (control.queries, control.commands, reports.router, public.router, docs.router):
+        app.include_router(router)
+
+
+def _middleware(settings: AppSettings, instruments: Instruments) -> list[Middleware]:
+    """Outermost first. A preflight carries no token: CORS, where it is open at all, stands before authentication."""
+    origins = settings.api.cors_origins
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+        expose_headers=["X-Command-Id", "X-AIS-Warning", "X-Request-Id", "Location", "Link", "Retry-After"],
+    )
+    return [
+        Middleware(Access, instruments=instruments),
+        Middleware(SecurityHeaders),
+        *([cors] if origins else []),
+        Middleware(Authentication, key=settings.api.key),
+        Middleware(BodyLimit),
+    ]
+
+
+def _lifespan(
+    settings: AppSettings, instruments: Instruments, gateway: Gateway | None, reports: Reports | None
+) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def run(app: FastAPI) -> AsyncIterator[None]:
+        found = reports or PostgresReports(settings.database.url)
+        app.state.parts = _parts(settings, instruments, gateway or await _gateway(settings), found)
+        try:
+            yield
+        finally:
+            if reports is None:
+                found.close()
+
+    return run
+
+
+async def _gateway(settings: AppSettings) -> Gateway:
+    client = await connect(dict(settings.temporal), lazy=True)
+    return DeskGateway(client, settings.desk.desk, patience=settings.api.ack_timeout)
+
+
+def _parts(settings: AppSettings, instruments: Instruments, gateway: Gateway, reports: Reports) -> Parts:
+    name, mode, symbols = settings.desk.desk, settings.desk.mode, settings.desk.symbols
+    desk = Desk(gateway, settings.api.ack_timeout)
+    return Parts(
+        desk_name=name,
+        mode=Mode(mode),
+        desk=desk,
+        commander=Commander(desk, symbols, settings.api.ack_timeout, instruments),
+        reports=reports,
+        health=Health(desk, reports, Expected(name, mode, symbols)),
+        instruments=instruments,
+    )

@@ -1,0 +1,241 @@
+"""Sends a command and waits for what became of it: recorded, confirmed, refused, or unknown, and never guessed.
+
+    signal ─┬─ accepted ── outcome found ─┬─ applied ─── 200
+            │                             └─ refused ─── 409, 422, 503
+            │            ─ none in time ──────────────── 202
+            ├─ never sent ────────────────────────────── 503 "not recorded"
+            ├─ no answer ─────────────────────────────── 503 "it is not known …"
+            └─ refused ─┬─ kill: cancellation ────────── 200, 202, or 503 as above
+                        └─ others ────────────────────── 503 "not recorded"
+
+The kill's way through here uses no database, no thread and no limit.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import structlog
+from pydantic_core import to_json
+
+from api.answers import accepted_body, applied_body
+from api.desk import Desk
+from api.errors import (
+    ApiError,
+    CommandRefused,
+    CoordinatorClosed,
+    InvalidRequest,
+    NotRecorded,
+    PerhapsRecorded,
+    Unavailable,
+)
+from api.metrics import Instruments
+from domain.carried import Outcome, RefusalCode
+from domain.commands import Command, RawPayload, read_command
+from domain.instructions import CancelInstruction, cancel_instructions
+from domain.states import CommandKind, State
+from domain.status import CommandOutcome, Status
+from workflows.gateway import (
+    SIGNAL_SECONDS,
+    GatewayError,
+    NoCoordinator,
+    SignalRefused,
+    SignalUnanswered,
+    TemporalUnreachable,
+)
+
+ACTOR = "http"
+_SIGNAL_SHARE = 2 / 3
+_FIRST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 0.2
+
+log: Any = structlog.get_logger("api")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One command as it came in. `fields` is what it says besides its id, in the words of the signal."""
+
+    kind: CommandKind
+    command_id: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """What the coordinator will compute, read by the same function from the same bytes."""
+        return self.command.fingerprint
+
+    @property
+    def command(self) -> Command:
+        """The command as the coordinator will read it."""
+        return read_command(self.kind, [RawPayload("json/plain", to_json(dict(self.fields)))], self.command_id)
+
+    def payload(self, now: datetime) -> dict[str, Any]:
+        """The signal's one input."""
+        return {"command_id": self.command_id, "actor": ACTOR, "sent_at": now.isoformat(), **self.fields}
+
+
+class Answer(NamedTuple):
+    """Status, JSON body and headers."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+
+class Commander:
+    """Carries commands to the coordinator. `acknowledge_seconds` bounds signal and confirmation together."""
+
+    def __init__(
+        self, desk: Desk, symbols: Sequence[str], acknowledge_seconds: float, instruments: Instruments
+    ) -> None:
+        self._desk = desk
+        self._symbols = symbols
+        self._seconds = acknowledge_seconds
+        self._instruments = instruments
+
+    async def carry_out(self, ask: Ask) -> Answer:
+        """Sends and waits; raises ApiError for everything but 200 and 202."""
+        try:
+            return await self._carry_out(ask)
+        except ApiError as error:
+            if isinstance(error, Unavailable):
+                self._instruments.command(ask.kind, "failed")
+            raise
+
+    async def _carry_out(self, ask: Ask) -> Answer:
+        if ask.kind is not CommandKind.KILL:
+            await self._desk.admit()
+        started = time.monotonic()
+        deadline = started + self._seconds
+        try:
+            await self._signal(ask)
+        except SignalRefused as error:
+            if ask.kind is not CommandKind.KILL:
+                raise NotRecorded(str(error), None) from error
+            return await self._kill_by_cancelling(ask, error, deadline)
+        outcome = await self._confirmation(ask, deadline)
+        if outcome is None:
+            return self._accepted(ask)
+        self._instruments.confirmed(ask.kind, time.monotonic() - started)
+        return self._settled(ask, outcome)
+
+    async def _signal(self, ask: Ask) -> None:
+        seconds = min(SIGNAL_SECONDS, self._seconds * _SIGNAL_SHARE)
+        try:
+            with self._desk.sending():
+                await self._desk.gateway.signal(ask.kind.value, ask.payload(datetime.now(UTC)), seconds)
+        except (NoCoordinator, TemporalUnreachable) as error:
+            raise NotRecorded(str(error), self._cancels(ask)) from error
+        except SignalUnanswered as error:
+            self._desk.recorded(ask.command_id)
+            raise PerhapsRecorded(ask.command_id, self._cancels(ask)) from error
+        self._desk.recorded(ask.command_id)
+
+    async def _confirmation(self, ask: Ask, deadline: float) -> CommandOutcome | None:
+        """The command's settled outcome, or None where nobody gave one in time."""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            outcome = await self._look(ask, deadline)
+            if outcome is not None and outcome.outcome is not Outcome.PENDING:
+                return outcome
+            if time.monotonic() + pause >= deadline:
+                return None
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    async def _look(self, ask: Ask, deadline: float) -> CommandOutcome | None:
+        try:
+            found = await self._desk.read([ask.command_id], max(deadline - time.monotonic(), 0.001))
+        except NoCoordinator as error:
+            raise CoordinatorClosed(str(error), self._cancels(ask)) from error
+        except GatewayError:
+            return None
+        except Exception:
+            # The signal is recorded: whatever is wrong with the answer, it must not look as if the command were lost.
+            log.exception("outcome cannot be read", command_id=ask.command_id)
+            return None
+        return found.outcomes.get(ask.command_id)
+
+    async def _kill_by_cancelling(self, ask: Ask, refusal: SignalRefused, deadline: float) -> Answer:
+        """A run takes 10,000 signals, and a cancellation was still accepted then (measured): it means kill."""
+        log.warning("kill signal refused, requesting cancellation", command_id=ask.command_id, error=str(refusal))
+        try:
+            seconds = min(SIGNAL_SECONDS, max(deadline - time.monotonic(), 0.5))
+            await self._desk.gateway.request_cancel(str(ask.fields["reason"]), seconds)
+        except SignalUnanswered as error:
+            raise PerhapsRecorded(ask.command_id, self._cancels(ask)) from error
+        except GatewayError as error:
+            raise NotRecorded(f"{refusal}; and its cancellation: {error}", self._cancels(ask)) from error
+        warning = "Temporal refused the kill signal; the kill went in as a cancellation of the workflow"
+        status = await self._until_killed(ask, deadline)
+        if status is None:
+            return self._accepted(ask, warning)
+        body = applied_body(ask.command, cancels=cancel_instructions(status.covered_symbols))
+        self._instruments.command(ask.kind, "applied")
+        return Answer(200, body, _headers(ask, warning))
+
+    async def _until_killed(self, ask: Ask, deadline: float) -> Status | None:
+        while time.monotonic() + _FIRST_PAUSE_SECONDS < deadline:
+            try:
+                status = (await self._desk.read(seconds=max(deadline - time.monotonic(), 0.001))).status
+            except NoCoordinator as error:
+                raise CoordinatorClosed(str(error), self._cancels(ask)) from error
+            except GatewayError:
+                status = None
+            if status is not None and status.state is State.KILLED:
+                return status
+            await asyncio.sleep(_FIRST_PAUSE_SECONDS)
+        return None
+
+    def _accepted(self, ask: Ask, *warnings: str) -> Answer:
+        self._instruments.command(ask.kind, "unconfirmed")
+        headers = {"Location": f"/control/commands/{quote(ask.command_id, safe='')}", "Retry-After": "1"}
+        return Answer(202, accepted_body(ask.command, self._cancels(ask)), _headers(ask, *warnings) | headers)
+
+    def _settled(self, ask: Ask, outcome: CommandOutcome) -> Answer:
+        if outcome.fingerprint != ask.fingerprint:
+            self._instruments.command(ask.kind, "refused")
+            raise InvalidRequest(
+                ("header", "Idempotency-Key"),
+                f"this key was used for another command ({outcome.command}, {outcome.outcome}); nothing was done",
+                "idempotency_key_reused",
+            )
+        if outcome.outcome is Outcome.REFUSED:
+            self._instruments.command(ask.kind, "refused")
+            raise refusal_of(ask.kind, outcome)
+        self._instruments.command(ask.kind, "repeated" if outcome.repeated else "applied")
+        warnings = ("this Idempotency-Key was used for another command before; it killed all the same",)
+        body = applied_body(ask.command, outcome.symbols, outcome.cancel_instructions, outcome.instruction)
+        return Answer(200, body, _headers(ask, *(warnings if outcome.reused_id else ())))
+
+    def _cancels(self, ask: Ask) -> list[CancelInstruction] | None:
+        return cancel_instructions(self._symbols) if ask.kind is CommandKind.KILL else None
+
+
+def refusal_of(kind: CommandKind, outcome: CommandOutcome) -> ApiError:
+    """The error that a recorded refusal means."""
+    detail = outcome.detail or "refused"
+    match outcome.code:
+        case RefusalCode.INVALID:
+            return InvalidRequest(("body", "symbol" if kind is CommandKind.DELEVERAGE else "symbols"), detail)
+        case RefusalCode.BUSY:
+            return Unavailable(detail)
+        case _:
+            return CommandRefused(detail)
+
+
+def _headers(ask: Ask, *warnings: str) -> dict[str, str]:
+    every = (*ask.warnings, *warnings)
+    return {"X-Command-Id": ask.command_id} | ({"X-AIS-Warning": header_text("; ".join(every))} if every else {})
+
+
+def header_text(text: str) -> str:
+    """Text fit for a header: one line of ASCII."""
+    flat = text.encode("ascii", "backslashreplace").decode()
+    return "".join(character if character.isprintable() else " " for character in flat)[:1000]

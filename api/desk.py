@@ -1,0 +1,92 @@
+"""The coordinator as this process sees it: bounded reads, and a count of commands that nobody has confirmed yet."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from api.errors import TooManyWaiting
+from domain.status import Outcomes, Status
+from workflows.gateway import CoordinatorSilent
+
+MAX_UNCONFIRMED = 100
+_ADMISSION_SECONDS = 1.0
+# A read may wait for the end of the query in flight; the gateway then says itself what was wrong.
+_GRACE_SECONDS = 0.2
+
+
+class Gateway(Protocol):
+    """What the API needs of `workflows.gateway.DeskGateway`."""
+
+    desk: str
+
+    async def signal(self, name: str, payload: dict[str, Any], seconds: float = ...) -> None:
+        """Records a signal."""
+
+    async def request_cancel(self, reason: str, seconds: float = ...) -> None:
+        """Requests the workflow's cancellation."""
+
+    async def status(self) -> Status:
+        """The status."""
+
+    async def outcomes(self, command_ids: Iterable[str] = ()) -> Outcomes:
+        """Status and outcomes."""
+
+    async def open_status(self) -> str | None:
+        """Temporal's word for the newest run."""
+
+
+class Desk:
+    """One coordinator, behind its gateway."""
+
+    def __init__(self, gateway: Gateway, patience_seconds: float) -> None:
+        self.gateway = gateway
+        self._patience = patience_seconds
+        self._unconfirmed: set[str] = set()
+        self._sending = 0
+        self._pending = 0
+
+    async def read(self, command_ids: Iterable[str] = (), seconds: float | None = None) -> Outcomes:
+        """Status and outcomes from a query that begins after this call; raises GatewayError within `seconds`."""
+        limit = self._patience + _GRACE_SECONDS if seconds is None else seconds
+        # Such a query sees every signal recorded before it: whatever stands here now is confirmed by its answer.
+        before = set(self._unconfirmed)
+        try:
+            async with asyncio.timeout(limit):
+                found = await self.gateway.outcomes(command_ids)
+        except TimeoutError:
+            raise CoordinatorSilent(
+                f"the coordinator of desk {self.gateway.desk!r} did not answer within {limit:.1f} s: no worker is up, "
+                "or Temporal is slow; start a worker: python worker.py"
+            ) from None
+        self._unconfirmed -= before
+        self._pending = found.status.commands_pending
+        return found
+
+    @property
+    def waiting(self) -> int:
+        """Commands that are on their way, recorded and unconfirmed, or not settled by the coordinator."""
+        return self._sending + len(self._unconfirmed) + self._pending
+
+    async def admit(self) -> None:
+        """Refuses where too many commands wait already; asks the coordinator before it does."""
+        if self.waiting > MAX_UNCONFIRMED:
+            try:
+                await self.read(seconds=_ADMISSION_SECONDS)
+            except CoordinatorSilent as error:
+                raise TooManyWaiting(self.waiting, MAX_UNCONFIRMED) from error
+        if self.waiting > MAX_UNCONFIRMED:
+            raise TooManyWaiting(self.waiting, MAX_UNCONFIRMED)
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """While a signal is on its way."""
+        self._sending += 1
+        try:
+            yield
+        finally:
+            self._sending -= 1
+
+    def recorded(self, command_id: str) -> None:
+        """Notes a command that Temporal has, or may have, and that no query has seen."""
+        self._unconfirmed.add(command_id)

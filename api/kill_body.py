@@ -1,0 +1,73 @@
+"""Reads the body of a kill: whatever it holds, and however it comes, there is a reason and never an error."""
+
+import asyncio
+import json
+from typing import Any, NamedTuple
+
+from starlette.requests import ClientDisconnect, Request
+
+from api.limits import MAX_BODY_BYTES
+from domain.commands import DEFAULT_REASONS, MAX_REASON_CHARS, clean
+from domain.states import CommandKind
+
+# A body that was announced and does not come must not hold up the kill.
+BODY_SECONDS = 1.0
+DEFAULT_REASON = DEFAULT_REASONS[CommandKind.KILL]
+
+
+class KillBody(NamedTuple):
+    """The reason, and what could not be read."""
+
+    reason: str
+    warnings: tuple[str, ...] = ()
+
+
+async def read_kill_body(request: Request) -> KillBody:
+    """The body of this request; reads at most 64 KiB of it, for at most one second."""
+    data = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > MAX_BODY_BYTES:
+                    return KillBody(DEFAULT_REASON, ("the body is larger than 64 KiB and was not read",))
+    except TimeoutError:
+        return KillBody(DEFAULT_REASON, (f"the body did not arrive within {BODY_SECONDS:g} s",))
+    except ClientDisconnect:
+        return KillBody(DEFAULT_REASON, ("the body broke off",))
+    return parse_kill_body(bytes(data))
+
+
+def parse_kill_body(data: bytes) -> KillBody:
+    """What these bytes say."""
+    if not data.strip():
+        return KillBody(DEFAULT_REASON)
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return KillBody(DEFAULT_REASON, ("the body is not JSON and was not read",))
+    if isinstance(value, dict):
+        return _from_object(value)
+    if isinstance(value, str):
+        return _from_reason(value)
+    return KillBody(DEFAULT_REASON, () if value is None else ("the body is not a JSON object and was not read",))
+
+
+def _from_object(value: dict[str, Any]) -> KillBody:
+    reason, warnings = _from_reason(value.get("reason"))
+    unknown = [name for name in value if name != "reason"]
+    if unknown:
+        warnings += (f"unknown field {unknown[0][:64]!r} was not read",)
+    return KillBody(reason, warnings)
+
+
+def _from_reason(value: object) -> KillBody:
+    if value is None:
+        return KillBody(DEFAULT_REASON)
+    if not isinstance(value, str):
+        return KillBody(DEFAULT_REASON, ("reason is not a text and was not read",))
+    text = clean(value)
+    if len(text) > MAX_REASON_CHARS:
+        # Cleaned again: the cut may leave a blank at the end, which the coordinator would strip from its copy.
+        return KillBody(clean(text[:MAX_REASON_CHARS]), (f"reason was cut to {MAX_REASON_CHARS} characters",))
+    return KillBody(text or DEFAULT_REASON, () if text else ("reason is blank",))

@@ -1,0 +1,63 @@
+"""The size limit of bodies, after authentication and before anything is read.
+
+The kill switch alone is exempt: it reads at most as much, ignores the rest, and kills.
+"""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.auth import is_protected
+from api.errors import BodyTooLarge
+
+MAX_BODY_BYTES = 64 * 1024
+KILL_PATH = "/control/kill-switch"
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+class BodyLimit:
+    """Answers 413 to a body over the limit, whether it was announced or comes in chunks."""
+
+    def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or _is_kill(scope):
+            await self._app(scope, receive, send)
+            return
+        messages = await self._read(scope, receive)
+        if messages is None:
+            await BodyTooLarge(self._limit).response()(scope, receive, send)
+        else:
+            await self._app(scope, _replayed(messages, receive), send)
+
+    async def _read(self, scope: Scope, receive: Receive) -> list[Message] | None:
+        """The messages of the body, read where a route would read it; None where it is too large."""
+        if _announced_bytes(scope) > self._limit:
+            return None
+        messages: list[Message] = []
+        size = 0
+        more = scope["method"] in _WITH_BODY and is_protected(scope)
+        while more:
+            messages.append(message := await receive())
+            size += len(message.get("body", b""))
+            more = message.get("more_body", False)
+            if size > self._limit:
+                return None
+        return messages
+
+
+def _is_kill(scope: Scope) -> bool:
+    path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
+    return scope["method"] == "POST" and path == KILL_PATH
+
+
+def _announced_bytes(scope: Scope) -> int:
+    values = [value for name, value in scope["headers"] if name == b"content-length"]
+    return max((int(value) for value in values if value.isdigit()), default=0)
+
+
+def _replayed(messages: list[Message], receive: Receive) -> Receive:
+    async def replay() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    return replay

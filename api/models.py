@@ -1,0 +1,336 @@
+"""Bodies as OpenAPI describes them. Requests forbid unknown fields: a typo must not widen an action."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from domain.commands import DEFAULT_REASONS, MAX_REASON_CHARS, clean
+from domain.decisions import DecisionType
+from domain.instructions import OrderType, Side
+from domain.states import CommandKind, Mode, State
+from domain.symbols import MAX_SYMBOL_CHARS, normalise_symbol
+
+KILLED = "The coordinator is killed; only a manual restart brings it back."
+_CANCELS: list[Any] = [
+    {"tool": "cancel_all_orders", "symbol": "BTCUSDT"},
+    {"tool": "cancel_spot_all_orders", "symbol": "BTCUSDT"},
+]
+_ORDER: dict[str, Any] = {
+    "tool": "create_order",
+    "symbol": "BTCUSDT",
+    "side": "SELL",
+    "order_type": "MARKET",
+    "quantity": 0.125,
+    "reduce_only": True,
+}
+
+
+def _not_blank(text: str) -> str:
+    cleaned = clean(text)
+    if not cleaned:
+        raise PydanticCustomError("reason_blank", "reason must not be blank")
+    return cleaned
+
+
+def _symbol(text: str) -> str:
+    try:
+        return normalise_symbol(text)
+    except ValueError as error:
+        raise PydanticCustomError("symbol", "{problem}", {"problem": str(error)}) from None
+
+
+def _once(symbols: list[str]) -> list[str]:
+    return list(dict.fromkeys(symbols))
+
+
+Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON_CHARS), AfterValidator(_not_blank)]
+Symbol = Annotated[str, Field(min_length=1, max_length=2 * MAX_SYMBOL_CHARS), AfterValidator(_symbol)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PauseRequest(_Request):
+    """Why the desk is paused."""
+
+    reason: Reason = Field(DEFAULT_REASONS[CommandKind.PAUSE], examples=["manual review"])
+
+
+class ResumeRequest(_Request):
+    """Nothing; `{}` is accepted."""
+
+
+class KillRequest(BaseModel):
+    """Why the desk is killed. For documentation: a kill kills whatever its body holds."""
+
+    reason: str = Field(DEFAULT_REASONS[CommandKind.KILL], examples=["drawdown exceeded manual threshold"])
+
+
+class CancelAllRequest(_Request):
+    """Which symbols; `null` or left out means every symbol."""
+
+    symbols: Annotated[list[Symbol], Field(min_length=1), AfterValidator(_once)] | None = Field(
+        None, examples=[["BTCUSDT", "ETHUSDT"]]
+    )
+
+
+class DeleverageRequest(_Request):
+    """Which position to reduce, and by what fraction of it."""
+
+    symbol: Symbol = Field(examples=["BTCUSDT"])
+    reduce_pct: float = Field(strict=True, gt=0, le=1, allow_inf_nan=False, examples=[0.5])
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+def _example(value: Any) -> ConfigDict:
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [value]})
+
+
+class CancelInstructionAnswer(_Answer):
+    """One cancel."""
+
+    tool: Literal["cancel_all_orders", "cancel_spot_all_orders"]
+    symbol: str
+
+
+class OrderInstructionAnswer(_Answer):
+    """One order."""
+
+    tool: Literal["create_order"]
+    symbol: str
+    side: Side
+    order_type: OrderType
+    quantity: float
+    price: float | None = None
+    reduce_only: bool
+
+
+class ModeAnswer(_Answer):
+    """The configured mode."""
+
+    model_config = _example({"default_mode": "paper"})
+    default_mode: Mode
+
+
+class StateAnswer(_Answer):
+    """The coordinator's state."""
+
+    model_config = _example({"state": "running"})
+    state: State
+
+
+class PausedAnswer(_Answer):
+    """Paused."""
+
+    model_config = _example({"action": "paused", "reason": "manual review"})
+    action: Literal["paused"]
+    reason: str
+
+
+class ResumedAnswer(_Answer):
+    """Running again."""
+
+    model_config = _example({"action": "resumed"})
+    action: Literal["resumed"]
+
+
+class KilledAnswer(_Answer):
+    """Killed."""
+
+    model_config = _example(
+        {"action": "killed", "reason": "drawdown exceeded manual threshold", "cancel_instructions": _CANCELS}
+    )
+    action: Literal["killed"]
+    reason: str
+    cancel_instructions: list[CancelInstructionAnswer]
+
+
+class KillAcceptedAnswer(_Answer):
+    """Recorded and not confirmed; the instructions are for a person to act on."""
+
+    model_config = _example(
+        {"action": "kill_accepted", "reason": "drawdown exceeded manual threshold", "cancel_instructions": _CANCELS}
+    )
+    action: Literal["kill_accepted"]
+    reason: str
+    cancel_instructions: list[CancelInstructionAnswer]
+
+
+class CancelAllAnswer(_Answer):
+    """Cancels are prepared."""
+
+    model_config = _example({"action": "cancel_all_prepared", "symbols": ["BTCUSDT"], "cancel_instructions": _CANCELS})
+    action: Literal["cancel_all_prepared"]
+    symbols: list[str]
+    cancel_instructions: list[CancelInstructionAnswer]
+
+
+class DeleverageAnswer(_Answer):
+    """The reducing order was sent, once."""
+
+    model_config = _example(
+        {"action": "deleverage_prepared", "symbol": "BTCUSDT", "reduce_pct": 0.5, "instruction": _ORDER}
+    )
+    action: Literal["deleverage_prepared"]
+    symbol: str
+    reduce_pct: float
+    instruction: OrderInstructionAnswer
+
+
+class AcceptedAnswer(_Answer):
+    """Recorded and not confirmed."""
+
+    action: Literal["pause_accepted", "resume_accepted", "cancel_all_accepted", "deleverage_accepted"]
+
+
+class CommandAnswer(BaseModel):
+    """What became of a command, with the keys of its own answer beside these three."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "command_id": "9f1c",
+                    "command": "kill",
+                    "outcome": "applied",
+                    "action": "killed",
+                    "reason": "drawdown exceeded manual threshold",
+                    "cancel_instructions": _CANCELS,
+                },
+                {"command_id": "7b02", "command": "resume", "outcome": "refused", "detail": KILLED},
+                {"command_id": "51aa", "command": "deleverage", "outcome": "pending", "action": "deleverage_accepted"},
+            ]
+        },
+    )
+    command_id: str
+    command: CommandKind
+    outcome: Literal["applied", "refused", "pending"]
+
+
+class DecisionAnswer(_Answer):
+    """One DecisionLog entry."""
+
+    model_config = _example(
+        {
+            "decision_id": "decision_0190f3a2c4e1d0000000000000000001",
+            "timestamp": "2026-03-12T14:30:00+00:00",
+            "decision_type": "order_intent",
+            "summary": "Selected BTCUSDT from funding_rate",
+            "agent_votes": {"funding_rate": 0.85, "momentum": 0.62},
+            "selected_signal_id": "sig_0190f3a2c4e1d0000000000000000002",
+            "selected_order_id": "ord_0190f3a2c4e1d0000000000000000003",
+            "risk_passed": True,
+            "risk_reasons": ["approved"],
+        }
+    )
+    decision_id: str
+    timestamp: datetime
+    decision_type: DecisionType
+    summary: str
+    agent_votes: dict[str, float]
+    selected_signal_id: str | None
+    selected_order_id: str | None
+    risk_passed: bool | None
+    risk_reasons: list[str]
+
+
+class HealthAnswer(_Answer):
+    """What the probes found."""
+
+    model_config = _example(
+        {
+            "status": "ok",
+            "aster_connected": True,
+            "db_connected": True,
+            "redis_connected": False,
+            "temporal_connected": True,
+        }
+    )
+    status: Literal["ok", "degraded"]
+    aster_connected: bool
+    db_connected: bool
+    redis_connected: bool
+    temporal_connected: bool
+
+
+class AliveAnswer(_Answer):
+    """The process answers."""
+
+    model_config = _example({"status": "alive"})
+    status: Literal["alive"]
+
+
+class Problem(_Answer):
+    """Every error but 422."""
+
+    detail: str
+
+
+class UnconfirmedKill(_Answer):
+    """A kill that is not confirmed, and the cancels that a person can send by hand."""
+
+    detail: str
+    cancel_instructions: list[CancelInstructionAnswer] | None = None
+
+
+class InvalidEntry(_Answer):
+    """One thing that is wrong."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class Invalid(_Answer):
+    """422."""
+
+    model_config = _example(
+        {
+            "detail": [
+                {
+                    "loc": ["body", "symbols", 0],
+                    "msg": "'?' is not a symbol",
+                    "type": "symbol",
+                }
+            ]
+        }
+    )
+    detail: list[InvalidEntry]
+
+
+def _moment(value: object) -> object:
+    """An ISO 8601 time with its offset, in which an unescaped `+` arrived as a blank."""
+    try:
+        moment = datetime.fromisoformat(str(value).strip().replace(" ", "+"))
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or not 1 < moment.year < 9999:
+        raise PydanticCustomError("moment", "must be an ISO 8601 time with an offset (2026-03-12T14:30:00+00:00)")
+    return moment
+
+
+_MOMENT = {"type": "string", "format": "date-time"}
+QueryMoment = Annotated[datetime, BeforeValidator(_moment), Field(json_schema_extra=_MOMENT)]
+Token = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x20-\x7e]+$")]
+
+
+class DecisionQuery(_Request):
+    """Filters of the decision log; unknown ones are refused."""
+
+    limit: int = Field(50, ge=1, le=1000, description="Rows a page.")
+    cursor: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[\x21-\x7e]+$")] | None = Field(
+        None, description="Where to go on; taken from the `Link` header."
+    )
+    decision_type: DecisionType | None = None
+    risk_passed: bool | None = None
+    agent_id: Token | None = None
+    symbol: Symbol | None = None
+    since: QueryMoment | None = Field(None, description="Inclusive; with offset.")
+    until: QueryMoment | None = Field(None, description="Exclusive; with offset.")

@@ -1,0 +1,1 @@
+"""One module a noun: control, reports, and what is public."""
