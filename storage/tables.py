@@ -1,6 +1,19 @@
 """The tables, as the newest migration leaves them; a test compares the two."""
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, MetaData, Numeric, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    literal_column,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData(
@@ -92,4 +105,85 @@ desks = Table(
     Column("actor", Text),
     Column("killed_at", Moment),
     Column("quiet_at", Moment),
+)
+
+# The paper venue: a world of its own that happens to live in the same database.
+PAPER = "paper"
+
+paper_accounts = Table(
+    "accounts",
+    metadata,
+    Column("desk", Text, primary_key=True),
+    Column("balance", Exact, nullable=False),
+    schema=PAPER,
+)
+
+# Its row is also the lock of the desk's whole account: whoever changes anything holds it.
+paper_clocks = Table(
+    "clocks",
+    metadata,
+    Column("desk", Text, primary_key=True),
+    Column("bar_no", BigInteger, nullable=False),
+    Column("cycle_id", Text),
+    Column("advanced_at", Moment, nullable=False),
+    Column("bar_time", Moment),
+    schema=PAPER,
+)
+
+paper_orders = Table(
+    "orders",
+    metadata,
+    Column("order_id", Identifier, primary_key=True),
+    Column("desk", Text, nullable=False),
+    Column("market", Text, nullable=False),
+    Column("symbol", Text, nullable=False),
+    Column("side", Text, nullable=False),
+    Column("order_type", Text, nullable=False),
+    Column("quantity", Exact, nullable=False),
+    Column("price", Exact),
+    Column("reduce_only", Boolean, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("filled_quantity", Exact, nullable=False),
+    Column("average_price", Exact),
+    Column("reason", Text, nullable=False),
+    Column("not_after", Moment, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("bar_no", BigInteger, nullable=False),
+    schema=PAPER,
+)
+Index(
+    "orders_open",
+    paper_orders.c.desk,
+    paper_orders.c.created_at,
+    postgresql_where=paper_orders.c.status == literal_column("'open'"),
+)
+
+paper_fills = Table(
+    "fills",
+    metadata,
+    Column("fill_id", Identifier, primary_key=True),
+    Column("order_id", Identifier, ForeignKey(paper_orders.c.order_id), nullable=False),
+    Column("desk", Text, nullable=False),
+    Column("market", Text, nullable=False),
+    Column("symbol", Text, nullable=False),
+    Column("side", Text, nullable=False),
+    Column("quantity", Exact, nullable=False),
+    Column("price", Exact, nullable=False),
+    Column("fee", Exact, nullable=False),
+    Column("realised_profit", Exact, nullable=False),
+    Column("filled_at", Moment, nullable=False),
+    Column("bar_no", BigInteger, nullable=False),
+    schema=PAPER,
+)
+Index("fills_by_time", paper_fills.c.desk, paper_fills.c.filled_at)
+
+paper_positions = Table(
+    "positions",
+    metadata,
+    Column("desk", Text, primary_key=True),
+    Column("market", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    Column("quantity", Exact, nullable=False),
+    Column("cost", Exact, nullable=False),
+    schema=PAPER,
 )

@@ -1,0 +1,90 @@
+"""Orders, bars and accounts with defaults, and a market that a test writes down."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from domain.instructions import OrderInstruction, OrderType, Side
+from domain.market import Bar, SymbolRules
+from domain.orders import Order
+from domain.paper import Book, Market, PaperOrder, Terms
+
+D = Decimal
+START = datetime(2026, 1, 1, tzinfo=UTC)
+RULES = SymbolRules(
+    symbol="BTCUSDT", tick_size=D("0.1"), lot_step=D("0.001"), min_quantity=D("0.001"), min_notional=D("5")
+)
+TERMS = Terms(fee_bps=D(4), slippage_bps=D(2))
+_numbers = itertools.count()
+
+
+def make_bar(**changes: Any) -> Bar:
+    defaults = {"open_time": START, "open": "100", "high": "101", "low": "99", "close": "100", "volume": "1"}
+    return Bar.model_validate(defaults | changes)
+
+
+def make_book(**changes: Any) -> Book:
+    book = Book(balance=D(10_000), holdings={}, open_orders=[], marks={"BTCUSDT": D(100), "CHEAPUSDT": D(1)})
+    return book._replace(**changes | ({"balance": D(changes["balance"])} if "balance" in changes else {}))
+
+
+def make_paper_order(**changes: Any) -> PaperOrder:
+    defaults = {
+        "order_id": "ord_1",
+        "desk": "main",
+        "symbol": "BTCUSDT",
+        "market": Market.FUTURES,
+        "side": Side.BUY,
+        "order_type": OrderType.MARKET,
+        "quantity": "1",
+        "price": None,
+        "reduce_only": False,
+    }
+    return PaperOrder.model_validate(defaults | changes)
+
+
+def make_order(*, order_id: str | None = None, seconds: float = 60, desk: str = "main", **changes: Any) -> Order:
+    """An order of the coordinator's that may begin for `seconds` from now."""
+    defaults = {
+        "symbol": "BTCUSDT",
+        "side": "BUY",
+        "order_type": "MARKET",
+        "quantity": "1",
+        "price": None,
+        "reduce_only": False,
+    }
+    now = datetime.now(UTC)
+    return Order(
+        order_id=order_id or f"ord_{next(_numbers)}_{now.timestamp()}",
+        command_id="cycle_1",
+        desk=desk,
+        instruction=OrderInstruction.model_validate(defaults | changes),
+        not_after=now + timedelta(seconds=seconds),
+        prepared_at=now,
+    )
+
+
+class WrittenMarket:
+    """Bars written down in a test; a bare number is a bar that stands still."""
+
+    def __init__(self, bars: Mapping[str, Sequence[Bar | int | str]], warm_up: int = 0) -> None:
+        self.warm_up = warm_up
+        self._bars = {
+            symbol: [_bar(bar, number) for number, bar in enumerate(listed)] for symbol, listed in bars.items()
+        }
+
+    def bar(self, symbol: str, number: int) -> Bar | None:
+        bars = self._bars.get(symbol, [])
+        return bars[number] if 0 <= number < len(bars) else None
+
+    def rules(self, symbol: str) -> SymbolRules | None:
+        return RULES.model_copy(update={"symbol": symbol}) if symbol in self._bars else None
+
+
+def _bar(bar: Bar | int | str, number: int) -> Bar:
+    moment = START + number * timedelta(minutes=1)
+    if isinstance(bar, Bar):
+        return bar.model_copy(update={"open_time": moment})
+    return make_bar(open=bar, high=bar, low=bar, close=bar, open_time=moment)
