@@ -9,7 +9,7 @@ RUN pip install --require-hashes --no-deps -r requirements.txt \
     && printf '#!/bin/sh\nexec python -m cli "$@"\n' > /usr/local/bin/ais && chmod 0755 /usr/local/bin/ais \
     && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin ais
 
-COPY settings.py cli.py worker.py ./
+COPY *.py ./
 COPY domain domain
 COPY workflows workflows
 COPY activities activities

@@ -38,8 +38,8 @@ class StackConfig:
     def has(self, part: str) -> bool:
         return part not in self.without
 
-    def child_settings(self) -> dict[str, str]:
-        """In the environment, where they stand above the `.env` that a child reads too."""
+    def desk_settings(self) -> dict[str, str]:
+        """For the environment, where they stand above the `.env` that a child reads too."""
         return {
             "AIS_DATA_DIR": str(self.data_dir),
             "AIS_DESK": self.desk.desk,

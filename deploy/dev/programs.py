@@ -1,7 +1,7 @@
 """Our own programs as parts of the stack: `worker.py` and `ais api`, run as anybody would run them by hand."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from deploy.dev.environment import for_python
@@ -15,7 +15,6 @@ class Worker:
     """It answers when its metrics do: `worker.py` opens that port once it polls."""
 
     child: Child
-    settings: Mapping[str, str]
     new_metrics_port: Callable[[], int]
     metrics_port: int = 0
 
@@ -28,7 +27,7 @@ class Worker:
 
     async def start(self) -> None:
         self.metrics_port = self.new_metrics_port()
-        self.child.spawn(Command([sys.executable, "-m", "worker"], for_python(self.settings)))
+        self.child.spawn(Command([sys.executable, "-m", "worker"], for_python()))
 
     async def answers(self) -> bool:
         return await answers(self.metrics_port, "/metrics")
@@ -39,7 +38,6 @@ class Api:
     """It answers when /health/live does."""
 
     child: Child
-    settings: Mapping[str, str]
     port: int
 
     name = "API"
@@ -51,7 +49,7 @@ class Api:
 
     async def start(self) -> None:
         argv = [sys.executable, "-m", "cli", "api", "--port", str(self.port)]
-        self.child.spawn(Command(argv, for_python(self.settings)))
+        self.child.spawn(Command(argv, for_python()))
 
     async def answers(self) -> bool:
         return await answers(self.port, "/health/live")

@@ -11,6 +11,7 @@ from dataclasses import replace
 from deploy.dev import desk
 from deploy.dev.config import Key, StackConfig, find_key
 from deploy.dev.console import Console, by_hand, overview, refused
+from deploy.dev.environment import adopt
 from deploy.dev.errors import PartFailed
 from deploy.dev.folder import DataFolder
 from deploy.dev.orphans import end_orphans
@@ -39,6 +40,7 @@ class Stack:
 
     async def run(self) -> None:
         """Until SIGINT, SIGTERM or SIGHUP. Raises StackError when it cannot come up; all is stopped then, too."""
+        adopt(self.config.desk_settings())
         self.folder.create()
         self.folder.lock()
         work = asyncio.create_task(self._work())
@@ -107,6 +109,8 @@ class Stack:
 
     async def _open_desk(self) -> None:
         why = await desk.start(self.folder.path)
+        if why is None:
+            self._console.progress("coordinator", f"of desk {self.config.desk.desk}")
         self._console.say(overview(self.running, *self._told_key()))
         if why is not None:
             self._console.say(refused(why, self.folder.path))
@@ -132,9 +136,8 @@ class Stack:
         return Temporal(child, self.folder.temporal_db, self.ports.temporal, self.ports.ui)
 
     def _programs(self) -> list[Part]:
-        told = self.config.child_settings()
-        worker = Worker(self._child("worker", Worker.name), told, self._new_metrics_port)
-        api = Api(self._child("api", Api.name), told, self.ports.api)
+        worker = Worker(self._child("worker", Worker.name), self._new_metrics_port)
+        api = Api(self._child("api", Api.name), self.ports.api)
         parts: dict[str, Part] = {"worker": worker, "api": api}
         for name in self.config.without:
             self._console.progress(name, by_hand(name, self.folder.path))

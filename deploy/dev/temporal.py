@@ -5,6 +5,7 @@ server is in our process group (measured: same pgid), so Ctrl-C would end it bef
 not told, so a crash could not be noticed; and what it logs goes to the terminal.
 """
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,6 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from deploy.dev.environment import inherited
 from deploy.dev.errors import NotInstalled
 from deploy.dev.http import answers as http_answers
 from deploy.dev.ports import HOST
@@ -51,7 +51,7 @@ class Temporal:
         return f"{self.address}, web UI http://{HOST}:{self.ui_port}"
 
     async def start(self) -> None:
-        self.child.spawn(Command(self._argv(), inherited()))
+        self.child.spawn(Command(self._argv(), dict(os.environ)))
 
     async def answers(self) -> bool:
         """The namespace is made after the port is open: only its description tells that workflows can be started."""
