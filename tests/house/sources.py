@@ -1,0 +1,60 @@
+"""Our own source files, parsed once, for the house rules."""
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("activities", "api", "deploy", "domain", "storage", "workflows")
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Source:
+    """One Python file of ours."""
+
+    path: Path
+    tree: ast.Module
+
+    @property
+    def name(self) -> str:
+        return str(self.path.relative_to(ROOT))
+
+    @property
+    def package(self) -> str:
+        """`domain` for domain/risk.py, `worker` for worker.py."""
+        return self.path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+    def imports(self) -> Iterator[tuple[str, int]]:
+        """Every module that is imported anywhere in the file, in full, with its line."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from ((alias.name, node.lineno) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+    def functions(self) -> Iterator[Function]:
+        return (node for node in ast.walk(self.tree) if isinstance(node, Function))
+
+    def at(self, line: int) -> str:
+        return f"{self.name}:{line}"
+
+
+@cache
+def sources(*packages: str) -> tuple[Source, ...]:
+    """Of the named packages, or all of them together with the modules at the top."""
+    folders = [ROOT / package for package in packages or PACKAGES]
+    files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
+    files += [] if packages else sorted(ROOT.glob("*.py"))
+    return tuple(Source(file, ast.parse(file.read_text())) for file in files)
+
+
+@cache
+def committed_files() -> tuple[Path, ...]:
+    """What git knows, and what it would take with the next `git add`."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return tuple(path for path in (ROOT / line for line in done.stdout.splitlines()) if path.is_file())
