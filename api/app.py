@@ -100,8 +100,8 @@ def _middleware(settings: AppSettings, instruments: Instruments) -> list[Middlew
         expose_headers=["X-Command-Id", "X-AIS-Warning", "X-Request-Id", "Location", "Link", "Retry-After"],
     )
     return [
-        Middleware(Access, instruments=instruments),
         Middleware(SecurityHeaders),
+        Middleware(Access, instruments=instruments),
         *([cors] if origins else []),
         Middleware(Authentication, key=settings.api.key),
         Middleware(BodyLimit),

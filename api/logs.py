@@ -19,7 +19,12 @@ def configure(level: str, form: Literal["console", "json"]) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # By default one traceback is drawn by rich with every local variable: 13 s in which nothing else ran
+            # (measured), and the locals of a request hold the key.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     structlog.configure(
         processors=[*shared, renderer],

@@ -186,6 +186,7 @@ class DeleverageAnswer(_Answer):
 class AcceptedAnswer(_Answer):
     """Recorded and not confirmed."""
 
+    model_config = _example({"action": "pause_accepted"})
     action: Literal["pause_accepted", "resume_accepted", "cancel_all_accepted", "deleverage_accepted"]
 
 

@@ -1,10 +1,15 @@
 """What the OpenAPI document says of answers that several routes share."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel
 
 from api.models import KILLED, Invalid, Problem, UnconfirmedKill
+from domain.carried import Carried
+from domain.risk import Limits
+from domain.states import Mode
+from domain.status import Status, status_of
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -46,6 +51,23 @@ def unconfirmed_kill() -> dict[str, Any]:
     example = {"detail": detail, "cancel_instructions": [{"tool": "cancel_all_orders", "symbol": "BTCUSDT"}]}
     found = answer(UnconfirmedKill, "Not recorded, or nobody knows whether it was.", COMMAND_ID)
     return {**found, "content": {"application/json": {"example": example}}}
+
+
+def status_answer() -> dict[str, Any]:
+    """200 of the whole status; the example is what a new coordinator answers."""
+    at = datetime(2026, 3, 12, 14, 30, tzinfo=UTC)
+    fresh = Carried(
+        desk="main",
+        mode=Mode.PAPER,
+        symbols=["BTCUSDT", "ETHUSDT"],
+        cycle_seconds=60,
+        limits=Limits(),
+        search_attributes=True,
+        started_at=at,
+        since=at,
+    )
+    example = status_of(fresh, run_id="0190f3a2-c4e1-7d00-8000-000000000001").model_dump(mode="json")
+    return {**answer(Status, "The whole status."), "content": {"application/json": {"example": example}}}
 
 
 def _problem(status: int) -> dict[str, Any]:

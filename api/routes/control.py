@@ -28,7 +28,7 @@ from api.models import (
     ResumeRequest,
     StateAnswer,
 )
-from api.openapi import ACCEPTED, COMMAND_ID, Responses, answer, problems, unconfirmed_kill
+from api.openapi import ACCEPTED, COMMAND_ID, Responses, answer, problems, status_answer, unconfirmed_kill
 from api.state import PartsOf
 from domain.states import CommandKind
 from domain.status import Status
@@ -90,7 +90,7 @@ async def status(parts: PartsOf) -> StateAnswer:
     return StateAnswer(state=(await parts.desk.read()).status.state)
 
 
-@queries.get("/coordinator", responses=problems(401, 500, 503))
+@queries.get("/coordinator", responses={200: status_answer(), **problems(401, 500, 503)})
 async def coordinator(parts: PartsOf) -> Status:
     """Everything that the coordinator tells of itself."""
     return (await parts.desk.read()).status
@@ -98,7 +98,7 @@ async def coordinator(parts: PartsOf) -> Status:
 
 @queries.get(
     "/commands/{command_id:path}",
-    responses={200: answer(CommandAnswer, "Known."), **problems(401, 404, 500, 503)},
+    responses={200: answer(CommandAnswer, "Known."), **problems(401, 404, 422, 500, 503)},
 )
 async def command(parts: PartsOf, command_id: str) -> JSONResponse:
     """What became of one command."""

@@ -1,0 +1,69 @@
+"""Metrics: the contract's names and labels, few values, no stale state."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.api.world import World
+from workflows.gateway import CoordinatorSilent
+
+
+async def samples(world: World) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = (await world.stranger.get("/metrics")).text
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def test_the_state_that_holds_is_1_and_the_others_0(world: World) -> None:
+    await world.client.post("/control/pause")
+    found = {
+        labels: value for (name, labels), value in (await samples(world)).items() if name == "ais_coordinator_state"
+    }
+    assert found == {
+        (("desk", "main"), ("state", "running")): 0.0,
+        (("desk", "main"), ("state", "paused")): 1.0,
+        (("desk", "main"), ("state", "killed")): 0.0,
+    }
+
+
+async def test_the_state_is_absent_when_nobody_answers(world: World) -> None:
+    world.gateway.query_error = CoordinatorSilent("no worker")
+    assert not [name for name, _ in await samples(world) if name == "ais_coordinator_state"]
+
+
+async def test_commands_are_counted_by_what_became_of_them(world: World) -> None:
+    for path in ("pause", "pause", "kill-switch", "resume"):
+        await world.client.post(f"/control/{path}")
+    found = await samples(world)
+
+    def count(command: str, outcome: str) -> float:
+        labels = (("command", command), ("desk", "main"), ("outcome", outcome))
+        return found.get(("ais_commands_total", labels), 0.0)
+
+    assert [count("pause", "applied"), count("pause", "repeated"), count("kill", "applied")] == [1, 1, 1]
+    assert count("resume", "refused") == 1
+    assert found["ais_command_seconds_count", (("command", "pause"),)] == 2
+
+
+async def test_routes_are_templates_and_strange_paths_and_methods_share_one_value(world: World) -> None:
+    await world.client.get("/control/commands/one")
+    await world.client.get("/control/commands/two")
+    await world.stranger.get("/made/up/1")
+    await world.stranger.get("/made/up/2")
+    await world.stranger.request("BREW", "/made/up/3")
+    await world.stranger.get("/control/status")
+    found = await samples(world)
+
+    def count(method: str, route: str, status: str) -> float:
+        return found["ais_http_requests_total", (("method", method), ("route", route), ("status", status))]
+
+    assert count("GET", "/control/commands/{command_id:path}", "404") == 2
+    assert count("GET", "unmatched", "404") == 2
+    assert count("other", "unmatched", "404") == 1
+    assert count("GET", "unmatched", "401") == 1
+
+
+async def test_no_money_is_public(world: World) -> None:
+    text = (await world.stranger.get("/metrics")).text
+    assert not [word for word in ("nav", "pnl", "64000", "100000") if word in text]

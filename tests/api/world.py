@@ -1,0 +1,200 @@
+"""A desk in memory: the coordinator's own decisions behind the gateway's interface, with switches for every fault."""
+
+import asyncio
+import itertools
+from collections.abc import Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from pydantic import SecretStr
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from api.app import AppSettings, create_app
+from api.decision_log import Page
+from api.errors import ApiError
+from domain import desk
+from domain.carried import Carried
+from domain.commands import RawPayload, kind_of, read_command
+from domain.decisions import Decision, DecisionType
+from domain.instructions import OrderInstruction, OrderType, Side
+from domain.market import Account, Observation
+from domain.risk import Limits
+from domain.states import Mode
+from domain.status import Outcomes, Status, outcomes_of
+from settings import ApiSettings, DatabaseSettings, DeskSettings, LogSettings
+from storage.decisions import DecisionFilter
+
+KEY = "f3kq9-Zt71bVw0_xhQ2m"
+AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
+ACK_SECONDS = 0.3
+NOW = datetime(2026, 3, 12, 14, 30, tzinfo=UTC)
+
+
+def make_settings(**api: Any) -> AppSettings:
+    return AppSettings(
+        api=ApiSettings(api_key=SecretStr(KEY), **({"ack_timeout": ACK_SECONDS} | api)),
+        desk=DeskSettings(symbols=("BTCUSDT", "ETHUSDT")),
+        database=DatabaseSettings(database_url=SecretStr("postgresql://nobody:nothing@127.0.0.1:1/none")),
+        log=LogSettings(),
+        temporal={},
+    )
+
+
+def make_carried(**changes: Any) -> Carried:
+    facts: dict[str, Any] = {
+        "desk": "main",
+        "mode": Mode.PAPER,
+        "symbols": ["BTCUSDT", "ETHUSDT"],
+        "cycle_seconds": 5.0,
+        "limits": Limits(),
+        "search_attributes": True,
+        "started_at": NOW,
+        "since": NOW,
+        "observation": make_observation(),
+    }
+    return Carried(**(facts | changes))
+
+
+def make_observation(age_seconds: float = 0.0) -> Observation:
+    at = datetime.now(UTC) - timedelta(seconds=age_seconds)
+    return Observation(
+        observed_at=at,
+        data_time=at,
+        marks={"BTCUSDT": Decimal("64000.5")},
+        rules={},
+        positions=[],
+        open_orders=[],
+        account=Account(balance=Decimal(100_000)),
+    )
+
+
+def make_decision(number: int = 1, **changes: Any) -> Decision:
+    facts: dict[str, Any] = {
+        "decision_id": f"decision_{number:032x}",
+        "timestamp": NOW + timedelta(seconds=number),
+        "decision_type": DecisionType.NO_ACTION,
+        "summary": "No agent proposed an order",
+    }
+    return Decision(**(facts | changes))
+
+
+class FakeGateway:
+    """`DeskGateway` without Temporal. A failure that is set is raised by the call that it is named after."""
+
+    def __init__(self, carried: Carried | None = None) -> None:
+        self.desk = "main"
+        self.carried = carried or make_carried()
+        self.held = Decimal("0.25")
+        self.signals: list[tuple[str, dict[str, Any]]] = []
+        self.cancels: list[str] = []
+        self.queries = 0
+        self.signal_error: Exception | None = None
+        self.cancel_error: Exception | None = None
+        self.query_error: Exception | None = None
+        self.open_error: Exception | None = None
+        self.no_worker = False
+        self._numbers = itertools.count(1)
+
+    async def signal(self, name: str, payload: dict[str, Any], seconds: float = 2.0) -> None:
+        if self.signal_error:
+            raise self.signal_error
+        self.signals.append((name, payload))
+        kind = kind_of(name)
+        assert kind is not None
+        (encoded,) = await pydantic_data_converter.encode([payload])
+        raw = RawPayload(encoded.metadata["encoding"].decode(), encoded.data)
+        desk.apply(self.carried, read_command(kind, [raw], "no-id"), self._tick())
+        self._settle_deleverages()
+
+    async def request_cancel(self, reason: str, seconds: float = 2.0) -> None:
+        if self.cancel_error:
+            raise self.cancel_error
+        self.cancels.append(reason)
+        desk.cancelled(self.carried, self._tick())
+
+    async def status(self) -> Status:
+        return (await self.outcomes()).status
+
+    async def outcomes(self, command_ids: Iterable[str] = ()) -> Outcomes:
+        self.queries += 1
+        if self.no_worker:
+            await asyncio.sleep(60)
+        if self.query_error:
+            raise self.query_error
+        found = outcomes_of(self.carried, list(command_ids), "run")
+        return Outcomes.model_validate_json(found.model_dump_json())
+
+    async def open_status(self) -> str | None:
+        if self.open_error:
+            raise self.open_error
+        return "RUNNING"
+
+    def _tick(self) -> desk.Tick:
+        return desk.Tick(datetime.now(UTC), lambda prefix: f"{prefix}_{next(self._numbers):032x}")
+
+    def _settle_deleverages(self) -> None:
+        for pending in list(self.carried.deleverages):
+            quantity = self.held * pending.reduce_pct
+            self.held -= quantity
+            refusal = None if quantity else f"There is no open position in {pending.symbol}."
+            if quantity:
+                self.carried.commands[pending.command.command_id].instruction = OrderInstruction(
+                    symbol=pending.symbol,
+                    side=Side.SELL,
+                    order_type=OrderType.MARKET,
+                    quantity=quantity,
+                    reduce_only=True,
+                )
+            desk.finish_deleverage(self.carried, pending, refusal, self._tick())
+
+
+class FakeReports:
+    """The decision log without a database."""
+
+    def __init__(self) -> None:
+        self.rows: list[Decision] = []
+        self.next_cursor: str | None = None
+        self.asked: list[DecisionFilter] = []
+        self.error: ApiError | None = None
+        self.up = True
+        self.hangs = False
+
+    async def page(self, wanted: DecisionFilter) -> Page:
+        self.asked.append(wanted)
+        if self.error:
+            raise self.error
+        return self.rows[: wanted.limit], self.next_cursor
+
+    async def ping(self) -> bool:
+        if self.hangs:
+            await asyncio.sleep(60)
+        return self.up
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class World:
+    """The application, a client with the key and one without, and the fakes behind them."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.gateway = FakeGateway()
+        self.reports = FakeReports()
+        self.app: FastAPI = create_app(make_settings(**settings), self.gateway, self.reports)
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://api", headers=AUTHORIZED)
+        self.stranger = httpx.AsyncClient(transport=transport, base_url="http://api")
+
+    async def state(self) -> str:
+        return (await self.client.get("/control/status")).json()["state"]
+
+
+@asynccontextmanager
+async def running_world(**settings: Any) -> Any:
+    world = World(**settings)
+    async with world.app.router.lifespan_context(world.app), world.client, world.stranger:
+        yield world
