@@ -32,7 +32,7 @@ def upgrade(url: str) -> None:
     """Brings the schema to the newest revision, all or nothing. Of two at once, the second waits and finds it done."""
     with _transaction(url, UPGRADE_SECONDS) as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-        config = _config()
+        config = alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -41,12 +41,13 @@ def check(url: str) -> None:
     """Returns where the schema is the newest; SchemaOutOfDate where not, DatabaseUnavailable where nobody answers."""
     with _transaction(url, CHECK_SECONDS) as connection:
         has = MigrationContext.configure(connection).get_current_revision()
-    needs = ScriptDirectory.from_config(_config()).get_current_head()
+    needs = ScriptDirectory.from_config(alembic_config()).get_current_head()
     if has != needs:
         raise SchemaOutOfDate(has, needs)
 
 
-def _config() -> Config:
+def alembic_config() -> Config:
+    """Alembic's configuration, without a file: the migrations lie beside this module."""
     config = Config()
     # Alembic reads `%` in its options as a reference.
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))

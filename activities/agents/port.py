@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Protocol
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from domain.instructions import Side
 from domain.market import Bar
@@ -20,8 +20,14 @@ Confidence = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Vote = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 
 
+# Checked again when it is taken in, and not only when it was made: an agent may come from another package.
+_CHECKED = ConfigDict(revalidate_instances="always")
+
+
 class Suggestion(Value):
     """What an agent would do. `confidence` is a fraction of 1."""
+
+    model_config = _CHECKED
 
     symbol: str
     side: Side
@@ -31,6 +37,8 @@ class Suggestion(Value):
 
 class AgentOpinion(Value):
     """An agent's answer. `vote` is its strongest view, signed: positive buys, negative sells, 0 abstains."""
+
+    model_config = _CHECKED
 
     proposals: Sequence[Suggestion] = ()
     vote: Vote = 0.0
@@ -65,8 +73,7 @@ def analyse(agents: Sequence[Agent], bars: Bars, new_id: NewId) -> Analysis:
 def ask(agent: Agent, bars: Bars) -> AgentOpinion | AgentFailure:
     """One agent's opinion, or why there is none."""
     try:
-        # Validated here, not trusted: an agent may come from another package.
-        return AgentOpinion.model_validate(agent.propose(bars), from_attributes=True)
+        return AgentOpinion.model_validate(agent.propose(bars))
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return AgentFailure(agent_id=agent.agent_id, error=text[:MAX_ERROR_CHARS])

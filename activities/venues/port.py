@@ -1,8 +1,8 @@
 """What the coordinator's activities want of a venue, and the errors by which a venue says no.
 
-    VenueError
-    ├── VenueUnavailable   nobody answered: for a send, the outcome is unknown
-    └── VenueRefused       it answered and refused: nothing was done
+VenueError
+├── VenueUnavailable   nobody answered: for a send, the outcome is unknown
+└── VenueRefused       it answered and refused: nothing was done
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,12 @@
 """The paper venue on a real PostgreSQL: exactly once, with several workers, and never too late."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -206,6 +207,31 @@ async def test_the_venue_reports_a_late_commit_as_not_sent(
     assert (await venue.create_order(order)).fate is Fate.NOT_SENT
     assert await fills_of(database, desk) == []
     assert (await venue.observe(SYMBOLS, None)).account.balance == D(10_000)
+
+
+async def test_a_server_that_hung_at_the_commit_executes_nothing_when_it_continues(
+    database_url: str, desk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The COMMIT lies in the inbox of a stopped server, the kill comes, the server continues."""
+    impatient = Database(database_url, timeout_seconds=0.4, application_name="ais-paper-test")
+    venue = await opened(impatient, desk)
+    order = make_order(desk=desk, seconds=0.6)
+    backend: list[psutil.Process] = []
+    write = paper.write_book
+
+    def write_and_hang(connection: Connection, *args: Any) -> None:
+        write(connection, *args)
+        backend.append(psutil.Process(connection.execute(text("SELECT pg_backend_pid()")).scalar_one()))
+        backend[0].suspend()
+
+    monkeypatch.setattr(paper, "write_book", write_and_hang)
+    with pytest.raises(VenueUnavailable):
+        await venue.create_order(order)
+    await asyncio.sleep((order.not_after - datetime.now(UTC)).total_seconds() + 0.01)
+    backend[0].resume()
+    assert await venue.find_order(order) is None
+    assert await fills_of(impatient, desk) == []
+    impatient.close()
 
 
 async def test_a_resting_order_fills_in_the_bar_that_reaches_it(database: Database, desk: str) -> None:

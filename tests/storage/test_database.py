@@ -1,0 +1,263 @@
+"""No wait without an end: a database that is dead, hung, restarted or overrun, and the calls that meet it."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
+
+from storage.database import Database, DatabaseUnavailable
+from tests.postgres import Server, plain_url
+
+TIMEOUT = 0.4
+# What a call may take beyond its time-out on a busy machine.
+SLACK = 0.4
+
+
+@pytest.fixture(scope="module")
+def url(database_url: str) -> str:
+    with psycopg.connect(plain_url(database_url), autocommit=True) as connection:
+        connection.execute("CREATE TABLE notes (note text PRIMARY KEY)")
+    return database_url
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    with make_database(url) as database:
+        yield database
+
+
+@contextmanager
+def make_database(url: str, threads: int = 2, timeout_seconds: float = 5) -> Iterator[Database]:
+    database = Database(url, threads=threads, timeout_seconds=timeout_seconds, application_name="ais-hang-test")
+    yield database
+    database.close()
+
+
+def add(note: str) -> Callable[[Connection], None]:
+    def work(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO notes VALUES (:note)"), {"note": note})
+
+    return work
+
+
+def exists(note: str) -> Callable[[Connection], bool]:
+    query = text("SELECT count(*) FROM notes WHERE note = :note")
+    return lambda connection: bool(connection.execute(query, {"note": note}).scalar_one())
+
+
+@asynccontextmanager
+async def fails_within(seconds: float) -> AsyncIterator[None]:
+    started = time.monotonic()
+    with pytest.raises(DatabaseUnavailable):
+        yield
+    assert time.monotonic() - started < seconds + SLACK
+
+
+# --- one transaction a call ------------------------------------------------------------------------------------------
+
+
+async def test_constructing_neither_connects_nor_starts_a_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with make_database(f"postgresql://postgres@/none?host={tmp_path}"):
+        assert threading.active_count() == before
+
+
+async def test_a_call_is_one_transaction(database: Database) -> None:
+    await database.run(add("whole"))
+    assert await database.run(exists("whole"))
+
+    def half(connection: Connection) -> None:
+        add("half")(connection)
+        raise LookupError("a bug")
+
+    with pytest.raises(LookupError):
+        await database.run(half)
+    assert not await database.run(exists("half"))
+
+
+async def test_a_bug_of_ours_is_not_called_an_outage(database: Database) -> None:
+    await database.run(add("twice"))
+    with pytest.raises(IntegrityError):
+        await database.run(add("twice"))
+    with pytest.raises(DataError):
+        await database.run(lambda connection: connection.execute(text("SELECT 1/0")))
+    with pytest.raises(ProgrammingError):
+        await database.run(lambda connection: connection.execute(text("SELEC 1")))
+    assert await database.ping()
+
+
+async def test_times_come_back_in_utc(database: Database) -> None:
+    zone = await database.run(lambda connection: connection.execute(text("SHOW timezone")).scalar_one())
+    assert zone == "UTC"
+
+
+async def test_options_of_the_url_are_kept(url: str) -> None:
+    with make_database(f"{url}&options=-c%20work_mem%3D7MB") as database:
+        assert await database.run(lambda c: c.execute(text("SHOW work_mem")).scalar_one()) == "7MB"
+
+
+# --- what an outage is -----------------------------------------------------------------------------------------------
+
+
+async def test_no_server_is_an_outage_and_tells_no_secret(tmp_path: Path) -> None:
+    for address in (f"/none?host={tmp_path}", "127.0.0.1:9/none"):
+        separator = "@" if address[0] != "/" else ":hunter22@"
+        with make_database(f"postgresql://postgres{separator}{address}") as database:
+            with pytest.raises(DatabaseUnavailable, match="PostgreSQL") as caught:
+                await database.run(add("x"))
+            assert "hunter22" not in str(caught.value)
+            assert "\n" not in str(caught.value)
+            assert not await database.ping(1)
+
+
+async def test_a_database_without_our_schema_says_what_to_do(database: Database) -> None:
+    with pytest.raises(DatabaseUnavailable, match="ais migrate"):
+        await database.run(lambda connection: connection.execute(text("SELECT * FROM nothing_here")))
+
+
+async def test_a_standby_that_only_reads_is_an_outage(database: Database) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute(text("SET TRANSACTION READ ONLY"))
+        add("never")(connection)
+
+    with pytest.raises(DatabaseUnavailable, match="read-only"):
+        await database.run(work)
+
+
+async def test_a_slow_statement_is_ended_on_the_server_too(database: Database) -> None:
+    async with fails_within(TIMEOUT):
+        await database.run(lambda connection: connection.execute(text("SELECT pg_sleep(30)")), TIMEOUT)
+    running = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)' AND state = 'active'"
+    await eventually(database, lambda connection: connection.execute(text(running)).scalar_one() == 0)
+
+
+async def eventually(database: Database, condition: Callable[[Connection], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not await database.run(condition):
+            await asyncio.sleep(0.02)
+
+
+# --- a server that hangs ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("connected", [False, True], ids=["nothing connected yet", "connected before"])
+async def test_a_hung_server_holds_nobody_up_and_recovery_is_by_itself(
+    postgres: Server, url: str, connected: bool
+) -> None:
+    with make_database(url, timeout_seconds=TIMEOUT) as database:
+        if connected:
+            await asyncio.gather(*(database.ping(5) for _ in range(4)))
+        with postgres.hung():
+            for _ in range(2):
+                started = time.monotonic()
+                # Far more than there are threads: those that find none free fail in time as well.
+                calls = (database.run(add("hung")) for _ in range(8))
+                results = await asyncio.gather(*calls, return_exceptions=True)
+                assert {type(result) for result in results} == {DatabaseUnavailable}
+                assert time.monotonic() - started < TIMEOUT + SLACK
+        assert await database.ping(5)
+
+
+async def test_work_that_was_given_up_never_begins_later(postgres: Server, url: str) -> None:
+    began: list[int] = []
+
+    def work(number: int) -> Callable[[Connection], None]:
+        return lambda connection: began.append(number)
+
+    with make_database(url, threads=1, timeout_seconds=TIMEOUT) as database:
+        assert await database.ping(5)
+        with postgres.hung():
+            calls = [database.run(work(n)) for n in range(5)]
+            await asyncio.gather(*calls, return_exceptions=True)
+        assert await database.ping(5)
+        assert began == []
+
+
+@pytest.mark.parametrize("how", ["timed out", "cancelled"])
+async def test_nothing_more_is_sent_for_a_call_that_was_given_up(database: Database, url: str, how: str) -> None:
+    waiting = threading.Event()
+
+    def work(connection: Connection) -> None:
+        add(f"{how} before")(connection)
+        waiting.set()
+        connection.execute(text("LOCK TABLE gate"))
+        add(f"{how} after")(connection)
+
+    with psycopg.connect(plain_url(url)) as gatekeeper:
+        gatekeeper.execute("CREATE TABLE IF NOT EXISTS gate ()")
+        gatekeeper.commit()
+        gatekeeper.execute("LOCK TABLE gate")
+        call = asyncio.create_task(database.run(work, TIMEOUT if how == "timed out" else 5))
+        await asyncio.to_thread(waiting.wait)
+        if how == "cancelled":
+            call.cancel()
+        with pytest.raises((DatabaseUnavailable, asyncio.CancelledError)):
+            await call
+        gatekeeper.rollback()
+    gone = text("SELECT count(*) FROM pg_locks WHERE relation = CAST('gate' AS regclass)")
+    await eventually(database, lambda connection: connection.execute(gone).scalar_one() == 0)
+    for note in (f"{how} before", f"{how} after"):
+        assert not await database.run(exists(note))
+
+
+async def test_too_many_waiting_calls_are_told_at_once(database: Database) -> None:
+    gate = threading.Event()
+    # Two threads take a call each, the rest waits its turn.
+    calls = [asyncio.create_task(database.run(lambda connection: gate.wait(5))) for _ in range(64)]
+    await asyncio.sleep(0)
+    with pytest.raises(DatabaseUnavailable, match="too many"):
+        await database.run(add("one more"))
+    gate.set()
+    assert all(await asyncio.gather(*calls))
+    assert await database.ping()
+
+
+async def test_a_killed_server_that_came_back_is_used_at_once(postgres: Server, database: Database) -> None:
+    await asyncio.gather(*(database.ping() for _ in range(4)))
+    postgres.kill()
+    with pytest.raises(DatabaseUnavailable):
+        await database.run(exists("whole"))
+    postgres.start_again()
+    await database.run(add("after the kill"))
+    assert await database.run(exists("after the kill"))
+
+
+async def test_connections_that_the_server_closed_are_replaced(database: Database) -> None:
+    await asyncio.gather(*(database.ping() for _ in range(4)))
+    close = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ais-hang-test'"
+    with pytest.raises(DatabaseUnavailable):
+        await database.run(lambda connection: connection.execute(text(close)))
+    assert await database.ping()
+
+
+async def test_a_closed_database_refuses_and_leaves_no_thread(url: str) -> None:
+    with make_database(url) as database:
+        assert await database.ping()
+        call = asyncio.create_task(database.run(lambda connection: connection.execute(text("SELECT pg_sleep(4)"))))
+        await asyncio.sleep(0.05)
+    async with fails_within(0):
+        await call
+    async with fails_within(0):
+        await database.run(add("late"))
+    async with asyncio.timeout(2):
+        while any(thread.name.startswith("ais-hang-test") for thread in threading.enumerate()):
+            await asyncio.sleep(0.01)
+
+
+async def test_no_descriptor_is_left_behind(url: str) -> None:
+    with make_database(url) as database:
+        await asyncio.gather(*(database.ping() for _ in range(4)))
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(20):
+            await database.ping()
+            with pytest.raises(DataError):
+                await database.run(lambda connection: connection.execute(text("SELECT 1/0")))
+        assert len(os.listdir("/proc/self/fd")) <= before
