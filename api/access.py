@@ -21,7 +21,7 @@ log: Any = structlog.get_logger("api")
 
 
 class Access:
-    """Around everything but the headers. It logs no header, no body and no query string: a key may stand in any of them."""
+    """Around everything but the headers. It logs no header, body or query string: a key may stand in any of them."""
 
     def __init__(self, app: ASGIApp, instruments: Instruments) -> None:
         self._app = app

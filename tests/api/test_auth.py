@@ -1,5 +1,7 @@
 """401 before anything, and size limits before the body is read."""
 
+from collections.abc import AsyncIterator
+
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -76,7 +78,7 @@ async def test_an_unauthenticated_broken_body_is_401_and_not_422(world: World) -
 async def test_an_unauthenticated_body_is_never_read(world: World) -> None:
     read = False
 
-    async def body():  # type: ignore[no-untyped-def]
+    async def body() -> AsyncIterator[bytes]:
         nonlocal read
         read = True
         yield b"x" * 100_000
@@ -102,7 +104,7 @@ async def test_public_paths_need_no_key(world: World, path: str) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_body_over_64_kib_is_413_announced_or_chunked(world: World, chunked: bool) -> None:
-    async def chunks():  # type: ignore[no-untyped-def]
+    async def chunks() -> AsyncIterator[bytes]:
         for _ in range(65):
             yield b" " * 1024
 

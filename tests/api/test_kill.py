@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -97,7 +98,7 @@ async def test_what_can_be_read_beside_an_unknown_field_is_the_reason(world: Wor
 
 
 async def test_a_body_that_never_arrives_does_not_hold_up_the_kill(world: World) -> None:
-    async def stuck():  # type: ignore[no-untyped-def]
+    async def stuck() -> AsyncIterator[bytes]:
         yield b'{"reason": '
         await asyncio.sleep(30)
 
@@ -165,7 +166,9 @@ async def test_any_body_gives_a_reason_that_can_be_sent_and_answered(body: bytes
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
 )  # fmt: skip
 bodies = st.one_of(
     st.binary(max_size=200),
