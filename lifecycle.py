@@ -9,7 +9,7 @@ import asyncio
 import time
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
@@ -28,9 +28,9 @@ from storage.desks import DeskFacts, DeskRecord, begin_start, clear_latch, finis
 from workflows import names
 from workflows.coordinator import Coordinator
 from workflows.gateway import CoordinatorSilent, DeskGateway, GatewayError
+from workflows.patience import TASK_TIMEOUT
 
 OPEN = "RUNNING"
-TASK_TIMEOUT = timedelta(seconds=5)
 SETTLE_SECONDS = 15.0
 OUTCOME_SECONDS = 30.0
 POLL_SECONDS = 0.1

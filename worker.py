@@ -40,6 +40,7 @@ from storage.database import Database, DatabaseUnavailable
 from workflows import names
 from workflows.coordinator import Coordinator
 from workflows.gateway import DeskGateway, connect
+from workflows.patience import allow_a_full_signal_queue
 
 CONNECT_SECONDS = 120.0
 SCHEMA_SECONDS = 5.0
@@ -120,13 +121,14 @@ def build_worker(config: Config, client: Client, records: Database, latch: Datab
     observing = ObserveActivities(scope, venue, latch, built_in_agents(), instruments, new_id)
     acting = ActActivities(scope, venue, latch, ask_state, instruments)
     recording = RecordActivities(records, instruments)
-    return Worker(
+    worker = Worker(
         client,
         task_queue=names.TASK_QUEUE,
         workflows=[Coordinator],
         activities=[*_methods(observing), *_methods(acting), *_methods(recording)],
         graceful_shutdown_timeout=config.worker.graceful_shutdown,
     )
+    return allow_a_full_signal_queue(worker)
 
 
 def build_venue(config: Config, database: Database) -> Venue:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from domain.states import CommandKind
@@ -23,6 +24,7 @@ MAX_COMMAND_ID_CHARS = 128
 DEFAULT_ACTOR = "temporal"
 DEFAULT_REASONS = {CommandKind.KILL: "manual kill switch", CommandKind.PAUSE: "manual pause"}
 
+_KINDS = {kind.value: kind for kind in CommandKind}
 _COMMON_FIELDS = frozenset({"command_id", "reason", "actor", "sent_at"})
 _FIELDS = {
     CommandKind.CANCEL_ALL: _COMMON_FIELDS | {"symbols"},
@@ -72,14 +74,18 @@ class RawPayload(NamedTuple):
 
 def kind_of(signal_name: str) -> CommandKind | None:
     """The command that a signal's name means, after trimming and case-folding; None for an unknown name."""
-    name = signal_name.strip().casefold()
-    return CommandKind(name) if name in set(CommandKind) else None
+    return _KINDS.get(signal_name.strip().casefold())
 
 
 def nearest_name(signal_name: str) -> str:
     """The known signal that looks most like `signal_name`."""
-    names = [kind.value for kind in CommandKind]
-    found = difflib.get_close_matches(signal_name.strip().casefold()[:64], names, n=1, cutoff=0.0)
+    return _nearest(signal_name.strip().casefold()[:64])
+
+
+@lru_cache(maxsize=128)
+def _nearest(name: str) -> str:
+    # Remembered: a flood of one misspelt name must not use up the two seconds that a workflow task has.
+    found = difflib.get_close_matches(name, list(_KINDS), n=1, cutoff=0.0)
     return found[0] if found else CommandKind.KILL.value
 
 

@@ -3,6 +3,8 @@
 from datetime import datetime
 from enum import StrEnum
 
+from pydantic import Field
+
 from domain.values import Moment, Value
 
 ENTROPY_BITS = 80
@@ -27,11 +29,11 @@ class Decision(Value):
     timestamp: Moment
     decision_type: DecisionType
     summary: str
-    agent_votes: dict[str, float] = {}
+    agent_votes: dict[str, float] = Field(default_factory=dict)
     selected_signal_id: str | None = None
     selected_order_id: str | None = None
     risk_passed: bool | None = None
-    risk_reasons: list[str] = []
+    risk_reasons: list[str] = Field(default_factory=list)
     desk: str = "main"
     symbol: str | None = None
     command_id: str | None = None

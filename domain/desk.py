@@ -3,7 +3,8 @@
 Everything here runs at once, inside one workflow task, and awaits nothing; the workflow passes the time and the ids in.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -84,14 +85,12 @@ def issue_cancels(c: Carried, record: CommandRecord, symbols: list[str], tick: T
     """A new round of cancels under a command's id; futures then spot for each symbol."""
     record.rounds += 1
     record.symbols = list(symbols)
-    open_in_lane: dict[tuple[str, str], int] = {}
-    for cancel in c.cancels:
-        open_in_lane[cancel.tool, cancel.symbol] = open_in_lane.get((cancel.tool, cancel.symbol), 0) + 1
+    open_in_lane = Counter((cancel.tool, cancel.symbol) for cancel in c.cancels)
     for symbol in symbols:
         for tool in CANCEL_TOOLS:
             # A flood of kills must not grow the state without end: past the bound a cancel that is already prepared,
             # and that is carried out later than this command, stands for it.
-            if open_in_lane.get((tool, symbol), 0) < MAX_OPEN_CANCELS_PER_LANE:
+            if open_in_lane[tool, symbol] < MAX_OPEN_CANCELS_PER_LANE:
                 _prepare_cancel(c, record, tool, symbol, tick)
 
 
@@ -341,7 +340,10 @@ def _remember(c: Carried, command: Command, outcome: Outcome, tick: Tick, repeat
 
 
 def _forget_old_commands(c: Carried, tick: Tick) -> None:
-    for oldest in _oldest(c.commands.values(), len(c.commands) - KEPT_COMMANDS):
+    # A dict keeps the order in which its keys came, so the first record is the oldest. Bounded: most of the time none
+    # has to go, and a flood lets one go for each that comes.
+    for _ in range(len(c.commands) - KEPT_COMMANDS):
+        oldest = next(iter(c.commands.values()))
         young = tick.now - oldest.at < MAX_COMMAND_AGE
         if young and len(c.commands) <= MAX_KEPT_COMMANDS:
             return
@@ -349,10 +351,6 @@ def _forget_old_commands(c: Carried, tick: Tick) -> None:
         if oldest.outcome is Outcome.PENDING or (c.kill and oldest.command_id == c.kill.command_id):
             # Still needed, for its outcome or to count the kill's rounds: kept as if it were the newest.
             c.commands[oldest.command_id] = oldest
-
-
-def _oldest(records: Iterable[CommandRecord], count: int) -> list[CommandRecord]:
-    return [record for _, record in zip(range(count), records, strict=False)] if count > 0 else []
 
 
 def _control_row(c: Carried, command: Command, word: str, tick: Tick, detail: str | None = None) -> Decision:

@@ -25,6 +25,8 @@ class Host:
         self.draining = False
         self.changed = True
         self.scope = calls.Scope(desk=carried.desk, mode=carried.mode)
+        # Asked for once: it is the same generator all run long, and a flood of signals asks it twice a signal.
+        self._random = workflow.random()
         self._order: workflow.ActivityHandle[OrderReport] | None = None
 
     def tick(self) -> Tick:
@@ -34,7 +36,7 @@ class Host:
 
     def new_id(self, prefix: str) -> str:
         """An id that sorts by time."""
-        return time_ordered_id(prefix, workflow.now(), workflow.random().getrandbits(ENTROPY_BITS))
+        return time_ordered_id(prefix, workflow.now(), self._random.getrandbits(ENTROPY_BITS))
 
     async def send_order(self, order: Order) -> OrderReport:
         """Sends an order at most once, and says what is known of it."""

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +15,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.workflow import SandboxImportNotificationPolicy
 
 from activities import calls
 from domain.carried import Carried
@@ -31,6 +32,7 @@ from domain.status import Outcomes, Status
 from workflows import names
 from workflows.coordinator import Coordinator
 from workflows.gateway import DeskGateway
+from workflows.patience import TASK_TIMEOUT, allow_a_full_signal_queue
 
 BTC = "BTCUSDT"
 
@@ -223,12 +225,14 @@ class Desk:
             carried(self.desk, **changes),
             id=names.workflow_id(self.desk),
             task_queue=self.queue,
-            task_timeout=timedelta(seconds=5),
+            task_timeout=TASK_TIMEOUT,
         )
 
     def worker(self, cached: int = 0) -> Worker:
-        restrictions = SandboxRestrictions.default
-        return Worker(
+        restrictions = SandboxRestrictions.default.with_import_notification_policy(
+            SandboxImportNotificationPolicy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH
+        )
+        worker = Worker(
             self.client,
             task_queue=self.queue,
             workflows=[Coordinator],
@@ -236,6 +240,7 @@ class Desk:
             max_cached_workflows=cached,
             workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
         )
+        return allow_a_full_signal_queue(worker)
 
     async def signal(self, name: str, *payloads: Any) -> None:
         await self.handle.signal(name, args=list(payloads))
