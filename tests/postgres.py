@@ -28,7 +28,9 @@ class Server:
         self._server = get_server(self.folder / "data", cleanup_mode="stop")
         self.url = self._server.get_uri(driver="psycopg")
         # What a test writes has to survive a killed server, not a power cut.
-        self._execute(sql.SQL("ALTER SYSTEM SET fsync = off"), sql.SQL("SELECT pg_reload_conf()"))
+        for name in ("fsync", "full_page_writes", "synchronous_commit"):
+            self._execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(name)))
+        self._execute(sql.SQL("SELECT pg_reload_conf()"))
 
     @property
     def postmaster_pid(self) -> int:
