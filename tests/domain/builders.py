@@ -1,0 +1,91 @@
+"""Builders with defaults: a test states only what matters to it."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from domain.carried import Carried
+from domain.commands import Command
+from domain.decisions import ENTROPY_BITS, time_ordered_id
+from domain.desk import Tick
+from domain.instructions import OrderInstruction, OrderType, Side
+from domain.market import Account, LatchRow, Observation, OpenOrder, Position, SymbolRules
+from domain.risk import Limits
+from domain.states import CommandKind, Mode
+
+NOW = datetime(2026, 3, 12, 14, 30, tzinfo=UTC)
+BTC, ETH = "BTCUSDT", "ETHUSDT"
+_random = random.Random(1)
+
+
+def a_tick(after: timedelta = timedelta(0)) -> Tick:
+    now = NOW + after
+    return Tick(now, lambda prefix: time_ordered_id(prefix, now, _random.getrandbits(ENTROPY_BITS)))
+
+
+def a_desk(**changes: Any) -> Carried:
+    facts: dict[str, Any] = {
+        "desk": "main",
+        "mode": Mode.PAPER,
+        "symbols": [BTC],
+        "cycle_seconds": 5.0,
+        "limits": Limits(),
+        "search_attributes": True,
+        "started_at": NOW,
+        "since": NOW,
+    }
+    return Carried(**(facts | changes))
+
+
+def a_command(kind: CommandKind, command_id: str | None = None, **changes: Any) -> Command:
+    return Command(command_id=command_id or f"c{_random.getrandbits(64)}", kind=kind, actor="test", **changes)
+
+
+def some_rules(symbol: str = BTC, **changes: Any) -> SymbolRules:
+    facts: dict[str, Any] = {
+        "symbol": symbol,
+        "tick_size": Decimal("0.1"),
+        "lot_step": Decimal("0.001"),
+        "min_quantity": Decimal("0.001"),
+        "min_notional": Decimal(5),
+    }
+    return SymbolRules(**(facts | changes))
+
+
+def an_observation(**changes: Any) -> Observation:
+    facts: dict[str, Any] = {
+        "observed_at": NOW,
+        "data_time": NOW,
+        "marks": {BTC: Decimal(100)},
+        "rules": {BTC: some_rules()},
+        "positions": [],
+        "open_orders": [],
+        "account": Account(balance=Decimal(10_000)),
+        "latch": LatchRow(killed=False, kill_number=0),
+    }
+    return Observation(**(facts | changes))
+
+
+def a_position(quantity: Decimal | int, symbol: str = BTC, mark: Decimal | int = 100) -> Position:
+    return Position(symbol=symbol, quantity=Decimal(quantity), entry_price=Decimal(100), mark_price=Decimal(mark))
+
+
+def an_open_order(symbol: str) -> OpenOrder:
+    return OpenOrder(
+        order_id="o",
+        symbol=symbol,
+        market="futures",
+        side=Side.BUY,
+        order_type=OrderType.LIMIT,
+        quantity=Decimal(1),
+        filled_quantity=Decimal(0),
+        price=Decimal(90),
+        reduce_only=False,
+    )
+
+
+def an_order(quantity: Decimal | str | int = 1, side: Side = Side.BUY, symbol: str = BTC) -> OrderInstruction:
+    return OrderInstruction(
+        symbol=symbol, side=side, order_type=OrderType.MARKET, quantity=Decimal(quantity), reduce_only=False
+    )

@@ -1,0 +1,107 @@
+"""Reading commands: whatever arrives can be read, and what cannot is named."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.commands import Command, RawPayload, Source, kind_of, nearest_name, read_command
+from domain.desk import apply
+from domain.states import CommandKind, State
+from tests.domain.builders import a_desk, a_tick
+
+
+def read(kind: CommandKind, *values: object) -> Command:
+    return read_command(kind, [RawPayload("json/plain", json.dumps(value).encode()) for value in values], "fallback")
+
+
+def test_nothing_at_all_is_a_command_with_its_default_reason() -> None:
+    command = read(CommandKind.KILL)
+    assert (command.command_id, command.reason, command.actor) == ("fallback", "manual kill switch", "temporal")
+    assert command.source is Source.SIGNAL
+
+
+def test_a_bare_string_is_the_reason() -> None:
+    assert read(CommandKind.PAUSE, "lunch").reason == "lunch"
+
+
+def test_an_object_gives_id_reason_and_actor() -> None:
+    command = read(CommandKind.KILL, {"command_id": "a", "reason": "r", "actor": "http"})
+    assert (command.command_id, command.reason, command.actor, command.source) == ("a", "r", "http", "operator")
+
+
+def test_a_reason_is_cut_to_500_characters() -> None:
+    assert len(read(CommandKind.KILL, "x" * 9000).reason) == 500
+
+
+@pytest.mark.parametrize("pct", [True, "0.5", 0, -1, 1.01, None, [0.5]])
+def test_a_fraction_outside_its_bounds_is_a_problem(pct: object) -> None:
+    assert read(CommandKind.DELEVERAGE, {"symbol": "BTCUSDT", "reduce_pct": pct}).problem
+
+
+def test_not_a_number_is_a_problem() -> None:
+    payload = RawPayload("json/plain", b'{"symbol": "BTCUSDT", "reduce_pct": NaN}')
+    assert read_command(CommandKind.DELEVERAGE, [payload], "f").problem
+
+
+def test_an_unknown_field_never_widens_a_cancel() -> None:
+    assert "unknown field 'symbol'" in (read(CommandKind.CANCEL_ALL, {"symbol": "BTCUSDT"}).problem or "")
+
+
+@pytest.mark.parametrize("symbols", [[], "BTCUSDT", [1], [""]])
+def test_symbols_that_are_no_list_of_symbols_are_a_problem(symbols: object) -> None:
+    assert read(CommandKind.CANCEL_ALL, {"symbols": symbols}).problem
+
+
+def test_symbols_are_matched_after_dropping_case_slash_dash_and_blanks() -> None:
+    assert read(CommandKind.CANCEL_ALL, {"symbols": ["btc/usdt", "BTC-USDT", "eth usdt"]}).symbols == [
+        "BTCUSDT",
+        "ETHUSDT",
+    ]
+
+
+@pytest.mark.parametrize(("name", "kind"), [(" KILL ", CommandKind.KILL), ("Pause", CommandKind.PAUSE), ("kil", None)])
+def test_names_match_after_trimming_and_case_folding(name: str, kind: CommandKind | None) -> None:
+    assert kind_of(name) is kind
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("kil", "kill"), (" KILLL", "kill"), ("pasue", "pause"), ("resme", "resume")])
+def test_an_unknown_name_has_a_nearest_one(name: str, nearest: str) -> None:
+    assert nearest_name(name) == nearest
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+)
+payloads = st.lists(
+    st.builds(RawPayload, st.sampled_from(["json/plain", "binary/null", "binary/plain", "x"]), st.binary())
+    | st.builds(lambda v: RawPayload("json/plain", json.dumps(v).encode()), json_values)
+    | st.builds(
+        lambda v: RawPayload("json/plain", json.dumps(v).encode()),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                name: json_values
+                for name in ("command_id", "reason", "actor", "sent_at", "symbols", "symbol", "reduce_pct", "kill_number")
+            },
+        ),
+    )
+)
+
+
+@given(st.sampled_from(CommandKind), payloads)
+def test_no_payload_can_break_the_reading_or_the_desk(kind: CommandKind, raw: list[RawPayload]) -> None:
+    desk = a_desk()
+    apply(desk, read_command(kind, raw, "fallback"), a_tick())
+    assert (desk.state is State.KILLED) == (kind is CommandKind.KILL)
+    assert len(desk.commands) == 1
+    desk.model_dump_json()
+
+
+@given(payloads)
+def test_a_kill_kills_whatever_it_holds(raw: list[RawPayload]) -> None:
+    desk = a_desk()
+    apply(desk, read_command(CommandKind.KILL, raw, "fallback"), a_tick())
+    assert desk.state is State.KILLED
+    assert len(desk.cancels) == 2

@@ -1,0 +1,267 @@
+"""The pure coordinator, one rule a test."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+from domain.carried import Carried, Outcome, RefusalCode, pack, unpack
+from domain.commands import Source
+from domain.desk import (
+    KEPT_COMMANDS,
+    MAX_KEPT_COMMANDS,
+    MAX_OPEN_CANCELS_PER_LANE,
+    apply,
+    cancelled,
+    finish_restart,
+    take_observation,
+    take_report,
+    unknown_signal,
+)
+from domain.market import LatchRow
+from domain.orders import Fate, Order, OrderReport
+from domain.outbox import batch_written, cancels_confirmed, desk_row, desk_row_written, next_batch, order_prepared, queue_row
+from domain.states import CommandKind, State
+from domain.status import outcome_of, status_of
+from tests.domain.builders import BTC, ETH, NOW, a_command, a_desk, a_position, a_tick, an_observation, an_open_order, an_order
+
+KILL, PAUSE, RESUME, RESTART = CommandKind.KILL, CommandKind.PAUSE, CommandKind.RESUME, CommandKind.RESTART
+
+
+def killed(desk: Carried | None = None) -> Carried:
+    """A killed desk whose row and latch are written."""
+    desk = desk or a_desk()
+    apply(desk, a_command(KILL, "k", reason="r"), a_tick())
+    write_everything(desk)
+    return desk
+
+
+def write_everything(desk: Carried) -> None:
+    while desk.records or desk.instruction_rows:
+        batch_written(desk, next_batch(desk))
+    desk_row_written(desk, desk_row(desk))
+
+
+def a_pending_order(desk: Carried) -> Order:
+    order = Order(
+        order_id="ord_1", command_id="d", desk="main", instruction=an_order(), not_after=NOW, prepared_at=NOW
+    )
+    order_prepared(desk, order)
+    return order
+
+
+def test_a_kill_covers_the_whitelist_and_then_whatever_else_is_held() -> None:
+    desk = a_desk()
+    take_observation(desk, an_observation(positions=[a_position(1, "XRPUSDT")], open_orders=[an_open_order(ETH)]), a_tick())
+    apply(desk, a_command(KILL, "k"), a_tick())
+    assert [c.symbol for c in desk.cancels] == [BTC, BTC, ETH, ETH, "XRPUSDT", "XRPUSDT"]
+
+
+def test_a_symbol_once_seen_is_covered_even_when_nothing_is_held_any_more() -> None:
+    desk = a_desk()
+    take_observation(desk, an_observation(open_orders=[an_open_order(ETH)]), a_tick())
+    take_observation(desk, an_observation(), a_tick())
+    assert desk.seen_symbols == [ETH]
+
+
+def test_every_kill_raises_the_number_and_the_first_reason_stands() -> None:
+    desk = killed()
+    apply(desk, a_command(KILL, reason="second"), a_tick())
+    assert (desk.kill_number, desk.reason) == (2, "r")
+    assert len(desk.cancels) == 4
+    assert [row.summary for row in desk.records] == ["kill repeated by test: second"]
+
+
+def test_the_same_kill_twice_is_one_kill() -> None:
+    desk = killed()
+    apply(desk, a_command(KILL, "k", reason="r"), a_tick())
+    assert desk.kill_number == 1
+    assert desk.records == []
+
+
+def test_a_used_id_never_stops_a_kill() -> None:
+    desk = a_desk()
+    apply(desk, a_command(PAUSE, "x"), a_tick())
+    apply(desk, a_command(KILL, "x"), a_tick())
+    assert desk.state is State.KILLED
+    assert desk.commands["x"].reused_id
+
+
+def test_a_used_id_with_another_body_is_refused_in_the_log_and_does_nothing() -> None:
+    desk = a_desk()
+    apply(desk, a_command(PAUSE, "x"), a_tick())
+    apply(desk, a_command(RESUME, "x"), a_tick())
+    assert desk.state is State.PAUSED
+    assert "used for another command" in desk.records[-1].summary
+
+
+def test_a_command_that_arrives_a_day_late_is_refused_and_a_kill_is_not() -> None:
+    desk = a_desk()
+    late = NOW - timedelta(hours=25)
+    apply(desk, a_command(PAUSE, "p", sent_at=late), a_tick())
+    assert desk.commands["p"].code is RefusalCode.EXPIRED
+    assert desk.state is State.RUNNING
+    apply(desk, a_command(KILL, sent_at=late), a_tick())
+    assert desk.state is State.KILLED
+
+
+def test_a_malformed_pause_still_pauses_and_a_malformed_cancel_is_refused() -> None:
+    desk = a_desk()
+    apply(desk, a_command(PAUSE, problem="unreadable"), a_tick())
+    assert desk.state is State.PAUSED
+    apply(desk, a_command(CommandKind.CANCEL_ALL, "c", problem="unreadable"), a_tick())
+    assert desk.commands["c"].outcome is Outcome.REFUSED
+    assert desk.cancels == []
+
+
+def test_a_symbol_that_is_neither_whitelisted_nor_held_is_refused_by_name() -> None:
+    desk = a_desk()
+    apply(desk, a_command(CommandKind.CANCEL_ALL, "c", symbols=[BTC, "DOGEUSDT"]), a_tick())
+    assert "DOGEUSDT" in (desk.commands["c"].detail or "")
+    assert BTC in (desk.commands["c"].detail or "")
+    assert desk.cancels == []
+
+
+def test_cancel_all_and_deleverage_work_while_killed() -> None:
+    desk = killed()
+    apply(desk, a_command(CommandKind.CANCEL_ALL, "c"), a_tick())
+    apply(desk, a_command(CommandKind.DELEVERAGE, "d", symbol=BTC, reduce_pct=Decimal("0.5")), a_tick())
+    assert desk.commands["c"].outcome is Outcome.APPLIED
+    assert desk.commands["d"].outcome is Outcome.PENDING
+
+
+def test_restart_is_refused_for_another_number_and_while_anything_is_unwritten_or_unknown() -> None:
+    desk = a_desk()
+    apply(desk, a_command(KILL, "k"), a_tick())
+    apply(desk, a_command(RESTART, "early", kill_number=1), a_tick())
+    write_everything(desk)
+    apply(desk, a_command(RESTART, "other", kill_number=7), a_tick())
+    a_pending_order(desk)
+    apply(desk, a_command(RESTART, "order", kill_number=1), a_tick())
+    details = [desk.commands[name].detail or "" for name in ("early", "other", "order")]
+    assert "database" in details[0]
+    assert "kill_number is 1, not 7" in details[1]
+    assert "ord_1" in details[2]
+    assert desk.restart is None
+
+
+def test_a_restart_runs_again_only_where_the_latch_was_cleared() -> None:
+    desk = killed()
+    apply(desk, a_command(RESTART, "r", kill_number=1), a_tick())
+    finish_restart(desk, None, a_tick())
+    assert (desk.state, desk.kill, desk.hand_over) == (State.RUNNING, None, True)
+    assert list(desk.commands) == ["r"]
+
+
+def test_a_kill_during_a_restart_keeps_it_killed_and_latches_again() -> None:
+    desk = killed()
+    apply(desk, a_command(RESTART, "r", kill_number=1), a_tick())
+    apply(desk, a_command(KILL), a_tick())
+    finish_restart(desk, None, a_tick())
+    assert desk.state is State.KILLED
+    assert desk.latch_due
+    assert desk.commands["r"].outcome is Outcome.REFUSED
+
+
+def test_a_restart_whose_clearing_is_unknown_stays_killed_and_latches_under_a_new_number() -> None:
+    desk = killed()
+    apply(desk, a_command(RESTART, "r", kill_number=1), a_tick())
+    finish_restart(desk, "the database went away", a_tick())
+    assert desk.state is State.KILLED
+    assert desk.kill_number == 2
+    assert desk.latch_due
+
+
+def test_killed_in_the_database_kills_and_killed_here_alone_is_written_again() -> None:
+    desk = a_desk()
+    take_observation(desk, an_observation(latch=LatchRow(killed=True, kill_number=4)), a_tick())
+    assert (desk.state, desk.kill_number) == (State.KILLED, 5)
+    assert desk.kill is not None
+    assert desk.kill.source is Source.DATABASE
+    write_everything(desk)
+    take_observation(desk, an_observation(latch=LatchRow(killed=False, kill_number=0)), a_tick())
+    assert desk.latch_due
+
+
+def test_a_missing_row_is_written_again_and_an_unread_one_changes_nothing() -> None:
+    desk = a_desk()
+    take_observation(desk, an_observation(latch=None, latch_error="away"), a_tick())
+    assert not desk.latch_due
+    take_observation(desk, an_observation(latch=None), a_tick())
+    assert desk.latch_due
+
+
+def test_workflow_cancel_is_a_kill_and_asks_for_a_new_run() -> None:
+    desk = a_desk()
+    cancelled(desk, a_tick())
+    assert (desk.state, desk.actor, desk.hand_over) == (State.KILLED, "cancel", True)
+
+
+def test_an_order_that_reached_the_venue_is_cancelled_again_after_a_kill() -> None:
+    desk = a_desk()
+    order = a_pending_order(desk)
+    apply(desk, a_command(KILL, "k"), a_tick())
+    cancels_confirmed(desk, [c.instruction_id for c in desk.cancels], NOW)
+    assert desk.kill is not None
+    assert desk.kill.quiet_at is None
+    take_report(desk, desk.orders[0], OrderReport(order_id=order.order_id, fate=Fate.OPEN), a_tick())
+    assert [c.instruction_id for c in desk.cancels] == [
+        "k:2:cancel_all_orders:BTCUSDT",
+        "k:2:cancel_spot_all_orders:BTCUSDT",
+    ]
+    cancels_confirmed(desk, [c.instruction_id for c in desk.cancels], NOW)
+    assert desk.kill.quiet_at == NOW
+
+
+def test_a_flood_of_kills_leaves_bounded_state() -> None:
+    desk = a_desk()
+    for _ in range(6000):
+        apply(desk, a_command(KILL), a_tick())
+    assert len(desk.cancels) == 2 * MAX_OPEN_CANCELS_PER_LANE
+    assert len(desk.commands) <= MAX_KEPT_COMMANDS + 1
+    assert desk.kill is not None
+    assert desk.kill.command_id in desk.commands
+    carried_over = pack(desk)
+    assert len(carried_over.model_dump_json()) < 1_500_000
+    assert unpack(Carried.model_validate_json(carried_over.model_dump_json())) == desk
+
+
+def test_ids_are_kept_for_a_day_and_the_last_thousand_longer() -> None:
+    desk = a_desk()
+    for number in range(KEPT_COMMANDS + 200):
+        apply(desk, a_command(CommandKind.CANCEL_ALL, f"c{number}"), a_tick())
+    assert len(desk.commands) == KEPT_COMMANDS + 200
+    apply(desk, a_command(CommandKind.CANCEL_ALL, "next"), a_tick(timedelta(hours=25)))
+    assert len(desk.commands) == KEPT_COMMANDS
+
+
+def test_cycles_that_chose_nothing_are_merged_only_before_they_were_tried() -> None:
+    from domain.deciding import nothing
+    from domain.decisions import Decision
+
+    desk = a_desk()
+
+    def row(name: str) -> Decision:
+        return Decision(decision_id=name, timestamp=NOW, decision_type=nothing("x").decision_type, summary="x")
+
+    queue_row(desk, row("a"))
+    batch = next_batch(desk)
+    queue_row(desk, row("b"))
+    queue_row(desk, row("c"))
+    assert [(r.decision_id, r.cycles) for r in desk.records] == [("a", 1), ("b", 2)]
+    batch_written(desk, batch)
+    assert [r.decision_id for r in desk.records] == ["b"]
+
+
+def test_an_unknown_signal_is_logged_and_shown() -> None:
+    desk = a_desk()
+    unknown_signal(desk, "kil", a_tick())
+    assert "did you mean 'kill'" in desk.warnings[0]
+    assert desk.state is State.RUNNING
+
+
+def test_the_status_and_the_outcome_can_always_be_told() -> None:
+    desk = killed()
+    a_pending_order(desk)
+    assert status_of(desk, "run").open_instructions_total == 3
+    outcome = outcome_of(desk.commands["k"])
+    assert outcome is not None
+    assert len(outcome.cancel_instructions or []) == 2
