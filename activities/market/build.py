@@ -8,6 +8,8 @@ from activities.market.replay import ReplayMarket
 from activities.market.simulated import SimulatedMarket
 from domain.symbols import normalise_symbol
 
+__all__ = ["MarketError", "build_market"]
+
 REPLAY = "replay:"
 _ALLOWED = "simulated, replay:FILE.csv (for the desk's first symbol) or replay:SYMBOL=FILE.csv,SYMBOL2=FILE2.csv"
 
