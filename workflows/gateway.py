@@ -10,6 +10,7 @@
 
 import asyncio
 import random
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -157,7 +158,7 @@ class DeskGateway:
         except (RPCError, RuntimeError) as error:
             if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
                 return None
-            raise TemporalUnreachable(f"Temporal cannot be reached: {error}") from error
+            raise TemporalUnreachable(_unreachable_text(error)) from error
         name = WorkflowExecutionStatus.Name(answer.workflow_execution_info.status)
         return name.removeprefix("WORKFLOW_EXECUTION_STATUS_")
 
@@ -172,7 +173,7 @@ class DeskGateway:
         try:
             await asyncio.wait_for(call, max(seconds, 0.05))
         except TimeoutError as error:
-            raise TemporalUnreachable(f"Temporal cannot be reached: no connection within {seconds:.1f} s") from error
+            raise TemporalUnreachable(_unreachable_text(f"no connection within {seconds:.1f} s")) from error
         self._reached = True
 
     async def _send(self, call: Callable[[timedelta], Awaitable[object]], seconds: float) -> None:
@@ -196,7 +197,7 @@ class DeskGateway:
             return SignalUnanswered(f"Temporal did not answer: {error}")
         if isinstance(error, RPCError) and error.status is not RPCStatusCode.UNAVAILABLE:
             return SignalRefused(f"Temporal refused the signal: {error}")
-        return TemporalUnreachable(f"Temporal cannot be reached: {error}")
+        return TemporalUnreachable(_unreachable_text(error))
 
     async def _ask(self, command_ids: list[str]) -> Outcomes:
         query = WorkflowQuery(
@@ -237,11 +238,18 @@ class DeskGateway:
         if status is RPCStatusCode.NOT_FOUND:
             return NoCoordinator(self.desk, None)
         if status is None or status is RPCStatusCode.UNAVAILABLE:
-            return TemporalUnreachable(f"Temporal cannot be reached: {error}")
+            return TemporalUnreachable(_unreachable_text(error))
         return CoordinatorSilent(
             f"no worker answered for the coordinator of desk {self.desk!r} within {self._patience:g} s ({error}); "
             "start a worker: python worker.py"
         )
+
+
+def _unreachable_text(error: object) -> str:
+    """The bridge's text is a Rust structure; its innermost message is what a person needs."""
+    inner = re.findall(r'message: "([^"]+)"', str(error))
+    why = inner[-1] if inner else str(error)[:200]
+    return f"Temporal cannot be reached ({why}); check that it runs and what TEMPORAL_ADDRESS says"
 
 
 def _backoff() -> float:
