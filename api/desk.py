@@ -10,7 +10,7 @@ from domain.status import Outcomes, Status
 from workflows.gateway import CoordinatorSilent
 
 MAX_UNCONFIRMED = 100
-_ADMISSION_SECONDS = 1.0
+ADMISSION_SECONDS = 1.0
 # A read may wait for the end of the query in flight; the gateway then says itself what was wrong.
 _GRACE_SECONDS = 0.2
 
@@ -72,7 +72,7 @@ class Desk:
         """Refuses where too many commands wait already; asks the coordinator before it does."""
         if self.waiting > MAX_UNCONFIRMED:
             try:
-                await self.read(seconds=_ADMISSION_SECONDS)
+                await self.read(seconds=ADMISSION_SECONDS)
             except CoordinatorSilent as error:
                 raise TooManyWaiting(self.waiting, MAX_UNCONFIRMED) from error
         if self.waiting > MAX_UNCONFIRMED:

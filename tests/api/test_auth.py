@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.api.world import KEY, World, running_world
+from tests.api.world import KEY, World
 
 PROTECTED = [
     ("GET", "/control/mode"),
@@ -142,7 +142,7 @@ async def test_cors_is_closed_unless_an_origin_is_named(world: World) -> None:
     asked = {"Origin": "https://desk.example.com", "Access-Control-Request-Method": "POST"}
     response = await world.stranger.options("/control/pause", headers=asked)
     assert "access-control-allow-origin" not in response.headers
-    async with running_world(cors_origins=("https://desk.example.com",)) as opened:
+    async with World(cors_origins=("https://desk.example.com",)).running() as opened:
         response = await opened.stranger.options("/control/pause", headers=asked)
         assert response.headers["access-control-allow-origin"] == "https://desk.example.com"
         response = await opened.stranger.options("/control/pause", headers={**asked, "Origin": "https://evil.example"})

@@ -183,17 +183,16 @@ content_types = st.one_of(
 
 
 def test_any_bytes_of_any_content_type_kill() -> None:
-    from tests.api.world import World as Fresh
+    made = World()
 
     async def kill_each(body: bytes, content_type: str) -> None:
-        made = Fresh()
-        async with made.app.router.lifespan_context(made.app):
+        async with made.running():
             response = await made.client.post(PATH, content=body, headers={"Content-Type": content_type})
             assert response.status_code == 200, response.text
             assert set(response.json()) == {"action", "reason", "cancel_instructions"}
             assert await made.state() == "killed"
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(body=bodies, content_type=content_types)
     def check(body: bytes, content_type: str) -> None:
         asyncio.run(kill_each(body, content_type))

@@ -15,10 +15,10 @@ async def samples(world: World) -> dict[tuple[str, tuple[tuple[str, str], ...]],
     }
 
 
-async def test_the_state_that_holds_is_1_and_the_others_0(world: World) -> None:
-    await world.client.post("/control/pause")
+async def test_the_state_that_holds_is_1_and_the_others_0(new_world: World) -> None:
+    await new_world.client.post("/control/pause")
     found = {
-        labels: value for (name, labels), value in (await samples(world)).items() if name == "ais_coordinator_state"
+        labels: value for (name, labels), value in (await samples(new_world)).items() if name == "ais_coordinator_state"
     }
     assert found == {
         (("desk", "main"), ("state", "running")): 0.0,
@@ -27,15 +27,15 @@ async def test_the_state_that_holds_is_1_and_the_others_0(world: World) -> None:
     }
 
 
-async def test_the_state_is_absent_when_nobody_answers(world: World) -> None:
-    world.gateway.query_error = CoordinatorSilent("no worker")
-    assert not [name for name, _ in await samples(world) if name == "ais_coordinator_state"]
+async def test_the_state_is_absent_when_nobody_answers(new_world: World) -> None:
+    new_world.gateway.query_error = CoordinatorSilent("no worker")
+    assert not [name for name, _ in await samples(new_world) if name == "ais_coordinator_state"]
 
 
-async def test_commands_are_counted_by_what_became_of_them(world: World) -> None:
+async def test_commands_are_counted_by_what_became_of_them(new_world: World) -> None:
     for path in ("pause", "pause", "kill-switch", "resume"):
-        await world.client.post(f"/control/{path}")
-    found = await samples(world)
+        await new_world.client.post(f"/control/{path}")
+    found = await samples(new_world)
 
     def count(command: str, outcome: str) -> float:
         labels = (("command", command), ("desk", "main"), ("outcome", outcome))
@@ -46,14 +46,14 @@ async def test_commands_are_counted_by_what_became_of_them(world: World) -> None
     assert found["ais_command_seconds_count", (("command", "pause"),)] == 2
 
 
-async def test_routes_are_templates_and_strange_paths_and_methods_share_one_value(world: World) -> None:
-    await world.client.get("/control/commands/one")
-    await world.client.get("/control/commands/two")
-    await world.stranger.get("/made/up/1")
-    await world.stranger.get("/made/up/2")
-    await world.stranger.request("BREW", "/made/up/3")
-    await world.stranger.get("/control/status")
-    found = await samples(world)
+async def test_routes_are_templates_and_strange_paths_and_methods_share_one_value(new_world: World) -> None:
+    await new_world.client.get("/control/commands/one")
+    await new_world.client.get("/control/commands/two")
+    await new_world.stranger.get("/made/up/1")
+    await new_world.stranger.get("/made/up/2")
+    await new_world.stranger.request("BREW", "/made/up/3")
+    await new_world.stranger.get("/control/status")
+    found = await samples(new_world)
 
     def count(method: str, route: str, status: str) -> float:
         return found["ais_http_requests_total", (("method", method), ("route", route), ("status", status))]
@@ -64,6 +64,6 @@ async def test_routes_are_templates_and_strange_paths_and_methods_share_one_valu
     assert count("GET", "unmatched", "401") == 1
 
 
-async def test_no_money_is_public(world: World) -> None:
-    text = (await world.stranger.get("/metrics")).text
+async def test_no_money_is_public(new_world: World) -> None:
+    text = (await new_world.stranger.get("/metrics")).text
     assert not [word for word in ("nav", "pnl", "64000", "100000") if word in text]

@@ -85,7 +85,7 @@ def test_the_application_keeps_to_its_document() -> None:
 
 
 def keeps_to_it(operation: Any) -> None:
-    @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=7, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(case=operation.as_strategy())
     def check(case: Any) -> None:
         case.call_and_validate(headers=AUTHORIZED, checks=CHECKS)

@@ -37,7 +37,7 @@ async def api(client: Client, desk: str, seconds: float = 3.0) -> AsyncIterator[
 
 async def test_every_command_over_a_real_coordinator(temporal: Client) -> None:
     world = World(position=Decimal("0.5"))
-    async with running_desk(temporal, world) as desk, api(temporal, desk.desk) as client:
+    async with running_desk(temporal, world, cached=10, cycle_seconds=2) as desk, api(temporal, desk.desk) as client:
 
         async def post(path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
             response = await client.post(f"/control/{path}", json=body, headers=headers)

@@ -118,7 +118,7 @@ async def test_pages_of_a_real_database_walk_the_whole_log_once(world: World, da
     await writer.run(lambda connection: insert_decisions(connection, [*rows, make_decision(99, desk="other")]))
     writer.close()
     reports = PostgresReports(database_url)
-    world.reports.page = reports.page  # type: ignore[method-assign]
+    world.reports.log = reports
     seen, url = [], f"{PATH}?limit=3"
     while url:
         response = await world.client.get(url)

@@ -66,7 +66,7 @@ async def test_a_location_is_percent_encoded_and_leads_to_the_command(world: Wor
 
 
 async def test_a_command_that_stays_pending_is_202_and_is_asked_for_again(world: World) -> None:
-    world.gateway._settle_deleverages = lambda: None  # type: ignore[method-assign]
+    world.gateway.leaves_deleverages = True
     response = await send(world, "deleverage", {"symbol": "BTCUSDT", "reduce_pct": 0.5})
     assert (response.status_code, response.json()) == (202, {"action": "deleverage_accepted"})
     assert world.gateway.queries > 2
@@ -182,7 +182,10 @@ async def fill_the_queue(world: World) -> None:
     assert {answer.status_code for answer in answers} == {202}
 
 
-async def test_with_more_than_100_unconfirmed_commands_others_than_kill_are_503(world: World) -> None:
+async def test_with_more_than_100_unconfirmed_commands_others_than_kill_are_503(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.desk.ADMISSION_SECONDS", 0.1)
     await fill_the_queue(world)
     for path, body in COMMANDS:
         response = await send(world, path, body)
@@ -199,7 +202,7 @@ async def test_commands_are_taken_again_once_the_worker_is_back(world: World) ->
 
 
 async def test_what_the_coordinator_has_not_settled_counts_as_well(world: World) -> None:
-    world.gateway._settle_deleverages = lambda: None  # type: ignore[method-assign]
+    world.gateway.leaves_deleverages = True
     body = {"symbol": "BTCUSDT", "reduce_pct": 0.5}
     await asyncio.gather(*(send(world, "deleverage", body) for _ in range(MAX_UNCONFIRMED)))
     last = world.gateway.carried.deleverages[0]
