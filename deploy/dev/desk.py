@@ -1,6 +1,6 @@
 """The one place where `ais dev` touches the coordinator."""
 
-import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from temporalio.client import WorkflowExecutionStatus
@@ -14,13 +14,23 @@ from workflows import names
 from workflows.gateway import connect
 
 
-async def start(data_dir: Path) -> str | None:
-    """Starts the coordinator by the rules of `ais start`. None when it is open; otherwise why not, for a person."""
-    os.environ["AIS_DATA_DIR"] = str(data_dir)
+@dataclass(frozen=True)
+class Refusal:
+    """Why the coordinator was not started, for a person."""
+
+    why: str
+    passing: bool
+    """A store did not answer: to try again is safe, since a start is never a restart. Otherwise a person decides."""
+
+
+async def start() -> Refusal | None:
+    """Starts the coordinator by the rules of `ais start`. None when it is open."""
     try:
         await desk_commands.start(lambda text: None)
-    except (Refused, NotUp) as error:
-        return str(error)
+    except NotUp as error:
+        return Refusal(str(error), passing=True)
+    except Refused as error:
+        return Refusal(str(error), passing=error.__cause__ is not None)
     return None
 
 

@@ -108,15 +108,25 @@ class Stack:
         self._console.progress("schema", "up to date")
 
     async def _open_desk(self) -> None:
-        why = await desk.start(self.folder.path)
-        if why is None:
+        refusal = await self._start_desk()
+        if refusal is None:
             self._console.progress("coordinator", f"of desk {self.config.desk.desk}")
         self._console.say(overview(self.running, *self._told_key()))
-        if why is not None:
-            self._console.say(refused(why, self.folder.path))
+        if refusal is not None:
+            self._console.say(refused(refusal.why, self.folder.path))
             while not await desk.is_open(self.folder.path):
                 await asyncio.sleep(DESK_POLL_SECONDS)
         self._console.say("ready")
+
+    async def _start_desk(self) -> desk.Refusal | None:
+        """Patient with stores that do not answer yet, as on a busy machine; a refusal of another kind is a person's."""
+        told = ""
+        while (refusal := await desk.start()) and refusal.passing:
+            if refusal.why != told:
+                self._console.progress("coordinator", f"not yet: {refusal.why}")
+                told = refusal.why
+            await asyncio.sleep(DESK_POLL_SECONDS)
+        return refusal
 
     def _told_key(self) -> tuple[str, str]:
         key = self._key or Key(self.folder.api_key, str(self.folder.api_key), f"$(cat '{self.folder.api_key}')")
