@@ -71,8 +71,11 @@ def test_an_unknown_name_has_a_nearest_one(name: str, nearest: str) -> None:
     assert nearest_name(name) == nearest
 
 
+texts = st.text(max_size=20)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    st.none() | st.booleans() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
+    max_leaves=4,
 )
 payloads = st.lists(
     st.builds(RawPayload, st.sampled_from(["json/plain", "binary/null", "binary/plain", "x"]), st.binary())
@@ -86,7 +89,8 @@ payloads = st.lists(
                 for name in ("command_id", "reason", "actor", "sent_at", "symbols", "symbol", "reduce_pct", "kill_number")
             },
         ),
-    )
+    ),
+    max_size=3,
 )
 
 
