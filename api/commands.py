@@ -104,6 +104,7 @@ class Commander:
         try:
             return await self._carry_out(ask)
         except ApiError as error:
+            error.more_headers = _headers(ask)
             if isinstance(error, Unavailable):
                 self._instruments.command(ask.kind, "failed")
             raise

@@ -35,6 +35,10 @@ class ApiError(Exception):
     status = 500
     headers: ClassVar[Mapping[str, str]] = {}
 
+    def __init__(self, text: str) -> None:
+        self.more_headers: Mapping[str, str] = {}
+        super().__init__(text)
+
     @property
     def body(self) -> dict[str, Any]:
         """The JSON of the answer."""
@@ -42,7 +46,7 @@ class ApiError(Exception):
 
     def response(self, headers: Mapping[str, str] | None = None) -> JSONResponse:
         """The answer."""
-        return JSONResponse(self.body, self.status, headers={**self.headers, **(headers or {})})
+        return JSONResponse(self.body, self.status, headers={**self.headers, **(headers or {}), **self.more_headers})
 
 
 class NotAuthenticated(ApiError):

@@ -1,13 +1,18 @@
 """The control endpoints, key by key."""
 
 import asyncio
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.api.world import World
+from api.commands import refusal_of
+from domain.carried import Outcome, RefusalCode
+from domain.states import CommandKind
+from domain.status import CommandOutcome
+from tests.api.world import NOW, World
 
 KILLED = {"detail": "The coordinator is killed; only a manual restart brings it back."}
 BTC_CANCELS = [
@@ -299,3 +304,30 @@ async def test_commands_from_many_clients_each_get_their_own_answer(world: World
         return bool(response.json() == {"action": "paused", "reason": f"r{number}"})
 
     assert all(await asyncio.gather(*(pause(number) for number in range(30))))
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (None, 409),
+        (RefusalCode.CONFLICT, 409),
+        (RefusalCode.EXPIRED, 409),
+        (RefusalCode.INVALID, 422),
+        (RefusalCode.BUSY, 503),
+    ],
+)
+def test_each_recorded_refusal_has_its_status(code: RefusalCode | None, status: int) -> None:
+    outcome = CommandOutcome(
+        command_id="c", command=CommandKind.DELEVERAGE, outcome=Outcome.REFUSED, at=NOW, actor="http", reason="",
+        detail="why", code=code, fingerprint="f",
+    )  # fmt: skip
+    assert refusal_of(CommandKind.DELEVERAGE, outcome).status == status
+
+
+async def test_a_command_that_is_too_old_for_the_coordinator_is_409(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domain.desk.MAX_COMMAND_AGE", timedelta(seconds=-1))
+    response = await world.client.post("/control/pause")
+    assert response.status_code == 409
+    assert "24 h" in response.json()["detail"]

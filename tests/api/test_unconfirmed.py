@@ -93,6 +93,12 @@ async def test_a_kill_that_was_not_sent_is_503_not_recorded_and_why(world: World
     assert response.headers["X-Command-Id"]
 
 
+async def test_what_could_not_be_read_is_named_whatever_becomes_of_the_kill(world: World) -> None:
+    world.gateway.signal_error = NEVER_STARTED
+    response = await world.client.post("/control/kill-switch", content=b"{")
+    assert (response.status_code, "not JSON" in response.headers["X-AIS-Warning"]) == (503, True)
+
+
 @pytest.mark.parametrize(("path", "body"), COMMANDS)
 async def test_a_command_that_was_not_sent_is_503(world: World, path: str, body: Any) -> None:
     for error in (NEVER_STARTED, TemporalUnreachable("gone"), SignalRefused("too many signals")):
