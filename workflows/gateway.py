@@ -40,6 +40,8 @@ from workflows.shared_query import SharedQuery
 
 SIGNAL_SECONDS = 2.0
 _DESCRIBE_SECONDS = 1.0
+# A try shorter than this fails by its own clock, and would hide what was wrong with the tries before it.
+_LAST_TRY_SECONDS = 0.1
 _TRANSIENT = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.ABORTED)
 _AMBIGUOUS = (
     RPCStatusCode.CANCELLED,
@@ -163,8 +165,10 @@ class DeskGateway:
         return name.removeprefix("WORKFLOW_EXECUTION_STATUS_")
 
     async def _reach(self, seconds: float) -> None:
-        """Connects a lazy client in bounded time: the SDK's first connect has no time limit of its own, so that a port which
-        accepts and never answers held a signal for ever (measured). Nothing of ours was sent when this raises."""
+        """Connects a lazy client in bounded time; nothing of ours was sent when this raises.
+
+        The SDK's first connect has no limit of its own: a port that accepts and never answers held a signal for ever.
+        """
         if self._reached:
             return
         call = self._client.workflow_service.get_system_info(
@@ -186,7 +190,7 @@ class DeskGateway:
                 return
             except (RPCError, RuntimeError) as error:
                 maybe_recorded = maybe_recorded or _may_have_arrived(error)
-                if not _is_transient(error) or left < _backoff():
+                if not _is_transient(error) or left < _LAST_TRY_SECONDS:
                     raise await self._signal_error(error, maybe_recorded) from error
             await asyncio.sleep(_backoff())
 
