@@ -5,8 +5,8 @@ from typing import NoReturn
 
 from temporalio import activity
 
-from domain.decisions import Decision
 from domain.deciding import Choice
+from domain.decisions import Decision
 from domain.instructions import OrderInstruction, Tool
 from domain.market import Observation
 from domain.orders import Order, OrderReport

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from domain.states import CommandKind
@@ -58,7 +58,7 @@ class Command(Value):
     kill_number: int | None = None
     problem: str | None = None
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """What makes two commands with one id the same command: its kind and its body."""
         body = [self.kind.value, self.reason, self.symbols, self.symbol, _text(self.reduce_pct), self.kill_number]

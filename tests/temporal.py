@@ -17,7 +17,8 @@ FAST_QUEUE = ["--dynamic-config-value", "history.transferProcessorMaxPollRPS=100
 SHORT_HISTORY = ["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=120"]
 
 
-async def _serve(*extra: str) -> WorkflowEnvironment:
+async def serve(*extra: str) -> WorkflowEnvironment:
+    """A development server of its own, on a free port, with our search attributes."""
     return await WorkflowEnvironment.start_local(
         dev_server_existing_path=str(BIN / "temporal"),
         data_converter=pydantic_data_converter,
@@ -30,12 +31,12 @@ async def _serve(*extra: str) -> WorkflowEnvironment:
 @pytest.fixture(scope="session")
 async def temporal() -> AsyncIterator[Client]:
     """A client of a development server."""
-    async with await _serve() as env:
+    async with await serve() as env:
         yield env.client
 
 
 @pytest.fixture(scope="session")
 async def short_history_temporal() -> AsyncIterator[Client]:
     """A client of a development server that suggests continue-as-new after 120 events."""
-    async with await _serve(*SHORT_HISTORY) as env:
+    async with await serve(*SHORT_HISTORY) as env:
         yield env.client

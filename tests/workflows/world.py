@@ -14,8 +14,6 @@ from temporalio.api.enums.v1 import WorkflowTaskFailedCause
 from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
-from temporalio.workflow import SandboxImportNotificationPolicy
 
 from activities import calls
 from domain.carried import Carried
@@ -229,16 +227,12 @@ class Desk:
         )
 
     def worker(self, cached: int = 0) -> Worker:
-        restrictions = SandboxRestrictions.default.with_import_notification_policy(
-            SandboxImportNotificationPolicy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH
-        )
         worker = Worker(
             self.client,
             task_queue=self.queue,
             workflows=[Coordinator],
             activities=self.world.activities,
             max_cached_workflows=cached,
-            workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
         )
         return allow_a_full_signal_queue(worker)
 

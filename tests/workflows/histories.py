@@ -1,0 +1,86 @@
+"""Records histories for the replay tests: `python -m tests.workflows.histories`. Keep old ones for as long as such runs exist."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from pathlib import Path
+
+from temporalio.client import Client
+
+from domain.orders import Fate
+from domain.states import State
+from tests.temporal import SHORT_HISTORY, serve
+from tests.workflows.world import Desk, World, running_desk
+
+FOLDER = Path(__file__).parent / "histories"
+
+
+async def fresh(desk: Desk) -> None:
+    """A few cycles that chose nothing."""
+    await desk.until(lambda s: s.cycle_number >= 3)
+
+
+async def ordering(desk: Desk) -> None:
+    """Orders that were filled, then one of unknown fate that was settled."""
+    desk.world.proposes = True
+    await desk.until(lambda s: len(desk.world.sent) >= 2)
+    desk.world.order_fate = Fate.UNKNOWN
+    await desk.until(lambda s: s.unknown_orders)
+    desk.world.settle_fate = Fate.FILLED
+    await desk.until(lambda s: not s.unknown_orders)
+
+
+async def commanded(desk: Desk) -> None:
+    """Every command, known and unknown, applied and refused."""
+    desk.world.position = Decimal(1)
+    for name in ("pause", "resume", "cancel_all", "kil"):
+        await desk.signal(name)
+    await desk.signal("deleverage", {"symbol": "BTCUSDT", "reduce_pct": 0.5})
+    await desk.until(lambda s: s.commands_pending == 0)
+
+
+async def killed(desk: Desk) -> None:
+    """Killed while the venue and the database were away, which then came back."""
+    desk.world.venue_up = desk.world.database_up = False
+    await desk.signal("kill", "flash crash")
+    await desk.until(lambda s: s.open_instructions and s.open_instructions[0].attempts >= 2)
+    desk.world.venue_up = desk.world.database_up = True
+    await desk.until(lambda s: s.kill.quiet_at and s.kill.latched)
+
+
+async def restarted(desk: Desk) -> None:
+    """Cancelled, which kills and continues as new, and restarted."""
+    await desk.handle.cancel()
+    status = await desk.until(lambda s: s.state is State.KILLED and s.kill.latched and s.kill.row_written)
+    await desk.signal("restart", {"kill_number": status.kill_number, "actor": "t", "reason": "r"})
+    await desk.until(lambda s: s.state is State.RUNNING)
+
+
+async def continued(desk: Desk) -> None:
+    """Long enough to be continued as new."""
+    first = await desk.status()
+    await desk.until(lambda s: s.run_id != first.run_id)
+
+
+STORIES: tuple[Callable[[Desk], Awaitable[None]], ...] = (fresh, ordering, commanded, killed, restarted, continued)
+
+
+async def record(client: Client, story: Callable[[Desk], Awaitable[None]]) -> None:
+    """Plays one story and keeps the history of each of its runs."""
+    async with running_desk(client, World()) as desk:
+        await story(desk)
+        runs = [run async for run in client.list_workflows(f'WorkflowId="{desk.handle.id}"')]
+        for number, run in enumerate(sorted(runs, key=lambda run: run.start_time)):
+            history = await client.get_workflow_handle(desk.handle.id, run_id=run.run_id).fetch_history()
+            (FOLDER / f"{story.__name__}_{number}.json").write_text(history.to_json())
+
+
+async def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    async with await serve(*SHORT_HISTORY) as env:
+        for story in STORIES:
+            await record(env.client, story)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
