@@ -8,13 +8,21 @@ either refuses where one of the two stores cannot be read.
 import asyncio
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from sqlalchemy import Connection
+from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
-from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
@@ -34,7 +42,8 @@ OPEN = "RUNNING"
 SETTLE_SECONDS = 15.0
 OUTCOME_SECONDS = 30.0
 POLL_SECONDS = 0.1
-_KEYWORD = 2  # temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+
+T = TypeVar("T")
 
 
 class Refused(Exception):
@@ -99,7 +108,9 @@ class Lifecycle:
         while True:
             status = await self._asked(self._gateway.status())
             if status.state is not State.KILLED:
-                raise Refused(f"desk {self._plan.desk!r} is {status.state.value}, not killed; there is nothing to restart")
+                raise Refused(
+                    f"desk {self._plan.desk!r} is {status.state.value}, not killed; there is nothing to restart"
+                )
             ready = status.kill and status.kill.row_written and status.kill.latched and not status.unknown_orders
             if ready or time.monotonic() > deadline:
                 return status
@@ -171,12 +182,12 @@ class Lifecycle:
     async def _register_search_attributes(self) -> bool:
         """Registers what is missing, where it may. Without them the desk starts all the same, and never upserts."""
         service, namespace = self._client.operator_service, self._client.namespace
-        wanted = {key.name: _KEYWORD for key in names.SEARCH_ATTRIBUTES}
+        wanted = {key.name: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD for key in names.SEARCH_ATTRIBUTES}
         try:
             listed = await service.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
             missing = {name: kind for name, kind in wanted.items() if name not in listed.custom_attributes}
             if missing:
-                request = AddSearchAttributesRequest(namespace=namespace, search_attributes=missing)  # type: ignore[arg-type]
+                request = AddSearchAttributesRequest(namespace=namespace, search_attributes=missing)
                 await service.add_search_attributes(request)
         except RPCError:
             return False
@@ -185,7 +196,7 @@ class Lifecycle:
     async def _row(self) -> DeskRecord | None:
         return await self._write(lambda connection: read_desk(connection, self._plan.desk))
 
-    async def _write(self, work):  # type: ignore[no-untyped-def]
+    async def _write(self, work: Callable[[Connection], T]) -> T:
         try:
             return await self._database.run(work)
         except DatabaseUnavailable as error:
@@ -194,7 +205,7 @@ class Lifecycle:
     async def _open_status(self) -> str | None:
         return await self._asked(self._gateway.open_status())
 
-    async def _asked(self, question):  # type: ignore[no-untyped-def]
+    async def _asked(self, question: Awaitable[T]) -> T:
         try:
             return await question
         except GatewayError as error:

@@ -96,7 +96,9 @@ async def serve(config: Config) -> None:
     stop = _stop_signal()
     await _check_schema(config.database.url)
     client = await _connect(config.worker)
-    databases = [Database(config.database.url, application_name=f"ais-{part}") for part in ("records", "latch", "paper")]
+    databases = [
+        Database(config.database.url, application_name=f"ais-{part}") for part in ("records", "latch", "paper")
+    ]
     worker = build_worker(config, client, *databases)
     log.info("worker polls", task_queue=names.TASK_QUEUE, desk=config.desk.desk, mode=config.desk.mode)
     try:
@@ -133,7 +135,7 @@ def build_worker(config: Config, client: Client, records: Database, latch: Datab
 
 def build_venue(config: Config, database: Database) -> Venue:
     """The venue of the configured mode. A new venue is one line here."""
-    if config.desk.mode != Mode.PAPER:
+    if config.desk.mode != "paper":
         raise Unsupported(f"AIS_MODE is {config.desk.mode!r}: only paper is built in so far; set AIS_MODE=paper")
     return PaperVenue(
         database,

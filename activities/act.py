@@ -142,7 +142,9 @@ def plan(observation: Observation, symbol: str, reduce_pct: Decimal) -> Plan:
         return Plan(refusal=f"The lot step of {symbol} is not known; nothing was sent.")
     quantity = floor_to_step(abs(position.quantity) * reduce_pct, rules.lot_step)
     if quantity <= 0:
-        return Plan(refusal=f"{reduce_pct} of {abs(position.quantity)} {symbol} is below the lot step {rules.lot_step}.")
+        return Plan(
+            refusal=f"{reduce_pct} of {abs(position.quantity)} {symbol} is below the lot step {rules.lot_step}."
+        )
     side = Side.SELL if position.quantity > 0 else Side.BUY
     return Plan(
         instruction=OrderInstruction(

@@ -15,7 +15,7 @@ from activities.scope import refuse_other
 from activities.venues.port import Venue, VenueError
 from domain.deciding import Choice
 from domain.deciding import decide as choose
-from domain.market import LatchRow, Observation
+from domain.market import Bar, LatchRow, Observation
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
 
@@ -46,8 +46,8 @@ class ObserveActivities:
     async def observe(self, call: ObserveCall) -> Observation:
         """One reading. A database that does not answer leaves the latch unknown, which allows no new risk."""
         refuse_other(self._scope, call.scope)
-        latch, (seen, error) = await asyncio.gather(self._see(call), self._latch(call.scope.desk))
-        observation = latch.model_copy(update={"latch": seen, "latch_error": error})
+        seen, (latch, error) = await asyncio.gather(self._see(call), self._latch(call.scope.desk))
+        observation = seen.model_copy(update={"latch": latch, "latch_error": error})
         self._instruments.observed(observation)
         self._tell(call.previous)
         return observation
@@ -62,7 +62,7 @@ class ObserveActivities:
             self._instruments.signals.labels(proposal.agent_id, proposal.side.value).inc()
         return choose(analysis, call.observation, call.limits, call.blocked, datetime.now(UTC))
 
-    async def _bars(self, symbol: str):  # type: ignore[no-untyped-def]
+    async def _bars(self, symbol: str) -> list[Bar]:
         try:
             return await self._venue.bars(symbol, BARS_FOR_AGENTS)
         except VenueError as error:

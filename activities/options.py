@@ -20,22 +20,22 @@ OBSERVE: dict[str, Any] = {
     "retry_policy": _TWICE,
 }
 DECIDE = OBSERVE
-PLAN = {
+PLAN: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=5),
     "schedule_to_close_timeout": timedelta(seconds=10),
     "retry_policy": _TWICE,
 }
-RECORD = {
+RECORD: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=6),
     "schedule_to_close_timeout": timedelta(seconds=12),
     "retry_policy": _DATABASE,
 }
-CLEAR_LATCH = {
+CLEAR_LATCH: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=6),
     "schedule_to_close_timeout": timedelta(seconds=20),
     "retry_policy": _DATABASE,
 }
-CANCEL = {
+CANCEL: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=5),
     "schedule_to_close_timeout": timedelta(seconds=15),
     "retry_policy": _ONCE,
@@ -49,5 +49,3 @@ ORDER: dict[str, Any] = {
     "retry_policy": _ONCE,
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
-ORDER_SECONDS_AT_MOST = 15.0
-LONGEST_SECONDS = 15.0

@@ -1,5 +1,8 @@
 """Activities that write to the database: decisions, instructions, and the latch in the desk's row."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from sqlalchemy import Connection
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -13,6 +16,8 @@ from storage.database import Database, DatabaseUnavailable
 from storage.decisions import insert_decisions
 from storage.desks import clear_latch, write_desk
 from storage.instructions import upsert_instructions
+
+T = TypeVar("T")
 
 
 class RecordActivities:
@@ -49,7 +54,7 @@ class RecordActivities:
         """The first step of a restart, in one transaction."""
         return await self._run(lambda connection: clear_latch(connection, call.desk, call.kill_number, call.row))
 
-    async def _run(self, work):  # type: ignore[no-untyped-def]
+    async def _run(self, work: Callable[[Connection], T]) -> T:
         try:
             return await self._database.run(work)
         except DatabaseUnavailable as error:

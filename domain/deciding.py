@@ -3,6 +3,8 @@
 from datetime import datetime
 from decimal import Decimal
 
+from pydantic import Field
+
 from domain.decisions import DecisionType
 from domain.instructions import OrderInstruction, OrderType, Side
 from domain.market import Observation
@@ -18,11 +20,11 @@ class Choice(Value):
 
     decision_type: DecisionType
     summary: str
-    votes: dict[str, float] = {}
+    votes: dict[str, float] = Field(default_factory=dict)
     proposal: Proposal | None = None
     instruction: OrderInstruction | None = None
     risk_passed: bool | None = None
-    risk_reasons: list[str] = []
+    risk_reasons: list[str] = Field(default_factory=list)
 
 
 def decide(

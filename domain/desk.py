@@ -3,8 +3,8 @@
 Everything here runs at once, inside one workflow task, and awaits nothing; the workflow passes the time and the ids in.
 """
 
-from collections.abc import Callable
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -137,9 +137,7 @@ def cancelled(c: Carried, tick: Tick) -> None:
 
 
 def _own_kill(actor: str, reason: str, source: Source, tick: Tick) -> Command:
-    return Command(
-        command_id=tick.new_id("command"), kind=CommandKind.KILL, actor=actor, reason=reason, source=source
-    )
+    return Command(command_id=tick.new_id("command"), kind=CommandKind.KILL, actor=actor, reason=reason, source=source)
 
 
 def unknown_signal(c: Carried, name: str, tick: Tick) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from pydantic import Field
+
 from domain.carried import Carried, OrderPhase, PendingOrder
 from domain.decisions import Decision, DecisionType
 from domain.instructions import InstructionOutcome, InstructionRow, OpenCancel, Tool
@@ -37,8 +39,8 @@ class DeskRow(Value):
 class RecordBatch(Value):
     """Rows to write in one transaction; each stands once in the database however often the batch is retried."""
 
-    decisions: list[Decision] = []
-    instructions: list[InstructionRow] = []
+    decisions: list[Decision] = Field(default_factory=list)
+    instructions: list[InstructionRow] = Field(default_factory=list)
 
 
 def queue_row(c: Carried, row: Decision) -> None:
@@ -55,7 +57,9 @@ def _merged(first: Decision, row: Decision) -> Decision:
     cycles = first.cycles + row.cycles
     reason = row.summary
     summary = f"{cycles} cycles from {iso(first.timestamp)} to {iso(row.timestamp)} chose nothing; last: {reason}"
-    return row.model_copy(update={"decision_id": first.decision_id, "timestamp": first.timestamp, "cycles": cycles, "summary": summary})
+    return row.model_copy(
+        update={"decision_id": first.decision_id, "timestamp": first.timestamp, "cycles": cycles, "summary": summary}
+    )
 
 
 def next_batch(c: Carried) -> RecordBatch:

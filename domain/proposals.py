@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from pydantic import Field
+
 from domain.instructions import Side
 from domain.values import Value
 
@@ -27,9 +29,9 @@ class AgentFailure(Value):
 class Analysis(Value):
     """What all agents said in one cycle. A vote is signed: positive buys, negative sells, 0 abstains."""
 
-    proposals: list[Proposal] = []
-    votes: dict[str, float] = {}
-    failures: list[AgentFailure] = []
+    proposals: list[Proposal] = Field(default_factory=list)
+    votes: dict[str, float] = Field(default_factory=dict)
+    failures: list[AgentFailure] = Field(default_factory=list)
 
 
 def best_proposal(proposals: Sequence[Proposal]) -> Proposal | None:

@@ -140,10 +140,24 @@ def status_of(carried: Carried, run_id: str) -> Status:
     )
 
 
-_COPIED = (
-    "desk state reason actor since mode symbols cycle_seconds started_at kill_number cycle_number last_cycle_at "
-    "last_cycle_seconds observation_error search_attributes warnings"
-).split()
+_COPIED = [
+    "desk",
+    "state",
+    "reason",
+    "actor",
+    "since",
+    "mode",
+    "symbols",
+    "cycle_seconds",
+    "started_at",
+    "kill_number",
+    "cycle_number",
+    "last_cycle_at",
+    "last_cycle_seconds",
+    "observation_error",
+    "search_attributes",
+    "warnings",
+]
 
 
 def _facts(c: Carried) -> dict[str, Any]:
@@ -207,11 +221,11 @@ def _observation_status(c: Carried) -> ObservationStatus | None:
     if c.observation is None:
         return None
     names = ("observed_at", "data_time", "marks", "positions", "open_orders", "account")
-    return ObservationStatus(
-        **{name: getattr(c.observation, name) for name in names}, nav=c.observation.account.nav
-    )
+    return ObservationStatus(**{name: getattr(c.observation, name) for name in names}, nav=c.observation.account.nav)
 
 
 def _last_decision(c: Carried) -> LastDecision | None:
     row = c.last_decision
-    return row and LastDecision(decision_id=row.decision_id, timestamp=row.timestamp, summary=row.summary)
+    return (
+        None if row is None else LastDecision(decision_id=row.decision_id, timestamp=row.timestamp, summary=row.summary)
+    )

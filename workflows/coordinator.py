@@ -39,7 +39,9 @@ class Coordinator:
             _raise_if_broken(tasks)
             self._show()
             try:
-                await workflow.wait_condition(lambda: self._host.changed or self._may_end() or _broken(tasks) is not None)
+                await workflow.wait_condition(
+                    lambda: self._host.changed or self._may_end() or _broken(tasks) is not None
+                )
             except asyncio.CancelledError:
                 # The Cancel button means kill. The cancel reaches this task alone; the work goes on in the two others.
                 desk.cancelled(self._host.c, self._host.tick())

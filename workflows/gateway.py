@@ -1,11 +1,11 @@
 """The one way to the coordinator: connects, signals, asks, and says in our own errors what went wrong.
 
-    GatewayError
-    ├── TemporalUnreachable   nothing was sent
-    ├── SignalRefused         Temporal answered, and refused
-    ├── SignalUnanswered      sent, and nobody knows whether it was recorded
-    ├── NoCoordinator         never started, or not open any more
-    └── CoordinatorSilent     it is open, and no worker answered for it
+GatewayError
+├── TemporalUnreachable   nothing was sent
+├── SignalRefused         Temporal answered, and refused
+├── SignalUnanswered      sent, and nobody knows whether it was recorded
+├── NoCoordinator         never started, or not open any more
+└── CoordinatorSilent     it is open, and no worker answered for it
 """
 
 import asyncio
@@ -119,9 +119,10 @@ class DeskGateway:
             identity=self._client.identity,
             request_id=str(uuid.uuid4()),
         )
-        await self._send(lambda left: self._client.workflow_service.signal_workflow_execution(
-            request, retry=False, timeout=left
-        ), seconds)
+        await self._send(
+            lambda left: self._client.workflow_service.signal_workflow_execution(request, retry=False, timeout=left),
+            seconds,
+        )
 
     async def request_cancel(self, reason: str, seconds: float = SIGNAL_SECONDS) -> None:
         """Requests the workflow's cancellation, which the coordinator takes as a kill."""
@@ -132,9 +133,12 @@ class DeskGateway:
             request_id=str(uuid.uuid4()),
             reason=reason,
         )
-        await self._send(lambda left: self._client.workflow_service.request_cancel_workflow_execution(
-            request, retry=False, timeout=left
-        ), seconds)
+        await self._send(
+            lambda left: self._client.workflow_service.request_cancel_workflow_execution(
+                request, retry=False, timeout=left
+            ),
+            seconds,
+        )
 
     async def status(self) -> Status:
         """The coordinator's status, from a query that begins after this call."""
@@ -257,7 +261,7 @@ def _unreachable_text(error: object) -> str:
 
 
 def _backoff() -> float:
-    return random.uniform(0.005, 0.030)
+    return random.uniform(0.005, 0.030)  # noqa: S311 - spreads retries, guards nothing
 
 
 def _is_busy(error: Exception) -> bool:

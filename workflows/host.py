@@ -51,7 +51,8 @@ class Host:
         if not order.instruction.reduce_only:
             self._order = handle
         try:
-            return await handle
+            report: OrderReport = await handle
+            return report
         except ActivityError as error:
             return OrderReport(order_id=order.order_id, fate=_fate_of(error), detail=why(error))
         finally:

@@ -66,7 +66,9 @@ def test_names_match_after_trimming_and_case_folding(name: str, kind: CommandKin
     assert kind_of(name) is kind
 
 
-@pytest.mark.parametrize(("name", "nearest"), [("kil", "kill"), (" KILLL", "kill"), ("pasue", "pause"), ("resme", "resume")])
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("kil", "kill"), (" KILLL", "kill"), ("pasue", "pause"), ("resme", "resume")]
+)
 def test_an_unknown_name_has_a_nearest_one(name: str, nearest: str) -> None:
     assert nearest_name(name) == nearest
 
@@ -84,10 +86,10 @@ payloads = st.lists(
         lambda v: RawPayload("json/plain", json.dumps(v).encode()),
         st.fixed_dictionaries(
             {},
-            optional={
-                name: json_values
-                for name in ("command_id", "reason", "actor", "sent_at", "symbols", "symbol", "reduce_pct", "kill_number")
-            },
+            optional=dict.fromkeys(
+                ("command_id", "reason", "actor", "sent_at", "symbols", "symbol", "reduce_pct", "kill_number"),
+                json_values,
+            ),
         ),
     ),
     max_size=3,

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -25,12 +26,17 @@ def still_killed(live: Live) -> None:
     assert live.stack.sql("SELECT count(*) FROM instructions WHERE outcome <> 'confirmed'") == [(0,)]
 
 
+def replaced(live: Live, part: str, pid: int) -> Callable[[], bool]:
+    """Whether another process has taken a part over."""
+    return lambda: live.stack.recorded["pids"].get(part) not in (None, pid)
+
+
 def test_a_kill_outlives_kill_9_of_every_process_in_turn_and_all_at_once(live: Live) -> None:
     live.start()
     assert live.kill().status_code == 200
     for part in ("worker", "API", "Temporal", "PostgreSQL"):
         pid = live.kill_9(part)
-        wait_until(lambda part=part, pid=pid: live.stack.recorded["pids"].get(part) not in (None, pid), f"{part} is back", 60)
+        wait_until(replaced(live, part, pid), f"{part} is back", 60)
         wait_until(lambda: live.get("/health").json().get("status") == "ok", "healthy", 60)
         still_killed(live)
     live.kill_9_all()
@@ -54,7 +60,9 @@ def test_with_temporals_store_deleted_nothing_runs_until_a_person_restarts(live:
     for file in live.folder.glob("temporal.db*"):
         file.unlink()
     live.start(ready=False)
-    wait_until(lambda: "ais restart" in live.stack.said() and "ready" not in live.stack.said().splitlines(), "refused", 60)
+    wait_until(
+        lambda: "ais restart" in live.stack.said() and "ready" not in live.stack.said().splitlines(), "refused", 60
+    )
     assert live.get("/control/status").status_code == 503
     assert live.kill().status_code == 503
     done = live.ais("restart", "--reason", "all clear", "--yes")

@@ -23,7 +23,8 @@ def test_every_model_a_workflow_uses_passes_through_the_sandbox() -> None:
     assert len(found) == len(SANDBOXED), "a sandboxed module moved: name it here"
     assert not wrong, (
         "Import domain and activities inside `with workflow.unsafe.imports_passed_through():`. A class imported both "
-        "ways is two classes, and an activity's result fails isinstance against the workflow's own.\n" + "\n".join(wrong)
+        "ways is two classes, and an activity's result fails isinstance against the workflow's own.\n"
+        + "\n".join(wrong)
     )
 
 

@@ -66,7 +66,10 @@ async def a_lifecycle(folder: Path) -> AsyncIterator[tuple[Lifecycle, DeskGatewa
     client = await connect(settings.temporal_connect_config(folder))
     database = Database(settings.DatabaseSettings.load(folder).url, threads=1, application_name="races")
     try:
-        yield Lifecycle(client, database, plan(desk, settings.LimitSettings.load(folder))), DeskGateway(client, desk.desk)
+        yield (
+            Lifecycle(client, database, plan(desk, settings.LimitSettings.load(folder))),
+            DeskGateway(client, desk.desk),
+        )
     finally:
         database.close()
 

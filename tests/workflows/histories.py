@@ -12,7 +12,7 @@ from domain.states import State
 from tests.temporal import SHORT_HISTORY, serve
 from tests.workflows.world import Desk, World, running_desk
 
-FOLDER = Path(__file__).parent / "histories"
+FOLDER = Path(__file__).parent / "recorded"
 
 
 async def fresh(desk: Desk) -> None:

@@ -15,6 +15,10 @@ from tests.workflows.world import World, running_desk
 KILLED = State.KILLED
 
 
+def latched(world: World) -> bool:
+    return world.latch is not None and world.latch.killed
+
+
 async def test_cycles_go_on_and_are_logged(temporal: Client) -> None:
     async with running_desk(temporal) as desk:
         await desk.until(lambda s: s.cycle_number >= 3)
@@ -22,7 +26,9 @@ async def test_cycles_go_on_and_are_logged(temporal: Client) -> None:
         assert await desk.state() is State.RUNNING
 
 
-@pytest.mark.parametrize("payloads", [[], [None], ["flash crash"], [{"reason": "flash crash"}], ["a", "b"], [[1]], [{"symbols": 3}]])
+@pytest.mark.parametrize(
+    "payloads", [[], [None], ["flash crash"], [{"reason": "flash crash"}], ["a", "b"], [[1]], [{"symbols": 3}]]
+)
 async def test_a_kill_kills_whatever_its_payload(temporal: Client, payloads: list[object]) -> None:
     async with running_desk(temporal) as desk:
         await desk.signal("kill", *payloads)
@@ -80,14 +86,18 @@ async def test_an_id_acts_once_and_a_kill_under_a_used_id_still_kills(temporal: 
         await desk.signal("cancel_all", {"command_id": "x"})
         await desk.signal("cancel_all", {"command_id": "x"})
         await desk.signal("kill", {"command_id": "x"})
-        status = await desk.until(lambda s: s.kill is not None and s.kill.quiet_at is not None and not s.records_waiting)
+        status = await desk.until(
+            lambda s: s.kill is not None and s.kill.quiet_at is not None and not s.records_waiting
+        )
         assert status.state is KILLED
         assert (await desk.outcomes("x")).outcomes["x"].reused_id
         async with asyncio.timeout(10):
             while len(desk.world.instructions) < 4:
                 await asyncio.sleep(0.02)
         assert sorted(desk.world.instructions) == sorted(
-            f"x:{round_}:{tool}:BTCUSDT" for round_ in (1, 2) for tool in ("cancel_all_orders", "cancel_spot_all_orders")
+            f"x:{round_}:{tool}:BTCUSDT"
+            for round_ in (1, 2)
+            for tool in ("cancel_all_orders", "cancel_spot_all_orders")
         )
 
 
@@ -115,6 +125,7 @@ async def test_the_databases_latch_kills_a_running_coordinator(temporal: Client)
     async with running_desk(temporal, World(latch=LatchRow(killed=True, kill_number=7, reason="r", actor="a"))) as desk:
         status = await desk.until(lambda s: s.state is KILLED)
         assert status.kill_number == 8
+        assert status.kill is not None
         assert status.kill.source == "database"
 
 
@@ -123,7 +134,7 @@ async def test_a_database_that_came_back_empty_is_latched_again(temporal: Client
         await desk.signal("kill")
         await desk.until(lambda s: s.kill is not None and s.kill.latched)
         desk.world.latch = None
-        await desk.until(lambda s: desk.world.latch is not None and desk.world.latch.killed)
+        await desk.until(lambda s: latched(desk.world))
 
 
 async def test_an_order_goes_out_after_its_decision_and_once(temporal: Client) -> None:
@@ -145,12 +156,13 @@ async def test_no_order_goes_out_while_the_database_is_away(temporal: Client) ->
 
 
 async def test_a_kill_after_an_order_was_sent_cancels_at_once_and_again_after_its_fate(temporal: Client) -> None:
-    world = World(proposes=True, order_gate=asyncio.Event())
+    gate = asyncio.Event()
+    world = World(proposes=True, order_gate=gate)
     async with running_desk(temporal, world) as desk:
         await asyncio.wait_for(world.order_started.wait(), 20)
         await desk.signal("kill")
         await desk.until(lambda s: len(world.cancels) == 2)
-        world.order_gate.set()
+        gate.set()
         status = await desk.until(lambda s: s.kill.quiet_at is not None)
         assert len(world.cancels) == 4
         assert status.state is KILLED
@@ -169,12 +181,13 @@ async def test_an_unknown_order_blocks_its_symbol_and_is_settled_by_asking(tempo
 
 
 async def test_a_pause_that_stops_a_decided_order_tells_it_in_its_row(temporal: Client) -> None:
-    world = World(proposes=True, order_gate=asyncio.Event(), order_fate=Fate.NOT_SENT)
+    gate = asyncio.Event()
+    world = World(proposes=True, order_gate=gate, order_fate=Fate.NOT_SENT)
     async with running_desk(temporal, world) as desk:
         await asyncio.wait_for(world.order_started.wait(), 20)
         await desk.signal("pause", {"reason": "lunch"})
         await desk.until(lambda s: s.state is State.PAUSED)
-        world.order_gate.set()
+        gate.set()
         await desk.until(lambda s: any("it stopped order ord_" in text for text in world.summaries()))
 
 
@@ -202,14 +215,15 @@ async def test_restart_refuses_another_kill_number(temporal: Client) -> None:
 
 
 async def test_a_kill_during_a_restart_wins_and_latches_again(temporal: Client) -> None:
-    world = World(clear_gate=asyncio.Event())
+    gate = asyncio.Event()
+    world = World(clear_gate=gate)
     async with running_desk(temporal, world) as desk:
         await desk.signal("kill")
         status = await desk.until(lambda s: s.kill is not None and s.kill.row_written and s.kill.latched)
         await desk.signal("restart", {"command_id": "r", "kill_number": status.kill_number, "actor": "t"})
         await desk.until(lambda s: s.restart_pending)
         await desk.signal("kill", {"reason": "second"})
-        world.clear_gate.set()
+        gate.set()
         await desk.until(lambda s: not s.restart_pending)
         await desk.until(lambda s: s.kill.latched)
         assert await desk.state() is KILLED
@@ -222,8 +236,10 @@ async def test_mixed_signals_during_continue_as_new_are_each_applied_once(short_
         first = await desk.status()
         ids = [uuid.uuid4().hex for _ in range(300)]
         names = ("pause", "resume", "cancel_all")
+
         async def send(index: int, command_id: str) -> None:
             await desk.signal(names[index % 3], {"command_id": command_id})
+
         for start in range(0, 300, 20):
             await asyncio.gather(*(send(i, ids[i]) for i in range(start, start + 20)))
         await desk.until(lambda s: s.records_waiting == 0 and s.run_id != first.run_id)

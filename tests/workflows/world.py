@@ -268,7 +268,9 @@ class Desk:
 
 
 @asynccontextmanager
-async def running_desk(client: Client, world: World | None = None, cached: int = 0, **changes: Any) -> AsyncIterator[Desk]:
+async def running_desk(
+    client: Client, world: World | None = None, cached: int = 0, **changes: Any
+) -> AsyncIterator[Desk]:
     """A desk with a worker; its history is checked and it is terminated at the end."""
     desk = Desk(client, world or World())
     await desk.start(**changes)
