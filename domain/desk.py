@@ -23,7 +23,7 @@ from domain.carried import (
 from domain.commands import Command, Source, nearest_name
 from domain.decisions import Decision, DecisionType
 from domain.instructions import CANCEL_TOOLS, OpenCancel, Tool, instruction_id
-from domain.market import Observation
+from domain.market import LatchRow, Observation
 from domain.orders import OrderReport
 from domain.outbox import note_quiet, order_reported, prepared_row, queue_instruction, queue_row
 from domain.states import CommandKind, State, transition
@@ -107,18 +107,26 @@ def _prepare_cancel(c: Carried, record: CommandRecord, tool: Tool, symbol: str, 
     queue_instruction(c, prepared_row(c.desk, cancel))
 
 
-def take_observation(c: Carried, observation: Observation, tick: Tick) -> None:
-    """Takes a reading in: symbols seen, and the latch, where killed in either place means killed."""
+def known_latch(c: Carried) -> int:
+    """The newest kill that the database is known to hold: what a reading that begins now is compared with."""
+    return c.latched_number if c.state is State.KILLED else 0
+
+
+def take_observation(c: Carried, observation: Observation, known: int, tick: Tick) -> None:
+    """Takes a reading in: symbols seen, and the latch, where killed in either place means killed.
+
+    `known` is `known_latch` from before the reading began: one that was on its way while the latch was written proves
+    nothing.
+    """
     c.observation, c.observation_error = observation, None
     held = [p.symbol for p in observation.positions if p.quantity] + [o.symbol for o in observation.open_orders]
     others = sorted({*c.seen_symbols, *held} - set(c.symbols))
     c.seen_symbols = others[:MAX_SEEN_SYMBOLS]
     if observation.latch_error is None:
-        _compare_latch(c, observation, tick)
+        _compare_latch(c, observation.latch, known, tick)
 
 
-def _compare_latch(c: Carried, observation: Observation, tick: Tick) -> None:
-    latch = observation.latch
+def _compare_latch(c: Carried, latch: LatchRow | None, known: int, tick: Tick) -> None:
     if latch is None:
         # The row is gone (a database that came back empty): write it again, killed or not.
         c.row_dirty, c.latched_number = True, 0
@@ -126,8 +134,9 @@ def _compare_latch(c: Carried, observation: Observation, tick: Tick) -> None:
         c.kill_number = max(c.kill_number, latch.kill_number)
         reason = f"the database says killed: {latch.reason or 'no reason given'}"
         apply(c, _own_kill(latch.actor or "database", reason, Source.DATABASE, tick), tick)
-    elif c.state is State.KILLED and (not latch.killed or latch.kill_number < c.kill_number):
-        c.latched_number = min(c.latched_number, latch.kill_number if latch.killed else 0)
+    elif known > (held := latch.kill_number if latch.killed else 0):
+        # It came back old: write the kill again.
+        c.latched_number = min(c.latched_number, held)
 
 
 def cancelled(c: Carried, tick: Tick) -> None:

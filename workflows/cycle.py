@@ -58,11 +58,11 @@ class CycleTask:
 
     async def _cycle(self) -> None:
         c, started = self._c, workflow.now()
-        previous = self._previous()
+        previous, known = self._previous(), desk.known_latch(c)
         c.cycle_number += 1
         observation = await self._observe(previous)
         if observation is not None:
-            desk.take_observation(c, observation, self._host.tick())
+            desk.take_observation(c, observation, known, self._host.tick())
         if c.state is State.RUNNING:
             await self._decide(observation)
         c.last_cycle_at = started

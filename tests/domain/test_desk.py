@@ -12,11 +12,12 @@ from domain.desk import (
     apply,
     cancelled,
     finish_restart,
+    known_latch,
     take_observation,
     take_report,
     unknown_signal,
 )
-from domain.market import LatchRow
+from domain.market import LatchRow, Observation
 from domain.orders import Fate, Order, OrderReport
 from domain.outbox import (
     batch_written,
@@ -53,6 +54,10 @@ def killed(desk: Carried | None = None) -> Carried:
     return desk
 
 
+def observe(desk: Carried, observation: Observation) -> None:
+    take_observation(desk, observation, known_latch(desk), a_tick())
+
+
 def write_everything(desk: Carried) -> None:
     while desk.records or desk.instruction_rows:
         batch_written(desk, next_batch(desk))
@@ -67,17 +72,15 @@ def a_pending_order(desk: Carried) -> Order:
 
 def test_a_kill_covers_the_whitelist_and_then_whatever_else_is_held() -> None:
     desk = a_desk()
-    take_observation(
-        desk, an_observation(positions=[a_position(1, "XRPUSDT")], open_orders=[an_open_order(ETH)]), a_tick()
-    )
+    observe(desk, an_observation(positions=[a_position(1, "XRPUSDT")], open_orders=[an_open_order(ETH)]))
     apply(desk, a_command(KILL, "k"), a_tick())
     assert [c.symbol for c in desk.cancels] == [BTC, BTC, ETH, ETH, "XRPUSDT", "XRPUSDT"]
 
 
 def test_a_symbol_once_seen_is_covered_even_when_nothing_is_held_any_more() -> None:
     desk = a_desk()
-    take_observation(desk, an_observation(open_orders=[an_open_order(ETH)]), a_tick())
-    take_observation(desk, an_observation(), a_tick())
+    observe(desk, an_observation(open_orders=[an_open_order(ETH)]))
+    observe(desk, an_observation())
     assert desk.seen_symbols == [ETH]
 
 
@@ -191,20 +194,20 @@ def test_a_restart_whose_clearing_is_unknown_stays_killed_and_latches_under_a_ne
 
 def test_killed_in_the_database_kills_and_killed_here_alone_is_written_again() -> None:
     desk = a_desk()
-    take_observation(desk, an_observation(latch=LatchRow(killed=True, kill_number=4)), a_tick())
+    observe(desk, an_observation(latch=LatchRow(killed=True, kill_number=4)))
     assert (desk.state, desk.kill_number) == (State.KILLED, 5)
     assert desk.kill is not None
     assert desk.kill.source is Source.DATABASE
     write_everything(desk)
-    take_observation(desk, an_observation(latch=LatchRow(killed=False, kill_number=0)), a_tick())
+    observe(desk, an_observation(latch=LatchRow(killed=False, kill_number=0)))
     assert desk.latch_due
 
 
 def test_a_missing_row_is_written_again_and_an_unread_one_changes_nothing() -> None:
     desk = a_desk()
-    take_observation(desk, an_observation(latch=None, latch_error="away"), a_tick())
+    observe(desk, an_observation(latch=None, latch_error="away"))
     assert not desk.latch_due
-    take_observation(desk, an_observation(latch=None), a_tick())
+    observe(desk, an_observation(latch=None))
     assert desk.latch_due
 
 
@@ -284,3 +287,12 @@ def test_the_status_and_the_outcome_can_always_be_told() -> None:
     outcome = outcome_of(desk.commands["k"])
     assert outcome is not None
     assert len(outcome.cancel_instructions or []) == 2
+
+
+def test_a_reading_from_before_the_latch_was_written_proves_nothing() -> None:
+    desk = a_desk()
+    apply(desk, a_command(KILL, "k"), a_tick())
+    known = known_latch(desk)
+    write_everything(desk)
+    take_observation(desk, an_observation(latch=LatchRow(killed=False, kill_number=0)), known, a_tick())
+    assert desk.latched
