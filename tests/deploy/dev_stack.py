@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import psycopg
+from psycopg.rows import dict_row
 
 from deploy.dev.orphans import MARKER
 from deploy.dev.postgres import socket_dir
@@ -115,3 +116,9 @@ class DevStack:
         with psycopg.connect(host=str(directory), user="postgres", dbname="ais", autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
+
+    def sql_rows(self, statement: str) -> list[dict[str, Any]]:
+        """The rows as mappings; numbers of the database as Decimal."""
+        directory = socket_dir(self.folder / "postgres")
+        with psycopg.connect(host=str(directory), user="postgres", dbname="ais", row_factory=dict_row) as connection:
+            return connection.execute(statement.encode()).fetchall()
