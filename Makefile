@@ -39,7 +39,7 @@ races: install
 	$(BIN)/python -m pytest tests/races $(ARGS)
 
 soak: install
-	$(BIN)/python -m pytest tests/soak $(ARGS)
+	$(BIN)/python -m pytest -m long --ignore=tests/races $(ARGS)
 
 bench: install
 	$(BIN)/python -m bench $(ARGS)

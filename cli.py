@@ -85,7 +85,7 @@ def api(
     with _shared_metrics(workers):
         uvicorn.run(
             "api.app:create_app", factory=True, host=host, port=chosen, workers=workers, log_config=None,
-            access_log=False, server_header=False, timeout_graceful_shutdown=10,
+            access_log=False, server_header=False, timeout_graceful_shutdown=10, timeout_keep_alive=75,
         )  # fmt: skip
 
 

@@ -108,7 +108,7 @@ async def _with_lifecycle(action: Callable[[Lifecycle], Awaitable[str]], say: Sa
     desk, limits = settings.DeskSettings.load(), settings.LimitSettings.load()
     database = Database(settings.DatabaseSettings.load().url, threads=1, application_name="ais-cli")
     try:
-        return await action(Lifecycle(await _connect(say), database, plan(desk, limits)))
+        return await action(Lifecycle(await _connect(say), database, plan(desk, limits), say))
     finally:
         database.close()
 

@@ -64,8 +64,9 @@ class Plan:
 class Lifecycle:
     """Starts and restarts one desk."""
 
-    def __init__(self, client: Client, database: Database, plan: Plan) -> None:
+    def __init__(self, client: Client, database: Database, plan: Plan, say: Callable[[str], None] = print) -> None:
         self._client = client
+        self._say = say
         self._database = database
         self._plan = plan
         self._gateway = DeskGateway(client, plan.desk, patience=5.0)
@@ -189,7 +190,8 @@ class Lifecycle:
             if missing:
                 request = AddSearchAttributesRequest(namespace=namespace, search_attributes=missing)
                 await service.add_search_attributes(request)
-        except RPCError:
+        except RPCError as error:
+            self._say(_how_to_register(error))
             return False
         return True
 
@@ -245,6 +247,15 @@ class Lifecycle:
             f"desk {self._plan.desk!r} was {why}{told} and has no open coordinator; it never starts by itself. "
             'A person brings it back: ais restart --reason "…"'
         )
+
+
+def _how_to_register(error: RPCError) -> str:
+    options = " ".join(f"--name {key.name} --type Keyword" for key in names.SEARCH_ATTRIBUTES)
+    return (
+        f"warning: the search attributes could not be registered ({error.message}); the desk runs without them, and "
+        f"`temporal workflow list --query 'AisState=…'` will not find it. Somebody who may can register them, before the "
+        f"next start: temporal operator search-attribute create {options}"
+    )
 
 
 def _attributes(carried: Carried) -> TypedSearchAttributes:

@@ -238,7 +238,7 @@ class WorkerSettings(Settings):
     market: str = about(
         "Where paper mode takes its bars from.",
         default="simulated",
-        allowed="simulated, or replay:FILE.csv with a file that exists",
+        allowed="simulated, replay:FILE.csv (the first symbol's bars), or replay:BTCUSDT=FILE.csv,ETHUSDT=FILE2.csv",
     )
     seed: int = about("Seed of the simulated market: same seed, same bars.", default=1, allowed="a whole number")
     metrics_port: Port = about(
@@ -270,14 +270,11 @@ class WorkerSettings(Settings):
     @classmethod
     def _known_market(cls, value: str) -> str:
         kind, _, file = value.partition(":")
-        if value != "simulated" and not (kind == "replay" and file and Path(file).is_file()):
+        named = [part.rpartition("=")[2] for part in file.split(",")]
+        exist = Path(file).is_file() or all(part and Path(part).is_file() for part in named)
+        if value != "simulated" and not (kind == "replay" and file and exist):
             raise PydanticCustomError("market", "no such market")
         return value
-
-    @property
-    def replay_file(self) -> Path | None:
-        kind, _, file = self.market.partition(":")
-        return Path(file) if kind == "replay" else None
 
     @property
     def graceful_shutdown(self) -> timedelta:
