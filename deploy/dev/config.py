@@ -140,6 +140,11 @@ def _folder_from_environment() -> Path | None:
 
 
 def _absolute(market: str) -> str:
-    """A worker started by hand from another folder reads it too."""
-    kind, colon, file = market.partition(":")
-    return f"{kind}:{Path(file).resolve()}" if colon else market
+    """A child may be started elsewhere: `replay:bars.csv` and `replay:BTCUSDT=a.csv,ETHUSDT=b.csv` with whole paths."""
+    kind, colon, files = market.partition(":")
+    if not colon:
+        return market
+    if Path(files).is_file():
+        return f"{kind}:{Path(files).resolve()}"
+    parts = (part.rpartition("=") for part in files.split(","))
+    return f"{kind}:" + ",".join(f"{symbol}{equals}{Path(file).resolve()}" for symbol, equals, file in parts)
