@@ -56,6 +56,6 @@ def test_the_endpoints_are_found() -> None:
 @pytest.mark.skipif(not README.exists(), reason="there is no README.md yet")
 @pytest.mark.parametrize("endpoint", _endpoints())
 def test_every_endpoint_is_in_the_readme(endpoint: str) -> None:
-    path = endpoint.split()[1].replace("{command_id}", "{id}")
+    path = re.sub(r"\{command_id(:path)?\}", "{id}", endpoint.split()[1])
 
     assert path in README.read_text(), f"Add {endpoint} to the table of endpoints in README.md."
