@@ -15,6 +15,8 @@ from deploy.dev.errors import PartFailed, StackError
 from deploy.dev.process import POLL_SECONDS, Child
 
 COME_UP_SECONDS = 60.0
+# Temporal's server was seen to panic once as it came up, in some 200 starts on a busy machine, and to start the next time.
+FIRST_STARTS = 2
 FIRST_DELAY_SECONDS = 5.0
 LONGEST_DELAY_SECONDS = 60.0  # and a part that lived longer than this before it crashed waits the first delay again
 
@@ -53,8 +55,14 @@ class Supervisor:
             raise several.exceptions[0] from None
 
     async def _bring_up(self, part: Part) -> None:
-        await part.start()
-        await _until_it_answers(part)
+        for attempt in range(1, FIRST_STARTS + 1):
+            await part.start()
+            try:
+                await _until_it_answers(part)
+                break
+            except PartFailed:
+                if attempt == FIRST_STARTS or not part.child.ended():
+                    raise
         self._changed()
         self._console.progress(part.name, part.where)
 
