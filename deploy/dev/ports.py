@@ -35,6 +35,7 @@ def _bind(held: ExitStack, wanted: Wanted) -> int:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, wanted.port))
+        listener.listen(1)  # with SO_REUSEADDR two may bind one port, as long as neither listens
     except OSError:
         raise PortTaken(wanted.port, wanted.what, wanted.flag) from None
     port: int = listener.getsockname()[1]
