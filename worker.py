@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -129,6 +129,9 @@ def build_worker(config: Config, client: Client, records: Database, latch: Datab
         workflows=[Coordinator],
         activities=[*_methods(observing), *_methods(acting), *_methods(recording)],
         graceful_shutdown_timeout=config.worker.graceful_shutdown,
+        # After a kill -9 the server offers tasks to the dead worker's own queue for this long (10 s by default), and a
+        # kill that comes then would wait for it.
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
     )
     return allow_a_full_signal_queue(worker)
 

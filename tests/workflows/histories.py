@@ -1,9 +1,11 @@
 """Records histories for the replay tests: `python -m tests.workflows.histories`. Keep old ones for as long as such runs exist."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from temporalio.client import Client
 
@@ -72,7 +74,14 @@ async def record(client: Client, story: Callable[[Desk], Awaitable[None]]) -> No
         runs = [run async for run in client.list_workflows(f'WorkflowId="{desk.handle.id}"')]
         for number, run in enumerate(sorted(runs, key=lambda run: run.start_time)):
             history = await client.get_workflow_handle(desk.handle.id, run_id=run.run_id).fetch_history()
-            (FOLDER / f"{story.__name__}_{number}.json").write_text(history.to_json())
+            (FOLDER / f"{story.__name__}_{number}.json").write_text(json.dumps(scrubbed(json.loads(history.to_json()))))
+
+
+def scrubbed(value: Any) -> Any:
+    """Without stack traces, which hold the paths of the machine that recorded them."""
+    if isinstance(value, dict):
+        return {name: scrubbed(inner) for name, inner in value.items() if name != "stackTrace"}
+    return [scrubbed(inner) for inner in value] if isinstance(value, list) else value
 
 
 async def main() -> None:
