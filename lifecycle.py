@@ -96,7 +96,13 @@ class Lifecycle:
     async def _restart_open(self, reason: str, actor: str) -> str:
         status = await self._settled()
         command_id = f"restart-{uuid.uuid4().hex}"
-        payload = {"command_id": command_id, "kill_number": status.kill_number, "actor": actor, "reason": reason}
+        payload: dict[str, object] = {
+            "command_id": command_id,
+            "kill_number": status.kill_number,
+            "actor": actor,
+            "reason": reason,
+        }
+        payload["sent_at"] = datetime.now(UTC).isoformat()
         await self._asked(self._gateway.signal(CommandKind.RESTART.value, payload))
         outcome = await self._outcome(command_id)
         if outcome.outcome is not Outcome.APPLIED:

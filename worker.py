@@ -122,7 +122,7 @@ def build_worker(config: Config, client: Client, records: Database, latch: Datab
 
     observing = ObserveActivities(scope, venue, latch, built_in_agents(), instruments, new_id)
     acting = ActActivities(scope, venue, latch, ask_state, instruments)
-    recording = RecordActivities(records, instruments)
+    recording = RecordActivities(scope, records, instruments)
     worker = Worker(
         client,
         task_queue=names.TASK_QUEUE,

@@ -82,10 +82,24 @@ class OrderCall(Value):
     order: Order
 
 
+class RecordCall(Value):
+    """Rows to write."""
+
+    scope: Scope
+    batch: RecordBatch
+
+
+class WriteDeskCall(Value):
+    """The desk's row to write."""
+
+    scope: Scope
+    row: DeskRow
+
+
 class ClearLatchCall(Value):
     """The first step of a restart: control row and latch in one transaction, where desk and kill number match."""
 
-    desk: str
+    scope: Scope
     kill_number: int
     row: Decision
 
@@ -107,13 +121,13 @@ async def decide(call: DecideCall) -> Choice:
 
 
 @activity.defn
-async def record(batch: RecordBatch) -> None:
+async def record(call: RecordCall) -> None:
     """Writes rows, each exactly once."""
     _by_a_worker()
 
 
 @activity.defn
-async def write_desk(row: DeskRow) -> None:
+async def write_desk(call: WriteDeskCall) -> None:
     """Writes the desk's row, the latch with it."""
     _by_a_worker()
 

@@ -7,11 +7,11 @@ from sqlalchemy import Connection
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.calls import ClearLatchCall
+from activities.calls import ClearLatchCall, RecordCall, Scope, WriteDeskCall
 from activities.instruments import Instruments
+from activities.scope import refuse_other
 from domain.decisions import Decision
 from domain.instructions import InstructionRow
-from domain.outbox import DeskRow, RecordBatch
 from storage.database import Database, DatabaseUnavailable
 from storage.decisions import insert_decisions
 from storage.desks import clear_latch, write_desk
@@ -23,13 +23,16 @@ T = TypeVar("T")
 class RecordActivities:
     """Writes rows. Every method is idempotent: a retry finds its rows and changes nothing."""
 
-    def __init__(self, database: Database, instruments: Instruments) -> None:
+    def __init__(self, scope: Scope, database: Database, instruments: Instruments) -> None:
+        self._scope = scope
         self._database = database
         self._instruments = instruments
 
     @activity.defn(name="record")
-    async def record(self, batch: RecordBatch) -> None:
+    async def record(self, call: RecordCall) -> None:
         """Writes a batch in one transaction."""
+        refuse_other(self._scope, call.scope)
+        batch = call.batch
 
         def work(connection: Connection) -> tuple[list[Decision], list[InstructionRow]]:
             decisions = insert_decisions(connection, batch.decisions)
@@ -42,8 +45,10 @@ class RecordActivities:
             self._instruments.instruction_written(changed)
 
     @activity.defn(name="write_desk")
-    async def write_desk(self, row: DeskRow) -> None:
+    async def write_desk(self, call: WriteDeskCall) -> None:
         """Writes the desk's row; a kill becomes the second place of the latch."""
+        refuse_other(self._scope, call.scope)
+        row = call.row
         newly_quiet = await self._run(lambda connection: write_desk(connection, row))
         if newly_quiet and row.killed_at and row.quiet_at:
             seconds = (row.quiet_at - row.killed_at).total_seconds()
@@ -52,7 +57,8 @@ class RecordActivities:
     @activity.defn(name="clear_latch")
     async def clear_latch(self, call: ClearLatchCall) -> bool:
         """The first step of a restart, in one transaction."""
-        return await self._run(lambda connection: clear_latch(connection, call.desk, call.kill_number, call.row))
+        refuse_other(self._scope, call.scope)
+        return await self._run(lambda connection: clear_latch(connection, call.scope.desk, call.kill_number, call.row))
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
         try:

@@ -4,8 +4,6 @@ Whatever is on the workflow but not in here is gone at the next continue-as-new;
 made a workflow run on for ever.
 """
 
-import base64
-import zlib
 from decimal import Decimal
 from enum import StrEnum
 
@@ -20,7 +18,6 @@ from domain.risk import Limits
 from domain.states import CommandKind, Mode, State
 from domain.values import Moment, Record
 
-PACK_ABOVE_CHARS = 200_000
 MAX_WARNINGS = 10
 
 
@@ -172,30 +169,3 @@ class Carried(Record):
     def owes_work(self) -> bool:
         """Whether anything waits to be carried out."""
         return bool(self.cancels or self.orders or self.deleverages or self.records or self.latch_due)
-
-
-class _Bulk(Record):
-    commands: dict[str, CommandRecord]
-    records: list[Decision]
-    instruction_rows: dict[str, InstructionRow]
-
-
-def pack(carried: Carried) -> Carried:
-    """A copy fit to be carried over: bulky queues are compressed, since a payload of 2 MB would end the workflow.
-
-    (Measured: 10,000 signals leave some 3 MB of rows while the database is away; text like this shrinks tenfold.)
-    """
-    bulk = _Bulk(commands=carried.commands, records=carried.records, instruction_rows=carried.instruction_rows)
-    text = bulk.model_dump_json()
-    if len(text) <= PACK_ABOVE_CHARS:
-        return carried
-    packed = base64.b64encode(zlib.compress(text.encode())).decode()
-    return carried.model_copy(update={"commands": {}, "records": [], "instruction_rows": {}, "packed": packed})
-
-
-def unpack(carried: Carried) -> Carried:
-    """The opposite of `pack`."""
-    if carried.packed is None:
-        return carried
-    bulk = _Bulk.model_validate_json(zlib.decompress(base64.b64decode(carried.packed)))
-    return carried.model_copy(update={**dict(bulk), "packed": None})

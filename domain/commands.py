@@ -21,6 +21,9 @@ from domain.values import Moment, Value
 MAX_REASON_CHARS = 500
 MAX_ACTOR_CHARS = 128
 MAX_COMMAND_ID_CHARS = 128
+MAX_SYMBOLS = 200
+MAX_FRACTION_DIGITS = 20
+MAX_REMEMBERED_REASON_CHARS = 100
 DEFAULT_ACTOR = "temporal"
 DEFAULT_REASONS = {CommandKind.KILL: "manual kill switch", CommandKind.PAUSE: "manual pause"}
 
@@ -91,6 +94,16 @@ def _nearest(name: str) -> str:
 
 def read_command(kind: CommandKind, payloads: Sequence[RawPayload], fallback_id: str) -> Command:
     """The command that these payloads mean. Never raises: what cannot be read is named in `problem`."""
+    try:
+        return _read(kind, payloads, fallback_id)
+    except Exception as error:
+        # Nobody knows every way in which a payload can be odd, and one that raised here would fail the workflow task for
+        # ever, a kill's too (measured: a number with a huge exponent did).
+        problem = f"the input cannot be read: {type(error).__name__}"
+        return Command(command_id=fallback_id, kind=kind, reason=DEFAULT_REASONS.get(kind, ""), problem=problem)
+
+
+def _read(kind: CommandKind, payloads: Sequence[RawPayload], fallback_id: str) -> Command:
     fields, problem = _read_fields(payloads)
     unknown = sorted(set(fields) - _FIELDS.get(kind, set(fields)))
     if unknown:
@@ -118,7 +131,7 @@ def _read_fields(payloads: Sequence[RawPayload]) -> tuple[dict[str, Any], str | 
     for payload in payloads:
         try:
             value = _decode(payload)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, ArithmeticError):
             problem = f"an input of encoding {payload.encoding[:40]!r} cannot be read as JSON"
             continue
         if isinstance(value, dict):
@@ -161,7 +174,7 @@ def read_symbols(value: Any) -> list[str] | None:
     """Symbols of a cancel_all: None means every symbol; ValueError for an empty list or anything but texts."""
     if value is None:
         return None
-    if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_SYMBOLS or not all(isinstance(v, str) for v in value):
         raise ValueError("symbols must be a list of at least one symbol, or null for every symbol")
     return normalise_symbols(value)
 
@@ -181,13 +194,13 @@ def read_reduce_pct(value: Any) -> Decimal:
         fraction = Decimal(str(value))
     except InvalidOperation as error:  # pragma: no cover - str of a number is always a number
         raise ValueError("reduce_pct must be a number") from error
-    if not fraction.is_finite() or not 0 < fraction <= 1:
+    if not fraction.is_finite() or not 0 < fraction <= 1 or len(fraction.as_tuple().digits) > MAX_FRACTION_DIGITS:
         raise ValueError("reduce_pct must be a number with 0 < reduce_pct <= 1")
     return fraction
 
 
 def _read_kill_number(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
         raise ValueError("restart needs kill_number, the whole number that the status query shows; use `ais restart`")
     return value
 

@@ -20,7 +20,7 @@ from domain.carried import (
     PendingRestart,
     RefusalCode,
 )
-from domain.commands import Command, Source, nearest_name
+from domain.commands import MAX_REMEMBERED_REASON_CHARS, Command, Source, nearest_name
 from domain.decisions import Decision, DecisionType
 from domain.instructions import CANCEL_TOOLS, OpenCancel, Tool, instruction_id
 from domain.market import LatchRow, Observation
@@ -33,7 +33,8 @@ MAX_COMMAND_AGE = timedelta(hours=24)
 KEPT_COMMANDS = 1_000
 MAX_KEPT_COMMANDS = 5_000
 MAX_DELEVERAGES = 100
-MAX_OPEN_CANCELS_PER_LANE = 50
+MAX_OPEN_CANCELS_PER_LANE = 10
+MAX_CARRIED_ORDERS = 100
 MAX_SEEN_SYMBOLS = 200
 
 
@@ -47,7 +48,9 @@ class Tick(NamedTuple):
 def apply(c: Carried, command: Command, tick: Tick) -> None:
     """Carries out one command, or records its refusal. Idempotent by command id, but a kill always kills."""
     known = c.commands.get(command.command_id)
-    must_kill = command.kind is CommandKind.KILL and c.state is not State.KILLED
+    # While a restart is under way, a repeated kill has to beat it: the desk is about to run again.
+    about_to_run = c.state is not State.KILLED or c.restart is not None
+    must_kill = command.kind is CommandKind.KILL and about_to_run
     if known and not must_kill:
         if known.fingerprint != command.fingerprint:
             _log_refusal(c, command, "the command id was used for another command", tick)
@@ -77,19 +80,25 @@ def kill(c: Carried, command: Command, tick: Tick) -> None:
         )
         _enter(c, State.KILLED, command, tick)
     record = _remember(c, command, Outcome.APPLIED, tick, repeated=repeated)
-    issue_cancels(c, record, covered_symbols(c.symbols, c.seen_symbols), tick)
+    record.symbols = covered_symbols(c.symbols, c.seen_symbols)
+    issue_cancels(c, record, record.symbols, tick)
     queue_row(c, row)
 
 
 def issue_cancels(c: Carried, record: CommandRecord, symbols: list[str], tick: Tick) -> None:
-    """A new round of cancels under a command's id; futures then spot for each symbol."""
+    """A new round of cancels under a command's id; futures then spot for each symbol.
+
+    A flood of kills must not grow the state without end: past the bound, a cancel that is prepared already, and carried
+    out later than this command, stands for it.
+    """
     record.rounds += 1
-    record.symbols = list(symbols)
+    if c.kill:
+        c.kill.quiet_at = None
+    if len(c.cancels) >= MAX_OPEN_CANCELS_PER_LANE * len(CANCEL_TOOLS) * len(symbols):
+        return
     open_in_lane = Counter((cancel.tool, cancel.symbol) for cancel in c.cancels)
     for symbol in symbols:
         for tool in CANCEL_TOOLS:
-            # A flood of kills must not grow the state without end: past the bound a cancel that is already prepared,
-            # and that is carried out later than this command, stands for it.
             if open_in_lane[tool, symbol] < MAX_OPEN_CANCELS_PER_LANE:
                 _prepare_cancel(c, record, tool, symbol, tick)
 
@@ -118,7 +127,8 @@ def take_observation(c: Carried, observation: Observation, known: int, tick: Tic
     `known` is `known_latch` from before the reading began: one that was on its way while the latch was written proves
     nothing.
     """
-    c.observation, c.observation_error = observation, None
+    few = {"open_orders": observation.open_orders[:MAX_CARRIED_ORDERS]}
+    c.observation, c.observation_error = observation.model_copy(update=few), None
     held = [p.symbol for p in observation.positions if p.quantity] + [o.symbol for o in observation.open_orders]
     others = sorted({*c.seen_symbols, *held} - set(c.symbols))
     c.seen_symbols = others[:MAX_SEEN_SYMBOLS]
@@ -130,13 +140,22 @@ def _compare_latch(c: Carried, latch: LatchRow | None, known: int, tick: Tick) -
     if latch is None:
         # The row is gone (a database that came back empty): write it again, killed or not.
         c.row_dirty, c.latched_number = True, 0
-    elif latch.killed and c.state is not State.KILLED:
-        c.kill_number = max(c.kill_number, latch.kill_number)
+        return
+    if latch.kill_number > c.kill_number:
+        _catch_up(c, latch)
+    if latch.killed and c.state is not State.KILLED:
         reason = f"the database says killed: {latch.reason or 'no reason given'}"
         apply(c, _own_kill(latch.actor or "database", reason, Source.DATABASE, tick), tick)
     elif known > (held := latch.kill_number if latch.killed else 0):
         # It came back old: write the kill again.
         c.latched_number = min(c.latched_number, held)
+
+
+def _catch_up(c: Carried, latch: LatchRow) -> None:
+    """Temporal's store came back old: the database knows kills that we do not, and takes their numbers for settled."""
+    unlatched = c.state is State.KILLED and not latch.killed
+    c.kill_number = latch.kill_number + unlatched
+    c.latched_number = latch.kill_number
 
 
 def cancelled(c: Carried, tick: Tick) -> None:
@@ -180,9 +199,11 @@ def take_report(c: Carried, pending: PendingOrder, report: OrderReport, tick: Ti
 def finish_deleverage(c: Carried, pending: PendingDeleverage, refusal: str | None, tick: Tick) -> None:
     """Settles a deleverage: applied where `refusal` is None."""
     c.deleverages.remove(pending)
-    record = c.commands[pending.command.command_id]
-    record.outcome = Outcome.REFUSED if refusal else Outcome.APPLIED
-    record.detail, record.code = refusal, RefusalCode.CONFLICT if refusal else None
+    record = c.commands.get(pending.command.command_id)
+    # A kill may have taken the id over meanwhile: its outcome is its own.
+    if record and record.kind is CommandKind.DELEVERAGE:
+        record.outcome = Outcome.REFUSED if refusal else Outcome.APPLIED
+        record.detail, record.code = refusal, RefusalCode.CONFLICT if refusal else None
     word = "refused" if refusal else "applied"
     queue_row(c, _control_row(c, pending.command, word, tick, refusal))
 
@@ -198,7 +219,8 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
         c.kill_number, c.latched_number = max(c.kill_number, restart.kill_number + 1), 0
         _refuse(c, restart.command, error, RefusalCode.CONFLICT, tick)
         return
-    c.commands.clear()
+    # What is still on its way keeps its record: a deleverage may be settled after the restart.
+    c.commands = {name: record for name, record in c.commands.items() if record.outcome is Outcome.PENDING}
     _remember(c, restart.command, Outcome.APPLIED, tick)
     c.kill, c.hand_over = None, True
     c.last_decision = restart.row
@@ -276,6 +298,7 @@ def _change_state(c: Carried, command: Command, tick: Tick) -> Decision:
 def _cancel_all(c: Carried, command: Command, tick: Tick) -> None:
     symbols = command.symbols or covered_symbols(c.symbols, c.seen_symbols)
     record = _remember(c, command, Outcome.APPLIED, tick)
+    record.symbols = symbols
     issue_cancels(c, record, symbols, tick)
     queue_row(c, _control_row(c, command, "applied", tick))
 
@@ -334,7 +357,8 @@ def _remember(c: Carried, command: Command, outcome: Outcome, tick: Tick, repeat
         outcome=outcome,
         at=tick.now,
         actor=command.actor,
-        reason=command.reason,
+        # Thousands of these are carried over; the log has the whole reason.
+        reason=command.reason[:MAX_REMEMBERED_REASON_CHARS],
         repeated=repeated,
         reused_id=again,
         # A kill under an id that issued cancels before goes on counting, so that its instructions are new ones.

@@ -48,18 +48,17 @@ def queue_row(c: Carried, row: Decision) -> None:
     c.last_decision = row
     last = c.records[-1] if len(c.records) > c.records_attempted else None
     if last and last.decision_type is DecisionType.NO_ACTION is row.decision_type:
-        c.records[-1] = _merged(last, row)
+        c.records[-1] = merged(last, row, "cycles", "chose nothing")
     else:
         c.records.append(row)
 
 
-def _merged(first: Decision, row: Decision) -> Decision:
-    cycles = first.cycles + row.cycles
-    reason = row.summary
-    summary = f"{cycles} cycles from {iso(first.timestamp)} to {iso(row.timestamp)} chose nothing; last: {reason}"
-    return row.model_copy(
-        update={"decision_id": first.decision_id, "timestamp": first.timestamp, "cycles": cycles, "summary": summary}
-    )
+def merged(first: Decision, row: Decision, what: str, did: str) -> Decision:
+    """`row` under the id of `first`, telling how many rows it stands for."""
+    count, when = first.cycles + row.cycles, f"from {iso(first.timestamp)} to {iso(row.timestamp)}"
+    summary = f"{count} {what} {when} {did}; last: {row.summary}"
+    same = {"decision_id": first.decision_id, "timestamp": first.timestamp}
+    return row.model_copy(update={**same, "cycles": count, "summary": summary})
 
 
 def next_batch(c: Carried) -> RecordBatch:

@@ -110,8 +110,11 @@ def clear_latch(connection: Connection, desk: str, kill_number: int, control: De
         return False
     if stored.killed and stored.kill_number == kill_number:
         _update(connection, desk, {**_CLEARED, "cleared_number": kill_number})
-    elif stored.killed or stored.cleared_number < kill_number:
+    elif stored.killed or stored.kill_number > kill_number:
         return False
+    else:
+        # Not killed here, as far as this row knows (cleared before, or it came back old or empty): settled all the same.
+        _update(connection, desk, {"cleared_number": max(stored.cleared_number, kill_number)})
     insert_decisions(connection, [control])
     return True
 

@@ -13,9 +13,10 @@ from workflows.outbox import OutboxTask
 
 with workflow.unsafe.imports_passed_through():
     from domain import desk
-    from domain.carried import Carried, pack, unpack
+    from domain.carried import Carried
     from domain.commands import RawPayload, kind_of, read_command
     from domain.details import details
+    from domain.handover import pack, unpack
     from domain.states import State
     from domain.status import CommandOutcome, Outcomes, Status, outcome_of, outcomes_of, status_of
 
@@ -77,7 +78,8 @@ class Coordinator:
     def _may_end(self) -> bool:
         # Both tasks have to stand still: an activity still pending would be lost with the run.
         due = self._host.c.hand_over or workflow.info().is_continue_as_new_suggested()
-        self._host.draining = self._host.draining or due
+        if due:
+            self._host.drain()
         return due and self._cycle.idle and self._outbox.idle
 
     def _ended(self) -> Carried:
@@ -99,7 +101,9 @@ def _raw(value: RawValue) -> RawPayload:
 
 
 def _broken(tasks: Sequence[asyncio.Task[None]]) -> BaseException | None:
-    return next((task.exception() for task in tasks if task.done() and task.exception()), None)
+    ended = (task for task in tasks if task.done())
+    errors = (RuntimeError("it was cancelled") if task.cancelled() else task.exception() for task in ended)
+    return next((error for error in errors if error), None)
 
 
 def _raise_if_broken(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -132,7 +132,8 @@ class CycleTask:
     async def _commit(self, row: Decision, order: Order) -> OrderReport | None:
         """None once the decision is committed (I5); else the report of an order that is not sent."""
         try:
-            await workflow.execute_activity(calls.record, RecordBatch(decisions=[row]), **options.RECORD)
+            call = calls.RecordCall(scope=self._host.scope, batch=RecordBatch(decisions=[row]))
+            await workflow.execute_activity(calls.record, call, **options.RECORD)
         except ActivityError as error:
             # The same row, by the records' own queue: whether or not it was written, it stands once.
             queue_row(self._c, row)

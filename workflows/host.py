@@ -1,7 +1,6 @@
 """What the two tasks of a coordinator share: the carried state, the workflow's clock and ids, and whether to wind down."""
 
-from datetime import timedelta
-from typing import TypeVar
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, CancelledError, FailureError, TimeoutError, TimeoutType
@@ -14,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.orders import Fate, Order, OrderReport
     from domain.states import State
 
-T = TypeVar("T")
+MAX_DRAIN = timedelta(seconds=20)
 
 
 class Host:
@@ -23,11 +22,23 @@ class Host:
     def __init__(self, carried: Carried) -> None:
         self.c = carried
         self.draining = False
+        self._drains_since: datetime | None = None
         self.changed = True
         self.scope = calls.Scope(desk=carried.desk, mode=carried.mode)
         # Asked for once: it is the same generator all run long, and a flood of signals asks it twice a signal.
         self._random = workflow.random()
         self._order: workflow.ActivityHandle[OrderReport] | None = None
+
+    def drain(self) -> None:
+        """From now on the run winds down: no new cycle, and the outbox hands over once the last cycle has ended."""
+        if not self.draining:
+            self.draining, self._drains_since = True, workflow.now()
+
+    @property
+    def drains_too_long(self) -> bool:
+        """Whether even cancels that were never tried are left to the next run: kills without end must not hold it up."""
+        since = self._drains_since
+        return since is not None and workflow.now() - since > MAX_DRAIN
 
     def tick(self) -> Tick:
         """Now, and a maker of ids; both replay alike."""

@@ -37,6 +37,15 @@ class OutboxTask:
         self._lanes: dict[str, asyncio.Task[None]] = {}
 
     @property
+    def _winding_down(self) -> bool:
+        # Not before the cycle stands still: it may take half a minute, and a kill's latch and record cannot wait for it.
+        return self._host.draining and self._cycle_is_idle()
+
+    @property
+    def _takes_fresh_cancels(self) -> bool:
+        return not (self._winding_down and self._host.drains_too_long)
+
+    @property
     def idle(self) -> bool:
         """Whether no lane runs and none has to start before the run may end."""
         return not self._lanes and not self._due()
@@ -58,8 +67,8 @@ class OutboxTask:
             self._lanes.pop(key).result()
 
     def _due(self) -> dict[str, Lane]:
-        due = self._due_cancels()
-        if not self._host.draining:
+        due = self._due_cancels() if self._takes_fresh_cancels else {}
+        if not self._winding_down:
             due |= self._due_orders() | self._due_rows()
         return {key: lane for key, lane in due.items() if key not in self._lanes}
 
@@ -67,7 +76,7 @@ class OutboxTask:
         lanes: dict[str, Lane] = {}
         for cancel in self._c.cancels:
             key = f"{cancel.tool}/{cancel.symbol}"
-            if key not in lanes and (cancel.attempts == 0 or not self._host.draining):
+            if key not in lanes and (cancel.attempts == 0 or not self._winding_down):
                 lanes[key] = _bind(self._cancel_lane, cancel.tool, cancel.symbol)
         return lanes
 
@@ -96,12 +105,10 @@ class OutboxTask:
         failures = 0
         while cancels := outbox.open_cancels(self._c, tool, symbol):
             ids = [cancel.instruction_id for cancel in cancels]
-            if await self._cancel(tool, symbol, ids):
-                failures = 0
-                continue
-            failures += 1
-            await self._back_off(failures, lambda: self._has_fresh_cancel(tool, symbol))
-            if self._host.draining and not self._has_fresh_cancel(tool, symbol):
+            failures = 0 if await self._cancel(tool, symbol, ids) else failures + 1
+            if failures:
+                await self._back_off(failures, lambda: self._has_fresh_cancel(tool, symbol))
+            if self._winding_down and not (self._takes_fresh_cancels and self._has_fresh_cancel(tool, symbol)):
                 return
 
     async def _cancel(self, tool: Tool, symbol: str, ids: list[str]) -> bool:
@@ -122,7 +129,7 @@ class OutboxTask:
     async def _settle_lane(self, pending: PendingOrder) -> None:
         """Asks the venue until an order's fate is known; never sends it again (I4)."""
         call, failures = calls.OrderCall(scope=self._host.scope, order=pending.order), 0
-        while pending in self._c.orders and not self._host.draining:
+        while pending in self._c.orders and not self._winding_down:
             try:
                 report = await workflow.execute_activity(calls.settle_order, call, **options.SETTLE)
             except ActivityError as error:
@@ -139,7 +146,7 @@ class OutboxTask:
         return any(d.order_id for d in self._c.deleverages if d.symbol == symbol)
 
     async def _deleverage_lane(self, symbol: str) -> None:
-        while not self._host.draining and not self._deleveraging(symbol):
+        while not self._winding_down and not self._deleveraging(symbol):
             pending = next((d for d in self._c.deleverages if d.symbol == symbol), None)
             if pending is None:
                 return
@@ -163,7 +170,8 @@ class OutboxTask:
         placed = outbox.order_prepared(self._c, order)
         placed.phase = OrderPhase.SENDING
         pending.order_id = order.order_id
-        self._c.commands[pending.command.command_id].instruction = instruction
+        if record := self._c.commands.get(pending.command.command_id):
+            record.instruction = instruction
         report = await self._host.send_order(order)
         desk.take_report(self._c, placed, report, self._host.tick())
 
@@ -180,10 +188,11 @@ class OutboxTask:
 
     async def _records_lane(self) -> None:
         failures = 0
-        while (self._c.records or self._c.instruction_rows) and not self._host.draining:
+        while (self._c.records or self._c.instruction_rows) and not self._winding_down:
             batch = outbox.next_batch(self._c)
             try:
-                await workflow.execute_activity(calls.record, batch, summary=_batch_text(batch), **options.RECORD)
+                call = calls.RecordCall(scope=self._host.scope, batch=batch)
+                await workflow.execute_activity(calls.record, call, summary=_batch_text(batch), **options.RECORD)
             except ActivityError as error:
                 failures += 1
                 desk.warn(self._c, f"the decision log cannot be written: {why(error)}")
@@ -195,12 +204,12 @@ class OutboxTask:
 
     async def _latch_lane(self) -> None:
         failures = 0
-        while self._c.latch_due and not self._host.draining:
+        while self._c.latch_due and not self._winding_down:
             row = outbox.desk_row(self._c)
             try:
-                await workflow.execute_activity(
-                    calls.write_desk, row, summary=f"latch {row.latch.kill_number}", **options.RECORD
-                )
+                call = calls.WriteDeskCall(scope=self._host.scope, row=row)
+                text = f"latch {row.latch.kill_number}"
+                await workflow.execute_activity(calls.write_desk, call, summary=text, **options.RECORD)
             except ActivityError as error:
                 failures += 1
                 desk.warn(self._c, f"the latch cannot be written: {why(error)}")
@@ -212,7 +221,10 @@ class OutboxTask:
     async def _restart_lane(self) -> None:
         restart = self._c.restart
         assert restart is not None
-        call = calls.ClearLatchCall(desk=self._c.desk, kill_number=restart.kill_number, row=restart.row)
+        if self._c.kill_number != restart.kill_number:
+            desk.finish_restart(self._c, "a kill came before it was carried out", self._host.tick())
+            return
+        call = calls.ClearLatchCall(scope=self._host.scope, kill_number=restart.kill_number, row=restart.row)
         try:
             cleared = await workflow.execute_activity(calls.clear_latch, call, summary="restart", **options.CLEAR_LATCH)
             error = None if cleared else "the database's row of this desk does not match; see `ais status`"
@@ -224,7 +236,7 @@ class OutboxTask:
         seconds = min(FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 10), LAST_BACKOFF_SECONDS)
         try:
             await workflow.wait_condition(
-                lambda: self._host.draining or wake(), timeout=seconds, timeout_summary="back-off"
+                lambda: self._winding_down or wake(), timeout=seconds, timeout_summary="back-off"
             )
         except TimeoutError:
             return

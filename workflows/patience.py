@@ -9,8 +9,8 @@ from datetime import timedelta
 
 from temporalio.worker import Worker
 
-DEADLOCK_SECONDS = 5.5
-TASK_TIMEOUT = timedelta(seconds=6)
+DEADLOCK_SECONDS = 7.5
+TASK_TIMEOUT = timedelta(seconds=8)
 _ATTRIBUTE = "_deadlock_timeout_seconds"
 
 

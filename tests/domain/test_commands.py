@@ -111,3 +111,12 @@ def test_a_kill_kills_whatever_it_holds(raw: list[RawPayload]) -> None:
     apply(desk, read_command(CommandKind.KILL, raw, "fallback"), a_tick())
     assert desk.state is State.KILLED
     assert len(desk.cancels) == 2
+
+
+@pytest.mark.parametrize("number", [b"1e99999999999999999999", b"1" * 5000, b"0." + b"3" * 5000])
+def test_an_absurd_number_is_a_problem_and_still_a_kill(number: bytes) -> None:
+    payload = RawPayload(
+        "json/plain", b'{"symbol": "BTCUSDT", "reduce_pct": ' + number + b', "kill_number": ' + number + b"}"
+    )
+    assert read_command(CommandKind.DELEVERAGE, [payload], "f").problem
+    assert read_command(CommandKind.KILL, [payload], "f").kind is CommandKind.KILL

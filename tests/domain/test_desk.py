@@ -1,9 +1,10 @@
 """The pure coordinator, one rule a test."""
 
+import random
 from datetime import timedelta
 from decimal import Decimal
 
-from domain.carried import Carried, Outcome, RefusalCode, pack, unpack
+from domain.carried import Carried, Outcome, RefusalCode
 from domain.commands import Source
 from domain.desk import (
     KEPT_COMMANDS,
@@ -11,12 +12,14 @@ from domain.desk import (
     MAX_OPEN_CANCELS_PER_LANE,
     apply,
     cancelled,
+    finish_deleverage,
     finish_restart,
     known_latch,
     take_observation,
     take_report,
     unknown_signal,
 )
+from domain.handover import pack, unpack
 from domain.market import LatchRow, Observation
 from domain.orders import Fate, Order, OrderReport
 from domain.outbox import (
@@ -296,3 +299,71 @@ def test_a_reading_from_before_the_latch_was_written_proves_nothing() -> None:
     write_everything(desk)
     take_observation(desk, an_observation(latch=LatchRow(killed=False, kill_number=0)), known, a_tick())
     assert desk.latched
+
+
+def test_a_restart_keeps_the_record_of_a_deleverage_that_is_still_on_its_way() -> None:
+    desk = killed()
+    apply(desk, a_command(CommandKind.DELEVERAGE, "d", symbol=BTC, reduce_pct=Decimal("0.5")), a_tick())
+    apply(desk, a_command(RESTART, "r", kill_number=1), a_tick())
+    finish_restart(desk, None, a_tick())
+    finish_deleverage(desk, desk.deleverages[0], None, a_tick())
+    assert desk.commands["d"].outcome is Outcome.APPLIED
+
+
+def test_a_deleverage_never_writes_its_outcome_over_a_kill_that_took_its_id() -> None:
+    desk = a_desk()
+    apply(desk, a_command(CommandKind.DELEVERAGE, "x", symbol=BTC, reduce_pct=Decimal("0.5")), a_tick())
+    apply(desk, a_command(KILL, "x"), a_tick())
+    finish_deleverage(desk, desk.deleverages[0], "no position", a_tick())
+    assert desk.commands["x"].outcome is Outcome.APPLIED
+
+
+def test_the_same_kill_again_beats_a_restart_that_is_under_way() -> None:
+    desk = killed()
+    apply(desk, a_command(RESTART, "r", kill_number=1), a_tick())
+    apply(desk, a_command(KILL, "k", reason="r"), a_tick())
+    finish_restart(desk, None, a_tick())
+    assert desk.state is State.KILLED
+
+
+def test_after_temporal_came_back_old_a_kill_has_a_number_that_the_database_has_not_settled() -> None:
+    desk = killed()
+    observe(desk, an_observation(latch=LatchRow(killed=False, kill_number=7)))
+    assert desk.kill_number == 8
+    assert desk.latch_due
+    running = a_desk()
+    observe(running, an_observation(latch=LatchRow(killed=False, kill_number=7)))
+    assert (running.kill_number, running.latched) == (7, True)
+
+
+def test_a_kills_answer_keeps_every_symbol_when_an_orders_fate_comes_later() -> None:
+    desk = a_desk(symbols=[BTC, ETH])
+    order = a_pending_order(desk)
+    apply(desk, a_command(KILL, "k"), a_tick())
+    take_report(desk, desk.orders[0], OrderReport(order_id=order.order_id, fate=Fate.OPEN), a_tick())
+    assert desk.commands["k"].symbols == [BTC, ETH]
+
+
+def test_a_repeated_kill_is_not_quiet_before_its_own_cancels_are_confirmed() -> None:
+    desk = killed()
+    cancels_confirmed(desk, [c.instruction_id for c in desk.cancels], NOW)
+    assert desk.kill is not None
+    assert desk.kill.quiet_at == NOW
+    apply(desk, a_command(KILL), a_tick())
+    assert desk.kill.quiet_at is None
+
+
+def test_the_worst_that_can_be_carried_over_fits_into_a_payload() -> None:
+    noise = random.Random(3)
+    desk = a_desk(symbols=[f"S{number}USDT" for number in range(60)])
+    for number in range(6_000):
+        reason = "".join(chr(noise.randrange(33, 0x2FFF)) for _ in range(500))
+        kind = noise.choice([PAUSE, RESUME]) if number < 5_900 else KILL
+        apply(desk, a_command(kind, reason=reason), a_tick())
+    for cancel in desk.cancels:
+        cancel.last_error = "".join(chr(noise.randrange(33, 0x2FFF)) for _ in range(300))
+    handed_over = pack(desk).model_dump_json()
+    assert len(handed_over.encode()) < 1_900_000
+    again = unpack(Carried.model_validate_json(handed_over))
+    assert (again.state, again.kill_number) == (State.KILLED, 100)
+    assert sum(row.cycles for row in again.records) == 6_000

@@ -22,7 +22,6 @@ from domain.decisions import Decision, DecisionType
 from domain.instructions import InstructionRow, OrderInstruction, OrderType, Side
 from domain.market import Account, LatchRow, Observation, Position, SymbolRules
 from domain.orders import Fate, OrderReport
-from domain.outbox import DeskRow, RecordBatch
 from domain.proposals import Proposal
 from domain.risk import Limits
 from domain.states import Mode, State
@@ -133,17 +132,18 @@ class World:
         )
 
     @activity.defn(name="record")
-    async def record(self, batch: RecordBatch) -> None:
+    async def record(self, call: calls.RecordCall) -> None:
         await self._database()
+        batch = call.batch
         for row in batch.decisions:
             self.decisions.setdefault(row.decision_id, row)
         for instruction in batch.instructions:
             self.instructions[instruction.instruction_id] = instruction
 
     @activity.defn(name="write_desk")
-    async def write_desk(self, row: DeskRow) -> None:
+    async def write_desk(self, call: calls.WriteDeskCall) -> None:
         await self._database()
-        self.latch = row.latch
+        self.latch = call.row.latch
 
     @activity.defn(name="clear_latch")
     async def clear_latch(self, call: calls.ClearLatchCall) -> bool:
