@@ -74,6 +74,9 @@ async def record(client: Client, story: Callable[[Desk], Awaitable[None]]) -> No
         runs = [run async for run in client.list_workflows(f'WorkflowId="{desk.handle.id}"')]
         for number, run in enumerate(sorted(runs, key=lambda run: run.start_time)):
             history = await client.get_workflow_handle(desk.handle.id, run_id=run.run_id).fetch_history()
+            if not any(event.HasField("workflow_task_completed_event_attributes") for event in history.events):
+                # The newest run may not have begun: there is nothing to replay, and the Replayer waits for ever.
+                continue
             (FOLDER / f"{story.__name__}_{number}.json").write_text(json.dumps(scrubbed(json.loads(history.to_json()))))
 
 
