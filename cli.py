@@ -30,7 +30,12 @@ DataDir = Annotated[
 
 def main() -> None:
     """The entry point of the console script `ais` and of `python -m cli`."""
-    app(prog_name="ais")
+    from startup import leave
+
+    try:
+        app(prog_name="ais")
+    except SystemExit as stop:
+        leave(stop.code)
 
 
 @app.command()

@@ -83,7 +83,7 @@ class Lifecycle:
         if opened is not None:
             raise Refused(self._needs_restart(opened.lower(), row))
         await self._write(lambda connection: begin_start(connection, self._facts()))
-        await self._open(kill_number=0, reuse=WorkflowIDReusePolicy.REJECT_DUPLICATE)
+        await self._open(0, WorkflowIDReusePolicy.REJECT_DUPLICATE, {})
         return f"the coordinator of desk {self._plan.desk!r} is started"
 
     async def restart(self, reason: str, actor: str) -> str:
@@ -145,11 +145,12 @@ class Lifecycle:
 
         if not await self._write(clear):
             raise Refused("the database's row of this desk changed meanwhile; look at `ais status` and try again")
-        await self._open(kill_number=number, reuse=WorkflowIDReusePolicy.ALLOW_DUPLICATE)
+        told = {"reason": reason, "actor": actor}
+        await self._open(number, WorkflowIDReusePolicy.ALLOW_DUPLICATE, told)
         return f"a new coordinator of desk {self._plan.desk!r} is started"
 
-    async def _open(self, kill_number: int, reuse: WorkflowIDReusePolicy) -> None:
-        carried = self._carried(kill_number, await self._register_search_attributes())
+    async def _open(self, kill_number: int, reuse: WorkflowIDReusePolicy, told: dict[str, str]) -> None:
+        carried = self._carried(kill_number, await self._register_search_attributes()).model_copy(update=told)
         try:
             await self._client.start_workflow(
                 Coordinator.run,

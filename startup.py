@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import structlog
 
@@ -38,6 +39,20 @@ async def patiently(
                 told = True
         await asyncio.sleep(delay)
         delay = min(delay * 2, LAST_DELAY_SECONDS)
+
+
+def leave(code: int | str | None) -> NoReturn:
+    """Ends this process at once, with a text on standard error and 1, or with a number.
+
+    The incident behind this: after a client of Temporal that could not connect, the interpreter's own way out aborted
+    (`PyGILState_Release`) or hung, and the exit code was a signal's.
+    """
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
 
 
 def _first_line(error: Exception) -> str:

@@ -9,7 +9,6 @@ import contextlib
 import os
 import secrets
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,7 +33,7 @@ from activities.venues.paper import PaperVenue
 from activities.venues.port import Venue
 from domain.decisions import ENTROPY_BITS, time_ordered_id
 from domain.states import Mode, State
-from startup import NotUp, configure_logging, patiently
+from startup import NotUp, configure_logging, leave, patiently
 from storage import migrate
 from storage.database import Database, DatabaseUnavailable
 from workflows import names
@@ -86,9 +85,10 @@ def main() -> None:
         configure_logging(config.log)
         asyncio.run(serve(config))
     except ValidationError as error:
-        sys.exit(settings.explain(error))
+        leave(settings.explain(error))
     except (settings.NoRunningStack, NotUp, Unsupported, migrate.SchemaOutOfDate, MarketError, OSError) as error:
-        sys.exit(str(error))
+        leave(str(error))
+    leave(0)
 
 
 async def serve(config: Config) -> None:

@@ -127,7 +127,7 @@ class ActActivities:
             yield
         except VenueError as error:
             self._instruments.venue_errors.labels(tool).inc()
-            raise ApplicationError(str(error), type=type(error).__name__) from error
+            raise ApplicationError(str(error), type=type(error).__name__) from None
         finally:
             self._instruments.venue.labels(tool).observe(time.monotonic() - started)
 

@@ -66,7 +66,7 @@ class ObserveActivities:
         try:
             return await self._venue.bars(symbol, BARS_FOR_AGENTS)
         except VenueError as error:
-            raise ApplicationError(f"the venue gave no bars: {error}", type=type(error).__name__) from error
+            raise ApplicationError(f"the venue gave no bars: {error}", type=type(error).__name__) from None
 
     async def _see(self, call: ObserveCall) -> Observation:
         started = time.monotonic()
@@ -74,7 +74,7 @@ class ObserveActivities:
             return await self._venue.observe(call.symbols, call.cycle_id)
         except VenueError as error:
             self._instruments.venue_errors.labels("observe").inc()
-            raise ApplicationError(f"the venue cannot be observed: {error}", type=type(error).__name__) from error
+            raise ApplicationError(f"the venue cannot be observed: {error}", type=type(error).__name__) from None
         finally:
             self._instruments.venue.labels("observe").observe(time.monotonic() - started)
 

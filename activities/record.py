@@ -64,4 +64,4 @@ class RecordActivities:
         try:
             return await self._database.run(work)
         except DatabaseUnavailable as error:
-            raise ApplicationError(f"the database cannot be reached: {error}", type="DatabaseUnavailable") from error
+            raise ApplicationError(f"the database cannot be reached: {error}", type="DatabaseUnavailable") from None

@@ -232,6 +232,11 @@ def warn(c: Carried, text: str) -> None:
     c.warnings = [*(w for w in c.warnings if w != text), text][-MAX_WARNINGS:]
 
 
+def unwarn(c: Carried, beginning: str) -> None:
+    """Takes back the warnings that begin so: what they told is over."""
+    c.warnings = [warning for warning in c.warnings if not warning.startswith(beginning)]
+
+
 def _refusal(c: Carried, command: Command, tick: Tick) -> tuple[str, RefusalCode] | None:
     if refused := transition(c.state, command.kind).refusal:
         return refused, RefusalCode.CONFLICT
@@ -389,7 +394,7 @@ def _control_row(c: Carried, command: Command, word: str, tick: Tick, detail: st
         decision_id=tick.new_id("decision"),
         timestamp=tick.now,
         decision_type=DecisionType.CONTROL,
-        summary=f"{command.kind.value} {word} by {command.actor}: {detail or command.reason}",
+        summary=f"{command.kind.value} {word} by {command.actor}: {detail or command.reason or 'no reason given'}",
         risk_reasons=[detail] if detail else [],
         desk=c.desk,
         symbol=command.symbol,

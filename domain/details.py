@@ -32,7 +32,8 @@ def details(c: Carried) -> str:
 
 
 def _told_by(c: Carried) -> str:
-    return f" by {_one_line(c.actor)}: {_one_line(c.reason)}" if c.actor else ""
+    reason = f": {_one_line(c.reason)}" if c.reason else ""
+    return f" by {_one_line(c.actor)}{reason}" if c.actor else ""
 
 
 def _decision_lines(c: Carried) -> list[str]:

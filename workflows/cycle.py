@@ -119,7 +119,8 @@ class CycleTask:
             blocked={p.order.instruction.symbol: f"order_unknown: {p.order.order_id}" for p in c.orders},
         )
         try:
-            return await workflow.execute_activity(calls.decide, call, **options.DECIDE)
+            text = f"decide cycle {c.cycle_number}"
+            return await workflow.execute_activity(calls.decide, call, summary=text, **options.DECIDE)
         except ActivityError as error:
             return nothing(f"No new order: the decision failed: {why(error)}")
 
@@ -133,7 +134,8 @@ class CycleTask:
         """None once the decision is committed (I5); else the report of an order that is not sent."""
         try:
             call = calls.RecordCall(scope=self._host.scope, batch=RecordBatch(decisions=[row]))
-            await workflow.execute_activity(calls.record, call, **options.RECORD)
+            text = f"commit the decision on {order.instruction.symbol}"
+            await workflow.execute_activity(calls.record, call, summary=text, **options.RECORD)
         except ActivityError as error:
             # The same row, by the records' own queue: whether or not it was written, it stands once.
             queue_row(self._c, row)

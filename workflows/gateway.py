@@ -75,7 +75,9 @@ class NoCoordinator(GatewayError):
 
     def __init__(self, desk: str, status: str | None) -> None:
         self.ever_started = status is not None
-        remedy = "`ais restart` by a person starts it again" if status else "`ais start` starts it"
+        remedy = "`ais restart` by a person starts it again"
+        if status is None:
+            remedy = "`ais start` starts a new desk; where Temporal's store was lost, " + remedy
         what = f"is {status.lower().replace('_', ' ')}" if status else "was never started"
         super().__init__(f"the coordinator of desk {desk!r} {what}; {remedy}")
 

@@ -23,6 +23,8 @@ with workflow.unsafe.imports_passed_through():
 FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 10.0
 DELEVERAGE_SECONDS = 15.0
+LOG_AWAY = "the decision log cannot be written"
+LATCH_AWAY = "the latch cannot be written"
 
 Lane = Callable[[], Coroutine[None, None, None]]
 
@@ -195,11 +197,12 @@ class OutboxTask:
                 await workflow.execute_activity(calls.record, call, summary=_batch_text(batch), **options.RECORD)
             except ActivityError as error:
                 failures += 1
-                desk.warn(self._c, f"the decision log cannot be written: {why(error)}")
+                desk.warn(self._c, f"{LOG_AWAY}: {why(error)}")
                 await self._back_off(failures, lambda: False)
             else:
                 failures = 0
                 outbox.batch_written(self._c, batch)
+                desk.unwarn(self._c, LOG_AWAY)
             self._host.changed = True
 
     async def _latch_lane(self) -> None:
@@ -212,10 +215,11 @@ class OutboxTask:
                 await workflow.execute_activity(calls.write_desk, call, summary=text, **options.RECORD)
             except ActivityError as error:
                 failures += 1
-                desk.warn(self._c, f"the latch cannot be written: {why(error)}")
+                desk.warn(self._c, f"{LATCH_AWAY}: {why(error)}")
                 await self._back_off(failures, lambda: False)
             else:
                 outbox.desk_row_written(self._c, row)
+                desk.unwarn(self._c, LATCH_AWAY)
             self._host.changed = True
 
     async def _restart_lane(self) -> None:

@@ -30,6 +30,7 @@ from api.models import (
 )
 from api.openapi import ACCEPTED, COMMAND_ID, Responses, answer, problems, status_answer, unconfirmed_kill
 from api.state import PartsOf
+from domain.commands import MAX_COMMAND_ID_CHARS
 from domain.states import CommandKind
 from domain.status import Status
 
@@ -102,6 +103,9 @@ async def coordinator(parts: PartsOf) -> Status:
 )
 async def command(parts: PartsOf, command_id: str) -> JSONResponse:
     """What became of one command."""
+    if len(command_id) > MAX_COMMAND_ID_CHARS:
+        # Nobody has such a command, and the query that it would ride in is shared with a kill that waits.
+        raise UnknownCommand(command_id[:MAX_COMMAND_ID_CHARS])
     outcome = (await parts.desk.read([command_id])).outcomes.get(command_id)
     if outcome is None:
         raise UnknownCommand(command_id)

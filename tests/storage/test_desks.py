@@ -100,7 +100,9 @@ async def test_a_restart_of_a_desk_without_a_row_changes_nothing(database: Datab
     assert await controls(database, desk) == 0
 
 
-async def test_a_restart_of_a_kill_that_the_row_lost_is_done_and_settles_that_kill(database: Database, desk: str) -> None:
+async def test_a_restart_of_a_kill_that_the_row_lost_is_done_and_settles_that_kill(
+    database: Database, desk: str
+) -> None:
     await write(database, desk, killed=False, number=0)
     assert await clear(database, desk, 1, "restart")
     assert (await read(database, desk)).cleared_number == 1
