@@ -7,9 +7,11 @@ The floor is the bare server: one signal, then one query, by the SDK. The kill's
 import asyncio
 import contextlib
 import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -20,8 +22,6 @@ from tests.e2e.live import Live
 from workflows.gateway import DeskGateway, connect
 
 SAMPLES = int(os.environ.get("AIS_BENCH_SAMPLES", "200"))
-STATUS_CLIENTS = 64
-UNAUTHENTICATED_PER_SECOND = 1_000
 Call = Callable[[], Awaitable[object]]
 
 
@@ -46,29 +46,15 @@ def tell(name: str, seconds: list[float], floor: list[float]) -> None:
     print(f"{name:<46} p50 {p(seconds, 50):7.1f} ms   p99 {p(seconds, 99):7.1f} ms   {ratio:5.2f} x floor", flush=True)
 
 
-@contextlib.asynccontextmanager
-async def load(base: str, key: str) -> AsyncIterator[None]:
+@contextlib.contextmanager
+def load(port: int, key: str) -> Iterator[None]:
     """64 status clients and 1,000 unauthenticated requests a second, for as long as the block runs."""
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=base, timeout=30, limits=limits) as http:
-
-        async def ask() -> None:
-            while True:
-                await http.get("/control/status", headers={"Authorization": f"Bearer {key}"})
-
-        async def knock(every: float) -> None:
-            while True:
-                began = time.perf_counter()
-                await http.post("/control/kill-switch")
-                await asyncio.sleep(max(0.0, every - (time.perf_counter() - began)))
-
-        knockers = 50
-        tasks = [asyncio.create_task(ask()) for _ in range(STATUS_CLIENTS)]
-        tasks += [asyncio.create_task(knock(knockers / UNAUTHENTICATED_PER_SECOND)) for _ in range(knockers)]
+    process = subprocess.Popen([sys.executable, "-m", "bench.load", "127.0.0.1", str(port), key])
+    try:
         yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
@@ -90,7 +76,7 @@ async def measure(live: Live) -> None:
     gateway = DeskGateway(await connect(settings.temporal_connect_config(live.folder)), "main", patience=10)
 
     async def bare() -> None:
-        await gateway.signal("cancel_all", {"actor": "bench"})
+        await gateway.signal("pause", {"actor": "bench"})
         await gateway.status()
 
     async with httpx.AsyncClient(base_url=base, headers={"Authorization": f"Bearer {key}"}, timeout=30) as http:
@@ -104,9 +90,8 @@ async def measure(live: Live) -> None:
         tell("floor: one signal, one query, by the SDK", floor, floor)
         idle = await timed(kill)
         tell("kill over HTTP, idle", idle, floor)
-        with hanging(live.stack.recorded["pids"]["PostgreSQL"]):
-            async with load(base, key):
-                loaded = await timed(kill)
+        with hanging(live.stack.recorded["pids"]["PostgreSQL"]), load(live.stack.recorded["api_port"], key):
+            loaded = await timed(kill)
         tell("kill, 64 status clients, 1,000 401s/s, hung DB", loaded, floor)
         allowed = 2 * p(idle, 99) + 50
         print(f"the kill's right of way: p99 {p(loaded, 99):.0f} ms of {allowed:.0f} ms allowed")
