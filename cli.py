@@ -3,6 +3,11 @@
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage. An expected failure is one line on stderr, never a traceback.
 """
 
+from datetime import UTC, datetime
+
+# Before the imports, which take a second: a kill that comes from now on was not what a restart was asked for.
+STARTED_AT = datetime.now(UTC)
+
 import asyncio
 import os
 import socket
@@ -154,7 +159,7 @@ def restart(
     _confirm(yes)
     with expected_failures(*desk_commands.EXPECTED):
         use_data_dir(data_dir)
-        typer.echo(asyncio.run(desk_commands.restart(reason.strip(), say)))
+        typer.echo(asyncio.run(desk_commands.restart(reason.strip(), STARTED_AT, say)))
 
 
 def _confirm(yes: bool) -> None:

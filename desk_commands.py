@@ -3,6 +3,7 @@
 import getpass
 import socket
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 from temporalio.client import Client
 
@@ -26,10 +27,10 @@ async def start(say: Say) -> str:
     return await _with_lifecycle(Lifecycle.start, say)
 
 
-async def restart(reason: str, say: Say) -> str:
-    """What became of a restart; Refused with the reason."""
+async def restart(reason: str, asked_at: datetime, say: Say) -> str:
+    """What became of a restart that was asked for at `asked_at`; Refused with the reason."""
     actor = f"cli:{getpass.getuser()}@{socket.gethostname()}"
-    return await _with_lifecycle(lambda lifecycle: lifecycle.restart(reason, actor), say)
+    return await _with_lifecycle(lambda lifecycle: lifecycle.restart(reason, actor, asked_at), say)
 
 
 async def status(as_json: bool, say: Say) -> str:

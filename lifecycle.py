@@ -86,15 +86,18 @@ class Lifecycle:
         await self._open(0, WorkflowIDReusePolicy.REJECT_DUPLICATE, {})
         return f"the coordinator of desk {self._plan.desk!r} is started"
 
-    async def restart(self, reason: str, actor: str) -> str:
-        """Brings a killed desk, or one whose coordinator is gone, back to running. A kill always beats it."""
+    async def restart(self, reason: str, actor: str, asked_at: datetime) -> str:
+        """Brings a killed desk, or one whose coordinator is gone, back to running. A kill after `asked_at` beats it."""
         row = await self._row()
         if await self._open_status() == OPEN:
-            return await self._restart_open(reason, actor)
+            return await self._restart_open(reason, actor, asked_at)
         return await self._restart_closed(row, reason, actor)
 
-    async def _restart_open(self, reason: str, actor: str) -> str:
+    async def _restart_open(self, reason: str, actor: str, asked_at: datetime) -> str:
         status = await self._settled()
+        if status.last_kill_at and status.last_kill_at > asked_at:
+            # Its number is the one we have just read, but whoever asked for the restart cannot have meant this kill.
+            raise Refused(f"kill {status.kill_number} came after the restart was asked for; look at `ais status` first")
         command_id = f"restart-{uuid.uuid4().hex}"
         payload: dict[str, object] = {
             "command_id": command_id,

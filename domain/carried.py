@@ -128,6 +128,7 @@ class Carried(Record):
     actor: str = ""
     kill_number: int = 0
     kill: KillRecord | None = None
+    last_kill_at: Moment | None = None
     restart: PendingRestart | None = None
 
     latched_number: int = 0

@@ -67,6 +67,7 @@ def apply(c: Carried, command: Command, tick: Tick) -> None:
 def kill(c: Carried, command: Command, tick: Tick) -> None:
     """Kills, whatever the command holds; while killed, raises the number and issues the cancels again."""
     c.kill_number += 1
+    c.last_kill_at = tick.now
     repeated = c.state is State.KILLED
     row = _control_row(c, command, "repeated" if repeated else "applied", tick)
     if not repeated:

@@ -72,6 +72,7 @@ class Status(Value):
     cycle_seconds: float
     started_at: Moment
     kill_number: int
+    last_kill_at: Moment | None
     kill: KillStatus | None
     restart_pending: bool
     cycle_number: int
@@ -151,6 +152,7 @@ _COPIED = [
     "cycle_seconds",
     "started_at",
     "kill_number",
+    "last_kill_at",
     "cycle_number",
     "last_cycle_at",
     "last_cycle_seconds",

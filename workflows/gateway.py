@@ -233,10 +233,13 @@ class DeskGateway:
                 answer = await self._client.workflow_service.query_workflow(
                     request, retry=False, timeout=timedelta(seconds=max(deadline - time.monotonic(), 0.05))
                 )
-                break
+                if not _caught_between_runs(answer):
+                    break
             except (RPCError, RuntimeError) as error:
                 if not _is_busy(error) or time.monotonic() > deadline:
                     raise self._query_error(error) from error
+            if time.monotonic() > deadline:
+                raise CoordinatorSilent(f"the coordinator of desk {self.desk!r} is just being continued; ask again")
             await asyncio.sleep(_backoff())
         if answer.HasField("query_rejected"):
             name = WorkflowExecutionStatus.Name(answer.query_rejected.status)
@@ -264,6 +267,11 @@ def _unreachable_text(error: object) -> str:
 
 def _backoff() -> float:
     return random.uniform(0.005, 0.030)  # noqa: S311 - spreads retries, guards nothing
+
+
+def _caught_between_runs(answer: QueryWorkflowResponse) -> bool:
+    # A query that waits while its run continues as new is rejected with that run's status; the next one finds the new run.
+    return answer.query_rejected.status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW
 
 
 def _is_busy(error: Exception) -> bool:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -89,7 +90,7 @@ async def test_a_kill_beats_resume_and_pause_through_two_api_processes(live: Liv
             answers = await asyncio.gather(*(call(path) for path in chance.sample(paths, len(paths))))
             assert all(answer in (200, 202, 409) for answer in answers), (number, answers)
             assert (await gateway.status()).state is State.KILLED, f"race {number}"
-            await lifecycle.restart(f"race {number}", "races")
+            await lifecycle.restart(f"race {number}", "races", datetime.now(UTC))
             assert (await gateway.status()).state is State.RUNNING
 
 
@@ -104,7 +105,7 @@ async def test_a_kill_beats_a_restart(live: Live) -> None:
 
             async def restart(number: int = number) -> bool:
                 try:
-                    await lifecycle.restart(f"race {number}", "races")
+                    await lifecycle.restart(f"race {number}", "races", datetime.now(UTC))
                 except Refused:
                     return False
                 return True
