@@ -10,7 +10,7 @@ from temporalio.client import Client
 from domain.market import LatchRow
 from domain.orders import Fate
 from domain.states import State
-from tests.workflows.world import World, running_desk
+from tests.workflows.world import Desk, World, running_desk
 
 KILLED = State.KILLED
 
@@ -167,6 +167,28 @@ async def test_a_kill_after_an_order_was_sent_cancels_at_once_and_again_after_it
         assert len(world.cancels) == 4
         assert status.state is KILLED
         assert len(world.sent) == 1
+
+
+async def test_an_order_scheduled_while_its_worker_was_away_is_not_sent_after_a_kill(temporal: Client) -> None:
+    gate = asyncio.Event()
+    world = World(proposes=True, commit_gate=gate)
+    desk = Desk(temporal, world)
+    await desk.start(cycle_seconds=60.0)
+    async with desk.worker(activities=False):
+        leaving = desk.activity_worker()
+        running = asyncio.create_task(leaving.run())
+        await asyncio.wait_for(world.commit_started.wait(), 20)
+        stopping = asyncio.create_task(leaving.shutdown())
+        gate.set()
+        await asyncio.gather(running, stopping)
+        await desk.until(lambda s: any(i.tool == "create_order" for i in s.open_instructions))
+        await desk.signal("kill")
+        await desk.until(lambda s: s.state is KILLED)
+        async with desk.activity_worker():
+            await desk.until(lambda s: s.kill is not None and s.kill.quiet_at is not None and not s.records_waiting)
+        assert world.sent == []
+        await desk.assert_healthy_history()
+    await desk.handle.terminate()
 
 
 async def test_an_unknown_order_blocks_its_symbol_and_is_settled_by_asking(temporal: Client) -> None:

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -85,6 +85,8 @@ class World:
     order_started: asyncio.Event = field(default_factory=asyncio.Event)
     settle_fate: Fate = Fate.UNKNOWN
     clear_gate: asyncio.Event | None = None
+    commit_gate: asyncio.Event | None = None
+    commit_started: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def _database(self) -> None:
         if self.database_hangs:
@@ -135,6 +137,9 @@ class World:
     async def record(self, call: calls.RecordCall) -> None:
         await self._database()
         batch = call.batch
+        if self.commit_gate and any(row.selected_order_id for row in batch.decisions):
+            self.commit_started.set()
+            await self.commit_gate.wait()
         for row in batch.decisions:
             self.decisions.setdefault(row.decision_id, row)
         for instruction in batch.instructions:
@@ -232,12 +237,21 @@ class Desk:
             task_timeout=TASK_TIMEOUT,
         )
 
-    def worker(self, cached: int = 0) -> Worker:
+    def activity_worker(self) -> Worker:
+        """Activities alone: it can go away while workflow tasks go on."""
+        return Worker(
+            self.client,
+            task_queue=self.queue,
+            activities=self.world.activities,
+            graceful_shutdown_timeout=timedelta(seconds=20),
+        )
+
+    def worker(self, cached: int = 0, activities: bool = True) -> Worker:
         worker = Worker(
             self.client,
             task_queue=self.queue,
             workflows=[Coordinator],
-            activities=self.world.activities,
+            activities=self.world.activities if activities else [],
             max_cached_workflows=cached,
         )
         return allow_a_full_signal_queue(worker)
