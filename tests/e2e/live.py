@@ -1,5 +1,6 @@
 """A whole desk for the fault suite: `ais dev` in a process of its own, spoken to as its users do."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -35,7 +36,8 @@ class Live:
         """Every process of the desk at once, `ais dev` first, so that it restarts nothing."""
         self.stack.kill_9()
         for process in self.stack.processes():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         wait_until(lambda: not self.stack.processes(), "all dead")
 
     def kill_9(self, part: str) -> int:

@@ -5,6 +5,7 @@ import uuid
 from decimal import Decimal
 
 import pytest
+from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client
 
 from domain.market import LatchRow
@@ -269,3 +270,18 @@ async def test_mixed_signals_during_continue_as_new_are_each_applied_once(short_
         assert len(answer.outcomes) == 300
         rows = [row.command_id for row in desk.world.decisions.values() if row.command_id in set(ids)]
         assert sorted(rows) == sorted(ids)
+
+
+async def test_many_continuations_lose_no_cycle_and_keep_what_the_web_ui_shows(short_history_temporal: Client) -> None:
+    async with running_desk(short_history_temporal, cycle_seconds=0.05) as desk:
+        for _ in range(4):
+            run_id = (await desk.status()).run_id
+            await desk.until(lambda s, run_id=run_id: s.run_id != run_id)
+        await desk.signal("pause")
+        paused = await desk.until(lambda s: s.state is State.PAUSED)
+        await desk.until(lambda s: not s.records_waiting)
+        # The cycle under way when the pause came leaves no row, nor does one that began before the status was read.
+        written = sum(row.cycles for row in desk.world.decisions.values() if row.decision_type == "no_action")
+        assert paused.cycle_number - written in (0, 1, 2)
+        metadata = await desk.handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+        assert "paused" in metadata.current_details
