@@ -190,6 +190,8 @@ def say(text: str) -> None:
 
 def use_data_dir(data_dir: Path | None) -> None:
     """For processes that read the settings again, in this process or in a child: they look at AIS_DATA_DIR."""
+    for name in settings.unknown_variables():
+        say(f"warning: {name} is no setting of AIS; docs/settings.md lists them all")
     if data_dir:
         os.environ["AIS_DATA_DIR"] = str(data_dir.expanduser().resolve())
 

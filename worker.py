@@ -94,6 +94,8 @@ def main() -> None:
 async def serve(config: Config) -> None:
     """Connects, polls, and stops in order: running activities finish first."""
     stop = _stop_signal()
+    for name in settings.unknown_variables():
+        log.warning("no such setting: a typo? docs/settings.md lists them all", variable=name)
     await _check_schema(config.database.url)
     client = await _connect(config.worker)
     databases = [
