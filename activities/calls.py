@@ -15,6 +15,9 @@ from domain.risk import Limits
 from domain.states import Mode
 from domain.values import Moment, Value
 
+# Type of the error by which a worker refuses what is meant for another.
+WRONG_WORKER = "WrongWorker"
+
 
 class Scope(Value):
     """Whose venue is meant; a worker of another desk or mode refuses before it touches one (I7)."""

@@ -2,7 +2,7 @@
 
 from temporalio.exceptions import ApplicationError
 
-from activities.calls import Scope
+from activities.calls import WRONG_WORKER, Scope
 
 
 def refuse_other(mine: Scope, asked: Scope) -> None:
@@ -12,4 +12,4 @@ def refuse_other(mine: Scope, asked: Scope) -> None:
             f"this worker serves desk {mine.desk!r} in mode {mine.mode.value}, the coordinator runs desk {asked.desk!r} "
             f"in mode {asked.mode.value}; start a worker with AIS_DESK={asked.desk} AIS_MODE={asked.mode.value}"
         )
-        raise ApplicationError(text, type="WrongWorker", non_retryable=True)
+        raise ApplicationError(text, type=WRONG_WORKER, non_retryable=True)

@@ -3,7 +3,14 @@
 from datetime import datetime, timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, CancelledError, FailureError, TimeoutError, TimeoutType
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    CancelledError,
+    FailureError,
+    TimeoutError,
+    TimeoutType,
+)
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
@@ -79,8 +86,10 @@ class Host:
 def _fate_of(error: ActivityError) -> Fate:
     cause = error.cause
     never_begun = isinstance(cause, TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_START
+    # A worker of another desk or mode refuses before it touches a venue.
+    refused = isinstance(cause, ApplicationError) and cause.type == calls.WRONG_WORKER
     # An attempt that began never ends as cancelled: the activity reports what it knows instead.
-    return Fate.NOT_SENT if never_begun or isinstance(cause, CancelledError) else Fate.UNKNOWN
+    return Fate.NOT_SENT if never_begun or refused or isinstance(cause, CancelledError) else Fate.UNKNOWN
 
 
 def why(error: ActivityError) -> str:

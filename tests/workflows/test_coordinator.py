@@ -8,9 +8,10 @@ import pytest
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client
 
+from activities import calls
 from domain.market import LatchRow
 from domain.orders import Fate
-from domain.states import State
+from domain.states import Mode, State
 from tests.workflows.world import Desk, World, running_desk
 
 KILLED = State.KILLED
@@ -190,6 +191,14 @@ async def test_an_order_scheduled_while_its_worker_was_away_is_not_sent_after_a_
         assert world.sent == []
         await desk.assert_healthy_history()
     await desk.handle.terminate()
+
+
+async def test_an_order_that_a_worker_of_another_desk_refused_counts_as_not_sent(temporal: Client) -> None:
+    world = World(proposes=True, scope=calls.Scope(desk="another", mode=Mode.PAPER))
+    async with running_desk(temporal, world) as desk:
+        await desk.until(lambda s: any(row.outcome == "failed" for row in world.instructions.values()))
+        assert (await desk.status()).unknown_orders == []
+        assert world.sent == []
 
 
 async def test_an_unknown_order_blocks_its_symbol_and_is_settled_by_asking(temporal: Client) -> None:

@@ -16,6 +16,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from activities import calls
+from activities.scope import refuse_other
 from domain.carried import Carried
 from domain.deciding import Choice, nothing
 from domain.decisions import Decision, DecisionType
@@ -85,6 +86,7 @@ class World:
     order_started: asyncio.Event = field(default_factory=asyncio.Event)
     settle_fate: Fate = Fate.UNKNOWN
     clear_gate: asyncio.Event | None = None
+    scope: calls.Scope | None = None
     commit_gate: asyncio.Event | None = None
     commit_started: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -183,6 +185,7 @@ class World:
 
     @activity.defn(name="place_order")
     async def place_order(self, call: calls.OrderCall) -> OrderReport:
+        refuse_other(self.scope or call.scope, call.scope)
         self.order_started.set()
         if self.order_gate:
             await self.order_gate.wait()
