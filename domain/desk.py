@@ -89,18 +89,17 @@ def kill(c: Carried, command: Command, tick: Tick) -> None:
 def issue_cancels(c: Carried, record: CommandRecord, symbols: list[str], tick: Tick) -> None:
     """A new round of cancels under a command's id; futures then spot for each symbol.
 
-    A flood of kills must not grow the state without end: past the bound, a cancel that is prepared already, and carried
-    out later than this command, stands for it.
+    A flood of kills must not grow the state without end: past the bound, a cancel of the same symbol and market that is
+    prepared and has not begun stands for it. One that has begun never does: it may have missed what this one is for.
     """
     record.rounds += 1
     if c.kill:
         c.kill.quiet_at = None
-    if len(c.cancels) >= MAX_OPEN_CANCELS_PER_LANE * len(CANCEL_TOOLS) * len(symbols):
-        return
-    open_in_lane = Counter((cancel.tool, cancel.symbol) for cancel in c.cancels)
+    in_lane = Counter((cancel.tool, cancel.symbol) for cancel in c.cancels)
+    waiting = {(cancel.tool, cancel.symbol) for cancel in c.cancels if not cancel.begun}
     for symbol in symbols:
         for tool in CANCEL_TOOLS:
-            if open_in_lane[tool, symbol] < MAX_OPEN_CANCELS_PER_LANE:
+            if in_lane[tool, symbol] < MAX_OPEN_CANCELS_PER_LANE or (tool, symbol) not in waiting:
                 _prepare_cancel(c, record, tool, symbol, tick)
 
 

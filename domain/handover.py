@@ -37,11 +37,11 @@ def pack(carried: Carried) -> Carried:
     text = bulk.model_dump_json()
     if len(text) <= PACK_ABOVE_CHARS:
         return carried
-    packed = _compressed(text)
+    packed, kill_id = _compressed(text), carried.kill.command_id if carried.kill else None
     for limit in _LIMITS:
         if len(packed) <= MAX_PACKED_CHARS:
             break
-        packed = _compressed(_bounded(bulk, limit).model_dump_json())
+        packed = _compressed(_bounded(bulk, limit, kill_id).model_dump_json())
     return carried.model_copy(update={**dict(_Bulk()), "packed": packed})
 
 
@@ -57,10 +57,11 @@ def _compressed(text: str) -> str:
     return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 
 
-def _bounded(bulk: _Bulk, limit: int) -> _Bulk:
+def _bounded(bulk: _Bulk, limit: int, kill_id: str | None) -> _Bulk:
     """Texts cut short, the newest rows past `limit` merged into one that counts them, the oldest commands forgotten."""
     settled = [name for name, record in bulk.commands.items() if record.outcome is not Outcome.PENDING]
-    forgotten = set(settled[: max(0, len(bulk.commands) - limit)])
+    # The kill's own record counts its rounds of cancels, which may go out again.
+    forgotten = set(settled[: max(0, len(bulk.commands) - limit)]) - {kill_id}
     return bulk.model_copy(
         update={
             "commands": {name: record for name, record in bulk.commands.items() if name not in forgotten},

@@ -72,6 +72,8 @@ class OpenCancel(Record):
     prepared_at: Moment
     attempts: int = 0
     last_error: str | None = None
+    # In a venue call that is under way.
+    begun: bool = False
 
 
 class InstructionRow(Value):

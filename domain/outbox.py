@@ -84,13 +84,20 @@ def queue_instruction(c: Carried, row: InstructionRow) -> None:
 
 def prepared_row(desk: str, cancel: OpenCancel) -> InstructionRow:
     """The row of a cancel that nobody has confirmed."""
-    facts = cancel.model_dump(exclude={"last_error"})
+    facts = cancel.model_dump(exclude={"last_error", "begun"})
     return InstructionRow(**facts, desk=desk, outcome=InstructionOutcome.PREPARED, detail=cancel.last_error)
 
 
 def open_cancels(c: Carried, tool: Tool, symbol: str) -> list[OpenCancel]:
     """The open cancels of one lane: one venue call that begins now confirms them all."""
     return [cancel for cancel in c.cancels if (cancel.tool, cancel.symbol) == (tool, symbol)]
+
+
+def cancels_begun(c: Carried, instruction_ids: Sequence[str]) -> None:
+    """A venue call begins that is to confirm these; what is asked from now on needs another."""
+    begun = set(instruction_ids)
+    for cancel in c.cancels:
+        cancel.begun = cancel.begun or cancel.instruction_id in begun
 
 
 def cancels_confirmed(c: Carried, instruction_ids: Sequence[str], now: datetime) -> None:
@@ -112,6 +119,7 @@ def cancels_failed(c: Carried, instruction_ids: Sequence[str], error: str) -> No
         if cancel.instruction_id in failed:
             cancel.attempts += 1
             cancel.last_error = error
+            cancel.begun = False
 
 
 def note_quiet(c: Carried, now: datetime) -> None:

@@ -115,6 +115,7 @@ class OutboxTask:
 
     async def _cancel(self, tool: Tool, symbol: str, ids: list[str]) -> bool:
         call = calls.CancelCall(scope=self._host.scope, tool=tool, symbol=symbol, instruction_ids=ids)
+        outbox.cancels_begun(self._c, ids)
         try:
             await workflow.execute_activity(calls.cancel, call, summary=f"{tool.value} {symbol}", **options.CANCEL)
         except ActivityError as error:

@@ -24,6 +24,7 @@ from domain.market import LatchRow, Observation
 from domain.orders import Fate, Order, OrderReport
 from domain.outbox import (
     batch_written,
+    cancels_begun,
     cancels_confirmed,
     desk_row,
     desk_row_written,
@@ -367,3 +368,19 @@ def test_the_worst_that_can_be_carried_over_fits_into_a_payload() -> None:
     again = unpack(Carried.model_validate_json(handed_over))
     assert (again.state, again.kill_number) == (State.KILLED, 100)
     assert sum(row.cycles for row in again.records) == 6_000
+
+
+def test_open_cancels_of_other_symbols_never_stand_for_this_one() -> None:
+    desk = a_desk(symbols=[f"S{number}USDT" for number in range(30)])
+    apply(desk, a_command(KILL, "k"), a_tick())
+    apply(desk, a_command(CommandKind.CANCEL_ALL, "c", symbols=["S7USDT"]), a_tick())
+    assert [c.symbol for c in desk.cancels if c.command_id == "c"] == ["S7USDT", "S7USDT"]
+
+
+def test_cancels_that_have_begun_never_stand_for_a_later_command() -> None:
+    desk = a_desk()
+    for _ in range(MAX_OPEN_CANCELS_PER_LANE + 5):
+        apply(desk, a_command(KILL), a_tick())
+    cancels_begun(desk, [c.instruction_id for c in desk.cancels])
+    apply(desk, a_command(KILL, "late"), a_tick())
+    assert len([c for c in desk.cancels if c.command_id == "late"]) == 2
