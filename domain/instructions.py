@@ -40,8 +40,21 @@ class OrderType(StrEnum):
     LIMIT = "LIMIT"
 
 
+class TimeInForce(StrEnum):
+    """How long an order may wait (Aster, timeInForce)."""
+
+    GTC = "GTC"
+    IOC = "IOC"
+    FOK = "FOK"
+    GTX = "GTX"
+    """Good till crossing: post-only."""
+
+
 class OrderInstruction(Value):
-    """An order as an operator is shown it; `quantity` is in units of the base asset."""
+    """An order as an operator is shown it; `quantity` is in units of the base asset.
+
+    `time_in_force` left out means GTC for a limit order; a market order has none.
+    """
 
     tool: Literal[Tool.CREATE_ORDER] = Tool.CREATE_ORDER
     symbol: str
@@ -50,6 +63,7 @@ class OrderInstruction(Value):
     quantity: Decimal
     price: Decimal | None = None
     reduce_only: bool
+    time_in_force: TimeInForce | None = None
 
 
 class InstructionOutcome(StrEnum):

@@ -1,13 +1,21 @@
-"""What the venue shows: bars, positions, open orders, account, and the rules of a symbol."""
+"""What the venue shows: bars, books, positions, open orders, account, and the rules of a symbol."""
 
 from decimal import Decimal
+from enum import StrEnum
 
 from domain.instructions import OrderType, Side
 from domain.values import ZERO, Moment, Value
 
 
+class Market(StrEnum):
+    """The venue's two markets."""
+
+    FUTURES = "futures"
+    SPOT = "spot"
+
+
 class Bar(Value):
-    """One bar; prices in quote currency, volume as its source counts it."""
+    """One bar; prices in quote currency, volume in units of the base asset."""
 
     open_time: Moment
     open: Decimal
@@ -18,22 +26,54 @@ class Bar(Value):
 
 
 class SymbolRules(Value):
-    """Steps of a symbol (exchangeInfo: PRICE_FILTER tickSize, LOT_SIZE stepSize, MIN_NOTIONAL)."""
+    """A symbol's filters (Aster, GET /fapi/v1/exchangeInfo). What is None does not limit.
+
+    PRICE_FILTER tickSize; LOT_SIZE stepSize, minQty, maxQty; MARKET_LOT_SIZE maxQty; MIN_NOTIONAL notional; PERCENT_PRICE
+    multiplierUp, multiplierDown; liquidationFee. `maintenance_ratio` is that of the first bracket of
+    GET /fapi/v1/leverageBracket.
+    """
 
     symbol: str
     tick_size: Decimal
     lot_step: Decimal
     min_quantity: Decimal
     min_notional: Decimal
+    max_quantity: Decimal | None = None
+    market_max_quantity: Decimal | None = None
+    multiplier_up: Decimal | None = None
+    multiplier_down: Decimal | None = None
+    maintenance_ratio: Decimal = Decimal("0.005")
+    liquidation_fee: Decimal = Decimal("0.01")
+
+
+class TopOfBook(Value):
+    """Best prices, and how much of the base asset they are good for."""
+
+    bid: Decimal
+    ask: Decimal
+    bid_quantity: Decimal
+    ask_quantity: Decimal
+
+
+class MarketView(Value):
+    """What agents and guards see of one symbol: its newest bars, oldest first, its book, and its next funding rate.
+
+    `funding_rate` is a fraction of the notional, paid by longs to shorts every eight hours; None where it is not known.
+    """
+
+    bars: list[Bar]
+    book: TopOfBook | None = None
+    funding_rate: Decimal | None = None
 
 
 class Position(Value):
-    """A futures position; `quantity` is signed, long positive."""
+    """A futures position, or a spot holding; `quantity` is signed, long positive."""
 
     symbol: str
     quantity: Decimal
     entry_price: Decimal
     mark_price: Decimal
+    market: Market = Market.FUTURES
 
     @property
     def notional(self) -> Decimal:
@@ -80,7 +120,8 @@ class Observation(Value):
     """One reading of the venue, and of the latch where the database answered.
 
     `latch_error` set means that nobody knows what the database says: no new risk (I7). `data_time` is when the newest
-    price became known; a price that stopped moving grows old by it.
+    price became known; a price that stopped moving grows old by it. `bar_time` is the opening time of the newest bar of
+    a market that has a time of its own (a replay, a simulation).
     """
 
     observed_at: Moment
@@ -94,3 +135,8 @@ class Observation(Value):
     latch: LatchRow | None = None
     latch_error: str | None = None
     note: str | None = None
+
+    @property
+    def market_time(self) -> Moment:
+        """The market's own time, by which days, funding hours and order rates are counted: a replay's is not ours."""
+        return self.bar_time or self.observed_at

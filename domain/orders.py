@@ -8,12 +8,16 @@ from domain.values import Moment, Value
 
 
 class Fate(StrEnum):
-    """What is known of an order that was handed to an activity. An order is sent at most once (I4)."""
+    """What is known of an order that was handed to an activity. An order is sent at most once (I4).
+
+    `CANCELED`: the venue had accepted it, and what was not filled by then never will be (canceled or expired).
+    """
 
     NOT_SENT = "not_sent"
     REJECTED = "rejected"
     OPEN = "open"
     FILLED = "filled"
+    CANCELED = "canceled"
     UNKNOWN = "unknown"
 
     @property
@@ -24,7 +28,7 @@ class Fate(StrEnum):
     @property
     def reached_venue(self) -> bool:
         """Whether the venue accepted it."""
-        return self in (Fate.OPEN, Fate.FILLED)
+        return self in (Fate.OPEN, Fate.FILLED, Fate.CANCELED)
 
 
 class Order(Value):

@@ -20,6 +20,7 @@ _FATE_OUTCOMES = {
     Fate.REJECTED: InstructionOutcome.FAILED,
     Fate.OPEN: InstructionOutcome.CONFIRMED,
     Fate.FILLED: InstructionOutcome.CONFIRMED,
+    Fate.CANCELED: InstructionOutcome.CONFIRMED,
     Fate.UNKNOWN: InstructionOutcome.UNKNOWN,
 }
 

@@ -13,20 +13,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from domain.instructions import OrderType, Side
-from domain.market import Bar, SymbolRules
+from domain.market import Bar, Market, SymbolRules
 from domain.values import BPS, ZERO, Value, plain
 
 # Wide enough that no product or sum of prices, quantities and fees is ever rounded.
 EXACT = Context(prec=100)
 COST_STEP = Decimal("1e-12")
 MAX_LEVERAGE = Decimal(5)
-
-
-class Market(StrEnum):
-    """The venue's two markets."""
-
-    FUTURES = "futures"
-    SPOT = "spot"
 
 
 class OrderStatus(StrEnum):

@@ -5,18 +5,23 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from domain.instructions import Side
-from domain.values import Value
+from domain.values import Moment, Value
 
 
 class Proposal(Value):
-    """One suggestion. `confidence` is a fraction of 1."""
+    """One suggestion. `confidence` is a fraction of 1, `expected_return` a fraction of the price, before costs.
+
+    `expires_at` is set where it came from outside.
+    """
 
     proposal_id: str
     agent_id: str
     symbol: str
     side: Side
     confidence: float
+    expected_return: float | None = None
     rationale: str = ""
+    expires_at: Moment | None = None
 
 
 class AgentFailure(Value):

@@ -7,7 +7,8 @@ from decimal import Decimal
 from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from domain.paper import Book, Fill, Holding, HoldingKey, Market, OrderStatus, PaperOrder
+from domain.market import Market
+from domain.paper import Book, Fill, Holding, HoldingKey, OrderStatus, PaperOrder
 from domain.values import Moment, Value
 from storage.cleaning import clean, clean_values
 from storage.tables import paper_accounts, paper_clocks, paper_fills, paper_orders, paper_positions

@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from activities.market.port import MarketSource
 from activities.venues.port import VenueRefused, VenueUnavailable
 from domain.instructions import Tool
-from domain.market import Account, Bar, Observation, OpenOrder, Position
+from domain.market import Account, Bar, Market, Observation, OpenOrder, Position
 from domain.orders import Fate, Order, OrderReport
-from domain.paper import Book, Market, OrderStatus, PaperOrder, Step, Terms, match, place
+from domain.paper import Book, OrderStatus, PaperOrder, Step, Terms, match, place
 from storage import paper
 from storage.database import Database, DatabaseUnavailable
 

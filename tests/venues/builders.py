@@ -7,9 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 from domain.instructions import OrderInstruction, OrderType, Side
-from domain.market import Bar, SymbolRules
+from domain.market import Bar, Market, SymbolRules
 from domain.orders import Order
-from domain.paper import Book, Market, PaperOrder, Terms
+from domain.paper import Book, PaperOrder, Terms
 
 D = Decimal
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.instructions import OrderType, Side
+from domain.market import Market
 from domain.paper import (
     Book,
     Fill,
     Holding,
     HoldingKey,
-    Market,
     OrderStatus,
     Terms,
     fee,
