@@ -8,7 +8,7 @@ from datetime import datetime
 from temporalio.client import Client
 
 import settings
-from domain.risk import Limits
+from domain.limits import Limits
 from domain.states import Mode
 from domain.status import Status
 from domain.values import iso

@@ -28,7 +28,7 @@ from temporalio.service import RPCError
 
 from domain.carried import Carried, Outcome
 from domain.decisions import Decision, DecisionType
-from domain.risk import Limits
+from domain.limits import Limits
 from domain.states import CommandKind, Mode, State
 from domain.status import CommandOutcome, Status
 from storage.database import Database, DatabaseUnavailable

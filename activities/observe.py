@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from temporalio import activity
@@ -12,10 +12,14 @@ from activities.agents.port import Agent, analyse
 from activities.calls import CycleSummary, DecideCall, ObserveCall, Scope
 from activities.instruments import Instruments
 from activities.scope import refuse_other
+from activities.tape import correlations_of, tape_of
 from activities.venues.port import Venue, VenueError
+from domain.assessing import assess
+from domain.assessment import Assessment
 from domain.deciding import Choice
 from domain.deciding import decide as choose
 from domain.market import Bar, LatchRow, Observation
+from domain.risk import Circumstances
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
 
@@ -47,7 +51,8 @@ class ObserveActivities:
         """One reading. A database that does not answer leaves the latch unknown, which allows no new risk."""
         refuse_other(self._scope, call.scope)
         seen, (latch, error) = await asyncio.gather(self._see(call), self._latch(call.scope.desk))
-        observation = seen.model_copy(update={"latch": latch, "latch_error": error})
+        watched = {"latch": latch, "latch_error": error, "assessment": await self._watch(call, seen)}
+        observation = seen.model_copy(update=watched)
         self._instruments.observed(observation)
         self._tell(call.previous)
         return observation
@@ -60,7 +65,27 @@ class ObserveActivities:
         analysis = await asyncio.to_thread(analyse, self._agents, bars, self._new_id)
         for proposal in analysis.proposals:
             self._instruments.signals.labels(proposal.agent_id, proposal.side.value).inc()
-        return choose(analysis, call.observation, call.limits, call.blocked, datetime.now(UTC))
+        return choose(analysis, self._circumstances(call, bars))
+
+    def _circumstances(self, call: DecideCall, bars: Mapping[str, Sequence[Bar]]) -> Circumstances:
+        return Circumstances(
+            observation=call.observation,
+            limits=call.limits,
+            symbols=call.symbols,
+            now=datetime.now(UTC),
+            blocked=call.blocked,
+            tapes={symbol: tape_of(found) for symbol, found in bars.items()},
+            correlations=correlations_of(bars),
+            sent=call.sent,
+        )
+
+    async def _watch(self, call: ObserveCall, seen: Observation) -> Assessment | None:
+        """The reading against the limits; what is held moves together as its newest bars did."""
+        if call.limits is None:
+            return None
+        held = sorted({p.symbol for p in seen.positions if p.quantity})
+        bars = {symbol: await self._bars(symbol) for symbol in held} if len(held) > 1 else {}
+        return assess(seen, call.limits, call.risk, correlations_of(bars))
 
     async def _bars(self, symbol: str) -> list[Bar]:
         try:

@@ -1,15 +1,15 @@
 """One cycle's decision: choose a proposal, size it from net asset value, weigh it against the guards."""
 
-from datetime import datetime
 from decimal import Decimal
 
 from pydantic import Field
 
 from domain.decisions import DecisionType
 from domain.instructions import OrderInstruction, OrderType, Side
+from domain.limits import Limits
 from domain.market import Observation
 from domain.proposals import AgentFailure, Analysis, Proposal, best_proposal
-from domain.risk import Candidate, Limits, refusals
+from domain.risk import Candidate, Circumstances, refusals
 from domain.values import ZERO, Value, floor_to_step
 
 APPROVED = "approved"
@@ -27,21 +27,20 @@ class Choice(Value):
     risk_reasons: list[str] = Field(default_factory=list)
 
 
-def decide(
-    analysis: Analysis, observation: Observation, limits: Limits, blocked: dict[str, str], now: datetime
-) -> Choice:
-    """The choice among `analysis`, given the reading. `blocked` maps a symbol to why it takes no new order."""
+def decide(analysis: Analysis, given: Circumstances) -> Choice:
+    """The choice among `analysis` in the given circumstances."""
+    observation = given.observation
     if observation.latch_error:
         return nothing(f"No new order: {observation.latch_error}", analysis)
     proposal = best_proposal(analysis.proposals)
     if proposal is None:
         return nothing(observation.note or "No agent proposed an order", analysis)
-    if proposal.symbol in blocked:
-        return _refused(proposal, analysis, [blocked[proposal.symbol]])
-    instruction = size(proposal, observation, limits)
+    if proposal.symbol in given.blocked:
+        return _refused(proposal, analysis, [given.blocked[proposal.symbol]])
+    instruction = size(proposal, observation, given.limits)
     if instruction is None:
         return _refused(proposal, analysis, [_why_unsized(proposal, observation)])
-    return _weigh(proposal, instruction, analysis, observation, limits, now)
+    return _weigh(proposal, instruction, analysis, given)
 
 
 def size(proposal: Proposal, observation: Observation, limits: Limits) -> OrderInstruction | None:
@@ -62,16 +61,8 @@ def nothing(summary: str, analysis: Analysis | None = None) -> Choice:
     return Choice(decision_type=DecisionType.NO_ACTION, summary=text, votes=analysis.votes)
 
 
-def _weigh(
-    proposal: Proposal,
-    instruction: OrderInstruction,
-    analysis: Analysis,
-    observation: Observation,
-    limits: Limits,
-    now: datetime,
-) -> Choice:
-    candidate = Candidate(instruction=instruction, observation=observation, limits=limits, now=now)
-    reasons = refusals(candidate)
+def _weigh(proposal: Proposal, instruction: OrderInstruction, analysis: Analysis, given: Circumstances) -> Choice:
+    reasons = refusals(Candidate(instruction, given))
     if reasons:
         return _refused(proposal, analysis, reasons)
     return Choice(

@@ -16,9 +16,10 @@ with workflow.unsafe.imports_passed_through():
     from activities import calls, options
     from domain.carried import Carried
     from domain.decisions import ENTROPY_BITS, time_ordered_id
-    from domain.desk import Tick
+    from domain.market import Observation
     from domain.orders import Fate, Order, OrderReport
     from domain.states import State
+    from domain.traces import Tick
 
 MAX_DRAIN = timedelta(seconds=20)
 
@@ -55,6 +56,24 @@ class Host:
     def new_id(self, prefix: str) -> str:
         """An id that sorts by time."""
         return time_ordered_id(prefix, workflow.now(), self._random.getrandbits(ENTROPY_BITS))
+
+    async def observe(
+        self, cycle_id: str | None, summary: str, previous: calls.CycleSummary | None = None
+    ) -> Observation:
+        """One reading of the venue, watched by the limits; raises ActivityError."""
+        c = self.c
+        call = calls.ObserveCall(
+            scope=self.scope, symbols=c.symbols, cycle_id=cycle_id, previous=previous, limits=c.limits, risk=c.risk
+        )
+        return await workflow.execute_activity(calls.observe, call, summary=summary, **options.OBSERVE)
+
+    async def read_again(self) -> Observation | None:
+        """A fresh reading that moves nothing on; None where there is none."""
+        try:
+            return await self.observe(None, "read again")
+        except ActivityError as error:
+            self.c.observation_error = why(error)
+            return None
 
     async def send_order(self, order: Order) -> OrderReport:
         """Sends an order at most once, and says what is known of it."""

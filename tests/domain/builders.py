@@ -8,11 +8,11 @@ from typing import Any
 from domain.carried import Carried
 from domain.commands import Command
 from domain.decisions import ENTROPY_BITS, time_ordered_id
-from domain.desk import Tick
 from domain.instructions import OrderInstruction, OrderType, Side
+from domain.limits import Limits
 from domain.market import Account, LatchRow, Observation, OpenOrder, Position, SymbolRules
-from domain.risk import Limits
 from domain.states import CommandKind, Mode
+from domain.traces import Tick
 
 NOW = datetime(2026, 3, 12, 14, 30, tzinfo=UTC)
 BTC, ETH = "BTCUSDT", "ETHUSDT"

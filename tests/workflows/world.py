@@ -21,10 +21,10 @@ from domain.carried import Carried
 from domain.deciding import Choice, nothing
 from domain.decisions import Decision, DecisionType
 from domain.instructions import InstructionRow, OrderInstruction, OrderType, Side
+from domain.limits import Limits
 from domain.market import Account, LatchRow, Observation, Position, SymbolRules
 from domain.orders import Fate, OrderReport
 from domain.proposals import Proposal
-from domain.risk import Limits
 from domain.states import Mode, State
 from domain.status import Outcomes, Status
 from workflows import names
