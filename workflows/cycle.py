@@ -61,7 +61,8 @@ class CycleTask:
         c, started = self._c, workflow.now()
         previous, known = self._previous(), desk.known_latch(c)
         c.cycle_number += 1
-        inbox.expire(c, self._host.tick())
+        if c.proposals:
+            inbox.expire(c, self._host.tick())
         observation, hold = await self._observe(previous), None
         if observation is not None:
             desk.take_observation(c, observation, known, self._host.tick())
@@ -124,7 +125,7 @@ class CycleTask:
         if c.state is not State.RUNNING:
             return
         row = self._row(choice)
-        inbox.taken_up(c, taken, choice, row, self._host.tick())
+        inbox.taken_up(c, taken, choice, row, self._host.moment())
         if choice.instruction is None:
             queue_row(c, row)
         else:
@@ -148,7 +149,7 @@ class CycleTask:
 
     async def _order(self, choice: Choice, row: Decision, limits: Limits) -> None:
         c = self._c
-        order = desk.order_of(c, choice, row, self._host.tick())
+        order = desk.order_of(c, choice, row, self._host.moment())
         pending = order_prepared(c, order)
         report = await self._commit(row, order) or await self._send(pending, limits)
         desk.take_report(c, pending, report, self._host.tick())
@@ -178,7 +179,7 @@ class CycleTask:
         return await self._host.send_order(order)
 
     def _row(self, choice: Choice) -> Decision:
-        return desk.decision_of(self._c, choice, self._host.tick())
+        return desk.decision_of(self._c, choice, self._host.moment())
 
 
 def _not_sent(order: Order, detail: str) -> OrderReport:

@@ -49,8 +49,13 @@ class Host:
         return since is not None and workflow.now() - since > MAX_DRAIN
 
     def tick(self) -> Tick:
-        """Now, and a maker of ids; both replay alike."""
+        """Now, and a maker of ids, for a change that people are shown; both replay alike."""
         self.changed = True
+        return self.moment()
+
+    def moment(self) -> Tick:
+        """The same, where there is nothing to show yet. Waking `run` once more or less reorders what wakes with it, and a
+        history that was recorded otherwise no longer replays."""
         return Tick(workflow.now(), self.new_id)
 
     def new_id(self, prefix: str) -> str:

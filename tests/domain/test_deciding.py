@@ -1,22 +1,17 @@
-"""Choice, size and guards: allowed at the limit, refused one step past it."""
+"""A cycle's choice, and the size of its order."""
 
-from datetime import timedelta
 from decimal import Decimal
 
 from domain.deciding import decide, size
 from domain.instructions import Side
+from domain.limits import Limits
 from domain.market import Account
 from domain.proposals import AgentFailure, Analysis, Proposal, best_proposal
-from domain.risk import Candidate, Limits, data_stale, gross_exposure_exceeded, position_too_large, symbol_unknown
-from tests.domain.builders import BTC, ETH, NOW, a_position, an_observation, an_order, some_rules
+from tests.domain.builders import BTC, ETH, a_position, an_observation, circumstances, some_rules
 
 
 def a_proposal(confidence: float = 0.5, symbol: str = BTC, side: Side = Side.BUY) -> Proposal:
     return Proposal(proposal_id=f"sig_{symbol}", agent_id="momentum", symbol=symbol, side=side, confidence=confidence)
-
-
-def a_candidate(quantity: str, **changes: object) -> Candidate:
-    return Candidate(instruction=an_order(quantity), observation=an_observation(**changes), limits=Limits(), now=NOW)
 
 
 def test_the_most_confident_proposal_is_chosen_and_ties_go_by_name() -> None:
@@ -37,30 +32,8 @@ def test_below_the_minimum_notional_there_is_no_order() -> None:
     assert size(a_proposal(), poor, Limits()) is None
 
 
-def test_a_position_may_be_as_large_as_its_limit_and_not_larger() -> None:
-    assert position_too_large(a_candidate("25")) is None
-    assert position_too_large(a_candidate("25.001")) == "position_too_large"
-
-
-def test_gross_exposure_may_be_as_large_as_its_limit_and_not_larger() -> None:
-    held = [a_position(-80, ETH)]
-    assert gross_exposure_exceeded(a_candidate("20", positions=held)) is None
-    assert gross_exposure_exceeded(a_candidate("20.001", positions=held)) == "gross_exposure_exceeded"
-
-
-def test_data_may_be_as_old_as_its_limit_and_not_older() -> None:
-    assert data_stale(a_candidate("1", data_time=NOW - timedelta(seconds=180))) is None
-    old = a_candidate("1", data_time=NOW - timedelta(seconds=180.1))
-    assert data_stale(old) == "data_stale: 180.1s > 180.0s"
-
-
-def test_a_symbol_without_price_or_rules_is_refused() -> None:
-    assert symbol_unknown(a_candidate("1", marks={})) == "symbol_unknown: BTCUSDT"
-    assert symbol_unknown(a_candidate("1", rules={})) == "symbol_unknown: BTCUSDT"
-
-
 def test_an_approved_choice_carries_its_order() -> None:
-    choice = decide(Analysis(proposals=[a_proposal()], votes={"momentum": 0.5}), an_observation(), Limits(), {}, NOW)
+    choice = decide(Analysis(proposals=[a_proposal()], votes={"momentum": 0.5}), circumstances())
     assert (choice.risk_passed, choice.risk_reasons) == (True, ["approved"])
     assert choice.summary == "Selected BTCUSDT from momentum"
     assert choice.instruction is not None
@@ -68,22 +41,22 @@ def test_an_approved_choice_carries_its_order() -> None:
 
 def test_a_refused_choice_carries_none() -> None:
     full = an_observation(positions=[a_position(25)])
-    choice = decide(Analysis(proposals=[a_proposal()]), full, Limits(), {}, NOW)
+    choice = decide(Analysis(proposals=[a_proposal()]), circumstances(full))
     assert (choice.risk_passed, choice.risk_reasons, choice.instruction) == (False, ["position_too_large"], None)
 
 
 def test_an_unread_latch_allows_no_order() -> None:
-    choice = decide(Analysis(proposals=[a_proposal()]), an_observation(latch_error="away"), Limits(), {}, NOW)
+    choice = decide(Analysis(proposals=[a_proposal()]), circumstances(an_observation(latch_error="away")))
     assert choice.instruction is None
     assert "away" in choice.summary
 
 
 def test_a_blocked_symbol_takes_no_order() -> None:
-    choice = decide(Analysis(proposals=[a_proposal()]), an_observation(), Limits(), {BTC: "order_unknown: o"}, NOW)
+    choice = decide(Analysis(proposals=[a_proposal()]), circumstances(blocked={BTC: "order_unknown: o"}))
     assert (choice.instruction, choice.risk_reasons) == (None, ["order_unknown: o"])
 
 
 def test_a_failed_agent_is_named() -> None:
     failed = Analysis(failures=[AgentFailure(agent_id="x", error="ZeroDivisionError")])
-    choice = decide(failed, an_observation(rules={BTC: some_rules()}), Limits(), {}, NOW)
+    choice = decide(failed, circumstances(an_observation(rules={BTC: some_rules()})))
     assert "agent x failed: ZeroDivisionError" in choice.summary

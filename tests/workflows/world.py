@@ -25,6 +25,7 @@ from domain.limits import Limits
 from domain.market import Account, LatchRow, Observation, Position, SymbolRules
 from domain.orders import Fate, OrderReport
 from domain.proposals import Proposal
+from domain.reducing import Plan
 from domain.states import Mode, State
 from domain.status import Outcomes, Status
 from workflows import names
@@ -169,11 +170,11 @@ class World:
         self.cancels.append(f"{call.tool.value} {call.symbol}")
 
     @activity.defn(name="plan_deleverage")
-    async def plan_deleverage(self, call: calls.PlanCall) -> calls.Plan:
+    async def plan_deleverage(self, call: calls.PlanCall) -> Plan:
         self._venue()
         if not self.position:
-            return calls.Plan(refusal=f"There is no open position in {call.symbol}.")
-        return calls.Plan(
+            return Plan(refusal=f"There is no open position in {call.symbol}.")
+        return Plan(
             instruction=OrderInstruction(
                 symbol=call.symbol,
                 side=Side.SELL,
