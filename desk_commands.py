@@ -8,7 +8,6 @@ from datetime import datetime
 from temporalio.client import Client
 
 import settings
-from domain.limits import Limits
 from domain.states import Mode
 from domain.status import Status
 from domain.values import iso
@@ -47,11 +46,8 @@ def plan(desk: settings.DeskSettings, limits: settings.LimitSettings) -> Plan:
         mode=Mode(desk.mode),
         symbols=desk.symbols,
         cycle_seconds=desk.cycle_seconds,
-        limits=Limits(
-            max_position_fraction=limits.max_position_fraction,
-            max_gross_exposure_fraction=limits.max_gross_exposure_fraction,
-            max_data_age_seconds=limits.max_data_age(desk.cycle).total_seconds(),
-        ),
+        limits=limits.limits(desk.cycle),
+        kill_flattens=limits.kill_flattens,
     )
 
 

@@ -59,6 +59,7 @@ class Plan:
     symbols: tuple[str, ...]
     cycle_seconds: float
     limits: Limits
+    kill_flattens: bool = False
 
 
 class Lifecycle:
@@ -235,6 +236,7 @@ class Lifecycle:
             symbols=list(plan.symbols),
             cycle_seconds=plan.cycle_seconds,
             limits=plan.limits,
+            kill_flattens=plan.kill_flattens,
             search_attributes=search_attributes,
             started_at=now,
             since=now,

@@ -33,6 +33,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 
+from domain.limits import Limits
+
 PREFIX = "AIS_"
 DOTENV = Path(".env")
 PORTS_FILE = "ports.json"
@@ -49,7 +51,6 @@ Mode = Literal["paper", "shadow", "live"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
 BasisPoints = Annotated[Decimal, Field(ge=0, lt=10_000, allow_inf_nan=False)]
 
 
@@ -308,32 +309,28 @@ class PaperVenueSettings(Settings):
     )
 
 
-class LimitSettings(Settings):
-    """What the guards allow."""
+class LimitSettings(Settings, Limits):  # type: ignore[misc]
+    """What guards and portfolio limits allow; carried by a coordinator from its start, and changed by `set_limits`."""
 
-    used_by = "worker, ais"
+    used_by = "ais"
 
-    max_position_fraction: Fraction = about(
-        "Largest position in one symbol; beyond it: `position_too_large`.",
-        default=Decimal("0.25"),
-        unit="fraction of NAV",
-        allowed="a number above 0",
-    )
-    max_gross_exposure_fraction: Fraction = about(
-        "Largest sum of all positions, longs and shorts added; beyond it: `gross_exposure_exceeded`.",
-        default=Decimal("1.0"),
-        unit="fraction of NAV",
-        allowed="a number above 0",
-    )
-    max_data_age_seconds: Seconds | None = about(
-        "Oldest market data an order may rest on; older: `data_stale`. Three cycles unless set.",
+    max_data_age_seconds: Seconds | None = about(  # type: ignore[assignment]
+        "Oldest market data that an order may rest on. Three cycles unless set.",
         default=None,
         unit="seconds",
         allowed="a number above 0",
     )
+    kill_flattens: bool = about(
+        "Whether a kill also closes every futures position: cancels first, then reduce-only orders until none is left.",
+        default=False,
+        allowed="true or false",
+    )
 
-    def max_data_age(self, cycle: timedelta) -> timedelta:
-        return 3 * cycle if self.max_data_age_seconds is None else timedelta(seconds=self.max_data_age_seconds)
+    def limits(self, cycle: timedelta) -> Limits:
+        """The limits that a coordinator with this cycle starts with."""
+        age = 3 * cycle.total_seconds() if self.max_data_age_seconds is None else self.max_data_age_seconds
+        named = self.model_dump(include=set(Limits.model_fields), exclude={"max_data_age_seconds"})
+        return Limits(**named, max_data_age_seconds=age)
 
 
 class LogSettings(Settings):
@@ -494,8 +491,15 @@ def _explain_one(detail: ErrorDetails) -> str:
     field = str(detail["loc"][0]) if detail["loc"] else ""
     info = next((model.model_fields[field] for model in MODELS if field in model.model_fields), None)
     if info is None:
-        return str(detail["msg"])
+        return _of_the_whole_model(str(detail["msg"]))
     return f"{variable(field)} {_what_is_wrong(detail, info)}. Allowed: {_extra(info)['allowed']}"
+
+
+def _of_the_whole_model(text: str) -> str:
+    """`hard_drawdown (0.01) is below …`, with the variables that a person sets."""
+    fields = {name for model in MODELS for name in model.model_fields if "_" in name}
+    named = re.sub(r"\w+", lambda word: variable(word[0]) if word[0] in fields else word[0], text)
+    return named.removeprefix("Value error, ")
 
 
 def _what_is_wrong(detail: ErrorDetails, info: FieldInfo) -> str:

@@ -26,6 +26,9 @@ def _no_truth(value: Any) -> Any:
 _CHECKED = BeforeValidator(_no_truth)
 Positive = Annotated[Decimal, _CHECKED, Field(gt=0, le=1000, decimal_places=9, allow_inf_nan=False)]
 Fraction = Annotated[Decimal, _CHECKED, Field(gt=0, le=1, decimal_places=9, allow_inf_nan=False)]
+Seconds = Annotated[float, _CHECKED, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, _CHECKED, Field(gt=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, _CHECKED, Field(gt=0, le=10_000)]
 
 
 class PortfolioLimit(NamedTuple):
@@ -86,39 +89,67 @@ PORTFOLIO_LIMITS: tuple[PortfolioLimit, ...] = (
 )
 
 
+def _about(default: Any, description: str, unit: str = "fraction of NAV", allowed: str = "a number above 0") -> Any:
+    """A limit with what docs and error messages say of it."""
+    return Field(default, description=description, json_schema_extra={"unit": unit, "allowed": allowed})
+
+
+def _fraction(default: str, description: str, unit: str = "fraction of NAV") -> Any:
+    return _about(Decimal(default), description, unit, "a number above 0, 1 at most")
+
+
+def _number(default: str, description: str, unit: str = "fraction of NAV") -> Any:
+    return _about(Decimal(default), description, unit, "a number above 0, 1000 at most")
+
+
 class Limits(Value):
-    """Limits of a desk, carried by its coordinator. Fractions are of net asset value unless they say otherwise.
+    """Limits of a desk, carried by its coordinator."""
 
-    `max_volume_share`: an order's part of an average bar's volume. `max_price_deviation`: of the last price from the
-    median of the closes before it. `correlation_threshold`: from this absolute correlation on, symbols count as one.
-    `order_fraction`: what an order is worth. `max_orders_per_minute` counts in the market's time.
-    """
-
-    max_position_fraction: Positive = Decimal("0.25")
-    soft_position_fraction: Positive = Decimal("0.35")
-    hard_position_fraction: Positive = Decimal("0.5")
-    max_gross_exposure_fraction: Positive = Decimal("1.0")
-    soft_gross_exposure_fraction: Positive = Decimal("1.25")
-    hard_gross_exposure_fraction: Positive = Decimal("1.5")
-    max_net_exposure_fraction: Positive = Decimal("1.0")
-    soft_net_exposure_fraction: Positive = Decimal("1.25")
-    hard_net_exposure_fraction: Positive = Decimal("1.5")
-    max_concentration_fraction: Positive = Decimal("0.5")
-    soft_concentration_fraction: Positive = Decimal("0.75")
-    hard_concentration_fraction: Positive = Decimal("1.0")
-    max_leverage: Positive = Decimal("2")
-    soft_leverage: Positive = Decimal("2.5")
-    hard_leverage: Positive = Decimal("3")
-    soft_daily_loss: Fraction = Decimal("0.03")
-    hard_daily_loss: Fraction = Decimal("0.05")
-    soft_drawdown: Fraction = Decimal("0.08")
-    hard_drawdown: Fraction = Decimal("0.10")
-    max_data_age_seconds: Annotated[float, _CHECKED, Field(gt=0, allow_inf_nan=False)] = 180.0
-    max_price_deviation: Fraction = Decimal("0.05")
-    max_volume_share: Fraction = Decimal("0.10")
-    max_orders_per_minute: Annotated[int, _CHECKED, Field(gt=0, le=10_000)] = 10
-    correlation_threshold: Annotated[float, _CHECKED, Field(gt=0, le=1, allow_inf_nan=False)] = 0.8
-    order_fraction: Fraction = Decimal("0.05")
+    max_position_fraction: Positive = _number("0.25", "Largest position that an order may lead to.")
+    soft_position_fraction: Positive = _number("0.35", "A larger position is reduced.")
+    hard_position_fraction: Positive = _number("0.5", "A larger position kills.")
+    max_gross_exposure_fraction: Positive = _number("1", "Largest sum of longs and shorts that an order may lead to.")
+    soft_gross_exposure_fraction: Positive = _number("1.25", "A larger sum of longs and shorts is reduced.")
+    hard_gross_exposure_fraction: Positive = _number("1.5", "A larger sum of longs and shorts kills.")
+    max_net_exposure_fraction: Positive = _number(
+        "1", "Largest difference of longs and shorts that an order may lead to."
+    )
+    soft_net_exposure_fraction: Positive = _number("1.25", "A larger difference of longs and shorts is reduced.")
+    hard_net_exposure_fraction: Positive = _number("1.5", "A larger difference of longs and shorts kills.")
+    max_concentration_fraction: Positive = _number(
+        "0.5", "Largest sum of correlated positions that an order may lead to."
+    )
+    soft_concentration_fraction: Positive = _number("0.75", "A larger sum of correlated positions is reduced.")
+    hard_concentration_fraction: Positive = _number("1", "A larger sum of correlated positions kills.")
+    max_leverage: Positive = _number("2", "Largest value of all futures that an order may lead to.", "times NAV")
+    soft_leverage: Positive = _number("2.5", "A larger value of all futures is reduced.", "times NAV")
+    hard_leverage: Positive = _number("3", "A larger value of all futures kills.", "times NAV")
+    soft_daily_loss: Fraction = _fraction(
+        "0.03",
+        "A loss since the UTC day began that closes all positions, and refuses new risk.",
+        "fraction of its opening NAV",
+    )
+    hard_daily_loss: Fraction = _fraction(
+        "0.05", "A loss since the UTC day began that kills.", "fraction of its opening NAV"
+    )
+    soft_drawdown: Fraction = _fraction(
+        "0.08", "A loss since the peak that closes all positions, and refuses new risk.", "fraction of the peak"
+    )
+    hard_drawdown: Fraction = _fraction("0.10", "A loss since the peak that kills.", "fraction of the peak")
+    max_data_age_seconds: Seconds = _about(180.0, "Oldest market data that an order may rest on.", "seconds")
+    max_price_deviation: Fraction = _fraction(
+        "0.05", "How far the last price may be from the median of the 20 closes before it.", "fraction of that median"
+    )
+    max_volume_share: Fraction = _fraction(
+        "0.10", "Largest order against what an average bar of the last 20 traded.", "fraction of its value"
+    )
+    max_orders_per_minute: Count = _about(
+        10, "Most orders in a minute of the market's time.", "orders", "a whole number above 0, 10000 at most"
+    )
+    correlation_threshold: Share = _about(
+        0.8, "From this correlation on, positive or negative, symbols count as one.", "correlation", "0 to 1"
+    )
+    order_fraction: Fraction = _fraction("0.05", "What one order is worth.")
 
     @model_validator(mode="before")
     @classmethod
@@ -130,7 +161,7 @@ class Limits(Value):
         for limit in PORTFOLIO_LIMITS:
             for lower, upper in pairwise(limit.numbers):
                 default = cls.model_fields[upper].default
-                if upper not in filled and _number(filled.get(lower)) > default:
+                if upper not in filled and _read(filled.get(lower)) > default:
                     filled[upper] = filled[lower]
         return filled
 
@@ -185,7 +216,7 @@ def _change(name: str, before: Limits, after: Limits) -> Change:
     return Change(name, _shown(old), _shown(new), new > old)
 
 
-def _number(value: Any) -> Decimal:
+def _read(value: Any) -> Decimal:
     """What `value` may mean as a number, for a comparison; what is wrong with it is told where it is validated."""
     try:
         number = Decimal(str(value))
