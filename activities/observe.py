@@ -85,7 +85,9 @@ class ObserveActivities:
             return None
         held = sorted({p.symbol for p in seen.positions if p.quantity})
         bars = {symbol: await self._bars(symbol) for symbol in held} if len(held) > 1 else {}
-        return assess(seen, call.limits, call.risk, correlations_of(bars))
+        found = assess(seen, call.limits, call.risk, correlations_of(bars))
+        self._instruments.limits_used(found.measures, call.limits)
+        return found
 
     async def _bars(self, symbol: str) -> list[Bar]:
         try:

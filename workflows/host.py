@@ -22,6 +22,8 @@ with workflow.unsafe.imports_passed_through():
     from domain.traces import Tick
 
 MAX_DRAIN = timedelta(seconds=20)
+# A workflow's clock stands still within a task: rows of one task would else be listed in no order.
+COUNTER_BITS = 16
 
 
 class Host:
@@ -35,6 +37,7 @@ class Host:
         self.scope = calls.Scope(desk=carried.desk, mode=carried.mode)
         # Asked for once: it is the same generator all run long, and a flood of signals asks it twice a signal.
         self._random = workflow.random()
+        self._made = 0
         self._order: workflow.ActivityHandle[OrderReport] | None = None
 
     def drain(self) -> None:
@@ -59,8 +62,10 @@ class Host:
         return Tick(workflow.now(), self.new_id)
 
     def new_id(self, prefix: str) -> str:
-        """An id that sorts by time."""
-        return time_ordered_id(prefix, workflow.now(), self._random.getrandbits(ENTROPY_BITS))
+        """An id that sorts by time, and by the order in which ids were made where the time is the same."""
+        self._made = (self._made + 1) % (1 << COUNTER_BITS)
+        entropy = self._made << (ENTROPY_BITS - COUNTER_BITS) | self._random.getrandbits(ENTROPY_BITS - COUNTER_BITS)
+        return time_ordered_id(prefix, workflow.now(), entropy)
 
     async def observe(
         self, cycle_id: str | None, summary: str, previous: calls.CycleSummary | None = None
