@@ -4,25 +4,22 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
 from activities.calls import CancelCall, OrderCall, PlanCall, Scope
+from activities.failures import failure
 from activities.instruments import Instruments
 from activities.scope import refuse_other
 from activities.venues.port import Venue, VenueError, VenueRefused
 from domain.orders import Fate, Order, OrderReport
 from domain.reducing import Plan, plan
-from domain.states import State
+from domain.states import Mode, State
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
 
 LATCH_SECONDS = 2.0
-# A stalled attempt may still begin its send until `not_after`; only past it, and this much for clocks that differ, does
-# an order that the venue has never seen count as not sent.
-CLOCK_MARGIN = timedelta(seconds=2)
 
 AskState = Callable[[], Awaitable[State]]
 
@@ -69,13 +66,14 @@ class ActActivities:
 
     @activity.defn(name="settle_order")
     async def settle_order(self, call: OrderCall) -> OrderReport:
-        """What the venue knows. An order it has never seen counts as not sent only when none can begin any more."""
+        """What the venue knows. An order it has never seen counts as not sent only when none can arrive any more."""
         refuse_other(self._scope, call.scope)
         with self._timed("get_open_orders"):
             found = await self._venue.find_order(call.order)
         if found is not None:
             return found
-        if datetime.now(UTC) > call.order.not_after + CLOCK_MARGIN:
+        # A stalled attempt may still begin its send until `not_after`, and what was sent takes its time to arrive.
+        if datetime.now(UTC) > call.order.not_after + self._venue.settles_after:
             return _report(call.order, Fate.NOT_SENT, "the venue has never seen it")
         return _report(call.order, Fate.UNKNOWN, "the venue has not seen it yet")
 
@@ -106,27 +104,43 @@ class ActActivities:
 
     async def _send(self, order: Order) -> OrderReport:
         try:
-            with self._timed("create_order"):
+            with self._counted("create_order"):
                 report = await self._venue.create_order(order)
-        except (ApplicationError, asyncio.CancelledError) as error:
-            refused = isinstance(error, ApplicationError) and error.type == VenueRefused.__name__
-            text = str(error) or "the worker stopped while it was being sent"
-            return _report(order, Fate.REJECTED if refused else Fate.UNKNOWN, text)
+        except VenueRefused as error:
+            return _report(order, Fate.REJECTED, str(error))
+        except VenueError as error:
+            return _report(order, Fate.UNKNOWN, str(error))
+        except asyncio.CancelledError:
+            return _report(order, Fate.UNKNOWN, "the worker stopped while it was being sent")
         if report.fate is Fate.FILLED:
-            self._instruments.filled.labels(order.instruction.symbol).inc()
-            self._instruments.paper_fills.labels(order.instruction.symbol).inc()
+            self._count_fill(order.instruction.symbol)
         return report
+
+    def _count_fill(self, symbol: str) -> None:
+        self._instruments.filled.labels(symbol).inc()
+        if self._scope.mode is Mode.PAPER:
+            self._instruments.paper_fills.labels(symbol).inc()
 
     @contextmanager
     def _timed(self, tool: str) -> Iterator[None]:
-        started = time.monotonic()
+        """Counts the call, and tells Temporal of its failure."""
+        try:
+            with self._counted(tool):
+                yield
+        except VenueError as error:
+            raise failure(error) from None
+
+    @contextmanager
+    def _counted(self, tool: str) -> Iterator[None]:
+        started, failed = time.monotonic(), False
         try:
             yield
-        except VenueError as error:
-            self._instruments.venue_errors.labels(tool).inc()
-            raise ApplicationError(str(error), type=type(error).__name__) from None
+        except VenueError:
+            failed = True
+            raise
         finally:
-            self._instruments.venue.labels(tool).observe(time.monotonic() - started)
+            if not self._venue.counts_its_calls:
+                self._instruments.venue_called(tool, time.monotonic() - started, failed)
 
 
 def _report(order: Order, fate: Fate, detail: str) -> OrderReport:

@@ -1,6 +1,8 @@
 """The worker's metrics (contract/metrics.md). Counted where an activity's row is new, never in code that replays."""
 
 import time
+from datetime import UTC, datetime
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -68,6 +70,16 @@ class Instruments:
         self.venue_errors = Counter("ais_aster_errors", "Venue calls that failed", ["tool"], registry=r)
         self.data_age = Gauge("ais_aster_data_age_seconds", "Freshness of data", ["data_type"], registry=r)
 
+    def venue_called(self, tool: str, seconds: float, failed: bool) -> None:
+        """One call of the venue, ended."""
+        self.venue.labels(tool).observe(seconds)
+        if failed:
+            self.venue_errors.labels(tool).inc()
+
+    def venue_data(self, kind: str, as_of: datetime) -> None:
+        """Data of a kind as of a moment; its age grows until the next."""
+        self.data_age.labels(kind).set_function(partial(_seconds_since, as_of))
+
     def decision_written(self, row: Decision) -> None:
         """A row that is new in the database."""
         passed = "none" if row.risk_passed is None else str(row.risk_passed).lower()
@@ -109,8 +121,7 @@ class Instruments:
         self.nav.labels(self._desk).set(float(observation.account.nav))
         if observation.assessment:
             self._measured(observation.assessment.measures)
-        age = (observation.observed_at - observation.data_time).total_seconds()
-        self.data_age.labels("ticker").set(age)
+        self.venue_data("ticker", observation.data_time)
 
     def _measured(self, measures: Measures) -> None:
         self.exposure.labels(self._desk).set(float(measures.gross_exposure))
@@ -124,3 +135,7 @@ class Instruments:
         for limit in PORTFOLIO_LIMITS:
             used = getattr(measures, limit.name) / getattr(limits, limit.soft)
             self.limit_use.labels(self._desk, limit.name).set(float(used))
+
+
+def _seconds_since(moment: datetime) -> float:
+    return (datetime.now(UTC) - moment).total_seconds()

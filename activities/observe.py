@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
 from activities.agents.port import Agent, analyse
 from activities.calls import CycleSummary, DecideCall, ObserveCall, Scope
+from activities.failures import failure
 from activities.instruments import Instruments
 from activities.scope import refuse_other
 from activities.tape import correlations_of, tape_of
@@ -93,17 +93,18 @@ class ObserveActivities:
         try:
             return await self._venue.bars(symbol, BARS_FOR_AGENTS)
         except VenueError as error:
-            raise ApplicationError(f"the venue gave no bars: {error}", type=type(error).__name__) from None
+            raise failure(error, "the venue gave no bars: ") from None
 
     async def _see(self, call: ObserveCall) -> Observation:
-        started = time.monotonic()
+        started, failed = time.monotonic(), False
         try:
             return await self._venue.observe(call.symbols, call.cycle_id)
         except VenueError as error:
-            self._instruments.venue_errors.labels("observe").inc()
-            raise ApplicationError(f"the venue cannot be observed: {error}", type=type(error).__name__) from None
+            failed = True
+            raise failure(error, "the venue cannot be observed: ") from None
         finally:
-            self._instruments.venue.labels("observe").observe(time.monotonic() - started)
+            if not self._venue.counts_its_calls:
+                self._instruments.venue_called("observe", time.monotonic() - started, failed)
 
     async def _latch(self, desk: str) -> tuple[LatchRow | None, str | None]:
         try:

@@ -32,7 +32,11 @@ class Fate(StrEnum):
 
 
 class Order(Value):
-    """An order ready to be sent. No send begins after `not_after`."""
+    """An order ready to be sent. No send begins after `not_after`.
+
+    `position_before` is the signed futures position of the symbol as it was last read before the send, where it is known:
+    a venue without client order ids settles an unknown order by it.
+    """
 
     order_id: str
     command_id: str
@@ -40,13 +44,18 @@ class Order(Value):
     instruction: OrderInstruction
     not_after: Moment
     prepared_at: Moment
+    position_before: Decimal | None = None
 
 
 class OrderReport(Value):
-    """What the venue, or the activity that did not send, said of an order."""
+    """What the venue, or the activity that did not send, said of an order.
+
+    `position_before` is the venue's own reading immediately before the send, where it made one: fresher than the order's.
+    """
 
     order_id: str
     fate: Fate
     detail: str = ""
     filled_quantity: Decimal = Decimal(0)
     average_price: Decimal | None = None
+    position_before: Decimal | None = None

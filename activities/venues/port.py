@@ -1,12 +1,16 @@
 """What the coordinator's activities want of a venue, and the errors by which a venue says no.
 
 VenueError
-├── VenueUnavailable   nobody answered: for a send, the outcome is unknown
-└── VenueRefused       it answered and refused: nothing was done
+├── VenueUnavailable         nobody answered, or with 5xx: for a send, the outcome is unknown
+│   └── VenueRateLimited     it asked us to wait, or we still do; carries for how long
+└── VenueRefused             it answered and refused: nothing was done
+    ├── VenueMisconfigured   401, 403, a missing tool: a setting, which no retry mends
+    └── HedgeMode            the account holds LONG and SHORT side by side, which cannot be traded here
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from datetime import timedelta
+from typing import ClassVar, Protocol
 
 from domain.instructions import Tool
 from domain.market import Bar, Observation
@@ -14,19 +18,60 @@ from domain.orders import Order, OrderReport
 
 
 class VenueError(Exception):
-    """Base of a venue's errors; the text holds no secret and is fit for people."""
+    """Base of a venue's errors; the text holds no secret and is fit for people.
+
+    `retryable` says whether the same call may succeed a moment later; every class says it for itself.
+    """
+
+    retryable: ClassVar[bool] = True
+    retry_after: timedelta | None = None
 
 
 class VenueUnavailable(VenueError):
     """The venue did not answer; whether it did what it was asked is not known."""
 
+    retryable = True
+
+
+class VenueRateLimited(VenueUnavailable):
+    """The venue asks for a pause. Going on earns a ban."""
+
+    retryable = True
+
+    def __init__(self, call: str, wait: timedelta) -> None:
+        super().__init__(f"{call}: the venue asks for a pause, {wait.total_seconds():.0f} s more")
+        self.retry_after = wait
+
 
 class VenueRefused(VenueError):
     """The venue answered and refused; nothing was done."""
 
+    retryable = False
+
+
+class VenueMisconfigured(VenueRefused):
+    """The venue refuses us, and will until somebody changes a setting."""
+
+    retryable = False
+
+
+class HedgeMode(VenueRefused):
+    """The account is in hedge mode."""
+
+    retryable = False
+
+    def __init__(self) -> None:
+        super().__init__("the account is in hedge mode: switch it to one-way; nothing is traded")
+
 
 class Venue(Protocol):
     """One account at one venue. Every method may raise VenueError."""
+
+    settles_after: timedelta
+    """How long past its `not_after` an order that the venue has never seen may still arrive there."""
+
+    counts_its_calls: bool
+    """Whether it counts its own calls; the activities count those of a venue that does not."""
 
     async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
         """A reading of prices, positions, orders and account; its `latch` is left empty.

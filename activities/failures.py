@@ -1,0 +1,15 @@
+"""A venue's errors as Temporal is told them: whether to try again is the error class's own to say."""
+
+from temporalio.exceptions import ApplicationError
+
+from activities.venues.port import VenueError
+
+
+def failure(error: VenueError, before: str = "") -> ApplicationError:
+    """The same error for a history. Raise it `from None`: what caused it may hold what no history may see."""
+    return ApplicationError(
+        f"{before}{error}",
+        type=type(error).__name__,
+        non_retryable=not error.retryable,
+        next_retry_delay=error.retry_after,
+    )
