@@ -1,0 +1,1 @@
+"""The real venue: Aster, through its own MCP server (docs/venue.md)."""

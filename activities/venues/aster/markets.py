@@ -1,0 +1,89 @@
+"""Public market data: mark price and funding, bars, and the top of the book."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from activities.venues.aster.results import Row, Unreadable, decimal_at, rows
+from domain.market import Bar, TopOfBook
+
+FUNDING_HOURS = Decimal(8)
+_OPEN_TIME, _OPEN, _HIGH, _LOW, _CLOSE, _VOLUME, _CLOSE_TIME = range(7)
+
+
+class Mark(NamedTuple):
+    """A symbol's price, when it was that, where the venue says so, and its next funding rate."""
+
+    price: Decimal | None
+    as_of: datetime | None
+    funding_rate: Decimal | None
+
+
+NO_MARK = Mark(None, None, None)
+
+
+def mark_of(answer: object) -> Mark:
+    """From what get_funding_rate answers for one symbol."""
+    row = Row("get_funding_rate", answer[0] if isinstance(answer, list) and len(answer) == 1 else answer)
+    funding = row.number("lastFundingRate") if row.has("lastFundingRate") else None
+    return Mark(row.positive("markPrice"), row.moment("time"), funding)
+
+
+def last_price_of(answer: object) -> Mark:
+    """From what get_ticker answers: the price that is left where nobody tells a mark price."""
+    row = Row("get_ticker", answer)
+    return Mark(row.positive("lastPrice"), row.moment("closeTime"), None)
+
+
+def funding_hours_of(answer: object) -> dict[str, Decimal]:
+    """How many hours lie between two payments, by symbol."""
+    found = rows("get_funding_info", answer)
+    return {row.text("symbol"): hours for row in found if (hours := row.positive("fundingIntervalHours"))}
+
+
+def bars_of(answer: object, limit: int, now: datetime) -> list[Bar]:
+    """The newest finished bars, oldest first. The bar that is still being made is dropped: it changes under the reader.
+
+    A bar says itself when it ends; one that does not say it is taken for unfinished where it is the last.
+    """
+    if not isinstance(answer, list):
+        raise Unreadable("get_klines", "a list was expected")
+    last = len(answer) - 1
+    finished = [bar for number, bar in enumerate(answer) if _is_finished(bar, now, is_last=number == last)]
+    return sorted(map(_bar, finished), key=lambda bar: bar.open_time)[-limit:]
+
+
+def book_of(answer: object) -> TopOfBook | None:
+    """Best prices; None where a side of the book is empty."""
+    row = Row("get_order_book", answer)
+    bids, asks = row.listed("bids"), row.listed("asks")
+    if not bids or not asks:
+        return None
+    return TopOfBook(
+        bid=decimal_at(row.call, bids[0], 0),
+        ask=decimal_at(row.call, asks[0], 0),
+        bid_quantity=decimal_at(row.call, bids[0], 1),
+        ask_quantity=decimal_at(row.call, asks[0], 1),
+    )
+
+
+def book_time_of(answer: object) -> datetime | None:
+    """When the book was that, where the venue says so."""
+    return Row("get_order_book", answer).moment("E")
+
+
+def _is_finished(bar: object, now: datetime, *, is_last: bool) -> bool:
+    if isinstance(bar, list) and len(bar) > _CLOSE_TIME:
+        return _moment(bar, _CLOSE_TIME) < now
+    return not is_last
+
+
+def _bar(bar: object) -> Bar:
+    opened, high, low, close, volume = (
+        decimal_at("get_klines", bar, index) for index in (_OPEN, _HIGH, _LOW, _CLOSE, _VOLUME)
+    )
+    return Bar(open_time=_moment(bar, _OPEN_TIME), open=opened, high=high, low=low, close=close, volume=volume)
+
+
+def _moment(bar: object, index: int) -> datetime:
+    return datetime.fromtimestamp(float(decimal_at("get_klines", bar, index)) / 1000, UTC)

@@ -1,0 +1,214 @@
+"""One open MCP session, made anew after it breaks.
+
+What it has to survive: a server that dies takes the whole client block with it (an ExceptionGroup out of a task group,
+or a stream that ends in silence), one that hangs answers nothing, and one that is gone must not be hammered. A task of
+our own therefore holds the client block, calls go through it from any task, and each is bounded by us and not only by
+the SDK, whose way out of a wedged transport takes five seconds more.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from mcp import Client, MCPError
+from mcp.client.session import ClientSession
+from mcp_types import REQUEST_TIMEOUT, CallToolResult, PaginatedRequestParams
+
+from activities.venues.port import VenueUnavailable
+
+# What our own bound adds to the SDK's.
+GRACE_SECONDS = 0.25
+FIRST_PAUSE_SECONDS = 0.1
+LAST_PAUSE_SECONDS = 1.0
+# So many calls given up, and not one answer in between: the connection itself is taken for dead.
+SILENT_CALLS = 3
+
+log = structlog.get_logger("aster")
+
+Schemas = Mapping[str, Mapping[str, Any]]
+
+
+def silence_the_sdk() -> None:
+    """Its loggers write down whole messages, arguments and error texts: nothing of that may reach a log."""
+    for name in ("mcp", "httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+class Connection:
+    """One client block, held open by a task of its own."""
+
+    def __init__(self, client: Client, timeout_seconds: float) -> None:
+        self.schemas: Schemas = {}
+        self._client = client
+        self._timeout = timeout_seconds
+        self._session: ClientSession | None = None
+        self._opened = asyncio.Event()
+        self._retired = asyncio.Event()
+        self._calls: set[asyncio.Task[CallToolResult]] = set()
+        self._silent = 0
+        self._owner = asyncio.create_task(self._hold())
+        self._owner.add_done_callback(_forget)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether new calls may go through it."""
+        return self._opened.is_set() and not self._retired.is_set() and not self._owner.done()
+
+    async def opened(self) -> bool:
+        """Waits until it is open; False where that failed or took too long."""
+        waiting = asyncio.create_task(self._opened.wait())
+        await asyncio.wait({waiting, self._owner}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if not self.is_open:
+            self._owner.cancel()
+        return self.is_open
+
+    async def call(self, tool: str, arguments: dict[str, Any], seconds: float) -> CallToolResult:
+        """One call, once. Raises VenueUnavailable, whose text is our own."""
+        assert self._session is not None
+        # Not `Client.call_tool`: that one sends a second time where the server asks it to.
+        running = asyncio.create_task(self._session.call_tool(tool, arguments, read_timeout_seconds=seconds))
+        self._calls.add(running)
+        running.add_done_callback(self._ended)
+        try:
+            done, _ = await asyncio.wait({running}, timeout=seconds + GRACE_SECONDS)
+        except asyncio.CancelledError:
+            running.cancel()
+            raise
+        if not done:
+            running.cancel()
+            raise self._given_up(tool, seconds)
+        return self._outcome(running, tool, seconds)
+
+    def retire(self) -> None:
+        """No new calls; those under way end by themselves."""
+        self._retired.set()
+
+    async def close(self) -> None:
+        """Ends it with whatever is under way."""
+        self._retired.set()
+        self._owner.cancel()
+        await asyncio.wait({self._owner}, timeout=self._timeout)
+
+    async def _hold(self) -> None:
+        try:
+            async with self._client as client:
+                self.schemas = await _schemas(client.session)
+                self._session = client.session
+                self._opened.set()
+                await self._retired.wait()
+                if self._calls:
+                    await asyncio.wait(self._calls, timeout=self._timeout + 2 * GRACE_SECONDS)
+        except Exception as error:
+            # An ExceptionGroup as a rule, around something whose text may hold an address: the class has to do.
+            log.warning("the MCP connection broke", error=type(error).__name__)
+        finally:
+            self._retired.set()
+            for call in self._calls:
+                call.cancel()
+
+    def _outcome(self, call: asyncio.Task[CallToolResult], tool: str, seconds: float) -> CallToolResult:
+        try:
+            result = call.result()
+        except asyncio.CancelledError:
+            raise VenueUnavailable(f"{tool}: the connection to the MCP server broke") from None
+        except MCPError as error:
+            if error.code == REQUEST_TIMEOUT:
+                raise self._given_up(tool, seconds) from None
+            self.retire()
+            raise VenueUnavailable(f"{tool}: the MCP server broke off (code {error.code})") from None
+        except Exception as error:
+            # Closed streams and broken transports; a result that breaks the tool's own schema ends no connection less.
+            self.retire()
+            raise VenueUnavailable(f"{tool}: the MCP server broke off ({type(error).__name__})") from None
+        self._silent = 0
+        return result
+
+    def _given_up(self, tool: str, seconds: float) -> VenueUnavailable:
+        """Its late answer is dropped by the SDK, which has forgotten the request."""
+        self._silent += 1
+        if self._silent >= SILENT_CALLS:
+            self.retire()
+        return VenueUnavailable(f"{tool}: the MCP server did not answer within {seconds:g} s")
+
+    def _ended(self, call: asyncio.Task[CallToolResult]) -> None:
+        self._calls.discard(call)
+        _forget(call)
+
+
+class Session:
+    """The way to the server: the connection that is open, or a new one."""
+
+    def __init__(self, open_client: Callable[[], Client], timeout_seconds: float) -> None:
+        silence_the_sdk()
+        self._open_client = open_client
+        self._timeout = timeout_seconds
+        self._connecting: asyncio.Task[Connection] | None = None
+        self._failures = 0
+        self._not_before = 0.0
+
+    async def connection(self, seconds: float) -> Connection:
+        """An open connection; everybody who waits for one waits for the same attempt. Raises VenueUnavailable."""
+        attempt = self._connecting
+        if attempt is None or (attempt.done() and not _is_open(attempt)):
+            attempt = self._connecting = asyncio.create_task(self._connect())
+            attempt.add_done_callback(_forget)
+        await asyncio.wait({attempt}, timeout=seconds)
+        if not attempt.done():
+            raise VenueUnavailable(f"the MCP server did not let us in within {seconds:g} s")
+        return attempt.result()
+
+    async def close(self) -> None:
+        """Ends the connection, if there is one."""
+        attempt, self._connecting = self._connecting, None
+        if attempt is not None and not attempt.done():
+            attempt.cancel()
+        elif attempt is not None and not attempt.exception():
+            await attempt.result().close()
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._not_before - loop.time()))
+        connection = Connection(self._open_client(), self._timeout)
+        try:
+            if not await connection.opened():
+                raise self._failed(loop.time())
+        except asyncio.CancelledError:
+            await connection.close()
+            raise
+        self._failures = 0
+        # Even one that breaks at once is not followed by another at once.
+        self._not_before = loop.time() + FIRST_PAUSE_SECONDS
+        log.info("connected to the MCP server", tools=len(connection.schemas))
+        return connection
+
+    def _failed(self, now: float) -> VenueUnavailable:
+        pause = min(FIRST_PAUSE_SECONDS * 2 ** min(self._failures, 10), LAST_PAUSE_SECONDS)
+        self._failures += 1
+        self._not_before = now + pause
+        log.warning("no connection to the MCP server", failures=self._failures)
+        return VenueUnavailable("the MCP server cannot be reached")
+
+
+async def _schemas(session: ClientSession) -> Schemas:
+    """Every tool's input schema. Listing them also spares the SDK from doing so behind the first call."""
+    found: dict[str, Mapping[str, Any]] = {}
+    cursor: str | None = None
+    while True:
+        page = await session.list_tools(params=PaginatedRequestParams(cursor=cursor))
+        found |= {tool.name: tool.input_schema for tool in page.tools}
+        cursor = page.next_cursor
+        if not cursor:
+            return found
+
+
+def _is_open(attempt: asyncio.Task[Connection]) -> bool:
+    return not attempt.cancelled() and attempt.exception() is None and attempt.result().is_open
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    """Takes note of a task's exception, which asyncio would otherwise write to the log with all that it holds."""
+    if not task.cancelled():
+        task.exception()
