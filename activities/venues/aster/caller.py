@@ -22,11 +22,15 @@ class Ready:
     """A tool that may be called now, over a connection that is open. Until it is called, nothing has been sent."""
 
     def __init__(self, connection: Connection, tool: str, label: str, call: Callable[..., Any]) -> None:
-        self.schema: Mapping[str, Any] = connection.schemas[tool].get("properties", {})
         self.label = label
+        self._properties: Mapping[str, Any] = connection.schemas[tool].get("properties", {})
         self._connection = connection
         self._tool = tool
         self._call = call
+
+    def takes_text(self, argument: str) -> bool:
+        """Whether an argument is a string, by the tool's own schema."""
+        return bool(self._properties.get(argument, {}).get("type") == "string")
 
     async def __call__(self, arguments: dict[str, Any], seconds: float) -> object:
         """Sends it, once."""

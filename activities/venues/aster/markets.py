@@ -1,10 +1,10 @@
 """Public market data: mark price and funding, bars, and the top of the book."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from activities.venues.aster.results import Row, Unreadable, decimal_at, rows
+from activities.venues.aster.results import Row, Unreadable, decimal_at, moment_of, rows
 from domain.market import Bar, TopOfBook
 
 FUNDING_HOURS = Decimal(8)
@@ -86,4 +86,4 @@ def _bar(bar: object) -> Bar:
 
 
 def _moment(bar: object, index: int) -> datetime:
-    return datetime.fromtimestamp(float(decimal_at("get_klines", bar, index)) / 1000, UTC)
+    return moment_of("get_klines", decimal_at("get_klines", bar, index))

@@ -1,6 +1,5 @@
 """Positions, open orders and account, from what the tools answer."""
 
-from collections.abc import Iterable
 from decimal import Context, Decimal, localcontext
 from typing import NamedTuple
 
@@ -51,11 +50,6 @@ def account_of(answer: object) -> Account:
     profit = row.number("totalUnrealizedProfit")
     with localcontext(_EXACT):
         return Account(balance=row.number("totalMarginBalance") - profit, unrealised_profit=profit)
-
-
-def is_of(symbol: str, answer: Iterable[Row]) -> int:
-    """How many of these orders are of a symbol."""
-    return sum(row.text("symbol") == symbol for row in answer)
 
 
 def _holding(row: Row) -> Holding:

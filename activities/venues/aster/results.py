@@ -130,7 +130,7 @@ class Row:
     def moment(self, name: str) -> datetime | None:
         """A time in milliseconds; None where the venue does not tell it."""
         milliseconds = self.positive(name)
-        return None if milliseconds is None else datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
+        return None if milliseconds is None else moment_of(self.call, milliseconds)
 
     def listed(self, name: str) -> list[object]:
         value = self._fields.get(name)
@@ -144,6 +144,14 @@ def rows(call: str, answer: object) -> list[Row]:
     if not isinstance(answer, list):
         raise Unreadable(call, "a list was expected")
     return [Row(call, fields) for fields in answer]
+
+
+def moment_of(call: str, milliseconds: Decimal) -> datetime:
+    """A time as the exchange writes it."""
+    try:
+        return datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        raise Unreadable(call, "a time is out of range") from None
 
 
 def decimal_at(call: str, values: object, index: int) -> Decimal:

@@ -1,0 +1,122 @@
+"""Prices, bars, books and funding of several symbols at once."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from activities.venues.aster.caller import Caller
+from activities.venues.aster.markets import (
+    FUNDING_HOURS,
+    NO_MARK,
+    Mark,
+    bars_of,
+    book_of,
+    book_time_of,
+    funding_hours_of,
+    last_price_of,
+    mark_of,
+)
+from activities.venues.port import VenueError, VenueRateLimited, VenueRefused
+from activities.venues.watch import Watch
+from domain.market import Bar, MarketView, TopOfBook
+
+BOOK_LEVELS = 5
+_FUNDING_HOURS_FRESH_SECONDS = 3600.0
+
+
+class Marks(NamedTuple):
+    """Prices by symbol, since when the oldest of them holds, and why others are missing."""
+
+    prices: dict[str, Decimal]
+    as_of: datetime
+    missing: str | None
+
+
+class Tape:
+    """Public market data. `interval` is that of the bars, in the exchange's words."""
+
+    def __init__(self, caller: Caller, watch: Watch, interval: str) -> None:
+        self._caller = caller
+        self._watch = watch
+        self._interval = interval
+        self._funding_hours: Mapping[str, Decimal] = {}
+        self._funding_hours_until = 0.0
+
+    async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
+        """What agents and guards see; a symbol that the venue does not know, or has no bars of, is left out."""
+        views = asyncio.gather(*(self._view(symbol, bars) for symbol in symbols))
+        hours, read = await asyncio.gather(self._hours(), views)
+        found = dict(zip(symbols, read, strict=True))
+        return {symbol: _per_eight_hours(view, hours.get(symbol)) for symbol, view in found.items() if view}
+
+    async def marks(self, symbols: Sequence[str], known: Mapping[str, Decimal], began: datetime) -> Marks:
+        """Prices of these symbols: the mark price with its own time, else one that is `known`, else the last price."""
+        read = await asyncio.gather(*(self._mark(symbol, known.get(symbol)) for symbol in symbols))
+        found = {symbol: mark for symbol, (mark, _) in zip(symbols, read, strict=True) if mark.price is not None}
+        prices = {symbol: mark.price for symbol, mark in found.items() if mark.price is not None}
+        as_of = min([began, *(mark.as_of for mark in found.values() if mark.as_of is not None)])
+        self._watch.venue_data("ticker", as_of)
+        return Marks(prices, as_of, next((why for _, why in read if why), None))
+
+    async def _mark(self, symbol: str, known: Decimal | None) -> tuple[Mark, str | None]:
+        try:
+            mark = mark_of(await self._caller.call("get_funding_rate", symbol))
+            if mark.price is not None:
+                return mark, None
+        except VenueRateLimited:
+            raise
+        except VenueError:
+            pass  # Another tool may still know the price.
+        return (Mark(known, None, None), None) if known is not None else await self._last_price(symbol)
+
+    async def _last_price(self, symbol: str) -> tuple[Mark, str | None]:
+        try:
+            return last_price_of(await self._caller.call("get_ticker", symbol)), None
+        except VenueRateLimited:
+            raise
+        except VenueError as error:
+            return NO_MARK, f"no price: {error}"
+
+    async def _view(self, symbol: str, bars: int) -> MarketView | None:
+        try:
+            found, book, mark = await asyncio.gather(
+                self._bars(symbol, bars), self._book(symbol), self._funding(symbol)
+            )
+        except VenueRefused:
+            return None
+        return MarketView(bars=found, book=book, funding_rate=mark.funding_rate) if found else None
+
+    async def _bars(self, symbol: str, limit: int) -> list[Bar]:
+        # One more than is wanted, since the newest is still being made.
+        answer = await self._caller.call("get_klines", symbol, interval=self._interval, limit=limit + 1)
+        return bars_of(answer, limit, datetime.now(UTC))
+
+    async def _book(self, symbol: str) -> TopOfBook | None:
+        began = datetime.now(UTC)
+        answer = await self._caller.call("get_order_book", symbol, limit=BOOK_LEVELS)
+        book, told = book_of(answer), book_time_of(answer)
+        self._watch.venue_data("book", min(told or began, began))
+        return book
+
+    async def _funding(self, symbol: str) -> Mark:
+        return mark_of(await self._caller.call("get_funding_rate", symbol))
+
+    async def _hours(self) -> Mapping[str, Decimal]:
+        """How often each symbol pays funding; where nobody says it, every eight hours, as the exchange does unless told."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._funding_hours_until:
+            # Also where it failed: an extra that is not there is not asked for with every cycle.
+            self._funding_hours_until = now + _FUNDING_HOURS_FRESH_SECONDS
+            try:
+                self._funding_hours = funding_hours_of(await self._caller.call("get_funding_info"))
+            except VenueError:
+                pass
+        return self._funding_hours
+
+
+def _per_eight_hours(view: MarketView, hours: Decimal | None) -> MarketView:
+    if view.funding_rate is None or hours is None:
+        return view
+    return view.model_copy(update={"funding_rate": view.funding_rate * FUNDING_HOURS / hours})

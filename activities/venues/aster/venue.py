@@ -1,0 +1,152 @@
+"""The Aster venue: the port's methods in terms of the server's tools. Outcomes are judged by reading the state back."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from activities.venues.aster.caller import PASSED, Caller
+from activities.venues.aster.placing import Placing
+from activities.venues.aster.readings import Holding, account_of, holdings_of, orders_of, position_of
+from activities.venues.aster.results import rows
+from activities.venues.aster.rules import RuleBook
+from activities.venues.aster.tape import Tape
+from activities.venues.port import VenueError, VenueRefused, VenueUnavailable
+from activities.venues.watch import Watch
+from domain.instructions import Tool
+from domain.market import Bar, Market, MarketView, Observation, Position, SymbolRules
+from domain.orders import Order, OrderReport
+
+_READS_BACK = {
+    Tool.CANCEL_ALL_ORDERS: "get_open_orders",
+    Tool.CANCEL_SPOT_ALL_ORDERS: "get_spot_open_orders",
+}
+# The exchange may list an order a moment longer than it lives.
+_LOOKS_AGAIN_SECONDS = (0.1, 0.3)
+
+
+class AsterVenue:
+    """One account at Aster. Every method raises VenueError and nothing else that a server could cause."""
+
+    # A signed request is good for five seconds after it was stamped, a hanging server stamps it late, and one that was
+    # told to wait (429) tries it again by itself.
+    settles_after = timedelta(seconds=30)
+    counts_its_calls = True
+
+    def __init__(self, caller: Caller, watch: Watch, interval: str = "1m") -> None:
+        self._caller = caller
+        self._watch = watch
+        self._rules = RuleBook(caller)
+        self._tape = Tape(caller, watch, interval)
+        self._placing = Placing(caller, self._rules, self.settles_after)
+
+    async def ping(self) -> None:
+        """Raises unless the exchange answers the server."""
+        await self._caller.call("ping")
+
+    async def check_one_way(self) -> None:
+        """Raises HedgeMode for an account that cannot be traded through this server."""
+        holdings_of(await self._caller.call("get_positions"))
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        await self._caller.close()
+
+    async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
+        """The whole account, and the prices and rules of these symbols and of what is held. It moves nothing."""
+        began = datetime.now(UTC)
+        call = self._caller.call
+        held, futures, spot, account, (rules, ruleless) = await asyncio.gather(
+            call("get_positions"), call("get_open_orders"), call("get_spot_open_orders"), call("get_account_v4"),
+            self._rules_or_why(),
+        )  # fmt: skip
+        holdings = holdings_of(held)
+        self._watch.venue_data("positions", began)
+        wanted = list(dict.fromkeys([*symbols, *_held(holdings)]))
+        marks = await self._tape.marks(wanted, _prices(holdings), began)
+        return Observation(
+            observed_at=began,
+            data_time=marks.as_of,
+            marks=marks.prices,
+            rules={symbol: rules[symbol] for symbol in marks.prices if symbol in rules},
+            positions=_positions(holdings, marks.prices),
+            open_orders=[
+                *orders_of("get_open_orders", futures, Market.FUTURES),
+                *orders_of("get_spot_open_orders", spot, Market.SPOT),
+            ],
+            account=account_of(account),
+            note=ruleless or marks.missing,
+        )
+
+    async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
+        """Newest finished bars, top of the book and next funding rate, of all symbols at once."""
+        return await self._tape.markets(symbols, bars)
+
+    async def bars(self, symbol: str, limit: int) -> list[Bar]:
+        """The newest finished bars, oldest first; empty for a symbol without data."""
+        view = (await self.markets([symbol], limit)).get(symbol)
+        return view.bars if view else []
+
+    async def cancel_all(self, tool: Tool, symbol: str) -> None:
+        """Cancels, and returns only once a reading that began after it shows nothing open."""
+        if tool not in _READS_BACK:
+            raise VenueRefused(f"{tool.value} is not a tool that cancels")
+        failed: VenueError | None = None
+        try:
+            await self._caller.call(tool.value, symbol, lane=f"{tool.value} {symbol}")
+        except VenueError as error:
+            if error.retry_after is not None:
+                raise
+            failed = error
+        if left := await self._left_open(tool, symbol):
+            why = f" ({failed})" if failed else ""
+            raise VenueUnavailable(f"{tool.value} {symbol}: {_are_open(left)}{why}")
+
+    async def create_order(self, order: Order) -> OrderReport:
+        """Sends an order, once."""
+        return await self._placing.create(order)
+
+    async def find_order(self, order: Order) -> OrderReport | None:
+        """What became of an order, from position, resting orders and history."""
+        return await self._placing.find(order)
+
+    async def _rules_or_why(self) -> tuple[Mapping[str, SymbolRules], str | None]:
+        """Positions and account are worth reading without rules; new orders are not worth sending."""
+        try:
+            return await self._rules.rules(), None
+        except VenueError as error:
+            return {}, f"no rules: {error}"
+
+    async def _left_open(self, tool: Tool, symbol: str) -> int:
+        left = await self._open_now(tool, symbol)
+        for pause in _LOOKS_AGAIN_SECONDS:
+            if not left:
+                break
+            await asyncio.sleep(pause)
+            left = await self._open_now(tool, symbol)
+        return left
+
+    async def _open_now(self, tool: Tool, symbol: str) -> int:
+        reads = _READS_BACK[tool]
+        try:
+            answer = await self._caller.call(reads, symbol, lane=PASSED)
+        except VenueRefused:
+            # A symbol that only the other market has is no reason never to be quiet: the whole list tells too.
+            answer = await self._caller.call(reads, lane=PASSED)
+        return sum(row.text("symbol") == symbol for row in rows(reads, answer))
+
+
+def _held(holdings: Mapping[str, Holding]) -> Iterable[str]:
+    return (holding.symbol for holding in holdings.values() if holding.quantity)
+
+
+def _prices(holdings: Mapping[str, Holding]) -> dict[str, Decimal]:
+    return {symbol: holding.mark_price for symbol, holding in holdings.items() if holding.mark_price is not None}
+
+
+def _positions(holdings: Mapping[str, Holding], marks: Mapping[str, Decimal]) -> list[Position]:
+    return [position_of(holdings[symbol], marks.get(symbol)) for symbol in _held(holdings)]
+
+
+def _are_open(count: int) -> str:
+    return "1 order is still open" if count == 1 else f"{count} orders are still open"
