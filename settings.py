@@ -21,8 +21,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -309,6 +311,80 @@ class PaperVenueSettings(Settings):
     )
 
 
+class AsterSettings(Settings):
+    """The real venue, Aster through its MCP server, in shadow and live mode (docs/venue.md)."""
+
+    used_by = "worker"
+
+    aster_mcp: str = about(
+        "Where the Aster MCP server is. Whoever reaches it can trade: keep it on this machine or in a private network.",
+        default="http://127.0.0.1:9002/mcp",
+        allowed="an https URL; an http URL on this machine or in a private network, where a path that ends in /sse means "
+        "SSE and any other streamable HTTP; or stdio:COMMAND ARG ...",
+    )
+    aster_account_id: SecretStr | None = about(
+        "The account's name in the MCP server's own configuration.",
+        default=None,
+        allowed="the account_id that `aster-mcp list` shows; required in shadow and live mode",
+    )
+    aster_timeout: Seconds = about(
+        "How long one call of a tool may take, connecting included.",
+        default=3.0,
+        unit="seconds",
+        allowed="a number above 0, 3 at most: a cancel and its reading back have to fit into one attempt",
+        le=3,
+    )
+    aster_interval: Literal["1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d"] = about(
+        "Length of the bars that agents see.",
+        default="1m",
+        allowed="1m, 3m, 5m, 15m, 30m, 1h, 2h, 4h, 6h, 8h, 12h or 1d",
+    )
+    enable_live_trading: bool = about(
+        "The second key to live mode: without it AIS_MODE=live does not start.", default=False, allowed="true or false"
+    )
+
+    @field_validator("aster_mcp")
+    @classmethod
+    def _is_reachable_by_us_alone(cls, value: str) -> str:
+        if value.startswith("stdio:"):
+            if not value.removeprefix("stdio:").strip():
+                raise PydanticCustomError("aster_mcp", "no command")
+            return value
+        url = urlsplit(value)
+        if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc:
+            raise PydanticCustomError("aster_mcp", "no such address")
+        if url.scheme == "http" and not _is_near(url.hostname):
+            raise PydanticCustomError("aster_mcp", "plain HTTP over a public network")
+        return value
+
+    @field_validator("aster_account_id")
+    @classmethod
+    def _empty_is_none(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value and value.get_secret_value().strip() else None
+
+    @property
+    def leaves_this_machine(self) -> bool:
+        """Whether plain HTTP goes further than this machine, where others may listen and trade."""
+        url = urlsplit(self.aster_mcp)
+        return url.scheme == "http" and not _is_this_machine(url.hostname or "")
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_near(host: str) -> bool:
+    """This machine, a private network, or a name that only such a network gives."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith((".internal", ".local"))
+    return address.is_loopback or (address.is_private and not address.is_unspecified)
+
+
 class LimitSettings(Settings, Limits):  # type: ignore[misc]
     """What guards and portfolio limits allow; carried by a coordinator from its start, and changed by `set_limits`."""
 
@@ -365,8 +441,8 @@ class FolderSettings(Settings):
 
 
 MODELS: tuple[type[Settings], ...] = (
-    DeskSettings, DatabaseSettings, ApiSettings, WorkerSettings, PaperVenueSettings, LimitSettings, LogSettings,
-    FolderSettings,
+    DeskSettings, DatabaseSettings, ApiSettings, WorkerSettings, PaperVenueSettings, AsterSettings, LimitSettings,
+    LogSettings, FolderSettings,
 )  # fmt: skip
 
 

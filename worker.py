@@ -29,8 +29,12 @@ from activities.instruments import Instruments
 from activities.market.build import MarketError, build_market
 from activities.observe import ObserveActivities
 from activities.record import RecordActivities
+from activities.venues.aster.caller import Caller
+from activities.venues.aster.transports import session_for, shown
+from activities.venues.aster.venue import AsterVenue
 from activities.venues.paper import PaperVenue
-from activities.venues.port import Venue
+from activities.venues.port import Venue, VenueError, VenueRefused
+from activities.venues.shadow import ShadowVenue
 from domain.decisions import ENTROPY_BITS, time_ordered_id
 from domain.states import Mode, State
 from startup import NotUp, configure_logging, leave, patiently
@@ -44,6 +48,8 @@ from workflows.patience import allow_a_full_signal_queue
 CONNECT_SECONDS = 120.0
 SCHEMA_SECONDS = 5.0
 STATE_SECONDS = 2.0
+VENUE_SECONDS = 5.0
+LIVE_KEY_CHARS = 32
 
 log = structlog.get_logger("worker")
 
@@ -56,6 +62,7 @@ class Config:
     database: settings.DatabaseSettings
     worker: settings.WorkerSettings
     paper: settings.PaperVenueSettings
+    aster: settings.AsterSettings
     log: settings.LogSettings
 
     @classmethod
@@ -66,12 +73,13 @@ class Config:
             settings.DatabaseSettings.load(),
             settings.WorkerSettings.load(),
             settings.PaperVenueSettings.load(),
+            settings.AsterSettings.load(),
             settings.LogSettings.load(),
         )
 
 
-class Unsupported(Exception):
-    """A setting that this version cannot serve."""
+class NotAllowed(Exception):
+    """A mode that is not fully set up; the text names everything that is missing."""
 
 
 def main() -> None:
@@ -86,7 +94,7 @@ def main() -> None:
         asyncio.run(serve(config))
     except ValidationError as error:
         leave(settings.explain(error))
-    except (settings.NoRunningStack, NotUp, Unsupported, migrate.SchemaOutOfDate, MarketError, OSError) as error:
+    except (settings.NoRunningStack, NotUp, NotAllowed, migrate.SchemaOutOfDate, MarketError, OSError) as error:
         leave(str(error))
     leave(0)
 
@@ -96,27 +104,36 @@ async def serve(config: Config) -> None:
     stop = _stop_signal()
     for name in settings.unknown_variables():
         log.warning("no such setting: a typo? docs/settings.md lists them all", variable=name)
+    if missing := missing_for(config):
+        raise NotAllowed(f"AIS_MODE={config.desk.mode} needs {'; '.join(missing)}")
     await _check_schema(config.database.url)
     client = await _connect(config.worker)
     databases = [
         Database(config.database.url, application_name=f"ais-{part}") for part in ("records", "latch", "paper")
     ]
-    worker = build_worker(config, client, *databases)
+    records, latch, paper = databases
+    instruments = Instruments(config.desk.desk)
+    venue = build_venue(config, paper, instruments)
+    if config.desk.mode == "live":
+        await check_account(venue)
+    worker = build_worker(config, client, venue, instruments, records, latch)
     log.info("worker polls", task_queue=names.TASK_QUEUE, desk=config.desk.desk, mode=config.desk.mode)
     try:
         await _run_until(worker, stop)
     finally:
+        if isinstance(venue, AsterVenue | ShadowVenue):
+            await venue.close()
         for database in databases:
             database.close()
     log.info("worker stopped")
 
 
-def build_worker(config: Config, client: Client, records: Database, latch: Database, paper: Database) -> Worker:
+def build_worker(
+    config: Config, client: Client, venue: Venue, instruments: Instruments, records: Database, latch: Database
+) -> Worker:
     """The worker and everything behind it. Records, latch and venue never share a pool: one that hangs stalls itself."""
     scope = Scope(desk=config.desk.desk, mode=Mode(config.desk.mode))
-    instruments = Instruments(scope.desk)
     start_http_server(config.worker.metrics_port, config.worker.metrics_host, instruments.registry)
-    venue = build_venue(config, paper)
     gateway = DeskGateway(client, scope.desk, patience=STATE_SECONDS)
 
     async def ask_state() -> State:
@@ -138,10 +155,18 @@ def build_worker(config: Config, client: Client, records: Database, latch: Datab
     return allow_a_full_signal_queue(worker)
 
 
-def build_venue(config: Config, database: Database) -> Venue:
+def build_venue(config: Config, database: Database, instruments: Instruments) -> Venue:
     """The venue of the configured mode. A new venue is one line here."""
-    if config.desk.mode != "paper":
-        raise Unsupported(f"AIS_MODE is {config.desk.mode!r}: only paper is built in so far; set AIS_MODE=paper")
+    match config.desk.mode:
+        case "paper":
+            return _paper_venue(config, database)
+        case "shadow":
+            return ShadowVenue(_aster_venue(config.aster, instruments))
+        case "live":
+            return _aster_venue(config.aster, instruments)
+
+
+def _paper_venue(config: Config, database: Database) -> PaperVenue:
     return PaperVenue(
         database,
         build_market(config.worker.market, config.desk.symbols, config.worker.seed),
@@ -150,6 +175,58 @@ def build_venue(config: Config, database: Database) -> Venue:
         fee_bps=config.paper.paper_fee_bps,
         slippage_bps=config.paper.paper_slippage_bps,
     )
+
+
+def _aster_venue(aster: settings.AsterSettings, instruments: Instruments) -> AsterVenue:
+    if aster.leaves_this_machine:
+        log.warning(
+            "the MCP server has no authentication, and it is asked over plain HTTP beyond this machine: whoever reaches "
+            "it can trade",
+            address=shown(aster.aster_mcp),
+        )
+    account_id = aster.aster_account_id.get_secret_value() if aster.aster_account_id else ""
+    session = session_for(aster.aster_mcp, aster.aster_timeout)
+    return AsterVenue(Caller(session, account_id, aster.aster_timeout, instruments), instruments, aster.aster_interval)
+
+
+def missing_for(config: Config) -> list[str]:
+    """What the configured mode needs and does not have, as people are told it."""
+    if config.desk.mode == "paper":
+        return []
+    missing = [] if config.aster.aster_account_id else ["AIS_ASTER_ACCOUNT_ID"]
+    if config.desk.mode == "live":
+        missing += [] if config.aster.enable_live_trading else ["AIS_ENABLE_LIVE_TRADING=true"]
+        missing += [] if _key_length() >= LIVE_KEY_CHARS else [f"an AIS_API_KEY of {LIVE_KEY_CHARS} characters or more"]
+    return missing
+
+
+def _key_length() -> int:
+    """Of the API's key, which only live mode asks for here: whoever holds it commands real money."""
+    try:
+        return len(settings.ApiSettings.load().key)
+    except ValidationError:
+        return 0
+
+
+async def check_account(venue: Venue) -> None:
+    """Refuses to start on an account that cannot be traded. Raises NotAllowed.
+
+    A venue that does not answer is no reason to refuse: without a worker nobody carries out a kill. Every order reads the
+    account anew before it is sent, so that none goes out unchecked.
+    """
+    assert isinstance(venue, AsterVenue)
+    account = venue
+
+    async def attempt() -> None:
+        try:
+            await account.check_one_way()
+        except VenueRefused as error:
+            raise NotAllowed(f"AIS_MODE=live cannot start: {error}") from None
+
+    try:
+        await patiently("the venue", attempt, VENUE_SECONDS, log.warning, VenueError)
+    except NotUp as error:
+        log.warning("starting without the venue; every order checks the account before it is sent", why=str(error))
 
 
 def new_id(prefix: str) -> str:

@@ -35,8 +35,9 @@ CLEAR_LATCH: dict[str, Any] = {
     "schedule_to_close_timeout": timedelta(seconds=20),
     "retry_policy": _DATABASE,
 }
+# Two calls of AIS_ASTER_TIMEOUT, 3 s at most: the cancel, and the reading that confirms it.
 CANCEL: dict[str, Any] = {
-    "start_to_close_timeout": timedelta(seconds=5),
+    "start_to_close_timeout": timedelta(seconds=7),
     "schedule_to_close_timeout": timedelta(seconds=15),
     "retry_policy": _ONCE,
 }

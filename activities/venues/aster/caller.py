@@ -99,7 +99,7 @@ class Caller:
     async def _answer(
         self, connection: Connection, tool: str, label: str, arguments: dict[str, Any], seconds: float
     ) -> object:
-        result = await connection.call(tool, arguments, seconds)
+        result = await connection.call(tool, label, arguments, seconds)
         try:
             answer = payload(label, result)
         except TooManyRequests as error:

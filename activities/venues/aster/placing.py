@@ -40,12 +40,24 @@ _FIRST_LOOK_SECONDS = 0.05
 _BEFORE = timedelta(seconds=10)
 
 
+class Before(NamedTuple):
+    """What stood there before a send: how much was held, and which orders the history already listed.
+
+    Orders differ by nothing but their time, and clocks differ too: an equal order of a moment ago must not be taken for
+    this one. `listed` is None where the history could not be read, or where another process sent.
+    """
+
+    position: Decimal | None
+    listed: frozenset[str] | None
+
+
 class Ticket(NamedTuple):
     """An order that may be sent now: what was read before, and what will be said."""
 
     order: Order
     quantity: Decimal
     before: Look
+    listed: frozenset[str] | None
     arguments: dict[str, Any]
     ready: Ready
 
@@ -57,7 +69,7 @@ class Placing:
         self._caller = caller
         self._rules = rules
         self._settles_after = settles_after
-        self._begun: OrderedDict[str, Decimal] = OrderedDict()
+        self._begun: OrderedDict[str, Before] = OrderedDict()
 
     async def create(self, order: Order) -> OrderReport:
         """Sends an order, at most once. What has not begun to be sent is reported as such, never raised."""
@@ -69,22 +81,23 @@ class Placing:
             return _report(order, Fate.NOT_SENT, str(error))
         if datetime.now(UTC) > order.not_after:
             return _report(order, Fate.NOT_SENT, "too late: its time ran out before it could be sent")
-        self._remember(order, ticket.before.position)
+        self._remember(order, Before(ticket.before.position, ticket.listed))
         return await self._send(ticket)
 
     async def find(self, order: Order) -> OrderReport | None:
         """What the exchange shows of an order; None where it shows nothing of it."""
         symbol, asked_at = order.instruction.symbol, datetime.now(UTC)
         look, history = await asyncio.gather(self._look(symbol), self._history(order))
-        before = self._begun.get(order.order_id, order.position_before)
+        before = self._begun.get(order.order_id) or Before(order.position_before, None)
         quantity = self._quantity(order, await self._known_rules(symbol))
         for row in [*(history or []), *look.resting]:
-            if is_of(order, row, quantity):
-                return report_of(order, row, before) or _unknown(order, "the exchange has not decided it yet", before)
-        if before is None:
+            if is_of(order, row, quantity) and _is_new(row, before, look.position):
+                found = report_of(order, row, before.position)
+                return found or _unknown(order, "the exchange has not decided it yet", before.position)
+        if before.position is None:
             return None if history is not None else _unknown(order, "neither history nor earlier position is known")
         over = asked_at > order.not_after + self._settles_after
-        return _from_position(order, before, look.position, quantity, over=over, listed=history is not None)
+        return _from_position(order, before.position, look.position, quantity, over=over, listed=history is not None)
 
     # --- before the send -------------------------------------------------------------------------------------------------
 
@@ -94,15 +107,16 @@ class Placing:
         if datetime.now(UTC) > order.not_after:
             raise Unsendable("too late: its time ran out before the venue could begin")
         priced = instruction.order_type is OrderType.MARKET
-        look, rules = await asyncio.gather(
-            self._look(instruction.symbol, priced=priced), self._known_rules(instruction.symbol)
+        look, rules, history = await asyncio.gather(
+            self._look(instruction.symbol, priced=priced), self._known_rules(instruction.symbol), self._history(order)
         )
         quantity, arguments = quantity_of(instruction, rules), arguments_of(instruction, rules, look.mark)
         ready = await self._caller.ready("create_order", instruction.symbol)
         if ready.takes_text("quantity"):
             # A later version of the server, which wants the digits.
             arguments["quantity"] = f"{quantity:f}"
-        return Ticket(order, quantity, look, arguments, ready)
+        listed = None if history is None else frozenset(row.text("orderId") for row in history) | look.order_ids
+        return Ticket(order, quantity, look, listed, arguments, ready)
 
     async def _look(self, symbol: str, *, priced: bool = False) -> Look:
         held, resting, mark = await asyncio.gather(
@@ -136,8 +150,8 @@ class Placing:
         except Unsendable:
             return order.instruction.quantity
 
-    def _remember(self, order: Order, position: Decimal) -> None:
-        self._begun[order.order_id] = position
+    def _remember(self, order: Order, before: Before) -> None:
+        self._begun[order.order_id] = before
         while len(self._begun) > REMEMBERED:
             self._begun.popitem(last=False)
 
@@ -201,6 +215,17 @@ class Placing:
             return rows("get_all_orders", answer)
         except VenueError:
             return None
+
+
+def _is_new(row: Row, before: Before, position: Decimal) -> bool:
+    """Whether a row that looks like the order was not there before it.
+
+    Where nobody noted what was listed, one that filled has to be seen in the position as well.
+    """
+    if before.listed is not None:
+        return row.text("orderId") not in before.listed
+    filled = row.number("executedQty") if row.has("executedQty") else ZERO
+    return before.position is None or not filled or abs(position - before.position) == filled
 
 
 def _from_position(

@@ -39,10 +39,11 @@ def silence_the_sdk() -> None:
 class Connection:
     """One client block, held open by a task of its own."""
 
-    def __init__(self, client: Client, timeout_seconds: float) -> None:
+    def __init__(self, client: Client, timeout_seconds: float, connect_seconds: float) -> None:
         self.schemas: Schemas = {}
         self._client = client
         self._timeout = timeout_seconds
+        self._connect_seconds = connect_seconds
         self._session: ClientSession | None = None
         self._opened = asyncio.Event()
         self._retired = asyncio.Event()
@@ -59,14 +60,14 @@ class Connection:
     async def opened(self) -> bool:
         """Waits until it is open; False where that failed or took too long."""
         waiting = asyncio.create_task(self._opened.wait())
-        await asyncio.wait({waiting, self._owner}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({waiting, self._owner}, timeout=self._connect_seconds, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if not self.is_open:
             self._owner.cancel()
         return self.is_open
 
-    async def call(self, tool: str, arguments: dict[str, Any], seconds: float) -> CallToolResult:
-        """One call, once. Raises VenueUnavailable, whose text is our own."""
+    async def call(self, tool: str, label: str, arguments: dict[str, Any], seconds: float) -> CallToolResult:
+        """One call, once. Raises VenueUnavailable, whose text is our own; `label` names the call in it."""
         assert self._session is not None
         # Not `Client.call_tool`: that one sends a second time where the server asks it to.
         running = asyncio.create_task(self._session.call_tool(tool, arguments, read_timeout_seconds=seconds))
@@ -79,8 +80,8 @@ class Connection:
             raise
         if not done:
             running.cancel()
-            raise self._given_up(tool, seconds)
-        return self._outcome(running, tool, seconds)
+            raise self._given_up(label, seconds)
+        return self._outcome(running, label, seconds)
 
     def retire(self) -> None:
         """No new calls; those under way end by themselves."""
@@ -109,29 +110,29 @@ class Connection:
             for call in self._calls:
                 call.cancel()
 
-    def _outcome(self, call: asyncio.Task[CallToolResult], tool: str, seconds: float) -> CallToolResult:
+    def _outcome(self, call: asyncio.Task[CallToolResult], label: str, seconds: float) -> CallToolResult:
         try:
             result = call.result()
         except asyncio.CancelledError:
-            raise VenueUnavailable(f"{tool}: the connection to the MCP server broke") from None
+            raise VenueUnavailable(f"{label}: the connection to the MCP server broke") from None
         except MCPError as error:
             if error.code == REQUEST_TIMEOUT:
-                raise self._given_up(tool, seconds) from None
+                raise self._given_up(label, seconds) from None
             self.retire()
-            raise VenueUnavailable(f"{tool}: the MCP server broke off (code {error.code})") from None
+            raise VenueUnavailable(f"{label}: the MCP server broke off (code {error.code})") from None
         except Exception as error:
             # Closed streams and broken transports; a result that breaks the tool's own schema ends no connection less.
             self.retire()
-            raise VenueUnavailable(f"{tool}: the MCP server broke off ({type(error).__name__})") from None
+            raise VenueUnavailable(f"{label}: the MCP server broke off ({type(error).__name__})") from None
         self._silent = 0
         return result
 
-    def _given_up(self, tool: str, seconds: float) -> VenueUnavailable:
+    def _given_up(self, label: str, seconds: float) -> VenueUnavailable:
         """Its late answer is dropped by the SDK, which has forgotten the request."""
         self._silent += 1
         if self._silent >= SILENT_CALLS:
             self.retire()
-        return VenueUnavailable(f"{tool}: the MCP server did not answer within {seconds:g} s")
+        return VenueUnavailable(f"{label}: the MCP server did not answer within {seconds:.1f} s")
 
     def _ended(self, call: asyncio.Task[CallToolResult]) -> None:
         self._calls.discard(call)
@@ -139,12 +140,18 @@ class Connection:
 
 
 class Session:
-    """The way to the server: the connection that is open, or a new one."""
+    """The way to the server: the connection that is open, or a new one.
 
-    def __init__(self, open_client: Callable[[], Client], timeout_seconds: float) -> None:
+    An attempt to connect is given `connect_seconds`, which may be more than a call: a process of our own has to start.
+    """
+
+    def __init__(
+        self, open_client: Callable[[], Client], timeout_seconds: float, connect_seconds: float | None = None
+    ) -> None:
         silence_the_sdk()
         self._open_client = open_client
         self._timeout = timeout_seconds
+        self._connect_seconds = connect_seconds or timeout_seconds
         self._connecting: asyncio.Task[Connection] | None = None
         self._failures = 0
         self._not_before = 0.0
@@ -157,7 +164,7 @@ class Session:
             attempt.add_done_callback(_forget)
         await asyncio.wait({attempt}, timeout=seconds)
         if not attempt.done():
-            raise VenueUnavailable(f"the MCP server did not let us in within {seconds:g} s")
+            raise VenueUnavailable(f"the MCP server did not let us in within {seconds:.1f} s")
         return attempt.result()
 
     async def close(self) -> None:
@@ -171,7 +178,7 @@ class Session:
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(max(0.0, self._not_before - loop.time()))
-        connection = Connection(self._open_client(), self._timeout)
+        connection = Connection(self._open_client(), self._timeout, self._connect_seconds)
         try:
             if not await connection.opened():
                 raise self._failed(loop.time())

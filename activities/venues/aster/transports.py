@@ -14,15 +14,32 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import McpHttpClientFactory
 
+from activities.venues.aster.session import Session
+
 STDIO = "stdio:"
 # The rules of every symbol come in one message, and the SDK's own limit of one megabyte is less than they take.
 MOST_BYTES = 64 * 1024 * 1024
 
 
+# A server that we start ourselves imports half a second to three seconds of Python first.
+STDIO_CONNECT_SECONDS = 20.0
+
+
+def session_for(address: str, timeout_seconds: float) -> Session:
+    """A session with the server at an address, opened by the first call."""
+    return Session(lambda: client_for(address, timeout_seconds), timeout_seconds, _patience(address, timeout_seconds))
+
+
 def client_for(address: str, timeout_seconds: float) -> Client:
     """A client that is not connected yet; entering it connects."""
     # The response cache is for lists that we read once a connection.
-    return Client(_transport(address, timeout_seconds), read_timeout_seconds=timeout_seconds, cache=None)
+    return Client(
+        _transport(address, timeout_seconds), read_timeout_seconds=_patience(address, timeout_seconds), cache=None
+    )
+
+
+def _patience(address: str, timeout_seconds: float) -> float:
+    return max(timeout_seconds, STDIO_CONNECT_SECONDS) if address.startswith(STDIO) else timeout_seconds
 
 
 def shown(address: str) -> str:

@@ -1,0 +1,52 @@
+"""Shadow: the real venue's readings, and nothing sent to it."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from activities.venues.aster.venue import AsterVenue
+from domain.instructions import Tool
+from domain.market import Bar, MarketView, Observation
+from domain.orders import Fate, Order, OrderReport
+
+PREPARED = "shadow: prepared, not sent"
+
+
+class ShadowVenue:
+    """Reads like the venue behind it. Whatever would change something there is prepared and goes no further."""
+
+    settles_after = timedelta(0)
+    counts_its_calls = True
+
+    def __init__(self, venue: AsterVenue) -> None:
+        self._venue = venue
+
+    async def ping(self) -> None:
+        """Raises unless the exchange answers the server."""
+        await self._venue.ping()
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        await self._venue.close()
+
+    async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
+        """The real account."""
+        return await self._venue.observe(symbols, cycle_id)
+
+    async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
+        """The real market."""
+        return await self._venue.markets(symbols, bars)
+
+    async def bars(self, symbol: str, limit: int) -> list[Bar]:
+        """The real market's bars."""
+        return await self._venue.bars(symbol, limit)
+
+    async def cancel_all(self, tool: Tool, symbol: str) -> None:
+        """Calls nothing: the open orders at the real venue are somebody else's."""
+
+    async def create_order(self, order: Order) -> OrderReport:
+        """Reports what shadow does with every order."""
+        return OrderReport(order_id=order.order_id, fate=Fate.NOT_SENT, detail=PREPARED)
+
+    async def find_order(self, order: Order) -> OrderReport | None:
+        """Nothing is ever sent, so nothing is ever found."""
+        return None
