@@ -1,0 +1,192 @@
+"""Point 3: no client order id, and a call that is given up still executes. Read, send once, read again."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from activities.venues.aster.venue import AsterVenue
+from activities.venues.port import VenueRefused
+from domain.orders import Fate, Order, OrderReport
+from tests.venues.aster.fake_server import FakeServer
+from tests.venues.aster.running import make_venue
+from tests.venues.builders import D, make_order
+
+LIMIT = {"order_type": "LIMIT", "price": "50000"}
+
+
+async def found(venue: AsterVenue, order: Order) -> OrderReport:
+    report = await venue.find_order(order)
+    assert report
+    return report
+
+
+def sends(fake: FakeServer) -> int:
+    return fake.calls["create_order"]
+
+
+async def test_a_call_that_is_given_up_is_unknown_and_what_fills_later_is_found(
+    fake: FakeServer, hasty: AsterVenue
+) -> None:
+    await hasty.ping()
+    fake.faults.late = {"create_order": 0.2}
+    fake.faults.slow = {"create_order": 0.5}
+    order = make_order(quantity="0.5")
+    report = await hasty.create_order(order)
+    assert (report.fate, report.position_before) == (Fate.UNKNOWN, D(0))
+    assert await hasty.find_order(order) is None or fake.exchange.orders
+    while not fake.exchange.orders:
+        await asyncio.sleep(0.01)
+    later = await found(hasty, order)
+    assert (later.fate, later.filled_quantity, sends(fake)) == (Fate.FILLED, D("0.5"), 1)
+
+
+@pytest.mark.parametrize(("executes", "fate"), [(True, Fate.FILLED), (False, None)])
+@pytest.mark.parametrize("status", [503, 500, 408, 429, 0])
+async def test_an_error_that_says_nothing_of_the_order_is_unknown_until_the_venue_is_asked(
+    fake: FakeServer, venue: AsterVenue, status: int, executes: bool, fate: Fate | None
+) -> None:
+    fake.faults.errors, fake.faults.executes = {"create_order": status}, executes
+    order = make_order(quantity="0.5")
+    report = await venue.create_order(order)
+    assert report.fate is Fate.UNKNOWN
+    # Another process settles it, with nothing but what the order carries.
+    other = make_venue(venue_address(venue))
+    try:
+        settled = await other.find_order(order.model_copy(update={"position_before": report.position_before}))
+    finally:
+        await other.close()
+    assert (settled.fate if settled else None, sends(fake)) == (fate, 1)
+
+
+def venue_address(venue: AsterVenue) -> str:
+    return ADDRESSES[id(venue)]
+
+
+ADDRESSES: dict[int, str] = {}
+
+
+@pytest.fixture(autouse=True)
+def _remember(venue: AsterVenue, address: str) -> None:
+    ADDRESSES[id(venue)] = address
+
+
+async def test_an_equal_order_of_a_moment_ago_is_not_taken_for_this_one(fake: FakeServer, venue: AsterVenue) -> None:
+    assert (await venue.create_order(make_order(quantity="0.5"))).fate is Fate.FILLED
+    fake.faults.errors = {"create_order": 503}
+    order = make_order(quantity="0.5")
+    report = await venue.create_order(order)
+    assert report.fate is Fate.UNKNOWN
+    assert await venue.find_order(order) is None
+    other = make_venue(venue_address(venue))
+    try:
+        assert await other.find_order(order.model_copy(update={"position_before": D("0.5")})) is None
+    finally:
+        await other.close()
+
+
+async def test_without_a_history_the_position_tells(fake: FakeServer, venue: AsterVenue) -> None:
+    fake.faults.errors, fake.faults.executes = {"create_order": 503, "get_all_orders": 400}, True
+    order = make_order(quantity="0.5", side="SELL")
+    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
+    report = await found(venue, order)
+    assert (report.fate, report.filled_quantity) == (Fate.FILLED, D("0.5"))
+
+
+async def test_without_history_and_without_an_earlier_position_nothing_is_guessed(
+    fake: FakeServer, venue: AsterVenue
+) -> None:
+    fake.faults.errors = {"get_all_orders": 400}
+    assert (await found(venue, make_order())).fate is Fate.UNKNOWN
+
+
+async def test_a_part_that_filled_is_no_end_while_the_rest_may_still_fill(fake: FakeServer, venue: AsterVenue) -> None:
+    fake.faults.errors, fake.faults.executes = {"create_order": 503, "get_all_orders": 400}, True
+    fake.exchange.habits.fills_at_most = "0.2"
+    order = make_order(quantity="0.5")
+    await venue.create_order(order)
+    assert (await found(venue, order)).fate is Fate.UNKNOWN
+    over = order.model_copy(update={"not_after": order.not_after - timedelta(seconds=100)})
+    report = await found(venue, over)
+    assert (report.fate, report.filled_quantity) == (Fate.CANCELED, D("0.2"))
+
+
+async def test_a_position_that_moved_otherwise_leaves_it_unknown(fake: FakeServer, venue: AsterVenue) -> None:
+    fake.faults.errors = {"create_order": 503, "get_all_orders": 400}
+    order = make_order(quantity="0.5")
+    await venue.create_order(order)
+    fake.exchange.positions["BTCUSDT"] = D(-3)
+    assert (await found(venue, order)).fate is Fate.UNKNOWN
+
+
+async def test_a_refusal_is_one_once_nothing_has_changed(fake: FakeServer, venue: AsterVenue) -> None:
+    fake.faults.errors = {"create_order": 400}
+    with pytest.raises(VenueRefused, match="create_order BTCUSDT: HTTP 400"):
+        await venue.create_order(make_order(quantity="0.5"))
+    assert sends(fake) == 1
+
+
+async def test_a_refusal_after_which_something_has_changed_is_unknown(fake: FakeServer, venue: AsterVenue) -> None:
+    fake.faults.errors, fake.faults.executes = {"create_order": 400}, True
+    order = make_order(quantity="0.5")
+    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
+    assert (await found(venue, order)).fate is Fate.FILLED
+
+
+@pytest.mark.parametrize(
+    ("changes", "habits", "fate", "filled"),
+    [
+        ({}, {}, Fate.FILLED, "0.5"),
+        ({}, {"fills_after_seconds": 0.1}, Fate.FILLED, "0.5"),
+        ({}, {"fills_at_most": "0.2"}, Fate.CANCELED, "0.2"),
+        (LIMIT, {}, Fate.OPEN, "0"),
+        (LIMIT | {"price": "60000"}, {"fills_at_most": "0.2"}, Fate.OPEN, "0.2"),
+        (LIMIT | {"time_in_force": "IOC"}, {}, Fate.CANCELED, "0"),
+        (LIMIT | {"time_in_force": "GTX", "price": "60000"}, {}, Fate.CANCELED, "0"),
+        (LIMIT | {"time_in_force": "GTX"}, {}, Fate.OPEN, "0"),
+    ],
+)
+async def test_the_exchanges_words_become_a_fate(
+    fake: FakeServer, venue: AsterVenue, changes: dict[str, Any], habits: dict[str, Any], fate: Fate, filled: str
+) -> None:
+    vars(fake.exchange.habits).update(habits)
+    report = await venue.create_order(make_order(quantity="0.5", **changes))
+    assert (report.fate, report.filled_quantity, report.position_before) == (fate, D(filled), D(0))
+
+
+@pytest.mark.parametrize("unreadable", [{}, {"status": "PONDERING", "orderId": 1}, {"status": "NEW"}])
+async def test_an_answer_that_cannot_be_read_is_settled_by_asking(
+    fake: FakeServer, venue: AsterVenue, unreadable: dict[str, Any]
+) -> None:
+    fake.faults.answers = {"create_order": unreadable}
+    order = make_order(quantity="0.5")
+    report = await venue.create_order(order)
+    assert report.fate in (Fate.FILLED, Fate.UNKNOWN)
+    assert ((await found(venue, order)).fate, sends(fake)) == (Fate.FILLED, 1)
+
+
+async def test_what_stops_an_order_before_its_send_is_reported_as_not_sent(fake: FakeServer, venue: AsterVenue) -> None:
+    for tool in ("get_positions", "get_open_orders"):
+        fake.faults.errors = {tool: 503}
+        report = await venue.create_order(make_order(quantity="0.5"))
+        assert (report.fate, report.detail) == (Fate.NOT_SENT, f"{tool} BTCUSDT: HTTP 503")
+    assert sends(fake) == 0
+
+
+async def test_an_order_whose_time_runs_out_while_the_position_is_read_is_not_sent(
+    fake: FakeServer, venue: AsterVenue
+) -> None:
+    await venue.ping()
+    fake.faults.slow = {"get_positions": 0.3}
+    report = await venue.create_order(make_order(quantity="0.5", seconds=0.1))
+    assert (report.fate, sends(fake)) == (Fate.NOT_SENT, 0)
+    assert report.detail.startswith("too late")
+
+
+async def test_a_second_attempt_asks_and_does_not_send(fake: FakeServer, venue: AsterVenue) -> None:
+    fake.faults.errors = {"create_order": 503}
+    order = make_order(quantity="0.5")
+    reports = [await venue.create_order(order) for _ in range(3)]
+    assert {report.fate for report in reports} == {Fate.UNKNOWN}
+    assert sends(fake) == 1
