@@ -104,7 +104,8 @@ class Connection:
                     await asyncio.wait(self._calls, timeout=self._timeout + 2 * GRACE_SECONDS)
         except Exception as error:
             # An ExceptionGroup as a rule, around something whose text may hold an address: the class has to do.
-            log.warning("the MCP connection broke", error=type(error).__name__)
+            say = log.debug if self._retired.is_set() else log.warning
+            say("the MCP connection broke", error=type(error).__name__)
         finally:
             self._retired.set()
             for call in self._calls:

@@ -1,5 +1,6 @@
 """Point 2: an error's text holds the signed query string. Of it the HTTP status is read, and nothing of it goes anywhere."""
 
+import json
 import logging
 import traceback
 from typing import Any
@@ -8,14 +9,15 @@ import pytest
 from mcp_types import CallToolResult, TextContent
 
 from activities.failures import failure
-from activities.venues.aster.results import TooManyRequests, Unreadable, error_of, payload
+from activities.venues.aster.results import TooManyRequests, Unreadable, error_of, payload, rows
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import VenueError, VenueMisconfigured, VenueRefused, VenueUnavailable
 from domain.instructions import Tool
 from domain.orders import OrderReport
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.aster.faults import SECRET, error_text
-from tests.venues.builders import make_order
+from tests.venues.aster.running import make_venue
+from tests.venues.builders import D, make_order
 
 STATUSES = [0, 400, 401, 403, 404, 408, 418, 429, 500, 503]
 
@@ -122,15 +124,25 @@ async def test_codes_may_be_strings_or_numbers_since_nobody_reads_them(fake: Fak
         fake.faults.answers = {}
 
 
-async def test_an_answer_in_text_alone_is_read(fake: FakeServer, venue: AsterVenue) -> None:
-    structured = await venue.observe(["BTCUSDT"], None)
-    fake.faults.text_only = True
-    # A tool with a schema promises more than text, and the SDK holds it to that: old servers promise nothing.
-    for tool in fake._schemas.values():
-        tool.pop("outputSchema", None)
-    assert structured.marks
-    bare = CallToolResult(content=[TextContent(text='[{"symbol": "BTCUSDT", "positionAmt": 0.5}]')])
-    assert payload("get_positions", bare) == [{"symbol": "BTCUSDT", "positionAmt": pytest.approx(0.5)}]
+async def test_answers_in_text_alone_are_read(fake: FakeServer, address: str) -> None:
+    """As older servers give them, which promise no structure."""
+    promised, fake.faults.text_only = fake._schemas, True
+    fake._schemas = {name: {k: v for k, v in tool.items() if k != "outputSchema"} for name, tool in promised.items()}
+    venue = make_venue(address)
+    try:
+        fake.exchange.positions["BTCUSDT"] = D("0.5")
+        (position,) = (await venue.observe(["BTCUSDT"], None)).positions
+        assert position.quantity == D("0.5")
+        assert (await venue.create_order(make_order(quantity="0.1"))).filled_quantity == D("0.1")
+    finally:
+        fake._schemas = promised
+        await venue.close()
+
+
+def test_a_list_may_come_as_one_block_an_element() -> None:
+    blocks = [TextContent(text=json.dumps({"orderId": number, "price": 0.1})) for number in (1, 2)]
+    found = rows("get_open_orders", payload("get_open_orders", CallToolResult(content=[*blocks])))
+    assert [(row.text("orderId"), row.number("price")) for row in found] == [("1", D("0.1")), ("2", D("0.1"))]
 
 
 @pytest.mark.parametrize("texts", [[], ["no JSON"], ["<html>"]])

@@ -25,7 +25,7 @@ async def test_a_position_is_closed_at_either_kind_of_exchange(
     fake.exchange.habits.strict_time_in_force = strict
     fake.exchange.positions["BTCUSDT"] = D("-0.5") if side == "BUY" else D("0.5")
     report = await venue.create_order(make_order(quantity="0.5", side=side, reduce_only=True))
-    assert (report.fate, fake.exchange.position("BTCUSDT")) == (Fate.FILLED, 0)
+    assert (report.fate, fake.exchange.position("BTCUSDT")) == (Fate.FILLED, D(0))
     (sent,) = fake.sent("create_order")
     assert (sent["order_type"], sent["time_in_force"], sent["reduce_only"]) == ("LIMIT", "IOC", True)
 

@@ -50,7 +50,7 @@ async def test_without_rules_only_what_reduces_is_sent(fake: FakeServer, venue: 
     fake.exchange.positions["BTCUSDT"] = D("0.5")
     assert (await venue.create_order(make_order(quantity="0.5"))).fate is Fate.NOT_SENT
     report = await venue.create_order(make_order(quantity="0.5", side="SELL", reduce_only=True))
-    assert (report.fate, fake.exchange.position("BTCUSDT")) == (Fate.FILLED, 0)
+    assert (report.fate, fake.exchange.position("BTCUSDT")) == (Fate.FILLED, D(0))
 
 
 async def test_a_server_that_wants_the_digits_gets_them(fake: FakeServer, address: str) -> None:

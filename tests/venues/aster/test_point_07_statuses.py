@@ -42,7 +42,7 @@ async def test_after_a_429_nothing_goes_out_but_one_cancel_of_a_kind(
 ) -> None:
     fake.faults.errors = {"get_positions": status}
     with pytest.raises(VenueRateLimited) as caught:
-        await venue.observe(["BTCUSDT"], None)
+        await venue.check_one_way()
     assert failure(caught.value).next_retry_delay == caught.value.retry_after
     fake.faults.errors = {}
     calls = fake.calls.total()

@@ -74,9 +74,8 @@ async def test_a_server_that_answers_nothing_any_more_is_left_for_a_new_connecti
     assert await hasty._caller._session.connection(1) is not first
 
 
-@pytest.mark.parametrize("flags", [(), ("--legacy",)])
-@pytest.mark.parametrize("path", ["/mcp", "/sse"])
-async def test_either_protocol_works_over_either_http_transport(flags: tuple[str, ...], path: str) -> None:
+@pytest.mark.parametrize(("path", "flags"), [("/mcp", ()), ("/mcp", ("--legacy",)), ("/sse", ())])
+async def test_either_protocol_works_over_either_http_transport(path: str, flags: tuple[str, ...]) -> None:
     process = OwnProcess(*flags)
     await process.start()
     venue = make_venue(process.base + path)

@@ -25,9 +25,8 @@ async def until_it_answers(venue: AsterVenue) -> None:
                 return
 
 
-@pytest.mark.parametrize("flags", [(), ("--legacy",)])
-@pytest.mark.parametrize("path", ["/mcp", "/sse"])
-async def test_pending_calls_fail_at_once_and_the_next_ones_connect_anew(flags: tuple[str, ...], path: str) -> None:
+@pytest.mark.parametrize(("path", "flags"), [("/mcp", ()), ("/mcp", ("--legacy",)), ("/sse", ())])
+async def test_pending_calls_fail_at_once_and_the_next_ones_connect_anew(path: str, flags: tuple[str, ...]) -> None:
     process = OwnProcess(*flags)
     await process.start()
     venue = make_venue(process.base + path)
