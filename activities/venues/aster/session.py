@@ -97,6 +97,7 @@ class Connection:
         try:
             async with self._client as client:
                 self.schemas = await _schemas(client.session)
+                _warn_of_one_at_a_time(client)
                 self._session = client.session
                 self._opened.set()
                 await self._retired.wait()
@@ -210,6 +211,16 @@ async def _schemas(session: ClientSession) -> Schemas:
         cursor = page.next_cursor
         if not cursor:
             return found
+
+
+def _warn_of_one_at_a_time(client: Client) -> None:
+    """A server that gives itself no version has that of fastmcp, and fastmcp 2 runs one call after another."""
+    if client.server_info is not None and client.server_info.version.startswith("2."):
+        log.warning(
+            "this MCP server runs one call after another, so that one that hangs holds up every cancel: run it with a "
+            "newer fastmcp",
+            version=client.server_info.version,
+        )
 
 
 def _is_open(attempt: asyncio.Task[Connection]) -> bool:

@@ -1,0 +1,117 @@
+"""What the activities make of a venue's answers: fates, errors that Temporal understands, and counts."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.act import ActActivities
+from activities.calls import CancelCall, OrderCall, Scope
+from activities.instruments import Instruments
+from activities.venues.aster.venue import AsterVenue
+from activities.venues.paper import PaperVenue
+from activities.venues.port import HedgeMode, VenueError, VenueMisconfigured, VenueRateLimited, VenueRefused
+from activities.venues.port import VenueUnavailable as Unavailable
+from domain.instructions import Tool
+from domain.orders import Fate, Order, OrderReport
+from domain.states import Mode, State
+from tests.venues.builders import make_order
+
+REFUSALS = [VenueRefused("no"), VenueMisconfigured("no key"), HedgeMode()]
+UNKNOWNS = [Unavailable("nobody there"), VenueRateLimited("create_order", timedelta(seconds=9))]
+
+
+class Told:
+    """A venue that answers as it is told."""
+
+    counts_its_calls = False
+
+    def __init__(self, answer: Any, settles_after: timedelta = timedelta(seconds=2)) -> None:
+        self.settles_after = settles_after
+        self._answer = answer
+
+    async def _say(self, *_: object) -> Any:
+        if isinstance(self._answer, BaseException):
+            raise self._answer
+        return self._answer
+
+    create_order = find_order = cancel_all = observe = bars = _say
+
+
+def acting(venue: Any, mode: Mode = Mode.LIVE) -> tuple[ActActivities, Instruments, Scope]:
+    async def running() -> State:
+        return State.RUNNING
+
+    scope, instruments = Scope(desk="main", mode=mode), Instruments("main")
+    nothing: Any = None
+    return ActActivities(scope, venue, nothing, running, instruments), instruments, scope
+
+
+async def place(venue: Any, order: Order, mode: Mode = Mode.LIVE) -> tuple[OrderReport, Instruments]:
+    activities, instruments, scope = acting(venue, mode)
+    report = await ActivityEnvironment().run(activities.place_order, OrderCall(scope=scope, order=order))
+    return report, instruments
+
+
+def reducing(**changes: Any) -> Order:
+    """An order that asks neither latch nor coordinator."""
+    return make_order(side="SELL", reduce_only=True, **changes)
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=repr)
+async def test_every_kind_of_refusal_is_a_rejection(error: VenueError) -> None:
+    report, _ = await place(Told(error), reducing())
+    assert (report.fate, report.detail) == (Fate.REJECTED, str(error))
+
+
+@pytest.mark.parametrize("error", [*UNKNOWNS, asyncio.CancelledError()], ids=repr)
+async def test_whatever_else_happens_to_a_send_leaves_it_unknown(error: BaseException) -> None:
+    report, _ = await place(Told(error), reducing())
+    assert report.fate is Fate.UNKNOWN
+
+
+@pytest.mark.parametrize("mode", [Mode.PAPER, Mode.LIVE])
+async def test_a_fill_counts_as_a_paper_fill_on_paper_alone(mode: Mode) -> None:
+    order = reducing()
+    _, instruments = await place(Told(OrderReport(order_id=order.order_id, fate=Fate.FILLED)), order, mode)
+    read = instruments.registry.get_sample_value
+    assert read("ais_orders_filled_total", {"symbol": "BTCUSDT"}) == 1
+    assert read("ais_paper_fills_total", {"symbol": "BTCUSDT"}) == (1 if mode is Mode.PAPER else None)
+
+
+@pytest.mark.parametrize("error", [*REFUSALS, *UNKNOWNS], ids=repr)
+async def test_temporal_is_told_whether_and_when_to_try_again(error: VenueError) -> None:
+    activities, _, scope = acting(Told(error))
+    call = CancelCall(scope=scope, tool=Tool.CANCEL_ALL_ORDERS, symbol="BTCUSDT", instruction_ids=["x"])
+    with pytest.raises(ApplicationError) as caught:
+        await ActivityEnvironment().run(activities.cancel, call)
+    assert (caught.value.type, caught.value.message) == (type(error).__name__, str(error))
+    assert caught.value.non_retryable is not error.retryable
+    assert caught.value.next_retry_delay == error.retry_after
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("settles_after", "fate"), [(timedelta(seconds=2), Fate.NOT_SENT), (timedelta(seconds=30), Fate.UNKNOWN)]
+)
+async def test_an_order_that_was_never_seen_is_not_sent_only_once_it_cannot_arrive_any_more(
+    settles_after: timedelta, fate: Fate
+) -> None:
+    activities, _, scope = acting(Told(None, settles_after))
+    call = OrderCall(scope=scope, order=reducing(seconds=-10))
+    assert (await ActivityEnvironment().run(activities.settle_order, call)).fate is fate
+
+
+async def test_calls_are_counted_once_by_the_venue_or_by_the_activity() -> None:
+    assert (PaperVenue.counts_its_calls, AsterVenue.counts_its_calls) == (False, True)
+    assert AsterVenue.settles_after > PaperVenue.settles_after
+    for counts in (False, True):
+        venue = Told(Unavailable("nobody there"))
+        venue.counts_its_calls = counts
+        _, instruments = await place(venue, reducing())
+        read, expected = instruments.registry.get_sample_value, None if counts else 1
+        assert read("ais_aster_latency_seconds_count", {"tool": "create_order"}) == expected
+        assert read("ais_aster_errors_total", {"tool": "create_order"}) == expected

@@ -1,0 +1,135 @@
+"""Which venue a worker gets, and what stops one that is not fully set up."""
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import settings
+import worker
+from activities.instruments import Instruments
+from activities.venues.aster.venue import AsterVenue
+from activities.venues.paper import PaperVenue
+from activities.venues.shadow import ShadowVenue
+from storage.database import Database
+from tests.venues.aster.fake_server import FakeServer
+from tests.venues.aster.running import make_venue, serving
+
+ROOT = Path(__file__).parents[2]
+LONG_KEY = "r8Jw_2kd8s7Hqp1Zx93bNMt-r8Jw_2kd8s7Hqp1Zx93bNMt"
+LIVE = {
+    "AIS_MODE": "live",
+    "AIS_ENABLE_LIVE_TRADING": "true",
+    "AIS_ASTER_ACCOUNT_ID": "main",
+    "AIS_API_KEY": LONG_KEY,
+}
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A worker's configuration under a few variables and no others."""
+    for name in [name for name in os.environ if name.startswith("AIS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AIS_DATABASE_URL", "postgresql://nobody:nothing@127.0.0.1:1/none")
+
+    def load(variables: dict[str, str]) -> worker.Config:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return worker.Config.load()
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("variables", "missing"),
+    [
+        ({}, []),
+        ({"AIS_MODE": "shadow"}, ["AIS_ASTER_ACCOUNT_ID"]),
+        ({"AIS_MODE": "shadow", "AIS_ASTER_ACCOUNT_ID": "main"}, []),
+        ({"AIS_MODE": "shadow", "AIS_ASTER_ACCOUNT_ID": " "}, ["AIS_ASTER_ACCOUNT_ID"]),
+        (
+            {"AIS_MODE": "live"},
+            [
+                "AIS_ASTER_ACCOUNT_ID",
+                "AIS_ENABLE_LIVE_TRADING=true",
+                "an AIS_API_KEY of 32 characters or more",
+            ],
+        ),
+        (LIVE | {"AIS_API_KEY": LONG_KEY[:31]}, ["an AIS_API_KEY of 32 characters or more"]),
+        (LIVE | {"AIS_ENABLE_LIVE_TRADING": "false"}, ["AIS_ENABLE_LIVE_TRADING=true"]),
+        (LIVE, []),
+    ],
+)
+def test_what_a_mode_needs_is_named_whole(configured: Any, variables: dict[str, str], missing: list[str]) -> None:
+    assert worker.missing_for(configured(variables)) == missing
+
+
+@pytest.mark.parametrize(
+    ("variables", "kind"),
+    [
+        ({}, PaperVenue),
+        ({"AIS_MODE": "shadow", "AIS_ASTER_ACCOUNT_ID": "main"}, ShadowVenue),
+        (LIVE, AsterVenue),
+    ],
+)
+def test_each_mode_has_its_venue(configured: Any, database: Database, variables: dict[str, str], kind: type) -> None:
+    assert type(worker.build_venue(configured(variables), database, Instruments("main"))) is kind
+
+
+def test_an_address_beyond_this_machine_is_warned_about(
+    configured: Any, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configured(LIVE | {"AIS_ASTER_MCP": "http://aster-mcp:9002/mcp"})
+    worker.build_venue(config, database, Instruments("main"))
+    assert "whoever reaches it can trade" in "".join(capsys.readouterr())
+
+
+def test_a_worker_that_is_not_set_up_for_live_ends_with_one_message() -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("AIS_")}
+    environment |= {"AIS_MODE": "live", "AIS_DATABASE_URL": "postgresql://nobody:nothing@127.0.0.1:1/none"}
+    done = subprocess.run(
+        [sys.executable, "worker.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == (
+        "AIS_MODE=live needs AIS_ASTER_ACCOUNT_ID; AIS_ENABLE_LIVE_TRADING=true; an AIS_API_KEY of 32 characters or more"
+    )
+
+
+async def test_live_starts_on_a_one_way_account_and_refuses_one_in_hedge_mode() -> None:
+    fake = FakeServer()
+    async with serving(fake) as base:
+        venue = make_venue(f"{base}/mcp")
+        await worker.check_account(venue)
+        fake.exchange.habits.hedge = True
+        with pytest.raises(worker.NotAllowed, match="hedge mode: switch it to one-way"):
+            await worker.check_account(venue)
+        fake.exchange.habits.hedge = False
+        fake.faults.errors = {"get_positions": 401}
+        with pytest.raises(worker.NotAllowed, match="HTTP 401"):
+            await worker.check_account(venue)
+        await venue.close()
+
+
+async def test_a_venue_that_does_not_answer_stops_no_worker_since_a_kill_needs_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker, "VENUE_SECONDS", 0.3)
+    venue = make_venue("http://127.0.0.1:1/mcp", seconds=0.2)
+    with caplog.at_level(logging.WARNING):
+        async with asyncio.timeout(20):
+            await worker.check_account(venue)
+    await venue.close()
+
+
+def test_the_account_is_never_shown(configured: Any) -> None:
+    config = configured(LIVE | {"AIS_ASTER_ACCOUNT_ID": "my-secret-account"})
+    assert "my-secret-account" not in repr(config)
+    shown = [row for row in settings.catalogue() if row.variable == "AIS_ASTER_ACCOUNT_ID"]
+    assert [row.secret for row in shown] == [True]
