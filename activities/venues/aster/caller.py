@@ -11,9 +11,13 @@ import structlog
 
 from activities.venues.aster.backoff import Backoff
 from activities.venues.aster.results import TooManyRequests, payload
-from activities.venues.aster.session import Connection, Session
+from activities.venues.aster.room import Room
+from activities.venues.aster.session import Connection, GivenUp, Session
 from activities.venues.port import VenueError, VenueMisconfigured, VenueUnavailable
 from activities.venues.watch import Watch
+
+PASSED = "passed"
+"""The lane of a call whose way past the pause an earlier one of the same errand has paid for."""
 
 log = structlog.get_logger("aster")
 
@@ -49,6 +53,7 @@ class Caller:
         self._account_id = account_id
         self._watch = watch
         self._backoff = backoff or Backoff()
+        self._room = Room()
 
     async def call(
         self,
@@ -71,6 +76,8 @@ class Caller:
     ) -> Ready:
         """All that comes before a send: an error raised here means that nothing was sent."""
         label = tool if symbol is None else f"{tool} {symbol}"
+        if lane is None:
+            self._room.refuse(label)
         if lane != PASSED:
             self._backoff.refuse(label, lane)
         connection = await self._session.connection(self.timeout_seconds if seconds is None else seconds)
@@ -99,7 +106,11 @@ class Caller:
     async def _answer(
         self, connection: Connection, tool: str, label: str, arguments: dict[str, Any], seconds: float
     ) -> object:
-        result = await connection.call(tool, label, arguments, seconds)
+        try:
+            result = await connection.call(tool, label, arguments, seconds)
+        except GivenUp:
+            self._room.given_up()
+            raise
         try:
             answer = payload(label, result)
         except TooManyRequests as error:
@@ -114,7 +125,3 @@ class Caller:
         self._watch.venue_called(tool, seconds, outcome != "ok")
         say = log.debug if outcome == "ok" else log.warning
         say("venue call", tool=tool, seconds=round(seconds, 3), outcome=outcome)
-
-
-PASSED = "passed"
-"""The lane of a call whose way past the pause an earlier one of the same errand has paid for."""

@@ -30,6 +30,15 @@ log = structlog.get_logger("aster")
 Schemas = Mapping[str, Mapping[str, Any]]
 
 
+class GivenUp(VenueUnavailable):
+    """We stopped waiting; the server may still be at it."""
+
+    retryable = True
+
+    def __init__(self, call: str, seconds: float) -> None:
+        super().__init__(f"{call}: the MCP server did not answer within {seconds:.1f} s")
+
+
 def silence_the_sdk() -> None:
     """Its loggers write down whole messages, arguments and error texts: nothing of that may reach a log."""
     for name in ("mcp", "httpx2", "httpcore2"):
@@ -129,12 +138,12 @@ class Connection:
         self._silent = 0
         return result
 
-    def _given_up(self, label: str, seconds: float) -> VenueUnavailable:
+    def _given_up(self, label: str, seconds: float) -> GivenUp:
         """Its late answer is dropped by the SDK, which has forgotten the request."""
         self._silent += 1
         if self._silent >= SILENT_CALLS:
             self.retire()
-        return VenueUnavailable(f"{label}: the MCP server did not answer within {seconds:.1f} s")
+        return GivenUp(label, seconds)
 
     def _ended(self, call: asyncio.Task[CallToolResult]) -> None:
         self._calls.discard(call)

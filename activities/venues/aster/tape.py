@@ -24,12 +24,14 @@ from domain.market import Bar, MarketView, TopOfBook
 
 BOOK_LEVELS = 5
 _FUNDING_HOURS_FRESH_SECONDS = 3600.0
+# A second round of calls, for which what reads the account has little time left.
+_LAST_PRICE_SECONDS = 1.0
 
 
-class Marks(NamedTuple):
+class Prices(NamedTuple):
     """Prices by symbol, since when the oldest of them holds, and why others are missing."""
 
-    prices: dict[str, Decimal]
+    of: dict[str, Decimal]
     as_of: datetime
     missing: str | None
 
@@ -51,29 +53,42 @@ class Tape:
         found = dict(zip(symbols, read, strict=True))
         return {symbol: _per_eight_hours(view, hours.get(symbol)) for symbol, view in found.items() if view}
 
-    async def marks(self, symbols: Sequence[str], known: Mapping[str, Decimal], began: datetime) -> Marks:
-        """Prices of these symbols: the mark price with its own time, else one that is `known`, else the last price."""
-        read = await asyncio.gather(*(self._mark(symbol, known.get(symbol)) for symbol in symbols))
-        found = {symbol: mark for symbol, (mark, _) in zip(symbols, read, strict=True) if mark.price is not None}
-        prices = {symbol: mark.price for symbol, mark in found.items() if mark.price is not None}
-        as_of = min([began, *(mark.as_of for mark in found.values() if mark.as_of is not None)])
-        self._watch.venue_data("ticker", as_of)
-        return Marks(prices, as_of, next((why for _, why in read if why), None))
+    async def marks(self, symbols: Sequence[str]) -> dict[str, Mark]:
+        """Mark prices, each with its own time; empty ones where the venue does not tell them."""
+        read = await asyncio.gather(*(self._mark(symbol) for symbol in symbols))
+        return dict(zip(symbols, read, strict=True))
 
-    async def _mark(self, symbol: str, known: Decimal | None) -> tuple[Mark, str | None]:
+    async def prices(
+        self, symbols: Sequence[str], marks: Mapping[str, Mark], known: Mapping[str, Decimal], began: datetime
+    ) -> Prices:
+        """One for each symbol: its mark price, else one that is `known`, else the last price."""
+        found = await asyncio.gather(*(self._price(symbol, marks, known) for symbol in symbols))
+        priced = [(symbol, mark) for symbol, (mark, _) in zip(symbols, found, strict=True)]
+        as_of = min([began, *(mark.as_of for _, mark in priced if mark.as_of is not None)])
+        self._watch.venue_data("ticker", as_of)
+        of = {symbol: mark.price for symbol, mark in priced if mark.price is not None}
+        return Prices(of, as_of, next((why for _, why in found if why), None))
+
+    async def _mark(self, symbol: str) -> Mark:
         try:
-            mark = mark_of(await self._caller.call("get_funding_rate", symbol))
-            if mark.price is not None:
-                return mark, None
+            return mark_of(await self._caller.call("get_funding_rate", symbol))
         except VenueRateLimited:
             raise
         except VenueError:
-            pass  # Another tool may still know the price.
-        return (Mark(known, None, None), None) if known is not None else await self._last_price(symbol)
+            return NO_MARK  # Another tool may still know the price.
+
+    async def _price(
+        self, symbol: str, marks: Mapping[str, Mark], known: Mapping[str, Decimal]
+    ) -> tuple[Mark, str | None]:
+        mark = marks.get(symbol, NO_MARK)
+        if mark.price is not None:
+            return mark, None
+        return (Mark(known[symbol], None, None), None) if symbol in known else await self._last_price(symbol)
 
     async def _last_price(self, symbol: str) -> tuple[Mark, str | None]:
         try:
-            return last_price_of(await self._caller.call("get_ticker", symbol)), None
+            answer = await self._caller.call("get_ticker", symbol, seconds=_LAST_PRICE_SECONDS)
+            return last_price_of(answer), None
         except VenueRateLimited:
             raise
         except VenueError as error:

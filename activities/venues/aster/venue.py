@@ -56,26 +56,26 @@ class AsterVenue:
         """The whole account, and the prices and rules of these symbols and of what is held. It moves nothing."""
         began = datetime.now(UTC)
         call = self._caller.call
-        held, futures, spot, account, (rules, ruleless) = await asyncio.gather(
+        held, futures, spot, account, marks, (rules, ruleless) = await asyncio.gather(
             call("get_positions"), call("get_open_orders"), call("get_spot_open_orders"), call("get_account_v4"),
-            self._rules_or_why(),
+            self._tape.marks(symbols), self._rules_or_why(),
         )  # fmt: skip
         holdings = holdings_of(held)
         self._watch.venue_data("positions", began)
         wanted = list(dict.fromkeys([*symbols, *_held(holdings)]))
-        marks = await self._tape.marks(wanted, _prices(holdings), began)
+        prices = await self._tape.prices(wanted, marks, _prices(holdings), began)
         return Observation(
             observed_at=began,
-            data_time=marks.as_of,
-            marks=marks.prices,
-            rules={symbol: rules[symbol] for symbol in marks.prices if symbol in rules},
-            positions=_positions(holdings, marks.prices),
+            data_time=prices.as_of,
+            marks=prices.of,
+            rules={symbol: rules[symbol] for symbol in prices.of if symbol in rules},
+            positions=_positions(holdings, prices.of),
             open_orders=[
                 *orders_of("get_open_orders", futures, Market.FUTURES),
                 *orders_of("get_spot_open_orders", spot, Market.SPOT),
             ],
             account=account_of(account),
-            note=ruleless or marks.missing,
+            note=ruleless or prices.missing,
         )
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:

@@ -42,6 +42,6 @@ async def venue(fake: FakeServer, address: str, heard: Heard) -> AsyncIterator[A
 @pytest.fixture
 async def hasty(fake: FakeServer, address: str) -> AsyncIterator[AsterVenue]:
     """The adapter with so short a time-out that a test can wait for it."""
-    venue = make_venue(address, seconds=0.5)
+    venue = make_venue(address, seconds=1)
     yield venue
     await venue.close()

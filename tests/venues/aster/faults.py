@@ -20,6 +20,8 @@ class Faults:
     # tool -> seconds before the server begins, and between what it did and its answer.
     slow: dict[str, float] = field(default_factory=dict)
     late: dict[str, float] = field(default_factory=dict)
+    # tool -> how many calls have to be under way at once before any of them goes on.
+    gathers: dict[str, int] = field(default_factory=dict)
     # Tools that never answer.
     hangs: list[str] = field(default_factory=list)
     # One call at a time, as fastmcp 2.x.

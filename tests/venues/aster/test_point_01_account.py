@@ -1,6 +1,8 @@
 """Point 1: every account tool wants an account_id, and an unknown argument is refused. Operators see neither."""
 
+import json
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,8 @@ from domain.instructions import Tool
 from tests.venues.aster.fake_server import SCHEMAS, FakeServer
 from tests.venues.aster.running import make_venue
 from tests.venues.builders import make_order
+
+CONTRACT = Path(__file__).parents[4] / "shared/contract/aster_mcp_tools.json"
 
 
 async def use_every_tool(venue: AsterVenue) -> None:
@@ -34,9 +38,17 @@ async def test_every_call_has_the_arguments_that_its_schema_wants_and_no_other(
         assert set(arguments) <= set(properties), tool
 
 
-async def test_the_schemas_are_the_official_ones() -> None:
+def test_the_fake_has_the_official_schemas() -> None:
     assert len(SCHEMAS) == 41
     assert all(tool["inputSchema"]["additionalProperties"] is False for tool in SCHEMAS.values())
+
+
+@pytest.mark.skipif(not CONTRACT.exists(), reason="the contract does not lie beside this repository")
+def test_the_committed_schemas_are_those_of_the_contract() -> None:
+    told = {tool["name"]: tool for tool in json.loads(CONTRACT.read_text())}
+    for name, tool in SCHEMAS.items():
+        assert tool == {part: told[name][part] for part in tool}
+    assert set(told) == set(SCHEMAS)
 
 
 async def test_an_account_that_the_server_does_not_know_is_no_guess(fake: FakeServer, address: str) -> None:

@@ -30,7 +30,7 @@ async def test_a_call_that_is_given_up_is_unknown_and_what_fills_later_is_found(
     fake: FakeServer, hasty: AsterVenue
 ) -> None:
     await hasty.ping()
-    fake.faults.slow = {"create_order": 1.5}
+    fake.faults.slow = {"create_order": 2.5}
     order = make_order(quantity="0.5")
     report = await hasty.create_order(order)
     assert (report.fate, report.position_before) == (Fate.UNKNOWN, D(0))
