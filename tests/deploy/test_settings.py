@@ -16,6 +16,7 @@ import settings
 from domain.limits import Limits
 from settings import (
     ApiSettings,
+    AsterSettings,
     DatabaseSettings,
     DeskSettings,
     LimitSettings,
@@ -129,6 +130,11 @@ def test_temporal_has_its_own_settings_and_may_have_them_in_dotenv(
         (WorkerSettings, "AIS_SEED", "x"),
         (PaperVenueSettings, "AIS_PAPER_BALANCE", "0"),
         (PaperVenueSettings, "AIS_PAPER_FEE_BPS", "-1"),
+        (AsterSettings, "AIS_ASTER_TIMEOUT", "3.1"),
+        (AsterSettings, "AIS_ASTER_TIMEOUT", "0"),
+        (AsterSettings, "AIS_ASTER_INTERVAL", "7m"),
+        (AsterSettings, "AIS_ASTER_MCP", "http://mcp.example.com/mcp"),
+        (AsterSettings, "AIS_ENABLE_LIVE_TRADING", "perhaps"),
         (LimitSettings, "AIS_MAX_POSITION_FRACTION", "Infinity"),
         (LimitSettings, "AIS_MAX_DATA_AGE_SECONDS", ""),
         (LogSettings, "AIS_LOG_LEVEL", "LOUD"),

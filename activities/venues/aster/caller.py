@@ -109,7 +109,8 @@ class Caller:
         try:
             result = await connection.call(tool, label, arguments, seconds)
         except GivenUp:
-            self._room.given_up()
+            if not tool.startswith("cancel_"):
+                self._room.given_up()
             raise
         try:
             answer = payload(label, result)
