@@ -74,13 +74,16 @@ class Placing:
     async def create(self, order: Order) -> OrderReport:
         """Sends an order, at most once. What has not begun to be sent is reported as such, never raised."""
         if order.order_id in self._begun:
-            return await self.find(order) or _unknown(order, "its send has begun before; it is not sent again")
+            return await self._asked_again(order)
         try:
             ticket = await self._prepare(order)
         except (VenueError, Unsendable) as error:
             return _report(order, Fate.NOT_SENT, str(error))
         if datetime.now(UTC) > order.not_after:
             return _report(order, Fate.NOT_SENT, "too late: its time ran out before it could be sent")
+        # Once more, since another attempt may have read the position at the same time; nothing is awaited from here on.
+        if order.order_id in self._begun:
+            return await self._asked_again(order)
         self._remember(order, Before(ticket.before.position, ticket.listed))
         return await self._send(ticket)
 
@@ -98,6 +101,9 @@ class Placing:
             return None if history is not None else _unknown(order, "neither history nor earlier position is known")
         over = asked_at > order.not_after + self._settles_after
         return _from_position(order, before.position, look.position, quantity, over=over, listed=history is not None)
+
+    async def _asked_again(self, order: Order) -> OrderReport:
+        return await self.find(order) or _unknown(order, "its send has begun before; it is not sent again")
 
     # --- before the send -------------------------------------------------------------------------------------------------
 

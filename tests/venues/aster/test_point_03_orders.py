@@ -180,3 +180,10 @@ async def test_a_second_attempt_asks_and_does_not_send(fake: FakeServer, venue: 
     reports = [await venue.create_order(order) for _ in range(3)]
     assert {report.fate for report in reports} == {Fate.UNKNOWN}
     assert sends(fake) == 1
+
+
+async def test_attempts_at_the_same_time_send_once(fake: FakeServer, venue: AsterVenue) -> None:
+    order = make_order(quantity="0.5")
+    reports = await asyncio.gather(*(venue.create_order(order) for _ in range(5)))
+    assert Fate.FILLED in {report.fate for report in reports}
+    assert (sends(fake), fake.exchange.position("BTCUSDT")) == (1, D("0.5"))
