@@ -3,6 +3,8 @@
 from decimal import Decimal
 from enum import StrEnum
 
+from pydantic import Field
+
 from domain.instructions import OrderType, Side
 from domain.values import ZERO, Moment, Value
 
@@ -107,6 +109,15 @@ class Account(Value):
         return self.balance + self.unrealised_profit
 
 
+class FilledOrder(Value):
+    """Tells of a fill that nobody was waiting for: of a resting order, or of a liquidation. `whole`: it was the last one."""
+
+    symbol: str
+    quantity: Decimal
+    maker: bool
+    whole: bool
+
+
 class LatchRow(Value):
     """What the desk's database row says of the kill."""
 
@@ -121,7 +132,8 @@ class Observation(Value):
 
     `latch_error` set means that nobody knows what the database says: no new risk (I7). `data_time` is when the newest
     price became known; a price that stopped moving grows old by it. `bar_time` is the opening time of the newest bar of
-    a market that has a time of its own (a replay, a simulation).
+    a market that has a time of its own (a replay, a simulation). `fills` is what moving the market on filled in this very
+    call: a reading of the same cycle again has none.
     """
 
     observed_at: Moment
@@ -132,6 +144,7 @@ class Observation(Value):
     positions: list[Position]
     open_orders: list[OpenOrder]
     account: Account
+    fills: list[FilledOrder] = Field(default_factory=list)
     latch: LatchRow | None = None
     latch_error: str | None = None
     note: str | None = None
