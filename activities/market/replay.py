@@ -1,35 +1,35 @@
 """A market read from files of bars, one bar a cycle; when a file is finished, nothing comes after it."""
 
-import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, NamedTuple
 
+from activities.market.lines import Line, places, read_lines
 from activities.market.port import MarketError
 from activities.market.steps import rules_near
+from domain.accounting import EXACT
 from domain.market import Bar, SymbolRules
 
 COLUMNS = ("open_time_ms", "open", "high", "low", "close", "volume")
+QUOTE_COLUMN = "quote_volume"
 _EXPECTED = f"a header {','.join(COLUMNS)}, then one bar a line in the order of time (more columns are ignored)"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# To how many places a volume in base units is known that was counted in quote currency.
+VOLUME_STEP = Decimal("1e-12")
 
-
-class _Lines(Protocol):
-    """What `csv.reader` makes."""
-
-    line_num: int
-
-    def __iter__(self) -> Iterator[list[str]]: ...
+VolumeUnit = Literal["base", "quote"]
+BASE: VolumeUnit = "base"
+QUOTE: VolumeUnit = "quote"
 
 
 class ReplayMarket:
     """Bars from one file a symbol. A symbol without a file has no data: nothing is guessed."""
 
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        self._bars = {symbol: read_bars(path) for symbol, path in files.items()}
-        self._rules = {symbol: _rules(symbol, bars) for symbol, bars in self._bars.items()}
+    def __init__(self, files: Mapping[str, Path], volume: VolumeUnit = BASE) -> None:
+        self._bars = {symbol: read_bars(path, volume) for symbol, path in files.items()}
+        self._rules = {symbol: rules_of(symbol, bars) for symbol, bars in self._bars.items()}
 
     @property
     def warm_up(self) -> int:
@@ -46,40 +46,68 @@ class ReplayMarket:
         return bars[number] if 0 <= number < len(bars) else None
 
 
-def read_bars(path: Path) -> list[Bar]:
+def read_bars(path: Path, volume: VolumeUnit = BASE) -> list[Bar]:
     """Every bar of a file; MarketError names file, line and what is expected."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return _read(path, csv.reader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MarketError(f"{path}: cannot be read as CSV: {error}") from error
+    return list(iter_bars(path, volume))
 
 
-def _read(path: Path, lines: _Lines) -> list[Bar]:
-    header: list[str] = next(iter(lines), [])
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        raise MarketError(f"{path}, line 1: no column {missing[0]}; expected is {_EXPECTED}")
-    places = [header.index(name) for name in COLUMNS]
-    bars: list[Bar] = []
-    for row in lines:
-        if row:
-            bars.append(_parse(path, lines.line_num, row, places, bars[-1] if bars else None))
-    if not bars:
+def iter_bars(path: Path, volume: VolumeUnit = BASE) -> Iterator[Bar]:
+    """The bars of a file one after another, however long it is; MarketError as soon as one of them is wrong.
+
+    `volume` is what the column `volume` counts; bars always count in base units. A file with `quote_volume` and without
+    `volume` says for itself that it counts quote currency.
+    """
+    lines = read_lines(path)
+    columns = _columns(path, next(lines), volume)
+    bar = None
+    for line in lines:
+        bar = _parse(path, line, columns, bar)
+        yield bar
+    if bar is None:
         raise MarketError(f"{path}: holds no bar; expected is {_EXPECTED}")
-    return bars
 
 
-def _parse(path: Path, line: int, row: list[str], places: list[int], before: Bar | None) -> Bar:
+def rules_of(symbol: str, bars: Iterable[Bar]) -> SymbolRules:
+    """A symbol's rules from one pass over its bars: the tick is their finest price, the lot suits the first close."""
+    first, finest = None, 0
+    for bar in bars:
+        first = first or bar.close
+        finest = min(finest, *(_exponent(price) for price in (bar.open, bar.high, bar.low, bar.close)))
+    if first is None:
+        raise MarketError(f"there is no bar of {symbol} to read its steps off")
+    return rules_near(symbol, first, Decimal(1).scaleb(finest))
+
+
+class _Columns(NamedTuple):
+    """Where a file has what, and what its volume counts."""
+
+    cells: list[int]
+    volume: VolumeUnit
+
+
+def _columns(path: Path, header: Line, volume: VolumeUnit) -> _Columns:
+    if "volume" in header.cells or QUOTE_COLUMN not in header.cells:
+        return _Columns(places(path, header, COLUMNS, _EXPECTED), volume)
+    return _Columns(places(path, header, (*COLUMNS[:-1], QUOTE_COLUMN), _EXPECTED), QUOTE)
+
+
+def _parse(path: Path, line: Line, columns: _Columns, before: Bar | None) -> Bar:
     try:
-        time_ms, *numbers = (row[place].strip() for place in places)
+        time_ms, *numbers = (line.cells[cell].strip() for cell in columns.cells)
         bar = _bar(int(time_ms), [Decimal(number) for number in numbers])
     except (IndexError, ValueError, InvalidOperation, OverflowError) as error:
-        shown = ",".join(row)[:80]
-        raise MarketError(f"{path}, line {line}: {shown!r} is not a bar; expected is {_EXPECTED}") from error
+        raise MarketError(
+            f"{path}, line {line.number}: {line.shown!r} is not a bar; expected is {_EXPECTED}"
+        ) from error
     if problem := _problem(bar, before):
-        raise MarketError(f"{path}, line {line}: {problem}; expected is {_EXPECTED}")
-    return bar
+        raise MarketError(f"{path}, line {line.number}: {problem}; expected is {_EXPECTED}")
+    return bar if columns.volume == BASE else _in_base(bar)
+
+
+def _in_base(bar: Bar) -> Bar:
+    # Wide: whatever number a file holds, this must not fail on it.
+    volume = EXACT.quantize(EXACT.divide(bar.volume, bar.close), VOLUME_STEP)
+    return bar.model_copy(update={"volume": volume})
 
 
 def _bar(time_ms: int, numbers: list[Decimal]) -> Bar:
@@ -99,11 +127,6 @@ def _problem(bar: Bar, before: Bar | None) -> str | None:
     if before and bar.open_time <= before.open_time:
         return f"the bar is not later than the one before it ({before.open_time.isoformat()})"
     return None
-
-
-def _rules(symbol: str, bars: list[Bar]) -> SymbolRules:
-    finest = min(_exponent(price) for bar in bars for price in (bar.open, bar.high, bar.low, bar.close))
-    return rules_near(symbol, bars[0].close, Decimal(1).scaleb(min(finest, 0)))
 
 
 def _exponent(price: Decimal) -> int:
