@@ -240,6 +240,12 @@ class WorkerSettings(Settings):
         default="simulated",
         allowed="simulated, replay:FILE.csv (the first symbol's bars), or replay:BTCUSDT=FILE.csv,ETHUSDT=FILE2.csv",
     )
+    market_volume: Literal["base", "quote"] = about(
+        "What the column `volume` of AIS_MARKET's files counts: units of the base asset, or quote currency. A file with "
+        "`quote_volume` instead says so itself.",
+        default="base",
+        allowed="base or quote",
+    )
     seed: int = about("Seed of the simulated market: same seed, same bars.", default=1, allowed="a whole number")
     metrics_port: Port = about(
         "The worker's own metrics (`ais_*`), on 127.0.0.1 unless AIS_METRICS_HOST says otherwise.",
@@ -269,16 +275,20 @@ class WorkerSettings(Settings):
     @field_validator("market")
     @classmethod
     def _known_market(cls, value: str) -> str:
-        kind, _, file = value.partition(":")
-        named = [part.rpartition("=")[2] for part in file.split(",")]
-        exist = Path(file).is_file() or all(part and Path(part).is_file() for part in named)
-        if value != "simulated" and not (kind == "replay" and file and exist):
+        kind, _, files = value.partition(":")
+        if value != "simulated" and not (kind == "replay" and files and _files_exist(files)):
             raise PydanticCustomError("market", "no such market")
         return value
 
     @property
     def graceful_shutdown(self) -> timedelta:
         return timedelta(seconds=self.graceful_shutdown_seconds)
+
+
+def _files_exist(named: str) -> bool:
+    """`FILE`, or `SYMBOL=FILE,SYMBOL2=FILE2`."""
+    files = [part.rpartition("=")[2] for part in named.split(",")]
+    return Path(named).is_file() or all(file and Path(file).is_file() for file in files)
 
 
 class PaperVenueSettings(Settings):
@@ -295,8 +305,14 @@ class PaperVenueSettings(Settings):
         allow_inf_nan=False,
     )
     paper_fee_bps: BasisPoints = about(
-        "Fee on every fill.",
+        "Fee of a fill that takes from the book.",
         default=Decimal(4),
+        unit="basis points",
+        allowed="0 to below 10000",
+    )
+    paper_maker_fee_bps: BasisPoints = about(
+        "Fee of a fill of an order that rested.",
+        default=Decimal(2),
         unit="basis points",
         allowed="0 to below 10000",
     )
@@ -306,6 +322,45 @@ class PaperVenueSettings(Settings):
         unit="basis points",
         allowed="0 to below 10000",
     )
+    paper_volume_share: Decimal = about(
+        "How much of a bar's volume the desk's orders together can have of it.",
+        default=Decimal("0.10"),
+        unit="fraction",
+        allowed="a number above 0, 1 at most",
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+    )
+    paper_leverage: Decimal = about(
+        "Futures may be worth this many times the margin balance; initial margin is the notional over it.",
+        default=Decimal(5),
+        unit="times",
+        allowed="1 to 125",
+        ge=1,
+        le=125,
+        allow_inf_nan=False,
+    )
+    paper_funding_rate: Decimal = about(
+        "Funding of every symbol without a file in AIS_PAPER_FUNDING; longs pay shorts where it is positive.",
+        default=Decimal("0.0001"),
+        unit="fraction of the notional, every eight hours",
+        allowed="a number between -1 and 1",
+        gt=-1,
+        lt=1,
+        allow_inf_nan=False,
+    )
+    paper_funding: str = about(
+        "Files of funding rates, with the columns `funding_time_ms,funding_rate`.",
+        default="",
+        allowed="nothing, FILE.csv (the first symbol's rates), or BTCUSDT=FILE.csv,ETHUSDT=FILE2.csv",
+    )
+
+    @field_validator("paper_funding")
+    @classmethod
+    def _known_files(cls, value: str) -> str:
+        if value and not _files_exist(value):
+            raise PydanticCustomError("funding", "no such file")
+        return value
 
 
 class LimitSettings(Settings):

@@ -9,7 +9,7 @@ import contextlib
 import os
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,12 +26,13 @@ from activities.act import ActActivities
 from activities.agents.build import built_in_agents
 from activities.calls import Scope
 from activities.instruments import Instruments
-from activities.market.build import MarketError, build_market
+from activities.market.build import MarketError, build_funding, build_market
 from activities.observe import ObserveActivities
 from activities.record import RecordActivities
 from activities.venues.paper import PaperVenue
 from activities.venues.port import Venue
 from domain.decisions import ENTROPY_BITS, time_ordered_id
+from domain.paper.book import Terms
 from domain.states import Mode, State
 from startup import NotUp, configure_logging, leave, patiently
 from storage import migrate
@@ -142,14 +143,39 @@ def build_venue(config: Config, database: Database) -> Venue:
     """The venue of the configured mode. A new venue is one line here."""
     if config.desk.mode != "paper":
         raise Unsupported(f"AIS_MODE is {config.desk.mode!r}: only paper is built in so far; set AIS_MODE=paper")
+    worker, paper, symbols = config.worker, config.paper, config.desk.symbols
+    with _naming("AIS_MARKET"):
+        market = build_market(worker.market, symbols, worker.seed, worker.market_volume)
+    with _naming("AIS_PAPER_FUNDING"):
+        funding = build_funding(paper.paper_funding, symbols, paper.paper_funding_rate)
     return PaperVenue(
         database,
-        build_market(config.worker.market, config.desk.symbols, config.worker.seed),
+        market,
         config.desk.desk,
-        balance=config.paper.paper_balance,
-        fee_bps=config.paper.paper_fee_bps,
-        slippage_bps=config.paper.paper_slippage_bps,
+        balance=paper.paper_balance,
+        terms=paper_terms(paper),
+        funding=funding,
     )
+
+
+def paper_terms(paper: settings.PaperVenueSettings) -> Terms:
+    """What the paper venue charges and allows."""
+    return Terms(
+        fee_bps=paper.paper_fee_bps,
+        maker_fee_bps=paper.paper_maker_fee_bps,
+        slippage_bps=paper.paper_slippage_bps,
+        leverage=paper.paper_leverage,
+        volume_share=paper.paper_volume_share,
+    )
+
+
+@contextlib.contextmanager
+def _naming(variable: str) -> Iterator[None]:
+    """A file that cannot be used is told with the variable that named it."""
+    try:
+        yield
+    except MarketError as error:
+        raise MarketError(f"{variable}: {error}") from error
 
 
 def new_id(prefix: str) -> str:

@@ -15,7 +15,7 @@ from activities.instruments import Instruments
 from activities.scope import refuse_other
 from activities.venues.port import Venue, VenueError, VenueRefused
 from domain.instructions import OrderInstruction, OrderType, Side
-from domain.market import Observation
+from domain.market import Market, Observation
 from domain.orders import Fate, Order, OrderReport
 from domain.states import State
 from domain.values import floor_to_step
@@ -115,9 +115,8 @@ class ActActivities:
             refused = isinstance(error, ApplicationError) and error.type == VenueRefused.__name__
             text = str(error) or "the worker stopped while it was being sent"
             return _report(order, Fate.REJECTED if refused else Fate.UNKNOWN, text)
-        if report.fate is Fate.FILLED:
-            self._instruments.filled.labels(order.instruction.symbol).inc()
-            self._instruments.paper_fills.labels(order.instruction.symbol).inc()
+        if report.filled_quantity:
+            self._instruments.fill_seen(order.instruction.symbol, whole=report.fate is Fate.FILLED)
         return report
 
     @contextmanager
@@ -134,7 +133,8 @@ class ActActivities:
 
 def plan(observation: Observation, symbol: str, reduce_pct: Decimal) -> Plan:
     """The reduce-only market order for a fraction of the position, or why there is none."""
-    position = next((p for p in observation.positions if p.symbol == symbol and p.quantity), None)
+    futures = (p for p in observation.positions if p.market is Market.FUTURES and p.symbol == symbol and p.quantity)
+    position = next(futures, None)
     rules = observation.rules.get(symbol)
     if position is None:
         return Plan(refusal=f"There is no open position in {symbol}.")

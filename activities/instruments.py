@@ -99,8 +99,16 @@ class Instruments:
     def _age(self) -> float:
         return time.time() - (self._cycle_ended_at or time.time())
 
+    def fill_seen(self, symbol: str, *, whole: bool) -> None:
+        """A fill that is told for the first time; `whole` where it was the order's last."""
+        self.paper_fills.labels(symbol).inc()
+        if whole:
+            self.filled.labels(symbol).inc()
+
     def observed(self, observation: Observation) -> None:
         """A reading of the account; money stays on the worker's own port."""
+        for fill in observation.fills:
+            self.fill_seen(fill.symbol, whole=fill.whole)
         nav = observation.account.nav
         gross = sum((abs(p.notional) for p in observation.positions), ZERO)
         fraction = float(gross / nav) if nav else 0.0

@@ -15,7 +15,7 @@ from activities.scope import refuse_other
 from activities.venues.port import Venue, VenueError
 from domain.deciding import Choice
 from domain.deciding import decide as choose
-from domain.market import Bar, LatchRow, Observation
+from domain.market import LatchRow, MarketView, Observation
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
 
@@ -56,15 +56,15 @@ class ObserveActivities:
     async def decide(self, call: DecideCall) -> Choice:
         """What the agents propose, chosen, sized and weighed."""
         refuse_other(self._scope, call.scope)
-        bars = {symbol: await self._bars(symbol) for symbol in call.symbols}
+        bars = {symbol: view.bars for symbol, view in (await self._markets(call.symbols)).items()}
         analysis = await asyncio.to_thread(analyse, self._agents, bars, self._new_id)
         for proposal in analysis.proposals:
             self._instruments.signals.labels(proposal.agent_id, proposal.side.value).inc()
         return choose(analysis, call.observation, call.limits, call.blocked, datetime.now(UTC))
 
-    async def _bars(self, symbol: str) -> list[Bar]:
+    async def _markets(self, symbols: Sequence[str]) -> dict[str, MarketView]:
         try:
-            return await self._venue.bars(symbol, BARS_FOR_AGENTS)
+            return await self._venue.markets(symbols, BARS_FOR_AGENTS)
         except VenueError as error:
             raise ApplicationError(f"the venue gave no bars: {error}", type=type(error).__name__) from None
 
