@@ -24,7 +24,7 @@ from domain.commands import MAX_REMEMBERED_REASON_CHARS, Command, Source, neares
 from domain.decisions import Decision, DecisionType
 from domain.instructions import CANCEL_TOOLS, OpenCancel, Tool, instruction_id
 from domain.market import LatchRow, Observation
-from domain.orders import OrderReport
+from domain.orders import Fate, Order, OrderReport
 from domain.outbox import note_quiet, order_reported, prepared_row, queue_instruction, queue_row
 from domain.states import CommandKind, State, transition
 from domain.symbols import covered_symbols
@@ -192,20 +192,32 @@ def take_report(c: Carried, pending: PendingOrder, report: OrderReport, tick: Ti
     mine = (d for d in c.deleverages if d.order_id == report.order_id)
     if report.fate.is_known and (deleverage := next(mine, None)):
         refusal = None if report.fate.reached_venue else f"the order did not reach the book: {report.detail}"
-        finish_deleverage(c, deleverage, refusal, tick)
+        shortfall = _shortfall(pending.order, report)
+        if shortfall and not report.filled_quantity:
+            refusal, shortfall = shortfall, None
+        finish_deleverage(c, deleverage, refusal, tick, shortfall)
     note_quiet(c, tick.now)
 
 
-def finish_deleverage(c: Carried, pending: PendingDeleverage, refusal: str | None, tick: Tick) -> None:
-    """Settles a deleverage: applied where `refusal` is None."""
+def _shortfall(order: Order, report: OrderReport) -> str | None:
+    """What an order that the venue has given up did not do: a part of a deleverage is never told as all of it (I6)."""
+    if report.fate is not Fate.CANCELED:
+        return None
+    return f"{report.filled_quantity} of {order.instruction.quantity} was filled: {report.detail}"
+
+
+def finish_deleverage(
+    c: Carried, pending: PendingDeleverage, refusal: str | None, tick: Tick, shortfall: str | None = None
+) -> None:
+    """Settles a deleverage: applied where `refusal` is None, in part where there is a `shortfall`."""
     c.deleverages.remove(pending)
     record = c.commands.get(pending.command.command_id)
     # A kill may have taken the id over meanwhile: its outcome is its own.
     if record and record.kind is CommandKind.DELEVERAGE:
         record.outcome = Outcome.REFUSED if refusal else Outcome.APPLIED
-        record.detail, record.code = refusal, RefusalCode.CONFLICT if refusal else None
-    word = "refused" if refusal else "applied"
-    queue_row(c, _control_row(c, pending.command, word, tick, refusal))
+        record.detail, record.code = refusal or shortfall, RefusalCode.CONFLICT if refusal else None
+    word = "refused" if refusal else "applied in part" if shortfall else "applied"
+    queue_row(c, _control_row(c, pending.command, word, tick, refusal or shortfall))
 
 
 def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
