@@ -13,6 +13,9 @@ import pytest
 from pydantic import ValidationError
 
 import settings
+import worker
+from activities.market.port import MarketError
+from domain.paper.book import Terms
 from settings import (
     ApiSettings,
     DatabaseSettings,
@@ -25,6 +28,7 @@ from settings import (
     explain,
     temporal_connect_config,
 )
+from storage.database import Database
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 
@@ -111,8 +115,17 @@ def test_temporal_has_its_own_settings_and_may_have_them_in_dotenv(
         (ApiSettings, "AIS_CORS_ORIGINS", "*"),
         (WorkerSettings, "AIS_MARKET", "replay:no-such-file.csv"),
         (WorkerSettings, "AIS_SEED", "x"),
+        (WorkerSettings, "AIS_MARKET_VOLUME", "lots"),
         (PaperVenueSettings, "AIS_PAPER_BALANCE", "0"),
         (PaperVenueSettings, "AIS_PAPER_FEE_BPS", "-1"),
+        (PaperVenueSettings, "AIS_PAPER_MAKER_FEE_BPS", "10000"),
+        (PaperVenueSettings, "AIS_PAPER_VOLUME_SHARE", "0"),
+        (PaperVenueSettings, "AIS_PAPER_VOLUME_SHARE", "1.01"),
+        (PaperVenueSettings, "AIS_PAPER_LEVERAGE", "0.5"),
+        (PaperVenueSettings, "AIS_PAPER_LEVERAGE", "126"),
+        (PaperVenueSettings, "AIS_PAPER_FUNDING_RATE", "1"),
+        (PaperVenueSettings, "AIS_PAPER_FUNDING_RATE", "NaN"),
+        (PaperVenueSettings, "AIS_PAPER_FUNDING", "no-such-file.csv"),
         (LimitSettings, "AIS_MAX_POSITION_FRACTION", "Infinity"),
         (LimitSettings, "AIS_MAX_DATA_AGE_SECONDS", ""),
         (LogSettings, "AIS_LOG_LEVEL", "LOUD"),
@@ -186,6 +199,35 @@ def test_symbols_are_written_as_the_http_contract_matches_them(monkeypatch: pyte
     monkeypatch.setenv("AIS_SYMBOLS", "btc/usdt, eth-usdt")
 
     assert DeskSettings.load().symbols == ("BTCUSDT", "ETHUSDT")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("AIS_MARKET", "replay:wrong.csv"), ("AIS_PAPER_FUNDING", "BTCUSDT=wrong.csv")]
+)
+def test_a_file_that_holds_something_else_is_told_with_its_variable(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch, no_settings: Path
+) -> None:
+    (no_settings / "wrong.csv").write_text("date,price\n")
+    monkeypatch.setenv("AIS_DATABASE_URL", "postgresql://u@host/ais")
+    monkeypatch.setenv(variable, value)
+    config = worker.Config.load()
+    database = Database(config.database.url, application_name="ais-test")
+
+    with pytest.raises(MarketError, match=rf"^{variable}: wrong\.csv, line 1: no column \w+; expected is a header"):
+        worker.build_venue(config, database)
+    database.close()
+
+
+def test_the_paper_venues_terms_are_those_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert worker.paper_terms(PaperVenueSettings.load()) == Terms(fee_bps=Decimal(4), slippage_bps=Decimal(2))
+
+    for name in ("FEE_BPS", "MAKER_FEE_BPS", "SLIPPAGE_BPS", "LEVERAGE", "VOLUME_SHARE"):
+        monkeypatch.setenv(f"AIS_PAPER_{name}", "1")
+
+    one = Decimal(1)
+    assert worker.paper_terms(PaperVenueSettings.load()) == Terms(
+        fee_bps=one, maker_fee_bps=one, slippage_bps=one, leverage=one, volume_share=one
+    )
 
 
 def test_a_misspelt_variable_can_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
