@@ -14,21 +14,12 @@ from sqlalchemy.exc import DBAPIError
 from activities.market.port import MarketSource
 from activities.venues.port import VenueRefused, VenueUnavailable
 from domain.instructions import Tool
-from domain.market import Account, Bar, FilledOrder, Market, MarketView, Observation, OpenOrder, Position
+from domain.market import Bar, Market, MarketView, Observation
 from domain.orders import Fate, Order, OrderReport
 from domain.paper.advance import advance
-from domain.paper.book import (
-    NOTHING_HAPPENED,
-    Book,
-    Events,
-    Exchange,
-    FundingRates,
-    OrderStatus,
-    PaperOrder,
-    Terms,
-)
+from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, FundingRates, PaperOrder, Terms
 from domain.paper.matching import place
-from domain.paper.view import market_view
+from domain.paper.view import Times, market_view, observation_of, report_of
 from domain.values import ZERO
 from storage import paper
 from storage.database import Database, DatabaseUnavailable
@@ -39,13 +30,6 @@ FINISHED = "the replay file is finished"
 NO_DATA = "the market has no data for any symbol of this desk"
 
 _MARKETS = {Tool.CANCEL_ALL_ORDERS: Market.FUTURES, Tool.CANCEL_SPOT_ALL_ORDERS: Market.SPOT}
-_FATES = {
-    OrderStatus.OPEN: Fate.OPEN,
-    OrderStatus.FILLED: Fate.FILLED,
-    OrderStatus.REJECTED: Fate.REJECTED,
-    OrderStatus.CANCELED: Fate.CANCELED,
-    OrderStatus.EXPIRED: Fate.CANCELED,
-}
 
 
 class PaperVenue:
@@ -146,12 +130,13 @@ class PaperVenue:
         if paper.now(connection) > order.not_after:
             return _too_late(order)
         book = self._book(connection, clock, [order.instruction.symbol])
-        step = place(_paper_order(order, self._desk, market), book, self._exchange)
+        asked = PaperOrder.asked(order.order_id, self._desk, market, order.instruction)
+        step = place(asked, book, self._exchange)
         paper.insert_order(connection, step.order, order.not_after, clock.bar_no)
         if step.fill:
             paper.insert_fill(connection, step.fill)
         paper.write_book(connection, self._desk, book, step.book)
-        return _report(step.order)
+        return report_of(step.order)
 
     def _find(self, connection: Connection, order: Order) -> OrderReport | None:
         # Under the lock: a transaction that is about to commit this very order is waited for.
@@ -159,7 +144,7 @@ class PaperVenue:
         found = paper.find_order(connection, order.order_id)
         if found is not None and found.desk != self._desk:
             raise VenueRefused(f"order id {order.order_id} belongs to another desk")
-        return _report(found) if found else None
+        return report_of(found) if found else None
 
     def _cancel(self, connection: Connection, market: Market, symbol: str) -> int:
         self._lock(connection)
@@ -191,71 +176,14 @@ class PaperVenue:
     ) -> Observation:
         if unpriced := book.unpriced():
             raise VenueRefused(f"there is a position in {unpriced[0]}, but the market has no data for it")
-        return Observation(
-            observed_at=paper.now(connection),
-            data_time=clock.advanced_at,
-            bar_time=clock.bar_time,
-            marks=book.marks,
-            rules={symbol: rules for symbol in book.bars if (rules := self._market.rules(symbol))},
-            positions=[*_positions(book, Market.FUTURES), *_positions(book, Market.SPOT)],
-            open_orders=[_open_order(order) for order in book.open_orders],
-            account=Account(balance=book.balance, unrealised_profit=book.unrealised_profit()),
-            fills=_notices(events),
-            note=note or _liquidated(events),
-        )
+        times = Times(observed_at=paper.now(connection), data_time=clock.advanced_at, bar_time=clock.bar_time)
+        return observation_of(book, self._exchange, times, events, note)
 
 
 def _covered(symbols: Iterable[str], book: Book) -> list[str]:
     """What is asked for, what is held and what rests, each once."""
     held = (key.symbol for key, holding in book.holdings.items() if holding.quantity)
     return list(dict.fromkeys([*symbols, *held, *(order.symbol for order in book.open_orders)]))
-
-
-def _positions(book: Book, market: Market) -> list[Position]:
-    return [
-        Position(
-            symbol=key.symbol,
-            quantity=held.quantity,
-            entry_price=held.entry_price,
-            mark_price=book.bars[key.symbol].close,
-            market=market,
-        )
-        for key, held in book.holdings.items()
-        if key.market is market and held.quantity
-    ]
-
-
-def _notices(events: Events) -> list[FilledOrder]:
-    """An order fills once a bar, so that an order that is whole now was made so by its fill here."""
-    whole = {o.order_id for o in (*events.liquidations, *events.changed) if o.status is OrderStatus.FILLED}
-    return [
-        FilledOrder(symbol=fill.symbol, quantity=fill.quantity, maker=fill.maker, whole=fill.order_id in whole)
-        for fill in events.fills
-    ]
-
-
-def _liquidated(events: Events) -> str | None:
-    closed = [f"{o.symbol} {o.side.value} {o.quantity} at {o.average_price}" for o in events.liquidations]
-    return f"liquidated: {', '.join(closed)}" if closed else None
-
-
-def _open_order(order: PaperOrder) -> OpenOrder:
-    return OpenOrder.model_validate(order.model_dump(include=set(OpenOrder.model_fields)))
-
-
-def _paper_order(order: Order, desk: str, market: Market) -> PaperOrder:
-    facts = order.instruction.model_dump(exclude={"tool"})
-    return PaperOrder(order_id=order.order_id, desk=desk, market=market, **facts)
-
-
-def _report(order: PaperOrder) -> OrderReport:
-    return OrderReport(
-        order_id=order.order_id,
-        fate=_FATES[order.status],
-        detail=order.reason,
-        filled_quantity=order.filled_quantity,
-        average_price=order.average_price,
-    )
 
 
 def _too_late(order: Order) -> OrderReport:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, localcontext
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from domain.accounting import EXACT, Fill, Holding, HoldingKey, LedgerEntry, ratio
-from domain.instructions import OrderType, Side, TimeInForce
+from domain.instructions import OrderInstruction, OrderType, Side, TimeInForce
 from domain.market import Bar, Market, SymbolRules
 from domain.values import ZERO, Value
 
@@ -71,6 +71,12 @@ class PaperOrder(Value):
     fills: int = 0
     code: int | None = None
     reason: str = ""
+
+    @classmethod
+    def asked(cls, order_id: str, desk: str, market: Market, instruction: OrderInstruction) -> Self:
+        """An order that has just come in."""
+        facts = instruction.model_dump(exclude={"tool"})
+        return cls(order_id=order_id, desk=desk, market=market, **facts)
 
     @property
     def key(self) -> HoldingKey:

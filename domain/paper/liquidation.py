@@ -5,9 +5,9 @@ maintenance margin, `sum(|notional| * maintenance rate)`, at the mark price. All
 closed, a liquidation fee is charged, and where the account would end below zero the insurance fund pays the difference.
 
 A bar has no path. Each position is therefore tried at its worst price in the bar (a long at the low, a short at the high)
-with the others at their close, and everything closes at the price where the margin balance equals the maintenance margin;
-where the bar opened beyond it, at the open. The exchange would close step by step and stop once the rest can be carried;
-this venue closes all of it at once, which is never better for the account.
+with the others at their close, which misses nothing that the closes alone would show. Everything closes at the price where
+the margin balance equals the maintenance margin; where the bar opened beyond it, at the open. The exchange goes step by
+step and stops once the rest can be carried; this venue closes all of it at once.
 """
 
 from collections.abc import Sequence
