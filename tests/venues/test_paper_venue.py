@@ -21,11 +21,13 @@ from domain.instructions import Side, Tool
 from domain.market import Bar, Market
 from domain.orders import Fate, Order
 from domain.paper.advance import advance
-from domain.paper.book import Book, Exchange, OrderStatus, Terms
+from domain.paper.book import Book, Exchange, OrderStatus, PaperOrder, Terms
 from domain.paper.matching import place
+from domain.paper.view import Times, observation_of, report_of
 from storage import paper
 from storage.database import Database
 from tests.venues.builders import (
+    START,
     D,
     FixedFunding,
     WrittenMarket,
@@ -441,27 +443,56 @@ async def test_two_desks_may_be_liquidated_in_one_bar(database: Database, desk: 
         assert "liquidated" in ((await venue.observe(SYMBOLS, "b")).note or "")
 
 
+class Falling:
+    """The simulated market with half-hour bars, whole prices, and a crash that comes to stay."""
+
+    warm_up = 60
+    crash = 60 + 24
+
+    def __init__(self, symbols: list[str]) -> None:
+        self._market = build_market("simulated", symbols, seed=11)
+        self.rules = self._market.rules
+
+    def bar(self, symbol: str, number: int) -> Bar | None:
+        bar = self._market.bar(symbol, number)
+        fallen = {"low": self.crash, "close": self.crash, "open": self.crash + 1, "high": self.crash + 1}
+        factors = {name: D("0.6") if number >= first else D(1) for name, first in fallen.items()}
+        prices = {name: round(getattr(bar, name) * factor) for name, factor in factors.items()}
+        moment = START + number * timedelta(minutes=30)
+        return make_bar(**prices, open_time=moment, volume=bar.volume) if bar else None
+
+
 async def test_the_venue_in_the_database_and_the_one_in_memory_are_one(database: Database, desk: str) -> None:
     """The same bars and orders, once through PostgreSQL and once through the pure functions."""
     symbols = ["BTCUSDT", "ETHUSDT"]
-    market = build_market("simulated", symbols, seed=11)
-    venue, exchange = make_venue(database, desk, market, "0.01"), Exchange(TERMS, market.rules, FixedFunding(D("0.01")))
+    market = Falling(symbols)
+    venue, exchange = (
+        make_venue(database, desk, market, "0.001"),
+        Exchange(TERMS, market.rules, FixedFunding(D("0.001"))),
+    )
     book = Book(desk, D(10_000), bar_no=market.warm_up - 1)
     # The venue looks back at the bar before its first; so does the book.
     book = book._replace(bars=bars_of(market, symbols, book.bar_no))
     for number in range(30):
-        await venue.observe(symbols, f"cycle_{number}")
-        book, _ = advance(book, bars_of(market, symbols, book.bar_no + 1), exchange)
+        seen = await venue.observe(symbols, f"cycle_{number}")
+        book, events = advance(book, bars_of(market, symbols, book.bar_no + 1), exchange)
+        times = Times(seen.observed_at, seen.data_time, seen.bar_time)
+        assert seen == observation_of(in_order(book), exchange, times, events)
         for order in some_orders(desk, number, book):
             report = await venue.create_order(order)
-            facts = order.instruction.model_dump(exclude={"tool"})
-            step = place(make_paper_order(order_id=order.order_id, desk=desk, **facts), book, exchange)
+            asked = PaperOrder.asked(order.order_id, desk, Market.FUTURES, order.instruction)
+            step = place(asked, book, exchange)
             book = step.book
-            assert (report.detail, report.filled_quantity) == (step.order.reason, step.order.filled_quantity)
-    stored = await database.run(lambda connection: stored_book(connection, desk, book))
-    assert stored == book._replace(holdings=dict(sorted(book.holdings.items())))
-    assert stored.open_orders
-    assert {held.quantity != 0 for held in stored.holdings.values()} == {True}
+            assert report == report_of(step.order)
+    assert await database.run(lambda connection: stored_book(connection, desk, book)) == in_order(book)
+    entries = await database.run(partial(paper.list_entries, desk=desk))
+    assert {entry.kind for entry in entries} == {LedgerKind.FUNDING, LedgerKind.LIQUIDATION_FEE}
+    assert {fill.maker for fill in await fills_of(database, desk)} == {True, False}
+
+
+def in_order(book: Book) -> Book:
+    """As PostgreSQL gives it back; the order of a dict is nothing that an account has."""
+    return book._replace(holdings=dict(sorted(book.holdings.items())))
 
 
 def bars_of(market: MarketSource, symbols: list[str], number: int) -> dict[str, Any]:
@@ -474,7 +505,7 @@ def some_orders(desk: str, number: int, book: Book) -> list[Order]:
     tick = D("0.1") if symbol == "BTCUSDT" else D("0.01")
     order_id = f"{desk}_{number}"
     return [
-        make_order(desk=desk, order_id=f"{order_id}_m", symbol=symbol, side=side, quantity="0.05"),
+        make_order(desk=desk, order_id=f"{order_id}_m", symbol=symbol, side=side, quantity="0.15"),
         make_order(
             desk=desk,
             order_id=f"{order_id}_l",
@@ -482,7 +513,7 @@ def some_orders(desk: str, number: int, book: Book) -> list[Order]:
             side="BUY",
             quantity="0.02",
             order_type="LIMIT",
-            price=mark - 40 * tick * (number % 4),
+            price=mark - 400 * tick * (number % 4),
         ),
     ]
 
