@@ -234,10 +234,26 @@ def agrees(run: Run) -> None:
 # --- properties -----------------------------------------------------------------------------------------------------
 
 
+bps = st.decimals(0, 100, places=5)
+some_terms = st.builds(
+    Terms,
+    fee_bps=bps,
+    maker_fee_bps=bps,
+    slippage_bps=bps,
+    leverage=st.integers(1, 125).map(Decimal),
+    volume_share=st.decimals(D("0.001"), 1, places=3),
+)
+
+
 @settings(max_examples=300, deadline=None)
-@given(flow=flows)
-def test_money_is_conserved_to_the_last_digit(flow: list[Minute]) -> None:
-    agrees(Run().through(flow))
+@given(flow=flows, terms=some_terms)
+def test_money_is_conserved_to_the_last_digit(flow: list[Minute], terms: Terms) -> None:
+    run = Run().through(flow, EXCHANGE._replace(terms=terms))
+    agrees(run)
+    for fill in run.fills:
+        rate = terms.maker_fee_bps if fill.maker else terms.fee_bps
+        charged = 0 if fill.order_id.startswith("liq_") else Fraction(rate) / 10_000
+        assert Fraction(fill.fee) == Fraction(fill.quantity) * Fraction(fill.price) * charged
 
 
 @settings(max_examples=150, deadline=None)
