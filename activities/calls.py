@@ -3,14 +3,17 @@
 from decimal import Decimal
 from typing import NoReturn
 
+from pydantic import Field
 from temporalio import activity
 
+from domain.agents import AgentHealth
 from domain.deciding import Choice
 from domain.decisions import Decision
 from domain.instructions import OrderInstruction, Tool
 from domain.market import Observation
 from domain.orders import Order, OrderReport
 from domain.outbox import DeskRow, RecordBatch
+from domain.proposals import Proposal
 from domain.risk import Limits
 from domain.states import Mode
 from domain.values import Moment, Value
@@ -45,13 +48,19 @@ class ObserveCall(Value):
 
 
 class DecideCall(Value):
-    """What one decision is made from; `blocked` maps a symbol to why it takes no new order."""
+    """What one decision is made from; `blocked` maps a symbol to why it takes no new order.
+
+    `agents` is the agents' health as the last cycle left it (`Choice.agents`), and `proposals` come from agents outside.
+    """
 
     scope: Scope
     symbols: list[str]
     observation: Observation
     limits: Limits
     blocked: dict[str, str]
+    cycle: int = 0
+    agents: dict[str, AgentHealth] = Field(default_factory=dict)
+    proposals: list[Proposal] = Field(default_factory=list)
 
 
 class CancelCall(Value):
