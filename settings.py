@@ -289,7 +289,7 @@ class AgentSettings(Settings):
     used_by = "worker, ais"
 
     agents: Annotated[tuple[str, ...], NoDecode] = about(
-        "Which of the installed agents are asked, in the order in which they stand in the decision log.",
+        "Which of the installed agents are asked.",
         default=("all",),
         allowed="all, none, or names of installed agents with commas between; each once",
     )

@@ -25,7 +25,7 @@ class AgentRoom(Protocol):
 
     @property
     def names(self) -> Sequence[str]:
-        """All of them, in the order in which they stand in the decision log."""
+        """All of them, in their order."""
 
     async def ask(self, names: Iterable[str], arguments: Arguments) -> list[Answer]:
         """An answer of each, whatever it does: one that fails costs its own vote and nothing else."""

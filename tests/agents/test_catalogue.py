@@ -1,5 +1,8 @@
 """Agents are found by entry point, and finding them runs none of their code."""
 
+import os
+import re
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +20,8 @@ from activities.agents.catalogue import (
 )
 from activities.agents.room import LocalRoom
 from domain.proposals import FailureKind
-from tests.agents.builders import BTC, install, install_plugin, seeing
+from tests.agents.builders import BTC, PLUGIN, install, install_plugin, seeing
+from tests.house.sources import ROOT
 
 
 def test_a_package_that_was_installed_is_found_without_being_imported(site: Path) -> None:
@@ -115,3 +119,19 @@ def test_what_cannot_be_called_is_not_an_agent(site: Path) -> None:
     install(site, "trouble", {})
     with pytest.raises(NotAnAgent):
         load(InstalledAgent("broken", "trouble:NOT_AN_AGENT"))
+
+
+def test_the_page_shows_the_package_that_these_tests_install() -> None:
+    page = (ROOT / "docs/agents.md").read_text()
+    for language, file in (("toml", "pyproject.toml"), ("python", "my_agent.py")):
+        shown = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+        assert shown == [(PLUGIN / file).read_text()], f"docs/agents.md and tests/agents/plugin/{file} differ"
+
+
+def test_the_call_that_the_page_shows_prints_a_buy(site: Path) -> None:
+    install_plugin(site)
+    page = (ROOT / "docs/agents.md").read_text()
+    (code,) = re.findall(r"python - <<'END'\n(.*?)\nEND", page, re.DOTALL)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run([sys.executable, "-"], input=code, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith("[{'symbol': 'BTCUSDT', 'side': 'BUY'"), done.stderr
