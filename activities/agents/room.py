@@ -73,7 +73,8 @@ class LocalRoom:
 
     def _reply(self, name: str, arguments: Arguments) -> Reply:
         try:
-            agent = self._loaded.get(name) or self._loaded.setdefault(name, load(self._agents[name]))
+            if name not in self._loaded:
+                self._loaded[name] = load(self._agents[name])
         except (Exception, SystemExit) as error:
             return failed(FailureKind.UNLOADABLE, error)
-        return reply_of(agent, arguments)
+        return reply_of(self._loaded[name], arguments)
