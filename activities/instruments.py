@@ -5,11 +5,12 @@ from collections.abc import Container, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from domain.assessment import Measures
 from domain.decisions import Decision, DecisionType
 from domain.instructions import InstructionOutcome, InstructionRow, Side, Tool
+from domain.limits import PORTFOLIO_LIMITS, Limits
 from domain.market import Observation
 from domain.proposals import AgentFailure
-from domain.values import ZERO
 
 _AGENT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -65,8 +66,12 @@ class Instruments:
         r = self.registry
         self.nav = Gauge("ais_nav", "Net asset value in quote currency", ["desk"], registry=r)
         self.exposure = Gauge("ais_exposure", "Gross exposure, fraction of net asset value", ["desk"], registry=r)
-        self.leverage = Gauge("ais_leverage", "Gross exposure over net asset value", ["desk"], registry=r)
-        self.pnl = Gauge("ais_pnl", "Unrealised profit, fraction of net asset value", ["desk"], registry=r)
+        self.leverage = Gauge("ais_leverage", "Value of all futures over net asset value", ["desk"], registry=r)
+        self.pnl = Gauge(
+            "ais_pnl", "Profit of the UTC day, fraction of the equity it opened with", ["desk"], registry=r
+        )
+        self.drawdown = Gauge("ais_drawdown", "Loss since the peak, fraction of it", ["desk"], registry=r)
+        self.limit_use = Gauge("ais_limit_use", "Measure over its soft limit", ["desk", "limit"], registry=r)
 
     def _venue_instruments(self) -> None:
         r = self.registry
@@ -128,12 +133,21 @@ class Instruments:
 
     def observed(self, observation: Observation) -> None:
         """A reading of the account; money stays on the worker's own port."""
-        nav = observation.account.nav
-        gross = sum((abs(p.notional) for p in observation.positions), ZERO)
-        fraction = float(gross / nav) if nav else 0.0
-        self.nav.labels(self._desk).set(float(nav))
-        self.exposure.labels(self._desk).set(fraction)
-        self.leverage.labels(self._desk).set(fraction)
-        self.pnl.labels(self._desk).set(float(observation.account.unrealised_profit / nav) if nav else 0.0)
+        self.nav.labels(self._desk).set(float(observation.account.nav))
+        if observation.assessment:
+            self._measured(observation.assessment.measures)
         age = (observation.observed_at - observation.data_time).total_seconds()
         self.data_age.labels("ticker").set(age)
+
+    def _measured(self, measures: Measures) -> None:
+        self.exposure.labels(self._desk).set(float(measures.gross_exposure))
+        self.leverage.labels(self._desk).set(float(measures.leverage))
+        self.drawdown.labels(self._desk).set(float(measures.drawdown))
+        opened = measures.day_open
+        self.pnl.labels(self._desk).set(float((measures.equity - opened) / opened) if opened else 0.0)
+
+    def limits_used(self, measures: Measures, limits: Limits) -> None:
+        """How much of each portfolio limit is used up: 1 is where it reduces."""
+        for limit in PORTFOLIO_LIMITS:
+            used = getattr(measures, limit.name) / getattr(limits, limit.soft)
+            self.limit_use.labels(self._desk, limit.name).set(float(used))

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 
@@ -15,13 +15,17 @@ from activities.agents.round import analyse
 from activities.calls import CycleSummary, DecideCall, ObserveCall, Scope
 from activities.instruments import Instruments
 from activities.scope import refuse_other
+from activities.tape import correlations_of, tape_of
 from activities.venues.port import Venue, VenueError
 from domain.agents import judged, quarantined, to_ask
 from domain.arbitration import liquidity_of
+from domain.assessing import assess
+from domain.assessment import Assessment
 from domain.deciding import Choice
 from domain.deciding import decide as choose
-from domain.market import LatchRow, MarketView, Observation
+from domain.market import Bar, LatchRow, MarketView, Observation
 from domain.proposals import Analysis
+from domain.risk import Circumstances
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
 
@@ -54,7 +58,8 @@ class ObserveActivities:
         """One reading. A database that does not answer leaves the latch unknown, which allows no new risk."""
         refuse_other(self._scope, call.scope)
         seen, (latch, error) = await asyncio.gather(self._see(call), self._latch(call.scope.desk))
-        observation = seen.model_copy(update={"latch": latch, "latch_error": error})
+        watched = {"latch": latch, "latch_error": error, "assessment": await self._watch(call, seen)}
+        observation = seen.model_copy(update=watched)
         self._instruments.observed(observation)
         self._tell(call.previous)
         return observation
@@ -66,17 +71,21 @@ class ObserveActivities:
         views = await self._views(call.symbols)
         analysis = await self._consult(call, views)
         order_value = call.limits.order_fraction * call.observation.account.nav
-        choice = choose(
-            analysis,
-            call.observation,
-            call.limits,
-            call.blocked,
-            datetime.now(UTC),
-            weights=self._weights,
-            liquidity={symbol: liquidity_of(view.book, order_value) for symbol, view in views.items()},
-        )
+        liquidity = {symbol: liquidity_of(view.book, order_value) for symbol, view in views.items()}
+        given = _circumstances(call, views)
+        choice = choose(analysis, given, weights=self._weights, liquidity=liquidity)
         asked = dict.fromkeys(analysis.votes, True) | {failure.agent_id: False for failure in analysis.failures}
         return choice.model_copy(update={"agents": judged(call.agents, call.cycle, asked, self._agents.names)})
+
+    async def _watch(self, call: ObserveCall, seen: Observation) -> Assessment | None:
+        """The reading against the limits; what is held moves together as its newest bars did."""
+        if call.limits is None:
+            return None
+        held = sorted({p.symbol for p in seen.positions if p.quantity})
+        views = await self._views(held) if len(held) > 1 else {}
+        found = assess(seen, call.limits, call.risk, correlations_of(_bars_of(views)))
+        self._instruments.limits_used(found.measures, call.limits)
+        return found
 
     async def _consult(self, call: DecideCall, views: Mapping[str, MarketView]) -> Analysis:
         """All agents' answers, but for those in quarantine, and with the proposals from outside."""
@@ -90,7 +99,7 @@ class ObserveActivities:
         self._instruments.quarantine(names, away)
         return analyse(answers, self._new_id, away, call.proposals)
 
-    async def _views(self, symbols: list[str]) -> dict[str, MarketView]:
+    async def _views(self, symbols: Sequence[str]) -> dict[str, MarketView]:
         try:
             return {symbol: MarketView(bars=await self._venue.bars(symbol, MAX_BARS)) for symbol in symbols}
         except VenueError as error:
@@ -117,3 +126,21 @@ class ObserveActivities:
         if previous:
             age = (datetime.now(UTC) - previous.ended_at).total_seconds()
             self._instruments.cycle_completed(previous.number, previous.seconds, age, previous.open_instructions)
+
+
+def _circumstances(call: DecideCall, views: Mapping[str, MarketView]) -> Circumstances:
+    bars = _bars_of(views)
+    return Circumstances(
+        observation=call.observation,
+        limits=call.limits,
+        symbols=call.symbols,
+        now=datetime.now(UTC),
+        blocked=call.blocked,
+        tapes={symbol: tape_of(found) for symbol, found in bars.items()},
+        correlations=correlations_of(bars),
+        sent=call.sent,
+    )
+
+
+def _bars_of(views: Mapping[str, MarketView]) -> dict[str, list[Bar]]:
+    return {symbol: view.bars for symbol, view in views.items()}

@@ -105,9 +105,10 @@ def _strength(proposal: Proposal) -> tuple[float, float, str, str]:
 
 def _standing(symbol: str, voices: Sequence[_Voice], liquidity: float) -> Standing:
     # fsum is exact whatever the order: opposite proposals cancel out to 0, and a permutation changes nothing.
-    net = fsum(voice.sign * voice.pull for voice in voices) / fsum(voice.weight for voice in voices)
+    weight = fsum(voice.weight for voice in voices)
+    net = max(-1.0, min(1.0, fsum(voice.sign * voice.pull for voice in voices) / weight))
     winners = [voice for voice in voices if voice.sign * net > 0]
-    edge = fsum(v.weight * _edge(v.proposal) for v in winners) / fsum(v.weight for v in winners) if winners else 0.0
+    edge = _mean_edge(winners) if winners else 0.0
     return Standing(
         symbol=symbol,
         net=net,
@@ -123,6 +124,12 @@ def _speaker(winners: Sequence[_Voice]) -> Proposal:
     """The proposal that the choice is named after."""
     first = min(winners, key=lambda v: (-v.pull, v.proposal.agent_id))
     return first.proposal
+
+
+def _mean_edge(voices: Sequence[_Voice]) -> float:
+    """By weight. The quotient of two rounded sums may lie a hair above what they are made of."""
+    mean = fsum(v.weight * _edge(v.proposal) for v in voices) / fsum(v.weight for v in voices)
+    return min(mean, HIGHEST_EDGE)
 
 
 def _edge(proposal: Proposal) -> float:

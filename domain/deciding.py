@@ -1,7 +1,6 @@
 """One cycle's decision: choose a proposal, size it from net asset value, weigh it against the guards."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
 
@@ -11,9 +10,10 @@ from domain.agents import AgentHealth
 from domain.arbitration import arbitrate
 from domain.decisions import DecisionType
 from domain.instructions import OrderInstruction, OrderType, Side
+from domain.limits import Limits
 from domain.market import Observation
 from domain.proposals import AgentFailure, Analysis, Proposal
-from domain.risk import Candidate, Limits, refusals
+from domain.risk import Candidate, Circumstances, refusals
 from domain.values import ZERO, Value, floor_to_step
 
 APPROVED = "approved"
@@ -37,18 +37,16 @@ class Choice(Value):
 
 def decide(
     analysis: Analysis,
-    observation: Observation,
-    limits: Limits,
-    blocked: dict[str, str],
-    now: datetime,
+    given: Circumstances,
     *,
     weights: Mapping[str, float] = MappingProxyType({}),
     liquidity: Mapping[str, float] = MappingProxyType({}),
 ) -> Choice:
-    """The choice among `analysis`, given the reading. `blocked` maps a symbol to why it takes no new order.
+    """The choice among `analysis` in the given circumstances.
 
     `weights` are by agent id, `liquidity` from 0 to 1 by symbol; both are 1 where they are not given.
     """
+    observation = given.observation
     if observation.latch_error:
         return nothing(f"No new order: {observation.latch_error}", analysis)
     arbitration = arbitrate(analysis.proposals, weights, liquidity)
@@ -56,12 +54,12 @@ def decide(
     proposal = arbitration.chosen
     if proposal is None:
         return nothing(observation.note or _why_nothing(analysis), analysis)
-    if proposal.symbol in blocked:
-        return _refused(proposal, analysis, [blocked[proposal.symbol]])
-    instruction = size(proposal, observation, limits)
+    if proposal.symbol in given.blocked:
+        return _refused(proposal, analysis, [given.blocked[proposal.symbol]])
+    instruction = size(proposal, observation, given.limits)
     if instruction is None:
         return _refused(proposal, analysis, [_why_unsized(proposal, observation)])
-    return _weigh(proposal, instruction, analysis, observation, limits, now)
+    return _weigh(proposal, instruction, analysis, given)
 
 
 def size(proposal: Proposal, observation: Observation, limits: Limits) -> OrderInstruction | None:
@@ -81,16 +79,8 @@ def nothing(summary: str, analysis: Analysis | None = None) -> Choice:
     return Choice(decision_type=DecisionType.NO_ACTION, summary=_summary(summary, analysis), votes=analysis.votes)
 
 
-def _weigh(
-    proposal: Proposal,
-    instruction: OrderInstruction,
-    analysis: Analysis,
-    observation: Observation,
-    limits: Limits,
-    now: datetime,
-) -> Choice:
-    candidate = Candidate(instruction=instruction, observation=observation, limits=limits, now=now)
-    reasons = refusals(candidate)
+def _weigh(proposal: Proposal, instruction: OrderInstruction, analysis: Analysis, given: Circumstances) -> Choice:
+    reasons = refusals(Candidate(instruction, given))
     if reasons:
         return _refused(proposal, analysis, reasons)
     return Choice(

@@ -10,11 +10,11 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
 
 from activities.agents.port import Agent
+from domain.proposals import AGENT_ID
 
 GROUP = "ais.agents"
 OURS = "ais"
 ALL, NONE = ("all",), ("none",)
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 # The same as in pyproject.toml, which a test compares. What is installed of ourselves may be older than this file (a
 # checkout) or nothing at all (the container), so ours are taken from here.
@@ -86,7 +86,7 @@ def load(agent: InstalledAgent) -> Agent:
 
 
 def _refusal(point: EntryPoint, taken: dict[str, InstalledAgent]) -> str | None:
-    if not NAME.fullmatch(point.name) or (point.name,) in (ALL, NONE):
+    if not re.fullmatch(AGENT_ID, point.name) or (point.name,) in (ALL, NONE):
         return "a name has letters, digits, `_`, `.` and `-`, 64 at most, and is neither `all` nor `none`"
     if point.name in BUILT_IN:
         return "AIS has an agent of this name; choose another"

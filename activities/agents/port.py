@@ -18,13 +18,13 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from domain.instructions import Side
 from domain.market import Bar, Market, MarketView, Position
+from domain.proposals import MAX_RATIONALE_CHARS
 from domain.values import ZERO, Value
 
 MAX_BARS = 60
 """How many bars an agent gets of a symbol, at most."""
 
 MAX_SUGGESTIONS = 100
-MAX_RATIONALE_CHARS = 200
 
 Floats = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from activities.observe import ObserveActivities
 from domain.agents import AgentHealth
 from domain.deciding import Choice
 from domain.instructions import Side
+from domain.limits import Limits
 from domain.market import Bar
-from domain.risk import Limits
 from domain.states import Mode
 from tests.agents.builders import BTC, ETH, NOISE, a_proposal, some_bars
 from tests.domain.builders import an_observation, some_rules

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activities.agents.port import MAX_RATIONALE_CHARS, MAX_SUGGESTIONS, Agent, Suggestion
+from activities.agents.port import MAX_SUGGESTIONS, Agent, Suggestion
 from activities.agents.reply import Reply, reply_of
 from domain.instructions import Side
-from domain.proposals import FailureKind
+from domain.proposals import MAX_RATIONALE_CHARS, FailureKind
 from tests.agents.builders import BTC, seeing
 from tests.agents.plugin import trouble
 

@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 import settings
+from domain.limits import Limits
 from settings import (
     AgentSettings,
     ApiSettings,
@@ -51,7 +52,22 @@ def test_without_any_setting_it_is_the_main_desk_on_paper() -> None:
     assert (desk.desk, desk.mode, desk.symbols) == ("main", "paper", ("BTCUSDT", "ETHUSDT"))
     assert desk.cycle == timedelta(seconds=60)
     assert PaperVenueSettings.load().paper_balance == Decimal(100_000)
-    assert LimitSettings.load().max_data_age(desk.cycle) == timedelta(seconds=180)
+    assert LimitSettings.load().limits(desk.cycle) == Limits(max_data_age_seconds=180)
+
+
+def test_limits_that_contradict_each_other_name_their_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIS_HARD_DRAWDOWN", "0.01")
+    assert _complaint(LimitSettings) == (
+        "AIS_SOFT_DRAWDOWN (0.08) is above AIS_HARD_DRAWDOWN (0.01); give both, with AIS_SOFT_DRAWDOWN <= AIS_HARD_DRAWDOWN"
+    )
+    monkeypatch.setenv("AIS_SOFT_DRAWDOWN", "0.01")
+    assert LimitSettings.load().limits(timedelta(seconds=5)).hard_drawdown == Decimal("0.01")
+
+
+def test_a_maximum_that_is_lifted_lifts_what_comes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIS_MAX_LEVERAGE", "4")
+    limits = LimitSettings.load().limits(timedelta(seconds=5))
+    assert (limits.soft_leverage, limits.hard_leverage) == (Decimal(4), Decimal(4))
 
 
 def test_environment_beats_the_running_stack_which_beats_dotenv(
