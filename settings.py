@@ -34,6 +34,7 @@ from sqlalchemy.exc import ArgumentError
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 
 from domain.limits import Limits
+from domain.proposals import AGENT_ID
 
 PREFIX = "AIS_"
 DOTENV = Path(".env")
@@ -282,6 +283,68 @@ class WorkerSettings(Settings):
         return timedelta(seconds=self.graceful_shutdown_seconds)
 
 
+class AgentSettings(Settings):
+    """Trading agents."""
+
+    used_by = "worker, ais"
+
+    agents: Annotated[tuple[str, ...], NoDecode] = about(
+        "Which of the installed agents are asked.",
+        default=("all",),
+        allowed="all, none, or names of installed agents with commas between; each once",
+    )
+    agent_weights: Annotated[dict[str, float], NoDecode] = about(
+        "How much each agent counts in arbitration; 1 unless it is named here. 0: it is asked, and its vote is written "
+        "down, but it has no influence. Agents over HTTP are named here too.",
+        default={},
+        allowed="names and numbers from 0 to 1000, such as momentum=1,mean_reversion=0.5",
+    )
+    agent_seconds: float = about(
+        "How long one agent may take for an answer. Then its process is ended and it has no vote in this cycle.",
+        default=1.0,
+        unit="seconds",
+        allowed="a number from 0.05 to 5",
+        ge=0.05,
+        le=5,
+        allow_inf_nan=False,
+    )
+
+    @field_validator("agents", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("agents")
+    @classmethod
+    def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        alone = len(value) == 1 or not {"all", "none"} & set(value)
+        if not value or not alone or len(set(value)) != len(value) or not all(map(_is_agent, value)):
+            raise PydanticCustomError("agents", "not a list of agents")
+        return value
+
+    @field_validator("agent_weights", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        return _weights(value) if isinstance(value, str) else value
+
+
+def _is_agent(name: str) -> bool:
+    return re.fullmatch(AGENT_ID, name) is not None
+
+
+def _weights(text: str) -> dict[str, float]:
+    """`momentum=1,mean_reversion=0.5`, each name once."""
+    pairs = [part.partition("=") for part in text.split(",")] if text.strip() else []
+    try:
+        weights = {name.strip(): float(number) for name, _, number in pairs}
+    except ValueError:
+        raise PydanticCustomError("agent_weights", "not a weight") from None
+    fine = all(_is_agent(name) and 0 <= weight <= 1000 for name, weight in weights.items())
+    if not fine or len(weights) != len(pairs):
+        raise PydanticCustomError("agent_weights", "not a list of weights")
+    return weights
+
+
 class PaperVenueSettings(Settings):
     """The built-in venue of paper mode."""
 
@@ -365,8 +428,8 @@ class FolderSettings(Settings):
 
 
 MODELS: tuple[type[Settings], ...] = (
-    DeskSettings, DatabaseSettings, ApiSettings, WorkerSettings, PaperVenueSettings, LimitSettings, LogSettings,
-    FolderSettings,
+    DeskSettings, DatabaseSettings, ApiSettings, WorkerSettings, AgentSettings, PaperVenueSettings, LimitSettings,
+    LogSettings, FolderSettings,
 )  # fmt: skip
 
 
@@ -473,7 +536,7 @@ def _shown_default(info: FieldInfo) -> str:
     if info.is_required():
         return "required"
     shown = ",".join(info.default) if isinstance(info.default, tuple) else str(info.default)
-    return "none" if shown in ("", "None") else shown.removesuffix(".0")
+    return "none" if shown in ("", "None", "{}") else shown.removesuffix(".0")
 
 
 def unknown_variables() -> list[str]:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 import settings
 from domain.limits import Limits
 from settings import (
+    AgentSettings,
     ApiSettings,
     DatabaseSettings,
     DeskSettings,
@@ -127,6 +128,17 @@ def test_temporal_has_its_own_settings_and_may_have_them_in_dotenv(
         (ApiSettings, "AIS_CORS_ORIGINS", "*"),
         (WorkerSettings, "AIS_MARKET", "replay:no-such-file.csv"),
         (WorkerSettings, "AIS_SEED", "x"),
+        (AgentSettings, "AIS_AGENTS", ""),
+        (AgentSettings, "AIS_AGENTS", "momentum,momentum"),
+        (AgentSettings, "AIS_AGENTS", "momentum,all"),
+        (AgentSettings, "AIS_AGENTS", "mean reversion"),
+        (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum"),
+        (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum=-1"),
+        (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum=nan"),
+        (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum=1,momentum=2"),
+        (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum=1,"),
+        (AgentSettings, "AIS_AGENT_SECONDS", "0.01"),
+        (AgentSettings, "AIS_AGENT_SECONDS", "nan"),
         (PaperVenueSettings, "AIS_PAPER_BALANCE", "0"),
         (PaperVenueSettings, "AIS_PAPER_FEE_BPS", "-1"),
         (LimitSettings, "AIS_MAX_POSITION_FRACTION", "Infinity"),
@@ -202,6 +214,26 @@ def test_symbols_are_written_as_the_http_contract_matches_them(monkeypatch: pyte
     monkeypatch.setenv("AIS_SYMBOLS", "btc/usdt, eth-usdt")
 
     assert DeskSettings.load().symbols == ("BTCUSDT", "ETHUSDT")
+
+
+def test_agents_are_all_that_are_installed_and_count_alike_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    default = AgentSettings.load()
+    assert (default.agents, default.agent_weights, default.agent_seconds) == (("all",), {}, 1.0)
+
+    monkeypatch.setenv("AIS_AGENTS", "momentum, my-agent.v2")
+    monkeypatch.setenv("AIS_AGENT_WEIGHTS", "momentum=1, my-agent.v2=0.5,quiet=0")
+    chosen = AgentSettings.load()
+
+    assert chosen.agents == ("momentum", "my-agent.v2")
+    assert chosen.agent_weights == {"momentum": 1.0, "my-agent.v2": 0.5, "quiet": 0.0}
+
+
+def test_an_empty_weight_is_none_as_compose_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIS_AGENT_WEIGHTS", "")
+
+    assert AgentSettings.load().agent_weights == {}
 
 
 def test_a_misspelt_variable_can_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

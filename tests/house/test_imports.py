@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "api": ("domain", "storage", "workflows.gateway", "workflows.names", "settings"),
     "deploy": ("settings", "storage", "startup", "lifecycle", "desk_commands", "workflows.gateway", "workflows.names"),
     # The limits: what they are called, what they mean and what is allowed stands once.
-    "settings": ("domain.limits",),
+    "settings": ("domain.limits", "domain.proposals"),
     "startup": ("settings",),
 }
 
