@@ -75,6 +75,13 @@ class PortfolioStatus(Value):
     limits: list[LimitStatus]
 
 
+class AgentStatus(Value):
+    """An agent that failed last time; `quarantined_until` is the cycle in which it is tried again."""
+
+    failures: int
+    quarantined_until: int | None
+
+
 class LastDecision(Value):
     """The newest cycle decision or command, in one line."""
 
@@ -106,6 +113,7 @@ class Status(Value):
     observation: ObservationStatus | None
     observation_error: str | None
     portfolio: PortfolioStatus | None
+    failing_agents: dict[str, AgentStatus]
     last_decision: LastDecision | None
     open_instructions: list[OpenInstruction]
     open_instructions_total: int
@@ -162,6 +170,7 @@ def status_of(carried: Carried, run_id: str) -> Status:
         restart_pending=c.restart is not None,
         observation=_observation_status(c),
         portfolio=_portfolio_status(c),
+        failing_agents={name: AgentStatus.model_validate(health.model_dump()) for name, health in c.agents.items()},
         last_decision=_last_decision(c),
         open_instructions=open_[:MAX_SHOWN],
         open_instructions_total=len(open_),

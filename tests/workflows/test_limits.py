@@ -189,3 +189,40 @@ async def test_by_default_a_kill_leaves_the_position(temporal: Client) -> None:
         await desk.until(lambda s: s.kill is not None and s.kill.quiet_at is not None)
         await cycles(desk)
         assert (desk.world.position, desk.world.sent) == (D(2), [])
+
+
+# --- proposals from outside, and agents that fail -------------------------------------------------------------------
+
+
+PROPOSAL = {"agent_id": "mine", "symbol": "BTCUSDT", "side": "BUY", "confidence": 0.8}
+
+
+async def test_a_proposal_from_outside_is_taken_up_by_the_next_cycle(temporal: Client) -> None:
+    async with running_desk(temporal) as desk:
+        await desk.signal("propose", PROPOSAL | {"command_id": "p", "ttl_seconds": 60})
+        await desk.until(lambda s: any(row.agent_votes == {"mine": 0.8} for row in desk.world.decisions.values()))
+        outcome = (await desk.outcomes("p")).outcomes["p"]
+        (row,) = [row for row in desk.world.decisions.values() if row.agent_votes]
+        assert outcome.detail == f"taken up by {row.decision_id}: position_too_large"
+        assert row.selected_signal_id == outcome.proposal_id
+        assert (await desk.status()).proposals_waiting == 0
+
+
+async def test_one_that_no_decision_could_take_up_waits_until_it_expires(temporal: Client) -> None:
+    async with running_desk(temporal, World(decides=False)) as desk:
+        await desk.signal("propose", PROPOSAL | {"command_id": "p", "ttl_seconds": 3})
+        await desk.until(lambda s: any("decision failed" in row.summary for row in desk.world.decisions.values()))
+        assert (await desk.status()).proposals_waiting == 1
+        await desk.until(lambda s: s.proposals_waiting == 0)
+        assert (await desk.outcomes("p")).outcomes["p"].detail == "it expired before a cycle took it up"
+        await desk.until(
+            lambda s: "propose refused by mine: it expired before a cycle took it up" in desk.world.summaries()
+        )
+
+
+async def test_an_agents_failures_are_carried_from_cycle_to_cycle(temporal: Client) -> None:
+    async with running_desk(temporal, World(agent_fails=True)) as desk:
+        await desk.until(lambda s: len(desk.world.health) >= 3)
+        assert [known["x"].failures for known in desk.world.health[1:3]] == [1, 2]
+        desk.world.agent_fails = False
+        await desk.until(lambda s: not s.failing_agents)

@@ -17,6 +17,7 @@ from temporalio.worker import Worker
 
 from activities import calls
 from activities.scope import refuse_other
+from domain.agents import AgentHealth
 from domain.assessing import assess
 from domain.carried import Carried
 from domain.deciding import Choice, nothing
@@ -76,6 +77,9 @@ class World:
     database_hangs: bool = False
     venue_up: bool = True
     proposes: bool = False
+    agent_fails: bool = False
+    health: list[dict[str, AgentHealth]] = field(default_factory=list)
+    decides: bool = True
     order_fate: Fate = Fate.FILLED
     latch: LatchRow | None = None
     position: Decimal = Decimal(0)
@@ -132,8 +136,22 @@ class World:
 
     @activity.defn(name="decide")
     async def decide(self, call: calls.DecideCall) -> Choice:
+        if not self.decides:
+            raise ApplicationError("no decision", type="Test", non_retryable=True)
+        self.health.append(dict(call.agents))
+        failing = {"x": AgentHealth(failures=call.cycle)} if self.agent_fails else {}
+        if call.proposals:
+            return Choice(
+                decision_type=DecisionType.ORDER_INTENT,
+                summary=f"Selected {BTC} from {call.proposals[0].agent_id}",
+                votes={p.agent_id: p.confidence for p in call.proposals},
+                proposal=call.proposals[0],
+                risk_passed=False,
+                risk_reasons=["position_too_large"],
+            )
         if not self.proposes or call.blocked or call.observation.latch_error:
-            return nothing(call.observation.latch_error or "No agent proposed an order")
+            idle = nothing(call.observation.latch_error or "No agent proposed an order")
+            return idle.model_copy(update={"agents": failing})
         order = OrderInstruction(
             symbol=BTC, side=Side.BUY, order_type=OrderType.MARKET, quantity=Decimal("0.5"), reduce_only=False
         )
