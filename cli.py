@@ -183,6 +183,31 @@ def status(
         typer.echo(asyncio.run(desk_commands.status(as_json, say)))
 
 
+@app.command()
+def limits(
+    changes: Annotated[
+        list[str] | None, typer.Argument(help="NAME=VALUE, any number; without any, all limits are shown.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why; it stands in the decision log.")] = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Show the limits of a desk, or change them: tighter at once, looser only while it is paused."""
+    import desk_commands
+
+    asked = dict(_change(text) for text in changes or [])
+    with expected_failures(*desk_commands.EXPECTED):
+        use_data_dir(data_dir)
+        done = desk_commands.set_limits(asked, reason.strip(), say) if asked else desk_commands.limits(say)
+        typer.echo(asyncio.run(done))
+
+
+def _change(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip() or not value.strip():
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE, such as max_leverage=1.5.", param_hint="CHANGES")
+    return name.strip(), value.strip()
+
+
 def say(text: str) -> None:
     """Progress, for people: beside the answer, not in it."""
     typer.echo(text, err=True)

@@ -2,20 +2,22 @@
 
 import getpass
 import socket
+import uuid
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from temporalio.client import Client
 
 import settings
-from domain.risk import Limits
-from domain.states import Mode
+from domain.carried import Outcome
+from domain.limits import PORTFOLIO_LIMITS
+from domain.states import CommandKind, Mode
 from domain.status import Status
-from domain.values import iso
+from domain.values import digits, iso
 from lifecycle import Lifecycle, Plan, Refused
 from startup import NotUp, Say, patiently
 from storage.database import Database
-from workflows.gateway import DeskGateway, GatewayError, connect
+from workflows.gateway import CoordinatorSilent, DeskGateway, GatewayError, connect
 
 CONNECT_SECONDS = 15.0
 STATUS_SECONDS = 5.0
@@ -29,15 +31,57 @@ async def start(say: Say) -> str:
 
 async def restart(reason: str, asked_at: datetime, say: Say) -> str:
     """What became of a restart that was asked for at `asked_at`; Refused with the reason."""
-    actor = f"cli:{getpass.getuser()}@{socket.gethostname()}"
-    return await _with_lifecycle(lambda lifecycle: lifecycle.restart(reason, actor, asked_at), say)
+    return await _with_lifecycle(lambda lifecycle: lifecycle.restart(reason, actor(), asked_at), say)
 
 
 async def status(as_json: bool, say: Say) -> str:
     """The status, as a table or as JSON."""
-    client = await _connect(say)
-    found = await DeskGateway(client, settings.DeskSettings.load().desk, patience=STATUS_SECONDS).status()
+    found = await _gateway(await _connect(say)).status()
     return found.model_dump_json(indent=2) if as_json else table(found)
+
+
+async def limits(say: Say) -> str:
+    """Every limit, and how near the portfolio limits are."""
+    found = await _gateway(await _connect(say)).status()
+    return limit_table(found)
+
+
+async def set_limits(asked: dict[str, str], reason: str, say: Say) -> str:
+    """Changes limits; Refused with the reason, or where nobody carried it out in time."""
+    gateway = _gateway(await _connect(say))
+    command_id = f"limits-{uuid.uuid4().hex}"
+    sent = {"command_id": command_id, "actor": actor(), "sent_at": datetime.now(UTC).isoformat()}
+    await gateway.signal(CommandKind.SET_LIMITS.value, {**sent, "limits": asked, "reason": reason})
+    try:
+        outcome = (await gateway.outcomes([command_id])).outcomes.get(command_id)
+    except CoordinatorSilent:
+        outcome = None
+    if outcome is None or outcome.outcome is Outcome.PENDING:
+        raise Refused(
+            "the change is recorded and not yet carried out: no worker answered; `ais limits` shows what holds"
+        )
+    if outcome.outcome is Outcome.REFUSED:
+        raise Refused(outcome.detail or "the change was refused")
+    return f"limits of desk {gateway.desk!r}: {outcome.detail}"
+
+
+def actor() -> str:
+    """Who types this."""
+    return f"cli:{getpass.getuser()}@{socket.gethostname()}"
+
+
+def limit_table(status: Status) -> str:
+    """The portfolio limits with what they measure, then the other limits."""
+    numbers = status.limits
+    watched = {limit.limit: limit for limit in status.portfolio.limits} if status.portfolio else {}
+    rows = [f"{'portfolio limit':<16}{'now':>12}  {'level':<8}{'orders':>9}{'reduces':>9}{'kills':>9}"]
+    for limit in PORTFOLIO_LIMITS:
+        found = watched.get(limit.name)
+        now, level = (digits(found.value), found.level) if found else ("-", "-")
+        most = numbers[limit.maximum] if limit.maximum else "-"
+        rows.append(f"{limit.name:<16}{now:>12}  {level:<8}{most:>9}{numbers[limit.soft]:>9}{numbers[limit.hard]:>9}")
+    shown = {name for limit in PORTFOLIO_LIMITS for name in limit.numbers}
+    return "\n".join([*rows, "", *(f"{name:<24}{value:>10}" for name, value in numbers.items() if name not in shown)])
 
 
 def plan(desk: settings.DeskSettings, limits: settings.LimitSettings) -> Plan:
@@ -47,11 +91,8 @@ def plan(desk: settings.DeskSettings, limits: settings.LimitSettings) -> Plan:
         mode=Mode(desk.mode),
         symbols=desk.symbols,
         cycle_seconds=desk.cycle_seconds,
-        limits=Limits(
-            max_position_fraction=limits.max_position_fraction,
-            max_gross_exposure_fraction=limits.max_gross_exposure_fraction,
-            max_data_age_seconds=limits.max_data_age(desk.cycle).total_seconds(),
-        ),
+        limits=limits.limits(desk.cycle),
+        kill_flattens=limits.kill_flattens,
     )
 
 
@@ -65,6 +106,8 @@ def table(status: Status) -> str:
         "cycle": f"{status.cycle_number}, every {status.cycle_seconds:g} s, last {_moment(status.last_cycle_at)}",
         "observed": _observed_text(status),
         "positions": _positions_text(status),
+        "limits": _portfolio_text(status),
+        "failing agents": _agents_text(status),
         "last decision": status.last_decision.summary if status.last_decision else "-",
         "open instructions": _open_text(status),
         "unknown orders": ", ".join(status.unknown_orders) or "none",
@@ -80,7 +123,8 @@ def _kill_text(status: Status) -> str:
         return f"none holds (number {status.kill_number})"
     quiet = f"every cancel confirmed {iso(kill.quiet_at)}" if kill.quiet_at else "cancels still unconfirmed"
     where = "workflow and database" if kill.latched else "workflow; the database not yet"
-    return f"number {status.kill_number}, latched in {where}; {quiet}"
+    flat = "" if not kill.flattens else f"; flat {iso(kill.flat_at)}" if kill.flat_at else "; closing positions"
+    return f"number {status.kill_number}, latched in {where}; {quiet}{flat}"
 
 
 def _observed_text(status: Status) -> str:
@@ -103,6 +147,27 @@ def _open_text(status: Status) -> str:
 
 def _moment(moment: object) -> str:
     return str(moment) if moment else "never"
+
+
+def _portfolio_text(status: Status) -> str:
+    if status.portfolio is None:
+        return "-"
+    now = {limit.limit: limit.value for limit in status.portfolio.limits}
+    near = [f"{limit.limit} is {limit.level}" for limit in status.portfolio.limits if limit.level != "calm"]
+    facts = f"drawdown {now['drawdown']:.2%}, loss of the day {now['daily_loss']:.2%}, leverage {now['leverage']:.2f}"
+    return "; ".join([facts, *near])
+
+
+def _agents_text(status: Status) -> str:
+    shown = [
+        f"{name} quarantined until cycle {agent.quarantined_until}" if agent.quarantined_until else f"{name} failed"
+        for name, agent in status.failing_agents.items()
+    ]
+    return ", ".join(shown) or "none"
+
+
+def _gateway(client: Client) -> DeskGateway:
+    return DeskGateway(client, settings.DeskSettings.load().desk, patience=STATUS_SECONDS)
 
 
 async def _with_lifecycle(action: Callable[[Lifecycle], Awaitable[str]], say: Say) -> str:

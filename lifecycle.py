@@ -28,7 +28,7 @@ from temporalio.service import RPCError
 
 from domain.carried import Carried, Outcome
 from domain.decisions import Decision, DecisionType
-from domain.risk import Limits
+from domain.limits import Limits
 from domain.states import CommandKind, Mode, State
 from domain.status import CommandOutcome, Status
 from storage.database import Database, DatabaseUnavailable
@@ -59,6 +59,7 @@ class Plan:
     symbols: tuple[str, ...]
     cycle_seconds: float
     limits: Limits
+    kill_flattens: bool = False
 
 
 class Lifecycle:
@@ -235,6 +236,7 @@ class Lifecycle:
             symbols=list(plan.symbols),
             cycle_seconds=plan.cycle_seconds,
             limits=plan.limits,
+            kill_flattens=plan.kill_flattens,
             search_attributes=search_attributes,
             started_at=now,
             since=now,

@@ -33,6 +33,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 
+from domain.limits import Limits
+from domain.proposals import AGENT_ID
+
 PREFIX = "AIS_"
 DOTENV = Path(".env")
 PORTS_FILE = "ports.json"
@@ -49,7 +52,6 @@ Mode = Literal["paper", "shadow", "live"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
 BasisPoints = Annotated[Decimal, Field(ge=0, lt=10_000, allow_inf_nan=False)]
 
 
@@ -285,6 +287,68 @@ class WorkerSettings(Settings):
         return timedelta(seconds=self.graceful_shutdown_seconds)
 
 
+class AgentSettings(Settings):
+    """Trading agents."""
+
+    used_by = "worker, ais"
+
+    agents: Annotated[tuple[str, ...], NoDecode] = about(
+        "Which of the installed agents are asked.",
+        default=("all",),
+        allowed="all, none, or names of installed agents with commas between; each once",
+    )
+    agent_weights: Annotated[dict[str, float], NoDecode] = about(
+        "How much each agent counts in arbitration; 1 unless it is named here. 0: it is asked, and its vote is written "
+        "down, but it has no influence. Agents over HTTP are named here too.",
+        default={},
+        allowed="names and numbers from 0 to 1000, such as momentum=1,mean_reversion=0.5",
+    )
+    agent_seconds: float = about(
+        "How long one agent may take for an answer. Then its process is ended and it has no vote in this cycle.",
+        default=1.0,
+        unit="seconds",
+        allowed="a number from 0.05 to 5",
+        ge=0.05,
+        le=5,
+        allow_inf_nan=False,
+    )
+
+    @field_validator("agents", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("agents")
+    @classmethod
+    def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        alone = len(value) == 1 or not {"all", "none"} & set(value)
+        if not value or not alone or len(set(value)) != len(value) or not all(map(_is_agent, value)):
+            raise PydanticCustomError("agents", "not a list of agents")
+        return value
+
+    @field_validator("agent_weights", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        return _weights(value) if isinstance(value, str) else value
+
+
+def _is_agent(name: str) -> bool:
+    return re.fullmatch(AGENT_ID, name) is not None
+
+
+def _weights(text: str) -> dict[str, float]:
+    """`momentum=1,mean_reversion=0.5`, each name once."""
+    pairs = [part.partition("=") for part in text.split(",")] if text.strip() else []
+    try:
+        weights = {name.strip(): float(number) for name, _, number in pairs}
+    except ValueError:
+        raise PydanticCustomError("agent_weights", "not a weight") from None
+    fine = all(_is_agent(name) and 0 <= weight <= 1000 for name, weight in weights.items())
+    if not fine or len(weights) != len(pairs):
+        raise PydanticCustomError("agent_weights", "not a list of weights")
+    return weights
+
+
 def _files_exist(named: str) -> bool:
     """`FILE`, or `SYMBOL=FILE,SYMBOL2=FILE2`."""
     files = [part.rpartition("=")[2] for part in named.split(",")]
@@ -363,32 +427,28 @@ class PaperVenueSettings(Settings):
         return value
 
 
-class LimitSettings(Settings):
-    """What the guards allow."""
+class LimitSettings(Settings, Limits):  # type: ignore[misc]
+    """What guards and portfolio limits allow; carried by a coordinator from its start, and changed by `set_limits`."""
 
-    used_by = "worker, ais"
+    used_by = "ais"
 
-    max_position_fraction: Fraction = about(
-        "Largest position in one symbol; beyond it: `position_too_large`.",
-        default=Decimal("0.25"),
-        unit="fraction of NAV",
-        allowed="a number above 0",
-    )
-    max_gross_exposure_fraction: Fraction = about(
-        "Largest sum of all positions, longs and shorts added; beyond it: `gross_exposure_exceeded`.",
-        default=Decimal("1.0"),
-        unit="fraction of NAV",
-        allowed="a number above 0",
-    )
-    max_data_age_seconds: Seconds | None = about(
-        "Oldest market data an order may rest on; older: `data_stale`. Three cycles unless set.",
+    max_data_age_seconds: Seconds | None = about(  # type: ignore[assignment]
+        "Oldest market data that an order may rest on. Three cycles unless set.",
         default=None,
         unit="seconds",
         allowed="a number above 0",
     )
+    kill_flattens: bool = about(
+        "Whether a kill also closes every futures position: cancels first, then reduce-only orders until none is left.",
+        default=False,
+        allowed="true or false",
+    )
 
-    def max_data_age(self, cycle: timedelta) -> timedelta:
-        return 3 * cycle if self.max_data_age_seconds is None else timedelta(seconds=self.max_data_age_seconds)
+    def limits(self, cycle: timedelta) -> Limits:
+        """The limits that a coordinator with this cycle starts with."""
+        age = 3 * cycle.total_seconds() if self.max_data_age_seconds is None else self.max_data_age_seconds
+        named = self.model_dump(include=set(Limits.model_fields), exclude={"max_data_age_seconds"})
+        return Limits(**named, max_data_age_seconds=age)
 
 
 class LogSettings(Settings):
@@ -423,8 +483,8 @@ class FolderSettings(Settings):
 
 
 MODELS: tuple[type[Settings], ...] = (
-    DeskSettings, DatabaseSettings, ApiSettings, WorkerSettings, PaperVenueSettings, LimitSettings, LogSettings,
-    FolderSettings,
+    DeskSettings, DatabaseSettings, ApiSettings, WorkerSettings, AgentSettings, PaperVenueSettings, LimitSettings,
+    LogSettings, FolderSettings,
 )  # fmt: skip
 
 
@@ -531,7 +591,7 @@ def _shown_default(info: FieldInfo) -> str:
     if info.is_required():
         return "required"
     shown = ",".join(info.default) if isinstance(info.default, tuple) else str(info.default)
-    return "none" if shown in ("", "None") else shown.removesuffix(".0")
+    return "none" if shown in ("", "None", "{}") else shown.removesuffix(".0")
 
 
 def unknown_variables() -> list[str]:
@@ -549,8 +609,15 @@ def _explain_one(detail: ErrorDetails) -> str:
     field = str(detail["loc"][0]) if detail["loc"] else ""
     info = next((model.model_fields[field] for model in MODELS if field in model.model_fields), None)
     if info is None:
-        return str(detail["msg"])
+        return _of_the_whole_model(str(detail["msg"]))
     return f"{variable(field)} {_what_is_wrong(detail, info)}. Allowed: {_extra(info)['allowed']}"
+
+
+def _of_the_whole_model(text: str) -> str:
+    """`hard_drawdown (0.01) is below …`, with the variables that a person sets."""
+    fields = {name for model in MODELS for name in model.model_fields if "_" in name}
+    named = re.sub(r"\w+", lambda word: variable(word[0]) if word[0] in fields else word[0], text)
+    return named.removeprefix("Value error, ")
 
 
 def _what_is_wrong(detail: ErrorDetails, info: FieldInfo) -> str:

@@ -23,7 +23,9 @@ from temporalio.worker import Worker
 
 import settings
 from activities.act import ActActivities
-from activities.agents.build import built_in_agents
+from activities.agents.catalogue import InstalledAgent, UnknownAgent, installed_agents, select
+from activities.agents.processes import ProcessRoom
+from activities.agents.room import AgentRoom
 from activities.calls import Scope
 from activities.instruments import Instruments
 from activities.market.build import MarketError, build_funding, build_market
@@ -56,6 +58,7 @@ class Config:
     desk: settings.DeskSettings
     database: settings.DatabaseSettings
     worker: settings.WorkerSettings
+    agents: settings.AgentSettings
     paper: settings.PaperVenueSettings
     log: settings.LogSettings
 
@@ -66,6 +69,7 @@ class Config:
             settings.DeskSettings.load(),
             settings.DatabaseSettings.load(),
             settings.WorkerSettings.load(),
+            settings.AgentSettings.load(),
             settings.PaperVenueSettings.load(),
             settings.LogSettings.load(),
         )
@@ -73,6 +77,11 @@ class Config:
 
 class Unsupported(Exception):
     """A setting that this version cannot serve."""
+
+
+EXPECTED = (
+    settings.NoRunningStack, NotUp, Unsupported, UnknownAgent, migrate.SchemaOutOfDate, MarketError, OSError,
+)  # fmt: skip
 
 
 def main() -> None:
@@ -87,7 +96,7 @@ def main() -> None:
         asyncio.run(serve(config))
     except ValidationError as error:
         leave(settings.explain(error))
-    except (settings.NoRunningStack, NotUp, Unsupported, migrate.SchemaOutOfDate, MarketError, OSError) as error:
+    except EXPECTED as error:
         leave(str(error))
     leave(0)
 
@@ -97,22 +106,35 @@ async def serve(config: Config) -> None:
     stop = _stop_signal()
     for name in settings.unknown_variables():
         log.warning("no such setting: a typo? docs/settings.md lists them all", variable=name)
+    room = ProcessRoom(choose_agents(config.agents), config.agents.agent_seconds)
+    # In the background: a kill must not wait for an agent that hangs while it is imported.
+    opening = asyncio.create_task(room.open())
+    try:
+        await _serve(config, room, stop)
+    finally:
+        opening.cancel()
+        await room.close()
+    log.info("worker stopped")
+
+
+async def _serve(config: Config, room: AgentRoom, stop: asyncio.Event) -> None:
     await _check_schema(config.database.url)
     client = await _connect(config.worker)
     databases = [
         Database(config.database.url, application_name=f"ais-{part}") for part in ("records", "latch", "paper")
     ]
-    worker = build_worker(config, client, *databases)
+    worker = build_worker(config, client, room, *databases)
     log.info("worker polls", task_queue=names.TASK_QUEUE, desk=config.desk.desk, mode=config.desk.mode)
     try:
         await _run_until(worker, stop)
     finally:
         for database in databases:
             database.close()
-    log.info("worker stopped")
 
 
-def build_worker(config: Config, client: Client, records: Database, latch: Database, paper: Database) -> Worker:
+def build_worker(
+    config: Config, client: Client, room: AgentRoom, records: Database, latch: Database, paper: Database
+) -> Worker:
     """The worker and everything behind it. Records, latch and venue never share a pool: one that hangs stalls itself."""
     scope = Scope(desk=config.desk.desk, mode=Mode(config.desk.mode))
     instruments = Instruments(scope.desk)
@@ -123,7 +145,7 @@ def build_worker(config: Config, client: Client, records: Database, latch: Datab
     async def ask_state() -> State:
         return (await gateway.status()).state
 
-    observing = ObserveActivities(scope, venue, latch, built_in_agents(), instruments, new_id)
+    observing = ObserveActivities(scope, venue, latch, room, instruments, new_id, config.agents.agent_weights)
     acting = ActActivities(scope, venue, latch, ask_state, instruments)
     recording = RecordActivities(scope, records, instruments)
     worker = Worker(
@@ -137,6 +159,18 @@ def build_worker(config: Config, client: Client, records: Database, latch: Datab
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
     )
     return allow_a_full_signal_queue(worker)
+
+
+def choose_agents(chosen: settings.AgentSettings) -> list[InstalledAgent]:
+    """The agents that the settings name; UnknownAgent where one is not installed."""
+    installed = installed_agents()
+    for warning in installed.warnings:
+        log.warning(warning)
+    for name in chosen.agent_weights.keys() - installed.agents.keys():
+        log.warning("AIS_AGENT_WEIGHTS names an agent that is not installed: one over HTTP, or a typo?", agent=name)
+    agents = select(installed, chosen.agents)
+    log.info("agents", names=[agent.name for agent in agents])
+    return agents
 
 
 def build_venue(config: Config, database: Database) -> Venue:

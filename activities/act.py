@@ -5,20 +5,17 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.calls import CancelCall, OrderCall, Plan, PlanCall, Scope
+from activities.calls import CancelCall, OrderCall, PlanCall, Scope
 from activities.instruments import Instruments
 from activities.scope import refuse_other
 from activities.venues.port import Venue, VenueError, VenueRefused
-from domain.instructions import OrderInstruction, OrderType, Side
-from domain.market import Market, Observation
 from domain.orders import Fate, Order, OrderReport
+from domain.reducing import Plan, plan
 from domain.states import State
-from domain.values import floor_to_step
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
 
@@ -55,7 +52,7 @@ class ActActivities:
         refuse_other(self._scope, call.scope)
         with self._timed("get_positions"):
             observation = await self._venue.observe([call.symbol], None)
-        return plan(observation, call.symbol, call.reduce_pct)
+        return plan(observation, call.symbol, call.reduce_pct, call.quantity, automatic=call.automatic)
 
     @activity.defn(name="place_order")
     async def place_order(self, call: OrderCall) -> OrderReport:
@@ -129,28 +126,6 @@ class ActActivities:
             raise ApplicationError(str(error), type=type(error).__name__) from None
         finally:
             self._instruments.venue.labels(tool).observe(time.monotonic() - started)
-
-
-def plan(observation: Observation, symbol: str, reduce_pct: Decimal) -> Plan:
-    """The reduce-only market order for a fraction of the position, or why there is none."""
-    futures = (p for p in observation.positions if p.market is Market.FUTURES and p.symbol == symbol and p.quantity)
-    position = next(futures, None)
-    rules = observation.rules.get(symbol)
-    if position is None:
-        return Plan(refusal=f"There is no open position in {symbol}.")
-    if rules is None:
-        return Plan(refusal=f"The lot step of {symbol} is not known; nothing was sent.")
-    quantity = floor_to_step(abs(position.quantity) * reduce_pct, rules.lot_step)
-    if quantity <= 0:
-        return Plan(
-            refusal=f"{reduce_pct} of {abs(position.quantity)} {symbol} is below the lot step {rules.lot_step}."
-        )
-    side = Side.SELL if position.quantity > 0 else Side.BUY
-    return Plan(
-        instruction=OrderInstruction(
-            symbol=symbol, side=side, order_type=OrderType.MARKET, quantity=quantity, reduce_only=True
-        )
-    )
 
 
 def _report(order: Order, fate: Fate, detail: str) -> OrderReport:

@@ -3,15 +3,20 @@
 from decimal import Decimal
 from typing import NoReturn
 
+from pydantic import Field
 from temporalio import activity
 
+from domain.agents import AgentHealth
+from domain.assessment import RiskMemory
 from domain.deciding import Choice
 from domain.decisions import Decision
-from domain.instructions import OrderInstruction, Tool
+from domain.instructions import Tool
+from domain.limits import Limits
 from domain.market import Observation
 from domain.orders import Order, OrderReport
 from domain.outbox import DeskRow, RecordBatch
-from domain.risk import Limits
+from domain.proposals import Proposal
+from domain.reducing import Plan
 from domain.states import Mode
 from domain.values import Moment, Value
 
@@ -36,22 +41,35 @@ class CycleSummary(Value):
 
 
 class ObserveCall(Value):
-    """A reading for one cycle; `cycle_id` makes a retry the same reading of a market that moves with the cycles."""
+    """A reading for one cycle; `cycle_id` makes a retry the same reading of a market that moves with the cycles.
+
+    Without one it only reads once more. `limits` and `risk` are what the reading is watched by.
+    """
 
     scope: Scope
     symbols: list[str]
-    cycle_id: str
+    cycle_id: str | None
     previous: CycleSummary | None = None
+    limits: Limits | None = None
+    risk: RiskMemory = Field(default_factory=RiskMemory)
 
 
 class DecideCall(Value):
-    """What one decision is made from; `blocked` maps a symbol to why it takes no new order."""
+    """What one decision is made from.
+
+    `blocked` maps a symbol to why it takes no new order; `sent` are the times of the newest orders, by the market's clock.
+    `agents` is the agents' health as the last cycle left it (`Choice.agents`), and `proposals` come from agents outside.
+    """
 
     scope: Scope
     symbols: list[str]
     observation: Observation
     limits: Limits
     blocked: dict[str, str]
+    sent: list[Moment] = Field(default_factory=list)
+    cycle: int = 0
+    agents: dict[str, AgentHealth] = Field(default_factory=dict)
+    proposals: list[Proposal] = Field(default_factory=list)
 
 
 class CancelCall(Value):
@@ -64,18 +82,13 @@ class CancelCall(Value):
 
 
 class PlanCall(Value):
-    """A deleverage to be sized from the live position."""
+    """A deleverage to be sized from the live position: a fraction of it, or `quantity`, of which never more than there is."""
 
     scope: Scope
     symbol: str
     reduce_pct: Decimal
-
-
-class Plan(Value):
-    """The sized order, or why there is none."""
-
-    instruction: OrderInstruction | None = None
-    refusal: str | None = None
+    quantity: Decimal | None = None
+    automatic: bool = False
 
 
 class OrderCall(Value):

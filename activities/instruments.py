@@ -1,14 +1,18 @@
 """The worker's metrics (contract/metrics.md). Counted where an activity's row is new, never in code that replays."""
 
 import time
+from collections.abc import Container, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from domain.assessment import Measures
 from domain.decisions import Decision, DecisionType
-from domain.instructions import InstructionOutcome, InstructionRow, Tool
+from domain.instructions import InstructionOutcome, InstructionRow, Side, Tool
+from domain.limits import PORTFOLIO_LIMITS, Limits
 from domain.market import Observation
-from domain.values import ZERO
+from domain.proposals import AgentFailure
 
+_AGENT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
@@ -22,6 +26,7 @@ class Instruments:
         self._cycle_ended_at: float | None = None
         self._trading_instruments()
         self._cycle_instruments()
+        self._agent_instruments()
         self._money_instruments()
         self._venue_instruments()
 
@@ -48,14 +53,25 @@ class Instruments:
         self.cycle = Histogram("ais_cycle_seconds", "One cycle", ["desk"], buckets=_SECONDS, registry=r)
         self.open_instructions = Gauge("ais_instructions_open", "Prepared and unconfirmed", ["desk"], registry=r)
         self.cycle_age = Gauge("ais_cycle_age_seconds", "Since the last completed cycle", ["desk"], registry=r)
-        self.agent = Histogram("ais_agent_latency_seconds", "One agent's analysis", ["agent_id"], registry=r)
+
+    def _agent_instruments(self) -> None:
+        r = self.registry
+        self.agent = Histogram(
+            "ais_agent_latency_seconds", "One agent's analysis", ["agent_id"], buckets=_AGENT_SECONDS, registry=r
+        )
+        self.agent_failures = Counter("ais_agent_failures", "No answer", ["agent_id", "kind"], registry=r)
+        self.agent_quarantined = Gauge("ais_agent_quarantined", "Not asked for a while", ["agent_id"], registry=r)
 
     def _money_instruments(self) -> None:
         r = self.registry
         self.nav = Gauge("ais_nav", "Net asset value in quote currency", ["desk"], registry=r)
         self.exposure = Gauge("ais_exposure", "Gross exposure, fraction of net asset value", ["desk"], registry=r)
-        self.leverage = Gauge("ais_leverage", "Gross exposure over net asset value", ["desk"], registry=r)
-        self.pnl = Gauge("ais_pnl", "Unrealised profit, fraction of net asset value", ["desk"], registry=r)
+        self.leverage = Gauge("ais_leverage", "Value of all futures over net asset value", ["desk"], registry=r)
+        self.pnl = Gauge(
+            "ais_pnl", "Profit of the UTC day, fraction of the equity it opened with", ["desk"], registry=r
+        )
+        self.drawdown = Gauge("ais_drawdown", "Loss since the peak, fraction of it", ["desk"], registry=r)
+        self.limit_use = Gauge("ais_limit_use", "Measure over its soft limit", ["desk", "limit"], registry=r)
 
     def _venue_instruments(self) -> None:
         r = self.registry
@@ -96,6 +112,22 @@ class Instruments:
             self._cycle_seen = number
             self.cycle.labels(self._desk).observe(seconds)
 
+    def agent_answered(self, agent_id: str, seconds: float, failure: AgentFailure | None) -> None:
+        """An agent of this desk was asked."""
+        self.agent.labels(agent_id).observe(seconds)
+        if failure:
+            self.agent_failures.labels(agent_id, failure.kind.value).inc()
+
+    def proposed(self, agent_id: str, sides: Iterable[Side]) -> None:
+        """What an agent of this desk proposed. Those outside are not counted: they may name themselves anything."""
+        for side in sides:
+            self.signals.labels(agent_id, side.value).inc()
+
+    def quarantine(self, agent_ids: Iterable[str], away: Container[str]) -> None:
+        """Which agents were asked in this cycle, and which were not."""
+        for agent_id in agent_ids:
+            self.agent_quarantined.labels(agent_id).set(agent_id in away)
+
     def _age(self) -> float:
         return time.time() - (self._cycle_ended_at or time.time())
 
@@ -109,12 +141,21 @@ class Instruments:
         """A reading of the account; money stays on the worker's own port."""
         for fill in observation.fills:
             self.fill_seen(fill.symbol, whole=fill.whole)
-        nav = observation.account.nav
-        gross = sum((abs(p.notional) for p in observation.positions), ZERO)
-        fraction = float(gross / nav) if nav else 0.0
-        self.nav.labels(self._desk).set(float(nav))
-        self.exposure.labels(self._desk).set(fraction)
-        self.leverage.labels(self._desk).set(fraction)
-        self.pnl.labels(self._desk).set(float(observation.account.unrealised_profit / nav) if nav else 0.0)
+        self.nav.labels(self._desk).set(float(observation.account.nav))
+        if observation.assessment:
+            self._measured(observation.assessment.measures)
         age = (observation.observed_at - observation.data_time).total_seconds()
         self.data_age.labels("ticker").set(age)
+
+    def _measured(self, measures: Measures) -> None:
+        self.exposure.labels(self._desk).set(float(measures.gross_exposure))
+        self.leverage.labels(self._desk).set(float(measures.leverage))
+        self.drawdown.labels(self._desk).set(float(measures.drawdown))
+        opened = measures.day_open
+        self.pnl.labels(self._desk).set(float((measures.equity - opened) / opened) if opened else 0.0)
+
+    def limits_used(self, measures: Measures, limits: Limits) -> None:
+        """How much of each portfolio limit is used up: 1 is where it reduces."""
+        for limit in PORTFOLIO_LIMITS:
+            used = getattr(measures, limit.name) / getattr(limits, limit.soft)
+            self.limit_use.labels(self._desk, limit.name).set(float(used))

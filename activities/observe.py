@@ -2,38 +2,48 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.agents.port import Agent, analyse
+from activities.agents.port import MAX_BARS, arguments_of
+from activities.agents.room import AgentRoom
+from activities.agents.round import analyse
 from activities.calls import CycleSummary, DecideCall, ObserveCall, Scope
 from activities.instruments import Instruments
 from activities.scope import refuse_other
+from activities.tape import correlations_of, tape_of
 from activities.venues.port import Venue, VenueError
+from domain.agents import judged, quarantined, to_ask
+from domain.arbitration import liquidity_of
+from domain.assessing import assess
+from domain.assessment import Assessment
 from domain.deciding import Choice
 from domain.deciding import decide as choose
-from domain.market import LatchRow, MarketView, Observation
+from domain.market import Bar, LatchRow, MarketView, Observation
+from domain.proposals import Analysis
+from domain.risk import Circumstances
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
 
 LATCH_SECONDS = 2.0
-BARS_FOR_AGENTS = 60
 
 
 class ObserveActivities:
-    """Reads venue and latch at the same time, and runs the agents on the venue's bars."""
+    """Reads venue and latch at the same time, and asks the agents of what the venue shows. `weights` are by agent id."""
 
     def __init__(
         self,
         scope: Scope,
         venue: Venue,
         database: Database,
-        agents: Sequence[Agent],
+        agents: AgentRoom,
         instruments: Instruments,
         new_id: Callable[[str], str],
+        weights: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self._scope = scope
         self._venue = venue
@@ -41,13 +51,15 @@ class ObserveActivities:
         self._agents = agents
         self._instruments = instruments
         self._new_id = new_id
+        self._weights = weights
 
     @activity.defn(name="observe")
     async def observe(self, call: ObserveCall) -> Observation:
         """One reading. A database that does not answer leaves the latch unknown, which allows no new risk."""
         refuse_other(self._scope, call.scope)
         seen, (latch, error) = await asyncio.gather(self._see(call), self._latch(call.scope.desk))
-        observation = seen.model_copy(update={"latch": latch, "latch_error": error})
+        watched = {"latch": latch, "latch_error": error, "assessment": await self._watch(call, seen)}
+        observation = seen.model_copy(update=watched)
         self._instruments.observed(observation)
         self._tell(call.previous)
         return observation
@@ -56,17 +68,44 @@ class ObserveActivities:
     async def decide(self, call: DecideCall) -> Choice:
         """What the agents propose, chosen, sized and weighed."""
         refuse_other(self._scope, call.scope)
-        bars = {symbol: view.bars for symbol, view in (await self._markets(call.symbols)).items()}
-        analysis = await asyncio.to_thread(analyse, self._agents, bars, self._new_id)
-        for proposal in analysis.proposals:
-            self._instruments.signals.labels(proposal.agent_id, proposal.side.value).inc()
-        return choose(analysis, call.observation, call.limits, call.blocked, datetime.now(UTC))
+        views = await self._views(call.symbols)
+        analysis = await self._consult(call, views)
+        order_value = call.limits.order_fraction * call.observation.account.nav
+        liquidity = {symbol: liquidity_of(view.book, order_value) for symbol, view in views.items()}
+        given = _circumstances(call, views)
+        choice = choose(analysis, given, weights=self._weights, liquidity=liquidity)
+        asked = dict.fromkeys(analysis.votes, True) | {failure.agent_id: False for failure in analysis.failures}
+        return choice.model_copy(update={"agents": judged(call.agents, call.cycle, asked, self._agents.names)})
 
-    async def _markets(self, symbols: Sequence[str]) -> dict[str, MarketView]:
+    async def _watch(self, call: ObserveCall, seen: Observation) -> Assessment | None:
+        """The reading against the limits; what is held moves together as its newest bars did."""
+        if call.limits is None:
+            return None
+        held = sorted({p.symbol for p in seen.positions if p.quantity})
+        views = await self._views(held) if len(held) > 1 else {}
+        found = assess(seen, call.limits, call.risk, correlations_of(_bars_of(views)))
+        self._instruments.limits_used(found.measures, call.limits)
+        return found
+
+    async def _consult(self, call: DecideCall, views: Mapping[str, MarketView]) -> Analysis:
+        """All agents' answers, but for those in quarantine, and with the proposals from outside."""
+        names = self._agents.names
+        away = {name: cycle for name, cycle in quarantined(call.agents, call.cycle).items() if name in names}
+        arguments = arguments_of(views, call.observation.positions)
+        answers = await self._agents.ask(to_ask(names, call.agents, call.cycle), arguments)
+        for answer in answers:
+            self._instruments.agent_answered(answer.agent_id, answer.seconds, answer.failure)
+            self._instruments.proposed(answer.agent_id, [s.side for s in answer.suggestions])
+        self._instruments.quarantine(names, away)
+        return analyse(answers, self._new_id, away, call.proposals)
+
+    async def _views(self, symbols: Sequence[str]) -> dict[str, MarketView]:
         try:
-            return await self._venue.markets(symbols, BARS_FOR_AGENTS)
+            known = await self._venue.markets(symbols, MAX_BARS)
         except VenueError as error:
             raise ApplicationError(f"the venue gave no bars: {error}", type=type(error).__name__) from None
+        # Agents are told what they hold of every symbol, also of one that the venue has no data for.
+        return {symbol: known.get(symbol, MarketView(bars=[])) for symbol in symbols}
 
     async def _see(self, call: ObserveCall) -> Observation:
         started = time.monotonic()
@@ -89,3 +128,21 @@ class ObserveActivities:
         if previous:
             age = (datetime.now(UTC) - previous.ended_at).total_seconds()
             self._instruments.cycle_completed(previous.number, previous.seconds, age, previous.open_instructions)
+
+
+def _circumstances(call: DecideCall, views: Mapping[str, MarketView]) -> Circumstances:
+    bars = _bars_of(views)
+    return Circumstances(
+        observation=call.observation,
+        limits=call.limits,
+        symbols=call.symbols,
+        now=datetime.now(UTC),
+        blocked=call.blocked,
+        tapes={symbol: tape_of(found) for symbol, found in bars.items()},
+        correlations=correlations_of(bars),
+        sent=call.sent,
+    )
+
+
+def _bars_of(views: Mapping[str, MarketView]) -> dict[str, list[Bar]]:
+    return {symbol: view.bars for symbol, view in views.items()}

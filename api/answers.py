@@ -19,26 +19,34 @@ def applied_body(
     instruction: OrderInstruction | None = None,
 ) -> dict[str, Any]:
     """The body of a command that was applied; its keys are the contract's."""
+    action: str
+    facts: dict[str, Any]
     match _kind(command):
         case CommandKind.PAUSE:
-            return {"action": "paused", "reason": command.reason}
+            action, facts = "paused", {"reason": command.reason}
         case CommandKind.RESUME:
-            return {"action": "resumed"}
+            action, facts = "resumed", {}
         case CommandKind.KILL:
-            return {"action": "killed", "reason": command.reason, "cancel_instructions": _plain(cancels)}
+            action, facts = "killed", {"reason": command.reason, "cancel_instructions": _plain(cancels)}
         case CommandKind.CANCEL_ALL:
-            found = {"symbols": list(symbols or []), "cancel_instructions": _plain(cancels)}
-            return {"action": "cancel_all_prepared", **found}
+            action = "cancel_all_prepared"
+            facts = {"symbols": list(symbols or []), "cancel_instructions": _plain(cancels)}
         case CommandKind.DELEVERAGE:
+            action = "deleverage_prepared"
             facts = {"symbol": command.symbol, "reduce_pct": _number(command.reduce_pct)}
-            return {"action": "deleverage_prepared", **facts, "instruction": _order(instruction)}
+            facts["instruction"] = _order(instruction)
         case CommandKind.RESTART:
-            return {"action": "restarted", "reason": command.reason}
+            action, facts = "restarted", {"reason": command.reason}
+        case CommandKind.SET_LIMITS:
+            action, facts = "limits_set", {"limits": _numbers(command.limits)}
+        case CommandKind.PROPOSE:
+            action, facts = "proposed", _proposal(command)
+    return {"action": action, **facts}
 
 
 def accepted_body(command: Command | CommandOutcome, cancels: Cancels | None) -> dict[str, Any]:
     """The body of a command that is recorded and not confirmed."""
-    action = {"action": f"{_kind(command).value}_accepted"}
+    action = {"action": f"{_kind(command).value}_accepted", **_proposal(command)}
     if cancels is None:
         return action
     return {**action, "reason": command.reason, "cancel_instructions": _plain(cancels)}
@@ -55,6 +63,19 @@ def outcome_body(outcome: CommandOutcome) -> dict[str, Any]:
             return {**head, "detail": outcome.detail or "refused"}
         case Outcome.PENDING:
             return {**head, **accepted_body(outcome, None)}
+
+
+def _proposal(command: Command | CommandOutcome) -> dict[str, Any]:
+    """What the coordinator made of a proposal; nothing for another command, or where it is not known yet."""
+    if isinstance(command, Command) or command.proposal_id is None:
+        return {}
+    expires_at = command.expires_at.isoformat() if command.expires_at else None
+    known = {"proposal_id": command.proposal_id, "expires_at": expires_at}
+    return known if command.detail is None else {**known, "detail": command.detail}
+
+
+def _numbers(limits: dict[str, str] | None) -> dict[str, float]:
+    return {name: float(value) for name, value in (limits or {}).items()}
 
 
 def _kind(command: Command | CommandOutcome) -> CommandKind:

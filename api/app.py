@@ -25,7 +25,7 @@ from api.headers import SecurityHeaders
 from api.health import Expected, Health
 from api.limits import BodyLimit
 from api.metrics import Instruments
-from api.routes import control, public, reports
+from api.routes import control, proposals, public, reports
 from api.state import Parts
 from domain.states import Mode
 from workflows.gateway import DeskGateway, connect
@@ -93,7 +93,7 @@ def _warm_up(app: FastAPI) -> None:
 
 
 def _include_routes(app: FastAPI) -> None:
-    for router in (control.queries, control.commands, reports.router, public.router, docs.router):
+    for router in (control.queries, control.commands, proposals.router, reports.router, public.router, docs.router):
         app.include_router(router)
 
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import NotAuthenticated
 
-PROTECTED = ("/control", "/reports")
+PROTECTED = ("/control", "/reports", "/proposals")
 _FLAG = "ais.authenticated"
 
 

@@ -52,6 +52,9 @@ ACTOR = "http"
 _SIGNAL_SHARE = 2 / 3
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.2
+_WAITS_FOR_A_CYCLE = (CommandKind.PROPOSE,)
+# The field that is to blame where the coordinator finds a command invalid.
+_BLAMED = {CommandKind.DELEVERAGE: "symbol", CommandKind.PROPOSE: "symbol", CommandKind.SET_LIMITS: "limits"}
 
 log: Any = structlog.get_logger("api")
 
@@ -124,7 +127,7 @@ class Commander:
         if outcome is None:
             return self._accepted(ask)
         self._instruments.confirmed(ask.kind, time.monotonic() - started)
-        return self._settled(ask, outcome)
+        return self._taken_in(ask, outcome) if outcome.outcome is Outcome.PENDING else self._settled(ask, outcome)
 
     async def _signal(self, ask: Ask) -> None:
         seconds = min(SIGNAL_SECONDS, self._seconds * _SIGNAL_SHARE)
@@ -139,11 +142,11 @@ class Commander:
         self._desk.recorded(ask.command_id)
 
     async def _confirmation(self, ask: Ask, deadline: float) -> CommandOutcome | None:
-        """The command's settled outcome, or None where nobody gave one in time."""
+        """The command's settled outcome, or None where nobody gave one in time; one that a cycle settles need only be known."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
             outcome = await self._look(ask, deadline)
-            if outcome is not None and outcome.outcome is not Outcome.PENDING:
+            if outcome is not None and (outcome.outcome is not Outcome.PENDING or ask.kind in _WAITS_FOR_A_CYCLE):
                 return outcome
             if time.monotonic() + pause >= deadline:
                 return None
@@ -196,17 +199,28 @@ class Commander:
 
     def _accepted(self, ask: Ask, *warnings: str) -> Answer:
         self._instruments.command(ask.kind, "unconfirmed")
-        headers = {"Location": f"/control/commands/{quote(ask.command_id, safe='')}", "Retry-After": "1"}
-        return Answer(202, accepted_body(ask.command, self._cancels(ask)), _headers(ask, *warnings) | headers)
+        return Answer(
+            202, accepted_body(ask.command, self._cancels(ask)), _headers(ask, *warnings) | _where_to_ask(ask)
+        )
+
+    def _taken_in(self, ask: Ask, outcome: CommandOutcome) -> Answer:
+        """Confirmed by the coordinator, and settled by its next cycle."""
+        self._refuse_reused_key(ask, outcome)
+        self._instruments.command(ask.kind, "accepted")
+        return Answer(202, accepted_body(outcome, None), _headers(ask) | _where_to_ask(ask))
+
+    def _refuse_reused_key(self, ask: Ask, outcome: CommandOutcome) -> None:
+        if outcome.fingerprint == ask.fingerprint:
+            return
+        self._instruments.command(ask.kind, "refused")
+        raise InvalidRequest(
+            ("header", "Idempotency-Key"),
+            f"this key was used for another command ({outcome.command}, {outcome.outcome}); nothing was done",
+            "idempotency_key_reused",
+        )
 
     def _settled(self, ask: Ask, outcome: CommandOutcome) -> Answer:
-        if outcome.fingerprint != ask.fingerprint:
-            self._instruments.command(ask.kind, "refused")
-            raise InvalidRequest(
-                ("header", "Idempotency-Key"),
-                f"this key was used for another command ({outcome.command}, {outcome.outcome}); nothing was done",
-                "idempotency_key_reused",
-            )
+        self._refuse_reused_key(ask, outcome)
         if outcome.outcome is Outcome.REFUSED:
             self._instruments.command(ask.kind, "refused")
             raise refusal_of(ask.kind, outcome)
@@ -224,11 +238,15 @@ def refusal_of(kind: CommandKind, outcome: CommandOutcome) -> ApiError:
     detail = outcome.detail or "refused"
     match outcome.code:
         case RefusalCode.INVALID:
-            return InvalidRequest(("body", "symbol" if kind is CommandKind.DELEVERAGE else "symbols"), detail)
+            return InvalidRequest(("body", _BLAMED.get(kind, "symbols")), detail)
         case RefusalCode.BUSY:
             return Unavailable(detail)
         case _:
             return CommandRefused(detail)
+
+
+def _where_to_ask(ask: Ask) -> dict[str, str]:
+    return {"Location": f"/control/commands/{quote(ask.command_id, safe='')}", "Retry-After": "1"}
 
 
 def _headers(ask: Ask, *warnings: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from domain.commands import DEFAULT_REASONS, MAX_REASON_CHARS, clean
 from domain.decisions import DecisionType
 from domain.instructions import OrderType, Side
+from domain.proposals import AGENT_ID, MAX_RATIONALE_CHARS
 from domain.states import CommandKind, Mode, State
 from domain.symbols import MAX_SYMBOL_CHARS, normalise_symbol
 
@@ -49,6 +50,30 @@ Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON_CHARS), AfterV
 Symbol = Annotated[str, Field(min_length=1, max_length=2 * MAX_SYMBOL_CHARS), AfterValidator(_symbol)]
 
 
+def _moment(value: object) -> object:
+    """An ISO 8601 time with its offset, in which an unescaped `+` arrived as a blank."""
+    try:
+        moment = datetime.fromisoformat(str(value).strip().replace(" ", "+"))
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or not 1 < moment.year < 9999:
+        raise PydanticCustomError("moment", "must be an ISO 8601 time with an offset (2026-03-12T14:30:00+00:00)")
+    return moment
+
+
+_MOMENT = {"type": "string", "format": "date-time"}
+OffsetMoment = Annotated[datetime, BeforeValidator(_moment), Field(json_schema_extra=_MOMENT)]
+
+
+def _limit_number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise PydanticCustomError("limit", "must be a number")
+    return value
+
+
+LimitNumber = Annotated[float | str, BeforeValidator(_limit_number)]
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -82,6 +107,28 @@ class DeleverageRequest(_Request):
 
     symbol: Symbol = Field(examples=["BTCUSDT"])
     reduce_pct: float = Field(strict=True, gt=0, le=1, allow_inf_nan=False, examples=[0.5])
+
+
+class LimitsRequest(_Request):
+    """Which limits change, by name (`limits` of `GET /control/coordinator` has them all)."""
+
+    limits: Annotated[dict[str, LimitNumber], Field(min_length=1)] = Field(examples=[{"max_leverage": 1.5}])
+    reason: Reason | None = Field(None, examples=["volatile day"])
+
+
+class ProposalBody(_Request):
+    """What an agent outside proposes. It expires at `expires_at`, or `ttl_seconds` after it came; two cycles otherwise."""
+
+    agent_id: str = Field(pattern=AGENT_ID, examples=["my-agent"])
+    symbol: Symbol = Field(examples=["BTCUSDT"])
+    side: Side = Field(examples=["BUY"])
+    confidence: float = Field(strict=True, ge=0, le=1, allow_inf_nan=False, examples=[0.8])
+    expected_return: float | None = Field(
+        None, strict=True, ge=-1, le=1, allow_inf_nan=False, description="Fraction of the price, before costs."
+    )
+    rationale: str = Field("", max_length=MAX_RATIONALE_CHARS, examples=["breakout on the daily chart"])
+    expires_at: OffsetMoment | None = Field(None, description="With offset.", examples=["2026-03-12T14:35:00+00:00"])
+    ttl_seconds: float | None = Field(None, strict=True, gt=0, le=86_400, allow_inf_nan=False, examples=[60])
 
 
 class _Answer(BaseModel):
@@ -183,11 +230,49 @@ class DeleverageAnswer(_Answer):
     instruction: OrderInstructionAnswer
 
 
+class LimitsAnswer(_Answer):
+    """The limits that were named, as they are now."""
+
+    model_config = _example({"action": "limits_set", "limits": {"max_leverage": 1.5}})
+    action: Literal["limits_set"]
+    limits: dict[str, float]
+
+
+class ProposalAcceptedAnswer(_Answer):
+    """Taken in, to be taken up by the next cycle; without an id where it is recorded and nobody confirmed it yet."""
+
+    model_config = _example(
+        {"action": "propose_accepted", "proposal_id": "sig_0190f3", "expires_at": "2026-03-12T14:35:00+00:00"}
+    )
+    action: Literal["propose_accepted"]
+    proposal_id: str | None = None
+    expires_at: datetime | None = None
+
+
+class ProposedAnswer(_Answer):
+    """A repeated request, whose proposal a cycle has taken up meanwhile."""
+
+    model_config = _example(
+        {
+            "action": "proposed",
+            "proposal_id": "sig_0190f3",
+            "expires_at": "2026-03-12T14:35:00+00:00",
+            "detail": "taken up by decision_0190f3: not selected",
+        }
+    )
+    action: Literal["proposed"]
+    proposal_id: str
+    expires_at: datetime
+    detail: str | None = None
+
+
 class AcceptedAnswer(_Answer):
     """Recorded and not confirmed."""
 
     model_config = _example({"action": "pause_accepted"})
-    action: Literal["pause_accepted", "resume_accepted", "cancel_all_accepted", "deleverage_accepted"]
+    action: Literal[
+        "pause_accepted", "resume_accepted", "cancel_all_accepted", "deleverage_accepted", "set_limits_accepted"
+    ]
 
 
 class CommandAnswer(BaseModel):
@@ -306,19 +391,6 @@ class Invalid(_Answer):
     detail: list[InvalidEntry]
 
 
-def _moment(value: object) -> object:
-    """An ISO 8601 time with its offset, in which an unescaped `+` arrived as a blank."""
-    try:
-        moment = datetime.fromisoformat(str(value).strip().replace(" ", "+"))
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None or not 1 < moment.year < 9999:
-        raise PydanticCustomError("moment", "must be an ISO 8601 time with an offset (2026-03-12T14:30:00+00:00)")
-    return moment
-
-
-_MOMENT = {"type": "string", "format": "date-time"}
-QueryMoment = Annotated[datetime, BeforeValidator(_moment), Field(json_schema_extra=_MOMENT)]
 Token = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x20-\x7e]+$")]
 
 
@@ -333,5 +405,5 @@ class DecisionQuery(_Request):
     risk_passed: bool | None = None
     agent_id: Token | None = None
     symbol: Symbol | None = None
-    since: QueryMoment | None = Field(None, description="Inclusive; with offset.")
-    until: QueryMoment | None = Field(None, description="Exclusive; with offset.")
+    since: OffsetMoment | None = Field(None, description="Inclusive; with offset.")
+    until: OffsetMoment | None = Field(None, description="Exclusive; with offset.")

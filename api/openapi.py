@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from api.models import KILLED, Invalid, Problem, UnconfirmedKill
 from domain.carried import Carried
-from domain.risk import Limits
+from domain.limits import Limits
 from domain.states import Mode
 from domain.status import Status, status_of
 

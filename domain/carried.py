@@ -9,16 +9,20 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from domain.agents import AgentHealth
+from domain.assessment import RiskMemory
 from domain.commands import Command, Source
 from domain.decisions import Decision
 from domain.instructions import InstructionRow, OpenCancel, OrderInstruction
+from domain.limits import Limits
 from domain.market import Observation
 from domain.orders import Order
-from domain.risk import Limits
+from domain.proposals import WaitingProposal
 from domain.states import CommandKind, Mode, State
 from domain.values import Moment, Record
 
 MAX_WARNINGS = 10
+SCHEMA_VERSION = 2
 
 
 class Outcome(StrEnum):
@@ -57,6 +61,9 @@ class CommandRecord(Record):
     symbol: str | None = None
     reduce_pct: Decimal | None = None
     instruction: OrderInstruction | None = None
+    limits: dict[str, str] | None = None
+    proposal_id: str | None = None
+    expires_at: Moment | None = None
 
 
 class KillRecord(Record):
@@ -69,6 +76,9 @@ class KillRecord(Record):
     at: Moment
     row_id: str
     quiet_at: Moment | None = None
+    # Where the desk closes its positions after a kill: until no position is left, read at the venue at `flat_at`.
+    flattens: bool = False
+    flat_at: Moment | None = None
 
 
 class OrderPhase(StrEnum):
@@ -94,12 +104,18 @@ class PendingOrder(Record):
 
 
 class PendingDeleverage(Record):
-    """A deleverage that waits its turn, or for the fate of its order (`order_id` set once there is one)."""
+    """A deleverage that waits its turn, or for the fate of its order (`order_id` set once there is one).
+
+    `automatic`: a limit or a kill asks for it and no command; `quantity` then says how much of the position, where it is
+    not all of it.
+    """
 
     command: Command
     symbol: str
     reduce_pct: Decimal
     order_id: str | None = None
+    automatic: bool = False
+    quantity: Decimal | None = None
 
 
 class PendingRestart(Record):
@@ -113,7 +129,8 @@ class PendingRestart(Record):
 class Carried(Record):
     """State of a coordinator. Changed only by the functions of `domain.desk` and its neighbours."""
 
-    schema_version: int = 1
+    # What was written by older code keeps its number until the run is continued as new: see the functions that ask.
+    schema_version: int = SCHEMA_VERSION
     desk: str
     mode: Mode
     symbols: list[str]
@@ -121,6 +138,7 @@ class Carried(Record):
     limits: Limits
     search_attributes: bool
     started_at: Moment
+    kill_flattens: bool = False
 
     state: State = State.RUNNING
     since: Moment
@@ -141,6 +159,14 @@ class Carried(Record):
     observation: Observation | None = None
     observation_error: str | None = None
     seen_symbols: list[str] = Field(default_factory=list)
+    risk: RiskMemory = Field(default_factory=RiskMemory)
+    # The decision that told of the newest reduction: its orders' instructions stand under this id.
+    reduction_id: str = ""
+    # When the newest orders were sent, by the market's clock.
+    recent_orders: list[Moment] = Field(default_factory=list)
+    # Agents that failed last time, quarantined or not; one without an entry is well.
+    agents: dict[str, AgentHealth] = Field(default_factory=dict)
+    proposals: list[WaitingProposal] = Field(default_factory=list)
     last_decision: Decision | None = None
     warnings: list[str] = Field(default_factory=list)
 

@@ -7,13 +7,15 @@ on two inputs, and ignores an unknown encoding. Here every payload can be read, 
 import difflib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
+from domain.limits import Limits
+from domain.proposals import REQUEST_FIELDS, ProposalRequest, read_request
 from domain.states import CommandKind
 from domain.symbols import normalise_symbols
 from domain.values import Moment, Value
@@ -23,6 +25,7 @@ MAX_ACTOR_CHARS = 128
 MAX_COMMAND_ID_CHARS = 128
 MAX_SYMBOLS = 200
 MAX_FRACTION_DIGITS = 20
+MAX_NUMBER_CHARS = 40
 MAX_REMEMBERED_REASON_CHARS = 100
 DEFAULT_ACTOR = "temporal"
 DEFAULT_REASONS = {CommandKind.KILL: "manual kill switch", CommandKind.PAUSE: "manual pause"}
@@ -33,6 +36,8 @@ _FIELDS = {
     CommandKind.CANCEL_ALL: _COMMON_FIELDS | {"symbols"},
     CommandKind.DELEVERAGE: _COMMON_FIELDS | {"symbol", "reduce_pct"},
     CommandKind.RESTART: _COMMON_FIELDS | {"kill_number"},
+    CommandKind.SET_LIMITS: _COMMON_FIELDS | {"limits"} | set(Limits.model_fields),
+    CommandKind.PROPOSE: _COMMON_FIELDS | REQUEST_FIELDS,
 }
 
 
@@ -59,12 +64,24 @@ class Command(Value):
     symbol: str | None = None
     reduce_pct: Decimal | None = None
     kill_number: int | None = None
+    limits: dict[str, str] | None = None
+    proposal: ProposalRequest | None = None
     problem: str | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """What makes two commands with one id the same command: its kind and its body."""
-        body = [self.kind.value, self.reason, self.symbols, self.symbol, _text(self.reduce_pct), self.kill_number]
+        body: list[Any] = [
+            self.kind.value,
+            self.reason,
+            self.symbols,
+            self.symbol,
+            _text(self.reduce_pct),
+            self.kill_number,
+        ]
+        # Only where they are set: what was remembered before there were such commands keeps its fingerprint.
+        body += [self.limits] if self.limits else []
+        body += [self.proposal.model_dump(mode="json")] if self.proposal else []
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()[:16]
 
 
@@ -157,17 +174,11 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _read_arguments(kind: CommandKind, fields: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    read = _ARGUMENTS.get(kind)
     try:
-        match kind:
-            case CommandKind.CANCEL_ALL:
-                return {"symbols": read_symbols(fields.get("symbols"))}, None
-            case CommandKind.DELEVERAGE:
-                return _read_deleverage(fields), None
-            case CommandKind.RESTART:
-                return {"kill_number": _read_kill_number(fields.get("kill_number"))}, None
+        return ({} if read is None else read(fields)), None
     except ValueError as error:
         return {}, str(error)
-    return {}, None
 
 
 def read_symbols(value: Any) -> list[str] | None:
@@ -177,6 +188,11 @@ def read_symbols(value: Any) -> list[str] | None:
     if not isinstance(value, list) or not 0 < len(value) <= MAX_SYMBOLS or not all(isinstance(v, str) for v in value):
         raise ValueError("symbols must be a list of at least one symbol, or null for every symbol")
     return normalise_symbols(value)
+
+
+def _read_proposal(fields: dict[str, Any]) -> dict[str, Any]:
+    proposal = read_request(fields)
+    return {"proposal": proposal, "symbol": proposal.symbol}
 
 
 def _read_deleverage(fields: dict[str, Any]) -> dict[str, Any]:
@@ -197,6 +213,28 @@ def read_reduce_pct(value: Any) -> Decimal:
     if not fraction.is_finite() or not 0 < fraction <= 1 or len(fraction.as_tuple().digits) > MAX_FRACTION_DIGITS:
         raise ValueError("reduce_pct must be a number with 0 < reduce_pct <= 1")
     return fraction
+
+
+def read_limits(fields: Mapping[str, Any]) -> dict[str, str]:
+    """The limits of a set_limits, by name: under `limits`, or beside it. Numbers as texts; ValueError for anything else."""
+    nested = fields.get("limits")
+    if nested is not None and not isinstance(nested, Mapping):
+        raise ValueError('limits must be an object, such as {"limits": {"max_leverage": 1.5}}')
+    beside = {name: value for name, value in fields.items() if name in Limits.model_fields}
+    asked = {str(name)[:64]: value for name, value in {**beside, **(nested or {})}.items()}
+    if not asked:
+        raise ValueError('set_limits needs at least one limit, such as {"limits": {"max_leverage": 1.5}}')
+    return {name: _number_text(name, value) for name, value in asked.items()}
+
+
+def _number_text(name: str, value: Any) -> str:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | Decimal | str)
+        or len(str(value)) > MAX_NUMBER_CHARS
+    ):
+        raise ValueError(f"{name} must be a number of at most {MAX_NUMBER_CHARS} characters")
+    return str(value).strip()
 
 
 def _read_kill_number(value: Any) -> int:
@@ -234,3 +272,12 @@ def clean(text: str) -> str:
 
 def _text(number: Decimal | None) -> str | None:
     return None if number is None else str(number.normalize())
+
+
+_ARGUMENTS: dict[CommandKind, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    CommandKind.CANCEL_ALL: lambda fields: {"symbols": read_symbols(fields.get("symbols"))},
+    CommandKind.DELEVERAGE: _read_deleverage,
+    CommandKind.RESTART: lambda fields: {"kill_number": _read_kill_number(fields.get("kill_number"))},
+    CommandKind.SET_LIMITS: lambda fields: {"limits": read_limits(fields)},
+    CommandKind.PROPOSE: _read_proposal,
+}

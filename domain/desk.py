@@ -5,11 +5,11 @@ Everything here runs at once, inside one workflow task, and awaits nothing; the 
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import timedelta
 
+from domain import inbox
+from domain.assessment import RiskMemory
 from domain.carried import (
-    MAX_WARNINGS,
     Carried,
     CommandRecord,
     KillRecord,
@@ -20,29 +20,25 @@ from domain.carried import (
     PendingRestart,
     RefusalCode,
 )
-from domain.commands import MAX_REMEMBERED_REASON_CHARS, Command, Source, nearest_name
+from domain.commands import Command, Source, nearest_name
+from domain.deciding import Choice
 from domain.decisions import Decision, DecisionType
 from domain.instructions import CANCEL_TOOLS, OpenCancel, Tool, instruction_id
+from domain.limits import changed
 from domain.market import LatchRow, Observation
 from domain.orders import Fate, Order, OrderReport
 from domain.outbox import note_quiet, order_reported, prepared_row, queue_instruction, queue_row
+from domain.risk import RATE_WINDOW
 from domain.states import CommandKind, State, transition
 from domain.symbols import covered_symbols
+from domain.traces import MAX_COMMAND_AGE, Tick, control_row, forget_old_commands, remember, unwarn, warn
 
-MAX_COMMAND_AGE = timedelta(hours=24)
-KEPT_COMMANDS = 1_000
-MAX_KEPT_COMMANDS = 5_000
 MAX_DELEVERAGES = 100
 MAX_OPEN_CANCELS_PER_LANE = 10
 MAX_CARRIED_ORDERS = 100
 MAX_SEEN_SYMBOLS = 200
-
-
-class Tick(NamedTuple):
-    """The moment of a change, and a maker of ids (`new_id("decision")`): the workflow's clock and random numbers."""
-
-    now: datetime
-    new_id: Callable[[str], str]
+# An order is valid for one cycle. In replays with cycles of a second or less, committing its decision would use that up.
+SHORTEST_ORDER_SECONDS = 2.0
 
 
 def apply(c: Carried, command: Command, tick: Tick) -> None:
@@ -61,7 +57,7 @@ def apply(c: Carried, command: Command, tick: Tick) -> None:
         _refuse(c, command, *refusal, tick)
     else:
         _HANDLERS[command.kind](c, command, tick)
-    _forget_old_commands(c, tick)
+    forget_old_commands(c, tick)
 
 
 def kill(c: Carried, command: Command, tick: Tick) -> None:
@@ -69,7 +65,7 @@ def kill(c: Carried, command: Command, tick: Tick) -> None:
     c.kill_number += 1
     c.last_kill_at = tick.now
     repeated = c.state is State.KILLED
-    row = _control_row(c, command, "repeated" if repeated else "applied", tick)
+    row = control_row(c, command, "repeated" if repeated else "applied", tick)
     if not repeated:
         c.kill = KillRecord(
             command_id=command.command_id,
@@ -78,12 +74,23 @@ def kill(c: Carried, command: Command, tick: Tick) -> None:
             source=command.source,
             at=tick.now,
             row_id=row.decision_id,
+            flattens=c.kill_flattens,
         )
         _enter(c, State.KILLED, command, tick)
-    record = _remember(c, command, Outcome.APPLIED, tick, repeated=repeated)
+        _stand_down(c, command, tick)
+    record = remember(c, command, Outcome.APPLIED, tick, repeated=repeated)
     record.symbols = covered_symbols(c.symbols, c.seen_symbols)
     issue_cancels(c, record, record.symbols, tick)
     queue_row(c, row)
+
+
+def _stand_down(c: Carried, command: Command, tick: Tick) -> None:
+    """What a kill ends: proposals that wait, and reductions that have not begun, unless a limit itself kills."""
+    if command.source is not Source.RISK:
+        c.deleverages = [d for d in c.deleverages if d.order_id or not d.automatic]
+    for waiting in c.proposals:
+        inbox.settle(c, waiting, "the desk was killed before a cycle took it up", tick)
+    c.proposals = []
 
 
 def issue_cancels(c: Carried, record: CommandRecord, symbols: list[str], tick: Tick) -> None:
@@ -145,7 +152,7 @@ def _compare_latch(c: Carried, latch: LatchRow | None, known: int, tick: Tick) -
         _catch_up(c, latch)
     if latch.killed and c.state is not State.KILLED:
         reason = f"the database says killed: {latch.reason or 'no reason given'}"
-        apply(c, _own_kill(latch.actor or "database", reason, Source.DATABASE, tick), tick)
+        apply(c, own_kill(latch.actor or "database", reason, Source.DATABASE, tick), tick)
     elif known > (held := latch.kill_number if latch.killed else 0):
         # It came back old: write the kill again.
         c.latched_number = min(c.latched_number, held)
@@ -160,11 +167,12 @@ def _catch_up(c: Carried, latch: LatchRow) -> None:
 
 def cancelled(c: Carried, tick: Tick) -> None:
     """`temporal workflow cancel`: means kill; the server takes one a run, so the run ends as soon as it may."""
-    apply(c, _own_kill("cancel", "workflow cancellation requested", Source.CANCEL, tick), tick)
+    apply(c, own_kill("cancel", "workflow cancellation requested", Source.CANCEL, tick), tick)
     c.hand_over = True
 
 
-def _own_kill(actor: str, reason: str, source: Source, tick: Tick) -> Command:
+def own_kill(actor: str, reason: str, source: Source, tick: Tick) -> Command:
+    """A kill that no operator asked for."""
     return Command(command_id=tick.new_id("command"), kind=CommandKind.KILL, actor=actor, reason=reason, source=source)
 
 
@@ -182,6 +190,46 @@ def unknown_signal(c: Carried, name: str, tick: Tick) -> None:
         desk=c.desk,
     )
     queue_row(c, row)
+
+
+def blocked(c: Carried) -> dict[str, str]:
+    """Symbols that take no new order, and why: one of theirs is on its way, or nobody knows what became of it."""
+    return {p.order.instruction.symbol: f"order_unknown: {p.order.order_id}" for p in c.orders}
+
+
+def decision_of(c: Carried, choice: Choice, tick: Tick) -> Decision:
+    """The row of a cycle's choice; that of an order names the order that it will be."""
+    proposal = choice.proposal
+    return Decision(
+        decision_id=tick.new_id("decision"),
+        timestamp=tick.now,
+        decision_type=choice.decision_type,
+        summary=choice.summary,
+        agent_votes=choice.votes,
+        selected_signal_id=proposal.proposal_id if proposal else None,
+        selected_order_id=tick.new_id("ord") if choice.instruction else None,
+        risk_passed=choice.risk_passed,
+        risk_reasons=choice.risk_reasons,
+        desk=c.desk,
+        symbol=proposal.symbol if proposal else None,
+    )
+
+
+def order_of(c: Carried, choice: Choice, row: Decision, tick: Tick) -> Order:
+    """The order that a decision is for; it counts towards the order rate from now on."""
+    assert choice.instruction is not None
+    assert row.selected_order_id is not None
+    if c.observation:
+        now = c.observation.market_time
+        c.recent_orders = [*(sent for sent in c.recent_orders if sent > now - RATE_WINDOW), now]
+    return Order(
+        order_id=row.selected_order_id,
+        command_id=row.decision_id,
+        desk=c.desk,
+        instruction=choice.instruction,
+        not_after=tick.now + timedelta(seconds=max(c.cycle_seconds, SHORTEST_ORDER_SECONDS)),
+        prepared_at=tick.now,
+    )
 
 
 def take_report(c: Carried, pending: PendingOrder, report: OrderReport, tick: Tick) -> None:
@@ -211,13 +259,24 @@ def finish_deleverage(
 ) -> None:
     """Settles a deleverage: applied where `refusal` is None, in part where there is a `shortfall`."""
     c.deleverages.remove(pending)
+    if pending.automatic:
+        _automatic_finished(c, pending.symbol, refusal)
+        return
     record = c.commands.get(pending.command.command_id)
     # A kill may have taken the id over meanwhile: its outcome is its own.
     if record and record.kind is CommandKind.DELEVERAGE:
         record.outcome = Outcome.REFUSED if refusal else Outcome.APPLIED
         record.detail, record.code = refusal or shortfall, RefusalCode.CONFLICT if refusal else None
     word = "refused" if refusal else "applied in part" if shortfall else "applied"
-    queue_row(c, _control_row(c, pending.command, word, tick, refusal or shortfall))
+    queue_row(c, control_row(c, pending.command, word, tick, refusal or shortfall))
+
+
+def _automatic_finished(c: Carried, symbol: str, refusal: str | None) -> None:
+    # No row: the crossing has told of the reduction, and the next reading asks for what is still too much.
+    beginning = f"reducing {symbol} failed"
+    unwarn(c, beginning)
+    if refusal:
+        warn(c, f"{beginning}: {refusal}")
 
 
 def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
@@ -233,20 +292,13 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
         return
     # What is still on its way keeps its record: a deleverage may be settled after the restart.
     c.commands = {name: record for name, record in c.commands.items() if record.outcome is Outcome.PENDING}
-    _remember(c, restart.command, Outcome.APPLIED, tick)
+    remember(c, restart.command, Outcome.APPLIED, tick)
     c.kill, c.hand_over = None, True
+    c.deleverages = [d for d in c.deleverages if not d.automatic]
+    # A person has looked: drawdown and the day's loss are measured anew from here.
+    c.risk = RiskMemory()
     c.last_decision = restart.row
     _enter(c, State.RUNNING, restart.command, tick)
-
-
-def warn(c: Carried, text: str) -> None:
-    """Keeps the newest few warnings, each once."""
-    c.warnings = [*(w for w in c.warnings if w != text), text][-MAX_WARNINGS:]
-
-
-def unwarn(c: Carried, beginning: str) -> None:
-    """Takes back the warnings that begin so: what they told is over."""
-    c.warnings = [warning for warning in c.warnings if not warning.startswith(beginning)]
 
 
 def _refusal(c: Carried, command: Command, tick: Tick) -> tuple[str, RefusalCode] | None:
@@ -266,6 +318,20 @@ def _check_symbols(c: Carried, command: Command) -> tuple[str, RefusalCode] | No
     if strange:
         text = f"{strange[0]} is neither whitelisted nor held; allowed are {', '.join(allowed)}"
         return text, RefusalCode.INVALID
+    return None
+
+
+def _check_limits(c: Carried, command: Command) -> tuple[str, RefusalCode] | None:
+    try:
+        _, changes = changed(c.limits, command.limits or {})
+    except ValueError as error:
+        return str(error), RefusalCode.INVALID
+    looser = [str(change) for change in changes if change.loosens]
+    if looser and c.state is not State.PAUSED:
+        text = (
+            f"{', '.join(looser)} would be looser, which takes a paused desk: pause it first; tightening works at once"
+        )
+        return text, RefusalCode.CONFLICT
     return None
 
 
@@ -306,33 +372,43 @@ def _resume(c: Carried, command: Command, tick: Tick) -> None:
 def _change_state(c: Carried, command: Command, tick: Tick) -> Decision:
     state = transition(c.state, command.kind).state
     repeated = state is c.state
-    _remember(c, command, Outcome.APPLIED, tick, repeated=repeated)
+    remember(c, command, Outcome.APPLIED, tick, repeated=repeated)
     if not repeated:
         _enter(c, state, command, tick)
-    return _control_row(c, command, "repeated" if repeated else "applied", tick)
+    return control_row(c, command, "repeated" if repeated else "applied", tick)
 
 
 def _cancel_all(c: Carried, command: Command, tick: Tick) -> None:
     symbols = command.symbols or covered_symbols(c.symbols, c.seen_symbols)
-    record = _remember(c, command, Outcome.APPLIED, tick)
+    record = remember(c, command, Outcome.APPLIED, tick)
     record.symbols = symbols
     issue_cancels(c, record, symbols, tick)
-    queue_row(c, _control_row(c, command, "applied", tick))
+    queue_row(c, control_row(c, command, "applied", tick))
 
 
 def _deleverage(c: Carried, command: Command, tick: Tick) -> None:
     assert command.symbol is not None
     assert command.reduce_pct is not None
-    _remember(c, command, Outcome.PENDING, tick)
+    remember(c, command, Outcome.PENDING, tick)
     pending = PendingDeleverage(command=command, symbol=command.symbol, reduce_pct=command.reduce_pct)
     c.deleverages.append(pending)
 
 
 def _restart(c: Carried, command: Command, tick: Tick) -> None:
     assert command.kill_number is not None
-    _remember(c, command, Outcome.PENDING, tick)
-    row = _control_row(c, command, "applied", tick)
+    remember(c, command, Outcome.PENDING, tick)
+    row = control_row(c, command, "applied", tick)
     c.restart = PendingRestart(command=command, kill_number=command.kill_number, row=row)
+
+
+def _set_limits(c: Carried, command: Command, tick: Tick) -> None:
+    limits, changes = changed(c.limits, command.limits or {})
+    record = remember(c, command, Outcome.APPLIED, tick, repeated=not changes)
+    c.limits = limits
+    told = "; ".join(map(str, changes)) or "as they were"
+    record.detail, record.limits = told, {name: str(getattr(limits, name)) for name in command.limits or {}}
+    reason = f"{told} ({command.reason})" if command.reason else told
+    queue_row(c, control_row(c, command, "applied" if changes else "repeated", tick, shown=reason))
 
 
 _HANDLERS: dict[CommandKind, Callable[[Carried, Command, Tick], None]] = {
@@ -341,77 +417,28 @@ _HANDLERS: dict[CommandKind, Callable[[Carried, Command, Tick], None]] = {
     CommandKind.CANCEL_ALL: _cancel_all,
     CommandKind.DELEVERAGE: _deleverage,
     CommandKind.RESTART: _restart,
+    CommandKind.SET_LIMITS: _set_limits,
+    CommandKind.PROPOSE: inbox.propose,
 }
 
 _CHECKS: dict[CommandKind, Callable[[Carried, Command], tuple[str, RefusalCode] | None]] = {
     CommandKind.CANCEL_ALL: _check_symbols,
     CommandKind.DELEVERAGE: _check_deleverage,
     CommandKind.RESTART: _check_restart,
+    CommandKind.SET_LIMITS: _check_limits,
+    CommandKind.PROPOSE: inbox.check_proposal,
 }
 
 
 def _refuse(c: Carried, command: Command, detail: str, code: RefusalCode, tick: Tick) -> None:
-    record = _remember(c, command, Outcome.REFUSED, tick)
+    record = remember(c, command, Outcome.REFUSED, tick)
     record.detail, record.code = detail, code
     _log_refusal(c, command, detail, tick)
 
 
 def _log_refusal(c: Carried, command: Command, detail: str, tick: Tick) -> None:
-    queue_row(c, _control_row(c, command, "refused", tick, detail))
+    queue_row(c, control_row(c, command, "refused", tick, detail))
 
 
 def _enter(c: Carried, state: State, command: Command, tick: Tick) -> None:
     c.state, c.since, c.reason, c.actor = state, tick.now, command.reason, command.actor
-
-
-def _remember(c: Carried, command: Command, outcome: Outcome, tick: Tick, repeated: bool = False) -> CommandRecord:
-    before = c.commands.pop(command.command_id, None)
-    again = before is not None and before.fingerprint != command.fingerprint
-    record = CommandRecord(
-        command_id=command.command_id,
-        kind=command.kind,
-        fingerprint=command.fingerprint,
-        outcome=outcome,
-        at=tick.now,
-        actor=command.actor,
-        # Thousands of these are carried over; the log has the whole reason.
-        reason=command.reason[:MAX_REMEMBERED_REASON_CHARS],
-        repeated=repeated,
-        reused_id=again,
-        # A kill under an id that issued cancels before goes on counting, so that its instructions are new ones.
-        rounds=before.rounds if before else 0,
-        symbol=command.symbol,
-        reduce_pct=command.reduce_pct,
-    )
-    c.commands[command.command_id] = record
-    return record
-
-
-def _forget_old_commands(c: Carried, tick: Tick) -> None:
-    # A dict keeps the order in which its keys came, so the first record is the oldest. Bounded: most of the time none
-    # has to go, and a flood lets one go for each that comes.
-    for _ in range(len(c.commands) - KEPT_COMMANDS):
-        oldest = next(iter(c.commands.values()))
-        young = tick.now - oldest.at < MAX_COMMAND_AGE
-        if young and len(c.commands) <= MAX_KEPT_COMMANDS:
-            return
-        del c.commands[oldest.command_id]
-        if oldest.outcome is Outcome.PENDING or (c.kill and oldest.command_id == c.kill.command_id):
-            # Still needed, for its outcome or to count the kill's rounds: kept as if it were the newest.
-            c.commands[oldest.command_id] = oldest
-
-
-def _control_row(c: Carried, command: Command, word: str, tick: Tick, detail: str | None = None) -> Decision:
-    row = Decision(
-        decision_id=tick.new_id("decision"),
-        timestamp=tick.now,
-        decision_type=DecisionType.CONTROL,
-        summary=f"{command.kind.value} {word} by {command.actor}: {detail or command.reason or 'no reason given'}",
-        risk_reasons=[detail] if detail else [],
-        desk=c.desk,
-        symbol=command.symbol,
-        command_id=command.command_id,
-        source=command.source.value if command.kind is CommandKind.KILL else None,
-    )
-    c.last_decision = row
-    return row

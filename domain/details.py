@@ -1,5 +1,7 @@
 """The markdown that the Temporal web UI shows as the coordinator's current details."""
 
+from domain.assessing import limit_named
+from domain.assessment import Level
 from domain.carried import Carried
 from domain.states import State
 from domain.status import open_instructions
@@ -7,9 +9,17 @@ from domain.values import iso
 
 _MARKS = {State.RUNNING: "🟢", State.PAUSED: "🟡", State.KILLED: "🔴"}
 _MAX_LINES = 10
+_LEVELS = {
+    Level.CALM: "calm",
+    Level.WARN_50: "50 % of its soft limit",
+    Level.WARN_75: "75 % of its soft limit",
+    Level.WARN_90: "90 % of its soft limit",
+    Level.SOFT: "**past its soft limit**",
+    Level.HARD: "**past its hard limit**",
+}
 _NEXT_STEPS = {
-    State.RUNNING: "Signals: `pause`, `kill`, `cancel_all`, `deleverage`. Cancel means kill.",
-    State.PAUSED: "Signals: `resume`, `kill`, `cancel_all`, `deleverage`. Cancel means kill.",
+    State.RUNNING: "Signals: `pause`, `kill`, `cancel_all`, `deleverage`, `set_limits`, `propose`. Cancel means kill.",
+    State.PAUSED: "Signals: `resume`, `kill`, `cancel_all`, `deleverage`, `set_limits`. Cancel means kill.",
     State.KILLED: "Only `ais restart --reason …` on the command line brings it back. `cancel_all` and `deleverage` still work.",
 }
 
@@ -22,6 +32,7 @@ def details(c: Carried) -> str:
         "",
         f"- mode `{c.mode.value}`, symbols {', '.join(c.symbols)}, a cycle every {c.cycle_seconds:g} s, cycle {c.cycle_number}",
         *_decision_lines(c),
+        *_portfolio_lines(c),
         *_open_lines(c),
         *_waiting_lines(c),
         *(f"- ⚠️ {_one_line(text)}" for text in c.warnings),
@@ -39,6 +50,17 @@ def _told_by(c: Carried) -> str:
 def _decision_lines(c: Carried) -> list[str]:
     row = c.last_decision
     return [f"- last decision {iso(row.timestamp)}: {_one_line(row.summary)}"] if row else []
+
+
+def _portfolio_lines(c: Carried) -> list[str]:
+    assessment = c.observation.assessment if c.observation else None
+    if assessment is None:
+        return []
+    m = assessment.measures
+    lines = [
+        f"- equity {m.equity:.2f}, drawdown {m.drawdown:.2%}, loss of the day {m.daily_loss:.2%}, leverage {m.leverage:.2f}"
+    ]
+    return lines + [f"  - ⚠️ {limit_named(name).told}: {_LEVELS[level]}" for name, level in c.risk.levels.items()]
 
 
 def _open_lines(c: Carried) -> list[str]:

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from domain.assessment import Assessment
 from domain.instructions import OrderType, Side
 from domain.values import ZERO, Moment, Value
 
@@ -131,9 +132,10 @@ class Observation(Value):
     """One reading of the venue, and of the latch where the database answered.
 
     `latch_error` set means that nobody knows what the database says: no new risk (I7). `data_time` is when the newest
-    price became known; a price that stopped moving grows old by it. `bar_time` is the opening time of the newest bar of
-    a market that has a time of its own (a replay, a simulation). `fills` is what moving the market on filled in this very
-    call: a reading of the same cycle again has none.
+    price became known; a price that stopped moving grows old by it. `assessment` is what the portfolio's limits make of it,
+    None where nobody watched: no new risk (I7). `bar_time` is the opening time of the newest bar of a market that has a
+    time of its own (a replay, a simulation). `fills` is what moving the market on filled in this very call: a reading of
+    the same cycle again has none.
     """
 
     observed_at: Moment
@@ -148,6 +150,7 @@ class Observation(Value):
     latch: LatchRow | None = None
     latch_error: str | None = None
     note: str | None = None
+    assessment: Assessment | None = None
 
     @property
     def market_time(self) -> Moment:

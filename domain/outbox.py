@@ -140,6 +140,8 @@ def order_prepared(c: Carried, order: Order) -> PendingOrder:
 def order_reported(c: Carried, pending: PendingOrder, report: OrderReport, now: datetime) -> bool:
     """Takes an order's report in. True where cancels must go out again: killed, and it had reached the venue."""
     begun = report.fate.reached_venue or pending.phase is OrderPhase.UNKNOWN
+    # What was prepared after the kill only takes risk off (I3), and the kill's cancels were never meant for it.
+    begun = begun and (c.schema_version < 2 or c.last_kill_at is None or pending.since <= c.last_kill_at)
     settled_at = now if report.fate.is_known else None
     outcome = _FATE_OUTCOMES[report.fate]
     queue_instruction(c, _order_row(pending.order, outcome, report.detail, settled_at))

@@ -33,6 +33,8 @@ class CommandKind(StrEnum):
     CANCEL_ALL = "cancel_all"
     DELEVERAGE = "deleverage"
     RESTART = "restart"
+    SET_LIMITS = "set_limits"
+    PROPOSE = "propose"
 
 
 class Transition(NamedTuple):
@@ -43,6 +45,7 @@ class Transition(NamedTuple):
 
 
 KILLED_REFUSAL = "The coordinator is killed; only a manual restart brings it back."
+PAUSED_REFUSAL = "The coordinator is paused; it takes no proposals until it is resumed."
 NOT_KILLED_REFUSAL = "The coordinator is not killed; there is nothing to restart."
 
 _TABLE: dict[tuple[State, CommandKind], Transition] = {
@@ -52,12 +55,16 @@ _TABLE: dict[tuple[State, CommandKind], Transition] = {
     (State.RUNNING, CommandKind.CANCEL_ALL): Transition(State.RUNNING),
     (State.RUNNING, CommandKind.DELEVERAGE): Transition(State.RUNNING),
     (State.RUNNING, CommandKind.RESTART): Transition(State.RUNNING, NOT_KILLED_REFUSAL),
+    (State.RUNNING, CommandKind.SET_LIMITS): Transition(State.RUNNING),
+    (State.RUNNING, CommandKind.PROPOSE): Transition(State.RUNNING),
     (State.PAUSED, CommandKind.PAUSE): Transition(State.PAUSED),
     (State.PAUSED, CommandKind.RESUME): Transition(State.RUNNING),
     (State.PAUSED, CommandKind.KILL): Transition(State.KILLED),
     (State.PAUSED, CommandKind.CANCEL_ALL): Transition(State.PAUSED),
     (State.PAUSED, CommandKind.DELEVERAGE): Transition(State.PAUSED),
     (State.PAUSED, CommandKind.RESTART): Transition(State.PAUSED, NOT_KILLED_REFUSAL),
+    (State.PAUSED, CommandKind.SET_LIMITS): Transition(State.PAUSED),
+    (State.PAUSED, CommandKind.PROPOSE): Transition(State.PAUSED, PAUSED_REFUSAL),
     (State.KILLED, CommandKind.PAUSE): Transition(State.KILLED, KILLED_REFUSAL),
     (State.KILLED, CommandKind.RESUME): Transition(State.KILLED, KILLED_REFUSAL),
     (State.KILLED, CommandKind.KILL): Transition(State.KILLED),
@@ -65,6 +72,8 @@ _TABLE: dict[tuple[State, CommandKind], Transition] = {
     (State.KILLED, CommandKind.DELEVERAGE): Transition(State.KILLED),
     # Killed stays killed until the latch in the database is cleared: see `desk.finish_restart`.
     (State.KILLED, CommandKind.RESTART): Transition(State.KILLED),
+    (State.KILLED, CommandKind.SET_LIMITS): Transition(State.KILLED),
+    (State.KILLED, CommandKind.PROPOSE): Transition(State.KILLED, KILLED_REFUSAL),
 }
 
 

@@ -1,10 +1,13 @@
 """What the coordinator's queries answer."""
 
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from domain.assessment import Level, Measures, RiskMemory
 from domain.carried import Carried, CommandRecord, KillRecord, Outcome, RefusalCode
 from domain.instructions import InstructionOutcome, OrderInstruction, Tool, cancel_instructions
+from domain.limits import PORTFOLIO_LIMITS, Limits
 from domain.market import Account, OpenOrder, Position
 from domain.states import CommandKind, Mode, State
 from domain.symbols import covered_symbols
@@ -24,6 +27,8 @@ class KillStatus(Value):
     row_written: bool
     latched: bool
     quiet_at: Moment | None
+    flattens: bool
+    flat_at: Moment | None
 
 
 class OpenInstruction(Value):
@@ -48,6 +53,33 @@ class ObservationStatus(Value):
     open_orders: list[OpenOrder]
     account: Account
     nav: Decimal
+
+
+class LimitStatus(Value):
+    """One portfolio limit: its measure, where it reduces and kills, and how near it has come (`calm` to `hard`)."""
+
+    limit: str
+    value: Decimal
+    soft: Decimal
+    hard: Decimal
+    level: str
+
+
+class PortfolioStatus(Value):
+    """The portfolio by the last reading, against its limits. `day` is the market's UTC day, which opened with `day_open`."""
+
+    equity: Decimal
+    peak: Decimal
+    day: date | None
+    day_open: Decimal
+    limits: list[LimitStatus]
+
+
+class AgentStatus(Value):
+    """An agent that failed last time; `quarantined_until` is the cycle in which it is tried again."""
+
+    failures: int
+    quarantined_until: int | None
 
 
 class LastDecision(Value):
@@ -80,13 +112,17 @@ class Status(Value):
     last_cycle_seconds: float | None
     observation: ObservationStatus | None
     observation_error: str | None
+    portfolio: PortfolioStatus | None
+    failing_agents: dict[str, AgentStatus]
     last_decision: LastDecision | None
     open_instructions: list[OpenInstruction]
     open_instructions_total: int
     unknown_orders: list[str]
     commands_pending: int
+    proposals_waiting: int
     records_waiting: int
     limits: dict[str, Any]
+    kill_flattens: bool
     search_attributes: bool
     warnings: list[str]
     run_id: str
@@ -111,6 +147,9 @@ class CommandOutcome(Value):
     symbol: str | None = None
     reduce_pct: Decimal | None = None
     instruction: OrderInstruction | None = None
+    limits: dict[str, str] | None = None
+    proposal_id: str | None = None
+    expires_at: Moment | None = None
 
 
 class Outcomes(Value):
@@ -130,11 +169,14 @@ def status_of(carried: Carried, run_id: str) -> Status:
         kill=_kill_status(c, c.kill) if c.kill else None,
         restart_pending=c.restart is not None,
         observation=_observation_status(c),
+        portfolio=_portfolio_status(c),
+        failing_agents={name: AgentStatus.model_validate(health.model_dump()) for name, health in c.agents.items()},
         last_decision=_last_decision(c),
         open_instructions=open_[:MAX_SHOWN],
         open_instructions_total=len(open_),
         unknown_orders=[p.order.order_id for p in c.orders if p.phase == "unknown"][:MAX_SHOWN],
-        commands_pending=len(c.deleverages) + (c.restart is not None),
+        commands_pending=sum(not d.automatic for d in c.deleverages) + (c.restart is not None),
+        proposals_waiting=len(c.proposals),
         records_waiting=len(c.records),
         limits=c.limits.model_dump(mode="json"),
         run_id=run_id,
@@ -158,6 +200,7 @@ _COPIED = [
     "last_cycle_seconds",
     "observation_error",
     "search_attributes",
+    "kill_flattens",
     "warnings",
 ]
 
@@ -224,6 +267,30 @@ def _observation_status(c: Carried) -> ObservationStatus | None:
         return None
     names = ("observed_at", "data_time", "marks", "positions", "open_orders", "account")
     return ObservationStatus(**{name: getattr(c.observation, name) for name in names}, nav=c.observation.account.nav)
+
+
+def _portfolio_status(c: Carried) -> PortfolioStatus | None:
+    assessment = c.observation.assessment if c.observation else None
+    if assessment is None:
+        return None
+    m = assessment.measures
+    return PortfolioStatus(
+        equity=m.equity, peak=m.peak, day=c.risk.day, day_open=m.day_open, limits=limit_statuses(c.limits, m, c.risk)
+    )
+
+
+def limit_statuses(limits: Limits, measures: Measures, memory: RiskMemory) -> list[LimitStatus]:
+    """Every portfolio limit, in their order."""
+    return [
+        LimitStatus(
+            limit=limit.name,
+            value=getattr(measures, limit.name),
+            soft=getattr(limits, limit.soft),
+            hard=getattr(limits, limit.hard),
+            level=memory.levels.get(limit.name, Level.CALM).name.lower(),
+        )
+        for limit in PORTFOLIO_LIMITS
+    ]
 
 
 def _last_decision(c: Carried) -> LastDecision | None:

@@ -22,6 +22,7 @@ Moment = AwareDatetime
 
 ZERO = Decimal(0)
 BPS = Decimal("0.0001")
+_SIX_PLACES = Decimal("0.000001")
 
 
 def floor_to_step(quantity: Decimal, step: Decimal) -> Decimal:
@@ -33,6 +34,11 @@ def plain(number: Decimal) -> Decimal:
     """The same number without trailing zeros and without an exponent: `1E+2` becomes `100`."""
     shortest = number.normalize()
     return shortest.quantize(Decimal(1)) if shortest.as_tuple().exponent > 0 else shortest  # type: ignore[operator]
+
+
+def digits(number: Decimal) -> str:
+    """A fraction as people read it: six places at most."""
+    return str(plain(number.quantize(_SIX_PLACES)))
 
 
 def iso(moment: datetime) -> str:

@@ -13,7 +13,7 @@ from workflows.outbox import OutboxTask
 
 with workflow.unsafe.imports_passed_through():
     from domain import desk
-    from domain.carried import Carried
+    from domain.carried import SCHEMA_VERSION, Carried
     from domain.commands import RawPayload, kind_of, read_command
     from domain.details import details
     from domain.handover import pack, unpack
@@ -83,7 +83,7 @@ class Coordinator:
         return due and self._cycle.idle and self._outbox.idle
 
     def _ended(self) -> Carried:
-        self._host.c.hand_over = False
+        self._host.c.hand_over, self._host.c.schema_version = False, SCHEMA_VERSION
         return self._host.c
 
     def _show(self) -> None:

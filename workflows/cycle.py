@@ -9,17 +9,19 @@ from workflows.host import Host, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
-    from domain import desk
+    from domain import desk, enforcing, inbox
+    from domain.assessment import Assessment
     from domain.carried import OrderPhase, PendingOrder
     from domain.deciding import Choice, nothing
     from domain.decisions import Decision
+    from domain.limits import Limits
     from domain.market import Observation
     from domain.orders import Fate, Order, OrderReport
     from domain.outbox import RecordBatch, order_prepared, queue_row
+    from domain.proposals import WaitingProposal
     from domain.states import State
 
-# An order is valid for one cycle. In replays with cycles of a second or less, committing its decision would use that up.
-SHORTEST_ORDER_SECONDS = 2.0
+REDUCE_SECONDS = 20.0
 
 
 class CycleTask:
@@ -60,11 +62,14 @@ class CycleTask:
         c, started = self._c, workflow.now()
         previous, known = self._previous(), desk.known_latch(c)
         c.cycle_number += 1
-        observation = await self._observe(previous)
+        if c.proposals:
+            inbox.expire(c, self._host.tick())
+        observation, hold = await self._observe(previous), None
         if observation is not None:
             desk.take_observation(c, observation, known, self._host.tick())
+            hold = await self._enforce(observation.assessment)
         if c.state is State.RUNNING:
-            await self._decide(observation)
+            await self._decide(observation, hold)
         c.last_cycle_at = started
         c.last_cycle_seconds = (workflow.now() - started).total_seconds()
         self._host.changed = True
@@ -81,54 +86,85 @@ class CycleTask:
 
     async def _observe(self, previous: calls.CycleSummary | None) -> Observation | None:
         c = self._c
-        call = calls.ObserveCall(
-            scope=self._host.scope,
-            symbols=c.symbols,
-            cycle_id=f"{c.started_at.isoformat()}/{c.cycle_number}",
-            previous=previous,
-        )
+        cycle_id = f"{c.started_at.isoformat()}/{c.cycle_number}"
         try:
-            return await workflow.execute_activity(
-                calls.observe, call, summary=f"cycle {c.cycle_number}", **options.OBSERVE
-            )
+            return await self._host.observe(cycle_id, f"cycle {c.cycle_number}", previous)
         except ActivityError as error:
             c.observation_error = why(error)
             return None
 
-    async def _decide(self, observation: Observation | None) -> None:
+    async def _enforce(self, assessment: Assessment | None) -> str | None:
+        """Does what the limits ask for; why there is no new order this time, or None."""
+        c, hold = self._c, None
+        if assessment is None:
+            return None
+        enforcing.take_assessment(c, assessment, self._host.tick())
+        if assessment.breaches and c.state is not State.KILLED:
+            second = await self._host.read_again()
+            hold = enforcing.confirm(c, assessment, second.assessment if second else None, self._host.tick())
+        if cut := enforcing.reduce(c, assessment, self._host.tick()):
+            hold = f"reducing {', '.join(cut)}"
+            await self._until_reduced()
+        return hold
+
+    async def _until_reduced(self) -> None:
+        """Before the next decision, where the venue lets it: what is cut is cut."""
+        try:
+            await workflow.wait_condition(
+                lambda: not enforcing.reducing(self._c), timeout=REDUCE_SECONDS, timeout_summary="until it is reduced"
+            )
+        except TimeoutError:
+            return
+
+    async def _decide(self, observation: Observation | None, hold: str | None) -> None:
         c = self._c
         if observation is None:
-            choice = nothing(f"No new order: the venue was not observed: {c.observation_error}")
+            hold = f"the venue was not observed: {c.observation_error}"
+        taken, limits = list(c.proposals), c.limits
+        if hold or observation is None:
+            choice, taken = nothing(f"No new order: {hold}"), []
         else:
-            choice = await self._choose(observation)
+            choice, taken = await self._choose(observation, taken)
         # The state is read anew after every await: paused or killed meanwhile, and there is no cycle row.
         if c.state is not State.RUNNING:
             return
+        row = self._row(choice)
+        inbox.taken_up(c, taken, choice, row, self._host.moment())
         if choice.instruction is None:
-            queue_row(c, self._row(choice, None))
+            queue_row(c, row)
         else:
-            await self._order(choice)
+            await self._order(choice, row, limits)
 
-    async def _choose(self, observation: Observation) -> Choice:
+    async def _choose(
+        self, observation: Observation, waiting: list[WaitingProposal]
+    ) -> tuple[Choice, list[WaitingProposal]]:
+        """The choice, and the proposals from outside that it has taken up: none where the decision itself failed."""
         c = self._c
         call = calls.DecideCall(
             scope=self._host.scope,
             symbols=c.symbols,
             observation=observation,
             limits=c.limits,
-            blocked={p.order.instruction.symbol: f"order_unknown: {p.order.order_id}" for p in c.orders},
+            blocked=desk.blocked(c),
+            sent=c.recent_orders,
+            cycle=c.cycle_number,
+            agents=c.agents,
+            proposals=[w.proposal for w in waiting],
         )
         try:
             text = f"decide cycle {c.cycle_number}"
-            return await workflow.execute_activity(calls.decide, call, summary=text, **options.DECIDE)
+            choice = await workflow.execute_activity(calls.decide, call, summary=text, **options.DECIDE)
         except ActivityError as error:
-            return nothing(f"No new order: the decision failed: {why(error)}")
+            return nothing(f"No new order: the decision failed: {why(error)}"), []
+        c.agents = choice.agents
+        return choice, waiting
 
-    async def _order(self, choice: Choice) -> None:
-        row, order = self._row_and_order(choice)
-        pending = order_prepared(self._c, order)
-        report = await self._commit(row, order) or await self._send(pending)
-        desk.take_report(self._c, pending, report, self._host.tick())
+    async def _order(self, choice: Choice, row: Decision, limits: Limits) -> None:
+        c = self._c
+        order = desk.order_of(c, choice, row, self._host.moment())
+        pending = order_prepared(c, order)
+        report = await self._commit(row, order) or await self._send(pending, limits)
+        desk.take_report(c, pending, report, self._host.tick())
 
     async def _commit(self, row: Decision, order: Order) -> OrderReport | None:
         """None once the decision is committed (I5); else the report of an order that is not sent."""
@@ -143,8 +179,10 @@ class CycleTask:
         self._c.last_decision = row
         return None
 
-    async def _send(self, pending: PendingOrder) -> OrderReport:
+    async def _send(self, pending: PendingOrder, limits: Limits) -> OrderReport:
         c, order = self._c, pending.order
+        if c.limits != limits:
+            return _not_sent(order, "the limits were changed while it was being decided")
         if c.state is not State.RUNNING:
             return _not_sent(order, f"the coordinator is {c.state}")
         if workflow.now() >= order.not_after:
@@ -152,36 +190,8 @@ class CycleTask:
         pending.phase = OrderPhase.SENDING
         return await self._host.send_order(order)
 
-    def _row_and_order(self, choice: Choice) -> tuple[Decision, Order]:
-        c, now = self._c, workflow.now()
-        order_id = self._host.new_id("ord")
-        row = self._row(choice, order_id)
-        assert choice.instruction is not None
-        order = Order(
-            order_id=order_id,
-            command_id=row.decision_id,
-            desk=c.desk,
-            instruction=choice.instruction,
-            not_after=now + timedelta(seconds=max(c.cycle_seconds, SHORTEST_ORDER_SECONDS)),
-            prepared_at=now,
-        )
-        return row, order
-
-    def _row(self, choice: Choice, order_id: str | None) -> Decision:
-        proposal = choice.proposal
-        return Decision(
-            decision_id=self._host.new_id("decision"),
-            timestamp=workflow.now(),
-            decision_type=choice.decision_type,
-            summary=choice.summary,
-            agent_votes=choice.votes,
-            selected_signal_id=proposal.proposal_id if proposal else None,
-            selected_order_id=order_id,
-            risk_passed=choice.risk_passed,
-            risk_reasons=choice.risk_reasons,
-            desk=self._c.desk,
-            symbol=proposal.symbol if proposal else None,
-        )
+    def _row(self, choice: Choice) -> Decision:
+        return desk.decision_of(self._c, choice, self._host.moment())
 
 
 def _not_sent(order: Order, detail: str) -> OrderReport:

@@ -16,11 +16,14 @@ with workflow.unsafe.imports_passed_through():
     from activities import calls, options
     from domain.carried import Carried
     from domain.decisions import ENTROPY_BITS, time_ordered_id
-    from domain.desk import Tick
+    from domain.market import Observation
     from domain.orders import Fate, Order, OrderReport
     from domain.states import State
+    from domain.traces import Tick
 
 MAX_DRAIN = timedelta(seconds=20)
+# A workflow's clock stands still within a task: rows of one task would else be listed in no order.
+COUNTER_BITS = 16
 
 
 class Host:
@@ -34,6 +37,7 @@ class Host:
         self.scope = calls.Scope(desk=carried.desk, mode=carried.mode)
         # Asked for once: it is the same generator all run long, and a flood of signals asks it twice a signal.
         self._random = workflow.random()
+        self._made = 0
         self._order: workflow.ActivityHandle[OrderReport] | None = None
 
     def drain(self) -> None:
@@ -48,13 +52,38 @@ class Host:
         return since is not None and workflow.now() - since > MAX_DRAIN
 
     def tick(self) -> Tick:
-        """Now, and a maker of ids; both replay alike."""
+        """Now, and a maker of ids, for a change that people are shown; both replay alike."""
         self.changed = True
+        return self.moment()
+
+    def moment(self) -> Tick:
+        """The same, where there is nothing to show yet. Waking `run` once more or less reorders what wakes with it, and a
+        history that was recorded otherwise no longer replays."""
         return Tick(workflow.now(), self.new_id)
 
     def new_id(self, prefix: str) -> str:
-        """An id that sorts by time."""
-        return time_ordered_id(prefix, workflow.now(), self._random.getrandbits(ENTROPY_BITS))
+        """An id that sorts by time, and by the order in which ids were made where the time is the same."""
+        self._made = (self._made + 1) % (1 << COUNTER_BITS)
+        entropy = self._made << (ENTROPY_BITS - COUNTER_BITS) | self._random.getrandbits(ENTROPY_BITS - COUNTER_BITS)
+        return time_ordered_id(prefix, workflow.now(), entropy)
+
+    async def observe(
+        self, cycle_id: str | None, summary: str, previous: calls.CycleSummary | None = None
+    ) -> Observation:
+        """One reading of the venue, watched by the limits; raises ActivityError."""
+        c = self.c
+        call = calls.ObserveCall(
+            scope=self.scope, symbols=c.symbols, cycle_id=cycle_id, previous=previous, limits=c.limits, risk=c.risk
+        )
+        return await workflow.execute_activity(calls.observe, call, summary=summary, **options.OBSERVE)
+
+    async def read_again(self) -> Observation | None:
+        """A fresh reading that moves nothing on; None where there is none."""
+        try:
+            return await self.observe(None, "read again")
+        except ActivityError as error:
+            self.c.observation_error = why(error)
+            return None
 
     async def send_order(self, order: Order) -> OrderReport:
         """Sends an order at most once, and says what is known of it."""

@@ -15,10 +15,12 @@ from workflows.host import Host, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
-    from domain import desk, outbox
+    from domain import desk, enforcing, outbox
     from domain.carried import OrderPhase, PendingDeleverage, PendingOrder
     from domain.instructions import OrderInstruction, Tool
     from domain.orders import Order
+    from domain.reducing import Plan
+    from domain.traces import unwarn, warn
 
 FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 10.0
@@ -88,8 +90,10 @@ class OutboxTask:
             if pending.phase is OrderPhase.UNKNOWN:
                 lanes[f"settle/{pending.order.order_id}"] = _bind(self._settle_lane, pending)
         for deleverage in self._c.deleverages:
-            if not self._deleveraging(deleverage.symbol):
+            if self._next_deleverage(deleverage.symbol):
                 lanes[f"deleverage/{deleverage.symbol}"] = _bind(self._deleverage_lane, deleverage.symbol)
+        if enforcing.flattening(self._c):
+            lanes["flatten"] = self._flatten_lane
         return lanes
 
     def _due_rows(self) -> dict[str, Lane]:
@@ -136,7 +140,7 @@ class OutboxTask:
             try:
                 report = await workflow.execute_activity(calls.settle_order, call, **options.SETTLE)
             except ActivityError as error:
-                desk.warn(self._c, f"order {pending.order.order_id} is unknown: {why(error)}")
+                warn(self._c, f"order {pending.order.order_id} is unknown: {why(error)}")
             else:
                 if report.fate.is_known:
                     desk.take_report(self._c, pending, report, self._host.tick())
@@ -144,25 +148,43 @@ class OutboxTask:
             failures += 1
             await self._back_off(failures, lambda: False)
 
-    def _deleveraging(self, symbol: str) -> bool:
-        """Whether an order of an earlier deleverage of this symbol is still on its way: one at a time."""
-        return any(d.order_id for d in self._c.deleverages if d.symbol == symbol)
+    def _next_deleverage(self, symbol: str) -> PendingDeleverage | None:
+        """One at a time: none while an order of an earlier one is still on its way. What a kill or a limit asks for waits
+        until the symbol's cancels are confirmed."""
+        mine = [d for d in self._c.deleverages if d.symbol == symbol]
+        if any(d.order_id for d in mine):
+            return None
+        held_up = outbox.open_cancels(self._c, Tool.CANCEL_ALL_ORDERS, symbol)
+        return next((d for d in mine if not (d.automatic and held_up)), None)
 
     async def _deleverage_lane(self, symbol: str) -> None:
-        while not self._winding_down and not self._deleveraging(symbol):
-            pending = next((d for d in self._c.deleverages if d.symbol == symbol), None)
-            if pending is None:
-                return
+        while not self._winding_down and (pending := self._next_deleverage(symbol)):
             await self._deleverage(pending)
 
+    async def _flatten_lane(self) -> None:
+        """Closes every position after a kill that flattens, and reads until none is left."""
+        failures = 0
+        while enforcing.flattening(self._c) and not self._winding_down:
+            reading = await self._host.read_again()
+            if reading is not None and enforcing.flatten(self._c, reading, self._host.tick()):
+                return
+            failures += 1
+            await self._back_off(failures, lambda: False)
+
     async def _deleverage(self, pending: PendingDeleverage) -> None:
-        call = calls.PlanCall(scope=self._host.scope, symbol=pending.symbol, reduce_pct=pending.reduce_pct)
+        call = calls.PlanCall(
+            scope=self._host.scope,
+            symbol=pending.symbol,
+            reduce_pct=pending.reduce_pct,
+            quantity=pending.quantity,
+            automatic=pending.automatic,
+        )
         try:
             plan = await workflow.execute_activity(
                 calls.plan_deleverage, call, summary=f"deleverage {pending.symbol}", **options.PLAN
             )
         except ActivityError as error:
-            plan = calls.Plan(refusal=f"the position cannot be read: {why(error)}")
+            plan = Plan(refusal=f"the position cannot be read: {why(error)}")
         if plan.instruction is None:
             desk.finish_deleverage(self._c, pending, plan.refusal or "nothing to reduce", self._host.tick())
         else:
@@ -198,12 +220,12 @@ class OutboxTask:
                 await workflow.execute_activity(calls.record, call, summary=_batch_text(batch), **options.RECORD)
             except ActivityError as error:
                 failures += 1
-                desk.warn(self._c, f"{LOG_AWAY}: {why(error)}")
+                warn(self._c, f"{LOG_AWAY}: {why(error)}")
                 await self._back_off(failures, lambda: False)
             else:
                 failures = 0
                 outbox.batch_written(self._c, batch)
-                desk.unwarn(self._c, LOG_AWAY)
+                unwarn(self._c, LOG_AWAY)
             self._host.changed = True
 
     async def _latch_lane(self) -> None:
@@ -216,11 +238,11 @@ class OutboxTask:
                 await workflow.execute_activity(calls.write_desk, call, summary=text, **options.RECORD)
             except ActivityError as error:
                 failures += 1
-                desk.warn(self._c, f"{LATCH_AWAY}: {why(error)}")
+                warn(self._c, f"{LATCH_AWAY}: {why(error)}")
                 await self._back_off(failures, lambda: False)
             else:
                 outbox.desk_row_written(self._c, row)
-                desk.unwarn(self._c, LATCH_AWAY)
+                unwarn(self._c, LATCH_AWAY)
             self._host.changed = True
 
     async def _restart_lane(self) -> None:

@@ -21,6 +21,8 @@ from api.models import (
     KillAcceptedAnswer,
     KilledAnswer,
     KillRequest,
+    LimitsAnswer,
+    LimitsRequest,
     ModeAnswer,
     PausedAnswer,
     PauseRequest,
@@ -64,10 +66,8 @@ async def _kill_ask(request: Request, _key: _KeyHeader = None) -> Ask:
     return Ask(CommandKind.KILL, request.state.command_id, {"reason": body.reason}, warnings)
 
 
-CommandId = Annotated[str, Depends(_checked_id)]
-
-
-def _answers(applied: type[Any], *others: int) -> Responses:
+def answers_of(applied: type[Any], *others: int) -> Responses:
+    """What a command's route answers."""
     return {
         200: answer(applied, "Applied, and confirmed by the coordinator.", COMMAND_ID),
         202: answer(AcceptedAnswer, "Recorded by Temporal and not confirmed in time.", ACCEPTED),
@@ -75,8 +75,12 @@ def _answers(applied: type[Any], *others: int) -> Responses:
     }
 
 
-def _json(found: Answer) -> JSONResponse:
+def as_json(found: Answer) -> JSONResponse:
+    """The response of an answer."""
     return JSONResponse(found.body, found.status, headers=found.headers)
+
+
+CommandId = Annotated[str, Depends(_checked_id)]
 
 
 @queries.get("/mode", responses=problems(401, 500))
@@ -112,21 +116,21 @@ async def command(parts: PartsOf, command_id: str) -> JSONResponse:
     return JSONResponse(outcome_body(outcome))
 
 
-@commands.post("/pause", responses=_answers(PausedAnswer, 409))
+@commands.post("/pause", responses=answers_of(PausedAnswer, 409))
 async def pause(
     parts: PartsOf, command_id: CommandId, body: Annotated[PauseRequest | None, Body()] = None
 ) -> JSONResponse:
     """Stops new decisions; open orders stay."""
     reason = (body or PauseRequest()).reason
-    return _json(await parts.commander.carry_out(Ask(CommandKind.PAUSE, command_id, {"reason": reason})))
+    return as_json(await parts.commander.carry_out(Ask(CommandKind.PAUSE, command_id, {"reason": reason})))
 
 
-@commands.post("/resume", responses=_answers(ResumedAnswer, 409))
+@commands.post("/resume", responses=answers_of(ResumedAnswer, 409))
 async def resume(
     parts: PartsOf, command_id: CommandId, body: Annotated[ResumeRequest | None, Body()] = None
 ) -> JSONResponse:
     """Decides again. Never out of `killed`."""
-    return _json(await parts.commander.carry_out(Ask(CommandKind.RESUME, command_id)))
+    return as_json(await parts.commander.carry_out(Ask(CommandKind.RESUME, command_id)))
 
 
 @commands.post(
@@ -147,20 +151,27 @@ async def resume(
 )
 async def kill_switch(parts: PartsOf, ask: Annotated[Ask, Depends(_kill_ask)]) -> JSONResponse:
     """Kills the desk for good. Its path has no database, no thread pool and no limiter."""
-    return _json(await parts.commander.carry_out(ask))
+    return as_json(await parts.commander.carry_out(ask))
 
 
-@commands.post("/cancel-all", responses=_answers(CancelAllAnswer, 409))
+@commands.post("/cancel-all", responses=answers_of(CancelAllAnswer, 409))
 async def cancel_all(
     parts: PartsOf, command_id: CommandId, body: Annotated[CancelAllRequest | None, Body()] = None
 ) -> JSONResponse:
     """Cancels open orders, in every state."""
     symbols = (body or CancelAllRequest()).symbols
-    return _json(await parts.commander.carry_out(Ask(CommandKind.CANCEL_ALL, command_id, {"symbols": symbols})))
+    return as_json(await parts.commander.carry_out(Ask(CommandKind.CANCEL_ALL, command_id, {"symbols": symbols})))
 
 
-@commands.post("/deleverage", responses=_answers(DeleverageAnswer, 409))
+@commands.post("/deleverage", responses=answers_of(DeleverageAnswer, 409))
 async def deleverage(parts: PartsOf, command_id: CommandId, body: DeleverageRequest) -> JSONResponse:
     """Reduces one position by a fraction of what it is when the coordinator carries this out."""
     fields = {"symbol": body.symbol, "reduce_pct": body.reduce_pct}
-    return _json(await parts.commander.carry_out(Ask(CommandKind.DELEVERAGE, command_id, fields)))
+    return as_json(await parts.commander.carry_out(Ask(CommandKind.DELEVERAGE, command_id, fields)))
+
+
+@commands.post("/limits", responses=answers_of(LimitsAnswer, 409))
+async def limits(parts: PartsOf, command_id: CommandId, body: LimitsRequest) -> JSONResponse:
+    """Changes limits: tightening works at once, loosening takes a paused desk."""
+    fields = {"limits": body.limits, **({"reason": body.reason} if body.reason else {})}
+    return as_json(await parts.commander.carry_out(Ask(CommandKind.SET_LIMITS, command_id, fields)))

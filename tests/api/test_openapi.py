@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.api.world import AUTHORIZED, World
 
-COMMANDS = ["pause", "resume", "kill-switch", "cancel-all", "deleverage"]
+COMMANDS = ["pause", "resume", "kill-switch", "cancel-all", "deleverage", "limits"]
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_commands_name_their_answers_and_errors(document: Any, path: str) -> Non
 def test_protected_paths_name_the_bearer_scheme_and_public_ones_do_not(document: Any) -> None:
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            assert bool(operation.get("security")) is path.startswith(("/control", "/reports")), path
+            assert bool(operation.get("security")) is path.startswith(("/control", "/reports", "/proposals")), path
 
 
 @pytest.mark.parametrize("page", ["/docs", "/redoc"])

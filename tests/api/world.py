@@ -21,10 +21,11 @@ from domain.carried import Carried
 from domain.commands import RawPayload, kind_of, read_command
 from domain.decisions import Decision, DecisionType
 from domain.instructions import OrderInstruction, OrderType, Side
+from domain.limits import Limits
 from domain.market import Account, Observation
-from domain.risk import Limits
 from domain.states import Mode
 from domain.status import Outcomes, Status, outcomes_of
+from domain.traces import Tick
 from settings import ApiSettings, DatabaseSettings, DeskSettings, LogSettings
 from storage.decisions import DecisionFilter
 
@@ -138,8 +139,8 @@ class FakeGateway:
             raise self.open_error
         return "RUNNING"
 
-    def _tick(self) -> desk.Tick:
-        return desk.Tick(datetime.now(UTC), lambda prefix: f"{prefix}_{next(self._numbers):032x}")
+    def _tick(self) -> Tick:
+        return Tick(datetime.now(UTC), lambda prefix: f"{prefix}_{next(self._numbers):032x}")
 
     def _settle_deleverages(self) -> None:
         for pending in [] if self.leaves_deleverages else list(self.carried.deleverages):

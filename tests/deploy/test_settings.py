@@ -15,8 +15,10 @@ from pydantic import ValidationError
 import settings
 import worker
 from activities.market.port import MarketError
+from domain.limits import Limits
 from domain.paper.book import Terms
 from settings import (
+    AgentSettings,
     ApiSettings,
     DatabaseSettings,
     DeskSettings,
@@ -54,7 +56,22 @@ def test_without_any_setting_it_is_the_main_desk_on_paper() -> None:
     assert (desk.desk, desk.mode, desk.symbols) == ("main", "paper", ("BTCUSDT", "ETHUSDT"))
     assert desk.cycle == timedelta(seconds=60)
     assert PaperVenueSettings.load().paper_balance == Decimal(100_000)
-    assert LimitSettings.load().max_data_age(desk.cycle) == timedelta(seconds=180)
+    assert LimitSettings.load().limits(desk.cycle) == Limits(max_data_age_seconds=180)
+
+
+def test_limits_that_contradict_each_other_name_their_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIS_HARD_DRAWDOWN", "0.01")
+    assert _complaint(LimitSettings) == (
+        "AIS_SOFT_DRAWDOWN (0.08) is above AIS_HARD_DRAWDOWN (0.01); give both, with AIS_SOFT_DRAWDOWN <= AIS_HARD_DRAWDOWN"
+    )
+    monkeypatch.setenv("AIS_SOFT_DRAWDOWN", "0.01")
+    assert LimitSettings.load().limits(timedelta(seconds=5)).hard_drawdown == Decimal("0.01")
+
+
+def test_a_maximum_that_is_lifted_lifts_what_comes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIS_MAX_LEVERAGE", "4")
+    limits = LimitSettings.load().limits(timedelta(seconds=5))
+    assert (limits.soft_leverage, limits.hard_leverage) == (Decimal(4), Decimal(4))
 
 
 def test_environment_beats_the_running_stack_which_beats_dotenv(
@@ -116,6 +133,17 @@ def test_temporal_has_its_own_settings_and_may_have_them_in_dotenv(
         (WorkerSettings, "AIS_MARKET", "replay:no-such-file.csv"),
         (WorkerSettings, "AIS_SEED", "x"),
         (WorkerSettings, "AIS_MARKET_VOLUME", "lots"),
+        (AgentSettings, "AIS_AGENTS", ""),
+        (AgentSettings, "AIS_AGENTS", "momentum,momentum"),
+        (AgentSettings, "AIS_AGENTS", "momentum,all"),
+        (AgentSettings, "AIS_AGENTS", "mean reversion"),
+        (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum"),
+        (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum=-1"),
+        (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum=nan"),
+        (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum=1,momentum=2"),
+        (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum=1,"),
+        (AgentSettings, "AIS_AGENT_SECONDS", "0.01"),
+        (AgentSettings, "AIS_AGENT_SECONDS", "nan"),
         (PaperVenueSettings, "AIS_PAPER_BALANCE", "0"),
         (PaperVenueSettings, "AIS_PAPER_FEE_BPS", "-1"),
         (PaperVenueSettings, "AIS_PAPER_MAKER_FEE_BPS", "10000"),
@@ -228,6 +256,26 @@ def test_the_paper_venues_terms_are_those_of_its_settings(monkeypatch: pytest.Mo
     assert worker.paper_terms(PaperVenueSettings.load()) == Terms(
         fee_bps=one, maker_fee_bps=one, slippage_bps=one, leverage=one, volume_share=one
     )
+
+
+def test_agents_are_all_that_are_installed_and_count_alike_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    default = AgentSettings.load()
+    assert (default.agents, default.agent_weights, default.agent_seconds) == (("all",), {}, 1.0)
+
+    monkeypatch.setenv("AIS_AGENTS", "momentum, my-agent.v2")
+    monkeypatch.setenv("AIS_AGENT_WEIGHTS", "momentum=1, my-agent.v2=0.5,quiet=0")
+    chosen = AgentSettings.load()
+
+    assert chosen.agents == ("momentum", "my-agent.v2")
+    assert chosen.agent_weights == {"momentum": 1.0, "my-agent.v2": 0.5, "quiet": 0.0}
+
+
+def test_an_empty_weight_is_none_as_compose_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIS_AGENT_WEIGHTS", "")
+
+    assert AgentSettings.load().agent_weights == {}
 
 
 def test_a_misspelt_variable_can_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,14 +5,17 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from domain.assessing import assess
+from domain.assessment import RiskMemory
 from domain.carried import Carried
 from domain.commands import Command
 from domain.decisions import ENTROPY_BITS, time_ordered_id
-from domain.desk import Tick
 from domain.instructions import OrderInstruction, OrderType, Side
+from domain.limits import Limits
 from domain.market import Account, LatchRow, Observation, OpenOrder, Position, SymbolRules
-from domain.risk import Limits
+from domain.risk import Circumstances, Tape
 from domain.states import CommandKind, Mode
+from domain.traces import Tick
 
 NOW = datetime(2026, 3, 12, 14, 30, tzinfo=UTC)
 BTC, ETH = "BTCUSDT", "ETHUSDT"
@@ -67,7 +70,26 @@ def an_observation(**changes: Any) -> Observation:
     return Observation(**(facts | changes))
 
 
-def a_position(quantity: Decimal | int, symbol: str = BTC, mark: Decimal | int = 100) -> Position:
+def watched(observation: Observation, limits: Limits | None = None, memory: RiskMemory | None = None) -> Observation:
+    """The reading, held against the limits."""
+    found = assess(observation, limits or Limits(), memory or RiskMemory())
+    return observation.model_copy(update={"assessment": found})
+
+
+def circumstances(observation: Observation | None = None, watch: bool = True, **changes: Any) -> Circumstances:
+    """A calm, liquid market. A reading that nobody has watched yet is watched, unless `watch` says otherwise."""
+    limits, seen = changes.get("limits", Limits()), observation or an_observation()
+    facts: dict[str, Any] = {
+        "observation": watched(seen, limits) if watch and seen.assessment is None else seen,
+        "limits": limits,
+        "symbols": [BTC, ETH],
+        "now": NOW,
+        "tapes": dict.fromkeys((BTC, ETH), Tape(reference_price=Decimal(100), bar_volume=Decimal(1_000_000))),
+    }
+    return Circumstances(**(facts | changes))
+
+
+def a_position(quantity: Decimal | int | str, symbol: str = BTC, mark: Decimal | int = 100) -> Position:
     return Position(symbol=symbol, quantity=Decimal(quantity), entry_price=Decimal(100), mark_price=Decimal(mark))
 
 

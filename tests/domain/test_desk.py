@@ -9,8 +9,6 @@ import pytest
 from domain.carried import Carried, Outcome, RefusalCode
 from domain.commands import Source
 from domain.desk import (
-    KEPT_COMMANDS,
-    MAX_KEPT_COMMANDS,
     MAX_OPEN_CANCELS_PER_LANE,
     apply,
     cancelled,
@@ -36,6 +34,7 @@ from domain.outbox import (
 )
 from domain.states import CommandKind, State
 from domain.status import outcome_of, status_of
+from domain.traces import KEPT_COMMANDS, MAX_KEPT_COMMANDS
 from tests.domain.builders import (
     BTC,
     ETH,

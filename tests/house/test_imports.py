@@ -20,7 +20,8 @@ MAY_IMPORT = {
     "storage": ("domain",),
     "api": ("domain", "storage", "workflows.gateway", "workflows.names", "settings"),
     "deploy": ("settings", "storage", "startup", "lifecycle", "desk_commands", "workflows.gateway", "workflows.names"),
-    "settings": (),
+    # The limits: what they are called, what they mean and what is allowed stands once.
+    "settings": ("domain.limits", "domain.proposals"),
     "startup": ("settings",),
 }
 

@@ -5,13 +5,14 @@ from decimal import Decimal
 
 import pytest
 
-from activities.act import ActActivities, plan
+from activities.act import ActActivities
 from activities.calls import OrderCall, Scope
 from activities.instruments import Instruments
 from activities.venues.port import Venue
 from domain.instructions import Side, Tool
 from domain.market import FilledOrder, Market, MarketView, Observation, Position
 from domain.orders import Fate, Order, OrderReport
+from domain.reducing import plan
 from domain.states import Mode, State
 from storage.database import Database
 from tests.domain.builders import an_observation

@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from activities.act import plan
 from activities.market.build import build_market
 from activities.market.port import MarketSource
 from activities.venues.paper import FINISHED, NO_DATA, PaperVenue
@@ -24,6 +23,7 @@ from domain.paper.advance import advance
 from domain.paper.book import Book, Exchange, OrderStatus, PaperOrder, Terms
 from domain.paper.matching import place
 from domain.paper.view import Times, observation_of, report_of
+from domain.reducing import plan
 from storage import paper
 from storage.database import Database
 from tests.venues.builders import (

@@ -17,14 +17,17 @@ from temporalio.worker import Worker
 
 from activities import calls
 from activities.scope import refuse_other
+from domain.agents import AgentHealth
+from domain.assessing import assess
 from domain.carried import Carried
 from domain.deciding import Choice, nothing
 from domain.decisions import Decision, DecisionType
 from domain.instructions import InstructionRow, OrderInstruction, OrderType, Side
+from domain.limits import Limits
 from domain.market import Account, LatchRow, Observation, Position, SymbolRules
 from domain.orders import Fate, OrderReport
 from domain.proposals import Proposal
-from domain.risk import Limits
+from domain.reducing import Plan
 from domain.states import Mode, State
 from domain.status import Outcomes, Status
 from workflows import names
@@ -74,9 +77,17 @@ class World:
     database_hangs: bool = False
     venue_up: bool = True
     proposes: bool = False
+    agent_fails: bool = False
+    health: list[dict[str, AgentHealth]] = field(default_factory=list)
+    decides: bool = True
     order_fate: Fate = Fate.FILLED
     latch: LatchRow | None = None
     position: Decimal = Decimal(0)
+    equity: Decimal = Decimal(10_000)
+    # What readings that only read again show, where it differs.
+    second_equity: Decimal | None = None
+    fills_at_most: Decimal | None = None
+    readings_again: int = 0
     decisions: dict[str, Decision] = field(default_factory=dict)
     instructions: dict[str, InstructionRow] = field(default_factory=dict)
     cancels: list[str] = field(default_factory=list)
@@ -104,25 +115,43 @@ class World:
     async def observe(self, call: calls.ObserveCall) -> Observation:
         self._venue()
         self.observations += 1
+        self.readings_again += call.cycle_id is None
         now = datetime.now(UTC)
+        again = call.cycle_id is None and self.second_equity is not None
         held = [Position(symbol=BTC, quantity=self.position, entry_price=Decimal(100), mark_price=Decimal(100))]
         known = self.database_up and not self.database_hangs
-        return Observation(
+        seen = Observation(
             observed_at=now,
             data_time=now,
             marks={BTC: Decimal(100)},
             rules={BTC: rules()},
             positions=held if self.position else [],
             open_orders=[],
-            account=Account(balance=Decimal(10_000)),
+            account=Account(balance=self.second_equity if again and self.second_equity else self.equity),
             latch=self.latch if known else None,
             latch_error=None if known else "the database cannot be reached",
         )
+        watched = None if call.limits is None else assess(seen, call.limits, call.risk)
+        return seen.model_copy(update={"assessment": watched})
 
     @activity.defn(name="decide")
     async def decide(self, call: calls.DecideCall) -> Choice:
+        if not self.decides:
+            raise ApplicationError("no decision", type="Test", non_retryable=True)
+        self.health.append(dict(call.agents))
+        failing = {"x": AgentHealth(failures=call.cycle)} if self.agent_fails else {}
+        if call.proposals:
+            return Choice(
+                decision_type=DecisionType.ORDER_INTENT,
+                summary=f"Selected {BTC} from {call.proposals[0].agent_id}",
+                votes={p.agent_id: p.confidence for p in call.proposals},
+                proposal=call.proposals[0],
+                risk_passed=False,
+                risk_reasons=["position_too_large"],
+            )
         if not self.proposes or call.blocked or call.observation.latch_error:
-            return nothing(call.observation.latch_error or "No agent proposed an order")
+            idle = nothing(call.observation.latch_error or "No agent proposed an order")
+            return idle.model_copy(update={"agents": failing})
         order = OrderInstruction(
             symbol=BTC, side=Side.BUY, order_type=OrderType.MARKET, quantity=Decimal("0.5"), reduce_only=False
         )
@@ -169,16 +198,18 @@ class World:
         self.cancels.append(f"{call.tool.value} {call.symbol}")
 
     @activity.defn(name="plan_deleverage")
-    async def plan_deleverage(self, call: calls.PlanCall) -> calls.Plan:
+    async def plan_deleverage(self, call: calls.PlanCall) -> Plan:
         self._venue()
         if not self.position:
-            return calls.Plan(refusal=f"There is no open position in {call.symbol}.")
-        return calls.Plan(
+            return Plan(refusal=f"There is no open position in {call.symbol}.")
+        return Plan(
             instruction=OrderInstruction(
                 symbol=call.symbol,
                 side=Side.SELL,
                 order_type=OrderType.MARKET,
-                quantity=self.position * call.reduce_pct,
+                quantity=self.position * call.reduce_pct
+                if call.quantity is None
+                else min(call.quantity, self.position),
                 reduce_only=True,
             )
         )
@@ -192,7 +223,8 @@ class World:
         self.sent.append(call.order.order_id)
         instruction = call.order.instruction
         if self.order_fate is Fate.FILLED:
-            self.position += instruction.quantity if instruction.side is Side.BUY else -instruction.quantity
+            filled = min(instruction.quantity, self.fills_at_most or instruction.quantity)
+            self.position += filled if instruction.side is Side.BUY else -filled
         return OrderReport(order_id=call.order.order_id, fate=self.order_fate)
 
     @activity.defn(name="settle_order")
@@ -214,10 +246,10 @@ class World:
             self.settle_order,
         ]
 
-    def summaries(self) -> list[str]:
-        """The summaries of all control rows, oldest first."""
+    def summaries(self, kind: DecisionType = DecisionType.CONTROL) -> list[str]:
+        """The summaries of all rows of a kind, oldest first."""
         rows = sorted(self.decisions.values(), key=lambda row: row.decision_id)
-        return [row.summary for row in rows if row.decision_type is DecisionType.CONTROL]
+        return [row.summary for row in rows if row.decision_type is kind]
 
 
 class Desk:

@@ -1,0 +1,115 @@
+"""A portfolio in numbers, from one reading of the account. Formulas are those of the field, each named where it stands."""
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+
+from domain.assessment import Measures, RiskMemory
+from domain.market import Market, Observation, Position
+from domain.values import ZERO
+
+# A share of equity where no equity is left: beyond every limit, and finite, so that it can be written down.
+RUINED = Decimal(999)
+
+Exposures = Mapping[str, Decimal]
+Correlations = Mapping[str, float]
+
+
+def remembered(memory: RiskMemory, observation: Observation) -> RiskMemory:
+    """The memory after one more reading: the peak so far, and the equity that the UTC day of the market opened with.
+
+    A day opens with the last equity of the day before, so that a gap over midnight belongs to the new day.
+    """
+    equity, day = observation.account.nav, observation.market_time.date()
+    opened = memory.day_open
+    if opened is None or memory.day != day:
+        opened = equity if memory.last_equity is None else memory.last_equity
+    peak = equity if memory.peak is None else max(memory.peak, equity)
+    return RiskMemory(peak=peak, day=day, day_open=opened, last_equity=equity, levels=memory.levels)
+
+
+def measured(observation: Observation, memory: RiskMemory, correlations: Correlations, threshold: float) -> Measures:
+    """Every measure of the portfolio; `memory` is the one after this reading.
+
+    drawdown = (peak - equity) / peak (CFA Institute's maximum drawdown, taken at one moment); daily loss = (opening - equity) /
+    opening, 0 for a gain; gross exposure = sum |value| / equity and net exposure = |sum value| / equity (AIFMD's gross
+    method, Commission Delegated Regulation 231/2013, article 7, and its plain net); leverage = sum |futures value| /
+    equity; position = the largest |value of one symbol| / equity; concentration: see `concentration`.
+    """
+    equity = observation.account.nav
+    peak, opened = memory.peak or equity, memory.day_open or equity
+    values = exposures(observation.positions)
+    futures = exposures(p for p in observation.positions if p.market is Market.FUTURES)
+    return Measures(
+        equity=equity,
+        peak=peak,
+        day_open=opened,
+        drawdown=loss(peak, equity),
+        daily_loss=loss(opened, equity),
+        leverage=share(gross(futures), equity),
+        gross_exposure=share(gross(values), equity),
+        net_exposure=share(abs(sum(values.values(), ZERO)), equity),
+        position=share(largest(values), equity),
+        concentration=share(concentration(values, correlations, threshold), equity),
+    )
+
+
+def loss(before: Decimal, now: Decimal) -> Decimal:
+    """What is lost since `before`, as a fraction of it; 0 for a gain."""
+    if now >= before:
+        return ZERO
+    return (before - now) / before if before > 0 else RUINED
+
+
+def share(value: Decimal, equity: Decimal) -> Decimal:
+    """`value` as a fraction of equity."""
+    if not value:
+        return ZERO
+    return min(value / equity, RUINED) if equity > 0 else RUINED
+
+
+def exposures(positions: Iterable[Position]) -> dict[str, Decimal]:
+    """Signed value of each symbol at its mark price, futures and spot together."""
+    values: dict[str, Decimal] = {}
+    for position in positions:
+        values[position.symbol] = values.get(position.symbol, ZERO) + position.notional
+    return values
+
+
+def gross(values: Exposures) -> Decimal:
+    """Longs and shorts added."""
+    return sum(map(abs, values.values()), ZERO)
+
+
+def largest(values: Exposures) -> Decimal:
+    """The largest value of one symbol, long or short."""
+    return max(map(abs, values.values()), default=ZERO)
+
+
+def concentration(values: Exposures, correlations: Correlations, threshold: float) -> Decimal:
+    """The largest value that would move together: of any symbol and all that are correlated with it, signs counted.
+
+    Two symbols whose returns have an absolute correlation of at least `threshold` count as one; a negative one turns the
+    sign, so that a long beside a short of a twin cancels out.
+    """
+    groups = (sum(group(symbol, values, correlations, threshold).values(), ZERO) for symbol in values)
+    return max(map(abs, groups), default=ZERO)
+
+
+def group(symbol: str, values: Exposures, correlations: Correlations, threshold: float) -> dict[str, Decimal]:
+    """The values of `symbol` and of what is correlated with it, as if all of it were `symbol`."""
+    found = {}
+    for other, value in values.items():
+        alike = 1.0 if other == symbol else correlation(symbol, other, correlations)
+        if abs(alike) >= threshold:
+            found[other] = value if alike > 0 else -value
+    return found
+
+
+def correlation(one: str, other: str, correlations: Correlations) -> float:
+    """Of the two symbols' returns; 0 where it is not known."""
+    return correlations.get(pair(one, other), 0.0)
+
+
+def pair(one: str, other: str) -> str:
+    """The key of two symbols."""
+    return "/".join(sorted((one, other)))

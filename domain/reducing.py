@@ -1,0 +1,49 @@
+"""Sizing what takes risk off: a reduce-only market order for a part of a live futures position."""
+
+from decimal import Decimal
+
+from domain.instructions import OrderInstruction, OrderType, Side
+from domain.market import Market, Observation, SymbolRules
+from domain.values import Value, floor_to_step
+
+
+class Plan(Value):
+    """The sized order, or why there is none."""
+
+    instruction: OrderInstruction | None = None
+    refusal: str | None = None
+
+
+def plan(
+    observation: Observation, symbol: str, reduce_pct: Decimal, quantity: Decimal | None = None, automatic: bool = False
+) -> Plan:
+    """The order for a fraction of the position, or for `quantity` of it, rounded down to the lot step; never more than there is.
+
+    What is larger than the largest market order is refused; an `automatic` reduction takes that largest one, since
+    another follows for the rest.
+    """
+    held = (p for p in observation.positions if p.symbol == symbol and p.market is Market.FUTURES)
+    position = next((p for p in held if p.quantity), None)
+    rules = observation.rules.get(symbol)
+    if position is None:
+        return Plan(refusal=f"There is no open position in {symbol}.")
+    if rules is None:
+        return Plan(refusal=f"The lot step of {symbol} is not known; nothing was sent.")
+    size = abs(position.quantity)
+    wanted = size * reduce_pct if quantity is None else min(quantity, size)
+    sized = floor_to_step(wanted, rules.lot_step)
+    if sized <= 0:
+        return Plan(refusal=f"{reduce_pct} of {size} {symbol} is below the lot step {rules.lot_step}.")
+    return _within_largest(symbol, Side.SELL if position.quantity > 0 else Side.BUY, sized, rules, automatic)
+
+
+def _within_largest(symbol: str, side: Side, quantity: Decimal, rules: SymbolRules, automatic: bool) -> Plan:
+    bounds = [bound for bound in (rules.market_max_quantity, rules.max_quantity) if bound is not None]
+    largest = min([quantity, *bounds])
+    if largest < quantity and not automatic:
+        return Plan(refusal=f"{quantity} {symbol} is more than the largest market order of {largest}; ask for less.")
+    return Plan(
+        instruction=OrderInstruction(
+            symbol=symbol, side=side, order_type=OrderType.MARKET, quantity=largest, reduce_only=True
+        )
+    )

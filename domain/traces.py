@@ -1,0 +1,89 @@
+"""What every change of the carried state leaves behind: its moment and ids, its command's record, its row, its warnings."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from domain.carried import MAX_WARNINGS, Carried, CommandRecord, Outcome
+from domain.commands import MAX_REMEMBERED_REASON_CHARS, Command
+from domain.decisions import Decision, DecisionType
+from domain.states import CommandKind
+
+MAX_COMMAND_AGE = timedelta(hours=24)
+KEPT_COMMANDS = 1_000
+MAX_KEPT_COMMANDS = 5_000
+
+
+class Tick(NamedTuple):
+    """The moment of a change, and a maker of ids (`new_id("decision")`): the workflow's clock and random numbers."""
+
+    now: datetime
+    new_id: Callable[[str], str]
+
+
+def warn(c: Carried, text: str) -> None:
+    """Keeps the newest few warnings, each once."""
+    c.warnings = [*(w for w in c.warnings if w != text), text][-MAX_WARNINGS:]
+
+
+def unwarn(c: Carried, beginning: str) -> None:
+    """Takes back the warnings that begin so: what they told is over."""
+    c.warnings = [warning for warning in c.warnings if not warning.startswith(beginning)]
+
+
+def remember(c: Carried, command: Command, outcome: Outcome, tick: Tick, repeated: bool = False) -> CommandRecord:
+    """The command's record in the dedupe window, made or made anew."""
+    before = c.commands.pop(command.command_id, None)
+    again = before is not None and before.fingerprint != command.fingerprint
+    record = CommandRecord(
+        command_id=command.command_id,
+        kind=command.kind,
+        fingerprint=command.fingerprint,
+        outcome=outcome,
+        at=tick.now,
+        actor=command.actor,
+        # Thousands of these are carried over; the log has the whole reason.
+        reason=command.reason[:MAX_REMEMBERED_REASON_CHARS],
+        repeated=repeated,
+        reused_id=again,
+        # A kill under an id that issued cancels before goes on counting, so that its instructions are new ones.
+        rounds=before.rounds if before else 0,
+        symbol=command.symbol,
+        reduce_pct=command.reduce_pct,
+    )
+    c.commands[command.command_id] = record
+    return record
+
+
+def forget_old_commands(c: Carried, tick: Tick) -> None:
+    """Keeps the dedupe window within its bounds."""
+    # A dict keeps the order in which its keys came, so the first record is the oldest. Bounded: most of the time none
+    # has to go, and a flood lets one go for each that comes.
+    for _ in range(len(c.commands) - KEPT_COMMANDS):
+        oldest = next(iter(c.commands.values()))
+        young = tick.now - oldest.at < MAX_COMMAND_AGE
+        if young and len(c.commands) <= MAX_KEPT_COMMANDS:
+            return
+        del c.commands[oldest.command_id]
+        if oldest.outcome is Outcome.PENDING or (c.kill and oldest.command_id == c.kill.command_id):
+            # Still needed, for its outcome or to count the kill's rounds: kept as if it were the newest.
+            c.commands[oldest.command_id] = oldest
+
+
+def control_row(
+    c: Carried, command: Command, word: str, tick: Tick, detail: str | None = None, shown: str | None = None
+) -> Decision:
+    """The row of a command. `detail` is why it was refused, `shown` stands where else its reason would."""
+    row = Decision(
+        decision_id=tick.new_id("decision"),
+        timestamp=tick.now,
+        decision_type=DecisionType.CONTROL,
+        summary=f"{command.kind.value} {word} by {command.actor}: {detail or shown or command.reason or 'no reason given'}",
+        risk_reasons=[detail] if detail else [],
+        desk=c.desk,
+        symbol=command.symbol,
+        command_id=command.command_id,
+        source=command.source.value if command.kind is CommandKind.KILL else None,
+    )
+    c.last_decision = row
+    return row

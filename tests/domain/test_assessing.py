@@ -1,0 +1,209 @@
+"""Watching a portfolio: measures by hand, each crossing once, reductions that end inside, breaches that are named."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.assessing import INSIDE, assess
+from domain.assessment import Assessment, Level, RiskMemory
+from domain.limits import Limits
+from domain.market import Account, Market, Observation, Position
+from domain.measures import RUINED, pair
+from tests.domain.builders import BTC, ETH, NOW, a_position, an_observation, some_rules
+
+D = Decimal
+LIMITS = Limits()
+
+
+def seen(equity: int | str = 10_000, hours: float = 0, **changes: Any) -> Observation:
+    """A reading of an account, `hours` after the first one."""
+    facts = {"account": Account(balance=D(equity)), "observed_at": NOW + timedelta(hours=hours)}
+    rules = {symbol: some_rules(symbol) for symbol in (BTC, ETH, "XRPUSDT")}
+    return an_observation(**facts | {"rules": rules} | changes)
+
+
+def told(assessment: Assessment) -> list[tuple[str, str]]:
+    return [(crossing.limit, crossing.level.name) for crossing in assessment.crossings]
+
+
+def equities(*path: int | str, limits: Limits = LIMITS) -> list[Assessment]:
+    """One reading after another, an hour apart within one day."""
+    memory, found = RiskMemory(), []
+    for number, equity in enumerate(path):
+        found.append(assess(seen(equity, hours=number / 10), limits, memory))
+        memory = found[-1].memory
+    return found
+
+
+# --- measures -------------------------------------------------------------------------------------------------------
+
+
+def test_measures_by_hand() -> None:
+    spot = a_position(10, "XRPUSDT").model_copy(update={"market": Market.SPOT})
+    held = [a_position(20), a_position(-15, ETH), spot]
+    found = assess(seen(positions=held), LIMITS, RiskMemory(), {pair(BTC, ETH): -0.9}).measures
+    assert (found.leverage, found.gross_exposure, found.net_exposure) == (D("0.35"), D("0.45"), D("0.15"))
+    assert (found.position, found.concentration) == (D("0.2"), D("0.35"))
+
+
+def test_drawdown_is_from_the_peak_and_the_days_loss_from_its_opening() -> None:
+    found = equities(10_000, 12_000, 11_400)[-1].measures
+    assert (found.peak, found.drawdown) == (D(12_000), D("0.05"))
+    assert (found.day_open, found.daily_loss) == (D(10_000), D(0))
+
+
+def test_a_day_opens_with_the_last_equity_of_the_day_before() -> None:
+    """A gap over midnight belongs to the new day."""
+    first = assess(seen(10_000, positions=[]), LIMITS, RiskMemory())
+    next_day = assess(seen(9_900, hours=24), LIMITS, first.memory)
+    assert next_day.measures.day_open == D(10_000)
+    assert next_day.measures.daily_loss == D("0.01")
+    assert assess(seen(9_900, hours=48), LIMITS, next_day.memory).measures.daily_loss == 0
+
+
+def test_without_equity_every_measure_is_beyond_its_limit() -> None:
+    found = assess(seen(0, positions=[a_position(1)]), LIMITS, RiskMemory(peak=D(10)))
+    assert found.measures.leverage == RUINED
+    assert {breach.limit for breach in found.breaches} >= {"drawdown", "leverage", "gross_exposure"}
+    assert [(cut.symbol, cut.quantity) for cut in found.cuts] == [(BTC, D(1))]
+
+
+# --- crossings ------------------------------------------------------------------------------------------------------
+
+
+def test_each_level_is_told_once_on_the_way_down() -> None:
+    path = [10_000, 9_600, 9_590, 9_400, 9_280, 9_279, 9_200, 9_199]
+    found = [told(one) for one in equities(*path, limits=Limits(soft_daily_loss=1, hard_daily_loss=1))]
+    assert found == [
+        [],
+        [("drawdown", "WARN_50")],
+        [],
+        [("drawdown", "WARN_75")],
+        [("drawdown", "WARN_90")],
+        [],
+        [("drawdown", "SOFT")],
+        [],
+    ]
+
+
+def test_a_fall_through_several_levels_tells_each_of_them() -> None:
+    found = equities(10_000, 9_150, limits=Limits(soft_daily_loss=1, hard_daily_loss=1))[-1]
+    assert told(found) == [("drawdown", name) for name in ("WARN_50", "WARN_75", "WARN_90", "SOFT")]
+
+
+def test_a_measure_that_trembles_around_a_level_is_told_once() -> None:
+    calm = Limits(soft_daily_loss=1, hard_daily_loss=1)
+    again = equities(10_000, 9_599, 9_601, 9_599, 9_601, limits=calm)
+    assert sum(len(one.crossings) for one in again) == 1
+    recovered = equities(10_000, 9_599, 9_630, 9_599, limits=calm)
+    assert sum(len(one.crossings) for one in recovered) == 2
+
+
+def test_the_hard_level_is_left_to_whoever_kills() -> None:
+    found = equities(10_000, 8_000)[-1]
+    assert [breach.limit for breach in found.breaches] == ["drawdown", "daily_loss"]
+    assert found.breaches[0].reason == "drawdown_breached: 0.2 >= 0.1"
+    assert Level.HARD not in {crossing.level for crossing in found.crossings}
+
+
+def test_a_tightened_limit_tells_what_it_now_sees() -> None:
+    first = assess(seen(positions=[a_position(20)]), LIMITS, RiskMemory())
+    tight = Limits(max_position_fraction="0.1", soft_position_fraction="0.1", hard_position_fraction="0.15")
+    found = assess(seen(positions=[a_position(20)]), tight, first.memory)
+    assert ("position", "SOFT") in told(found)
+    assert [breach.limit for breach in found.breaches] == ["position"]
+
+
+# --- cuts -----------------------------------------------------------------------------------------------------------
+
+
+def test_at_the_limit_nothing_is_cut_and_past_it_the_position_comes_inside() -> None:
+    assert assess(seen(positions=[a_position(35)]), LIMITS, RiskMemory()).cuts == []
+    (cut,) = assess(seen(positions=[a_position("35.001")]), LIMITS, RiskMemory()).cuts
+    assert (cut.symbol, cut.limits) == (BTC, ["position"])
+    assert D("35.001") - cut.quantity == D("33.25")
+
+
+def test_a_loss_closes_everything_the_largest_first() -> None:
+    held = [a_position(2), a_position(-20, ETH), a_position(5, "XRPUSDT")]
+    found = assess(seen(9_000, positions=held), LIMITS, RiskMemory(peak=D(10_000)))
+    assert [(cut.symbol, cut.quantity) for cut in found.cuts] == [(ETH, D(20)), ("XRPUSDT", D(5)), (BTC, D(2))]
+
+
+def test_gross_exposure_is_cut_from_the_largest_position_down() -> None:
+    wide = Limits(
+        soft_position_fraction=1, hard_position_fraction=1, soft_concentration_fraction=1, soft_net_exposure_fraction=1,
+        soft_gross_exposure_fraction="1.2",
+    )  # fmt: skip
+    found = assess(seen(positions=[a_position(70), a_position(-60, ETH)]), wide, RiskMemory())
+    # 130 % is to become 95 % of 120 %: 16 % are taken off the larger one.
+    assert [(cut.symbol, cut.quantity, cut.limits) for cut in found.cuts] == [(BTC, D("16"), ["gross_exposure"])]
+
+
+def test_net_exposure_is_cut_on_the_side_that_is_too_large() -> None:
+    wide = Limits(
+        soft_position_fraction=2, hard_position_fraction=2, soft_concentration_fraction=2, hard_concentration_fraction=2,
+        max_net_exposure_fraction="0.5", soft_net_exposure_fraction="0.5",
+    )  # fmt: skip
+    found = assess(seen(positions=[a_position(60), a_position(-5, ETH)]), wide, RiskMemory())
+    assert [(cut.symbol, cut.quantity) for cut in found.cuts] == [(BTC, D("7.5"))]
+
+
+def test_correlated_positions_are_cut_together() -> None:
+    tight = Limits(soft_concentration_fraction="0.5")
+    held = [a_position(30), a_position(25, ETH)]
+    found = assess(seen(positions=held), tight, RiskMemory(), {pair(BTC, ETH): 0.95})
+    assert [(cut.symbol, cut.quantity) for cut in found.cuts] == [(BTC, D("7.5"))]
+    assert assess(seen(positions=held), tight, RiskMemory(), {}).cuts == []
+
+
+def test_spot_holdings_count_and_are_not_cut() -> None:
+    spot = a_position(40).model_copy(update={"market": Market.SPOT})
+    found = assess(seen(positions=[spot]), LIMITS, RiskMemory())
+    assert ("position", "SOFT") in told(found)
+    assert found.cuts == []
+
+
+quantities = st.integers(-3_000, 3_000).map(lambda n: D(n) / 10)
+portfolios = st.lists(quantities, min_size=1, max_size=3)
+
+
+def positions_of(amounts: list[Decimal]) -> list[Position]:
+    named = zip((BTC, ETH, "XRPUSDT"), amounts, strict=False)
+    return [a_position(amount, symbol) for symbol, amount in named if amount]
+
+
+@settings(max_examples=300, deadline=None)
+@given(amounts=portfolios, alike=st.floats(-1, 1), peak=st.integers(10_000, 12_000))
+def test_cuts_bring_every_limit_inside_and_never_turn_a_position(
+    amounts: list[Decimal], alike: float, peak: int
+) -> None:
+    held, correlations = positions_of(amounts), {pair(BTC, ETH): alike}
+    found = assess(seen(positions=held), LIMITS, RiskMemory(peak=D(peak)), correlations)
+    cut = {one.symbol: one.quantity for one in found.cuts}
+    left = []
+    for position in held:
+        quantity = cut.get(position.symbol, D(0))
+        assert 0 <= quantity <= abs(position.quantity)
+        assert quantity % D("0.001") == 0
+        left.append(a_position(position.quantity - quantity.copy_sign(position.quantity), position.symbol))
+    after = assess(seen(positions=[p for p in left if p.quantity]), LIMITS, RiskMemory(peak=D(peak)), correlations)
+    assert after.cuts == [] or all(one.limits == ["drawdown"] for one in found.cuts)
+    if any("drawdown" in one.limits for one in found.cuts):
+        assert not any(p.quantity for p in left)
+
+
+@settings(max_examples=200, deadline=None)
+@given(path=st.lists(st.integers(5_000, 12_000), min_size=1, max_size=30))
+def test_a_level_is_never_told_twice_without_a_fall_below_it(path: list[int]) -> None:
+    levels: dict[str, Level] = {}
+    for found in equities(*path):
+        for crossing in found.crossings:
+            assert crossing.level > levels.get(crossing.limit, Level.CALM)
+        levels = found.memory.levels
+        for name, level in levels.items():
+            value = getattr(found.measures, name)
+            assert level is Level.CALM or value >= LIMITS.bounds[name][level] * INSIDE

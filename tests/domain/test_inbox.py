@@ -1,0 +1,221 @@
+"""Limits and proposals that come as commands."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from domain.carried import Carried, CommandRecord, Outcome, RefusalCode
+from domain.commands import Command, RawPayload, read_command
+from domain.deciding import Choice
+from domain.decisions import Decision, DecisionType
+from domain.desk import apply
+from domain.inbox import MAX_PROPOSALS, expire, taken_up
+from domain.limits import Limits
+from domain.states import CommandKind, State
+from tests.domain.builders import BTC, ETH, NOW, a_command, a_desk, a_tick
+
+D = Decimal
+SET_LIMITS, PROPOSE = CommandKind.SET_LIMITS, CommandKind.PROPOSE
+
+
+def read(kind: CommandKind, body: str, command_id: str = "c") -> Command:
+    return read_command(kind, [RawPayload("json/plain", body.encode())], command_id)
+
+
+def send(desk: Carried, kind: CommandKind, body: str, command_id: str = "c", after: float = 0) -> CommandRecord:
+    apply(desk, read(kind, body, command_id), a_tick(timedelta(seconds=after)))
+    return desk.commands[command_id]
+
+
+def summaries(desk: Carried) -> list[str]:
+    return [row.summary for row in desk.records if row.decision_type is DecisionType.CONTROL]
+
+
+# --- limits ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"limits": {"max_leverage": 1.5}, "reason": "volatile"}',
+        '{"max_leverage": "1.5", "reason": "volatile"}',
+    ],
+)
+def test_tightening_works_at_once_and_is_logged(body: str) -> None:
+    desk = a_desk()
+    record = send(desk, SET_LIMITS, body)
+    assert desk.limits == Limits(max_leverage="1.5")
+    assert (record.outcome, record.limits) == (Outcome.APPLIED, {"max_leverage": "1.5"})
+    assert summaries(desk) == ["set_limits applied by temporal: max_leverage 2 -> 1.5 (volatile)"]
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.KILLED])
+def test_loosening_takes_a_paused_desk(state: State) -> None:
+    desk = a_desk(state=state)
+    record = send(desk, SET_LIMITS, '{"hard_leverage": 4, "max_leverage": 1}')
+    assert desk.limits == Limits(), "not even what it would tighten"
+    assert (record.outcome, record.code) == (Outcome.REFUSED, RefusalCode.CONFLICT)
+    assert record.detail
+    assert record.detail.startswith("hard_leverage 3 -> 4 would be looser, which takes a paused desk: pause it first")
+
+
+def test_a_paused_desk_takes_looser_limits() -> None:
+    desk = a_desk(state=State.PAUSED)
+    assert send(desk, SET_LIMITS, '{"hard_leverage": 4}').outcome is Outcome.APPLIED
+    assert desk.limits.hard_leverage == D(4)
+
+
+def test_a_killed_desk_takes_tighter_limits() -> None:
+    desk = a_desk(state=State.KILLED)
+    assert send(desk, SET_LIMITS, '{"max_leverage": 1}').outcome is Outcome.APPLIED
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("{}", "set_limits needs at least one limit"),
+        ('"just a reason"', "set_limits needs at least one limit"),
+        ('{"limits": [1]}', "limits must be an object"),
+        ('{"limits": {"max_levrage": 1}}', "there is no limit 'max_levrage'; did you mean 'max_leverage'?"),
+        ('{"max_levrage": 1}', "unknown field 'max_levrage'"),
+        ('{"limits": {"max_leverage": true}}', "max_leverage must be a number"),
+        ('{"limits": {"max_leverage": 1e999999999}}', "max_leverage: Input should be less than or equal to 1000"),
+        ('{"limits": {"max_leverage": 2.6}}', "max_leverage (2.6) is above soft_leverage (2.5); give both"),
+        ('{"limits": {"max_leverage": ' + "9" * 50 + "}}", "max_leverage must be a number of at most 40 characters"),
+    ],
+)
+def test_a_wrong_set_limits_changes_nothing_and_says_what_is_wrong(body: str, problem: str) -> None:
+    desk = a_desk(state=State.PAUSED)
+    record = send(desk, SET_LIMITS, body)
+    assert desk.limits == Limits()
+    assert (record.outcome, record.code) == (Outcome.REFUSED, RefusalCode.INVALID)
+    assert record.detail
+    assert record.detail.startswith(problem)
+
+
+def test_the_same_limits_again_are_a_repetition() -> None:
+    desk = a_desk()
+    assert send(desk, SET_LIMITS, '{"max_leverage": 2}').repeated
+    assert summaries(desk) == ["set_limits repeated by temporal: as they were"]
+
+
+# --- proposals ------------------------------------------------------------------------------------------------------
+
+FULL = '{"agent_id": "mine", "symbol": "btc/usdt", "side": "buy", "confidence": 0.75, "expected_return": 0.002}'
+
+
+def test_a_proposal_waits_for_the_next_cycle() -> None:
+    desk = a_desk()
+    record = send(desk, PROPOSE, FULL)
+    assert record.outcome is Outcome.PENDING
+    (waiting,) = desk.proposals
+    assert (waiting.proposal.symbol, waiting.proposal.side, waiting.proposal.confidence) == (BTC, "BUY", 0.75)
+    assert waiting.proposal.expires_at == NOW + timedelta(seconds=2 * desk.cycle_seconds)
+    assert record.proposal_id == waiting.proposal.proposal_id
+    assert summaries(desk) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "seconds"),
+    [
+        ('"ttl_seconds": 3', 3),
+        ('"expires_at": "2026-03-12T14:30:07+00:00"', 7),
+        ('"expires_at": "2026-03-12T14:30:07+00:00", "ttl_seconds": 60', 7),
+        ('"sent_at": "2026-03-12T14:29:58+00:00", "ttl_seconds": 3', 1),
+    ],
+)
+def test_it_expires_when_it_says(more: str, seconds: int) -> None:
+    desk = a_desk()
+    send(desk, PROPOSE, FULL.replace("{", "{" + more + ", "))
+    expire(desk, a_tick(timedelta(seconds=seconds - 0.1)))
+    assert len(desk.proposals) == 1
+    expire(desk, a_tick(timedelta(seconds=seconds)))
+    assert desk.proposals == []
+    assert desk.commands["c"].outcome is Outcome.REFUSED
+    assert summaries(desk) == ["propose refused by mine: it expired before a cycle took it up"]
+
+
+def test_one_that_comes_late_is_refused() -> None:
+    desk = a_desk()
+    record = send(desk, PROPOSE, FULL.replace("{", '{"expires_at": "2026-03-12T14:30:00+00:00", '))
+    assert (record.outcome, record.code) == (Outcome.REFUSED, RefusalCode.EXPIRED)
+    assert record.detail == "it came too late: it expired at 2026-03-12T14:30:00+00:00"
+    assert desk.proposals == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({'"btc/usdt"': '"DOGEUSDT"'}, "unknown symbol DOGEUSDT; allowed are BTCUSDT"),
+        ({'"btc/usdt"': '"?"'}, "symbol: '?' is not a symbol"),
+        ({'"symbol": "btc/usdt", ': ""}, "symbol: Field required"),
+        ({'"buy"': '"HOLD"'}, "side: Input should be 'BUY' or 'SELL'"),
+        ({"0.75": "1.5"}, "confidence: Input should be less than or equal to 1"),
+        ({"0.75": "true"}, "confidence: must be a number, not true or false"),
+        ({"0.75": "NaN"}, "an input of encoding"),
+        ({'"mine"': '"not an id"'}, "agent_id: String should match pattern"),
+        ({"{": '{"quantity": 5, '}, "unknown field 'quantity'"),
+        ({"{": '{"ttl_seconds": 0, '}, "ttl_seconds: Input should be greater than 0"),
+        ({"{": '{"expires_at": "2026-03-12T14:30:07", '}, "expires_at: Input should have timezone info"),
+    ],
+)
+def test_a_malformed_one_is_refused_with_what_is_wrong(changes: dict[str, str], problem: str) -> None:
+    desk, body = a_desk(), FULL
+    for before, after in changes.items():
+        body = body.replace(before, after)
+    record = send(desk, PROPOSE, body)
+    assert (record.outcome, record.code) == (Outcome.REFUSED, RefusalCode.INVALID)
+    assert record.detail
+    assert record.detail.startswith(problem)
+
+
+@pytest.mark.parametrize(("state", "word"), [(State.PAUSED, "paused"), (State.KILLED, "killed")])
+def test_only_a_running_desk_takes_proposals(state: State, word: str) -> None:
+    record = send(a_desk(state=state), PROPOSE, FULL)
+    assert record.outcome is Outcome.REFUSED
+    assert record.detail
+    assert word in record.detail
+
+
+def test_a_newer_one_of_the_same_agent_takes_the_place_of_the_older() -> None:
+    desk = a_desk(symbols=[BTC, ETH])
+    send(desk, PROPOSE, FULL, "a")
+    send(desk, PROPOSE, FULL.replace("btc/usdt", "ETHUSDT"), "b")
+    send(desk, PROPOSE, FULL.replace("buy", "sell"), "c")
+    assert [(w.command_id, w.proposal.symbol) for w in desk.proposals] == [("b", ETH), ("c", BTC)]
+    assert (desk.commands["a"].outcome, desk.commands["a"].detail) == (Outcome.APPLIED, "replaced by c")
+
+
+def test_the_inbox_is_bounded() -> None:
+    desk = a_desk()
+    for number in range(MAX_PROPOSALS):
+        send(desk, PROPOSE, FULL.replace("mine", f"a{number}"), f"c{number}")
+    assert send(desk, PROPOSE, FULL, "one more").code is RefusalCode.BUSY
+    assert send(desk, PROPOSE, FULL.replace("mine", "a7"), "again").outcome is Outcome.PENDING
+    assert len(desk.proposals) == MAX_PROPOSALS
+
+
+def test_a_kill_refuses_what_waits() -> None:
+    desk = a_desk()
+    send(desk, PROPOSE, FULL)
+    apply(desk, a_command(CommandKind.KILL), a_tick())
+    assert desk.proposals == []
+    assert desk.commands["c"].detail == "the desk was killed before a cycle took it up"
+
+
+def test_what_a_cycle_made_of_it_is_its_outcome() -> None:
+    desk = a_desk(symbols=[BTC, ETH])
+    send(desk, PROPOSE, FULL, "a")
+    send(desk, PROPOSE, FULL.replace("btc/usdt", "ETHUSDT"), "b")
+    taken = list(desk.proposals)
+    send(desk, PROPOSE, FULL.replace("mine", "later"), "d")
+    chosen: dict[str, Any] = {"proposal": taken[0].proposal, "risk_reasons": ["position_too_large"]}
+    choice = Choice(decision_type=DecisionType.ORDER_INTENT, summary="s", **chosen)
+    row = Decision(decision_id="decision_1", timestamp=NOW, decision_type=choice.decision_type, summary="s")
+    taken_up(desk, taken, choice, row, a_tick())
+    assert [w.command_id for w in desk.proposals] == ["d"]
+    assert desk.commands["a"].detail == "taken up by decision_1: position_too_large"
+    assert desk.commands["b"].detail == "taken up by decision_1: not selected"
+    assert {desk.commands[name].outcome for name in "ab"} == {Outcome.APPLIED}

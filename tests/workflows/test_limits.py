@@ -1,0 +1,228 @@
+"""Limits on a running coordinator: warned, reduced, killed, each once, before the next decision."""
+
+import asyncio
+from decimal import Decimal
+
+from temporalio.client import Client
+
+from domain.decisions import DecisionType
+from domain.limits import Limits
+from domain.orders import Fate
+from domain.states import State
+from tests.workflows.world import Desk, World, running_desk
+
+D = Decimal
+RISK = DecisionType.RISK_ACTION
+KILLED = State.KILLED
+# A position of 1 at 100 is 1 % of the account: these warn at 0.5 %, reduce past 1 % and kill past 3 %.
+TIGHT = Limits(max_position_fraction="0.01", soft_position_fraction="0.01", hard_position_fraction="0.03")
+
+
+async def cycles(desk: Desk, count: int = 2) -> None:
+    """Lets that many cycles pass."""
+    first = (await desk.status()).cycle_number
+    await desk.until(lambda s: s.cycle_number >= first + count)
+
+
+async def test_warned_reduced_and_killed_each_once(temporal: Client) -> None:
+    async with running_desk(temporal, limits=TIGHT) as desk:
+        world = desk.world
+        world.position = D("0.8")
+        await desk.until(lambda s: len(world.summaries(RISK)) == 2)
+        await cycles(desk)
+        assert world.summaries(RISK) == [
+            "Largest position 0.8 % has reached 50 % of its soft limit of 1 %",
+            "Largest position 0.8 % has reached 75 % of its soft limit of 1 %",
+        ]
+        world.position = D(2)
+        await desk.until(lambda s: world.position < 1)
+        await cycles(desk)
+        assert world.position == D("0.95")
+        assert len(world.sent) == 1
+        world.position = D(4)
+        status = await desk.until(lambda s: s.state is KILLED and s.kill.row_written and world.position < 1)
+        await cycles(desk)
+        assert status.kill is not None
+        assert (status.kill_number, status.actor, status.kill.source) == (1, "risk", "risk")
+        told = world.summaries(RISK)[2:]
+        assert [text for text in told if "hard" in text] == [
+            "Largest position 4 % has passed its hard limit of 3 %: killed"
+        ]
+        assert [text for text in world.summaries() if "kill" in text] == [
+            "kill applied by risk: position_too_large: 0.04 > 0.03"
+        ]
+        assert len(world.sent) == 2
+        assert world.readings_again == 1
+
+
+async def test_a_reduction_comes_before_the_next_decision(temporal: Client) -> None:
+    async with running_desk(temporal, World(position=D(2)), limits=TIGHT) as desk:
+        world = desk.world
+        await desk.until(lambda s: world.position < 1)
+        await desk.until(lambda s: world.summaries(DecisionType.NO_ACTION))
+        assert world.summaries(DecisionType.NO_ACTION)[0] == "No new order: reducing BTCUSDT"
+
+
+async def test_what_fills_in_part_is_reduced_until_it_is_inside(temporal: Client) -> None:
+    async with running_desk(temporal, World(position=D(2), fills_at_most=D("0.4")), limits=TIGHT) as desk:
+        world = desk.world
+        await desk.until(lambda s: world.position < 1)
+        await cycles(desk)
+        assert world.position == D("0.95")
+        assert len(world.sent) == 3
+        assert len([text for text in world.summaries(RISK) if "reducing" in text]) == 1
+
+
+async def test_a_breach_that_is_gone_when_read_again_kills_nobody(temporal: Client) -> None:
+    async with running_desk(temporal) as desk:
+        world = desk.world
+        await cycles(desk, 1)
+        world.second_equity, world.equity = D(10_000), D(5_000)
+        await desk.until(lambda s: s.warnings)
+        world.equity = D(10_000)
+        await desk.until(lambda s: not s.warnings)
+        assert await desk.state() is State.RUNNING
+        assert world.readings_again >= 1
+
+
+async def test_a_breach_kills_a_paused_desk_and_a_restart_measures_losses_anew(temporal: Client) -> None:
+    async with running_desk(temporal) as desk:
+        await cycles(desk, 1)
+        await desk.signal("pause")
+        desk.world.equity = D(8_000)
+        status = await desk.until(lambda s: s.state is KILLED and s.kill.row_written and s.kill.latched)
+        await desk.signal("restart", {"kill_number": status.kill_number, "actor": "t", "reason": "looked at it"})
+        await desk.until(lambda s: s.state is State.RUNNING)
+        await cycles(desk)
+        assert await desk.state() is State.RUNNING
+
+
+async def test_a_breach_kills_though_the_database_is_away(temporal: Client) -> None:
+    async with running_desk(temporal) as desk:
+        await cycles(desk, 1)
+        desk.world.database_up = False
+        desk.world.equity = D(8_000)
+        await desk.until(lambda s: s.state is KILLED and s.kill.quiet_at is not None)
+        desk.world.database_up = True
+        await desk.until(lambda s: s.kill.row_written and s.kill.latched)
+
+
+async def test_limits_are_tightened_at_once_and_act_with_the_next_reading(temporal: Client) -> None:
+    async with running_desk(temporal, World(position=D(4))) as desk:
+        await cycles(desk, 1)
+        await desk.signal("set_limits", {"limits": {"max_leverage": 3}, "command_id": "a"})
+        tighter = {"max_position_fraction": "0.01", "soft_position_fraction": "0.01"}
+        await desk.signal("set_limits", {"limits": tighter, "command_id": "b"})
+        outcomes = (await desk.outcomes("a", "b")).outcomes
+        assert (outcomes["a"].outcome, outcomes["b"].outcome) == ("refused", "applied")
+        await desk.until(lambda s: desk.world.position < 1)
+        await desk.until(lambda s: s.limits["soft_position_fraction"] == "0.01" and not s.records_waiting)
+        told = "set_limits applied by temporal: max_position_fraction 0.25 -> 0.01; soft_position_fraction 0.35 -> 0.01"
+        assert told in desk.world.summaries()
+
+
+async def test_an_order_decided_under_looser_limits_is_not_sent(temporal: Client) -> None:
+    world = World(proposes=True, commit_gate=asyncio.Event())
+    async with running_desk(temporal, world, cycle_seconds=30) as desk:
+        await world.commit_started.wait()
+        await desk.signal("set_limits", {"max_leverage": 1})
+        await desk.until(lambda s: s.limits["max_leverage"] == "1")
+        assert world.commit_gate
+        world.commit_gate.set()
+        why = "the limits were changed while it was being decided"
+        await desk.until(lambda s: [row.detail for row in world.instructions.values()] == [why])
+        assert world.sent == []
+
+
+async def test_limits_and_what_was_told_survive_a_continuation(short_history_temporal: Client) -> None:
+    async with running_desk(short_history_temporal, World(position=D("0.8")), limits=TIGHT) as desk:
+        first = await desk.until(lambda s: len(desk.world.summaries(RISK)) == 2)
+        await desk.until(lambda s: s.run_id != first.run_id)
+        await cycles(desk)
+        assert len(desk.world.summaries(RISK)) == 2
+        assert (await desk.status()).limits["hard_position_fraction"] == "0.03"
+
+
+# --- a kill that flattens -------------------------------------------------------------------------------------------
+
+
+async def test_a_kill_that_flattens_cancels_closes_and_verifies(temporal: Client) -> None:
+    world = World(position=D(2), fills_at_most=D("1.5"))
+    async with running_desk(temporal, world, kill_flattens=True) as desk:
+        await desk.signal("kill", "enough")
+        status = await desk.until(lambda s: s.kill is not None and s.kill.flat_at is not None)
+        assert (status.state, world.position) == (KILLED, D(0))
+        assert len(world.sent) == 2
+        await desk.until(lambda s: not s.records_waiting)
+        assert world.summaries(RISK) == ["Kill 1 has flattened the desk: no futures position is left at the venue"]
+        orders = [row for row in world.instructions.values() if row.tool == "create_order"]
+        assert all(row.order and row.order.reduce_only for row in orders)
+
+
+async def test_a_close_of_unknown_fate_is_settled_before_another_is_sent(temporal: Client) -> None:
+    world = World(position=D(2), order_fate=Fate.UNKNOWN)
+    async with running_desk(temporal, world, kill_flattens=True) as desk:
+        await desk.signal("kill")
+        await desk.until(lambda s: s.unknown_orders)
+        await cycles(desk)
+        assert len(world.sent) == 1
+        assert (await desk.status()).kill.flat_at is None  # type: ignore[union-attr]
+        world.settle_fate, world.position = Fate.FILLED, D(0)
+        await desk.until(lambda s: s.kill.flat_at is not None)
+        assert len(world.sent) == 1
+
+
+async def test_positions_are_closed_once_the_venue_is_back(temporal: Client) -> None:
+    world = World(position=D(2), venue_up=False)
+    async with running_desk(temporal, world, kill_flattens=True) as desk:
+        await desk.signal("kill")
+        await desk.until(lambda s: s.open_instructions and s.open_instructions[0].attempts >= 2)
+        assert world.sent == []
+        world.venue_up = True
+        await desk.until(lambda s: s.kill.flat_at is not None)
+        assert world.position == 0
+
+
+async def test_by_default_a_kill_leaves_the_position(temporal: Client) -> None:
+    async with running_desk(temporal, World(position=D(2))) as desk:
+        await desk.signal("kill")
+        await desk.until(lambda s: s.kill is not None and s.kill.quiet_at is not None)
+        await cycles(desk)
+        assert (desk.world.position, desk.world.sent) == (D(2), [])
+
+
+# --- proposals from outside, and agents that fail -------------------------------------------------------------------
+
+
+PROPOSAL = {"agent_id": "mine", "symbol": "BTCUSDT", "side": "BUY", "confidence": 0.8}
+
+
+async def test_a_proposal_from_outside_is_taken_up_by_the_next_cycle(temporal: Client) -> None:
+    async with running_desk(temporal) as desk:
+        await desk.signal("propose", PROPOSAL | {"command_id": "p", "ttl_seconds": 60})
+        await desk.until(lambda s: any(row.agent_votes == {"mine": 0.8} for row in desk.world.decisions.values()))
+        outcome = (await desk.outcomes("p")).outcomes["p"]
+        (row,) = [row for row in desk.world.decisions.values() if row.agent_votes]
+        assert outcome.detail == f"taken up by {row.decision_id}: position_too_large"
+        assert row.selected_signal_id == outcome.proposal_id
+        assert (await desk.status()).proposals_waiting == 0
+
+
+async def test_one_that_no_decision_could_take_up_waits_until_it_expires(temporal: Client) -> None:
+    async with running_desk(temporal, World(decides=False)) as desk:
+        await desk.signal("propose", PROPOSAL | {"command_id": "p", "ttl_seconds": 8})
+        await desk.until(lambda s: any("decision failed" in row.summary for row in desk.world.decisions.values()))
+        assert (await desk.status()).proposals_waiting == 1
+        await desk.until(lambda s: s.proposals_waiting == 0)
+        assert (await desk.outcomes("p")).outcomes["p"].detail == "it expired before a cycle took it up"
+        await desk.until(
+            lambda s: "propose refused by mine: it expired before a cycle took it up" in desk.world.summaries()
+        )
+
+
+async def test_an_agents_failures_are_carried_from_cycle_to_cycle(temporal: Client) -> None:
+    async with running_desk(temporal, World(agent_fails=True)) as desk:
+        await desk.until(lambda s: len(desk.world.health) >= 3)
+        assert [known["x"].failures for known in desk.world.health[1:3]] == [1, 2]
+        desk.world.agent_fails = False
+        await desk.until(lambda s: not s.failing_agents)
