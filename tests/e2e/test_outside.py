@@ -39,7 +39,7 @@ def test_the_agent_of_the_documents_votes_in_the_log(desk: Live, tmp_path: Path)
     (code,) = (block for block in re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL) if "/proposals" in block)
     assert len([line for line in code.splitlines() if line.strip()]) <= 30
     (tmp_path / "outside.py").write_text(code.replace("THRESHOLD = 12, 0.0005", "THRESHOLD = 12, 0.0"))
-    environment = os.environ | {"AIS_API": desk.stack.recorded["api_url"], "AIS_API_KEY": desk.key}
+    environment = os.environ | {"API": desk.stack.recorded["api_url"], "AIS_API_KEY": desk.key}
     agent = subprocess.Popen([sys.executable, "outside.py"], cwd=tmp_path, env=environment)
     try:
         wait_until(lambda: bool(desk.decisions(agent_id="outside")), "its vote is in the log", 60)
