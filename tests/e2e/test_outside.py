@@ -21,6 +21,8 @@ DOCS = (ROOT / "docs/agents.md").read_text()
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """One desk for the tests below, which follow each other."""
     live = Live(tmp_path_factory.mktemp("outside").resolve() / "desk")
+    # Only what these tests propose is traded, and the agent of the documents is heard without being followed.
+    live.stack.settings = {"AIS_AGENTS": "none", "AIS_AGENT_WEIGHTS": "outside=0"}
     live.start("--symbols", "BTCUSDT")
     yield live
     live.clean_up()

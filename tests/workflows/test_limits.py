@@ -135,7 +135,7 @@ async def test_an_order_decided_under_looser_limits_is_not_sent(temporal: Client
 
 
 async def test_limits_and_what_was_told_survive_a_continuation(short_history_temporal: Client) -> None:
-    async with running_desk(short_history_temporal, World(position=D("0.8")), limits=TIGHT) as desk:
+    async with running_desk(short_history_temporal, World(position=D("0.8")), limits=TIGHT, cycle_seconds=0.05) as desk:
         first = await desk.until(lambda s: len(desk.world.summaries(RISK)) == 2)
         await desk.until(lambda s: s.run_id != first.run_id)
         await cycles(desk)
