@@ -5,12 +5,12 @@ from collections.abc import Container, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from activities.agents.room import Answer
 from domain.assessment import Measures
 from domain.decisions import Decision, DecisionType
-from domain.instructions import InstructionOutcome, InstructionRow, Side, Tool
+from domain.instructions import InstructionOutcome, InstructionRow, Tool
 from domain.limits import PORTFOLIO_LIMITS, Limits
 from domain.market import Observation
-from domain.proposals import AgentFailure
 
 _AGENT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -112,16 +112,14 @@ class Instruments:
             self._cycle_seen = number
             self.cycle.labels(self._desk).observe(seconds)
 
-    def agent_answered(self, agent_id: str, seconds: float, failure: AgentFailure | None) -> None:
-        """An agent of this desk was asked."""
-        self.agent.labels(agent_id).observe(seconds)
-        if failure:
-            self.agent_failures.labels(agent_id, failure.kind.value).inc()
-
-    def proposed(self, agent_id: str, sides: Iterable[Side]) -> None:
-        """What an agent of this desk proposed. Those outside are not counted: they may name themselves anything."""
-        for side in sides:
-            self.signals.labels(agent_id, side.value).inc()
+    def agents_answered(self, answers: Iterable[Answer]) -> None:
+        """Agents of this desk were asked. Those outside are not counted: they may name themselves anything."""
+        for answer in answers:
+            self.agent.labels(answer.agent_id).observe(answer.seconds)
+            if answer.failure:
+                self.agent_failures.labels(answer.agent_id, answer.failure.kind.value).inc()
+            for suggestion in answer.suggestions:
+                self.signals.labels(answer.agent_id, suggestion.side.value).inc()
 
     def quarantine(self, agent_ids: Iterable[str], away: Container[str]) -> None:
         """Which agents were asked in this cycle, and which were not."""

@@ -11,21 +11,16 @@ from temporalio.exceptions import ApplicationError
 
 from activities.agents.port import MAX_BARS, arguments_of
 from activities.agents.room import AgentRoom
-from activities.agents.round import analyse
 from activities.calls import CycleSummary, DecideCall, ObserveCall, Scope
+from activities.choosing import Round, Situation, choose
 from activities.instruments import Instruments
 from activities.scope import refuse_other
-from activities.tape import correlations_of, tape_of
+from activities.tape import correlations_of
 from activities.venues.port import Venue, VenueError
-from domain.agents import judged, quarantined, to_ask
-from domain.arbitration import liquidity_of
 from domain.assessing import assess
 from domain.assessment import Assessment
 from domain.deciding import Choice
-from domain.deciding import decide as choose
-from domain.market import Bar, LatchRow, MarketView, Observation
-from domain.proposals import Analysis
-from domain.risk import Circumstances
+from domain.market import LatchRow, MarketView, Observation
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
 
@@ -69,35 +64,45 @@ class ObserveActivities:
         """What the agents propose, chosen, sized and weighed."""
         refuse_other(self._scope, call.scope)
         views = await self._views(call.symbols)
-        analysis = await self._consult(call, views)
-        order_value = call.limits.order_fraction * call.observation.account.nav
-        liquidity = {symbol: liquidity_of(view.book, order_value) for symbol, view in views.items()}
-        given = _circumstances(call, views)
-        choice = choose(analysis, given, weights=self._weights, liquidity=liquidity)
-        asked = dict.fromkeys(analysis.votes, True) | {failure.agent_id: False for failure in analysis.failures}
-        return choice.model_copy(update={"agents": judged(call.agents, call.cycle, asked, self._agents.names)})
+        round_ = Round(self._agents.names, call.agents, call.cycle)
+        answers = await self._agents.ask(round_.asked, arguments_of(views, call.observation.positions))
+        self._instruments.agents_answered(answers)
+        self._instruments.quarantine(round_.names, round_.away)
+        return choose(round_, answers, self._situation(call, views), call.proposals, self._new_id)
+
+    def _situation(self, call: DecideCall, views: Mapping[str, MarketView]) -> Situation:
+        return Situation(
+            observation=call.observation,
+            limits=call.limits,
+            symbols=call.symbols,
+            bars={symbol: view.bars for symbol, view in views.items()},
+            books={symbol: view.book for symbol, view in views.items()},
+            blocked=call.blocked,
+            sent=call.sent,
+            weights=self._weights,
+            now=datetime.now(UTC),
+        )
 
     async def _watch(self, call: ObserveCall, seen: Observation) -> Assessment | None:
-        """The reading against the limits; what is held moves together as its newest bars did."""
+        """The reading against the limits."""
         if call.limits is None:
             return None
-        held = sorted({p.symbol for p in seen.positions if p.quantity})
-        views = await self._views(held) if len(held) > 1 else {}
-        found = assess(seen, call.limits, call.risk, correlations_of(_bars_of(views)))
+        found = assess(seen, call.limits, call.risk, await self._correlations(seen))
         self._instruments.limits_used(found.measures, call.limits)
         return found
 
-    async def _consult(self, call: DecideCall, views: Mapping[str, MarketView]) -> Analysis:
-        """All agents' answers, but for those in quarantine, and with the proposals from outside."""
-        names = self._agents.names
-        away = {name: cycle for name, cycle in quarantined(call.agents, call.cycle).items() if name in names}
-        arguments = arguments_of(views, call.observation.positions)
-        answers = await self._agents.ask(to_ask(names, call.agents, call.cycle), arguments)
-        for answer in answers:
-            self._instruments.agent_answered(answer.agent_id, answer.seconds, answer.failure)
-            self._instruments.proposed(answer.agent_id, [s.side for s in answer.suggestions])
-        self._instruments.quarantine(names, away)
-        return analyse(answers, self._new_id, away, call.proposals)
+    async def _correlations(self, seen: Observation) -> dict[str, float]:
+        """What is held moves together as its newest bars did. A venue that gives no bars must not end the watch over all
+        other limits: then nothing counts as moving together in this reading."""
+        held = sorted({p.symbol for p in seen.positions if p.quantity})
+        if len(held) < 2:
+            return {}
+        try:
+            views = await self._venue.markets(held, MAX_BARS)
+        except VenueError:
+            self._instruments.venue_errors.labels("markets").inc()
+            return {}
+        return correlations_of({symbol: view.bars for symbol, view in views.items()})
 
     async def _views(self, symbols: Sequence[str]) -> dict[str, MarketView]:
         try:
@@ -128,21 +133,3 @@ class ObserveActivities:
         if previous:
             age = (datetime.now(UTC) - previous.ended_at).total_seconds()
             self._instruments.cycle_completed(previous.number, previous.seconds, age, previous.open_instructions)
-
-
-def _circumstances(call: DecideCall, views: Mapping[str, MarketView]) -> Circumstances:
-    bars = _bars_of(views)
-    return Circumstances(
-        observation=call.observation,
-        limits=call.limits,
-        symbols=call.symbols,
-        now=datetime.now(UTC),
-        blocked=call.blocked,
-        tapes={symbol: tape_of(found) for symbol, found in bars.items()},
-        correlations=correlations_of(bars),
-        sent=call.sent,
-    )
-
-
-def _bars_of(views: Mapping[str, MarketView]) -> dict[str, list[Bar]]:
-    return {symbol: view.bars for symbol, view in views.items()}
