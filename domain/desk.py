@@ -23,11 +23,11 @@ from domain.carried import (
 from domain.commands import Command, Source, nearest_name
 from domain.deciding import Choice
 from domain.decisions import Decision, DecisionType
-from domain.instructions import CANCEL_TOOLS, OpenCancel, Tool, instruction_id
+from domain.instructions import CANCEL_TOOLS, OpenCancel, OrderInstruction, Tool, instruction_id
 from domain.limits import changed
 from domain.market import LatchRow, Observation
 from domain.orders import Fate, Order, OrderReport
-from domain.outbox import note_quiet, order_reported, prepared_row, queue_instruction, queue_row
+from domain.outbox import note_quiet, order_prepared, order_reported, prepared_row, queue_instruction, queue_row
 from domain.risk import RATE_WINDOW
 from domain.states import CommandKind, State, transition
 from domain.symbols import covered_symbols
@@ -39,6 +39,7 @@ MAX_CARRIED_ORDERS = 100
 MAX_SEEN_SYMBOLS = 200
 # An order is valid for one cycle. In replays with cycles of a second or less, committing its decision would use that up.
 SHORTEST_ORDER_SECONDS = 2.0
+REDUCTION_SECONDS = 15.0
 
 
 def apply(c: Carried, command: Command, tick: Tick) -> None:
@@ -232,6 +233,26 @@ def order_of(c: Carried, choice: Choice, row: Decision, tick: Tick) -> Order:
     )
 
 
+def reduction_prepared(
+    c: Carried, pending: PendingDeleverage, instruction: OrderInstruction, tick: Tick
+) -> PendingOrder:
+    """The order of a deleverage, about to be sent: what only takes risk off waits for no record."""
+    order = Order(
+        order_id=tick.new_id("ord"),
+        command_id=pending.command.command_id,
+        desk=c.desk,
+        instruction=instruction,
+        not_after=tick.now + timedelta(seconds=REDUCTION_SECONDS),
+        prepared_at=tick.now,
+    )
+    placed = order_prepared(c, order)
+    placed.phase = OrderPhase.SENDING
+    pending.order_id = order.order_id
+    if record := c.commands.get(pending.command.command_id):
+        record.instruction = instruction
+    return placed
+
+
 def take_report(c: Carried, pending: PendingOrder, report: OrderReport, tick: Tick) -> None:
     """Takes an order's report in: the cancels again where a kill came after it was sent, and the deleverage it was for."""
     record = c.commands.get(c.kill.command_id) if c.kill else None
@@ -294,7 +315,7 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
     c.commands = {name: record for name, record in c.commands.items() if record.outcome is Outcome.PENDING}
     remember(c, restart.command, Outcome.APPLIED, tick)
     c.kill, c.hand_over = None, True
-    c.deleverages = [d for d in c.deleverages if not d.automatic]
+    c.deleverages = [d for d in c.deleverages if d.order_id or not d.automatic]
     # A person has looked: drawdown and the day's loss are measured anew from here.
     c.risk = RiskMemory()
     c.last_decision = restart.row

@@ -143,6 +143,19 @@ async def test_limits_and_what_was_told_survive_a_continuation(short_history_tem
         assert (await desk.status()).limits["hard_position_fraction"] == "0.03"
 
 
+async def test_a_reduction_that_was_being_sized_when_an_operator_killed_is_not_sent(temporal: Client) -> None:
+    world = World(position=D(2), plan_gate=asyncio.Event())
+    async with running_desk(temporal, world, limits=TIGHT) as desk:
+        await world.plan_started.wait()
+        await desk.signal("kill")
+        await desk.until(lambda s: s.state is KILLED)
+        assert world.plan_gate
+        world.plan_gate.set()
+        await desk.until(lambda s: s.kill.quiet_at is not None and s.kill.row_written)
+        await cycles(desk)
+        assert (world.sent, world.position) == ([], D(2))
+
+
 # --- a kill that flattens -------------------------------------------------------------------------------------------
 
 

@@ -97,6 +97,8 @@ class World:
     order_started: asyncio.Event = field(default_factory=asyncio.Event)
     settle_fate: Fate = Fate.UNKNOWN
     clear_gate: asyncio.Event | None = None
+    plan_gate: asyncio.Event | None = None
+    plan_started: asyncio.Event = field(default_factory=asyncio.Event)
     scope: calls.Scope | None = None
     commit_gate: asyncio.Event | None = None
     commit_started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -200,6 +202,9 @@ class World:
     @activity.defn(name="plan_deleverage")
     async def plan_deleverage(self, call: calls.PlanCall) -> Plan:
         self._venue()
+        self.plan_started.set()
+        if self.plan_gate:
+            await self.plan_gate.wait()
         if not self.position:
             return Plan(refusal=f"There is no open position in {call.symbol}.")
         return Plan(
