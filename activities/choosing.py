@@ -63,20 +63,24 @@ def choose(
 ) -> Choice:
     """The choice among what the agents answered and what was proposed from `outside`."""
     analysis = analyse(answers, new_id, round_.away, outside)
+    # What is worked out of bars and books is asked for of symbols on which something is proposed: mostly of none.
+    proposed = list(dict.fromkeys(proposal.symbol for proposal in analysis.proposals))
     choice = decide(
-        analysis, _circumstances(situation, analysis), weights=situation.weights, liquidity=_liquidity(situation)
+        analysis,
+        _circumstances(situation, proposed),
+        weights=situation.weights,
+        liquidity=_liquidity(situation, proposed),
     )
-    return choice.model_copy(update={"agents": _health_after(round_, analysis)})
+    health = _health_after(round_, analysis)
+    return choice.model_copy(update={"agents": health}) if health else choice
 
 
-def _liquidity(situation: Situation) -> dict[str, float]:
+def _liquidity(situation: Situation, proposed: Sequence[str]) -> dict[str, float]:
     value = situation.limits.order_fraction * situation.observation.account.nav
-    return {symbol: liquidity_of(book, value) for symbol, book in situation.books.items()}
+    return {symbol: liquidity_of(situation.books.get(symbol), value) for symbol in proposed}
 
 
-def _circumstances(situation: Situation, analysis: Analysis) -> Circumstances:
-    # What is worked out of the bars is asked for by guards alone: of symbols on which something is proposed.
-    proposed = dict.fromkeys(proposal.symbol for proposal in analysis.proposals)
+def _circumstances(situation: Situation, proposed: Sequence[str]) -> Circumstances:
     bars = situation.bars
     return Circumstances(
         observation=situation.observation,

@@ -87,7 +87,7 @@ class ObserveActivities:
         """The reading against the limits."""
         if call.limits is None:
             return None
-        found = assess(seen, call.limits, call.risk, await self._correlations(seen))
+        found = assess(seen.reading, call.limits, call.risk, await self._correlations(seen))
         self._instruments.limits_used(found.measures, call.limits)
         return found
 

@@ -21,6 +21,8 @@ class AgentHealth(Value):
     trials: int = 0
 
 
+WELL = AgentHealth()
+
 Health = Mapping[str, AgentHealth]
 """By agent id. An agent without an entry is well."""
 
@@ -39,10 +41,8 @@ def judged(health: Health, cycle: int, asked: Mapping[str, bool], installed: Ite
 
     Agents that are not installed any more are forgotten.
     """
-    after = {
-        agent_id: _after(health.get(agent_id, AgentHealth()), cycle, asked.get(agent_id)) for agent_id in installed
-    }
-    return {agent_id: known for agent_id, known in after.items() if known != AgentHealth()}
+    after = {agent_id: _after(health.get(agent_id, WELL), cycle, asked.get(agent_id)) for agent_id in installed}
+    return {agent_id: known for agent_id, known in after.items() if known is not WELL and known != WELL}
 
 
 def to_ask(installed: Sequence[str], health: Health, cycle: int) -> list[str]:
@@ -55,7 +55,7 @@ def _after(known: AgentHealth, cycle: int, answered: bool | None) -> AgentHealth
     if answered is None:
         return known
     if answered:
-        return AgentHealth()
+        return WELL
     failures = known.failures + 1
     if known.quarantined_until is not None:
         return _sent_away(failures, known.trials + 1, cycle)

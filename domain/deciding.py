@@ -50,7 +50,8 @@ def decide(
     if observation.latch_error:
         return nothing(f"No new order: {observation.latch_error}", analysis)
     arbitration = arbitrate(analysis.proposals, weights, liquidity)
-    analysis = analysis.model_copy(update={"notes": [*analysis.notes, *arbitration.notes]})
+    if arbitration.notes:
+        analysis = analysis.model_copy(update={"notes": [*analysis.notes, *arbitration.notes]})
     proposal = arbitration.chosen
     if proposal is None:
         return nothing(observation.note or _why_nothing(analysis), analysis)

@@ -135,8 +135,10 @@ def take_observation(c: Carried, observation: Observation, known: int, tick: Tic
     `known` is `known_latch` from before the reading began: one that was on its way while the latch was written proves
     nothing.
     """
-    few = {"open_orders": observation.open_orders[:MAX_CARRIED_ORDERS]}
-    c.observation, c.observation_error = observation.model_copy(update=few), None
+    if len(observation.open_orders) > MAX_CARRIED_ORDERS:
+        few = {"open_orders": observation.open_orders[:MAX_CARRIED_ORDERS]}
+        observation = observation.model_copy(update=few)
+    c.observation, c.observation_error = observation, None
     held = [p.symbol for p in observation.positions if p.quantity] + [o.symbol for o in observation.open_orders]
     others = sorted({*c.seen_symbols, *held} - set(c.symbols))
     c.seen_symbols = others[:MAX_SEEN_SYMBOLS]

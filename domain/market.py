@@ -1,7 +1,10 @@
 """What the venue shows: bars, books, positions, open orders, account, and the rules of a symbol."""
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -128,6 +131,15 @@ class LatchRow(Value):
     actor: str | None = None
 
 
+class Reading(NamedTuple):
+    """What limits are watched by: equity, positions, the steps that they can be cut by, and the market's own time."""
+
+    equity: Decimal
+    positions: Sequence[Position]
+    rules: Mapping[str, SymbolRules]
+    market_time: datetime
+
+
 class Observation(Value):
     """One reading of the venue, and of the latch where the database answered.
 
@@ -156,3 +168,8 @@ class Observation(Value):
     def market_time(self) -> Moment:
         """The market's own time, by which days, funding hours and order rates are counted: a replay's is not ours."""
         return self.bar_time or self.observed_at
+
+    @property
+    def reading(self) -> Reading:
+        """What limits are watched by."""
+        return Reading(self.account.nav, self.positions, self.rules, self.market_time)

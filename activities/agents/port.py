@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from domain.instructions import Side
-from domain.market import Bar, Market, MarketView, Position
+from domain.market import Bar, Market, MarketView, Position, TopOfBook
 from domain.proposals import MAX_RATIONALE_CHARS
 from domain.values import ZERO, Value
 
@@ -113,7 +113,7 @@ def arguments_of(views: Mapping[str, MarketView], positions: Sequence[Position])
     """What agents get to see of the market and of the futures positions of its symbols."""
     return Arguments(
         bars={symbol: arrays_of(view.bars) for symbol, view in views.items() if view.bars},
-        book={symbol: Quote(*map(float, _book(view))) for symbol, view in views.items() if view.book},
+        book={symbol: quote_of(view.book) for symbol, view in views.items() if view.book},
         funding={symbol: float(v.funding_rate) for symbol, v in views.items() if v.funding_rate is not None},
         positions={symbol: _held(symbol, positions) for symbol in views},
     )
@@ -128,10 +128,9 @@ def arrays_of(bars: Sequence[Bar]) -> BarArrays:
     return BarArrays(time, *(column.copy() for column in prices.T))
 
 
-def _book(view: MarketView) -> tuple[Any, ...]:
-    book = view.book
-    assert book is not None
-    return book.bid, book.ask, book.bid_quantity, book.ask_quantity
+def quote_of(book: TopOfBook) -> Quote:
+    """The best prices as an agent gets them."""
+    return Quote(float(book.bid), float(book.ask), float(book.bid_quantity), float(book.ask_quantity))
 
 
 def _held(symbol: str, positions: Sequence[Position]) -> float:

@@ -21,6 +21,9 @@ class Reply(Value):
     error: str = ""
 
 
+ABSTAINED = Reply()
+
+
 class Nonsense(Exception):
     """An agent answered something that is not a list of suggestions; the text says what is wrong with it."""
 
@@ -34,7 +37,8 @@ def failed(kind: FailureKind, error: BaseException | str) -> Reply:
 def reply_of(agent: Agent, arguments: Arguments) -> Reply:
     """Calls the agent. KeyboardInterrupt alone passes: in a process of ours it is a person's."""
     try:
-        return Reply(suggestions=_checked(agent(*arguments), arguments.positions))
+        suggestions = _checked(agent(*arguments), arguments.positions)
+        return Reply(suggestions=suggestions) if suggestions else ABSTAINED
     except Nonsense as error:
         return failed(FailureKind.NONSENSE, str(error))
     except (Exception, SystemExit) as error:

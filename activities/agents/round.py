@@ -12,17 +12,32 @@ def analyse(
     answers: Sequence[Answer], new_id: NewId, quarantined: Mapping[str, int], outside: Sequence[Proposal] = ()
 ) -> Analysis:
     """All that was said. `outside` are proposals of agents that run elsewhere; one under a name of ours is not taken."""
-    ours = {answer.agent_id for answer in answers} | set(quarantined)
-    strangers = [proposal for proposal in outside if proposal.agent_id not in ours]
-    inside = {answer.agent_id: _proposals(answer, new_id) for answer in answers if answer.failure is None}
-    proposals = [*(p for said in inside.values() for p in said), *strangers]
-    return Analysis(
+    votes = {answer.agent_id: 0.0 for answer in answers if answer.failure is None}
+    proposals: list[Proposal] = []
+    for answer in answers:
+        if answer.suggestions:
+            said = _proposals(answer, new_id)
+            votes[answer.agent_id] = vote_of(said)
+            proposals += said
+    analysis = Analysis(
         proposals=proposals,
-        votes={agent_id: vote_of(said) for agent_id, said in inside.items()} | _votes(strangers),
+        votes=votes,
         failures=[answer.failure for answer in answers if answer.failure],
         quarantined=dict(quarantined),
-        notes=_notes(outside, ours),
     )
+    return (
+        _joined(analysis, outside, {answer.agent_id for answer in answers} | set(quarantined)) if outside else analysis
+    )
+
+
+def _joined(analysis: Analysis, outside: Sequence[Proposal], ours: set[str]) -> Analysis:
+    strangers = [proposal for proposal in outside if proposal.agent_id not in ours]
+    heard = {
+        "proposals": [*analysis.proposals, *strangers],
+        "votes": analysis.votes | _votes(strangers),
+        "notes": _notes(outside, ours),
+    }
+    return analysis.model_copy(update=heard)
 
 
 def _proposals(answer: Answer, new_id: NewId) -> list[Proposal]:

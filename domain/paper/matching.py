@@ -4,7 +4,7 @@ The book is one price a side, `slippage_bps` away from the last close, good for 
 Who takes from it pays the taker's fee; an order that rests fills in a later bar that reaches its price, at the maker's.
 """
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, localcontext
+from decimal import Decimal, localcontext
 from typing import NamedTuple
 
 from domain.accounting import EXACT, Fill, fee, reducible, trade
@@ -91,12 +91,12 @@ def offer_to(side: Side, mark: Decimal, terms: Terms, rules: SymbolRules) -> Off
 def market_price(side: Side, mark: Decimal, slippage_bps: Decimal, tick: Decimal) -> Decimal:
     """`mark * (1 ± slippage)`, rounded to the tick against the trader: the price of taking what the book offers."""
     with localcontext(EXACT):
+        # Whole ticks and a rest, instead of a quotient with a hundred digits.
         if side is Side.BUY:
-            ticks = (mark * (1 + slippage_bps * BPS) / tick).to_integral_value(ROUND_CEILING)
-        else:
-            # A sale never gets less than one tick.
-            ticks = max(Decimal(1), (mark * (1 - slippage_bps * BPS) / tick).to_integral_value(ROUND_FLOOR))
-        return ticks * tick
+            ticks, rest = divmod(mark * (1 + slippage_bps * BPS), tick)
+            return (ticks + bool(rest)) * tick
+        # A sale never gets less than one tick.
+        return max(Decimal(1), mark * (1 - slippage_bps * BPS) // tick) * tick
 
 
 def limit_price(side: Side, price: Decimal, bar: Bar) -> Decimal | None:

@@ -3,15 +3,28 @@
 Agents see the same prices and quantities by which an order of theirs would fill.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
+from domain.assessment import Assessment
 from domain.instructions import Side
-from domain.market import Account, Bar, FilledOrder, Market, MarketView, Observation, OpenOrder, Position, TopOfBook
+from domain.market import (
+    Account,
+    Bar,
+    FilledOrder,
+    Market,
+    MarketView,
+    Observation,
+    OpenOrder,
+    Position,
+    Reading,
+    SymbolRules,
+    TopOfBook,
+)
 from domain.orders import Fate, OrderReport
-from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, OrderStatus, PaperOrder
+from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, OrderStatus, PaperOrder, Terms
 from domain.paper.funding import next_funding_hour
 from domain.paper.matching import left_of_bar, market_price
 from domain.values import ZERO
@@ -41,31 +54,53 @@ def market_view(symbol: str, bars: Sequence[Bar], exchange: Exchange, taken: Dec
     rules = exchange.rules(symbol)
     if rules is None or not bars:
         return None
-    newest, terms = bars[-1], exchange.terms
-    left = left_of_bar(newest, taken, rules, terms)
-    bid, ask = (market_price(side, newest.close, terms.slippage_bps, rules.tick_size) for side in (Side.SELL, Side.BUY))
     return MarketView(
         bars=list(bars),
-        book=TopOfBook(bid=bid, ask=ask, bid_quantity=left, ask_quantity=left),
-        funding_rate=exchange.funding.rate(symbol, next_funding_hour(newest.open_time)),
+        book=top_of_book(bars[-1], rules, exchange.terms, taken),
+        funding_rate=next_rate(symbol, bars[-1], exchange),
     )
 
 
+def top_of_book(newest: Bar, rules: SymbolRules, terms: Terms, taken: Decimal = ZERO) -> TopOfBook:
+    """What a taker meets after a bar of which the account has `taken` some volume."""
+    left = left_of_bar(newest, taken, rules, terms)
+    bid, ask = (market_price(side, newest.close, terms.slippage_bps, rules.tick_size) for side in (Side.SELL, Side.BUY))
+    return TopOfBook(bid=bid, ask=ask, bid_quantity=left, ask_quantity=left)
+
+
+def next_rate(symbol: str, newest: Bar, exchange: Exchange) -> Decimal | None:
+    """The rate that is paid at the next funding hour."""
+    return exchange.funding.rate(symbol, next_funding_hour(newest.open_time))
+
+
 def observation_of(
-    book: Book, exchange: Exchange, times: Times, events: Events = NOTHING_HAPPENED, note: str | None = None
+    book: Book,
+    exchange: Exchange,
+    times: Times,
+    events: Events = NOTHING_HAPPENED,
+    note: str | None = None,
+    watch: Callable[[Reading], Assessment] | None = None,
 ) -> Observation:
-    """A reading of an account whose positions all have a price; `events` are those of the bar that it has just seen."""
+    """A reading of an account whose positions all have a price; `events` are those of the bar that it has just seen.
+
+    `watch` holds it against limits, where that is to be done at once.
+    """
+    account = Account(balance=book.balance, unrealised_profit=book.unrealised_profit())
+    positions = [*_positions(book, Market.FUTURES), *_positions(book, Market.SPOT)]
+    rules = {symbol: rules for symbol in book.bars if (rules := exchange.rules(symbol))}
+    reading = Reading(account.nav, positions, rules, times.bar_time or times.observed_at)
     return Observation(
         observed_at=times.observed_at,
         data_time=times.data_time,
         bar_time=times.bar_time,
         marks=book.marks,
-        rules={symbol: rules for symbol in book.bars if (rules := exchange.rules(symbol))},
-        positions=[*_positions(book, Market.FUTURES), *_positions(book, Market.SPOT)],
+        rules=rules,
+        positions=positions,
         open_orders=[_open_order(order) for order in book.open_orders],
-        account=Account(balance=book.balance, unrealised_profit=book.unrealised_profit()),
+        account=account,
         fills=_notices(events),
         note=note or _liquidated(events),
+        assessment=watch(reading) if watch else None,
     )
 
 

@@ -133,7 +133,7 @@ class World:
             latch=self.latch if known else None,
             latch_error=None if known else "the database cannot be reached",
         )
-        watched = None if call.limits is None else assess(seen, call.limits, call.risk)
+        watched = None if call.limits is None else assess(seen.reading, call.limits, call.risk)
         return seen.model_copy(update={"assessment": watched})
 
     @activity.defn(name="decide")
