@@ -34,6 +34,7 @@ from sqlalchemy.exc import ArgumentError
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 
 from domain.limits import Limits
+from domain.paper.book import Terms
 from domain.proposals import AGENT_ID
 
 PREFIX = "AIS_"
@@ -358,7 +359,7 @@ def _files_exist(named: str) -> bool:
 class PaperVenueSettings(Settings):
     """The built-in venue of paper mode."""
 
-    used_by = "worker"
+    used_by = "worker, ais"
 
     paper_balance: Decimal = about(
         "What a new paper account starts with.",
@@ -418,6 +419,16 @@ class PaperVenueSettings(Settings):
         default="",
         allowed="nothing, FILE.csv (the first symbol's rates), or BTCUSDT=FILE.csv,ETHUSDT=FILE2.csv",
     )
+
+    def terms(self) -> Terms:
+        """What the paper venue charges and allows."""
+        return Terms(
+            fee_bps=self.paper_fee_bps,
+            maker_fee_bps=self.paper_maker_fee_bps,
+            slippage_bps=self.paper_slippage_bps,
+            leverage=self.paper_leverage,
+            volume_share=self.paper_volume_share,
+        )
 
     @field_validator("paper_funding")
     @classmethod

@@ -34,7 +34,6 @@ from activities.record import RecordActivities
 from activities.venues.paper import PaperVenue
 from activities.venues.port import Venue
 from domain.decisions import ENTROPY_BITS, time_ordered_id
-from domain.paper.book import Terms
 from domain.states import Mode, State
 from startup import NotUp, configure_logging, leave, patiently
 from storage import migrate
@@ -187,19 +186,8 @@ def build_venue(config: Config, database: Database) -> Venue:
         market,
         config.desk.desk,
         balance=paper.paper_balance,
-        terms=paper_terms(paper),
+        terms=paper.terms(),
         funding=funding,
-    )
-
-
-def paper_terms(paper: settings.PaperVenueSettings) -> Terms:
-    """What the paper venue charges and allows."""
-    return Terms(
-        fee_bps=paper.paper_fee_bps,
-        maker_fee_bps=paper.paper_maker_fee_bps,
-        slippage_bps=paper.paper_slippage_bps,
-        leverage=paper.paper_leverage,
-        volume_share=paper.paper_volume_share,
     )
 
 

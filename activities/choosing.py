@@ -95,5 +95,7 @@ def _circumstances(situation: Situation, proposed: Sequence[str]) -> Circumstanc
 
 
 def _health_after(round_: Round, analysis: Analysis) -> Health:
+    if not round_.health and not analysis.failures:
+        return {}
     asked = dict.fromkeys(analysis.votes, True) | {failure.agent_id: False for failure in analysis.failures}
     return judged(round_.health, round_.cycle, asked, round_.names)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from enum import StrEnum
+from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple, Self
 
@@ -46,7 +47,7 @@ class Holding(Value):
     fees: Decimal = ZERO
     funding: Decimal = ZERO
 
-    @property
+    @cached_property
     def entry_price(self) -> Decimal:
         """Average price of entry, `cost / quantity`, rounded to twelve places: for people, never for sums.
 

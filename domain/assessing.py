@@ -7,14 +7,10 @@ from collections.abc import Iterable
 from decimal import ROUND_CEILING, Decimal
 
 from domain.assessment import Assessment, Breach, Crossing, Cut, Level, Measures, RiskMemory
-from domain.limits import PORTFOLIO_LIMITS, Limits, PortfolioLimit
+from domain.limits import INSIDE, PORTFOLIO_LIMITS, Limits, PortfolioLimit
 from domain.market import Market, Position, Reading, SymbolRules
 from domain.measures import Correlations, Exposures, exposures, gross, group, measured, remembered
 from domain.values import ZERO, digits, plain
-
-# A level is told again only after its measure has fallen this far below it, and a reduction goes this far inside: prices
-# that tremble around a limit would otherwise tell, and trade, without end.
-INSIDE = Decimal("0.95")
 
 
 def assess(
@@ -23,7 +19,8 @@ def assess(
     """One reading against the limits, given what the readings before it left to be remembered."""
     memory = remembered(memory, reading)
     measures = measured(reading, memory, correlations or {}, limits.correlation_threshold)
-    found = {limit.name: _level(limit, limits, measures, memory) for limit in PORTFOLIO_LIMITS}
+    awake = [limit for limit, bound in limits.wakes if getattr(measures, limit.name) >= bound]
+    found = {limit.name: _level(limit, limits, measures, memory) for limit in awake}
     levels = {name: level for name, level in found.items() if level}
     if levels == memory.levels and all(level < Level.SOFT for level in levels.values()):
         # Nothing is new, and nothing is to be done: so it is with most readings.
@@ -74,16 +71,12 @@ def _level(limit: PortfolioLimit, limits: Limits, measures: Measures, memory: Ri
 
 
 def _crossings(limits: Limits, measures: Measures, memory: RiskMemory, levels: dict[str, Level]) -> list[Crossing]:
+    risen = (name for name, level in levels.items() if level > memory.levels.get(name, Level.CALM))
     return [
-        Crossing(
-            limit=limit.name,
-            level=level,
-            value=getattr(measures, limit.name),
-            bound=bound_of(limit, limits, level),
-        )
-        for limit in PORTFOLIO_LIMITS
+        Crossing(limit=name, level=level, value=getattr(measures, name), bound=limits.bounds[name][level])
+        for name in risen
         for level in Level
-        if memory.levels.get(limit.name, Level.CALM) < level <= levels.get(limit.name, Level.CALM)
+        if memory.levels.get(name, Level.CALM) < level <= levels[name]
     ]
 
 

@@ -140,8 +140,8 @@ def take_observation(c: Carried, observation: Observation, known: int, tick: Tic
         observation = observation.model_copy(update=few)
     c.observation, c.observation_error = observation, None
     held = [p.symbol for p in observation.positions if p.quantity] + [o.symbol for o in observation.open_orders]
-    others = sorted({*c.seen_symbols, *held} - set(c.symbols))
-    c.seen_symbols = others[:MAX_SEEN_SYMBOLS]
+    if new := [symbol for symbol in held if symbol not in c.symbols and symbol not in c.seen_symbols]:
+        c.seen_symbols = sorted({*c.seen_symbols, *new})[:MAX_SEEN_SYMBOLS]
     if observation.latch_error is None:
         _compare_latch(c, observation.latch, known, tick)
 

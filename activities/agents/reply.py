@@ -46,6 +46,8 @@ def reply_of(agent: Agent, arguments: Arguments) -> Reply:
 
 
 def _checked(answer: Any, known: Mapping[str, float]) -> list[Suggestion]:
+    if isinstance(answer, list) and not answer:
+        return []
     if not isinstance(answer, Iterable) or isinstance(answer, str | bytes | Mapping):
         raise Nonsense(f"it returned a {type(answer).__name__}, not a list of suggestions ([] abstains)")
     items = list(islice(answer, MAX_SUGGESTIONS + 1))

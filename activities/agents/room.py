@@ -33,7 +33,9 @@ class AgentRoom(Protocol):
 
 def answer_of(agent_id: str, reply: Reply, seconds: float) -> Answer:
     """A reply with the name of who gave it."""
-    failure = AgentFailure(agent_id=agent_id, error=reply.error, kind=reply.failure) if reply.failure else None
+    if reply.failure is None:
+        return Answer(agent_id, reply.suggestions, None, seconds)
+    failure = AgentFailure(agent_id=agent_id, error=reply.error, kind=reply.failure)
     return Answer(agent_id, reply.suggestions, failure, seconds)
 
 
@@ -68,13 +70,14 @@ class LocalRoom:
 
     def _answer(self, name: str, arguments: Arguments) -> Answer:
         started = time.perf_counter()
-        reply = self._reply(name, arguments)
+        agent = self._loaded.get(name) or self._load(name)
+        reply = agent if isinstance(agent, Reply) else reply_of(agent, arguments)
         return answer_of(name, reply, time.perf_counter() - started)
 
-    def _reply(self, name: str, arguments: Arguments) -> Reply:
+    def _load(self, name: str) -> Agent | Reply:
+        """The agent, or the reply that it cannot be loaded; the next call tries again."""
         try:
-            if name not in self._loaded:
-                self._loaded[name] = load(self._agents[name])
+            agent = self._loaded[name] = load(self._agents[name])
         except (Exception, SystemExit) as error:
             return failed(FailureKind.UNLOADABLE, error)
-        return reply_of(self._loaded[name], arguments)
+        return agent

@@ -1,5 +1,6 @@
 """A market read from files of bars, one bar a cycle; when a file is finished, nothing comes after it."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -14,6 +15,9 @@ from domain.market import Bar, SymbolRules
 
 COLUMNS = ("open_time_ms", "open", "high", "low", "close", "volume")
 QUOTE_COLUMN = "quote_volume"
+EPISODE_COLUMN = "episode"
+# A tick is read off prices, of which a few may be noise (1.1953999999999998): the finest step of this share of them.
+HONEST_SHARE = 0.99
 _EXPECTED = f"a header {','.join(COLUMNS)}, then one bar a line in the order of time (more columns are ignored)"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # To how many places a volume in base units is known that was counted in quote currency.
@@ -57,25 +61,58 @@ def iter_bars(path: Path, volume: VolumeUnit = BASE) -> Iterator[Bar]:
     `volume` is what the column `volume` counts; bars always count in base units. A file with `quote_volume` and without
     `volume` says for itself that it counts quote currency.
     """
+    return (bar for _, bar in iter_episodes(path, volume))
+
+
+def iter_episodes(path: Path, volume: VolumeUnit = BASE) -> Iterator[tuple[str, Bar]]:
+    """The same, each bar with the episode that it belongs to: what the column `episode` says, or nothing."""
     lines = read_lines(path)
-    columns = _columns(path, next(lines), volume)
+    header = next(lines)
+    columns = _columns(path, header, volume)
+    label = header.cells.index(EPISODE_COLUMN) if EPISODE_COLUMN in header.cells else None
     bar = None
     for line in lines:
         bar = _parse(path, line, columns, bar)
-        yield bar
+        yield "" if label is None else "".join(line.cells[label : label + 1]).strip(), bar
     if bar is None:
         raise MarketError(f"{path}: holds no bar; expected is {_EXPECTED}")
 
 
 def rules_of(symbol: str, bars: Iterable[Bar]) -> SymbolRules:
-    """A symbol's rules from one pass over its bars: the tick is their finest price, the lot suits the first close."""
-    first, finest = None, 0
+    """A symbol's rules from one pass over its bars: see `Steps`."""
+    steps = Steps()
     for bar in bars:
-        first = first or bar.close
-        finest = min(finest, *(_exponent(price) for price in (bar.open, bar.high, bar.low, bar.close)))
-    if first is None:
-        raise MarketError(f"there is no bar of {symbol} to read its steps off")
-    return rules_near(symbol, first, Decimal(1).scaleb(finest))
+        steps.add(bar)
+    return steps.rules(symbol)
+
+
+class Steps:
+    """What bars tell of a symbol's steps: the tick is their finest price, the lot suits the first close."""
+
+    def __init__(self) -> None:
+        self._first: Decimal | None = None
+        self._exponents: Counter[int] = Counter()
+
+    def add(self, bar: Bar) -> None:
+        """Takes a bar in."""
+        self._first = self._first or bar.close
+        for price in (bar.open, bar.high, bar.low, bar.close):
+            self._exponents[_exponent(price)] += 1
+
+    def rules(self, symbol: str) -> SymbolRules:
+        """The symbol's rules; MarketError where there was no bar."""
+        if self._first is None:
+            raise MarketError(f"there is no bar of {symbol} to read its steps off")
+        return rules_near(symbol, self._first, Decimal(1).scaleb(min(0, self._finest())))
+
+    def _finest(self) -> int:
+        """The exponent that all prices have but for a few."""
+        wanted, counted = HONEST_SHARE * self._exponents.total(), 0
+        for exponent in sorted(self._exponents, reverse=True):
+            counted += self._exponents[exponent]
+            if counted >= wanted:
+                break
+        return exponent
 
 
 class _Columns(NamedTuple):

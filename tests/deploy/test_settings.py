@@ -247,13 +247,13 @@ def test_a_file_that_holds_something_else_is_told_with_its_variable(
 
 
 def test_the_paper_venues_terms_are_those_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert worker.paper_terms(PaperVenueSettings.load()) == Terms(fee_bps=Decimal(4), slippage_bps=Decimal(2))
+    assert PaperVenueSettings.load().terms() == Terms(fee_bps=Decimal(4), slippage_bps=Decimal(2))
 
     for name in ("FEE_BPS", "MAKER_FEE_BPS", "SLIPPAGE_BPS", "LEVERAGE", "VOLUME_SHARE"):
         monkeypatch.setenv(f"AIS_PAPER_{name}", "1")
 
     one = Decimal(1)
-    assert worker.paper_terms(PaperVenueSettings.load()) == Terms(
+    assert PaperVenueSettings.load().terms() == Terms(
         fee_bps=one, maker_fee_bps=one, slippage_bps=one, leverage=one, volume_share=one
     )
 

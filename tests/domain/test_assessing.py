@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.assessing import INSIDE, assess
+from domain.assessing import assess
 from domain.assessment import Assessment, Level, RiskMemory
-from domain.limits import Limits
+from domain.limits import INSIDE, Limits
 from domain.market import Account, Market, Position, Reading
 from domain.measures import RUINED, pair
 from tests.domain.builders import BTC, ETH, NOW, a_position, an_observation, some_rules
