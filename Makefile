@@ -43,6 +43,7 @@ soak: install
 
 bench: install
 	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench.replay
 
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --quiet
 lock:
