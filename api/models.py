@@ -1,14 +1,17 @@
 """Bodies as OpenAPI describes them. Requests forbid unknown fields: a typo must not widen an action."""
 
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from domain.accounting import LedgerKind, Line
 from domain.commands import DEFAULT_REASONS, MAX_REASON_CHARS, clean
 from domain.decisions import DecisionType
-from domain.instructions import OrderType, Side
+from domain.instructions import InstructionOutcome, OrderType, Side
+from domain.market import Market
 from domain.proposals import AGENT_ID, MAX_RATIONALE_CHARS
 from domain.states import CommandKind, Mode, State
 from domain.symbols import MAX_SYMBOL_CHARS, normalise_symbol
@@ -327,6 +330,165 @@ class DecisionAnswer(_Answer):
     risk_reasons: list[str]
 
 
+class InstructionAnswer(_Answer):
+    """One instruction and what became of it. `round` counts the repetitions of a kill; orders have the last five keys."""
+
+    model_config = _example(
+        {
+            "instruction_id": "9f1c:1:cancel_all_orders:BTCUSDT",
+            "command_id": "9f1c",
+            "round": 1,
+            "tool": "cancel_all_orders",
+            "symbol": "BTCUSDT",
+            "outcome": "confirmed",
+            "prepared_at": "2026-03-12T14:30:00.120000+00:00",
+            "settled_at": "2026-03-12T14:30:00.410000+00:00",
+            "attempts": 1,
+            "detail": None,
+        }
+    )
+    instruction_id: str
+    command_id: str
+    round: int
+    tool: str
+    symbol: str
+    outcome: InstructionOutcome
+    prepared_at: datetime
+    settled_at: datetime | None
+    attempts: int
+    detail: str | None
+    side: Side | None = None
+    order_type: OrderType | None = None
+    quantity: Decimal | None = None
+    price: Decimal | None = None
+    reduce_only: bool | None = None
+
+
+class FillAnswer(_Answer):
+    """One execution. Prices and amounts are exact, and therefore text; `realised_profit` does not contain the fee."""
+
+    model_config = _example(
+        {
+            "fill_id": "ord_0190f3a2:1",
+            "order_id": "ord_0190f3a2",
+            "filled_at": "2026-03-12T14:30:00.410000+00:00",
+            "market_time": "2026-03-12T14:29:00+00:00",
+            "market": "futures",
+            "symbol": "BTCUSDT",
+            "side": "SELL",
+            "quantity": "0.125",
+            "price": "64000.5",
+            "fee": "3.200025",
+            "realised_profit": "12.5",
+            "maker": False,
+        }
+    )
+    fill_id: str
+    order_id: str
+    filled_at: datetime
+    market_time: datetime | None
+    market: Market
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    fee: Decimal
+    realised_profit: Decimal
+    maker: bool
+
+
+class EntryAnswer(_Answer):
+    """Money that moved without a trade; what the account received is positive."""
+
+    model_config = _example(
+        {
+            "entry_id": "funding_main_480_BTCUSDT",
+            "at": "2026-03-12T16:00:02.010000+00:00",
+            "market_time": "2026-03-12T16:00:00+00:00",
+            "kind": "funding",
+            "market": "futures",
+            "symbol": "BTCUSDT",
+            "amount": "-0.80000625",
+            "price": "64000.5",
+            "rate": "0.0001",
+        }
+    )
+    entry_id: str
+    at: datetime
+    market_time: datetime
+    kind: LedgerKind
+    market: Market
+    symbol: str
+    amount: Decimal
+    price: Decimal | None
+    rate: Decimal | None
+
+
+class PortfolioAnswer(_Answer):
+    """An account as every fill and ledger entry of it adds up.
+
+    `differences` is empty as long as the venue's own book says the same. Valued at the coordinator's last prices;
+    `valued_at` is null where it has none, and the prices of the last trades stand. Peak, drawdown and the day's loss
+    are those of the trades' prices and of now; the ones that limits go by are in `GET /control/coordinator`.
+    """
+
+    model_config = _example(
+        {
+            "desk": "main",
+            "valued_at": "2026-03-12T14:30:00+00:00",
+            "differences": [],
+            "opening_balance": "100000",
+            "balance": "100009.299975",
+            "realised_profit": "12.5",
+            "fees": "3.200025",
+            "funding": "0",
+            "unrealised_profit": "25",
+            "equity": "100034.299975",
+            "peak": "100040",
+            "drawdown": "0.000056974210",
+            "max_drawdown": "0.0004",
+            "day": "2026-03-12",
+            "day_loss": "0",
+            "gross_exposure": "8000.0625",
+            "net_exposure": "8000.0625",
+            "leverage": "0.079973",
+            "lines": [
+                {
+                    "market": "futures",
+                    "symbol": "BTCUSDT",
+                    "quantity": "0.125",
+                    "entry_price": "63800.5",
+                    "mark_price": "64000.5",
+                    "notional": "8000.0625",
+                    "unrealised_profit": "25",
+                    "realised_profit": "12.5",
+                    "fees": "3.200025",
+                    "funding": "0",
+                }
+            ],
+        }
+    )
+    desk: str
+    valued_at: datetime | None
+    differences: list[str]
+    opening_balance: Decimal
+    balance: Decimal
+    realised_profit: Decimal
+    fees: Decimal
+    funding: Decimal
+    unrealised_profit: Decimal
+    equity: Decimal
+    peak: Decimal
+    drawdown: Decimal
+    max_drawdown: Decimal
+    day: date | None
+    day_loss: Decimal
+    gross_exposure: Decimal
+    net_exposure: Decimal
+    leverage: Decimal | None
+    lines: list[Line]
+
+
 class HealthAnswer(_Answer):
     """What the probes found."""
 
@@ -394,16 +556,28 @@ class Invalid(_Answer):
 Token = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x20-\x7e]+$")]
 
 
-class DecisionQuery(_Request):
-    """Filters of the decision log; unknown ones are refused."""
+class PageQuery(_Request):
+    """Filters of a report in pages; unknown ones are refused."""
 
     limit: int = Field(50, ge=1, le=1000, description="Rows a page.")
     cursor: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[\x21-\x7e]+$")] | None = Field(
         None, description="Where to go on; taken from the `Link` header."
     )
-    decision_type: DecisionType | None = None
-    risk_passed: bool | None = None
-    agent_id: Token | None = None
     symbol: Symbol | None = None
     since: OffsetMoment | None = Field(None, description="Inclusive; with offset.")
     until: OffsetMoment | None = Field(None, description="Exclusive; with offset.")
+
+
+class DecisionQuery(PageQuery):
+    """Filters of the decision log."""
+
+    decision_type: DecisionType | None = None
+    risk_passed: bool | None = None
+    agent_id: Token | None = None
+
+
+class InstructionQuery(PageQuery):
+    """Filters of the instructions."""
+
+    command_id: Token | None = None
+    outcome: InstructionOutcome | None = None

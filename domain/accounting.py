@@ -12,7 +12,7 @@ which computes the account again from the records alone. Where the two differ, o
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
-from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from enum import StrEnum
 from functools import cached_property
 from itertools import groupby
@@ -20,10 +20,8 @@ from typing import NamedTuple, Self
 
 from domain.instructions import Side
 from domain.market import Market
-from domain.values import BPS, ZERO, Moment, Value, plain
+from domain.values import BPS, EXACT, ZERO, Moment, Value, plain
 
-# Wide enough that no product or sum of prices, quantities and fees is ever rounded.
-EXACT = Context(prec=100)
 COST_STEP = Decimal("1e-12")
 
 
@@ -316,9 +314,9 @@ class Portfolio(NamedTuple):
                 symbol=key.symbol,
                 entry_price=held.entry_price,
                 mark_price=mark,
-                notional=None if mark is None else held.quantity * mark,
-                unrealised_profit=None if mark is None else held.profit_at(mark),
-                **held.model_dump(exclude={"cost"}),
+                notional=None if mark is None else plain(held.quantity * mark),
+                unrealised_profit=None if mark is None else plain(held.profit_at(mark)),
+                **{name: plain(amount) for name, amount in held.model_dump(exclude={"cost"}).items()},
             )
 
     def _profit(self, marks: Mapping[str, Decimal]) -> Decimal:

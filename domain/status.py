@@ -48,6 +48,7 @@ class ObservationStatus(Value):
 
     observed_at: Moment
     data_time: Moment
+    market_time: Moment
     marks: dict[str, Decimal]
     positions: list[Position]
     open_orders: list[OpenOrder]
@@ -265,7 +266,7 @@ def _kill_status(c: Carried, kill: KillRecord) -> KillStatus:
 def _observation_status(c: Carried) -> ObservationStatus | None:
     if c.observation is None:
         return None
-    names = ("observed_at", "data_time", "marks", "positions", "open_orders", "account")
+    names = ("observed_at", "data_time", "market_time", "marks", "positions", "open_orders", "account")
     return ObservationStatus(**{name: getattr(c.observation, name) for name in names}, nav=c.observation.account.nav)
 
 

@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
 
-from sqlalchemy import Column, Connection, Table, func, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, Table, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from domain.accounting import Fill, Holding, HoldingKey, LedgerEntry
@@ -14,6 +13,7 @@ from domain.paper.advance import CANCELED_ON_REQUEST
 from domain.paper.book import Book, Events, OrderStatus, PaperOrder
 from domain.values import Moment, Value
 from storage.cleaning import clean, clean_values
+from storage.paging import Keyset, PageFilter
 from storage.tables import paper_accounts, paper_clocks, paper_fills, paper_ledger, paper_orders, paper_positions
 
 # What the trigger of migrations 0002 and 0003 raises.
@@ -50,13 +50,6 @@ class StoredEntry(LedgerEntry):
     """A ledger entry, and when it was written."""
 
     at: Moment
-
-
-class Place(NamedTuple):
-    """The last row of a page: its time and its id."""
-
-    moment: datetime
-    row_id: str
 
 
 def lock(connection: Connection, desk: str, opening_balance: Decimal, first_bar: int) -> Clock:
@@ -100,7 +93,7 @@ def load_book(connection: Connection, clock: Clock, bars: Mapping[str, Bar]) -> 
     return Book(
         desk=clock.desk,
         balance=connection.execute(balance).scalar_one(),
-        holdings=_holdings(connection, clock.desk),
+        holdings=load_holdings(connection, clock.desk),
         open_orders=_open_orders(connection, clock.desk),
         bar_no=clock.bar_no,
         bars=bars,
@@ -193,32 +186,30 @@ def find_account(connection: Connection, desk: str) -> Account | None:
     return Account.model_validate(dict(found)) if found else None
 
 
-def list_fills(
-    connection: Connection,
-    desk: str,
-    *,
-    limit: int | None = None,
-    past: Place | None = None,
-    newest_first: bool = False,
-) -> list[StoredFill]:
-    """Fills of a desk in the order of time: all of them, or the next `limit` past the last row of a page."""
-    pages = _Pages(paper_fills, paper_fills.c.filled_at, paper_fills.c.fill_id)
-    rows = pages.read(connection, desk, limit, past, newest_first)
-    return [StoredFill.model_validate(row) for row in rows]
+def fills_page(connection: Connection, desk: str, wanted: PageFilter) -> tuple[list[StoredFill], str | None]:
+    """One page of a desk's fills, newest first, and the cursor of the next one; None on the last page."""
+    rows, cursor = _page(connection, Keyset(paper_fills.c.filled_at, paper_fills.c.fill_id), paper_fills, desk, wanted)
+    return [StoredFill.model_validate(dict(row)) for row in rows], cursor
 
 
-def list_entries(
-    connection: Connection,
-    desk: str,
-    *,
-    limit: int | None = None,
-    past: Place | None = None,
-    newest_first: bool = False,
-) -> list[StoredEntry]:
-    """Ledger entries of a desk, read like its fills."""
-    pages = _Pages(paper_ledger, paper_ledger.c.at, paper_ledger.c.entry_id)
-    rows = pages.read(connection, desk, limit, past, newest_first)
-    return [StoredEntry.model_validate(row) for row in rows]
+def entries_page(connection: Connection, desk: str, wanted: PageFilter) -> tuple[list[StoredEntry], str | None]:
+    """One page of a desk's ledger entries, read like its fills."""
+    rows, cursor = _page(connection, Keyset(paper_ledger.c.at, paper_ledger.c.entry_id), paper_ledger, desk, wanted)
+    return [StoredEntry.model_validate(dict(row)) for row in rows], cursor
+
+
+def list_fills(connection: Connection, desk: str) -> list[StoredFill]:
+    """Every fill of a desk, in the order of time."""
+    statement = select(paper_fills).where(paper_fills.c.desk == clean(desk))
+    rows = connection.execute(statement.order_by(paper_fills.c.filled_at, paper_fills.c.fill_id)).mappings()
+    return [StoredFill.model_validate(dict(row)) for row in rows]
+
+
+def list_entries(connection: Connection, desk: str) -> list[StoredEntry]:
+    """Every ledger entry of a desk, in the order of time."""
+    statement = select(paper_ledger).where(paper_ledger.c.desk == clean(desk))
+    rows = connection.execute(statement.order_by(paper_ledger.c.at, paper_ledger.c.entry_id)).mappings()
+    return [StoredEntry.model_validate(dict(row)) for row in rows]
 
 
 def list_records(connection: Connection, desk: str) -> list[StoredFill | StoredEntry]:
@@ -227,23 +218,23 @@ def list_records(connection: Connection, desk: str) -> list[StoredFill | StoredE
     return sorted(records, key=lambda record: record.filled_at if isinstance(record, StoredFill) else record.at)
 
 
-class _Pages(NamedTuple):
-    """A table that is read along time; ids settle what was written in the same microsecond."""
+def load_holdings(connection: Connection, desk: str) -> dict[HoldingKey, Holding]:
+    """What the venue's book holds, everything ever held included."""
+    statement = select(paper_positions).where(paper_positions.c.desk == clean(desk))
+    ordered = statement.order_by(paper_positions.c.market, paper_positions.c.symbol)
+    return {
+        HoldingKey(Market(row["market"]), row["symbol"]): Holding.model_validate(dict(row))
+        for row in connection.execute(ordered).mappings()
+    }
 
-    table: Table
-    moment: Column[datetime]
-    row_id: Column[str]
 
-    def read(
-        self, connection: Connection, desk: str, limit: int | None, past: Place | None, newest_first: bool
-    ) -> list[dict[str, object]]:
-        statement = select(self.table).where(self.table.c.desk == clean(desk))
-        if past is not None:
-            here, there = tuple_(self.moment, self.row_id), tuple_(past.moment, past.row_id)
-            statement = statement.where(here < there if newest_first else here > there)
-        order = (self.moment, self.row_id)
-        statement = statement.order_by(*(column.desc() for column in order) if newest_first else order)
-        return [dict(found) for found in connection.execute(statement.limit(limit)).mappings()]
+def _page(
+    connection: Connection, keyset: Keyset, table: Table, desk: str, wanted: PageFilter
+) -> tuple[list[RowMapping], str | None]:
+    statement = select(table).where(table.c.desk == clean(desk))
+    if wanted.symbol is not None:
+        statement = statement.where(table.c.symbol == clean(wanted.symbol))
+    return keyset.read(connection, statement, wanted)
 
 
 def _locked_clock(connection: Connection, desk: str) -> Clock | None:
@@ -257,15 +248,6 @@ def _open_account(connection: Connection, desk: str, opening_balance: Decimal, f
     connection.execute(account.on_conflict_do_nothing())
     clock = insert(paper_clocks).values(desk=clean(desk), bar_no=first_bar, advanced_at=func.clock_timestamp())
     connection.execute(clock.on_conflict_do_nothing())
-
-
-def _holdings(connection: Connection, desk: str) -> dict[HoldingKey, Holding]:
-    statement = select(paper_positions).where(paper_positions.c.desk == clean(desk))
-    ordered = statement.order_by(paper_positions.c.market, paper_positions.c.symbol)
-    return {
-        HoldingKey(Market(row["market"]), row["symbol"]): Holding.model_validate(dict(row))
-        for row in connection.execute(ordered).mappings()
-    }
 
 
 def _open_orders(connection: Connection, desk: str) -> list[PaperOrder]:

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 from activities.market.lines import Line, places, read_lines
 from activities.market.port import MarketError
 from activities.market.steps import rules_near
-from domain.accounting import EXACT
 from domain.market import Bar, SymbolRules
+from domain.values import EXACT
 
 COLUMNS = ("open_time_ms", "open", "high", "low", "close", "volume")
 QUOTE_COLUMN = "quote_volume"

@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from decimal import localcontext
 from typing import NamedTuple
 
-from domain.accounting import EXACT, Fill
+from domain.accounting import Fill
 from domain.market import Bar, Market
 from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, OrderStatus, PaperOrder
 from domain.paper.funding import pay_funding
 from domain.paper.liquidation import liquidate
 from domain.paper.matching import match
+from domain.values import EXACT
 
 CANCELED_ON_REQUEST = "canceled on request"
 

@@ -6,10 +6,10 @@ from decimal import Decimal, localcontext
 from enum import StrEnum
 from typing import NamedTuple, Protocol, Self
 
-from domain.accounting import EXACT, Fill, Holding, HoldingKey, LedgerEntry, ratio
+from domain.accounting import Fill, Holding, HoldingKey, LedgerEntry, ratio
 from domain.instructions import OrderInstruction, OrderType, Side, TimeInForce
 from domain.market import Bar, Market, SymbolRules
-from domain.values import ZERO, Value
+from domain.values import EXACT, ZERO, Value
 
 
 class OrderStatus(StrEnum):

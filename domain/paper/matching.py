@@ -7,7 +7,7 @@ Who takes from it pays the taker's fee; an order that rests fills in a later bar
 from decimal import Decimal, localcontext
 from typing import NamedTuple
 
-from domain.accounting import EXACT, Fill, fee, reducible, trade
+from domain.accounting import Fill, fee, reducible, trade
 from domain.instructions import OrderType, Side, TimeInForce
 from domain.market import Bar, SymbolRules
 from domain.paper.book import Book, Exchange, OrderStatus, PaperOrder, Step, Terms
@@ -20,7 +20,7 @@ from domain.paper.refusals import (
     symbol_refusal,
     timing_refusal,
 )
-from domain.values import BPS, ZERO, floor_to_step, plain
+from domain.values import BPS, EXACT, ZERO, floor_to_step, plain
 
 
 def place(order: PaperOrder, book: Book, exchange: Exchange) -> Step:

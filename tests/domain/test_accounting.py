@@ -25,6 +25,7 @@ from domain.accounting import (
 )
 from domain.instructions import Side
 from domain.market import Market
+from domain.values import plain
 
 D = Decimal
 NOON = datetime(2026, 3, 12, 12, tzinfo=UTC)
@@ -266,3 +267,8 @@ def test_money_adds_up_to_the_last_digit_in_another_arithmetic(flow: list[Any], 
         signed = Fraction(quantity) if side is Side.BUY else -Fraction(quantity)
         cash, held = cash - signed * Fraction(price) - Fraction(charged), held + signed
     assert Fraction(portfolio.marked(NOON, {"BTCUSDT": mark}).equity) == cash + held * Fraction(mark)
+
+
+def test_a_number_loses_its_zeros_and_no_digit() -> None:
+    long = D("12345678901234567890123456789.123456789")
+    assert (str(plain(long)), str(plain(D("1E+30"))), str(plain(D("4.500")))) == (str(long), "1" + "0" * 30, "4.5")

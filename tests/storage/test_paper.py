@@ -9,7 +9,9 @@ from sqlalchemy.exc import IntegrityError
 
 from domain.accounting import Fill, LedgerEntry
 from storage import paper
-from storage.paper import Place, StoredEntry, StoredFill
+from storage.paging import PageFilter
+from storage.paper import StoredEntry, StoredFill
+from tests.domain.builders import BTC
 from tests.domain.test_accounting import a_fill, an_entry
 from tests.venues.builders import D, make_paper_order
 
@@ -40,26 +42,37 @@ def ids(rows: list[StoredFill] | list[StoredEntry]) -> list[str]:
     return [row.fill_id if isinstance(row, StoredFill) else row.entry_id for row in rows]
 
 
-@pytest.mark.parametrize("newest_first", [False, True])
-def test_pages_of_fills_follow_each_other_without_a_gap(connection: Connection, newest_first: bool) -> None:
+def walk(connection: Connection, read: Any, **wanted: Any) -> list[str]:
+    """The ids of every page."""
+    seen, cursor = [], None
+    while True:
+        rows, cursor = read(connection, "main", PageFilter(**wanted, cursor=cursor))
+        seen += ids(rows)
+        if cursor is None:
+            return seen
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7, 8])
+def test_pages_of_fills_follow_each_other_without_a_gap(connection: Connection, limit: int) -> None:
     some_fills(connection, 7)
     some_fills(connection, 3, "other")
-    everything = ids(paper.list_fills(connection, "main", newest_first=newest_first))
-    assert everything == [f"main:{n}" for n in range(7)][:: -1 if newest_first else 1]
-    seen: list[str] = []
-    past = None
-    while page := paper.list_fills(connection, "main", limit=3, past=past, newest_first=newest_first):
-        seen += ids(page)
-        past = Place(page[-1].filled_at, page[-1].fill_id)
-    assert seen == everything
+    everything = ids(paper.list_fills(connection, "main"))
+    assert everything == [f"main:{n}" for n in range(7)]
+    assert walk(connection, paper.fills_page, limit=limit) == everything[::-1]
 
 
 def test_pages_of_entries_are_read_like_those_of_fills(connection: Connection) -> None:
     write(connection, *(an_entry("1", entry_id=f"e{n}") for n in range(4)), an_entry("1", entry_id="x", desk="other"))
-    first = paper.list_entries(connection, "main", limit=3)
-    rest = paper.list_entries(connection, "main", limit=3, past=Place(first[-1].at, first[-1].entry_id))
-    assert ids(first) + ids(rest) == ["e0", "e1", "e2", "e3"]
-    assert ids(paper.list_entries(connection, "main", newest_first=True, limit=1)) == ["e3"]
+    assert walk(connection, paper.entries_page, limit=3) == ["e3", "e2", "e1", "e0"]
+
+
+def test_pages_keep_a_symbol_and_times(connection: Connection) -> None:
+    some_fills(connection, 3)
+    write(connection, a_fill(fill_id="eth", order_id="of main", symbol="ETHUSDT"))
+    assert walk(connection, paper.fills_page, symbol="ETHUSDT") == ["eth"]
+    second = paper.list_fills(connection, "main")[1].filled_at
+    assert walk(connection, paper.fills_page, since=second, symbol=BTC) == ["main:2", "main:1"]
+    assert walk(connection, paper.fills_page, until=second) == ["main:0"]
 
 
 def test_a_record_comes_back_as_it_was_written(connection: Connection) -> None:
