@@ -10,23 +10,25 @@ from replay.run import Run
 from replay.tally import KILLED, REDUCED
 
 COLOURS = {KILLED: "#c0392b", REDUCED: "#e67e22"}
+MAX_COLUMNS = 3
 PRICE, EQUITY, DRAWDOWN = "#34495e", "#1f77b4", "#7f8c8d"
 
 
 def draw(path: Path, runs: Sequence[Run], symbol: str, limits: Limits) -> None:
-    """Writes a PNG: a column of three panels for each stretch. ModuleNotFoundError without matplotlib."""
+    """Writes a PNG: three panels for each stretch, up to three stretches side by side. ModuleNotFoundError without matplotlib."""
     # Late: it takes most of a second, and a replay without a chart does not need it.
     import matplotlib as mpl
 
     mpl.use("agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(
-        3, len(runs), figsize=(max(11.0, 7.0 * len(runs)), 9), squeeze=False, sharex="col",
-        gridspec_kw={"height_ratios": [3, 2, 2]}, layout="constrained",
-    )  # fmt: skip
-    for column, run in enumerate(runs):
-        _panels(axes[:, column], run, symbol, limits)
+    columns = min(len(runs), MAX_COLUMNS)
+    rows = -(-len(runs) // columns)
+    figure = pyplot.figure(figsize=(max(11.0, 7.0 * columns), 9.0 * rows), layout="constrained")
+    places = figure.subfigures(rows, columns, squeeze=False).flat
+    for place, run in zip(places, runs, strict=False):
+        _panels(place.subplots(3, sharex=True, gridspec_kw={"height_ratios": [3, 2, 2]}), run, symbol, limits)
+        place.align_ylabels()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
@@ -43,9 +45,23 @@ def _panels(axes: Any, run: Run, symbol: str, limits: Limits) -> None:
         _mark(panel, run)
         panel.grid(visible=True, alpha=0.25)
         panel.margins(x=0.01)
-    handles = {label: line for line, label in zip(*axes[0].get_legend_handles_labels(), strict=True)}
-    axes[0].legend(handles.values(), handles.keys(), loc="best", framealpha=0.9)
-    axes[2].tick_params(axis="x", rotation=20)
+    _legend(axes[0])
+    _legend(axes[2])
+    _dates(axes[2])
+
+
+def _legend(axis: Any) -> None:
+    """Each label once, however many lines have it."""
+    handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    axis.legend(list(handles.values()), list(handles), loc="best", framealpha=0.9)
+
+
+def _dates(axis: Any) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    axis.xaxis.set_major_locator(locator)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
 def _price(axis: Any, times: Sequence[Any], points: Sequence[Point]) -> None:
@@ -58,8 +74,8 @@ def _drawdown(axis: Any, times: Sequence[Any], points: Sequence[Point], limits: 
     depth = [-100 * float(p.drawdown) for p in points]
     axis.fill_between(times, depth, 0, color=DRAWDOWN, alpha=0.6)
     axis.set_ylabel("drawdown, %")
-    for bound, kind in ((limits.soft_drawdown, REDUCED), (limits.hard_drawdown, KILLED)):
-        axis.axhline(-100 * float(bound), color=COLOURS[kind], linestyle="--", linewidth=1)
+    for name, bound, kind in (("soft", limits.soft_drawdown, REDUCED), ("hard", limits.hard_drawdown, KILLED)):
+        axis.axhline(-100 * float(bound), color=COLOURS[kind], linestyle="--", linewidth=1, label=f"{name} limit")
 
 
 def _mark(axis: Any, run: Run) -> None:

@@ -1,5 +1,6 @@
 """A replay in words: the head of its JSON, and the table on the screen."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ from replay.files import Stretch
 from replay.tally import KILLED, REDUCED, WARNED, Event, Tally
 
 MOST_SHOWN = 30
+STYLES = {KILLED: "red", REDUCED: "yellow"}
 
 
 def head_of(tally: Tally, stretch: Stretch) -> dict[str, Any]:
@@ -67,9 +69,8 @@ def show(console: Console, title: str, tally: Tally) -> None:
     for name, value in _rows(tally):
         table.add_row(name, value)
     console.print(table)
-    acted = [event for event in tally.events if event.kind != WARNED]
-    if acted:
-        console.print(_events_table(acted))
+    if tally.events:
+        console.print(_events_table(tally.events))
 
 
 def _rows(t: Tally) -> list[tuple[str, str]]:
@@ -99,16 +100,23 @@ def _rows(t: Tally) -> list[tuple[str, str]]:
     ]
 
 
-def _events_table(events: list[Event]) -> Table:
+def _events_table(events: Sequence[Event]) -> Table:
     table = Table(title="What limits did", title_justify="left", title_style="bold")
     for name in ("when", "price", "equity", "what"):
         table.add_column(name, justify="right" if name in ("price", "equity") else "left")
-    for event in events[:MOST_SHOWN]:
-        style = "red" if event.kind == KILLED else "yellow"
-        table.add_row(_when(event.time), f"{plain(event.price)}", f"{event.equity:,.2f}", event.text, style=style)
-    if len(events) > MOST_SHOWN:
-        table.caption = f"and {len(events) - MOST_SHOWN} more, in the JSON"
+    shown = _most_telling(events)
+    for event in shown:
+        row = (_when(event.time), f"{plain(event.price)}", f"{event.equity:,.2f}", event.text)
+        table.add_row(*row, style=STYLES.get(event.kind))
+    if len(events) > len(shown):
+        table.caption = f"and {len(events) - len(shown)} more, in the JSON"
     return table
+
+
+def _most_telling(events: Sequence[Event]) -> list[Event]:
+    """As many as a person reads, in the order of time: what was done before what was only warned of."""
+    ranked = sorted(range(len(events)), key=lambda number: (events[number].kind == WARNED, number))
+    return [events[number] for number in sorted(ranked[:MOST_SHOWN])]
 
 
 def _funding(t: Tally) -> str:

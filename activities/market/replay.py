@@ -1,23 +1,22 @@
 """A market read from files of bars, one bar a cycle; when a file is finished, nothing comes after it."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from activities.market.lines import Line, places, read_lines
 from activities.market.port import MarketError
-from activities.market.steps import rules_near
+from activities.market.steps import rules_near, tick_near
 from domain.market import Bar, SymbolRules
 from domain.values import EXACT
 
 COLUMNS = ("open_time_ms", "open", "high", "low", "close", "volume")
 QUOTE_COLUMN = "quote_volume"
 EPISODE_COLUMN = "episode"
-# A tick is read off prices, of which a few may be noise (1.1953999999999998): the finest step of this share of them.
-HONEST_SHARE = 0.99
+# A price with more digits than a double holds was a double once: 1.1953999999999998 is a traded 1.1954.
+DOUBLE = Context(prec=15)
 _EXPECTED = f"a header {','.join(COLUMNS)}, then one bar a line in the order of time (more columns are ignored)"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # To how many places a volume in base units is known that was counted in quote currency.
@@ -87,32 +86,30 @@ def rules_of(symbol: str, bars: Iterable[Bar]) -> SymbolRules:
 
 
 class Steps:
-    """What bars tell of a symbol's steps: the tick is their finest price, the lot suits the first close."""
+    """What bars tell of a symbol's steps; the lot suits the first close.
+
+    The tick is the finest price. Zeros at its end count as long as they leave a price no more than six digits: 41677.0 has
+    a tick of 0.1, and so does 41677.00000000.
+    """
 
     def __init__(self) -> None:
         self._first: Decimal | None = None
-        self._exponents: Counter[int] = Counter()
+        self._written = 0
+        self._finest = 0
 
     def add(self, bar: Bar) -> None:
         """Takes a bar in."""
         self._first = self._first or bar.close
         for price in (bar.open, bar.high, bar.low, bar.close):
-            self._exponents[_exponent(price)] += 1
+            self._written = min(self._written, _exponent(price))
+            self._finest = min(self._finest, _exponent(price.normalize()))
 
     def rules(self, symbol: str) -> SymbolRules:
         """The symbol's rules; MarketError where there was no bar."""
         if self._first is None:
             raise MarketError(f"there is no bar of {symbol} to read its steps off")
-        return rules_near(symbol, self._first, Decimal(1).scaleb(min(0, self._finest())))
-
-    def _finest(self) -> int:
-        """The exponent that all prices have but for a few."""
-        wanted, counted = HONEST_SHARE * self._exponents.total(), 0
-        for exponent in sorted(self._exponents, reverse=True):
-            counted += self._exponents[exponent]
-            if counted >= wanted:
-                break
-        return exponent
+        exponent = max(self._written, min(self._finest, _exponent(tick_near(self._first))))
+        return rules_near(symbol, self._first, Decimal(1).scaleb(exponent))
 
 
 class _Columns(NamedTuple):
@@ -150,7 +147,8 @@ def _in_base(bar: Bar) -> Bar:
 def _bar(time_ms: int, numbers: list[Decimal]) -> Bar:
     if not all(number.is_finite() for number in numbers):
         raise ValueError("not a finite number")
-    open_, high, low, close, volume = numbers
+    volume = numbers.pop()
+    open_, high, low, close = map(_traded, numbers)
     # timedelta, not fromtimestamp: exact, and free of the machine's time zone.
     open_time = _EPOCH + timedelta(milliseconds=time_ms)
     return Bar(open_time=open_time, open=open_, high=high, low=low, close=close, volume=volume)
@@ -164,6 +162,10 @@ def _problem(bar: Bar, before: Bar | None) -> str | None:
     if before and bar.open_time <= before.open_time:
         return f"the bar is not later than the one before it ({before.open_time.isoformat()})"
     return None
+
+
+def _traded(price: Decimal) -> Decimal:
+    return price if len(price.as_tuple().digits) <= DOUBLE.prec else price.normalize(DOUBLE)
 
 
 def _exponent(price: Decimal) -> int:

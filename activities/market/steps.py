@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from domain.market import SymbolRules
+from domain.values import plain
 
 MIN_NOTIONAL = Decimal(5)
 MAX_LOTS = 1_000_000
@@ -20,15 +21,15 @@ def rules_near(symbol: str, price: Decimal, tick_size: Decimal | None = None) ->
     BTCUSDT at 60,000 gets tick 0.1, lot 0.001, and at most 1,000 in a limit and 120 in a market order, as on Binance's
     futures (exchangeInfo).
     """
-    lot_step = Decimal(1).scaleb(1 - price.adjusted())
+    lot_step = plain(Decimal(1).scaleb(1 - price.adjusted()))
     return SymbolRules(
         symbol=symbol,
         tick_size=tick_size or tick_near(price),
         lot_step=lot_step,
         min_quantity=lot_step,
         min_notional=MIN_NOTIONAL,
-        max_quantity=MAX_LOTS * lot_step,
-        market_max_quantity=MARKET_MAX_LOTS * lot_step,
+        max_quantity=plain(MAX_LOTS * lot_step),
+        market_max_quantity=plain(MARKET_MAX_LOTS * lot_step),
         multiplier_up=MULTIPLIER_UP,
         multiplier_down=MULTIPLIER_DOWN,
         maintenance_ratio=MAINTENANCE_RATIO,

@@ -41,6 +41,26 @@ def test_a_file_feeds_the_first_symbol_and_no_other(file: Path) -> None:
     assert market.warm_up == 0
 
 
+@pytest.mark.parametrize(
+    ("prices", "tick"),
+    [
+        ("41677.0,41756.0,41677.0,41737.0", "0.1"),
+        ("41677.00000000,41756.00000000,41677.00000000,41737.00000000", "0.1"),
+        ("41677,41756.25,41677,41737.5", "0.01"),
+        ("1.1953999999999998,1.1991,1.1934,1.1971", "0.0001"),
+        ("0.00002110,0.00002115,0.00002109,0.00002112", "0.00000001"),
+    ],
+)
+def test_the_tick_is_the_finest_traded_price(file: Path, prices: str, tick: str) -> None:
+    bars = read_bars(write(file, HEADER, f"1642636800000,{prices},1"))
+    assert rules_of("X", bars).tick_size == Decimal(tick)
+
+
+def test_a_price_that_was_a_double_is_the_traded_one(file: Path) -> None:
+    (bar,) = read_bars(write(file, HEADER, "1642636800000,1.1953999999999998,1.1991,1.1934,1.1970000000000001,1"))
+    assert (bar.open, bar.close) == (Decimal("1.1954"), Decimal("1.197"))
+
+
 def test_each_symbol_may_have_its_file(file: Path) -> None:
     write(file, HEADER, GOOD)
     market = build_market(f"replay:eth-usdt={file},BTCUSDT={file}", SYMBOLS, seed=0)
