@@ -6,16 +6,13 @@ from decimal import Decimal
 from temporalio.client import Client
 
 from domain.decisions import DecisionType
-from domain.limits import Limits
 from domain.orders import Fate
 from domain.states import State
-from tests.workflows.world import Desk, World, running_desk
+from tests.workflows.world import PROPOSAL, TIGHT, Desk, World, running_desk
 
 D = Decimal
 RISK = DecisionType.RISK_ACTION
 KILLED = State.KILLED
-# A position of 1 at 100 is 1 % of the account: these warn at 0.5 %, reduce past 1 % and kill past 3 %.
-TIGHT = Limits(max_position_fraction="0.01", soft_position_fraction="0.01", hard_position_fraction="0.03")
 
 
 async def cycles(desk: Desk, count: int = 2) -> None:
@@ -205,9 +202,6 @@ async def test_by_default_a_kill_leaves_the_position(temporal: Client) -> None:
 
 
 # --- proposals from outside, and agents that fail -------------------------------------------------------------------
-
-
-PROPOSAL = {"agent_id": "mine", "symbol": "BTCUSDT", "side": "BUY", "confidence": 0.8}
 
 
 async def test_a_proposal_from_outside_is_taken_up_by_the_next_cycle(temporal: Client) -> None:

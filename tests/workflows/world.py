@@ -36,6 +36,9 @@ from workflows.gateway import DeskGateway
 from workflows.patience import TASK_TIMEOUT, allow_a_full_signal_queue
 
 BTC = "BTCUSDT"
+# A position of 1 at 100 is 1 % of the account: these warn at 0.5 %, reduce past 1 % and kill past 3 %.
+TIGHT = Limits(max_position_fraction="0.01", soft_position_fraction="0.01", hard_position_fraction="0.03")
+PROPOSAL = {"agent_id": "mine", "symbol": BTC, "side": "BUY", "confidence": 0.8}
 # By the server's design: a signal that arrived while continue-as-new committed, and more signals at once than it buffers.
 HARMLESS = (
     WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNSPECIFIED,
