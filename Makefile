@@ -24,7 +24,7 @@ run: install
 	@exec $(BIN)/ais dev $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term $(ARGS)
 
 check: install
 	$(BIN)/ruff check .
