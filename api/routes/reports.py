@@ -11,17 +11,9 @@ from pydantic import BaseModel
 from api.account import portfolio_answer
 from api.auth import require_authentication
 from api.errors import NoAccount
-from api.models import (
-    DecisionAnswer,
-    DecisionQuery,
-    EntryAnswer,
-    FillAnswer,
-    InstructionAnswer,
-    InstructionQuery,
-    PageQuery,
-    PortfolioAnswer,
-)
+from api.models import DecisionAnswer, EntryAnswer, FillAnswer, InstructionAnswer, PortfolioAnswer
 from api.openapi import answer, problems
+from api.requests import DecisionQuery, InstructionQuery, PageQuery
 from api.state import Parts, PartsOf
 from domain.decisions import Decision
 from domain.instructions import InstructionRow
