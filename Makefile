@@ -24,7 +24,7 @@ run: install
 	@exec $(BIN)/ais dev $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term $(ARGS)
 
 check: install
 	$(BIN)/ruff check .
@@ -43,6 +43,7 @@ soak: install
 
 bench: install
 	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench.replay
 
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --quiet
 lock:

@@ -201,6 +201,47 @@ def limits(
         typer.echo(asyncio.run(done))
 
 
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="Bars: open_time_ms,open,high,low,close,volume; episodes by `episode`.")],
+    symbol: Annotated[str, typer.Option(help="Whose bars these are.")],
+    limit: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE, any number: limits other than the desk's.")
+    ] = None,
+    balance: Annotated[
+        str | None, typer.Option(help="What the account starts with. [default: AIS_PAPER_BALANCE]")
+    ] = None,
+    agents: Annotated[str | None, typer.Option(help="Names with commas between. [default: AIS_AGENTS]")] = None,
+    volume: Annotated[
+        str | None, typer.Option(help="What the volume counts: base or quote. [default: AIS_MARKET_VOLUME]")
+    ] = None,
+    funding: Annotated[Path | None, typer.Option(help="Rates: funding_time_ms,funding_rate.")] = None,
+    episode: Annotated[str | None, typer.Option(help="One episode of the file, by its name or how it begins.")] = None,
+    since: Annotated[str | None, typer.Option("--from", help="The first bar's time, UTC.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="No bar from this time on, UTC.")] = None,
+    json: Annotated[
+        str | None, typer.Option(help="Where the JSON goes; - is standard output. [default: FILE.replay.json]")
+    ] = None,
+    chart: Annotated[Path | None, typer.Option(help="Where the PNG goes. [default: FILE.replay.png]")] = None,
+    no_json: Annotated[bool, typer.Option("--no-json", help="Write no JSON.")] = False,
+    no_chart: Annotated[bool, typer.Option("--no-chart", help="Draw no chart.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No table and no progress.")] = False,
+) -> None:
+    """Show what a desk would have done over a file of bars: decisions, fills, equity, limits. No server is needed."""
+    from replay import command
+
+    if volume not in (None, "base", "quote"):
+        raise typer.BadParameter(f"{volume!r} is neither base nor quote.", param_hint="--volume")
+    options = command.Options(
+        file, symbol, volume, episode, since, until, balance, agents, limit or (), funding,  # type: ignore[arg-type]
+        json=None if no_json else json or f"{file.stem}.replay.json",
+        chart=None if no_chart else chart or Path(f"{file.stem}.replay.png"),
+        quiet=quiet,
+    )  # fmt: skip
+    with expected_failures(*command.EXPECTED):
+        command.run(options)
+
+
 def _change(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip() or not value.strip():

@@ -107,6 +107,7 @@ def table(status: Status) -> str:
         "observed": _observed_text(status),
         "positions": _positions_text(status),
         "limits": _portfolio_text(status),
+        "failing agents": _agents_text(status),
         "last decision": status.last_decision.summary if status.last_decision else "-",
         "open instructions": _open_text(status),
         "unknown orders": ", ".join(status.unknown_orders) or "none",
@@ -155,6 +156,14 @@ def _portfolio_text(status: Status) -> str:
     near = [f"{limit.limit} is {limit.level}" for limit in status.portfolio.limits if limit.level != "calm"]
     facts = f"drawdown {now['drawdown']:.2%}, loss of the day {now['daily_loss']:.2%}, leverage {now['leverage']:.2f}"
     return "; ".join([facts, *near])
+
+
+def _agents_text(status: Status) -> str:
+    shown = [
+        f"{name} quarantined until cycle {agent.quarantined_until}" if agent.quarantined_until else f"{name} failed"
+        for name, agent in status.failing_agents.items()
+    ]
+    return ", ".join(shown) or "none"
 
 
 def _gateway(client: Client) -> DeskGateway:

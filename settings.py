@@ -36,6 +36,8 @@ from sqlalchemy.exc import ArgumentError
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 
 from domain.limits import Limits
+from domain.paper.book import Terms
+from domain.proposals import AGENT_ID
 
 PREFIX = "AIS_"
 DOTENV = Path(".env")
@@ -243,6 +245,12 @@ class WorkerSettings(Settings):
         default="simulated",
         allowed="simulated, replay:FILE.csv (the first symbol's bars), or replay:BTCUSDT=FILE.csv,ETHUSDT=FILE2.csv",
     )
+    market_volume: Literal["base", "quote"] = about(
+        "What the column `volume` of AIS_MARKET's files counts: units of the base asset, or quote currency. A file with "
+        "`quote_volume` instead says so itself.",
+        default="base",
+        allowed="base or quote",
+    )
     seed: int = about("Seed of the simulated market: same seed, same bars.", default=1, allowed="a whole number")
     metrics_port: Port = about(
         "The worker's own metrics (`ais_*`), on 127.0.0.1 unless AIS_METRICS_HOST says otherwise.",
@@ -272,10 +280,8 @@ class WorkerSettings(Settings):
     @field_validator("market")
     @classmethod
     def _known_market(cls, value: str) -> str:
-        kind, _, file = value.partition(":")
-        named = [part.rpartition("=")[2] for part in file.split(",")]
-        exist = Path(file).is_file() or all(part and Path(part).is_file() for part in named)
-        if value != "simulated" and not (kind == "replay" and file and exist):
+        kind, _, files = value.partition(":")
+        if value != "simulated" and not (kind == "replay" and files and _files_exist(files)):
             raise PydanticCustomError("market", "no such market")
         return value
 
@@ -284,10 +290,78 @@ class WorkerSettings(Settings):
         return timedelta(seconds=self.graceful_shutdown_seconds)
 
 
+class AgentSettings(Settings):
+    """Trading agents."""
+
+    used_by = "worker, ais"
+
+    agents: Annotated[tuple[str, ...], NoDecode] = about(
+        "Which of the installed agents are asked.",
+        default=("all",),
+        allowed="all, none, or names of installed agents with commas between; each once",
+    )
+    agent_weights: Annotated[dict[str, float], NoDecode] = about(
+        "How much each agent counts in arbitration; 1 unless it is named here. 0: it is asked, and its vote is written "
+        "down, but it has no influence. Agents over HTTP are named here too.",
+        default={},
+        allowed="names and numbers from 0 to 1000, such as momentum=1,mean_reversion=0.5",
+    )
+    agent_seconds: float = about(
+        "How long one agent may take for an answer. Then its process is ended and it has no vote in this cycle.",
+        default=1.0,
+        unit="seconds",
+        allowed="a number from 0.05 to 5",
+        ge=0.05,
+        le=5,
+        allow_inf_nan=False,
+    )
+
+    @field_validator("agents", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("agents")
+    @classmethod
+    def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        alone = len(value) == 1 or not {"all", "none"} & set(value)
+        if not value or not alone or len(set(value)) != len(value) or not all(map(_is_agent, value)):
+            raise PydanticCustomError("agents", "not a list of agents")
+        return value
+
+    @field_validator("agent_weights", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        return _weights(value) if isinstance(value, str) else value
+
+
+def _is_agent(name: str) -> bool:
+    return re.fullmatch(AGENT_ID, name) is not None
+
+
+def _weights(text: str) -> dict[str, float]:
+    """`momentum=1,mean_reversion=0.5`, each name once."""
+    pairs = [part.partition("=") for part in text.split(",")] if text.strip() else []
+    try:
+        weights = {name.strip(): float(number) for name, _, number in pairs}
+    except ValueError:
+        raise PydanticCustomError("agent_weights", "not a weight") from None
+    fine = all(_is_agent(name) and 0 <= weight <= 1000 for name, weight in weights.items())
+    if not fine or len(weights) != len(pairs):
+        raise PydanticCustomError("agent_weights", "not a list of weights")
+    return weights
+
+
+def _files_exist(named: str) -> bool:
+    """`FILE`, or `SYMBOL=FILE,SYMBOL2=FILE2`."""
+    files = [part.rpartition("=")[2] for part in named.split(",")]
+    return Path(named).is_file() or all(file and Path(file).is_file() for file in files)
+
+
 class PaperVenueSettings(Settings):
     """The built-in venue of paper mode."""
 
-    used_by = "worker"
+    used_by = "worker, ais"
 
     paper_balance: Decimal = about(
         "What a new paper account starts with.",
@@ -298,8 +372,14 @@ class PaperVenueSettings(Settings):
         allow_inf_nan=False,
     )
     paper_fee_bps: BasisPoints = about(
-        "Fee on every fill.",
+        "Fee of a fill that takes from the book.",
         default=Decimal(4),
+        unit="basis points",
+        allowed="0 to below 10000",
+    )
+    paper_maker_fee_bps: BasisPoints = about(
+        "Fee of a fill of an order that rested.",
+        default=Decimal(2),
         unit="basis points",
         allowed="0 to below 10000",
     )
@@ -309,6 +389,55 @@ class PaperVenueSettings(Settings):
         unit="basis points",
         allowed="0 to below 10000",
     )
+    paper_volume_share: Decimal = about(
+        "How much of a bar's volume the desk's orders together can have of it.",
+        default=Decimal("0.10"),
+        unit="fraction",
+        allowed="a number above 0, 1 at most",
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+    )
+    paper_leverage: Decimal = about(
+        "Futures may be worth this many times the margin balance; initial margin is the notional over it.",
+        default=Decimal(5),
+        unit="times",
+        allowed="1 to 125",
+        ge=1,
+        le=125,
+        allow_inf_nan=False,
+    )
+    paper_funding_rate: Decimal = about(
+        "Funding of every symbol without a file in AIS_PAPER_FUNDING; longs pay shorts where it is positive.",
+        default=Decimal("0.0001"),
+        unit="fraction of the notional, every eight hours",
+        allowed="a number between -1 and 1",
+        gt=-1,
+        lt=1,
+        allow_inf_nan=False,
+    )
+    paper_funding: str = about(
+        "Files of funding rates, with the columns `funding_time_ms,funding_rate`.",
+        default="",
+        allowed="nothing, FILE.csv (the first symbol's rates), or BTCUSDT=FILE.csv,ETHUSDT=FILE2.csv",
+    )
+
+    def terms(self) -> Terms:
+        """What the paper venue charges and allows."""
+        return Terms(
+            fee_bps=self.paper_fee_bps,
+            maker_fee_bps=self.paper_maker_fee_bps,
+            slippage_bps=self.paper_slippage_bps,
+            leverage=self.paper_leverage,
+            volume_share=self.paper_volume_share,
+        )
+
+    @field_validator("paper_funding")
+    @classmethod
+    def _known_files(cls, value: str) -> str:
+        if value and not _files_exist(value):
+            raise PydanticCustomError("funding", "no such file")
+        return value
 
 
 class AsterSettings(Settings):
@@ -441,7 +570,8 @@ class FolderSettings(Settings):
 
 
 MODELS: tuple[type[Settings], ...] = (
-    DeskSettings, DatabaseSettings, ApiSettings, WorkerSettings, PaperVenueSettings, AsterSettings, LimitSettings,
+    DeskSettings, DatabaseSettings, ApiSettings, WorkerSettings, AgentSettings, PaperVenueSettings, AsterSettings,
+    LimitSettings,
     LogSettings, FolderSettings,
 )  # fmt: skip
 
@@ -549,7 +679,7 @@ def _shown_default(info: FieldInfo) -> str:
     if info.is_required():
         return "required"
     shown = ",".join(info.default) if isinstance(info.default, tuple) else str(info.default)
-    return "none" if shown in ("", "None") else shown.removesuffix(".0")
+    return "none" if shown in ("", "None", "{}") else shown.removesuffix(".0")
 
 
 def unknown_variables() -> list[str]:

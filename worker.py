@@ -23,20 +23,20 @@ from temporalio.worker import Worker
 
 import settings
 from activities.act import ActActivities
-from activities.agents.build import built_in_agents
+from activities.agents.catalogue import InstalledAgent, UnknownAgent, installed_agents, select
+from activities.agents.processes import ProcessRoom
+from activities.agents.room import AgentRoom
 from activities.calls import Scope
 from activities.instruments import Instruments
-from activities.market.build import MarketError, build_market
+from activities.market.port import MarketError
 from activities.observe import ObserveActivities
 from activities.record import RecordActivities
-from activities.venues.aster.caller import Caller
-from activities.venues.aster.transports import session_for, shown
 from activities.venues.aster.venue import AsterVenue
-from activities.venues.paper import PaperVenue
-from activities.venues.port import Venue, VenueError, VenueRefused
+from activities.venues.port import Venue
 from activities.venues.shadow import ShadowVenue
 from domain.decisions import ENTROPY_BITS, time_ordered_id
 from domain.states import Mode, State
+from modes import NotAllowed, VenueConfig, build_venue, check_account, check_settings
 from startup import NotUp, configure_logging, leave, patiently
 from storage import migrate
 from storage.database import Database, DatabaseUnavailable
@@ -48,38 +48,35 @@ from workflows.patience import allow_a_full_signal_queue
 CONNECT_SECONDS = 120.0
 SCHEMA_SECONDS = 5.0
 STATE_SECONDS = 2.0
-VENUE_SECONDS = 5.0
-LIVE_KEY_CHARS = 32
 
 log = structlog.get_logger("worker")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(VenueConfig):
     """Every setting that a worker reads."""
 
-    desk: settings.DeskSettings
     database: settings.DatabaseSettings
-    worker: settings.WorkerSettings
-    paper: settings.PaperVenueSettings
-    aster: settings.AsterSettings
+    agents: settings.AgentSettings
     log: settings.LogSettings
 
     @classmethod
     def load(cls) -> "Config":
         """Raises ValidationError or NoRunningStack."""
         return cls(
-            settings.DeskSettings.load(),
-            settings.DatabaseSettings.load(),
-            settings.WorkerSettings.load(),
-            settings.PaperVenueSettings.load(),
-            settings.AsterSettings.load(),
-            settings.LogSettings.load(),
+            desk=settings.DeskSettings.load(),
+            worker=settings.WorkerSettings.load(),
+            paper=settings.PaperVenueSettings.load(),
+            aster=settings.AsterSettings.load(),
+            database=settings.DatabaseSettings.load(),
+            agents=settings.AgentSettings.load(),
+            log=settings.LogSettings.load(),
         )
 
 
-class NotAllowed(Exception):
-    """A mode that is not fully set up; the text names everything that is missing."""
+EXPECTED = (
+    settings.NoRunningStack, NotUp, NotAllowed, UnknownAgent, migrate.SchemaOutOfDate, MarketError, OSError,
+)  # fmt: skip
 
 
 def main() -> None:
@@ -94,7 +91,7 @@ def main() -> None:
         asyncio.run(serve(config))
     except ValidationError as error:
         leave(settings.explain(error))
-    except (settings.NoRunningStack, NotUp, NotAllowed, migrate.SchemaOutOfDate, MarketError, OSError) as error:
+    except EXPECTED as error:
         leave(str(error))
     leave(0)
 
@@ -104,8 +101,19 @@ async def serve(config: Config) -> None:
     stop = _stop_signal()
     for name in settings.unknown_variables():
         log.warning("no such setting: a typo? docs/settings.md lists them all", variable=name)
-    if missing := missing_for(config):
-        raise NotAllowed(f"AIS_MODE={config.desk.mode} needs {'; '.join(missing)}")
+    check_settings(config)
+    room = ProcessRoom(choose_agents(config.agents), config.agents.agent_seconds)
+    # In the background: a kill must not wait for an agent that hangs while it is imported.
+    opening = asyncio.create_task(room.open())
+    try:
+        await _serve(config, room, stop)
+    finally:
+        opening.cancel()
+        await room.close()
+    log.info("worker stopped")
+
+
+async def _serve(config: Config, room: AgentRoom, stop: asyncio.Event) -> None:
     await _check_schema(config.database.url)
     client = await _connect(config.worker)
     databases = [
@@ -116,7 +124,7 @@ async def serve(config: Config) -> None:
     venue = build_venue(config, paper, instruments)
     if config.desk.mode == "live":
         await check_account(venue)
-    worker = build_worker(config, client, venue, instruments, records, latch)
+    worker = build_worker(config, client, venue, room, instruments, records, latch)
     log.info("worker polls", task_queue=names.TASK_QUEUE, desk=config.desk.desk, mode=config.desk.mode)
     try:
         await _run_until(worker, stop)
@@ -125,11 +133,16 @@ async def serve(config: Config) -> None:
             await venue.close()
         for database in databases:
             database.close()
-    log.info("worker stopped")
 
 
 def build_worker(
-    config: Config, client: Client, venue: Venue, instruments: Instruments, records: Database, latch: Database
+    config: Config,
+    client: Client,
+    venue: Venue,
+    room: AgentRoom,
+    instruments: Instruments,
+    records: Database,
+    latch: Database,
 ) -> Worker:
     """The worker and everything behind it. Records, latch and venue never share a pool: one that hangs stalls itself."""
     scope = Scope(desk=config.desk.desk, mode=Mode(config.desk.mode))
@@ -139,7 +152,7 @@ def build_worker(
     async def ask_state() -> State:
         return (await gateway.status()).state
 
-    observing = ObserveActivities(scope, venue, latch, built_in_agents(), instruments, new_id)
+    observing = ObserveActivities(scope, venue, latch, room, instruments, new_id, config.agents.agent_weights)
     acting = ActActivities(scope, venue, latch, ask_state, instruments)
     recording = RecordActivities(scope, records, instruments)
     worker = Worker(
@@ -155,78 +168,16 @@ def build_worker(
     return allow_a_full_signal_queue(worker)
 
 
-def build_venue(config: Config, database: Database, instruments: Instruments) -> Venue:
-    """The venue of the configured mode. A new venue is one line here."""
-    match config.desk.mode:
-        case "paper":
-            return _paper_venue(config, database)
-        case "shadow":
-            return ShadowVenue(_aster_venue(config.aster, instruments))
-        case "live":
-            return _aster_venue(config.aster, instruments)
-
-
-def _paper_venue(config: Config, database: Database) -> PaperVenue:
-    return PaperVenue(
-        database,
-        build_market(config.worker.market, config.desk.symbols, config.worker.seed),
-        config.desk.desk,
-        balance=config.paper.paper_balance,
-        fee_bps=config.paper.paper_fee_bps,
-        slippage_bps=config.paper.paper_slippage_bps,
-    )
-
-
-def _aster_venue(aster: settings.AsterSettings, instruments: Instruments) -> AsterVenue:
-    if aster.leaves_this_machine:
-        log.warning(
-            "the MCP server has no authentication, and it is asked over plain HTTP beyond this machine: whoever reaches "
-            "it can trade",
-            address=shown(aster.aster_mcp),
-        )
-    account_id = aster.aster_account_id.get_secret_value() if aster.aster_account_id else ""
-    session = session_for(aster.aster_mcp, aster.aster_timeout)
-    return AsterVenue(Caller(session, account_id, aster.aster_timeout, instruments), instruments, aster.aster_interval)
-
-
-def missing_for(config: Config) -> list[str]:
-    """What the configured mode needs and does not have, as people are told it."""
-    if config.desk.mode == "paper":
-        return []
-    missing = [] if config.aster.aster_account_id else ["AIS_ASTER_ACCOUNT_ID"]
-    if config.desk.mode == "live":
-        missing += [] if config.aster.enable_live_trading else ["AIS_ENABLE_LIVE_TRADING=true"]
-        missing += [] if _key_length() >= LIVE_KEY_CHARS else [f"an AIS_API_KEY of {LIVE_KEY_CHARS} characters or more"]
-    return missing
-
-
-def _key_length() -> int:
-    """Of the API's key, which only live mode asks for here: whoever holds it commands real money."""
-    try:
-        return len(settings.ApiSettings.load().key)
-    except ValidationError:
-        return 0
-
-
-async def check_account(venue: Venue) -> None:
-    """Refuses to start on an account that cannot be traded. Raises NotAllowed.
-
-    A venue that does not answer is no reason to refuse: without a worker nobody carries out a kill. Every order reads the
-    account anew before it is sent, so that none goes out unchecked.
-    """
-    assert isinstance(venue, AsterVenue)
-    account = venue
-
-    async def attempt() -> None:
-        try:
-            await account.check_one_way()
-        except VenueRefused as error:
-            raise NotAllowed(f"AIS_MODE=live cannot start: {error}") from None
-
-    try:
-        await patiently("the venue", attempt, VENUE_SECONDS, log.warning, VenueError)
-    except NotUp as error:
-        log.warning("starting without the venue; every order checks the account before it is sent", why=str(error))
+def choose_agents(chosen: settings.AgentSettings) -> list[InstalledAgent]:
+    """The agents that the settings name; UnknownAgent where one is not installed."""
+    installed = installed_agents()
+    for warning in installed.warnings:
+        log.warning(warning)
+    for name in chosen.agent_weights.keys() - installed.agents.keys():
+        log.warning("AIS_AGENT_WEIGHTS names an agent that is not installed: one over HTTP, or a typo?", agent=name)
+    agents = select(installed, chosen.agents)
+    log.info("agents", names=[agent.name for agent in agents])
+    return agents
 
 
 def new_id(prefix: str) -> str:

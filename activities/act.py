@@ -112,14 +112,13 @@ class ActActivities:
             return _report(order, Fate.UNKNOWN, str(error))
         except asyncio.CancelledError:
             return _report(order, Fate.UNKNOWN, "the worker stopped while it was being sent")
-        if report.fate is Fate.FILLED:
-            self._count_fill(order.instruction.symbol)
+        self._count_fill(order, report)
         return report
 
-    def _count_fill(self, symbol: str) -> None:
-        self._instruments.filled.labels(symbol).inc()
-        if self._scope.mode is Mode.PAPER:
-            self._instruments.paper_fills.labels(symbol).inc()
+    def _count_fill(self, order: Order, report: OrderReport) -> None:
+        if report.filled_quantity:
+            on_paper, whole = self._scope.mode is Mode.PAPER, report.fate is Fate.FILLED
+            self._instruments.fill_seen(order.instruction.symbol, whole=whole, on_paper=on_paper)
 
     @contextmanager
     def _timed(self, tool: str) -> Iterator[None]:

@@ -6,6 +6,7 @@ from typing import NoReturn
 from pydantic import Field
 from temporalio import activity
 
+from domain.agents import AgentHealth
 from domain.assessment import RiskMemory
 from domain.deciding import Choice
 from domain.decisions import Decision
@@ -14,6 +15,7 @@ from domain.limits import Limits
 from domain.market import Observation
 from domain.orders import Order, OrderReport
 from domain.outbox import DeskRow, RecordBatch
+from domain.proposals import Proposal
 from domain.reducing import Plan
 from domain.states import Mode
 from domain.values import Moment, Value
@@ -56,6 +58,7 @@ class DecideCall(Value):
     """What one decision is made from.
 
     `blocked` maps a symbol to why it takes no new order; `sent` are the times of the newest orders, by the market's clock.
+    `agents` is the agents' health as the last cycle left it (`Choice.agents`), and `proposals` come from agents outside.
     """
 
     scope: Scope
@@ -64,6 +67,9 @@ class DecideCall(Value):
     limits: Limits
     blocked: dict[str, str]
     sent: list[Moment] = Field(default_factory=list)
+    cycle: int = 0
+    agents: dict[str, AgentHealth] = Field(default_factory=dict)
+    proposals: list[Proposal] = Field(default_factory=list)
 
 
 class CancelCall(Value):

@@ -1,17 +1,20 @@
 """The worker's metrics (contract/metrics.md). Counted where an activity's row is new, never in code that replays."""
 
 import time
+from collections.abc import Container, Iterable
 from datetime import UTC, datetime
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from activities.agents.room import Answer
 from domain.assessment import Measures
 from domain.decisions import Decision, DecisionType
 from domain.instructions import InstructionOutcome, InstructionRow, Tool
 from domain.limits import PORTFOLIO_LIMITS, Limits
 from domain.market import Observation
 
+_AGENT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
@@ -25,6 +28,7 @@ class Instruments:
         self._cycle_ended_at: float | None = None
         self._trading_instruments()
         self._cycle_instruments()
+        self._agent_instruments()
         self._money_instruments()
         self._venue_instruments()
 
@@ -51,7 +55,14 @@ class Instruments:
         self.cycle = Histogram("ais_cycle_seconds", "One cycle", ["desk"], buckets=_SECONDS, registry=r)
         self.open_instructions = Gauge("ais_instructions_open", "Prepared and unconfirmed", ["desk"], registry=r)
         self.cycle_age = Gauge("ais_cycle_age_seconds", "Since the last completed cycle", ["desk"], registry=r)
-        self.agent = Histogram("ais_agent_latency_seconds", "One agent's analysis", ["agent_id"], registry=r)
+
+    def _agent_instruments(self) -> None:
+        r = self.registry
+        self.agent = Histogram(
+            "ais_agent_latency_seconds", "One agent's analysis", ["agent_id"], buckets=_AGENT_SECONDS, registry=r
+        )
+        self.agent_failures = Counter("ais_agent_failures", "No answer", ["agent_id", "kind"], registry=r)
+        self.agent_quarantined = Gauge("ais_agent_quarantined", "Not asked for a while", ["agent_id"], registry=r)
 
     def _money_instruments(self) -> None:
         r = self.registry
@@ -113,11 +124,34 @@ class Instruments:
             self._cycle_seen = number
             self.cycle.labels(self._desk).observe(seconds)
 
+    def agents_answered(self, answers: Iterable[Answer]) -> None:
+        """Agents of this desk were asked. Those outside are not counted: they may name themselves anything."""
+        for answer in answers:
+            self.agent.labels(answer.agent_id).observe(answer.seconds)
+            if answer.failure:
+                self.agent_failures.labels(answer.agent_id, answer.failure.kind.value).inc()
+            for suggestion in answer.suggestions:
+                self.signals.labels(answer.agent_id, suggestion.side.value).inc()
+
+    def quarantine(self, agent_ids: Iterable[str], away: Container[str]) -> None:
+        """Which agents were asked in this cycle, and which were not."""
+        for agent_id in agent_ids:
+            self.agent_quarantined.labels(agent_id).set(agent_id in away)
+
     def _age(self) -> float:
         return time.time() - (self._cycle_ended_at or time.time())
 
+    def fill_seen(self, symbol: str, *, whole: bool, on_paper: bool = True) -> None:
+        """A fill that is told for the first time; `whole` where it was the order's last."""
+        if on_paper:
+            self.paper_fills.labels(symbol).inc()
+        if whole:
+            self.filled.labels(symbol).inc()
+
     def observed(self, observation: Observation) -> None:
         """A reading of the account; money stays on the worker's own port."""
+        for fill in observation.fills:
+            self.fill_seen(fill.symbol, whole=fill.whole)
         self.nav.labels(self._desk).set(float(observation.account.nav))
         if observation.assessment:
             self._measured(observation.assessment.measures)

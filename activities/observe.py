@@ -4,40 +4,41 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from temporalio import activity
 
-from activities.agents.port import Agent, analyse
+from activities.agents.port import MAX_BARS, arguments_of
+from activities.agents.room import AgentRoom
 from activities.calls import CycleSummary, DecideCall, ObserveCall, Scope
+from activities.choosing import Round, Situation, choose
 from activities.failures import failure
 from activities.instruments import Instruments
 from activities.scope import refuse_other
-from activities.tape import correlations_of, tape_of
+from activities.tape import correlations_of
 from activities.venues.port import Venue, VenueError
 from domain.assessing import assess
 from domain.assessment import Assessment
 from domain.deciding import Choice
-from domain.deciding import decide as choose
-from domain.market import Bar, LatchRow, Observation
-from domain.risk import Circumstances
+from domain.market import LatchRow, MarketView, Observation
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
 
 LATCH_SECONDS = 2.0
-BARS_FOR_AGENTS = 60
 
 
 class ObserveActivities:
-    """Reads venue and latch at the same time, and runs the agents on the venue's bars."""
+    """Reads venue and latch at the same time, and asks the agents of what the venue shows. `weights` are by agent id."""
 
     def __init__(
         self,
         scope: Scope,
         venue: Venue,
         database: Database,
-        agents: Sequence[Agent],
+        agents: AgentRoom,
         instruments: Instruments,
         new_id: Callable[[str], str],
+        weights: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self._scope = scope
         self._venue = venue
@@ -45,6 +46,7 @@ class ObserveActivities:
         self._agents = agents
         self._instruments = instruments
         self._new_id = new_id
+        self._weights = weights
 
     @activity.defn(name="observe")
     async def observe(self, call: ObserveCall) -> Observation:
@@ -61,39 +63,54 @@ class ObserveActivities:
     async def decide(self, call: DecideCall) -> Choice:
         """What the agents propose, chosen, sized and weighed."""
         refuse_other(self._scope, call.scope)
-        bars = {symbol: await self._bars(symbol) for symbol in call.symbols}
-        analysis = await asyncio.to_thread(analyse, self._agents, bars, self._new_id)
-        for proposal in analysis.proposals:
-            self._instruments.signals.labels(proposal.agent_id, proposal.side.value).inc()
-        return choose(analysis, self._circumstances(call, bars))
+        views = await self._views(call.symbols)
+        round_ = Round(self._agents.names, call.agents, call.cycle)
+        answers = await self._agents.ask(round_.asked, arguments_of(views, call.observation.positions))
+        self._instruments.agents_answered(answers)
+        self._instruments.quarantine(round_.names, round_.away)
+        return choose(round_, answers, self._situation(call, views), call.proposals, self._new_id)
 
-    def _circumstances(self, call: DecideCall, bars: Mapping[str, Sequence[Bar]]) -> Circumstances:
-        return Circumstances(
+    def _situation(self, call: DecideCall, views: Mapping[str, MarketView]) -> Situation:
+        return Situation(
             observation=call.observation,
             limits=call.limits,
             symbols=call.symbols,
-            now=datetime.now(UTC),
+            bars={symbol: view.bars for symbol, view in views.items()},
+            books={symbol: view.book for symbol, view in views.items()},
             blocked=call.blocked,
-            tapes={symbol: tape_of(found) for symbol, found in bars.items()},
-            correlations=correlations_of(bars),
             sent=call.sent,
+            weights=self._weights,
+            now=datetime.now(UTC),
         )
 
     async def _watch(self, call: ObserveCall, seen: Observation) -> Assessment | None:
-        """The reading against the limits; what is held moves together as its newest bars did."""
+        """The reading against the limits."""
         if call.limits is None:
             return None
-        held = sorted({p.symbol for p in seen.positions if p.quantity})
-        bars = {symbol: await self._bars(symbol) for symbol in held} if len(held) > 1 else {}
-        found = assess(seen, call.limits, call.risk, correlations_of(bars))
+        found = assess(seen.reading, call.limits, call.risk, await self._correlations(seen))
         self._instruments.limits_used(found.measures, call.limits)
         return found
 
-    async def _bars(self, symbol: str) -> list[Bar]:
+    async def _correlations(self, seen: Observation) -> dict[str, float]:
+        """What is held moves together as its newest bars did. A venue that gives no bars must not end the watch over all
+        other limits: then nothing counts as moving together in this reading."""
+        held = sorted({p.symbol for p in seen.positions if p.quantity})
+        if len(held) < 2:
+            return {}
         try:
-            return await self._venue.bars(symbol, BARS_FOR_AGENTS)
+            views = await self._venue.markets(held, MAX_BARS)
+        except VenueError:
+            self._instruments.venue_errors.labels("markets").inc()
+            return {}
+        return correlations_of({symbol: view.bars for symbol, view in views.items()})
+
+    async def _views(self, symbols: Sequence[str]) -> dict[str, MarketView]:
+        try:
+            known = await self._venue.markets(symbols, MAX_BARS)
         except VenueError as error:
             raise failure(error, "the venue gave no bars: ") from None
+        # Agents are told what they hold of every symbol, also of one that the venue has no data for.
+        return {symbol: known.get(symbol, MarketView(bars=[])) for symbol in symbols}
 
     async def _see(self, call: ObserveCall) -> Observation:
         started, failed = time.monotonic(), False

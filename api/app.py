@@ -19,12 +19,12 @@ from api import docs, errors, logs
 from api.access import Access
 from api.auth import Authentication
 from api.commands import Commander
-from api.decision_log import PostgresReports, Reports
 from api.desk import Desk, Gateway
 from api.headers import SecurityHeaders
 from api.health import Expected, Health
 from api.limits import BodyLimit
 from api.metrics import Instruments
+from api.reporting import PostgresReports, Reports
 from api.routes import control, proposals, public, reports
 from api.state import Parts
 from domain.states import Mode

@@ -3,6 +3,7 @@
 ApiError
 ├── NotAuthenticated      401
 ├── UnknownCommand        404
+├── NoAccount             404   of this desk on the paper venue
 ├── CommandRefused        409   the state does not allow it
 ├── BodyTooLarge          413
 ├── InvalidRequest        422   our own checks, in FastAPI's form
@@ -24,6 +25,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from domain.instructions import CancelInstruction
+from domain.states import Mode
 from workflows.gateway import GatewayError
 
 Location = Sequence[str | int]
@@ -66,6 +68,16 @@ class UnknownCommand(ApiError):
 
     def __init__(self, command_id: str) -> None:
         super().__init__(f"No command {command_id!r} is known to the coordinator.")
+
+
+class NoAccount(ApiError):
+    """The paper venue has no account of this desk."""
+
+    status = 404
+
+    def __init__(self, desk: str, mode: Mode) -> None:
+        cure = "the coordinator's first cycle opens it" if mode is Mode.PAPER else "`ais status` shows the venue's own"
+        super().__init__(f"Desk {desk!r} ({mode}) has no paper account; {cure}.")
 
 
 class CommandRefused(ApiError):

@@ -9,9 +9,9 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
 
-from api.decision_log import Reports
 from api.desk import Desk
 from api.models import HealthAnswer
+from api.reporting import Reports
 from domain.status import Status
 from workflows.gateway import GatewayError
 

@@ -1,17 +1,16 @@
-"""Bodies as OpenAPI describes them. Requests forbid unknown fields: a typo must not widen an action."""
+"""Answers as OpenAPI describes them, each with an example."""
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict
 
-from domain.commands import DEFAULT_REASONS, MAX_REASON_CHARS, clean
+from domain.accounting import LedgerKind, Line
 from domain.decisions import DecisionType
-from domain.instructions import OrderType, Side
-from domain.proposals import AGENT_ID, MAX_RATIONALE_CHARS
+from domain.instructions import InstructionOutcome, OrderType, Side
+from domain.market import Market
 from domain.states import CommandKind, Mode, State
-from domain.symbols import MAX_SYMBOL_CHARS, normalise_symbol
 
 KILLED = "The coordinator is killed; only a manual restart brings it back."
 _CANCELS: list[Any] = [
@@ -26,109 +25,6 @@ _ORDER: dict[str, Any] = {
     "quantity": 0.125,
     "reduce_only": True,
 }
-
-
-def _not_blank(text: str) -> str:
-    cleaned = clean(text)
-    if not cleaned:
-        raise PydanticCustomError("reason_blank", "reason must not be blank")
-    return cleaned
-
-
-def _symbol(text: str) -> str:
-    try:
-        return normalise_symbol(text)
-    except ValueError as error:
-        raise PydanticCustomError("symbol", "{problem}", {"problem": str(error)}) from None
-
-
-def _once(symbols: list[str]) -> list[str]:
-    return list(dict.fromkeys(symbols))
-
-
-Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON_CHARS), AfterValidator(_not_blank)]
-Symbol = Annotated[str, Field(min_length=1, max_length=2 * MAX_SYMBOL_CHARS), AfterValidator(_symbol)]
-
-
-def _moment(value: object) -> object:
-    """An ISO 8601 time with its offset, in which an unescaped `+` arrived as a blank."""
-    try:
-        moment = datetime.fromisoformat(str(value).strip().replace(" ", "+"))
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None or not 1 < moment.year < 9999:
-        raise PydanticCustomError("moment", "must be an ISO 8601 time with an offset (2026-03-12T14:30:00+00:00)")
-    return moment
-
-
-_MOMENT = {"type": "string", "format": "date-time"}
-OffsetMoment = Annotated[datetime, BeforeValidator(_moment), Field(json_schema_extra=_MOMENT)]
-
-
-def _limit_number(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise PydanticCustomError("limit", "must be a number")
-    return value
-
-
-LimitNumber = Annotated[float | str, BeforeValidator(_limit_number)]
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class PauseRequest(_Request):
-    """Why the desk is paused."""
-
-    reason: Reason = Field(DEFAULT_REASONS[CommandKind.PAUSE], examples=["manual review"])
-
-
-class ResumeRequest(_Request):
-    """Nothing; `{}` is accepted."""
-
-
-class KillRequest(BaseModel):
-    """Why the desk is killed. For documentation: a kill kills whatever its body holds."""
-
-    reason: str = Field(DEFAULT_REASONS[CommandKind.KILL], examples=["drawdown exceeded manual threshold"])
-
-
-class CancelAllRequest(_Request):
-    """Which symbols; `null` or left out means every symbol."""
-
-    symbols: Annotated[list[Symbol], Field(min_length=1), AfterValidator(_once)] | None = Field(
-        None, examples=[["BTCUSDT", "ETHUSDT"]]
-    )
-
-
-class DeleverageRequest(_Request):
-    """Which position to reduce, and by what fraction of it."""
-
-    symbol: Symbol = Field(examples=["BTCUSDT"])
-    reduce_pct: float = Field(strict=True, gt=0, le=1, allow_inf_nan=False, examples=[0.5])
-
-
-class LimitsRequest(_Request):
-    """Which limits change, by name (`limits` of `GET /control/coordinator` has them all)."""
-
-    limits: Annotated[dict[str, LimitNumber], Field(min_length=1)] = Field(examples=[{"max_leverage": 1.5}])
-    reason: Reason | None = Field(None, examples=["volatile day"])
-
-
-class ProposalBody(_Request):
-    """What an agent outside proposes. It expires at `expires_at`, or `ttl_seconds` after it came; two cycles otherwise."""
-
-    agent_id: str = Field(pattern=AGENT_ID, examples=["my-agent"])
-    symbol: Symbol = Field(examples=["BTCUSDT"])
-    side: Side = Field(examples=["BUY"])
-    confidence: float = Field(strict=True, ge=0, le=1, allow_inf_nan=False, examples=[0.8])
-    expected_return: float | None = Field(
-        None, strict=True, ge=-1, le=1, allow_inf_nan=False, description="Fraction of the price, before costs."
-    )
-    rationale: str = Field("", max_length=MAX_RATIONALE_CHARS, examples=["breakout on the daily chart"])
-    expires_at: OffsetMoment | None = Field(None, description="With offset.", examples=["2026-03-12T14:35:00+00:00"])
-    ttl_seconds: float | None = Field(None, strict=True, gt=0, le=86_400, allow_inf_nan=False, examples=[60])
 
 
 class _Answer(BaseModel):
@@ -327,6 +223,165 @@ class DecisionAnswer(_Answer):
     risk_reasons: list[str]
 
 
+class InstructionAnswer(_Answer):
+    """One instruction and what became of it. `round` counts the repetitions of a kill; orders have the last five keys."""
+
+    model_config = _example(
+        {
+            "instruction_id": "9f1c:1:cancel_all_orders:BTCUSDT",
+            "command_id": "9f1c",
+            "round": 1,
+            "tool": "cancel_all_orders",
+            "symbol": "BTCUSDT",
+            "outcome": "confirmed",
+            "prepared_at": "2026-03-12T14:30:00.120000+00:00",
+            "settled_at": "2026-03-12T14:30:00.410000+00:00",
+            "attempts": 1,
+            "detail": None,
+        }
+    )
+    instruction_id: str
+    command_id: str
+    round: int
+    tool: str
+    symbol: str
+    outcome: InstructionOutcome
+    prepared_at: datetime
+    settled_at: datetime | None
+    attempts: int
+    detail: str | None
+    side: Side | None = None
+    order_type: OrderType | None = None
+    quantity: Decimal | None = None
+    price: Decimal | None = None
+    reduce_only: bool | None = None
+
+
+class FillAnswer(_Answer):
+    """One execution. Prices and amounts are exact, and therefore text; `realised_profit` does not contain the fee."""
+
+    model_config = _example(
+        {
+            "fill_id": "ord_0190f3a2:1",
+            "order_id": "ord_0190f3a2",
+            "filled_at": "2026-03-12T14:30:00.410000+00:00",
+            "market_time": "2026-03-12T14:29:00+00:00",
+            "market": "futures",
+            "symbol": "BTCUSDT",
+            "side": "SELL",
+            "quantity": "0.125",
+            "price": "64000.5",
+            "fee": "3.200025",
+            "realised_profit": "12.5",
+            "maker": False,
+        }
+    )
+    fill_id: str
+    order_id: str
+    filled_at: datetime
+    market_time: datetime | None
+    market: Market
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    fee: Decimal
+    realised_profit: Decimal
+    maker: bool
+
+
+class EntryAnswer(_Answer):
+    """Money that moved without a trade; what the account received is positive."""
+
+    model_config = _example(
+        {
+            "entry_id": "funding_main_480_BTCUSDT",
+            "at": "2026-03-12T16:00:02.010000+00:00",
+            "market_time": "2026-03-12T16:00:00+00:00",
+            "kind": "funding",
+            "market": "futures",
+            "symbol": "BTCUSDT",
+            "amount": "-0.80000625",
+            "price": "64000.5",
+            "rate": "0.0001",
+        }
+    )
+    entry_id: str
+    at: datetime
+    market_time: datetime
+    kind: LedgerKind
+    market: Market
+    symbol: str
+    amount: Decimal
+    price: Decimal | None
+    rate: Decimal | None
+
+
+class PortfolioAnswer(_Answer):
+    """An account as every fill and ledger entry of it adds up.
+
+    `differences` is empty as long as the venue's own book says the same. Valued at the coordinator's last prices;
+    `valued_at` is null where it has none, and the prices of the last trades stand. Peak, drawdown and the day's loss
+    are those of the trades' prices and of now; the ones that limits go by are in `GET /control/coordinator`.
+    """
+
+    model_config = _example(
+        {
+            "desk": "main",
+            "valued_at": "2026-03-12T14:30:00+00:00",
+            "differences": [],
+            "opening_balance": "100000",
+            "balance": "100009.299975",
+            "realised_profit": "12.5",
+            "fees": "3.200025",
+            "funding": "0",
+            "unrealised_profit": "25",
+            "equity": "100034.299975",
+            "peak": "100040",
+            "drawdown": "0.000056974210",
+            "max_drawdown": "0.0004",
+            "day": "2026-03-12",
+            "day_loss": "0",
+            "gross_exposure": "8000.0625",
+            "net_exposure": "8000.0625",
+            "leverage": "0.079973",
+            "lines": [
+                {
+                    "market": "futures",
+                    "symbol": "BTCUSDT",
+                    "quantity": "0.125",
+                    "entry_price": "63800.5",
+                    "mark_price": "64000.5",
+                    "notional": "8000.0625",
+                    "unrealised_profit": "25",
+                    "realised_profit": "12.5",
+                    "fees": "3.200025",
+                    "funding": "0",
+                }
+            ],
+        }
+    )
+    desk: str
+    valued_at: datetime | None
+    differences: list[str]
+    opening_balance: Decimal
+    balance: Decimal
+    realised_profit: Decimal
+    fees: Decimal
+    funding: Decimal
+    unrealised_profit: Decimal
+    equity: Decimal
+    peak: Decimal
+    drawdown: Decimal
+    max_drawdown: Decimal
+    day: date | None
+    day_loss: Decimal
+    gross_exposure: Decimal
+    net_exposure: Decimal
+    leverage: Decimal | None
+    lines: list[Line]
+
+
 class HealthAnswer(_Answer):
     """What the probes found."""
 
@@ -389,21 +444,3 @@ class Invalid(_Answer):
         }
     )
     detail: list[InvalidEntry]
-
-
-Token = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x20-\x7e]+$")]
-
-
-class DecisionQuery(_Request):
-    """Filters of the decision log; unknown ones are refused."""
-
-    limit: int = Field(50, ge=1, le=1000, description="Rows a page.")
-    cursor: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[\x21-\x7e]+$")] | None = Field(
-        None, description="Where to go on; taken from the `Link` header."
-    )
-    decision_type: DecisionType | None = None
-    risk_passed: bool | None = None
-    agent_id: Token | None = None
-    symbol: Symbol | None = None
-    since: OffsetMoment | None = Field(None, description="Inclusive; with offset.")
-    until: OffsetMoment | None = Field(None, description="Exclusive; with offset.")

@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.commands import Commander
-from api.decision_log import Reports
 from api.desk import Desk
 from api.health import Health
 from api.metrics import Instruments
+from api.reporting import Reports
 from domain.states import Mode
 
 

@@ -7,30 +7,29 @@ from collections.abc import Iterable
 from decimal import ROUND_CEILING, Decimal
 
 from domain.assessment import Assessment, Breach, Crossing, Cut, Level, Measures, RiskMemory
-from domain.limits import PORTFOLIO_LIMITS, Limits, PortfolioLimit
-from domain.market import Market, Observation, Position, SymbolRules
+from domain.limits import INSIDE, PORTFOLIO_LIMITS, Limits, PortfolioLimit
+from domain.market import Market, Position, Reading, SymbolRules
 from domain.measures import Correlations, Exposures, exposures, gross, group, measured, remembered
 from domain.values import ZERO, digits, plain
 
-# A level is told again only after its measure has fallen this far below it, and a reduction goes this far inside: prices
-# that tremble around a limit would otherwise tell, and trade, without end.
-INSIDE = Decimal("0.95")
-
 
 def assess(
-    observation: Observation, limits: Limits, memory: RiskMemory, correlations: Correlations | None = None
+    reading: Reading, limits: Limits, memory: RiskMemory, correlations: Correlations | None = None
 ) -> Assessment:
     """One reading against the limits, given what the readings before it left to be remembered."""
-    memory = remembered(memory, observation)
-    measures = measured(observation, memory, correlations or {}, limits.correlation_threshold)
-    levels = {limit.name: _level(limit, limits, measures, memory) for limit in PORTFOLIO_LIMITS}
-    if not memory.levels and not any(levels.values()):
+    memory = remembered(memory, reading)
+    measures = measured(reading, memory, correlations or {}, limits.correlation_threshold)
+    awake = [limit for limit, bound in limits.wakes if getattr(measures, limit.name) >= bound]
+    found = {limit.name: _level(limit, limits, measures, memory) for limit in awake}
+    levels = {name: level for name, level in found.items() if level}
+    if levels == memory.levels and all(level < Level.SOFT for level in levels.values()):
+        # Nothing is new, and nothing is to be done: so it is with most readings.
         return Assessment(measures=measures, memory=memory)
     return Assessment(
         measures=measures,
-        memory=memory.model_copy(update={"levels": {name: level for name, level in levels.items() if level}}),
+        memory=memory.model_copy(update={"levels": levels}),
         crossings=_crossings(limits, measures, memory, levels),
-        cuts=_cuts(observation, limits, measures, correlations or {}),
+        cuts=_cuts(reading, limits, measures, correlations or {}),
         breaches=[_breach(limit, limits, measures) for limit in PORTFOLIO_LIMITS if _is_hard(limit, limits, measures)],
     )
 
@@ -72,16 +71,12 @@ def _level(limit: PortfolioLimit, limits: Limits, measures: Measures, memory: Ri
 
 
 def _crossings(limits: Limits, measures: Measures, memory: RiskMemory, levels: dict[str, Level]) -> list[Crossing]:
+    risen = (name for name, level in levels.items() if level > memory.levels.get(name, Level.CALM))
     return [
-        Crossing(
-            limit=limit.name,
-            level=level,
-            value=getattr(measures, limit.name),
-            bound=bound_of(limit, limits, level),
-        )
-        for limit in PORTFOLIO_LIMITS
+        Crossing(limit=name, level=level, value=getattr(measures, name), bound=limits.bounds[name][level])
+        for name in risen
         for level in Level
-        if memory.levels.get(limit.name, Level.CALM) < level <= levels[limit.name]
+        if memory.levels.get(name, Level.CALM) < level <= levels[name]
     ]
 
 
@@ -97,7 +92,7 @@ def _breach(limit: PortfolioLimit, limits: Limits, measures: Measures) -> Breach
 # --- what has to be cut ---------------------------------------------------------------------------------------------
 
 
-def _cuts(observation: Observation, limits: Limits, measures: Measures, correlations: Correlations) -> list[Cut]:
+def _cuts(reading: Reading, limits: Limits, measures: Measures, correlations: Correlations) -> list[Cut]:
     """Reductions that bring every limit past its soft number inside again, the largest position first.
 
     A loss cannot be brought back by reducing, only kept from growing: every position is closed.
@@ -105,10 +100,10 @@ def _cuts(observation: Observation, limits: Limits, measures: Measures, correlat
     breached = {limit.name: limit for limit in PORTFOLIO_LIMITS if _is_soft(limit, limits, measures)}
     if not breached:
         return []
-    held = sorted(_futures(observation), key=lambda p: (-abs(p.notional), p.symbol))
+    held = sorted(_futures(reading), key=lambda p: (-abs(p.notional), p.symbol))
     if closing := [name for name, limit in breached.items() if limit.is_loss]:
         return [Cut(symbol=p.symbol, quantity=abs(p.quantity), limits=closing) for p in held]
-    plan = _Plan(observation, limits, measures.equity, correlations, held)
+    plan = _Plan(reading, limits, measures.equity, correlations, held)
     for name in _ORDER:
         if name in breached:
             plan.bring_inside(breached[name])
@@ -119,8 +114,8 @@ def _is_soft(limit: PortfolioLimit, limits: Limits, measures: Measures) -> bool:
     return reached(limit, getattr(measures, limit.name), bound_of(limit, limits, Level.SOFT))
 
 
-def _futures(observation: Observation) -> list[Position]:
-    return [p for p in observation.positions if p.market is Market.FUTURES and p.quantity]
+def _futures(reading: Reading) -> list[Position]:
+    return [p for p in reading.positions if p.market is Market.FUTURES and p.quantity]
 
 
 # From the narrowest to the widest: what is cut for one symbol counts for the whole portfolio as well.
@@ -132,7 +127,7 @@ class _Plan:
 
     def __init__(
         self,
-        observation: Observation,
+        reading: Reading,
         limits: Limits,
         equity: Decimal,
         correlations: Correlations,
@@ -141,10 +136,10 @@ class _Plan:
         self._limits = limits
         self._equity = max(equity, ZERO)
         self._correlations = correlations
-        self._rules = observation.rules
+        self._rules = reading.rules
         self._held = {p.symbol: p for p in held}
         self._futures = exposures(self._held.values())
-        self._values = exposures(observation.positions)
+        self._values = exposures(reading.positions)
         self._why: dict[str, list[str]] = {}
 
     def bring_inside(self, limit: PortfolioLimit) -> None:

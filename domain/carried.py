@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from domain.agents import AgentHealth
 from domain.assessment import RiskMemory
 from domain.commands import Command, Source
 from domain.decisions import Decision
@@ -163,6 +164,8 @@ class Carried(Record):
     reduction_id: str = ""
     # When the newest orders were sent, by the market's clock.
     recent_orders: list[Moment] = Field(default_factory=list)
+    # Agents that failed last time, quarantined or not; one without an entry is well.
+    agents: dict[str, AgentHealth] = Field(default_factory=dict)
     proposals: list[WaitingProposal] = Field(default_factory=list)
     last_decision: Decision | None = None
     warnings: list[str] = Field(default_factory=list)

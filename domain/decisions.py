@@ -38,7 +38,7 @@ class Decision(Value):
     symbol: str | None = None
     command_id: str | None = None
     cycles: int = 1
-    # Of a kill: where it came from, for the metrics; not stored.
+    # Of a kill: where it came from, for the metrics. Of a limit: the level that was reached. Not stored.
     source: str | None = None
 
 

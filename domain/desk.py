@@ -23,11 +23,11 @@ from domain.carried import (
 from domain.commands import Command, Source, nearest_name
 from domain.deciding import Choice
 from domain.decisions import Decision, DecisionType
-from domain.instructions import CANCEL_TOOLS, OpenCancel, Tool, instruction_id
+from domain.instructions import CANCEL_TOOLS, OpenCancel, OrderInstruction, Tool, instruction_id
 from domain.limits import changed
 from domain.market import LatchRow, Observation
-from domain.orders import Order, OrderReport
-from domain.outbox import note_quiet, order_reported, prepared_row, queue_instruction, queue_row
+from domain.orders import Fate, Order, OrderReport
+from domain.outbox import note_quiet, order_prepared, order_reported, prepared_row, queue_instruction, queue_row
 from domain.risk import RATE_WINDOW
 from domain.states import CommandKind, State, transition
 from domain.symbols import covered_symbols
@@ -39,6 +39,7 @@ MAX_CARRIED_ORDERS = 100
 MAX_SEEN_SYMBOLS = 200
 # An order is valid for one cycle. In replays with cycles of a second or less, committing its decision would use that up.
 SHORTEST_ORDER_SECONDS = 2.0
+REDUCTION_SECONDS = 15.0
 
 
 def apply(c: Carried, command: Command, tick: Tick) -> None:
@@ -134,11 +135,13 @@ def take_observation(c: Carried, observation: Observation, known: int, tick: Tic
     `known` is `known_latch` from before the reading began: one that was on its way while the latch was written proves
     nothing.
     """
-    few = {"open_orders": observation.open_orders[:MAX_CARRIED_ORDERS]}
-    c.observation, c.observation_error = observation.model_copy(update=few), None
+    if len(observation.open_orders) > MAX_CARRIED_ORDERS:
+        few = {"open_orders": observation.open_orders[:MAX_CARRIED_ORDERS]}
+        observation = observation.model_copy(update=few)
+    c.observation, c.observation_error = observation, None
     held = [p.symbol for p in observation.positions if p.quantity] + [o.symbol for o in observation.open_orders]
-    others = sorted({*c.seen_symbols, *held} - set(c.symbols))
-    c.seen_symbols = others[:MAX_SEEN_SYMBOLS]
+    if new := [symbol for symbol in held if symbol not in c.symbols and symbol not in c.seen_symbols]:
+        c.seen_symbols = sorted({*c.seen_symbols, *new})[:MAX_SEEN_SYMBOLS]
     if observation.latch_error is None:
         _compare_latch(c, observation.latch, known, tick)
 
@@ -232,6 +235,26 @@ def order_of(c: Carried, choice: Choice, row: Decision, tick: Tick) -> Order:
     )
 
 
+def reduction_prepared(
+    c: Carried, pending: PendingDeleverage, instruction: OrderInstruction, tick: Tick
+) -> PendingOrder:
+    """The order of a deleverage, about to be sent: what only takes risk off waits for no record."""
+    order = Order(
+        order_id=tick.new_id("ord"),
+        command_id=pending.command.command_id,
+        desk=c.desk,
+        instruction=instruction,
+        not_after=tick.now + timedelta(seconds=REDUCTION_SECONDS),
+        prepared_at=tick.now,
+    )
+    placed = order_prepared(c, order)
+    placed.phase = OrderPhase.SENDING
+    pending.order_id = order.order_id
+    if record := c.commands.get(pending.command.command_id):
+        record.instruction = instruction
+    return placed
+
+
 def take_report(c: Carried, pending: PendingOrder, report: OrderReport, tick: Tick) -> None:
     """Takes an order's report in: the cancels again where a kill came after it was sent, and the deleverage it was for."""
     record = c.commands.get(c.kill.command_id) if c.kill else None
@@ -240,12 +263,24 @@ def take_report(c: Carried, pending: PendingOrder, report: OrderReport, tick: Ti
     mine = (d for d in c.deleverages if d.order_id == report.order_id)
     if report.fate.is_known and (deleverage := next(mine, None)):
         refusal = None if report.fate.reached_venue else f"the order did not reach the book: {report.detail}"
-        finish_deleverage(c, deleverage, refusal, tick)
+        shortfall = _shortfall(pending.order, report)
+        if shortfall and not report.filled_quantity:
+            refusal, shortfall = shortfall, None
+        finish_deleverage(c, deleverage, refusal, tick, shortfall)
     note_quiet(c, tick.now)
 
 
-def finish_deleverage(c: Carried, pending: PendingDeleverage, refusal: str | None, tick: Tick) -> None:
-    """Settles a deleverage: applied where `refusal` is None."""
+def _shortfall(order: Order, report: OrderReport) -> str | None:
+    """What an order that the venue has given up did not do: a part of a deleverage is never told as all of it (I6)."""
+    if report.fate is not Fate.CANCELED:
+        return None
+    return f"{report.filled_quantity} of {order.instruction.quantity} was filled: {report.detail}"
+
+
+def finish_deleverage(
+    c: Carried, pending: PendingDeleverage, refusal: str | None, tick: Tick, shortfall: str | None = None
+) -> None:
+    """Settles a deleverage: applied where `refusal` is None, in part where there is a `shortfall`."""
     c.deleverages.remove(pending)
     if pending.automatic:
         _automatic_finished(c, pending.symbol, refusal)
@@ -254,9 +289,9 @@ def finish_deleverage(c: Carried, pending: PendingDeleverage, refusal: str | Non
     # A kill may have taken the id over meanwhile: its outcome is its own.
     if record and record.kind is CommandKind.DELEVERAGE:
         record.outcome = Outcome.REFUSED if refusal else Outcome.APPLIED
-        record.detail, record.code = refusal, RefusalCode.CONFLICT if refusal else None
-    word = "refused" if refusal else "applied"
-    queue_row(c, control_row(c, pending.command, word, tick, refusal))
+        record.detail, record.code = refusal or shortfall, RefusalCode.CONFLICT if refusal else None
+    word = "refused" if refusal else "applied in part" if shortfall else "applied"
+    queue_row(c, control_row(c, pending.command, word, tick, refusal or shortfall))
 
 
 def _automatic_finished(c: Carried, symbol: str, refusal: str | None) -> None:
@@ -282,7 +317,7 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
     c.commands = {name: record for name, record in c.commands.items() if record.outcome is Outcome.PENDING}
     remember(c, restart.command, Outcome.APPLIED, tick)
     c.kill, c.hand_over = None, True
-    c.deleverages = [d for d in c.deleverages if not d.automatic]
+    c.deleverages = [d for d in c.deleverages if d.order_id or not d.automatic]
     # A person has looked: drawdown and the day's loss are measured anew from here.
     c.risk = RiskMemory()
     c.last_decision = restart.row

@@ -143,6 +143,7 @@ def _row(c: Carried, crossing: Crossing, consequence: str, tick: Tick) -> Decisi
         summary=f"{_came(c, limit, crossing)}{': ' if consequence else ''}{consequence}",
         risk_reasons=[comparison(limit, crossing.value, crossing.bound)],
         desk=c.desk,
+        source=crossing.level.name.lower(),
     )
 
 

@@ -48,6 +48,10 @@ class PortfolioLimit(NamedTuple):
         return [name for name in (self.maximum, self.soft, self.hard) if name]
 
 
+# A level is told again only after its measure has fallen this far below it, and a reduction goes this far inside: prices
+# that tremble around a limit would otherwise tell, and trade, without end.
+INSIDE = Decimal("0.95")
+
 PORTFOLIO_LIMITS: tuple[PortfolioLimit, ...] = (
     PortfolioLimit("drawdown", "drawdown_breached", "soft_drawdown", "hard_drawdown", None, "drawdown", is_loss=True),
     PortfolioLimit(
@@ -178,6 +182,11 @@ class Limits(Value):
     def bounds(self) -> dict[str, dict[Level, Decimal]]:
         """Where each level of each portfolio limit begins. The warnings are shares of the soft number."""
         return {limit.name: self._bounds_of(limit) for limit in PORTFOLIO_LIMITS}
+
+    @cached_property
+    def wakes(self) -> tuple[tuple[PortfolioLimit, Decimal], ...]:
+        """Below the least of these a limit has nothing to say, and nothing that was said is worth remembering."""
+        return tuple((limit, min(self.bounds[limit.name].values()) * INSIDE) for limit in PORTFOLIO_LIMITS)
 
     def _bounds_of(self, limit: PortfolioLimit) -> dict[Level, Decimal]:
         soft = getattr(self, limit.soft)

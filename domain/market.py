@@ -1,7 +1,12 @@
 """What the venue shows: bars, books, positions, open orders, account, and the rules of a symbol."""
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
+
+from pydantic import Field
 
 from domain.assessment import Assessment
 from domain.instructions import OrderType, Side
@@ -108,6 +113,15 @@ class Account(Value):
         return self.balance + self.unrealised_profit
 
 
+class FilledOrder(Value):
+    """Tells of a fill that nobody was waiting for: of a resting order, or of a liquidation. `whole`: it was the last one."""
+
+    symbol: str
+    quantity: Decimal
+    maker: bool
+    whole: bool
+
+
 class LatchRow(Value):
     """What the desk's database row says of the kill."""
 
@@ -117,13 +131,23 @@ class LatchRow(Value):
     actor: str | None = None
 
 
+class Reading(NamedTuple):
+    """What limits are watched by: equity, positions, the steps that they can be cut by, and the market's own time."""
+
+    equity: Decimal
+    positions: Sequence[Position]
+    rules: Mapping[str, SymbolRules]
+    market_time: datetime
+
+
 class Observation(Value):
     """One reading of the venue, and of the latch where the database answered.
 
     `latch_error` set means that nobody knows what the database says: no new risk (I7). `data_time` is when the newest
     price became known; a price that stopped moving grows old by it. `assessment` is what the portfolio's limits make of it,
-    None where nobody watched: no new risk (I7). `bar_time` is the opening time of the newest bar of
-    a market that has a time of its own (a replay, a simulation).
+    None where nobody watched: no new risk (I7). `bar_time` is the opening time of the newest bar of a market that has a
+    time of its own (a replay, a simulation). `fills` is what moving the market on filled in this very call: a reading of
+    the same cycle again has none.
     """
 
     observed_at: Moment
@@ -134,6 +158,7 @@ class Observation(Value):
     positions: list[Position]
     open_orders: list[OpenOrder]
     account: Account
+    fills: list[FilledOrder] = Field(default_factory=list)
     latch: LatchRow | None = None
     latch_error: str | None = None
     note: str | None = None
@@ -143,3 +168,8 @@ class Observation(Value):
     def market_time(self) -> Moment:
         """The market's own time, by which days, funding hours and order rates are counted: a replay's is not ours."""
         return self.bar_time or self.observed_at
+
+    @property
+    def reading(self) -> Reading:
+        """What limits are watched by."""
+        return Reading(self.account.nav, self.positions, self.rules, self.market_time)

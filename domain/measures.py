@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 from domain.assessment import Measures, RiskMemory
-from domain.market import Market, Observation, Position
+from domain.market import Market, Position, Reading
 from domain.values import ZERO
 
 # A share of equity where no equity is left: beyond every limit, and finite, so that it can be written down.
@@ -14,12 +14,12 @@ Exposures = Mapping[str, Decimal]
 Correlations = Mapping[str, float]
 
 
-def remembered(memory: RiskMemory, observation: Observation) -> RiskMemory:
+def remembered(memory: RiskMemory, reading: Reading) -> RiskMemory:
     """The memory after one more reading: the peak so far, and the equity that the UTC day of the market opened with.
 
     A day opens with the last equity of the day before, so that a gap over midnight belongs to the new day.
     """
-    equity, day = observation.account.nav, observation.market_time.date()
+    equity, day = reading.equity, reading.market_time.date()
     opened = memory.day_open
     if opened is None or memory.day != day:
         opened = equity if memory.last_equity is None else memory.last_equity
@@ -27,7 +27,7 @@ def remembered(memory: RiskMemory, observation: Observation) -> RiskMemory:
     return RiskMemory(peak=peak, day=day, day_open=opened, last_equity=equity, levels=memory.levels)
 
 
-def measured(observation: Observation, memory: RiskMemory, correlations: Correlations, threshold: float) -> Measures:
+def measured(reading: Reading, memory: RiskMemory, correlations: Correlations, threshold: float) -> Measures:
     """Every measure of the portfolio; `memory` is the one after this reading.
 
     drawdown = (peak - equity) / peak (CFA Institute's maximum drawdown, taken at one moment); daily loss = (opening - equity) /
@@ -35,16 +35,18 @@ def measured(observation: Observation, memory: RiskMemory, correlations: Correla
     method, Commission Delegated Regulation 231/2013, article 7, and its plain net); leverage = sum |futures value| /
     equity; position = the largest |value of one symbol| / equity; concentration: see `concentration`.
     """
-    equity = observation.account.nav
+    equity = reading.equity
     peak, opened = memory.peak or equity, memory.day_open or equity
-    values = exposures(observation.positions)
-    futures = exposures(p for p in observation.positions if p.market is Market.FUTURES)
+    losses = {"drawdown": loss(peak, equity), "daily_loss": loss(opened, equity)}
+    if not reading.positions:
+        return Measures(equity=equity, peak=peak, day_open=opened, **losses)
+    values = exposures(reading.positions)
+    futures = exposures(p for p in reading.positions if p.market is Market.FUTURES)
     return Measures(
         equity=equity,
         peak=peak,
         day_open=opened,
-        drawdown=loss(peak, equity),
-        daily_loss=loss(opened, equity),
+        **losses,
         leverage=share(gross(futures), equity),
         gross_exposure=share(gross(values), equity),
         net_exposure=share(abs(sum(values.values(), ZERO)), equity),

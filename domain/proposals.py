@@ -1,7 +1,8 @@
-"""Proposals: what trading agents suggest, and the choice among them."""
+"""Proposals: what trading agents suggest, and what all of them said in one cycle."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
@@ -27,25 +28,41 @@ class Proposal(Value):
     expires_at: Moment | None = None
 
 
+class FailureKind(StrEnum):
+    """Why an agent gave no answer."""
+
+    RAISED = "raised"
+    TIMED_OUT = "timed_out"
+    NONSENSE = "nonsense"
+    DIED = "died"
+    UNLOADABLE = "unloadable"
+
+
 class AgentFailure(Value):
     """An agent that gave no answer; it costs its own vote and nothing else."""
 
     agent_id: str
     error: str
+    kind: FailureKind = FailureKind.RAISED
 
 
 class Analysis(Value):
-    """What all agents said in one cycle. A vote is signed: positive buys, negative sells, 0 abstains."""
+    """What all agents said in one cycle. A vote is signed: positive buys, negative sells, 0 abstains.
+
+    `quarantined` maps an agent that was not asked to the cycle in which it is tried again; `notes` are for the summary.
+    """
 
     proposals: list[Proposal] = Field(default_factory=list)
     votes: dict[str, float] = Field(default_factory=dict)
     failures: list[AgentFailure] = Field(default_factory=list)
+    quarantined: dict[str, int] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
 
 
-def best_proposal(proposals: Sequence[Proposal]) -> Proposal | None:
-    """The most confident one; ties go to the first symbol and agent by name, so that a replay chooses alike."""
-    ranked = sorted(proposals, key=lambda p: (-p.confidence, p.symbol, p.agent_id))
-    return ranked[0] if ranked else None
+def vote_of(proposals: Iterable[Proposal]) -> float:
+    """An agent's vote: its strongest proposal, signed; 0 where it proposed nothing."""
+    votes = (p.confidence if p.side is Side.BUY else -p.confidence for p in proposals)
+    return max(votes, key=abs, default=0.0)
 
 
 # --- from outside ---------------------------------------------------------------------------------------------------

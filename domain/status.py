@@ -48,6 +48,7 @@ class ObservationStatus(Value):
 
     observed_at: Moment
     data_time: Moment
+    market_time: Moment
     marks: dict[str, Decimal]
     positions: list[Position]
     open_orders: list[OpenOrder]
@@ -73,6 +74,13 @@ class PortfolioStatus(Value):
     day: date | None
     day_open: Decimal
     limits: list[LimitStatus]
+
+
+class AgentStatus(Value):
+    """An agent that failed last time; `quarantined_until` is the cycle in which it is tried again."""
+
+    failures: int
+    quarantined_until: int | None
 
 
 class LastDecision(Value):
@@ -106,6 +114,7 @@ class Status(Value):
     observation: ObservationStatus | None
     observation_error: str | None
     portfolio: PortfolioStatus | None
+    failing_agents: dict[str, AgentStatus]
     last_decision: LastDecision | None
     open_instructions: list[OpenInstruction]
     open_instructions_total: int
@@ -162,6 +171,7 @@ def status_of(carried: Carried, run_id: str) -> Status:
         restart_pending=c.restart is not None,
         observation=_observation_status(c),
         portfolio=_portfolio_status(c),
+        failing_agents={name: AgentStatus.model_validate(health.model_dump()) for name, health in c.agents.items()},
         last_decision=_last_decision(c),
         open_instructions=open_[:MAX_SHOWN],
         open_instructions_total=len(open_),
@@ -256,7 +266,7 @@ def _kill_status(c: Carried, kill: KillRecord) -> KillStatus:
 def _observation_status(c: Carried) -> ObservationStatus | None:
     if c.observation is None:
         return None
-    names = ("observed_at", "data_time", "marks", "positions", "open_orders", "account")
+    names = ("observed_at", "data_time", "market_time", "marks", "positions", "open_orders", "account")
     return ObservationStatus(**{name: getattr(c.observation, name) for name in names}, nav=c.observation.account.nav)
 
 

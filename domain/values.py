@@ -1,7 +1,7 @@
 """Base of every value that crosses a boundary, and the number types that it uses."""
 
 from datetime import datetime
-from decimal import ROUND_DOWN, Decimal
+from decimal import ROUND_DOWN, Context, Decimal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -20,6 +20,8 @@ class Record(BaseModel):
 
 Moment = AwareDatetime
 
+# Wide enough that no product or sum of prices, quantities and fees is ever rounded.
+EXACT = Context(prec=100)
 ZERO = Decimal(0)
 BPS = Decimal("0.0001")
 _SIX_PLACES = Decimal("0.000001")
@@ -32,8 +34,8 @@ def floor_to_step(quantity: Decimal, step: Decimal) -> Decimal:
 
 def plain(number: Decimal) -> Decimal:
     """The same number without trailing zeros and without an exponent: `1E+2` becomes `100`."""
-    shortest = number.normalize()
-    return shortest.quantize(Decimal(1)) if shortest.as_tuple().exponent > 0 else shortest  # type: ignore[operator]
+    shortest = number.normalize(EXACT)
+    return shortest.quantize(Decimal(1), context=EXACT) if shortest.as_tuple().exponent > 0 else shortest  # type: ignore[operator]
 
 
 def digits(number: Decimal) -> str:

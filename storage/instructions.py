@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from domain.instructions import InstructionOutcome, InstructionRow, OrderInstruction
 from storage.cleaning import clean, clean_values
+from storage.paging import Keyset, PageFilter
 from storage.tables import instructions
 
 _RANK = {
@@ -17,6 +18,7 @@ _RANK = {
     InstructionOutcome.CONFIRMED: 2,
 }
 _CHANGEABLE = ("outcome", "settled_at", "attempts", "detail")
+_BY_TIME = Keyset(instructions.c.prepared_at, instructions.c.instruction_id)
 _ORDER_COLUMNS = ("symbol", "side", "order_type", "quantity", "price", "reduce_only")
 
 
@@ -31,24 +33,26 @@ def upsert_instructions(connection: Connection, rows: Sequence[InstructionRow]) 
     return [row for id_, row in newest.items() if id_ in new or id_ in changed]
 
 
-def list_instructions(
-    connection: Connection,
-    *,
-    desk: str | None = None,
-    command_id: str | None = None,
-    outcomes: Sequence[InstructionOutcome] = (),
-    limit: int = 1000,
-) -> list[InstructionRow]:
-    """Instructions, newest first."""
-    statement = select(instructions)
-    if desk is not None:
-        statement = statement.where(instructions.c.desk == clean(desk))
-    if command_id is not None:
-        statement = statement.where(instructions.c.command_id == clean(command_id))
-    if outcomes:
-        statement = statement.where(instructions.c.outcome.in_(outcomes))
-    order = (instructions.c.prepared_at.desc(), instructions.c.instruction_id.desc())
-    return [_row(found) for found in connection.execute(statement.order_by(*order).limit(limit)).mappings()]
+class InstructionFilter(PageFilter):
+    """Which rows, and how many."""
+
+    command_id: str | None = None
+    outcome: InstructionOutcome | None = None
+
+
+def page(connection: Connection, desk: str, wanted: InstructionFilter) -> tuple[list[InstructionRow], str | None]:
+    """One page of a desk's instructions, newest first, and the cursor of the next one; None on the last page."""
+    statement = select(instructions).where(instructions.c.desk == clean(desk))
+    equal = {
+        instructions.c.command_id: wanted.command_id and clean(wanted.command_id),
+        instructions.c.outcome: wanted.outcome,
+        instructions.c.symbol: wanted.symbol and clean(wanted.symbol),
+    }
+    for column, value in equal.items():
+        if value is not None:
+            statement = statement.where(column == value)
+    rows, cursor = _BY_TIME.read(connection, statement, wanted)
+    return [_row(found) for found in rows], cursor
 
 
 def _newest_by_id(rows: Sequence[InstructionRow]) -> dict[str, InstructionRow]:

@@ -4,17 +4,22 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, RowMapping, Table, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from domain.market import Market
-from domain.paper import Book, Fill, Holding, HoldingKey, OrderStatus, PaperOrder
+from domain.accounting import Fill, Holding, HoldingKey, LedgerEntry
+from domain.market import Bar, Market
+from domain.paper.advance import CANCELED_ON_REQUEST
+from domain.paper.book import Book, Events, OrderStatus, PaperOrder
 from domain.values import Moment, Value
 from storage.cleaning import clean, clean_values
-from storage.tables import paper_accounts, paper_clocks, paper_fills, paper_orders, paper_positions
+from storage.paging import Keyset, PageFilter
+from storage.tables import paper_accounts, paper_clocks, paper_fills, paper_ledger, paper_orders, paper_positions
 
-# What the trigger of migration 0002 raises.
+# What the trigger of migrations 0002 and 0003 raises.
 TOO_LATE = "AIS01"
+
+_CHANGED_ORDER = {"status", "filled_quantity", "filled_value", "fills", "code", "reason"}
 
 
 class Clock(Value):
@@ -25,6 +30,26 @@ class Clock(Value):
     cycle_id: str | None
     advanced_at: Moment
     bar_time: Moment | None
+
+
+class Account(Value):
+    """What a desk began with, and what it has."""
+
+    desk: str
+    balance: Decimal
+    opening_balance: Decimal
+
+
+class StoredFill(Fill):
+    """A fill, and when it was written."""
+
+    filled_at: Moment
+
+
+class StoredEntry(LedgerEntry):
+    """A ledger entry, and when it was written."""
+
+    at: Moment
 
 
 def lock(connection: Connection, desk: str, opening_balance: Decimal, first_bar: int) -> Clock:
@@ -62,15 +87,27 @@ def now(connection: Connection) -> datetime:
     return moment
 
 
-def load_book(connection: Connection, desk: str, marks: Mapping[str, Decimal]) -> Book:
-    """The desk's account. `marks` are the prices known now."""
-    balance = select(paper_accounts.c.balance).where(paper_accounts.c.desk == clean(desk))
+def load_book(connection: Connection, clock: Clock, bars: Mapping[str, Bar]) -> Book:
+    """The account of the clock's desk. `bars` are the newest ones, as of the clock."""
+    balance = select(paper_accounts.c.balance).where(paper_accounts.c.desk == clean(clock.desk))
     return Book(
+        desk=clock.desk,
         balance=connection.execute(balance).scalar_one(),
-        holdings=_holdings(connection, desk),
-        open_orders=_open_orders(connection, desk),
-        marks=marks,
+        holdings=load_holdings(connection, clock.desk),
+        open_orders=_open_orders(connection, clock.desk),
+        bar_no=clock.bar_no,
+        bars=bars,
+        taken=taken(connection, clock),
     )
+
+
+def taken(connection: Connection, clock: Clock) -> dict[str, Decimal]:
+    """What the desk's fills have had of the volume of the newest bar."""
+    total = func.sum(paper_fills.c.quantity)
+    statement = select(paper_fills.c.symbol, total).where(
+        paper_fills.c.desk == clean(clock.desk), paper_fills.c.bar_no == clock.bar_no
+    )
+    return dict(iter(connection.execute(statement.group_by(paper_fills.c.symbol))))
 
 
 def write_book(connection: Connection, desk: str, before: Book, after: Book) -> None:
@@ -90,22 +127,45 @@ def find_order(connection: Connection, order_id: str) -> PaperOrder | None:
     return PaperOrder.model_validate(dict(found)) if found else None
 
 
-def insert_order(connection: Connection, order: PaperOrder, not_after: datetime, bar_no: int) -> None:
-    """A new order, whatever became of it. Past `not_after` the commit of an accepted one fails (TOO_LATE)."""
+def insert_order(connection: Connection, order: PaperOrder, not_after: datetime | None, bar_no: int) -> None:
+    """A new order, whatever became of it. Past `not_after` the commit of an accepted one fails (TOO_LATE).
+
+    Only an order of the venue's own, a liquidation, has no `not_after`.
+    """
     facts = {"not_after": not_after, "bar_no": bar_no, "created_at": func.clock_timestamp()}
-    connection.execute(insert(paper_orders).values(clean_values(order.model_dump()) | facts))
+    values = clean_values(order.model_dump()) | facts | {"average_price": order.average_price}
+    connection.execute(insert(paper_orders).values(values))
 
 
 def update_order(connection: Connection, order: PaperOrder) -> None:
     """What became of an order that rested."""
-    changed = order.model_dump(include={"status", "filled_quantity", "average_price", "reason"})
+    changed = order.model_dump(include=_CHANGED_ORDER) | {"average_price": order.average_price}
     connection.execute(update(paper_orders).where(paper_orders.c.order_id == clean(order.order_id)).values(changed))
 
 
-def insert_fill(connection: Connection, fill: Fill, bar_no: int) -> None:
+def insert_fill(connection: Connection, fill: Fill) -> None:
     """A new fill."""
-    facts = {"bar_no": bar_no, "filled_at": func.clock_timestamp()}
-    connection.execute(insert(paper_fills).values(clean_values(fill.model_dump()) | facts))
+    connection.execute(
+        insert(paper_fills).values(clean_values(fill.model_dump()) | {"filled_at": func.clock_timestamp()})
+    )
+
+
+def insert_entry(connection: Connection, entry: LedgerEntry) -> None:
+    """A new ledger entry. One with its id twice fails, and all that was to be written with it: the money moved once."""
+    values = clean_values(entry.model_dump()) | {"at": func.clock_timestamp()}
+    connection.execute(insert(paper_ledger).values(values))
+
+
+def write_events(connection: Connection, events: Events, bar_no: int) -> None:
+    """Everything that a bar did but the book itself."""
+    for order in events.liquidations:
+        insert_order(connection, order, None, bar_no)
+    for order in events.changed:
+        update_order(connection, order)
+    for fill in events.fills:
+        insert_fill(connection, fill)
+    for entry in events.entries:
+        insert_entry(connection, entry)
 
 
 def cancel_open(connection: Connection, desk: str, market: Market, symbol: str) -> int:
@@ -116,14 +176,65 @@ def cancel_open(connection: Connection, desk: str, market: Market, symbol: str) 
         paper_orders.c.symbol == clean(symbol),
         paper_orders.c.status == OrderStatus.OPEN,
     )
-    return connection.execute(statement.values(status=OrderStatus.CANCELED, reason="canceled on request")).rowcount
+    return connection.execute(statement.values(status=OrderStatus.CANCELED, reason=CANCELED_ON_REQUEST)).rowcount
 
 
-def list_fills(connection: Connection, desk: str) -> list[Fill]:
-    """Every fill of a desk, oldest first."""
+def find_account(connection: Connection, desk: str) -> Account | None:
+    """A desk's money; None where the venue has never seen the desk."""
+    statement = select(paper_accounts).where(paper_accounts.c.desk == clean(desk))
+    found = connection.execute(statement).mappings().one_or_none()
+    return Account.model_validate(dict(found)) if found else None
+
+
+def fills_page(connection: Connection, desk: str, wanted: PageFilter) -> tuple[list[StoredFill], str | None]:
+    """One page of a desk's fills, newest first, and the cursor of the next one; None on the last page."""
+    rows, cursor = _page(connection, Keyset(paper_fills.c.filled_at, paper_fills.c.fill_id), paper_fills, desk, wanted)
+    return [StoredFill.model_validate(dict(row)) for row in rows], cursor
+
+
+def entries_page(connection: Connection, desk: str, wanted: PageFilter) -> tuple[list[StoredEntry], str | None]:
+    """One page of a desk's ledger entries, read like its fills."""
+    rows, cursor = _page(connection, Keyset(paper_ledger.c.at, paper_ledger.c.entry_id), paper_ledger, desk, wanted)
+    return [StoredEntry.model_validate(dict(row)) for row in rows], cursor
+
+
+def list_fills(connection: Connection, desk: str) -> list[StoredFill]:
+    """Every fill of a desk, in the order of time."""
     statement = select(paper_fills).where(paper_fills.c.desk == clean(desk))
-    ordered = statement.order_by(paper_fills.c.filled_at, paper_fills.c.fill_id)
-    return [Fill.model_validate(dict(found)) for found in connection.execute(ordered).mappings()]
+    rows = connection.execute(statement.order_by(paper_fills.c.filled_at, paper_fills.c.fill_id)).mappings()
+    return [StoredFill.model_validate(dict(row)) for row in rows]
+
+
+def list_entries(connection: Connection, desk: str) -> list[StoredEntry]:
+    """Every ledger entry of a desk, in the order of time."""
+    statement = select(paper_ledger).where(paper_ledger.c.desk == clean(desk))
+    rows = connection.execute(statement.order_by(paper_ledger.c.at, paper_ledger.c.entry_id)).mappings()
+    return [StoredEntry.model_validate(dict(row)) for row in rows]
+
+
+def list_records(connection: Connection, desk: str) -> list[StoredFill | StoredEntry]:
+    """Fills and entries of a desk together, in the order in which they were written: what a portfolio is folded from."""
+    records: list[StoredFill | StoredEntry] = [*list_fills(connection, desk), *list_entries(connection, desk)]
+    return sorted(records, key=lambda record: record.filled_at if isinstance(record, StoredFill) else record.at)
+
+
+def load_holdings(connection: Connection, desk: str) -> dict[HoldingKey, Holding]:
+    """What the venue's book holds, everything ever held included."""
+    statement = select(paper_positions).where(paper_positions.c.desk == clean(desk))
+    ordered = statement.order_by(paper_positions.c.market, paper_positions.c.symbol)
+    return {
+        HoldingKey(Market(row["market"]), row["symbol"]): Holding.model_validate(dict(row))
+        for row in connection.execute(ordered).mappings()
+    }
+
+
+def _page(
+    connection: Connection, keyset: Keyset, table: Table, desk: str, wanted: PageFilter
+) -> tuple[list[RowMapping], str | None]:
+    statement = select(table).where(table.c.desk == clean(desk))
+    if wanted.symbol is not None:
+        statement = statement.where(table.c.symbol == clean(wanted.symbol))
+    return keyset.read(connection, statement, wanted)
 
 
 def _locked_clock(connection: Connection, desk: str) -> Clock | None:
@@ -133,19 +244,10 @@ def _locked_clock(connection: Connection, desk: str) -> Clock | None:
 
 
 def _open_account(connection: Connection, desk: str, opening_balance: Decimal, first_bar: int) -> None:
-    account = insert(paper_accounts).values(desk=clean(desk), balance=opening_balance)
+    account = insert(paper_accounts).values(desk=clean(desk), balance=opening_balance, opening_balance=opening_balance)
     connection.execute(account.on_conflict_do_nothing())
     clock = insert(paper_clocks).values(desk=clean(desk), bar_no=first_bar, advanced_at=func.clock_timestamp())
     connection.execute(clock.on_conflict_do_nothing())
-
-
-def _holdings(connection: Connection, desk: str) -> dict[HoldingKey, Holding]:
-    statement = select(paper_positions).where(paper_positions.c.desk == clean(desk))
-    ordered = statement.order_by(paper_positions.c.market, paper_positions.c.symbol)
-    return {
-        HoldingKey(Market(row.market), row.symbol): Holding(quantity=row.quantity, cost=row.cost)
-        for row in connection.execute(ordered)
-    }
 
 
 def _open_orders(connection: Connection, desk: str) -> list[PaperOrder]:
@@ -164,6 +266,5 @@ def _orders(rows: Iterable[dict[str, object]]) -> list[PaperOrder]:
 def _write_holding(connection: Connection, desk: str, key: HoldingKey, held: Holding) -> None:
     values = {"desk": clean(desk), "market": key.market, "symbol": clean(key.symbol), **held.model_dump()}
     statement = insert(paper_positions).values(values)
-    changed = {"quantity": held.quantity, "cost": held.cost}
     keys = [paper_positions.c.desk, paper_positions.c.market, paper_positions.c.symbol]
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=held.model_dump()))

@@ -115,6 +115,7 @@ paper_accounts = Table(
     metadata,
     Column("desk", Text, primary_key=True),
     Column("balance", Exact, nullable=False),
+    Column("opening_balance", Exact, nullable=False),
     schema=PAPER,
 )
 
@@ -142,11 +143,16 @@ paper_orders = Table(
     Column("quantity", Exact, nullable=False),
     Column("price", Exact),
     Column("reduce_only", Boolean, nullable=False),
+    Column("time_in_force", Text),
     Column("status", Text, nullable=False),
     Column("filled_quantity", Exact, nullable=False),
+    Column("filled_value", Exact, nullable=False),
+    Column("fills", Integer, nullable=False),
     Column("average_price", Exact),
+    Column("code", Integer),
     Column("reason", Text, nullable=False),
-    Column("not_after", Moment, nullable=False),
+    # None for the venue's own orders, which close what it liquidates and have no time to run out.
+    Column("not_after", Moment),
     Column("created_at", Moment, nullable=False),
     Column("bar_no", BigInteger, nullable=False),
     schema=PAPER,
@@ -171,11 +177,34 @@ paper_fills = Table(
     Column("price", Exact, nullable=False),
     Column("fee", Exact, nullable=False),
     Column("realised_profit", Exact, nullable=False),
+    Column("maker", Boolean, nullable=False),
     Column("filled_at", Moment, nullable=False),
     Column("bar_no", BigInteger, nullable=False),
+    # None where an older version wrote the fill.
+    Column("market_time", Moment),
     schema=PAPER,
 )
-Index("fills_by_time", paper_fills.c.desk, paper_fills.c.filled_at)
+Index("fills_by_time", paper_fills.c.desk, paper_fills.c.filled_at, paper_fills.c.fill_id)
+# What the account has had of a bar's volume is the sum of that bar's fills.
+Index("fills_by_bar", paper_fills.c.desk, paper_fills.c.bar_no)
+
+paper_ledger = Table(
+    "ledger",
+    metadata,
+    Column("entry_id", Identifier, primary_key=True),
+    Column("desk", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("market", Text, nullable=False),
+    Column("symbol", Text, nullable=False),
+    Column("amount", Exact, nullable=False),
+    Column("price", Exact),
+    Column("rate", Exact),
+    Column("market_time", Moment, nullable=False),
+    Column("bar_no", BigInteger, nullable=False),
+    Column("at", Moment, nullable=False),
+    schema=PAPER,
+)
+Index("ledger_by_time", paper_ledger.c.desk, paper_ledger.c.at, paper_ledger.c.entry_id)
 
 paper_positions = Table(
     "positions",
@@ -185,5 +214,8 @@ paper_positions = Table(
     Column("symbol", Text, primary_key=True),
     Column("quantity", Exact, nullable=False),
     Column("cost", Exact, nullable=False),
+    Column("realised_profit", Exact, nullable=False),
+    Column("fees", Exact, nullable=False),
+    Column("funding", Exact, nullable=False),
     schema=PAPER,
 )

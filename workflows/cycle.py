@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.market import Observation
     from domain.orders import Fate, Order, OrderReport
     from domain.outbox import RecordBatch, order_prepared, queue_row
+    from domain.proposals import WaitingProposal
     from domain.states import State
 
 REDUCE_SECONDS = 20.0
@@ -119,8 +120,11 @@ class CycleTask:
         c = self._c
         if observation is None:
             hold = f"the venue was not observed: {c.observation_error}"
-        taken, limits = list(c.proposals) if hold is None else [], c.limits
-        choice = nothing(f"No new order: {hold}") if hold or observation is None else await self._choose(observation)
+        taken, limits = list(c.proposals), c.limits
+        if hold or observation is None:
+            choice, taken = nothing(f"No new order: {hold}"), []
+        else:
+            choice, taken = await self._choose(observation, taken)
         # The state is read anew after every await: paused or killed meanwhile, and there is no cycle row.
         if c.state is not State.RUNNING:
             return
@@ -131,7 +135,10 @@ class CycleTask:
         else:
             await self._order(choice, row, limits)
 
-    async def _choose(self, observation: Observation) -> Choice:
+    async def _choose(
+        self, observation: Observation, waiting: list[WaitingProposal]
+    ) -> tuple[Choice, list[WaitingProposal]]:
+        """The choice, and the proposals from outside that it has taken up: none where the decision itself failed."""
         c = self._c
         call = calls.DecideCall(
             scope=self._host.scope,
@@ -140,12 +147,17 @@ class CycleTask:
             limits=c.limits,
             blocked=desk.blocked(c),
             sent=c.recent_orders,
+            cycle=c.cycle_number,
+            agents=c.agents,
+            proposals=[w.proposal for w in waiting],
         )
         try:
             text = f"decide cycle {c.cycle_number}"
-            return await workflow.execute_activity(calls.decide, call, summary=text, **options.DECIDE)
+            choice = await workflow.execute_activity(calls.decide, call, summary=text, **options.DECIDE)
         except ActivityError as error:
-            return nothing(f"No new order: the decision failed: {why(error)}")
+            return nothing(f"No new order: the decision failed: {why(error)}"), []
+        c.agents = choice.agents
+        return choice, waiting
 
     async def _order(self, choice: Choice, row: Decision, limits: Limits) -> None:
         c = self._c

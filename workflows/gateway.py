@@ -215,7 +215,14 @@ class DeskGateway:
             query_args=Payloads(payloads=await self._client.data_converter.encode([command_ids])),
         )
         answer = await self._query(query)
-        (outcomes,) = await self._client.data_converter.decode(answer.query_result.payloads, [Outcomes])
+        try:
+            (outcomes,) = await self._client.data_converter.decode(answer.query_result.payloads, [Outcomes])
+        except ValueError as error:
+            # During a roll-out. A kill that stands recorded must be told as that, and not as a bug of ours.
+            raise CoordinatorSilent(
+                f"the worker of desk {self.desk!r} answers in the words of another version than this process; "
+                "run the same version of both"
+            ) from error
         return outcomes  # type: ignore[no-any-return]
 
     async def _query(self, query: WorkflowQuery) -> QueryWorkflowResponse:

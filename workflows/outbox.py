@@ -6,7 +6,6 @@ awaiting a record. So each symbol and venue has a lane of its own, and so have t
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -18,13 +17,11 @@ with workflow.unsafe.imports_passed_through():
     from domain import desk, enforcing, outbox
     from domain.carried import OrderPhase, PendingDeleverage, PendingOrder
     from domain.instructions import OrderInstruction, Tool
-    from domain.orders import Order
     from domain.reducing import Plan
     from domain.traces import unwarn, warn
 
 FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 10.0
-DELEVERAGE_SECONDS = 15.0
 LOG_AWAY = "the decision log cannot be written"
 LATCH_AWAY = "the latch cannot be written"
 
@@ -185,31 +182,17 @@ class OutboxTask:
             )
         except ActivityError as error:
             plan = Plan(refusal=f"the position cannot be read: {why(error)}")
+        if not any(waiting is pending for waiting in self._c.deleverages):
+            return  # A kill, or a restart, has dropped it while the position was read.
         if plan.instruction is None:
             desk.finish_deleverage(self._c, pending, plan.refusal or "nothing to reduce", self._host.tick())
         else:
             await self._reduce(pending, plan.instruction)
 
     async def _reduce(self, pending: PendingDeleverage, instruction: OrderInstruction) -> None:
-        order = self._reducing_order(pending, instruction)
-        placed = outbox.order_prepared(self._c, order)
-        placed.phase = OrderPhase.SENDING
-        pending.order_id = order.order_id
-        if record := self._c.commands.get(pending.command.command_id):
-            record.instruction = instruction
-        report = await self._host.send_order(order)
+        placed = desk.reduction_prepared(self._c, pending, instruction, self._host.moment())
+        report = await self._host.send_order(placed.order)
         desk.take_report(self._c, placed, report, self._host.tick())
-
-    def _reducing_order(self, pending: PendingDeleverage, instruction: OrderInstruction) -> Order:
-        now = workflow.now()
-        return Order(
-            order_id=self._host.new_id("ord"),
-            command_id=pending.command.command_id,
-            desk=self._c.desk,
-            instruction=instruction,
-            not_after=now + timedelta(seconds=DELEVERAGE_SECONDS),
-            prepared_at=now,
-        )
 
     async def _records_lane(self) -> None:
         failures = 0

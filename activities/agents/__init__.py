@@ -1,1 +1,1 @@
-"""Trading agents: each looks at bars and proposes, and none of them can stop the others."""
+"""Trading agents: each looks at the market and proposes, and none of them can stop the others."""

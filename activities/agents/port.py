@@ -1,86 +1,138 @@
-"""What the coordinator's activities want of an agent, and the round in which all of them are asked."""
+"""What an agent gets and what it answers.
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Protocol
+An agent is a function of four mappings, each by symbol:
 
-from pydantic import ConfigDict, Field
+    def agent(bars, book, funding, positions):
+        return [{"symbol": "BTCUSDT", "side": "BUY", "confidence": 0.7}]
+
+docs/agents.md tells the rest, and how to install one.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from domain.instructions import Side
-from domain.market import Bar
-from domain.proposals import AgentFailure, Analysis, Proposal
-from domain.values import Value
+from domain.market import Bar, Market, MarketView, Position, TopOfBook
+from domain.proposals import MAX_RATIONALE_CHARS
+from domain.values import ZERO, Value
 
-MAX_ERROR_CHARS = 200
+MAX_BARS = 60
+"""How many bars an agent gets of a symbol, at most."""
 
-Bars = Mapping[str, Sequence[Bar]]
-NewId = Callable[[str], str]
+MAX_SUGGESTIONS = 100
 
-# NaN is refused: it passes every comparison and cannot be written to the decision log.
-Confidence = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Vote = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+Floats = NDArray[np.float64]
 
 
-# Checked again when it is taken in, and not only when it was made: an agent may come from another package.
-_CHECKED = ConfigDict(revalidate_instances="always")
+@dataclass(frozen=True, slots=True, eq=False)
+class BarArrays:
+    """A symbol's bars as arrays of one length, oldest first. `time` is the opening time in milliseconds since 1970.
+
+    Prices are in quote currency, volume in units of the base asset. The arrays cannot be written to: one agent must not
+    change what another sees.
+    """
+
+    time: NDArray[np.int64]
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+
+    def __post_init__(self) -> None:
+        for array in self._arrays():
+            array.setflags(write=False)
+
+    def __len__(self) -> int:
+        """How many bars there are."""
+        return len(self.time)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Arrays come out of a pickle writable; by way of the constructor they do not.
+        return BarArrays, self._arrays()
+
+    def _arrays(self) -> tuple[NDArray[Any], ...]:
+        return self.time, self.open, self.high, self.low, self.close, self.volume
+
+
+class Quote(NamedTuple):
+    """Best prices, and how much of the base asset they are good for."""
+
+    bid: float
+    ask: float
+    bid_quantity: float
+    ask_quantity: float
+
+
+class Arguments(NamedTuple):
+    """The four arguments of an agent. What is not known of a symbol is missing; `positions` has every symbol."""
+
+    bars: Mapping[str, BarArrays]
+    book: Mapping[str, Quote]
+    funding: Mapping[str, float]
+    positions: Mapping[str, float]
+
+
+def _clip(text: object) -> object:
+    """A long rationale is no reason to lose a vote, and half a surrogate pair none to lose a cycle."""
+    if not isinstance(text, str):
+        return text
+    return text[:MAX_RATIONALE_CHARS].encode("utf-8", "replace").decode()
 
 
 class Suggestion(Value):
-    """What an agent would do. `confidence` is a fraction of 1."""
+    """What an agent would do. `confidence` is a fraction of 1, `expected_return` a fraction of the price, before costs.
 
-    model_config = _CHECKED
+    Checked again when it is taken in, since it may have been made without checks. A field that is not one of these is an
+    error: a misspelt one would go unnoticed.
+    """
+
+    model_config = ConfigDict(revalidate_instances="always", extra="forbid")
 
     symbol: str
     side: Side
-    confidence: Confidence
-    rationale: str = ""
+    # NaN is refused: it passes every comparison and cannot be written to the decision log.
+    confidence: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    expected_return: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    rationale: Annotated[str, BeforeValidator(_clip)] = ""
 
 
-class AgentOpinion(Value):
-    """An agent's answer. `vote` is its strongest view, signed: positive buys, negative sells, 0 abstains."""
-
-    model_config = _CHECKED
-
-    proposals: Sequence[Suggestion] = ()
-    vote: Vote = 0.0
+Bars = Mapping[str, BarArrays]
+Book = Mapping[str, Quote]
+Funding = Mapping[str, float]
+Positions = Mapping[str, float]
+Agent = Callable[[Bars, Book, Funding, Positions], Iterable[Suggestion | Mapping[str, Any]]]
 
 
-class Agent(Protocol):
-    """A trading agent. Pure: the same bars give the same opinion."""
-
-    @property
-    def agent_id(self) -> str:
-        """Its name in the decision log."""
-
-    def propose(self, bars: Bars) -> AgentOpinion:
-        """Its opinion of the newest bars of each symbol, oldest first. May raise: that costs its vote alone."""
-
-
-def analyse(agents: Sequence[Agent], bars: Bars, new_id: NewId) -> Analysis:
-    """Asks every agent. One that raises is named in `failures` and costs nothing but its own vote."""
-    proposals: list[Proposal] = []
-    votes: dict[str, float] = {}
-    failures: list[AgentFailure] = []
-    for agent in agents:
-        opinion = ask(agent, bars)
-        if isinstance(opinion, AgentFailure):
-            failures.append(opinion)
-        else:
-            votes[agent.agent_id] = opinion.vote
-            proposals += _proposals(agent.agent_id, opinion, new_id)
-    return Analysis(proposals=proposals, votes=votes, failures=failures)
+def arguments_of(views: Mapping[str, MarketView], positions: Sequence[Position]) -> Arguments:
+    """What agents get to see of the market and of the futures positions of its symbols."""
+    return Arguments(
+        bars={symbol: arrays_of(view.bars) for symbol, view in views.items() if view.bars},
+        book={symbol: quote_of(view.book) for symbol, view in views.items() if view.book},
+        funding={symbol: float(v.funding_rate) for symbol, v in views.items() if v.funding_rate is not None},
+        positions={symbol: _held(symbol, positions) for symbol in views},
+    )
 
 
-def ask(agent: Agent, bars: Bars) -> AgentOpinion | AgentFailure:
-    """One agent's opinion, or why there is none."""
-    try:
-        return AgentOpinion.model_validate(agent.propose(bars))
-    except Exception as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        return AgentFailure(agent_id=agent.agent_id, error=text[:MAX_ERROR_CHARS])
+def arrays_of(bars: Sequence[Bar]) -> BarArrays:
+    """The newest bars as arrays."""
+    newest = bars[-MAX_BARS:]
+    prices = np.array([(b.open, b.high, b.low, b.close, b.volume) for b in newest], dtype=np.float64).reshape(-1, 5)
+    time = np.array([round(bar.open_time.timestamp() * 1000) for bar in newest], dtype=np.int64)
+    # A copy of each column: an agent that takes dot products wants it in one piece.
+    return BarArrays(time, *(column.copy() for column in prices.T))
 
 
-def _proposals(agent_id: str, opinion: AgentOpinion, new_id: NewId) -> list[Proposal]:
-    return [
-        Proposal(proposal_id=new_id("sig"), agent_id=agent_id, **suggestion.model_dump())
-        for suggestion in opinion.proposals
-    ]
+def quote_of(book: TopOfBook) -> Quote:
+    """The best prices as an agent gets them."""
+    return Quote(float(book.bid), float(book.ask), float(book.bid_quantity), float(book.ask_quantity))
+
+
+def _held(symbol: str, positions: Sequence[Position]) -> float:
+    futures = (p.quantity for p in positions if p.symbol == symbol and p.market is Market.FUTURES)
+    return float(sum(futures, ZERO))

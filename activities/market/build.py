@@ -1,45 +1,61 @@
 """The market that a setting names."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
+from activities.market.funding import FundingTable, read_funding
 from activities.market.port import MarketError, MarketSource
-from activities.market.replay import ReplayMarket
+from activities.market.replay import BASE, ReplayMarket, VolumeUnit
 from activities.market.simulated import SimulatedMarket
 from domain.symbols import normalise_symbol
 
-__all__ = ["MarketError", "build_market"]
+__all__ = ["MarketError", "build_funding", "build_market"]
 
 REPLAY = "replay:"
 _ALLOWED = "simulated, replay:FILE.csv (for the desk's first symbol) or replay:SYMBOL=FILE.csv,SYMBOL2=FILE2.csv"
+_ALLOWED_FILES = "FILE.csv (for the desk's first symbol) or SYMBOL=FILE.csv,SYMBOL2=FILE2.csv"
 
 
-def build_market(spec: str, symbols: Sequence[str], seed: int) -> MarketSource:
-    """`simulated`, `replay:FILE` or `replay:SYMBOL=FILE,…`; MarketError for anything else."""
+def build_market(spec: str, symbols: Sequence[str], seed: int, volume: VolumeUnit = BASE) -> MarketSource:
+    """`simulated`, `replay:FILE` or `replay:SYMBOL=FILE,…`; MarketError for anything else.
+
+    `volume` is what the files' volume counts.
+    """
     if spec == "simulated":
         return SimulatedMarket(symbols, seed)
-    files = replay_files(spec, symbols)
-    strange = sorted(set(files) - set(symbols))
-    if strange:
-        raise MarketError(f"{spec}: {strange[0]} is not a symbol of the desk ({', '.join(symbols)})")
-    return ReplayMarket(files)
+    return ReplayMarket(replay_files(spec, symbols), volume)
+
+
+def build_funding(spec: str, symbols: Sequence[str], rate: Decimal) -> FundingTable:
+    """`FILE` or `SYMBOL=FILE,…` with funding rates; `rate` holds for every symbol without a file."""
+    files = _files(spec, spec, symbols, _ALLOWED_FILES) if spec else {}
+    return FundingTable(rate, {symbol: read_funding(path) for symbol, path in files.items()})
 
 
 def replay_files(spec: str, symbols: Sequence[str]) -> dict[str, Path]:
     """The file of each symbol that a replay has data for."""
     named = spec.removeprefix(REPLAY)
-    if not spec.startswith(REPLAY) or not named or not symbols:
+    if not spec.startswith(REPLAY) or not named:
         raise MarketError(f"{spec!r} is not a market; allowed are {_ALLOWED}")
+    return _files(named, spec, symbols, _ALLOWED)
+
+
+def _files(named: str, spec: str, symbols: Sequence[str], allowed: str) -> dict[str, Path]:
     # One file may have any name, `=` and `,` included.
-    if "=" not in named or Path(named).is_file():
+    if symbols and ("=" not in named or Path(named).is_file()):
         return {symbols[0]: Path(named)}
-    return dict(_pair(part, spec) for part in named.split(","))
+    files = dict(_pair(part, spec, allowed) for part in named.split(","))
+    strange = sorted(set(files) - set(symbols))
+    if strange:
+        raise MarketError(f"{spec}: {strange[0]} is not a symbol of the desk ({', '.join(symbols)})")
+    return files
 
 
-def _pair(part: str, spec: str) -> tuple[str, Path]:
+def _pair(part: str, spec: str, allowed: str) -> tuple[str, Path]:
     symbol, equals, file = part.partition("=")
     if not equals or not file:
-        raise MarketError(f"{spec!r} is not a market; allowed are {_ALLOWED}")
+        raise MarketError(f"{spec!r} is not understood; allowed are {allowed}")
     try:
         return normalise_symbol(symbol), Path(file)
     except ValueError as error:

@@ -1,35 +1,38 @@
 """A market read from files of bars, one bar a cycle; when a file is finished, nothing comes after it."""
 
-import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, NamedTuple
 
+from activities.market.lines import Line, places, read_lines
 from activities.market.port import MarketError
-from activities.market.steps import rules_near
+from activities.market.steps import rules_near, tick_near
 from domain.market import Bar, SymbolRules
+from domain.values import EXACT
 
 COLUMNS = ("open_time_ms", "open", "high", "low", "close", "volume")
+QUOTE_COLUMN = "quote_volume"
+EPISODE_COLUMN = "episode"
+# A price with more digits than a double holds was a double once: 1.1953999999999998 is a traded 1.1954.
+DOUBLE = Context(prec=15)
 _EXPECTED = f"a header {','.join(COLUMNS)}, then one bar a line in the order of time (more columns are ignored)"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# To how many places a volume in base units is known that was counted in quote currency.
+VOLUME_STEP = Decimal("1e-12")
 
-
-class _Lines(Protocol):
-    """What `csv.reader` makes."""
-
-    line_num: int
-
-    def __iter__(self) -> Iterator[list[str]]: ...
+VolumeUnit = Literal["base", "quote"]
+BASE: VolumeUnit = "base"
+QUOTE: VolumeUnit = "quote"
 
 
 class ReplayMarket:
     """Bars from one file a symbol. A symbol without a file has no data: nothing is guessed."""
 
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        self._bars = {symbol: read_bars(path) for symbol, path in files.items()}
-        self._rules = {symbol: _rules(symbol, bars) for symbol, bars in self._bars.items()}
+    def __init__(self, files: Mapping[str, Path], volume: VolumeUnit = BASE) -> None:
+        self._bars = {symbol: read_bars(path, volume) for symbol, path in files.items()}
+        self._rules = {symbol: rules_of(symbol, bars) for symbol, bars in self._bars.items()}
 
     @property
     def warm_up(self) -> int:
@@ -46,46 +49,106 @@ class ReplayMarket:
         return bars[number] if 0 <= number < len(bars) else None
 
 
-def read_bars(path: Path) -> list[Bar]:
+def read_bars(path: Path, volume: VolumeUnit = BASE) -> list[Bar]:
     """Every bar of a file; MarketError names file, line and what is expected."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return _read(path, csv.reader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MarketError(f"{path}: cannot be read as CSV: {error}") from error
+    return list(iter_bars(path, volume))
 
 
-def _read(path: Path, lines: _Lines) -> list[Bar]:
-    header: list[str] = next(iter(lines), [])
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        raise MarketError(f"{path}, line 1: no column {missing[0]}; expected is {_EXPECTED}")
-    places = [header.index(name) for name in COLUMNS]
-    bars: list[Bar] = []
-    for row in lines:
-        if row:
-            bars.append(_parse(path, lines.line_num, row, places, bars[-1] if bars else None))
-    if not bars:
+def iter_bars(path: Path, volume: VolumeUnit = BASE) -> Iterator[Bar]:
+    """The bars of a file one after another, however long it is; MarketError as soon as one of them is wrong.
+
+    `volume` is what the column `volume` counts; bars always count in base units. A file with `quote_volume` and without
+    `volume` says for itself that it counts quote currency.
+    """
+    return (bar for _, bar in iter_episodes(path, volume))
+
+
+def iter_episodes(path: Path, volume: VolumeUnit = BASE) -> Iterator[tuple[str, Bar]]:
+    """The same, each bar with the episode that it belongs to: what the column `episode` says, or nothing."""
+    lines = read_lines(path)
+    header = next(lines)
+    columns = _columns(path, header, volume)
+    label = header.cells.index(EPISODE_COLUMN) if EPISODE_COLUMN in header.cells else None
+    bar = None
+    for line in lines:
+        bar = _parse(path, line, columns, bar)
+        yield "" if label is None else "".join(line.cells[label : label + 1]).strip(), bar
+    if bar is None:
         raise MarketError(f"{path}: holds no bar; expected is {_EXPECTED}")
-    return bars
 
 
-def _parse(path: Path, line: int, row: list[str], places: list[int], before: Bar | None) -> Bar:
+def rules_of(symbol: str, bars: Iterable[Bar]) -> SymbolRules:
+    """A symbol's rules from one pass over its bars: see `Steps`."""
+    steps = Steps()
+    for bar in bars:
+        steps.add(bar)
+    return steps.rules(symbol)
+
+
+class Steps:
+    """What bars tell of a symbol's steps; the lot suits the first close.
+
+    The tick is the finest price. Zeros at its end count as long as they leave a price no more than six digits: 41677.0 has
+    a tick of 0.1, and so does 41677.00000000.
+    """
+
+    def __init__(self) -> None:
+        self._first: Decimal | None = None
+        self._written = 0
+        self._finest = 0
+
+    def add(self, bar: Bar) -> None:
+        """Takes a bar in."""
+        self._first = self._first or bar.close
+        for price in (bar.open, bar.high, bar.low, bar.close):
+            self._written = min(self._written, _exponent(price))
+            self._finest = min(self._finest, _exponent(price.normalize()))
+
+    def rules(self, symbol: str) -> SymbolRules:
+        """The symbol's rules; MarketError where there was no bar."""
+        if self._first is None:
+            raise MarketError(f"there is no bar of {symbol} to read its steps off")
+        exponent = max(self._written, min(self._finest, _exponent(tick_near(self._first))))
+        return rules_near(symbol, self._first, Decimal(1).scaleb(exponent))
+
+
+class _Columns(NamedTuple):
+    """Where a file has what, and what its volume counts."""
+
+    cells: list[int]
+    volume: VolumeUnit
+
+
+def _columns(path: Path, header: Line, volume: VolumeUnit) -> _Columns:
+    if "volume" in header.cells or QUOTE_COLUMN not in header.cells:
+        return _Columns(places(path, header, COLUMNS, _EXPECTED), volume)
+    return _Columns(places(path, header, (*COLUMNS[:-1], QUOTE_COLUMN), _EXPECTED), QUOTE)
+
+
+def _parse(path: Path, line: Line, columns: _Columns, before: Bar | None) -> Bar:
     try:
-        time_ms, *numbers = (row[place].strip() for place in places)
+        time_ms, *numbers = (line.cells[cell].strip() for cell in columns.cells)
         bar = _bar(int(time_ms), [Decimal(number) for number in numbers])
     except (IndexError, ValueError, InvalidOperation, OverflowError) as error:
-        shown = ",".join(row)[:80]
-        raise MarketError(f"{path}, line {line}: {shown!r} is not a bar; expected is {_EXPECTED}") from error
+        raise MarketError(
+            f"{path}, line {line.number}: {line.shown!r} is not a bar; expected is {_EXPECTED}"
+        ) from error
     if problem := _problem(bar, before):
-        raise MarketError(f"{path}, line {line}: {problem}; expected is {_EXPECTED}")
-    return bar
+        raise MarketError(f"{path}, line {line.number}: {problem}; expected is {_EXPECTED}")
+    return bar if columns.volume == BASE else _in_base(bar)
+
+
+def _in_base(bar: Bar) -> Bar:
+    # Wide: whatever number a file holds, this must not fail on it.
+    volume = EXACT.quantize(EXACT.divide(bar.volume, bar.close), VOLUME_STEP)
+    return bar.model_copy(update={"volume": volume})
 
 
 def _bar(time_ms: int, numbers: list[Decimal]) -> Bar:
     if not all(number.is_finite() for number in numbers):
         raise ValueError("not a finite number")
-    open_, high, low, close, volume = numbers
+    volume = numbers.pop()
+    open_, high, low, close = map(_traded, numbers)
     # timedelta, not fromtimestamp: exact, and free of the machine's time zone.
     open_time = _EPOCH + timedelta(milliseconds=time_ms)
     return Bar(open_time=open_time, open=open_, high=high, low=low, close=close, volume=volume)
@@ -101,9 +164,8 @@ def _problem(bar: Bar, before: Bar | None) -> str | None:
     return None
 
 
-def _rules(symbol: str, bars: list[Bar]) -> SymbolRules:
-    finest = min(_exponent(price) for bar in bars for price in (bar.open, bar.high, bar.low, bar.close))
-    return rules_near(symbol, bars[0].close, Decimal(1).scaleb(min(finest, 0)))
+def _traded(price: Decimal) -> Decimal:
+    return price if len(price.as_tuple().digits) <= DOUBLE.prec else price.normalize(DOUBLE)
 
 
 def _exponent(price: Decimal) -> int:

@@ -25,13 +25,17 @@ ANCHOR_SPREAD = 0.012
 BAR_VOLATILITY = 0.001
 WARM_UP_BARS = 60
 CACHED_CHUNKS = 64
+# In quote currency, the same for every symbol: the median of a bar, and how far the logarithm spreads around it. A tenth of
+# nearly every bar can then take an order of some thousand.
+MEDIAN_TURNOVER = 3_000_000.0
+TURNOVER_SPREAD = 0.8
 
 _BASE_PRICES = {"BTCUSDT": Decimal(60_000), "ETHUSDT": Decimal(3_000)}
 _OTHER_BASE_PRICE = Decimal(100)
 
 
 class _Candle(NamedTuple):
-    """One bar before it has a place in time; `wick_up` and `wick_down` are fractions of the price."""
+    """One bar before it has a place in time; `wick_up` and `wick_down` are fractions of the price, `volume` is in base."""
 
     open: float
     close: float
@@ -86,7 +90,8 @@ def _bridge(start: float, end: float, random: Random) -> list[float]:
 
 def _candle(open_: float, close: float, random: Random) -> _Candle:
     wick_up, wick_down = (abs(random.gauss(0, BAR_VOLATILITY / 2)) for _ in range(2))
-    return _Candle(open_, close, wick_up, wick_down, random.expovariate(1 / 50))
+    turnover = MEDIAN_TURNOVER * random.lognormvariate(0, TURNOVER_SPREAD)
+    return _Candle(open_, close, wick_up, wick_down, turnover / close)
 
 
 def _bar(candle: _Candle, number: int, tick: Decimal) -> Bar:

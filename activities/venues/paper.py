@@ -15,9 +15,13 @@ from sqlalchemy.exc import DBAPIError
 from activities.market.port import MarketSource
 from activities.venues.port import VenueRefused, VenueUnavailable
 from domain.instructions import Tool
-from domain.market import Account, Bar, Market, Observation, OpenOrder, Position
+from domain.market import Bar, Market, MarketView, Observation
 from domain.orders import Fate, Order, OrderReport
-from domain.paper import Book, OrderStatus, PaperOrder, Step, Terms, match, place
+from domain.paper.advance import advance
+from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, FundingRates, PaperOrder, Terms
+from domain.paper.matching import place
+from domain.paper.view import Times, market_view, observation_of, report_of
+from domain.values import ZERO
 from storage import paper
 from storage.database import Database, DatabaseUnavailable
 
@@ -27,13 +31,6 @@ FINISHED = "the replay file is finished"
 NO_DATA = "the market has no data for any symbol of this desk"
 
 _MARKETS = {Tool.CANCEL_ALL_ORDERS: Market.FUTURES, Tool.CANCEL_SPOT_ALL_ORDERS: Market.SPOT}
-_FATES = {
-    OrderStatus.OPEN: Fate.OPEN,
-    OrderStatus.FILLED: Fate.FILLED,
-    OrderStatus.REJECTED: Fate.REJECTED,
-    # It had been accepted, and nothing of it was or will be filled.
-    OrderStatus.CANCELED: Fate.REJECTED,
-}
 
 
 class PaperVenue:
@@ -50,26 +47,22 @@ class PaperVenue:
         desk: str,
         *,
         balance: Decimal,
-        fee_bps: Decimal,
-        slippage_bps: Decimal,
+        terms: Terms,
+        funding: FundingRates,
     ) -> None:
         self._database = database
         self._market = market
         self._desk = desk
         self._balance = balance
-        self._terms = Terms(fee_bps=fee_bps, slippage_bps=slippage_bps)
+        self._exchange = Exchange(terms, market.rules, funding)
 
     async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
         """The account and the newest bar. A cycle that is new moves the market on, once; None only reads."""
         return await self._run(lambda connection: self._observe(connection, symbols, cycle_id))
 
-    async def bars(self, symbol: str, limit: int) -> list[Bar]:
-        """The newest bars as of the last observation, oldest first."""
-        clock = await self._run(lambda connection: paper.read_clock(connection, self._desk))
-        if clock is None:
-            return []
-        numbers = range(max(0, clock.bar_no - limit + 1), clock.bar_no + 1)
-        return [bar for number in numbers if (bar := self._market.bar(symbol, number))]
+    async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
+        """What each symbol with data shows, as of the last observation."""
+        return await self._run(lambda connection: self._markets(connection, symbols, bars))
 
     async def cancel_all(self, tool: Tool, symbol: str) -> None:
         """Cancels the resting orders of a symbol. Repeating it is harmless."""
@@ -109,40 +102,31 @@ class PaperVenue:
 
     def _observe(self, connection: Connection, symbols: Sequence[str], cycle_id: str | None) -> Observation:
         clock = self._lock(connection)
-        book = paper.load_book(connection, self._desk, {})
-        note = None
+        book = self._book(connection, clock, symbols)
+        note, events = None, NOTHING_HAPPENED
         if cycle_id is not None and cycle_id != clock.cycle_id:
             bars, note = self._next_bars(clock, _covered(symbols, book))
             if bars:
-                clock, book = self._advance(connection, clock, bars, cycle_id, book)
-        return self._observation(connection, clock, self._priced(book, clock, symbols), note)
+                clock, book, events = self._advance(connection, book, bars, cycle_id)
+        return self._observation(connection, clock, book, events, note)
 
     def _next_bars(self, clock: paper.Clock, symbols: Iterable[str]) -> tuple[dict[str, Bar], str | None]:
         """The next bar of every symbol that has data; none where one has come to its end, and why."""
         known = [symbol for symbol in symbols if self._market.rules(symbol)]
-        bars = {symbol: bar for symbol in known if (bar := self._market.bar(symbol, clock.bar_no + 1))}
+        bars = self._bars(known, clock.bar_no + 1)
         if len(bars) < len(known):
             return {}, FINISHED
         return bars, None if known else NO_DATA
 
     def _advance(
-        self, connection: Connection, clock: paper.Clock, bars: Mapping[str, Bar], cycle_id: str, book: Book
-    ) -> tuple[paper.Clock, Book]:
+        self, connection: Connection, before: Book, bars: Mapping[str, Bar], cycle_id: str
+    ) -> tuple[paper.Clock, Book, Events]:
+        book, events = advance(before, bars, self._exchange)
         newest = max(bar.open_time for bar in bars.values())
-        clock = paper.write_clock(connection, self._desk, cycle_id, clock.bar_no + 1, newest)
-        book = book._replace(marks={symbol: bar.close for symbol, bar in bars.items()})
-        for order in book.open_orders:
-            step = match(order, bars[order.symbol], book, self._terms)
-            if step.order.status is not OrderStatus.OPEN:
-                paper.update_order(connection, step.order)
-            self._write(connection, step, book, clock)
-            book = step.book
-        return clock, book
-
-    def _write(self, connection: Connection, step: Step, before: Book, clock: paper.Clock) -> None:
-        if step.fill:
-            paper.insert_fill(connection, step.fill, clock.bar_no)
-        paper.write_book(connection, self._desk, before, step.book)
+        clock = paper.write_clock(connection, self._desk, cycle_id, book.bar_no, newest)
+        paper.write_events(connection, events, book.bar_no)
+        paper.write_book(connection, self._desk, before, book)
+        return clock, book, events
 
     def _create(self, connection: Connection, order: Order, market: Market) -> OrderReport:
         clock = self._lock(connection)
@@ -150,12 +134,14 @@ class PaperVenue:
             return known
         if paper.now(connection) > order.not_after:
             return _too_late(order)
-        symbol = order.instruction.symbol
-        book = self._priced(paper.load_book(connection, self._desk, {}), clock, [symbol])
-        step = place(_paper_order(order, self._desk, market), book, self._market.rules(symbol), self._terms)
+        book = self._book(connection, clock, [order.instruction.symbol])
+        asked = PaperOrder.asked(order.order_id, self._desk, market, order.instruction)
+        step = place(asked, book, self._exchange)
         paper.insert_order(connection, step.order, order.not_after, clock.bar_no)
-        self._write(connection, step, book, clock)
-        return _report(step.order)
+        if step.fill:
+            paper.insert_fill(connection, step.fill)
+        paper.write_book(connection, self._desk, book, step.book)
+        return report_of(step.order)
 
     def _find(self, connection: Connection, order: Order) -> OrderReport | None:
         # Under the lock: a transaction that is about to commit this very order is waited for.
@@ -163,68 +149,46 @@ class PaperVenue:
         found = paper.find_order(connection, order.order_id)
         if found is not None and found.desk != self._desk:
             raise VenueRefused(f"order id {order.order_id} belongs to another desk")
-        return _report(found) if found else None
+        return report_of(found) if found else None
 
     def _cancel(self, connection: Connection, market: Market, symbol: str) -> int:
         self._lock(connection)
         return paper.cancel_open(connection, self._desk, market, symbol)
 
-    def _priced(self, book: Book, clock: paper.Clock, symbols: Iterable[str]) -> Book:
-        bars = {symbol: self._market.bar(symbol, clock.bar_no) for symbol in _covered(symbols, book)}
-        return book._replace(marks={symbol: bar.close for symbol, bar in bars.items() if bar})
+    def _book(self, connection: Connection, clock: paper.Clock, symbols: Iterable[str]) -> Book:
+        """The account, and the newest bar of what is asked for and of all that it holds."""
+        book = paper.load_book(connection, clock, {})
+        return book._replace(bars=self._bars(_covered(symbols, book), clock.bar_no))
 
-    def _observation(self, connection: Connection, clock: paper.Clock, book: Book, note: str | None) -> Observation:
+    def _bars(self, symbols: Iterable[str], number: int) -> dict[str, Bar]:
+        return {symbol: bar for symbol in symbols if (bar := self._market.bar(symbol, number))}
+
+    def _markets(self, connection: Connection, symbols: Sequence[str], count: int) -> dict[str, MarketView]:
+        clock = paper.read_clock(connection, self._desk)
+        if clock is None:
+            return {}
+        taken = paper.taken(connection, clock)
+        numbers = range(max(0, clock.bar_no - count + 1), clock.bar_no + 1)
+        views = {}
+        for symbol in symbols:
+            bars = [bar for number in numbers if (bar := self._market.bar(symbol, number))]
+            if view := market_view(symbol, bars, self._exchange, taken.get(symbol, ZERO)):
+                views[symbol] = view
+        return views
+
+    def _observation(
+        self, connection: Connection, clock: paper.Clock, book: Book, events: Events, note: str | None
+    ) -> Observation:
         if unpriced := book.unpriced():
             raise VenueRefused(f"there is a position in {unpriced[0]}, but the market has no data for it")
-        return Observation(
-            observed_at=paper.now(connection),
-            data_time=clock.advanced_at,
-            bar_time=clock.bar_time,
-            marks=dict(book.marks),
-            rules={symbol: rules for symbol in book.marks if (rules := self._market.rules(symbol))},
-            positions=_positions(book),
-            open_orders=[_open_order(order) for order in book.open_orders],
-            account=Account(balance=book.balance, unrealised_profit=book.unrealised_profit()),
-            note=note,
-        )
+        times = Times(observed_at=paper.now(connection), data_time=clock.advanced_at, bar_time=clock.bar_time)
+        return observation_of(book, self._exchange, times, events, note)
 
 
 def _covered(symbols: Iterable[str], book: Book) -> list[str]:
     """What is asked for, what is held and what rests, each once."""
     held = (key.symbol for key, holding in book.holdings.items() if holding.quantity)
     return list(dict.fromkeys([*symbols, *held, *(order.symbol for order in book.open_orders)]))
-
-
-def _positions(book: Book) -> list[Position]:
-    return [
-        Position(
-            symbol=key.symbol,
-            quantity=held.quantity,
-            entry_price=held.entry_price,
-            mark_price=book.marks[key.symbol],
-        )
-        for key, held in book.holdings.items()
-        if key.market is Market.FUTURES and held.quantity
-    ]
-
-
-def _open_order(order: PaperOrder) -> OpenOrder:
-    return OpenOrder.model_validate(order.model_dump(include=set(OpenOrder.model_fields)))
-
-
-def _paper_order(order: Order, desk: str, market: Market) -> PaperOrder:
-    facts = order.instruction.model_dump(exclude={"tool"})
-    return PaperOrder(order_id=order.order_id, desk=desk, market=market, **facts)
-
-
-def _report(order: PaperOrder) -> OrderReport:
-    return OrderReport(
-        order_id=order.order_id,
-        fate=_FATES[order.status],
-        detail=order.reason,
-        filled_quantity=order.filled_quantity,
-        average_price=order.average_price,
-    )
 
 
 def _too_late(order: Order) -> OrderReport:

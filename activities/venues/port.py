@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import ClassVar, Protocol
 
 from domain.instructions import Tool
-from domain.market import Bar, Observation
+from domain.market import MarketView, Observation
 from domain.orders import Order, OrderReport
 
 
@@ -79,8 +79,11 @@ class Venue(Protocol):
         Idempotent by `cycle_id`: a new one moves a market that moves with the cycles on by one bar; None only reads.
         """
 
-    async def bars(self, symbol: str, limit: int) -> list[Bar]:
-        """The newest `limit` bars as of the last observation, oldest first; empty for a symbol without data."""
+    async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
+        """Each symbol's newest `bars` bars, its book and its next funding rate, as of the last observation.
+
+        A symbol without data is left out.
+        """
 
     async def cancel_all(self, tool: Tool, symbol: str) -> None:
         """Cancels every open order of `symbol` on the tool's market; returns once the venue has confirmed it."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from activities.venues.aster.venue import AsterVenue
 from domain.instructions import Tool
-from domain.market import Bar, MarketView, Observation
+from domain.market import MarketView, Observation
 from domain.orders import Fate, Order, OrderReport
 
 PREPARED = "shadow: prepared, not sent"
@@ -35,10 +35,6 @@ class ShadowVenue:
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         """The real market."""
         return await self._venue.markets(symbols, bars)
-
-    async def bars(self, symbol: str, limit: int) -> list[Bar]:
-        """The real market's bars."""
-        return await self._venue.bars(symbol, limit)
 
     async def cancel_all(self, tool: Tool, symbol: str) -> None:
         """Calls nothing: the open orders at the real venue are somebody else's."""

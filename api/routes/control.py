@@ -14,23 +14,18 @@ from api.kill_body import read_kill_body
 from api.models import (
     AcceptedAnswer,
     CancelAllAnswer,
-    CancelAllRequest,
     CommandAnswer,
     DeleverageAnswer,
-    DeleverageRequest,
     KillAcceptedAnswer,
     KilledAnswer,
-    KillRequest,
     LimitsAnswer,
-    LimitsRequest,
     ModeAnswer,
     PausedAnswer,
-    PauseRequest,
     ResumedAnswer,
-    ResumeRequest,
     StateAnswer,
 )
 from api.openapi import ACCEPTED, COMMAND_ID, Responses, answer, problems, status_answer, unconfirmed_kill
+from api.requests import CancelAllRequest, DeleverageRequest, KillRequest, LimitsRequest, PauseRequest, ResumeRequest
 from api.state import PartsOf
 from domain.commands import MAX_COMMAND_ID_CHARS
 from domain.states import CommandKind

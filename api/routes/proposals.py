@@ -6,8 +6,9 @@ from fastapi.responses import JSONResponse
 from api.auth import require_authentication
 from api.commands import Ask
 from api.json_route import CommandRoute
-from api.models import ProposalAcceptedAnswer, ProposalBody, ProposedAnswer
+from api.models import ProposalAcceptedAnswer, ProposedAnswer
 from api.openapi import ACCEPTED, COMMAND_ID, answer, problems
+from api.requests import ProposalBody
 from api.routes.control import CommandId, as_json
 from api.state import PartsOf
 from domain.states import CommandKind

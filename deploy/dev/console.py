@@ -21,7 +21,7 @@ class Console:
         try:
             print(text, flush=True)
         except OSError:
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
+            sys.stdout = open(os.devnull, "w")
 
     def progress(self, name: str, text: str) -> None:
         self.say(f"  [{time.monotonic() - self._began:5.1f} s] {name:<12} {text}")

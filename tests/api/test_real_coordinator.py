@@ -8,12 +8,15 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+from temporalio import workflow
 from temporalio.client import Client
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from api.app import create_app
 from settings import DeskSettings
 from tests.api.world import AUTHORIZED, FakeReports, make_settings
 from tests.workflows.world import Desk, World, running_desk
+from workflows import names
 from workflows.gateway import DeskGateway
 
 CANCELS = [
@@ -76,6 +79,38 @@ async def test_a_kill_without_a_worker_is_202_and_holds_when_the_worker_comes(te
             assert found.json()["action"] == "killed"
             assert (await client.get("/control/status")).json() == {"state": "killed"}
     await desk.handle.terminate("the test is over")
+
+
+@workflow.defn(name=names.WORKFLOW_TYPE)
+class OtherVersion:
+    """A coordinator whose answers lack what ours have."""
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.signal(name="kill")
+    def kill(self, payload: dict[str, Any]) -> None:
+        """Takes it."""
+
+    @workflow.query(name=names.OUTCOMES_QUERY)
+    def outcomes(self, command_ids: list[str]) -> dict[str, Any]:
+        return {"status": {"state": "running"}, "outcomes": {}}
+
+
+async def test_a_kill_on_a_worker_of_another_version_is_202_and_not_a_bug(temporal: Client) -> None:
+    workflows, runner = [OtherVersion], UnsandboxedWorkflowRunner()
+    async with (
+        Worker(temporal, task_queue="other-version", workflows=workflows, workflow_runner=runner),
+        api(temporal, "other-version", seconds=1.0) as client,
+    ):
+        id_ = names.workflow_id("other-version")
+        handle = await temporal.start_workflow(OtherVersion.run, id=id_, task_queue="other-version")
+        response = await client.post("/control/kill-switch")
+        assert (response.status_code, response.json()["cancel_instructions"]) == (202, CANCELS)
+        response = await client.get("/control/status")
+        assert (response.status_code, "another version" in response.json()["detail"]) == (503, True)
+        await handle.terminate("the test is over")
 
 
 async def test_a_desk_that_was_never_started_or_is_terminated_is_503(temporal: Client) -> None:

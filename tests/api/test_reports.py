@@ -6,8 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from api.decision_log import PostgresReports
 from api.errors import InvalidRequest, ReportsUnavailable
+from api.reporting import PostgresReports
 from domain.decisions import DecisionType
 from storage.database import Database
 from storage.decisions import insert_decisions

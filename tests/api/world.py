@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from api.app import AppSettings, create_app
-from api.decision_log import Page, Reports
 from api.errors import ApiError
+from api.reporting import Books, DecisionPage, EntryPage, FillPage, InstructionPage, Reports
 from domain import desk
 from domain.carried import Carried
 from domain.commands import RawPayload, kind_of, read_command
@@ -28,6 +28,8 @@ from domain.status import Outcomes, Status, outcomes_of
 from domain.traces import Tick
 from settings import ApiSettings, DatabaseSettings, DeskSettings, LogSettings
 from storage.decisions import DecisionFilter
+from storage.instructions import InstructionFilter
+from storage.paging import PageFilter
 
 KEY = "f3kq9-Zt71bVw0_xhQ2m"
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
@@ -174,13 +176,25 @@ class FakeReports:
         self.hangs = False
         self.log: Reports | None = None
 
-    async def page(self, wanted: DecisionFilter) -> Page:
+    async def page(self, wanted: DecisionFilter) -> DecisionPage:
         self.asked.append(wanted)
         if self.error:
             raise self.error
         if self.log:
             return await self.log.page(wanted)
         return self.rows[: wanted.limit], self.next_cursor
+
+    async def instructions(self, desk: str, wanted: InstructionFilter) -> InstructionPage:
+        return await self.log.instructions(desk, wanted) if self.log else ([], None)
+
+    async def fills(self, desk: str, wanted: PageFilter) -> FillPage:
+        return await self.log.fills(desk, wanted) if self.log else ([], None)
+
+    async def ledger(self, desk: str, wanted: PageFilter) -> EntryPage:
+        return await self.log.ledger(desk, wanted) if self.log else ([], None)
+
+    async def books(self, desk: str) -> Books | None:
+        return await self.log.books(desk) if self.log else None
 
     async def ping(self) -> bool:
         if self.hangs:

@@ -46,6 +46,7 @@ class DevStack:
 
     folder: Path
     output: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = None
     _log: Path = field(init=False)
 
@@ -56,7 +57,12 @@ class DevStack:
         command = [sys.executable, "-m", "cli", "dev", "--data-dir", str(self.folder), *FREE_PORTS, *args]
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                command, cwd=self.folder.parent, env=clean_environment(), stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=self.folder.parent,
+                env=clean_environment() | self.settings,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def start_stores(self) -> None:

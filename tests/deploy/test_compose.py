@@ -68,6 +68,15 @@ def test_settings_of_ours_exist(name: str) -> None:
 
 
 @every_service
+def test_a_default_in_compose_is_the_one_of_the_settings(name: str) -> None:
+    """Where compose names a default of its own, it does so because a variable cannot be passed on unset."""
+    known = {setting.variable: setting.default for setting in catalogue()}
+    for variable, value in SERVICES[name].get("environment", {}).items():
+        given = re.fullmatch(r"\$\{(AIS_\w+):-(.*)\}", str(value))
+        assert given is None or (given[2] or "none") == known[variable], f"{name}: {variable}"
+
+
+@every_service
 def test_what_is_mounted_from_the_repository_is_there(name: str) -> None:
     for volume in SERVICES[name].get("volumes", []):
         source = volume.split(":")[0]

@@ -12,9 +12,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+import modes
 import settings
+import worker
+from activities.instruments import Instruments
+from activities.market.port import MarketError
 from domain.limits import Limits
+from domain.paper.book import Terms
 from settings import (
+    AgentSettings,
     ApiSettings,
     AsterSettings,
     DatabaseSettings,
@@ -27,6 +33,7 @@ from settings import (
     explain,
     temporal_connect_config,
 )
+from storage.database import Database
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 
@@ -128,6 +135,18 @@ def test_temporal_has_its_own_settings_and_may_have_them_in_dotenv(
         (ApiSettings, "AIS_CORS_ORIGINS", "*"),
         (WorkerSettings, "AIS_MARKET", "replay:no-such-file.csv"),
         (WorkerSettings, "AIS_SEED", "x"),
+        (WorkerSettings, "AIS_MARKET_VOLUME", "lots"),
+        (AgentSettings, "AIS_AGENTS", ""),
+        (AgentSettings, "AIS_AGENTS", "momentum,momentum"),
+        (AgentSettings, "AIS_AGENTS", "momentum,all"),
+        (AgentSettings, "AIS_AGENTS", "mean reversion"),
+        (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum"),
+        (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum=-1"),
+        (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum=nan"),
+        (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum=1,momentum=2"),
+        (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum=1,"),
+        (AgentSettings, "AIS_AGENT_SECONDS", "0.01"),
+        (AgentSettings, "AIS_AGENT_SECONDS", "nan"),
         (PaperVenueSettings, "AIS_PAPER_BALANCE", "0"),
         (PaperVenueSettings, "AIS_PAPER_FEE_BPS", "-1"),
         (AsterSettings, "AIS_ASTER_TIMEOUT", "3.1"),
@@ -135,6 +154,14 @@ def test_temporal_has_its_own_settings_and_may_have_them_in_dotenv(
         (AsterSettings, "AIS_ASTER_INTERVAL", "7m"),
         (AsterSettings, "AIS_ASTER_MCP", "http://mcp.example.com/mcp"),
         (AsterSettings, "AIS_ENABLE_LIVE_TRADING", "perhaps"),
+        (PaperVenueSettings, "AIS_PAPER_MAKER_FEE_BPS", "10000"),
+        (PaperVenueSettings, "AIS_PAPER_VOLUME_SHARE", "0"),
+        (PaperVenueSettings, "AIS_PAPER_VOLUME_SHARE", "1.01"),
+        (PaperVenueSettings, "AIS_PAPER_LEVERAGE", "0.5"),
+        (PaperVenueSettings, "AIS_PAPER_LEVERAGE", "126"),
+        (PaperVenueSettings, "AIS_PAPER_FUNDING_RATE", "1"),
+        (PaperVenueSettings, "AIS_PAPER_FUNDING_RATE", "NaN"),
+        (PaperVenueSettings, "AIS_PAPER_FUNDING", "no-such-file.csv"),
         (LimitSettings, "AIS_MAX_POSITION_FRACTION", "Infinity"),
         (LimitSettings, "AIS_MAX_DATA_AGE_SECONDS", ""),
         (LogSettings, "AIS_LOG_LEVEL", "LOUD"),
@@ -208,6 +235,55 @@ def test_symbols_are_written_as_the_http_contract_matches_them(monkeypatch: pyte
     monkeypatch.setenv("AIS_SYMBOLS", "btc/usdt, eth-usdt")
 
     assert DeskSettings.load().symbols == ("BTCUSDT", "ETHUSDT")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("AIS_MARKET", "replay:wrong.csv"), ("AIS_PAPER_FUNDING", "BTCUSDT=wrong.csv")]
+)
+def test_a_file_that_holds_something_else_is_told_with_its_variable(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch, no_settings: Path
+) -> None:
+    (no_settings / "wrong.csv").write_text("date,price\n")
+    monkeypatch.setenv("AIS_DATABASE_URL", "postgresql://u@host/ais")
+    monkeypatch.setenv(variable, value)
+    config = worker.Config.load()
+    database = Database(config.database.url, application_name="ais-test")
+
+    with pytest.raises(MarketError, match=rf"^{variable}: wrong\.csv, line 1: no column \w+; expected is a header"):
+        modes.build_venue(config, database, Instruments("main"))
+    database.close()
+
+
+def test_the_paper_venues_terms_are_those_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert PaperVenueSettings.load().terms() == Terms(fee_bps=Decimal(4), slippage_bps=Decimal(2))
+
+    for name in ("FEE_BPS", "MAKER_FEE_BPS", "SLIPPAGE_BPS", "LEVERAGE", "VOLUME_SHARE"):
+        monkeypatch.setenv(f"AIS_PAPER_{name}", "1")
+
+    one = Decimal(1)
+    assert PaperVenueSettings.load().terms() == Terms(
+        fee_bps=one, maker_fee_bps=one, slippage_bps=one, leverage=one, volume_share=one
+    )
+
+
+def test_agents_are_all_that_are_installed_and_count_alike_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    default = AgentSettings.load()
+    assert (default.agents, default.agent_weights, default.agent_seconds) == (("all",), {}, 1.0)
+
+    monkeypatch.setenv("AIS_AGENTS", "momentum, my-agent.v2")
+    monkeypatch.setenv("AIS_AGENT_WEIGHTS", "momentum=1, my-agent.v2=0.5,quiet=0")
+    chosen = AgentSettings.load()
+
+    assert chosen.agents == ("momentum", "my-agent.v2")
+    assert chosen.agent_weights == {"momentum": 1.0, "my-agent.v2": 0.5, "quiet": 0.0}
+
+
+def test_an_empty_weight_is_none_as_compose_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIS_AGENT_WEIGHTS", "")
+
+    assert AgentSettings.load().agent_weights == {}
 
 
 def test_a_misspelt_variable_can_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def an_observation(**changes: Any) -> Observation:
 
 def watched(observation: Observation, limits: Limits | None = None, memory: RiskMemory | None = None) -> Observation:
     """The reading, held against the limits."""
-    found = assess(observation, limits or Limits(), memory or RiskMemory())
+    found = assess(observation.reading, limits or Limits(), memory or RiskMemory())
     return observation.model_copy(update={"assessment": found})
 
 

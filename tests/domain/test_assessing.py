@@ -7,10 +7,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.assessing import INSIDE, assess
+from domain.assessing import assess
 from domain.assessment import Assessment, Level, RiskMemory
-from domain.limits import Limits
-from domain.market import Account, Market, Observation, Position
+from domain.limits import INSIDE, Limits
+from domain.market import Account, Market, Position, Reading
 from domain.measures import RUINED, pair
 from tests.domain.builders import BTC, ETH, NOW, a_position, an_observation, some_rules
 
@@ -18,11 +18,11 @@ D = Decimal
 LIMITS = Limits()
 
 
-def seen(equity: int | str = 10_000, hours: float = 0, **changes: Any) -> Observation:
+def seen(equity: int | str = 10_000, hours: float = 0, **changes: Any) -> Reading:
     """A reading of an account, `hours` after the first one."""
     facts = {"account": Account(balance=D(equity)), "observed_at": NOW + timedelta(hours=hours)}
     rules = {symbol: some_rules(symbol) for symbol in (BTC, ETH, "XRPUSDT")}
-    return an_observation(**facts | {"rules": rules} | changes)
+    return an_observation(**facts | {"rules": rules} | changes).reading
 
 
 def told(assessment: Assessment) -> list[tuple[str, str]]:

@@ -6,19 +6,12 @@ from domain.deciding import decide, size
 from domain.instructions import Side
 from domain.limits import Limits
 from domain.market import Account
-from domain.proposals import AgentFailure, Analysis, Proposal, best_proposal
+from domain.proposals import AgentFailure, Analysis, Proposal
 from tests.domain.builders import BTC, ETH, a_position, an_observation, circumstances, some_rules
 
 
 def a_proposal(confidence: float = 0.5, symbol: str = BTC, side: Side = Side.BUY) -> Proposal:
     return Proposal(proposal_id=f"sig_{symbol}", agent_id="momentum", symbol=symbol, side=side, confidence=confidence)
-
-
-def test_the_most_confident_proposal_is_chosen_and_ties_go_by_name() -> None:
-    proposals = [a_proposal(0.4), a_proposal(0.9, ETH), a_proposal(0.9)]
-    chosen = best_proposal(proposals)
-    assert chosen is not None
-    assert chosen.symbol == BTC
 
 
 def test_an_order_is_sized_from_net_asset_value_and_rounded_down_to_the_lot() -> None:
@@ -60,3 +53,25 @@ def test_a_failed_agent_is_named() -> None:
     failed = Analysis(failures=[AgentFailure(agent_id="x", error="ZeroDivisionError")])
     choice = decide(failed, circumstances(an_observation(rules={BTC: some_rules()})))
     assert "agent x failed: ZeroDivisionError" in choice.summary
+
+
+def test_weights_and_liquidity_decide_among_the_proposals() -> None:
+    both = Analysis(proposals=[a_proposal(0.5), a_proposal(0.6, ETH)])
+    assert decide(both, circumstances()).summary == "Selected ETHUSDT from momentum"
+    thin = decide(both, circumstances(), liquidity={ETH: 0.5})
+    assert thin.summary == "Selected BTCUSDT from momentum"
+    unheard = decide(both, circumstances(), weights={"momentum": 0})
+    assert unheard.summary == "Nothing was chosen; none of the proposals has a weight"
+
+
+def test_proposals_that_cancel_out_choose_nothing_and_it_is_told() -> None:
+    opposite = a_proposal(side=Side.SELL).model_copy(update={"agent_id": "funding_rate"})
+    choice = decide(Analysis(proposals=[a_proposal(), opposite]), circumstances())
+    assert (choice.instruction, choice.decision_type) == (None, "no_action")
+    assert choice.summary == "Nothing was chosen; opposite proposals cancel out on BTCUSDT"
+
+
+def test_an_agent_in_quarantine_is_named_beside_a_choice() -> None:
+    analysis = Analysis(proposals=[a_proposal()], quarantined={"y": 42}, notes=["a note"])
+    choice = decide(analysis, circumstances())
+    assert choice.summary == "Selected BTCUSDT from momentum; a note; agent y is quarantined until cycle 42"

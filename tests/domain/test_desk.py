@@ -4,6 +4,8 @@ import random
 from datetime import timedelta
 from decimal import Decimal
 
+import pytest
+
 from domain.carried import Carried, Outcome, RefusalCode
 from domain.commands import Source
 from domain.desk import (
@@ -316,6 +318,24 @@ def test_a_deleverage_never_writes_its_outcome_over_a_kill_that_took_its_id() ->
     apply(desk, a_command(KILL, "x"), a_tick())
     finish_deleverage(desk, desk.deleverages[0], "no position", a_tick())
     assert desk.commands["x"].outcome is Outcome.APPLIED
+
+
+@pytest.mark.parametrize(
+    ("filled", "outcome", "told"),
+    [
+        ("0", Outcome.REFUSED, "deleverage refused by test: 0 of 1 was filled: expired"),
+        ("0.4", Outcome.APPLIED, "deleverage applied in part by test: 0.4 of 1 was filled: expired"),
+    ],
+)
+def test_a_deleverage_that_the_venue_gave_up_is_not_told_as_done(filled: str, outcome: Outcome, told: str) -> None:
+    desk = a_desk()
+    apply(desk, a_command(CommandKind.DELEVERAGE, "d", symbol=BTC, reduce_pct=Decimal("0.5")), a_tick())
+    order = a_pending_order(desk)
+    desk.deleverages[0].order_id = order.order_id
+    report = OrderReport(order_id=order.order_id, fate=Fate.CANCELED, filled_quantity=Decimal(filled), detail="expired")
+    take_report(desk, desk.orders[0], report, a_tick())
+    assert desk.commands["d"].outcome is outcome
+    assert desk.records[-1].summary == told
 
 
 def test_the_same_kill_again_beats_a_restart_that_is_under_way() -> None:

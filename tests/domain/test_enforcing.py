@@ -26,7 +26,7 @@ RULES = {symbol: some_rules(symbol) for symbol in (BTC, ETH)}
 def reading(desk: Carried, equity: int = 10_000, **changes: Any) -> Observation:
     """A watched reading, as the activity `observe` hands it over."""
     seen = an_observation(account=Account(balance=D(equity)), rules=RULES, **changes)
-    return seen.model_copy(update={"assessment": assess(seen, desk.limits, desk.risk)})
+    return seen.model_copy(update={"assessment": assess(seen.reading, desk.limits, desk.risk)})
 
 
 def take(desk: Carried, equity: int = 10_000, **changes: Any) -> Assessment:

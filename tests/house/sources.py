@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("activities", "api", "deploy", "domain", "storage", "workflows")
+PACKAGES = ("activities", "api", "deploy", "domain", "replay", "storage", "workflows")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

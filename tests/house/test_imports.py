@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "api": ("domain", "storage", "workflows.gateway", "workflows.names", "settings"),
     "deploy": ("settings", "storage", "startup", "lifecycle", "desk_commands", "workflows.gateway", "workflows.names"),
     # The limits: what they are called, what they mean and what is allowed stands once.
-    "settings": ("domain.limits",),
+    "settings": ("domain.limits", "domain.proposals", "domain.paper.book"),
+    "replay": ("domain", "settings", "activities.agents", "activities.market", "activities.choosing"),
     "startup": ("settings",),
 }
 
@@ -31,6 +32,7 @@ NEVER = {
     "storage": ("temporalio", "fastapi", "prometheus_client"),
     "activities": ("fastapi", "pydantic_settings"),
     "api": ("temporalio.worker", "psycopg", "pydantic_settings"),
+    "replay": ("temporalio", "sqlalchemy", "psycopg", "fastapi"),
 }
 
 WHERE_INSTEAD = (

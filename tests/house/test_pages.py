@@ -18,7 +18,7 @@ COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 NAMED_FILE = re.compile(r"`((?:[\w.<>-]+/)*[\w.<>-]*\.(?:py|md|yml|yaml|toml|txt|json)|[\w/]+/)`")
 # Made by a running stack, Temporal's own, or the reader's.
-NOT_OURS = {"ports.json", "temporal.toml"}
+NOT_OURS = {"ports.json", "temporal.toml", "outside.py", "bars.replay.json"}
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 

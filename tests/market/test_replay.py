@@ -7,7 +7,7 @@ import pytest
 
 from activities.market.build import build_market
 from activities.market.port import MarketError
-from activities.market.replay import COLUMNS, read_bars
+from activities.market.replay import COLUMNS, iter_bars, read_bars, rules_of
 from activities.market.simulated import SimulatedMarket
 
 CRASH = Path(__file__).parents[3] / "shared/data/btc_perp_1m_2022-01-20_24_crash.csv"
@@ -39,6 +39,26 @@ def test_a_file_feeds_the_first_symbol_and_no_other(file: Path) -> None:
     assert rules
     assert rules.tick_size == Decimal("0.1")
     assert market.warm_up == 0
+
+
+@pytest.mark.parametrize(
+    ("prices", "tick"),
+    [
+        ("41677.0,41756.0,41677.0,41737.0", "0.1"),
+        ("41677.00000000,41756.00000000,41677.00000000,41737.00000000", "0.1"),
+        ("41677,41756.25,41677,41737.5", "0.01"),
+        ("1.1953999999999998,1.1991,1.1934,1.1971", "0.0001"),
+        ("0.00002110,0.00002115,0.00002109,0.00002112", "0.00000001"),
+    ],
+)
+def test_the_tick_is_the_finest_traded_price(file: Path, prices: str, tick: str) -> None:
+    bars = read_bars(write(file, HEADER, f"1642636800000,{prices},1"))
+    assert rules_of("X", bars).tick_size == Decimal(tick)
+
+
+def test_a_price_that_was_a_double_is_the_traded_one(file: Path) -> None:
+    (bar,) = read_bars(write(file, HEADER, "1642636800000,1.1953999999999998,1.1991,1.1934,1.1970000000000001,1"))
+    assert (bar.open, bar.close) == (Decimal("1.1954"), Decimal("1.197"))
 
 
 def test_each_symbol_may_have_its_file(file: Path) -> None:
@@ -74,6 +94,44 @@ def test_a_malformed_file_is_named_with_its_line(file: Path, lines: list[str], c
         read_bars(write(file, *lines))
     assert str(file) in str(caught.value)
     assert HEADER in str(caught.value)
+
+
+def test_a_file_is_read_bar_by_bar_and_complains_when_it_comes_to_it(file: Path) -> None:
+    """A replay of a hundred thousand bars holds one of them at a time."""
+    bars = iter_bars(write(file, HEADER, GOOD, GOOD))
+    assert next(bars).open == Decimal("41723.0")
+    with pytest.raises(MarketError, match="line 3: the bar is not later"):
+        next(bars)
+
+
+def test_a_volume_in_quote_currency_is_divided_by_the_close(file: Path) -> None:
+    write(file, HEADER, "0,2,4,1,3,10", "60000,3,3,3,3,0")
+    assert [bar.volume for bar in read_bars(file, "quote")] == [Decimal("3.333333333333"), 0]
+    assert [bar.volume for bar in read_bars(file)] == [10, 0]
+    market = build_market(f"replay:{file}", SYMBOLS, seed=0, volume="quote")
+    bar = market.bar("BTCUSDT", 0)
+    assert bar
+    assert bar.volume == Decimal("3.333333333333")
+
+
+def test_a_file_may_say_itself_that_it_counts_quote_currency(file: Path) -> None:
+    header = HEADER.replace("volume", "quote_volume")
+    assert read_bars(write(file, header, "0,2,4,1,4,10"))[0].volume == Decimal("2.5")
+    both = read_bars(write(file, f"{HEADER},quote_volume", "0,2,4,1,4,10,99"))
+    assert both[0].volume == 10
+
+
+def test_a_huge_volume_is_still_a_number(file: Path) -> None:
+    (bar,) = read_bars(write(file, HEADER, "0,2,4,1,3,1e25"), "quote")
+    assert bar.volume > 10**24
+
+
+def test_rules_come_from_one_pass_over_the_bars(file: Path) -> None:
+    write(file, HEADER, "0,2000,4000,1000,3000,1", "60000,3,3.25,3,3,0")
+    rules = rules_of("BTCUSDT", iter_bars(file))
+    assert (rules.tick_size, rules.lot_step) == (Decimal("0.01"), Decimal("0.01"))
+    with pytest.raises(MarketError, match="no bar of BTCUSDT"):
+        rules_of("BTCUSDT", [])
 
 
 def test_a_file_that_is_missing_or_no_text_is_named(file: Path) -> None:

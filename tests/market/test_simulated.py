@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from decimal import Decimal
 from itertools import pairwise
+from statistics import median
 
 import pytest
 
@@ -75,3 +77,16 @@ def test_steps_have_the_magnitude_of_an_exchange() -> None:
     rules = SimulatedMarket(["BTCUSDT"], 1).rules("BTCUSDT")
     assert rules
     assert (str(rules.tick_size), str(rules.lot_step)) == ("0.1", "0.001")
+    assert [rules.max_quantity, rules.market_max_quantity] == [Decimal(1000), Decimal(120)]
+    assert rules.multiplier_up
+    assert rules.multiplier_down
+    assert rules.multiplier_down < 1 < rules.multiplier_up
+    assert 0 < rules.maintenance_ratio < 1
+
+
+@pytest.mark.parametrize("symbol", SYMBOLS)
+def test_every_symbol_turns_over_the_same_money(symbol: str) -> None:
+    """A tenth of a bar can take an order worth 5,000, whatever one unit costs."""
+    turnover = [bar.volume * bar.close for bar in bars_of(symbol, count=1_000)]
+    assert 2_500_000 < median(turnover) < 3_500_000
+    assert min(turnover) / 10 > 5_000

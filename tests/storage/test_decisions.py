@@ -11,7 +11,8 @@ from sqlalchemy import Connection, text
 
 from domain.decisions import Decision
 from storage.database import Database
-from storage.decisions import DecisionFilter, InvalidCursor, insert_decisions, page, page_statement
+from storage.decisions import DecisionFilter, insert_decisions, page, page_statement
+from storage.paging import InvalidCursor
 from tests.storage.builders import NOW, later, make_decision
 
 ROWS = 50_000

@@ -9,7 +9,7 @@ import pytest
 
 from domain.instructions import InstructionOutcome, InstructionRow, Tool
 from storage.database import Database
-from storage.instructions import list_instructions, upsert_instructions
+from storage.instructions import InstructionFilter, page, upsert_instructions
 from tests.storage.builders import later, make_instruction, make_order_instruction
 
 PREPARED, CONFIRMED = InstructionOutcome.PREPARED, InstructionOutcome.CONFIRMED
@@ -20,15 +20,16 @@ async def upsert(database: Database, *rows: InstructionRow) -> list[InstructionR
     return await database.run(partial(upsert_instructions, rows=rows))
 
 
-async def listed(database: Database, **wanted: Any) -> list[InstructionRow]:
-    return await database.run(lambda connection: list_instructions(connection, **wanted))
+async def listed(database: Database, desk: str, **wanted: Any) -> list[InstructionRow]:
+    rows, _ = await database.run(partial(page, desk=desk, wanted=InstructionFilter(**wanted)))
+    return rows
 
 
 async def test_an_order_comes_back_to_the_last_digit(database: Database, desk: str) -> None:
     order = make_order_instruction(quantity=Decimal("0.12500000000000000001"), price=Decimal("41677.10"))
     row = make_instruction(desk=desk, tool=Tool.CREATE_ORDER, order=order, outcome=UNKNOWN, detail="no answer")
     assert await upsert(database, row) == [row]
-    (read_back,) = await listed(database, desk=desk)
+    (read_back,) = await listed(database, desk)
     assert read_back == row
     assert str(read_back.order and read_back.order.price) == "41677.10"
 
@@ -40,7 +41,7 @@ async def test_a_row_is_told_once_when_new_and_once_when_it_changes(database: Da
     assert await upsert(database, row) == []
     assert await upsert(database, done) == [done]
     assert await upsert(database, done) == []
-    assert await listed(database, desk=desk) == [done]
+    assert await listed(database, desk) == [done]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ async def test_an_outcome_never_goes_back(
     row = make_instruction(desk=desk, outcome=first)
     await upsert(database, row)
     changed = await upsert(database, row.model_copy(update={"outcome": then}))
-    assert [r.outcome for r in await listed(database, desk=desk)] == [stands]
+    assert [r.outcome for r in await listed(database, desk)] == [stands]
     assert [r.outcome for r in changed] == ([then] if then is stands else [])
 
 
@@ -71,7 +72,7 @@ async def test_a_further_attempt_is_kept_without_being_told(database: Database, 
     again = row.model_copy(update={"attempts": 5, "detail": "still"})
     assert await upsert(database, again) == []
     assert await upsert(database, row) == []
-    assert await listed(database, desk=desk) == [again]
+    assert await listed(database, desk) == [again]
 
 
 async def test_writers_at_once_tell_each_change_once(database: Database, desk: str) -> None:
@@ -87,8 +88,8 @@ async def test_instructions_are_listed_newest_first_by_what_is_asked(database: D
     old = make_instruction(desk=desk, prepared_at=later(0), outcome=CONFIRMED, command_id=f"{desk}-1")
     new = make_instruction(desk=desk, prepared_at=later(1), command_id=f"{desk}-2")
     await upsert(database, old, new)
-    assert await listed(database, desk=desk) == [new, old]
-    assert await listed(database, desk=desk, limit=1) == [new]
-    assert await listed(database, desk=desk, outcomes=[CONFIRMED]) == [old]
-    assert await listed(database, command_id=f"{desk}-2") == [new]
+    assert await listed(database, desk) == [new, old]
+    assert await listed(database, desk, limit=1) == [new]
+    assert await listed(database, desk, outcome=CONFIRMED) == [old]
+    assert await listed(database, desk, command_id=f"{desk}-2") == [new]
     assert await upsert(database) == []

@@ -9,7 +9,7 @@ from typing import Any
 from domain.instructions import OrderInstruction, OrderType, Side
 from domain.market import Bar, Market, SymbolRules
 from domain.orders import Order
-from domain.paper import Book, PaperOrder, Terms
+from domain.paper.book import Book, Exchange, PaperOrder, Terms
 
 D = Decimal
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -17,17 +17,52 @@ RULES = SymbolRules(
     symbol="BTCUSDT", tick_size=D("0.1"), lot_step=D("0.001"), min_quantity=D("0.001"), min_notional=D("5")
 )
 TERMS = Terms(fee_bps=D(4), slippage_bps=D(2))
+# More than any order asks for: how much of it there is, is the subject of few tests.
+PLENTY = "1000000000000"
 _numbers = itertools.count()
 
 
 def make_bar(**changes: Any) -> Bar:
-    defaults = {"open_time": START, "open": "100", "high": "101", "low": "99", "close": "100", "volume": "1"}
+    defaults = {"open_time": START, "open": "100", "high": "101", "low": "99", "close": "100", "volume": PLENTY}
     return Bar.model_validate(defaults | changes)
 
 
-def make_book(**changes: Any) -> Book:
-    book = Book(balance=D(10_000), holdings={}, open_orders=[], marks={"BTCUSDT": D(100), "CHEAPUSDT": D(1)})
-    return book._replace(**changes | ({"balance": D(changes["balance"])} if "balance" in changes else {}))
+def still_bar(price: Decimal | int | str, minutes: int = 0, volume: str = PLENTY) -> Bar:
+    """A bar in which the price does not move."""
+    moment = START + minutes * timedelta(minutes=1)
+    return make_bar(open=price, high=price, low=price, close=price, open_time=moment, volume=volume)
+
+
+def make_book(*, marks: Mapping[str, Decimal] | None = None, **changes: Any) -> Book:
+    """An account of 10,000 whose newest bars stand still at `marks`."""
+    shown = {"BTCUSDT": D(100), "CHEAPUSDT": D(1)} if marks is None else marks
+    bars = {symbol: still_bar(mark) for symbol, mark in shown.items()}
+    facts: dict[str, Any] = {"desk": "main", "balance": D(10_000), "bar_no": 0, "bars": bars}
+    return Book(**facts | changes | {"balance": D(changes.get("balance", 10_000))})
+
+
+class FixedFunding:
+    """One rate for everything, or none."""
+
+    def __init__(self, rate: Decimal | None = None) -> None:
+        self._rate = rate
+
+    def rate(self, symbol: str, at: datetime) -> Decimal | None:
+        return self._rate
+
+
+def make_exchange(
+    *, terms: Terms = TERMS, rules: SymbolRules = RULES, funding: str | None = None, **limits: Any
+) -> Exchange:
+    """Rules alike for every symbol but NEVERUSDT; `limits` are the ones that a test is about."""
+
+    def rules_of(symbol: str) -> SymbolRules | None:
+        return None if symbol == "NEVERUSDT" else rules.model_copy(update={"symbol": symbol, **limits})
+
+    return Exchange(terms, rules_of, FixedFunding(None if funding is None else D(funding)))
+
+
+EXCHANGE = make_exchange()
 
 
 def make_paper_order(**changes: Any) -> PaperOrder:
@@ -71,20 +106,18 @@ class WrittenMarket:
 
     def __init__(self, bars: Mapping[str, Sequence[Bar | int | str]], warm_up: int = 0) -> None:
         self.warm_up = warm_up
-        self._bars = {
+        self.listed = {
             symbol: [_bar(bar, number) for number, bar in enumerate(listed)] for symbol, listed in bars.items()
         }
 
     def bar(self, symbol: str, number: int) -> Bar | None:
-        bars = self._bars.get(symbol, [])
+        bars = self.listed.get(symbol, [])
         return bars[number] if 0 <= number < len(bars) else None
 
     def rules(self, symbol: str) -> SymbolRules | None:
-        return RULES.model_copy(update={"symbol": symbol}) if symbol in self._bars else None
+        return RULES.model_copy(update={"symbol": symbol}) if symbol in self.listed else None
 
 
 def _bar(bar: Bar | int | str, number: int) -> Bar:
     moment = START + number * timedelta(minutes=1)
-    if isinstance(bar, Bar):
-        return bar.model_copy(update={"open_time": moment})
-    return make_bar(open=bar, high=bar, low=bar, close=bar, open_time=moment)
+    return bar.model_copy(update={"open_time": moment}) if isinstance(bar, Bar) else still_bar(bar, number)

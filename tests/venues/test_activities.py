@@ -76,7 +76,8 @@ async def test_whatever_else_happens_to_a_send_leaves_it_unknown(error: BaseExce
 @pytest.mark.parametrize("mode", [Mode.PAPER, Mode.LIVE])
 async def test_a_fill_counts_as_a_paper_fill_on_paper_alone(mode: Mode) -> None:
     order = reducing()
-    _, instruments = await place(Told(OrderReport(order_id=order.order_id, fate=Fate.FILLED)), order, mode)
+    filled = OrderReport(order_id=order.order_id, fate=Fate.FILLED, filled_quantity=order.instruction.quantity)
+    _, instruments = await place(Told(filled), order, mode)
     read = instruments.registry.get_sample_value
     assert read("ais_orders_filled_total", {"symbol": "BTCUSDT"}) == 1
     assert read("ais_paper_fills_total", {"symbol": "BTCUSDT"}) == (1 if mode is Mode.PAPER else None)

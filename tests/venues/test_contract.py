@@ -18,7 +18,7 @@ from storage import paper
 from storage.database import Database
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.aster.running import make_venue, serving
-from tests.venues.builders import D, WrittenMarket, make_order
+from tests.venues.builders import TERMS, D, FixedFunding, WrittenMarket, make_order
 
 FUTURES, SPOT = Tool.CANCEL_ALL_ORDERS, Tool.CANCEL_SPOT_ALL_ORDERS
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
@@ -44,7 +44,7 @@ class OnPaper:
     def __init__(self, database: Database) -> None:
         self.desk = f"desk-{uuid.uuid4().hex[:8]}"
         still = WrittenMarket({symbol: [100] * 20 for symbol in SYMBOLS})
-        self.paper = PaperVenue(database, still, self.desk, balance=D(10_000), fee_bps=D(4), slippage_bps=D(2))
+        self.paper = PaperVenue(database, still, self.desk, balance=D(10_000), terms=TERMS, funding=FixedFunding())
         self.venue: Venue = self.paper
         self._database = database
 
@@ -141,10 +141,10 @@ async def test_a_reading_is_repeated_by_a_retry_and_changes_nothing(subject: Sub
 async def test_bars_come_oldest_first_and_none_for_an_unknown_symbol(subject: Subject) -> None:
     for number in range(3):
         await subject.venue.observe(SYMBOLS, f"cycle_{number}")
-    bars = await subject.venue.bars("BTCUSDT", 2)
-    assert len(bars) == 2
-    assert bars[0].open_time < bars[1].open_time
-    assert await subject.venue.bars(UNKNOWN_SYMBOL, 2) == []
+    views = await subject.venue.markets(["BTCUSDT", UNKNOWN_SYMBOL], 2)
+    assert list(views) == ["BTCUSDT"]
+    first, second = views["BTCUSDT"].bars
+    assert first.open_time < second.open_time
 
 
 async def test_a_market_order_is_executed_once_and_the_position_shows_it(subject: Subject) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import modes
 import settings
 import worker
 from activities.instruments import Instruments
@@ -67,7 +68,7 @@ def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     ],
 )
 def test_what_a_mode_needs_is_named_whole(configured: Any, variables: dict[str, str], missing: list[str]) -> None:
-    assert worker.missing_for(configured(variables)) == missing
+    assert modes.missing_for(configured(variables)) == missing
 
 
 @pytest.mark.parametrize(
@@ -79,14 +80,14 @@ def test_what_a_mode_needs_is_named_whole(configured: Any, variables: dict[str, 
     ],
 )
 def test_each_mode_has_its_venue(configured: Any, database: Database, variables: dict[str, str], kind: type) -> None:
-    assert type(worker.build_venue(configured(variables), database, Instruments("main"))) is kind
+    assert type(modes.build_venue(configured(variables), database, Instruments("main"))) is kind
 
 
 def test_an_address_beyond_this_machine_is_warned_about(
     configured: Any, database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = configured(LIVE | {"AIS_ASTER_MCP": "http://aster-mcp:9002/mcp"})
-    worker.build_venue(config, database, Instruments("main"))
+    modes.build_venue(config, database, Instruments("main"))
     assert "whoever reaches it can trade" in "".join(capsys.readouterr())
 
 
@@ -106,25 +107,25 @@ async def test_live_starts_on_a_one_way_account_and_refuses_one_in_hedge_mode() 
     fake = FakeServer()
     async with serving(fake) as base:
         venue = make_venue(f"{base}/mcp")
-        await worker.check_account(venue)
+        await modes.check_account(venue)
         fake.exchange.habits.hedge = True
-        with pytest.raises(worker.NotAllowed, match="hedge mode: switch it to one-way"):
-            await worker.check_account(venue)
+        with pytest.raises(modes.NotAllowed, match="hedge mode: switch it to one-way"):
+            await modes.check_account(venue)
         fake.exchange.habits.hedge = False
         fake.faults.errors = {"get_positions": 401}
-        with pytest.raises(worker.NotAllowed, match="HTTP 401"):
-            await worker.check_account(venue)
+        with pytest.raises(modes.NotAllowed, match="HTTP 401"):
+            await modes.check_account(venue)
         await venue.close()
 
 
 async def test_a_venue_that_does_not_answer_stops_no_worker_since_a_kill_needs_one(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(worker, "VENUE_SECONDS", 0.3)
+    monkeypatch.setattr(modes, "VENUE_SECONDS", 0.3)
     venue = make_venue("http://127.0.0.1:1/mcp", seconds=0.2)
     with caplog.at_level(logging.WARNING):
         async with asyncio.timeout(20):
-            await worker.check_account(venue)
+            await modes.check_account(venue)
     await venue.close()
 
 

@@ -15,31 +15,54 @@ from activities.market.build import build_market
 from activities.market.port import MarketSource
 from activities.venues.paper import FINISHED, NO_DATA, PaperVenue
 from activities.venues.port import Venue, VenueRefused, VenueUnavailable
+from domain.accounting import HoldingKey, LedgerKind, folded
 from domain.instructions import Side, Tool
+from domain.market import Bar, Market
 from domain.orders import Fate, Order
-from domain.paper import Fill
+from domain.paper.advance import advance
+from domain.paper.book import Book, Exchange, OrderStatus, PaperOrder, Terms
+from domain.paper.matching import place
+from domain.paper.view import Times, observation_of, report_of
+from domain.reducing import plan
 from storage import paper
 from storage.database import Database
-from tests.venues.builders import D, WrittenMarket, make_bar, make_order, make_paper_order
+from tests.venues.builders import (
+    START,
+    D,
+    FixedFunding,
+    WrittenMarket,
+    make_bar,
+    make_order,
+    make_paper_order,
+    still_bar,
+)
 
 SYMBOLS = ["BTCUSDT"]
 CRASH = Path(__file__).parents[3] / "shared/data/btc_perp_1m_2022-01-20_24_crash.csv"
 FUTURES, SPOT = Tool.CANCEL_ALL_ORDERS, Tool.CANCEL_SPOT_ALL_ORDERS
 
 
-def make_venue(database: Database, desk: str, market: MarketSource | None = None) -> PaperVenue:
+TERMS = Terms(fee_bps=D(4), slippage_bps=D(0))
+
+
+def make_venue(
+    database: Database, desk: str, market: MarketSource | None = None, funding: str | None = None
+) -> PaperVenue:
     still = WrittenMarket({"BTCUSDT": [100] * 20})
-    return PaperVenue(database, market or still, desk, balance=D(10_000), fee_bps=D(4), slippage_bps=D(0))
+    rates = FixedFunding(None if funding is None else D(funding))
+    return PaperVenue(database, market or still, desk, balance=D(10_000), terms=TERMS, funding=rates)
 
 
-async def opened(database: Database, desk: str, market: MarketSource | None = None) -> PaperVenue:
+async def opened(
+    database: Database, desk: str, market: MarketSource | None = None, funding: str | None = None
+) -> PaperVenue:
     """A venue that has seen its first bar."""
-    venue = make_venue(database, desk, market)
+    venue = make_venue(database, desk, market, funding)
     await venue.observe(SYMBOLS, "cycle_0")
     return venue
 
 
-async def fills_of(database: Database, desk: str) -> list[Fill]:
+async def fills_of(database: Database, desk: str) -> list[paper.StoredFill]:
     return await database.run(partial(paper.list_fills, desk=desk))
 
 
@@ -59,7 +82,7 @@ def test_it_is_a_venue(database: Database) -> None:
 
 async def test_before_the_first_cycle_nothing_is_known_and_nothing_is_guessed(database: Database, desk: str) -> None:
     venue = make_venue(database, desk)
-    assert await venue.bars("BTCUSDT", 5) == []
+    assert await venue.markets(SYMBOLS, 5) == {}
     seen = await venue.observe(SYMBOLS, None)
     assert (seen.marks, seen.rules, seen.positions, seen.bar_time) == ({}, {}, [], None)
     assert seen.account.nav == D(10_000)
@@ -75,8 +98,8 @@ async def test_each_cycle_moves_the_market_one_bar_and_a_retry_none(database: Da
     assert first.data_time == again.data_time < second.data_time <= second.observed_at
     assert first.bar_time
     assert second.bar_time == first.bar_time + timedelta(minutes=1)
-    assert [bar.close for bar in await venue.bars("BTCUSDT", 5)] == [100, 101]
-    assert [bar.close for bar in await venue.bars("BTCUSDT", 1)] == [101]
+    assert [bar.close for bar in (await venue.markets(SYMBOLS, 5))["BTCUSDT"].bars] == [100, 101]
+    assert [bar.close for bar in (await venue.markets(SYMBOLS, 1))["BTCUSDT"].bars] == [101]
 
 
 async def test_workers_that_observe_one_cycle_at_once_move_one_bar(database: Database, desk: str) -> None:
@@ -93,7 +116,7 @@ async def test_workers_that_observe_one_cycle_at_once_move_one_bar(database: Dat
 async def test_a_new_desk_has_a_past_to_judge_by(database: Database, desk: str) -> None:
     venue = make_venue(database, desk, build_market("simulated", SYMBOLS, seed=1))
     await venue.observe(SYMBOLS, "a")
-    assert len(await venue.bars("BTCUSDT", 60)) == 60
+    assert len((await venue.markets(SYMBOLS, 60))["BTCUSDT"].bars) == 60
 
 
 async def test_a_finished_replay_grows_old_and_says_so(database: Database, desk: str) -> None:
@@ -111,7 +134,8 @@ async def test_a_symbol_without_data_has_neither_price_nor_rules(database: Datab
     seen = await venue.observe(["BTCUSDT", "ETHUSDT"], "a")
     assert (list(seen.marks), list(seen.rules)) == (["BTCUSDT"], ["BTCUSDT"])
     report = await venue.create_order(make_order(desk=desk, symbol="ETHUSDT"))
-    assert (report.fate, report.detail) == (Fate.REJECTED, "no market data for ETHUSDT")
+    assert (report.fate, report.detail) == (Fate.REJECTED, "-1121: Invalid symbol. (no market data for ETHUSDT)")
+    assert list(await venue.markets(["BTCUSDT", "ETHUSDT"], 5)) == ["BTCUSDT"]
     assert (await venue.observe(["ETHUSDT"], "b")).note == NO_DATA
 
 
@@ -150,7 +174,10 @@ async def test_a_refused_order_stays_refused(database: Database, desk: str) -> N
     venue = await opened(database, desk)
     order = make_order(desk=desk, side="SELL", reduce_only=True)
     first = await venue.create_order(order)
-    assert (first.fate, first.detail) == (Fate.REJECTED, "reduce-only: no position")
+    assert (first.fate, first.detail) == (
+        Fate.REJECTED,
+        "-2022: ReduceOnly Order is rejected. (there is no position)",
+    )
     await venue.create_order(make_order(desk=desk))
     assert await venue.create_order(order) == first == await venue.find_order(order)
 
@@ -177,17 +204,30 @@ async def test_no_order_begins_after_its_time(database: Database, desk: str, red
     assert await venue.find_order(order) is None
 
 
-async def test_a_commit_that_comes_too_late_undoes_the_order(database: Database, desk: str) -> None:
+@pytest.mark.parametrize("status", ["open", "filled", "expired", "canceled"])
+async def test_a_commit_that_comes_too_late_undoes_the_order(database: Database, desk: str, status: str) -> None:
     """As a PostgreSQL does that was stopped with the commit in its inbox and continues after a kill."""
 
     def work(connection: Connection) -> None:
         soon = paper.now(connection) + timedelta(milliseconds=50)
-        paper.insert_order(connection, make_paper_order(order_id=desk, desk=desk, status="filled"), soon, 0)
+        paper.insert_order(connection, make_paper_order(order_id=desk, desk=desk, status=status), soon, 0)
         connection.execute(text("SELECT pg_sleep(0.06)"))
 
     with pytest.raises(DBAPIError, match="too late"):
         await database.run(work)
     assert await database.run(lambda connection: paper.find_order(connection, desk)) is None
+
+
+@pytest.mark.parametrize(("status", "seconds"), [("rejected", -1), ("filled", None)])
+async def test_a_refusal_and_a_liquidation_are_written_whenever_they_come(
+    database: Database, desk: str, status: str, seconds: int | None
+) -> None:
+    def work(connection: Connection) -> None:
+        not_after = None if seconds is None else paper.now(connection) + timedelta(seconds=seconds)
+        paper.insert_order(connection, make_paper_order(order_id=desk, desk=desk, status=status), not_after, 0)
+
+    await database.run(work)
+    assert await database.run(lambda connection: paper.find_order(connection, desk))
 
 
 async def test_the_venue_reports_a_late_commit_as_not_sent(
@@ -268,18 +308,247 @@ async def test_cancel_all_takes_one_symbol_on_one_market(database: Database, des
     assert await resting() == {other.order_id}
     report = await venue.find_order(futures)
     assert report
-    assert (report.fate, report.detail) == (Fate.REJECTED, "canceled on request")
+    assert (report.fate, report.detail, report.filled_quantity) == (Fate.CANCELED, "canceled on request", D(0))
     with pytest.raises(VenueRefused):
         await venue.cancel_all(Tool.CREATE_ORDER, "BTCUSDT")
 
 
-async def test_spot_is_paid_in_full_and_is_no_futures_position(database: Database, desk: str) -> None:
+async def test_spot_is_paid_in_full_and_shown_behind_the_futures(database: Database, desk: str) -> None:
     venue = await opened(database, desk)
     assert (await venue.create(make_order(desk=desk, quantity="3"), "spot")).fate is Fate.FILLED
+    assert (await venue.create_order(make_order(desk=desk, quantity="1", side="SELL"))).fate is Fate.FILLED
     seen = await venue.observe(SYMBOLS, None)
-    assert (seen.positions, seen.account.nav) == ([], D("9999.88"))
+    assert [(p.market, p.quantity) for p in seen.positions] == [(Market.FUTURES, D(-1)), (Market.SPOT, D(3))]
+    assert seen.account.nav == D("9999.84")
+    deleverage = plan(seen, "BTCUSDT", D(1)).instruction
+    assert deleverage
+    assert (deleverage.side, deleverage.quantity) == (Side.BUY, D(1))
     assert (await venue.create(make_order(desk=desk, side="SELL", quantity="4"), "spot")).fate is Fate.REJECTED
     assert (await venue.create(make_order(desk=desk, side="SELL", quantity="3"), "spot")).fate is Fate.FILLED
+
+
+# --- parts of orders, funding, liquidation ---------------------------------------------------------------------------
+
+
+def thin_market(*volumes: str, price: int = 100) -> WrittenMarket:
+    return WrittenMarket({"BTCUSDT": [still_bar(price, volume=volume) for volume in volumes]})
+
+
+async def test_an_order_is_filled_in_parts_and_always_says_how_much(database: Database, desk: str) -> None:
+    venue = await opened(database, desk, thin_market("20", "10", "0", "90"))
+    order = make_order(desk=desk, quantity="5", order_type="LIMIT", price="100")
+    reports = [await venue.create_order(order)]
+    for cycle in "bcd":
+        seen = await venue.observe(SYMBOLS, cycle)
+        again = await venue.observe(SYMBOLS, cycle)
+        assert again.fills == []
+        reports.append(await venue.find_order(order) or reports[0])
+        assert sum(o.filled_quantity for o in seen.open_orders) == (0 if cycle == "d" else 3)
+    assert [(report.fate, report.filled_quantity) for report in reports] == [
+        (Fate.OPEN, D(2)),
+        (Fate.OPEN, D(3)),
+        (Fate.OPEN, D(3)),
+        (Fate.FILLED, D(5)),
+    ]
+    assert [(f.quantity, f.maker, f.whole) for f in seen.fills] == [(D(2), True, True)]
+    assert [fill.fill_id for fill in await fills_of(database, desk)] == [f"{order.order_id}:{n}" for n in (1, 2, 3)]
+
+
+async def test_a_remainder_that_never_comes_is_told_as_canceled(database: Database, desk: str) -> None:
+    venue = await opened(database, desk, thin_market("20", "20"))
+    expired = await venue.create_order(make_order(desk=desk, quantity="5"))
+    assert (expired.fate, expired.filled_quantity, expired.average_price) == (Fate.CANCELED, D(2), D(100))
+    resting = make_order(desk=desk, quantity="5", order_type="LIMIT", price="100")
+    await venue.observe(SYMBOLS, "b")
+    assert (await venue.create_order(resting)).fate is Fate.OPEN
+    await venue.cancel_all(FUTURES, "BTCUSDT")
+    report = await venue.find_order(resting)
+    assert report
+    assert (report.fate, report.filled_quantity) == (Fate.CANCELED, D(2))
+
+
+async def test_a_bar_is_shared_by_every_order_and_every_worker(database: Database, desk: str) -> None:
+    market = thin_market("50")
+    venues = [await opened(database, desk, market) for _ in range(2)]
+    sent = [make_order(desk=desk, quantity="2", side=side) for side in ("BUY", "SELL") * 3]
+    reports = await asyncio.gather(*(venues[n % 2].create_order(order) for n, order in enumerate(sent)))
+    assert sum(report.filled_quantity for report in reports) == 5
+    view = (await venues[0].markets(SYMBOLS, 1))["BTCUSDT"]
+    assert view.book
+    assert (view.book.bid, view.book.ask, view.book.bid_quantity) == (D(100), D(100), D(0))
+
+
+async def test_post_only_and_fill_or_kill_reach_the_venue(database: Database, desk: str) -> None:
+    venue = await opened(database, desk, thin_market("20"))
+    kinds = {"GTX": "-5022", "FOK": "-5021"}
+    for time_in_force, code in kinds.items():
+        order = make_order(desk=desk, quantity="5", order_type="LIMIT", price="100", time_in_force=time_in_force)
+        report = await venue.create_order(order)
+        assert (report.fate, report.detail[:5]) == (Fate.REJECTED, code)
+        stored = await database.run(partial(paper.find_order, order_id=order.order_id))
+        assert stored
+        assert (stored.code, stored.time_in_force) == (int(code), time_in_force)
+
+
+def hours(*prices: int | Bar) -> WrittenMarket:
+    """A bar every four hours from midnight."""
+    market = WrittenMarket({"BTCUSDT": list(prices)})
+    bars = market.listed["BTCUSDT"]
+    market.listed["BTCUSDT"] = [
+        bar.model_copy(update={"open_time": bar.open_time.replace(minute=0) + n * timedelta(hours=4)})
+        for n, bar in enumerate(bars)
+    ]
+    return market
+
+
+async def test_funding_is_paid_once_and_stands_in_the_ledger(database: Database, desk: str) -> None:
+    venue = await opened(database, desk, hours(100, 100, 110, 110, 120), funding="0.0001")
+    await venue.create_order(make_order(desk=desk, quantity="2"))
+    for cycle in "bccdd":
+        seen = await venue.observe(SYMBOLS, cycle)
+    entries = await database.run(partial(paper.list_entries, desk=desk))
+    assert [(e.kind, e.amount, e.market_time.hour) for e in entries] == [(LedgerKind.FUNDING, D("-0.022"), 8)]
+    assert seen.account.balance == D("10000") - D("0.08") - D("0.022")
+    assert (await venue.markets(SYMBOLS, 1))["BTCUSDT"].funding_rate == D("0.0001")
+
+
+async def test_a_liquidation_is_written_told_and_not_repeated(database: Database, desk: str) -> None:
+    crash = make_bar(open="95", high="95", low="50", close="60")
+    venue = await opened(database, desk, WrittenMarket({"BTCUSDT": [100, crash, 60]}))
+    await venue.create_order(make_order(desk=desk, quantity="480"))
+    order = make_order(desk=desk, quantity="1", order_type="LIMIT", price="55")
+    await venue.create_order(order)
+    seen = await venue.observe(SYMBOLS, "b")
+    # 10000 - 19.2 + 480 (p - 100) = 2.4 p, so p = 38019.2 / 477.6 = 79.60…
+    assert seen.note == "liquidated: BTCUSDT SELL 480 at 79.6"
+    assert (seen.positions, seen.open_orders) == ([], [])
+    assert [(f.symbol, f.quantity, f.maker, f.whole) for f in seen.fills] == [("BTCUSDT", D(480), False, True)]
+    again = await venue.observe(SYMBOLS, "b")
+    assert (again.note, again.fills) == (None, [])
+    assert seen.account.balance == again.account.balance >= 0
+    canceled = await venue.find_order(order)
+    assert canceled
+    assert (canceled.fate, canceled.detail) == (Fate.CANCELED, "canceled: liquidation")
+    own = await database.run(partial(paper.find_order, order_id=f"liq_{desk}_1_BTCUSDT"))
+    assert own
+    assert (own.status, own.reason, own.filled_quantity) == (OrderStatus.FILLED, "liquidation", D(480))
+    (entry,) = await database.run(partial(paper.list_entries, desk=desk))
+    assert entry.kind is LedgerKind.LIQUIDATION_FEE
+
+
+async def test_two_desks_may_be_liquidated_in_one_bar(database: Database, desk: str) -> None:
+    for name in (desk, f"{desk}-2"):
+        venue = await opened(database, name, WrittenMarket({"BTCUSDT": [100, 50]}))
+        await venue.create_order(make_order(desk=name, quantity="400"))
+        assert "liquidated" in ((await venue.observe(SYMBOLS, "b")).note or "")
+
+
+class Falling:
+    """The simulated market with half-hour bars, whole prices, and a crash that comes to stay."""
+
+    warm_up = 60
+    crash = 60 + 24
+
+    def __init__(self, symbols: list[str]) -> None:
+        self._market = build_market("simulated", symbols, seed=11)
+        self.rules = self._market.rules
+
+    def bar(self, symbol: str, number: int) -> Bar | None:
+        bar = self._market.bar(symbol, number)
+        fallen = {"low": self.crash, "close": self.crash, "open": self.crash + 1, "high": self.crash + 1}
+        factors = {name: D("0.6") if number >= first else D(1) for name, first in fallen.items()}
+        prices = {name: round(getattr(bar, name) * factor) for name, factor in factors.items()}
+        moment = START + number * timedelta(minutes=30)
+        return make_bar(**prices, open_time=moment, volume=bar.volume) if bar else None
+
+
+async def test_the_venue_in_the_database_and_the_one_in_memory_are_one(database: Database, desk: str) -> None:
+    """The same bars and orders, once through PostgreSQL and once through the pure functions."""
+    symbols = ["BTCUSDT", "ETHUSDT"]
+    market = Falling(symbols)
+    venue, exchange = (
+        make_venue(database, desk, market, "0.001"),
+        Exchange(TERMS, market.rules, FixedFunding(D("0.001"))),
+    )
+    book = Book(desk, D(10_000), bar_no=market.warm_up - 1)
+    # The venue looks back at the bar before its first; so does the book.
+    book = book._replace(bars=bars_of(market, symbols, book.bar_no))
+    for number in range(30):
+        seen = await venue.observe(symbols, f"cycle_{number}")
+        book, events = advance(book, bars_of(market, symbols, book.bar_no + 1), exchange)
+        times = Times(seen.observed_at, seen.data_time, seen.bar_time)
+        assert seen == observation_of(in_order(book), exchange, times, events)
+        for order in some_orders(desk, number, book):
+            report = await venue.create_order(order)
+            asked = PaperOrder.asked(order.order_id, desk, Market.FUTURES, order.instruction)
+            step = place(asked, book, exchange)
+            book = step.book
+            assert report == report_of(step.order)
+    assert await database.run(lambda connection: stored_book(connection, desk, book)) == in_order(book)
+    entries = await database.run(partial(paper.list_entries, desk=desk))
+    assert {entry.kind for entry in entries} == {LedgerKind.FUNDING, LedgerKind.LIQUIDATION_FEE}
+    assert {fill.maker for fill in await fills_of(database, desk)} == {True, False}
+
+
+def in_order(book: Book) -> Book:
+    """As PostgreSQL gives it back; the order of a dict is nothing that an account has."""
+    return book._replace(holdings=dict(sorted(book.holdings.items())))
+
+
+def bars_of(market: MarketSource, symbols: list[str], number: int) -> dict[str, Any]:
+    return {symbol: bar for symbol in symbols if (bar := market.bar(symbol, number))}
+
+
+def some_orders(desk: str, number: int, book: Book) -> list[Order]:
+    symbol = ("BTCUSDT", "ETHUSDT")[number % 2]
+    side, mark = ("BUY", "SELL")[number % 3 % 2], book.bars[symbol].close
+    tick = D("0.1") if symbol == "BTCUSDT" else D("0.01")
+    order_id = f"{desk}_{number}"
+    return [
+        make_order(desk=desk, order_id=f"{order_id}_m", symbol=symbol, side=side, quantity="0.15"),
+        make_order(
+            desk=desk,
+            order_id=f"{order_id}_l",
+            symbol=symbol,
+            side="BUY",
+            quantity="0.02",
+            order_type="LIMIT",
+            price=mark - 400 * tick * (number % 4),
+        ),
+    ]
+
+
+def stored_book(connection: Connection, desk: str, like: Book) -> Book:
+    clock = paper.read_clock(connection, desk)
+    assert clock
+    return paper.load_book(connection, clock, like.bars)
+
+
+async def test_a_desk_is_audited_from_its_records(database: Database, desk: str) -> None:
+    crash = make_bar(open="110", high="110", low="60", close="70")
+    venue = await opened(database, desk, hours(100, 100, 110, crash, 70), funding="0.0001")
+    await venue.create_order(make_order(desk=desk, quantity="300"))
+    for cycle in "bcde":
+        seen = await venue.observe(SYMBOLS, cycle)
+        await venue.create(make_order(desk=desk, quantity="0.5"), "spot")
+
+    def audit(connection: Connection) -> tuple[Any, Any]:
+        account = paper.find_account(connection, desk)
+        assert account
+        return account, folded(desk, account.opening_balance, paper.list_records(connection, desk))
+
+    account, portfolio = await database.run(audit)
+    assert (account.balance, account.opening_balance) == (portfolio.balance, 10_000)
+    assert {entry.kind for entry in await database.run(partial(paper.list_entries, desk=desk))} >= {
+        LedgerKind.FUNDING,
+        LedgerKind.LIQUIDATION_FEE,
+    }
+    (spot,) = seen.positions
+    assert (spot.market, spot.quantity) == (
+        Market.SPOT,
+        portfolio.holdings[HoldingKey(Market.SPOT, "BTCUSDT")].quantity,
+    )
+    assert portfolio.marked(seen.market_time, seen.marks).equity == seen.account.nav
 
 
 # --- several workers -------------------------------------------------------------------------------------------------
@@ -338,7 +607,7 @@ async def test_without_a_database_every_call_says_so(desk: str, tmp_path: Path) 
     order = make_order(desk=desk)
     calls = [
         venue.observe(SYMBOLS, "a"),
-        venue.bars("BTCUSDT", 1),
+        venue.markets(SYMBOLS, 1),
         venue.cancel_all(FUTURES, "BTCUSDT"),
         venue.create_order(order),
         venue.find_order(order),

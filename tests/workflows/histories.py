@@ -1,4 +1,7 @@
-"""Records histories for the replay tests: `python -m tests.workflows.histories`. Keep old ones for as long as such runs exist."""
+"""Records histories for the replay tests: `python -m tests.workflows.histories`.
+
+They are kept by the version of what a coordinator carries. Old ones stay for as long as such runs exist.
+"""
 
 import asyncio
 import json
@@ -9,12 +12,14 @@ from typing import Any
 
 from temporalio.client import Client
 
+from domain.carried import SCHEMA_VERSION
 from domain.orders import Fate
 from domain.states import State
 from tests.temporal import SHORT_HISTORY, serve
-from tests.workflows.world import Desk, World, running_desk
+from tests.workflows.world import PROPOSAL, TIGHT, Desk, World, running_desk
 
-FOLDER = Path(__file__).parent / "recorded"
+RECORDED = Path(__file__).parent / "recorded"
+FOLDER = RECORDED / str(SCHEMA_VERSION)
 
 
 async def fresh(desk: Desk) -> None:
@@ -64,12 +69,50 @@ async def continued(desk: Desk) -> None:
     await desk.until(lambda s: s.run_id != first.run_id)
 
 
-STORIES: tuple[Callable[[Desk], Awaitable[None]], ...] = (fresh, ordering, commanded, killed, restarted, continued)
+async def limited(desk: Desk) -> None:
+    """Warned, reduced in two steps, told tighter limits and refused looser ones, and killed by risk."""
+    world = desk.world
+    world.position, world.fills_at_most = Decimal(2), Decimal("0.8")
+    await desk.until(lambda s: world.position < 1)
+    await desk.signal("set_limits", {"max_leverage": 1})
+    await desk.signal("set_limits", {"max_leverage": 3})
+    world.position = Decimal(4)
+    await desk.until(lambda s: s.state is State.KILLED and s.kill.latched and world.position < 1)
 
 
-async def record(client: Client, story: Callable[[Desk], Awaitable[None]]) -> None:
+async def flattened(desk: Desk) -> None:
+    """Killed, and every position closed and seen to be closed."""
+    desk.world.position, desk.world.fills_at_most = Decimal(2), Decimal("1.5")
+    await desk.signal("kill", "enough")
+    await desk.until(lambda s: s.kill is not None and s.kill.flat_at is not None and s.kill.latched)
+
+
+async def proposed(desk: Desk) -> None:
+    """A proposal from outside that a cycle took up, beside an agent that failed."""
+    desk.world.agent_fails = True
+    await desk.until(lambda s: s.failing_agents)
+    await desk.signal("propose", PROPOSAL | {"ttl_seconds": 60})
+    await desk.until(lambda s: any(row.agent_votes == {"mine": 0.8} for row in desk.world.decisions.values()))
+
+
+Story = Callable[[Desk], Awaitable[None]]
+# Each with what its coordinator is started with.
+STORIES: dict[Story, dict[str, Any]] = {
+    fresh: {},
+    ordering: {},
+    commanded: {},
+    killed: {},
+    restarted: {},
+    continued: {},
+    limited: {"limits": TIGHT},
+    flattened: {"kill_flattens": True},
+    proposed: {},
+}
+
+
+async def record(client: Client, story: Story) -> None:
     """Plays one story and keeps the history of each of its runs."""
-    async with running_desk(client, World()) as desk:
+    async with running_desk(client, World(), **STORIES[story]) as desk:
         await story(desk)
         runs = [run async for run in client.list_workflows(f'WorkflowId="{desk.handle.id}"')]
         for number, run in enumerate(sorted(runs, key=lambda run: run.start_time)):
@@ -88,7 +131,7 @@ def scrubbed(value: Any) -> Any:
 
 
 async def main() -> None:
-    FOLDER.mkdir(exist_ok=True)
+    FOLDER.mkdir(exist_ok=True, parents=True)
     async with await serve(*SHORT_HISTORY) as env:
         for story in STORIES:
             await record(env.client, story)

@@ -6,16 +6,13 @@ from decimal import Decimal
 from temporalio.client import Client
 
 from domain.decisions import DecisionType
-from domain.limits import Limits
 from domain.orders import Fate
 from domain.states import State
-from tests.workflows.world import Desk, World, running_desk
+from tests.workflows.world import PROPOSAL, TIGHT, Desk, World, running_desk
 
 D = Decimal
 RISK = DecisionType.RISK_ACTION
 KILLED = State.KILLED
-# A position of 1 at 100 is 1 % of the account: these warn at 0.5 %, reduce past 1 % and kill past 3 %.
-TIGHT = Limits(max_position_fraction="0.01", soft_position_fraction="0.01", hard_position_fraction="0.03")
 
 
 async def cycles(desk: Desk, count: int = 2) -> None:
@@ -135,12 +132,25 @@ async def test_an_order_decided_under_looser_limits_is_not_sent(temporal: Client
 
 
 async def test_limits_and_what_was_told_survive_a_continuation(short_history_temporal: Client) -> None:
-    async with running_desk(short_history_temporal, World(position=D("0.8")), limits=TIGHT) as desk:
+    async with running_desk(short_history_temporal, World(position=D("0.8")), limits=TIGHT, cycle_seconds=0.05) as desk:
         first = await desk.until(lambda s: len(desk.world.summaries(RISK)) == 2)
         await desk.until(lambda s: s.run_id != first.run_id)
         await cycles(desk)
         assert len(desk.world.summaries(RISK)) == 2
         assert (await desk.status()).limits["hard_position_fraction"] == "0.03"
+
+
+async def test_a_reduction_that_was_being_sized_when_an_operator_killed_is_not_sent(temporal: Client) -> None:
+    world = World(position=D(2), plan_gate=asyncio.Event())
+    async with running_desk(temporal, world, limits=TIGHT) as desk:
+        await world.plan_started.wait()
+        await desk.signal("kill")
+        await desk.until(lambda s: s.state is KILLED)
+        assert world.plan_gate
+        world.plan_gate.set()
+        await desk.until(lambda s: s.kill.quiet_at is not None and s.kill.row_written)
+        await cycles(desk)
+        assert (world.sent, world.position) == ([], D(2))
 
 
 # --- a kill that flattens -------------------------------------------------------------------------------------------
@@ -189,3 +199,37 @@ async def test_by_default_a_kill_leaves_the_position(temporal: Client) -> None:
         await desk.until(lambda s: s.kill is not None and s.kill.quiet_at is not None)
         await cycles(desk)
         assert (desk.world.position, desk.world.sent) == (D(2), [])
+
+
+# --- proposals from outside, and agents that fail -------------------------------------------------------------------
+
+
+async def test_a_proposal_from_outside_is_taken_up_by_the_next_cycle(temporal: Client) -> None:
+    async with running_desk(temporal) as desk:
+        await desk.signal("propose", PROPOSAL | {"command_id": "p", "ttl_seconds": 60})
+        await desk.until(lambda s: any(row.agent_votes == {"mine": 0.8} for row in desk.world.decisions.values()))
+        outcome = (await desk.outcomes("p")).outcomes["p"]
+        (row,) = [row for row in desk.world.decisions.values() if row.agent_votes]
+        assert outcome.detail == f"taken up by {row.decision_id}: position_too_large"
+        assert row.selected_signal_id == outcome.proposal_id
+        assert (await desk.status()).proposals_waiting == 0
+
+
+async def test_one_that_no_decision_could_take_up_waits_until_it_expires(temporal: Client) -> None:
+    async with running_desk(temporal, World(decides=False)) as desk:
+        await desk.signal("propose", PROPOSAL | {"command_id": "p", "ttl_seconds": 8})
+        await desk.until(lambda s: any("decision failed" in row.summary for row in desk.world.decisions.values()))
+        assert (await desk.status()).proposals_waiting == 1
+        await desk.until(lambda s: s.proposals_waiting == 0)
+        assert (await desk.outcomes("p")).outcomes["p"].detail == "it expired before a cycle took it up"
+        await desk.until(
+            lambda s: "propose refused by mine: it expired before a cycle took it up" in desk.world.summaries()
+        )
+
+
+async def test_an_agents_failures_are_carried_from_cycle_to_cycle(temporal: Client) -> None:
+    async with running_desk(temporal, World(agent_fails=True)) as desk:
+        await desk.until(lambda s: len(desk.world.health) >= 3)
+        assert [known["x"].failures for known in desk.world.health[1:3]] == [1, 2]
+        desk.world.agent_fails = False
+        await desk.until(lambda s: not s.failing_agents)

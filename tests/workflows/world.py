@@ -17,6 +17,7 @@ from temporalio.worker import Worker
 
 from activities import calls
 from activities.scope import refuse_other
+from domain.agents import AgentHealth
 from domain.assessing import assess
 from domain.carried import Carried
 from domain.deciding import Choice, nothing
@@ -35,6 +36,9 @@ from workflows.gateway import DeskGateway
 from workflows.patience import TASK_TIMEOUT, allow_a_full_signal_queue
 
 BTC = "BTCUSDT"
+# A position of 1 at 100 is 1 % of the account: these warn at 0.5 %, reduce past 1 % and kill past 3 %.
+TIGHT = Limits(max_position_fraction="0.01", soft_position_fraction="0.01", hard_position_fraction="0.03")
+PROPOSAL = {"agent_id": "mine", "symbol": BTC, "side": "BUY", "confidence": 0.8}
 # By the server's design: a signal that arrived while continue-as-new committed, and more signals at once than it buffers.
 HARMLESS = (
     WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNSPECIFIED,
@@ -76,6 +80,9 @@ class World:
     database_hangs: bool = False
     venue_up: bool = True
     proposes: bool = False
+    agent_fails: bool = False
+    health: list[dict[str, AgentHealth]] = field(default_factory=list)
+    decides: bool = True
     order_fate: Fate = Fate.FILLED
     latch: LatchRow | None = None
     position: Decimal = Decimal(0)
@@ -93,6 +100,8 @@ class World:
     order_started: asyncio.Event = field(default_factory=asyncio.Event)
     settle_fate: Fate = Fate.UNKNOWN
     clear_gate: asyncio.Event | None = None
+    plan_gate: asyncio.Event | None = None
+    plan_started: asyncio.Event = field(default_factory=asyncio.Event)
     scope: calls.Scope | None = None
     commit_gate: asyncio.Event | None = None
     commit_started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -127,13 +136,27 @@ class World:
             latch=self.latch if known else None,
             latch_error=None if known else "the database cannot be reached",
         )
-        watched = None if call.limits is None else assess(seen, call.limits, call.risk)
+        watched = None if call.limits is None else assess(seen.reading, call.limits, call.risk)
         return seen.model_copy(update={"assessment": watched})
 
     @activity.defn(name="decide")
     async def decide(self, call: calls.DecideCall) -> Choice:
+        if not self.decides:
+            raise ApplicationError("no decision", type="Test", non_retryable=True)
+        self.health.append(dict(call.agents))
+        failing = {"x": AgentHealth(failures=call.cycle)} if self.agent_fails else {}
+        if call.proposals:
+            return Choice(
+                decision_type=DecisionType.ORDER_INTENT,
+                summary=f"Selected {BTC} from {call.proposals[0].agent_id}",
+                votes={p.agent_id: p.confidence for p in call.proposals},
+                proposal=call.proposals[0],
+                risk_passed=False,
+                risk_reasons=["position_too_large"],
+            )
         if not self.proposes or call.blocked or call.observation.latch_error:
-            return nothing(call.observation.latch_error or "No agent proposed an order")
+            idle = nothing(call.observation.latch_error or "No agent proposed an order")
+            return idle.model_copy(update={"agents": failing})
         order = OrderInstruction(
             symbol=BTC, side=Side.BUY, order_type=OrderType.MARKET, quantity=Decimal("0.5"), reduce_only=False
         )
@@ -182,6 +205,9 @@ class World:
     @activity.defn(name="plan_deleverage")
     async def plan_deleverage(self, call: calls.PlanCall) -> Plan:
         self._venue()
+        self.plan_started.set()
+        if self.plan_gate:
+            await self.plan_gate.wait()
         if not self.position:
             return Plan(refusal=f"There is no open position in {call.symbol}.")
         return Plan(

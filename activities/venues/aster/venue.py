@@ -14,7 +14,7 @@ from activities.venues.aster.tape import Tape
 from activities.venues.port import VenueError, VenueRefused, VenueUnavailable
 from activities.venues.watch import Watch
 from domain.instructions import Tool
-from domain.market import Bar, Market, MarketView, Observation, Position, SymbolRules
+from domain.market import Market, MarketView, Observation, Position, SymbolRules
 from domain.orders import Order, OrderReport
 
 _READS_BACK = {
@@ -81,11 +81,6 @@ class AsterVenue:
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         """Newest finished bars, top of the book and next funding rate, of all symbols at once."""
         return await self._tape.markets(symbols, bars)
-
-    async def bars(self, symbol: str, limit: int) -> list[Bar]:
-        """The newest finished bars, oldest first; empty for a symbol without data."""
-        view = (await self.markets([symbol], limit)).get(symbol)
-        return view.bars if view else []
 
     async def cancel_all(self, tool: Tool, symbol: str) -> None:
         """Cancels, and returns only once a reading that began after it shows nothing open."""

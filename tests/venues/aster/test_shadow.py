@@ -21,8 +21,7 @@ async def test_it_reads_like_the_real_one(fake: FakeServer, venue: AsterVenue) -
         real.marks,
         real.rules,
     )
-    assert len(await shadow.bars("BTCUSDT", 3)) == 3
-    assert await ShadowVenue(venue).markets(["BTCUSDT"], 3)
+    assert len((await shadow.markets(["BTCUSDT"], 3))["BTCUSDT"].bars) == 3
     fake.exchange.habits.hedge = True
     with pytest.raises(HedgeMode):
         await shadow.observe(["BTCUSDT"], None)

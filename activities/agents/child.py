@@ -1,0 +1,84 @@
+"""What runs in an agent's own process. What it sends back is JSON of a `Reply`, never an object of the agent's.
+
+An exception of its own making, unpickled on our side, would run its code there: one whose constructor takes two arguments
+raises TypeError, and that broke the pool for good.
+"""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from activities.agents import catalogue
+from activities.agents.catalogue import InstalledAgent
+from activities.agents.port import Agent, Arguments
+from activities.agents.reply import Reply, failed, reply_of
+from domain.proposals import FailureKind
+
+# Once a process, which serves one agent: its class is made an instance of once, its module imported once.
+_loaded: dict[str, Agent] = {}
+
+
+def begin() -> None:
+    """First thing in the process: from here on it can be ended at any time, and does not outlive the worker."""
+    # Pebble has set a handler in Python, which waits while C code runs; the default action does not.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_worker, daemon=True).start()
+
+
+def load(agent: InstalledAgent, seconds: float) -> bytes:
+    """Imports the agent, so that the first call does not pay for it."""
+    with _alarm(seconds):
+        return _sent(_loading(agent))
+
+
+def answer(agent: InstalledAgent, letter: bytes, seconds: float) -> bytes:
+    """Calls the agent. `letter` is a pickle of its arguments."""
+    with _alarm(seconds):
+        reply = _loading(agent)
+        if reply.failure is None:
+            reply = _asked(_loaded[agent.name], pickle.loads(letter))  # noqa: S301  the worker wrote it
+        return _sent(reply)
+
+
+def _loading(agent: InstalledAgent) -> Reply:
+    try:
+        if agent.name not in _loaded:
+            _loaded[agent.name] = catalogue.load(agent)
+    except BaseException as error:
+        return failed(FailureKind.UNLOADABLE, error)
+    return Reply()
+
+
+def _asked(agent: Agent, arguments: Arguments) -> Reply:
+    try:
+        return reply_of(agent, arguments)
+    except BaseException as error:  # Nobody presses Ctrl-C here: a KeyboardInterrupt is the agent's own.
+        return failed(FailureKind.RAISED, error)
+
+
+def _sent(reply: Reply) -> bytes:
+    return reply.model_dump_json().encode()
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """The kernel ends this process when the time is over, whatever it runs and whoever is left to notice."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _end_with_the_worker() -> None:
+    """After a kill -9 of the worker; threads that the agent started would keep the process alive."""
+    worker = multiprocessing.parent_process()
+    if worker is not None:
+        worker.join()
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,31 @@
+"""Funding rate: where holders of one side pay much to those of the other, be the one who is paid."""
+
+from activities.agents.port import Bars, Book, Funding, Positions, Suggestion
+from domain.instructions import Side
+
+EXTREME = 0.0003
+FULL_CONFIDENCE = 0.0012
+
+
+def funding_rate(bars: Bars, book: Book, funding: Funding, positions: Positions) -> list[Suggestion]:
+    """Takes the side that receives the next funding, where the rate is extreme.
+
+    The exchange's rule: every eight hours longs pay shorts the rate times their notional, and shorts pay longs where it
+    is negative; 0.0001 is what it tends to when the perpetual trades at its index. From |rate| >= 0.0003 it proposes to
+    sell where the rate is positive and to buy where it is negative. Confidence is |rate| / 0.0012, at most 1, and the
+    rate is the expected return.
+
+    Source: He, Manela, Ross and von Wachter, "Fundamentals of perpetual futures" (2022): the rate is what ties the
+    perpetual to its index, so that an extreme one is both paid to the other side and a gap that tends to close.
+    """
+    return [_receive(symbol, rate) for symbol, rate in funding.items() if abs(rate) >= EXTREME]
+
+
+def _receive(symbol: str, rate: float) -> Suggestion:
+    return Suggestion(
+        symbol=symbol,
+        side=Side.SELL if rate > 0 else Side.BUY,
+        confidence=round(min(abs(rate) / FULL_CONFIDENCE, 1.0), 4),
+        expected_return=abs(rate),
+        rationale=f"the next funding is {rate:+.4%}",
+    )

@@ -1,0 +1,63 @@
+"""Mean reversion: what has strayed far from its mean is expected back, unless it is a trend that took it there."""
+
+import math
+
+import numpy as np
+
+from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion
+from domain.instructions import Side
+
+WINDOW_BARS = 20
+BAND_WIDTH = 2.0
+FULL_CONFIDENCE = 4.0
+TREND = 0.5
+"""From this share of its way that the price went in one direction, the bars before the newest one were a trend."""
+
+SHARE_OF_THE_WAY_BACK = 0.5
+
+# A tenth of what `mean` takes on so few numbers.
+_MEAN = np.full(WINDOW_BARS, 1 / WINDOW_BARS)
+
+
+def mean_reversion(bars: Bars, book: Book, funding: Funding, positions: Positions) -> list[Suggestion]:
+    """Sells above the upper Bollinger band, buys below the lower one.
+
+    With mean and standard deviation of the last 20 closes: z = (close - mean) / stdev. At |z| >= 2 it takes the other
+    side; confidence grows with |z|, up to 1 at FULL_CONFIDENCE. It expects half of the way back.
+
+    It abstains where that would stand against a trend: the efficiency ratio of the bars before the newest one, their net
+    change over the sum of their single changes, is TREND or more in the direction that it would fade.
+
+    Sources: Bollinger, "Bollinger on Bollinger Bands" (2001), for bands and their numbers; Poterba and Summers, "Mean
+    reversion in stock prices", Journal of Financial Economics 22 (1988), and Lo and MacKinlay, "When are contrarian
+    profits due to stock market overreaction?", Review of Financial Studies 3 (1990), for the effect; Kaufman, "Smarter
+    Trading" (1995), for the efficiency ratio.
+    """
+    return [found for symbol, seen in bars.items() if (found := _fade(symbol, seen))]
+
+
+def _fade(symbol: str, bars: BarArrays) -> Suggestion | None:
+    if len(bars) < WINDOW_BARS + 1:
+        return None
+    window = bars.close[-WINDOW_BARS:]
+    away = window - window.dot(_MEAN)
+    stdev, distance = math.sqrt(away @ away / WINDOW_BARS), float(away[-1])
+    # The second: closes that stand still differ by the rounding of their mean.
+    if abs(distance) < BAND_WIDTH * stdev or stdev < float(window[-1]) * 1e-12:
+        return None
+    if _efficiency(bars.close[-WINDOW_BARS - 1 : -1]) * math.copysign(1, distance) >= TREND:
+        return None
+    z = distance / stdev
+    return Suggestion(
+        symbol=symbol,
+        side=Side.SELL if z > 0 else Side.BUY,
+        confidence=round(min(abs(z) / FULL_CONFIDENCE, 1.0), 4),
+        expected_return=SHARE_OF_THE_WAY_BACK * abs(distance) / float(window[-1]),
+        rationale=f"{z:+.2f} standard deviations from the mean of {WINDOW_BARS} bars",
+    )
+
+
+def _efficiency(closes: Floats) -> float:
+    """From -1, straight down, to 1, straight up."""
+    way = float(np.abs(closes[1:] - closes[:-1]).sum())
+    return float(closes[-1] - closes[0]) / way if way else 0.0

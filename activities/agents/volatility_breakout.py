@@ -1,0 +1,59 @@
+"""Volatility breakout: a price that leaves its range with a large bar is followed."""
+
+import numpy as np
+
+from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion
+from domain.instructions import Side
+
+CHANNEL_BARS = 20
+LARGE = 1.5
+FULL_CONFIDENCE = 4.0
+
+
+def volatility_breakout(bars: Bars, book: Book, funding: Funding, positions: Positions) -> list[Suggestion]:
+    """Buys a close above the highest high of the 20 bars before, sells one below their lowest low, if the bar is large.
+
+    Large is a true range of at least 1.5 times the average true range of those 20 bars; the true range of a bar is the
+    largest of high - low, |high - last close| and |low - last close|. Confidence is a quarter of that ratio, at most 1.
+    It expects the move to go on by one average true range.
+
+    Sources: Donchian's channel rule, as tested by Brock, Lakonishok and LeBaron, "Simple technical trading rules and the
+    stochastic properties of stock returns", Journal of Finance 47 (1992), "trading range break"; Wilder, "New Concepts in
+    Technical Trading Systems" (1978), for the true range and the volatility that a breakout needs.
+    """
+    return [found for symbol, seen in bars.items() if (found := _break_out(symbol, seen))]
+
+
+def _break_out(symbol: str, bars: BarArrays) -> Suggestion | None:
+    if len(bars) < CHANNEL_BARS + 2:
+        return None
+    side, close = _outside(bars), float(bars.close[-1])
+    if side is None:
+        return None
+    ranges = _true_ranges(bars)
+    average, newest = float(ranges[:-1].sum()) / CHANNEL_BARS, float(ranges[-1])
+    if newest < LARGE * average:
+        return None
+    # A market that stood still has no average range: any move is as large as can be.
+    ratio = min(newest / average, FULL_CONFIDENCE) if average else FULL_CONFIDENCE
+    return Suggestion(
+        symbol=symbol,
+        side=side,
+        confidence=round(ratio / FULL_CONFIDENCE, 4),
+        expected_return=average / close,
+        rationale=f"left the range of {CHANNEL_BARS} bars, {ratio:.2f} times as fast as usual",
+    )
+
+
+def _outside(bars: BarArrays) -> Side | None:
+    close = bars.close[-1]
+    if close > bars.high[-CHANNEL_BARS - 1 : -1].max():
+        return Side.BUY
+    return Side.SELL if close < bars.low[-CHANNEL_BARS - 1 : -1].min() else None
+
+
+def _true_ranges(bars: BarArrays) -> Floats:
+    """Of the newest bar and the channel before it."""
+    before = bars.close[-CHANNEL_BARS - 2 : -1]
+    top = np.maximum(bars.high[-CHANNEL_BARS - 1 :], before)
+    return top - np.minimum(bars.low[-CHANNEL_BARS - 1 :], before)

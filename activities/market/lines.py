@@ -1,0 +1,41 @@
+"""CSV files read line by line, however long they are."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from activities.market.port import MarketError
+
+
+class Line(NamedTuple):
+    """A line that holds something, and its number in the file."""
+
+    number: int
+    cells: list[str]
+
+    @property
+    def shown(self) -> str:
+        """Its beginning, for an error message."""
+        return ",".join(self.cells)[:80]
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """The header, empty where the file has none, and then every line that is not empty."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = csv.reader(file)
+            yield Line(1, next(lines, []))
+            for cells in lines:
+                if cells:
+                    yield Line(lines.line_num, cells)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MarketError(f"{path}: cannot be read as CSV: {error}") from error
+
+
+def places(path: Path, header: Line, names: Sequence[str], expected: str) -> list[int]:
+    """In which cells the named columns are."""
+    missing = [name for name in names if name not in header.cells]
+    if missing:
+        raise MarketError(f"{path}, line 1: no column {missing[0]}; expected is {expected}")
+    return [header.cells.index(name) for name in names]

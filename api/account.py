@@ -1,0 +1,46 @@
+"""A desk's account as a report: computed again from its records, valued at the coordinator's prices, and compared."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from api.models import PortfolioAnswer
+from api.reporting import Books
+from domain.accounting import Holding, Portfolio
+from domain.status import ObservationStatus
+from domain.values import plain
+
+_COMPUTED = set(PortfolioAnswer.model_fields) - {"valued_at", "differences"}
+_COMPARED = ("quantity", "cost", "realised_profit", "fees", "funding")
+
+
+def portfolio_answer(books: Books, observation: ObservationStatus | None) -> PortfolioAnswer:
+    """The report. Where the coordinator has no reading, the last prices that records named stand."""
+    portfolio = books.portfolio
+    if observation is not None:
+        portfolio = portfolio.marked(observation.market_time, observation.marks)
+    return PortfolioAnswer(
+        valued_at=observation.market_time if observation else None,
+        differences=list(differences(books)),
+        **{name: _value(portfolio, name) for name in _COMPUTED},
+    )
+
+
+def differences(books: Books) -> Iterator[str]:
+    """What the venue's book says otherwise than its own records; nothing, or somebody has to look."""
+    yield from _difference("balance", books.account.balance, books.portfolio.balance)
+    computed = books.portfolio.holdings
+    for key in sorted(books.holdings.keys() | computed.keys()):
+        kept, found = books.holdings.get(key, Holding()), computed.get(key, Holding())
+        for name in _COMPARED:
+            yield from _difference(f"{key.symbol} {key.market} {name}", getattr(kept, name), getattr(found, name))
+
+
+def _difference(what: str, kept: Decimal, computed: Decimal) -> Iterator[str]:
+    if kept != computed:
+        yield f"{what}: {kept:f} in the account, {computed:f} by its records"
+
+
+def _value(portfolio: Portfolio, name: str) -> object:
+    value = getattr(portfolio, name)
+    value = value() if callable(value) else value
+    return plain(value) if isinstance(value, Decimal) else value

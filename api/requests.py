@@ -1,0 +1,147 @@
+"""Bodies and queries as they are read. Unknown fields are forbidden: a typo must not widen an action."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from domain.commands import DEFAULT_REASONS, MAX_REASON_CHARS, clean
+from domain.decisions import DecisionType
+from domain.instructions import InstructionOutcome, Side
+from domain.proposals import AGENT_ID, MAX_RATIONALE_CHARS
+from domain.states import CommandKind
+from domain.symbols import MAX_SYMBOL_CHARS, normalise_symbol
+
+
+def _not_blank(text: str) -> str:
+    cleaned = clean(text)
+    if not cleaned:
+        raise PydanticCustomError("reason_blank", "reason must not be blank")
+    return cleaned
+
+
+def _symbol(text: str) -> str:
+    try:
+        return normalise_symbol(text)
+    except ValueError as error:
+        raise PydanticCustomError("symbol", "{problem}", {"problem": str(error)}) from None
+
+
+def _once(symbols: list[str]) -> list[str]:
+    return list(dict.fromkeys(symbols))
+
+
+Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON_CHARS), AfterValidator(_not_blank)]
+Symbol = Annotated[str, Field(min_length=1, max_length=2 * MAX_SYMBOL_CHARS), AfterValidator(_symbol)]
+
+
+def _moment(value: object) -> object:
+    """An ISO 8601 time with its offset, in which an unescaped `+` arrived as a blank."""
+    try:
+        moment = datetime.fromisoformat(str(value).strip().replace(" ", "+"))
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or not 1 < moment.year < 9999:
+        raise PydanticCustomError("moment", "must be an ISO 8601 time with an offset (2026-03-12T14:30:00+00:00)")
+    return moment
+
+
+_MOMENT = {"type": "string", "format": "date-time"}
+OffsetMoment = Annotated[datetime, BeforeValidator(_moment), Field(json_schema_extra=_MOMENT)]
+
+
+def _limit_number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise PydanticCustomError("limit", "must be a number")
+    return value
+
+
+LimitNumber = Annotated[float | str, BeforeValidator(_limit_number)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PauseRequest(_Request):
+    """Why the desk is paused."""
+
+    reason: Reason = Field(DEFAULT_REASONS[CommandKind.PAUSE], examples=["manual review"])
+
+
+class ResumeRequest(_Request):
+    """Nothing; `{}` is accepted."""
+
+
+class KillRequest(BaseModel):
+    """Why the desk is killed. For documentation: a kill kills whatever its body holds."""
+
+    reason: str = Field(DEFAULT_REASONS[CommandKind.KILL], examples=["drawdown exceeded manual threshold"])
+
+
+class CancelAllRequest(_Request):
+    """Which symbols; `null` or left out means every symbol."""
+
+    symbols: Annotated[list[Symbol], Field(min_length=1), AfterValidator(_once)] | None = Field(
+        None, examples=[["BTCUSDT", "ETHUSDT"]]
+    )
+
+
+class DeleverageRequest(_Request):
+    """Which position to reduce, and by what fraction of it."""
+
+    symbol: Symbol = Field(examples=["BTCUSDT"])
+    reduce_pct: float = Field(strict=True, gt=0, le=1, allow_inf_nan=False, examples=[0.5])
+
+
+class LimitsRequest(_Request):
+    """Which limits change, by name (`limits` of `GET /control/coordinator` has them all)."""
+
+    limits: Annotated[dict[str, LimitNumber], Field(min_length=1)] = Field(examples=[{"max_leverage": 1.5}])
+    reason: Reason | None = Field(None, examples=["volatile day"])
+
+
+class ProposalBody(_Request):
+    """What an agent outside proposes. It expires at `expires_at`, or `ttl_seconds` after it came; two cycles otherwise."""
+
+    agent_id: str = Field(pattern=AGENT_ID, examples=["my-agent"])
+    symbol: Symbol = Field(examples=["BTCUSDT"])
+    side: Side = Field(examples=["BUY"])
+    confidence: float = Field(strict=True, ge=0, le=1, allow_inf_nan=False, examples=[0.8])
+    expected_return: float | None = Field(
+        None, strict=True, ge=-1, le=1, allow_inf_nan=False, description="Fraction of the price, before costs."
+    )
+    rationale: str = Field("", max_length=MAX_RATIONALE_CHARS, examples=["breakout on the daily chart"])
+    expires_at: OffsetMoment | None = Field(None, description="With offset.", examples=["2026-03-12T14:35:00+00:00"])
+    ttl_seconds: float | None = Field(None, strict=True, gt=0, le=86_400, allow_inf_nan=False, examples=[60])
+
+
+Token = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x20-\x7e]+$")]
+
+
+class PageQuery(_Request):
+    """Filters of a report in pages; unknown ones are refused."""
+
+    limit: int = Field(50, ge=1, le=1000, description="Rows a page.")
+    cursor: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[\x21-\x7e]+$")] | None = Field(
+        None, description="Where to go on; taken from the `Link` header."
+    )
+    symbol: Symbol | None = None
+    since: OffsetMoment | None = Field(None, description="Inclusive; with offset.")
+    until: OffsetMoment | None = Field(None, description="Exclusive; with offset.")
+
+
+class DecisionQuery(PageQuery):
+    """Filters of the decision log."""
+
+    decision_type: DecisionType | None = None
+    risk_passed: bool | None = None
+    agent_id: Token | None = None
+
+
+class InstructionQuery(PageQuery):
+    """Filters of the instructions."""
+
+    command_id: Token | None = None
+    outcome: InstructionOutcome | None = None

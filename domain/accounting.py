@@ -1,0 +1,376 @@
+"""Accounting: what fills and ledger entries make of an account. Pure, in Decimal, and exact.
+
+Money is exact by construction: a holding carries what was paid for it (`cost`) and not an average price, so that no
+division ever rounds money away. Over any flow of fills and entries, with q signed (a purchase positive):
+
+    balance = opening balance - sum(fees) + sum(realised profits) + sum(ledger amounts)
+    balance = opening balance - sum(fees) - sum(q * price) + sum(cost of what is held) + sum(ledger amounts)
+
+Two things use this file and nothing of each other: the paper venue, which keeps its book as it goes, and `Portfolio`,
+which computes the account again from the records alone. Where the two differ, one of them is wrong.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from enum import StrEnum
+from functools import cached_property
+from itertools import groupby
+from typing import NamedTuple, Self
+
+from domain.instructions import Side
+from domain.market import Market
+from domain.values import BPS, EXACT, ZERO, Moment, Value, plain
+
+COST_STEP = Decimal("1e-12")
+
+
+class HoldingKey(NamedTuple):
+    """Futures and spot of one symbol are held apart."""
+
+    market: Market
+    symbol: str
+
+
+class Holding(Value):
+    """A futures position or a spot holding, and what came of it since the account was opened.
+
+    `quantity` is signed, and `cost`, what was paid for it, has its sign. `funding` is what was received; paid is
+    negative.
+    """
+
+    quantity: Decimal = ZERO
+    cost: Decimal = ZERO
+    realised_profit: Decimal = ZERO
+    fees: Decimal = ZERO
+    funding: Decimal = ZERO
+
+    @cached_property
+    def entry_price(self) -> Decimal:
+        """Average price of entry, `cost / quantity`, rounded to twelve places: for people, never for sums.
+
+        Aster, GET /fapi/v2/positionRisk, entryPrice: the average over what opened the position.
+        """
+        return ratio(self.cost, self.quantity)
+
+    def profit_at(self, mark: Decimal) -> Decimal:
+        """Unrealised profit: `quantity * (mark - entry price)`, without the division (Aster, unRealizedProfit)."""
+        return self.quantity * mark - self.cost
+
+
+class Fill(Value):
+    """One execution. `realised_profit` does not contain the fee; `market_time` is its bar's, None where not known."""
+
+    fill_id: str
+    order_id: str
+    desk: str
+    market: Market
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    fee: Decimal
+    realised_profit: Decimal
+    maker: bool = False
+    bar_no: int = 0
+    market_time: Moment | None = None
+
+    @property
+    def key(self) -> HoldingKey:
+        """What it changes."""
+        return HoldingKey(self.market, self.symbol)
+
+
+class LedgerKind(StrEnum):
+    """Why money moved without a trade (Aster, GET /fapi/v1/income: FUNDING_FEE, INSURANCE_CLEAR)."""
+
+    FUNDING = "funding"
+    LIQUIDATION_FEE = "liquidation_fee"
+    INSURANCE = "insurance"
+    """Paid by the insurance fund to an account that a liquidation left below zero."""
+
+
+class LedgerEntry(Value):
+    """Money that moved without a trade. `amount` is signed: what the account receives is positive."""
+
+    entry_id: str
+    desk: str
+    kind: LedgerKind
+    market: Market
+    symbol: str
+    amount: Decimal
+    price: Decimal | None
+    rate: Decimal | None
+    bar_no: int
+    market_time: Moment
+
+    @property
+    def key(self) -> HoldingKey:
+        """What it is about."""
+        return HoldingKey(self.market, self.symbol)
+
+
+def ratio(value: Decimal, base: Decimal) -> Decimal:
+    """`value / base`, rounded to twelve places; 0 for a base of 0. For people and limits: no money is made of it."""
+    with localcontext(EXACT):
+        return plain((value / base).quantize(COST_STEP)) if base else ZERO
+
+
+def fee(quantity: Decimal, price: Decimal, fee_bps: Decimal) -> Decimal:
+    """`quantity * price * fee_bps / 10,000`, not rounded (Aster, commission: notional times the rate)."""
+    with localcontext(EXACT):
+        return quantity * price * fee_bps * BPS
+
+
+def trade(
+    held: Holding, side: Side, quantity: Decimal, price: Decimal, charged: Decimal = ZERO
+) -> tuple[Holding, Decimal]:
+    """What is held after a fill, and the profit that it realised, without the fee that was `charged`.
+
+    The part against the position closes it at its share of the cost (average cost, as on Binance's and Aster's
+    futures); what is left opens a position the other way at the fill's price. Realised profit of q closed units:
+    `q * (exit price - entry price)`, negative for a short.
+    """
+    with localcontext(EXACT):
+        signed = quantity if side is Side.BUY else -quantity
+        closing = reducible(held.quantity, side, quantity).copy_sign(signed)
+        closed_cost = _share(held, -closing)
+        opening = signed - closing
+        profit = -closing * price - closed_cost
+        after = Holding(
+            quantity=held.quantity + signed,
+            cost=held.cost - closed_cost + opening * price,
+            realised_profit=held.realised_profit + profit,
+            fees=held.fees + charged,
+            funding=held.funding,
+        )
+        return after, profit
+
+
+def reducible(held: Decimal, side: Side, quantity: Decimal) -> Decimal:
+    """How much of an order reduces a position of `held`: nothing where there is none or the order goes the same way."""
+    opposed = held < 0 if side is Side.BUY else held > 0
+    return min(abs(held), quantity) if opposed else ZERO
+
+
+def _share(held: Holding, quantity: Decimal) -> Decimal:
+    """The cost of a part of what is held; the rounding stays in the rest, so that nothing is lost."""
+    if quantity == held.quantity:
+        return held.cost
+    return (held.cost * quantity / held.quantity).quantize(COST_STEP, ROUND_HALF_EVEN) if quantity else ZERO
+
+
+class Line(Value):
+    """One symbol on one market, as a report shows it; what needs a price is None where none is known."""
+
+    market: Market
+    symbol: str
+    quantity: Decimal
+    entry_price: Decimal
+    mark_price: Decimal | None
+    notional: Decimal | None
+    unrealised_profit: Decimal | None
+    realised_profit: Decimal
+    fees: Decimal
+    funding: Decimal
+
+
+class Portfolio(NamedTuple):
+    """A desk's account as its fills and ledger entries add up, and how it fared. A fold: each step makes a new one.
+
+    `after` takes a record in and moves money; `marked` values the account at new prices and is what equity's peak,
+    drawdown and the day's loss are measured by, so that a fill's own price never counts as a valuation.
+    """
+
+    desk: str
+    opening_balance: Decimal
+    balance: Decimal
+    peak: Decimal
+    day_opening: Decimal
+    last_equity: Decimal
+    """At the newest valuation."""
+    day: date | None = None
+    max_drawdown: Decimal = ZERO
+    holdings: Mapping[HoldingKey, Holding] = {}
+    ledger: Mapping[LedgerKind, Decimal] = {}
+    marks: Mapping[str, Decimal] = {}
+
+    @classmethod
+    def opened(cls, desk: str, balance: Decimal) -> Self:
+        """An account in which nothing has happened."""
+        return cls(desk, balance, balance, peak=balance, day_opening=balance, last_equity=balance)
+
+    # --- the fold ----------------------------------------------------------------------------------------------------
+
+    def after(self, record: Fill | LedgerEntry) -> Self:
+        """With one more record, in the order of time. The profit is computed here and not taken from the fill."""
+        return self._after_fill(record) if isinstance(record, Fill) else self._after_entry(record)
+
+    def marked(self, at: datetime, marks: Mapping[str, Decimal]) -> Self:
+        """Valued at new prices, at a moment of the market's own time; a symbol left out keeps its last price."""
+        with localcontext(EXACT):
+            marks = {**self.marks, **marks}
+            equity = self.balance + self._profit(marks)
+            peak = max(self.peak, equity)
+            day = at.astimezone(UTC).date()
+            return self._replace(
+                marks=marks,
+                last_equity=equity,
+                peak=peak,
+                max_drawdown=max(self.max_drawdown, _drawdown(peak, equity)),
+                day=day,
+                day_opening=self.day_opening if day == self.day else self.last_equity,
+            )
+
+    def _after_fill(self, fill: Fill) -> Self:
+        with localcontext(EXACT):
+            held = self.holdings.get(fill.key, Holding())
+            after, profit = trade(held, fill.side, fill.quantity, fill.price, fill.fee)
+            return self._replace(
+                balance=self.balance + profit - fill.fee,
+                holdings={**self.holdings, fill.key: after},
+            )
+
+    def _after_entry(self, entry: LedgerEntry) -> Self:
+        with localcontext(EXACT):
+            ledger = {**self.ledger, entry.kind: self.ledger.get(entry.kind, ZERO) + entry.amount}
+            changed = self._replace(balance=self.balance + entry.amount, ledger=ledger)
+            if entry.kind is not LedgerKind.FUNDING:
+                return changed
+            held = self.holdings.get(entry.key, Holding())
+            paid = held.model_copy(update={"funding": held.funding + entry.amount})
+            return changed._replace(holdings={**self.holdings, entry.key: paid})
+
+    # --- what it comes to --------------------------------------------------------------------------------------------
+
+    @property
+    def realised_profit(self) -> Decimal:
+        """Sum over everything ever held, fees and funding not contained."""
+        return self._sum(held.realised_profit for held in self.holdings.values())
+
+    @property
+    def unrealised_profit(self) -> Decimal:
+        """Sum of `quantity * mark - cost`. Raises LookupError where something is held that has no price."""
+        with localcontext(EXACT):
+            return self._profit(self.marks)
+
+    @property
+    def fees(self) -> Decimal:
+        """Trading fees paid, a positive number; a liquidation's fee is in the ledger."""
+        return self._sum(held.fees for held in self.holdings.values())
+
+    @property
+    def funding(self) -> Decimal:
+        """Funding received less funding paid."""
+        return self.ledger.get(LedgerKind.FUNDING, ZERO)
+
+    @property
+    def equity(self) -> Decimal:
+        """Net asset value: balance and unrealised profit (Aster: margin balance = wallet balance + unrealised PNL)."""
+        with localcontext(EXACT):
+            return self.balance + self._profit(self.marks)
+
+    @property
+    def drawdown(self) -> Decimal:
+        """`(peak - equity) / peak` at the newest valuation, a fraction.
+
+        Magdon-Ismail and Atiya, "Maximum drawdown", Risk 17 (2004): the loss from the highest value so far.
+        """
+        return _drawdown(self.peak, self.last_equity)
+
+    @property
+    def day_loss(self) -> Decimal:
+        """What the UTC day has lost so far: equity at its beginning less equity now, never below 0.
+
+        The day begins with the last valuation before it; the very first one begins with the opening balance.
+        """
+        with localcontext(EXACT):
+            return max(ZERO, self.day_opening - self.last_equity)
+
+    def gross_exposure(self, market: Market | None = None) -> Decimal:
+        """Sum of `|quantity| * mark`, on one market or on both."""
+        return self._sum(abs(value) for value in self._notionals(market))
+
+    def net_exposure(self, market: Market | None = None) -> Decimal:
+        """Sum of `quantity * mark`, shorts negative."""
+        return self._sum(self._notionals(market))
+
+    @property
+    def leverage(self) -> Decimal | None:
+        """Gross exposure over equity; None where there is exposure and no equity to carry it."""
+        with localcontext(EXACT):
+            gross, equity = self.gross_exposure(), self.equity
+            return ZERO if not gross else ratio(gross, equity) if equity > 0 else None
+
+    def lines(self) -> list[Line]:
+        """Everything ever held, by market and symbol."""
+        return [self._line(key, held) for key, held in sorted(self.holdings.items())]
+
+    def _line(self, key: HoldingKey, held: Holding) -> Line:
+        mark = self.marks.get(key.symbol)
+        with localcontext(EXACT):
+            return Line(
+                market=key.market,
+                symbol=key.symbol,
+                entry_price=held.entry_price,
+                mark_price=mark,
+                notional=None if mark is None else plain(held.quantity * mark),
+                unrealised_profit=None if mark is None else plain(held.profit_at(mark)),
+                **{name: plain(amount) for name, amount in held.model_dump(exclude={"cost"}).items()},
+            )
+
+    def _profit(self, marks: Mapping[str, Decimal]) -> Decimal:
+        profit = ZERO
+        for key, held in self.holdings.items():
+            if held.quantity:
+                profit += held.profit_at(_price(marks, key.symbol))
+        return profit
+
+    def _notionals(self, market: Market | None) -> Iterable[Decimal]:
+        for key, held in self.holdings.items():
+            if held.quantity and market in (None, key.market):
+                yield held.quantity * _price(self.marks, key.symbol)
+
+    def _sum(self, numbers: Iterable[Decimal]) -> Decimal:
+        with localcontext(EXACT):
+            return sum(numbers, ZERO)
+
+
+def folded(desk: str, opening_balance: Decimal, records: Iterable[Fill | LedgerEntry]) -> Portfolio:
+    """A desk's account from its records alone, in the order of time.
+
+    It is valued after each bar, at the last prices that records have named: the curve of a report that has no bars.
+    """
+    portfolio = Portfolio.opened(desk, opening_balance)
+    for _, group in groupby(records, lambda record: record.bar_no):
+        bar = list(group)
+        for record in bar:
+            portfolio = portfolio.after(record)
+        marks = {record.symbol: record.price for record in bar if record.price is not None}
+        moments = [record.market_time for record in bar if record.market_time is not None]
+        if moments:
+            portfolio = portfolio.marked(max(moments), marks)
+        else:
+            # Written by a version that kept no market time: of the prices alone, no day and no peak can be told.
+            portfolio = portfolio._replace(marks={**portfolio.marks, **marks})
+    return portfolio
+
+
+def by_desk(openings: Mapping[str, Decimal], records: Iterable[Fill | LedgerEntry]) -> dict[str, Portfolio]:
+    """One portfolio a desk, from the records of all of them in the order of time."""
+    mine: dict[str, list[Fill | LedgerEntry]] = {desk: [] for desk in openings}
+    for record in records:
+        mine[record.desk].append(record)
+    return {desk: folded(desk, opening, mine[desk]) for desk, opening in openings.items()}
+
+
+def _price(marks: Mapping[str, Decimal], symbol: str) -> Decimal:
+    try:
+        return marks[symbol]
+    except KeyError:
+        raise LookupError(f"{symbol} is held, and its price is not known") from None
+
+
+def _drawdown(peak: Decimal, equity: Decimal) -> Decimal:
+    with localcontext(EXACT):
+        return ratio(peak - equity, peak) if peak > 0 else ZERO

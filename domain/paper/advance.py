@@ -1,0 +1,71 @@
+"""An account moved on by one bar, and orders taken away. The one place where a bar's order of things is decided:
+
+1. the new bars are the newest, and nothing has been taken of their volume;
+2. funding: every funding hour since the last bars is paid at the new bar's open, by what was held until then;
+3. liquidation: where the bar took the account to its maintenance margin, all futures are closed;
+4. matching: what rests is filled, oldest first, as far as the bar reaches it and its volume goes.
+
+So a bar's own fills pay no funding of that bar, and what they open is first tried for liquidation in the next one. The
+venue in PostgreSQL and the replay in memory both come through here.
+"""
+
+from collections.abc import Mapping
+from decimal import localcontext
+from typing import NamedTuple
+
+from domain.accounting import Fill
+from domain.market import Bar, Market
+from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, OrderStatus, PaperOrder
+from domain.paper.funding import pay_funding
+from domain.paper.liquidation import liquidate
+from domain.paper.matching import match
+from domain.values import EXACT
+
+CANCELED_ON_REQUEST = "canceled on request"
+
+
+class Advanced(NamedTuple):
+    """The account after a bar, and what the bar did to it."""
+
+    book: Book
+    events: Events
+
+
+def advance(book: Book, bars: Mapping[str, Bar], exchange: Exchange) -> Advanced:
+    """Moves on to the next bars: one for each symbol that has data; those of `book` are the ones before them."""
+    before = book.bars
+    book = book._replace(bar_no=book.bar_no + 1, bars=bars, taken={})
+    if book.is_idle:
+        return Advanced(book, NOTHING_HAPPENED)
+    with localcontext(EXACT):
+        book, paid = pay_funding(book, before, exchange)
+        book, closed = liquidate(book, exchange)
+        book, changed, fills = _match_all(book, exchange)
+    if not (paid or closed.fills or changed):
+        return Advanced(book, NOTHING_HAPPENED)
+    events = Events(
+        entries=[*paid, *closed.entries],
+        liquidations=closed.liquidations,
+        changed=[*closed.changed, *changed],
+        fills=[*closed.fills, *fills],
+    )
+    return Advanced(book, events)
+
+
+def _match_all(book: Book, exchange: Exchange) -> tuple[Book, list[PaperOrder], list[Fill]]:
+    changed, fills = [], []
+    for order in book.open_orders:
+        step = match(order, book, exchange)
+        if step.order is not order:
+            book = step.book
+            changed.append(step.order)
+            fills += [step.fill] if step.fill else []
+    return book, changed, fills
+
+
+def cancel_all(book: Book, market: Market, symbol: str) -> tuple[Book, list[PaperOrder]]:
+    """Cancels every resting order of a symbol on one market. Repeating it is harmless."""
+    mine = [order for order in book.open_orders if order.key == (market, symbol)]
+    rest = [order for order in book.open_orders if order.key != (market, symbol)]
+    ended = {"status": OrderStatus.CANCELED, "reason": CANCELED_ON_REQUEST}
+    return book._replace(open_orders=rest), [order.model_copy(update=ended) for order in mine]

@@ -1,0 +1,177 @@
+"""An account at the paper venue, and what it is run by."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal, localcontext
+from enum import StrEnum
+from typing import NamedTuple, Protocol, Self
+
+from domain.accounting import Fill, Holding, HoldingKey, LedgerEntry, ratio
+from domain.instructions import OrderInstruction, OrderType, Side, TimeInForce
+from domain.market import Bar, Market, SymbolRules
+from domain.values import EXACT, ZERO, Value
+
+
+class OrderStatus(StrEnum):
+    """Where an order stands at the venue. An open one may be filled in part."""
+
+    OPEN = "open"
+    FILLED = "filled"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    """Accepted, and its remainder given up by the venue itself: a market order or an IOC that found too little."""
+    REJECTED = "rejected"
+
+
+class Terms(Value):
+    """What the venue charges and allows.
+
+    `fee_bps` is the taker's; `leverage` holds for all symbols; `volume_share` is the fraction of a bar's volume that
+    the account's orders together can have of it.
+    """
+
+    fee_bps: Decimal
+    slippage_bps: Decimal
+    maker_fee_bps: Decimal = Decimal(2)
+    leverage: Decimal = Decimal(5)
+    volume_share: Decimal = Decimal("0.10")
+
+
+class FundingRates(Protocol):
+    """Where funding rates come from."""
+
+    def rate(self, symbol: str, at: datetime) -> Decimal | None:
+        """The rate that is paid at a funding hour, a fraction of the notional; None where it is not known."""
+
+
+class Exchange(NamedTuple):
+    """What every account of the venue is run by."""
+
+    terms: Terms
+    rules: Callable[[str], SymbolRules | None]
+    funding: FundingRates
+
+
+class PaperOrder(Value):
+    """An order as the venue keeps it. `filled_value` is the sum of quantity times price of its `fills` fills."""
+
+    order_id: str
+    desk: str
+    symbol: str
+    market: Market
+    side: Side
+    order_type: OrderType
+    quantity: Decimal
+    price: Decimal | None
+    reduce_only: bool
+    time_in_force: TimeInForce | None = None
+    status: OrderStatus = OrderStatus.OPEN
+    filled_quantity: Decimal = ZERO
+    filled_value: Decimal = ZERO
+    fills: int = 0
+    code: int | None = None
+    reason: str = ""
+
+    @classmethod
+    def asked(cls, order_id: str, desk: str, market: Market, instruction: OrderInstruction) -> Self:
+        """An order that has just come in."""
+        facts = instruction.model_dump(exclude={"tool"})
+        return cls(order_id=order_id, desk=desk, market=market, **facts)
+
+    @property
+    def key(self) -> HoldingKey:
+        """What it trades."""
+        return HoldingKey(self.market, self.symbol)
+
+    @property
+    def remaining(self) -> Decimal:
+        """What is not filled."""
+        return self.quantity - self.filled_quantity
+
+    @property
+    def average_price(self) -> Decimal | None:
+        """What its fills cost on average, rounded to twelve places; None without a fill."""
+        return ratio(self.filled_value, self.filled_quantity) if self.fills else None
+
+
+class Book(NamedTuple):
+    """An account at one moment, and the market that it sees.
+
+    `balance` counts spot holdings at cost. `bars` holds the newest bar of each symbol that has one, and its close is the
+    mark price; `taken` is what the account's fills have had of those bars' volume, in units of the base asset.
+    """
+
+    desk: str
+    balance: Decimal
+    holdings: Mapping[HoldingKey, Holding] = {}
+    open_orders: Sequence[PaperOrder] = ()
+    """Oldest first: that is the order in which they are matched."""
+    bar_no: int = -1
+    bars: Mapping[str, Bar] = {}
+    taken: Mapping[str, Decimal] = {}
+
+    @property
+    def marks(self) -> dict[str, Decimal]:
+        """The mark prices."""
+        return {symbol: bar.close for symbol, bar in self.bars.items()}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a new bar can do nothing to it: nothing is held and nothing rests."""
+        return not self.open_orders and not any(held.quantity for held in self.holdings.values())
+
+    def held(self, key: HoldingKey) -> Holding:
+        """What is held; nothing where nothing is."""
+        return self.holdings.get(key, Holding())
+
+    def positions(self) -> list[tuple[str, Holding]]:
+        """Open futures positions by symbol, sorted: however the book came about, they are gone through alike."""
+        held = self.holdings.items()
+        return sorted((key.symbol, h) for key, h in held if h.quantity and key.market is Market.FUTURES)
+
+    def unpriced(self) -> list[str]:
+        """Symbols that are held and have no price."""
+        held = {key.symbol for key, holding in self.holdings.items() if holding.quantity}
+        return sorted(held - set(self.bars))
+
+    def unrealised_profit(self) -> Decimal:
+        """Of all that is held, futures and spot."""
+        with localcontext(EXACT):
+            held = ((key.symbol, holding) for key, holding in self.holdings.items() if holding.quantity)
+            return sum((holding.profit_at(self.bars[symbol].close) for symbol, holding in held), ZERO)
+
+    def after_fill(self, fill: Fill, held: Holding) -> "Book":
+        """With what a fill did: its profit and fee on the balance, what is `held` now, and the volume it has had."""
+        with localcontext(EXACT):
+            return self._replace(
+                balance=self.balance + fill.realised_profit - fill.fee,
+                holdings={**self.holdings, fill.key: held},
+                taken={**self.taken, fill.symbol: self.taken.get(fill.symbol, ZERO) + fill.quantity},
+            )
+
+    def with_order(self, order: PaperOrder) -> "Book":
+        """With an order as it stands now: in its place while it rests, and gone once it does not."""
+        others = [other if other.order_id != order.order_id else order for other in self.open_orders]
+        return self._replace(open_orders=[other for other in others if other.status is OrderStatus.OPEN])
+
+
+class Step(NamedTuple):
+    """What became of one order, and the account after it."""
+
+    order: PaperOrder
+    fill: Fill | None
+    book: Book
+
+
+class Events(NamedTuple):
+    """What a bar did to an account; within each kind in the order in which it happened."""
+
+    entries: Sequence[LedgerEntry] = ()
+    liquidations: Sequence[PaperOrder] = ()
+    """Orders that the venue made itself; new, and filled."""
+    changed: Sequence[PaperOrder] = ()
+    """Orders that rested, as they stand now."""
+    fills: Sequence[Fill] = ()
+
+
+NOTHING_HAPPENED = Events()

@@ -1,0 +1,147 @@
+"""What the venue shows: a symbol to agents, an account to guards, and an order to who sent it.
+
+Agents see the same prices and quantities by which an order of theirs would fill.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from domain.assessment import Assessment
+from domain.instructions import Side
+from domain.market import (
+    Account,
+    Bar,
+    FilledOrder,
+    Market,
+    MarketView,
+    Observation,
+    OpenOrder,
+    Position,
+    Reading,
+    SymbolRules,
+    TopOfBook,
+)
+from domain.orders import Fate, OrderReport
+from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, OrderStatus, PaperOrder, Terms
+from domain.paper.funding import next_funding_hour
+from domain.paper.matching import left_of_bar, market_price
+from domain.values import ZERO
+
+_FATES = {
+    OrderStatus.OPEN: Fate.OPEN,
+    OrderStatus.FILLED: Fate.FILLED,
+    OrderStatus.CANCELED: Fate.CANCELED,
+    OrderStatus.EXPIRED: Fate.CANCELED,
+    OrderStatus.REJECTED: Fate.REJECTED,
+}
+
+
+class Times(NamedTuple):
+    """When an account was read, when its newest prices became known, and of which bar they are."""
+
+    observed_at: datetime
+    data_time: datetime
+    bar_time: datetime | None
+
+
+def market_view(symbol: str, bars: Sequence[Bar], exchange: Exchange, taken: Decimal = ZERO) -> MarketView | None:
+    """One symbol's newest bars, oldest first, its book and its next funding rate; None where there is no data.
+
+    `taken` is what the account has had of the newest bar's volume.
+    """
+    rules = exchange.rules(symbol)
+    if rules is None or not bars:
+        return None
+    return MarketView(
+        bars=list(bars),
+        book=top_of_book(bars[-1], rules, exchange.terms, taken),
+        funding_rate=next_rate(symbol, bars[-1], exchange),
+    )
+
+
+def top_of_book(newest: Bar, rules: SymbolRules, terms: Terms, taken: Decimal = ZERO) -> TopOfBook:
+    """What a taker meets after a bar of which the account has `taken` some volume."""
+    left = left_of_bar(newest, taken, rules, terms)
+    bid, ask = (market_price(side, newest.close, terms.slippage_bps, rules.tick_size) for side in (Side.SELL, Side.BUY))
+    return TopOfBook(bid=bid, ask=ask, bid_quantity=left, ask_quantity=left)
+
+
+def next_rate(symbol: str, newest: Bar, exchange: Exchange) -> Decimal | None:
+    """The rate that is paid at the next funding hour."""
+    return exchange.funding.rate(symbol, next_funding_hour(newest.open_time))
+
+
+def observation_of(
+    book: Book,
+    exchange: Exchange,
+    times: Times,
+    events: Events = NOTHING_HAPPENED,
+    note: str | None = None,
+    watch: Callable[[Reading], Assessment] | None = None,
+) -> Observation:
+    """A reading of an account whose positions all have a price; `events` are those of the bar that it has just seen.
+
+    `watch` holds it against limits, where that is to be done at once.
+    """
+    account = Account(balance=book.balance, unrealised_profit=book.unrealised_profit())
+    positions = [*_positions(book, Market.FUTURES), *_positions(book, Market.SPOT)]
+    rules = {symbol: rules for symbol in book.bars if (rules := exchange.rules(symbol))}
+    reading = Reading(account.nav, positions, rules, times.bar_time or times.observed_at)
+    return Observation(
+        observed_at=times.observed_at,
+        data_time=times.data_time,
+        bar_time=times.bar_time,
+        marks=book.marks,
+        rules=rules,
+        positions=positions,
+        open_orders=[_open_order(order) for order in book.open_orders],
+        account=account,
+        fills=_notices(events),
+        note=note or _liquidated(events),
+        assessment=watch(reading) if watch else None,
+    )
+
+
+def report_of(order: PaperOrder) -> OrderReport:
+    """What is known of an order."""
+    return OrderReport(
+        order_id=order.order_id,
+        fate=_FATES[order.status],
+        detail=order.reason,
+        filled_quantity=order.filled_quantity,
+        average_price=order.average_price,
+    )
+
+
+def _positions(book: Book, market: Market) -> list[Position]:
+    return [
+        Position(
+            symbol=key.symbol,
+            quantity=held.quantity,
+            entry_price=held.entry_price,
+            mark_price=book.bars[key.symbol].close,
+            market=market,
+        )
+        for key, held in book.holdings.items()
+        if key.market is market and held.quantity
+    ]
+
+
+def _open_order(order: PaperOrder) -> OpenOrder:
+    return OpenOrder.model_validate(order.model_dump(include=set(OpenOrder.model_fields)))
+
+
+def _notices(events: Events) -> list[FilledOrder]:
+    """An order fills once a bar, so that an order that is whole now was made so by its fill here."""
+    whole = {o.order_id for o in (*events.liquidations, *events.changed) if o.status is OrderStatus.FILLED}
+    return [
+        FilledOrder(symbol=fill.symbol, quantity=fill.quantity, maker=fill.maker, whole=fill.order_id in whole)
+        for fill in events.fills
+    ]
+
+
+def _liquidated(events: Events) -> str | None:
+    closed = [f"{o.symbol} {o.side.value} {o.quantity} at {o.average_price}" for o in events.liquidations]
+    return f"liquidated: {', '.join(closed)}" if closed else None

@@ -1,0 +1,86 @@
+"""A replay as a picture: price, equity and drawdown, with what the limits did."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from domain.limits import Limits
+from replay.curve import Point
+from replay.run import Run
+from replay.tally import KILLED, REDUCED
+
+COLOURS = {KILLED: "#c0392b", REDUCED: "#e67e22"}
+MAX_COLUMNS = 3
+PRICE, EQUITY, DRAWDOWN = "#34495e", "#1f77b4", "#7f8c8d"
+
+
+def draw(path: Path, runs: Sequence[Run], symbol: str, limits: Limits) -> None:
+    """Writes a PNG: three panels for each stretch, up to three stretches side by side. ModuleNotFoundError without matplotlib."""
+    # Late: it takes most of a second, and a replay without a chart does not need it.
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot
+
+    columns = min(len(runs), MAX_COLUMNS)
+    rows = -(-len(runs) // columns)
+    figure = pyplot.figure(figsize=(max(11.0, 7.0 * columns), 9.0 * rows), layout="constrained")
+    places = figure.subfigures(rows, columns, squeeze=False).flat
+    for place, run in zip(places, runs, strict=False):
+        _panels(place.subplots(3, sharex=True, gridspec_kw={"height_ratios": [3, 2, 2]}), run, symbol, limits)
+        place.align_ylabels()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _panels(axes: Any, run: Run, symbol: str, limits: Limits) -> None:
+    points = run.tally.curve.points()
+    times = [point.time for point in points]
+    _price(axes[0], times, points)
+    axes[0].set_title(f"{symbol}  {run.stretch.episode}".strip(), loc="left", fontweight="bold")
+    axes[1].plot(times, [float(p.equity) for p in points], color=EQUITY, linewidth=1.2)
+    axes[1].set_ylabel("equity")
+    _drawdown(axes[2], times, points, limits)
+    for panel in axes:
+        _mark(panel, run)
+        panel.grid(visible=True, alpha=0.25)
+        panel.margins(x=0.01)
+    _legend(axes[0])
+    _legend(axes[2])
+    _dates(axes[2])
+
+
+def _legend(axis: Any) -> None:
+    """Each label once, however many lines have it."""
+    handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    axis.legend(list(handles.values()), list(handles), loc="best", framealpha=0.9)
+
+
+def _dates(axis: Any) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    axis.xaxis.set_major_locator(locator)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+
+
+def _price(axis: Any, times: Sequence[Any], points: Sequence[Point]) -> None:
+    axis.fill_between(times, [float(p.low) for p in points], [float(p.high) for p in points], color=PRICE, alpha=0.2)
+    axis.plot(times, [float(p.price) for p in points], color=PRICE, linewidth=1, label="price")
+    axis.set_ylabel("price")
+
+
+def _drawdown(axis: Any, times: Sequence[Any], points: Sequence[Point], limits: Limits) -> None:
+    depth = [-100 * float(p.drawdown) for p in points]
+    axis.fill_between(times, depth, 0, color=DRAWDOWN, alpha=0.6)
+    axis.set_ylabel("drawdown, %")
+    for name, bound, kind in (("soft", limits.soft_drawdown, REDUCED), ("hard", limits.hard_drawdown, KILLED)):
+        axis.axhline(-100 * float(bound), color=COLOURS[kind], linestyle="--", linewidth=1, label=f"{name} limit")
+
+
+def _mark(axis: Any, run: Run) -> None:
+    for event in run.tally.events:
+        if event.kind in COLOURS:
+            axis.axvline(
+                event.time, color=COLOURS[event.kind], linewidth=1.4 if event.kind == KILLED else 0.9, label=event.kind
+            )

@@ -1,0 +1,179 @@
+"""What `ais replay` does: a replay put together from the settings of a desk and from the flags, and its three outputs."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import settings
+from activities.agents.catalogue import UnknownAgent, installed_agents, select
+from activities.market.build import build_funding
+from activities.market.port import MarketError
+from activities.market.replay import VolumeUnit
+from domain.limits import Limits, changed
+from domain.symbols import normalise_symbol
+from replay.files import BarsFile, Selection
+from replay.report import show
+from replay.run import Plan, Run, replay
+
+STDOUT = "-"
+
+
+class CannotReplay(Exception):
+    """A flag that cannot be followed; the text says which, and what is allowed."""
+
+
+EXPECTED = (CannotReplay, MarketError, UnknownAgent)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line. What is None, or empty, is left to the settings of a desk."""
+
+    file: Path
+    symbol: str
+    volume: VolumeUnit | None = None
+    episode: str | None = None
+    since: str | None = None
+    until: str | None = None
+    balance: str | None = None
+    agents: str | None = None
+    limits: Sequence[str] = field(default_factory=tuple)
+    funding: Path | None = None
+    json: str | None = None
+    chart: Path | None = None
+    quiet: bool = False
+
+
+def run(options: Options) -> None:
+    """Replays, shows a table, writes JSON and a chart. Raises one of EXPECTED, or ValidationError for a setting."""
+    # The table is the answer; where the JSON goes to standard output, it steps aside.
+    console = Console(stderr=options.json == STDOUT, quiet=options.quiet)
+    file = _file(options)
+    plan = _plan(options)
+    stretches = file.stretches()
+    total = sum(stretch.bars for stretch in stretches)
+    with _json_target(options) as target, _progress(total, options.quiet) as advance:
+        runs = replay(file, stretches, plan, target, advance)
+    for done in runs:
+        title = " ".join(part for part in (plan.symbol, options.file.name, done.stretch.episode) if part)
+        show(console, title, done.tally)
+    _draw(options, runs, plan, console)
+
+
+def _file(options: Options) -> BarsFile:
+    selection = Selection(options.episode, _moment("--from", options.since), _moment("--to", options.until))
+    volume = options.volume or settings.WorkerSettings.load().market_volume
+    return BarsFile(options.file, _symbol(options.symbol), volume, selection)
+
+
+def _plan(options: Options) -> Plan:
+    paper, agents, limits = (
+        settings.PaperVenueSettings.load(),
+        settings.AgentSettings.load(),
+        settings.LimitSettings.load(),
+    )
+    symbol = _symbol(options.symbol)
+    names = tuple(options.agents.split(",")) if options.agents else agents.agents
+    return Plan(
+        symbol=symbol,
+        terms=paper.terms(),
+        funding=build_funding(str(options.funding or paper.paper_funding), [symbol], paper.paper_funding_rate),
+        balance=_number("--balance", options.balance) if options.balance else paper.paper_balance,
+        limits=_limits(limits, options.limits),
+        agents=select(installed_agents(), names),
+        weights=dict(agents.agent_weights),
+        kill_flattens=limits.kill_flattens,
+    )
+
+
+def _limits(configured: settings.LimitSettings, changes: Sequence[str]) -> Limits:
+    # A replay's data is never old: its clock is that of its bars.
+    base = configured.limits(settings.DeskSettings.load().cycle)
+    try:
+        return changed(base, _pairs(changes))[0]
+    except ValueError as error:
+        raise CannotReplay(f"--limit: {error}") from None
+
+
+def _pairs(changes: Sequence[str]) -> Mapping[str, str]:
+    pairs = [change.partition("=") for change in changes]
+    wrong = next((name for name, equals, value in pairs if not (name and equals and value)), None)
+    if wrong is not None:
+        raise CannotReplay(f"--limit: {wrong!r} is not NAME=VALUE, such as hard_drawdown=0.05")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _symbol(text: str) -> str:
+    try:
+        return normalise_symbol(text)
+    except ValueError as error:
+        raise CannotReplay(f"--symbol: {error}") from None
+
+
+def _moment(flag: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise CannotReplay(f"{flag}: {text!r} is not a time, such as 2022-01-21 or 2022-01-21T14:30") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _number(flag: str, text: str) -> Decimal:
+    try:
+        number = Decimal(text)
+    except ArithmeticError:
+        number = Decimal(0)
+    if not number.is_finite() or number <= 0:
+        raise CannotReplay(f"{flag}: {text!r} is not a number above 0")
+    return number
+
+
+@contextmanager
+def _json_target(options: Options) -> Iterator[IO[bytes] | None]:
+    if options.json is None:
+        yield None
+    elif options.json == STDOUT:
+        yield sys.stdout.buffer
+    else:
+        try:
+            target = Path(options.json).open("wb")
+        except OSError as error:
+            raise CannotReplay(f"--json: {options.json} cannot be written: {error.strerror}") from None
+        with target:
+            yield target
+
+
+@contextmanager
+def _progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+        task = progress.add_task("replaying", total=total)
+        yield lambda bars: progress.advance(task, bars)
+
+
+def _draw(options: Options, runs: list[Run], plan: Plan, console: Console) -> None:
+    if options.chart is None:
+        return
+    from replay.chart import draw
+
+    try:
+        draw(options.chart, runs, plan.symbol, plan.limits)
+    except ModuleNotFoundError as error:
+        raise CannotReplay(
+            f"the chart needs {error.name}: pip install matplotlib, or leave it out with --no-chart"
+        ) from None
+    except OSError as error:
+        raise CannotReplay(f"--chart: {options.chart} cannot be written: {error}") from None
+    console.print(f"chart  {options.chart}", highlight=False)
+    if options.json and options.json != STDOUT:
+        console.print(f"json   {options.json}", highlight=False)

@@ -1,0 +1,48 @@
+"""An equity curve of a few thousand points, however many bars it is made of."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+MAX_POINTS = 4096
+
+
+class Point(NamedTuple):
+    """Some bars in a row: the last time and price, their range, the last equity, and the deepest drawdown (a fraction)."""
+
+    time: datetime
+    price: Decimal
+    low: Decimal
+    high: Decimal
+    equity: Decimal
+    drawdown: Decimal
+
+
+class Curve:
+    """Points that are merged two by two when there are too many; what is extreme stays."""
+
+    def __init__(self) -> None:
+        self._points: list[Point] = []
+        self._bars_a_point = 1
+        self._open: Point | None = None
+        self._bars_open = 0
+
+    def add(self, point: Point) -> None:
+        """Takes one bar in."""
+        self._open = point if self._open is None else _merged(self._open, point)
+        self._bars_open += 1
+        if self._bars_open == self._bars_a_point:
+            self._points.append(self._open)
+            self._open, self._bars_open = None, 0
+            if len(self._points) == MAX_POINTS:
+                self._points = [_merged(a, b) for a, b in zip(self._points[::2], self._points[1::2], strict=True)]
+                self._bars_a_point *= 2
+
+    def points(self) -> list[Point]:
+        """What there is so far."""
+        return [*self._points, *([self._open] if self._open else [])]
+
+
+def _merged(one: Point, other: Point) -> Point:
+    low, high = min(one.low, other.low), max(one.high, other.high)
+    return other._replace(low=low, high=high, drawdown=max(one.drawdown, other.drawdown))

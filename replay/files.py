@@ -1,0 +1,85 @@
+"""A file of bars, looked at once before it is replayed: what is wrong with it is told before anything runs."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from activities.market.port import MarketError
+from activities.market.replay import Steps, VolumeUnit, iter_episodes
+from domain.market import Bar, SymbolRules
+
+DEFAULT_INTERVAL = timedelta(minutes=1)
+
+
+class Selection(NamedTuple):
+    """Which of a file's bars: those of one episode, and of a span of time; None does not limit."""
+
+    episode: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def takes(self, episode: str, bar: Bar) -> bool:
+        """Whether it takes a bar."""
+        return (
+            (self.episode is None or episode == self.episode or episode.startswith(self.episode))
+            and (self.since is None or bar.open_time >= self.since)
+            and (self.until is None or bar.open_time < self.until)
+        )
+
+
+class Stretch(NamedTuple):
+    """Bars that are replayed as one: an episode of the file, or all of it."""
+
+    episode: str
+    rules: SymbolRules
+    bars: int
+    interval: timedelta
+
+
+class BarsFile:
+    """A file of bars of one symbol."""
+
+    def __init__(self, path: Path, symbol: str, volume: VolumeUnit, selection: Selection) -> None:
+        self.path = path
+        self._symbol = symbol
+        self._volume = volume
+        self._selection = selection
+
+    def stretches(self) -> list[Stretch]:
+        """What there is to replay, from one pass over the file; MarketError where a line is wrong or nothing is taken."""
+        found: dict[str, _Survey] = {}
+        for episode, bar in self._selected():
+            found.setdefault(episode, _Survey()).add(bar)
+        if not found:
+            raise MarketError(f"{self.path}: no bar is in the episode and the time that were asked for")
+        return [survey.stretch(episode, self._symbol) for episode, survey in found.items()]
+
+    def bars(self, episode: str) -> Iterator[Bar]:
+        """The bars of one episode."""
+        return (bar for name, bar in self._selected() if name == episode)
+
+    def _selected(self) -> Iterator[tuple[str, Bar]]:
+        pairs = iter_episodes(self.path, self._volume)
+        return (pair for pair in pairs if self._selection.takes(*pair))
+
+
+class _Survey:
+    """What one pass tells of a stretch."""
+
+    def __init__(self) -> None:
+        self._steps = Steps()
+        self._first: Bar | None = None
+        self._interval: timedelta | None = None
+        self._count = 0
+
+    def add(self, bar: Bar) -> None:
+        self._steps.add(bar)
+        if self._first is None:
+            self._first = bar
+        elif self._interval is None:
+            self._interval = bar.open_time - self._first.open_time
+        self._count += 1
+
+    def stretch(self, episode: str, symbol: str) -> Stretch:
+        return Stretch(episode, self._steps.rules(symbol), self._count, self._interval or DEFAULT_INTERVAL)

@@ -1,0 +1,143 @@
+"""A replay in words: the head of its JSON, and the table on the screen."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from domain.accounting import LedgerKind
+from domain.values import ZERO, plain
+from replay.files import Stretch
+from replay.tally import KILLED, REDUCED, WARNED, Event, Tally
+
+MOST_SHOWN = 30
+STYLES = {KILLED: "red", REDUCED: "yellow"}
+
+
+def head_of(tally: Tally, stretch: Stretch) -> dict[str, Any]:
+    """The summary of a stretch. Money and quantities are texts, so that no digit is lost; fractions are texts too."""
+    return {
+        "episode": stretch.episode or None,
+        "bars": tally.bars,
+        "interval_seconds": stretch.interval.total_seconds(),
+        "rules": stretch.rules.model_dump(mode="json"),
+        "summary": _summary(tally),
+        "limits": [_event(event) for event in tally.events],
+    }
+
+
+def _summary(t: Tally) -> dict[str, Any]:
+    return {
+        "from": _iso(t.first_time),
+        "to": _iso(t.last_time),
+        "opening_equity": str(t.opening_equity),
+        "equity": str(t.equity),
+        "peak": str(t.peak),
+        "largest_drawdown": _fraction(t.worst_drawdown),
+        "largest_drawdown_at": _iso(t.worst_drawdown_at),
+        "largest_loss_of_a_day": _fraction(t.worst_day_loss),
+        "largest_loss_of_a_bar": _fraction(t.worst_bar_loss),
+        "killed": _event(t.kill) if t.kill else None,
+        "limits_told": dict(t.told),
+        "decisions": dict(t.decided),
+        "refusals": dict(t.refused.most_common()),
+        "selected_from": dict(t.selected.most_common()),
+        "fills": t.fills,
+        "traded": str(t.traded),
+        "realised_profit": str(t.realised_profit),
+        "fees": str(t.fees),
+        "ledger": {kind.value: str(amount) for kind, amount in t.ledger.items()},
+    }
+
+
+def _event(event: Event) -> dict[str, str]:
+    return {
+        "time": event.time.isoformat(),
+        "kind": event.kind,
+        "summary": event.text,
+        "price": str(event.price),
+        "equity": str(event.equity),
+    }
+
+
+def show(console: Console, title: str, tally: Tally) -> None:
+    """The table of one stretch, and what its limits did."""
+    table = Table(title=title, show_header=False, title_justify="left", title_style="bold", min_width=60)
+    for name, value in _rows(tally):
+        table.add_row(name, value)
+    console.print(table)
+    if tally.events:
+        console.print(_events_table(tally.events))
+
+
+def _rows(t: Tally) -> list[tuple[str, str]]:
+    change = (t.equity - t.opening_equity) / t.opening_equity if t.opening_equity else ZERO
+    move = (t.last_price - t.first_price) / t.first_price if t.first_price else ZERO
+    return [
+        ("bars", f"{t.bars:,}, {_when(t.first_time)} to {_when(t.last_time)}"),
+        ("price", f"{plain(t.first_price)} to {plain(t.last_price)} ({move:+.2%})"),
+        ("equity", f"{t.opening_equity:,.2f} to {t.equity:,.2f} ({change:+.2%}), peak {t.peak:,.2f}"),
+        (
+            "largest drawdown",
+            f"{t.worst_drawdown:.2%}" + (f", {_when(t.worst_drawdown_at)}" if t.worst_drawdown else ""),
+        ),
+        ("largest loss of a day", f"{t.worst_day_loss:.2%}"),
+        (
+            "fills",
+            f"{t.fills:,}, worth {t.traded:,.0f}; realised {t.realised_profit:,.2f}, fees {t.fees:,.2f}{_funding(t)}",
+        ),
+        ("decisions", _counted(t.decided)),
+        ("selected from", _counted(t.selected)),
+        ("refused", _counted(t.refused)),
+        ("limits", f"warned {t.told[WARNED]}, reduced {t.told[REDUCED]}, killed {t.told[KILLED]}"),
+        (
+            "killed",
+            f"{_when(t.kill.time)} at {plain(t.kill.price)}, equity {t.kill.equity:,.2f}" if t.kill else "never",
+        ),
+    ]
+
+
+def _events_table(events: Sequence[Event]) -> Table:
+    table = Table(title="What limits did", title_justify="left", title_style="bold")
+    for name in ("when", "price", "equity", "what"):
+        table.add_column(name, justify="right" if name in ("price", "equity") else "left")
+    shown = _most_telling(events)
+    for event in shown:
+        row = (_when(event.time), f"{plain(event.price)}", f"{event.equity:,.2f}", event.text)
+        table.add_row(*row, style=STYLES.get(event.kind))
+    if len(events) > len(shown):
+        table.caption = f"and {len(events) - len(shown)} more, in the JSON"
+    return table
+
+
+def _most_telling(events: Sequence[Event]) -> list[Event]:
+    """As many as a person reads, in the order of time: what was done before what was only warned of."""
+    ranked = sorted(range(len(events)), key=lambda number: (events[number].kind == WARNED, number))
+    return [events[number] for number in sorted(ranked[:MOST_SHOWN])]
+
+
+def _funding(t: Tally) -> str:
+    paid = t.ledger.get(LedgerKind.FUNDING)
+    others = {kind: amount for kind, amount in t.ledger.items() if kind is not LedgerKind.FUNDING}
+    told = "".join(f", {kind.value.replace('_', ' ')} {amount:,.2f}" for kind, amount in others.items())
+    return (f", funding {paid:,.2f}" if paid else "") + told
+
+
+def _counted(counts: dict[str, int]) -> str:
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {count:,}" for name, count in ranked) or "-"
+
+
+def _fraction(value: Decimal) -> str:
+    return f"{value:.8f}"
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def _when(moment: datetime | None) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M") if moment else "-"

@@ -1,0 +1,85 @@
+"""The JSON of a replay, written as it goes: a list of a hundred thousand decisions is never in memory."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from typing import IO, Any, Self, TypeVar
+
+from domain.accounting import Fill, LedgerEntry
+from domain.decisions import Decision
+from replay.engine import Cycle
+
+T = TypeVar("T")
+
+_ROW = {
+    "decision_id",
+    "timestamp",
+    "decision_type",
+    "summary",
+    "agent_votes",
+    "selected_signal_id",
+    "selected_order_id",
+    "risk_passed",
+    "risk_reasons",
+}
+LISTS = ("decisions", "fills", "ledger", "equity")
+
+
+class Spool:
+    """Four lists that grow on disk, until they are copied into the document."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, IO[bytes]] = {}
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._files = {name: self._open.enter_context(tempfile.TemporaryFile()) for name in LISTS}
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._open.close()
+
+    def add(self, cycle: Cycle) -> None:
+        """Takes one bar in."""
+        self._put("decisions", _row, cycle.decisions)
+        if cycle.fills:
+            self._put("fills", _fill, cycle.fills)
+        if cycle.entries:
+            self._put("ledger", _entry, cycle.entries)
+        m = cycle.measures
+        line = f'["{cycle.bar.open_time.isoformat()}","{cycle.bar.close}","{m.equity}","{m.drawdown:.8f}"],\n'
+        self._files["equity"].write(line.encode())
+
+    def _put(self, name: str, as_json: Callable[[T], str], items: Iterable[T]) -> None:
+        self._files[name].write("".join(as_json(item) + ",\n" for item in items).encode())
+
+    def write(self, target: IO[bytes], head: Mapping[str, Any]) -> None:
+        """One object: what `head` says, then the lists."""
+        target.write(json.dumps(head, indent=1, default=str)[:-2].encode())
+        for name, file in self._files.items():
+            target.write(f',\n "{name}": [\n'.encode())
+            _copy_without_last_comma(file, target)
+            target.write(b"]")
+        target.write(b"\n}")
+
+
+def _copy_without_last_comma(file: IO[bytes], target: IO[bytes]) -> None:
+    # Every item ends with a comma and a line break.
+    file.truncate(max(0, file.tell() - len(b",\n")))
+    file.seek(0)
+    shutil.copyfileobj(file, target)
+    target.write(b"\n")
+
+
+def _row(row: Decision) -> str:
+    return row.model_dump_json(include=_ROW)
+
+
+def _fill(fill: Fill) -> str:
+    return fill.model_dump_json(exclude={"desk"})
+
+
+def _entry(entry: LedgerEntry) -> str:
+    return entry.model_dump_json(exclude={"desk"})

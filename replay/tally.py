@@ -1,0 +1,109 @@
+"""What a replay came to, counted as it goes: nothing here grows with the number of bars."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from domain.accounting import LedgerKind
+from domain.assessment import Level
+from domain.decisions import Decision, DecisionType
+from domain.states import State
+from domain.values import ZERO
+from replay.curve import Curve, Point
+from replay.engine import Cycle
+
+MAX_EVENTS = 1_000
+KILLED, REDUCED, WARNED = "killed", "reduced", "warned"
+_KINDS = {Level.HARD.name.lower(): KILLED, Level.SOFT.name.lower(): REDUCED}
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a limit did by itself."""
+
+    time: datetime
+    kind: str
+    text: str
+    price: Decimal
+    equity: Decimal
+
+
+@dataclass
+class Tally:
+    """Counts, extremes and events of one stretch."""
+
+    bars: int = 0
+    first_time: datetime | None = None
+    last_time: datetime | None = None
+    first_price: Decimal = ZERO
+    last_price: Decimal = ZERO
+    opening_equity: Decimal = ZERO
+    equity: Decimal = ZERO
+    peak: Decimal = ZERO
+    worst_drawdown: Decimal = ZERO
+    worst_drawdown_at: datetime | None = None
+    worst_day_loss: Decimal = ZERO
+    worst_bar_loss: Decimal = ZERO
+    decided: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    selected: Counter[str] = field(default_factory=Counter)
+    told: Counter[str] = field(default_factory=Counter)
+    fills: int = 0
+    traded: Decimal = ZERO
+    fees: Decimal = ZERO
+    realised_profit: Decimal = ZERO
+    ledger: dict[LedgerKind, Decimal] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    kill: Event | None = None
+    curve: Curve = field(default_factory=Curve)
+
+    def add(self, cycle: Cycle) -> None:
+        """Takes one bar in."""
+        self._take_prices(cycle)
+        for row in cycle.decisions:
+            self._take_decision(row, cycle)
+        for fill in cycle.fills:
+            self.fills += 1
+            self.traded += fill.quantity * fill.price
+            self.fees += fill.fee
+            self.realised_profit += fill.realised_profit
+        for entry in cycle.entries:
+            self.ledger[entry.kind] = self.ledger.get(entry.kind, ZERO) + entry.amount
+
+    def _take_prices(self, cycle: Cycle) -> None:
+        bar, measures = cycle.bar, cycle.measures
+        if self.first_time is None:
+            self.first_time, self.first_price, self.opening_equity = bar.open_time, bar.open, measures.equity
+            self.equity = measures.equity
+        if self.equity > 0:
+            self.worst_bar_loss = max(self.worst_bar_loss, (self.equity - measures.equity) / self.equity)
+        self.bars += 1
+        self.last_time, self.last_price, self.equity = bar.open_time, bar.close, measures.equity
+        self.peak = measures.peak
+        self.worst_day_loss = max(self.worst_day_loss, measures.daily_loss)
+        if measures.drawdown > self.worst_drawdown:
+            self.worst_drawdown, self.worst_drawdown_at = measures.drawdown, bar.open_time
+        self.curve.add(Point(bar.open_time, bar.close, bar.low, bar.high, measures.equity, measures.drawdown))
+
+    def _take_decision(self, row: Decision, cycle: Cycle) -> None:
+        match row.decision_type:
+            case DecisionType.ORDER_INTENT:
+                self.decided["approved" if row.risk_passed else "refused"] += 1
+                self.refused.update(reason.split(":")[0] for reason in row.risk_reasons if not row.risk_passed)
+                self.selected[row.summary.split(";")[0].rpartition(" ")[2]] += 1
+            case DecisionType.NO_ACTION:
+                self.decided["no_action"] += 1
+            case DecisionType.RISK_ACTION:
+                self._take_event(row, cycle)
+            case DecisionType.CONTROL:
+                self.decided["control"] += 1
+
+    def _take_event(self, row: Decision, cycle: Cycle) -> None:
+        kind = _KINDS.get(row.source or "", WARNED)
+        self.told[kind] += 1
+        event = Event(cycle.bar.open_time, kind, row.summary, cycle.bar.close, cycle.measures.equity)
+        if kind == KILLED and self.kill is None and cycle.state is State.KILLED:
+            self.kill = event
+        if len(self.events) < MAX_EVENTS:
+            self.events.append(event)

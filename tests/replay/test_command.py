@@ -1,0 +1,169 @@
+"""`ais replay` as a person types it: table, JSON, chart, and what it says to a wrong flag or file."""
+
+import json
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deploy.dev_stack import ais
+from tests.house.sources import ROOT
+from tests.replay.builders import HEADER, SHARED, liquid, made_bars, written
+
+D = Decimal
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = liquid(made_bars(400, step=0.003, fall_at=300, fall=0.02))
+    return written(tmp_path_factory.mktemp("bars") / "bars.csv", made)
+
+
+def run(folder: Path, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
+    return ais("replay", *map(str, arguments), cwd=folder, PYTHONPATH=str(ROOT), **env)
+
+
+def test_it_shows_a_table_and_writes_json_and_a_chart(tmp_path: Path, bars: Path) -> None:
+    done = run(tmp_path, bars, "--symbol", "btc/usdt")
+    assert done.returncode == 0, done.stderr
+    for word in (
+        "BTCUSDT bars.csv",
+        "400, 2022-01-20 00:00 to 2022-01-20 06:39",
+        "largest drawdown",
+        "selected from",
+        "fees",
+    ):
+        assert word in done.stdout
+    assert (tmp_path / "bars.replay.png").read_bytes().startswith(PNG)
+    document = json.loads((tmp_path / "bars.replay.json").read_text())
+    (only,) = document["runs"]
+    assert (document["symbol"], only["bars"], only["interval_seconds"]) == ("BTCUSDT", 400, 60.0)
+    assert len(only["equity"]) == 400
+    assert len([row for row in only["decisions"] if row["decision_type"] in ("no_action", "order_intent")]) == 400
+
+
+def test_the_json_can_be_audited_from_its_fills(tmp_path: Path, bars: Path) -> None:
+    assert run(tmp_path, bars, "--symbol", "BTCUSDT", "--no-chart").returncode == 0
+    document = json.loads((tmp_path / "bars.replay.json").read_text())
+    (only,) = document["runs"]
+    held = cash = D(0)
+    for fill in only["fills"]:
+        signed = D(fill["quantity"]) if fill["side"] == "BUY" else -D(fill["quantity"])
+        held += signed
+        cash -= signed * D(fill["price"]) + D(fill["fee"])
+    ledger = sum((D(entry["amount"]) for entry in only["ledger"]), D(0))
+    price = D(only["equity"][-1][1])
+    assert D(only["summary"]["equity"]) == D(document["settings"]["balance"]) + cash + ledger + held * price
+    assert only["fills"]
+
+
+def test_limits_of_the_command_line_act_and_are_told(tmp_path: Path, bars: Path) -> None:
+    tight = ["hard_drawdown=0.001", "soft_drawdown=0.001", "hard_daily_loss=0.5", "soft_daily_loss=0.5"]
+    flags = [part for limit in tight for part in ("--limit", limit)]
+    done = run(tmp_path, bars, "--symbol", "BTCUSDT", "--json", "out.json", "--chart", "out.png", *flags)
+    assert done.returncode == 0, done.stderr
+    (only,) = json.loads((tmp_path / "out.json").read_text())["runs"]
+    assert only["summary"]["killed"]["kind"] == "killed"
+    assert "What limits did" in done.stdout
+    first = next(time for time, _, _, drawdown in only["equity"] if float(drawdown) >= 0.001)
+    assert only["summary"]["killed"]["time"] == first
+
+
+def test_the_json_may_go_to_standard_output(tmp_path: Path, bars: Path) -> None:
+    done = run(tmp_path, bars, "--symbol", "BTCUSDT", "--json", "-", "--no-chart")
+    assert json.loads(done.stdout)["runs"][0]["bars"] == 400
+    assert "largest drawdown" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_episodes_are_replayed_each_on_a_desk_of_its_own(tmp_path: Path) -> None:
+    header = HEADER.replace("open_time_ms,", "open_time_ms,episode,")
+    lines = [header]
+    for number, bar in enumerate(made_bars(200)):
+        name = "2020 first" if number < 120 else "2021 second"
+        lines.append(
+            f"{int(bar.open_time.timestamp() * 1000)},{name},{bar.open},{bar.high},{bar.low},{bar.close},{bar.volume}"
+        )
+    (tmp_path / "two.csv").write_text("\n".join(lines))
+    assert run(tmp_path, "two.csv", "--symbol", "BTCUSDT", "--no-chart").returncode == 0
+    runs = json.loads((tmp_path / "two.replay.json").read_text())["runs"]
+    assert [(one["episode"], one["bars"]) for one in runs] == [("2020 first", 120), ("2021 second", 80)]
+    assert {one["summary"]["opening_equity"] for one in runs} == {"100000"}
+    assert run(tmp_path, "two.csv", "--symbol", "BTCUSDT", "--episode", "2021", "--no-chart").returncode == 0
+    assert [one["bars"] for one in json.loads((tmp_path / "two.replay.json").read_text())["runs"]] == [80]
+
+
+def test_a_span_of_time_and_the_settings_of_a_desk_count(tmp_path: Path, bars: Path) -> None:
+    span = ("--from", "2022-01-20T01:00", "--to", "2022-01-20T02:00")
+    settings = {"AIS_PAPER_BALANCE": "5000", "AIS_HARD_LEVERAGE": "4", "AIS_AGENTS": "momentum"}
+    assert run(tmp_path, bars, "--symbol", "BTCUSDT", "--no-chart", *span, **settings).returncode == 0
+    document = json.loads((tmp_path / "bars.replay.json").read_text())
+    assert document["runs"][0]["bars"] == 60
+    assert document["settings"]["agents"] == ["momentum"]
+    assert (document["settings"]["balance"], document["settings"]["limits"]["hard_leverage"]) == ("5000", "4")
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--limit", "hard_drawdwn=0.1"], "--limit: there is no limit 'hard_drawdwn'; did you mean 'hard_drawdown'?"),
+        (["--limit", "hard_drawdown"], "--limit: 'hard_drawdown' is not NAME=VALUE"),
+        (["--limit", "hard_drawdown=0.01"], "--limit: soft_drawdown (0.08) is above hard_drawdown (0.01)"),
+        (["--balance", "-5"], "--balance: '-5' is not a number above 0"),
+        (["--from", "yesterday"], "--from: 'yesterday' is not a time"),
+        (["--from", "2030-01-01"], "no bar is in the episode and the time that were asked for"),
+        (["--agents", "momentun"], "AIS_AGENTS names 'momentun', which is not installed"),
+        (["--json", "nowhere/out.json"], "--json: nowhere/out.json cannot be written"),
+        (["--chart", "nowhere/out.png"], "--chart: nowhere/out.png cannot be written"),
+        (["--symbol", "?"], "--symbol: '?' is not a symbol"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_that_says_what_is_allowed(
+    tmp_path: Path, bars: Path, flags: list[str], told: str
+) -> None:
+    done = run(tmp_path, bars, "--symbol", "BTCUSDT", "--quiet", *flags)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_line_is_told_before_anything_runs(tmp_path: Path, bars: Path) -> None:
+    (tmp_path / "wrong.csv").write_text(bars.read_text() + "1642700000000,1,2,3,x,5\n")
+    done = run(tmp_path, "wrong.csv", "--symbol", "BTCUSDT")
+    assert done.returncode == 1
+    assert "wrong.csv, line 402: '1642700000000,1,2,3,x,5' is not a bar; expected is a header" in done.stderr
+    assert not (tmp_path / "wrong.replay.json").exists()
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared market data is not here")
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("file", "symbol", "volume"),
+    [
+        ("btc_perp_1m_2022-01-20_24_crash.csv", "BTCUSDT", "quote"),
+        ("btceur_1h_crash_episodes.csv", "BTCEUR", "base"),
+        ("xrpusdt_perp_5m_2021-11-15_21.csv", "XRPUSDT", "base"),
+    ],
+)
+def test_on_each_crash_no_account_loses_more_than_its_hard_limit_and_one_bar(
+    tmp_path: Path, file: str, symbol: str, volume: str
+) -> None:
+    done = run(tmp_path, SHARED / file, "--symbol", symbol, "--volume", volume, "--no-chart", "--json", "out.json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads((tmp_path / "out.json").read_text())
+    hard = D(document["settings"]["limits"]["hard_drawdown"])
+    for one in document["runs"]:
+        summary = one["summary"]
+        assert D(summary["largest_drawdown"]) <= hard + D(summary["largest_loss_of_a_bar"])
+
+
+def test_it_needs_neither_temporal_nor_a_database() -> None:
+    code = "import sys; import replay.command; sys.exit(any(m.split('.')[0] in ('temporalio', 'psycopg') for m in sys.modules))"
+    # settings.py reads Temporal's own settings, and imports its client for that: the engine alone must not.
+    code = code.replace("replay.command", "replay.run")
+    done: Any = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == 0

@@ -1,0 +1,98 @@
+"""Fills are counted once: those of an order that is sent by who sends it, all others by the reading that brought them."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from activities.act import ActActivities
+from activities.calls import OrderCall, Scope
+from activities.instruments import Instruments
+from activities.venues.port import Venue
+from domain.instructions import Side, Tool
+from domain.market import FilledOrder, Market, MarketView, Observation, Position
+from domain.orders import Fate, Order, OrderReport
+from domain.reducing import plan
+from domain.states import Mode, State
+from storage.database import Database
+from tests.domain.builders import an_observation
+from tests.venues.builders import D, make_order
+
+
+class ReportingVenue:
+    """A venue that answers every order alike."""
+
+    settles_after = timedelta(0)
+    counts_its_calls = False
+
+    def __init__(self, fate: Fate, filled: str) -> None:
+        self._fate, self._filled = fate, D(filled)
+
+    async def create_order(self, order: Order) -> OrderReport:
+        return OrderReport(order_id=order.order_id, fate=self._fate, filled_quantity=self._filled)
+
+    async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
+        return an_observation()
+
+    async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
+        return {}
+
+    async def cancel_all(self, tool: Tool, symbol: str) -> None:
+        return None
+
+    async def find_order(self, order: Order) -> OrderReport | None:
+        return None
+
+
+async def running() -> State:
+    return State.RUNNING
+
+
+def counted(instruments: Instruments, symbol: str = "BTCUSDT") -> tuple[float, float]:
+    """Fills, and orders that are filled whole."""
+    names = ("ais_paper_fills_total", "ais_orders_filled_total")
+    fills, orders = (instruments.registry.get_sample_value(name, {"symbol": symbol}) or 0 for name in names)
+    return fills, orders
+
+
+def test_a_reading_counts_what_moving_the_market_on_has_filled() -> None:
+    instruments = Instruments("main")
+    part = FilledOrder(symbol="BTCUSDT", quantity=D(1), maker=True, whole=False)
+    instruments.observed(an_observation(fills=[part, part.model_copy(update={"whole": True})]))
+    assert counted(instruments) == (2, 1)
+    instruments.observed(an_observation())
+    assert counted(instruments) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("fate", "filled", "expected"),
+    [
+        (Fate.FILLED, "1", (1, 1)),
+        (Fate.OPEN, "0.5", (1, 0)),
+        (Fate.CANCELED, "0.5", (1, 0)),
+        (Fate.CANCELED, "0", (0, 0)),
+        (Fate.OPEN, "0", (0, 0)),
+        (Fate.REJECTED, "0", (0, 0)),
+    ],
+)
+async def test_a_sent_order_counts_what_it_filled_at_once(
+    database: Database, fate: Fate, filled: str, expected: tuple[int, int]
+) -> None:
+    scope, instruments = Scope(desk="main", mode=Mode.PAPER), Instruments("main")
+    venue: Venue = ReportingVenue(fate, filled)
+    acting = ActActivities(scope, venue, database, running, instruments)
+    order = make_order(side="SELL", reduce_only=True)
+    assert (await acting.place_order(OrderCall(scope=scope, order=order))).fate is fate
+    assert counted(instruments) == expected
+
+
+def test_a_deleverage_is_sized_from_the_futures_position_and_never_from_spot() -> None:
+    def held(market: Market, quantity: int) -> Position:
+        return Position(symbol="BTCUSDT", quantity=D(quantity), entry_price=D(100), mark_price=D(100), market=market)
+
+    both = an_observation(positions=[held(Market.SPOT, 8), held(Market.FUTURES, -2)])
+    instruction = plan(both, "BTCUSDT", Decimal("0.5")).instruction
+    assert instruction
+    assert (instruction.side, instruction.quantity) == (Side.BUY, D(1))
+    assert "no open position" in (plan(an_observation(positions=[held(Market.SPOT, 8)]), "BTCUSDT", D(1)).refusal or "")
