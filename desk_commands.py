@@ -103,6 +103,7 @@ def table(status: Status) -> str:
         "state": f"{status.state.value.upper()} since {iso(status.since)}",
         "why": f"{status.reason} (by {status.actor})" if status.actor else "-",
         "kill": _kill_text(status),
+        "not over yet": _residue_text(status),
         "cycle": f"{status.cycle_number}, every {status.cycle_seconds:g} s, last {_moment(status.last_cycle_at)}",
         "observed": _observed_text(status),
         "positions": _positions_text(status),
@@ -121,10 +122,14 @@ def _kill_text(status: Status) -> str:
     kill = status.kill
     if kill is None:
         return f"none holds (number {status.kill_number})"
-    quiet = f"every cancel confirmed {iso(kill.quiet_at)}" if kill.quiet_at else "cancels still unconfirmed"
     where = "workflow and database" if kill.latched else "workflow; the database not yet"
     flat = "" if not kill.flattens else f"; flat {iso(kill.flat_at)}" if kill.flat_at else "; closing positions"
-    return f"number {status.kill_number}, latched in {where}; {quiet}{flat}"
+    return f"number {status.kill_number}, latched in {where}; {kill.progress}{flat}"
+
+
+def _residue_text(status: Status) -> str:
+    left = status.kill.residue if status.kill else []
+    return "; ".join(left) or "nothing"
 
 
 def _observed_text(status: Status) -> str:

@@ -22,7 +22,7 @@ from domain.states import CommandKind, Mode, State
 from domain.values import Moment, Record
 
 MAX_WARNINGS = 10
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Outcome(StrEnum):
@@ -67,7 +67,11 @@ class CommandRecord(Record):
 
 
 class KillRecord(Record):
-    """The kill that holds. `row_id` is its decision; `quiet_at` when every cancel was confirmed and no order was open."""
+    """The kill that holds. `row_id` is its decision; `quiet_at` when every cancel was confirmed and no order was open.
+
+    `verified_at`: when the whole account was read after that, and showed no open order. `cancels` counts what was asked of
+    the venue, `confirmed` what it answered.
+    """
 
     command_id: str
     reason: str
@@ -75,7 +79,10 @@ class KillRecord(Record):
     source: Source
     at: Moment
     row_id: str
+    cancels: int = 0
+    confirmed: int = 0
     quiet_at: Moment | None = None
+    verified_at: Moment | None = None
     # Where the desk closes its positions after a kill: until no position is left, read at the venue at `flat_at`.
     flattens: bool = False
     flat_at: Moment | None = None

@@ -3,7 +3,6 @@
 Everything here runs at once, inside one workflow task, and awaits nothing; the workflow passes the time and the ids in.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -11,8 +10,6 @@ from domain import inbox
 from domain.assessment import RiskMemory
 from domain.carried import (
     Carried,
-    CommandRecord,
-    KillRecord,
     OrderPhase,
     Outcome,
     PendingDeleverage,
@@ -23,20 +20,19 @@ from domain.carried import (
 from domain.commands import Command, Source, nearest_name
 from domain.deciding import Choice
 from domain.decisions import Decision, DecisionType
-from domain.instructions import CANCEL_TOOLS, OpenCancel, OrderInstruction, Tool, instruction_id
+from domain.killing import issue_cancels, kill, note_symbols, own_kill
 from domain.limits import changed
 from domain.market import LatchRow, Observation
 from domain.orders import Fate, Order, OrderReport
-from domain.outbox import note_quiet, order_prepared, order_reported, prepared_row, queue_instruction, queue_row
+from domain.outbox import note_quiet, order_prepared, order_reported, queue_row
+from domain.reducing import Plan
 from domain.risk import RATE_WINDOW
 from domain.states import CommandKind, State, transition
 from domain.symbols import covered_symbols
-from domain.traces import MAX_COMMAND_AGE, Tick, control_row, forget_old_commands, remember, unwarn, warn
+from domain.traces import MAX_COMMAND_AGE, Tick, control_row, enter, forget_old_commands, remember, unwarn, warn
 
 MAX_DELEVERAGES = 100
-MAX_OPEN_CANCELS_PER_LANE = 10
 MAX_CARRIED_ORDERS = 100
-MAX_SEEN_SYMBOLS = 200
 # An order is valid for one cycle. In replays with cycles of a second or less, committing its decision would use that up.
 SHORTEST_ORDER_SECONDS = 2.0
 REDUCTION_SECONDS = 15.0
@@ -61,69 +57,6 @@ def apply(c: Carried, command: Command, tick: Tick) -> None:
     forget_old_commands(c, tick)
 
 
-def kill(c: Carried, command: Command, tick: Tick) -> None:
-    """Kills, whatever the command holds; while killed, raises the number and issues the cancels again."""
-    c.kill_number += 1
-    c.last_kill_at = tick.now
-    repeated = c.state is State.KILLED
-    row = control_row(c, command, "repeated" if repeated else "applied", tick)
-    if not repeated:
-        c.kill = KillRecord(
-            command_id=command.command_id,
-            reason=command.reason,
-            actor=command.actor,
-            source=command.source,
-            at=tick.now,
-            row_id=row.decision_id,
-            flattens=c.kill_flattens,
-        )
-        _enter(c, State.KILLED, command, tick)
-        _stand_down(c, command, tick)
-    record = remember(c, command, Outcome.APPLIED, tick, repeated=repeated)
-    record.symbols = covered_symbols(c.symbols, c.seen_symbols)
-    issue_cancels(c, record, record.symbols, tick)
-    queue_row(c, row)
-
-
-def _stand_down(c: Carried, command: Command, tick: Tick) -> None:
-    """What a kill ends: proposals that wait, and reductions that have not begun, unless a limit itself kills."""
-    if command.source is not Source.RISK:
-        c.deleverages = [d for d in c.deleverages if d.order_id or not d.automatic]
-    for waiting in c.proposals:
-        inbox.settle(c, waiting, "the desk was killed before a cycle took it up", tick)
-    c.proposals = []
-
-
-def issue_cancels(c: Carried, record: CommandRecord, symbols: list[str], tick: Tick) -> None:
-    """A new round of cancels under a command's id; futures then spot for each symbol.
-
-    A flood of kills must not grow the state without end: past the bound, a cancel of the same symbol and market that is
-    prepared and has not begun stands for it. One that has begun never does: it may have missed what this one is for.
-    """
-    record.rounds += 1
-    if c.kill:
-        c.kill.quiet_at = None
-    in_lane = Counter((cancel.tool, cancel.symbol) for cancel in c.cancels)
-    waiting = {(cancel.tool, cancel.symbol) for cancel in c.cancels if not cancel.begun}
-    for symbol in symbols:
-        for tool in CANCEL_TOOLS:
-            if in_lane[tool, symbol] < MAX_OPEN_CANCELS_PER_LANE or (tool, symbol) not in waiting:
-                _prepare_cancel(c, record, tool, symbol, tick)
-
-
-def _prepare_cancel(c: Carried, record: CommandRecord, tool: Tool, symbol: str, tick: Tick) -> None:
-    cancel = OpenCancel(
-        instruction_id=instruction_id(record.command_id, record.rounds, tool, symbol),
-        command_id=record.command_id,
-        round=record.rounds,
-        tool=tool,
-        symbol=symbol,
-        prepared_at=tick.now,
-    )
-    c.cancels.append(cancel)
-    queue_instruction(c, prepared_row(c.desk, cancel))
-
-
 def known_latch(c: Carried) -> int:
     """The newest kill that the database is known to hold: what a reading that begins now is compared with."""
     return c.latched_number if c.state is State.KILLED else 0
@@ -139,9 +72,7 @@ def take_observation(c: Carried, observation: Observation, known: int, tick: Tic
         few = {"open_orders": observation.open_orders[:MAX_CARRIED_ORDERS]}
         observation = observation.model_copy(update=few)
     c.observation, c.observation_error = observation, None
-    held = [p.symbol for p in observation.positions if p.quantity] + [o.symbol for o in observation.open_orders]
-    if new := [symbol for symbol in held if symbol not in c.symbols and symbol not in c.seen_symbols]:
-        c.seen_symbols = sorted({*c.seen_symbols, *new})[:MAX_SEEN_SYMBOLS]
+    note_symbols(c, observation)
     if observation.latch_error is None:
         _compare_latch(c, observation.latch, known, tick)
 
@@ -172,11 +103,6 @@ def cancelled(c: Carried, tick: Tick) -> None:
     """`temporal workflow cancel`: means kill; the server takes one a run, so the run ends as soon as it may."""
     apply(c, own_kill("cancel", "workflow cancellation requested", Source.CANCEL, tick), tick)
     c.hand_over = True
-
-
-def own_kill(actor: str, reason: str, source: Source, tick: Tick) -> Command:
-    """A kill that no operator asked for."""
-    return Command(command_id=tick.new_id("command"), kind=CommandKind.KILL, actor=actor, reason=reason, source=source)
 
 
 def unknown_signal(c: Carried, name: str, tick: Tick) -> None:
@@ -232,26 +158,27 @@ def order_of(c: Carried, choice: Choice, row: Decision, tick: Tick) -> Order:
         instruction=choice.instruction,
         not_after=tick.now + timedelta(seconds=max(c.cycle_seconds, SHORTEST_ORDER_SECONDS)),
         prepared_at=tick.now,
+        position_before=c.observation.held(choice.instruction.symbol) if c.observation else None,
     )
 
 
-def reduction_prepared(
-    c: Carried, pending: PendingDeleverage, instruction: OrderInstruction, tick: Tick
-) -> PendingOrder:
+def reduction_prepared(c: Carried, pending: PendingDeleverage, plan: Plan, tick: Tick) -> PendingOrder:
     """The order of a deleverage, about to be sent: what only takes risk off waits for no record."""
+    assert plan.instruction is not None
     order = Order(
         order_id=tick.new_id("ord"),
         command_id=pending.command.command_id,
         desk=c.desk,
-        instruction=instruction,
+        instruction=plan.instruction,
         not_after=tick.now + timedelta(seconds=REDUCTION_SECONDS),
         prepared_at=tick.now,
+        position_before=plan.position,
     )
     placed = order_prepared(c, order)
     placed.phase = OrderPhase.SENDING
     pending.order_id = order.order_id
     if record := c.commands.get(pending.command.command_id):
-        record.instruction = instruction
+        record.instruction = plan.instruction
     return placed
 
 
@@ -262,7 +189,8 @@ def take_report(c: Carried, pending: PendingOrder, report: OrderReport, tick: Ti
         issue_cancels(c, record, [pending.order.instruction.symbol], tick)
     mine = (d for d in c.deleverages if d.order_id == report.order_id)
     if report.fate.is_known and (deleverage := next(mine, None)):
-        refusal = None if report.fate.reached_venue else f"the order did not reach the book: {report.detail}"
+        done = report.fate.reached_venue or report.fate is Fate.PREPARED
+        refusal = None if done else f"the order did not reach the book: {report.detail}"
         shortfall = _shortfall(pending.order, report)
         if shortfall and not report.filled_quantity:
             refusal, shortfall = shortfall, None
@@ -321,7 +249,7 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
     # A person has looked: drawdown and the day's loss are measured anew from here.
     c.risk = RiskMemory()
     c.last_decision = restart.row
-    _enter(c, State.RUNNING, restart.command, tick)
+    enter(c, State.RUNNING, restart.command, tick)
 
 
 def _refusal(c: Carried, command: Command, tick: Tick) -> tuple[str, RefusalCode] | None:
@@ -397,7 +325,7 @@ def _change_state(c: Carried, command: Command, tick: Tick) -> Decision:
     repeated = state is c.state
     remember(c, command, Outcome.APPLIED, tick, repeated=repeated)
     if not repeated:
-        _enter(c, state, command, tick)
+        enter(c, state, command, tick)
     return control_row(c, command, "repeated" if repeated else "applied", tick)
 
 
@@ -461,7 +389,3 @@ def _refuse(c: Carried, command: Command, detail: str, code: RefusalCode, tick: 
 
 def _log_refusal(c: Carried, command: Command, detail: str, tick: Tick) -> None:
     queue_row(c, control_row(c, command, "refused", tick, detail))
-
-
-def _enter(c: Carried, state: State, command: Command, tick: Tick) -> None:
-    c.state, c.since, c.reason, c.actor = state, tick.now, command.reason, command.actor

@@ -3,6 +3,7 @@
 from domain.assessing import limit_named
 from domain.assessment import Level
 from domain.carried import Carried
+from domain.killing import progress, residue
 from domain.states import State
 from domain.status import open_instructions
 from domain.values import iso
@@ -33,6 +34,7 @@ def details(c: Carried) -> str:
         f"- mode `{c.mode.value}`, symbols {', '.join(c.symbols)}, a cycle every {c.cycle_seconds:g} s, cycle {c.cycle_number}",
         *_decision_lines(c),
         *_portfolio_lines(c),
+        *_kill_lines(c),
         *_open_lines(c),
         *_waiting_lines(c),
         *(f"- ⚠️ {_one_line(text)}" for text in c.warnings),
@@ -61,6 +63,15 @@ def _portfolio_lines(c: Carried) -> list[str]:
         f"- equity {m.equity:.2f}, drawdown {m.drawdown:.2%}, loss of the day {m.daily_loss:.2%}, leverage {m.leverage:.2f}"
     ]
     return lines + [f"  - ⚠️ {limit_named(name).told}: {_LEVELS[level]}" for name, level in c.risk.levels.items()]
+
+
+def _kill_lines(c: Carried) -> list[str]:
+    if c.kill is None:
+        return []
+    left = residue(c)
+    more = [f"  - and {len(left) - _MAX_LINES} more"] if len(left) > _MAX_LINES else []
+    named = (f"  - {_one_line(text)}" for text in left[:_MAX_LINES])
+    return [f"- **kill {c.kill_number}: {progress(c, c.kill)}**", *named, *more]
 
 
 def _open_lines(c: Carried) -> list[str]:

@@ -10,12 +10,13 @@ from domain.assessment import Assessment, Breach, Crossing, Cut, Level
 from domain.carried import Carried, PendingDeleverage
 from domain.commands import Command, Source
 from domain.decisions import Decision, DecisionType
-from domain.desk import apply, own_kill
+from domain.desk import apply
 from domain.instructions import Tool
+from domain.killing import own_kill
 from domain.limits import PortfolioLimit
 from domain.market import Market, Observation
 from domain.outbox import open_cancels, queue_row
-from domain.states import CommandKind, State
+from domain.states import CommandKind, Mode, State
 from domain.traces import Tick, unwarn, warn
 from domain.values import digits, plain
 
@@ -55,11 +56,18 @@ def reduce(c: Carried, assessment: Assessment, tick: Tick) -> list[str]:
     """Queues what has to be cut, each symbol once at a time; returns the symbols that are being cut now."""
     if not may_reduce(c):
         return []
-    for cut in assessment.cuts:
+    cuts = _new_cuts(assessment) if c.mode is Mode.SHADOW else assessment.cuts
+    for cut in cuts:
         if not _is_busy(c, cut.symbol):
             told = ", ".join(limit_named(name).told for name in cut.limits)
             c.deleverages.append(_pending(c, cut.symbol, cut.quantity, f"past the soft limit: {told}", tick))
-    return [cut.symbol for cut in assessment.cuts]
+    return [cut.symbol for cut in cuts]
+
+
+def _new_cuts(assessment: Assessment) -> list[Cut]:
+    """What this very reading has come to ask for: in shadow nothing is sent, so that every later reading asks for it again."""
+    crossed = {crossing.limit for crossing in assessment.crossings if crossing.level is Level.SOFT}
+    return [cut for cut in assessment.cuts if crossed.intersection(cut.limits)]
 
 
 def may_reduce(c: Carried) -> bool:

@@ -88,6 +88,7 @@ class OpenCancel(Record):
     last_error: str | None = None
     # In a venue call that is under way.
     begun: bool = False
+    of_kill: bool = False
 
 
 class InstructionRow(Value):

@@ -164,6 +164,11 @@ class Observation(Value):
     note: str | None = None
     assessment: Assessment | None = None
 
+    def held(self, symbol: str) -> Decimal:
+        """The signed futures position of a symbol."""
+        mine = (p.quantity for p in self.positions if p.symbol == symbol and p.market is Market.FUTURES)
+        return sum(mine, ZERO)
+
     @property
     def market_time(self) -> Moment:
         """The market's own time, by which days, funding hours and order rates are counted: a replay's is not ours."""

@@ -10,9 +10,11 @@ from domain.values import Moment, Value
 class Fate(StrEnum):
     """What is known of an order that was handed to an activity. An order is sent at most once (I4).
 
-    `CANCELED`: the venue had accepted it, and what was not filled by then never will be (canceled or expired).
+    `PREPARED`: written down in shadow mode, and never to be sent. `CANCELED`: the venue had accepted it, and what was not
+    filled by then never will be (canceled or expired).
     """
 
+    PREPARED = "prepared"
     NOT_SENT = "not_sent"
     REJECTED = "rejected"
     OPEN = "open"

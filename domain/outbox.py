@@ -14,8 +14,10 @@ from domain.states import Mode, State
 from domain.values import Moment, Value, iso
 
 MAX_BATCH_ROWS = 50
+NOT_SENT_IN_SHADOW = "shadow: prepared, not sent"
 
 _FATE_OUTCOMES = {
+    Fate.PREPARED: InstructionOutcome.PREPARED,
     Fate.NOT_SENT: InstructionOutcome.FAILED,
     Fate.REJECTED: InstructionOutcome.FAILED,
     Fate.OPEN: InstructionOutcome.CONFIRMED,
@@ -85,7 +87,7 @@ def queue_instruction(c: Carried, row: InstructionRow) -> None:
 
 def prepared_row(desk: str, cancel: OpenCancel) -> InstructionRow:
     """The row of a cancel that nobody has confirmed."""
-    facts = cancel.model_dump(exclude={"last_error", "begun"})
+    facts = cancel.model_dump(exclude={"last_error", "begun", "of_kill"})
     return InstructionRow(**facts, desk=desk, outcome=InstructionOutcome.PREPARED, detail=cancel.last_error)
 
 
@@ -109,23 +111,29 @@ def cancels_confirmed(c: Carried, instruction_ids: Sequence[str], now: datetime)
             row = prepared_row(c.desk, cancel)
             done = {"outcome": InstructionOutcome.CONFIRMED, "settled_at": now, "detail": None}
             queue_instruction(c, row.model_copy(update=done | {"attempts": cancel.attempts + 1}))
+            if cancel.of_kill and c.kill:
+                c.kill.confirmed += 1
     c.cancels = [cancel for cancel in c.cancels if cancel.instruction_id not in confirmed]
     note_quiet(c, now)
 
 
 def cancels_failed(c: Carried, instruction_ids: Sequence[str], error: str) -> None:
-    """An attempt failed: counted and shown; the cancel stays prepared and is repeated."""
+    """An attempt failed: counted, shown and written; the cancel stays prepared and is repeated."""
     failed = set(instruction_ids)
     for cancel in c.cancels:
         if cancel.instruction_id in failed:
             cancel.attempts += 1
             cancel.last_error = error
             cancel.begun = False
+            if c.schema_version >= 3:
+                queue_instruction(c, prepared_row(c.desk, cancel))
 
 
 def note_quiet(c: Carried, now: datetime) -> None:
-    """After a kill: the moment when no cancel is open and no order is on its way."""
-    if c.state is State.KILLED and c.kill and c.kill.quiet_at is None and not c.cancels and not c.orders:
+    """After a kill: the moment when no cancel is open and no order is on its way. In shadow nothing was sent to be confirmed."""
+    if c.mode is Mode.SHADOW or c.cancels or c.orders:
+        return
+    if c.state is State.KILLED and c.kill and c.kill.quiet_at is None:
         c.kill.quiet_at, c.row_dirty = now, True
 
 
@@ -133,7 +141,8 @@ def order_prepared(c: Carried, order: Order) -> PendingOrder:
     """An order that was decided, before its decision is committed."""
     pending = PendingOrder(order=order, phase=OrderPhase.DECIDED, since=order.prepared_at)
     c.orders.append(pending)
-    queue_instruction(c, _order_row(order, InstructionOutcome.PREPARED, None, None))
+    note = NOT_SENT_IN_SHADOW if c.mode is Mode.SHADOW else None
+    queue_instruction(c, _order_row(order, InstructionOutcome.PREPARED, note, None))
     return pending
 
 
@@ -142,7 +151,7 @@ def order_reported(c: Carried, pending: PendingOrder, report: OrderReport, now: 
     begun = report.fate.reached_venue or pending.phase is OrderPhase.UNKNOWN
     # What was prepared after the kill only takes risk off (I3), and the kill's cancels were never meant for it.
     begun = begun and (c.schema_version < 2 or c.last_kill_at is None or pending.since <= c.last_kill_at)
-    settled_at = now if report.fate.is_known else None
+    settled_at = now if report.fate.is_known and report.fate is not Fate.PREPARED else None
     outcome = _FATE_OUTCOMES[report.fate]
     queue_instruction(c, _order_row(pending.order, outcome, report.detail, settled_at))
     _release_pause_row(c, pending, report)
@@ -150,7 +159,14 @@ def order_reported(c: Carried, pending: PendingOrder, report: OrderReport, now: 
         c.orders.remove(pending)
     else:
         pending.phase = OrderPhase.UNKNOWN
+        _note_position(pending, report)
     return report.fate.is_known and begun and c.state is State.KILLED
+
+
+def _note_position(pending: PendingOrder, report: OrderReport) -> None:
+    """What was held immediately before the send: the order is settled by it, in whichever process."""
+    if report.position_before is not None:
+        pending.order = pending.order.model_copy(update={"position_before": report.position_before})
 
 
 def _release_pause_row(c: Carried, pending: PendingOrder, report: OrderReport) -> None:

@@ -3,15 +3,16 @@
 from decimal import Decimal
 
 from domain.instructions import OrderInstruction, OrderType, Side
-from domain.market import Market, Observation, SymbolRules
+from domain.market import Market, Observation, Position, SymbolRules
 from domain.values import Value, floor_to_step
 
 
 class Plan(Value):
-    """The sized order, or why there is none."""
+    """The sized order and the signed position that it was sized from, or why there is no order."""
 
     instruction: OrderInstruction | None = None
     refusal: str | None = None
+    position: Decimal | None = None
 
 
 def plan(
@@ -34,10 +35,11 @@ def plan(
     sized = floor_to_step(wanted, rules.lot_step)
     if sized <= 0:
         return Plan(refusal=f"{reduce_pct} of {size} {symbol} is below the lot step {rules.lot_step}.")
-    return _within_largest(symbol, Side.SELL if position.quantity > 0 else Side.BUY, sized, rules, automatic)
+    return _within_largest(position, sized, rules, automatic)
 
 
-def _within_largest(symbol: str, side: Side, quantity: Decimal, rules: SymbolRules, automatic: bool) -> Plan:
+def _within_largest(position: Position, quantity: Decimal, rules: SymbolRules, automatic: bool) -> Plan:
+    symbol, side = position.symbol, Side.SELL if position.quantity > 0 else Side.BUY
     bounds = [bound for bound in (rules.market_max_quantity, rules.max_quantity) if bound is not None]
     largest = min([quantity, *bounds])
     if largest < quantity and not automatic:
@@ -45,5 +47,6 @@ def _within_largest(symbol: str, side: Side, quantity: Decimal, rules: SymbolRul
     return Plan(
         instruction=OrderInstruction(
             symbol=symbol, side=side, order_type=OrderType.MARKET, quantity=largest, reduce_only=True
-        )
+        ),
+        position=position.quantity,
     )

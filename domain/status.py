@@ -4,9 +4,12 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from pydantic import Field
+
 from domain.assessment import Level, Measures, RiskMemory
 from domain.carried import Carried, CommandRecord, KillRecord, Outcome, RefusalCode
 from domain.instructions import InstructionOutcome, OrderInstruction, Tool, cancel_instructions
+from domain.killing import progress, residue
 from domain.limits import PORTFOLIO_LIMITS, Limits
 from domain.market import Account, OpenOrder, Position
 from domain.states import CommandKind, Mode, State
@@ -17,7 +20,10 @@ MAX_SHOWN = 50
 
 
 class KillStatus(Value):
-    """The kill that holds: its first reason, and when the venue had confirmed every cancel (`quiet_at`)."""
+    """The kill that holds: its first reason, how many of its cancels the venue has confirmed, when it had confirmed them all
+    (`quiet_at`), when a reading of the whole account then showed no open order (`verified_at`), and what is not over yet, by
+    name (`residue`).
+    """
 
     command_id: str
     reason: str
@@ -26,7 +32,12 @@ class KillStatus(Value):
     at: Moment
     row_written: bool
     latched: bool
+    cancels: int = 0
+    confirmed: int = 0
     quiet_at: Moment | None
+    verified_at: Moment | None = None
+    progress: str = ""
+    residue: list[str] = Field(default_factory=list)
     flattens: bool
     flat_at: Moment | None
 
@@ -260,7 +271,13 @@ def _open_orders(c: Carried) -> list[OpenInstruction]:
 def _kill_status(c: Carried, kill: KillRecord) -> KillStatus:
     unwritten = any(row.decision_id == kill.row_id for row in c.records)
     facts = kill.model_dump(exclude={"row_id"})
-    return KillStatus(**facts, row_written=not unwritten, latched=c.latched)
+    return KillStatus(
+        **facts,
+        row_written=not unwritten,
+        latched=c.latched,
+        progress=progress(c, kill),
+        residue=residue(c)[:MAX_SHOWN],
+    )
 
 
 def _observation_status(c: Carried) -> ObservationStatus | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from domain.carried import MAX_WARNINGS, Carried, CommandRecord, Outcome
 from domain.commands import MAX_REMEMBERED_REASON_CHARS, Command
 from domain.decisions import Decision, DecisionType
-from domain.states import CommandKind
+from domain.states import CommandKind, State
 
 MAX_COMMAND_AGE = timedelta(hours=24)
 KEPT_COMMANDS = 1_000
@@ -29,6 +29,11 @@ def warn(c: Carried, text: str) -> None:
 def unwarn(c: Carried, beginning: str) -> None:
     """Takes back the warnings that begin so: what they told is over."""
     c.warnings = [warning for warning in c.warnings if not warning.startswith(beginning)]
+
+
+def enter(c: Carried, state: State, command: Command, tick: Tick) -> None:
+    """From now on the desk is in this state, and the command says why."""
+    c.state, c.since, c.reason, c.actor = state, tick.now, command.reason, command.actor
 
 
 def remember(c: Carried, command: Command, outcome: Outcome, tick: Tick, repeated: bool = False) -> CommandRecord:

@@ -194,7 +194,7 @@ class Engine:
             if sized.instruction is None:
                 desk.finish_deleverage(self.c, pending, sized.refusal or "nothing to reduce", self._tick())
                 continue
-            placed = desk.reduction_prepared(self.c, pending, sized.instruction, self._tick())
+            placed = desk.reduction_prepared(self.c, pending, sized, self._tick())
             desk.take_report(self.c, placed, self._place(placed.order), self._tick())
 
     # --- decisions ---------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ with workflow.unsafe.imports_passed_through():
     from domain.decisions import ENTROPY_BITS, time_ordered_id
     from domain.market import Observation
     from domain.orders import Fate, Order, OrderReport
-    from domain.states import State
+    from domain.outbox import NOT_SENT_IN_SHADOW
+    from domain.states import Mode, State
     from domain.traces import Tick
 
 MAX_DRAIN = timedelta(seconds=20)
@@ -86,7 +87,9 @@ class Host:
             return None
 
     async def send_order(self, order: Order) -> OrderReport:
-        """Sends an order at most once, and says what is known of it."""
+        """Sends an order at most once, and says what is known of it. In shadow none is ever sent."""
+        if self.c.mode is Mode.SHADOW:
+            return OrderReport(order_id=order.order_id, fate=Fate.PREPARED, detail=NOT_SENT_IN_SHADOW)
         patience = max(order.not_after - workflow.now(), timedelta(milliseconds=1))
         handle = workflow.start_activity(
             calls.place_order,

@@ -14,14 +14,16 @@ from workflows.host import Host, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
-    from domain import desk, enforcing, outbox
+    from domain import desk, enforcing, killing, outbox
     from domain.carried import OrderPhase, PendingDeleverage, PendingOrder
-    from domain.instructions import OrderInstruction, Tool
+    from domain.instructions import Tool
     from domain.reducing import Plan
     from domain.traces import unwarn, warn
 
 FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 10.0
+# The MCP server answers 40 calls at a time: the rest of them is for readings.
+MAX_CANCELS_AT_ONCE = 32
 LOG_AWAY = "the decision log cannot be written"
 LATCH_AWAY = "the latch cannot be written"
 
@@ -36,6 +38,9 @@ class OutboxTask:
         self._c = host.c
         self._cycle_is_idle = cycle_is_idle
         self._lanes: dict[str, asyncio.Task[None]] = {}
+        self._cancelling = 0
+        # Readings in a row that did not end a kill.
+        self._unverified = 0
 
     @property
     def _winding_down(self) -> bool:
@@ -91,6 +96,8 @@ class OutboxTask:
                 lanes[f"deleverage/{deleverage.symbol}"] = _bind(self._deleverage_lane, deleverage.symbol)
         if enforcing.flattening(self._c):
             lanes["flatten"] = self._flatten_lane
+        if killing.verifying(self._c):
+            lanes["verify"] = self._verify_lane
         return lanes
 
     def _due_rows(self) -> dict[str, Lane]:
@@ -106,15 +113,27 @@ class OutboxTask:
     async def _cancel_lane(self, tool: Tool, symbol: str) -> None:
         """One call at a time for a symbol and venue; it confirms every instruction prepared before it began."""
         failures = 0
-        while cancels := outbox.open_cancels(self._c, tool, symbol):
-            ids = [cancel.instruction_id for cancel in cancels]
+        while outbox.open_cancels(self._c, tool, symbol):
+            await self._until_there_is_room()
+            ids = [cancel.instruction_id for cancel in outbox.open_cancels(self._c, tool, symbol)]
             failures = 0 if await self._cancel(tool, symbol, ids) else failures + 1
             if failures:
                 await self._back_off(failures, lambda: self._has_fresh_cancel(tool, symbol))
             if self._winding_down and not (self._takes_fresh_cancels and self._has_fresh_cancel(tool, symbol)):
                 return
 
+    async def _until_there_is_room(self) -> None:
+        while self._cancelling >= MAX_CANCELS_AT_ONCE:
+            await workflow.wait_condition(lambda: self._cancelling < MAX_CANCELS_AT_ONCE)
+
     async def _cancel(self, tool: Tool, symbol: str, ids: list[str]) -> bool:
+        self._cancelling += 1
+        try:
+            return await self._call_cancel(tool, symbol, ids)
+        finally:
+            self._cancelling -= 1
+
+    async def _call_cancel(self, tool: Tool, symbol: str, ids: list[str]) -> bool:
         call = calls.CancelCall(scope=self._host.scope, tool=tool, symbol=symbol, instruction_ids=ids)
         outbox.cancels_begun(self._c, ids)
         try:
@@ -168,6 +187,21 @@ class OutboxTask:
             failures += 1
             await self._back_off(failures, lambda: False)
 
+    async def _verify_lane(self) -> None:
+        """Reads the whole account after a kill, until it shows no open order."""
+        while killing.verifying(self._c) and not self._winding_down:
+            if self._unverified:
+                await self._back_off(self._unverified, lambda: False)
+            reading = await self._host.read_again()
+            self._unverified += 1
+            # A kill, or an order's fate, may have asked for more cancels while it was read.
+            if (
+                reading is not None
+                and killing.verifying(self._c)
+                and killing.verify(self._c, reading, self._host.tick())
+            ):
+                self._unverified = 0
+
     async def _deleverage(self, pending: PendingDeleverage) -> None:
         call = calls.PlanCall(
             scope=self._host.scope,
@@ -187,10 +221,10 @@ class OutboxTask:
         if plan.instruction is None:
             desk.finish_deleverage(self._c, pending, plan.refusal or "nothing to reduce", self._host.tick())
         else:
-            await self._reduce(pending, plan.instruction)
+            await self._reduce(pending, plan)
 
-    async def _reduce(self, pending: PendingDeleverage, instruction: OrderInstruction) -> None:
-        placed = desk.reduction_prepared(self._c, pending, instruction, self._host.moment())
+    async def _reduce(self, pending: PendingDeleverage, plan: Plan) -> None:
+        placed = desk.reduction_prepared(self._c, pending, plan, self._host.moment())
         report = await self._host.send_order(placed.order)
         desk.take_report(self._c, placed, report, self._host.tick())
 

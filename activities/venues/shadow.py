@@ -7,8 +7,7 @@ from activities.venues.aster.venue import AsterVenue
 from domain.instructions import Tool
 from domain.market import MarketView, Observation
 from domain.orders import Fate, Order, OrderReport
-
-PREPARED = "shadow: prepared, not sent"
+from domain.outbox import NOT_SENT_IN_SHADOW
 
 
 class ShadowVenue:
@@ -41,7 +40,7 @@ class ShadowVenue:
 
     async def create_order(self, order: Order) -> OrderReport:
         """Reports what shadow does with every order."""
-        return OrderReport(order_id=order.order_id, fate=Fate.NOT_SENT, detail=PREPARED)
+        return OrderReport(order_id=order.order_id, fate=Fate.PREPARED, detail=NOT_SENT_IN_SHADOW)
 
     async def find_order(self, order: Order) -> OrderReport | None:
         """Nothing is ever sent, so nothing is ever found."""

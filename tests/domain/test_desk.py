@@ -9,7 +9,6 @@ import pytest
 from domain.carried import Carried, Outcome, RefusalCode
 from domain.commands import Source
 from domain.desk import (
-    MAX_OPEN_CANCELS_PER_LANE,
     apply,
     cancelled,
     finish_deleverage,
@@ -20,6 +19,7 @@ from domain.desk import (
     unknown_signal,
 )
 from domain.handover import pack, unpack
+from domain.killing import MAX_OPEN_CANCELS_PER_LANE
 from domain.market import LatchRow, Observation
 from domain.orders import Fate, Order, OrderReport
 from domain.outbox import (

@@ -4,9 +4,10 @@ import pytest
 
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import HedgeMode, Venue
-from activities.venues.shadow import PREPARED, ShadowVenue
+from activities.venues.shadow import ShadowVenue
 from domain.instructions import CANCEL_TOOLS
 from domain.orders import Fate
+from domain.outbox import NOT_SENT_IN_SHADOW
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.builders import D, make_order
 
@@ -32,7 +33,7 @@ async def test_orders_are_prepared_and_cancels_call_nothing(fake: FakeServer, ve
     fake.exchange.rest("BTCUSDT")
     order = make_order(quantity="0.5")
     report = await shadow.create_order(order)
-    assert (report.order_id, report.fate, report.detail) == (order.order_id, Fate.NOT_SENT, PREPARED)
+    assert (report.order_id, report.fate, report.detail) == (order.order_id, Fate.PREPARED, NOT_SENT_IN_SHADOW)
     assert await shadow.find_order(order) is None
     for tool in CANCEL_TOOLS:
         await shadow.cancel_all(tool, "BTCUSDT")

@@ -1,0 +1,159 @@
+"""The kill as a saga: cancels for every symbol and market, confirmed one by one, until the venue itself shows no open order.
+
+Each step is part of the carried state, so that whatever dies, the next process goes on where the last one stood.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from domain import inbox
+from domain.carried import Carried, CommandRecord, KillRecord, Outcome
+from domain.commands import Command, Source
+from domain.instructions import CANCEL_TOOLS, OpenCancel, Tool, instruction_id
+from domain.market import Observation
+from domain.outbox import NOT_SENT_IN_SHADOW, prepared_row, queue_instruction, queue_row
+from domain.states import CommandKind, Mode, State
+from domain.symbols import covered_symbols
+from domain.traces import Tick, control_row, enter, remember
+from domain.values import iso
+
+MAX_OPEN_CANCELS_PER_LANE = 10
+MAX_SEEN_SYMBOLS = 200
+
+
+def kill(c: Carried, command: Command, tick: Tick) -> None:
+    """Kills, whatever the command holds; while killed, raises the number and issues the cancels again."""
+    c.kill_number += 1
+    c.last_kill_at = tick.now
+    repeated = c.state is State.KILLED
+    row = control_row(c, command, "repeated" if repeated else "applied", tick)
+    if not repeated:
+        c.kill = KillRecord(
+            command_id=command.command_id,
+            reason=command.reason,
+            actor=command.actor,
+            source=command.source,
+            at=tick.now,
+            row_id=row.decision_id,
+            flattens=c.kill_flattens and c.mode is not Mode.SHADOW,
+        )
+        enter(c, State.KILLED, command, tick)
+        _stand_down(c, command, tick)
+    record = remember(c, command, Outcome.APPLIED, tick, repeated=repeated)
+    record.symbols = covered_symbols(c.symbols, c.seen_symbols)
+    issue_cancels(c, record, record.symbols, tick)
+    queue_row(c, row)
+
+
+def _stand_down(c: Carried, command: Command, tick: Tick) -> None:
+    """What a kill ends: proposals that wait, and reductions that have not begun, unless a limit itself kills."""
+    if command.source is not Source.RISK:
+        c.deleverages = [d for d in c.deleverages if d.order_id or not d.automatic]
+    for waiting in c.proposals:
+        inbox.settle(c, waiting, "the desk was killed before a cycle took it up", tick)
+    c.proposals = []
+
+
+def issue_cancels(c: Carried, record: CommandRecord, symbols: list[str], tick: Tick) -> None:
+    """A new round of cancels under a command's id; futures then spot for each symbol.
+
+    A flood of kills must not grow the state without end: past the bound, a cancel of the same symbol and market that is
+    prepared and has not begun stands for it. One that has begun never does: it may have missed what this one is for.
+    """
+    record.rounds += 1
+    if c.kill:
+        c.kill.quiet_at = c.kill.verified_at = None
+    in_lane = Counter((cancel.tool, cancel.symbol) for cancel in c.cancels)
+    waiting = {(cancel.tool, cancel.symbol) for cancel in c.cancels if not cancel.begun}
+    for symbol in symbols:
+        for tool in CANCEL_TOOLS:
+            if in_lane[tool, symbol] < MAX_OPEN_CANCELS_PER_LANE or (tool, symbol) not in waiting:
+                _prepare_cancel(c, record, tool, symbol, tick)
+
+
+def _prepare_cancel(c: Carried, record: CommandRecord, tool: Tool, symbol: str, tick: Tick) -> None:
+    cancel = OpenCancel(
+        instruction_id=instruction_id(record.command_id, record.rounds, tool, symbol),
+        command_id=record.command_id,
+        round=record.rounds,
+        tool=tool,
+        symbol=symbol,
+        prepared_at=tick.now,
+        of_kill=record.kind is CommandKind.KILL,
+    )
+    if cancel.of_kill and c.kill:
+        c.kill.cancels += 1
+    if c.mode is Mode.SHADOW:
+        cancel.last_error = NOT_SENT_IN_SHADOW
+    else:
+        c.cancels.append(cancel)
+    queue_instruction(c, prepared_row(c.desk, cancel))
+
+
+def own_kill(actor: str, reason: str, source: Source, tick: Tick) -> Command:
+    """A kill that no operator asked for."""
+    return Command(command_id=tick.new_id("command"), kind=CommandKind.KILL, actor=actor, reason=reason, source=source)
+
+
+def note_symbols(c: Carried, observation: Observation) -> list[str]:
+    """Keeps symbols beside the whitelist that are held or have an open order; returns those that are new."""
+    found = [p.symbol for p in observation.positions if p.quantity] + [o.symbol for o in observation.open_orders]
+    new = sorted({symbol for symbol in found if symbol not in c.symbols and symbol not in c.seen_symbols})
+    if new:
+        c.seen_symbols = sorted({*c.seen_symbols, *new})[:MAX_SEEN_SYMBOLS]
+    return [symbol for symbol in new if symbol in c.seen_symbols]
+
+
+# --- verified at the venue ------------------------------------------------------------------------------------------
+
+
+def verifying(c: Carried) -> bool:
+    """Whether every cancel of a kill is confirmed, and the whole account has yet to be read."""
+    kill = c.kill
+    return c.schema_version >= 3 and kill is not None and kill.quiet_at is not None and kill.verified_at is None
+
+
+def verify(c: Carried, reading: Observation, tick: Tick) -> bool:
+    """True where a fresh reading of the account shows no open order; else cancels go out for what it shows.
+
+    A symbol that appears only now, whitelisted or not, gets cancels of its own. An order that somebody puts there after a
+    verified kill is left alone: a person may be closing by hand.
+    """
+    assert c.kill is not None
+    new = note_symbols(c, reading)
+    left = sorted({*new, *(order.symbol for order in reading.open_orders)})
+    if not left:
+        c.kill.verified_at = reading.observed_at
+    elif record := c.commands.get(c.kill.command_id):
+        record.symbols = [*(record.symbols or []), *new]
+        issue_cancels(c, record, left, tick)
+    return not left
+
+
+def progress(c: Carried, kill: KillRecord) -> str:
+    """How far a kill has come, in words."""
+    if c.mode is Mode.SHADOW:
+        return f"shadow: {kill.cancels} cancels prepared, none is sent"
+    if kill.quiet_at is None:
+        return f"{kill.confirmed} of {kill.cancels} cancels confirmed"
+    if kill.verified_at is None:
+        return f"every cancel confirmed {iso(kill.quiet_at)}, not yet verified"
+    return f"every cancel confirmed {iso(kill.quiet_at)}; verified {iso(kill.verified_at)}: no open order at the venue"
+
+
+def residue(c: Carried) -> list[str]:
+    """What is not known to be over after a kill, by name; nothing where no kill holds."""
+    if c.kill is None:
+        return []
+    cancels = {(cancel.tool, cancel.symbol): cancel.last_error for cancel in c.cancels}
+    unconfirmed = [f"{tool} {symbol}{f': {error}' if error else ''}" for (tool, symbol), error in cancels.items()]
+    return [*unconfirmed, *_orders_left(c)]
+
+
+def _orders_left(c: Carried) -> Iterable[str]:
+    for pending in c.orders:
+        yield f"order {pending.order.order_id} of {pending.order.instruction.symbol}: {pending.phase}"
+    if c.observation and c.last_kill_at and c.observation.observed_at > c.last_kill_at:
+        count = Counter((order.market, order.symbol) for order in c.observation.open_orders)
+        for (market, symbol), number in sorted(count.items()):
+            yield f"{number} open {market} {'order' if number == 1 else 'orders'} of {symbol}"
