@@ -145,9 +145,13 @@ def residue(c: Carried) -> list[str]:
     """What is not known to be over after a kill, by name; nothing where no kill holds."""
     if c.kill is None:
         return []
-    cancels = {(cancel.tool, cancel.symbol): cancel.last_error for cancel in c.cancels}
-    unconfirmed = [f"{tool} {symbol}{f': {error}' if error else ''}" for (tool, symbol), error in cancels.items()]
-    return [*unconfirmed, *_orders_left(c)]
+    cancels = {f"{cancel.tool} {cancel.symbol}": cancel.last_error for cancel in c.cancels}
+    return [*(_named(call, error) for call, error in cancels.items()), *_orders_left(c)]
+
+
+def _named(call: str, error: str | None) -> str:
+    # The venue's own errors begin with the call.
+    return f"{call}{f': {error}' if error else ''}" if not error or not error.startswith(call) else error
 
 
 def _orders_left(c: Carried) -> Iterable[str]:

@@ -14,7 +14,8 @@ from temporalio.client import Client
 
 from domain.carried import SCHEMA_VERSION
 from domain.orders import Fate
-from domain.states import State
+from domain.states import Mode, State
+from tests.domain.builders import an_open_order
 from tests.temporal import SHORT_HISTORY, serve
 from tests.workflows.world import PROPOSAL, TIGHT, Desk, World, running_desk
 
@@ -95,6 +96,25 @@ async def proposed(desk: Desk) -> None:
     await desk.until(lambda s: any(row.agent_votes == {"mine": 0.8} for row in desk.world.decisions.values()))
 
 
+async def verified(desk: Desk) -> None:
+    """Killed with more symbols than are cancelled at once, and an order that only the verification found."""
+    await desk.until(lambda s: s.cycle_number >= 1)
+    desk.world.open_orders = [an_open_order("DOGEUSDT")]
+    desk.world.cancel_seconds = 0.1
+    await desk.signal("kill")
+    await desk.until(lambda s: s.kill is not None and s.kill.verified_at and s.kill.latched)
+
+
+async def shadowed(desk: Desk) -> None:
+    """Orders, a deleverage and a kill of a desk that sends nothing."""
+    desk.world.proposes, desk.world.position = True, Decimal(1)
+    await desk.until(lambda s: len(desk.world.decisions) >= 2)
+    await desk.signal("deleverage", {"symbol": "BTCUSDT", "reduce_pct": 0.5})
+    await desk.until(lambda s: s.commands_pending == 0)
+    await desk.signal("kill")
+    await desk.until(lambda s: s.kill is not None and s.kill.latched and s.kill.row_written)
+
+
 Story = Callable[[Desk], Awaitable[None]]
 # Each with what its coordinator is started with.
 STORIES: dict[Story, dict[str, Any]] = {
@@ -107,6 +127,8 @@ STORIES: dict[Story, dict[str, Any]] = {
     limited: {"limits": TIGHT},
     flattened: {"kill_flattens": True},
     proposed: {},
+    verified: {"symbols": [f"S{number:02}USDT" for number in range(20)]},
+    shadowed: {"mode": Mode.SHADOW},
 }
 
 

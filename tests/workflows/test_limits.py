@@ -49,7 +49,9 @@ async def test_warned_reduced_and_killed_each_once(temporal: Client) -> None:
             "kill applied by risk: position_too_large: 0.04 > 0.03"
         ]
         assert len(world.sent) == 2
-        assert world.readings_again == 1
+        await desk.until(lambda s: s.kill.verified_at is not None)
+        # One that confirmed the breach, and one that verified the kill.
+        assert world.readings_again == 2
 
 
 async def test_a_reduction_comes_before_the_next_decision(temporal: Client) -> None:

@@ -24,7 +24,7 @@ from domain.deciding import Choice, nothing
 from domain.decisions import Decision, DecisionType
 from domain.instructions import InstructionRow, OrderInstruction, OrderType, Side
 from domain.limits import Limits
-from domain.market import Account, LatchRow, Observation, Position, SymbolRules
+from domain.market import Account, LatchRow, Observation, OpenOrder, Position, SymbolRules
 from domain.orders import Fate, OrderReport
 from domain.proposals import Proposal
 from domain.reducing import Plan
@@ -90,6 +90,12 @@ class World:
     # What readings that only read again show, where it differs.
     second_equity: Decimal | None = None
     fills_at_most: Decimal | None = None
+    open_orders: list[OpenOrder] = field(default_factory=list)
+    # Symbols whose cancels fail.
+    stuck: set[str] = field(default_factory=set)
+    cancel_seconds: float = 0.0
+    cancelling: int = 0
+    most_at_once: int = 0
     readings_again: int = 0
     decisions: dict[str, Decision] = field(default_factory=dict)
     instructions: dict[str, InstructionRow] = field(default_factory=dict)
@@ -131,7 +137,7 @@ class World:
             marks={BTC: Decimal(100)},
             rules={BTC: rules()},
             positions=held if self.position else [],
-            open_orders=[],
+            open_orders=list(self.open_orders),
             account=Account(balance=self.second_equity if again and self.second_equity else self.equity),
             latch=self.latch if known else None,
             latch_error=None if known else "the database cannot be reached",
@@ -200,7 +206,16 @@ class World:
     @activity.defn(name="cancel")
     async def cancel(self, call: calls.CancelCall) -> None:
         self._venue()
+        self.cancelling += 1
+        self.most_at_once = max(self.most_at_once, self.cancelling)
+        try:
+            await asyncio.sleep(self.cancel_seconds)
+        finally:
+            self.cancelling -= 1
+        if call.symbol in self.stuck:
+            raise ApplicationError(f"{call.tool.value} {call.symbol}: HTTP 503", type="VenueUnavailable")
         self.cancels.append(f"{call.tool.value} {call.symbol}")
+        self.open_orders = [order for order in self.open_orders if order.symbol != call.symbol]
 
     @activity.defn(name="plan_deleverage")
     async def plan_deleverage(self, call: calls.PlanCall) -> Plan:

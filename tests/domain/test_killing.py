@@ -1,0 +1,221 @@
+"""The kill as a saga: counted, verified at the venue, what is left told by name; and shadow, where nothing is sent."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from domain.carried import Carried, PendingDeleverage
+from domain.deciding import Choice
+from domain.decisions import DecisionType
+from domain.desk import apply, decision_of, order_of, reduction_prepared, take_observation, take_report
+from domain.details import details
+from domain.enforcing import flattening, reduce, take_assessment
+from domain.instructions import InstructionOutcome
+from domain.killing import verify, verifying
+from domain.market import Observation
+from domain.orders import Fate, OrderReport
+from domain.outbox import NOT_SENT_IN_SHADOW, cancels_begun, cancels_confirmed, cancels_failed, order_prepared
+from domain.reducing import plan
+from domain.states import CommandKind, Mode
+from domain.status import KillStatus, status_of
+from tests.domain.builders import (
+    BTC,
+    ETH,
+    NOW,
+    a_command,
+    a_desk,
+    a_position,
+    a_tick,
+    an_observation,
+    an_open_order,
+    an_order,
+    some_rules,
+    watched,
+)
+
+KILL = CommandKind.KILL
+LATER = NOW + timedelta(seconds=9)
+
+
+def killed(**changes: Any) -> Carried:
+    desk = a_desk(**{"symbols": [BTC, ETH]} | changes)
+    apply(desk, a_command(KILL, "k"), a_tick())
+    return desk
+
+
+def told(desk: Carried) -> KillStatus:
+    status = status_of(desk, "run").kill
+    assert status
+    return status
+
+
+def confirm(desk: Carried, *symbols: str) -> None:
+    """The venue confirms what is open, of all symbols or of these."""
+    ids = [cancel.instruction_id for cancel in desk.cancels if not symbols or cancel.symbol in symbols]
+    cancels_begun(desk, ids)
+    cancels_confirmed(desk, ids, NOW)
+
+
+def chosen(desk: Carried, **changes: Any) -> Any:
+    """What a cycle has chosen, as `order_of` takes it."""
+    choice = Choice(decision_type=DecisionType.ORDER_INTENT, summary="x", instruction=an_order(**changes))
+    return choice, decision_of(desk, choice, a_tick()), a_tick()
+
+
+def read(**changes: Any) -> Observation:
+    return an_observation(observed_at=LATER, **changes)
+
+
+def test_progress_counts_what_the_venue_has_confirmed() -> None:
+    desk = killed()
+    assert (told(desk).progress, told(desk).cancels) == ("0 of 4 cancels confirmed", 4)
+    confirm(desk, BTC)
+    assert told(desk).progress == "2 of 4 cancels confirmed"
+    confirm(desk)
+    assert told(desk).progress.startswith("every cancel confirmed 2026")
+    assert "not yet verified" in told(desk).progress
+
+
+def test_a_repeated_kill_adds_to_what_is_counted_and_is_verified_anew() -> None:
+    desk = killed()
+    confirm(desk)
+    assert verify(desk, read(), a_tick())
+    apply(desk, a_command(KILL, "again"), a_tick())
+    assert (told(desk).progress, told(desk).verified_at) == ("4 of 8 cancels confirmed", None)
+
+
+def test_it_is_verified_only_by_a_reading_without_an_open_order() -> None:
+    desk = killed()
+    assert not verifying(desk)
+    confirm(desk)
+    assert verifying(desk)
+    assert verify(desk, read(), a_tick())
+    assert told(desk).verified_at == LATER
+    assert not verifying(desk)
+    assert told(desk).progress.endswith("no open order at the venue")
+
+
+@pytest.mark.parametrize("symbol", [BTC, "DOGEUSDT"])
+def test_what_is_still_open_gets_cancels_of_a_new_round(symbol: str) -> None:
+    desk = killed()
+    confirm(desk)
+    assert not verify(desk, read(open_orders=[an_open_order(symbol)]), a_tick())
+    assert [cancel.instruction_id for cancel in desk.cancels] == [
+        f"k:2:cancel_all_orders:{symbol}",
+        f"k:2:cancel_spot_all_orders:{symbol}",
+    ]
+    assert not verifying(desk)
+    assert told(desk).progress == "4 of 6 cancels confirmed"
+
+
+def test_a_position_that_nobody_knew_of_gets_cancels_once() -> None:
+    desk = killed()
+    confirm(desk)
+    held = read(positions=[a_position(1, "DOGEUSDT"), a_position(1)])
+    assert not verify(desk, held, a_tick())
+    assert {cancel.symbol for cancel in desk.cancels} == {"DOGEUSDT"}
+    confirm(desk)
+    assert verify(desk, held, a_tick())
+
+
+def test_a_run_of_an_older_version_goes_on_without() -> None:
+    desk = killed(schema_version=2)
+    confirm(desk)
+    assert not verifying(desk)
+
+
+def test_what_is_not_over_is_told_by_name() -> None:
+    desk = killed()
+    order_prepared(desk, order_of(desk, *chosen(desk)))
+    confirm(desk, ETH)
+    cancels_failed(desk, [cancel.instruction_id for cancel in desk.cancels[:1]], "HTTP 503")
+    take_observation(desk, read(open_orders=[an_open_order(ETH), an_open_order(ETH)]), 1, a_tick())
+    (order,) = desk.orders
+    expected = [
+        f"cancel_all_orders {BTC}: HTTP 503",
+        f"cancel_spot_all_orders {BTC}",
+        f"order {order.order.order_id} of {BTC}: decided",
+        f"2 open futures orders of {ETH}",
+    ]
+    assert told(desk).residue == expected
+    assert all(text in details(desk) for text in expected)
+    assert "**kill 1: 2 of 4 cancels confirmed**" in details(desk)
+
+
+def test_a_reading_from_before_the_kill_tells_nothing_of_what_is_left() -> None:
+    desk = a_desk()
+    take_observation(desk, an_observation(open_orders=[an_open_order(BTC)]), 0, a_tick())
+    apply(desk, a_command(KILL, "k"), a_tick(timedelta(seconds=1)))
+    confirm(desk)
+    assert told(desk).residue == []
+
+
+def test_an_attempt_that_failed_is_written_with_its_error() -> None:
+    desk = killed()
+    desk.instruction_rows.clear()
+    first = desk.cancels[0]
+    cancels_failed(desk, [first.instruction_id], "HTTP 503")
+    (row,) = desk.instruction_rows.values()
+    assert (row.outcome, row.attempts, row.detail) == (InstructionOutcome.PREPARED, 1, "HTTP 503")
+
+
+# --- what an order is settled by ------------------------------------------------------------------------------------
+
+
+def test_an_order_carries_what_was_held_when_it_was_decided() -> None:
+    desk = a_desk()
+    take_observation(desk, an_observation(positions=[a_position("-0.5")]), 0, a_tick())
+    assert order_of(desk, *chosen(desk)).position_before == Decimal("-0.5")
+    assert order_of(desk, *chosen(desk, symbol=ETH)).position_before == 0
+
+
+def test_a_reduction_carries_the_position_that_it_was_sized_from() -> None:
+    desk = a_desk()
+    sized = plan(an_observation(positions=[a_position("-0.5")]), BTC, Decimal(1))
+    pending = PendingDeleverage(command=a_command(CommandKind.DELEVERAGE), symbol=BTC, reduce_pct=Decimal(1))
+    assert reduction_prepared(desk, pending, sized, a_tick()).order.position_before == Decimal("-0.5")
+
+
+def test_what_was_read_immediately_before_the_send_stands_for_it() -> None:
+    desk = a_desk()
+    pending = order_prepared(desk, order_of(desk, *chosen(desk)))
+    report = OrderReport(order_id=pending.order.order_id, fate=Fate.UNKNOWN, position_before=Decimal(3))
+    take_report(desk, pending, report, a_tick())
+    assert desk.orders[0].order.position_before == 3
+
+
+# --- shadow ---------------------------------------------------------------------------------------------------------
+
+
+def test_in_shadow_a_kill_prepares_its_cancels_and_claims_nothing() -> None:
+    desk = killed(mode=Mode.SHADOW, kill_flattens=True)
+    rows = list(desk.instruction_rows.values())
+    assert [(row.outcome, row.detail) for row in rows] == [(InstructionOutcome.PREPARED, NOT_SENT_IN_SHADOW)] * 4
+    assert (desk.cancels, flattening(desk), verifying(desk)) == ([], False, False)
+    assert told(desk).quiet_at is None
+    assert told(desk).progress == "shadow: 4 cancels prepared, none is sent"
+
+
+def test_in_shadow_an_order_stays_prepared_and_a_deleverage_is_done_with_it() -> None:
+    desk = a_desk(mode=Mode.SHADOW)
+    apply(desk, a_command(CommandKind.DELEVERAGE, "d", symbol=BTC, reduce_pct=Decimal(1)), a_tick())
+    sized = plan(an_observation(positions=[a_position(1)]), BTC, Decimal(1))
+    placed = reduction_prepared(desk, desk.deleverages[0], sized, a_tick())
+    report = OrderReport(order_id=placed.order.order_id, fate=Fate.PREPARED, detail=NOT_SENT_IN_SHADOW)
+    take_report(desk, placed, report, a_tick())
+    row = desk.instruction_rows[placed.order.order_id]
+    assert (row.outcome, row.settled_at, row.detail) == (InstructionOutcome.PREPARED, None, NOT_SENT_IN_SHADOW)
+    assert (desk.orders, desk.deleverages, desk.commands["d"].outcome) == ([], [], "applied")
+
+
+def test_in_shadow_a_soft_limit_asks_for_its_reduction_once() -> None:
+    desk = a_desk(mode=Mode.SHADOW)
+    for expected in ([BTC], []):
+        seen = watched(an_observation(positions=[a_position(40)], rules={BTC: some_rules()}), desk.limits, desk.risk)
+        assert seen.assessment
+        take_assessment(desk, seen.assessment, a_tick())
+        assert seen.assessment.cuts
+        assert reduce(desk, seen.assessment, a_tick()) == expected
+        desk.deleverages.clear()

@@ -1,0 +1,115 @@
+"""A kill on a running coordinator: in parallel and bounded, verified at the venue, and in shadow sent to nobody."""
+
+from collections import Counter
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from temporalio.client import Client
+
+from domain.instructions import InstructionOutcome
+from domain.states import Mode, State
+from domain.status import KillStatus
+from tests.domain.builders import an_open_order
+from tests.workflows.world import BTC, Desk, World, running_desk
+from workflows.outbox import MAX_CANCELS_AT_ONCE
+
+CONFIRMED, PREPARED = InstructionOutcome.CONFIRMED, InstructionOutcome.PREPARED
+TWENTY = [f"S{number:02}USDT" for number in range(20)]
+
+
+async def kill_that(desk: Desk, fits: Callable[[KillStatus], Any]) -> KillStatus:
+    """The kill, once it is as asked."""
+    status = await desk.until(lambda s: s.kill is not None and fits(s.kill))
+    assert status.kill
+    return status.kill
+
+
+async def verified(desk: Desk) -> KillStatus:
+    return await kill_that(desk, lambda kill: kill.verified_at)
+
+
+def outcomes(desk: Desk) -> Counter[str]:
+    return Counter(row.outcome.value for row in desk.world.instructions.values())
+
+
+async def test_forty_cancels_go_out_at_once_within_a_bound_and_one_that_is_stuck_holds_up_no_other(
+    temporal: Client,
+) -> None:
+    world = World(stuck={"S07USDT"}, cancel_seconds=0.2)
+    async with running_desk(temporal, world, symbols=TWENTY) as desk:
+        await desk.signal("kill", "flash crash")
+        kill = await kill_that(desk, lambda kill: kill.confirmed == 38)
+        assert kill.progress == "38 of 40 cancels confirmed"
+        stuck = [f"{tool} S07USDT: HTTP 503" for tool in ("cancel_all_orders", "cancel_spot_all_orders")]
+        await desk.until(lambda s: not s.records_waiting and (s.kill.residue, len(world.instructions)) == (stuck, 40))
+        assert {row.detail for row in world.instructions.values() if row.outcome is PREPARED} == set(stuck)
+        assert 2 < world.most_at_once <= MAX_CANCELS_AT_ONCE
+        world.stuck.clear()
+        kill = await verified(desk)
+        assert (kill.confirmed, kill.residue) == (40, [])
+        await desk.until(lambda s: outcomes(desk) == {"confirmed": 40})
+
+
+async def test_it_is_not_over_before_the_venue_shows_no_open_order(temporal: Client) -> None:
+    world = World(open_orders=[an_open_order("DOGEUSDT")])
+    async with running_desk(temporal, world, cycle_seconds=600) as desk:
+        await desk.until(lambda s: s.cycle_number == 1)
+        # Nobody has seen this one before the kill: the desk finds it when it reads the account.
+        world.open_orders.append(an_open_order("SHIBUSDT"))
+        await desk.signal("kill")
+        kill = await verified(desk)
+        assert {f"cancel_all_orders {symbol}" for symbol in (BTC, "DOGEUSDT", "SHIBUSDT")} <= set(world.cancels)
+        assert (world.open_orders, kill.progress.split(" 2")[0]) == ([], "every cancel confirmed")
+        assert kill.cancels == kill.confirmed == 6
+
+
+async def test_a_reading_that_fails_verifies_nothing_and_is_repeated(temporal: Client) -> None:
+    async with running_desk(temporal, cycle_seconds=600) as desk:
+        await desk.until(lambda s: s.cycle_number == 1)
+        desk.world.venue_up = False
+        await desk.signal("kill")
+        await desk.until(lambda s: s.open_instructions and s.open_instructions[0].attempts >= 1)
+        desk.world.cancel_seconds, desk.world.venue_up = 0.3, True
+        await desk.until(lambda s: desk.world.cancelling)
+        desk.world.venue_up = False
+        await desk.until(lambda s: s.kill.quiet_at is not None and s.observation_error)
+        kill = await kill_that(desk, lambda kill: True)
+        assert (kill.verified_at, kill.residue) == (None, [])
+        desk.world.venue_up = True
+        await verified(desk)
+
+
+async def test_an_order_that_a_person_puts_there_after_it_was_verified_is_left_alone(temporal: Client) -> None:
+    async with running_desk(temporal) as desk:
+        await desk.signal("kill")
+        await verified(desk)
+        sent = len(desk.world.cancels)
+        desk.world.open_orders.append(an_open_order(BTC))
+        await desk.until(lambda s: s.kill.residue == [f"1 open futures order of {BTC}"])
+        assert len(desk.world.cancels) == sent
+
+
+async def test_a_kill_that_comes_while_it_is_verified_is_verified_itself(temporal: Client) -> None:
+    async with running_desk(temporal, cycle_seconds=600) as desk:
+        await desk.until(lambda s: s.cycle_number == 1)
+        await desk.signal("kill")
+        await desk.signal("kill")
+        kill = await verified(desk)
+        assert (kill.cancels, kill.confirmed) == (4, 4)
+
+
+async def test_shadow_sends_nothing_and_says_so(temporal: Client) -> None:
+    world = World(proposes=True, position=Decimal(1))
+    async with running_desk(temporal, world, mode=Mode.SHADOW) as desk:
+        await desk.until(lambda s: len(world.decisions) >= 2)
+        await desk.signal("deleverage", {"symbol": BTC, "reduce_pct": 1, "command_id": "d"})
+        await desk.until(lambda s: s.commands_pending == 0)
+        assert (await desk.outcomes("d")).outcomes["d"].outcome == "applied"
+        await desk.signal("kill")
+        await desk.until(lambda s: s.state is State.KILLED and s.kill.latched and not s.records_waiting)
+        await desk.until(lambda s: outcomes(desk) == {"prepared": len(world.instructions)})
+        kill = await kill_that(desk, lambda kill: True)
+        assert kill.progress == "shadow: 2 cancels prepared, none is sent"
+        assert (world.sent, world.cancels, kill.quiet_at) == ([], [], None)
+        assert {row.detail for row in world.instructions.values()} == {"shadow: prepared, not sent"}
