@@ -53,7 +53,8 @@ class Failed(Exception):
 class FakeServer:
     """The tools over one exchange. `calls` counts them, `most_at_once` is how many ran at the same time at most."""
 
-    def __init__(self, *, legacy: bool = False) -> None:
+    def __init__(self, *, account: str = ACCOUNT, legacy: bool = False) -> None:
+        self._account = account
         self.exchange = Exchange()
         self.faults = Faults()
         self.calls: Counter[str] = Counter()
@@ -127,7 +128,7 @@ class FakeServer:
         while self.most_at_once < (faults.of(faults.gathers, tool) or 0):
             await asyncio.sleep(0.005)
         self._validate(tool, arguments)
-        status = faults.error(tool)
+        status = faults.error(tool, arguments.get("symbol"))
         answer = None if status is not None and not faults.executes else self._ask(tool, arguments)
         await asyncio.sleep(faults.of(faults.late, tool) or 0)
         if status is not None:
@@ -139,7 +140,7 @@ class FakeServer:
             jsonschema.validate(arguments, self._schemas[tool]["inputSchema"])
         except jsonschema.ValidationError as error:
             raise Failed(f"1 validation error for call[{tool}]\n{error.message}, input_value={arguments}") from None
-        if arguments.get("account_id", ACCOUNT) != ACCOUNT:
+        if arguments.get("account_id", self._account) != self._account:
             raise Failed(f"Error calling tool '{tool}': account {arguments['account_id']} does not exist")
 
     def _ask(self, tool: str, arguments: dict[str, Any]) -> Any:
@@ -312,12 +313,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A fake Aster MCP server.")
     parser.add_argument("--port", type=int, default=9002)
     parser.add_argument("--stdio", action="store_true", help="serve over standard input and output instead")
+    parser.add_argument("--account", default=ACCOUNT, help="the one account_id that it knows")
     parser.add_argument("--legacy", action="store_true", help="know only the handshake of before 2026-07-28")
     arguments = parser.parse_args()
     if arguments.stdio:
         asyncio.run(_over_stdio())
     else:
-        app = FakeServer(legacy=arguments.legacy).app()
+        app = FakeServer(account=arguments.account, legacy=arguments.legacy).app()
         uvicorn.run(app, host="127.0.0.1", port=arguments.port, log_level="warning", timeout_graceful_shutdown=1)
 
 

@@ -13,6 +13,8 @@ class Faults:
 
     # tool -> HTTP status of the exchange's error; 0 stands for one without a status, a refused connection.
     errors: dict[str, int] = field(default_factory=dict)
+    # Only calls about these symbols fail; none stands for all.
+    symbols: list[str] = field(default_factory=list)
     # So many errors, then none; None stands for all.
     errors_left: int | None = None
     # Whether what failed was carried out all the same.
@@ -35,10 +37,10 @@ class Faults:
     def of(self, what: dict[str, Any], tool: str) -> Any:
         return what.get(tool, what.get("*"))
 
-    def error(self, tool: str) -> int | None:
+    def error(self, tool: str, symbol: str | None = None) -> int | None:
         """The status of the error that this call ends with, if it does."""
         status = self.of(self.errors, tool)
-        if status is None or self.errors_left == 0:
+        if status is None or self.errors_left == 0 or (self.symbols and symbol not in self.symbols):
             return None
         if self.errors_left is not None:
             self.errors_left -= 1

@@ -68,7 +68,7 @@ class OwnProcess:
     """The server as a process of its own, for what only a process can do: die."""
 
     def __init__(self, *flags: str) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self._flags = flags
         self._process: asyncio.subprocess.Process | None = None
@@ -98,7 +98,8 @@ class OwnProcess:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,0 +1,201 @@
+"""Live and shadow, whole: processes of their own, the fake MCP server in another, a kill -9 in the middle."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.deploy.dev_stack import wait_until
+from tests.e2e.live import Live
+from tests.venues.aster.faults import SECRET, SIGNATURE
+from tests.venues.aster.running import ROOT, free_port
+
+ACCOUNT = "acct-that-must-never-show"
+SYMBOLS = [f"S{number:02}USDT" for number in range(20)]
+PROPOSAL = {"agent_id": "mine", "symbol": "S00USDT", "side": "BUY", "confidence": 1, "expected_return": 0.05}
+
+
+class Venue:
+    """The fake MCP server in a process of its own."""
+
+    def __init__(self) -> None:
+        self.base = f"http://127.0.0.1:{(port := free_port())}"
+        command = [sys.executable, "-m", "tests.venues.aster.fake_server", "--port", str(port), "--account", ACCOUNT]
+        self._process = subprocess.Popen(command, cwd=ROOT)
+        wait_until(self._answers, "the fake server answers")
+        self.control("mark", **dict.fromkeys(SYMBOLS, "100"))
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"AIS_ASTER_MCP": f"{self.base}/mcp", "AIS_ASTER_ACCOUNT_ID": ACCOUNT, "AIS_AGENTS": "none"}
+
+    def control(self, what: str, **switches: Any) -> dict[str, Any]:
+        """Changes something there, and tells its state."""
+        return dict(httpx.post(f"{self.base}/control/{what}", json=switches, trust_env=False).json())
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return dict(httpx.get(f"{self.base}/control/state", trust_env=False).json())
+
+    def orders(self, symbol: str) -> list[dict[str, Any]]:
+        return [order for order in self.state["orders"] if order["symbol"] == symbol]
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return bool(self.state)
+        return False
+
+
+@contextlib.contextmanager
+def a_desk(folder: Path, mode: str, **more: str) -> Iterator[tuple[Live, Venue]]:
+    venue, live = Venue(), Live(folder.resolve() / "desk")
+    live.stack.settings = {"AIS_MODE": mode, **venue.settings, **more}
+    try:
+        live.start("--symbols", ",".join(SYMBOLS))
+        wait_until(lambda: bool(live.coordinator().get("observation")), "the venue is observed", 60)
+        yield live, venue
+    finally:
+        live.clean_up()
+        venue.stop()
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Venue]]:
+    """One live desk for the tests below, which follow each other."""
+    with a_desk(tmp_path_factory.mktemp("live"), "live", AIS_ENABLE_LIVE_TRADING="true") as made:
+        yield made
+
+
+def kill_of(live: Live) -> dict[str, Any]:
+    found: dict[str, Any] = live.coordinator().get("kill") or {}
+    return found
+
+
+def test_it_trades_there_and_tells_what_the_account_holds(desk: tuple[Live, Venue]) -> None:
+    live, venue = desk
+    assert live.get("/control/mode").json() == {"default_mode": "live"}
+    assert live.get("/health").json()["aster_connected"] is True
+    live.post("/proposals", PROPOSAL)
+    wait_until(lambda: bool(venue.orders("S00USDT")), "the order is there", 60)
+    wait_until(lambda: bool(live.coordinator()["observation"]["positions"]), "the position is read")
+    (held,) = live.coordinator()["observation"]["positions"]
+    (order,) = venue.orders("S00USDT")
+    assert (held["symbol"], float(held["quantity"])) == ("S00USDT", float(order["executedQty"]))
+
+
+def test_an_order_whose_answer_never_came_is_one_order_and_blocks_its_symbol_until_its_fate_is_known(
+    desk: tuple[Live, Venue],
+) -> None:
+    live, venue = desk
+    # Carried out at once, answered long after everybody has given up; nor can it be looked up meanwhile.
+    venue.control("faults", late={"create_order": 60}, errors={"get_all_orders": 503, "get_positions": 503})
+    venue.control("faults", errors={})
+    live.post("/proposals", PROPOSAL | {"symbol": "S01USDT"})
+    wait_until(lambda: bool(venue.orders("S01USDT")), "the order is there", 60)
+    venue.control("faults", errors={"get_all_orders": 503, "get_positions": 503, "get_open_orders": 503})
+    wait_until(lambda: bool(live.coordinator()["unknown_orders"]), "its fate is unknown", 60)
+    (order_id,) = live.coordinator()["unknown_orders"]
+    venue.control("faults", errors={"get_all_orders": 503})
+    live.post("/proposals", PROPOSAL | {"symbol": "S01USDT"}, **{"Idempotency-Key": "second"})
+    wait_until(lambda: not live.coordinator()["unknown_orders"], "its fate is known", 90)
+    assert len(venue.orders("S01USDT")) == 1
+    (row,) = [row for row in live.get("/reports/instructions?limit=1000").json() if row["instruction_id"] == order_id]
+    assert (row["outcome"], row["symbol"]) == ("confirmed", "S01USDT")
+    venue.control("faults", late={}, errors={})
+
+
+@pytest.mark.parametrize("seconds", [pytest.param(6), pytest.param(30, marks=pytest.mark.long)])
+def test_a_kill_with_twenty_symbols_outlives_kill_9_of_the_worker_and_a_symbol_that_fails(
+    desk: tuple[Live, Venue], seconds: int
+) -> None:
+    live, venue = desk
+    for symbol in SYMBOLS:
+        venue.control("rest", symbol=symbol)
+        venue.control("rest", symbol=symbol, spot=True)
+    venue.control("faults", slow={"*": 0.2}, errors={"*": 503}, symbols=["S07USDT"])
+    sent, before = venue.state["calls"]["create_order"], len(live.stack.sql("SELECT 1 FROM instructions"))
+    began = time.monotonic()
+    assert live.kill("flash crash").status_code == 200
+    wait_until(lambda: 2 <= kill_of(live).get("confirmed", 0) < 38, "some are confirmed and some are not", 20)
+    live.kill_9("worker")
+    seen = Counter[str]()
+
+    def all_but_one() -> bool:
+        kill = kill_of(live)
+        seen[kill.get("progress", "nobody answers")] += 1
+        return bool(kill.get("confirmed") == 38)
+
+    wait_until(all_but_one, "all but the symbol that fails are confirmed", 60)
+    assert kill_of(live)["progress"] == "38 of 40 cancels confirmed"
+    assert any("of 40" in text for text in seen)
+    wait_until(lambda: len(kill_of(live)["residue"]) >= 2, "what is left is named", 30)
+    assert all("S07USDT" in text for text in kill_of(live)["residue"])
+    wait_until(lambda: time.monotonic() - began > seconds, "it has failed for long enough", seconds + 30)
+    venue.control("faults", errors={}, symbols=[])
+    wait_until(lambda: bool(kill_of(live).get("verified_at")), "verified", 60)
+    live.until_quiet()
+    assert (kill_of(live)["cancels"], kill_of(live)["confirmed"], kill_of(live)["residue"]) == (40, 40, [])
+    rows = live.stack.sql("SELECT instruction_id, outcome FROM instructions WHERE tool LIKE 'cancel%'")
+    assert len(rows) == len({id_ for id_, _ in rows}) >= 40
+    assert {outcome for _, outcome in rows} == {"confirmed"}
+    assert len(live.stack.sql("SELECT 1 FROM instructions")) == before + 40
+    state = venue.control("faults", slow={})
+    assert [o for o in [*state["orders"], *state["spot_orders"]] if o["status"] == "NEW"] == []
+    assert venue.state["calls"]["create_order"] == sent
+    assert live.ais("restart", "--yes", "--reason", "the test goes on").returncode == 0
+
+
+def test_nothing_secret_is_in_history_database_logs_or_answers(desk: tuple[Live, Venue]) -> None:
+    live, venue = desk
+    venue.control("faults", errors={"create_order": 400, "get_order_book": 400, "cancel_all_orders": 401})
+    live.post("/proposals", PROPOSAL | {"symbol": "S02USDT"})
+    live.post("/control/cancel-all")
+    wait_until(lambda: bool(live.coordinator()["open_instructions"]), "a cancel that fails", 30)
+    wait_until(lambda: live.coordinator()["open_instructions"][0]["last_error"] is not None, "and says why", 30)
+    told = json.dumps(live.coordinator()) + live.get("/reports/instructions").text + live.get("/reports/decisions").text
+    assert "HTTP 401" in told
+    shown = live.temporal("workflow", "show", "-w", "coordinator-main", "--output", "json").stdout
+    assert '"eventType"' in shown
+    logs = "".join(path.read_text(errors="replace") for path in live.folder.rglob("*.log"))
+    assert "venue call" in logs
+    dumped = everything_in_the_database(live)
+    assert "instructions" in dumped
+    for where, text in {"told": told, "history": shown, "logs": logs, "database": dumped}.items():
+        for secret in (ACCOUNT, SECRET, SIGNATURE, live.key):
+            assert secret not in text, f"{secret} is in {where}"
+    venue.control("faults", errors={})
+
+
+def everything_in_the_database(live: Live) -> str:
+    tables = live.stack.sql("SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('public', 'paper')")
+    return "".join(f"{table} {live.stack.sql(f'SELECT * FROM {schema}.{table}')}" for schema, table in tables)
+
+
+def test_shadow_reads_everything_and_sends_nothing(tmp_path: Path) -> None:
+    with a_desk(tmp_path, "shadow") as (live, venue):
+        venue.control("position", S03USDT="0.5")
+        venue.control("rest", symbol="S04USDT")
+        live.post("/proposals", PROPOSAL)
+        wait_until(lambda: bool(live.decisions(decision_type="order_intent")), "an order is decided", 60)
+        wait_until(lambda: bool(live.coordinator()["observation"]["positions"]), "the position is read", 30)
+        reduced = live.post("/control/deleverage", {"symbol": "S03USDT", "reduce_pct": 1})
+        assert (reduced.status_code, reduced.json()["instruction"]["quantity"]) == (200, 0.5)
+        assert live.kill().status_code == 200
+        wait_until(lambda: len(live.get("/reports/instructions?limit=1000").json()) == 42, "all is written down", 30)
+        rows = live.get("/reports/instructions?limit=1000").json()
+        assert {(row["outcome"], row["detail"]) for row in rows} == {("prepared", "shadow: prepared, not sent")}
+        assert kill_of(live)["progress"] == "shadow: 40 cancels prepared, none is sent"
+        assert kill_of(live)["residue"] == ["1 open futures order of S04USDT"]
+        assert not {"create_order", "cancel_all_orders", "cancel_spot_all_orders"} & venue.state["calls"].keys()
