@@ -146,7 +146,7 @@ def residue(c: Carried) -> list[str]:
     if c.kill is None:
         return []
     cancels = {f"{cancel.tool} {cancel.symbol}": cancel.last_error for cancel in c.cancels}
-    return [*(_named(call, error) for call, error in cancels.items()), *_orders_left(c)]
+    return [*(_named(call, error) for call, error in cancels.items()), *_orders_left(c, c.kill)]
 
 
 def _named(call: str, error: str | None) -> str:
@@ -154,10 +154,12 @@ def _named(call: str, error: str | None) -> str:
     return f"{call}{f': {error}' if error else ''}" if not error or not error.startswith(call) else error
 
 
-def _orders_left(c: Carried) -> Iterable[str]:
+def _orders_left(c: Carried, kill: KillRecord) -> Iterable[str]:
     for pending in c.orders:
         yield f"order {pending.order.order_id} of {pending.order.instruction.symbol}: {pending.phase}"
-    if c.observation and c.last_kill_at and c.observation.observed_at > c.last_kill_at:
+    # What an older reading showed is what the kill was for.
+    since = kill.verified_at or c.last_kill_at
+    if c.observation and since and c.observation.observed_at > since:
         count = Counter((order.market, order.symbol) for order in c.observation.open_orders)
         for (market, symbol), number in sorted(count.items()):
             yield f"{number} open {market} {'order' if number == 1 else 'orders'} of {symbol}"
