@@ -20,7 +20,6 @@ from startup import NotUp, patiently
 from storage.database import Database
 
 VENUE_SECONDS = 5.0
-LIVE_KEY_CHARS = 32
 
 log = structlog.get_logger("worker")
 
@@ -52,16 +51,16 @@ def missing_for(config: VenueConfig) -> list[str]:
     missing = [] if config.aster.aster_account_id else ["AIS_ASTER_ACCOUNT_ID"]
     if config.desk.mode == "live":
         missing += [] if config.aster.enable_live_trading else ["AIS_ENABLE_LIVE_TRADING=true"]
-        missing += [] if _key_length() >= LIVE_KEY_CHARS else [f"an AIS_API_KEY of {LIVE_KEY_CHARS} characters or more"]
+        missing += [] if _key_is_fit() else [settings.LIVE_KEY]
     return missing
 
 
-def _key_length() -> int:
-    """Of the API's key, which only live mode asks for here: whoever holds it commands real money."""
+def _key_is_fit() -> bool:
+    """Of the API's key, which the worker asks for in live mode alone."""
     try:
-        return len(settings.ApiSettings.load().key)
+        return settings.ApiSettings.load().fit_for_live
     except ValidationError:
-        return 0
+        return False
 
 
 def build_venue(config: VenueConfig, database: Database, instruments: Instruments) -> Venue:

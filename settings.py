@@ -45,6 +45,8 @@ PORTS_FILE = "ports.json"
 
 HOW_TO_MAKE_A_KEY = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
 MIN_KEY_CHARS = 16
+LIVE_KEY_CHARS = 32
+LIVE_KEY = f"an AIS_API_KEY of {LIVE_KEY_CHARS} characters or more"
 # Matched against the key in lower case without punctuation: `change-me-please`, `your_ais_api_key_here`, `xxxxxxxx`.
 PLACEHOLDER = re.compile(
     r"(please|change|replace|insert|me|this|with|the|a|an|your|my|ais|api|key|secret|password|token|placeholder|example"
@@ -184,7 +186,7 @@ class ApiSettings(Settings):
 
     api_key: SecretStr = about(
         f"The bearer token of /control and /reports. There is no open mode. Make one: `{HOW_TO_MAKE_A_KEY}`",
-        allowed=f"{MIN_KEY_CHARS} or more printable ASCII characters, no placeholder. Make one: {HOW_TO_MAKE_A_KEY}",
+        allowed=f"{MIN_KEY_CHARS} or more printable ASCII characters ({LIVE_KEY_CHARS} in live mode), no placeholder. Make one: {HOW_TO_MAKE_A_KEY}",
     )
     api_port: Port = about("Where `ais api` listens; `--port` overrides it.", default=8000, allowed="0 to 65535")
     ack_timeout: Seconds = about(
@@ -224,6 +226,11 @@ class ApiSettings(Settings):
     @property
     def key(self) -> str:
         return self.api_key.get_secret_value()
+
+    @property
+    def fit_for_live(self) -> bool:
+        """Whether the key is long enough where whoever holds it commands real money."""
+        return len(self.key) >= LIVE_KEY_CHARS
 
     @property
     def acknowledge_within(self) -> timedelta:

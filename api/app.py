@@ -47,7 +47,7 @@ class AppSettings:
     def load(cls) -> "AppSettings":
         """From the environment, `.env` or a running `ais dev`; a wrong one ends the process, naming the variable."""
         try:
-            return cls(
+            found = cls(
                 api=configuration.ApiSettings.load(),
                 desk=configuration.DeskSettings.load(),
                 database=configuration.DatabaseSettings.load(),
@@ -58,6 +58,9 @@ class AppSettings:
             raise SystemExit(configuration.explain(error)) from None
         except configuration.NoRunningStack as error:
             raise SystemExit(str(error)) from None
+        if found.desk.mode == "live" and not found.api.fit_for_live:
+            raise SystemExit(f"AIS_MODE=live needs {configuration.LIVE_KEY}. Make one: {configuration.HOW_TO_MAKE_A_KEY}")
+        return found
 
 
 def create_app(

@@ -19,6 +19,14 @@ def test_the_api_refuses_to_start_without_a_key_and_says_how_to_make_one(tmp_pat
     assert "secrets.token_urlsafe(32)" in refused.stderr
 
 
+def test_the_api_refuses_a_short_key_in_live_mode(tmp_path: Path) -> None:
+    refused = ais("api", "--port", "0", cwd=tmp_path, AIS_MODE="live", **KEY, **DATABASE)
+
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("AIS_MODE=live needs an AIS_API_KEY of 32 characters or more. Make one: python")
+    assert KEY["AIS_API_KEY"] not in refused.stderr
+
+
 def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

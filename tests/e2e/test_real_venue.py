@@ -36,7 +36,8 @@ class Venue:
 
     @property
     def settings(self) -> dict[str, str]:
-        return {"AIS_ASTER_MCP": f"{self.base}/mcp", "AIS_ASTER_ACCOUNT_ID": ACCOUNT, "AIS_AGENTS": "none", "AIS_ORDER_FRACTION": "0.01"}
+        there = {"AIS_ASTER_MCP": f"{self.base}/mcp", "AIS_ASTER_ACCOUNT_ID": ACCOUNT}
+        return there | {"AIS_AGENTS": "none", "AIS_ORDER_FRACTION": "0.01"}
 
     def control(self, what: str, **switches: Any) -> dict[str, Any]:
         """Changes something there, and tells its state."""
