@@ -186,7 +186,8 @@ class ApiSettings(Settings):
 
     api_key: SecretStr = about(
         f"The bearer token of /control and /reports. There is no open mode. Make one: `{HOW_TO_MAKE_A_KEY}`",
-        allowed=f"{MIN_KEY_CHARS} or more printable ASCII characters ({LIVE_KEY_CHARS} in live mode), no placeholder. Make one: {HOW_TO_MAKE_A_KEY}",
+        allowed=f"{MIN_KEY_CHARS} or more printable ASCII characters ({LIVE_KEY_CHARS} in live mode), no placeholder. "
+        f"Make one: {HOW_TO_MAKE_A_KEY}",
     )
     api_port: Port = about("Where `ais api` listens; `--port` overrides it.", default=8000, allowed="0 to 65535")
     ack_timeout: Seconds = about(

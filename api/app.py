@@ -59,7 +59,9 @@ class AppSettings:
         except configuration.NoRunningStack as error:
             raise SystemExit(str(error)) from None
         if found.desk.mode == "live" and not found.api.fit_for_live:
-            raise SystemExit(f"AIS_MODE=live needs {configuration.LIVE_KEY}. Make one: {configuration.HOW_TO_MAKE_A_KEY}")
+            raise SystemExit(
+                f"AIS_MODE=live needs {configuration.LIVE_KEY}. Make one: {configuration.HOW_TO_MAKE_A_KEY}"
+            )
         return found
 
 

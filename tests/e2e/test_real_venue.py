@@ -172,7 +172,9 @@ def test_nothing_secret_is_in_history_database_logs_or_answers(desk: tuple[Live,
     # What fails and leaves nothing open is done: an outcome is judged by reading it back.
     venue.control("rest", symbol="S02USDT")
     live.post("/control/cancel-all")
-    wait_until(lambda: any(failing["last_error"] for failing in live.coordinator()["open_instructions"]), "it fails", 30)
+    wait_until(
+        lambda: any(failing["last_error"] for failing in live.coordinator()["open_instructions"]), "it fails", 30
+    )
     told = json.dumps(live.coordinator()) + live.get("/reports/instructions").text + live.get("/reports/decisions").text
     assert "HTTP 401" in told
     shown = live.temporal("workflow", "show", "-w", "coordinator-main", "--output", "json").stdout
