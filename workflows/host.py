@@ -134,6 +134,11 @@ def why(error: ActivityError) -> str:
     return _message(cause or error)[:300]
 
 
+def was_busy(error: ActivityError) -> bool:
+    """Whether nothing was sent, since other calls were before it."""
+    return isinstance(error.cause, ApplicationError) and error.cause.type == "VenueBusy"
+
+
 def _message(error: BaseException) -> str:
     # str() of an ApplicationError puts the type's name in front.
     return error.message if isinstance(error, FailureError) else str(error)

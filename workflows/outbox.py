@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from workflows.host import Host, why
+from workflows.host import Host, was_busy, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
@@ -116,7 +116,9 @@ class OutboxTask:
         while outbox.open_cancels(self._c, tool, symbol):
             await self._until_there_is_room()
             ids = [cancel.instruction_id for cancel in outbox.open_cancels(self._c, tool, symbol)]
-            failures = 0 if await self._cancel(tool, symbol, ids) else failures + 1
+            failed = await self._cancel(tool, symbol, ids)
+            # Whoever waits longest for its turn must not be away when it comes.
+            failures = 0 if failed is None else 1 if was_busy(failed) else failures + 1
             if failures:
                 await self._back_off(failures, lambda: self._has_fresh_cancel(tool, symbol))
             if self._winding_down and not (self._takes_fresh_cancels and self._has_fresh_cancel(tool, symbol)):
@@ -126,14 +128,14 @@ class OutboxTask:
         while self._cancelling >= MAX_CANCELS_AT_ONCE:
             await workflow.wait_condition(lambda: self._cancelling < MAX_CANCELS_AT_ONCE)
 
-    async def _cancel(self, tool: Tool, symbol: str, ids: list[str]) -> bool:
+    async def _cancel(self, tool: Tool, symbol: str, ids: list[str]) -> ActivityError | None:
         self._cancelling += 1
         try:
             return await self._call_cancel(tool, symbol, ids)
         finally:
             self._cancelling -= 1
 
-    async def _call_cancel(self, tool: Tool, symbol: str, ids: list[str]) -> bool:
+    async def _call_cancel(self, tool: Tool, symbol: str, ids: list[str]) -> ActivityError | None:
         call = calls.CancelCall(scope=self._host.scope, tool=tool, symbol=symbol, instruction_ids=ids)
         outbox.cancels_begun(self._c, ids)
         try:
@@ -141,10 +143,10 @@ class OutboxTask:
         except ActivityError as error:
             outbox.cancels_failed(self._c, ids, why(error))
             self._host.changed = True
-            return False
+            return error
         outbox.cancels_confirmed(self._c, ids, workflow.now())
         self._host.changed = True
-        return True
+        return None
 
     def _has_fresh_cancel(self, tool: Tool, symbol: str) -> bool:
         return any(cancel.attempts == 0 for cancel in outbox.open_cancels(self._c, tool, symbol))

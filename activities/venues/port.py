@@ -2,7 +2,8 @@
 
 VenueError
 ├── VenueUnavailable         nobody answered, or with 5xx: for a send, the outcome is unknown
-│   └── VenueRateLimited     it asked us to wait, or we still do; carries for how long
+│   ├── VenueRateLimited     it asked us to wait, or we still do; carries for how long
+│   └── VenueBusy            its turn did not come: nothing was sent
 └── VenueRefused             it answered and refused: nothing was done
     ├── VenueMisconfigured   401, 403, a missing tool: a setting, which no retry mends
     └── HedgeMode            the account holds LONG and SHORT side by side, which cannot be traded here
@@ -41,6 +42,12 @@ class VenueRateLimited(VenueUnavailable):
     def __init__(self, call: str, wait: timedelta) -> None:
         super().__init__(f"{call}: the venue asks for a pause, {wait.total_seconds():.0f} s more")
         self.retry_after = wait
+
+
+class VenueBusy(VenueUnavailable):
+    """Nothing was sent: other calls were before it."""
+
+    retryable = True
 
 
 class VenueRefused(VenueError):

@@ -12,7 +12,7 @@ from domain.states import Mode, State
 from domain.status import KillStatus
 from tests.domain.builders import an_open_order
 from tests.workflows.world import BTC, Desk, World, running_desk
-from workflows.outbox import MAX_CANCELS_AT_ONCE
+from workflows.outbox import FIRST_BACKOFF_SECONDS, MAX_CANCELS_AT_ONCE
 
 CONFIRMED, PREPARED = InstructionOutcome.CONFIRMED, InstructionOutcome.PREPARED
 TWENTY = [f"S{number:02}USDT" for number in range(20)]
@@ -113,3 +113,19 @@ async def test_shadow_sends_nothing_and_says_so(temporal: Client) -> None:
         assert kill.progress == "shadow: 2 cancels prepared, none is sent"
         assert (world.sent, world.cancels, kill.quiet_at) == ([], [], None)
         assert {row.detail for row in world.instructions.values()} == {"shadow: prepared, not sent"}
+
+
+async def test_a_cancel_that_had_no_turn_at_the_venue_asks_again_soon(temporal: Client) -> None:
+    """One that failed waits longer each time; one that was never sent must not be away when its turn comes."""
+    async with running_desk(temporal, World(busy=6), symbols=[BTC]) as desk:
+        await desk.signal("kill")
+        await verified(desk)
+        history = await desk.handle.fetch_history()
+    timers = [
+        event.timer_started_event_attributes
+        for event in history.events
+        if event.HasField("timer_started_event_attributes")
+    ]
+    waited = [timer.start_to_fire_timeout.ToTimedelta().total_seconds() for timer in timers]
+    assert waited.count(FIRST_BACKOFF_SECONDS) >= 6
+    assert not {seconds for seconds in waited if FIRST_BACKOFF_SECONDS < seconds <= 4}

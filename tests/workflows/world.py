@@ -93,6 +93,8 @@ class World:
     open_orders: list[OpenOrder] = field(default_factory=list)
     # Symbols whose cancels fail.
     stuck: set[str] = field(default_factory=set)
+    # So many cancels find other calls before them.
+    busy: int = 0
     cancel_seconds: float = 0.0
     cancelling: int = 0
     most_at_once: int = 0
@@ -212,6 +214,9 @@ class World:
             await asyncio.sleep(self.cancel_seconds)
         finally:
             self.cancelling -= 1
+        if self.busy:
+            self.busy -= 1
+            raise ApplicationError(f"{call.tool.value} {call.symbol}: not sent, no turn", type="VenueBusy")
         if call.symbol in self.stuck:
             raise ApplicationError(f"{call.tool.value} {call.symbol}: HTTP 503", type="VenueUnavailable")
         self.cancels.append(f"{call.tool.value} {call.symbol}")

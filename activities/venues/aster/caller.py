@@ -4,7 +4,7 @@ VenueError. Neither arguments nor answers are logged: the account's name is in t
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -12,7 +12,8 @@ import structlog
 from activities.venues.aster.backoff import Backoff
 from activities.venues.aster.results import TooManyRequests, payload
 from activities.venues.aster.room import Room
-from activities.venues.aster.session import Connection, GivenUp, Session
+from activities.venues.aster.session import Call, Connection, GivenUp, Session
+from activities.venues.aster.turns import Urgency
 from activities.venues.port import VenueError, VenueMisconfigured, VenueUnavailable
 from activities.venues.watch import Watch
 
@@ -22,15 +23,18 @@ PASSED = "passed"
 log = structlog.get_logger("aster")
 
 
+Send = Callable[[Connection, Call, float], Awaitable[object]]
+
+
 class Ready:
     """A tool that may be called now, over a connection that is open. Until it is called, nothing has been sent."""
 
-    def __init__(self, connection: Connection, tool: str, label: str, call: Callable[..., Any]) -> None:
-        self.label = label
-        self._properties: Mapping[str, Any] = connection.schemas[tool].get("properties", {})
+    def __init__(self, connection: Connection, call: Call, send: Send) -> None:
+        self.label = call.label
+        self._properties: Mapping[str, Any] = connection.schemas[call.tool].get("properties", {})
         self._connection = connection
-        self._tool = tool
         self._call = call
+        self._send = send
 
     def takes_text(self, argument: str) -> bool:
         """Whether an argument is a string, by the tool's own schema."""
@@ -38,8 +42,7 @@ class Ready:
 
     async def __call__(self, arguments: dict[str, Any], seconds: float) -> object:
         """Sends it, once."""
-        answer: object = await self._call(self._connection, self._tool, self.label, arguments, seconds)
-        return answer
+        return await self._send(self._connection, self._call._replace(arguments=arguments), seconds)
 
 
 class Caller:
@@ -83,40 +86,36 @@ class Caller:
         connection = await self._session.connection(self.timeout_seconds if seconds is None else seconds)
         if tool not in connection.schemas:
             raise VenueMisconfigured(f"{label}: the MCP server has no such tool; is it Aster's?")
-        return Ready(connection, tool, label, self._send)
+        return Ready(connection, Call(tool, label, {}, _urgency(tool, lane)), self._send)
 
     async def close(self) -> None:
         """Ends the session."""
         await self._session.close()
 
-    async def _send(
-        self, connection: Connection, tool: str, label: str, arguments: dict[str, Any], seconds: float
-    ) -> object:
+    async def _send(self, connection: Connection, call: Call, seconds: float) -> object:
         began, outcome = time.monotonic(), "ok"
-        if "account_id" in connection.schemas[tool].get("properties", {}):
-            arguments = {"account_id": self._account_id} | arguments
+        if "account_id" in connection.schemas[call.tool].get("properties", {}):
+            call = call._replace(arguments={"account_id": self._account_id} | call.arguments)
         try:
-            return await self._answer(connection, tool, label, arguments, seconds)
+            return await self._answer(connection, call, seconds)
         except (VenueError, asyncio.CancelledError) as error:
             outcome = type(error).__name__
             raise
         finally:
-            self._told(tool, time.monotonic() - began, outcome)
+            self._told(call.tool, time.monotonic() - began, outcome)
 
-    async def _answer(
-        self, connection: Connection, tool: str, label: str, arguments: dict[str, Any], seconds: float
-    ) -> object:
+    async def _answer(self, connection: Connection, call: Call, seconds: float) -> object:
         try:
-            result = await connection.call(tool, label, arguments, seconds)
+            result = await connection.call(call, seconds)
         except GivenUp:
-            if not tool.startswith("cancel_"):
+            if not call.tool.startswith("cancel_"):
                 self._room.given_up()
             raise
         try:
-            answer = payload(label, result)
+            answer = payload(call.label, result)
         except TooManyRequests as error:
-            raise self._backoff.told(label, error.status) from None
-        if tool == "ping" and isinstance(answer, Mapping) and answer.get("ok") is False:
+            raise self._backoff.told(call.label, error.status) from None
+        if call.tool == "ping" and isinstance(answer, Mapping) and answer.get("ok") is False:
             # The one tool that fails without an error flag.
             raise VenueUnavailable("ping: the MCP server does not reach the exchange")
         self._backoff.answered()
@@ -126,3 +125,9 @@ class Caller:
         self._watch.venue_called(tool, seconds, outcome != "ok")
         say = log.debug if outcome == "ok" else log.warning
         say("venue call", tool=tool, seconds=round(seconds, 3), outcome=outcome)
+
+
+def _urgency(tool: str, lane: str | None) -> Urgency:
+    if lane == PASSED or tool == "create_order":
+        return Urgency.UNDER_WAY
+    return Urgency.READING if lane is None else Urgency.CANCEL

@@ -24,7 +24,15 @@ NO_MARK = Mark(None, None, None)
 
 def mark_of(answer: object) -> Mark:
     """From what get_funding_rate answers for one symbol."""
-    row = Row("get_funding_rate", answer[0] if isinstance(answer, list) and len(answer) == 1 else answer)
+    return _mark(Row("get_funding_rate", answer[0] if isinstance(answer, list) and len(answer) == 1 else answer))
+
+
+def marks_of(answer: object) -> dict[str, Mark]:
+    """By symbol, from what get_funding_rate answers for all of them."""
+    return {row.text("symbol"): _mark(row) for row in rows("get_funding_rate", answer)}
+
+
+def _mark(row: Row) -> Mark:
     funding = row.number("lastFundingRate") if row.has("lastFundingRate") else None
     return Mark(row.positive("markPrice"), row.moment("time"), funding)
 

@@ -25,7 +25,7 @@ from activities.venues.aster.orders import (
 from activities.venues.aster.readings import holdings_of
 from activities.venues.aster.results import Row, rows
 from activities.venues.aster.rules import RuleBook
-from activities.venues.port import VenueError, VenueRefused
+from activities.venues.port import VenueBusy, VenueError, VenueRefused
 from domain.instructions import OrderType
 from domain.market import SymbolRules
 from domain.orders import Fate, Order, OrderReport
@@ -171,6 +171,8 @@ class Placing:
             if await self._nothing_changed(ticket):
                 raise
             return _unknown(order, f"{error}, but something changed meanwhile", before)
+        except VenueBusy as error:
+            return _report(order, Fate.NOT_SENT, str(error))
         except VenueError as error:
             return _unknown(order, str(error), before)
         try:

@@ -8,14 +8,16 @@ the SDK, whose way out of a wedged transport takes five seconds more.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from mcp import Client, MCPError
 from mcp.client.session import ClientSession
 from mcp_types import REQUEST_TIMEOUT, CallToolResult, PaginatedRequestParams
 
+from activities.venues.aster.turns import Turns, Urgency
 from activities.venues.port import VenueUnavailable
 
 # What our own bound adds to the SDK's.
@@ -24,6 +26,8 @@ FIRST_PAUSE_SECONDS = 0.1
 LAST_PAUSE_SECONDS = 1.0
 # So many calls given up, and not one answer in between: the connection itself is taken for dead.
 SILENT_CALLS = 3
+# The part of its time in which a call may wait for its turn; one sent with the rest of a moment is given up for nothing.
+WAITS_FOR_A_TURN = 2 / 3
 
 log = structlog.get_logger("aster")
 
@@ -45,11 +49,21 @@ def silence_the_sdk() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
+class Call(NamedTuple):
+    """One call of a tool; `label` names it to people."""
+
+    tool: str
+    label: str
+    arguments: dict[str, Any]
+    urgency: Urgency
+
+
 class Connection:
     """One client block, held open by a task of its own."""
 
     def __init__(self, client: Client, timeout_seconds: float, connect_seconds: float) -> None:
         self.schemas: Schemas = {}
+        self._turns: Turns | None = None
         self._client = client
         self._timeout = timeout_seconds
         self._connect_seconds = connect_seconds
@@ -75,11 +89,18 @@ class Connection:
             self._owner.cancel()
         return self.is_open
 
-    async def call(self, tool: str, label: str, arguments: dict[str, Any], seconds: float) -> CallToolResult:
-        """One call, once. Raises VenueUnavailable, whose text is our own; `label` names the call in it."""
+    async def call(self, call: Call, seconds: float) -> CallToolResult:
+        """Sends it once, within `seconds`. Raises VenueUnavailable, whose text is our own."""
+        if self._turns is None:
+            return await self._call(call, seconds)
+        until = time.monotonic() + seconds
+        async with self._turns.turn(call.label, call.urgency, seconds * WAITS_FOR_A_TURN):
+            return await self._call(call, max(0.0, until - time.monotonic()))
+
+    async def _call(self, call: Call, seconds: float) -> CallToolResult:
         assert self._session is not None
         # Not `Client.call_tool`: that one sends a second time where the server asks it to.
-        running = asyncio.create_task(self._session.call_tool(tool, arguments, read_timeout_seconds=seconds))
+        running = asyncio.create_task(self._session.call_tool(call.tool, call.arguments, read_timeout_seconds=seconds))
         self._calls.add(running)
         running.add_done_callback(self._ended)
         try:
@@ -89,8 +110,8 @@ class Connection:
             raise
         if not done:
             running.cancel()
-            raise self._given_up(label, seconds)
-        return self._outcome(running, label, seconds)
+            raise self._given_up(call.label, seconds)
+        return self._outcome(running, call.label, seconds)
 
     def retire(self) -> None:
         """No new calls; those under way end by themselves."""
@@ -106,7 +127,7 @@ class Connection:
         try:
             async with self._client as client:
                 self.schemas = await _schemas(client.session)
-                _warn_of_one_at_a_time(client)
+                self._turns = Turns() if _runs_one_at_a_time(client) else None
                 self._session = client.session
                 self._opened.set()
                 await self._retired.wait()
@@ -222,14 +243,16 @@ async def _schemas(session: ClientSession) -> Schemas:
             return found
 
 
-def _warn_of_one_at_a_time(client: Client) -> None:
+def _runs_one_at_a_time(client: Client) -> bool:
     """A server that gives itself no version has that of fastmcp, and fastmcp 2 runs one call after another."""
-    if client.server_info is not None and client.server_info.version.startswith("2."):
-        log.warning(
-            "this MCP server runs one call after another, so that one that hangs holds up every cancel: run it with a "
-            "newer fastmcp",
-            version=client.server_info.version,
-        )
+    if client.server_info is None or not client.server_info.version.startswith("2."):
+        return False
+    log.warning(
+        "this MCP server runs one call after another, so that one that hangs holds up every cancel: run it with a "
+        "newer fastmcp",
+        version=client.server_info.version,
+    )
+    return True
 
 
 def _is_open(attempt: asyncio.Task[Connection]) -> bool:

@@ -17,12 +17,15 @@ from activities.venues.aster.markets import (
     funding_hours_of,
     last_price_of,
     mark_of,
+    marks_of,
 )
 from activities.venues.port import VenueError, VenueRateLimited, VenueRefused
 from activities.venues.watch import Watch
 from domain.market import Bar, MarketView, TopOfBook
 
 BOOK_LEVELS = 5
+# One call for the marks of all symbols weighs ten times as much as one for a single symbol, and takes one turn.
+MARKS_ONE_BY_ONE = 3
 _FUNDING_HOURS_FRESH_SECONDS = 3600.0
 # A second round of calls, for which what reads the account has little time left.
 _LAST_PRICE_SECONDS = 1.0
@@ -49,12 +52,18 @@ class Tape:
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         """What agents and guards see; a symbol that the venue does not know, or has no bars of, is left out."""
         views = asyncio.gather(*(self._view(symbol, bars) for symbol in symbols))
-        hours, read = await asyncio.gather(self._hours(), views)
+        hours, marks, read = await asyncio.gather(self._hours(), self.marks(symbols), views)
         found = dict(zip(symbols, read, strict=True))
-        return {symbol: _per_eight_hours(view, hours.get(symbol)) for symbol, view in found.items() if view}
+        return {
+            symbol: view.model_copy(update={"funding_rate": _per_eight_hours(marks[symbol], hours.get(symbol))})
+            for symbol, view in found.items()
+            if view
+        }
 
     async def marks(self, symbols: Sequence[str]) -> dict[str, Mark]:
         """Mark prices, each with its own time; empty ones where the venue does not tell them."""
+        if len(symbols) > MARKS_ONE_BY_ONE:
+            return await self._all_marks(symbols)
         read = await asyncio.gather(*(self._mark(symbol) for symbol in symbols))
         return dict(zip(symbols, read, strict=True))
 
@@ -68,6 +77,15 @@ class Tape:
         self._watch.venue_data("ticker", as_of)
         of = {symbol: mark.price for symbol, mark in priced if mark.price is not None}
         return Prices(of, as_of, next((why for _, why in found if why), None))
+
+    async def _all_marks(self, symbols: Sequence[str]) -> dict[str, Mark]:
+        try:
+            found = marks_of(await self._caller.call("get_funding_rate"))
+        except VenueRateLimited:
+            raise
+        except VenueError:
+            found = {}
+        return {symbol: found.get(symbol, NO_MARK) for symbol in symbols}
 
     async def _mark(self, symbol: str) -> Mark:
         try:
@@ -96,12 +114,10 @@ class Tape:
 
     async def _view(self, symbol: str, bars: int) -> MarketView | None:
         try:
-            found, book, mark = await asyncio.gather(
-                self._bars(symbol, bars), self._book(symbol), self._funding(symbol)
-            )
+            found, book = await asyncio.gather(self._bars(symbol, bars), self._book(symbol))
         except VenueRefused:
             return None
-        return MarketView(bars=found, book=book, funding_rate=mark.funding_rate) if found else None
+        return MarketView(bars=found, book=book) if found else None
 
     async def _bars(self, symbol: str, limit: int) -> list[Bar]:
         # One more than is wanted, since the newest is still being made.
@@ -114,9 +130,6 @@ class Tape:
         book, told = book_of(answer), book_time_of(answer)
         self._watch.venue_data("book", min(told or began, began))
         return book
-
-    async def _funding(self, symbol: str) -> Mark:
-        return mark_of(await self._caller.call("get_funding_rate", symbol))
 
     async def _hours(self) -> Mapping[str, Decimal]:
         """How often each symbol pays funding; where nobody says it, every eight hours, as the exchange does unless told."""
@@ -131,7 +144,7 @@ class Tape:
         return self._funding_hours
 
 
-def _per_eight_hours(view: MarketView, hours: Decimal | None) -> MarketView:
-    if view.funding_rate is None or hours is None:
-        return view
-    return view.model_copy(update={"funding_rate": view.funding_rate * FUNDING_HOURS / hours})
+def _per_eight_hours(mark: Mark, hours: Decimal | None) -> Decimal | None:
+    if mark.funding_rate is None or hours is None:
+        return mark.funding_rate
+    return mark.funding_rate * FUNDING_HOURS / hours

@@ -11,7 +11,7 @@ from activities.venues.aster.readings import Holding, account_of, holdings_of, o
 from activities.venues.aster.results import rows
 from activities.venues.aster.rules import RuleBook
 from activities.venues.aster.tape import Tape
-from activities.venues.port import VenueError, VenueRefused, VenueUnavailable
+from activities.venues.port import VenueBusy, VenueError, VenueRateLimited, VenueRefused, VenueUnavailable
 from activities.venues.watch import Watch
 from domain.instructions import Tool
 from domain.market import Market, MarketView, Observation, Position, SymbolRules
@@ -89,9 +89,9 @@ class AsterVenue:
         failed: VenueError | None = None
         try:
             await self._caller.call(tool.value, symbol, lane=f"{tool.value} {symbol}")
+        except (VenueBusy, VenueRateLimited):
+            raise  # Nothing was sent: there is nothing to read back, and others wait for the room.
         except VenueError as error:
-            if error.retry_after is not None:
-                raise
             failed = error
         if left := await self._left_open(tool, symbol):
             why = f" ({failed})" if failed else ""

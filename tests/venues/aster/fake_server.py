@@ -53,7 +53,7 @@ class Failed(Exception):
 class FakeServer:
     """The tools over one exchange. `calls` counts them, `most_at_once` is how many ran at the same time at most."""
 
-    def __init__(self, *, account: str = ACCOUNT, legacy: bool = False) -> None:
+    def __init__(self, *, account: str = ACCOUNT, legacy: bool = False, version: str = "4.2.3") -> None:
         self._account = account
         self.exchange = Exchange()
         self.faults = Faults()
@@ -64,7 +64,9 @@ class FakeServer:
         self._running: set[asyncio.Task[CallToolResult]] = set()
         self._one_at_a_time = asyncio.Lock()
         self._schemas = {name: dict(tool) for name, tool in SCHEMAS.items()}
-        self.server: Server[Any] = Server("fake-aster-mcp", on_list_tools=self._list, on_call_tool=self._call)
+        self.server: Server[Any] = Server(
+            "fake-aster-mcp", version=version, on_list_tools=self._list, on_call_tool=self._call
+        )
         if legacy:
             # A server of before 2026-07-28 knows the handshake alone.
             self.server.add_request_handler("server/discover", CallToolRequestParams, self._unknown)

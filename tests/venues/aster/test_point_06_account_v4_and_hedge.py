@@ -1,5 +1,7 @@
 """Point 6: the account is read with get_account_v4, and one in hedge mode is refused."""
 
+from decimal import Decimal
+
 import pytest
 
 from activities.venues.aster.venue import AsterVenue
@@ -62,6 +64,15 @@ async def test_rules_are_read_once_an_hour_and_prices_each_time(fake: FakeServer
     for _ in range(3):
         await venue.observe(["BTCUSDT"], None)
     assert (fake.calls["get_exchange_info"], fake.calls["get_funding_rate"]) == (1, 3)
+
+
+async def test_the_marks_of_many_symbols_are_one_call(fake: FakeServer, venue: AsterVenue) -> None:
+    fake.exchange.marks |= {symbol: Decimal(7) for symbol in ("AUSDT", "BUSDT", "CUSDT")}
+    seen = await venue.observe(["BTCUSDT", "AUSDT", "BUSDT", "NEVERUSDT"], None)
+    assert (set(seen.marks), seen.marks["BUSDT"]) == ({"BTCUSDT", "AUSDT", "BUSDT"}, Decimal(7))
+    assert fake.sent("get_funding_rate") == [{}]
+    fake.faults.errors = {"get_funding_rate": 503}
+    assert (await venue.observe(["BTCUSDT", "AUSDT", "BUSDT", "CUSDT"], None)).marks["AUSDT"] == Decimal(7)
 
 
 async def test_bars_book_and_funding_come_for_all_symbols_at_once(

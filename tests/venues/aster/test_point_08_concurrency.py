@@ -7,11 +7,14 @@ import pytest
 
 from activities.venues.aster.room import MOST_OWED, OWED_SECONDS, Room
 from activities.venues.aster.session import GivenUp
+from activities.venues.aster.turns import Turns, Urgency
 from activities.venues.aster.venue import AsterVenue
-from activities.venues.port import VenueUnavailable
+from activities.venues.port import VenueBusy, VenueUnavailable
 from domain.instructions import Tool
+from domain.orders import Fate
 from tests.venues.aster.fake_server import FakeServer
-from tests.venues.aster.running import Heard, OwnProcess, make_venue
+from tests.venues.aster.running import Heard, OwnProcess, make_venue, serving
+from tests.venues.builders import make_order
 
 FUTURES = Tool.CANCEL_ALL_ORDERS
 
@@ -55,6 +58,64 @@ async def test_a_server_that_runs_one_call_at_a_time_is_served_as_well(fake: Fak
     fake.faults.serial = True
     await asyncio.gather(*(venue.cancel_all(FUTURES, "BTCUSDT") for _ in range(10)))
     assert (await venue.observe(["BTCUSDT"], None)).marks
+
+
+async def test_a_server_of_the_old_version_gets_one_call_after_another() -> None:
+    fake = FakeServer(version="2.14.7")
+    async with serving(fake) as base:
+        venue = make_venue(f"{base}/mcp")
+        await asyncio.gather(*(venue.cancel_all(FUTURES, "BTCUSDT") for _ in range(10)))
+        assert (await venue.observe(["BTCUSDT"], None)).marks
+        assert fake.most_at_once == 1
+        await venue.close()
+
+
+async def test_what_had_no_turn_was_never_sent() -> None:
+    fake = FakeServer(version="2.14.7")
+    async with serving(fake) as base:
+        venue = make_venue(f"{base}/mcp", seconds=1)
+        await venue.observe(["BTCUSDT"], None)
+        connection = await venue._caller._session.connection(1)
+        assert connection._turns is not None
+        async with connection._turns.turn("somebody else's", Urgency.READING, 1):
+            with pytest.raises(VenueBusy, match="cancel_all_orders BTCUSDT: not sent, no turn"):
+                await venue.cancel_all(FUTURES, "BTCUSDT")
+            assert (await venue.create_order(make_order())).fate is Fate.NOT_SENT
+        assert not {"cancel_all_orders", "create_order"} & fake.calls.keys()
+        await venue.close()
+
+
+async def test_the_most_urgent_call_has_the_next_turn() -> None:
+    turns, order = Turns(), list[Urgency]()
+
+    async def call(urgency: Urgency) -> None:
+        async with turns.turn("call", urgency, 5):
+            order.append(urgency)
+
+    async with turns.turn("first", Urgency.READING, 5):
+        asked = [Urgency.READING, Urgency.CANCEL, Urgency.READING, Urgency.UNDER_WAY, Urgency.CANCEL]
+        calls = [asyncio.create_task(call(urgency)) for urgency in asked]
+        await asyncio.sleep(0)
+        assert order == []
+    await asyncio.gather(*calls)
+    assert order == sorted(asked)
+
+
+async def test_a_turn_that_nobody_takes_any_more_is_handed_on() -> None:
+    turns = Turns()
+
+    async def call() -> None:
+        async with turns.turn("call", Urgency.READING, 5):
+            pass
+
+    async with turns.turn("first", Urgency.READING, 5):
+        gone, stays = asyncio.create_task(call()), asyncio.create_task(call())
+        await asyncio.sleep(0)
+    # It has been given the turn in this moment, and leaves before it runs.
+    gone.cancel()
+    await stays
+    async with turns.turn("another", Urgency.READING, 0):
+        assert gone.cancelled()
 
 
 async def test_a_server_that_answers_nothing_any_more_is_left_for_a_new_connection(
