@@ -72,7 +72,7 @@ def choose(
         liquidity=_liquidity(situation, proposed),
     )
     health = _health_after(round_, analysis)
-    return choice.model_copy(update={"agents": health}) if health else choice
+    return choice.model_copy(update={"agents": health, "not_taken": analysis.not_taken})
 
 
 def _liquidity(situation: Situation, proposed: Sequence[str]) -> dict[str, float]:

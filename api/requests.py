@@ -1,6 +1,7 @@
 """Bodies and queries as they are read. Unknown fields are forbidden: a typo must not widen an action."""
 
 from datetime import datetime
+from math import isfinite
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -54,6 +55,8 @@ OffsetMoment = Annotated[datetime, BeforeValidator(_moment), Field(json_schema_e
 def _limit_number(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise PydanticCustomError("limit", "must be a number")
+    if isinstance(value, float) and not isfinite(value):
+        raise PydanticCustomError("limit", "must be a finite number")
     return value
 
 
@@ -103,7 +106,9 @@ class LimitsRequest(_Request):
 
 
 class ProposalBody(_Request):
-    """What an agent outside proposes. It expires at `expires_at`, or `ttl_seconds` after it came; two cycles otherwise."""
+    """What an agent outside proposes. It expires at `expires_at` or `ttl_seconds` after it came, whichever is sooner; two
+    cycles after it came where neither is given.
+    """
 
     agent_id: str = Field(pattern=AGENT_ID, examples=["my-agent"])
     symbol: Symbol = Field(examples=["BTCUSDT"])
@@ -127,21 +132,25 @@ class PageQuery(_Request):
     cursor: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[\x21-\x7e]+$")] | None = Field(
         None, description="Where to go on; taken from the `Link` header."
     )
-    symbol: Symbol | None = None
-    since: OffsetMoment | None = Field(None, description="Inclusive; with offset.")
-    until: OffsetMoment | None = Field(None, description="Exclusive; with offset.")
+    symbol: Symbol | None = Field(None, description="Rows of this symbol alone.")
+    since: OffsetMoment | None = Field(None, description="By the desk's clock, inclusive; with offset.")
+    until: OffsetMoment | None = Field(None, description="By the desk's clock, exclusive; with offset.")
 
 
 class DecisionQuery(PageQuery):
     """Filters of the decision log."""
 
-    decision_type: DecisionType | None = None
-    risk_passed: bool | None = None
-    agent_id: Token | None = None
+    decision_type: DecisionType | None = Field(None, description="Rows of this kind alone.")
+    risk_passed: bool | None = Field(None, description="Orders that the guards passed, or refused.")
+    agent_id: Token | None = Field(None, description="Rows in which this agent voted.")
 
 
 class InstructionQuery(PageQuery):
     """Filters of the instructions."""
 
-    command_id: Token | None = None
-    outcome: InstructionOutcome | None = None
+    command_id: Token | None = Field(None, description="What this command asked for: the `X-Command-Id` of its answer.")
+    outcome: InstructionOutcome | None = Field(None, description="What became of it.")
+
+
+class NoQuery(_Request):
+    """Nothing: a filter that does not exist is refused, not overlooked."""

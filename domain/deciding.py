@@ -22,7 +22,8 @@ APPROVED = "approved"
 class Choice(Value):
     """What a cycle came to. `instruction` is set only where every guard approved.
 
-    `agents` is the agents' health after this cycle, for the coordinator to carry to the next.
+    `agents` is the agents' health after this cycle, for the coordinator to carry to the next; `not_taken` says of proposals
+    from outside, by id, why they were not heard.
     """
 
     decision_type: DecisionType
@@ -33,6 +34,7 @@ class Choice(Value):
     risk_passed: bool | None = None
     risk_reasons: list[str] = Field(default_factory=list)
     agents: dict[str, AgentHealth] = Field(default_factory=dict)
+    not_taken: dict[str, str] = Field(default_factory=dict)
 
 
 def decide(

@@ -279,9 +279,8 @@ def _check_limits(c: Carried, command: Command) -> tuple[str, RefusalCode] | Non
         return str(error), RefusalCode.INVALID
     looser = [str(change) for change in changes if change.loosens]
     if looser and c.state is not State.PAUSED:
-        text = (
-            f"{', '.join(looser)} would be looser, which takes a paused desk: pause it first; tightening works at once"
-        )
+        how = "restart it, then pause it" if c.state is State.KILLED else "pause it first"
+        text = f"{', '.join(looser)} would be looser, which takes a paused desk: {how}; tightening works at once"
         return text, RefusalCode.CONFLICT
     return None
 

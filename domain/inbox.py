@@ -90,5 +90,6 @@ def taken_up(c: Carried, taken: Sequence[WaitingProposal], choice: Choice, row: 
     c.proposals = [w for w in c.proposals if w.command_id not in ids]
     chosen = choice.proposal.proposal_id if choice.proposal else None
     for waiting in taken:
-        verdict = "not selected" if waiting.proposal.proposal_id != chosen else ", ".join(choice.risk_reasons)
-        settle(c, waiting, None, tick, f"taken up by {row.decision_id}: {verdict}")
+        proposal_id = waiting.proposal.proposal_id
+        verdict = "not selected" if proposal_id != chosen else ", ".join(choice.risk_reasons)
+        settle(c, waiting, choice.not_taken.get(proposal_id), tick, f"taken up by {row.decision_id}: {verdict}")

@@ -49,13 +49,15 @@ class AgentFailure(Value):
 class Analysis(Value):
     """What all agents said in one cycle. A vote is signed: positive buys, negative sells, 0 abstains.
 
-    `quarantined` maps an agent that was not asked to the cycle in which it is tried again; `notes` are for the summary.
+    `quarantined` maps an agent that was not asked to the cycle in which it is tried again, `not_taken` a proposal from outside
+    to why it was not heard; `notes` are for the summary.
     """
 
     proposals: list[Proposal] = Field(default_factory=list)
     votes: dict[str, float] = Field(default_factory=dict)
     failures: list[AgentFailure] = Field(default_factory=list)
     quarantined: dict[str, int] = Field(default_factory=dict)
+    not_taken: dict[str, str] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
 
 

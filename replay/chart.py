@@ -38,8 +38,7 @@ def _panels(axes: Any, run: Run, symbol: str, limits: Limits) -> None:
     times = [point.time for point in points]
     _price(axes[0], times, points)
     axes[0].set_title(f"{symbol}  {run.stretch.episode}".strip(), loc="left", fontweight="bold")
-    axes[1].plot(times, [float(p.equity) for p in points], color=EQUITY, linewidth=1.2)
-    axes[1].set_ylabel("equity")
+    _equity(axes[1], times, points)
     _drawdown(axes[2], times, points, limits)
     for panel in axes:
         _mark(panel, run)
@@ -66,8 +65,21 @@ def _dates(axis: Any) -> None:
 
 def _price(axis: Any, times: Sequence[Any], points: Sequence[Point]) -> None:
     axis.fill_between(times, [float(p.low) for p in points], [float(p.high) for p in points], color=PRICE, alpha=0.2)
-    axis.plot(times, [float(p.price) for p in points], color=PRICE, linewidth=1, label="price")
+    axis.plot(times, [float(p.price) for p in points], color=PRICE, linewidth=1, label="price", marker=_dot(points))
     axis.set_ylabel("price")
+
+
+def _equity(axis: Any, times: Sequence[Any], points: Sequence[Point]) -> None:
+    axis.fill_between(
+        times, [float(p.poorest) for p in points], [float(p.richest) for p in points], color=EQUITY, alpha=0.3
+    )
+    axis.plot(times, [float(p.equity) for p in points], color=EQUITY, linewidth=1.2, marker=_dot(points))
+    axis.set_ylabel("equity")
+
+
+def _dot(points: Sequence[Point]) -> str | None:
+    """A single bar makes no line."""
+    return "o" if len(points) == 1 else None
 
 
 def _drawdown(axis: Any, times: Sequence[Any], points: Sequence[Point], limits: Limits) -> None:

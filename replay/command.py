@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -60,11 +60,12 @@ def run(options: Options) -> None:
     plan = _plan(options)
     stretches = file.stretches()
     total = sum(stretch.bars for stretch in stretches)
-    with _json_target(options) as target, _progress(total, options.quiet) as advance:
+    with _json_target(options) as target, _progress(total, options.quiet) as advance, redirect_stdout(sys.stderr):
+        # What an agent prints must not end up in the JSON.
         runs = replay(file, stretches, plan, target, advance)
     for done in runs:
         title = " ".join(part for part in (plan.symbol, options.file.name, done.stretch.episode) if part)
-        show(console, title, done.tally)
+        show(console, title, done.tally, done.stretch)
     _draw(options, runs, plan, console)
 
 

@@ -8,13 +8,15 @@ MAX_POINTS = 4096
 
 
 class Point(NamedTuple):
-    """Some bars in a row: the last time and price, their range, the last equity, and the deepest drawdown (a fraction)."""
+    """Some bars in a row: the last time, price and equity, the ranges of both, and the deepest drawdown (a fraction)."""
 
     time: datetime
     price: Decimal
     low: Decimal
     high: Decimal
     equity: Decimal
+    poorest: Decimal
+    richest: Decimal
     drawdown: Decimal
 
 
@@ -44,5 +46,10 @@ class Curve:
 
 
 def _merged(one: Point, other: Point) -> Point:
-    low, high = min(one.low, other.low), max(one.high, other.high)
-    return other._replace(low=low, high=high, drawdown=max(one.drawdown, other.drawdown))
+    return other._replace(
+        low=min(one.low, other.low),
+        high=max(one.high, other.high),
+        poorest=min(one.poorest, other.poorest),
+        richest=max(one.richest, other.richest),
+        drawdown=max(one.drawdown, other.drawdown),
+    )

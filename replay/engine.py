@@ -143,6 +143,10 @@ class Engine:
             list(events.entries),
         )
 
+    def measures(self) -> Measures:
+        """The account as it is now, after whatever the last cycle did."""
+        return self._watch(self._observe().reading).measures
+
     def _tick(self) -> Tick:
         return Tick(self._now, self._new_id)
 

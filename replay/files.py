@@ -29,12 +29,16 @@ class Selection(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """Bars that are replayed as one: an episode of the file, or all of it."""
+    """Bars that are replayed as one: an episode of the file, or all of it. `interval` is that between its first two bars;
+    `gaps` is how often a later one was longer, and `longest_gap` the longest.
+    """
 
     episode: str
     rules: SymbolRules
     bars: int
     interval: timedelta
+    gaps: int = 0
+    longest_gap: timedelta = timedelta(0)
 
 
 class BarsFile:
@@ -69,17 +73,24 @@ class _Survey:
 
     def __init__(self) -> None:
         self._steps = Steps()
-        self._first: Bar | None = None
+        self._before: Bar | None = None
         self._interval: timedelta | None = None
-        self._count = 0
+        self._count = self._gaps = 0
+        self._longest = timedelta(0)
 
     def add(self, bar: Bar) -> None:
         self._steps.add(bar)
-        if self._first is None:
-            self._first = bar
-        elif self._interval is None:
-            self._interval = bar.open_time - self._first.open_time
+        if self._before is not None:
+            self._step(bar.open_time - self._before.open_time)
+        self._before = bar
         self._count += 1
 
+    def _step(self, since: timedelta) -> None:
+        self._interval = self._interval or since
+        if since > self._interval:
+            self._gaps += 1
+            self._longest = max(self._longest, since)
+
     def stretch(self, episode: str, symbol: str) -> Stretch:
-        return Stretch(episode, self._steps.rules(symbol), self._count, self._interval or DEFAULT_INTERVAL)
+        rules, interval = self._steps.rules(symbol), self._interval or DEFAULT_INTERVAL
+        return Stretch(episode, rules, self._count, interval, self._gaps, self._longest)

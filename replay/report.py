@@ -1,5 +1,7 @@
 """A replay in words: the head of its JSON, and the table on the screen."""
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -14,6 +16,7 @@ from replay.files import Stretch
 from replay.tally import KILLED, REDUCED, WARNED, Event, Tally
 
 MOST_SHOWN = 30
+MOST_ALIKE = 3
 STYLES = {KILLED: "red", REDUCED: "yellow"}
 
 
@@ -23,6 +26,8 @@ def head_of(tally: Tally, stretch: Stretch) -> dict[str, Any]:
         "episode": stretch.episode or None,
         "bars": tally.bars,
         "interval_seconds": stretch.interval.total_seconds(),
+        "gaps": stretch.gaps,
+        "longest_gap_seconds": stretch.longest_gap.total_seconds(),
         "rules": stretch.rules.model_dump(mode="json"),
         "summary": _summary(tally),
         "limits": [_event(event) for event in tally.events],
@@ -63,21 +68,22 @@ def _event(event: Event) -> dict[str, str]:
     }
 
 
-def show(console: Console, title: str, tally: Tally) -> None:
+def show(console: Console, title: str, tally: Tally, stretch: Stretch) -> None:
     """The table of one stretch, and what its limits did."""
     table = Table(title=title, show_header=False, title_justify="left", title_style="bold", min_width=60)
-    for name, value in _rows(tally):
+    for name, value in _rows(tally, stretch):
         table.add_row(name, value)
     console.print(table)
     if tally.events:
         console.print(_events_table(tally.events))
 
 
-def _rows(t: Tally) -> list[tuple[str, str]]:
+def _rows(t: Tally, stretch: Stretch) -> list[tuple[str, str]]:
     change = (t.equity - t.opening_equity) / t.opening_equity if t.opening_equity else ZERO
     move = (t.last_price - t.first_price) / t.first_price if t.first_price else ZERO
     return [
         ("bars", f"{t.bars:,}, {_when(t.first_time)} to {_when(t.last_time)}"),
+        *([("gaps", f"{stretch.gaps:,}, the longest {stretch.longest_gap}")] if stretch.gaps else []),
         ("price", f"{plain(t.first_price)} to {plain(t.last_price)} ({move:+.2%})"),
         ("equity", f"{t.opening_equity:,.2f} to {t.equity:,.2f} ({change:+.2%}), peak {t.peak:,.2f}"),
         (
@@ -114,9 +120,17 @@ def _events_table(events: Sequence[Event]) -> Table:
 
 
 def _most_telling(events: Sequence[Event]) -> list[Event]:
-    """As many as a person reads, in the order of time: what was done before what was only warned of."""
-    ranked = sorted(range(len(events)), key=lambda number: (events[number].kind == WARNED, number))
-    return [events[number] for number in sorted(ranked[:MOST_SHOWN])]
+    """As many as a person reads, in the order of time: what was done before what was only warned of, and of each warning the
+    first few. One that comes again and again hides no other.
+    """
+    seen: Counter[str] = Counter()
+    ranked = []
+    for number, event in enumerate(events):
+        warning = re.sub(r"[\d.]+", "", event.text, count=1)
+        seen[warning] += 1
+        if event.kind != WARNED or seen[warning] <= MOST_ALIKE:
+            ranked.append((event.kind == WARNED, number))
+    return [events[number] for number in sorted(number for _, number in sorted(ranked)[:MOST_SHOWN])]
 
 
 def _funding(t: Tally) -> str:

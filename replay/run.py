@@ -99,6 +99,8 @@ def _one(file: BarsFile, stretch: Stretch, plan: Plan, spool: Spool | None, prog
         if not tally.bars % BARS_A_STEP:
             progress(BARS_A_STEP)
     progress(tally.bars % BARS_A_STEP)
+    if engine:
+        tally.end(engine.measures())
     return tally
 
 

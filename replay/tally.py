@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from domain.accounting import LedgerKind
-from domain.assessment import Level
+from domain.assessment import Level, Measures
 from domain.decisions import Decision, DecisionType
 from domain.states import State
 from domain.values import ZERO
@@ -71,6 +71,13 @@ class Tally:
         for entry in cycle.entries:
             self.ledger[entry.kind] = self.ledger.get(entry.kind, ZERO) + entry.amount
 
+    def end(self, measures: Measures) -> None:
+        """The account after the fills of the last bar, which no other bar shows any more."""
+        self.equity, self.peak = measures.equity, measures.peak
+        self.worst_day_loss = max(self.worst_day_loss, measures.daily_loss)
+        if measures.drawdown > self.worst_drawdown:
+            self.worst_drawdown, self.worst_drawdown_at = measures.drawdown, self.last_time
+
     def _take_prices(self, cycle: Cycle) -> None:
         bar, measures = cycle.bar, cycle.measures
         if self.first_time is None:
@@ -84,7 +91,8 @@ class Tally:
         self.worst_day_loss = max(self.worst_day_loss, measures.daily_loss)
         if measures.drawdown > self.worst_drawdown:
             self.worst_drawdown, self.worst_drawdown_at = measures.drawdown, bar.open_time
-        self.curve.add(Point(bar.open_time, bar.close, bar.low, bar.high, measures.equity, measures.drawdown))
+        equity = measures.equity
+        self.curve.add(Point(bar.open_time, bar.close, bar.low, bar.high, equity, equity, equity, measures.drawdown))
 
     def _take_decision(self, row: Decision, cycle: Cycle) -> None:
         match row.decision_type:

@@ -32,10 +32,12 @@ def analyse(
 
 def _joined(analysis: Analysis, outside: Sequence[Proposal], ours: set[str]) -> Analysis:
     strangers = [proposal for proposal in outside if proposal.agent_id not in ours]
+    not_taken = {p.proposal_id: f"{p.agent_id} is an agent of this desk's own" for p in outside if p.agent_id in ours}
     heard = {
         "proposals": [*analysis.proposals, *strangers],
         "votes": analysis.votes | _votes(strangers),
-        "notes": _notes(outside, ours),
+        "not_taken": not_taken,
+        "notes": [f"a proposal from outside was not taken: {why}" for why in dict.fromkeys(not_taken.values())],
     }
     return analysis.model_copy(update=heard)
 
@@ -50,8 +52,3 @@ def _proposals(answer: Answer, new_id: NewId) -> list[Proposal]:
 def _votes(proposals: Sequence[Proposal]) -> dict[str, float]:
     names = dict.fromkeys(proposal.agent_id for proposal in proposals)
     return {name: vote_of(p for p in proposals if p.agent_id == name) for name in names}
-
-
-def _notes(outside: Sequence[Proposal], ours: set[str]) -> list[str]:
-    taken = dict.fromkeys(p.agent_id for p in outside if p.agent_id in ours)
-    return [f"a proposal from outside was not taken: {name} is an agent of this desk's own" for name in taken]

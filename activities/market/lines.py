@@ -23,7 +23,7 @@ class Line(NamedTuple):
 def read_lines(path: Path) -> Iterator[Line]:
     """The header, empty where the file has none, and then every line that is not empty."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             lines = csv.reader(file)
             yield Line(1, next(lines, []))
             for cells in lines:

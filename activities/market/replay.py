@@ -18,6 +18,10 @@ EPISODE_COLUMN = "episode"
 # A price with more digits than a double holds was a double once: 1.1953999999999998 is a traded 1.1954.
 DOUBLE = Context(prec=15)
 _EXPECTED = f"a header {','.join(COLUMNS)}, then one bar a line in the order of time (more columns are ignored)"
+# What a price can be; an account that holds a thing of any other cannot be computed in the digits that money has here.
+_LOWEST, _HIGHEST, _MOST = Decimal("1e-18"), Decimal("1e18"), Decimal("1e30")
+# Times of our days, counted in seconds: as milliseconds they would lie in 1970.
+_SECONDS = range(1_000_000_000, 10_000_000_000)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # To how many places a volume in base units is known that was counted in quote currency.
 VOLUME_STEP = Decimal("1e-12")
@@ -133,7 +137,7 @@ def _parse(path: Path, line: Line, columns: _Columns, before: Bar | None) -> Bar
         raise MarketError(
             f"{path}, line {line.number}: {line.shown!r} is not a bar; expected is {_EXPECTED}"
         ) from error
-    if problem := _problem(bar, before):
+    if problem := _problem(bar, before) or _odd_time(int(time_ms), before):
         raise MarketError(f"{path}, line {line.number}: {problem}; expected is {_EXPECTED}")
     return bar if columns.volume == BASE else _in_base(bar)
 
@@ -157,10 +161,18 @@ def _bar(time_ms: int, numbers: list[Decimal]) -> Bar:
 def _problem(bar: Bar, before: Bar | None) -> str | None:
     if not 0 < bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
         return "prices must be above 0, with low the lowest and high the highest"
+    if bar.low < _LOWEST or bar.high > _HIGHEST or bar.volume > _MOST:
+        return f"prices must be from {_LOWEST} to {_HIGHEST}, and the volume at most {_MOST}"
     if bar.volume < 0:
         return "the volume is negative"
     if before and bar.open_time <= before.open_time:
         return f"the bar is not later than the one before it ({before.open_time.isoformat()})"
+    return None
+
+
+def _odd_time(time_ms: int, before: Bar | None) -> str | None:
+    if before is None and time_ms in _SECONDS:
+        return f"{time_ms} looks like seconds, and open_time_ms are milliseconds"
     return None
 
 

@@ -13,7 +13,7 @@ from api.auth import require_authentication
 from api.errors import NoAccount
 from api.models import DecisionAnswer, EntryAnswer, FillAnswer, InstructionAnswer, PortfolioAnswer
 from api.openapi import answer, problems
-from api.requests import DecisionQuery, InstructionQuery, PageQuery
+from api.requests import DecisionQuery, InstructionQuery, NoQuery, PageQuery
 from api.state import Parts, PartsOf
 from domain.decisions import Decision
 from domain.instructions import InstructionRow
@@ -62,8 +62,8 @@ async def ledger(parts: PartsOf, request: Request, query: Annotated[PageQuery, Q
     return _page(request, _shown(rows, EntryAnswer), cursor)
 
 
-@router.get("/portfolio", responses=problems(401, 404, 500, 503))
-async def portfolio(parts: PartsOf) -> PortfolioAnswer:
+@router.get("/portfolio", responses=problems(401, 404, 422, 500, 503))
+async def portfolio(parts: PartsOf, _: Annotated[NoQuery, Query()]) -> PortfolioAnswer:
     """This desk's paper account, computed again from all of its fills and ledger entries, and compared with the book."""
     books = await parts.reports.books(parts.desk_name)
     if books is None:

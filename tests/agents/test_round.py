@@ -60,3 +60,8 @@ def test_nobody_outside_speaks_under_the_name_of_an_agent_of_the_desk() -> None:
         "a proposal from outside was not taken: a is an agent of this desk's own",
         "a proposal from outside was not taken: away is an agent of this desk's own",
     ]
+    assert list(analysis.not_taken.values()) == [
+        "a is an agent of this desk's own",
+        "away is an agent of this desk's own",
+    ]
+    assert list(analysis.not_taken) == [proposal.proposal_id for proposal in pretended]

@@ -131,3 +131,8 @@ async def test_instructions_come_with_what_became_of_them(world: World, database
 async def test_a_wrong_query_is_422(world: World, database: Database, path: str) -> None:
     for query in ("limit=0", "agent_id=x", "cursor=nonsense", "since=2026-03-12"):
         assert (await world.client.get(f"/reports/{path}?{query}")).status_code == 422
+
+
+async def test_a_filter_that_a_portfolio_does_not_have_is_refused(world: World) -> None:
+    response = await world.client.get("/reports/portfolio?symbol=BTCUSDT")
+    assert (response.status_code, response.json()["detail"][0]["loc"]) == (422, ["query", "symbol"])

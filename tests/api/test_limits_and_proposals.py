@@ -1,5 +1,6 @@
 """POST /control/limits and POST /proposals."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -40,13 +41,17 @@ async def test_loosening_takes_a_paused_desk(world: World) -> None:
         ({"limits": {}}, ["body", "limits"]),
         ({"limits": {"max_leverage": True}}, ["body", "limits", "max_leverage"]),
         ({"limits": {"max_leverage": None}}, ["body", "limits", "max_leverage"]),
+        ('{"limits": {"max_leverage": NaN}}', ["body", "limits", "max_leverage"]),
+        ('{"limits": {"max_leverage": 1e999}}', ["body", "limits", "max_leverage"]),
+        ({"limits": {"max_leverage": "NaN"}}, ["body", "limits"]),
         ({"limits": {"max_levrage": 1}}, ["body", "limits"]),
         ({"limits": {"max_leverage": 2.6}}, ["body", "limits"]),
         ({"limits": {"max_leverage": 1}, "more": 1}, ["body", "more"]),
     ],
 )
 async def test_a_wrong_limit_is_a_422_that_says_where(world: World, body: Any, location: list[str]) -> None:
-    response = await world.client.post("/control/limits", json=body)
+    content = body if isinstance(body, str) else json.dumps(body)
+    response = await world.client.post("/control/limits", content=content)
     assert response.status_code == 422
     assert response.json()["detail"][0]["loc"][: len(location)] == location
     assert world.gateway.carried.limits.max_leverage == 2

@@ -55,10 +55,11 @@ def test_tightening_works_at_once_and_is_logged(body: str) -> None:
 def test_loosening_takes_a_paused_desk(state: State) -> None:
     desk = a_desk(state=state)
     record = send(desk, SET_LIMITS, '{"hard_leverage": 4, "max_leverage": 1}')
+    how = {State.RUNNING: "pause it first", State.KILLED: "restart it, then pause it"}[state]
     assert desk.limits == Limits(), "not even what it would tighten"
     assert (record.outcome, record.code) == (Outcome.REFUSED, RefusalCode.CONFLICT)
     assert record.detail
-    assert record.detail.startswith("hard_leverage 3 -> 4 would be looser, which takes a paused desk: pause it first")
+    assert record.detail.startswith(f"hard_leverage 3 -> 4 would be looser, which takes a paused desk: {how}")
 
 
 def test_a_paused_desk_takes_looser_limits() -> None:
@@ -219,3 +220,15 @@ def test_what_a_cycle_made_of_it_is_its_outcome() -> None:
     assert desk.commands["a"].detail == "taken up by decision_1: position_too_large"
     assert desk.commands["b"].detail == "taken up by decision_1: not selected"
     assert {desk.commands[name].outcome for name in "ab"} == {Outcome.APPLIED}
+
+
+def test_what_nobody_heard_is_refused_with_the_reason() -> None:
+    desk = a_desk(symbols=[BTC, ETH])
+    send(desk, PROPOSE, FULL, "a")
+    (waiting,) = taken = list(desk.proposals)
+    why = {waiting.proposal.proposal_id: "mine is an agent of this desk's own"}
+    choice = Choice(decision_type=DecisionType.NO_ACTION, summary="s", not_taken=why)
+    row = Decision(decision_id="decision_1", timestamp=NOW, decision_type=choice.decision_type, summary="s")
+    taken_up(desk, taken, choice, row, a_tick())
+    assert (desk.commands["a"].outcome, desk.commands["a"].detail) == (Outcome.REFUSED, *why.values())
+    assert summaries(desk)[-1] == "propose refused by mine: mine is an agent of this desk's own"

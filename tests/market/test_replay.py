@@ -86,6 +86,13 @@ def test_columns_may_stand_in_any_order_and_more_of_them(file: Path) -> None:
         ([HEADER, GOOD.replace("41734.0", "41000")], "line 2: prices must be above 0"),
         ([HEADER, GOOD.replace("41672.0", "-1")], "line 2: prices must be above 0"),
         ([HEADER, GOOD.replace("1005143.1506", "-1")], "line 2: the volume is negative"),
+        ([HEADER, GOOD.replace("1642636800000", "1642636800")], "line 2: 1642636800 looks like seconds"),
+        (
+            [HEADER, GOOD.replace("1005143.1506", "1e31")],
+            "to 1E.18, and the volume at most 1E.30",
+        ),
+        ([HEADER, "1642636800000,1e90,1e90,1e90,1e90,1"], "line 2: prices must be from 1E-18"),
+        ([HEADER, "1642636800000,1e-400,1e-400,1e-400,1e-400,1"], "line 2: prices must be from 1E-18"),
         ([HEADER, GOOD, GOOD], "line 3: the bar is not later than the one before"),
     ],
 )
@@ -94,6 +101,11 @@ def test_a_malformed_file_is_named_with_its_line(file: Path, lines: list[str], c
         read_bars(write(file, *lines))
     assert str(file) in str(caught.value)
     assert HEADER in str(caught.value)
+
+
+def test_a_byte_order_mark_as_spreadsheets_write_it_is_no_part_of_the_first_column(file: Path) -> None:
+    file.write_text(f"\ufeff{HEADER}\n{GOOD}\n", encoding="utf-8")
+    assert len(read_bars(file)) == 1
 
 
 def test_a_file_is_read_bar_by_bar_and_complains_when_it_comes_to_it(file: Path) -> None:

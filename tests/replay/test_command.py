@@ -50,15 +50,20 @@ def test_the_json_can_be_audited_from_its_fills(tmp_path: Path, bars: Path) -> N
     assert run(tmp_path, bars, "--symbol", "BTCUSDT", "--no-chart").returncode == 0
     document = json.loads((tmp_path / "bars.replay.json").read_text())
     (only,) = document["runs"]
+    assert D(only["summary"]["equity"]) == audited(document)
+    assert only["fills"]
+
+
+def audited(document: dict[str, Any]) -> Decimal:
+    """What the account is worth at the end, from its fills and its ledger alone."""
+    (only,) = document["runs"]
     held = cash = D(0)
     for fill in only["fills"]:
         signed = D(fill["quantity"]) if fill["side"] == "BUY" else -D(fill["quantity"])
         held += signed
         cash -= signed * D(fill["price"]) + D(fill["fee"])
     ledger = sum((D(entry["amount"]) for entry in only["ledger"]), D(0))
-    price = D(only["equity"][-1][1])
-    assert D(only["summary"]["equity"]) == D(document["settings"]["balance"]) + cash + ledger + held * price
-    assert only["fills"]
+    return D(document["settings"]["balance"]) + cash + ledger + held * D(only["equity"][-1][1])
 
 
 def test_limits_of_the_command_line_act_and_are_told(tmp_path: Path, bars: Path) -> None:
@@ -78,6 +83,44 @@ def test_the_json_may_go_to_standard_output(tmp_path: Path, bars: Path) -> None:
     assert json.loads(done.stdout)["runs"][0]["bars"] == 400
     assert "largest drawdown" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_what_an_agent_prints_does_not_end_up_in_the_json(tmp_path: Path, bars: Path) -> None:
+    (tmp_path / "printer.py").write_text(
+        "def talk(bars, book, funding, positions):\n    print('hello')\n    return []\n"
+    )
+    plugged = tmp_path / "printer-1.dist-info"
+    plugged.mkdir()
+    (plugged / "METADATA").write_text("Metadata-Version: 2.1\nName: printer\nVersion: 1\n")
+    (plugged / "entry_points.txt").write_text("[ais.agents]\nprinter = printer:talk\n")
+    flags = ("--symbol", "BTCUSDT", "--agents", "printer", "--json", "-", "--no-chart")
+    done = ais("replay", str(bars), *flags, cwd=tmp_path, PYTHONPATH=f"{ROOT}:{tmp_path}")
+    assert json.loads(done.stdout)["runs"][0]["bars"] == 400
+    assert done.stderr.count("hello") == 400
+
+
+def test_gaps_are_told(tmp_path: Path) -> None:
+    made = made_bars(50)
+    path = written(tmp_path / "gaps.csv", [*made[:20], *made[27:40], *made[42:]])
+    done = run(tmp_path, path, "--symbol", "BTCUSDT", "--no-chart")
+    assert "2, the longest 0:08:00" in done.stdout
+    (only,) = json.loads((tmp_path / "gaps.replay.json").read_text())["runs"]
+    assert (only["gaps"], only["longest_gap_seconds"]) == (2, 480)
+
+
+def test_the_account_at_the_end_knows_the_fills_of_the_last_bar(tmp_path: Path) -> None:
+    """A kill in the last bar closes positions in it, and no other bar shows what that cost."""
+    made = liquid(made_bars(400, step=0.003, fall_at=300, fall=0.02))
+    flags = ("--symbol", "BTCUSDT", "--no-chart", "--limit", "soft_drawdown=0.001", "--limit", "hard_drawdown=0.001")
+    whole = written(tmp_path / "whole.csv", made)
+    assert run(tmp_path, whole, *flags).returncode == 0
+    (only,) = json.loads((tmp_path / "whole.replay.json").read_text())["runs"]
+    times = [row[0] for row in only["equity"]]
+    last = times.index(only["summary"]["killed"]["time"])
+    assert run(tmp_path, written(tmp_path / "cut.csv", made[: last + 1]), *flags).returncode == 0
+    document = json.loads((tmp_path / "cut.replay.json").read_text())
+    assert document["runs"][0]["fills"][-1]["bar_no"] == last
+    assert D(document["runs"][0]["summary"]["equity"]) == audited(document)
 
 
 def test_episodes_are_replayed_each_on_a_desk_of_its_own(tmp_path: Path) -> None:

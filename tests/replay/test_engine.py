@@ -213,11 +213,14 @@ def test_a_curve_keeps_its_extremes_in_a_few_thousand_points() -> None:
     for number in range(3 * MAX_POINTS):
         price = D(1_000) if number == 5_001 else D(100)
         drawdown = D("0.5") if number == 7_001 else ZERO
-        curve.add(Point(START + timedelta(minutes=number), price, price, price, D(number), drawdown))
+        equity = D(-7) if number == 7_001 else D(number)
+        curve.add(Point(START + timedelta(minutes=number), price, price, price, equity, equity, equity, drawdown))
     points = curve.points()
     assert len(points) <= MAX_POINTS
     assert max(point.high for point in points) == D(1_000)
     assert max(point.drawdown for point in points) == D("0.5")
+    assert min(point.poorest for point in points) == D(-7)
+    assert max(point.richest for point in points) == D(3 * MAX_POINTS - 1)
     assert points[-1].equity == D(3 * MAX_POINTS - 1)
     assert [point.time for point in points] == sorted(point.time for point in points)
 
