@@ -686,6 +686,8 @@ def _is_secret(info: FieldInfo) -> bool:
 def _shown_default(info: FieldInfo) -> str:
     if info.is_required():
         return "required"
+    if isinstance(info.default, bool):
+        return str(info.default).lower()
     shown = ",".join(info.default) if isinstance(info.default, tuple) else str(info.default)
     return "none" if shown in ("", "None", "{}") else shown.removesuffix(".0")
 
