@@ -242,6 +242,8 @@ class Lifecycle:
             since=now,
             kill_number=kill_number,
             latched_number=kill_number,
+            # Ids of commands may come again, and their instructions are in the database: each kill was a round at most.
+            forgotten_rounds=kill_number,
         )
 
     def _control_row(self, reason: str, actor: str) -> Decision:

@@ -22,7 +22,7 @@ from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.worker import Worker
 
 import settings
-from activities.act import ActActivities
+from activities.act import ActActivities, Word
 from activities.agents.catalogue import InstalledAgent, UnknownAgent, installed_agents, select
 from activities.agents.processes import ProcessRoom
 from activities.agents.room import AgentRoom
@@ -35,7 +35,8 @@ from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import Venue
 from activities.venues.shadow import ShadowVenue
 from domain.decisions import ENTROPY_BITS, time_ordered_id
-from domain.states import Mode, State
+from domain.limits import Limits
+from domain.states import Mode
 from modes import NotAllowed, VenueConfig, build_venue, check_account, check_settings
 from startup import NotUp, configure_logging, leave, patiently
 from storage import migrate
@@ -149,11 +150,12 @@ def build_worker(
     start_http_server(config.worker.metrics_port, config.worker.metrics_host, instruments.registry)
     gateway = DeskGateway(client, scope.desk, patience=STATE_SECONDS)
 
-    async def ask_state() -> State:
-        return (await gateway.status()).state
+    async def ask() -> Word:
+        status = await gateway.status()
+        return Word(status.state, Limits.model_validate(status.limits))
 
     observing = ObserveActivities(scope, venue, latch, room, instruments, new_id, config.agents.agent_weights)
-    acting = ActActivities(scope, venue, latch, ask_state, instruments)
+    acting = ActActivities(scope, venue, latch, ask, instruments)
     recording = RecordActivities(scope, records, instruments)
     worker = Worker(
         client,

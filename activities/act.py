@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from typing import NamedTuple
 
 from temporalio import activity
 
@@ -12,7 +14,8 @@ from activities.calls import CancelCall, OrderCall, PlanCall, Scope
 from activities.failures import failure
 from activities.instruments import Instruments
 from activities.scope import refuse_other
-from activities.venues.port import Venue, VenueError, VenueRefused
+from activities.venues.port import Obstacle, Venue, VenueError, VenueRefused
+from domain.limits import Limits
 from domain.orders import Fate, Order, OrderReport
 from domain.reducing import Plan, plan
 from domain.states import Mode, State
@@ -21,19 +24,27 @@ from storage.desks import read_desk
 
 LATCH_SECONDS = 2.0
 
-AskState = Callable[[], Awaitable[State]]
+
+class Word(NamedTuple):
+    """What the coordinator says of itself."""
+
+    state: State
+    limits: Limits | None = None
+
+
+AskCoordinator = Callable[[], Awaitable[Word]]
 
 
 class ActActivities:
-    """Cancels and orders on one venue. `ask_state` asks the coordinator itself."""
+    """Cancels and orders on one venue. `ask` asks the coordinator itself."""
 
     def __init__(
-        self, scope: Scope, venue: Venue, database: Database, ask_state: AskState, instruments: Instruments
+        self, scope: Scope, venue: Venue, database: Database, ask: AskCoordinator, instruments: Instruments
     ) -> None:
         self._scope = scope
         self._venue = venue
         self._database = database
-        self._ask_state = ask_state
+        self._ask = ask
         self._instruments = instruments
 
     @activity.defn(name="cancel")
@@ -55,14 +66,11 @@ class ActActivities:
     async def place_order(self, call: OrderCall) -> OrderReport:
         """Sends once, or says why it did not. Never raises once the send has begun: then the fate is unknown."""
         refuse_other(self._scope, call.scope)
-        order = call.order
-        try:
-            obstacle = await self._obstacle(order)
-        except asyncio.CancelledError:
-            return _report(order, Fate.NOT_SENT, "the worker stopped before it was sent")
-        if obstacle:
-            return _report(order, Fate.NOT_SENT, obstacle)
-        return await self._send(order)
+        # At once, so that nothing is read for an order that must not go; the venue asks again, immediately before the send.
+        obstacle = partial(self._obstacle, call)
+        if why := await obstacle():
+            return _report(call.order, Fate.NOT_SENT, why)
+        return await self._send(call.order, obstacle)
 
     @activity.defn(name="settle_order")
     async def settle_order(self, call: OrderCall) -> OrderReport:
@@ -77,14 +85,14 @@ class ActActivities:
             return _report(call.order, Fate.NOT_SENT, "the venue has never seen it")
         return _report(call.order, Fate.UNKNOWN, "the venue has not seen it yet")
 
-    async def _obstacle(self, order: Order) -> str | None:
+    async def _obstacle(self, call: OrderCall) -> str | None:
         """Why an order must not be sent. The coordinator is asked last, immediately before sending."""
-        if not order.instruction.reduce_only:
-            if latched := await self._latched(order.desk):
-                return latched
-            if stopped := await self._stopped():
-                return stopped
-        return "too late: its time ran out before it could be sent" if datetime.now(UTC) > order.not_after else None
+        try:
+            stopped = None if call.order.instruction.reduce_only else await self._stopped(call)
+        except asyncio.CancelledError:
+            return "the worker stopped before it was sent"
+        late = datetime.now(UTC) > call.order.not_after
+        return stopped or ("too late: its time ran out before it could be sent" if late else None)
 
     async def _latched(self, desk: str) -> str | None:
         try:
@@ -95,17 +103,22 @@ class ActActivities:
             return "the desk has no row in the database"
         return "the database says killed" if row.killed else None
 
-    async def _stopped(self) -> str | None:
+    async def _stopped(self, call: OrderCall) -> str | None:
+        if latched := await self._latched(call.order.desk):
+            return latched
         try:
-            state = await self._ask_state()
+            word = await self._ask()
         except Exception as error:  # Whatever went wrong: no answer, no send.
             return f"the coordinator did not answer before the send: {error}"
-        return None if state is State.RUNNING else f"the coordinator is {state.value}"
+        if word.state is not State.RUNNING:
+            return f"the coordinator is {word.state.value}"
+        outdated = call.limits is not None and call.limits != word.limits
+        return "the limits were changed since it was decided" if outdated else None
 
-    async def _send(self, order: Order) -> OrderReport:
+    async def _send(self, order: Order, obstacle: Obstacle) -> OrderReport:
         try:
             with self._counted("create_order"):
-                report = await self._venue.create_order(order)
+                report = await self._venue.create_order(order, obstacle)
         except VenueRefused as error:
             return _report(order, Fate.REJECTED, str(error))
         except VenueError as error:

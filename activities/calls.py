@@ -92,10 +92,11 @@ class PlanCall(Value):
 
 
 class OrderCall(Value):
-    """An order to send once, or to ask the venue about."""
+    """An order to send once, under these limits, or to ask the venue about."""
 
     scope: Scope
     order: Order
+    limits: Limits | None = None
 
 
 class RecordCall(Value):

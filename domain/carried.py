@@ -83,6 +83,8 @@ class KillRecord(Record):
     confirmed: int = 0
     quiet_at: Moment | None = None
     verified_at: Moment | None = None
+    # An operator has killed, too: no limit sends anything any more.
+    hands_off: bool = False
     # Where the desk closes its positions after a kill: until no position is left, read at the venue at `flat_at`.
     flattens: bool = False
     flat_at: Moment | None = None
@@ -157,6 +159,8 @@ class Carried(Record):
     restart: PendingRestart | None = None
 
     latched_number: int = 0
+    # The highest round of commands that are remembered no more.
+    forgotten_rounds: int = 0
     row_dirty: bool = False
     hand_over: bool = False
 

@@ -29,7 +29,17 @@ from domain.reducing import Plan
 from domain.risk import RATE_WINDOW
 from domain.states import CommandKind, State, transition
 from domain.symbols import covered_symbols
-from domain.traces import MAX_COMMAND_AGE, Tick, control_row, enter, forget_old_commands, remember, unwarn, warn
+from domain.traces import (
+    MAX_COMMAND_AGE,
+    Tick,
+    control_row,
+    enter,
+    forget_old_commands,
+    forget_rounds,
+    remember,
+    unwarn,
+    warn,
+)
 
 MAX_DELEVERAGES = 100
 MAX_CARRIED_ORDERS = 100
@@ -55,6 +65,13 @@ def apply(c: Carried, command: Command, tick: Tick) -> None:
     else:
         _HANDLERS[command.kind](c, command, tick)
     forget_old_commands(c, tick)
+
+
+def failed_to_apply(c: Carried, command: Command, error: Exception, tick: Tick) -> None:
+    """A bug in a command's handling, told as a refusal: a signal that raises fails every later task with it, kills too."""
+    text = f"it could not be handled ({type(error).__name__}); it may have been done in part"
+    warn(c, f"{command.kind.value}: {text}")
+    _refuse(c, command, text, RefusalCode.INVALID, tick)
 
 
 def known_latch(c: Carried) -> int:
@@ -195,7 +212,14 @@ def take_report(c: Carried, pending: PendingOrder, report: OrderReport, tick: Ti
         if shortfall and not report.filled_quantity:
             refusal, shortfall = shortfall, None
         finish_deleverage(c, deleverage, refusal, tick, shortfall)
+    if report.fate.is_known:
+        unwarn(c, unknown_text(report.order_id))
     note_quiet(c, tick.now)
+
+
+def unknown_text(order_id: str) -> str:
+    """How the warning begins that tells of an order whose fate is not known."""
+    return f"order {order_id} is unknown"
 
 
 def _shortfall(order: Order, report: OrderReport) -> str | None:
@@ -241,6 +265,7 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
         c.kill_number, c.latched_number = max(c.kill_number, restart.kill_number + 1), 0
         _refuse(c, restart.command, error, RefusalCode.CONFLICT, tick)
         return
+    forget_rounds(c, *c.commands.values())
     # What is still on its way keeps its record: a deleverage may be settled after the restart.
     c.commands = {name: record for name, record in c.commands.items() if record.outcome is Outcome.PENDING}
     remember(c, restart.command, Outcome.APPLIED, tick)

@@ -72,7 +72,7 @@ def _new_cuts(assessment: Assessment) -> list[Cut]:
 
 def may_reduce(c: Carried) -> bool:
     """Not after a kill of an operator's: then nothing goes out but what the kill, or a person, asks for."""
-    return c.state is not State.KILLED or (c.kill is not None and c.kill.source is Source.RISK)
+    return c.state is not State.KILLED or (c.kill is not None and c.kill.source is Source.RISK and not c.kill.hands_off)
 
 
 def reducing(c: Carried) -> bool:
@@ -95,7 +95,9 @@ def flatten(c: Carried, observation: Observation, tick: Tick) -> bool:
     for symbol in held:
         if not _is_busy(c, symbol) and not open_cancels(c, Tool.CANCEL_ALL_ORDERS, symbol):
             c.deleverages.append(_pending(c, symbol, None, "the kill flattens", tick))
-    if held or c.orders or reducing(c):
+    # What rests may still fill, and a cancel that is open may be for what this reading did not show.
+    may_fill = c.schema_version >= 3 and (observation.open_orders or c.cancels)
+    if held or may_fill or c.orders or reducing(c):
         return False
     c.kill.flat_at, c.row_dirty = observation.observed_at, True
     queue_row(c, _flat_row(c, tick))

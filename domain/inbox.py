@@ -39,7 +39,8 @@ def propose(c: Carried, command: Command, tick: Tick) -> None:
     asked = command.proposal
     assert asked is not None
     record = remember(c, command, Outcome.PENDING, tick)
-    expires_at = asked.expiry(command.sent_at or tick.now, c.cycle_seconds)
+    # A clock that is ahead must not make it live for ever, nor a time at the end of all times break the sum.
+    expires_at = asked.expiry(min(command.sent_at or tick.now, tick.now), c.cycle_seconds)
     waiting = WaitingProposal(command_id=command.command_id, proposal=asked.proposal(tick.new_id("sig"), expires_at))
     record.proposal_id, record.expires_at = waiting.proposal.proposal_id, expires_at
     if expires_at <= tick.now:

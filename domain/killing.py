@@ -37,7 +37,11 @@ def kill(c: Carried, command: Command, tick: Tick) -> None:
             row_id=row.decision_id,
             flattens=c.kill_flattens and c.mode is not Mode.SHADOW,
         )
+        # What is left of an older kill is none of what this one counts.
+        for cancel in c.cancels:
+            cancel.of_kill = False
         enter(c, State.KILLED, command, tick)
+    if not repeated or c.schema_version >= 3:
         _stand_down(c, command, tick)
     record = remember(c, command, Outcome.APPLIED, tick, repeated=repeated)
     record.symbols = covered_symbols(c.symbols, c.seen_symbols)
@@ -48,6 +52,8 @@ def kill(c: Carried, command: Command, tick: Tick) -> None:
 def _stand_down(c: Carried, command: Command, tick: Tick) -> None:
     """What a kill ends: proposals that wait, and reductions that have not begun, unless a limit itself kills."""
     if command.source is not Source.RISK:
+        if c.kill:
+            c.kill.hands_off = True
         c.deleverages = [d for d in c.deleverages if d.order_id or not d.automatic]
     for waiting in c.proposals:
         inbox.settle(c, waiting, "the desk was killed before a cycle took it up", tick)
@@ -61,7 +67,8 @@ def issue_cancels(c: Carried, record: CommandRecord, symbols: list[str], tick: T
     prepared and has not begun stands for it. One that has begun never does: it may have missed what this one is for.
     """
     record.rounds += 1
-    if c.kill:
+    # Cancels that a person asks for after a kill do not open it again: it would cancel more than they asked for.
+    if c.kill and record.kind is CommandKind.KILL:
         c.kill.quiet_at = c.kill.verified_at = None
     in_lane = Counter((cancel.tool, cancel.symbol) for cancel in c.cancels)
     waiting = {(cancel.tool, cancel.symbol) for cancel in c.cancels if not cancel.begun}
@@ -99,18 +106,26 @@ def note_symbols(c: Carried, observation: Observation) -> list[str]:
     """Keeps symbols beside the whitelist that are held or have an open order; returns those that are new."""
     found = [p.symbol for p in observation.positions if p.quantity] + [o.symbol for o in observation.open_orders]
     new = sorted({symbol for symbol in found if symbol not in c.symbols and symbol not in c.seen_symbols})
-    if new:
-        c.seen_symbols = sorted({*c.seen_symbols, *new})[:MAX_SEEN_SYMBOLS]
-    return [symbol for symbol in new if symbol in c.seen_symbols]
+    kept = new[: max(0, MAX_SEEN_SYMBOLS - len(c.seen_symbols))]
+    c.seen_symbols = sorted([*c.seen_symbols, *kept])
+    return kept
 
 
 # --- verified at the venue ------------------------------------------------------------------------------------------
 
 
 def verifying(c: Carried) -> bool:
-    """Whether every cancel of a kill is confirmed, and the whole account has yet to be read."""
+    """Whether every cancel of a kill is confirmed, and the whole account has yet to be read. One that a version carried out
+    which counted no cancels was over when it was quiet.
+    """
     kill = c.kill
-    return c.schema_version >= 3 and kill is not None and kill.quiet_at is not None and kill.verified_at is None
+    return (
+        c.schema_version >= 3
+        and kill is not None
+        and kill.cancels > 0
+        and kill.quiet_at is not None
+        and kill.verified_at is None
+    )
 
 
 def verify(c: Carried, reading: Observation, tick: Tick) -> bool:

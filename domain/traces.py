@@ -51,8 +51,8 @@ def remember(c: Carried, command: Command, outcome: Outcome, tick: Tick, repeate
         reason=command.reason[:MAX_REMEMBERED_REASON_CHARS],
         repeated=repeated,
         reused_id=again,
-        # A kill under an id that issued cancels before goes on counting, so that its instructions are new ones.
-        rounds=before.rounds if before else 0,
+        # An id that issued cancels before goes on counting, so that its instructions are new ones.
+        rounds=before.rounds if before else c.forgotten_rounds,
         symbol=command.symbol,
         reduce_pct=command.reduce_pct,
     )
@@ -70,9 +70,15 @@ def forget_old_commands(c: Carried, tick: Tick) -> None:
         if young and len(c.commands) <= MAX_KEPT_COMMANDS:
             return
         del c.commands[oldest.command_id]
+        forget_rounds(c, oldest)
         if oldest.outcome is Outcome.PENDING or (c.kill and oldest.command_id == c.kill.command_id):
             # Still needed, for its outcome or to count the kill's rounds: kept as if it were the newest.
             c.commands[oldest.command_id] = oldest
+
+
+def forget_rounds(c: Carried, *records: CommandRecord) -> None:
+    """Notes how far these had counted: their ids may come again, and their instructions are in the database."""
+    c.forgotten_rounds = max(c.forgotten_rounds, *(record.rounds for record in records), 0)
 
 
 def control_row(

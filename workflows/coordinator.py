@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.commands import RawPayload, kind_of, read_command
     from domain.details import details
     from domain.handover import pack, unpack
-    from domain.states import State
+    from domain.states import CommandKind, State
     from domain.status import CommandOutcome, Outcomes, Status, outcome_of, outcomes_of, status_of
 
 
@@ -56,8 +56,13 @@ class Coordinator:
         if kind is None:
             desk.unknown_signal(self._host.c, name, tick)
             return
-        raw = [_raw(value) for value in payloads]
-        desk.apply(self._host.c, read_command(kind, raw, tick.new_id("command")), tick)
+        command = read_command(kind, [_raw(value) for value in payloads], tick.new_id("command"))
+        try:
+            desk.apply(self._host.c, command, tick)
+        except Exception as error:
+            if kind is CommandKind.KILL:
+                raise
+            desk.failed_to_apply(self._host.c, command, error, tick)
         self._host.stop_order()
 
     @workflow.query(name=names.STATUS_QUERY)

@@ -120,6 +120,9 @@ class CycleTask:
         c = self._c
         if observation is None:
             hold = f"the venue was not observed: {c.observation_error}"
+        if c.proposals and c.schema_version >= 3:
+            # Once more: a reading, a second one and a reduction may have taken longer than a proposal lives.
+            inbox.expire(c, self._host.moment())
         taken, limits = list(c.proposals), c.limits
         if hold or observation is None:
             choice, taken = nothing(f"No new order: {hold}"), []
@@ -185,6 +188,9 @@ class CycleTask:
             return _not_sent(order, "the limits were changed while it was being decided")
         if c.state is not State.RUNNING:
             return _not_sent(order, f"the coordinator is {c.state}")
+        others = [p for p in c.orders if p is not pending and p.order.instruction.symbol == order.instruction.symbol]
+        if others and c.schema_version >= 3:
+            return _not_sent(order, f"another order of {order.instruction.symbol} is on its way, or unknown")
         if workflow.now() >= order.not_after:
             return _not_sent(order, "it took longer than a cycle to commit its decision")
         pending.phase = OrderPhase.SENDING

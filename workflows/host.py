@@ -40,6 +40,7 @@ class Host:
         self._random = workflow.random()
         self._made = 0
         self._order: workflow.ActivityHandle[OrderReport] | None = None
+        self._order_limits = carried.limits
 
     def drain(self) -> None:
         """From now on the run winds down: no new cycle, and the outbox hands over once the last cycle has ended."""
@@ -93,13 +94,13 @@ class Host:
         patience = max(order.not_after - workflow.now(), timedelta(milliseconds=1))
         handle = workflow.start_activity(
             calls.place_order,
-            calls.OrderCall(scope=self.scope, order=order),
+            calls.OrderCall(scope=self.scope, order=order, limits=self.c.limits),
             schedule_to_start_timeout=patience,
             summary=f"{order.instruction.side} {order.instruction.quantity} {order.instruction.symbol}",
             **options.ORDER,
         )
         if not order.instruction.reduce_only:
-            self._order = handle
+            self._order, self._order_limits = handle, self.c.limits
         try:
             report: OrderReport = await handle
             return report
@@ -111,7 +112,8 @@ class Host:
 
     def stop_order(self) -> None:
         """Gives up an order that no worker has begun; one that has begun runs to its end, and its result is taken."""
-        if self.c.state is not State.RUNNING and self._order is not None:
+        changed = self.c.schema_version >= 3 and self.c.limits != self._order_limits
+        if (changed or self.c.state is not State.RUNNING) and self._order is not None:
             self._order.cancel()
 
 
@@ -136,7 +138,7 @@ def why(error: ActivityError) -> str:
 
 def was_busy(error: ActivityError) -> bool:
     """Whether nothing was sent, since other calls were before it."""
-    return isinstance(error.cause, ApplicationError) and error.cause.type == "VenueBusy"
+    return isinstance(error.cause, ApplicationError) and error.cause.type == "VenueNotSent"
 
 
 def _message(error: BaseException) -> str:

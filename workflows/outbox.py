@@ -6,6 +6,7 @@ awaiting a record. So each symbol and venue has a lane of its own, and so have t
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -52,6 +53,12 @@ class OutboxTask:
         return not (self._winding_down and self._host.drains_too_long)
 
     @property
+    def _writes(self) -> bool:
+        # While cancels hold up the next run, the latch and the rows of a kill must not wait for it.
+        held_up = self._cancelling > 0 and not self._host.drains_too_long
+        return not self._winding_down or (held_up and self._c.schema_version >= 3)
+
+    @property
     def idle(self) -> bool:
         """Whether no lane runs and none has to start before the run may end."""
         return not self._lanes and not self._due()
@@ -75,7 +82,9 @@ class OutboxTask:
     def _due(self) -> dict[str, Lane]:
         due = self._due_cancels() if self._takes_fresh_cancels else {}
         if not self._winding_down:
-            due |= self._due_orders() | self._due_rows()
+            due |= self._due_orders() | self._due_restart()
+        if self._writes:
+            due |= self._due_rows()
         return {key: lane for key, lane in due.items() if key not in self._lanes}
 
     def _due_cancels(self) -> dict[str, Lane]:
@@ -106,15 +115,18 @@ class OutboxTask:
             lanes["records"] = self._records_lane
         if c.latch_due:
             lanes["latch"] = self._latch_lane
-        if c.restart and self._cycle_is_idle() and "latch" not in self._lanes:
-            lanes["restart"] = self._restart_lane
         return lanes
+
+    def _due_restart(self) -> dict[str, Lane]:
+        due = self._c.restart and self._cycle_is_idle() and "latch" not in self._lanes
+        return {"restart": self._restart_lane} if due else {}
 
     async def _cancel_lane(self, tool: Tool, symbol: str) -> None:
         """One call at a time for a symbol and venue; it confirms every instruction prepared before it began."""
         failures = 0
         while outbox.open_cancels(self._c, tool, symbol):
-            await self._until_there_is_room()
+            if not await self._there_is_room():
+                return
             ids = [cancel.instruction_id for cancel in outbox.open_cancels(self._c, tool, symbol)]
             failed = await self._cancel(tool, symbol, ids)
             # Whoever waits longest for its turn must not be away when it comes.
@@ -124,9 +136,13 @@ class OutboxTask:
             if self._winding_down and not (self._takes_fresh_cancels and self._has_fresh_cancel(tool, symbol)):
                 return
 
-    async def _until_there_is_room(self) -> None:
-        while self._cancelling >= MAX_CANCELS_AT_ONCE:
-            await workflow.wait_condition(lambda: self._cancelling < MAX_CANCELS_AT_ONCE)
+    async def _there_is_room(self) -> bool:
+        """Waits for it; False where it is left to the next run."""
+        while self._cancelling >= MAX_CANCELS_AT_ONCE and self._takes_fresh_cancels:
+            await workflow.wait_condition(
+                lambda: self._cancelling < MAX_CANCELS_AT_ONCE or not self._takes_fresh_cancels
+            )
+        return self._cancelling < MAX_CANCELS_AT_ONCE
 
     async def _cancel(self, tool: Tool, symbol: str, ids: list[str]) -> ActivityError | None:
         self._cancelling += 1
@@ -158,7 +174,9 @@ class OutboxTask:
             try:
                 report = await workflow.execute_activity(calls.settle_order, call, **options.SETTLE)
             except ActivityError as error:
-                warn(self._c, f"order {pending.order.order_id} is unknown: {why(error)}")
+                told = desk.unknown_text(pending.order.order_id)
+                unwarn(self._c, told)
+                warn(self._c, f"{told}: {why(error)}")
             else:
                 if report.fate.is_known:
                     desk.take_report(self._c, pending, report, self._host.tick())
@@ -184,6 +202,8 @@ class OutboxTask:
         failures = 0
         while enforcing.flattening(self._c) and not self._winding_down:
             reading = await self._host.read_again()
+            if not enforcing.flattening(self._c):
+                return  # A restart came while it was read.
             if reading is not None and enforcing.flatten(self._c, reading, self._host.tick()):
                 return
             failures += 1
@@ -194,15 +214,16 @@ class OutboxTask:
         while killing.verifying(self._c) and not self._winding_down:
             if self._unverified:
                 await self._back_off(self._unverified, lambda: False)
-            reading = await self._host.read_again()
+            asked, reading = self._to_verify(), await self._host.read_again()
             self._unverified += 1
-            # A kill, or an order's fate, may have asked for more cancels while it was read.
-            if (
-                reading is not None
-                and killing.verifying(self._c)
-                and killing.verify(self._c, reading, self._host.tick())
-            ):
+            # A kill, or an order's fate, may have asked for more cancels while it was read, and seen them confirmed.
+            still = killing.verifying(self._c) and asked == self._to_verify()
+            if reading is not None and still and killing.verify(self._c, reading, self._host.tick()):
                 self._unverified = 0
+
+    def _to_verify(self) -> tuple[int, datetime | None]:
+        """Which kill, and since when it is quiet: a reading verifies what it began after."""
+        return self._c.kill_number, self._c.kill.quiet_at if self._c.kill else None
 
     async def _deleverage(self, pending: PendingDeleverage) -> None:
         call = calls.PlanCall(
@@ -232,7 +253,7 @@ class OutboxTask:
 
     async def _records_lane(self) -> None:
         failures = 0
-        while (self._c.records or self._c.instruction_rows) and not self._winding_down:
+        while (self._c.records or self._c.instruction_rows) and self._writes:
             batch = outbox.next_batch(self._c)
             try:
                 call = calls.RecordCall(scope=self._host.scope, batch=batch)
@@ -249,7 +270,7 @@ class OutboxTask:
 
     async def _latch_lane(self) -> None:
         failures = 0
-        while self._c.latch_due and not self._winding_down:
+        while self._c.latch_due and self._writes:
             row = outbox.desk_row(self._c)
             try:
                 call = calls.WriteDeskCall(scope=self._host.scope, row=row)

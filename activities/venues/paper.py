@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from activities.market.port import MarketSource
-from activities.venues.port import VenueRefused, VenueUnavailable
+from activities.venues.port import Obstacle, VenueRefused, VenueUnavailable, no_obstacle
 from domain.instructions import Tool
 from domain.market import Bar, Market, MarketView, Observation
 from domain.orders import Fate, Order, OrderReport
@@ -71,8 +71,10 @@ class PaperVenue:
             raise VenueRefused(f"{tool.value} is not a tool that cancels")
         await self._run(lambda connection: self._cancel(connection, market, symbol))
 
-    async def create_order(self, order: Order) -> OrderReport:
+    async def create_order(self, order: Order, obstacle: Obstacle = no_obstacle) -> OrderReport:
         """Executes a futures order once: a repeated one is told what became of the first."""
+        if why := await obstacle():
+            return OrderReport(order_id=order.order_id, fate=Fate.NOT_SENT, detail=why)
         return await self.create(order, Market.FUTURES)
 
     async def create(self, order: Order, market: Market | str) -> OrderReport:

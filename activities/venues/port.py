@@ -2,14 +2,14 @@
 
 VenueError
 ├── VenueUnavailable         nobody answered, or with 5xx: for a send, the outcome is unknown
-│   ├── VenueRateLimited     it asked us to wait, or we still do; carries for how long
-│   └── VenueBusy            its turn did not come: nothing was sent
+│   └── VenueRateLimited     it asked us to wait, or we still do; carries for how long
+├── VenueNotSent             nothing was sent: its turn did not come, or something stood in the way
 └── VenueRefused             it answered and refused: nothing was done
     ├── VenueMisconfigured   401, 403, a missing tool: a setting, which no retry mends
     └── HedgeMode            the account holds LONG and SHORT side by side, which cannot be traded here
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import ClassVar, Protocol
 
@@ -44,8 +44,8 @@ class VenueRateLimited(VenueUnavailable):
         self.retry_after = wait
 
 
-class VenueBusy(VenueUnavailable):
-    """Nothing was sent: other calls were before it."""
+class VenueNotSent(VenueError):
+    """Nothing was sent: other calls were before it, or it was stopped."""
 
     retryable = True
 
@@ -69,6 +69,15 @@ class HedgeMode(VenueRefused):
 
     def __init__(self) -> None:
         super().__init__("the account is in hedge mode: switch it to one-way; nothing is traded")
+
+
+Obstacle = Callable[[], Awaitable[str | None]]
+"""Asks why an order must not be sent: that the desk is killed, for one. None lets it through."""
+
+
+async def no_obstacle() -> str | None:
+    """Lets every order through."""
+    return None
 
 
 class Venue(Protocol):
@@ -95,8 +104,12 @@ class Venue(Protocol):
     async def cancel_all(self, tool: Tool, symbol: str) -> None:
         """Cancels every open order of `symbol` on the tool's market; returns once the venue has confirmed it."""
 
-    async def create_order(self, order: Order) -> OrderReport:
-        """Sends an order once. Idempotent by `order_id`; refuses to begin after `not_after`."""
+    async def create_order(self, order: Order, obstacle: Obstacle = no_obstacle) -> OrderReport:
+        """Sends an order once. Idempotent by `order_id`; refuses to begin after `not_after`.
+
+        Asks for an `obstacle` as the last thing before the send, after whatever takes time: a kill that was acknowledged
+        meanwhile stops it (I3).
+        """
 
     async def find_order(self, order: Order) -> OrderReport | None:
         """What the venue knows of an order; None where it has never seen it."""

@@ -198,6 +198,14 @@ def test_the_inbox_is_bounded() -> None:
     assert len(desk.proposals) == MAX_PROPOSALS
 
 
+@pytest.mark.parametrize("sent_at", ["9999-12-31T23:59:59+00:00", "2990-01-01T00:00:00+00:00"])
+def test_a_clock_that_is_ahead_makes_no_proposal_live_longer(sent_at: str) -> None:
+    desk = a_desk()
+    record = send(desk, PROPOSE, FULL.replace("{", f'{{"sent_at": "{sent_at}", ', 1))
+    assert record.expires_at
+    assert record.expires_at <= NOW + timedelta(days=1)
+
+
 def test_a_kill_refuses_what_waits() -> None:
     desk = a_desk()
     send(desk, PROPOSE, FULL)

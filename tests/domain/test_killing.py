@@ -7,19 +7,30 @@ from typing import Any
 import pytest
 
 from domain.carried import Carried, PendingDeleverage
+from domain.commands import Source
 from domain.deciding import Choice
 from domain.decisions import DecisionType
-from domain.desk import apply, decision_of, order_of, reduction_prepared, take_observation, take_report
+from domain.desk import (
+    apply,
+    decision_of,
+    finish_restart,
+    order_of,
+    reduction_prepared,
+    take_observation,
+    take_report,
+    unknown_text,
+)
 from domain.details import details
-from domain.enforcing import flattening, reduce, take_assessment
+from domain.enforcing import flatten, flattening, may_reduce, reduce, take_assessment
 from domain.instructions import InstructionOutcome
-from domain.killing import verify, verifying
+from domain.killing import MAX_SEEN_SYMBOLS, note_symbols, own_kill, verify, verifying
 from domain.market import Observation
 from domain.orders import Fate, OrderReport
 from domain.outbox import NOT_SENT_IN_SHADOW, cancels_begun, cancels_confirmed, cancels_failed, order_prepared
 from domain.reducing import plan
 from domain.states import CommandKind, Mode
 from domain.status import KillStatus, status_of
+from domain.traces import warn
 from tests.domain.builders import (
     BTC,
     ETH,
@@ -219,3 +230,88 @@ def test_in_shadow_a_soft_limit_asks_for_its_reduction_once() -> None:
         assert seen.assessment.cuts
         assert reduce(desk, seen.assessment, a_tick()) == expected
         desk.deleverages.clear()
+
+
+def restarted(desk: Carried) -> None:
+    """Back to running, by a person."""
+    desk.latched_number = desk.kill_number
+    desk.records.clear()
+    apply(desk, a_command(CommandKind.RESTART, kill_number=desk.kill_number), a_tick())
+    finish_restart(desk, None, a_tick())
+
+
+def test_what_is_left_of_an_older_kill_does_not_count_for_a_new_one() -> None:
+    desk = killed(symbols=[BTC])
+    old = [cancel.instruction_id for cancel in desk.cancels]
+    restarted(desk)
+    apply(desk, a_command(KILL, "second"), a_tick())
+    cancels_confirmed(desk, old, NOW)
+    assert told(desk).progress == "0 of 2 cancels confirmed"
+    confirm(desk)
+    assert (told(desk).cancels, told(desk).confirmed) == (2, 2)
+
+
+def test_an_id_that_comes_again_after_a_restart_makes_new_instructions() -> None:
+    """A runbook with a fixed Idempotency-Key: the database would take the old rows for the new ones, and say confirmed."""
+    desk = killed()
+    first = {cancel.instruction_id for cancel in desk.cancels}
+    confirm(desk)
+    restarted(desk)
+    apply(desk, a_command(KILL, "k"), a_tick())
+    second = {cancel.instruction_id for cancel in desk.cancels}
+    assert (len(second), first & second) == (4, set())
+
+
+def test_cancels_that_a_person_asks_for_do_not_open_a_verified_kill_again() -> None:
+    desk = killed()
+    confirm(desk)
+    assert verify(desk, read(), a_tick())
+    apply(desk, a_command(CommandKind.CANCEL_ALL, "ca", symbols=[BTC]), a_tick())
+    confirm(desk)
+    assert (told(desk).verified_at, verifying(desk)) == (LATER, False)
+
+
+def test_a_kill_of_an_older_version_is_not_verified_after_the_fact() -> None:
+    desk = killed(schema_version=2)
+    confirm(desk)
+    assert desk.kill
+    desk.kill.cancels, desk.schema_version = 0, 3
+    assert not verifying(desk)
+
+
+def test_a_symbol_that_was_seen_is_not_forgotten_for_a_new_one() -> None:
+    seen = [f"S{number:03}USDT" for number in range(MAX_SEEN_SYMBOLS)]
+    desk = a_desk(seen_symbols=seen)
+    assert note_symbols(desk, an_observation(open_orders=[an_open_order("AAAUSDT")])) == []
+    assert desk.seen_symbols == seen
+
+
+def test_after_an_operators_kill_no_limit_sends_anything_though_a_limit_killed_first() -> None:
+    desk = a_desk()
+    apply(desk, own_kill("risk", "drawdown", Source.RISK, a_tick()), a_tick())
+    assert may_reduce(desk)
+    seen = watched(an_observation(positions=[a_position(40)], rules={BTC: some_rules()}), desk.limits, desk.risk)
+    assert seen.assessment
+    assert reduce(desk, seen.assessment, a_tick()) == [BTC]
+    apply(desk, a_command(KILL, "hands off"), a_tick())
+    assert (may_reduce(desk), desk.deleverages) == (False, [])
+    assert told(desk).source == "risk"
+
+
+@pytest.mark.parametrize("open_orders", [[], [an_open_order(BTC)]])
+def test_nothing_is_flat_while_something_may_still_fill(open_orders: list[Any]) -> None:
+    desk = a_desk(kill_flattens=True)
+    apply(desk, a_command(KILL, "k"), a_tick())
+    assert not flatten(desk, read(open_orders=open_orders), a_tick())
+    confirm(desk)
+    assert flatten(desk, read(open_orders=open_orders), a_tick()) is not bool(open_orders)
+
+
+def test_the_warning_of_an_unknown_order_ends_with_it() -> None:
+    desk = a_desk()
+    pending = order_prepared(desk, order_of(desk, *chosen(desk)))
+    order_id = pending.order.order_id
+    take_report(desk, pending, OrderReport(order_id=order_id, fate=Fate.UNKNOWN), a_tick())
+    warn(desk, f"{unknown_text(order_id)}: the venue is away")
+    take_report(desk, pending, OrderReport(order_id=order_id, fate=Fate.FILLED), a_tick())
+    assert desk.warnings == []

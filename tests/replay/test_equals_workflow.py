@@ -13,7 +13,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.act import ActActivities
+from activities.act import ActActivities, Word
 from activities.calls import Scope
 from activities.instruments import Instruments
 from activities.market.funding import FundingTable
@@ -26,7 +26,7 @@ from domain.decisions import Decision, DecisionType
 from domain.limits import Limits
 from domain.market import Bar
 from domain.paper.book import Terms
-from domain.states import Mode, State
+from domain.states import Mode
 from storage import paper
 from storage.database import Database
 from storage.decisions import DecisionFilter, page
@@ -63,11 +63,12 @@ async def desk(client: Client, database: Database, file: Path) -> AsyncIterator[
     gateway, instruments = DeskGateway(client, name, patience=10), Instruments(name)
     venue = PaperVenue(database, ReplayMarket({BTC: file}), name, balance=D(100_000), terms=TERMS, funding=FUNDING)
 
-    async def ask_state() -> State:
-        return (await gateway.status()).state
+    async def ask() -> Word:
+        status = await gateway.status()
+        return Word(status.state, Limits.model_validate(status.limits))
 
     observing = ObserveActivities(scope, venue, database, room(), instruments, new_id)
-    acting = ActActivities(scope, venue, database, ask_state, instruments)
+    acting = ActActivities(scope, venue, database, ask, instruments)
     recording = RecordActivities(scope, database, instruments)
     activities = [*_methods(observing), *_methods(acting), *_methods(recording)]
     started = carried(name, limits=LIMITS, cycle_seconds=0.02, search_attributes=False)

@@ -2,20 +2,22 @@
 
 import asyncio
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.act import ActActivities
+from activities.act import ActActivities, Word
 from activities.calls import CancelCall, OrderCall, Scope
 from activities.instruments import Instruments
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.paper import PaperVenue
-from activities.venues.port import HedgeMode, VenueError, VenueMisconfigured, VenueRateLimited, VenueRefused
+from activities.venues.port import HedgeMode, Obstacle, VenueError, VenueMisconfigured, VenueRateLimited, VenueRefused
 from activities.venues.port import VenueUnavailable as Unavailable
 from domain.instructions import Tool
+from domain.limits import Limits
 from domain.orders import Fate, Order, OrderReport
 from domain.states import Mode, State
 from tests.venues.builders import make_order
@@ -42,8 +44,8 @@ class Told:
 
 
 def acting(venue: Any, mode: Mode = Mode.LIVE) -> tuple[ActActivities, Instruments, Scope]:
-    async def running() -> State:
-        return State.RUNNING
+    async def running() -> Word:
+        return Word(State.RUNNING)
 
     scope, instruments = Scope(desk="main", mode=mode), Instruments("main")
     nothing: Any = None
@@ -116,3 +118,38 @@ async def test_calls_are_counted_once_by_the_venue_or_by_the_activity() -> None:
         read, expected = instruments.registry.get_sample_value, None if counts else 1
         assert read("ais_aster_latency_seconds_count", {"tool": "create_order"}) == expected
         assert read("ais_aster_errors_total", {"tool": "create_order"}) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        (Word(State.KILLED, Limits()), "the coordinator is killed"),
+        (Word(State.RUNNING, Limits(max_leverage="1.5")), "the limits were changed since it was decided"),
+    ],
+)
+async def test_the_coordinators_last_word_stops_an_order(word: Word, why: str) -> None:
+    """Said after the venue was asked to send, since what a venue reads before it sends may take seconds."""
+    words = iter([Word(State.RUNNING, Limits()), word])
+
+    async def ask() -> Word:
+        return next(words)
+
+    class Database:
+        async def run(self, work: Any, seconds: float) -> Any:
+            return SimpleNamespace(killed=False)
+
+    scope, database = Scope(desk="main", mode=Mode.LIVE), Database()
+    activities = ActActivities(scope, AskingVenue(), database, ask, Instruments("main"))  # type: ignore[arg-type]
+    call = OrderCall(scope=scope, order=make_order(), limits=Limits())
+    report = await ActivityEnvironment().run(activities.place_order, call)
+    assert (report.fate, report.detail) == (Fate.NOT_SENT, why)
+
+
+class AskingVenue:
+    """A venue that does as the port says, and would fill."""
+
+    counts_its_calls = True
+
+    async def create_order(self, order: Order, obstacle: Obstacle) -> OrderReport:
+        why = await obstacle()
+        return OrderReport(order_id=order.order_id, fate=Fate.NOT_SENT if why else Fate.FILLED, detail=why or "")

@@ -190,6 +190,16 @@ async def test_no_order_begins_after_its_time(subject: Subject, reduce_only: boo
     assert await subject.venue.find_order(late) is None
 
 
+async def test_an_obstacle_stops_an_order_in_the_last_moment(subject: Subject) -> None:
+    async def obstacle() -> str | None:
+        return "the coordinator is killed"
+
+    await observed(subject)
+    report = await subject.venue.create_order(make_order(desk=subject.desk), obstacle)
+    assert (report.fate, report.detail) == (Fate.NOT_SENT, "the coordinator is killed")
+    assert await subject.executions() == 0
+
+
 async def test_a_limit_order_waits_and_the_reading_lists_it(subject: Subject) -> None:
     await observed(subject)
     assert (await placed(subject, order_type="LIMIT", price="90", quantity="0.5")).fate is Fate.OPEN

@@ -6,10 +6,10 @@ from decimal import Decimal
 
 import pytest
 
-from activities.act import ActActivities
+from activities.act import ActActivities, Word
 from activities.calls import OrderCall, Scope
 from activities.instruments import Instruments
-from activities.venues.port import Venue
+from activities.venues.port import Obstacle, Venue, no_obstacle
 from domain.instructions import Side, Tool
 from domain.market import FilledOrder, Market, MarketView, Observation, Position
 from domain.orders import Fate, Order, OrderReport
@@ -29,7 +29,7 @@ class ReportingVenue:
     def __init__(self, fate: Fate, filled: str) -> None:
         self._fate, self._filled = fate, D(filled)
 
-    async def create_order(self, order: Order) -> OrderReport:
+    async def create_order(self, order: Order, obstacle: Obstacle = no_obstacle) -> OrderReport:
         return OrderReport(order_id=order.order_id, fate=self._fate, filled_quantity=self._filled)
 
     async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
@@ -45,8 +45,8 @@ class ReportingVenue:
         return None
 
 
-async def running() -> State:
-    return State.RUNNING
+async def running() -> Word:
+    return Word(State.RUNNING)
 
 
 def counted(instruments: Instruments, symbol: str = "BTCUSDT") -> tuple[float, float]:

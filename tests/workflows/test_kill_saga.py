@@ -1,5 +1,6 @@
 """A kill on a running coordinator: in parallel and bounded, verified at the venue, and in shadow sent to nobody."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
@@ -42,8 +43,10 @@ async def test_forty_cancels_go_out_at_once_within_a_bound_and_one_that_is_stuck
         kill = await kill_that(desk, lambda kill: kill.confirmed == 38)
         assert kill.progress == "38 of 40 cancels confirmed"
         stuck = [f"{tool} S07USDT: HTTP 503" for tool in ("cancel_all_orders", "cancel_spot_all_orders")]
-        await desk.until(lambda s: not s.records_waiting and (s.kill.residue, len(world.instructions)) == (stuck, 40))
-        assert {row.detail for row in world.instructions.values() if row.outcome is PREPARED} == set(stuck)
+        await desk.until(lambda s: (s.kill.residue, len(world.instructions)) == (stuck, 40))
+        await desk.until(
+            lambda s: {row.detail for row in world.instructions.values() if row.outcome is PREPARED} == set(stuck)
+        )
         assert 2 < world.most_at_once <= MAX_CANCELS_AT_ONCE
         world.stuck.clear()
         kill = await verified(desk)
@@ -106,6 +109,9 @@ async def test_shadow_sends_nothing_and_says_so(temporal: Client) -> None:
         await desk.signal("deleverage", {"symbol": BTC, "reduce_pct": 1, "command_id": "d"})
         await desk.until(lambda s: s.commands_pending == 0)
         assert (await desk.outcomes("d")).outcomes["d"].outcome == "applied"
+        # A kill between an order's decision and its commit makes it one that failed; here all are to stay prepared.
+        world.proposes = False
+        await desk.until(lambda s: world.decisions and not s.open_instructions and not s.records_waiting)
         await desk.signal("kill")
         await desk.until(lambda s: s.state is State.KILLED and s.kill.latched and not s.records_waiting)
         await desk.until(lambda s: outcomes(desk) == {"prepared": len(world.instructions)})
@@ -129,3 +135,51 @@ async def test_a_cancel_that_had_no_turn_at_the_venue_asks_again_soon(temporal: 
     waited = [timer.start_to_fire_timeout.ToTimedelta().total_seconds() for timer in timers]
     assert waited.count(FIRST_BACKOFF_SECONDS) >= 6
     assert not {seconds for seconds in waited if FIRST_BACKOFF_SECONDS < seconds <= 4}
+
+
+async def test_a_reading_verifies_only_the_kill_that_it_began_after(temporal: Client) -> None:
+    world = World(again_gate=asyncio.Event())
+    async with running_desk(temporal, world, cycle_seconds=600) as desk:
+        await desk.until(lambda s: s.cycle_number == 1)
+        await desk.signal("kill", "first")
+        # It has read the venue, and nothing was open; an order appears, and the second kill is for it.
+        await asyncio.wait_for(world.reading.wait(), 20)
+        world.open_orders.append(an_open_order("SHIBUSDT"))
+        await desk.signal("kill", "second")
+        await kill_that(desk, lambda kill: kill.confirmed == 4)
+        assert world.again_gate
+        world.again_gate.set()
+        kill = await verified(desk)
+        status = await desk.status()
+        assert kill.verified_at
+        assert status.last_kill_at
+        assert kill.verified_at > status.last_kill_at
+        assert "cancel_all_orders SHIBUSDT" in world.cancels
+
+
+async def test_a_restart_while_a_flattening_kill_reads_ends_the_flattening(temporal: Client) -> None:
+    world = World(position=Decimal(1), again_gate=asyncio.Event())
+    async with running_desk(temporal, world, kill_flattens=True) as desk:
+        await desk.until(lambda s: s.cycle_number >= 1)
+        await desk.signal("kill")
+        await asyncio.wait_for(world.reading.wait(), 20)
+        status = await desk.until(lambda s: s.kill.latched and s.kill.row_written)
+        await desk.signal("restart", {"kill_number": status.kill_number, "actor": "t", "reason": "again"})
+        await desk.until(lambda s: s.state is State.RUNNING)
+        assert world.again_gate
+        world.again_gate.set()
+        before = await desk.status()
+        await desk.until(lambda s: s.cycle_number > before.cycle_number + 1)
+        assert (await desk.status()).state is State.RUNNING
+
+
+async def test_the_latch_of_the_cancel_button_does_not_wait_for_a_venue_that_hangs(temporal: Client) -> None:
+    """Cancels that hang hold up the next run; the kill's latch and row are in the database before it."""
+    world = World(cancel_seconds=600)
+    async with running_desk(temporal, world, symbols=TWENTY, cycle_seconds=600) as desk:
+        first = await desk.until(lambda s: s.cycle_number >= 1 and s.last_cycle_at)
+        await desk.handle.cancel()
+        status = await desk.until(lambda s: s.kill and s.kill.latched and s.kill.row_written)
+        assert status.run_id == first.run_id
+        assert world.latch
+        assert world.latch.killed

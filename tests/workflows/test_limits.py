@@ -1,6 +1,7 @@
 """Limits on a running coordinator: warned, reduced, killed, each once, before the next decision."""
 
 import asyncio
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from temporalio.client import Client
@@ -235,3 +236,64 @@ async def test_an_agents_failures_are_carried_from_cycle_to_cycle(temporal: Clie
         assert [known["x"].failures for known in desk.world.health[1:3]] == [1, 2]
         desk.world.agent_fails = False
         await desk.until(lambda s: not s.failing_agents)
+
+
+async def test_a_proposal_that_expires_while_the_venue_is_read_is_not_taken_up(temporal: Client) -> None:
+    world = World(observe_gate=asyncio.Event())
+    async with running_desk(temporal, world) as desk:
+        await asyncio.wait_for(world.reading.wait(), 20)
+        await desk.signal("propose", PROPOSAL | {"command_id": "p", "ttl_seconds": 0.5})
+        expires_at = (await desk.outcomes("p")).outcomes["p"].expires_at
+        while expires_at and datetime.now(UTC) <= expires_at:
+            await desk.status()
+        assert world.observe_gate
+        world.observe_gate.set()
+        await desk.until(lambda s: s.proposals_waiting == 0)
+        outcome = (await desk.outcomes("p")).outcomes["p"]
+        assert (outcome.outcome, outcome.detail) == ("refused", "it expired before a cycle took it up")
+
+
+async def test_limits_that_are_tightened_stop_an_order_that_no_worker_has_begun(temporal: Client) -> None:
+    world = World(proposes=True, commit_gate=asyncio.Event())
+    desk = Desk(temporal, world)
+    await desk.start(cycle_seconds=30)
+    async with desk.worker(activities=False):
+        one = desk.activity_worker()
+        working = asyncio.create_task(one.run())
+        await asyncio.wait_for(world.commit_started.wait(), 20)
+        stopping = asyncio.create_task(one.shutdown())
+        assert world.commit_gate
+        world.commit_gate.set()
+        await asyncio.gather(stopping, working)
+        await scheduled(desk, "place_order")
+        await desk.signal("set_limits", {"max_position_fraction": "0.001", "command_id": "tight"})
+        assert (await desk.outcomes("tight")).outcomes["tight"].outcome == "applied"
+        async with desk.activity_worker():
+            await desk.until(lambda s: not s.open_instructions and not s.records_waiting)
+        assert world.sent == []
+        await desk.assert_healthy_history()
+    await desk.handle.terminate()
+
+
+async def scheduled(desk: Desk, activity: str) -> None:
+    """Waits until an activity of that name is in the history."""
+    async with asyncio.timeout(20):
+        while True:
+            async for event in desk.handle.fetch_history_events():
+                if event.activity_task_scheduled_event_attributes.activity_type.name == activity:
+                    return
+
+
+async def test_no_second_order_of_a_symbol_goes_out_while_the_fate_of_one_is_unknown(temporal: Client) -> None:
+    """A deleverage may become unknown after the cycle has looked, and before its order is sent."""
+    world = World(proposes=True, order_fate=Fate.UNKNOWN, position=D(1), decide_gate=asyncio.Event())
+    async with running_desk(temporal, world, cycle_seconds=30) as desk:
+        await asyncio.wait_for(world.deciding.wait(), 20)
+        await desk.signal("deleverage", {"symbol": "BTCUSDT", "reduce_pct": 1, "command_id": "d"})
+        (unknown,) = (await desk.until(lambda s: s.unknown_orders)).unknown_orders
+        assert world.decide_gate
+        world.decide_gate.set()
+        await desk.until(
+            lambda s: any("another order of BTCUSDT" in str(row.detail) for row in world.instructions.values())
+        )
+        assert world.sent == [unknown]

@@ -99,6 +99,12 @@ class World:
     cancelling: int = 0
     most_at_once: int = 0
     readings_again: int = 0
+    # Readings, first ones or those that only read again, wait here once they have seen the venue.
+    observe_gate: asyncio.Event | None = None
+    again_gate: asyncio.Event | None = None
+    reading: asyncio.Event = field(default_factory=asyncio.Event)
+    decide_gate: asyncio.Event | None = None
+    deciding: asyncio.Event = field(default_factory=asyncio.Event)
     decisions: dict[str, Decision] = field(default_factory=dict)
     instructions: dict[str, InstructionRow] = field(default_factory=dict)
     cancels: list[str] = field(default_factory=list)
@@ -144,6 +150,9 @@ class World:
             latch=self.latch if known else None,
             latch_error=None if known else "the database cannot be reached",
         )
+        if gate := self.again_gate if call.cycle_id is None else self.observe_gate:
+            self.reading.set()
+            await gate.wait()
         watched = None if call.limits is None else assess(seen.reading, call.limits, call.risk)
         return seen.model_copy(update={"assessment": watched})
 
@@ -152,6 +161,9 @@ class World:
         if not self.decides:
             raise ApplicationError("no decision", type="Test", non_retryable=True)
         self.health.append(dict(call.agents))
+        if self.decide_gate:
+            self.deciding.set()
+            await self.decide_gate.wait()
         failing = {"x": AgentHealth(failures=call.cycle)} if self.agent_fails else {}
         if call.proposals:
             return Choice(
@@ -216,7 +228,7 @@ class World:
             self.cancelling -= 1
         if self.busy:
             self.busy -= 1
-            raise ApplicationError(f"{call.tool.value} {call.symbol}: not sent, no turn", type="VenueBusy")
+            raise ApplicationError(f"{call.tool.value} {call.symbol}: not sent, no turn", type="VenueNotSent")
         if call.symbol in self.stuck:
             raise ApplicationError(f"{call.tool.value} {call.symbol}: HTTP 503", type="VenueUnavailable")
         self.cancels.append(f"{call.tool.value} {call.symbol}")

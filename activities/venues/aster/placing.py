@@ -25,7 +25,7 @@ from activities.venues.aster.orders import (
 from activities.venues.aster.readings import holdings_of
 from activities.venues.aster.results import Row, rows
 from activities.venues.aster.rules import RuleBook
-from activities.venues.port import VenueBusy, VenueError, VenueRefused
+from activities.venues.port import Obstacle, VenueError, VenueNotSent, VenueRefused
 from domain.instructions import OrderType
 from domain.market import SymbolRules
 from domain.orders import Fate, Order, OrderReport
@@ -71,7 +71,7 @@ class Placing:
         self._settles_after = settles_after
         self._begun: OrderedDict[str, Before] = OrderedDict()
 
-    async def create(self, order: Order) -> OrderReport:
+    async def create(self, order: Order, obstacle: Obstacle) -> OrderReport:
         """Sends an order, at most once. What has not begun to be sent is reported as such, never raised."""
         if order.order_id in self._begun:
             return await self._asked_again(order)
@@ -85,7 +85,7 @@ class Placing:
         if order.order_id in self._begun:
             return await self._asked_again(order)
         self._remember(order, Before(ticket.before.position, ticket.listed))
-        return await self._send(ticket)
+        return await self._send(ticket, obstacle)
 
     async def find(self, order: Order) -> OrderReport | None:
         """What the exchange shows of an order; None where it shows nothing of it."""
@@ -163,15 +163,15 @@ class Placing:
 
     # --- the send and after ----------------------------------------------------------------------------------------------
 
-    async def _send(self, ticket: Ticket) -> OrderReport:
+    async def _send(self, ticket: Ticket, obstacle: Obstacle) -> OrderReport:
         order, before = ticket.order, ticket.before.position
         try:
-            answer = await ticket.ready(ticket.arguments, self._caller.timeout_seconds)
+            answer = await ticket.ready(ticket.arguments, self._caller.timeout_seconds, obstacle)
         except VenueRefused as error:
             if await self._nothing_changed(ticket):
                 raise
             return _unknown(order, f"{error}, but something changed meanwhile", before)
-        except VenueBusy as error:
+        except VenueNotSent as error:
             return _report(order, Fate.NOT_SENT, str(error))
         except VenueError as error:
             return _unknown(order, str(error), before)
@@ -242,7 +242,8 @@ def _from_position(
     """Where no order is listed that could be this one."""
     if found := by_position(order, before, now, quantity, over=over):
         return found
-    if now == before or (over and listed):
+    # Without a history the position alone says nothing: a fill and its closing leave it as it was.
+    if listed and (now == before or over):
         return None
     return _unknown(order, f"the position went from {before} to {now}, and no order is listed that explains it", before)
 

@@ -18,7 +18,7 @@ from mcp.client.session import ClientSession
 from mcp_types import REQUEST_TIMEOUT, CallToolResult, PaginatedRequestParams
 
 from activities.venues.aster.turns import Turns, Urgency
-from activities.venues.port import VenueUnavailable
+from activities.venues.port import Obstacle, VenueNotSent, VenueUnavailable, no_obstacle
 
 # What our own bound adds to the SDK's.
 GRACE_SECONDS = 0.25
@@ -50,12 +50,13 @@ def silence_the_sdk() -> None:
 
 
 class Call(NamedTuple):
-    """One call of a tool; `label` names it to people."""
+    """One call of a tool; `label` names it to people, and an `obstacle` keeps it from being sent."""
 
     tool: str
     label: str
     arguments: dict[str, Any]
     urgency: Urgency
+    obstacle: Obstacle = no_obstacle
 
 
 class Connection:
@@ -92,10 +93,15 @@ class Connection:
     async def call(self, call: Call, seconds: float) -> CallToolResult:
         """Sends it once, within `seconds`. Raises VenueUnavailable, whose text is our own."""
         if self._turns is None:
-            return await self._call(call, seconds)
+            return await self._unless_stopped(call, seconds)
         until = time.monotonic() + seconds
         async with self._turns.turn(call.label, call.urgency, seconds * WAITS_FOR_A_TURN):
-            return await self._call(call, max(0.0, until - time.monotonic()))
+            return await self._unless_stopped(call, max(0.0, until - time.monotonic()))
+
+    async def _unless_stopped(self, call: Call, seconds: float) -> CallToolResult:
+        if why := await call.obstacle():
+            raise VenueNotSent(why)
+        return await self._call(call, seconds)
 
     async def _call(self, call: Call, seconds: float) -> CallToolResult:
         assert self._session is not None

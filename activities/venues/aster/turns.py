@@ -12,7 +12,7 @@ import itertools
 from collections.abc import AsyncIterator
 from enum import IntEnum
 
-from activities.venues.port import VenueBusy
+from activities.venues.port import VenueNotSent
 
 
 class Urgency(IntEnum):
@@ -33,7 +33,7 @@ class Turns:
 
     @contextlib.asynccontextmanager
     async def turn(self, call: str, urgency: Urgency, seconds: float) -> AsyncIterator[None]:
-        """Holds the turn. Raises VenueBusy where it does not come within `seconds`."""
+        """Holds the turn. Raises VenueNotSent where it does not come within `seconds`."""
         if self._taken:
             await self._wait(call, urgency, seconds)
         self._taken = True
@@ -52,7 +52,7 @@ class Turns:
             raise
         if not done:
             mine.cancel()
-            raise VenueBusy(f"{call}: not sent, no turn at an MCP server that runs one call at a time")
+            raise VenueNotSent(f"{call}: not sent, no turn at an MCP server that runs one call at a time")
 
     def _leave(self, mine: asyncio.Future[None]) -> None:
         if mine.done():

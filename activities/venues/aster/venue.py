@@ -11,7 +11,15 @@ from activities.venues.aster.readings import Holding, account_of, holdings_of, o
 from activities.venues.aster.results import rows
 from activities.venues.aster.rules import RuleBook
 from activities.venues.aster.tape import Tape
-from activities.venues.port import VenueBusy, VenueError, VenueRateLimited, VenueRefused, VenueUnavailable
+from activities.venues.port import (
+    Obstacle,
+    VenueError,
+    VenueNotSent,
+    VenueRateLimited,
+    VenueRefused,
+    VenueUnavailable,
+    no_obstacle,
+)
 from activities.venues.watch import Watch
 from domain.instructions import Tool
 from domain.market import Market, MarketView, Observation, Position, SymbolRules
@@ -89,7 +97,7 @@ class AsterVenue:
         failed: VenueError | None = None
         try:
             await self._caller.call(tool.value, symbol, lane=f"{tool.value} {symbol}")
-        except (VenueBusy, VenueRateLimited):
+        except (VenueNotSent, VenueRateLimited):
             raise  # Nothing was sent: there is nothing to read back, and others wait for the room.
         except VenueError as error:
             failed = error
@@ -97,9 +105,9 @@ class AsterVenue:
             why = f" ({failed})" if failed else ""
             raise VenueUnavailable(f"{tool.value} {symbol}: {_are_open(left)}{why}")
 
-    async def create_order(self, order: Order) -> OrderReport:
+    async def create_order(self, order: Order, obstacle: Obstacle = no_obstacle) -> OrderReport:
         """Sends an order, once."""
-        return await self._placing.create(order)
+        return await self._placing.create(order, obstacle)
 
     async def find_order(self, order: Order) -> OrderReport | None:
         """What became of an order, from position, resting orders and history."""

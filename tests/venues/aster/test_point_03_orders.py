@@ -187,3 +187,37 @@ async def test_attempts_at_the_same_time_send_once(fake: FakeServer, venue: Aste
     reports = await asyncio.gather(*(venue.create_order(order) for _ in range(5)))
     assert Fate.FILLED in {report.fate for report in reports}
     assert (sends(fake), fake.exchange.position("BTCUSDT")) == (1, D("0.5"))
+
+
+async def test_whatever_takes_time_comes_before_the_question_whether_the_desk_still_runs(
+    fake: FakeServer, venue: AsterVenue
+) -> None:
+    """A kill that is acknowledged while the position is read stops the order (I3)."""
+    read: list[int] = []
+
+    async def obstacle() -> str | None:
+        read.append(fake.calls["get_positions"] + fake.calls["get_all_orders"])
+        return "the coordinator is killed"
+
+    report = await venue.create_order(make_order(quantity="0.5"), obstacle)
+    assert (report.fate, report.detail, sends(fake)) == (Fate.NOT_SENT, "the coordinator is killed", 0)
+    assert read == [2]
+
+
+async def test_without_a_history_an_unmoved_position_does_not_prove_that_nothing_filled(
+    fake: FakeServer, venue: AsterVenue
+) -> None:
+    """It filled, its answer was lost, and a reduction closed it: the position is what it was."""
+    fake.faults.errors, fake.faults.executes = {"create_order": 503}, True
+    order = make_order(quantity="0.5")
+    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
+    fake.faults.errors, fake.faults.executes = {}, False
+    closing = make_order(quantity="0.5", side="SELL", reduce_only=True)
+    assert (await venue.create_order(closing)).fate is Fate.FILLED
+    fake.faults.errors = {"get_all_orders": 503}
+    late = order.model_copy(update={"not_after": order.not_after - timedelta(seconds=100), "position_before": D(0)})
+    report = await venue.find_order(late)
+    assert report
+    assert report.fate is Fate.UNKNOWN
+    fake.faults.errors = {}
+    assert (await found(venue, late)).fate is Fate.FILLED

@@ -9,7 +9,7 @@ from activities.venues.aster.room import MOST_OWED, OWED_SECONDS, Room
 from activities.venues.aster.session import GivenUp
 from activities.venues.aster.turns import Turns, Urgency
 from activities.venues.aster.venue import AsterVenue
-from activities.venues.port import VenueBusy, VenueUnavailable
+from activities.venues.port import VenueNotSent, VenueUnavailable
 from domain.instructions import Tool
 from domain.orders import Fate
 from tests.venues.aster.fake_server import FakeServer
@@ -78,7 +78,7 @@ async def test_what_had_no_turn_was_never_sent() -> None:
         connection = await venue._caller._session.connection(1)
         assert connection._turns is not None
         async with connection._turns.turn("somebody else's", Urgency.READING, 1):
-            with pytest.raises(VenueBusy, match="cancel_all_orders BTCUSDT: not sent, no turn"):
+            with pytest.raises(VenueNotSent, match="cancel_all_orders BTCUSDT: not sent, no turn"):
                 await venue.cancel_all(FUTURES, "BTCUSDT")
             assert (await venue.create_order(make_order())).fate is Fate.NOT_SENT
         assert not {"cancel_all_orders", "create_order"} & fake.calls.keys()
