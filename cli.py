@@ -52,7 +52,9 @@ def dev(
     desk: Annotated[str | None, typer.Option(help="[default: main]")] = None,
     symbols: Annotated[str | None, typer.Option(help="The whitelist. [default: BTCUSDT,ETHUSDT]")] = None,
     cycle_seconds: Annotated[float | None, typer.Option(help="From one cycle to the next. [default: 5]")] = None,
-    market: Annotated[str | None, typer.Option(help="simulated, or replay:FILE.csv. [default: simulated]")] = None,
+    market: Annotated[
+        str | None, typer.Option(help="simulated, aster, or replay:FILE.csv. [default: simulated]")
+    ] = None,
     without: Annotated[str, typer.Option(help="Parts to run by hand beside it: worker,api.")] = "",
 ) -> None:
     """Run everything on this machine: Temporal, PostgreSQL, worker, API and the coordinator. Ctrl-C stops it."""

@@ -9,17 +9,23 @@ from pydantic import ValidationError
 
 import settings
 from activities.instruments import Instruments
+from activities.market.aster import AsterMarket, length_of
 from activities.market.build import MarketError, build_funding, build_market
+from activities.market.port import MarketSource
 from activities.venues.aster.caller import Caller
+from activities.venues.aster.rules import RuleBook
+from activities.venues.aster.tape import Tape
 from activities.venues.aster.transports import session_for, shown
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.paper import PaperVenue
 from activities.venues.port import Venue, VenueError, VenueRefused
 from activities.venues.shadow import ShadowVenue
+from domain.paper.book import FundingRates
 from startup import NotUp, patiently
 from storage.database import Database
 
 VENUE_SECONDS = 5.0
+ASTER_MARKET = "aster"
 
 log = structlog.get_logger("worker")
 
@@ -67,7 +73,7 @@ def build_venue(config: VenueConfig, database: Database, instruments: Instrument
     """The venue of the configured mode. A new venue is one line here."""
     match config.desk.mode:
         case "paper":
-            return _paper_venue(config, database)
+            return _paper_venue(config, database, instruments)
         case "shadow":
             return ShadowVenue(_aster_venue(config.aster, instruments))
         case "live":
@@ -95,18 +101,35 @@ async def check_account(venue: Venue) -> None:
         log.warning("starting without the venue; every order checks the account before it is sent", why=str(error))
 
 
-def _paper_venue(config: VenueConfig, database: Database) -> PaperVenue:
-    worker, paper, symbols = config.worker, config.paper, config.desk.symbols
-    with _naming("AIS_MARKET"):
-        market = build_market(worker.market, symbols, worker.seed, worker.market_volume)
-    with _naming("AIS_PAPER_FUNDING"):
-        funding = build_funding(paper.paper_funding, symbols, paper.paper_funding_rate)
+def _paper_venue(config: VenueConfig, database: Database, instruments: Instruments) -> PaperVenue:
+    paper = config.paper
+    market, funding = (
+        _aster_market(config, instruments) if config.worker.market == ASTER_MARKET else _made_up_market(config)
+    )
     return PaperVenue(
         database, market, config.desk.desk, balance=paper.paper_balance, terms=paper.terms(), funding=funding
     )
 
 
-def _aster_venue(aster: settings.AsterSettings, instruments: Instruments) -> AsterVenue:
+def _made_up_market(config: VenueConfig) -> tuple[MarketSource, FundingRates]:
+    worker, paper, symbols = config.worker, config.paper, config.desk.symbols
+    with _naming("AIS_MARKET"):
+        market = build_market(worker.market, symbols, worker.seed, worker.market_volume)
+    with _naming("AIS_PAPER_FUNDING"):
+        return market, build_funding(paper.paper_funding, symbols, paper.paper_funding_rate)
+
+
+def _aster_market(config: VenueConfig, instruments: Instruments) -> tuple[MarketSource, FundingRates]:
+    """Its public tools alone: no account, and no order ever goes there."""
+    if config.paper.paper_funding:
+        raise MarketError("AIS_PAPER_FUNDING: AIS_MARKET=aster brings its own funding rates; leave it out")
+    caller, interval = _caller(config.aster, instruments), config.aster.aster_interval
+    tape, rules = Tape(caller, instruments, interval), RuleBook(caller, public=True)
+    market = AsterMarket(tape, rules, length_of(interval), caller.close)
+    return market, market
+
+
+def _caller(aster: settings.AsterSettings, instruments: Instruments) -> Caller:
     if aster.leaves_this_machine:
         log.warning(
             "the MCP server has no authentication, and it is asked over plain HTTP beyond this machine: whoever reaches "
@@ -115,7 +138,11 @@ def _aster_venue(aster: settings.AsterSettings, instruments: Instruments) -> Ast
         )
     account_id = aster.aster_account_id.get_secret_value() if aster.aster_account_id else ""
     session = session_for(aster.aster_mcp, aster.aster_timeout)
-    return AsterVenue(Caller(session, account_id, aster.aster_timeout, instruments), instruments, aster.aster_interval)
+    return Caller(session, account_id, aster.aster_timeout, instruments)
+
+
+def _aster_venue(aster: settings.AsterSettings, instruments: Instruments) -> AsterVenue:
+    return AsterVenue(_caller(aster, instruments), instruments, aster.aster_interval)
 
 
 @contextlib.contextmanager

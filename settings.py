@@ -251,7 +251,8 @@ class WorkerSettings(Settings):
     market: str = about(
         "Where paper mode takes its bars from.",
         default="simulated",
-        allowed="simulated, replay:FILE.csv (the first symbol's bars), or replay:BTCUSDT=FILE.csv,ETHUSDT=FILE2.csv",
+        allowed="simulated, aster (the real market, through AIS_ASTER_MCP), replay:FILE.csv (the first symbol's bars), or "
+        "replay:BTCUSDT=FILE.csv,ETHUSDT=FILE2.csv",
     )
     market_volume: Literal["base", "quote"] = about(
         "What the column `volume` of AIS_MARKET's files counts: units of the base asset, or quote currency. A file with "
@@ -289,7 +290,7 @@ class WorkerSettings(Settings):
     @classmethod
     def _known_market(cls, value: str) -> str:
         kind, _, files = value.partition(":")
-        if value != "simulated" and not (kind == "replay" and files and _files_exist(files)):
+        if value not in ("simulated", "aster") and not (kind == "replay" and files and _files_exist(files)):
             raise PydanticCustomError("market", "no such market")
         return value
 
@@ -449,7 +450,7 @@ class PaperVenueSettings(Settings):
 
 
 class AsterSettings(Settings):
-    """The real venue, Aster through its MCP server, in shadow and live mode (docs/venue.md)."""
+    """The real venue, Aster through its MCP server: in shadow and live mode, and with AIS_MARKET=aster (docs/venue.md)."""
 
     used_by = "worker"
 
@@ -472,7 +473,7 @@ class AsterSettings(Settings):
         le=3,
     )
     aster_interval: Literal["1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d"] = about(
-        "Length of the bars that agents see.",
+        "Length of the bars that agents see, and by which AIS_MARKET=aster moves.",
         default="1m",
         allowed="1m, 3m, 5m, 15m, 30m, 1h, 2h, 4h, 6h, 8h, 12h or 1d",
     )

@@ -31,9 +31,7 @@ from activities.instruments import Instruments
 from activities.market.port import MarketError
 from activities.observe import ObserveActivities
 from activities.record import RecordActivities
-from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import Venue
-from activities.venues.shadow import ShadowVenue
 from domain.decisions import ENTROPY_BITS, time_ordered_id
 from domain.limits import Limits
 from domain.states import Mode
@@ -130,8 +128,7 @@ async def _serve(config: Config, room: AgentRoom, stop: asyncio.Event) -> None:
     try:
         await _run_until(worker, stop)
     finally:
-        if isinstance(venue, AsterVenue | ShadowVenue):
-            await venue.close()
+        await venue.close()
         for database in databases:
             database.close()
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 
+from pydantic import Field
 from sqlalchemy import Connection, RowMapping, Table, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -23,13 +24,17 @@ _CHANGED_ORDER = {"status", "filled_quantity", "filled_value", "fills", "code", 
 
 
 class Clock(Value):
-    """How far a desk's market has come. `bar_no` is the newest bar; before the first one it is -1."""
+    """How far a desk's market has come. `bar_no` is the newest bar; before the first one it is -1.
+
+    `bars` are the newest ones of a market that cannot be asked for them again at any time, by symbol.
+    """
 
     desk: str
     bar_no: int
     cycle_id: str | None
     advanced_at: Moment
     bar_time: Moment | None
+    bars: dict[str, Bar] = Field(default_factory=dict)
 
 
 class Account(Value):
@@ -69,13 +74,14 @@ def read_clock(connection: Connection, desk: str) -> Clock | None:
     return Clock.model_validate(dict(found)) if found else None
 
 
-def write_clock(connection: Connection, desk: str, cycle_id: str, bar_no: int, bar_time: datetime | None) -> Clock:
-    """Moves the clock on to a bar that it has just come to."""
+def write_clock(connection: Connection, desk: str, cycle_id: str, book: Book, *, keep_bars: bool) -> Clock:
+    """Moves the clock on to the bars that the book has just come to."""
     values = {
         "cycle_id": clean(cycle_id),
-        "bar_no": bar_no,
-        "bar_time": bar_time,
+        "bar_no": book.bar_no,
+        "bar_time": max((bar.open_time for bar in book.bars.values()), default=None),
         "advanced_at": func.clock_timestamp(),
+        "bars": {symbol: bar.model_dump(mode="json") for symbol, bar in book.bars.items()} if keep_bars else {},
     }
     statement = update(paper_clocks).where(paper_clocks.c.desk == clean(desk)).values(values).returning(paper_clocks)
     return Clock.model_validate(dict(connection.execute(statement).mappings().one()))

@@ -128,6 +128,7 @@ paper_clocks = Table(
     Column("cycle_id", Text),
     Column("advanced_at", Moment, nullable=False),
     Column("bar_time", Moment),
+    Column("bars", JSONB, nullable=False, server_default="{}"),
     schema=PAPER,
 )
 

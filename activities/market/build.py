@@ -13,7 +13,7 @@ from domain.symbols import normalise_symbol
 __all__ = ["MarketError", "build_funding", "build_market"]
 
 REPLAY = "replay:"
-_ALLOWED = "simulated, replay:FILE.csv (for the desk's first symbol) or replay:SYMBOL=FILE.csv,SYMBOL2=FILE2.csv"
+_ALLOWED = "simulated, aster, replay:FILE.csv (for the desk's first symbol) or replay:SYMBOL=FILE.csv,SYMBOL2=FILE2.csv"
 _ALLOWED_FILES = "FILE.csv (for the desk's first symbol) or SYMBOL=FILE.csv,SYMBOL2=FILE2.csv"
 
 

@@ -1,5 +1,7 @@
 """What the paper venue wants of a market."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 from domain.market import Bar, SymbolRules
@@ -10,7 +12,14 @@ class MarketError(Exception):
 
 
 class MarketSource(Protocol):
-    """Bars by number: pure, and the same in every process, so that several workers see one market."""
+    """Bars by number, the same in every process, so that several workers see one market.
+
+    What is written out here holds for a market that every new cycle moves on by one bar. One that time moves, and that has to
+    be read first, says otherwise.
+    """
+
+    is_live: bool = False
+    """Whether time moves it: then a cycle may find no new bar, or several."""
 
     @property
     def warm_up(self) -> int:
@@ -21,3 +30,19 @@ class MarketSource(Protocol):
 
     def rules(self, symbol: str) -> SymbolRules | None:
         """The symbol's steps; None for a symbol without data."""
+
+    async def refresh(self, symbols: Sequence[str], seconds: float) -> None:
+        """Reads what is new of these symbols, unless that was done in the last `seconds`. Raises VenueError."""
+        return
+
+    def due(self, after: int, *, idle: bool) -> range:
+        """The numbers of the bars that an account which has seen bar `after` sees next; `idle`: no bar can change it."""
+        return range(after + 1, after + 2)
+
+    def good_until(self, bar_time: datetime) -> datetime | None:
+        """Until when a bar that opened then is the newest there can be; None where only a cycle brings another."""
+        return None
+
+    async def close(self) -> None:
+        """Ends whatever it holds open."""
+        return

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from activities.market.lines import Line, places, read_lines
-from activities.market.port import MarketError
+from activities.market.port import MarketError, MarketSource
 from activities.market.steps import rules_near, tick_near
 from domain.market import Bar, SymbolRules
 from domain.values import EXACT
@@ -31,7 +31,7 @@ BASE: VolumeUnit = "base"
 QUOTE: VolumeUnit = "quote"
 
 
-class ReplayMarket:
+class ReplayMarket(MarketSource):
     """Bars from one file a symbol. A symbol without a file has no data: nothing is guessed."""
 
     def __init__(self, files: Mapping[str, Path], volume: VolumeUnit = BASE) -> None:

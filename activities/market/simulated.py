@@ -15,6 +15,7 @@ from itertools import pairwise
 from random import Random
 from typing import NamedTuple
 
+from activities.market.port import MarketSource
 from activities.market.steps import rules_near
 from domain.market import Bar, SymbolRules
 
@@ -44,7 +45,7 @@ class _Candle(NamedTuple):
     volume: float
 
 
-class SimulatedMarket:
+class SimulatedMarket(MarketSource):
     """Random walks with trends, one a symbol."""
 
     def __init__(self, symbols: Sequence[str], seed: int) -> None:

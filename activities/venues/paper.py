@@ -5,7 +5,7 @@ see one account. Everything is idempotent: a reading by its cycle, an order by i
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
 
@@ -26,7 +26,10 @@ from storage import paper
 from storage.database import Database, DatabaseUnavailable
 
 T = TypeVar("T")
+_Step = tuple[int, Mapping[str, Bar]]
 
+# A decision follows a reading of the market, by this process or another, and reads it no second time.
+READ_LATELY_SECONDS = 30.0
 FINISHED = "the replay file is finished"
 NO_DATA = "the market has no data for any symbol of this desk"
 
@@ -57,11 +60,20 @@ class PaperVenue:
         self._exchange = Exchange(terms, market.rules, funding)
 
     async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
-        """The account and the newest bar. A cycle that is new moves the market on, once; None only reads."""
+        """The account and the newest bar. A cycle that is new moves the market on, once; None only reads.
+
+        What has to be read elsewhere is read before the transaction, and for None not at all: a kill is verified with the
+        database alone.
+        """
+        if cycle_id is not None and self._market.is_live:
+            await self._market.refresh(await self._in_play(symbols), 0.0)
         return await self._run(lambda connection: self._observe(connection, symbols, cycle_id))
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         """What each symbol with data shows, as of the last observation."""
+        if self._market.is_live:
+            # Another process may have observed.
+            await self._market.refresh(symbols, READ_LATELY_SECONDS)
         return await self._run(lambda connection: self._markets(connection, symbols, bars))
 
     async def cancel_all(self, tool: Tool, symbol: str) -> None:
@@ -91,6 +103,16 @@ class PaperVenue:
         """What became of an order; None where there is none. It may yet come until its `not_after`, not later."""
         return await self._run(lambda connection: self._find(connection, order))
 
+    async def close(self) -> None:
+        """Ends what the market holds open."""
+        await self._market.close()
+
+    async def _in_play(self, symbols: Sequence[str]) -> list[str]:
+        """What is asked for, and what the account holds or has resting."""
+        return await self._run(
+            lambda connection: _covered(symbols, paper.load_book(connection, self._lock(connection), {}))
+        )
+
     async def _run(self, work: Callable[[Connection], T]) -> T:
         try:
             return await self._database.run(work)
@@ -107,26 +129,32 @@ class PaperVenue:
         book = self._book(connection, clock, symbols)
         note, events = None, NOTHING_HAPPENED
         if cycle_id is not None and cycle_id != clock.cycle_id:
-            bars, note = self._next_bars(clock, _covered(symbols, book))
-            if bars:
-                clock, book, events = self._advance(connection, book, bars, cycle_id)
+            steps, note = self._next_bars(book, _covered(symbols, book))
+            if steps or (self._market.is_live and note is None):
+                clock, book, events = self._advance(connection, book, steps, cycle_id)
         return self._observation(connection, clock, book, events, note)
 
-    def _next_bars(self, clock: paper.Clock, symbols: Iterable[str]) -> tuple[dict[str, Bar], str | None]:
-        """The next bar of every symbol that has data; none where one has come to its end, and why."""
+    def _next_bars(self, book: Book, symbols: Iterable[str]) -> tuple[list[_Step], str | None]:
+        """The next bars of every symbol that has data; none from where one has come to its end, and why."""
         known = [symbol for symbol in symbols if self._market.rules(symbol)]
-        bars = self._bars(known, clock.bar_no + 1)
-        if len(bars) < len(known):
-            return {}, FINISHED
-        return bars, None if known else NO_DATA
+        steps: list[_Step] = []
+        for number in self._market.due(book.bar_no, idle=book.is_idle) if known else ():
+            bars = self._bars(known, number)
+            if len(bars) < len(known):
+                return steps, FINISHED
+            steps.append((number, bars))
+        return steps, None if known else NO_DATA
 
     def _advance(
-        self, connection: Connection, before: Book, bars: Mapping[str, Bar], cycle_id: str
+        self, connection: Connection, before: Book, steps: Iterable[_Step], cycle_id: str
     ) -> tuple[paper.Clock, Book, Events]:
-        book, events = advance(before, bars, self._exchange)
-        newest = max(bar.open_time for bar in bars.values())
-        clock = paper.write_clock(connection, self._desk, cycle_id, book.bar_no, newest)
-        paper.write_events(connection, events, book.bar_no)
+        book, events = before, NOTHING_HAPPENED
+        for number, bars in steps:
+            # Bars that nobody needs to see are passed over.
+            book, happened = advance(book._replace(bar_no=number - 1), bars, self._exchange)
+            paper.write_events(connection, happened, number)
+            events = events.then(happened)
+        clock = paper.write_clock(connection, self._desk, cycle_id, book, keep_bars=self._market.is_live)
         paper.write_book(connection, self._desk, before, book)
         return clock, book, events
 
@@ -160,7 +188,9 @@ class PaperVenue:
     def _book(self, connection: Connection, clock: paper.Clock, symbols: Iterable[str]) -> Book:
         """The account, and the newest bar of what is asked for and of all that it holds."""
         book = paper.load_book(connection, clock, {})
-        return book._replace(bars=self._bars(_covered(symbols, book), clock.bar_no))
+        covered = _covered(symbols, book)
+        kept = {symbol: bar for symbol, bar in clock.bars.items() if symbol in covered}
+        return book._replace(bars=self._bars(covered, clock.bar_no) | kept)
 
     def _bars(self, symbols: Iterable[str], number: int) -> dict[str, Bar]:
         return {symbol: bar for symbol in symbols if (bar := self._market.bar(symbol, number))}
@@ -183,8 +213,13 @@ class PaperVenue:
     ) -> Observation:
         if unpriced := book.unpriced():
             raise VenueRefused(f"there is a position in {unpriced[0]}, but the market has no data for it")
-        times = Times(observed_at=paper.now(connection), data_time=clock.advanced_at, bar_time=clock.bar_time)
+        times = Times(observed_at=paper.now(connection), data_time=self._known(clock), bar_time=clock.bar_time)
         return observation_of(book, self._exchange, times, events, note)
+
+    def _known(self, clock: paper.Clock) -> datetime:
+        """Until when the newest bars told the price: a market that brings no new ones must be seen to be old."""
+        until = clock.bar_time and self._market.good_until(clock.bar_time)
+        return min(clock.advanced_at, until) if until else clock.advanced_at
 
 
 def _covered(symbols: Iterable[str], book: Book) -> list[str]:

@@ -113,3 +113,6 @@ class Venue(Protocol):
 
     async def find_order(self, order: Order) -> OrderReport | None:
         """What the venue knows of an order; None where it has never seen it."""
+
+    async def close(self) -> None:
+        """Ends whatever it holds open."""

@@ -173,5 +173,14 @@ class Events(NamedTuple):
     """Orders that rested, as they stand now."""
     fills: Sequence[Fill] = ()
 
+    def then(self, later: "Events") -> "Events":
+        """These, and what a later bar did."""
+        return Events(
+            entries=[*self.entries, *later.entries],
+            liquidations=[*self.liquidations, *later.liquidations],
+            changed=[*self.changed, *later.changed],
+            fills=[*self.fills, *later.fills],
+        )
+
 
 NOTHING_HAPPENED = Events()

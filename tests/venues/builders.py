@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from activities.market.port import MarketSource
 from domain.instructions import OrderInstruction, OrderType, Side
 from domain.market import Bar, Market, SymbolRules
 from domain.orders import Order
@@ -101,14 +102,18 @@ def make_order(*, order_id: str | None = None, seconds: float = 60, desk: str = 
     )
 
 
-class WrittenMarket:
+class WrittenMarket(MarketSource):
     """Bars written down in a test; a bare number is a bar that stands still."""
 
     def __init__(self, bars: Mapping[str, Sequence[Bar | int | str]], warm_up: int = 0) -> None:
-        self.warm_up = warm_up
+        self._warm_up = warm_up
         self.listed = {
             symbol: [_bar(bar, number) for number, bar in enumerate(listed)] for symbol, listed in bars.items()
         }
+
+    @property
+    def warm_up(self) -> int:
+        return self._warm_up
 
     def bar(self, symbol: str, number: int) -> Bar | None:
         bars = self.listed.get(symbol, [])

@@ -3,11 +3,18 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 
 import pytest
 
+from activities.market.aster import AsterMarket
+from activities.market.port import MarketSource
+from activities.venues.aster.caller import Caller
+from activities.venues.aster.rules import RuleBook
+from activities.venues.aster.tape import Tape
+from activities.venues.aster.transports import session_for
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.paper import PaperVenue
 from activities.venues.port import Venue, VenueError, VenueRefused
@@ -17,7 +24,7 @@ from domain.orders import Fate, OrderReport
 from storage import paper
 from storage.database import Database
 from tests.venues.aster.fake_server import FakeServer
-from tests.venues.aster.running import make_venue, serving
+from tests.venues.aster.running import Heard, make_venue, serving
 from tests.venues.builders import TERMS, D, FixedFunding, WrittenMarket, make_order
 
 FUTURES, SPOT = Tool.CANCEL_ALL_ORDERS, Tool.CANCEL_SPOT_ALL_ORDERS
@@ -41,15 +48,15 @@ class Subject(Protocol):
 class OnPaper:
     """The paper venue."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, market: MarketSource | None = None) -> None:
         self.desk = f"desk-{uuid.uuid4().hex[:8]}"
-        still = WrittenMarket({symbol: [100] * 20 for symbol in SYMBOLS})
+        still = market or WrittenMarket({symbol: [100] * 20 for symbol in SYMBOLS})
         self.paper = PaperVenue(database, still, self.desk, balance=D(10_000), terms=TERMS, funding=FixedFunding())
         self.venue: Venue = self.paper
         self._database = database
 
     async def rest(self, symbol: str, market: Market) -> None:
-        order = make_order(desk=self.desk, symbol=symbol, order_type="LIMIT", price="90", quantity="0.1")
+        order = make_order(desk=self.desk, symbol=symbol, order_type="LIMIT", price="98", quantity="0.1")
         assert (await self.paper.create(order, market)).fate is Fate.OPEN
 
     async def executions(self) -> int:
@@ -79,7 +86,7 @@ async def server() -> AsyncIterator[tuple[FakeServer, str]]:
         yield fake, base
 
 
-@pytest.fixture(params=["paper", "aster"])
+@pytest.fixture(params=["paper", "paper on aster", "aster"])
 async def subject(
     request: pytest.FixtureRequest, database: Database, server: tuple[FakeServer, str]
 ) -> AsyncIterator[Subject]:
@@ -88,6 +95,16 @@ async def subject(
         return
     fake, base = server
     fake.reset()
+    if request.param == "paper on aster":
+        fake.exchange.marks = dict.fromkeys(SYMBOLS, D(100))
+        heard = Heard()
+        caller = Caller(session_for(f"{base}/mcp", 3), "", 3, heard)
+        rules = RuleBook(caller, public=True)
+        market = AsterMarket(Tape(caller, heard, "1m"), rules, timedelta(minutes=1), caller.close)
+        on_paper = OnPaper(database, market)
+        yield on_paper
+        await on_paper.venue.close()
+        return
     venue = make_venue(f"{base}/mcp")
     yield AtAster(venue, fake)
     await venue.close()

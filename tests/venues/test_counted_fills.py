@@ -44,6 +44,9 @@ class ReportingVenue:
     async def find_order(self, order: Order) -> OrderReport | None:
         return None
 
+    async def close(self) -> None:
+        return None
+
 
 async def running() -> Word:
     return Word(State.RUNNING)

@@ -14,6 +14,7 @@ import modes
 import settings
 import worker
 from activities.instruments import Instruments
+from activities.market.port import MarketError
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.paper import PaperVenue
 from activities.venues.shadow import ShadowVenue
@@ -75,12 +76,23 @@ def test_what_a_mode_needs_is_named_whole(configured: Any, variables: dict[str, 
     ("variables", "kind"),
     [
         ({}, PaperVenue),
+        ({"AIS_MARKET": "aster"}, PaperVenue),
         ({"AIS_MODE": "shadow", "AIS_ASTER_ACCOUNT_ID": "main"}, ShadowVenue),
         (LIVE, AsterVenue),
     ],
 )
 def test_each_mode_has_its_venue(configured: Any, database: Database, variables: dict[str, str], kind: type) -> None:
     assert type(modes.build_venue(configured(variables), database, Instruments("main"))) is kind
+
+
+def test_the_real_market_brings_its_own_funding(configured: Any, database: Database, tmp_path: Path) -> None:
+    rates = tmp_path / "rates.csv"
+    rates.write_text("funding_time_ms,funding_rate\n0,0.0001\n")
+    config = configured({"AIS_MARKET": "aster", "AIS_PAPER_FUNDING": str(rates)})
+    with pytest.raises(
+        MarketError, match="AIS_PAPER_FUNDING: AIS_MARKET=aster brings its own funding rates; leave it out"
+    ):
+        modes.build_venue(config, database, Instruments("main"))
 
 
 def test_an_address_beyond_this_machine_is_warned_about(

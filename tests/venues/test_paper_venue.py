@@ -17,7 +17,7 @@ from activities.venues.paper import FINISHED, NO_DATA, PaperVenue
 from activities.venues.port import Venue, VenueRefused, VenueUnavailable
 from domain.accounting import HoldingKey, LedgerKind, folded
 from domain.instructions import Side, Tool
-from domain.market import Bar, Market
+from domain.market import Bar, Market, SymbolRules
 from domain.orders import Fate, Order
 from domain.paper.advance import advance
 from domain.paper.book import Book, Exchange, OrderStatus, PaperOrder, Terms
@@ -443,15 +443,20 @@ async def test_two_desks_may_be_liquidated_in_one_bar(database: Database, desk: 
         assert "liquidated" in ((await venue.observe(SYMBOLS, "b")).note or "")
 
 
-class Falling:
+class Falling(MarketSource):
     """The simulated market with half-hour bars, whole prices, and a crash that comes to stay."""
 
-    warm_up = 60
     crash = 60 + 24
 
     def __init__(self, symbols: list[str]) -> None:
         self._market = build_market("simulated", symbols, seed=11)
-        self.rules = self._market.rules
+
+    @property
+    def warm_up(self) -> int:
+        return 60
+
+    def rules(self, symbol: str) -> SymbolRules | None:
+        return self._market.rules(symbol)
 
     def bar(self, symbol: str, number: int) -> Bar | None:
         bar = self._market.bar(symbol, number)

@@ -21,8 +21,9 @@ _NO_FILTER: dict[str, Any] = {}
 class RuleBook:
     """The rules of every symbol, at most an hour old. Whoever needs them meanwhile waits for the same reading."""
 
-    def __init__(self, caller: Caller, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, caller: Caller, clock: Callable[[], float] = time.monotonic, *, public: bool = False) -> None:
         self._caller = caller
+        self._public = public
         self._clock = clock
         self._rules: dict[str, SymbolRules] = {}
         self._read_at: float | None = None
@@ -51,7 +52,9 @@ class RuleBook:
             self._read_at = self._clock()
 
     async def _maintenance_ratios(self, seconds: float | None) -> dict[str, Decimal]:
-        """Of each symbol's first bracket. An extra: without it the domain's own, cautious default holds."""
+        """Of each symbol's first bracket. An extra, for which it takes an account: else the domain's own, cautious one holds."""
+        if self._public:
+            return {}
         try:
             answer = await self._caller.call("get_leverage_bracket", seconds=seconds)
             brackets = {row.text("symbol"): row.listed("brackets") for row in rows("get_leverage_bracket", answer)}

@@ -52,13 +52,22 @@ class Tape:
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         """What agents and guards see; a symbol that the venue does not know, or has no bars of, is left out."""
         views = asyncio.gather(*(self._view(symbol, bars) for symbol in symbols))
-        hours, marks, read = await asyncio.gather(self._hours(), self.marks(symbols), views)
+        funding, read = await asyncio.gather(self.funding(symbols), views)
         found = dict(zip(symbols, read, strict=True))
         return {
-            symbol: view.model_copy(update={"funding_rate": _per_eight_hours(marks[symbol], hours.get(symbol))})
-            for symbol, view in found.items()
-            if view
+            symbol: view.model_copy(update={"funding_rate": funding[symbol]}) for symbol, view in found.items() if view
         }
+
+    async def funding(self, symbols: Sequence[str]) -> dict[str, Decimal | None]:
+        """The rates that are paid next, for eight hours whatever a symbol's own interval; None where it is not known."""
+        hours, marks = await asyncio.gather(self._hours(), self.marks(symbols))
+        return {symbol: _per_eight_hours(marks[symbol], hours.get(symbol)) for symbol in symbols}
+
+    async def bars(self, symbol: str, limit: int) -> list[Bar]:
+        """The newest finished bars of a symbol, oldest first. Raises VenueError."""
+        # One more than is wanted, since the newest is still being made.
+        answer = await self._caller.call("get_klines", symbol, interval=self._interval, limit=limit + 1)
+        return bars_of(answer, limit, datetime.now(UTC))
 
     async def marks(self, symbols: Sequence[str]) -> dict[str, Mark]:
         """Mark prices, each with its own time; empty ones where the venue does not tell them."""
@@ -114,15 +123,10 @@ class Tape:
 
     async def _view(self, symbol: str, bars: int) -> MarketView | None:
         try:
-            found, book = await asyncio.gather(self._bars(symbol, bars), self._book(symbol))
+            found, book = await asyncio.gather(self.bars(symbol, bars), self._book(symbol))
         except VenueRefused:
             return None
         return MarketView(bars=found, book=book) if found else None
-
-    async def _bars(self, symbol: str, limit: int) -> list[Bar]:
-        # One more than is wanted, since the newest is still being made.
-        answer = await self._caller.call("get_klines", symbol, interval=self._interval, limit=limit + 1)
-        return bars_of(answer, limit, datetime.now(UTC))
 
     async def _book(self, symbol: str) -> TopOfBook | None:
         began = datetime.now(UTC)
