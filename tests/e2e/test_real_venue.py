@@ -194,6 +194,7 @@ def everything_in_the_database(live: Live) -> str:
     return "".join(f"{table} {live.stack.sql(f'SELECT * FROM {schema}.{table}')}" for schema, table in tables)
 
 
+@pytest.mark.long
 def test_shadow_reads_everything_and_sends_nothing(tmp_path: Path) -> None:
     with a_desk(tmp_path, "shadow") as (live, venue):
         venue.control("position", S03USDT="0.5")

@@ -103,7 +103,7 @@ def moved(fills: list[Fill]) -> list[tuple[Any, ...]]:
     return [(f.side, f.quantity, f.price, f.fee, f.realised_profit, f.bar_no, f.market_time) for f in fills]
 
 
-@pytest.fixture(params=["made", "crash"])
+@pytest.fixture(params=["made", pytest.param("crash", marks=pytest.mark.long)])
 def bars(request: pytest.FixtureRequest) -> list[Bar]:
     """Bars that the test makes, and a stretch of the crash of January 2022 where the shared data is at hand."""
     if request.param == "made":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 import modes
 import settings
@@ -95,12 +96,11 @@ def test_the_real_market_brings_its_own_funding(configured: Any, database: Datab
         modes.build_venue(config, database, Instruments("main"))
 
 
-def test_an_address_beyond_this_machine_is_warned_about(
-    configured: Any, database: Database, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_address_beyond_this_machine_is_warned_about(configured: Any, database: Database) -> None:
     config = configured(LIVE | {"AIS_ASTER_MCP": "http://aster-mcp:9002/mcp"})
-    modes.build_venue(config, database, Instruments("main"))
-    assert "whoever reaches it can trade" in "".join(capsys.readouterr())
+    with structlog.testing.capture_logs() as logs:
+        modes.build_venue(config, database, Instruments("main"))
+    assert any("whoever reaches it can trade" in entry["event"] for entry in logs)
 
 
 def test_a_worker_that_is_not_set_up_for_live_ends_with_one_message() -> None:

@@ -111,7 +111,8 @@ async def test_shadow_sends_nothing_and_says_so(temporal: Client) -> None:
         assert (await desk.outcomes("d")).outcomes["d"].outcome == "applied"
         # A kill between an order's decision and its commit makes it one that failed; here all are to stay prepared.
         world.proposes = False
-        await desk.until(lambda s: world.decisions and not s.open_instructions and not s.records_waiting)
+        cycle = (await desk.status()).cycle_number
+        await desk.until(lambda s: s.cycle_number >= cycle + 2)
         await desk.signal("kill")
         await desk.until(lambda s: s.state is State.KILLED and s.kill.latched and not s.records_waiting)
         await desk.until(lambda s: outcomes(desk) == {"prepared": len(world.instructions)})

@@ -220,7 +220,7 @@ async def test_a_proposal_from_outside_is_taken_up_by_the_next_cycle(temporal: C
 
 async def test_one_that_no_decision_could_take_up_waits_until_it_expires(temporal: Client) -> None:
     async with running_desk(temporal, World(decides=False)) as desk:
-        await desk.signal("propose", PROPOSAL | {"command_id": "p", "ttl_seconds": 8})
+        await desk.signal("propose", PROPOSAL | {"command_id": "p", "ttl_seconds": 5})
         await desk.until(lambda s: any("decision failed" in row.summary for row in desk.world.decisions.values()))
         assert (await desk.status()).proposals_waiting == 1
         await desk.until(lambda s: s.proposals_waiting == 0)
