@@ -38,11 +38,14 @@ def pack(carried: Carried) -> Carried:
     if len(text) <= PACK_ABOVE_CHARS:
         return carried
     packed, kill_id = _compressed(text), carried.kill.command_id if carried.kill else None
+    rounds = carried.forgotten_rounds
     for limit in _LIMITS:
         if len(packed) <= MAX_PACKED_CHARS:
             break
         packed = _compressed(_bounded(bulk, limit, kill_id).model_dump_json())
-    return carried.model_copy(update={**dict(_Bulk()), "packed": packed})
+        # Ids of commands that are forgotten here may come again, and their instructions are in the database.
+        rounds = max([rounds, *(record.rounds for record in bulk.commands.values())])
+    return carried.model_copy(update={**dict(_Bulk()), "packed": packed, "forgotten_rounds": rounds})
 
 
 def unpack(carried: Carried) -> Carried:

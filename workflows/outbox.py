@@ -23,6 +23,8 @@ with workflow.unsafe.imports_passed_through():
 
 FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 10.0
+# Two seconds. A server that hangs must not fill the history with turns that nobody had, either.
+MOST_BUSY_FAILURES = 3
 # The MCP server answers 40 calls at a time: the rest of them is for readings.
 MAX_CANCELS_AT_ONCE = 32
 LOG_AWAY = "the decision log cannot be written"
@@ -129,8 +131,10 @@ class OutboxTask:
                 return
             ids = [cancel.instruction_id for cancel in outbox.open_cancels(self._c, tool, symbol)]
             failed = await self._cancel(tool, symbol, ids)
-            # Whoever waits longest for its turn must not be away when it comes.
-            failures = 0 if failed is None else 1 if was_busy(failed) else failures + 1
+            failures = 0 if failed is None else failures + 1
+            if failed is not None and was_busy(failed):
+                # Whoever waits for its turn must not be away for long when it comes.
+                failures = min(failures, MOST_BUSY_FAILURES)
             if failures:
                 await self._back_off(failures, lambda: self._has_fresh_cancel(tool, symbol))
             if self._winding_down and not (self._takes_fresh_cancels and self._has_fresh_cancel(tool, symbol)):

@@ -315,3 +315,16 @@ def test_the_warning_of_an_unknown_order_ends_with_it() -> None:
     warn(desk, f"{unknown_text(order_id)}: the venue is away")
     take_report(desk, pending, OrderReport(order_id=order_id, fate=Fate.FILLED), a_tick())
     assert desk.warnings == []
+
+
+def test_what_an_older_reading_showed_is_no_residue_of_a_verified_kill() -> None:
+    desk = a_desk(symbols=[BTC])
+    apply(desk, a_command(KILL, "k"), a_tick())
+    # Read while the cancels were under way.
+    take_observation(
+        desk, an_observation(observed_at=NOW + timedelta(seconds=1), open_orders=[an_open_order(BTC)]), 1, a_tick()
+    )
+    confirm(desk)
+    assert told(desk).residue
+    assert verify(desk, read(), a_tick())
+    assert told(desk).residue == []
