@@ -20,9 +20,9 @@ from domain.orders import Order
 from domain.proposals import WaitingProposal
 from domain.states import CommandKind, Mode, State
 from domain.values import Moment, Record
+from domain.versions import SCHEMA_VERSION
 
 MAX_WARNINGS = 10
-SCHEMA_VERSION = 3
 
 
 class Outcome(StrEnum):
@@ -138,7 +138,7 @@ class PendingRestart(Record):
 class Carried(Record):
     """State of a coordinator. Changed only by the functions of `domain.desk` and its neighbours."""
 
-    # What was written by older code keeps its number until the run is continued as new: see the functions that ask.
+    # What older code began keeps its number until the run continues as new (`domain.versions`).
     schema_version: int = SCHEMA_VERSION
     desk: str
     mode: Mode

@@ -96,7 +96,7 @@ def flatten(c: Carried, observation: Observation, tick: Tick) -> bool:
         if not _is_busy(c, symbol) and not open_cancels(c, Tool.CANCEL_ALL_ORDERS, symbol):
             c.deleverages.append(_pending(c, symbol, None, "the kill flattens", tick))
     # What rests may still fill, and a cancel that is open may be for what this reading did not show.
-    may_fill = c.schema_version >= 3 and (observation.open_orders or c.cancels)
+    may_fill = observation.open_orders or c.cancels
     if held or may_fill or c.orders or reducing(c):
         return False
     c.kill.flat_at, c.row_dirty = observation.observed_at, True

@@ -41,8 +41,7 @@ def kill(c: Carried, command: Command, tick: Tick) -> None:
         for cancel in c.cancels:
             cancel.of_kill = False
         enter(c, State.KILLED, command, tick)
-    if not repeated or c.schema_version >= 3:
-        _stand_down(c, command, tick)
+    _stand_down(c, command, tick)
     record = remember(c, command, Outcome.APPLIED, tick, repeated=repeated)
     record.symbols = covered_symbols(c.symbols, c.seen_symbols)
     issue_cancels(c, record, record.symbols, tick)
@@ -115,17 +114,9 @@ def note_symbols(c: Carried, observation: Observation) -> list[str]:
 
 
 def verifying(c: Carried) -> bool:
-    """Whether every cancel of a kill is confirmed, and the whole account has yet to be read. One that a version carried out
-    which counted no cancels was over when it was quiet.
-    """
+    """Whether every cancel of a kill is confirmed, and the whole account has yet to be read."""
     kill = c.kill
-    return (
-        c.schema_version >= 3
-        and kill is not None
-        and kill.cancels > 0
-        and kill.quiet_at is not None
-        and kill.verified_at is None
-    )
+    return kill is not None and kill.cancels > 0 and kill.quiet_at is not None and kill.verified_at is None
 
 
 def verify(c: Carried, reading: Observation, tick: Tick) -> bool:

@@ -125,8 +125,7 @@ def cancels_failed(c: Carried, instruction_ids: Sequence[str], error: str) -> No
             cancel.attempts += 1
             cancel.last_error = error
             cancel.begun = False
-            if c.schema_version >= 3:
-                queue_instruction(c, prepared_row(c.desk, cancel))
+            queue_instruction(c, prepared_row(c.desk, cancel))
 
 
 def note_quiet(c: Carried, now: datetime) -> None:
@@ -150,7 +149,7 @@ def order_reported(c: Carried, pending: PendingOrder, report: OrderReport, now: 
     """Takes an order's report in. True where cancels must go out again: killed, and it had reached the venue."""
     begun = report.fate.reached_venue or pending.phase is OrderPhase.UNKNOWN
     # What was prepared after the kill only takes risk off (I3), and the kill's cancels were never meant for it.
-    begun = begun and (c.schema_version < 2 or c.last_kill_at is None or pending.since <= c.last_kill_at)
+    begun = begun and (c.last_kill_at is None or pending.since <= c.last_kill_at)
     settled_at = now if report.fate.is_known and report.fate is not Fate.PREPARED else None
     outcome = _FATE_OUTCOMES[report.fate]
     queue_instruction(c, _order_row(pending.order, outcome, report.detail, settled_at))

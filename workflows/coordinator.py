@@ -13,12 +13,13 @@ from workflows.outbox import OutboxTask
 
 with workflow.unsafe.imports_passed_through():
     from domain import desk
-    from domain.carried import SCHEMA_VERSION, Carried
+    from domain.carried import Carried
     from domain.commands import RawPayload, kind_of, read_command
     from domain.details import details
     from domain.handover import pack, unpack
     from domain.states import CommandKind, State
     from domain.status import CommandOutcome, Outcomes, Status, outcome_of, outcomes_of, status_of
+    from domain.versions import SCHEMA_VERSION
 
 
 @workflow.defn(name=names.WORKFLOW_TYPE)

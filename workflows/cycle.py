@@ -120,7 +120,7 @@ class CycleTask:
         c = self._c
         if observation is None:
             hold = f"the venue was not observed: {c.observation_error}"
-        if c.proposals and c.schema_version >= 3:
+        if c.proposals:
             # Once more: a reading, a second one and a reduction may have taken longer than a proposal lives.
             inbox.expire(c, self._host.moment())
         taken, limits = list(c.proposals), c.limits
@@ -189,7 +189,7 @@ class CycleTask:
         if c.state is not State.RUNNING:
             return _not_sent(order, f"the coordinator is {c.state}")
         others = [p for p in c.orders if p is not pending and p.order.instruction.symbol == order.instruction.symbol]
-        if others and c.schema_version >= 3:
+        if others:
             return _not_sent(order, f"another order of {order.instruction.symbol} is on its way, or unknown")
         if workflow.now() >= order.not_after:
             return _not_sent(order, "it took longer than a cycle to commit its decision")

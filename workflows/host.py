@@ -112,7 +112,7 @@ class Host:
 
     def stop_order(self) -> None:
         """Gives up an order that no worker has begun; one that has begun runs to its end, and its result is taken."""
-        changed = self.c.schema_version >= 3 and self.c.limits != self._order_limits
+        changed = self.c.limits != self._order_limits
         if (changed or self.c.state is not State.RUNNING) and self._order is not None:
             self._order.cancel()
 

@@ -58,7 +58,7 @@ class OutboxTask:
     def _writes(self) -> bool:
         # While cancels hold up the next run, the latch and the rows of a kill must not wait for it.
         held_up = self._cancelling > 0 and not self._host.drains_too_long
-        return not self._winding_down or (held_up and self._c.schema_version >= 3)
+        return not self._winding_down or held_up
 
     @property
     def idle(self) -> bool:

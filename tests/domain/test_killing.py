@@ -131,12 +131,6 @@ def test_a_position_that_nobody_knew_of_gets_cancels_once() -> None:
     assert verify(desk, held, a_tick())
 
 
-def test_a_run_of_an_older_version_goes_on_without() -> None:
-    desk = killed(schema_version=2)
-    confirm(desk)
-    assert not verifying(desk)
-
-
 def test_what_is_not_over_is_told_by_name() -> None:
     desk = killed()
     order_prepared(desk, order_of(desk, *chosen(desk)))
@@ -269,14 +263,6 @@ def test_cancels_that_a_person_asks_for_do_not_open_a_verified_kill_again() -> N
     apply(desk, a_command(CommandKind.CANCEL_ALL, "ca", symbols=[BTC]), a_tick())
     confirm(desk)
     assert (told(desk).verified_at, verifying(desk)) == (LATER, False)
-
-
-def test_a_kill_of_an_older_version_is_not_verified_after_the_fact() -> None:
-    desk = killed(schema_version=2)
-    confirm(desk)
-    assert desk.kill
-    desk.kill.cancels, desk.schema_version = 0, 3
-    assert not verifying(desk)
 
 
 def test_a_symbol_that_was_seen_is_not_forgotten_for_a_new_one() -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 from temporalio.client import Client
 
-from domain.carried import SCHEMA_VERSION
 from domain.orders import Fate
 from domain.states import Mode, State
+from domain.versions import SCHEMA_VERSION
 from tests.domain.builders import an_open_order
 from tests.temporal import SHORT_HISTORY, serve
 from tests.workflows.world import PROPOSAL, TIGHT, Desk, World, running_desk
