@@ -79,6 +79,8 @@ class KillRecord(Record):
     source: Source
     at: Moment
     row_id: str
+    # Noted when the write was confirmed: a row that is not waiting any more is no proof.
+    row_written: bool = False
     cancels: int = 0
     confirmed: int = 0
     quiet_at: Moment | None = None
@@ -146,6 +148,8 @@ class Carried(Record):
     cycle_seconds: float
     limits: Limits
     search_attributes: bool
+    # What the search attribute AisState says, as far as it could be shown.
+    shown_state: State | None = None
     started_at: Moment
     kill_flattens: bool = False
 
@@ -182,6 +186,8 @@ class Carried(Record):
     warnings: list[str] = Field(default_factory=list)
 
     commands: dict[str, CommandRecord] = Field(default_factory=dict)
+    # Ids among `commands` that no sender chose, oldest first.
+    unnamed: list[str] = Field(default_factory=list)
     cancels: list[OpenCancel] = Field(default_factory=list)
     orders: list[PendingOrder] = Field(default_factory=list)
     deleverages: list[PendingDeleverage] = Field(default_factory=list)
@@ -203,7 +209,3 @@ class Carried(Record):
         """Whether the database row has to be written."""
         return self.row_dirty or (self.kill is not None and not self.latched)
 
-    @property
-    def owes_work(self) -> bool:
-        """Whether anything waits to be carried out."""
-        return bool(self.cancels or self.orders or self.deleverages or self.records or self.latch_due)

@@ -4,16 +4,16 @@ The incident behind this file: a signal handler with a typed parameter drops a b
 on two inputs, and ignores an unknown encoding. Here every payload can be read, and whatever it holds, a kill kills.
 """
 
-import difflib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
+from domain.likeness import MAX_NAME_CHARS, Names
 from domain.limits import Limits
 from domain.proposals import REQUEST_FIELDS, ProposalRequest, read_request
 from domain.states import CommandKind
@@ -28,9 +28,16 @@ MAX_FRACTION_DIGITS = 20
 MAX_NUMBER_CHARS = 40
 MAX_REMEMBERED_REASON_CHARS = 100
 DEFAULT_ACTOR = "temporal"
+CANCELLATION_ACTOR = "cancel"
+CANCELLATION_REASON = "workflow cancellation requested"
+# As much as the API takes. A longer input is not read, so that the price of a signal is bounded by this.
+MAX_INPUT_BYTES = 64 * 1024
+# Of one signal; the rest are not looked at.
+MAX_INPUTS = 16
 DEFAULT_REASONS = {CommandKind.KILL: "manual kill switch", CommandKind.PAUSE: "manual pause"}
 
 _KINDS = {kind.value: kind for kind in CommandKind}
+_SIGNALS = Names(_KINDS)
 _COMMON_FIELDS = frozenset({"command_id", "reason", "actor", "sent_at"})
 _FIELDS = {
     CommandKind.CANCEL_ALL: _COMMON_FIELDS | {"symbols"},
@@ -67,6 +74,8 @@ class Command(Value):
     limits: dict[str, str] | None = None
     proposal: ProposalRequest | None = None
     problem: str | None = None
+    # Whether its sender chose the id, and may ask for what became of it.
+    named: bool = True
 
     @cached_property
     def fingerprint(self) -> str:
@@ -94,19 +103,13 @@ class RawPayload(NamedTuple):
 
 def kind_of(signal_name: str) -> CommandKind | None:
     """The command that a signal's name means, after trimming and case-folding; None for an unknown name."""
-    return _KINDS.get(signal_name.strip().casefold())
+    # A name may be as long as Temporal lets it; none of ours is.
+    return _KINDS.get(signal_name.strip().casefold()) if len(signal_name) <= MAX_NAME_CHARS else None
 
 
 def nearest_name(signal_name: str) -> str:
     """The known signal that looks most like `signal_name`."""
-    return _nearest(signal_name.strip().casefold()[:64])
-
-
-@lru_cache(maxsize=128)
-def _nearest(name: str) -> str:
-    # Remembered: a flood of one misspelt name must not use up the two seconds that a workflow task has.
-    found = difflib.get_close_matches(name, list(_KINDS), n=1, cutoff=0.0)
-    return found[0] if found else CommandKind.KILL.value
+    return _SIGNALS.nearest(signal_name)
 
 
 def read_command(kind: CommandKind, payloads: Sequence[RawPayload], fallback_id: str) -> Command:
@@ -117,7 +120,19 @@ def read_command(kind: CommandKind, payloads: Sequence[RawPayload], fallback_id:
         # Nobody knows every way in which a payload can be odd, and one that raised here would fail the workflow task for
         # ever, a kill's too (measured: a number with a huge exponent did).
         problem = f"the input cannot be read: {type(error).__name__}"
-        return Command(command_id=fallback_id, kind=kind, reason=DEFAULT_REASONS.get(kind, ""), problem=problem)
+        reason = DEFAULT_REASONS.get(kind, "")
+        return Command(command_id=fallback_id, kind=kind, reason=reason, problem=problem, named=False)
+
+
+def read_cancellation(text: str, fallback_id: str) -> Command:
+    """The kill that a workflow cancellation means. `text` is the request's reason: what a kill signal carries, as JSON, or
+    the kill's reason in a person's words."""
+    payload = text if text.lstrip().startswith("{") else json.dumps(text or CANCELLATION_REASON)
+    command = read_command(CommandKind.KILL, [RawPayload("json/plain", payload.encode())], fallback_id)
+    if command.problem and not command.named:
+        command = read_command(CommandKind.KILL, [RawPayload("json/plain", json.dumps(text).encode())], fallback_id)
+    actor = CANCELLATION_ACTOR if command.actor == DEFAULT_ACTOR else command.actor
+    return command.model_copy(update={"source": Source.CANCEL, "actor": actor})
 
 
 def _read(kind: CommandKind, payloads: Sequence[RawPayload], fallback_id: str) -> Command:
@@ -137,6 +152,7 @@ def _read(kind: CommandKind, payloads: Sequence[RawPayload], fallback_id: str) -
         source=Source.OPERATOR if actor else Source.SIGNAL,
         sent_at=sent_at,
         problem=problem or argument_problem or sent_problem,
+        named=bool(command_id),
         **arguments,
     )
 
@@ -145,7 +161,10 @@ def _read_fields(payloads: Sequence[RawPayload]) -> tuple[dict[str, Any], str | 
     fields: dict[str, Any] = {}
     texts: list[str] = []
     problem = None
-    for payload in payloads:
+    for payload in payloads[:MAX_INPUTS]:
+        if len(payload.data) > MAX_INPUT_BYTES:
+            problem = f"an input of {len(payload.data)} bytes is too large; {MAX_INPUT_BYTES} are read"
+            continue
         try:
             value = _decode(payload)
         except (ValueError, RecursionError, ArithmeticError):

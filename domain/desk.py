@@ -17,7 +17,7 @@ from domain.carried import (
     PendingRestart,
     RefusalCode,
 )
-from domain.commands import Command, Source, nearest_name
+from domain.commands import Command, Source, nearest_name, read_cancellation
 from domain.deciding import Choice
 from domain.decisions import Decision, DecisionType
 from domain.killing import issue_cancels, kill, note_symbols, own_kill
@@ -28,7 +28,7 @@ from domain.outbox import note_quiet, order_prepared, order_reported, queue_row
 from domain.reducing import Plan
 from domain.risk import RATE_WINDOW
 from domain.states import CommandKind, State, transition
-from domain.symbols import covered_symbols
+from domain.symbols import covered_symbols, few
 from domain.traces import (
     MAX_COMMAND_AGE,
     Tick,
@@ -116,9 +116,9 @@ def _catch_up(c: Carried, latch: LatchRow) -> None:
     c.latched_number = latch.kill_number
 
 
-def cancelled(c: Carried, tick: Tick) -> None:
+def cancelled(c: Carried, reason: str, tick: Tick) -> None:
     """`temporal workflow cancel`: means kill; the server takes one a run, so the run ends as soon as it may."""
-    apply(c, own_kill("cancel", "workflow cancellation requested", Source.CANCEL, tick), tick)
+    apply(c, read_cancellation(reason, tick.new_id("command")), tick)
     c.hand_over = True
 
 
@@ -292,7 +292,7 @@ def _check_symbols(c: Carried, command: Command) -> tuple[str, RefusalCode] | No
     asked = [command.symbol] if command.symbol else command.symbols or []
     strange = [symbol for symbol in asked if symbol not in allowed]
     if strange:
-        text = f"{strange[0]} is neither whitelisted nor held; allowed are {', '.join(allowed)}"
+        text = f"{strange[0]} is neither whitelisted nor held; allowed are {few(allowed)}"
         return text, RefusalCode.INVALID
     return None
 
@@ -323,7 +323,7 @@ def _check_restart(c: Carried, command: Command) -> tuple[str, RefusalCode] | No
         text = "another restart is under way"
     elif c.orders:
         text = f"the fate of order {c.orders[0].order.order_id} is unknown; wait until it is settled"
-    elif not c.latched or (c.kill and any(row.decision_id == c.kill.row_id for row in c.records)):
+    elif not c.latched or (c.kill and not c.kill.row_written):
         text = "the kill's own row and latch are not in the database yet; wait for it"
     else:
         return None

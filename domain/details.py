@@ -75,14 +75,14 @@ def _kill_lines(c: Carried) -> list[str]:
 
 
 def _open_lines(c: Carried) -> list[str]:
-    open_ = open_instructions(c)
+    open_, count = open_instructions(c), len(c.cancels) + len(c.orders)
     if not open_:
         return ["- no open instruction"]
     lines = [
         f"  - `{i.tool.value}` {i.symbol} {i.outcome.value} since {iso(i.since)}{f', {i.last_error}' if i.last_error else ''}"
         for i in open_[:_MAX_LINES]
     ]
-    return [f"- **{len(open_)} open instructions**", *lines]
+    return [f"- **{count} open instructions**", *lines]
 
 
 def _waiting_lines(c: Carried) -> list[str]:

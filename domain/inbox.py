@@ -9,6 +9,7 @@ from domain.decisions import Decision, DecisionType
 from domain.outbox import queue_row
 from domain.proposals import WaitingProposal
 from domain.states import CommandKind
+from domain.symbols import few
 from domain.traces import Tick, remember
 from domain.values import iso
 
@@ -20,7 +21,7 @@ def check_proposal(c: Carried, command: Command) -> tuple[str, RefusalCode] | No
     asked = command.proposal
     assert asked is not None
     if asked.symbol not in c.symbols:
-        return f"unknown symbol {asked.symbol}; allowed are {', '.join(c.symbols)}", RefusalCode.INVALID
+        return f"unknown symbol {asked.symbol}; allowed are {few(c.symbols)}", RefusalCode.INVALID
     if len(c.proposals) >= MAX_PROPOSALS and not _same_proposals(c, command):
         return f"{MAX_PROPOSALS} proposals are waiting already; try again in the next cycle", RefusalCode.BUSY
     return None

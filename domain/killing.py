@@ -45,7 +45,7 @@ def kill(c: Carried, command: Command, tick: Tick) -> None:
     record = remember(c, command, Outcome.APPLIED, tick, repeated=repeated)
     record.symbols = covered_symbols(c.symbols, c.seen_symbols)
     issue_cancels(c, record, record.symbols, tick)
-    queue_row(c, row)
+    queue_row(c, row, first=not repeated)
 
 
 def _stand_down(c: Carried, command: Command, tick: Tick) -> None:
@@ -63,12 +63,18 @@ def issue_cancels(c: Carried, record: CommandRecord, symbols: list[str], tick: T
     """A new round of cancels under a command's id; futures then spot for each symbol.
 
     A flood of kills must not grow the state without end: past the bound, a cancel of the same symbol and market that is
-    prepared and has not begun stands for it. One that has begun never does: it may have missed what this one is for.
+    prepared and has not begun stands for it. One that has begun never does: it may have missed what this one is for. Of
+    commands that arrive together, the first one's cancels stand for all.
     """
     record.rounds += 1
     # Cancels that a person asks for after a kill do not open it again: it would cancel more than they asked for.
     if c.kill and record.kind is CommandKind.KILL:
         c.kill.quiet_at = c.kill.verified_at = None
+    if tick.issued is not None:
+        symbols = [symbol for symbol in symbols if symbol not in tick.issued]
+        tick.issued.update(symbols)
+    if not symbols:
+        return
     in_lane = Counter((cancel.tool, cancel.symbol) for cancel in c.cancels)
     waiting = {(cancel.tool, cancel.symbol) for cancel in c.cancels if not cancel.begun}
     for symbol in symbols:

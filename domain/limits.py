@@ -4,7 +4,6 @@ Each portfolio limit has up to three numbers. An order that would pass `max_…`
 itself, at `hard_…` it kills itself. Losses have no `max_…`: no order can be blamed for them, so the soft one refuses orders.
 """
 
-import difflib
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from domain.assessment import WARNINGS, Level
+from domain.likeness import MAX_NAME_CHARS, Names
 from domain.values import ZERO, Value, plain
 
 
@@ -194,6 +194,9 @@ class Limits(Value):
         return {**warnings, Level.SOFT: soft, Level.HARD: getattr(self, limit.hard)}
 
 
+_NAMES = Names(Limits.model_fields)
+
+
 class Change(NamedTuple):
     """One limit that became another."""
 
@@ -210,7 +213,7 @@ def changed(limits: Limits, asked: Mapping[str, Any]) -> tuple[Limits, list[Chan
     """The limits with what was asked, and what that changes; ValueError with a text for people."""
     unknown = next((name for name in asked if name not in Limits.model_fields), None)
     if unknown is not None:
-        raise ValueError(f"there is no limit {unknown[:64]!r}; did you mean {_nearest(unknown)!r}?")
+        raise ValueError(f"there is no limit {unknown[:MAX_NAME_CHARS]!r}; did you mean {_NAMES.nearest(unknown)!r}?")
     try:
         after = Limits.model_validate(limits.model_dump() | dict(asked))
     except ValidationError as error:
@@ -236,10 +239,6 @@ def _read(value: Any) -> Decimal:
 
 def _shown(number: Any) -> str:
     return str(plain(number)) if isinstance(number, Decimal) else f"{number:g}"
-
-
-def _nearest(name: str) -> str:
-    return difflib.get_close_matches(name[:64], list(Limits.model_fields), n=1, cutoff=0.0)[0]
 
 
 def _problem(error: ValidationError) -> str:

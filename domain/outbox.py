@@ -46,9 +46,15 @@ class RecordBatch(Value):
     instructions: list[InstructionRow] = Field(default_factory=list)
 
 
-def queue_row(c: Carried, row: Decision) -> None:
-    """Queues a decision. Cycles that chose nothing are merged while none of them was in an attempt to write."""
+def queue_row(c: Carried, row: Decision, first: bool = False) -> None:
+    """Queues a decision, `first` before all that no attempt to write holds: a restart waits for the row of its kill.
+
+    Cycles that chose nothing are merged while none of them was in an attempt to write.
+    """
     c.last_decision = row
+    if first:
+        c.records.insert(c.records_attempted, row)
+        return
     last = c.records[-1] if len(c.records) > c.records_attempted else None
     if last and last.decision_type is DecisionType.NO_ACTION is row.decision_type:
         c.records[-1] = merged(last, row, "cycles", "chose nothing")
@@ -73,6 +79,8 @@ def next_batch(c: Carried) -> RecordBatch:
 
 def batch_written(c: Carried, batch: RecordBatch) -> None:
     """Takes a written batch off; an instruction that changed meanwhile stays for the next one."""
+    if c.kill and any(row.decision_id == c.kill.row_id for row in batch.decisions):
+        c.kill.row_written = True
     del c.records[: len(batch.decisions)]
     c.records_attempted = max(0, c.records_attempted - len(batch.decisions))
     for row in batch.instructions:

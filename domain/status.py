@@ -174,7 +174,6 @@ class Outcomes(Value):
 def status_of(carried: Carried, run_id: str) -> Status:
     """The status query's answer."""
     c = carried
-    open_ = open_instructions(c)
     return Status(
         **_facts(c),
         covered_symbols=covered_symbols(c.symbols, c.seen_symbols),
@@ -184,8 +183,8 @@ def status_of(carried: Carried, run_id: str) -> Status:
         portfolio=_portfolio_status(c),
         failing_agents={name: AgentStatus.model_validate(health.model_dump()) for name, health in c.agents.items()},
         last_decision=_last_decision(c),
-        open_instructions=open_[:MAX_SHOWN],
-        open_instructions_total=len(open_),
+        open_instructions=open_instructions(c),
+        open_instructions_total=len(c.cancels) + len(c.orders),
         unknown_orders=[p.order.order_id for p in c.orders if p.phase == "unknown"][:MAX_SHOWN],
         commands_pending=sum(not d.automatic for d in c.deleverages) + (c.restart is not None),
         proposals_waiting=len(c.proposals),
@@ -237,7 +236,7 @@ def outcomes_of(carried: Carried, command_ids: list[str], run_id: str) -> Outcom
 
 
 def open_instructions(c: Carried) -> list[OpenInstruction]:
-    """Cancels and orders that nobody has confirmed."""
+    """The first cancels and orders that nobody has confirmed."""
     cancels = [
         OpenInstruction(
             instruction_id=cancel.instruction_id,
@@ -248,9 +247,9 @@ def open_instructions(c: Carried) -> list[OpenInstruction]:
             attempts=cancel.attempts,
             last_error=cancel.last_error,
         )
-        for cancel in c.cancels
+        for cancel in c.cancels[:MAX_SHOWN]
     ]
-    return cancels + _open_orders(c)
+    return (cancels + _open_orders(c))[:MAX_SHOWN]
 
 
 def _open_orders(c: Carried) -> list[OpenInstruction]:
@@ -269,11 +268,9 @@ def _open_orders(c: Carried) -> list[OpenInstruction]:
 
 
 def _kill_status(c: Carried, kill: KillRecord) -> KillStatus:
-    unwritten = any(row.decision_id == kill.row_id for row in c.records)
     facts = kill.model_dump(exclude={"row_id"})
     return KillStatus(
         **facts,
-        row_written=not unwritten,
         latched=c.latched,
         progress=progress(c, kill),
         residue=residue(c)[:MAX_SHOWN],

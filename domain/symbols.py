@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 _DROPPED = str.maketrans("", "", "/- ")
 MAX_SYMBOL_CHARS = 32
+MAX_TOLD = 10
 
 
 def normalise_symbol(text: str) -> str:
@@ -22,3 +23,9 @@ def normalise_symbols(texts: Iterable[str]) -> list[str]:
 def covered_symbols(whitelist: Sequence[str], seen: Iterable[str]) -> list[str]:
     """What a kill covers: the whitelist in its order, then every other symbol seen with an open order or a position."""
     return list(dict.fromkeys([*whitelist, *sorted(seen)]))
+
+
+def few(symbols: Sequence[str]) -> str:
+    """The first symbols as people are told them: a text that does not grow with the whitelist."""
+    more = f" and {len(symbols) - MAX_TOLD} more" if len(symbols) > MAX_TOLD else ""
+    return ", ".join(symbols[:MAX_TOLD]) + more

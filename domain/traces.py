@@ -12,13 +12,20 @@ from domain.states import CommandKind, State
 MAX_COMMAND_AGE = timedelta(hours=24)
 KEPT_COMMANDS = 1_000
 MAX_KEPT_COMMANDS = 5_000
+# Commands whose id we made ourselves, so that nobody waits for their outcome by it. A flood of them pushes out no other.
+KEPT_UNNAMED = 200
 
 
 class Tick(NamedTuple):
-    """The moment of a change, and a maker of ids (`new_id("decision")`): the workflow's clock and random numbers."""
+    """The moment of a change, and a maker of ids (`new_id("decision")`): the workflow's clock and random numbers.
+
+    `issued` holds the symbols for which cancels were prepared at this very moment, where several commands share it: no call
+    can have begun since, so the same cancels stand for all of them. None where one command comes at a time.
+    """
 
     now: datetime
     new_id: Callable[[str], str]
+    issued: set[str] | None = None
 
 
 def warn(c: Carried, text: str) -> None:
@@ -57,7 +64,23 @@ def remember(c: Carried, command: Command, outcome: Outcome, tick: Tick, repeate
         reduce_pct=command.reduce_pct,
     )
     c.commands[command.command_id] = record
+    if not command.named:
+        _forget_unnamed(c, command.command_id)
     return record
+
+
+def _forget_unnamed(c: Carried, newest: str) -> None:
+    c.unnamed.append(newest)
+    if len(c.unnamed) <= KEPT_UNNAMED:
+        return
+    oldest = c.commands.get(c.unnamed.pop(0))
+    if oldest and not _needed(c, oldest):
+        del c.commands[oldest.command_id]
+
+
+def _needed(c: Carried, record: CommandRecord) -> bool:
+    """Whether its outcome is still to come, or it counts the kill's rounds."""
+    return record.outcome is Outcome.PENDING or (c.kill is not None and record.command_id == c.kill.command_id)
 
 
 def forget_old_commands(c: Carried, tick: Tick) -> None:
@@ -71,8 +94,8 @@ def forget_old_commands(c: Carried, tick: Tick) -> None:
             return
         del c.commands[oldest.command_id]
         forget_rounds(c, oldest)
-        if oldest.outcome is Outcome.PENDING or (c.kill and oldest.command_id == c.kill.command_id):
-            # Still needed, for its outcome or to count the kill's rounds: kept as if it were the newest.
+        if _needed(c, oldest):
+            # Kept as if it were the newest.
             c.commands[oldest.command_id] = oldest
 
 

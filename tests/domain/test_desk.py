@@ -218,7 +218,7 @@ def test_a_missing_row_is_written_again_and_an_unread_one_changes_nothing() -> N
 
 def test_workflow_cancel_is_a_kill_and_asks_for_a_new_run() -> None:
     desk = a_desk()
-    cancelled(desk, a_tick())
+    cancelled(desk, "", a_tick())
     assert (desk.state, desk.actor, desk.hand_over) == (State.KILLED, "cancel", True)
 
 
