@@ -156,7 +156,9 @@ class CycleTask:
         )
         try:
             text = f"decide cycle {c.cycle_number}"
-            choice = await workflow.execute_activity(calls.decide, call, summary=text, **options.DECIDE)
+            choice = await workflow.execute_activity(
+                calls.decide, call, task_queue=self._host.queue, summary=text, **options.DECIDE
+            )
         except ActivityError as error:
             return nothing(f"No new order: the decision failed: {why(error)}"), []
         c.agents = choice.agents
@@ -174,7 +176,9 @@ class CycleTask:
         try:
             call = calls.RecordCall(scope=self._host.scope, batch=RecordBatch(decisions=[row]))
             text = f"commit the decision on {order.instruction.symbol}"
-            await workflow.execute_activity(calls.record, call, summary=text, **options.RECORD)
+            await workflow.execute_activity(
+                calls.record, call, task_queue=self._host.queue, summary=text, **options.RECORD
+            )
         except ActivityError as error:
             # The same row, by the records' own queue: whether or not it was written, it stands once.
             queue_row(self._c, row)

@@ -12,6 +12,8 @@ from temporalio.exceptions import (
     TimeoutType,
 )
 
+from workflows import names
+
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
     from domain.carried import Carried
@@ -21,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.outbox import NOT_SENT_IN_SHADOW
     from domain.states import Mode, State
     from domain.traces import Tick
+    from domain.versions import activities_by_desk
 
 MAX_DRAIN = timedelta(seconds=20)
 # A workflow's clock stands still within a task: rows of one task would else be listed in no order.
@@ -35,12 +38,19 @@ class Host:
         self.draining = False
         self._drains_since: datetime | None = None
         self.changed = True
-        self.scope = calls.Scope(desk=carried.desk, mode=carried.mode)
+        own_queue = names.activity_queue(carried.desk, carried.mode.value)
+        # None is the queue of the workflow itself.
+        self.queue = own_queue if activities_by_desk(carried.schema_version) else None
         # Asked for once: it is the same generator all run long, and a flood of signals asks it twice a signal.
         self._random = workflow.random()
         self._made = 0
         self._order: workflow.ActivityHandle[OrderReport] | None = None
         self._order_limits = carried.limits
+
+    @property
+    def scope(self) -> calls.Scope:
+        """Whose venue and whose database are meant."""
+        return calls.Scope(desk=self.c.desk, mode=self.c.mode)
 
     def drain(self) -> None:
         """From now on the run winds down: no new cycle, and the outbox hands over once the last cycle has ended."""
@@ -77,7 +87,9 @@ class Host:
         call = calls.ObserveCall(
             scope=self.scope, symbols=c.symbols, cycle_id=cycle_id, previous=previous, limits=c.limits, risk=c.risk
         )
-        return await workflow.execute_activity(calls.observe, call, summary=summary, **options.OBSERVE)
+        return await workflow.execute_activity(
+            calls.observe, call, task_queue=self.queue, summary=summary, **options.OBSERVE
+        )
 
     async def read_again(self) -> Observation | None:
         """A fresh reading that moves nothing on; None where there is none."""
@@ -95,6 +107,7 @@ class Host:
         handle = workflow.start_activity(
             calls.place_order,
             calls.OrderCall(scope=self.scope, order=order, limits=self.c.limits),
+            task_queue=self.queue,
             schedule_to_start_timeout=patience,
             summary=f"{order.instruction.side} {order.instruction.quantity} {order.instruction.symbol}",
             **options.ORDER,

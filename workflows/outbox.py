@@ -159,7 +159,9 @@ class OutboxTask:
         call = calls.CancelCall(scope=self._host.scope, tool=tool, symbol=symbol, instruction_ids=ids)
         outbox.cancels_begun(self._c, ids)
         try:
-            await workflow.execute_activity(calls.cancel, call, summary=f"{tool.value} {symbol}", **options.CANCEL)
+            await workflow.execute_activity(
+                calls.cancel, call, task_queue=self._host.queue, summary=f"{tool.value} {symbol}", **options.CANCEL
+            )
         except ActivityError as error:
             outbox.cancels_failed(self._c, ids, why(error))
             self._host.changed = True
@@ -176,7 +178,9 @@ class OutboxTask:
         call, failures = calls.OrderCall(scope=self._host.scope, order=pending.order), 0
         while pending in self._c.orders and not self._winding_down:
             try:
-                report = await workflow.execute_activity(calls.settle_order, call, **options.SETTLE)
+                report = await workflow.execute_activity(
+                    calls.settle_order, call, task_queue=self._host.queue, **options.SETTLE
+                )
             except ActivityError as error:
                 told = desk.unknown_text(pending.order.order_id)
                 unwarn(self._c, told)
@@ -239,7 +243,11 @@ class OutboxTask:
         )
         try:
             plan = await workflow.execute_activity(
-                calls.plan_deleverage, call, summary=f"deleverage {pending.symbol}", **options.PLAN
+                calls.plan_deleverage,
+                call,
+                task_queue=self._host.queue,
+                summary=f"deleverage {pending.symbol}",
+                **options.PLAN,
             )
         except ActivityError as error:
             plan = Plan(refusal=f"the position cannot be read: {why(error)}")
@@ -261,7 +269,9 @@ class OutboxTask:
             batch = outbox.next_batch(self._c)
             try:
                 call = calls.RecordCall(scope=self._host.scope, batch=batch)
-                await workflow.execute_activity(calls.record, call, summary=_batch_text(batch), **options.RECORD)
+                await workflow.execute_activity(
+                    calls.record, call, task_queue=self._host.queue, summary=_batch_text(batch), **options.RECORD
+                )
             except ActivityError as error:
                 failures += 1
                 warn(self._c, f"{LOG_AWAY}: {why(error)}")
@@ -279,7 +289,9 @@ class OutboxTask:
             try:
                 call = calls.WriteDeskCall(scope=self._host.scope, row=row)
                 text = f"latch {row.latch.kill_number}"
-                await workflow.execute_activity(calls.write_desk, call, summary=text, **options.RECORD)
+                await workflow.execute_activity(
+                    calls.write_desk, call, task_queue=self._host.queue, summary=text, **options.RECORD
+                )
             except ActivityError as error:
                 failures += 1
                 warn(self._c, f"{LATCH_AWAY}: {why(error)}")
@@ -297,7 +309,9 @@ class OutboxTask:
             return
         call = calls.ClearLatchCall(scope=self._host.scope, kill_number=restart.kill_number, row=restart.row)
         try:
-            cleared = await workflow.execute_activity(calls.clear_latch, call, summary="restart", **options.CLEAR_LATCH)
+            cleared = await workflow.execute_activity(
+                calls.clear_latch, call, task_queue=self._host.queue, summary="restart", **options.CLEAR_LATCH
+            )
             error = None if cleared else "the database's row of this desk does not match; see `ais status`"
         except ActivityError as failure:
             error = f"the latch could not be cleared: {why(failure)}"
