@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from workflows.host import Host, why
+from workflows.host import Host, database_of, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
-    from domain import desk, enforcing, inbox
+    from domain import desk, enforcing, identity, inbox
     from domain.assessment import Assessment
     from domain.carried import OrderPhase, PendingOrder
     from domain.deciding import Choice, nothing
@@ -66,6 +66,8 @@ class CycleTask:
             inbox.expire(c, self._host.tick())
         observation, hold = await self._observe(previous), None
         if observation is not None:
+            identity.take_account(c, observation.venue_account)
+            identity.take_database(c, observation.database, self._host.moment())
             desk.take_observation(c, observation, known, self._host.tick())
             hold = await self._enforce(observation.assessment)
         if c.state is State.RUNNING:
@@ -91,6 +93,7 @@ class CycleTask:
             return await self._host.observe(cycle_id, f"cycle {c.cycle_number}", previous)
         except ActivityError as error:
             c.observation_error = why(error)
+            identity.take_database(c, database_of(error), self._host.moment())
             return None
 
     async def _enforce(self, assessment: Assessment | None) -> str | None:

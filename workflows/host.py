@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from activities import calls, options
     from domain.carried import Carried
     from domain.decisions import ENTROPY_BITS, time_ordered_id
-    from domain.market import Observation
+    from domain.market import DatabaseSeen, Observation
     from domain.orders import Fate, Order, OrderReport
     from domain.outbox import NOT_SENT_IN_SHADOW
     from domain.states import Mode, State
@@ -50,7 +50,14 @@ class Host:
     @property
     def scope(self) -> calls.Scope:
         """Whose venue and whose database are meant."""
-        return calls.Scope(desk=self.c.desk, mode=self.c.mode)
+        c = self.c
+        return calls.Scope(
+            desk=c.desk,
+            mode=c.mode,
+            database_id=c.database_id,
+            account=c.account,
+            database_seen_at=c.database_seen_at,
+        )
 
     def drain(self) -> None:
         """From now on the run winds down: no new cycle, and the outbox hands over once the last cycle has ended."""
@@ -147,6 +154,12 @@ def why(error: ActivityError) -> str:
         last = f": {_message(cause.cause)}" if cause.cause else ""
         return f"{error.activity_type} exceeded its {kind} time-out{last}"[:300]
     return _message(cause or error)[:300]
+
+
+def database_of(error: ActivityError) -> DatabaseSeen | None:
+    """Which database a reading found that failed all the same."""
+    details = error.cause.details if isinstance(error.cause, ApplicationError) else ()
+    return next((DatabaseSeen.model_validate(detail) for detail in details if isinstance(detail, dict)), None)
 
 
 def was_busy(error: ActivityError) -> bool:
