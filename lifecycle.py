@@ -33,6 +33,7 @@ from domain.states import CommandKind, Mode, State
 from domain.status import CommandOutcome, Status
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import DeskFacts, DeskRecord, begin_start, clear_latch, finish_start, read_desk
+from storage.installation import read_id
 from workflows import names
 from workflows.coordinator import Coordinator
 from workflows.gateway import CoordinatorSilent, DeskGateway, GatewayError
@@ -60,6 +61,8 @@ class Plan:
     cycle_seconds: float
     limits: Limits
     kill_flattens: bool = False
+    # The venue account's fingerprint; None where this process does not know it: the first reading tells.
+    account: str | None = None
 
 
 class Lifecycle:
@@ -71,6 +74,7 @@ class Lifecycle:
         self._database = database
         self._plan = plan
         self._gateway = DeskGateway(client, plan.desk, patience=5.0)
+        self._database_id: str | None = None
 
     async def start(self) -> str:
         """Starts a desk that never ran, or does nothing where its coordinator is open. Refused for anything else."""
@@ -95,23 +99,35 @@ class Lifecycle:
         return await self._restart_closed(row, reason, actor)
 
     async def _restart_open(self, reason: str, actor: str, asked_at: datetime) -> str:
+        await self._hand_over_database(reason, actor)
         status = await self._settled()
         if status.last_kill_at and status.last_kill_at > asked_at:
             # Its number is the one we have just read, but whoever asked for the restart cannot have meant this kill.
             raise Refused(f"kill {status.kill_number} came after the restart was asked for; look at `ais status` first")
+        await self._restart_signal(status, reason=reason, actor=actor)
+        return f"desk {self._plan.desk!r} runs again; kill {status.kill_number} is cleared"
+
+    async def _restart_signal(self, status: Status, **told: object) -> None:
         command_id = f"restart-{uuid.uuid4().hex}"
-        payload: dict[str, object] = {
-            "command_id": command_id,
-            "kill_number": status.kill_number,
-            "actor": actor,
-            "reason": reason,
-        }
+        payload = {"command_id": command_id, "kill_number": status.kill_number, **told}
         payload["sent_at"] = datetime.now(UTC).isoformat()
         await self._asked(self._gateway.signal(CommandKind.RESTART.value, payload))
         outcome = await self._outcome(command_id)
         if outcome.outcome is not Outcome.APPLIED:
             raise Refused(outcome.detail or "the restart was refused")
-        return f"desk {self._plan.desk!r} runs again; kill {status.kill_number} is cleared"
+
+    async def _hand_over_database(self, reason: str, actor: str) -> None:
+        """A person restarts with another database than the desk's: it becomes the desk's, and takes the kill's latch first."""
+        status = await self._asked(self._gateway.status())
+        if None in (status.database_id, self._database_id) or status.database_id == self._database_id:
+            return
+        if status.state is not State.KILLED:
+            raise Refused(
+                f"desk {self._plan.desk!r} is {status.state.value} on database {status.database_id}, and AIS_DATABASE_URL "
+                f"leads to {self._database_id}: correct it; or kill the desk first, and it is restarted on this one"
+            )
+        self._say(f"the desk's database was {status.database_id}, from now on it is {self._database_id}")
+        await self._restart_signal(status, reason=reason, actor=actor, database_id=self._database_id)
 
     async def _settled(self) -> Status:
         """The status once the kill is written and no order is unknown, or as it is after a while: the coordinator decides."""
@@ -207,7 +223,11 @@ class Lifecycle:
         return True
 
     async def _row(self) -> DeskRecord | None:
-        return await self._write(lambda connection: read_desk(connection, self._plan.desk))
+        def work(connection: Connection) -> tuple[str | None, DeskRecord | None]:
+            return read_id(connection), read_desk(connection, self._plan.desk)
+
+        self._database_id, row = await self._write(work)
+        return row
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         try:
@@ -237,6 +257,9 @@ class Lifecycle:
             cycle_seconds=plan.cycle_seconds,
             limits=plan.limits,
             kill_flattens=plan.kill_flattens,
+            database_id=self._database_id,
+            account=plan.account,
+            database_seen_at=now,
             search_attributes=search_attributes,
             started_at=now,
             since=now,

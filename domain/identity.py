@@ -7,14 +7,13 @@ leaves the desk, and its kill, without anybody who serves it.
 
 import hashlib
 
-from domain import desk
-from domain.carried import Carried, StrangeDatabase
+from domain.carried import Carried, Outcome, StrangeDatabase
 from domain.commands import Command, Source
 from domain.decisions import Decision, DecisionType
 from domain.market import DatabaseSeen
 from domain.outbox import queue_row
 from domain.states import CommandKind, State
-from domain.traces import Tick, unwarn, warn
+from domain.traces import Tick, control_row, enter, remember, unwarn, warn
 
 READINGS_TO_ADOPT = 3
 _WARNING = "another database"
@@ -41,12 +40,18 @@ def take_database(c: Carried, seen: DatabaseSeen | None, tick: Tick) -> None:
         c.stranger = None
     elif c.database_id in (None, seen.database_id):
         c.database_id = seen.database_id
-        database_served(c, tick)
+        _served(c, tick)
     else:
         _meet(c, seen, tick)
 
 
-def database_served(c: Carried, tick: Tick) -> None:
+def database_written(c: Carried, database_id: str | None, tick: Tick) -> None:
+    """What was written in `database_id` alone has been written: where that is the desk's own, it is there."""
+    if database_id is not None and database_id == c.database_id:
+        _served(c, tick)
+
+
+def _served(c: Carried, tick: Tick) -> None:
     """The desk's own database has just been read or written: whoever has another is the stranger."""
     c.database_seen_at, c.stranger = tick.now, None
     unwarn(c, _WARNING)
@@ -57,19 +62,30 @@ def adopt(c: Carried, database_id: str, tick: Tick) -> None:
     running desk is paused until a person has looked."""
     told = f"{_WARNING} was taken: {database_id} instead of {c.database_id}"
     c.database_id, c.latched_number, c.row_dirty = database_id, 0, True
-    database_served(c, tick)
+    _served(c, tick)
     if c.state is State.RUNNING:
-        pause = Command(
-            command_id=tick.new_id("command"),
-            kind=CommandKind.PAUSE,
-            actor="database",
-            reason=told,
-            source=Source.DATABASE,
-            named=False,
-        )
-        desk.apply(c, pause, tick)
+        _pause(c, told, tick)
     else:
         queue_row(c, _row(c, told, tick))
+
+
+def is_other(c: Carried, database_id: str | None) -> bool:
+    """Whether both databases are known, and differ."""
+    return None not in (database_id, c.database_id) and database_id != c.database_id
+
+
+def _pause(c: Carried, told: str, tick: Tick) -> None:
+    pause = Command(
+        command_id=tick.new_id("command"),
+        kind=CommandKind.PAUSE,
+        actor="database",
+        reason=told,
+        source=Source.DATABASE,
+        named=False,
+    )
+    enter(c, State.PAUSED, pause, tick)
+    remember(c, pause, Outcome.APPLIED, tick)
+    queue_row(c, control_row(c, pause, "applied", tick))
 
 
 def _meet(c: Carried, seen: DatabaseSeen, tick: Tick) -> None:
@@ -87,7 +103,9 @@ def _meet(c: Carried, seen: DatabaseSeen, tick: Tick) -> None:
 def _told(c: Carried, seen: DatabaseSeen, readings: int) -> str:
     text = f"{_WARNING}: a worker has {seen.database_id}, the desk's is {c.database_id}; no new order"
     if seen.knows_desk:
-        return f"{text}. It has a row of this desk: correct AIS_DATABASE_URL, or kill the desk and `ais restart` with it"
+        return (
+            f"{text}. It has a row of this desk: correct AIS_DATABASE_URL, or kill the desk and `ais restart` with it"
+        )
     return f"{text}. It is empty, and is taken after {READINGS_TO_ADOPT} readings in a row ({readings} so far)"
 
 

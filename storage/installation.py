@@ -53,7 +53,12 @@ def stranger(connection: Connection, wanted: Expected) -> str | None:
     if found == wanted.database_id:
         return None
     wanted.strangers.append(found or "")
+    return stranger_text(found, wanted.database_id)
+
+
+def stranger_text(found: str | None, wanted: str | None) -> str:
+    """What is wrong, and what to do."""
     return (
-        f"this is database {found or 'without an id'}, and the desk's is {wanted.database_id}: "
-        "correct AIS_DATABASE_URL, or see docs/operations.md, Another database"
+        f"AIS_DATABASE_URL leads to database {found or 'without an id'}, and the desk's is {wanted}: correct it, or see "
+        "docs/operations.md, Another database"
     )

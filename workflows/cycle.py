@@ -187,6 +187,7 @@ class CycleTask:
             queue_row(self._c, row)
             return _not_sent(order, f"its decision could not be committed: {why(error)}")
         self._c.last_decision = row
+        identity.database_written(self._c, call.scope.database_id, self._host.moment())
         return None
 
     async def _send(self, pending: PendingOrder, limits: Limits) -> OrderReport:

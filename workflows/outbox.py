@@ -15,7 +15,7 @@ from workflows.host import Host, was_busy, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
-    from domain import desk, enforcing, killing, outbox
+    from domain import desk, enforcing, identity, killing, outbox
     from domain.carried import OrderPhase, PendingDeleverage, PendingOrder
     from domain.instructions import Tool
     from domain.reducing import Plan
@@ -279,6 +279,7 @@ class OutboxTask:
             else:
                 failures = 0
                 outbox.batch_written(self._c, batch)
+                identity.database_written(self._c, call.scope.database_id, self._host.moment())
                 unwarn(self._c, LOG_AWAY)
             self._host.changed = True
 
@@ -298,6 +299,7 @@ class OutboxTask:
                 await self._back_off(failures, lambda: False)
             else:
                 outbox.desk_row_written(self._c, row)
+                identity.database_written(self._c, call.scope.database_id, self._host.moment())
                 unwarn(self._c, LATCH_AWAY)
             self._host.changed = True
 
