@@ -89,11 +89,10 @@ def _pause(c: Carried, told: str, tick: Tick) -> None:
 
 
 def _meet(c: Carried, seen: DatabaseSeen, tick: Tick) -> None:
-    before = c.stranger
-    again = before is not None and before.database_id == seen.database_id and not seen.knows_desk
-    readings = before.readings + 1 if before and again else 1
+    before = c.stranger.readings if c.stranger and c.stranger.database_id == seen.database_id else 0
+    readings = 0 if seen.knows_desk else before + 1
     c.stranger = StrangeDatabase(database_id=seen.database_id, knows_desk=seen.knows_desk, readings=readings)
-    if readings >= READINGS_TO_ADOPT and not seen.knows_desk:
+    if readings >= READINGS_TO_ADOPT:
         adopt(c, seen.database_id, tick)
         return
     unwarn(c, _WARNING)
