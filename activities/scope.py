@@ -18,8 +18,9 @@ def refuse_other(mine: Scope, asked: Scope) -> None:
 
 
 def other_account(mine: Scope, asked: Scope) -> bool:
-    """Whether both accounts are known, and differ."""
-    return None not in (mine.account, asked.account) and mine.account != asked.account
+    """Whether the two are of one desk in one mode, both accounts are known, and differ."""
+    same_desk = (mine.desk, mine.mode) == (asked.desk, asked.mode)
+    return same_desk and None not in (mine.account, asked.account) and mine.account != asked.account
 
 
 def account_text(mine: Scope, asked: Scope) -> str:

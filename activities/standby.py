@@ -40,7 +40,8 @@ class Standby:
     async def refusal(self) -> str | None:
         """Why this worker must leave; None once it may take activities."""
         status = await self._ask()
-        if status is None:
+        if status is None or status.mode is not self._mine.mode:
+            # Another mode is another queue: nothing of this coordinator's comes there.
             return None
         asked = Scope(desk=status.desk, mode=status.mode, account=status.account)
         if other_account(self._mine, asked):

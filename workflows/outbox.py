@@ -275,7 +275,7 @@ class OutboxTask:
             except ActivityError as error:
                 failures += 1
                 warn(self._c, f"{LOG_AWAY}: {why(error)}")
-                await self._back_off(failures, lambda: False)
+                await self._back_off(failures, self._another_database_than(call.scope))
             else:
                 failures = 0
                 outbox.batch_written(self._c, batch)
@@ -296,12 +296,16 @@ class OutboxTask:
             except ActivityError as error:
                 failures += 1
                 warn(self._c, f"{LATCH_AWAY}: {why(error)}")
-                await self._back_off(failures, lambda: False)
+                await self._back_off(failures, self._another_database_than(call.scope))
             else:
                 outbox.desk_row_written(self._c, row)
                 identity.database_written(self._c, call.scope.database_id, self._host.moment())
                 unwarn(self._c, LATCH_AWAY)
             self._host.changed = True
+
+    def _another_database_than(self, scope: calls.Scope) -> Callable[[], bool]:
+        """Whether the desk has another database by now: what failed in the old one has not been tried there."""
+        return lambda: scope.database_id is not None and self._c.database_id != scope.database_id
 
     async def _restart_lane(self) -> None:
         restart = self._c.restart
