@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.common import (
     SearchAttributePair,
@@ -35,7 +35,7 @@ from storage.database import Database, DatabaseUnavailable
 from storage.desks import DeskFacts, DeskRecord, begin_start, clear_latch, finish_start, read_desk
 from workflows import names
 from workflows.coordinator import Coordinator
-from workflows.gateway import CoordinatorSilent, DeskGateway, GatewayError
+from workflows.gateway import CoordinatorSilent, DeskGateway, GatewayError, registered_attributes
 from workflows.patience import TASK_TIMEOUT
 
 OPEN = "RUNNING"
@@ -196,8 +196,8 @@ class Lifecycle:
         service, namespace = self._client.operator_service, self._client.namespace
         wanted = {key.name: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD for key in names.SEARCH_ATTRIBUTES}
         try:
-            listed = await service.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
-            missing = {name: kind for name, kind in wanted.items() if name not in listed.custom_attributes}
+            registered = await registered_attributes(self._client)
+            missing = {name: kind for name, kind in wanted.items() if name not in registered}
             if missing:
                 request = AddSearchAttributesRequest(namespace=namespace, search_attributes=missing)
                 await service.add_search_attributes(request)
@@ -244,6 +244,7 @@ class Lifecycle:
             latched_number=kill_number,
             # Ids of commands may come again, and their instructions are in the database: each kill was a round at most.
             forgotten_rounds=kill_number,
+            shown_state=State.RUNNING if search_attributes else None,
         )
 
     def _control_row(self, reason: str, actor: str) -> Decision:

@@ -121,6 +121,13 @@ class ClearLatchCall(Value):
     row: Decision
 
 
+class AttributesCall(Value):
+    """Names of search attributes."""
+
+    scope: Scope
+    names: list[str]
+
+
 def _by_a_worker() -> NoReturn:
     raise NotImplementedError("a signature; the worker registers the class that carries it out")
 
@@ -176,4 +183,10 @@ async def place_order(call: OrderCall) -> OrderReport:
 @activity.defn
 async def settle_order(call: OrderCall) -> OrderReport:
     """Asks the venue what became of an order."""
+    _by_a_worker()
+
+
+@activity.defn
+async def missing_attributes(call: AttributesCall) -> list[str]:
+    """Which of these search attributes the namespace does not know."""
     _by_a_worker()

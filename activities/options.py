@@ -50,3 +50,9 @@ ORDER: dict[str, Any] = {
     "retry_policy": _ONCE,
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
+
+ATTRIBUTES: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=4),
+    "schedule_to_close_timeout": timedelta(seconds=6),
+    "retry_policy": _ONCE,
+}

@@ -197,7 +197,8 @@ class Carried(Record):
     records_attempted: int = 0
     instruction_rows: dict[str, InstructionRow] = Field(default_factory=dict)
 
-    packed: str | None = None
+    # What is bulky, compressed; a single text from runs of schema 3.
+    packed: str | list[str] | None = None
 
     @property
     def latched(self) -> bool:
@@ -208,4 +209,3 @@ class Carried(Record):
     def latch_due(self) -> bool:
         """Whether the database row has to be written."""
         return self.row_dirty or (self.kill is not None and not self.latched)
-

@@ -171,8 +171,8 @@ class Outcomes(Value):
     outcomes: dict[str, CommandOutcome]
 
 
-def status_of(carried: Carried, run_id: str) -> Status:
-    """The status query's answer."""
+def status_of(carried: Carried, run_id: str, arrived: int = 0) -> Status:
+    """The status query's answer; `arrived` counts signals that have not had their turn."""
     c = carried
     return Status(
         **_facts(c),
@@ -186,7 +186,7 @@ def status_of(carried: Carried, run_id: str) -> Status:
         open_instructions=open_instructions(c),
         open_instructions_total=len(c.cancels) + len(c.orders),
         unknown_orders=[p.order.order_id for p in c.orders if p.phase == "unknown"][:MAX_SHOWN],
-        commands_pending=sum(not d.automatic for d in c.deleverages) + (c.restart is not None),
+        commands_pending=sum(not d.automatic for d in c.deleverages) + (c.restart is not None) + arrived,
         proposals_waiting=len(c.proposals),
         records_waiting=len(c.records),
         limits=c.limits.model_dump(mode="json"),
@@ -229,10 +229,10 @@ def outcome_of(record: CommandRecord | None) -> CommandOutcome | None:
     return CommandOutcome(**facts, command=record.kind, cancel_instructions=cancels or None)
 
 
-def outcomes_of(carried: Carried, command_ids: list[str], run_id: str) -> Outcomes:
+def outcomes_of(carried: Carried, command_ids: list[str], run_id: str, arrived: int = 0) -> Outcomes:
     """The outcomes query's answer."""
     found = {i: outcome for i in command_ids if (outcome := outcome_of(carried.commands.get(i)))}
-    return Outcomes(status=status_of(carried, run_id), outcomes=found)
+    return Outcomes(status=status_of(carried, run_id, arrived), outcomes=found)
 
 
 def open_instructions(c: Carried) -> list[OpenInstruction]:

@@ -19,13 +19,13 @@ KEPT_UNNAMED = 200
 class Tick(NamedTuple):
     """The moment of a change, and a maker of ids (`new_id("decision")`): the workflow's clock and random numbers.
 
-    `issued` holds the symbols for which cancels were prepared at this very moment, where several commands share it: no call
-    can have begun since, so the same cancels stand for all of them. None where one command comes at a time.
+    `issued` lists the symbols for which cancels were prepared at this very moment, where several commands share it: no call
+    can have begun since, so the same cancels may stand for all of them. None where one command comes at a time.
     """
 
     now: datetime
     new_id: Callable[[str], str]
-    issued: set[str] | None = None
+    issued: list[str] | None = None
 
 
 def warn(c: Carried, text: str) -> None:

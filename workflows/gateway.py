@@ -13,12 +13,13 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
 from temporalio.api.common.v1 import Payloads, WorkflowExecution
 from temporalio.api.enums.v1 import QueryRejectCondition, WorkflowExecutionStatus
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.query.v1 import WorkflowQuery
 from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
@@ -93,6 +94,13 @@ async def connect(
     arguments = dict(ClientConfig.load_client_connect_config() if config is None else config)
     arguments.setdefault("target_host", "127.0.0.1:7233")
     return await Client.connect(**arguments, data_converter=pydantic_data_converter, lazy=lazy, runtime=runtime)
+
+
+async def registered_attributes(client: Client) -> Collection[str]:
+    """The custom search attributes of the client's namespace; RPCError where the server does not say."""
+    request = ListSearchAttributesRequest(namespace=client.namespace)
+    answer = await client.operator_service.list_search_attributes(request, timeout=timedelta(seconds=3))
+    return answer.custom_attributes.keys()
 
 
 class DeskGateway:

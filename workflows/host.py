@@ -35,6 +35,8 @@ class Host:
         self.draining = False
         self._drains_since: datetime | None = None
         self.changed = True
+        self.cancellation_taken = False
+        self._took_at: datetime | None = None
         self.scope = calls.Scope(desk=carried.desk, mode=carried.mode)
         # Asked for once: it is the same generator all run long, and a flood of signals asks it twice a signal.
         self._random = workflow.random()
@@ -52,6 +54,21 @@ class Host:
         """Whether even cancels that were never tried are left to the next run: kills without end must not hold it up."""
         since = self._drains_since
         return since is not None and workflow.now() - since > MAX_DRAIN
+
+    @property
+    def cancellation(self) -> str | None:
+        """The reason of a cancellation that nobody has taken yet; None where there is none."""
+        return None if self.cancellation_taken else workflow.cancellation_reason()
+
+    @property
+    def takes_now(self) -> bool:
+        """Whether this very workflow task brought a command: then it issues nothing that the server could refuse."""
+        return self._took_at == workflow.now() or self.cancellation is not None
+
+    def takes(self) -> Tick:
+        """The tick of what arrived in this workflow task."""
+        self._took_at = workflow.now()
+        return self.tick()
 
     def tick(self) -> Tick:
         """Now, and a maker of ids, for a change that people are shown; both replay alike."""

@@ -246,7 +246,7 @@ def test_a_flood_of_kills_leaves_bounded_state() -> None:
     assert len(desk.commands) <= MAX_KEPT_COMMANDS + 1
     assert desk.kill is not None
     assert desk.kill.command_id in desk.commands
-    carried_over = pack(desk)
+    carried_over = pack(desk, a_tick(), "run")
     assert len(carried_over.model_dump_json()) < 1_500_000
     assert unpack(Carried.model_validate_json(carried_over.model_dump_json())) == desk
 
@@ -382,7 +382,7 @@ def test_the_worst_that_can_be_carried_over_fits_into_a_payload() -> None:
         apply(desk, a_command(kind, reason=reason), a_tick())
     for cancel in desk.cancels:
         cancel.last_error = "".join(chr(noise.randrange(33, 0x2FFF)) for _ in range(300))
-    handed_over = pack(desk).model_dump_json()
+    handed_over = pack(desk, a_tick(), "run").model_dump_json()
     assert len(handed_over.encode()) < 1_900_000
     again = unpack(Carried.model_validate_json(handed_over))
     assert (again.state, again.kill_number) == (State.KILLED, 100)

@@ -32,7 +32,7 @@ from domain.states import Mode, State
 from domain.status import Outcomes, Status
 from workflows import names
 from workflows.coordinator import Coordinator
-from workflows.gateway import DeskGateway
+from workflows.gateway import DeskGateway, registered_attributes
 from workflows.patience import TASK_TIMEOUT, allow_a_full_signal_queue
 
 BTC = "BTCUSDT"
@@ -119,6 +119,9 @@ class World:
     scope: calls.Scope | None = None
     commit_gate: asyncio.Event | None = None
     commit_started: asyncio.Event = field(default_factory=asyncio.Event)
+    # Whether Temporal says which search attributes it knows, and how often it was asked.
+    attributes_told: bool = True
+    looks: int = 0
 
     async def _database(self) -> None:
         if self.database_hangs:
@@ -271,6 +274,14 @@ class World:
     async def settle_order(self, call: calls.OrderCall) -> OrderReport:
         return OrderReport(order_id=call.order.order_id, fate=self.settle_fate)
 
+    @activity.defn(name="missing_attributes")
+    async def missing_attributes(self, call: calls.AttributesCall) -> list[str]:
+        self.looks += 1
+        if not self.attributes_told:
+            raise ApplicationError("not everybody may ask", type="RPCError")
+        registered = await registered_attributes(activity.client())
+        return [name for name in call.names if name not in registered]
+
     @property
     def activities(self) -> list[Any]:
         """Every activity, for a worker."""
@@ -284,6 +295,7 @@ class World:
             self.plan_deleverage,
             self.place_order,
             self.settle_order,
+            self.missing_attributes,
         ]
 
     def summaries(self, kind: DecisionType = DecisionType.CONTROL) -> list[str]:
