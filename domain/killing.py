@@ -11,13 +11,12 @@ from domain.carried import Carried, CommandRecord, KillRecord, Outcome
 from domain.commands import Command, Source
 from domain.instructions import CANCEL_TOOLS, OpenCancel, Tool, instruction_id
 from domain.market import Observation
-from domain.outbox import NOT_SENT_IN_SHADOW, prepared_row, queue_instruction, queue_row
+from domain.outbox import MAX_OPEN_CANCELS_PER_LANE, NOT_SENT_IN_SHADOW, prepared_row, queue_instruction, queue_row
 from domain.states import CommandKind, Mode, State
 from domain.symbols import covered_symbols
 from domain.traces import Tick, control_row, enter, remember
 from domain.values import iso
 
-MAX_OPEN_CANCELS_PER_LANE = 10
 # Symbols that get cancels in one workflow task, counted once for each command; past it, once for all.
 MAX_ISSUED_AT_ONCE = 1_000
 MAX_SEEN_SYMBOLS = 200

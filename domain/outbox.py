@@ -14,6 +14,8 @@ from domain.states import Mode, State
 from domain.values import Moment, Value, iso
 
 MAX_BATCH_ROWS = 50
+MAX_OPEN_CANCELS_PER_LANE = 10
+STANDS_FOR_IT = "given up: earlier cancels of the same symbol and market are repeated and stand for it"
 NOT_SENT_IN_SHADOW = "shadow: prepared, not sent"
 
 _FATE_OUTCOMES = {
@@ -126,14 +128,28 @@ def cancels_confirmed(c: Carried, instruction_ids: Sequence[str], now: datetime)
 
 
 def cancels_failed(c: Carried, instruction_ids: Sequence[str], error: str) -> None:
-    """An attempt failed: counted, shown and written; the cancel stays prepared and is repeated."""
+    """An attempt failed: counted, shown and written; the cancel stays prepared and is repeated.
+
+    One past the lane's bound is given up: those before it are tried again as well, and one call stands for all.
+    """
     failed = set(instruction_ids)
+    given_up = set(instruction_ids[MAX_OPEN_CANCELS_PER_LANE:])
     for cancel in c.cancels:
         if cancel.instruction_id in failed:
             cancel.attempts += 1
             cancel.last_error = error
             cancel.begun = False
-            queue_instruction(c, prepared_row(c.desk, cancel))
+            row = prepared_row(c.desk, cancel)
+            done = {"outcome": InstructionOutcome.FAILED, "detail": STANDS_FOR_IT}
+            queue_instruction(c, row.model_copy(update=done) if cancel.instruction_id in given_up else row)
+    if given_up:
+        _give_up(c, given_up)
+
+
+def _give_up(c: Carried, instruction_ids: set[str]) -> None:
+    if c.kill:
+        c.kill.cancels -= sum(cancel.of_kill for cancel in c.cancels if cancel.instruction_id in instruction_ids)
+    c.cancels = [cancel for cancel in c.cancels if cancel.instruction_id not in instruction_ids]
 
 
 def note_quiet(c: Carried, now: datetime) -> None:

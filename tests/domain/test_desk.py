@@ -19,16 +19,19 @@ from domain.desk import (
     unknown_signal,
 )
 from domain.handover import pack, unpack
-from domain.killing import MAX_OPEN_CANCELS_PER_LANE
+from domain.instructions import CANCEL_TOOLS
 from domain.market import LatchRow, Observation
 from domain.orders import Fate, Order, OrderReport
 from domain.outbox import (
+    MAX_OPEN_CANCELS_PER_LANE,
     batch_written,
     cancels_begun,
     cancels_confirmed,
+    cancels_failed,
     desk_row,
     desk_row_written,
     next_batch,
+    open_cancels,
     order_prepared,
     queue_row,
 )
@@ -403,3 +406,21 @@ def test_cancels_that_have_begun_never_stand_for_a_later_command() -> None:
     cancels_begun(desk, [c.instruction_id for c in desk.cancels])
     apply(desk, a_command(KILL, "late"), a_tick())
     assert len([c for c in desk.cancels if c.command_id == "late"]) == 2
+
+
+def test_kills_beside_a_venue_that_fails_do_not_grow_the_state() -> None:
+    desk = a_desk()
+    apply(desk, a_command(KILL), a_tick())
+    for _ in range(10 * MAX_OPEN_CANCELS_PER_LANE):
+        called = [[cancel.instruction_id for cancel in open_cancels(desk, tool, BTC)] for tool in CANCEL_TOOLS]
+        cancels_begun(desk, [instruction_id for ids in called for instruction_id in ids])
+        apply(desk, a_command(KILL), a_tick())
+        for ids in called:
+            cancels_failed(desk, ids, "HTTP 503")
+    # The bound, and the one of each lane that came while a call was under way.
+    assert len(desk.cancels) == 2 * (MAX_OPEN_CANCELS_PER_LANE + 1)
+    assert desk.kill
+    assert desk.kill.cancels == len(desk.cancels)
+    cancels_confirmed(desk, [cancel.instruction_id for cancel in desk.cancels], NOW)
+    assert desk.kill.quiet_at == NOW
+    assert {row.outcome.value for row in desk.instruction_rows.values()} == {"failed", "confirmed"}
