@@ -19,7 +19,9 @@ from api import docs, errors, logs
 from api.access import Access
 from api.auth import Authentication
 from api.commands import Commander
+from api.descriptors import raise_limit
 from api.desk import Desk, Gateway
+from api.doorkeeper import STATE_KEY, Doorkeeper
 from api.headers import SecurityHeaders
 from api.health import Expected, Health
 from api.limits import BodyLimit
@@ -125,11 +127,11 @@ def _lifespan(
     settings: AppSettings, instruments: Instruments, gateway: Gateway | None, reports: Reports | None
 ) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
-    async def run(app: FastAPI) -> AsyncIterator[None]:
+    async def run(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         found = reports or PostgresReports(settings.database.url)
         app.state.parts = _parts(settings, instruments, gateway or await _gateway(settings), found)
         try:
-            yield
+            yield {STATE_KEY: Doorkeeper(raise_limit().connections, instruments)}
         finally:
             if reports is None:
                 found.close()
