@@ -262,8 +262,11 @@ class Door(HttpToolsProtocol):
         if not end and len(head) <= request_head.MAX_BYTES:
             return
         self._keeper.count(Reason.MENDED)
+        if not end:
+            # The last line may be half of one.
+            head = head.rpartition(b"\r\n")[0]
         if not (end and self._parse_anew(request_head.mended(head) + body)):
-            # Its length is wrong as well, or was not reached: the kill is its head alone.
+            # The body's length is no number, or is not known yet: the kill is its head alone.
             self._parse_anew(request_head.mended(head, with_body=False))
             self._place = _Place.LEAVING
 
@@ -308,7 +311,7 @@ class Door(HttpToolsProtocol):
         self._stop_clock()
         if not self.is_idle:
             self._leave(Reason.HEAD_TIME)
-        elif not self._head:
+        elif self._place is _Place.BETWEEN and not self._head:
             # Nothing was asked, so an answer would be taken for that of the next question.
             self._keeper.count(Reason.HEAD_TIME)
             self._exit.shut()

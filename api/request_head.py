@@ -28,8 +28,7 @@ def is_kill(head: bytes) -> bool:
 
 def mended(head: bytes, with_body: bool = True) -> bytes:
     """The same request as HTTP that every parser takes, the last one of its connection."""
-    # Without its end the last line may be half of one.
-    first, *lines = (head if with_body else head.rpartition(b"\r\n")[0]).split(b"\r\n")
+    first, *lines = head.split(b"\r\n")
     kept = [header for line in lines if (header := _mended_header(line, with_body))]
     return b"\r\n".join([first, *kept, b"Connection: close"]) + END
 
