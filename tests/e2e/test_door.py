@@ -1,0 +1,134 @@
+"""Strangers at the door of a real `ais api`: they hold what they can get, and the kill gets in."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import httpx
+import pytest
+
+from tests.deploy.dev_stack import clean_environment, wait_until
+from tests.e2e.live import Live
+from tests.venues.aster.running import free_port
+
+STRANGERS = 1_100
+SOFT = 1_024
+# What `docs/operations.md` promises for a kill beside strangers; idle ones take 0.05 s here.
+KILL_SECONDS = 1.0
+
+
+class Served:
+    """`ais api` on the desk's stores, with so many descriptors."""
+
+    def __init__(self, live: Live, hard: int) -> None:
+        self.live = live
+        self.port = free_port()
+        command = [sys.executable, "-m", "cli", "api", "--port", str(self.port), "--data-dir", str(live.folder)]
+        self.log = live.folder.with_name("api.out")
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, env=clean_environment(), stdout=log, stderr=log,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT, hard)),
+            )  # fmt: skip
+        wait_until(self._answers, "the API answers")
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"http://127.0.0.1:{self.port}/health/live").status_code == 200
+        return False
+
+    async def ask(self, method: str, path: str) -> tuple[int, float]:
+        """Over a connection of its own: the status, and how long it took."""
+        began = time.monotonic()
+        async with httpx.AsyncClient(timeout=20) as client:
+            headers = {"Authorization": f"Bearer {self.live.key}"}
+            answer = await client.request(method, f"http://127.0.0.1:{self.port}{path}", headers=headers)
+        return answer.status_code, time.monotonic() - began
+
+    def turned_away(self) -> float:
+        text = httpx.get(f"http://127.0.0.1:{self.port}/metrics").text
+        lines = [line for line in text.splitlines() if line.startswith("ais_http_connections_turned_away_total{")]
+        return sum(float(line.split()[-1]) for line in lines)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        assert self.process.wait(20) == 0
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Stores, worker and coordinator; each test serves them with an API of its own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8_192)), hard))
+    desk = Live(tmp_path_factory.mktemp("door").resolve() / "desk")
+    desk.start("--without", "api")
+    yield desk
+    desk.clean_up()
+
+
+@contextlib.asynccontextmanager
+async def strangers(port: int, count: int, every: float) -> AsyncIterator[list[bool]]:
+    """Each sends half a head and a byte now and then; whoever is closed comes again. Who holds a connection now."""
+    holding = [False] * count
+
+    async def hold(number: int) -> None:
+        while True:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"POST /control/kill-switch HTTP/1.1\r\nX-A: ")
+                holding[number] = True
+                while not reader.at_eof():
+                    writer.write(b"x")
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(reader.read(4096), every)
+            holding[number] = False
+            await asyncio.sleep(0.1)
+
+    tasks = [asyncio.create_task(hold(number)) for number in range(count)]
+    try:
+        yield holding
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+HARD = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+@pytest.mark.parametrize(("hard", "count"), [(HARD, STRANGERS), (SOFT, STRANGERS), (HARD, 1_000)])
+async def test_a_kill_gets_in_beside_strangers_who_finish_no_request(live: Live, hard: int, count: int) -> None:
+    """Above the soft limit, above the hard one, and below both."""
+    api = Served(live, hard)
+    try:
+        took: list[float] = []
+        async with strangers(api.port, count, every=3.0) as holding:
+            await until(lambda: sum(holding) > 0.5 * count)
+            for _ in range(20):
+                status, seconds = await api.ask("POST", "/control/kill-switch")
+                assert status == 200
+                took.append(seconds)
+                assert (await api.ask("GET", "/health/live"))[0] == 200
+            await until(lambda: b"turned away" in api.log.read_bytes())
+            # Nobody stays, however the bytes trickle.
+            began = time.monotonic()
+            await until(lambda: not all(holding))
+            assert time.monotonic() - began < 10
+        if os.environ.get("AIS_SHOW"):
+            print(f"hard {hard}, {count} strangers: kill {sorted(took)[10]:.3f} s, at most {max(took):.3f} s")
+        assert max(took) < KILL_SECONDS
+        assert api.turned_away() > 0
+        assert b"too many open files" not in api.log.read_bytes().lower()
+    finally:
+        api.stop()
