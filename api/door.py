@@ -192,8 +192,13 @@ class Door(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._cannot_parse()
         else:
-            if len(self._head) > request_head.MAX_BYTES:
-                self._cannot_parse()
+            self._look_at_what_is_missing()
+
+    def _look_at_what_is_missing(self) -> None:
+        if len(self._head) > request_head.MAX_BYTES:
+            self._cannot_parse()
+        elif self._head:
+            self._keeper.dawdles(self)
 
     def pause_writing(self) -> None:
         """The client does not read its answer."""
@@ -226,6 +231,7 @@ class Door(HttpToolsProtocol):
         self._head.clear()
         self._drained = 0
         self._stop_clock()
+        self._keeper.asks(self)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -239,6 +245,8 @@ class Door(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Answered. What is left of the body is read to its end, so that the connection can go on."""
         super().on_response_complete()
+        if self.is_idle:
+            self._keeper.dawdles(self)
         if self._place is _Place.BODY and self.is_idle and not self._exit.is_closing():
             self.give(DRAIN_SECONDS, self._body_is_late)
 
@@ -260,6 +268,7 @@ class Door(HttpToolsProtocol):
         """Has the kill carried out as soon as its head has ended, or has become too long to be read on."""
         head, end, body = bytes(self._head).partition(request_head.END)
         if not end and len(head) <= request_head.MAX_BYTES:
+            self._keeper.dawdles(self)
             return
         self._keeper.count(Reason.MENDED)
         if not end:

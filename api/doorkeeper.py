@@ -1,7 +1,9 @@
 """Who is connected, whom to send away for a newcomer, and a count of everybody who was sent away.
 
-Strangers are connections that have shown no key. The oldest of them makes room: whoever just came with a kill is the
-last to go. What is sent away is counted one by one, and logged at most once in ten seconds a reason.
+Whoever dawdles makes room first: half a request, or one answered without a key, and nothing since. Then the oldest of
+the others, then who has shown a key and is idle. A kill comes in one piece and so never dawdles: measured, 1,100 strangers
+who came again as soon as they were sent away took the place of a kill before it was read, when simply the oldest went.
+What is sent away is counted one by one, and logged at most once in ten seconds a reason.
 """
 
 import asyncio
@@ -47,21 +49,24 @@ class Visitor(Protocol):
 
 
 class Doorkeeper:
-    """The connections of one process, at most `limit`. Coming and going cost the same however many there are."""
+    """The connections of one process, at most `limit`. Coming and going cost the same however many there are.
+
+    The three are ordered by when their connections came to stand there; each connection stands in one.
+    """
 
     def __init__(self, limit: int, instruments: Instruments) -> None:
         self._limit = limit
         self._instruments = instruments
-        # Ordered by arrival.
-        self._strangers: dict[Visitor, None] = {}
+        self._new: dict[Visitor, None] = {}
+        self._dawdling: dict[Visitor, None] = {}
         self._known: dict[Visitor, None] = {}
         self._untold: Counter[Reason] = Counter()
         self._quiet: set[Reason] = set()
 
     def enter(self, visitor: Visitor) -> None:
         """Takes a newcomer in, and has somebody else leave where there are too many."""
-        self._strangers[visitor] = None
-        if len(self._strangers) + len(self._known) > self._limit:
+        self._new[visitor] = None
+        if self.open > self._limit:
             leaving = self._who_leaves(visitor)
             self.leave(leaving)
             self.count(Reason.ROOM)
@@ -69,14 +74,26 @@ class Doorkeeper:
 
     def leave(self, visitor: Visitor) -> None:
         """Forgets a connection that is closed."""
-        self._strangers.pop(visitor, None)
-        self._known.pop(visitor, None)
+        for place in (self._new, self._dawdling, self._known):
+            place.pop(visitor, None)
+
+    def asks(self, visitor: Visitor) -> None:
+        """Its request is whole."""
+        if visitor in self._dawdling:
+            self._new[visitor] = self._dawdling.pop(visitor)
+
+    def dawdles(self, visitor: Visitor) -> None:
+        """Its request is not whole, or answered without a key."""
+        if visitor in self._new:
+            place = self._known if visitor.has_shown_a_key else self._dawdling
+            place[visitor] = self._new.pop(visitor)
 
     def _who_leaves(self, newcomer: Visitor) -> Visitor:
-        """The oldest stranger; else whoever holds a key and is idle; else the newcomer itself."""
-        while (oldest := next(iter(self._strangers))).has_shown_a_key:
-            # Each connection is moved once in its life.
-            self._known[oldest] = self._strangers.pop(oldest)
+        if self._dawdling:
+            return next(iter(self._dawdling))
+        while (oldest := next(iter(self._new))).has_shown_a_key:
+            # Each connection comes this way once in its life.
+            self._known[oldest] = self._new.pop(oldest)
         if oldest is not newcomer:
             return oldest
         return next((visitor for visitor in self._known if visitor.is_idle), newcomer)
@@ -100,4 +117,4 @@ class Doorkeeper:
     @property
     def open(self) -> int:
         """How many connections are open."""
-        return len(self._strangers) + len(self._known)
+        return len(self._new) + len(self._dawdling) + len(self._known)
