@@ -39,6 +39,7 @@ from modes import NotAllowed, VenueConfig, build_venue, check_account, check_set
 from startup import NotUp, configure_logging, leave, patiently
 from storage import migrate
 from storage.database import Database, DatabaseUnavailable
+from storage.disks import DiskWatch
 from workflows import names
 from workflows.coordinator import Coordinator
 from workflows.gateway import DeskGateway, connect
@@ -57,6 +58,7 @@ class Config(VenueConfig):
 
     database: settings.DatabaseSettings
     agents: settings.AgentSettings
+    disks: settings.DiskSettings
     log: settings.LogSettings
 
     @classmethod
@@ -69,6 +71,7 @@ class Config(VenueConfig):
             aster=settings.AsterSettings.load(),
             database=settings.DatabaseSettings.load(),
             agents=settings.AgentSettings.load(),
+            disks=settings.DiskSettings.load(),
             log=settings.LogSettings.load(),
         )
 
@@ -151,7 +154,16 @@ def build_worker(
         status = await gateway.status()
         return Word(status.state, Limits.model_validate(status.limits))
 
-    observing = ObserveActivities(scope, venue, latch, room, instruments, new_id, config.agents.agent_weights)
+    observing = ObserveActivities(
+        scope,
+        venue,
+        latch,
+        room,
+        instruments,
+        new_id,
+        config.agents.agent_weights,
+        DiskWatch(config.disks.disk_folders),
+    )
     acting = ActActivities(scope, venue, latch, ask, instruments)
     recording = RecordActivities(scope, records, instruments)
     worker = Worker(

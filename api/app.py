@@ -30,6 +30,7 @@ from api.reporting import PostgresReports, Reports
 from api.routes import control, proposals, public, reports
 from api.state import Parts
 from domain.states import Mode
+from storage.disks import DiskWatch
 from workflows.gateway import DeskGateway, connect
 
 DESCRIPTION = "Control plane of an automated trading desk: pause, resume, kill, cancel, deleverage, decision log."
@@ -43,6 +44,7 @@ class AppSettings:
     desk: configuration.DeskSettings
     database: configuration.DatabaseSettings
     log: configuration.LogSettings
+    disks: configuration.DiskSettings
     temporal: Mapping[str, Any]
 
     @classmethod
@@ -54,6 +56,7 @@ class AppSettings:
                 desk=configuration.DeskSettings.load(),
                 database=configuration.DatabaseSettings.load(),
                 log=configuration.LogSettings.load(),
+                disks=configuration.DiskSettings.load(),
                 temporal=dict(configuration.temporal_connect_config()),
             )
         except ValidationError as error:
@@ -153,6 +156,6 @@ def _parts(settings: AppSettings, instruments: Instruments, gateway: Gateway, re
         desk=desk,
         commander=Commander(desk, symbols, settings.api.ack_timeout, instruments),
         reports=reports,
-        health=Health(desk, reports, Expected(name, mode, symbols)),
+        health=Health(desk, reports, Expected(name, mode, symbols), DiskWatch(settings.disks.disk_folders)),
         instruments=instruments,
     )

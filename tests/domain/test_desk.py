@@ -18,6 +18,7 @@ from domain.desk import (
     take_report,
     unknown_signal,
 )
+from domain.disks import DiskSpace
 from domain.handover import pack, unpack
 from domain.killing import MAX_OPEN_CANCELS_PER_LANE
 from domain.market import LatchRow, Observation
@@ -403,3 +404,13 @@ def test_cancels_that_have_begun_never_stand_for_a_later_command() -> None:
     cancels_begun(desk, [c.instruction_id for c in desk.cancels])
     apply(desk, a_command(KILL, "late"), a_tick())
     assert len([c for c in desk.cancels if c.command_id == "late"]) == 2
+
+
+def test_little_disk_space_is_a_warning_for_as_long_as_it_holds() -> None:
+    desk = a_desk()
+    full = DiskSpace(folder="data", free_bytes=900_000_000, size_bytes=100_000_000_000)
+    for _ in range(2):
+        take_observation(desk, an_observation(low_disks=[full]), 0, a_tick())
+        assert desk.warnings == ["little space in data: 0.90 GB of 100 GB free (0 %); a full disk takes no kill"]
+    take_observation(desk, an_observation(), 0, a_tick())
+    assert desk.warnings == []
