@@ -5,6 +5,7 @@ import contextlib
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,10 +28,10 @@ KILL_SECONDS = 2.5
 class Served:
     """`ais api` on the desk's stores, with so many descriptors."""
 
-    def __init__(self, live: Live, hard: int) -> None:
+    def __init__(self, live: Live, hard: int, *flags: str) -> None:
         self.live = live
         self.port = free_port()
-        command = [sys.executable, "-m", "cli", "api", "--port", str(self.port), "--data-dir", str(live.folder)]
+        command = [sys.executable, "-m", "cli", "api", "--port", str(self.port), "--data-dir", str(live.folder), *flags]
         self.log = live.folder.with_name("api.out")
         limited = ["sh", "-c", f'ulimit -Sn {SOFT} && ulimit -Hn {hard} && exec "$@"', "sh", *command]
         with self.log.open("w") as log:
@@ -142,5 +143,22 @@ async def test_a_kill_gets_in_beside_strangers_who_finish_no_request(live: Live,
         assert max(took) < KILL_SECONDS
         assert api.turned_away() > 0
         assert b"too many open files" not in api.log.read_bytes().lower()
+    finally:
+        api.stop()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_kills_that_no_parser_takes_and_large_ones_are_answered(live: Live, workers: int) -> None:
+    """Through `ais api`'s own event loop and processes, with a client that sends everything before it reads."""
+    api = Served(live, HARD, "--workers", str(workers))
+    try:
+        for extra, body in (("Idempotency-Key: a\x01b", b'{"reason": "here"}'), ("X-A: b", b"x" * 10 * 1024 * 1024)):
+            with socket.create_connection(("127.0.0.1", api.port), 10) as connection:
+                head = f"POST /control/kill-switch HTTP/1.1\r\nHost: api\r\nAuthorization: Bearer {live.key}\r\n{extra}\r\n"
+                connection.sendall(f"{head}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+                answer = b"".join(iter(lambda: connection.recv(65536), b""))  # noqa: B023
+            assert answer.startswith(b"HTTP/1.1 200 "), answer[:500]
+            assert b"x-ais-warning: " in answer
+            assert b'"action":"killed"' in answer
     finally:
         api.stop()

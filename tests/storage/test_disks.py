@@ -69,7 +69,7 @@ async def test_a_file_system_that_hangs_holds_up_nobody_and_one_thread(monkeypat
         return SimpleNamespace(f_bavail=1, f_blocks=1, f_frsize=1)
 
     monkeypatch.setattr(disks, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(disks.os, "statvfs", hangs)
+    monkeypatch.setattr(os, "statvfs", hangs)
     watch = DiskWatch(["."])
     for _ in range(3):
         with pytest.raises(TimeoutError):
