@@ -87,6 +87,8 @@ def api(
     """Serve the HTTP API."""
     import uvicorn
 
+    from api.descriptors import raise_limit
+
     with expected_failures():
         use_data_dir(data_dir)
         configured = settings.ApiSettings.load()
@@ -98,6 +100,7 @@ def api(
         uvicorn.run(
             "api.app:create_app", factory=True, host=host, port=chosen, workers=workers, log_config=None,
             access_log=False, server_header=False, timeout_graceful_shutdown=10, timeout_keep_alive=75,
+            http="api.door:Door", ws="none", backlog=raise_limit().waiting,
         )  # fmt: skip
 
 

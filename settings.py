@@ -547,6 +547,25 @@ class LimitSettings(Settings, Limits):  # type: ignore[misc]
         return Limits(**named, max_data_age_seconds=age)
 
 
+class DiskSettings(Settings):
+    """Free disk space."""
+
+    used_by = "API, worker"
+    recorded_as: ClassVar[Mapping[str, str]] = {"disk_folders": "disk_folders"}
+
+    disk_folders: Annotated[tuple[str, ...], NoDecode] = about(
+        "Folders whose free space is watched: those of PostgreSQL and Temporal, and whatever else is written to, where this "
+        "process sees them. Under 10 % or 1 GB `/health` is degraded and `ais status` warns.",
+        default=(".",),
+        allowed="folders with commas between; one that cannot be seen is left out",
+    )
+
+    @field_validator("disk_folders", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
 class LogSettings(Settings):
     """What is logged, and how it looks."""
 
@@ -580,7 +599,7 @@ class FolderSettings(Settings):
 
 MODELS: tuple[type[Settings], ...] = (
     DeskSettings, DatabaseSettings, ApiSettings, WorkerSettings, AgentSettings, PaperVenueSettings, AsterSettings,
-    LimitSettings,
+    LimitSettings, DiskSettings,
     LogSettings, FolderSettings,
 )  # fmt: skip
 

@@ -40,6 +40,7 @@ from modes import NotAllowed, VenueConfig, build_venue, check_account, check_set
 from startup import NotUp, configure_logging, leave, patiently
 from storage import migrate
 from storage.database import Database, DatabaseUnavailable
+from storage.disks import DiskWatch
 from workflows import names
 from workflows.coordinator import Coordinator
 from workflows.gateway import DeskGateway, connect, registered_attributes
@@ -58,6 +59,7 @@ class Config(VenueConfig):
 
     database: settings.DatabaseSettings
     agents: settings.AgentSettings
+    disks: settings.DiskSettings
     log: settings.LogSettings
 
     @classmethod
@@ -70,6 +72,7 @@ class Config(VenueConfig):
             aster=settings.AsterSettings.load(),
             database=settings.DatabaseSettings.load(),
             agents=settings.AgentSettings.load(),
+            disks=settings.DiskSettings.load(),
             log=settings.LogSettings.load(),
         )
 
@@ -155,7 +158,16 @@ def build_worker(
     async def registered() -> set[str]:
         return set(await registered_attributes(client))
 
-    observing = ObserveActivities(scope, venue, latch, room, instruments, new_id, config.agents.agent_weights)
+    observing = ObserveActivities(
+        scope,
+        venue,
+        latch,
+        room,
+        instruments,
+        new_id,
+        config.agents.agent_weights,
+        DiskWatch(config.disks.disk_folders),
+    )
     acting = ActActivities(scope, venue, latch, ask, instruments)
     recording = RecordActivities(scope, records, instruments)
     asking = AttributeActivities(scope, registered)

@@ -4,6 +4,7 @@ ApiError
 ├── NotAuthenticated      401
 ├── UnknownCommand        404
 ├── NoAccount             404   of this desk on the paper venue
+├── BodyTooSlow           408
 ├── CommandRefused        409   the state does not allow it
 ├── BodyTooLarge          413
 ├── InvalidRequest        422   our own checks, in FastAPI's form
@@ -84,6 +85,15 @@ class CommandRefused(ApiError):
     """The coordinator refused, and recorded it."""
 
     status = 409
+
+
+class BodyTooSlow(ApiError):
+    """It was announced and did not come."""
+
+    status = 408
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The body did not arrive within {seconds:g} s; nothing was done.")
 
 
 class BodyTooLarge(ApiError):

@@ -20,6 +20,7 @@ from domain.carried import (
 from domain.commands import Command, Source, nearest_name, read_cancellation
 from domain.deciding import Choice
 from domain.decisions import Decision, DecisionType
+from domain.disks import WARNING, DiskSpace
 from domain.killing import issue_cancels, kill, note_symbols, own_kill
 from domain.limits import changed
 from domain.market import LatchRow, Observation
@@ -90,8 +91,15 @@ def take_observation(c: Carried, observation: Observation, known: int, tick: Tic
         observation = observation.model_copy(update=few)
     c.observation, c.observation_error = observation, None
     note_symbols(c, observation)
+    _warn_of_disks(c, observation.low_disks)
     if observation.latch_error is None:
         _compare_latch(c, observation.latch, known, tick)
+
+
+def _warn_of_disks(c: Carried, low_disks: list[DiskSpace]) -> None:
+    unwarn(c, WARNING)
+    for disk in reversed(low_disks):
+        warn(c, disk.text)
 
 
 def _compare_latch(c: Carried, latch: LatchRow | None, known: int, tick: Tick) -> None:

@@ -49,12 +49,13 @@ class RecordBatch(Value):
 
 
 def queue_row(c: Carried, row: Decision, first: bool = False) -> None:
-    """Queues a decision, `first` before all that no attempt to write holds: a restart waits for the row of its kill.
+    """Queues a decision; one that is to be `first` overtakes what waits where the next batch would not hold it: a restart
+    waits for the row of its kill.
 
     Cycles that chose nothing are merged while none of them was in an attempt to write.
     """
     c.last_decision = row
-    if first:
+    if first and len(c.records) >= MAX_BATCH_ROWS:
         c.records.insert(c.records_attempted, row)
         return
     last = c.records[-1] if len(c.records) > c.records_attempted else None

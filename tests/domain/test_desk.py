@@ -18,6 +18,7 @@ from domain.desk import (
     take_report,
     unknown_signal,
 )
+from domain.disks import DiskSpace
 from domain.handover import pack, unpack
 from domain.instructions import CANCEL_TOOLS
 from domain.market import LatchRow, Observation
@@ -424,3 +425,13 @@ def test_kills_beside_a_venue_that_fails_do_not_grow_the_state() -> None:
     cancels_confirmed(desk, [cancel.instruction_id for cancel in desk.cancels], NOW)
     assert desk.kill.quiet_at == NOW
     assert {row.outcome.value for row in desk.instruction_rows.values()} == {"failed", "confirmed"}
+
+
+def test_little_disk_space_is_a_warning_for_as_long_as_it_holds() -> None:
+    desk = a_desk()
+    full = DiskSpace(folder="data", free_bytes=900_000_000, size_bytes=100_000_000_000)
+    for _ in range(2):
+        take_observation(desk, an_observation(low_disks=[full]), 0, a_tick())
+        assert desk.warnings == ["little space in data: 0.90 GB of 100 GB free (0 %); a full disk takes no kill"]
+    take_observation(desk, an_observation(), 0, a_tick())
+    assert desk.warnings == []
