@@ -123,7 +123,7 @@ class FakeGateway:
         if self.cancel_error:
             raise self.cancel_error
         self.cancels.append(reason)
-        desk.cancelled(self.carried, "", self._tick())
+        desk.cancelled(self.carried, reason, self._tick())
 
     async def status(self) -> Status:
         return (await self.outcomes()).status
