@@ -22,6 +22,7 @@ import typer
 from pydantic import ValidationError
 
 import settings
+from domain.values import printable_lines
 
 app = typer.Typer(
     help="AIS: the control plane of a trading desk.", no_args_is_help=True, add_completion=False,
@@ -253,7 +254,7 @@ def _change(text: str) -> tuple[str, str]:
 
 def say(text: str) -> None:
     """Progress, for people: beside the answer, not in it."""
-    typer.echo(text, err=True)
+    typer.echo(printable_lines(text), err=True)
 
 
 def use_data_dir(data_dir: Path | None) -> None:
@@ -278,7 +279,7 @@ def expected_failures(*kinds: type[Exception]) -> Iterator[None]:
 
 
 def fail(text: str) -> NoReturn:
-    typer.echo(text, err=True)
+    typer.echo(printable_lines(text), err=True)
     raise typer.Exit(1)
 
 

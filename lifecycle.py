@@ -31,6 +31,7 @@ from domain.decisions import Decision, DecisionType
 from domain.limits import Limits
 from domain.states import CommandKind, Mode, State
 from domain.status import CommandOutcome, Status
+from domain.values import printable
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import DeskFacts, DeskRecord, begin_start, clear_latch, finish_start, read_desk
 from workflows import names
@@ -48,6 +49,9 @@ T = TypeVar("T")
 
 class Refused(Exception):
     """Not started, or not restarted; the text says why and what to do."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 @dataclass(frozen=True)
