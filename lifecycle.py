@@ -33,7 +33,7 @@ from domain.states import CommandKind, Mode, State
 from domain.status import CommandOutcome, Status
 from domain.values import printable
 from storage.database import Database, DatabaseUnavailable
-from storage.desks import DeskFacts, DeskRecord, begin_start, clear_latch, finish_start, read_desk
+from storage.desks import Cleared, DeskFacts, DeskRecord, begin_start, clear_latch, finish_start, read_desk
 from workflows import names
 from workflows.coordinator import Coordinator
 from workflows.gateway import CoordinatorSilent, DeskGateway, GatewayError
@@ -144,20 +144,21 @@ class Lifecycle:
         raise Refused("the restart is recorded and not yet carried out; `ais status` shows what became of it")
 
     async def _restart_closed(self, row: DeskRecord | None, reason: str, actor: str) -> str:
-        number = row.kill_number if row else 0
+        cleared = Cleared(row.kill_number if row else 0, row.kill_id if row else None)
         control = self._control_row(reason, actor)
 
         def clear(connection: Connection) -> bool:
             begin_start(connection, self._facts())
-            return clear_latch(connection, self._plan.desk, number, control)
+            return clear_latch(connection, self._plan.desk, cleared, control)
 
         if not await self._write(clear):
             raise Refused("the database's row of this desk changed meanwhile; look at `ais status` and try again")
-        told = {"reason": reason, "actor": actor}
-        await self._open(number, WorkflowIDReusePolicy.ALLOW_DUPLICATE, told)
+        told: dict[str, object] = {"reason": reason, "actor": actor, "kill_id": cleared.kill_id or ""}
+        told |= {"cleared_number": cleared.number, "cleared_by": control.decision_id, "restarts": [control.decision_id]}
+        await self._open(cleared.number, WorkflowIDReusePolicy.ALLOW_DUPLICATE, told)
         return f"a new coordinator of desk {self._plan.desk!r} is started"
 
-    async def _open(self, kill_number: int, reuse: WorkflowIDReusePolicy, told: dict[str, str]) -> None:
+    async def _open(self, kill_number: int, reuse: WorkflowIDReusePolicy, told: dict[str, object]) -> None:
         carried = self._carried(kill_number, await self._register_search_attributes()).model_copy(update=told)
         try:
             await self._client.start_workflow(

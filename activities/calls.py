@@ -12,7 +12,7 @@ from domain.deciding import Choice
 from domain.decisions import Decision
 from domain.instructions import Tool
 from domain.limits import Limits
-from domain.market import Observation
+from domain.market import LatchRow, Observation
 from domain.orders import Order, OrderReport
 from domain.outbox import DeskRow, RecordBatch
 from domain.proposals import Proposal
@@ -118,6 +118,8 @@ class ClearLatchCall(Value):
 
     scope: Scope
     kill_number: int
+    # Empty where a run of schema 3 asks.
+    kill_id: str = ""
     row: Decision
 
 
@@ -144,8 +146,8 @@ async def record(call: RecordCall) -> None:
 
 
 @activity.defn
-async def write_desk(call: WriteDeskCall) -> None:
-    """Writes the desk's row, the latch with it."""
+async def write_desk(call: WriteDeskCall) -> LatchRow | None:
+    """Writes the desk's row, the latch with it; what the row says of the latch then. None in histories of schema 3."""
     _by_a_worker()
 
 

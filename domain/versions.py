@@ -12,6 +12,11 @@ def tells_cancellation(version: int) -> bool:
     return version >= 4
 
 
+def knows_generations(version: int) -> bool:
+    """Whether kills and restarts are told apart by their ids, and the latch is what the row answered; before, by numbers."""
+    return version >= 4
+
+
 def activities_by_desk(version: int) -> bool:
     """Whether a desk's activities have a task queue of their own; before, every desk and mode shared one."""
     return version >= 4

@@ -9,7 +9,7 @@ from workflows.host import Host, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
-    from domain import desk, enforcing, inbox
+    from domain import desk, enforcing, inbox, latch
     from domain.assessment import Assessment
     from domain.carried import OrderPhase, PendingOrder
     from domain.deciding import Choice, nothing
@@ -60,7 +60,7 @@ class CycleTask:
 
     async def _cycle(self) -> None:
         c, started = self._c, workflow.now()
-        previous, known = self._previous(), desk.known_latch(c)
+        previous, known = self._previous(), latch.known_latch(c)
         c.cycle_number += 1
         if c.proposals:
             inbox.expire(c, self._host.tick())

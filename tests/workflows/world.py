@@ -202,9 +202,10 @@ class World:
             self.instructions[instruction.instruction_id] = instruction
 
     @activity.defn(name="write_desk")
-    async def write_desk(self, call: calls.WriteDeskCall) -> None:
+    async def write_desk(self, call: calls.WriteDeskCall) -> LatchRow:
         await self._database()
         self.latch = call.row.latch
+        return self.latch
 
     @activity.defn(name="clear_latch")
     async def clear_latch(self, call: calls.ClearLatchCall) -> bool:
@@ -214,7 +215,9 @@ class World:
         if self.latch is None or self.latch.kill_number != call.kill_number:
             return False
         self.decisions[call.row.decision_id] = call.row
-        self.latch = LatchRow(killed=False, kill_number=call.kill_number)
+        self.latch = LatchRow(
+            killed=False, kill_number=call.kill_number, kill_id=call.kill_id, cleared_by=call.row.decision_id
+        )
         return True
 
     @activity.defn(name="cancel")
