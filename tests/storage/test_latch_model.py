@@ -54,6 +54,7 @@ class Latch(RuleBasedStateMachine):
         self.databases: list[Copy] = []
         self.went_back = False
         self.write()
+        self.both_stores_are_copied()
 
     def tick(self) -> Tick:
         self.seconds += 1
@@ -99,36 +100,39 @@ class Latch(RuleBasedStateMachine):
         self.mine |= self.event()
         self.rows |= self.mine
         finish_restart(self.c, None if answered else "no answer", self.tick())
-        if answered:
-            assert not self.killed
-            self.settle()
-            assert not self.killed, self.c.reason
-        else:
+        if not answered:
             self.mine |= self.event()
+            return
+        self.settle()
+        assert self.c.state is State.RUNNING, self.c.reason
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def a_write_comes_late(self, data: st.DataObject) -> None:
         self.land(data.draw(st.sampled_from(self.sent)))
 
+    @rule(kills=st.integers(1, 2))
+    def an_ordinary_incident(self, kills: int) -> None:
+        for _ in range(kills):
+            self.kill()
+            self.write()
+        self.restart(answered=True)
+
     # --- stores that come back old ---------------------------------------------------------------------------------
 
-    @rule()
-    def copy_temporal(self) -> None:
+    @invariant()
+    def both_stores_are_copied(self) -> None:
         self.temporals.append(Copy(self.c.model_dump_json(), self.mine))
-
-    @rule()
-    def copy_database(self) -> None:
         self.databases.append(Copy([self.stored(desks), self.stored(kills)], self.rows))
 
-    @precondition(lambda self: self.temporals)
     @rule(data=st.data())
     def put_temporal_back(self, data: st.DataObject) -> None:
-        text, self.mine = data.draw(st.sampled_from(self.temporals))
-        self.c = Carried.model_validate_json(text)
+        self.put_back(data.draw(st.sampled_from(self.temporals)))
+
+    def put_back(self, copy: Copy) -> None:
+        self.c, self.mine = Carried.model_validate_json(copy.content), copy.seen
         self.went_back = True
 
-    @precondition(lambda self: self.databases)
     @rule(data=st.data())
     def put_database_back(self, data: st.DataObject) -> None:
         contents, self.rows = data.draw(st.sampled_from(self.databases))
@@ -204,3 +208,20 @@ def test_no_store_that_comes_back_old_leads_from_killed_to_running(migrated: Con
     )
     Latch.connection = migrated
     run_state_machine_as_test(Latch, settings=checked)
+
+
+def test_a_kill_in_a_past_that_came_back_is_not_the_one_of_that_number_which_was_cleared(migrated: Connection) -> None:
+    """Temporal's store put back twice from before a kill and its restart: the second time, the desk traded again."""
+    Latch.connection = migrated
+    desk = Latch()
+    desk.an_ordinary_incident(1)
+    for _ in range(2):
+        desk.put_back(desk.temporals[0])
+        if not desk.row().killed:
+            desk.kill()
+        desk.settle()
+        assert desk.killed
+        assert desk.row().killed
+    desk.restart(answered=True)
+    assert not desk.killed
+    desk.teardown()
