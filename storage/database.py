@@ -25,8 +25,8 @@ CONNECT_TIMEOUT_SECONDS = 2
 CALLS_WAITING_PER_THREAD = 32
 MAX_TEXT_CHARS = 200
 
-# Not OperationalError by class, but not a bug of ours either.
-_MISSING_SCHEMA = frozenset({"42P01", "3F000"})
+# Not OperationalError by class, but not a bug of ours either: a table, a schema or a column that is not there.
+_MISSING_SCHEMA = frozenset({"42P01", "3F000", "42703"})
 _READ_ONLY_SERVER = frozenset({"25006"})
 
 

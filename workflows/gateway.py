@@ -195,7 +195,7 @@ class DeskGateway:
                 await call(timedelta(seconds=max(deadline - time.monotonic(), 0.05)))
                 return
             except (RPCError, RuntimeError) as error:
-                maybe_recorded = maybe_recorded or _may_have_arrived(error)
+                maybe_recorded = maybe_recorded or may_have_arrived(error)
                 if not _is_transient(error) or left < _LAST_TRY_SECONDS:
                     raise await self._signal_error(error, maybe_recorded) from error
             await asyncio.sleep(_backoff())
@@ -289,7 +289,8 @@ def _is_transient(error: Exception) -> bool:
     return not isinstance(error, RPCError) or error.status in _TRANSIENT
 
 
-def _may_have_arrived(error: Exception) -> bool:
+def may_have_arrived(error: Exception) -> bool:
+    """Whether a call that failed so may have been carried out."""
     text = str(error).lower()
     never_sent = any(hint in text for hint in _NEVER_SENT_TEXTS)
     return isinstance(error, RPCError) and error.status in _AMBIGUOUS and not never_sent
