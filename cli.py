@@ -133,9 +133,9 @@ def migrate(data_dir: DataDir = None) -> None:
     from storage import migrate as migrations
     from storage.database import DatabaseUnavailable
 
-    with expected_failures(DatabaseUnavailable):
+    with expected_failures(DatabaseUnavailable, migrations.SchemaOutOfDate):
         migrations.upgrade(settings.DatabaseSettings.load(data_dir).url)
-    typer.echo("The schema is up to date.")
+    typer.echo("The schema is up to date, and whole.")
 
 
 @app.command()
@@ -272,7 +272,7 @@ def expected_failures(*kinds: type[Exception]) -> Iterator[None]:
         yield
     except ValidationError as error:
         fail(settings.explain(error))
-    except settings.NoRunningStack as error:
+    except settings.NotConfigured as error:
         fail(str(error))
     except kinds as error:
         fail(str(error))

@@ -189,4 +189,8 @@ async def _with_lifecycle(action: Callable[[Lifecycle], Awaitable[str]], say: Sa
 async def _connect(say: Say) -> Client:
     config = settings.temporal_connect_config()
     what = f"Temporal at {config.get('target_host')}"
-    return await patiently(what, lambda: connect(config), CONNECT_SECONDS, say, RuntimeError)
+    try:
+        return await patiently(what, lambda: connect(config), CONNECT_SECONDS, say, RuntimeError)
+    except ValueError as error:
+        # No address at all, or a certificate that is none: to wait for it is no use.
+        raise NotUp(f"{what} cannot be called: {error}; check TEMPORAL_ADDRESS") from error

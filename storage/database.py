@@ -245,6 +245,9 @@ def unavailable(error: Exception) -> DatabaseUnavailable | None:
     sqlstate = getattr(error.orig, "sqlstate", None)
     if sqlstate in _MISSING_SCHEMA:
         return DatabaseUnavailable(f"{_first_line(error)} (run `ais migrate`)")
+    if sqlstate is None and "invalid connection option" in str(error.orig):
+        # Refused before anything was sent: a parameter of the URL.
+        return DatabaseUnavailable(f"{_first_line(error)} (check AIS_DATABASE_URL)")
     ours = not isinstance(error, OperationalError | InterfaceError) and not error.connection_invalidated
     return None if ours and sqlstate not in _READ_ONLY_SERVER else DatabaseUnavailable(_first_line(error))
 
