@@ -12,7 +12,7 @@ from domain.deciding import Choice
 from domain.decisions import Decision
 from domain.instructions import Tool
 from domain.limits import Limits
-from domain.market import LatchRow, Observation
+from domain.market import LatchReading, LatchRow, Observation
 from domain.orders import Order, OrderReport
 from domain.outbox import DeskRow, RecordBatch
 from domain.proposals import Proposal
@@ -113,6 +113,12 @@ class WriteDeskCall(Value):
     row: DeskRow
 
 
+class ReadLatchCall(Value):
+    """Which desk's latch."""
+
+    scope: Scope
+
+
 class ClearLatchCall(Value):
     """The first step of a restart: control row and latch in one transaction, where desk and kill number match."""
 
@@ -142,6 +148,12 @@ async def decide(call: DecideCall) -> Choice:
 @activity.defn
 async def record(call: RecordCall) -> None:
     """Writes rows, each exactly once."""
+    _by_a_worker()
+
+
+@activity.defn
+async def read_latch(call: ReadLatchCall) -> LatchReading:
+    """Reads the latch alone: what a run does before it says anything."""
     _by_a_worker()
 
 

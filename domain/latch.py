@@ -19,6 +19,7 @@ from domain.traces import Tick, forget_old_commands, unwarn, warn
 from domain.versions import knows_generations
 
 MAX_KNOWN_RESTARTS = 20
+UNREAD = "the latch in the database cannot be read"
 PAST_IS_OLD = "this coordinator's past is old"
 
 
@@ -58,6 +59,13 @@ def row_answered(c: Carried, row: DeskRow, answer: LatchRow | None, tick: Tick) 
         compare(c, answer, 0, tick)
     elif not row.latch.killed or answer.kill_id == row.latch.kill_id:
         desk_row_written(c, row)
+
+
+def unread(c: Carried, error: str | None) -> None:
+    """Tells for as long as it lasts that nobody knows what the database says; no order goes out until then (I7)."""
+    unwarn(c, UNREAD)
+    if error:
+        warn(c, f"{UNREAD}: {error}")
 
 
 def restart_tried(c: Carried, row_id: str) -> None:

@@ -138,6 +138,13 @@ class LatchRow(Value):
     actor: str | None = None
 
 
+class LatchReading(Value):
+    """The latch alone; `error` set means that nobody knows what the database says."""
+
+    latch: LatchRow | None = None
+    error: str | None = None
+
+
 class Reading(NamedTuple):
     """What limits are watched by: equity, positions, the steps that they can be cut by, and the market's own time."""
 

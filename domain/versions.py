@@ -17,6 +17,11 @@ def knows_generations(version: int) -> bool:
     return version >= 4
 
 
+def reads_latch_first(version: int) -> bool:
+    """Whether a run, and one that was reset, reads the latch before it says in which state it is; before, in its next cycle."""
+    return version >= 4
+
+
 def activities_by_desk(version: int) -> bool:
     """Whether a desk's activities have a task queue of their own; before, every desk and mode shared one."""
     return version >= 4

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from temporalio import workflow
 from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
 
 from workflows import names
 from workflows.cycle import CycleTask
@@ -69,6 +70,7 @@ class Coordinator:
     @workflow.query(name=names.STATUS_QUERY)
     def status(self) -> Status:
         """Everything that an operator needs."""
+        self._refuse_unread()
         return status_of(self._host.c, workflow.info().run_id)
 
     @workflow.query(name=names.OUTCOME_QUERY)
@@ -79,7 +81,12 @@ class Coordinator:
     @workflow.query(name=names.OUTCOMES_QUERY)
     def outcomes(self, command_ids: list[str]) -> Outcomes:
         """The status, and what became of each of these commands."""
+        self._refuse_unread()
         return outcomes_of(self._host.c, command_ids, workflow.info().run_id)
+
+    def _refuse_unread(self) -> None:
+        if not self._host.may_tell:
+            raise ApplicationError(names.LATCH_UNREAD)
 
     def _may_end(self) -> bool:
         # Both tasks have to stand still: an activity still pending would be lost with the run.
@@ -95,7 +102,7 @@ class Coordinator:
     def _show(self) -> None:
         self._host.changed = False
         c = self._host.c
-        workflow.set_current_details(details(c))
+        workflow.set_current_details(details(c) if self._host.may_tell else names.LATCH_UNREAD)
         if c.search_attributes and self._shown_state is not c.state:
             workflow.upsert_search_attributes([names.STATE_ATTRIBUTE.value_set(c.state.value)])
         self._shown_state = c.state

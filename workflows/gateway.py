@@ -259,6 +259,8 @@ class DeskGateway:
             return NoCoordinator(self.desk, None)
         if status is None or status is RPCStatusCode.UNAVAILABLE:
             return TemporalUnreachable(_unreachable_text(error))
+        if names.LATCH_UNREAD in str(error):
+            return CoordinatorSilent(f"the coordinator of desk {self.desk!r}: {names.LATCH_UNREAD}")
         return CoordinatorSilent(
             f"no worker answered for the coordinator of desk {self.desk!r} within {self._patience:g} s ({error}); "
             "start a worker: python worker.py"
@@ -282,7 +284,8 @@ def _caught_between_runs(answer: QueryWorkflowResponse) -> bool:
 
 
 def _is_busy(error: Exception) -> bool:
-    return isinstance(error, RPCError) and error.status is RPCStatusCode.RESOURCE_EXHAUSTED
+    full = isinstance(error, RPCError) and error.status is RPCStatusCode.RESOURCE_EXHAUSTED
+    return full or names.LATCH_UNREAD in str(error)
 
 
 def _is_transient(error: Exception) -> bool:
