@@ -15,7 +15,7 @@ from workflows.host import Host, was_busy, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
-    from domain import desk, enforcing, killing, outbox
+    from domain import desk, enforcing, killing, latch, outbox
     from domain.carried import OrderPhase, PendingDeleverage, PendingOrder
     from domain.instructions import Tool
     from domain.reducing import Plan
@@ -279,13 +279,14 @@ class OutboxTask:
             try:
                 call = calls.WriteDeskCall(scope=self._host.scope, row=row)
                 text = f"latch {row.latch.kill_number}"
-                await workflow.execute_activity(calls.write_desk, call, summary=text, **options.RECORD)
+                answer = await workflow.execute_activity(calls.write_desk, call, summary=text, **options.RECORD)
             except ActivityError as error:
                 failures += 1
                 warn(self._c, f"{LATCH_AWAY}: {why(error)}")
                 await self._back_off(failures, lambda: False)
             else:
-                outbox.desk_row_written(self._c, row)
+                latch.row_answered(self._c, row, answer, self._host.moment())
+                self._host.stop_order()
                 unwarn(self._c, LATCH_AWAY)
             self._host.changed = True
 
@@ -295,7 +296,9 @@ class OutboxTask:
         if self._c.kill_number != restart.kill_number:
             desk.finish_restart(self._c, "a kill came before it was carried out", self._host.tick())
             return
-        call = calls.ClearLatchCall(scope=self._host.scope, kill_number=restart.kill_number, row=restart.row)
+        call = calls.ClearLatchCall(
+            scope=self._host.scope, kill_number=restart.kill_number, kill_id=restart.kill_id, row=restart.row
+        )
         try:
             cleared = await workflow.execute_activity(calls.clear_latch, call, summary="restart", **options.CLEAR_LATCH)
             error = None if cleared else "the database's row of this desk does not match; see `ais status`"
