@@ -78,7 +78,7 @@ class Config(VenueConfig):
 
 
 EXPECTED = (
-    settings.NoRunningStack, NotUp, NotAllowed, UnknownAgent, migrate.SchemaOutOfDate, MarketError, OSError,
+    settings.NotConfigured, NotUp, NotAllowed, UnknownAgent, migrate.SchemaOutOfDate, MarketError, OSError,
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from temporalio import activity
 
 from activities.agents.port import MAX_BARS, arguments_of
 from activities.agents.room import AgentRoom
-from activities.calls import CycleSummary, DecideCall, ObserveCall, Scope
+from activities.calls import CycleSummary, DecideCall, ObserveCall, ReadLatchCall, Scope
 from activities.choosing import Round, Situation, choose
 from activities.failures import failure
 from activities.instruments import Instruments
@@ -21,7 +21,7 @@ from domain.assessing import assess
 from domain.assessment import Assessment
 from domain.deciding import Choice
 from domain.disks import DiskSpace, low
-from domain.market import LatchRow, MarketView, Observation
+from domain.market import LatchReading, LatchRow, MarketView, Observation
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
 from storage.disks import DiskWatch
@@ -78,6 +78,13 @@ class ObserveActivities:
             return []
         self._instruments.disks_seen(disks)
         return low(disks)
+
+    @activity.defn(name="read_latch")
+    async def read_latch(self, call: ReadLatchCall) -> LatchReading:
+        """The latch alone, quickly, or why not."""
+        refuse_other(self._scope, call.scope)
+        latch, error = await self._latch(call.scope.desk)
+        return LatchReading(latch=latch, error=error)
 
     @activity.defn(name="decide")
     async def decide(self, call: DecideCall) -> Choice:

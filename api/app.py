@@ -61,7 +61,7 @@ class AppSettings:
             )
         except ValidationError as error:
             raise SystemExit(configuration.explain(error)) from None
-        except configuration.NoRunningStack as error:
+        except configuration.NotConfigured as error:
             raise SystemExit(str(error)) from None
         if found.desk.mode == "live" and not found.api.fit_for_live:
             raise SystemExit(

@@ -27,6 +27,7 @@ from starlette.exceptions import HTTPException
 
 from domain.instructions import CancelInstruction
 from domain.states import Mode
+from domain.values import printable
 from workflows.gateway import GatewayError
 
 Location = Sequence[str | int]
@@ -188,11 +189,6 @@ def entry(location: Location, message: str, kind: str) -> dict[str, Any]:
     """One entry of a 422: these three keys alone, since echoing the input turns a NaN into a 500."""
     parts = [printable(part) if isinstance(part, str) else part for part in location]
     return {"loc": parts, "msg": printable(message), "type": kind}
-
-
-def printable(text: str) -> str:
-    """Without lone surrogates, which no UTF-8 answer can hold."""
-    return text.encode("utf-8", "replace").decode()
 
 
 async def _answer_error(request: Request, error: ApiError) -> JSONResponse:

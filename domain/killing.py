@@ -28,6 +28,7 @@ def kill(c: Carried, command: Command, tick: Tick) -> None:
     c.last_kill_at = tick.now
     repeated = c.state is State.KILLED
     row = control_row(c, command, "repeated" if repeated else "applied", tick)
+    c.kill_id = row.decision_id
     if not repeated:
         c.kill = KillRecord(
             command_id=command.command_id,

@@ -124,12 +124,26 @@ class FilledOrder(Value):
 
 
 class LatchRow(Value):
-    """What the desk's database row says of the kill."""
+    """What the desk's database row says of the kill.
+
+    `kill_id` is the row in the decision log of the newest kill, `cleared_by` that of the newest restart; None where whoever
+    wrote them knew no ids yet.
+    """
 
     killed: bool
     kill_number: int
+    kill_id: str | None = None
+    cleared_number: int = 0
+    cleared_by: str | None = None
     reason: str | None = None
     actor: str | None = None
+
+
+class LatchReading(Value):
+    """The latch alone; `error` set means that nobody knows what the database says."""
+
+    latch: LatchRow | None = None
+    error: str | None = None
 
 
 class Reading(NamedTuple):

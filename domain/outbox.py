@@ -229,7 +229,15 @@ def desk_row(c: Carried) -> DeskRow:
         started_at=c.started_at,
         mode=c.mode,
         symbols=c.symbols,
-        latch=LatchRow(killed=killed, kill_number=c.kill_number, reason=c.reason, actor=c.actor),
+        latch=LatchRow(
+            killed=killed,
+            kill_number=c.kill_number,
+            kill_id=c.kill_id or None,
+            cleared_number=c.cleared_number,
+            cleared_by=c.cleared_by or None,
+            reason=c.reason,
+            actor=c.actor,
+        ),
         killed_at=c.kill.at if c.kill else None,
         quiet_at=c.kill.quiet_at if c.kill else None,
     )

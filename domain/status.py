@@ -14,7 +14,7 @@ from domain.limits import PORTFOLIO_LIMITS, Limits
 from domain.market import Account, OpenOrder, Position
 from domain.states import CommandKind, Mode, State
 from domain.symbols import covered_symbols
-from domain.values import Moment, Value
+from domain.values import Moment, Value, printable_texts
 
 MAX_SHOWN = 50
 
@@ -217,7 +217,7 @@ _COPIED = [
 
 
 def _facts(c: Carried) -> dict[str, Any]:
-    return {name: getattr(c, name) for name in _COPIED}
+    return printable_texts({name: getattr(c, name) for name in _COPIED})
 
 
 def outcome_of(record: CommandRecord | None) -> CommandOutcome | None:
@@ -268,7 +268,7 @@ def _open_orders(c: Carried) -> list[OpenInstruction]:
 
 
 def _kill_status(c: Carried, kill: KillRecord) -> KillStatus:
-    facts = kill.model_dump(exclude={"row_id"})
+    facts = printable_texts(kill.model_dump(exclude={"row_id"}))
     return KillStatus(
         **facts,
         latched=c.latched,

@@ -18,6 +18,16 @@ def shows_apart(version: int) -> bool:
     return version >= 4
 
 
+def knows_generations(version: int) -> bool:
+    """Whether kills and restarts are told apart by their ids, and the latch is what the row answered; before, by numbers."""
+    return version >= 4
+
+
+def reads_latch_first(version: int) -> bool:
+    """Whether a run, and one that was reset, reads the latch before it says in which state it is; before, in its next cycle."""
+    return version >= 4
+
+
 def activities_by_desk(version: int) -> bool:
     """Whether a desk's activities have a task queue of their own; before, every desk and mode shared one."""
     return version >= 4

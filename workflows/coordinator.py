@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
 
 from workflows import names
 from workflows.cycle import CycleTask
@@ -70,6 +71,7 @@ class Coordinator:
     @workflow.query(name=names.STATUS_QUERY)
     def status(self) -> Status:
         """Everything that an operator needs."""
+        self._refuse_unread()
         return status_of(self._host.c, workflow.info().run_id, len(self._arrivals))
 
     @workflow.query(name=names.OUTCOME_QUERY)
@@ -80,6 +82,7 @@ class Coordinator:
     @workflow.query(name=names.OUTCOMES_QUERY)
     def outcomes(self, command_ids: list[str]) -> Outcomes:
         """The status, and what became of each of these commands."""
+        self._refuse_unread()
         return outcomes_of(self._host.c, command_ids, workflow.info().run_id, len(self._arrivals))
 
     # --- what arrives ----------------------------------------------------------------------------------------------
@@ -143,6 +146,10 @@ class Coordinator:
         self._take_turn()
         return not self._arrivals and self._may_end()
 
+    def _refuse_unread(self) -> None:
+        if not self._host.may_tell:
+            raise ApplicationError(names.LATCH_UNREAD)
+
     def _may_end(self) -> bool:
         # All tasks have to stand still: an activity still pending would be lost with the run.
         due = self._host.c.hand_over or workflow.info().is_continue_as_new_suggested()
@@ -175,7 +182,7 @@ class Coordinator:
 
     def _show(self) -> None:
         self._host.changed = False
-        workflow.set_current_details(details(self._host.c))
+        workflow.set_current_details(details(self._host.c) if self._host.may_tell else names.LATCH_UNREAD)
         if not shows_apart(self._version):
             self._showing.show_at_once()
 

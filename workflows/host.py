@@ -21,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.outbox import NOT_SENT_IN_SHADOW
     from domain.states import Mode, State
     from domain.traces import Tick
+    from domain.versions import reads_latch_first
 
 MAX_DRAIN = timedelta(seconds=20)
 # A workflow's clock stands still within a task: rows of one task would else be listed in no order.
@@ -41,8 +42,22 @@ class Host:
         # Asked for once: it is the same generator all run long, and a flood of signals asks it twice a signal.
         self._random = workflow.random()
         self._made = 0
+        # A run may begin in an old past (a store put back, a reset): until the latch was read, nobody hears of its state.
+        self._reads_first = reads_latch_first(carried.schema_version)
+        self.latch_read = not self._reads_first
+        if self._reads_first:
+            workflow.register_random_seed_callback(self._was_reset)
         self._order: workflow.ActivityHandle[OrderReport] | None = None
         self._order_limits = carried.limits
+
+    def _was_reset(self, _seed: int) -> None:
+        """Only a reset of the workflow gives a run another seed."""
+        self.latch_read, self.changed = False, True
+
+    @property
+    def may_tell(self) -> bool:
+        """Whether the state may be shown: killed always, anything else once the latch was compared."""
+        return self.latch_read or self.c.state is State.KILLED
 
     def drain(self) -> None:
         """From now on the run winds down: no new cycle, and the outbox hands over once the last cycle has ended."""

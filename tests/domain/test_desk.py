@@ -13,7 +13,6 @@ from domain.desk import (
     cancelled,
     finish_deleverage,
     finish_restart,
-    known_latch,
     take_observation,
     take_report,
     unknown_signal,
@@ -21,6 +20,7 @@ from domain.desk import (
 from domain.disks import DiskSpace
 from domain.handover import pack, unpack
 from domain.instructions import CANCEL_TOOLS
+from domain.latch import known_latch, row_answered
 from domain.market import LatchRow, Observation
 from domain.orders import Fate, Order, OrderReport
 from domain.outbox import (
@@ -355,9 +355,56 @@ def test_after_temporal_came_back_old_a_kill_has_a_number_that_the_database_has_
     observe(desk, an_observation(latch=LatchRow(killed=False, kill_number=7)))
     assert desk.kill_number == 8
     assert desk.latch_due
-    running = a_desk()
-    observe(running, an_observation(latch=LatchRow(killed=False, kill_number=7)))
-    assert (running.kill_number, running.latched) == (7, True)
+    assert "past is old" in desk.warnings[-1]
+
+
+@pytest.mark.parametrize(
+    "latch",
+    [
+        LatchRow(killed=False, kill_number=7),
+        LatchRow(killed=False, kill_number=1, kill_id="another"),
+        LatchRow(killed=False, kill_number=0, cleared_by="a restart that it does not remember"),
+    ],
+)
+def test_a_coordinator_that_finds_what_it_never_did_is_killed_until_a_person_restarts_it(latch: LatchRow) -> None:
+    desk = a_desk()
+    if latch.kill_number == 1:
+        desk = killed()
+        apply(desk, a_command(RESTART, "r", kill_number=1), a_tick())
+        finish_restart(desk, None, a_tick())
+    observe(desk, an_observation(latch=latch))
+    assert (desk.state, desk.latch_due) == (State.KILLED, True)
+    assert desk.kill_number > latch.kill_number
+    assert "past is old" in desk.warnings[-1]
+    assert "ais restart" in desk.warnings[-1]
+    number = desk.kill_number
+    write_everything(desk)
+    observe(desk, an_observation(latch=desk_row(desk).latch.model_copy(update={"cleared_by": latch.cleared_by})))
+    assert desk.kill_number == number
+    apply(desk, a_command(RESTART, "again", kill_number=number), a_tick())
+    finish_restart(desk, None, a_tick())
+    assert (desk.state, desk.warnings) == (State.RUNNING, [])
+
+
+def test_a_kill_is_latched_where_the_row_says_so_and_not_because_it_was_written() -> None:
+    desk = a_desk()
+    apply(desk, a_command(KILL, "k"), a_tick())
+    row = desk_row(desk)
+    refused = row.latch.model_copy(update={"killed": False, "cleared_by": "unknown"})
+    row_answered(desk, row, refused, a_tick())
+    assert (desk.latched, desk.kill_number) == (False, 2)
+    row = desk_row(desk)
+    row_answered(desk, row, row.latch.model_copy(update={"cleared_by": "unknown"}), a_tick())
+    assert (desk.latched, desk.kill_number) == (True, 2)
+
+
+def test_a_run_of_schema_3_goes_by_numbers_alone() -> None:
+    running = a_desk(schema_version=3)
+    observe(running, an_observation(latch=LatchRow(killed=False, kill_number=7, kill_id="x", cleared_by="y")))
+    assert (running.state, running.kill_number, running.latched) == (State.RUNNING, 7, True)
+    apply(running, a_command(KILL), a_tick())
+    row_answered(running, desk_row(running), None, a_tick())
+    assert running.latched
 
 
 def test_a_kills_answer_keeps_every_symbol_when_an_orders_fate_comes_later() -> None:
