@@ -27,6 +27,7 @@ from activities.act import ActActivities, Word
 from activities.agents.catalogue import InstalledAgent, UnknownAgent, installed_agents, select
 from activities.agents.processes import ProcessRoom
 from activities.agents.room import AgentRoom
+from activities.attributes import AttributeActivities
 from activities.calls import Scope
 from activities.doorkeeper import Doorkeeper, Leave
 from activities.instruments import Instruments
@@ -44,10 +45,11 @@ from modes import NotAllowed, VenueConfig, build_venue, check_account, check_set
 from startup import NotUp, configure_logging, leave, patiently
 from storage import migrate
 from storage.database import Database, DatabaseUnavailable
+from storage.disks import DiskWatch
 from storage.installation import read_id
 from workflows import names
 from workflows.coordinator import Coordinator
-from workflows.gateway import DeskGateway, GatewayError, connect
+from workflows.gateway import DeskGateway, GatewayError, connect, registered_attributes
 from workflows.patience import allow_a_full_signal_queue
 
 CONNECT_SECONDS = 120.0
@@ -82,6 +84,7 @@ class Config(VenueConfig):
 
     database: settings.DatabaseSettings
     agents: settings.AgentSettings
+    disks: settings.DiskSettings
     log: settings.LogSettings
 
     @classmethod
@@ -94,12 +97,13 @@ class Config(VenueConfig):
             aster=settings.AsterSettings.load(),
             database=settings.DatabaseSettings.load(),
             agents=settings.AgentSettings.load(),
+            disks=settings.DiskSettings.load(),
             log=settings.LogSettings.load(),
         )
 
 
 EXPECTED = (
-    settings.NoRunningStack, NotUp, NotAllowed, Stranger, UnknownAgent, migrate.SchemaOutOfDate, MarketError, OSError,
+    settings.NotConfigured, NotUp, NotAllowed, Stranger, UnknownAgent, migrate.SchemaOutOfDate, MarketError, OSError,
 )  # fmt: skip
 
 
@@ -187,10 +191,23 @@ def build_workers(
         status = await gateway.status()
         return Word(status.state, Limits.model_validate(status.limits))
 
-    observing = ObserveActivities(scope, venue, latch, room, instruments, new_id, config.agents.agent_weights)
+    async def registered() -> set[str]:
+        return set(await registered_attributes(gateway.client))
+
+    observing = ObserveActivities(
+        scope,
+        venue,
+        latch,
+        room,
+        instruments,
+        new_id,
+        config.agents.agent_weights,
+        DiskWatch(config.disks.disk_folders),
+    )
     acting = ActActivities(scope, venue, latch, ask, instruments)
     recording = RecordActivities(scope, records, instruments)
-    activities = [*_methods(observing), *_methods(acting), *_methods(recording)]
+    asking = AttributeActivities(scope, registered)
+    activities = [*_methods(observing), *_methods(acting), *_methods(recording), *_methods(asking)]
     keeper, patience = Doorkeeper(scope, leave), config.worker.graceful_shutdown
     shared = Worker(
         gateway.client,

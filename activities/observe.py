@@ -12,7 +12,7 @@ from temporalio import activity
 
 from activities.agents.port import MAX_BARS, arguments_of
 from activities.agents.room import AgentRoom
-from activities.calls import CycleSummary, DecideCall, ObserveCall, Scope
+from activities.calls import CycleSummary, DecideCall, ObserveCall, ReadLatchCall, Scope
 from activities.choosing import Round, Situation, choose
 from activities.failures import failure
 from activities.instruments import Instruments
@@ -22,10 +22,12 @@ from activities.venues.port import Venue, VenueError
 from domain.assessing import assess
 from domain.assessment import Assessment
 from domain.deciding import Choice
-from domain.market import DatabaseSeen, LatchRow, MarketView, Observation
+from domain.disks import DiskSpace, low
+from domain.market import DatabaseSeen, LatchReading, LatchRow, MarketView, Observation
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import DeskRecord, read_desk
-from storage.installation import expected, expecting, read_id, stranger_text
+from storage.disks import DiskWatch
+from storage.installation import expected, expecting, given_id, stranger_text
 
 LATCH_SECONDS = 2.0
 
@@ -50,6 +52,7 @@ class ObserveActivities:
         instruments: Instruments,
         new_id: Callable[[str], str],
         weights: Mapping[str, float] = MappingProxyType({}),
+        disks: DiskWatch | None = None,
     ) -> None:
         self._scope = scope
         self._venue = venue
@@ -58,21 +61,43 @@ class ObserveActivities:
         self._instruments = instruments
         self._new_id = new_id
         self._weights = weights
+        self._disks = disks or DiskWatch(())
 
     @activity.defn(name="observe")
     async def observe(self, call: ObserveCall) -> Observation:
         """One reading. A database that does not answer leaves the latch unknown, which allows no new risk."""
         refuse_other(self._scope, call.scope)
-        seen, row = await asyncio.gather(self._see(call), self._row(call.scope))
+        seen, row, disks = await asyncio.gather(self._see(call), self._row(call.scope), self._low_disks())
         if isinstance(seen, VenueError):
             # A paper venue is away with its database: which one that is has to be told all the same.
             details = [row.database] if row.database else []
             raise failure(seen, "the venue cannot be observed: ", *details)
-        watched = {**row._asdict(), "venue_account": self._scope.account, "assessment": await self._watch(call, seen)}
+        watched = {
+            **row._asdict(),
+            "venue_account": self._scope.account,
+            "assessment": await self._watch(call, seen),
+            "low_disks": disks,
+        }
         observation = seen.model_copy(update=watched)
         self._instruments.observed(observation)
         self._tell(call.previous)
         return observation
+
+    async def _low_disks(self) -> list[DiskSpace]:
+        """A file system that does not answer says nothing here; the gauges keep what they had."""
+        try:
+            disks = await self._disks.look()
+        except TimeoutError:
+            return []
+        self._instruments.disks_seen(disks)
+        return low(disks)
+
+    @activity.defn(name="read_latch")
+    async def read_latch(self, call: ReadLatchCall) -> LatchReading:
+        """The latch alone, quickly, or why not."""
+        refuse_other(self._scope, call.scope)
+        row = await self._row(call.scope)
+        return LatchReading(latch=row.latch, error=row.latch_error)
 
     @activity.defn(name="decide")
     async def decide(self, call: DecideCall) -> Choice:
@@ -142,7 +167,7 @@ class ObserveActivities:
         """What the database says, and which one it is: a stranger's word on the latch is none."""
 
         def work(connection: Connection) -> tuple[str | None, DeskRecord | None]:
-            return read_id(connection), read_desk(connection, asked.desk)
+            return given_id(connection, asked.database_id), read_desk(connection, asked.desk)
 
         try:
             with expecting(None):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from domain.assessment import Assessment
+from domain.disks import DiskSpace
 from domain.instructions import OrderType, Side
 from domain.values import ZERO, Moment, Value
 
@@ -123,10 +124,17 @@ class FilledOrder(Value):
 
 
 class LatchRow(Value):
-    """What the desk's database row says of the kill."""
+    """What the desk's database row says of the kill.
+
+    `kill_id` is the row in the decision log of the newest kill, `cleared_by` that of the newest restart; None where whoever
+    wrote them knew no ids yet.
+    """
 
     killed: bool
     kill_number: int
+    kill_id: str | None = None
+    cleared_number: int = 0
+    cleared_by: str | None = None
     reason: str | None = None
     actor: str | None = None
 
@@ -136,6 +144,13 @@ class DatabaseSeen(Value):
 
     database_id: str
     knows_desk: bool
+
+
+class LatchReading(Value):
+    """The latch alone; `error` set means that nobody knows what the database says."""
+
+    latch: LatchRow | None = None
+    error: str | None = None
 
 
 class Reading(NamedTuple):
@@ -154,7 +169,8 @@ class Observation(Value):
     price became known; a price that stopped moving grows old by it. `assessment` is what the portfolio's limits make of it,
     None where nobody watched: no new risk (I7). `bar_time` is the opening time of the newest bar of a market that has a
     time of its own (a replay, a simulation). `fills` is what moving the market on filled in this very call: a reading of
-    the same cycle again has none. `database` and `venue_account` are those of the worker that read.
+    the same cycle again has none. `low_disks` are the file systems of the worker that have little space left. `database` and
+    `venue_account` are those of the worker that read.
     """
 
     observed_at: Moment
@@ -172,6 +188,7 @@ class Observation(Value):
     venue_account: str | None = None
     note: str | None = None
     assessment: Assessment | None = None
+    low_disks: list[DiskSpace] = Field(default_factory=list)
 
     def held(self, symbol: str) -> Decimal:
         """The signed futures position of a symbol."""

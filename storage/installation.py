@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from sqlalchemy import Connection, select
+from sqlalchemy.dialects.postgresql import insert
 
 from storage.tables import installation
 
@@ -31,6 +32,14 @@ def read_id(connection: Connection) -> str | None:
     return str(found) if found else None
 
 
+def given_id(connection: Connection, wanted: str | None) -> str | None:
+    """The database's own id. One whose tables were all emptied is given the id that is wanted of it again."""
+    if (found := read_id(connection)) is None and wanted:
+        connection.execute(insert(installation).values(database_id=wanted).on_conflict_do_nothing())
+        return read_id(connection)
+    return found
+
+
 def expected() -> Expected | None:
     """What the running task expects; None where it takes any database."""
     return _EXPECTED.get()
@@ -49,7 +58,7 @@ def expecting(database_id: str | None) -> Iterator[Expected | None]:
 
 def stranger(connection: Connection, wanted: Expected) -> str | None:
     """What is wrong with this database; None where it is the one that is wanted."""
-    found = read_id(connection)
+    found = given_id(connection, wanted.database_id)
     if found == wanted.database_id:
         return None
     wanted.strangers.append(found or "")

@@ -4,8 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0006"
-# To be "0005" as soon as that revision is there.
-down_revision = "0004"
+down_revision = "0005"
 
 
 def upgrade() -> None:
