@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.desk import MAX_UNCONFIRMED
+from api.desk import MAX_UNCONFIRMED, MAX_UNWRITTEN
 from domain.carried import Outcome
 from tests.api.test_control import BTC_CANCELS, ETH_CANCELS
 from tests.api.world import ACK_SECONDS, World
@@ -209,6 +209,22 @@ async def test_commands_are_taken_again_once_the_worker_is_back(world: World) ->
     await fill_the_queue(world)
     world.gateway.no_worker = False
     assert (await send(world, "pause")).status_code == 200
+
+
+async def test_with_too_many_rows_unwritten_others_than_kill_are_503_until_the_database_takes_them(
+    world: World,
+) -> None:
+    carried = world.gateway.carried
+    assert (await send(world, "pause")).status_code == 200
+    carried.records = [carried.records[0]] * (MAX_UNWRITTEN + 1)
+    await world.client.get("/control/status")
+    for path, body in COMMANDS:
+        response = await send(world, path, body)
+        assert response.status_code == 503
+        assert "wait for the database" in response.json()["detail"]
+    assert (await send(world, "kill-switch")).status_code == 200
+    carried.records = []
+    assert (await send(world, "cancel-all")).status_code == 200
 
 
 async def test_what_the_coordinator_has_not_settled_counts_as_well(world: World) -> None:
