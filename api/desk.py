@@ -28,6 +28,9 @@ class Gateway(Protocol):
     async def request_cancel(self, reason: str, seconds: float = ...) -> None:
         """Requests the workflow's cancellation."""
 
+    async def standing_cancellation(self, seconds: float) -> str | None:
+        """The reason of the first cancellation of the newest run."""
+
     async def status(self) -> Status:
         """The status."""
 

@@ -141,6 +141,21 @@ async def test_a_cancellation_that_nobody_confirms_is_202(world: World) -> None:
     world.gateway.signal_error, world.gateway.no_worker = SignalRefused("full"), True
     response = await send(world, "kill-switch")
     assert (response.status_code, response.json()["action"]) == (202, "kill_accepted")
+    assert response.headers["Location"].endswith(response.headers["X-Command-Id"])
+
+
+@pytest.mark.parametrize(
+    ("standing", "location"),
+    [('{"command_id": "first", "reason": "r"}', "/control/commands/first"), ("by hand", None)],
+)
+async def test_a_second_cancellation_of_a_run_is_followed_by_the_id_of_the_first(
+    world: World, standing: str, location: str | None
+) -> None:
+    world.gateway.signal_error, world.gateway.no_worker = SignalRefused("full"), True
+    world.gateway.standing = standing
+    response = await send(world, "kill-switch")
+    assert (response.status_code, response.headers.get("Location")) == (202, location)
+    assert "requested before" in response.headers["X-AIS-Warning"]
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ async def test_a_cancellation_that_comes_twice_or_beside_a_kill_signal_kills(tem
     desk = await flooded(temporal, 150)
     await desk.gateway.request_cancel("one")
     await desk.gateway.request_cancel("two")
+    assert await desk.gateway.standing_cancellation(10) == "one"
     await desk.signal("kill", {"command_id": "signalled"})
     await is_killed(desk)
 
