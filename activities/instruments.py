@@ -45,6 +45,9 @@ class Instruments:
         self.kill_to_quiet = Histogram(
             "ais_kill_to_quiet_seconds", "Kill to every cancel confirmed", ["desk"], buckets=_SECONDS, registry=r
         )
+        self.words_too_old = Counter(
+            "ais_words_too_old", "Sends held back since the coordinator's word was too old", ["desk"], registry=r
+        )
         self.orders = Counter("ais_orders_submitted", "Orders sent", ["symbol", "side"], registry=r)
         self.filled = Counter("ais_orders_filled", "Orders filled", ["symbol"], registry=r)
         self.paper_fills = Counter("ais_paper_fills", "Fills on the paper venue", ["symbol"], registry=r)

@@ -19,6 +19,8 @@ from storage.tables import paper_accounts, paper_clocks, paper_fills, paper_ledg
 
 # What the trigger of migrations 0002 and 0003 raises.
 TOO_LATE = "AIS01"
+# A transaction of which nothing was heard: the server has undone it.
+IDLE_TOO_LONG = "25P03"
 
 _CHANGED_ORDER = {"status", "filled_quantity", "filled_value", "fills", "code", "reason"}
 
@@ -91,6 +93,12 @@ def now(connection: Connection) -> datetime:
     """The database's clock, which is the venue's."""
     moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
     return moment
+
+
+def end_where_idle(connection: Connection, seconds: float) -> None:
+    """The server ends this transaction, and gives back what it has locked, where nothing is heard of it for so long."""
+    limit = f"{max(1, int(seconds * 1000))}ms"
+    connection.execute(select(func.set_config("idle_in_transaction_session_timeout", limit, True)))
 
 
 def load_book(connection: Connection, clock: Clock, bars: Mapping[str, Bar]) -> Book:

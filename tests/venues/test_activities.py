@@ -14,7 +14,7 @@ from activities.calls import CancelCall, OrderCall, Scope
 from activities.instruments import Instruments
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.paper import PaperVenue
-from activities.venues.port import HedgeMode, Obstacle, VenueError, VenueMisconfigured, VenueRateLimited, VenueRefused
+from activities.venues.port import Clearance, HedgeMode, VenueError, VenueMisconfigured, VenueRateLimited, VenueRefused
 from activities.venues.port import VenueUnavailable as Unavailable
 from domain.instructions import Tool
 from domain.limits import Limits
@@ -150,6 +150,8 @@ class AskingVenue:
 
     counts_its_calls = True
 
-    async def create_order(self, order: Order, obstacle: Obstacle) -> OrderReport:
-        why = await obstacle()
-        return OrderReport(order_id=order.order_id, fate=Fate.NOT_SENT if why else Fate.FILLED, detail=why or "")
+    async def create_order(self, order: Order, clearance: Clearance) -> OrderReport:
+        async def fills() -> OrderReport:
+            return OrderReport(order_id=order.order_id, fate=Fate.FILLED)
+
+        return await clearance.send(fills)

@@ -25,7 +25,7 @@ from activities.venues.aster.orders import (
 from activities.venues.aster.readings import holdings_of
 from activities.venues.aster.results import Row, rows
 from activities.venues.aster.rules import RuleBook
-from activities.venues.port import Obstacle, VenueError, VenueNotSent, VenueRefused
+from activities.venues.port import Clearance, VenueError, VenueNotSent, VenueRefused
 from domain.instructions import OrderType
 from domain.market import SymbolRules
 from domain.orders import Fate, Order, OrderReport
@@ -71,7 +71,7 @@ class Placing:
         self._settles_after = settles_after
         self._begun: OrderedDict[str, Before] = OrderedDict()
 
-    async def create(self, order: Order, obstacle: Obstacle) -> OrderReport:
+    async def create(self, order: Order, clearance: Clearance) -> OrderReport:
         """Sends an order, at most once. What has not begun to be sent is reported as such, never raised."""
         if order.order_id in self._begun:
             return await self._asked_again(order)
@@ -85,7 +85,7 @@ class Placing:
         if order.order_id in self._begun:
             return await self._asked_again(order)
         self._remember(order, Before(ticket.before.position, ticket.listed))
-        return await self._send(ticket, obstacle)
+        return await self._send(ticket, clearance)
 
     async def find(self, order: Order) -> OrderReport | None:
         """What the exchange shows of an order; None where it shows nothing of it."""
@@ -163,10 +163,10 @@ class Placing:
 
     # --- the send and after ----------------------------------------------------------------------------------------------
 
-    async def _send(self, ticket: Ticket, obstacle: Obstacle) -> OrderReport:
+    async def _send(self, ticket: Ticket, clearance: Clearance) -> OrderReport:
         order, before = ticket.order, ticket.before.position
         try:
-            answer = await ticket.ready(ticket.arguments, self._caller.timeout_seconds, obstacle)
+            answer = await ticket.ready(ticket.arguments, self._caller.timeout_seconds, clearance)
         except VenueRefused as error:
             if await self._nothing_changed(ticket):
                 raise

@@ -12,13 +12,13 @@ from activities.venues.aster.results import rows
 from activities.venues.aster.rules import RuleBook
 from activities.venues.aster.tape import Tape
 from activities.venues.port import (
-    Obstacle,
+    CLEARED,
+    Clearance,
     VenueError,
     VenueNotSent,
     VenueRateLimited,
     VenueRefused,
     VenueUnavailable,
-    no_obstacle,
 )
 from activities.venues.watch import Watch
 from domain.instructions import Tool
@@ -105,9 +105,9 @@ class AsterVenue:
             why = f" ({failed})" if failed else ""
             raise VenueUnavailable(f"{tool.value} {symbol}: {_are_open(left)}{why}")
 
-    async def create_order(self, order: Order, obstacle: Obstacle = no_obstacle) -> OrderReport:
+    async def create_order(self, order: Order, clearance: Clearance = CLEARED) -> OrderReport:
         """Sends an order, once."""
-        return await self._placing.create(order, obstacle)
+        return await self._placing.create(order, clearance)
 
     async def find_order(self, order: Order) -> OrderReport | None:
         """What became of an order, from position, resting orders and history."""

@@ -8,6 +8,7 @@ import pytest
 
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import VenueRefused
+from activities.word import FreshWord
 from domain.orders import Fate, Order, OrderReport
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.aster.running import make_venue
@@ -199,7 +200,7 @@ async def test_whatever_takes_time_comes_before_the_question_whether_the_desk_st
         read.append(fake.calls["get_positions"] + fake.calls["get_all_orders"])
         return "the coordinator is killed"
 
-    report = await venue.create_order(make_order(quantity="0.5"), obstacle)
+    report = await venue.create_order(make_order(quantity="0.5"), FreshWord([obstacle]))
     assert (report.fate, report.detail, sends(fake)) == (Fate.NOT_SENT, "the coordinator is killed", 0)
     assert read == [2]
 
