@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from activities.calls import CancelCall, OrderCall, PlanCall, Scope
 from activities.failures import failure
 from activities.instruments import Instruments
 from activities.scope import refuse_other
+from activities.venues.arriving import none_can_arrive
 from activities.venues.port import Venue, VenueError, VenueNotSent, VenueRefused, WordTooOld
 from activities.word import FreshWord
 from domain.limits import Limits
@@ -80,12 +80,13 @@ class ActActivities:
     async def settle_order(self, call: OrderCall) -> OrderReport:
         """What the venue knows. An order it has never seen counts as not sent only when none can arrive any more."""
         refuse_other(self._scope, call.scope)
+        # Before the venue is asked: what arrives after its answer is not in it.
+        over = await none_can_arrive(call.order, self._venue.settles_after, self._venue.time)
         with self._timed("get_open_orders"):
             found = await self._venue.find_order(call.order)
         if found is not None:
             return found
-        # A stalled attempt may still begin its send until `not_after`, and what was sent takes its time to arrive.
-        if datetime.now(UTC) > call.order.not_after + self._venue.settles_after:
+        if over:
             return _report(call.order, Fate.NOT_SENT, "the venue has never seen it")
         return _report(call.order, Fate.UNKNOWN, "the venue has not seen it yet")
 

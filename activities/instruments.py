@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from activities.agents.room import Answer
 from domain.assessment import Measures
+from domain.clocks import ClockReading
 from domain.decisions import Decision, DecisionType
 from domain.disks import DiskSpace
 from domain.instructions import InstructionOutcome, InstructionRow, Tool
@@ -32,7 +33,7 @@ class Instruments:
         self._agent_instruments()
         self._money_instruments()
         self._venue_instruments()
-        self._disk_instruments()
+        self._machine_instruments()
 
     def _trading_instruments(self) -> None:
         r = self.registry
@@ -86,10 +87,17 @@ class Instruments:
         self.venue_errors = Counter("ais_aster_errors", "Venue calls that failed", ["tool"], registry=r)
         self.data_age = Gauge("ais_aster_data_age_seconds", "Freshness of data", ["data_type"], registry=r)
 
-    def _disk_instruments(self) -> None:
+    def _machine_instruments(self) -> None:
         r = self.registry
         self.disk_free = Gauge("ais_disk_free_bytes", "Free space of a watched folder", ["folder"], registry=r)
+        self.clock_ahead = Gauge(
+            "ais_clock_ahead_seconds", "The worker's clock over another one", ["desk", "clock"], registry=r
+        )
         self.disk_size = Gauge("ais_disk_size_bytes", "Size of its file system", ["folder"], registry=r)
+
+    def _clocks_read(self, readings: Iterable[ClockReading]) -> None:
+        for reading in readings:
+            self.clock_ahead.labels(self._desk, reading.clock.value).set(reading.ahead_seconds)
 
     def disks_seen(self, disks: Iterable[DiskSpace]) -> None:
         """What the watched folders have left."""
@@ -172,6 +180,7 @@ class Instruments:
         if observation.assessment:
             self._measured(observation.assessment.measures)
         self.venue_data("ticker", observation.data_time)
+        self._clocks_read(observation.clocks)
 
     def _measured(self, measures: Measures) -> None:
         self.exposure.labels(self._desk).set(float(measures.gross_exposure))

@@ -6,7 +6,7 @@ Everything here runs at once, inside one workflow task, and awaits nothing; the 
 from collections.abc import Callable
 from datetime import timedelta
 
-from domain import inbox, latch
+from domain import clocks, inbox, latch
 from domain.assessment import RiskMemory
 from domain.carried import (
     Carried,
@@ -84,6 +84,7 @@ def take_observation(c: Carried, observation: Observation, known: int, tick: Tic
     if len(observation.open_orders) > MAX_CARRIED_ORDERS:
         few = {"open_orders": observation.open_orders[:MAX_CARRIED_ORDERS]}
         observation = observation.model_copy(update=few)
+    observation = _warn_of_clocks(c, observation)
     c.observation, c.observation_error = observation, None
     note_symbols(c, observation)
     _warn_of_disks(c, observation.low_disks)
@@ -95,6 +96,17 @@ def _warn_of_disks(c: Carried, low_disks: list[DiskSpace]) -> None:
     unwarn(c, WARNING)
     for disk in reversed(low_disks):
         warn(c, disk.text)
+
+
+def _warn_of_clocks(c: Carried, observation: Observation) -> Observation:
+    """A warning lasts until a reading of the same clock agrees again."""
+    before = c.observation.clocks if c.observation else []
+    known = clocks.newest(before, observation.clocks)
+    for reading in known:
+        unwarn(c, clocks.warning_of(reading.clock))
+        if reading.differs:
+            warn(c, reading.text)
+    return observation.model_copy(update={"clocks": known})
 
 
 def cancelled(c: Carried, reason: str, tick: Tick) -> None:

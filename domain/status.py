@@ -8,6 +8,7 @@ from pydantic import Field
 
 from domain.assessment import Level, Measures, RiskMemory
 from domain.carried import Carried, CommandRecord, KillRecord, Outcome, RefusalCode
+from domain.clocks import ClockReading
 from domain.instructions import InstructionOutcome, OrderInstruction, Tool, cancel_instructions
 from domain.killing import progress, residue
 from domain.limits import PORTFOLIO_LIMITS, Limits
@@ -55,7 +56,7 @@ class OpenInstruction(Value):
 
 
 class ObservationStatus(Value):
-    """The last successful reading of the venue."""
+    """The last successful reading of the venue. `clocks`: how the worker's clock compared with others."""
 
     observed_at: Moment
     data_time: Moment
@@ -65,6 +66,7 @@ class ObservationStatus(Value):
     open_orders: list[OpenOrder]
     account: Account
     nav: Decimal
+    clocks: list[ClockReading] = Field(default_factory=list)
 
 
 class LimitStatus(Value):
@@ -280,7 +282,7 @@ def _kill_status(c: Carried, kill: KillRecord) -> KillStatus:
 def _observation_status(c: Carried) -> ObservationStatus | None:
     if c.observation is None:
         return None
-    names = ("observed_at", "data_time", "market_time", "marks", "positions", "open_orders", "account")
+    names = ("observed_at", "data_time", "market_time", "marks", "positions", "open_orders", "account", "clocks")
     return ObservationStatus(**{name: getattr(c.observation, name) for name in names}, nav=c.observation.account.nav)
 
 

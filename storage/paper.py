@@ -14,6 +14,7 @@ from domain.paper.advance import CANCELED_ON_REQUEST
 from domain.paper.book import Book, Events, OrderStatus, PaperOrder
 from domain.values import Moment, Value
 from storage.cleaning import clean, clean_values
+from storage.clock import server_time
 from storage.paging import Keyset, PageFilter
 from storage.tables import paper_accounts, paper_clocks, paper_fills, paper_ledger, paper_orders, paper_positions
 
@@ -91,8 +92,7 @@ def write_clock(connection: Connection, desk: str, cycle_id: str, book: Book, *,
 
 def now(connection: Connection) -> datetime:
     """The database's clock, which is the venue's."""
-    moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-    return moment
+    return server_time(connection)
 
 
 def end_where_idle(connection: Connection, seconds: float) -> None:

@@ -120,6 +120,10 @@ class PaperVenue:
         """What became of an order; None where there is none. It may yet come until its `not_after`, not later."""
         return await self._run(lambda connection: self._find(connection, order))
 
+    async def time(self, symbol: str) -> datetime | None:
+        """The database's clock."""
+        return await self._run(paper.now)
+
     async def close(self) -> None:
         """Ends what the market holds open."""
         await self._market.close()

@@ -11,7 +11,7 @@ VenueError
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar, Protocol, TypeVar
 
 from domain.instructions import Tool
@@ -143,6 +143,9 @@ class Venue(Protocol):
 
     async def find_order(self, order: Order) -> OrderReport | None:
         """What the venue knows of an order; None where it has never seen it."""
+
+    async def time(self, symbol: str) -> datetime | None:
+        """The venue's own clock, now; None where it does not tell. `symbol` is one that it knows."""
 
     async def close(self) -> None:
         """Ends whatever it holds open."""

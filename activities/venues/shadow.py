@@ -1,7 +1,7 @@
 """Shadow: the real venue's readings, and nothing sent to it."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import CLEARED, Clearance
@@ -42,6 +42,10 @@ class ShadowVenue:
     async def create_order(self, order: Order, clearance: Clearance = CLEARED) -> OrderReport:
         """Reports what shadow does with every order."""
         return OrderReport(order_id=order.order_id, fate=Fate.PREPARED, detail=NOT_SENT_IN_SHADOW)
+
+    async def time(self, symbol: str) -> datetime | None:
+        """The real venue's clock."""
+        return await self._venue.time(symbol)
 
     async def find_order(self, order: Order) -> OrderReport | None:
         """Nothing is ever sent, so nothing is ever found."""

@@ -1,7 +1,7 @@
 """What the activities make of a venue's answers: fates, errors that Temporal understands, and counts."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,9 +31,16 @@ class Told:
 
     counts_its_calls = False
 
-    def __init__(self, answer: Any, settles_after: timedelta = timedelta(seconds=2)) -> None:
+    def __init__(
+        self, answer: Any, settles_after: timedelta = timedelta(seconds=2), clock: timedelta | None = timedelta(0)
+    ) -> None:
         self.settles_after = settles_after
         self._answer = answer
+        self._clock = clock
+
+    async def time(self, symbol: str) -> datetime | None:
+        """Its own clock, so far from the worker's; None where it does not tell."""
+        return None if self._clock is None else datetime.now(UTC) + self._clock
 
     async def _say(self, *_: object) -> Any:
         if isinstance(self._answer, BaseException):
@@ -106,6 +113,14 @@ async def test_an_order_that_was_never_seen_is_not_sent_only_once_it_cannot_arri
     activities, _, scope = acting(Told(None, settles_after))
     call = OrderCall(scope=scope, order=reducing(seconds=-10))
     assert (await ActivityEnvironment().run(activities.settle_order, call)).fate is fate
+
+
+@pytest.mark.parametrize("clock", [timedelta(hours=-1), None])
+async def test_one_machines_clock_alone_declares_no_fate(clock: timedelta | None) -> None:
+    """The worker's clock is an hour ahead of the venue's, or the venue does not tell its own."""
+    activities, _, scope = acting(Told(None, clock=clock))
+    call = OrderCall(scope=scope, order=reducing(seconds=-10))
+    assert (await ActivityEnvironment().run(activities.settle_order, call)).fate is Fate.UNKNOWN
 
 
 async def test_calls_are_counted_once_by_the_venue_or_by_the_activity() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -278,6 +278,14 @@ async def test_what_takes_risk_off_has_no_word_that_grows_old(subject: Subject) 
     await placed(subject)
     closing = make_order(desk=subject.desk, side="SELL", reduce_only=True)
     assert (await subject.venue.create_order(closing, FreshWord((), closing.not_after))).fate.reached_venue
+
+
+async def test_it_tells_its_own_clock(subject: Subject) -> None:
+    await observed(subject)
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    told = await subject.venue.time("BTCUSDT")
+    assert told
+    assert before < told < datetime.now(UTC) + timedelta(seconds=1)
 
 
 async def test_a_limit_order_waits_and_the_reading_lists_it(subject: Subject) -> None:

@@ -1,7 +1,7 @@
 """Fills are counted once: those of an order that is sent by who sends it, all others by the reading that brought them."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -34,6 +34,9 @@ class ReportingVenue:
 
     async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
         return an_observation()
+
+    async def time(self, symbol: str) -> datetime | None:
+        return datetime.now(UTC)
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         return {}

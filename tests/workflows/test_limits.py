@@ -6,10 +6,11 @@ from decimal import Decimal
 
 from temporalio.client import Client
 
+from domain.clocks import ClockReading, OtherClock
 from domain.decisions import DecisionType
 from domain.orders import Fate
 from domain.states import State
-from tests.workflows.world import PROPOSAL, TIGHT, Desk, World, running_desk
+from tests.workflows.world import BTC, PROPOSAL, TIGHT, Desk, World, running_desk
 
 D = Decimal
 RISK = DecisionType.RISK_ACTION
@@ -297,3 +298,19 @@ async def test_no_second_order_of_a_symbol_goes_out_while_the_fate_of_one_is_unk
             lambda s: any("another order of BTCUSDT" in str(row.detail) for row in world.instructions.values())
         )
         assert world.sent == [unknown]
+
+
+async def test_a_worker_whose_clock_is_an_hour_ahead_takes_no_new_risk_and_still_reduces(temporal: Client) -> None:
+    apart = ClockReading(clock=OtherClock.DATABASE, ahead_seconds=3600.0)
+    world = World(proposes=True, position=D(1), clocks=[apart])
+    async with running_desk(temporal, world) as desk:
+        await cycles(desk)
+        status = await desk.status()
+        assert (world.sent, status.observation.clocks if status.observation else None) == ([], [apart])
+        assert status.warnings == ["the worker's clock differs from the database's: 3600.0 s ahead; set it right"]
+        assert any("more than one cycle" in text for text in world.summaries(DecisionType.NO_ACTION))
+        await desk.signal("deleverage", {"symbol": BTC, "reduce_pct": 1})
+        await desk.until(lambda s: world.position == 0)
+        # A reading agrees again.
+        world.clocks = [apart.model_copy(update={"ahead_seconds": 0.0})]
+        await desk.until(lambda s: world.position > 0 and not s.warnings)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from activities.venues.arriving import VenueTime, none_can_arrive
 from activities.venues.aster.caller import Caller, Ready
 from activities.venues.aster.markets import mark_of
 from activities.venues.aster.orders import (
@@ -65,10 +66,11 @@ class Ticket(NamedTuple):
 class Placing:
     """Sends one account's orders, and finds out what became of them."""
 
-    def __init__(self, caller: Caller, rules: RuleBook, settles_after: timedelta) -> None:
+    def __init__(self, caller: Caller, rules: RuleBook, settles_after: timedelta, venue_time: VenueTime) -> None:
         self._caller = caller
         self._rules = rules
         self._settles_after = settles_after
+        self._venue_time = venue_time
         self._begun: OrderedDict[str, Before] = OrderedDict()
 
     async def create(self, order: Order, clearance: Clearance) -> OrderReport:
@@ -89,7 +91,9 @@ class Placing:
 
     async def find(self, order: Order) -> OrderReport | None:
         """What the exchange shows of an order; None where it shows nothing of it."""
-        symbol, asked_at = order.instruction.symbol, datetime.now(UTC)
+        symbol = order.instruction.symbol
+        # Before the readings: what arrives after them is not in them.
+        over = await none_can_arrive(order, self._settles_after, self._venue_time)
         look, history = await asyncio.gather(self._look(symbol), self._history(order))
         before = self._begun.get(order.order_id) or Before(order.position_before, None)
         quantity = self._quantity(order, await self._known_rules(symbol))
@@ -99,7 +103,6 @@ class Placing:
                 return found or _unknown(order, "the exchange has not decided it yet", before.position)
         if before.position is None:
             return None if history is not None else _unknown(order, "neither history nor earlier position is known")
-        over = asked_at > order.not_after + self._settles_after
         return _from_position(order, before.position, look.position, quantity, over=over, listed=history is not None)
 
     async def _asked_again(self, order: Order) -> OrderReport:

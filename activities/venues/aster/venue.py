@@ -46,7 +46,7 @@ class AsterVenue:
         self._watch = watch
         self._rules = RuleBook(caller)
         self._tape = Tape(caller, watch, interval)
-        self._placing = Placing(caller, self._rules, self.settles_after)
+        self._placing = Placing(caller, self._rules, self.settles_after, self.time)
 
     async def ping(self) -> None:
         """Raises unless the exchange answers the server."""
@@ -112,6 +112,10 @@ class AsterVenue:
     async def find_order(self, order: Order) -> OrderReport | None:
         """What became of an order, from position, resting orders and history."""
         return await self._placing.find(order)
+
+    async def time(self, symbol: str) -> datetime | None:
+        """The exchange's clock."""
+        return await self._tape.time(symbol)
 
     async def _rules_or_why(self) -> tuple[Mapping[str, SymbolRules], str | None]:
         """Positions and account are worth reading without rules; new orders are not worth sending."""
