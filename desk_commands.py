@@ -11,6 +11,7 @@ from temporalio.client import Client
 
 import settings
 from domain.carried import Outcome
+from domain.identity import fingerprint
 from domain.limits import PORTFOLIO_LIMITS
 from domain.states import CommandKind, Mode
 from domain.status import Status
@@ -86,7 +87,7 @@ def limit_table(status: Status) -> str:
     return "\n".join([*rows, "", *(f"{name:<24}{value:>10}" for name, value in numbers.items() if name not in shown)])
 
 
-def plan(desk: settings.DeskSettings, limits: settings.LimitSettings) -> Plan:
+def plan(desk: settings.DeskSettings, limits: settings.LimitSettings, account: str | None = None) -> Plan:
     """What a start fixes, by the settings."""
     return Plan(
         desk=desk.desk,
@@ -95,7 +96,16 @@ def plan(desk: settings.DeskSettings, limits: settings.LimitSettings) -> Plan:
         cycle_seconds=desk.cycle_seconds,
         limits=limits.limits(desk.cycle),
         kill_flattens=limits.kill_flattens,
+        account=account,
     )
+
+
+def account_of(desk: settings.DeskSettings) -> str | None:
+    """The fingerprint of the venue account; None where these settings do not name it."""
+    if desk.mode == "paper":
+        return fingerprint("")
+    account_id = settings.AsterSettings.load().aster_account_id
+    return fingerprint(account_id.get_secret_value()) if account_id else None
 
 
 def table(status: Status) -> str:
@@ -105,6 +115,7 @@ def table(status: Status) -> str:
         "state": f"{status.state.value.upper()} since {iso(status.since)}",
         "why": f"{status.reason} (by {status.actor})" if status.actor else "-",
         "kill": _kill_text(status),
+        "belongs to": _identity_text(status),
         "not over yet": _residue_text(status),
         "cycle": f"{status.cycle_number}, every {status.cycle_seconds:g} s, last {_moment(status.last_cycle_at)}",
         "observed": _observed_text(status),
@@ -127,6 +138,11 @@ def _kill_text(status: Status) -> str:
     where = "workflow and database" if kill.latched else "workflow; the database not yet"
     flat = "" if not kill.flattens else f"; flat {iso(kill.flat_at)}" if kill.flat_at else "; closing positions"
     return f"number {status.kill_number}, latched in {where}; {kill.progress}{flat}"
+
+
+def _identity_text(status: Status) -> str:
+    account = f", venue account {status.account}" if status.account else ""
+    return f"database {status.database_id or 'not known yet'}{account}"
 
 
 def _residue_text(status: Status) -> str:
@@ -181,7 +197,8 @@ async def _with_lifecycle(action: Callable[[Lifecycle], Awaitable[str]], say: Sa
     desk, limits = settings.DeskSettings.load(), settings.LimitSettings.load()
     database = Database(settings.DatabaseSettings.load().url, threads=1, application_name="ais-cli")
     try:
-        return await action(Lifecycle(await _connect(say), database, plan(desk, limits), say))
+        planned = plan(desk, limits, account_of(desk))
+        return await action(Lifecycle(await _connect(say), database, planned, say))
     finally:
         database.close()
 

@@ -37,6 +37,7 @@ from domain.status import CommandOutcome, Status
 from domain.values import printable
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import Cleared, DeskFacts, DeskRecord, begin_start, clear_latch, finish_start, read_desk
+from storage.installation import read_id
 from workflows import names
 from workflows.coordinator import Coordinator
 from workflows.gateway import (
@@ -71,6 +72,8 @@ class Plan:
     cycle_seconds: float
     limits: Limits
     kill_flattens: bool = False
+    # The venue account's fingerprint; None where this process does not know it: the first reading tells.
+    account: str | None = None
 
 
 class Lifecycle:
@@ -82,6 +85,7 @@ class Lifecycle:
         self._database = database
         self._plan = plan
         self._gateway = DeskGateway(client, plan.desk, patience=5.0)
+        self._database_id: str | None = None
 
     async def start(self) -> str:
         """Starts a desk that never ran, or does nothing where its coordinator is open. Refused for anything else."""
@@ -115,23 +119,36 @@ class Lifecycle:
         return await self._restart_closed(row, reason, actor)
 
     async def _restart_open(self, reason: str, actor: str, asked_at: datetime) -> str:
+        await self._hand_over_database(reason, actor)
         status = await self._settled()
         if status.last_kill_at and status.last_kill_at > asked_at:
             # Its number is the one we have just read, but whoever asked for the restart cannot have meant this kill.
             raise Refused(f"kill {status.kill_number} came after the restart was asked for; look at `ais status` first")
+        await self._restart_signal(status, reason=reason, actor=actor)
+        return f"desk {self._plan.desk!r} runs again; kill {status.kill_number} is cleared"
+
+    async def _restart_signal(self, status: Status, **told: object) -> None:
         command_id = f"restart-{uuid.uuid4().hex}"
-        payload: dict[str, object] = {
-            "command_id": command_id,
-            "kill_number": status.kill_number,
-            "actor": actor,
-            "reason": reason,
-        }
+        payload = {"command_id": command_id, "kill_number": status.kill_number, **told}
         payload["sent_at"] = datetime.now(UTC).isoformat()
         await self._send_restart(payload)
         outcome = await self._outcome(command_id)
         if outcome.outcome is not Outcome.APPLIED:
             raise Refused(outcome.detail or "the restart was refused")
-        return f"desk {self._plan.desk!r} runs again; kill {status.kill_number} is cleared"
+
+    async def _hand_over_database(self, reason: str, actor: str) -> None:
+        """A person restarts with another database than the desk's: it becomes the desk's, and takes the kill's latch first."""
+        with _told("nothing was restarted"):
+            status = await self._gateway.status()
+        if None in (status.database_id, self._database_id) or status.database_id == self._database_id:
+            return
+        if status.state is not State.KILLED:
+            raise Refused(
+                f"desk {self._plan.desk!r} is {status.state.value} on database {status.database_id}, and AIS_DATABASE_URL "
+                f"leads to {self._database_id}: correct it; or kill the desk first, and it is restarted on this one"
+            )
+        self._say(f"the desk's database was {status.database_id}, from now on it is {self._database_id}")
+        await self._restart_signal(status, reason=reason, actor=actor, database_id=self._database_id)
 
     async def _send_restart(self, payload: dict[str, object]) -> None:
         try:
@@ -275,7 +292,11 @@ class Lifecycle:
         return True
 
     async def _row(self) -> DeskRecord | None:
-        return await self._database.run(lambda connection: read_desk(connection, self._plan.desk))
+        def work(connection: Connection) -> tuple[str | None, DeskRecord | None]:
+            return read_id(connection), read_desk(connection, self._plan.desk)
+
+        self._database_id, row = await self._database.run(work)
+        return row
 
     def _facts(self) -> DeskFacts:
         plan = self._plan
@@ -290,6 +311,9 @@ class Lifecycle:
             cycle_seconds=plan.cycle_seconds,
             limits=plan.limits,
             kill_flattens=plan.kill_flattens,
+            database_id=self._database_id,
+            account=plan.account,
+            database_seen_at=now,
             search_attributes=search_attributes,
             started_at=now,
             since=now,

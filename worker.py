@@ -9,10 +9,11 @@ import contextlib
 import os
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import structlog
 from prometheus_client import start_http_server
@@ -28,22 +29,27 @@ from activities.agents.processes import ProcessRoom
 from activities.agents.room import AgentRoom
 from activities.attributes import AttributeActivities
 from activities.calls import Scope
+from activities.doorkeeper import Doorkeeper, Leave
 from activities.instruments import Instruments
 from activities.market.port import MarketError
 from activities.observe import ObserveActivities
 from activities.record import RecordActivities
+from activities.standby import Standby
 from activities.venues.port import Venue
 from domain.decisions import ENTROPY_BITS, time_ordered_id
+from domain.identity import fingerprint
 from domain.limits import Limits
 from domain.states import Mode
+from domain.status import Status
 from modes import NotAllowed, VenueConfig, build_venue, check_account, check_settings
 from startup import NotUp, configure_logging, leave, patiently
 from storage import migrate
 from storage.database import Database, DatabaseUnavailable
 from storage.disks import DiskWatch
+from storage.installation import read_id
 from workflows import names
 from workflows.coordinator import Coordinator
-from workflows.gateway import DeskGateway, connect, registered_attributes
+from workflows.gateway import DeskGateway, GatewayError, connect, registered_attributes
 from workflows.patience import allow_a_full_signal_queue
 
 CONNECT_SECONDS = 120.0
@@ -51,6 +57,25 @@ SCHEMA_SECONDS = 5.0
 STATE_SECONDS = 2.0
 
 log = structlog.get_logger("worker")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """What this process polls: `shared` takes workflow tasks, and the activities of runs that began before each desk had a
+    queue of its own; `own` takes this desk's activities in this mode.
+    """
+
+    shared: Worker
+    own: Worker
+
+    @property
+    def both(self) -> tuple[Worker, Worker]:
+        """In the order in which they begin."""
+        return self.shared, self.own
+
+
+class Stranger(Exception):
+    """This worker does not belong to the desk; the text names what differs and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +103,7 @@ class Config(VenueConfig):
 
 
 EXPECTED = (
-    settings.NotConfigured, NotUp, NotAllowed, UnknownAgent, migrate.SchemaOutOfDate, MarketError, OSError,
+    settings.NotConfigured, NotUp, NotAllowed, Stranger, UnknownAgent, migrate.SchemaOutOfDate, MarketError, OSError,
 )  # fmt: skip
 
 
@@ -117,7 +142,7 @@ async def serve(config: Config) -> None:
 
 
 async def _serve(config: Config, room: AgentRoom, stop: asyncio.Event) -> None:
-    await _check_schema(config.database.url)
+    scope = scope_of(config, await _check_schema(config.database.url))
     client = await _connect(config.worker)
     databases = [
         Database(config.database.url, application_name=f"ais-{part}") for part in ("records", "latch", "paper")
@@ -127,36 +152,47 @@ async def _serve(config: Config, room: AgentRoom, stop: asyncio.Event) -> None:
     venue = build_venue(config, paper, instruments)
     if config.desk.mode == "live":
         await check_account(venue)
-    worker = build_worker(config, client, venue, room, instruments, records, latch)
-    log.info("worker polls", task_queue=names.TASK_QUEUE, desk=config.desk.desk, mode=config.desk.mode)
+    gateway, gone = DeskGateway(client, scope.desk, patience=STATE_SECONDS), asyncio.get_running_loop().create_future()
+    workers = build_workers(config, scope, gateway, venue, room, instruments, records, latch, _leaving(gone))
     try:
-        await _run_until(worker, stop)
+        await _run_until(workers, Standby(scope, _asking(gateway), log.warning), stop, gone)
     finally:
         await venue.close()
         for database in databases:
             database.close()
 
 
-def build_worker(
+def scope_of(config: VenueConfig, database_id: str | None) -> Scope:
+    """What this worker serves. On paper the venue's account is in the database, and that has an id of its own."""
+    account = config.aster.aster_account_id if config.desk.mode != "paper" else None
+    return Scope(
+        desk=config.desk.desk,
+        mode=Mode(config.desk.mode),
+        database_id=database_id,
+        account=fingerprint(account.get_secret_value() if account else ""),
+    )
+
+
+def build_workers(
     config: Config,
-    client: Client,
+    scope: Scope,
+    gateway: DeskGateway,
     venue: Venue,
     room: AgentRoom,
     instruments: Instruments,
     records: Database,
     latch: Database,
-) -> Worker:
-    """The worker and everything behind it. Records, latch and venue never share a pool: one that hangs stalls itself."""
-    scope = Scope(desk=config.desk.desk, mode=Mode(config.desk.mode))
+    leave: Leave,
+) -> Workers:
+    """Both workers and everything behind them. Records, latch and venue never share a pool: one that hangs stalls itself."""
     start_http_server(config.worker.metrics_port, config.worker.metrics_host, instruments.registry)
-    gateway = DeskGateway(client, scope.desk, patience=STATE_SECONDS)
 
     async def ask() -> Word:
         status = await gateway.status()
         return Word(status.state, Limits.model_validate(status.limits))
 
     async def registered() -> set[str]:
-        return set(await registered_attributes(client))
+        return set(await registered_attributes(gateway.client))
 
     observing = ObserveActivities(
         scope,
@@ -171,17 +207,27 @@ def build_worker(
     acting = ActActivities(scope, venue, latch, ask, instruments)
     recording = RecordActivities(scope, records, instruments)
     asking = AttributeActivities(scope, registered)
-    worker = Worker(
-        client,
+    activities = [*_methods(observing), *_methods(acting), *_methods(recording), *_methods(asking)]
+    keeper, patience = Doorkeeper(scope, leave), config.worker.graceful_shutdown
+    shared = Worker(
+        gateway.client,
         task_queue=names.TASK_QUEUE,
         workflows=[Coordinator],
-        activities=[*_methods(observing), *_methods(acting), *_methods(recording), *_methods(asking)],
-        graceful_shutdown_timeout=config.worker.graceful_shutdown,
+        activities=activities,
+        interceptors=[keeper],
+        graceful_shutdown_timeout=patience,
         # After a kill -9 the server offers tasks to the dead worker's own queue for this long (10 s by default), and a
         # kill that comes then would wait for it.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
     )
-    return allow_a_full_signal_queue(worker)
+    own = Worker(
+        gateway.client,
+        task_queue=names.activity_queue(scope.desk, scope.mode.value),
+        activities=activities,
+        interceptors=[keeper],
+        graceful_shutdown_timeout=patience,
+    )
+    return Workers(allow_a_full_signal_queue(shared), own)
 
 
 def choose_agents(chosen: settings.AgentSettings) -> list[InstalledAgent]:
@@ -213,15 +259,23 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
-async def _check_schema(url: str) -> None:
-    async def check() -> None:
+async def _check_schema(url: str) -> str | None:
+    """The database's own id; None where it does not answer."""
+
+    async def check() -> str | None:
         await asyncio.to_thread(migrate.check, url)
+        database = Database(url, threads=1, timeout_seconds=SCHEMA_SECONDS, application_name="ais-worker-start")
+        try:
+            return await database.run(read_id)
+        finally:
+            database.close()
 
     try:
-        await patiently("PostgreSQL", check, SCHEMA_SECONDS, log.warning, DatabaseUnavailable)
+        return await patiently("PostgreSQL", check, SCHEMA_SECONDS, log.warning, DatabaseUnavailable)
     except NotUp as error:
         # A kill must not wait for the database: serve without it. No order goes out while the latch cannot be read.
         log.warning("starting without the database; no new orders until it answers", why=str(error))
+        return None
 
 
 async def _connect(config: settings.WorkerSettings) -> Client:
@@ -234,16 +288,51 @@ async def _connect(config: settings.WorkerSettings) -> Client:
     return await patiently("Temporal", attempt, CONNECT_SECONDS, log.warning, RuntimeError)
 
 
-async def _run_until(worker: Worker, stop: asyncio.Event) -> None:
-    running, stopping = asyncio.create_task(worker.run()), asyncio.create_task(stop.wait())
-    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if running.done():
-        # It never ends by itself unless something broke: the error ends the process, and whoever watches restarts it.
-        await running
-        raise NotUp("the worker ended by itself")
-    await worker.shutdown()
+def _asking(gateway: DeskGateway) -> Callable[[], Awaitable[Status | None]]:
+    async def ask() -> Status | None:
+        try:
+            return await gateway.status()
+        except GatewayError:
+            return None
+
+    return ask
+
+
+def _leaving(gone: asyncio.Future[str]) -> Leave:
+    def leave(why: str) -> None:
+        if not gone.done():
+            gone.set_result(why)
+
+    return leave
+
+
+async def _run_until(workers: Workers, standby: Standby, stop: asyncio.Event, gone: asyncio.Future[str]) -> None:
+    """Workflow tasks at once, which any worker can do; activities once it is known that they are this one's to do."""
+    running = [asyncio.create_task(workers.shared.run())]
+    stopping, opening = asyncio.create_task(stop.wait()), asyncio.create_task(standby.refusal())
+    ends: set[asyncio.Future[Any]] = {stopping, gone}
+    await asyncio.wait({*ends, *running, opening}, return_when=asyncio.FIRST_COMPLETED)
+    if opening.done() and (why := opening.result()) is not None and not gone.done():
+        gone.set_result(why)
+    if not any(end.done() for end in (*ends, *running)):
+        log.info("worker polls", task_queues=[worker.task_queue for worker in workers.both])
+        running.append(asyncio.create_task(workers.own.run()))
+        await asyncio.wait({*ends, *running}, return_when=asyncio.FIRST_COMPLETED)
+    opening.cancel()
+    for task in running:
+        if task.done():
+            # It never ends by itself unless something broke: the error ends the process, and whoever watches restarts it.
+            await task
+            raise NotUp("the worker ended by itself")
+    await _shut_down(workers.both[: len(running)], running)
+    if gone.done():
+        raise Stranger(gone.result())
+
+
+async def _shut_down(workers: Sequence[Worker], running: Sequence[asyncio.Task[None]]) -> None:
+    await asyncio.gather(*(worker.shutdown() for worker in workers))
     with contextlib.suppress(asyncio.CancelledError):
-        await running
+        await asyncio.gather(*running)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,16 @@ WRONG_WORKER = "WrongWorker"
 
 
 class Scope(Value):
-    """Whose venue is meant; a worker of another desk or mode refuses before it touches one (I7)."""
+    """Whose venue and whose database are meant; a worker of another desk, mode or account refuses before it touches one (I7).
+
+    None is not known, and fits all. `database_seen_at` is when the desk's own database was last read or written.
+    """
 
     desk: str
     mode: Mode
+    database_id: str | None = None
+    account: str | None = None
+    database_seen_at: Moment | None = None
 
 
 class CycleSummary(Value):

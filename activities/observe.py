@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
+from typing import NamedTuple
 
+from sqlalchemy import Connection
 from temporalio import activity
 
 from activities.agents.port import MAX_BARS, arguments_of
@@ -23,12 +25,21 @@ from domain.assessment import Assessment
 from domain.clocks import ClockReading
 from domain.deciding import Choice
 from domain.disks import DiskSpace, low
-from domain.market import LatchReading, LatchRow, MarketView, Observation
+from domain.market import DatabaseSeen, LatchReading, LatchRow, MarketView, Observation
 from storage.database import Database, DatabaseUnavailable
-from storage.desks import read_desk
+from storage.desks import DeskRecord, read_desk
 from storage.disks import DiskWatch
+from storage.installation import expected, expecting, given_id, stranger_text
 
 LATCH_SECONDS = 2.0
+
+
+class _Row(NamedTuple):
+    """What one look at the database has told, by the names of an observation's fields."""
+
+    latch: LatchRow | None = None
+    latch_error: str | None = None
+    database: DatabaseSeen | None = None
 
 
 class ObserveActivities:
@@ -59,12 +70,16 @@ class ObserveActivities:
     async def observe(self, call: ObserveCall) -> Observation:
         """One reading. A database that does not answer leaves the latch unknown, which allows no new risk."""
         refuse_other(self._scope, call.scope)
-        seen, (latch, error), disks, clocks = await asyncio.gather(
-            self._see(call), self._latch(call.scope.desk), self._low_disks(), self._read_clocks(call)
+        seen, row, disks, clocks = await asyncio.gather(
+            self._see(call), self._row(call.scope), self._low_disks(), self._read_clocks(call)
         )
+        if isinstance(seen, VenueError):
+            # A paper venue is away with its database: which one that is has to be told all the same.
+            details = [row.database] if row.database else []
+            raise failure(seen, "the venue cannot be observed: ", *details)
         watched = {
-            "latch": latch,
-            "latch_error": error,
+            **row._asdict(),
+            "venue_account": self._scope.account,
             "assessment": await self._watch(call, seen),
             "low_disks": disks,
             "clocks": clocks,
@@ -95,8 +110,8 @@ class ObserveActivities:
     async def read_latch(self, call: ReadLatchCall) -> LatchReading:
         """The latch alone, quickly, or why not."""
         refuse_other(self._scope, call.scope)
-        latch, error = await self._latch(call.scope.desk)
-        return LatchReading(latch=latch, error=error)
+        row = await self._row(call.scope)
+        return LatchReading(latch=row.latch, error=row.latch_error)
 
     @activity.defn(name="decide")
     async def decide(self, call: DecideCall) -> Choice:
@@ -151,23 +166,34 @@ class ObserveActivities:
         # Agents are told what they hold of every symbol, also of one that the venue has no data for.
         return {symbol: known.get(symbol, MarketView(bars=[])) for symbol in symbols}
 
-    async def _see(self, call: ObserveCall) -> Observation:
+    async def _see(self, call: ObserveCall) -> Observation | VenueError:
         started, failed = time.monotonic(), False
         try:
             return await self._venue.observe(call.symbols, call.cycle_id)
         except VenueError as error:
             failed = True
-            raise failure(error, "the venue cannot be observed: ") from None
+            return error
         finally:
             if not self._venue.counts_its_calls:
                 self._instruments.venue_called("observe", time.monotonic() - started, failed)
 
-    async def _latch(self, desk: str) -> tuple[LatchRow | None, str | None]:
+    async def _row(self, asked: Scope) -> _Row:
+        """What the database says, and which one it is: a stranger's word on the latch is none."""
+
+        def work(connection: Connection) -> tuple[str | None, DeskRecord | None]:
+            return given_id(connection, asked.database_id), read_desk(connection, asked.desk)
+
         try:
-            row = await self._database.run(lambda connection: read_desk(connection, desk), LATCH_SECONDS)
+            with expecting(None):
+                database_id, record = await self._database.run(work, LATCH_SECONDS)
         except DatabaseUnavailable as error:
-            return None, f"the database cannot be reached: {error}"
-        return (row.latch if row else None), None
+            return _Row(latch_error=f"the database cannot be reached: {error}")
+        seen = DatabaseSeen(database_id=database_id, knows_desk=record is not None) if database_id else None
+        if asked.database_id not in (None, database_id):
+            if wanted := expected():
+                wanted.strangers.append(database_id or "")
+            return _Row(latch_error=stranger_text(database_id, asked.database_id), database=seen)
+        return _Row(latch=record.latch if record else None, database=seen)
 
     def _tell(self, previous: CycleSummary | None) -> None:
         if previous:

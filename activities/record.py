@@ -13,7 +13,7 @@ from activities.scope import refuse_other
 from domain.decisions import Decision
 from domain.instructions import InstructionRow
 from domain.market import LatchRow
-from storage.database import Database, DatabaseUnavailable
+from storage.database import Database, DatabaseUnavailable, StrangeDatabase
 from storage.decisions import insert_decisions
 from storage.desks import Cleared, clear_latch, write_desk
 from storage.instructions import upsert_instructions
@@ -67,4 +67,7 @@ class RecordActivities:
         try:
             return await self._database.run(work)
         except DatabaseUnavailable as error:
-            raise ApplicationError(f"the database cannot be reached: {error}", type="DatabaseUnavailable") from None
+            # Retries repeat what was asked: that the desk has another database by now is known to the next call alone.
+            strange = isinstance(error, StrangeDatabase)
+            text = f"the database cannot be reached: {error}"
+            raise ApplicationError(text, type="DatabaseUnavailable", non_retryable=strange) from None

@@ -18,6 +18,7 @@ import settings as configuration
 from api import docs, errors, logs
 from api.access import Access
 from api.auth import Authentication
+from api.belonging import Belonging
 from api.commands import Commander
 from api.descriptors import raise_limit
 from api.desk import Desk, Gateway
@@ -131,8 +132,9 @@ def _lifespan(
 ) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def run(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        found = reports or PostgresReports(settings.database.url)
-        app.state.parts = _parts(settings, instruments, gateway or await _gateway(settings), found)
+        desk = Desk(gateway or await _gateway(settings), settings.api.ack_timeout)
+        found = reports or PostgresReports(settings.database.url, Belonging(desk))
+        app.state.parts = _parts(settings, instruments, desk, found)
         try:
             yield {STATE_KEY: Doorkeeper(raise_limit().connections, instruments)}
         finally:
@@ -147,9 +149,8 @@ async def _gateway(settings: AppSettings) -> Gateway:
     return DeskGateway(client, settings.desk.desk, patience=settings.api.ack_timeout)
 
 
-def _parts(settings: AppSettings, instruments: Instruments, gateway: Gateway, reports: Reports) -> Parts:
+def _parts(settings: AppSettings, instruments: Instruments, desk: Desk, reports: Reports) -> Parts:
     name, mode, symbols = settings.desk.desk, settings.desk.mode, settings.desk.symbols
-    desk = Desk(gateway, settings.api.ack_timeout)
     return Parts(
         desk_name=name,
         mode=Mode(mode),

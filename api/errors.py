@@ -11,6 +11,7 @@ ApiError
 └── Unavailable           503
     ├── CoordinatorUnavailable   a worker or Temporal does not answer, or no coordinator is open
     ├── ReportsUnavailable       the database
+    ├── OtherDatabase            this process has another one than the coordinator
     ├── TooManyWaiting           more commands stand unconfirmed than may
     ├── NotRecorded              refused before it was sent
     ├── PerhapsRecorded          sent, and nobody answered
@@ -136,6 +137,16 @@ class ReportsUnavailable(Unavailable):
 
     def __init__(self, error: Exception) -> None:
         super().__init__(f"The decision log cannot be read: {error}. Check PostgreSQL and AIS_DATABASE_URL.")
+
+
+class OtherDatabase(Unavailable):
+    """This process has another database than the coordinator: its log is not the desk's."""
+
+    def __init__(self, found: str | None, wanted: str | None) -> None:
+        super().__init__(
+            f"AIS_DATABASE_URL of this process leads to database {found or 'without an id'}, and the desk's is {wanted}: "
+            "correct it and start this process again; see docs/operations.md, Another database."
+        )
 
 
 class TooManyWaiting(Unavailable):

@@ -60,13 +60,19 @@ class Health:
         self._round = None
 
     async def _probe(self) -> HealthAnswer:
-        temporal, status, database, space = await asyncio.gather(
-            bounded(self._temporal(), False), self.status(), bounded(self._reports.ping(), False), self._has_space()
+        temporal, status, database, database_id, space = await asyncio.gather(
+            bounded(self._temporal(), False),
+            self.status(),
+            bounded(self._reports.ping(), False),
+            bounded(self._reports.database_id(), None),
+            self._has_space(),
         )
         aster = status is not None and is_fresh(status, datetime.now(UTC))
         # An answer of the coordinator came through Temporal, whatever became of the probe of its own.
         temporal = temporal or status is not None
         fine = aster and database and temporal and space and status is not None and self._expected.matches(status)
+        if status is not None and None not in (database_id, status.database_id):
+            fine = fine and database_id == status.database_id
         return HealthAnswer(
             status="ok" if fine else "degraded",
             aster_connected=aster,

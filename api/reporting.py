@@ -6,13 +6,15 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection, text
 
-from api.errors import InvalidRequest, ReportsUnavailable
+from api.belonging import Belonging
+from api.errors import InvalidRequest, OtherDatabase, ReportsUnavailable
 from domain.accounting import Holding, HoldingKey, Portfolio, folded
 from domain.decisions import Decision
 from domain.instructions import InstructionRow
 from storage import decisions, instructions, paper
 from storage.database import Database, DatabaseUnavailable
 from storage.decisions import DecisionFilter
+from storage.installation import read_id
 from storage.instructions import InstructionFilter
 from storage.paging import InvalidCursor, PageFilter
 from storage.paper import Account, StoredEntry, StoredFill
@@ -60,6 +62,9 @@ class Reports(Protocol):
     async def ping(self) -> bool:
         """Whether the database answers, within the probe's time."""
 
+    async def database_id(self) -> str | None:
+        """Which database this is, within the probe's time; None where it does not say."""
+
     def close(self) -> None:
         """Ends what is running."""
 
@@ -67,7 +72,8 @@ class Reports(Protocol):
 class PostgresReports:
     """Reports from PostgreSQL."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, belonging: Belonging | None = None) -> None:
+        self._belonging = belonging
         self._database = Database(
             url, threads=REPORT_THREADS, timeout_seconds=REPORT_SECONDS, application_name="ais-api-reports"
         )
@@ -91,17 +97,38 @@ class PostgresReports:
     async def ping(self) -> bool:
         return await self._probe.ping()
 
+    async def database_id(self) -> str | None:
+        try:
+            return await self._probe.run(read_id)
+        except DatabaseUnavailable:
+            return None
+
     def close(self) -> None:
         self._database.close()
         self._probe.close()
 
     async def _run(self, work: Callable[[Connection], T], seconds: float | None = None) -> T:
+        def told(connection: Connection) -> tuple[T, str | None]:
+            # Last, since what `work` does may have to be the transaction's first.
+            return work(connection), read_id(connection)
+
         try:
-            return await self._database.run(work, seconds)
+            found, database_id = await self._database.run(told, seconds)
         except InvalidCursor as error:
             raise InvalidRequest(("query", "cursor"), str(error)) from error
         except DatabaseUnavailable as error:
             raise ReportsUnavailable(error) from error
+        await self._check(database_id)
+        return found
+
+    async def _check(self, database_id: str | None) -> None:
+        """Raises where this is another database than the desk's; asks once more where it may have been changed."""
+        belonging = self._belonging
+        if belonging is None or await belonging.database_id() in (None, database_id):
+            return
+        wanted = await belonging.ask()
+        if wanted not in (None, database_id):
+            raise OtherDatabase(database_id, wanted)
 
 
 def read_books(connection: Connection, desk: str) -> Books | None:

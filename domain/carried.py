@@ -151,6 +151,14 @@ class PendingRestart(Record):
     row: Decision
 
 
+class StrangeDatabase(Record):
+    """A database that is not the desk's, as the newest readings in a row have met it."""
+
+    database_id: str
+    knows_desk: bool
+    readings: int
+
+
 class Carried(Record):
     """State of a coordinator. Changed only by the functions of `domain.desk` and its neighbours."""
 
@@ -166,6 +174,12 @@ class Carried(Record):
     shown_state: State | None = None
     started_at: Moment
     kill_flattens: bool = False
+    # Which database and which venue account are the desk's (`domain.identity`); None where nobody has said so yet.
+    database_id: str | None = None
+    account: str | None = None
+    # When the desk's own database was last read or written.
+    database_seen_at: Moment | None = None
+    stranger: StrangeDatabase | None = None
 
     state: State = State.RUNNING
     since: Moment

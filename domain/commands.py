@@ -42,7 +42,7 @@ _COMMON_FIELDS = frozenset({"command_id", "reason", "actor", "sent_at"})
 _FIELDS = {
     CommandKind.CANCEL_ALL: _COMMON_FIELDS | {"symbols"},
     CommandKind.DELEVERAGE: _COMMON_FIELDS | {"symbol", "reduce_pct"},
-    CommandKind.RESTART: _COMMON_FIELDS | {"kill_number"},
+    CommandKind.RESTART: _COMMON_FIELDS | {"kill_number", "database_id"},
     CommandKind.SET_LIMITS: _COMMON_FIELDS | {"limits"} | set(Limits.model_fields),
     CommandKind.PROPOSE: _COMMON_FIELDS | REQUEST_FIELDS,
 }
@@ -71,6 +71,8 @@ class Command(Value):
     symbol: str | None = None
     reduce_pct: Decimal | None = None
     kill_number: int | None = None
+    # Of a restart: the database that is to be the desk's from now on.
+    database_id: str | None = None
     limits: dict[str, str] | None = None
     proposal: ProposalRequest | None = None
     problem: str | None = None
@@ -91,6 +93,7 @@ class Command(Value):
         # Only where they are set: what was remembered before there were such commands keeps its fingerprint.
         body += [self.limits] if self.limits else []
         body += [self.proposal.model_dump(mode="json")] if self.proposal else []
+        body += [{"database_id": self.database_id}] if self.database_id else []
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()[:16]
 
 
@@ -256,6 +259,14 @@ def _number_text(name: str, value: Any) -> str:
     return str(value).strip()
 
 
+def _read_restart(fields: dict[str, Any]) -> dict[str, Any]:
+    database_id = fields.get("database_id")
+    if not isinstance(database_id, str | None):
+        raise ValueError("database_id must be the id of a database, as `ais restart` sends it")
+    named = _short_text(database_id, MAX_COMMAND_ID_CHARS) or None
+    return {"kill_number": _read_kill_number(fields.get("kill_number")), "database_id": named}
+
+
 def _read_kill_number(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
         raise ValueError("restart needs kill_number, the whole number that the status query shows; use `ais restart`")
@@ -296,7 +307,7 @@ def _text(number: Decimal | None) -> str | None:
 _ARGUMENTS: dict[CommandKind, Callable[[dict[str, Any]], dict[str, Any]]] = {
     CommandKind.CANCEL_ALL: lambda fields: {"symbols": read_symbols(fields.get("symbols"))},
     CommandKind.DELEVERAGE: _read_deleverage,
-    CommandKind.RESTART: lambda fields: {"kill_number": _read_kill_number(fields.get("kill_number"))},
+    CommandKind.RESTART: _read_restart,
     CommandKind.SET_LIMITS: lambda fields: {"limits": read_limits(fields)},
     CommandKind.PROPOSE: _read_proposal,
 }

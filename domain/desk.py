@@ -6,7 +6,7 @@ Everything here runs at once, inside one workflow task, and awaits nothing; the 
 from collections.abc import Callable
 from datetime import timedelta
 
-from domain import clocks, growth, inbox, latch
+from domain import clocks, growth, identity, inbox, latch
 from domain.assessment import RiskMemory
 from domain.carried import (
     Carried,
@@ -323,6 +323,9 @@ def _check_restart(c: Carried, command: Command) -> tuple[str, RefusalCode] | No
         text = "another restart is under way"
     elif c.orders:
         text = f"the fate of order {c.orders[0].order.order_id} is unknown; wait until it is settled"
+    elif identity.is_other(c, command.database_id):
+        # Nothing of the kill can be in a database that is only about to become the desk's.
+        return None
     elif not c.latched or (c.kill and not c.kill.row_written):
         text = "the kill's own row and latch are not in the database yet; wait for it"
     else:
@@ -371,6 +374,10 @@ def _deleverage(c: Carried, command: Command, tick: Tick) -> None:
 
 def _restart(c: Carried, command: Command, tick: Tick) -> None:
     assert command.kill_number is not None
+    if command.database_id and identity.is_other(c, command.database_id):
+        remember(c, command, Outcome.APPLIED, tick).detail = "the desk stays killed: another database was taken first"
+        identity.adopt(c, command.database_id, tick)
+        return
     remember(c, command, Outcome.PENDING, tick)
     row = control_row(c, command, "applied", tick)
     latch.restart_tried(c, row.decision_id)

@@ -140,6 +140,13 @@ class LatchRow(Value):
     actor: str | None = None
 
 
+class DatabaseSeen(Value):
+    """Which database a worker has, and whether it has a row of the desk."""
+
+    database_id: str
+    knows_desk: bool
+
+
 class LatchReading(Value):
     """The latch alone; `error` set means that nobody knows what the database says."""
 
@@ -163,8 +170,9 @@ class Observation(Value):
     price became known; a price that stopped moving grows old by it. `assessment` is what the portfolio's limits make of it,
     None where nobody watched: no new risk (I7). `bar_time` is the opening time of the newest bar of a market that has a
     time of its own (a replay, a simulation). `fills` is what moving the market on filled in this very call: a reading of
-    the same cycle again has none. `low_disks` are the file systems of the worker that have little space left,
-    `clocks` how the worker's clock compares with others; one that could not be read is left out.
+    the same cycle again has none. `low_disks` are the file systems of the worker that have little space left, `clocks` how its
+    clock compares with others; one that could not be read is left out. `database` and `venue_account` are those of the worker
+    that read.
     """
 
     observed_at: Moment
@@ -178,6 +186,8 @@ class Observation(Value):
     fills: list[FilledOrder] = Field(default_factory=list)
     latch: LatchRow | None = None
     latch_error: str | None = None
+    database: DatabaseSeen | None = None
+    venue_account: str | None = None
     note: str | None = None
     assessment: Assessment | None = None
     low_disks: list[DiskSpace] = Field(default_factory=list)

@@ -138,6 +138,9 @@ class Status(Value):
     records_waiting: int
     limits: dict[str, Any]
     kill_flattens: bool
+    database_id: str | None = None
+    account: str | None = None
+    database_seen_at: Moment | None = None
     search_attributes: bool
     warnings: list[str]
     run_id: str
@@ -215,6 +218,9 @@ _COPIED = [
     "observation_error",
     "search_attributes",
     "kill_flattens",
+    "database_id",
+    "account",
+    "database_seen_at",
     "warnings",
 ]
 

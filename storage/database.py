@@ -19,6 +19,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from storage import installation
+
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_SECONDS = 2
@@ -32,6 +34,10 @@ _READ_ONLY_SERVER = frozenset({"25006"})
 
 class DatabaseUnavailable(Exception):
     """PostgreSQL did not do what it was asked, by no fault of the statement; a write may stand all the same."""
+
+
+class StrangeDatabase(DatabaseUnavailable):
+    """PostgreSQL answered, and it is another database than the one that is meant: nothing was done in it."""
 
 
 class _Abandoned(Exception):
@@ -55,11 +61,12 @@ class Database:
     async def run(self, work: Callable[[Connection], T], timeout_seconds: float | None = None) -> T:
         """What `work` returns, done in one transaction that is committed.
 
-        DatabaseUnavailable after `timeout_seconds` at the latest. When this raises or is cancelled, a call that has not
+        DatabaseUnavailable after `timeout_seconds` at the latest, and where it is not the database that
+        `installation.expecting` names. When this raises or is cancelled, a call that has not
         begun never begins, and one that has begun sends nothing more.
         """
         seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
-        call = _Call()
+        call = _Call(installation.expected())
         future = self._submit(call, work, seconds)
         waiter = asyncio.wrap_future(future)
         try:
@@ -113,6 +120,7 @@ class Database:
     def _transact(self, call: "_Call", work: Callable[[Connection], T], seconds: float) -> T:
         connection = self._begin(call, seconds)
         try:
+            _refuse_a_stranger(connection, call.expected)
             result = work(connection)
             connection.commit()
             return result
@@ -155,7 +163,8 @@ class Database:
 class _Call:
     """One call's hold on the socket that serves it, so that another thread can end it."""
 
-    def __init__(self) -> None:
+    def __init__(self, expected: installation.Expected | None) -> None:
+        self.expected = expected
         self._lock = threading.Lock()
         self._abandoned = False
         self._socket: socket.socket | None = None
@@ -186,6 +195,11 @@ class _Call:
             if self._socket is not None:
                 with contextlib.suppress(OSError):
                     self._socket.shutdown(socket.SHUT_RDWR)
+
+
+def _refuse_a_stranger(connection: Connection, expected: installation.Expected | None) -> None:
+    if expected and (why := installation.stranger(connection, expected)):
+        raise StrangeDatabase(why)
 
 
 def make_engine(url: str, timeout_seconds: float, application_name: str, **pool: Any) -> Engine:

@@ -3,6 +3,7 @@
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     DateTime,
     ForeignKey,
@@ -12,7 +13,10 @@ from sqlalchemy import (
     Numeric,
     Table,
     Text,
+    Uuid,
     literal_column,
+    text,
+    true,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -30,6 +34,15 @@ Moment = DateTime(timezone=True)
 Exact = Numeric(asdecimal=True)
 # Byte order: pages must be cut alike on every server, whatever its locale.
 Identifier = Text(collation="C")
+
+# One row: which database this is (`storage.installation`).
+installation = Table(
+    "installation",
+    metadata,
+    Column("only_row", Boolean, primary_key=True, server_default=true()),
+    Column("database_id", Uuid, nullable=False, server_default=text("gen_random_uuid()")),
+    CheckConstraint("only_row", name="one_row"),
+)
 
 decisions = Table(
     "decisions",

@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from workflows.host import Host, why
+from workflows.host import Host, database_of, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
-    from domain import clocks, desk, enforcing, inbox, latch
+    from domain import clocks, desk, enforcing, identity, inbox, latch
     from domain.assessment import Assessment
     from domain.carried import OrderPhase, PendingOrder
     from domain.deciding import Choice, nothing
@@ -53,7 +53,9 @@ class CycleTask:
         self.idle = False
         try:
             call = calls.ReadLatchCall(scope=self._host.scope)
-            reading = await workflow.execute_activity(calls.read_latch, call, summary="latch", **options.READ_LATCH)
+            reading = await workflow.execute_activity(
+                calls.read_latch, call, task_queue=self._host.queue, summary="latch", **options.READ_LATCH
+            )
         except ActivityError as error:
             reading = LatchReading(error=why(error))
         latch.unread(c, reading.error)
@@ -84,6 +86,8 @@ class CycleTask:
             inbox.expire(c, self._host.tick())
         observation, hold = await self._observe(previous), None
         if observation is not None:
+            identity.take_account(c, observation.venue_account)
+            identity.take_database(c, observation.database, self._host.moment())
             desk.take_observation(c, observation, known, self._host.tick())
             latch.unread(c, observation.latch_error)
             hold = await self._enforce(observation.assessment) or self._clocks_apart()
@@ -110,6 +114,7 @@ class CycleTask:
             return await self._host.observe(cycle_id, f"cycle {c.cycle_number}", previous)
         except ActivityError as error:
             c.observation_error = why(error)
+            identity.take_database(c, database_of(error), self._host.moment())
             return None
 
     async def _enforce(self, assessment: Assessment | None) -> str | None:
@@ -182,7 +187,9 @@ class CycleTask:
         )
         try:
             text = f"decide cycle {c.cycle_number}"
-            choice = await workflow.execute_activity(calls.decide, call, summary=text, **options.DECIDE)
+            choice = await workflow.execute_activity(
+                calls.decide, call, task_queue=self._host.queue, summary=text, **options.DECIDE
+            )
         except ActivityError as error:
             return nothing(f"No new order: the decision failed: {why(error)}"), []
         c.agents = choice.agents
@@ -200,12 +207,15 @@ class CycleTask:
         try:
             call = calls.RecordCall(scope=self._host.scope, batch=RecordBatch(decisions=[row]))
             text = f"commit the decision on {order.instruction.symbol}"
-            await workflow.execute_activity(calls.record, call, summary=text, **options.RECORD)
+            await workflow.execute_activity(
+                calls.record, call, task_queue=self._host.queue, summary=text, **options.RECORD
+            )
         except ActivityError as error:
             # The same row, by the records' own queue: whether or not it was written, it stands once.
             queue_row(self._c, row)
             return _not_sent(order, f"its decision could not be committed: {why(error)}")
         self._c.last_decision = row
+        identity.database_written(self._c, call.scope.database_id, self._host.moment())
         return None
 
     async def _send(self, pending: PendingOrder, limits: Limits) -> OrderReport:

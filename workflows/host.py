@@ -12,16 +12,18 @@ from temporalio.exceptions import (
     TimeoutType,
 )
 
+from workflows import names
+
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
     from domain.carried import Carried
     from domain.decisions import ENTROPY_BITS, time_ordered_id
-    from domain.market import Observation
+    from domain.market import DatabaseSeen, Observation
     from domain.orders import Fate, Order, OrderReport
     from domain.outbox import NOT_SENT_IN_SHADOW
     from domain.states import Mode, State
     from domain.traces import Tick
-    from domain.versions import reads_latch_first
+    from domain.versions import activities_by_desk, reads_latch_first
 
 MAX_DRAIN = timedelta(seconds=20)
 # A workflow's clock stands still within a task: rows of one task would else be listed in no order.
@@ -36,9 +38,11 @@ class Host:
         self.draining = False
         self._drains_since: datetime | None = None
         self.changed = True
+        own_queue = names.activity_queue(carried.desk, carried.mode.value)
+        # None is the queue of the workflow itself.
+        self.queue = own_queue if activities_by_desk(carried.schema_version) else None
         self.cancellation_taken = False
         self._took_at: datetime | None = None
-        self.scope = calls.Scope(desk=carried.desk, mode=carried.mode)
         # Asked for once: it is the same generator all run long, and a flood of signals asks it twice a signal.
         self._random = workflow.random()
         self._made = 0
@@ -49,6 +53,18 @@ class Host:
             workflow.register_random_seed_callback(self._was_reset)
         self._order: workflow.ActivityHandle[OrderReport] | None = None
         self._order_limits = carried.limits
+
+    @property
+    def scope(self) -> calls.Scope:
+        """Whose venue and whose database are meant."""
+        c = self.c
+        return calls.Scope(
+            desk=c.desk,
+            mode=c.mode,
+            database_id=c.database_id,
+            account=c.account,
+            database_seen_at=c.database_seen_at,
+        )
 
     def _was_reset(self, _seed: int) -> None:
         """Only a reset of the workflow gives a run another seed."""
@@ -109,7 +125,9 @@ class Host:
         call = calls.ObserveCall(
             scope=self.scope, symbols=c.symbols, cycle_id=cycle_id, previous=previous, limits=c.limits, risk=c.risk
         )
-        return await workflow.execute_activity(calls.observe, call, summary=summary, **options.OBSERVE)
+        return await workflow.execute_activity(
+            calls.observe, call, task_queue=self.queue, summary=summary, **options.OBSERVE
+        )
 
     async def read_again(self) -> Observation | None:
         """A fresh reading that moves nothing on; None where there is none."""
@@ -127,6 +145,7 @@ class Host:
         handle = workflow.start_activity(
             calls.place_order,
             calls.OrderCall(scope=self.scope, order=order, limits=self.c.limits),
+            task_queue=self.queue,
             schedule_to_start_timeout=patience,
             summary=f"{order.instruction.side} {order.instruction.quantity} {order.instruction.symbol}",
             **options.ORDER,
@@ -166,6 +185,12 @@ def why(error: ActivityError) -> str:
         last = f": {_message(cause.cause)}" if cause.cause else ""
         return f"{error.activity_type} exceeded its {kind} time-out{last}"[:300]
     return _message(cause or error)[:300]
+
+
+def database_of(error: ActivityError) -> DatabaseSeen | None:
+    """Which database a reading found that failed all the same."""
+    details = error.cause.details if isinstance(error.cause, ApplicationError) else ()
+    return next((DatabaseSeen.model_validate(detail) for detail in details if isinstance(detail, dict)), None)
 
 
 def was_busy(error: ActivityError) -> bool:

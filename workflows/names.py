@@ -3,6 +3,7 @@
 from temporalio.common import SearchAttributeKey
 
 WORKFLOW_TYPE = "Coordinator"
+# Of workflow tasks, which any worker can do, and of the activities of runs that began before each desk had its own.
 TASK_QUEUE = "ais"
 
 STATUS_QUERY = "status"
@@ -16,6 +17,11 @@ DESK_ATTRIBUTE = SearchAttributeKey.for_keyword("AisDesk")
 STATE_ATTRIBUTE = SearchAttributeKey.for_keyword("AisState")
 MODE_ATTRIBUTE = SearchAttributeKey.for_keyword("AisMode")
 SEARCH_ATTRIBUTES = (DESK_ATTRIBUTE, STATE_ATTRIBUTE, MODE_ATTRIBUTE)
+
+
+def activity_queue(desk: str, mode: str) -> str:
+    """The task queue of one desk's activities in one mode: a worker of another never draws them."""
+    return f"{TASK_QUEUE}-{desk}-{mode}"
 
 
 def workflow_id(desk: str) -> str:

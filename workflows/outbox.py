@@ -15,7 +15,7 @@ from workflows.host import Host, was_busy, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
-    from domain import desk, enforcing, killing, latch, outbox
+    from domain import desk, enforcing, identity, killing, latch, outbox
     from domain.carried import OrderPhase, PendingDeleverage, PendingOrder
     from domain.instructions import Tool
     from domain.reducing import Plan
@@ -167,7 +167,9 @@ class OutboxTask:
         call = calls.CancelCall(scope=self._host.scope, tool=tool, symbol=symbol, instruction_ids=ids)
         outbox.cancels_begun(self._c, ids)
         try:
-            await workflow.execute_activity(calls.cancel, call, summary=f"{tool.value} {symbol}", **options.CANCEL)
+            await workflow.execute_activity(
+                calls.cancel, call, task_queue=self._host.queue, summary=f"{tool.value} {symbol}", **options.CANCEL
+            )
         except ActivityError as error:
             outbox.cancels_failed(self._c, ids, why(error))
             self._host.changed = True
@@ -184,7 +186,9 @@ class OutboxTask:
         call, failures = calls.OrderCall(scope=self._host.scope, order=pending.order), 0
         while pending in self._c.orders and not self._winding_down:
             try:
-                report = await workflow.execute_activity(calls.settle_order, call, **options.SETTLE)
+                report = await workflow.execute_activity(
+                    calls.settle_order, call, task_queue=self._host.queue, **options.SETTLE
+                )
             except ActivityError as error:
                 told = desk.unknown_text(pending.order.order_id)
                 unwarn(self._c, told)
@@ -247,7 +251,11 @@ class OutboxTask:
         )
         try:
             plan = await workflow.execute_activity(
-                calls.plan_deleverage, call, summary=f"deleverage {pending.symbol}", **options.PLAN
+                calls.plan_deleverage,
+                call,
+                task_queue=self._host.queue,
+                summary=f"deleverage {pending.symbol}",
+                **options.PLAN,
             )
         except ActivityError as error:
             plan = Plan(refusal=f"the position cannot be read: {why(error)}")
@@ -269,14 +277,17 @@ class OutboxTask:
             batch = outbox.next_batch(self._c)
             try:
                 call = calls.RecordCall(scope=self._host.scope, batch=batch)
-                await workflow.execute_activity(calls.record, call, summary=_batch_text(batch), **options.RECORD)
+                await workflow.execute_activity(
+                    calls.record, call, task_queue=self._host.queue, summary=_batch_text(batch), **options.RECORD
+                )
             except ActivityError as error:
                 failures += 1
                 warn(self._c, f"{LOG_AWAY}: {why(error)}")
-                await self._back_off(failures, lambda: False)
+                await self._back_off(failures, self._another_database_than(call.scope))
             else:
                 failures = 0
                 outbox.batch_written(self._c, batch)
+                identity.database_written(self._c, call.scope.database_id, self._host.moment())
                 unwarn(self._c, LOG_AWAY)
             self._host.changed = True
 
@@ -287,16 +298,23 @@ class OutboxTask:
             try:
                 call = calls.WriteDeskCall(scope=self._host.scope, row=row)
                 text = f"latch {row.latch.kill_number}"
-                answer = await workflow.execute_activity(calls.write_desk, call, summary=text, **options.RECORD)
+                answer = await workflow.execute_activity(
+                    calls.write_desk, call, task_queue=self._host.queue, summary=text, **options.RECORD
+                )
             except ActivityError as error:
                 failures += 1
                 warn(self._c, f"{LATCH_AWAY}: {why(error)}")
-                await self._back_off(failures, lambda: False)
+                await self._back_off(failures, self._another_database_than(call.scope))
             else:
                 latch.row_answered(self._c, row, answer, self._host.moment())
+                identity.database_written(self._c, call.scope.database_id, self._host.moment())
                 self._host.stop_order()
                 unwarn(self._c, LATCH_AWAY)
             self._host.changed = True
+
+    def _another_database_than(self, scope: calls.Scope) -> Callable[[], bool]:
+        """Whether the desk has another database by now: what failed in the old one has not been tried there."""
+        return lambda: scope.database_id is not None and self._c.database_id != scope.database_id
 
     async def _restart_lane(self) -> None:
         restart = self._c.restart
@@ -308,7 +326,9 @@ class OutboxTask:
             scope=self._host.scope, kill_number=restart.kill_number, kill_id=restart.kill_id, row=restart.row
         )
         try:
-            cleared = await workflow.execute_activity(calls.clear_latch, call, summary="restart", **options.CLEAR_LATCH)
+            cleared = await workflow.execute_activity(
+                calls.clear_latch, call, task_queue=self._host.queue, summary="restart", **options.CLEAR_LATCH
+            )
             error = None if cleared else "the database's row of this desk does not match; see `ais status`"
         except ActivityError as failure:
             error = f"the latch could not be cleared: {why(failure)}"

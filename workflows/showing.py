@@ -78,7 +78,7 @@ class ShowTask:
 
     def _is_due(self) -> bool:
         c = self._c
-        if self._host.draining or not c.search_attributes or c.shown_state is c.state:
+        if self._host.draining or not self._host.may_tell or not c.search_attributes or c.shown_state is c.state:
             return False
         return self._tried is None or self._tried[0] is not c.state or workflow.now() - self._tried[1] > LOOK_AGAIN
 
@@ -98,7 +98,9 @@ class ShowTask:
     async def _look(self) -> None:
         call = calls.AttributesCall(scope=self._host.scope, names=[key.name for key in names.SEARCH_ATTRIBUTES])
         try:
-            self._missing = await workflow.execute_activity(calls.missing_attributes, call, **options.ATTRIBUTES)
+            self._missing = await workflow.execute_activity(
+                calls.missing_attributes, call, task_queue=self._host.queue, **options.ATTRIBUTES
+            )
         except ActivityError:
             # Not everybody may ask (Temporal Cloud): what is known is what was known before.
             return

@@ -176,6 +176,7 @@ class FakeReports:
         self.up = True
         self.hangs = False
         self.log: Reports | None = None
+        self.database: str | None = None
 
     async def page(self, wanted: DecisionFilter) -> DecisionPage:
         self.asked.append(wanted)
@@ -201,6 +202,9 @@ class FakeReports:
         if self.hangs:
             await asyncio.sleep(60)
         return self.up
+
+    async def database_id(self) -> str | None:
+        return self.database
 
     def close(self) -> None:
         """Nothing to close."""

@@ -137,8 +137,11 @@ async def a_killed_desk(scene: Scene) -> AsyncIterator[World]:
     world = World()
     await scene.lifecycle.start()
     gateway = DeskGateway(scene.client, scene.desk)
-    queue = names.TASK_QUEUE
-    async with Worker(scene.client, task_queue=queue, workflows=[Coordinator], activities=world.activities):
+    own = names.activity_queue(scene.desk, Mode.PAPER.value)
+    async with (
+        Worker(scene.client, task_queue=names.TASK_QUEUE, workflows=[Coordinator]),
+        Worker(scene.client, task_queue=own, activities=world.activities),
+    ):
         await gateway.signal("kill", {"reason": "test"})
         async with asyncio.timeout(20):
             while not (status := await gateway.status()).kill or not (status.kill.latched and status.kill.row_written):

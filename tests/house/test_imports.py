@@ -148,3 +148,19 @@ for module in {modules!r}:
 
 def _module(source: Source) -> str:
     return source.name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+
+
+def test_every_activity_is_called_on_the_queue_of_its_desk() -> None:
+    calls = [
+        (source.at(node.lineno), [keyword.arg for keyword in node.keywords])
+        for source in sources("workflows")
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in _STARTS
+    ]
+    wrong = [at for at, arguments in calls if "task_queue" not in arguments]
+
+    assert calls, "no call is found: the names in _STARTS are not those of the code"
+    assert not wrong, f"Pass task_queue=host.queue: on the shared queue a stranger's worker draws it first: {wrong}"
+
+
+_STARTS = ("workflow.execute_activity", "workflow.start_activity")

@@ -73,7 +73,11 @@ async def desk(client: Client, database: Database, file: Path) -> AsyncIterator[
     activities = [*_methods(observing), *_methods(acting), *_methods(recording)]
     started = carried(name, limits=LIMITS, cycle_seconds=0.02, search_attributes=False)
     queue = f"q-{name}"
-    async with Worker(client, task_queue=queue, workflows=[Coordinator], activities=activities):
+    own = names.activity_queue(name, Mode.PAPER.value)
+    async with (
+        Worker(client, task_queue=queue, workflows=[Coordinator]),
+        Worker(client, task_queue=own, activities=activities),
+    ):
         handle = await client.start_workflow(
             Coordinator.run, started, id=names.workflow_id(name), task_queue=queue, task_timeout=TASK_TIMEOUT
         )

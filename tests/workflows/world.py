@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -329,10 +329,12 @@ class Desk:
         self.world = world
         self.desk = f"t{uuid.uuid4().hex[:10]}"
         self.queue = f"q-{self.desk}"
+        self.mode = Mode.PAPER
         self.gateway = DeskGateway(client, self.desk, patience=10)
         self.handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(names.workflow_id(self.desk))
 
     async def start(self, **changes: Any) -> None:
+        self.mode = changes.get("mode", Mode.PAPER)
         await self.client.start_workflow(
             Coordinator.run,
             carried(self.desk, **changes),
@@ -341,16 +343,25 @@ class Desk:
             task_timeout=TASK_TIMEOUT,
         )
 
-    def activity_worker(self) -> Worker:
+    def activity_worker(self, graceful_seconds: float = 20.0) -> Worker:
         """Activities alone: it can go away while workflow tasks go on."""
         return Worker(
             self.client,
-            task_queue=self.queue,
+            task_queue=names.activity_queue(self.desk, self.mode.value),
             activities=self.world.activities,
-            graceful_shutdown_timeout=timedelta(seconds=20),
+            graceful_shutdown_timeout=timedelta(seconds=graceful_seconds),
         )
 
-    def worker(self, cached: int = 0, activities: bool = True) -> Worker:
+    @asynccontextmanager
+    async def worker(self, cached: int = 0, activities: bool = True) -> AsyncIterator[None]:
+        """Polls what a real one polls: the workflow's queue, and the desk's own for activities."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._workflow_worker(cached, activities))
+            if activities:
+                await stack.enter_async_context(self.activity_worker(graceful_seconds=0))
+            yield
+
+    def _workflow_worker(self, cached: int, activities: bool) -> Worker:
         worker = Worker(
             self.client,
             task_queue=self.queue,

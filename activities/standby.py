@@ -1,0 +1,81 @@
+"""Before a worker takes its first activity: whether it belongs to the desk, as the coordinator tells it.
+
+A worker with another database stands by: it takes no turn of the one who can serve, and leaves once it has seen that there
+is one. Where nobody serves the desk's own database, it goes on: the database may be lost, and a kill's cancels need none. No
+clock is compared with another, and nothing here waits for a database.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from activities.calls import Scope
+from activities.scope import account_text, other_account
+from domain.states import Mode
+from domain.status import Status
+from storage.installation import stranger_text
+
+POLL_SECONDS = 0.5
+# Longer than a cancel at a slow venue: whoever tries one is not away.
+STUCK_SECONDS = 5.0
+LONGEST_SECONDS = 300.0
+
+Ask = Callable[[], Awaitable[Status | None]]
+"""The coordinator's status; None where nobody answers in time."""
+
+
+def somebody_else(found: str, wanted: str | None) -> str:
+    """Why a worker leaves that has another database than the desk."""
+    return f"{stranger_text(found, wanted)}. Another worker serves that one, so this one leaves"
+
+
+class Standby:
+    """Of one worker. `say` tells people that it waits, and why."""
+
+    def __init__(self, mine: Scope, ask: Ask, say: Callable[[str], object]) -> None:
+        self._mine = mine
+        self._ask = ask
+        self._say = say
+
+    async def refusal(self) -> str | None:
+        """Why this worker must leave; None once it may take activities."""
+        status = await self._ask()
+        if status is None or status.mode is not self._mine.mode:
+            # Another mode is another queue: nothing of this coordinator's comes there.
+            return None
+        asked = Scope(desk=status.desk, mode=status.mode, account=status.account)
+        if other_account(self._mine, asked):
+            return account_text(self._mine, asked)
+        return await self._stand_by(status) if self._is_stranger(status) else None
+
+    def _is_stranger(self, status: Status) -> bool:
+        return None not in (self._mine.database_id, status.database_id) and (
+            status.database_id != self._mine.database_id
+        )
+
+    async def _stand_by(self, first: Status) -> str | None:
+        """Two cycles, in which whoever serves the desk's own database is seen to."""
+        why = stranger_text(self._mine.database_id, first.database_id)
+        self._say(f"{why}. Standing by, to see whether another worker serves that one")
+        started, waiting_since = time.monotonic(), time.monotonic()
+        waiting = _waiting(first)
+        while time.monotonic() - started < min(2 * first.cycle_seconds + STUCK_SECONDS, LONGEST_SECONDS):
+            await asyncio.sleep(POLL_SECONDS)
+            status = await self._ask()
+            if status is None or not self._is_stranger(status):
+                return None
+            if status.database_seen_at != first.database_seen_at:
+                return somebody_else(self._mine.database_id or "", first.database_id)
+            if not (waiting := waiting & _waiting(status)):
+                waiting, waiting_since = _waiting(status), time.monotonic()
+            if self._is_needed(waiting_since, bool(waiting)):
+                return None
+        return None
+
+    def _is_needed(self, since: float, waiting: bool) -> bool:
+        """Whether cancels wait that nobody tries. On paper the account is in the database, and this one has none of it."""
+        return waiting and self._mine.mode is not Mode.PAPER and time.monotonic() - since > STUCK_SECONDS
+
+
+def _waiting(status: Status) -> set[tuple[str, int]]:
+    return {(i.instruction_id, i.attempts) for i in status.open_instructions}

@@ -1,0 +1,73 @@
+"""Which database this is: an id of its own, made once when its schema was, and compared in every transaction of a worker.
+
+The failure behind this file: a second worker with another, migrated, empty database was accepted without a word, and the
+latch of a kill came to stand in both. So a database that is not the coordinator's is no database: every call on it ends as
+one on a server that is down does, before it has read or written anything.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.postgresql import insert
+
+from storage.tables import installation
+
+
+class Expected:
+    """The database that whoever calls is meant for; `strangers` are the ids of others that were met instead."""
+
+    def __init__(self, database_id: str) -> None:
+        self.database_id = database_id
+        self.strangers: list[str] = []
+
+
+_EXPECTED: ContextVar[Expected | None] = ContextVar("expected_database", default=None)
+
+
+def read_id(connection: Connection) -> str | None:
+    """The database's own id; None where somebody has emptied the table."""
+    found = connection.scalar(select(installation.c.database_id))
+    return str(found) if found else None
+
+
+def given_id(connection: Connection, wanted: str | None) -> str | None:
+    """The database's own id. One whose tables were all emptied is given the id that is wanted of it again."""
+    if (found := read_id(connection)) is None and wanted:
+        connection.execute(insert(installation).values(database_id=wanted).on_conflict_do_nothing())
+        return read_id(connection)
+    return found
+
+
+def expected() -> Expected | None:
+    """What the running task expects; None where it takes any database."""
+    return _EXPECTED.get()
+
+
+@contextmanager
+def expecting(database_id: str | None) -> Iterator[Expected | None]:
+    """Within it, every call of this task works on this database alone; None takes any."""
+    wanted = Expected(database_id) if database_id else None
+    token = _EXPECTED.set(wanted)
+    try:
+        yield wanted
+    finally:
+        _EXPECTED.reset(token)
+
+
+def stranger(connection: Connection, wanted: Expected) -> str | None:
+    """What is wrong with this database; None where it is the one that is wanted."""
+    found = given_id(connection, wanted.database_id)
+    if found == wanted.database_id:
+        return None
+    wanted.strangers.append(found or "")
+    return stranger_text(found, wanted.database_id)
+
+
+def stranger_text(found: str | None, wanted: str | None) -> str:
+    """What is wrong, and what to do."""
+    return (
+        f"AIS_DATABASE_URL leads to database {found or 'without an id'}, and the desk's is {wanted}: correct it, or see "
+        "docs/operations.md, Another database"
+    )
