@@ -4,17 +4,19 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
+import structlog
 from temporalio import activity
 
 from activities.calls import CancelCall, OrderCall, PlanCall, Scope
 from activities.failures import failure
 from activities.instruments import Instruments
 from activities.scope import refuse_other
-from activities.venues.port import Obstacle, Venue, VenueError, VenueRefused
+from activities.venues.arriving import none_can_arrive
+from activities.venues.port import Venue, VenueError, VenueNotSent, VenueRefused, WordTooOld
+from activities.word import FreshWord
 from domain.limits import Limits
 from domain.orders import Fate, Order, OrderReport
 from domain.reducing import Plan, plan
@@ -23,6 +25,8 @@ from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
 
 LATCH_SECONDS = 2.0
+
+log = structlog.get_logger("orders")
 
 
 class Word(NamedTuple):
@@ -67,32 +71,34 @@ class ActActivities:
         """Sends once, or says why it did not. Never raises once the send has begun: then the fate is unknown."""
         refuse_other(self._scope, call.scope)
         # At once, so that nothing is read for an order that must not go; the venue asks again, immediately before the send.
-        obstacle = partial(self._obstacle, call)
-        if why := await obstacle():
+        word = self._word(call)
+        if why := await word.refusal():
             return _report(call.order, Fate.NOT_SENT, why)
-        return await self._send(call.order, obstacle)
+        return await self._send(call.order, word)
 
     @activity.defn(name="settle_order")
     async def settle_order(self, call: OrderCall) -> OrderReport:
         """What the venue knows. An order it has never seen counts as not sent only when none can arrive any more."""
         refuse_other(self._scope, call.scope)
+        # Before the venue is asked: what arrives after its answer is not in it.
+        over = await none_can_arrive(call.order, self._venue.settles_after, self._venue.time)
         with self._timed("get_open_orders"):
             found = await self._venue.find_order(call.order)
         if found is not None:
             return found
-        # A stalled attempt may still begin its send until `not_after`, and what was sent takes its time to arrive.
-        if datetime.now(UTC) > call.order.not_after + self._venue.settles_after:
+        if over:
             return _report(call.order, Fate.NOT_SENT, "the venue has never seen it")
         return _report(call.order, Fate.UNKNOWN, "the venue has not seen it yet")
 
-    async def _obstacle(self, call: OrderCall) -> str | None:
-        """Why an order must not be sent. The coordinator is asked last, immediately before sending."""
-        try:
-            stopped = None if call.order.instruction.reduce_only else await self._stopped(call)
-        except asyncio.CancelledError:
-            return "the worker stopped before it was sent"
-        late = datetime.now(UTC) > call.order.not_after
-        return stopped or ("too late: its time ran out before it could be sent" if late else None)
+    def _word(self, call: OrderCall) -> FreshWord:
+        """What an order needs to go out: whatever takes risk off asks nobody. The coordinator is asked last."""
+        order = call.order
+        adds_risk = (partial(self._latched, order.desk), partial(self._stopped, call))
+        return FreshWord(() if order.instruction.reduce_only else adds_risk, order.not_after, self._grew_old)
+
+    def _grew_old(self, error: WordTooOld) -> None:
+        self._instruments.words_too_old.labels(self._scope.desk).inc()
+        log.warning("an order was held back in the last moment; the coordinator is asked again", why=str(error))
 
     async def _latched(self, desk: str) -> str | None:
         try:
@@ -104,8 +110,6 @@ class ActActivities:
         return "the database says killed" if row.killed else None
 
     async def _stopped(self, call: OrderCall) -> str | None:
-        if latched := await self._latched(call.order.desk):
-            return latched
         try:
             word = await self._ask()
         except Exception as error:  # Whatever went wrong: no answer, no send.
@@ -115,12 +119,14 @@ class ActActivities:
         outdated = call.limits is not None and call.limits != word.limits
         return "the limits were changed since it was decided" if outdated else None
 
-    async def _send(self, order: Order, obstacle: Obstacle) -> OrderReport:
+    async def _send(self, order: Order, word: FreshWord) -> OrderReport:
         try:
             with self._counted("create_order"):
-                report = await self._venue.create_order(order, obstacle)
+                report = await self._venue.create_order(order, word)
         except VenueRefused as error:
             return _report(order, Fate.REJECTED, str(error))
+        except VenueNotSent as error:
+            return _report(order, Fate.NOT_SENT, str(error))
         except VenueError as error:
             return _report(order, Fate.UNKNOWN, str(error))
         except asyncio.CancelledError:

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from activities.agents.room import Answer
 from domain.assessment import Measures
+from domain.clocks import ClockReading
 from domain.decisions import Decision, DecisionType
 from domain.disks import DiskSpace
 from domain.instructions import InstructionOutcome, InstructionRow, Tool
@@ -32,7 +33,7 @@ class Instruments:
         self._agent_instruments()
         self._money_instruments()
         self._venue_instruments()
-        self._disk_instruments()
+        self._machine_instruments()
 
     def _trading_instruments(self) -> None:
         r = self.registry
@@ -44,6 +45,9 @@ class Instruments:
         self.kills = Counter("ais_kill_switch_triggers", "Kills", ["desk", "source"], registry=r)
         self.kill_to_quiet = Histogram(
             "ais_kill_to_quiet_seconds", "Kill to every cancel confirmed", ["desk"], buckets=_SECONDS, registry=r
+        )
+        self.words_too_old = Counter(
+            "ais_words_too_old", "Sends held back since the coordinator's word was too old", ["desk"], registry=r
         )
         self.orders = Counter("ais_orders_submitted", "Orders sent", ["symbol", "side"], registry=r)
         self.filled = Counter("ais_orders_filled", "Orders filled", ["symbol"], registry=r)
@@ -83,10 +87,17 @@ class Instruments:
         self.venue_errors = Counter("ais_aster_errors", "Venue calls that failed", ["tool"], registry=r)
         self.data_age = Gauge("ais_aster_data_age_seconds", "Freshness of data", ["data_type"], registry=r)
 
-    def _disk_instruments(self) -> None:
+    def _machine_instruments(self) -> None:
         r = self.registry
         self.disk_free = Gauge("ais_disk_free_bytes", "Free space of a watched folder", ["folder"], registry=r)
+        self.clock_ahead = Gauge(
+            "ais_clock_ahead_seconds", "The worker's clock over another one", ["desk", "clock"], registry=r
+        )
         self.disk_size = Gauge("ais_disk_size_bytes", "Size of its file system", ["folder"], registry=r)
+
+    def _clocks_read(self, readings: Iterable[ClockReading]) -> None:
+        for reading in readings:
+            self.clock_ahead.labels(self._desk, reading.clock.value).set(reading.ahead_seconds)
 
     def disks_seen(self, disks: Iterable[DiskSpace]) -> None:
         """What the watched folders have left."""
@@ -169,6 +180,7 @@ class Instruments:
         if observation.assessment:
             self._measured(observation.assessment.measures)
         self.venue_data("ticker", observation.data_time)
+        self._clocks_read(observation.clocks)
 
     def _measured(self, measures: Measures) -> None:
         self.exposure.labels(self._desk).set(float(measures.gross_exposure))

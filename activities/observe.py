@@ -14,6 +14,7 @@ from activities.agents.port import MAX_BARS, arguments_of
 from activities.agents.room import AgentRoom
 from activities.calls import CycleSummary, DecideCall, ObserveCall, ReadLatchCall, Scope
 from activities.choosing import Round, Situation, choose
+from activities.clocks import Clocks
 from activities.failures import failure
 from activities.instruments import Instruments
 from activities.scope import refuse_other
@@ -21,6 +22,7 @@ from activities.tape import correlations_of
 from activities.venues.port import Venue, VenueError
 from domain.assessing import assess
 from domain.assessment import Assessment
+from domain.clocks import ClockReading
 from domain.deciding import Choice
 from domain.disks import DiskSpace, low
 from domain.market import DatabaseSeen, LatchReading, LatchRow, MarketView, Observation
@@ -62,12 +64,15 @@ class ObserveActivities:
         self._new_id = new_id
         self._weights = weights
         self._disks = disks or DiskWatch(())
+        self._clocks = Clocks(scope, venue, database)
 
     @activity.defn(name="observe")
     async def observe(self, call: ObserveCall) -> Observation:
         """One reading. A database that does not answer leaves the latch unknown, which allows no new risk."""
         refuse_other(self._scope, call.scope)
-        seen, row, disks = await asyncio.gather(self._see(call), self._row(call.scope), self._low_disks())
+        seen, row, disks, clocks = await asyncio.gather(
+            self._see(call), self._row(call.scope), self._low_disks(), self._read_clocks(call)
+        )
         if isinstance(seen, VenueError):
             # A paper venue is away with its database: which one that is has to be told all the same.
             details = [row.database] if row.database else []
@@ -77,6 +82,7 @@ class ObserveActivities:
             "venue_account": self._scope.account,
             "assessment": await self._watch(call, seen),
             "low_disks": disks,
+            "clocks": clocks,
         }
         observation = seen.model_copy(update=watched)
         self._instruments.observed(observation)
@@ -91,6 +97,14 @@ class ObserveActivities:
             return []
         self._instruments.disks_seen(disks)
         return low(disks)
+
+    async def _read_clocks(self, call: ObserveCall) -> list[ClockReading]:
+        """Once a cycle: what a kill reads again is kept light."""
+        if call.cycle_id is None:
+            return []
+        of_exchange = (self._clocks.of_exchange(symbol) for symbol in call.symbols[:1])
+        read = await asyncio.gather(self._clocks.of_database(), *of_exchange)
+        return [reading for reading in read if reading]
 
     @activity.defn(name="read_latch")
     async def read_latch(self, call: ReadLatchCall) -> LatchReading:

@@ -15,7 +15,7 @@ from domain.commands import Command, Source
 from domain.decisions import Decision
 from domain.instructions import InstructionRow, OpenCancel, OrderInstruction
 from domain.limits import Limits
-from domain.market import Observation
+from domain.market import Market, Observation
 from domain.orders import Order
 from domain.proposals import WaitingProposal
 from domain.states import CommandKind, Mode, State
@@ -66,6 +66,15 @@ class CommandRecord(Record):
     expires_at: Moment | None = None
 
 
+class GrownPosition(Record):
+    """A position of which more is held, in either direction, than before the kill. `now` is signed, `before` is not."""
+
+    market: Market
+    symbol: str
+    before: Decimal
+    now: Decimal
+
+
 class KillRecord(Record):
     """The kill that holds. `row_id` is its decision; `quiet_at` when every cancel was confirmed and no order was open.
 
@@ -90,6 +99,10 @@ class KillRecord(Record):
     # Where the desk closes its positions after a kill: until no position is left, read at the venue at `flat_at`.
     flattens: bool = False
     flat_at: Moment | None = None
+    # How much was held as it came, by market and symbol and without a sign, as read at `held_at`; None where nobody knew.
+    held: dict[str, Decimal] | None = None
+    held_at: Moment | None = None
+    grown: list[GrownPosition] = Field(default_factory=list)
 
 
 class OrderPhase(StrEnum):
@@ -194,6 +207,8 @@ class Carried(Record):
     last_cycle_seconds: float | None = None
     observation: Observation | None = None
     observation_error: str | None = None
+    # What orders that add risk have filled since that observation, signed, by market and symbol.
+    filled: dict[str, Decimal] = Field(default_factory=dict)
     seen_symbols: list[str] = Field(default_factory=list)
     risk: RiskMemory = Field(default_factory=RiskMemory)
     # The decision that told of the newest reduction: its orders' instructions stand under this id.

@@ -6,7 +6,7 @@ Everything here runs at once, inside one workflow task, and awaits nothing; the 
 from collections.abc import Callable
 from datetime import timedelta
 
-from domain import identity, inbox, latch
+from domain import clocks, growth, identity, inbox, latch
 from domain.assessment import RiskMemory
 from domain.carried import (
     Carried,
@@ -84,7 +84,10 @@ def take_observation(c: Carried, observation: Observation, known: int, tick: Tic
     if len(observation.open_orders) > MAX_CARRIED_ORDERS:
         few = {"open_orders": observation.open_orders[:MAX_CARRIED_ORDERS]}
         observation = observation.model_copy(update=few)
+    observation = _warn_of_clocks(c, observation)
     c.observation, c.observation_error = observation, None
+    c.filled = {}
+    growth.compare(c, observation, tick)
     note_symbols(c, observation)
     _warn_of_disks(c, observation.low_disks)
     if observation.latch_error is None:
@@ -95,6 +98,17 @@ def _warn_of_disks(c: Carried, low_disks: list[DiskSpace]) -> None:
     unwarn(c, WARNING)
     for disk in reversed(low_disks):
         warn(c, disk.text)
+
+
+def _warn_of_clocks(c: Carried, observation: Observation) -> Observation:
+    """A warning lasts until a reading of the same clock agrees again."""
+    before = c.observation.clocks if c.observation else []
+    known = clocks.newest(before, observation.clocks)
+    for reading in known:
+        unwarn(c, clocks.warning_of(reading.clock))
+        if reading.differs:
+            warn(c, reading.text)
+    return observation.model_copy(update={"clocks": known})
 
 
 def cancelled(c: Carried, reason: str, tick: Tick) -> None:
@@ -183,6 +197,8 @@ def reduction_prepared(c: Carried, pending: PendingDeleverage, plan: Plan, tick:
 def take_report(c: Carried, pending: PendingOrder, report: OrderReport, tick: Tick) -> None:
     """Takes an order's report in: the cancels again where a kill came after it was sent, and the deleverage it was for."""
     record = c.commands.get(c.kill.command_id) if c.kill else None
+    if pending.phase is not OrderPhase.UNKNOWN:
+        growth.note_fill(c, pending, report)
     if order_reported(c, pending, report, tick.now) and record:
         issue_cancels(c, record, [pending.order.instruction.symbol], tick)
     mine = (d for d in c.deleverages if d.order_id == report.order_id)
@@ -253,6 +269,7 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
     remember(c, restart.command, Outcome.APPLIED, tick)
     latch.restart_applied(c, restart.row.decision_id, restart.kill_number)
     c.kill, c.hand_over = None, True
+    unwarn(c, growth.GREW)
     c.deleverages = [d for d in c.deleverages if d.order_id or not d.automatic]
     # A person has looked: drawdown and the day's loss are measured anew from here.
     c.risk = RiskMemory()

@@ -11,6 +11,7 @@ from domain.carried import Carried, PendingDeleverage
 from domain.commands import Command, Source
 from domain.decisions import Decision, DecisionType
 from domain.desk import apply
+from domain.growth import note_flat
 from domain.instructions import Tool
 from domain.killing import own_kill
 from domain.limits import PortfolioLimit
@@ -100,6 +101,7 @@ def flatten(c: Carried, observation: Observation, tick: Tick) -> bool:
     if held or may_fill or c.orders or reducing(c):
         return False
     c.kill.flat_at, c.row_dirty = observation.observed_at, True
+    note_flat(c.kill, observation)
     queue_row(c, _flat_row(c, tick))
     return True
 

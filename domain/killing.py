@@ -6,7 +6,7 @@ Each step is part of the carried state, so that whatever dies, the next process 
 from collections import Counter
 from collections.abc import Iterable
 
-from domain import inbox
+from domain import growth, inbox
 from domain.carried import Carried, CommandRecord, KillRecord, Outcome
 from domain.commands import Command, Source
 from domain.instructions import CANCEL_TOOLS, OpenCancel, Tool, instruction_id
@@ -39,6 +39,7 @@ def kill(c: Carried, command: Command, tick: Tick) -> None:
             row_id=row.decision_id,
             flattens=c.kill_flattens and c.mode is not Mode.SHADOW,
         )
+        growth.note_kill(c, c.kill)
         # What is left of an older kill is none of what this one counts.
         for cancel in c.cancels:
             cancel.of_kill = False
@@ -132,10 +133,15 @@ def verifying(c: Carried) -> bool:
 def verify(c: Carried, reading: Observation, tick: Tick) -> bool:
     """True where a fresh reading of the account shows no open order; else cancels go out for what it shows.
 
-    A symbol that appears only now, whitelisted or not, gets cancels of its own. An order that somebody puts there after a
-    verified kill is left alone: a person may be closing by hand.
+    What grew since the kill is told, and closed where the kill flattens. A symbol that appears only now, whitelisted or not,
+    gets cancels of its own. An order that somebody puts there after a verified kill is left alone: a person may be closing by
+    hand.
     """
     assert c.kill is not None
+    growth.compare(c, reading, tick)
+    if c.kill.grown and c.kill.flat_at is not None:
+        # It was flat before that: what arrived since is closed as well.
+        c.kill.flat_at = None
     new = note_symbols(c, reading)
     left = sorted({*new, *(order.symbol for order in reading.open_orders)})
     if not left:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from domain.assessment import Assessment
+from domain.clocks import ClockReading
 from domain.disks import DiskSpace
 from domain.instructions import OrderType, Side
 from domain.values import ZERO, Moment, Value
@@ -169,8 +170,9 @@ class Observation(Value):
     price became known; a price that stopped moving grows old by it. `assessment` is what the portfolio's limits make of it,
     None where nobody watched: no new risk (I7). `bar_time` is the opening time of the newest bar of a market that has a
     time of its own (a replay, a simulation). `fills` is what moving the market on filled in this very call: a reading of
-    the same cycle again has none. `low_disks` are the file systems of the worker that have little space left. `database` and
-    `venue_account` are those of the worker that read.
+    the same cycle again has none. `low_disks` are the file systems of the worker that have little space left, `clocks` how its
+    clock compares with others; one that could not be read is left out. `database` and `venue_account` are those of the worker
+    that read.
     """
 
     observed_at: Moment
@@ -189,6 +191,7 @@ class Observation(Value):
     note: str | None = None
     assessment: Assessment | None = None
     low_disks: list[DiskSpace] = Field(default_factory=list)
+    clocks: list[ClockReading] = Field(default_factory=list)
 
     def held(self, symbol: str) -> Decimal:
         """The signed futures position of a symbol."""

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import Field
 
 from domain.assessment import Level, Measures, RiskMemory
-from domain.carried import Carried, CommandRecord, KillRecord, Outcome, RefusalCode
+from domain.carried import Carried, CommandRecord, GrownPosition, KillRecord, Outcome, RefusalCode
+from domain.clocks import ClockReading
 from domain.instructions import InstructionOutcome, OrderInstruction, Tool, cancel_instructions
 from domain.killing import progress, residue
 from domain.limits import PORTFOLIO_LIMITS, Limits
@@ -22,7 +23,7 @@ MAX_SHOWN = 50
 class KillStatus(Value):
     """The kill that holds: its first reason, how many of its cancels the venue has confirmed, when it had confirmed them all
     (`quiet_at`), when a reading of the whole account then showed no open order (`verified_at`), and what is not over yet, by
-    name (`residue`).
+    name (`residue`). `grown`: positions of which more is held than before the kill.
     """
 
     command_id: str
@@ -40,6 +41,7 @@ class KillStatus(Value):
     residue: list[str] = Field(default_factory=list)
     flattens: bool
     flat_at: Moment | None
+    grown: list[GrownPosition] = Field(default_factory=list)
 
 
 class OpenInstruction(Value):
@@ -55,7 +57,7 @@ class OpenInstruction(Value):
 
 
 class ObservationStatus(Value):
-    """The last successful reading of the venue."""
+    """The last successful reading of the venue. `clocks`: how the worker's clock compared with others."""
 
     observed_at: Moment
     data_time: Moment
@@ -65,6 +67,7 @@ class ObservationStatus(Value):
     open_orders: list[OpenOrder]
     account: Account
     nav: Decimal
+    clocks: list[ClockReading] = Field(default_factory=list)
 
 
 class LimitStatus(Value):
@@ -274,7 +277,7 @@ def _open_orders(c: Carried) -> list[OpenInstruction]:
 
 
 def _kill_status(c: Carried, kill: KillRecord) -> KillStatus:
-    facts = printable_texts(kill.model_dump(exclude={"row_id"}))
+    facts = printable_texts(kill.model_dump(exclude={"row_id", "held", "held_at"}))
     return KillStatus(
         **facts,
         latched=c.latched,
@@ -286,7 +289,7 @@ def _kill_status(c: Carried, kill: KillRecord) -> KillStatus:
 def _observation_status(c: Carried) -> ObservationStatus | None:
     if c.observation is None:
         return None
-    names = ("observed_at", "data_time", "market_time", "marks", "positions", "open_orders", "account")
+    names = ("observed_at", "data_time", "market_time", "marks", "positions", "open_orders", "account", "clocks")
     return ObservationStatus(**{name: getattr(c.observation, name) for name in names}, nav=c.observation.account.nav)
 
 

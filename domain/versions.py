@@ -33,6 +33,16 @@ def activities_by_desk(version: int) -> bool:
     return version >= 4
 
 
+def knows_clocks(version: int) -> bool:
+    """Whether a worker's clock that is more than a cycle away from another one takes no new risk; before, nobody compared."""
+    return version >= 4
+
+
+def knows_growth(version: int) -> bool:
+    """Whether readings after a kill are compared with what was held before it; before, a position that grew was not told."""
+    return version >= 4
+
+
 def knows_written_rows(version: int) -> bool:
     """Whether a kill notes that its row was written; before, a row that no longer waited was taken for written."""
     return version >= 4

@@ -85,6 +85,15 @@ def read_desk(connection: Connection, desk: str) -> DeskRecord | None:
     return _record(connection.execute(_by_desk(desk)))
 
 
+def is_killed(connection: Connection, desk: str) -> bool:
+    """Whether the row holds a kill; False where there is no row.
+
+    FOR SHARE: until the caller's transaction ends no kill is written there, and what it commits came before the kill. A kill's
+    write waits for it, so ask last.
+    """
+    return bool(connection.scalar(select(desks.c.killed).where(desks.c.desk == clean(desk)).with_for_update(read=True)))
+
+
 def begin_start(connection: Connection, facts: DeskFacts) -> bool:
     """Notes that a start is under way, unless the desk has a row. True where this call wrote it."""
     return _insert_desk(connection, facts)

@@ -14,11 +14,14 @@ from domain.paper.advance import CANCELED_ON_REQUEST
 from domain.paper.book import Book, Events, OrderStatus, PaperOrder
 from domain.values import Moment, Value
 from storage.cleaning import clean, clean_values
+from storage.clock import server_time
 from storage.paging import Keyset, PageFilter
 from storage.tables import paper_accounts, paper_clocks, paper_fills, paper_ledger, paper_orders, paper_positions
 
 # What the trigger of migrations 0002 and 0003 raises.
 TOO_LATE = "AIS01"
+# A transaction of which nothing was heard: the server has undone it.
+IDLE_TOO_LONG = "25P03"
 
 _CHANGED_ORDER = {"status", "filled_quantity", "filled_value", "fills", "code", "reason"}
 
@@ -89,8 +92,13 @@ def write_clock(connection: Connection, desk: str, cycle_id: str, book: Book, *,
 
 def now(connection: Connection) -> datetime:
     """The database's clock, which is the venue's."""
-    moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-    return moment
+    return server_time(connection)
+
+
+def end_where_idle(connection: Connection, seconds: float) -> None:
+    """The server ends this transaction, and gives back what it has locked, where nothing is heard of it for so long."""
+    limit = f"{max(1, int(seconds * 1000))}ms"
+    connection.execute(select(func.set_config("idle_in_transaction_session_timeout", limit, True)))
 
 
 def load_book(connection: Connection, clock: Clock, bars: Mapping[str, Bar]) -> Book:

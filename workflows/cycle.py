@@ -9,7 +9,7 @@ from workflows.host import Host, database_of, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
-    from domain import desk, enforcing, identity, inbox, latch
+    from domain import clocks, desk, enforcing, identity, inbox, latch
     from domain.assessment import Assessment
     from domain.carried import OrderPhase, PendingOrder
     from domain.deciding import Choice, nothing
@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.outbox import RecordBatch, order_prepared, queue_row
     from domain.proposals import WaitingProposal
     from domain.states import State
+    from domain.versions import knows_clocks
 
 REDUCE_SECONDS = 20.0
 
@@ -89,7 +90,7 @@ class CycleTask:
             identity.take_database(c, observation.database, self._host.moment())
             desk.take_observation(c, observation, known, self._host.tick())
             latch.unread(c, observation.latch_error)
-            hold = await self._enforce(observation.assessment)
+            hold = await self._enforce(observation.assessment) or self._clocks_apart()
         if c.state is State.RUNNING:
             await self._decide(observation, hold)
         c.last_cycle_at = started
@@ -129,6 +130,13 @@ class CycleTask:
             hold = f"reducing {', '.join(cut)}"
             await self._until_reduced()
         return hold
+
+    def _clocks_apart(self) -> str | None:
+        """Why there is no new order, where the worker's clock is too far from another; what reduces goes on."""
+        c = self._c
+        if c.observation is None or not knows_clocks(c.schema_version):
+            return None
+        return clocks.too_far(c.observation.clocks, c.cycle_seconds)
 
     async def _until_reduced(self) -> None:
         """Before the next decision, where the venue lets it: what is cut is cut."""

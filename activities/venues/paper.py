@@ -7,13 +7,21 @@ see one account. Everything is idempotent: a reading by its cycle, an order by i
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from activities.market.port import MarketSource
-from activities.venues.port import Obstacle, VenueRefused, VenueUnavailable, no_obstacle
+from activities.venues.port import (
+    CLEARED,
+    Clearance,
+    VenueNotSent,
+    VenueRefused,
+    VenueUnavailable,
+    WordTooOld,
+)
 from domain.instructions import Tool
 from domain.market import Bar, Market, MarketView, Observation
 from domain.orders import Fate, Order, OrderReport
@@ -24,6 +32,7 @@ from domain.paper.view import Times, market_view, observation_of, report_of
 from domain.values import ZERO
 from storage import paper
 from storage.database import Database, DatabaseUnavailable
+from storage.desks import is_killed
 
 T = TypeVar("T")
 _Step = tuple[int, Mapping[str, Bar]]
@@ -31,6 +40,7 @@ _Step = tuple[int, Mapping[str, Bar]]
 # A decision follows a reading of the market, by this process or another, and reads it no second time.
 READ_LATELY_SECONDS = 30.0
 FINISHED = "the replay file is finished"
+OLD_AT_COMMIT = "the coordinator's word was too old before the order could be committed"
 NO_DATA = "the market has no data for any symbol of this desk"
 
 _MARKETS = {Tool.CANCEL_ALL_ORDERS: Market.FUTURES, Tool.CANCEL_SPOT_ALL_ORDERS: Market.SPOT}
@@ -83,25 +93,36 @@ class PaperVenue:
             raise VenueRefused(f"{tool.value} is not a tool that cancels")
         await self._run(lambda connection: self._cancel(connection, market, symbol))
 
-    async def create_order(self, order: Order, obstacle: Obstacle = no_obstacle) -> OrderReport:
+    async def create_order(self, order: Order, clearance: Clearance = CLEARED) -> OrderReport:
         """Executes a futures order once: a repeated one is told what became of the first."""
-        if why := await obstacle():
-            return OrderReport(order_id=order.order_id, fate=Fate.NOT_SENT, detail=why)
-        return await self.create(order, Market.FUTURES)
+        try:
+            return await clearance.send(partial(self.create, order, Market.FUTURES, clearance))
+        except VenueNotSent as error:
+            return OrderReport(order_id=order.order_id, fate=Fate.NOT_SENT, detail=str(error))
 
-    async def create(self, order: Order, market: Market | str) -> OrderReport:
+    async def create(self, order: Order, market: Market | str, clearance: Clearance = CLEARED) -> OrderReport:
         """`create_order` on either market; an instruction cannot name spot."""
         try:
-            return await self._run(lambda connection: self._create(connection, order, Market(market)))
+            return await self._run(lambda connection: self._create(connection, order, Market(market), clearance))
         except DBAPIError as error:
             # The commit itself came too late and undid everything (migration 0002).
-            if getattr(error.orig, "sqlstate", None) == paper.TOO_LATE:
-                return _too_late(order)
-            raise
+            if _sqlstate(error) != paper.TOO_LATE:
+                raise
+            if clearance.seconds_left is not None:
+                raise WordTooOld(OLD_AT_COMMIT) from None
+            return _too_late(order)
+        except VenueUnavailable as error:
+            if clearance.seconds_left is None or not _was_idle_too_long(error):
+                raise
+            raise WordTooOld(OLD_AT_COMMIT) from None
 
     async def find_order(self, order: Order) -> OrderReport | None:
         """What became of an order; None where there is none. It may yet come until its `not_after`, not later."""
         return await self._run(lambda connection: self._find(connection, order))
+
+    async def time(self, symbol: str) -> datetime | None:
+        """The database's clock."""
+        return await self._run(paper.now)
 
     async def close(self) -> None:
         """Ends what the market holds open."""
@@ -158,19 +179,30 @@ class PaperVenue:
         paper.write_book(connection, self._desk, before, book)
         return clock, book, events
 
-    def _create(self, connection: Connection, order: Order, market: Market) -> OrderReport:
+    def _create(self, connection: Connection, order: Order, market: Market, clearance: Clearance) -> OrderReport:
+        clearance.check()
+        if (left := clearance.seconds_left) is not None:
+            # A worker that is stopped in here must not hold up cancels and the latch of a kill.
+            paper.end_where_idle(connection, left)
         clock = self._lock(connection)
         if known := self._find(connection, order):
             return known
-        if paper.now(connection) > order.not_after:
+        # In this order: what is left is never counted from a later moment.
+        now, left = paper.now(connection), clearance.seconds_left
+        if now > order.not_after:
             return _too_late(order)
+        # The database itself refuses a commit after that, so that not even a COMMIT which was sent late comes true.
+        until = order.not_after if left is None else min(order.not_after, now + timedelta(seconds=left))
         book = self._book(connection, clock, [order.instruction.symbol])
         asked = PaperOrder.asked(order.order_id, self._desk, market, order.instruction)
         step = place(asked, book, self._exchange)
-        paper.insert_order(connection, step.order, order.not_after, clock.bar_no)
+        paper.insert_order(connection, step.order, until, clock.bar_no)
         if step.fill:
             paper.insert_fill(connection, step.fill)
         paper.write_book(connection, self._desk, book, step.book)
+        if not order.instruction.reduce_only and is_killed(connection, self._desk):
+            raise VenueNotSent("the database says killed")
+        clearance.check()
         return report_of(step.order)
 
     def _find(self, connection: Connection, order: Order) -> OrderReport | None:
@@ -226,6 +258,16 @@ def _covered(symbols: Iterable[str], book: Book) -> list[str]:
     """What is asked for, what is held and what rests, each once."""
     held = (key.symbol for key, holding in book.holdings.items() if holding.quantity)
     return list(dict.fromkeys([*symbols, *held, *(order.symbol for order in book.open_orders)]))
+
+
+def _sqlstate(error: BaseException | None) -> str | None:
+    return getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+
+
+def _was_idle_too_long(error: VenueUnavailable) -> bool:
+    """Whether the server has ended the transaction, since nothing was heard of it: then nothing of it stands."""
+    cause = error.__cause__
+    return cause is not None and _sqlstate(cause.__cause__) == paper.IDLE_TOO_LONG
 
 
 def _too_late(order: Order) -> OrderReport:

@@ -4,18 +4,21 @@ VenueError
 ├── VenueUnavailable         nobody answered, or with 5xx: for a send, the outcome is unknown
 │   └── VenueRateLimited     it asked us to wait, or we still do; carries for how long
 ├── VenueNotSent             nothing was sent: its turn did not come, or something stood in the way
+│   └── WordTooOld           the coordinator's word was too old by then; it may be asked again
 └── VenueRefused             it answered and refused: nothing was done
     ├── VenueMisconfigured   401, 403, a missing tool: a setting, which no retry mends
     └── HedgeMode            the account holds LONG and SHORT side by side, which cannot be traded here
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
-from typing import ClassVar, Protocol
+from datetime import datetime, timedelta
+from typing import ClassVar, Protocol, TypeVar
 
 from domain.instructions import Tool
 from domain.market import MarketView, Observation
 from domain.orders import Order, OrderReport
+
+T = TypeVar("T")
 
 
 class VenueError(Exception):
@@ -50,6 +53,12 @@ class VenueNotSent(VenueError):
     retryable = True
 
 
+class WordTooOld(VenueNotSent):
+    """Nothing was sent, since the coordinator's word was too old by then; it may be asked again."""
+
+    retryable = True
+
+
 class VenueRefused(VenueError):
     """The venue answered and refused; nothing was done."""
 
@@ -71,13 +80,34 @@ class HedgeMode(VenueRefused):
         super().__init__("the account is in hedge mode: switch it to one-way; nothing is traded")
 
 
-Obstacle = Callable[[], Awaitable[str | None]]
-"""Asks why an order must not be sent: that the desk is killed, for one. None lets it through."""
+class Clearance(Protocol):
+    """One order's leave to go out: asked for immediately before the send, looked at once more in its last instruction."""
+
+    async def send(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Asks and makes the attempt; asks again where the answer grew too old in between. Raises VenueNotSent."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """For how long the answer is still good; None where none was needed."""
+
+    def check(self) -> None:
+        """The last instruction before the bytes leave. Raises VenueNotSent where the answer is not good any more."""
 
 
-async def no_obstacle() -> str | None:
-    """Lets every order through."""
-    return None
+class Cleared:
+    """Lets an order through without asking anybody."""
+
+    seconds_left: float | None = None
+
+    async def send(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Makes the attempt."""
+        return await attempt()
+
+    def check(self) -> None:
+        """Nothing grows old."""
+
+
+CLEARED = Cleared()
 
 
 class Venue(Protocol):
@@ -104,15 +134,18 @@ class Venue(Protocol):
     async def cancel_all(self, tool: Tool, symbol: str) -> None:
         """Cancels every open order of `symbol` on the tool's market; returns once the venue has confirmed it."""
 
-    async def create_order(self, order: Order, obstacle: Obstacle = no_obstacle) -> OrderReport:
+    async def create_order(self, order: Order, clearance: Clearance = CLEARED) -> OrderReport:
         """Sends an order once. Idempotent by `order_id`; refuses to begin after `not_after`.
 
-        Asks for an `obstacle` as the last thing before the send, after whatever takes time: a kill that was acknowledged
-        meanwhile stops it (I3).
+        Sends through `clearance`, after whatever takes time, and lets it check in the last instruction before the bytes leave: a
+        kill that was acknowledged meanwhile stops the order (I3), also where this process stood still in between.
         """
 
     async def find_order(self, order: Order) -> OrderReport | None:
         """What the venue knows of an order; None where it has never seen it."""
+
+    async def time(self, symbol: str) -> datetime | None:
+        """The venue's own clock, now; None where it does not tell. `symbol` is one that it knows."""
 
     async def close(self) -> None:
         """Ends whatever it holds open."""

@@ -1,10 +1,10 @@
 """Shadow: the real venue's readings, and nothing sent to it."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from activities.venues.aster.venue import AsterVenue
-from activities.venues.port import Obstacle, no_obstacle
+from activities.venues.port import CLEARED, Clearance
 from domain.instructions import Tool
 from domain.market import MarketView, Observation
 from domain.orders import Fate, Order, OrderReport
@@ -39,9 +39,13 @@ class ShadowVenue:
     async def cancel_all(self, tool: Tool, symbol: str) -> None:
         """Calls nothing: the open orders at the real venue are somebody else's."""
 
-    async def create_order(self, order: Order, obstacle: Obstacle = no_obstacle) -> OrderReport:
+    async def create_order(self, order: Order, clearance: Clearance = CLEARED) -> OrderReport:
         """Reports what shadow does with every order."""
         return OrderReport(order_id=order.order_id, fate=Fate.PREPARED, detail=NOT_SENT_IN_SHADOW)
+
+    async def time(self, symbol: str) -> datetime | None:
+        """The real venue's clock."""
+        return await self._venue.time(symbol)
 
     async def find_order(self, order: Order) -> OrderReport | None:
         """Nothing is ever sent, so nothing is ever found."""

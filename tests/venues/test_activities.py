@@ -1,7 +1,7 @@
 """What the activities make of a venue's answers: fates, errors that Temporal understands, and counts."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +14,7 @@ from activities.calls import CancelCall, OrderCall, Scope
 from activities.instruments import Instruments
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.paper import PaperVenue
-from activities.venues.port import HedgeMode, Obstacle, VenueError, VenueMisconfigured, VenueRateLimited, VenueRefused
+from activities.venues.port import Clearance, HedgeMode, VenueError, VenueMisconfigured, VenueRateLimited, VenueRefused
 from activities.venues.port import VenueUnavailable as Unavailable
 from domain.instructions import Tool
 from domain.limits import Limits
@@ -31,9 +31,16 @@ class Told:
 
     counts_its_calls = False
 
-    def __init__(self, answer: Any, settles_after: timedelta = timedelta(seconds=2)) -> None:
+    def __init__(
+        self, answer: Any, settles_after: timedelta = timedelta(seconds=2), clock: timedelta | None = timedelta(0)
+    ) -> None:
         self.settles_after = settles_after
         self._answer = answer
+        self._clock = clock
+
+    async def time(self, symbol: str) -> datetime | None:
+        """Its own clock, so far from the worker's; None where it does not tell."""
+        return None if self._clock is None else datetime.now(UTC) + self._clock
 
     async def _say(self, *_: object) -> Any:
         if isinstance(self._answer, BaseException):
@@ -108,6 +115,14 @@ async def test_an_order_that_was_never_seen_is_not_sent_only_once_it_cannot_arri
     assert (await ActivityEnvironment().run(activities.settle_order, call)).fate is fate
 
 
+@pytest.mark.parametrize("clock", [timedelta(hours=-1), None])
+async def test_one_machines_clock_alone_declares_no_fate(clock: timedelta | None) -> None:
+    """The worker's clock is an hour ahead of the venue's, or the venue does not tell its own."""
+    activities, _, scope = acting(Told(None, clock=clock))
+    call = OrderCall(scope=scope, order=reducing(seconds=-10))
+    assert (await ActivityEnvironment().run(activities.settle_order, call)).fate is Fate.UNKNOWN
+
+
 async def test_calls_are_counted_once_by_the_venue_or_by_the_activity() -> None:
     assert (PaperVenue.counts_its_calls, AsterVenue.counts_its_calls) == (False, True)
     assert AsterVenue.settles_after > PaperVenue.settles_after
@@ -150,6 +165,8 @@ class AskingVenue:
 
     counts_its_calls = True
 
-    async def create_order(self, order: Order, obstacle: Obstacle) -> OrderReport:
-        why = await obstacle()
-        return OrderReport(order_id=order.order_id, fate=Fate.NOT_SENT if why else Fate.FILLED, detail=why or "")
+    async def create_order(self, order: Order, clearance: Clearance) -> OrderReport:
+        async def fills() -> OrderReport:
+            return OrderReport(order_id=order.order_id, fate=Fate.FILLED)
+
+        return await clearance.send(fills)

@@ -1,9 +1,10 @@
 """What every venue promises, whichever it is: the paper one on PostgreSQL, and Aster's behind its MCP server."""
 
 import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -17,7 +18,8 @@ from activities.venues.aster.tape import Tape
 from activities.venues.aster.transports import session_for
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.paper import PaperVenue
-from activities.venues.port import Venue, VenueError, VenueRefused
+from activities.venues.port import Venue, VenueError, VenueRefused, WordTooOld
+from activities.word import MOST_ASKS, Clocks, FreshWord, read_clocks
 from domain.instructions import Tool
 from domain.market import Market, Observation
 from domain.orders import Fate, OrderReport
@@ -30,6 +32,31 @@ from tests.venues.builders import TERMS, D, FixedFunding, WrittenMarket, make_or
 FUTURES, SPOT = Tool.CANCEL_ALL_ORDERS, Tool.CANCEL_SPOT_ALL_ORDERS
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
 UNKNOWN_SYMBOL = "NEVERUSDT"
+
+
+class Stopped:
+    """A coordinator that answers in turn, and a worker that stands still after each of the first `times` answers."""
+
+    def __init__(self, *answers: str | None, boot: float = 0.0, wall: float = 0.0, times: int = 1) -> None:
+        self.told: list[WordTooOld] = []
+        self.asked = 0
+        self._answers = answers
+        self._jump = Clocks(boot, wall)
+        self._ahead = Clocks(0.0, 0.0)
+        self._times = times
+
+    def word(self) -> FreshWord:
+        return FreshWord([self._answer], told=self.told.append, clocks=self._clocks)
+
+    async def _answer(self) -> str | None:
+        self.asked += 1
+        if self.asked <= self._times:
+            self._ahead = Clocks(self._ahead.boot + self._jump.boot, self._ahead.wall + self._jump.wall)
+        return self._answers[self.asked - 1]
+
+    def _clocks(self) -> Clocks:
+        now = read_clocks()
+        return Clocks(now.boot + self._ahead.boot, now.wall + self._ahead.wall)
 
 
 class Subject(Protocol):
@@ -207,14 +234,58 @@ async def test_no_order_begins_after_its_time(subject: Subject, reduce_only: boo
     assert await subject.venue.find_order(late) is None
 
 
-async def test_an_obstacle_stops_an_order_in_the_last_moment(subject: Subject) -> None:
-    async def obstacle() -> str | None:
-        return "the coordinator is killed"
-
+async def test_the_coordinators_word_stops_an_order_in_the_last_moment(subject: Subject) -> None:
     await observed(subject)
-    report = await subject.venue.create_order(make_order(desk=subject.desk), obstacle)
+    report = await subject.venue.create_order(
+        make_order(desk=subject.desk), Stopped("the coordinator is killed").word()
+    )
     assert (report.fate, report.detail) == (Fate.NOT_SENT, "the coordinator is killed")
     assert await subject.executions() == 0
+
+
+@pytest.mark.parametrize("clock", [{"boot": 8.0}, {"wall": 8.0}, {"wall": -8.0}, {"boot": 0.6, "wall": 0.6}], ids=str)
+async def test_a_word_that_grew_old_before_the_send_is_asked_for_again(subject: Subject, clock: Any) -> None:
+    """Stopped between the answer and the send, as by SIGSTOP: by either clock."""
+    await observed(subject)
+    stopped = Stopped(None, "the coordinator is killed", **clock)
+    report = await subject.venue.create_order(make_order(desk=subject.desk), stopped.word())
+    assert (report.fate, report.detail) == (Fate.NOT_SENT, "the coordinator is killed")
+    assert (len(stopped.told), await subject.executions()) == (1, 0)
+
+
+async def test_what_was_stopped_once_and_may_still_go_out_goes_out_once(subject: Subject) -> None:
+    await observed(subject)
+    stopped = Stopped(None, None, boot=8.0, wall=8.0, times=1)
+    assert (await subject.venue.create_order(make_order(desk=subject.desk), stopped.word())).fate is Fate.FILLED
+    assert (len(stopped.told), stopped.asked, await subject.executions()) == (1, 2, 1)
+    # Nothing of it stays: the same session, or the same pool, serves what comes next.
+    await observed(subject)
+
+
+async def test_a_worker_that_is_too_slow_each_time_sends_nothing_and_says_so(subject: Subject) -> None:
+    await observed(subject)
+    stopped = Stopped(*[None] * MOST_ASKS, boot=0.6, wall=0.6, times=MOST_ASKS)
+    report = await subject.venue.create_order(make_order(desk=subject.desk), stopped.word())
+    assert report.fate is Fate.NOT_SENT
+    assert re.search(
+        rf"word was .*{MOST_ASKS} times in a row: the worker is stopped again and again, or too slow", report.detail
+    )
+    assert (len(stopped.told), await subject.executions()) == (MOST_ASKS, 0)
+
+
+async def test_what_takes_risk_off_has_no_word_that_grows_old(subject: Subject) -> None:
+    await observed(subject)
+    await placed(subject)
+    closing = make_order(desk=subject.desk, side="SELL", reduce_only=True)
+    assert (await subject.venue.create_order(closing, FreshWord((), closing.not_after))).fate.reached_venue
+
+
+async def test_it_tells_its_own_clock(subject: Subject) -> None:
+    await observed(subject)
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    told = await subject.venue.time("BTCUSDT")
+    assert told
+    assert before < told < datetime.now(UTC) + timedelta(seconds=1)
 
 
 async def test_a_limit_order_waits_and_the_reading_lists_it(subject: Subject) -> None:

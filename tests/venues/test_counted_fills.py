@@ -1,7 +1,7 @@
 """Fills are counted once: those of an order that is sent by who sends it, all others by the reading that brought them."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -9,7 +9,7 @@ import pytest
 from activities.act import ActActivities, Word
 from activities.calls import OrderCall, Scope
 from activities.instruments import Instruments
-from activities.venues.port import Obstacle, Venue, no_obstacle
+from activities.venues.port import CLEARED, Clearance, Venue
 from domain.instructions import Side, Tool
 from domain.market import FilledOrder, Market, MarketView, Observation, Position
 from domain.orders import Fate, Order, OrderReport
@@ -29,11 +29,14 @@ class ReportingVenue:
     def __init__(self, fate: Fate, filled: str) -> None:
         self._fate, self._filled = fate, D(filled)
 
-    async def create_order(self, order: Order, obstacle: Obstacle = no_obstacle) -> OrderReport:
+    async def create_order(self, order: Order, clearance: Clearance = CLEARED) -> OrderReport:
         return OrderReport(order_id=order.order_id, fate=self._fate, filled_quantity=self._filled)
 
     async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
         return an_observation()
+
+    async def time(self, symbol: str) -> datetime | None:
+        return datetime.now(UTC)
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         return {}

@@ -26,6 +26,7 @@ from domain.paper.view import Times, observation_of, report_of
 from domain.reducing import plan
 from storage import paper
 from storage.database import Database
+from storage.desks import is_killed
 from tests.venues.builders import (
     START,
     D,
@@ -258,14 +259,15 @@ async def test_a_server_that_hung_at_the_commit_executes_nothing_when_it_continu
     venue = await opened(patient, desk)
     order = make_order(desk=desk, seconds=1.5)
     backend: list[psutil.Process] = []
-    write = paper.write_book
 
-    def write_and_hang(connection: Connection, *args: Any) -> None:
-        write(connection, *args)
+    def look_and_hang(connection: Connection, desk: str) -> bool:
+        killed = is_killed(connection, desk)
         backend.append(psutil.Process(connection.execute(text("SELECT pg_backend_pid()")).scalar_one()))
         backend[0].suspend()
+        return killed
 
-    monkeypatch.setattr(paper, "write_book", write_and_hang)
+    # The last statement of the order's transaction.
+    monkeypatch.setattr("activities.venues.paper.is_killed", look_and_hang)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(venue.create_order(order), 1.2)
     assert backend, "the order did not get as far as its commit"

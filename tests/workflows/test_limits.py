@@ -6,10 +6,11 @@ from decimal import Decimal
 
 from temporalio.client import Client
 
+from domain.clocks import ClockReading, OtherClock
 from domain.decisions import DecisionType
 from domain.orders import Fate
 from domain.states import State
-from tests.workflows.world import PROPOSAL, TIGHT, Desk, World, running_desk
+from tests.workflows.world import BTC, PROPOSAL, TIGHT, Desk, World, running_desk
 
 D = Decimal
 RISK = DecisionType.RISK_ACTION
@@ -172,6 +173,31 @@ async def test_a_kill_that_flattens_cancels_closes_and_verifies(temporal: Client
         assert all(row.order and row.order.reduce_only for row in orders)
 
 
+async def test_a_position_that_arrives_after_the_desk_was_flat_is_told_and_closed_by_the_next_round(
+    temporal: Client,
+) -> None:
+    world = World(position=D(2))
+    async with running_desk(temporal, world, kill_flattens=True) as desk:
+        await desk.until(lambda s: s.observation is not None)
+        await desk.signal("kill")
+        await desk.until(lambda s: s.kill is not None and s.kill.flat_at and s.kill.verified_at)
+        # An order whose bytes were on their way for longer than anybody thought possible.
+        world.position = D("0.5")
+        status = await desk.until(lambda s: s.kill.grown)
+        assert [(g.symbol, g.before, g.now) for g in status.kill.grown] == [(BTC, D(0), D("0.5"))]  # type: ignore[union-attr]
+        await cycles(desk)
+        assert len(world.sent) == 1
+        await desk.signal("kill")
+        await desk.until(lambda s: world.position == 0 and s.kill.flat_at and not s.kill.grown and not s.warnings)
+        assert len(world.sent) == 2
+        await desk.until(lambda s: not s.records_waiting)
+        assert [text.split(":")[0] for text in world.summaries(RISK)] == [
+            "Kill 1 has flattened the desk",
+            "Kill 1",
+            "Kill 2 has flattened the desk",
+        ]
+
+
 async def test_a_close_of_unknown_fate_is_settled_before_another_is_sent(temporal: Client) -> None:
     world = World(position=D(2), order_fate=Fate.UNKNOWN)
     async with running_desk(temporal, world, kill_flattens=True) as desk:
@@ -297,3 +323,19 @@ async def test_no_second_order_of_a_symbol_goes_out_while_the_fate_of_one_is_unk
             lambda s: any("another order of BTCUSDT" in str(row.detail) for row in world.instructions.values())
         )
         assert world.sent == [unknown]
+
+
+async def test_a_worker_whose_clock_is_an_hour_ahead_takes_no_new_risk_and_still_reduces(temporal: Client) -> None:
+    apart = ClockReading(clock=OtherClock.DATABASE, ahead_seconds=3600.0)
+    world = World(proposes=True, position=D(1), clocks=[apart])
+    async with running_desk(temporal, world) as desk:
+        await cycles(desk)
+        status = await desk.status()
+        assert (world.sent, status.observation.clocks if status.observation else None) == ([], [apart])
+        assert status.warnings == ["the worker's clock differs from the database's: 3600.0 s ahead; set it right"]
+        assert any("more than one cycle" in text for text in world.summaries(DecisionType.NO_ACTION))
+        await desk.signal("deleverage", {"symbol": BTC, "reduce_pct": 1})
+        await desk.until(lambda s: world.position == 0)
+        # A reading agrees again.
+        world.clocks = [apart.model_copy(update={"ahead_seconds": 0.0})]
+        await desk.until(lambda s: world.position > 0 and not s.warnings)

@@ -20,6 +20,7 @@ from activities.scope import refuse_other
 from domain.agents import AgentHealth
 from domain.assessing import assess
 from domain.carried import Carried
+from domain.clocks import ClockReading
 from domain.deciding import Choice, nothing
 from domain.decisions import Decision, DecisionType
 from domain.instructions import InstructionRow, OrderInstruction, OrderType, Side
@@ -119,6 +120,7 @@ class World:
     plan_gate: asyncio.Event | None = None
     plan_started: asyncio.Event = field(default_factory=asyncio.Event)
     scope: calls.Scope | None = None
+    clocks: list[ClockReading] = field(default_factory=list)
     commit_gate: asyncio.Event | None = None
     commit_started: asyncio.Event = field(default_factory=asyncio.Event)
     # Whether Temporal says which search attributes it knows, and how often it was asked.
@@ -152,6 +154,7 @@ class World:
             positions=held if self.position else [],
             open_orders=list(self.open_orders),
             account=Account(balance=self.second_equity if again and self.second_equity else self.equity),
+            clocks=list(self.clocks),
             latch=self.latch if known else None,
             latch_error=None if known else "the database cannot be reached",
         )

@@ -14,7 +14,7 @@ from activities.venues.aster.results import TooManyRequests, payload
 from activities.venues.aster.room import Room
 from activities.venues.aster.session import Call, Connection, GivenUp, Session
 from activities.venues.aster.turns import Urgency
-from activities.venues.port import Obstacle, VenueError, VenueMisconfigured, VenueUnavailable, no_obstacle
+from activities.venues.port import CLEARED, Clearance, VenueError, VenueMisconfigured, VenueUnavailable
 from activities.venues.watch import Watch
 
 PASSED = "passed"
@@ -40,9 +40,11 @@ class Ready:
         """Whether an argument is a string, by the tool's own schema."""
         return bool(self._properties.get(argument, {}).get("type") == "string")
 
-    async def __call__(self, arguments: dict[str, Any], seconds: float, obstacle: Obstacle = no_obstacle) -> object:
+    async def __call__(self, arguments: dict[str, Any], seconds: float, clearance: Clearance = CLEARED) -> object:
         """Sends it, once; VenueNotSent where something stands in the way in the last moment."""
-        return await self._send(self._connection, self._call._replace(arguments=arguments, obstacle=obstacle), seconds)
+        return await self._send(
+            self._connection, self._call._replace(arguments=arguments, clearance=clearance), seconds
+        )
 
 
 class Caller:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from activities.venues.arriving import VenueTime, none_can_arrive
 from activities.venues.aster.caller import Caller, Ready
 from activities.venues.aster.markets import mark_of
 from activities.venues.aster.orders import (
@@ -25,7 +26,7 @@ from activities.venues.aster.orders import (
 from activities.venues.aster.readings import holdings_of
 from activities.venues.aster.results import Row, rows
 from activities.venues.aster.rules import RuleBook
-from activities.venues.port import Obstacle, VenueError, VenueNotSent, VenueRefused
+from activities.venues.port import Clearance, VenueError, VenueNotSent, VenueRefused
 from domain.instructions import OrderType
 from domain.market import SymbolRules
 from domain.orders import Fate, Order, OrderReport
@@ -65,13 +66,14 @@ class Ticket(NamedTuple):
 class Placing:
     """Sends one account's orders, and finds out what became of them."""
 
-    def __init__(self, caller: Caller, rules: RuleBook, settles_after: timedelta) -> None:
+    def __init__(self, caller: Caller, rules: RuleBook, settles_after: timedelta, venue_time: VenueTime) -> None:
         self._caller = caller
         self._rules = rules
         self._settles_after = settles_after
+        self._venue_time = venue_time
         self._begun: OrderedDict[str, Before] = OrderedDict()
 
-    async def create(self, order: Order, obstacle: Obstacle) -> OrderReport:
+    async def create(self, order: Order, clearance: Clearance) -> OrderReport:
         """Sends an order, at most once. What has not begun to be sent is reported as such, never raised."""
         if order.order_id in self._begun:
             return await self._asked_again(order)
@@ -85,11 +87,13 @@ class Placing:
         if order.order_id in self._begun:
             return await self._asked_again(order)
         self._remember(order, Before(ticket.before.position, ticket.listed))
-        return await self._send(ticket, obstacle)
+        return await self._send(ticket, clearance)
 
     async def find(self, order: Order) -> OrderReport | None:
         """What the exchange shows of an order; None where it shows nothing of it."""
-        symbol, asked_at = order.instruction.symbol, datetime.now(UTC)
+        symbol = order.instruction.symbol
+        # Before the readings: what arrives after them is not in them.
+        over = await none_can_arrive(order, self._settles_after, self._venue_time)
         look, history = await asyncio.gather(self._look(symbol), self._history(order))
         before = self._begun.get(order.order_id) or Before(order.position_before, None)
         quantity = self._quantity(order, await self._known_rules(symbol))
@@ -99,7 +103,6 @@ class Placing:
                 return found or _unknown(order, "the exchange has not decided it yet", before.position)
         if before.position is None:
             return None if history is not None else _unknown(order, "neither history nor earlier position is known")
-        over = asked_at > order.not_after + self._settles_after
         return _from_position(order, before.position, look.position, quantity, over=over, listed=history is not None)
 
     async def _asked_again(self, order: Order) -> OrderReport:
@@ -163,10 +166,10 @@ class Placing:
 
     # --- the send and after ----------------------------------------------------------------------------------------------
 
-    async def _send(self, ticket: Ticket, obstacle: Obstacle) -> OrderReport:
+    async def _send(self, ticket: Ticket, clearance: Clearance) -> OrderReport:
         order, before = ticket.order, ticket.before.position
         try:
-            answer = await ticket.ready(ticket.arguments, self._caller.timeout_seconds, obstacle)
+            answer = await ticket.ready(ticket.arguments, self._caller.timeout_seconds, clearance)
         except VenueRefused as error:
             if await self._nothing_changed(ticket):
                 raise

@@ -17,8 +17,9 @@ from mcp import Client, MCPError
 from mcp.client.session import ClientSession
 from mcp_types import REQUEST_TIMEOUT, CallToolResult, PaginatedRequestParams
 
+from activities.venues.aster.last_look import LastLook
 from activities.venues.aster.turns import Turns, Urgency
-from activities.venues.port import Obstacle, VenueNotSent, VenueUnavailable, no_obstacle
+from activities.venues.port import CLEARED, Clearance, VenueUnavailable
 
 # What our own bound adds to the SDK's.
 GRACE_SECONDS = 0.25
@@ -50,13 +51,13 @@ def silence_the_sdk() -> None:
 
 
 class Call(NamedTuple):
-    """One call of a tool; `label` names it to people, and an `obstacle` keeps it from being sent."""
+    """One call of a tool; `label` names it to people, and an order goes out by its `clearance`."""
 
     tool: str
     label: str
     arguments: dict[str, Any]
     urgency: Urgency
-    obstacle: Obstacle = no_obstacle
+    clearance: Clearance = CLEARED
 
 
 class Connection:
@@ -93,31 +94,39 @@ class Connection:
     async def call(self, call: Call, seconds: float) -> CallToolResult:
         """Sends it once, within `seconds`. Raises VenueUnavailable, whose text is our own."""
         if self._turns is None:
-            return await self._unless_stopped(call, seconds)
+            return await self._cleared(call, seconds)
         until = time.monotonic() + seconds
         async with self._turns.turn(call.label, call.urgency, seconds * WAITS_FOR_A_TURN):
-            return await self._unless_stopped(call, max(0.0, until - time.monotonic()))
+            return await self._cleared(call, max(0.0, until - time.monotonic()))
 
-    async def _unless_stopped(self, call: Call, seconds: float) -> CallToolResult:
-        if why := await call.obstacle():
-            raise VenueNotSent(why)
-        return await self._call(call, seconds)
+    async def _cleared(self, call: Call, seconds: float) -> CallToolResult:
+        return await call.clearance.send(lambda: self._call(call, seconds))
 
     async def _call(self, call: Call, seconds: float) -> CallToolResult:
-        assert self._session is not None
-        # Not `Client.call_tool`: that one sends a second time where the server asks it to.
-        running = asyncio.create_task(self._session.call_tool(call.tool, call.arguments, read_timeout_seconds=seconds))
+        look = LastLook(call.clearance)
+        running = asyncio.create_task(self._written(call, seconds, look), context=look.context())
         self._calls.add(running)
         running.add_done_callback(self._ended)
         try:
-            done, _ = await asyncio.wait({running}, timeout=seconds + GRACE_SECONDS)
+            either: set[asyncio.Future[Any]] = {running, look.withheld}
+            await asyncio.wait(either, timeout=seconds + GRACE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             running.cancel()
             raise
-        if not done:
+        if look.withheld.done():
+            running.cancel()
+            raise look.withheld.result()
+        if not running.done():
             running.cancel()
             raise self._given_up(call.label, seconds)
         return self._outcome(running, call.label, seconds)
+
+    async def _written(self, call: Call, seconds: float, look: LastLook) -> CallToolResult:
+        assert self._session is not None
+        # Over stdio this is the last look; HTTP takes another one where the bytes leave.
+        look.check()
+        # Not `Client.call_tool`: that one sends a second time where the server asks it to.
+        return await self._session.call_tool(call.tool, call.arguments, read_timeout_seconds=seconds)
 
     def retire(self) -> None:
         """No new calls; those under way end by themselves."""

@@ -63,6 +63,10 @@ class Tape:
         hours, marks = await asyncio.gather(self._hours(), self.marks(symbols))
         return {symbol: _per_eight_hours(marks[symbol], hours.get(symbol)) for symbol in symbols}
 
+    async def time(self, symbol: str) -> datetime | None:
+        """The exchange's clock: no tool tells it, but a book says when it was sent. Raises VenueError."""
+        return book_time_of(await self._caller.call("get_order_book", symbol, limit=BOOK_LEVELS))
+
     async def bars(self, symbol: str, limit: int) -> list[Bar]:
         """The newest finished bars of a symbol, oldest first. Raises VenueError."""
         # One more than is wanted, since the newest is still being made.

@@ -14,6 +14,7 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import McpHttpClientFactory
 
+from activities.venues.aster.last_look import LookingClient
 from activities.venues.aster.session import Session
 
 STDIO = "stdio:"
@@ -89,7 +90,7 @@ def _http_client(address: str, timeout_seconds: float) -> httpx2.AsyncClient:
 
     A proxy from the environment is for the world outside; plain HTTP is spoken with a neighbour.
     """
-    return httpx2.AsyncClient(
+    return LookingClient(
         timeout=httpx2.Timeout(timeout_seconds, read=None, pool=None),
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
         trust_env=address.startswith("https:"),

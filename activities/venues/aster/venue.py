@@ -12,13 +12,13 @@ from activities.venues.aster.results import rows
 from activities.venues.aster.rules import RuleBook
 from activities.venues.aster.tape import Tape
 from activities.venues.port import (
-    Obstacle,
+    CLEARED,
+    Clearance,
     VenueError,
     VenueNotSent,
     VenueRateLimited,
     VenueRefused,
     VenueUnavailable,
-    no_obstacle,
 )
 from activities.venues.watch import Watch
 from domain.instructions import Tool
@@ -46,7 +46,7 @@ class AsterVenue:
         self._watch = watch
         self._rules = RuleBook(caller)
         self._tape = Tape(caller, watch, interval)
-        self._placing = Placing(caller, self._rules, self.settles_after)
+        self._placing = Placing(caller, self._rules, self.settles_after, self.time)
 
     async def ping(self) -> None:
         """Raises unless the exchange answers the server."""
@@ -105,13 +105,17 @@ class AsterVenue:
             why = f" ({failed})" if failed else ""
             raise VenueUnavailable(f"{tool.value} {symbol}: {_are_open(left)}{why}")
 
-    async def create_order(self, order: Order, obstacle: Obstacle = no_obstacle) -> OrderReport:
+    async def create_order(self, order: Order, clearance: Clearance = CLEARED) -> OrderReport:
         """Sends an order, once."""
-        return await self._placing.create(order, obstacle)
+        return await self._placing.create(order, clearance)
 
     async def find_order(self, order: Order) -> OrderReport | None:
         """What became of an order, from position, resting orders and history."""
         return await self._placing.find(order)
+
+    async def time(self, symbol: str) -> datetime | None:
+        """The exchange's clock."""
+        return await self._tape.time(symbol)
 
     async def _rules_or_why(self) -> tuple[Mapping[str, SymbolRules], str | None]:
         """Positions and account are worth reading without rules; new orders are not worth sending."""

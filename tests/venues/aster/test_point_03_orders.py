@@ -1,6 +1,7 @@
 """Point 3: no client order id, and a call that is given up still executes. Read, send once, read again."""
 
 import asyncio
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import VenueRefused
+from activities.word import FreshWord
 from domain.orders import Fate, Order, OrderReport
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.aster.running import make_venue
@@ -100,6 +102,19 @@ async def test_a_part_that_filled_is_no_end_while_the_rest_may_still_fill(fake: 
     over = order.model_copy(update={"not_after": order.not_after - timedelta(seconds=100)})
     report = await found(venue, over)
     assert (report.fate, report.filled_quantity) == (Fate.CANCELED, D("0.2"))
+
+
+async def test_a_part_that_filled_is_no_end_by_our_clock_alone(fake: FakeServer, venue: AsterVenue) -> None:
+    fake.faults.errors, fake.faults.executes = {"create_order": 503, "get_all_orders": 400}, True
+    fake.exchange.habits.fills_at_most = "0.2"
+    order = make_order(quantity="0.5")
+    await venue.create_order(order)
+    over = order.model_copy(update={"not_after": order.not_after - timedelta(seconds=100)})
+    an_hour_ago = int((time.time() - 3600) * 1000)
+    fake.faults.answers = {"get_order_book": {"E": an_hour_ago, "bids": [["1", "1"]], "asks": [["2", "1"]]}}
+    assert (await found(venue, over)).fate is Fate.UNKNOWN
+    fake.faults.answers = {}
+    assert (await found(venue, over)).fate is Fate.CANCELED
 
 
 async def test_a_position_that_moved_otherwise_leaves_it_unknown(fake: FakeServer, venue: AsterVenue) -> None:
@@ -199,7 +214,7 @@ async def test_whatever_takes_time_comes_before_the_question_whether_the_desk_st
         read.append(fake.calls["get_positions"] + fake.calls["get_all_orders"])
         return "the coordinator is killed"
 
-    report = await venue.create_order(make_order(quantity="0.5"), obstacle)
+    report = await venue.create_order(make_order(quantity="0.5"), FreshWord([obstacle]))
     assert (report.fate, report.detail, sends(fake)) == (Fate.NOT_SENT, "the coordinator is killed", 0)
     assert read == [2]
 

@@ -1,0 +1,63 @@
+"""The last look before an order's bytes leave.
+
+The SDK hands a call from task to task before its HTTP client writes it, and may open a connection first. So the look is taken
+where the client is about to write: before the head of the request, and before its body, without which no server does anything.
+Which order a request is for, a context variable tells: the SDK runs each message in the context of whoever sent it.
+
+The SDK sees no error of it: one in the transport ends the connection, and with it the cancels of a kill. It is told that the
+server took the message, and whoever sent the order hears why it did not go out.
+"""
+
+import asyncio
+from contextvars import Context, ContextVar, copy_context
+from typing import Any
+
+import httpx2
+
+from activities.venues.port import Clearance, VenueNotSent
+
+_LOOK: ContextVar["LastLook | None"] = ContextVar("last_look", default=None)
+_BEFORE_WRITING = ("send_request_headers.started", "send_request_body.started")
+
+
+class LastLook:
+    """Watches one send. `withheld` is done once something kept it from going out."""
+
+    def __init__(self, clearance: Clearance) -> None:
+        self._clearance = clearance
+        self.withheld: asyncio.Future[VenueNotSent] = asyncio.get_running_loop().create_future()
+
+    def context(self) -> Context:
+        """For the task that sends."""
+        context = copy_context()
+        context.run(_LOOK.set, self)
+        return context
+
+    def check(self) -> None:
+        """Raises what keeps it from going out."""
+        try:
+            self._clearance.check()
+        except VenueNotSent as error:
+            if not self.withheld.done():
+                self.withheld.set_result(error)
+            raise
+
+    async def trace(self, event: str, info: dict[str, Any]) -> None:
+        """The HTTP client's own account of what it does next."""
+        if event.endswith(_BEFORE_WRITING):
+            self.check()
+
+
+class LookingClient(httpx2.AsyncClient):
+    """An HTTP client that looks before it writes."""
+
+    async def send(self, request: httpx2.Request, **more: Any) -> httpx2.Response:
+        """As the SDK calls it; 202 where nothing was written."""
+        look = _LOOK.get()
+        if look is None:
+            return await super().send(request, **more)
+        request.extensions = {**request.extensions, "trace": look.trace}
+        try:
+            return await super().send(request, **more)
+        except VenueNotSent:
+            return httpx2.Response(202, request=request)
