@@ -212,3 +212,28 @@ def test_shadow_reads_everything_and_sends_nothing(tmp_path: Path) -> None:
         wait_until(lambda: bool(kill_of(live)["residue"]), "the account is read again", 30)
         assert kill_of(live)["residue"] == ["1 open futures order of S04USDT"]
         assert not {"create_order", "cancel_all_orders", "cancel_spot_all_orders"} & venue.state["calls"].keys()
+
+
+@pytest.mark.long
+def test_a_position_from_an_order_that_was_in_flight_when_the_kill_came_is_told(tmp_path: Path) -> None:
+    """What no cancel undoes: the bytes were with the server, which carried them out after the kill was acknowledged."""
+    with a_desk(tmp_path, "live", AIS_ENABLE_LIVE_TRADING="true") as (live, venue):
+        venue.control("faults", slow={"create_order": 2.5})
+        live.post("/proposals", PROPOSAL | LASTING)
+        wait_until(lambda: venue.state["calls"].get("create_order", 0) == 1, "the order is with the server", 60)
+        assert venue.orders("S00USDT") == []
+        assert live.kill().status_code == 200
+        wait_until(lambda: bool(kill_of(live).get("verified_at")), "verified", 60)
+        (order,) = venue.orders("S00USDT")
+        (grown,) = kill_of(live)["grown"]
+        assert (grown["symbol"], float(grown["before"]), float(grown["now"])) == (
+            "S00USDT",
+            0,
+            float(order["executedQty"]),
+        )
+        (warning,) = (
+            text for text in live.coordinator()["warnings"] if text.startswith("a position grew after the kill")
+        )
+        wait_until(lambda: bool(live.decisions(decision_type="risk_action")), "the row is written", 30)
+        assert [row["summary"] for row in live.decisions(decision_type="risk_action")] == [f"Kill 1: {warning}"]
+        assert warning in live.ais("status").stdout

@@ -167,6 +167,8 @@ async def test_a_word_that_is_fresh_at_the_last_check_and_old_at_the_commit_comm
         return killed
 
     monkeypatch.setattr("activities.venues.paper.is_killed", look_and_hang)
+    # So that the server's own idle time-out does not do what its clock is here for.
+    monkeypatch.setattr(paper, "end_where_idle", lambda connection, seconds: None)
     word = Word(None, "the coordinator is killed")
     word.held.release.set()
     report = await slow.create_order(make_order(desk=desk), word)
