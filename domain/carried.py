@@ -208,4 +208,3 @@ class Carried(Record):
     def latch_due(self) -> bool:
         """Whether the database row has to be written."""
         return self.row_dirty or (self.kill is not None and not self.latched)
-
