@@ -69,6 +69,8 @@ def _unpacked() -> list[str]:
     folders = [*PACKAGES, "tests", "bench", "docs"]
     files = [file for folder in folders for file in sorted((ROOT / folder).rglob("*")) if file.is_file()]
     files += [
-        file for kind in ("*.py", "*.md", "*.toml", "requirements*.txt", "Dockerfile") for file in ROOT.glob(kind)
+        file
+        for kind in ("*.py", "*.md", "*.toml", "requirements*.txt", "*.yml", "Dockerfile", "Makefile")
+        for file in ROOT.glob(kind)
     ]
     return [str(file.relative_to(ROOT)) for file in files if "__pycache__" not in file.parts]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import cli
 from tests.house.sources import ROOT
 
 SETUP = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
@@ -45,11 +46,40 @@ def test_the_wheel_holds_every_module(installed: Path, module: str) -> None:
     assert (installed / module).is_dir() or (installed / f"{module}.py").is_file()
 
 
-@pytest.mark.parametrize("command", [[], ["replay"], ["dev"]])
-def test_a_command_runs_from_the_wheel_alone(installed: Path, tmp_path: Path, command: list[str]) -> None:
-    code = "import sys, cli; assert cli.__file__.startswith(sys.path[0]), cli.__file__; sys.argv[0] = 'ais'; cli.main()"
-    start = [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(installed)!r}); {code}"]
-    done = subprocess.run(
-        [*start, *command, "--help"], cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True
-    )
+# The environment of the tests has the repository itself installed; what stands for it goes, so that only the wheel is left.
+ALONE = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
+sys.path[:] = [sys.argv.pop(1), *(path for path in sys.path if "__editable__" not in path)]
+import cli
+assert cli.__file__.startswith(sys.path[0]), cli.__file__
+sys.argv[0] = "ais"
+cli.main()
+"""
+COMMANDS = ["dev", "api", "migrate", "start", "restart", "status", "limits", "replay"]
+BARS = "open_time_ms,open,high,low,close,volume\n" + "".join(
+    f"{1_750_000_000_000 + number * 60_000},100,101,99,100,5\n" for number in range(50)
+)
+
+
+def run(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    start = [sys.executable, "-P", "-c", ALONE, str(installed)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([*start, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_no_command_is_forgotten_here() -> None:
+    assert {command.name or command.callback.__name__ for command in cli.app.registered_commands} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_how_it_is_used(installed: Path, tmp_path: Path, command: str) -> None:
+    done = run(installed, tmp_path, command, "--help")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_replay_runs_from_the_wheel_alone(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "bars.csv").write_text(BARS)
+    done = run(installed, tmp_path, "replay", "bars.csv", "--symbol", "BTCUSDT", "--no-chart", "--json", "out.json")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert (tmp_path / "out.json").stat().st_size
