@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
 
 import cli
 from tests.house.sources import ROOT
@@ -84,3 +85,12 @@ def test_a_replay_runs_from_the_wheel_alone(installed: Path, tmp_path: Path) -> 
     done = run(installed, tmp_path, "replay", "bars.csv", "--symbol", "BTCUSDT", "--no-chart", "--json", "out.json")
     assert done.returncode == 0, done.stderr + done.stdout
     assert (tmp_path / "out.json").stat().st_size
+
+
+def test_what_compose_starts_in_the_image_is_in_the_wheel(installed: Path) -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].values()
+    starts = [service["entrypoint"] for service in services if service.get("entrypoint", [""])[0] == "python"]
+    assert starts
+    for _, flag, module in starts:
+        assert flag == "-m", "The image holds no source files to be started by their path."
+        assert (installed / f"{module}.py").is_file()
