@@ -22,6 +22,7 @@ import typer
 from pydantic import ValidationError
 
 import settings
+from domain.values import printable_lines
 
 app = typer.Typer(
     help="AIS: the control plane of a trading desk.", no_args_is_help=True, add_completion=False,
@@ -87,6 +88,8 @@ def api(
     """Serve the HTTP API."""
     import uvicorn
 
+    from api.descriptors import raise_limit
+
     with expected_failures():
         use_data_dir(data_dir)
         configured = settings.ApiSettings.load()
@@ -98,6 +101,7 @@ def api(
         uvicorn.run(
             "api.app:create_app", factory=True, host=host, port=chosen, workers=workers, log_config=None,
             access_log=False, server_header=False, timeout_graceful_shutdown=10, timeout_keep_alive=75,
+            http="api.door:Door", ws="none", backlog=raise_limit().waiting,
         )  # fmt: skip
 
 
@@ -132,9 +136,9 @@ def migrate(data_dir: DataDir = None) -> None:
     from storage import migrate as migrations
     from storage.database import DatabaseUnavailable
 
-    with expected_failures(DatabaseUnavailable):
+    with expected_failures(DatabaseUnavailable, migrations.SchemaOutOfDate):
         migrations.upgrade(settings.DatabaseSettings.load(data_dir).url)
-    typer.echo("The schema is up to date.")
+    typer.echo("The schema is up to date, and whole.")
 
 
 @app.command()
@@ -253,7 +257,7 @@ def _change(text: str) -> tuple[str, str]:
 
 def say(text: str) -> None:
     """Progress, for people: beside the answer, not in it."""
-    typer.echo(text, err=True)
+    typer.echo(printable_lines(text), err=True)
 
 
 def use_data_dir(data_dir: Path | None) -> None:
@@ -271,14 +275,14 @@ def expected_failures(*kinds: type[Exception]) -> Iterator[None]:
         yield
     except ValidationError as error:
         fail(settings.explain(error))
-    except settings.NoRunningStack as error:
+    except settings.NotConfigured as error:
         fail(str(error))
     except kinds as error:
         fail(str(error))
 
 
 def fail(text: str) -> NoReturn:
-    typer.echo(text, err=True)
+    typer.echo(printable_lines(text), err=True)
     raise typer.Exit(1)
 
 

@@ -1,6 +1,7 @@
 """What `ais start`, `ais restart` and `ais status` do: they put a lifecycle together from the settings and tell its outcome."""
 
 import getpass
+import json
 import socket
 import uuid
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,7 @@ from domain.carried import Outcome
 from domain.limits import PORTFOLIO_LIMITS
 from domain.states import CommandKind, Mode
 from domain.status import Status
-from domain.values import digits, iso
+from domain.values import digits, iso, printable
 from lifecycle import Lifecycle, Plan, Refused
 from startup import NotUp, Say, patiently
 from storage.database import Database
@@ -37,7 +38,8 @@ async def restart(reason: str, asked_at: datetime, say: Say) -> str:
 async def status(as_json: bool, say: Say) -> str:
     """The status, as a table or as JSON."""
     found = await _gateway(await _connect(say)).status()
-    return found.model_dump_json(indent=2) if as_json else table(found)
+    # In ASCII: what a terminal would obey stands there as it was given, escaped.
+    return json.dumps(found.model_dump(mode="json"), indent=2) if as_json else table(found)
 
 
 async def limits(say: Say) -> str:
@@ -62,7 +64,7 @@ async def set_limits(asked: dict[str, str], reason: str, say: Say) -> str:
         )
     if outcome.outcome is Outcome.REFUSED:
         raise Refused(outcome.detail or "the change was refused")
-    return f"limits of desk {gateway.desk!r}: {outcome.detail}"
+    return f"limits of desk {gateway.desk!r}: {printable(outcome.detail or '')}"
 
 
 def actor() -> str:
@@ -115,7 +117,7 @@ def table(status: Status) -> str:
         "rows waiting": str(status.records_waiting),
         "warnings": "; ".join(status.warnings) or "none",
     }
-    return "\n".join(f"{name:<18} {value}" for name, value in rows.items())
+    return "\n".join(f"{name:<18} {printable(value)}" for name, value in rows.items())
 
 
 def _kill_text(status: Status) -> str:
@@ -187,4 +189,8 @@ async def _with_lifecycle(action: Callable[[Lifecycle], Awaitable[str]], say: Sa
 async def _connect(say: Say) -> Client:
     config = settings.temporal_connect_config()
     what = f"Temporal at {config.get('target_host')}"
-    return await patiently(what, lambda: connect(config), CONNECT_SECONDS, say, RuntimeError)
+    try:
+        return await patiently(what, lambda: connect(config), CONNECT_SECONDS, say, RuntimeError)
+    except ValueError as error:
+        # No address at all, or a certificate that is none: to wait for it is no use.
+        raise NotUp(f"{what} cannot be called: {error}; check TEMPORAL_ADDRESS") from error

@@ -3,19 +3,22 @@
 The incident behind this file: terminate-and-start, decided on a state that was read before, lost a confirmed kill in 28 of 30
 tries. So a restart of an open coordinator is a compare-and-set inside it, a start never touches what was there before, and
 either refuses where one of the two stores cannot be read.
+
+Either may break off in between. "Nothing was started", it once said of a desk that traded: so each step says what is known when
+it is the one that fails, and what to do.
 """
 
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from sqlalchemy import Connection
 from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.common import (
     SearchAttributePair,
@@ -31,11 +34,18 @@ from domain.decisions import Decision, DecisionType
 from domain.limits import Limits
 from domain.states import CommandKind, Mode, State
 from domain.status import CommandOutcome, Status
+from domain.values import printable
 from storage.database import Database, DatabaseUnavailable
-from storage.desks import DeskFacts, DeskRecord, begin_start, clear_latch, finish_start, read_desk
+from storage.desks import Cleared, DeskFacts, DeskRecord, begin_start, clear_latch, finish_start, read_desk
 from workflows import names
 from workflows.coordinator import Coordinator
-from workflows.gateway import CoordinatorSilent, DeskGateway, GatewayError
+from workflows.gateway import (
+    DeskGateway,
+    GatewayError,
+    SignalUnanswered,
+    may_have_arrived,
+    registered_attributes,
+)
 from workflows.patience import TASK_TIMEOUT
 
 OPEN = "RUNNING"
@@ -43,11 +53,12 @@ SETTLE_SECONDS = 15.0
 OUTCOME_SECONDS = 30.0
 POLL_SECONDS = 0.1
 
-T = TypeVar("T")
-
 
 class Refused(Exception):
     """Not started, or not restarted; the text says why and what to do."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 @dataclass(frozen=True)
@@ -74,23 +85,32 @@ class Lifecycle:
 
     async def start(self) -> str:
         """Starts a desk that never ran, or does nothing where its coordinator is open. Refused for anything else."""
-        row = await self._row()
-        opened = await self._open_status()
+        with _told("nothing was started"):
+            row, opened = await self._row(), await self._gateway.open_status()
         if opened == OPEN:
-            await self._kill_if_latched(row)
+            with _told(
+                f"the coordinator is open, and could not be told that the database says killed: {self._may_run}"
+            ):
+                await self._kill_if_latched(row)
+            with _told(f"the coordinator is open already; the database could not be told; {self._look}"):
+                await self._note_started()
             return f"the coordinator of desk {self._plan.desk!r} is open already"
         if row is not None and (row.killed or row.started_at is not None):
             raise Refused(self._needs_restart("killed" if row.killed else "started before", row))
         if opened is not None:
             raise Refused(self._needs_restart(opened.lower(), row))
-        await self._write(lambda connection: begin_start(connection, self._facts()))
-        await self._open(0, WorkflowIDReusePolicy.REJECT_DUPLICATE, {})
+        with _told("no coordinator was started; `ais start` may be tried again"):
+            await self._database.run(lambda connection: begin_start(connection, self._facts()))
+        with self._started("the desk's row is prepared; `ais start` may be tried again"):
+            await self._open(0, WorkflowIDReusePolicy.REJECT_DUPLICATE, {})
+        await self._finish()
         return f"the coordinator of desk {self._plan.desk!r} is started"
 
     async def restart(self, reason: str, actor: str, asked_at: datetime) -> str:
         """Brings a killed desk, or one whose coordinator is gone, back to running. A kill after `asked_at` beats it."""
-        row = await self._row()
-        if await self._open_status() == OPEN:
+        with _told("nothing was restarted"):
+            row, opened = await self._row(), await self._gateway.open_status()
+        if opened == OPEN:
             return await self._restart_open(reason, actor, asked_at)
         return await self._restart_closed(row, reason, actor)
 
@@ -107,17 +127,27 @@ class Lifecycle:
             "reason": reason,
         }
         payload["sent_at"] = datetime.now(UTC).isoformat()
-        await self._asked(self._gateway.signal(CommandKind.RESTART.value, payload))
+        await self._send_restart(payload)
         outcome = await self._outcome(command_id)
         if outcome.outcome is not Outcome.APPLIED:
             raise Refused(outcome.detail or "the restart was refused")
         return f"desk {self._plan.desk!r} runs again; kill {status.kill_number} is cleared"
 
+    async def _send_restart(self, payload: dict[str, object]) -> None:
+        try:
+            await self._gateway.signal(CommandKind.RESTART.value, payload)
+        except SignalUnanswered as error:
+            told = f"whether the restart was recorded is not known: {self._may_run}"
+            raise Refused(f"{told} ({error})") from error
+        except GatewayError as error:
+            raise Refused(f"nothing was restarted ({error})") from error
+
     async def _settled(self) -> Status:
         """The status once the kill is written and no order is unknown, or as it is after a while: the coordinator decides."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while True:
-            status = await self._asked(self._gateway.status())
+            with _told("nothing was restarted"):
+                status = await self._gateway.status()
             if status.state is not State.KILLED:
                 raise Refused(
                     f"desk {self._plan.desk!r} is {status.state.value}, not killed; there is nothing to restart"
@@ -132,48 +162,82 @@ class Lifecycle:
         while time.monotonic() < deadline:
             try:
                 outcome = (await self._gateway.outcomes([command_id])).outcomes.get(command_id)
-            except CoordinatorSilent:
+            except GatewayError:
+                # Recorded is recorded: whoever does not answer now may carry it out all the same.
                 outcome = None
             if outcome and outcome.outcome is not Outcome.PENDING:
                 return outcome
             await asyncio.sleep(POLL_SECONDS)
-        raise Refused("the restart is recorded and not yet carried out; `ais status` shows what became of it")
+        raise Refused(f"the restart is recorded, and what became of it is not known: {self._may_run}")
 
     async def _restart_closed(self, row: DeskRecord | None, reason: str, actor: str) -> str:
-        number = row.kill_number if row else 0
+        cleared = Cleared(row.kill_number if row else 0, row.kill_id if row else None)
         control = self._control_row(reason, actor)
 
         def clear(connection: Connection) -> bool:
             begin_start(connection, self._facts())
-            return clear_latch(connection, self._plan.desk, number, control)
+            return clear_latch(connection, self._plan.desk, cleared, control)
 
-        if not await self._write(clear):
+        with _told("no coordinator was started; `ais restart` may be tried again: it clears the same kill"):
+            settled = await self._database.run(clear)
+        if not settled:
             raise Refused("the database's row of this desk changed meanwhile; look at `ais status` and try again")
-        told = {"reason": reason, "actor": actor}
-        await self._open(number, WorkflowIDReusePolicy.ALLOW_DUPLICATE, told)
+        told: dict[str, object] = {"reason": reason, "actor": actor, "kill_id": cleared.kill_id or ""}
+        told |= {"cleared_number": cleared.number, "cleared_by": control.decision_id, "restarts": [control.decision_id]}
+        with self._started("the latch is cleared, and the decision log says so; `ais restart` may be tried again"):
+            await self._open(cleared.number, WorkflowIDReusePolicy.ALLOW_DUPLICATE, told)
+        await self._finish()
         return f"a new coordinator of desk {self._plan.desk!r} is started"
 
-    async def _open(self, kill_number: int, reuse: WorkflowIDReusePolicy, told: dict[str, str]) -> None:
+    async def _open(self, kill_number: int, reuse: WorkflowIDReusePolicy, told: dict[str, object]) -> None:
         carried = self._carried(kill_number, await self._register_search_attributes()).model_copy(update=told)
+        await self._client.start_workflow(
+            Coordinator.run,
+            carried,
+            id=names.workflow_id(self._plan.desk),
+            task_queue=names.TASK_QUEUE,
+            id_reuse_policy=reuse,
+            # Never take over what somebody else has just started: it may have been killed already.
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            task_timeout=TASK_TIMEOUT,
+            search_attributes=_attributes(carried) if carried.search_attributes else None,
+            static_summary=f"AIS desk {self._plan.desk} ({self._plan.mode.value})",
+            static_details="Kill it with the signal `kill` or the Cancel button; see docs/runbook.md.",
+        )
+
+    @contextmanager
+    def _started(self, before: str) -> Iterator[None]:
+        """The start itself, which may have been heard without an answer; `before` is what was done until then."""
         try:
-            await self._client.start_workflow(
-                Coordinator.run,
-                carried,
-                id=names.workflow_id(self._plan.desk),
-                task_queue=names.TASK_QUEUE,
-                id_reuse_policy=reuse,
-                # Never take over what somebody else has just started: it may have been killed already.
-                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                task_timeout=TASK_TIMEOUT,
-                search_attributes=_attributes(carried) if carried.search_attributes else None,
-                static_summary=f"AIS desk {self._plan.desk} ({self._plan.mode.value})",
-                static_details="Kill it with the signal `kill` or the Cancel button; see docs/runbook.md.",
-            )
+            yield
         except WorkflowAlreadyStartedError as error:
-            raise Refused("a coordinator of this desk was started meanwhile; look at `ais status`") from error
-        except RPCError as error:
-            raise Refused(f"Temporal refused the start: {error}") from error
-        await self._write(lambda connection: finish_start(connection, self._plan.desk, datetime.now(UTC)))
+            raise Refused(f"a coordinator of this desk was started meanwhile; {self._look}") from error
+        except (RPCError, RuntimeError) as error:
+            if may_have_arrived(error):
+                told = f"whether the coordinator was started is not known: {self._may_run}"
+            else:
+                told = f"no coordinator was started; {before}"
+            raise Refused(f"{told} (Temporal: {error})") from error
+
+    async def _finish(self) -> None:
+        told = "the coordinator is started and runs as soon as a worker is up; only the database could not be told, and"
+        with _told(f"{told} until it answers no new order goes out. {self._look}; {self._stop}"):
+            await self._note_started()
+
+    async def _note_started(self) -> None:
+        await self._database.run(lambda connection: finish_start(connection, self._plan.desk, datetime.now(UTC)))
+
+    @property
+    def _may_run(self) -> str:
+        return f"the desk may run. {self._look}; {self._stop}"
+
+    @property
+    def _look(self) -> str:
+        return "look at `ais status`"
+
+    @property
+    def _stop(self) -> str:
+        return f"`temporal workflow signal --workflow-id {names.workflow_id(self._plan.desk)} --name kill` stops it"
 
     async def _kill_if_latched(self, row: DeskRecord | None) -> None:
         """Temporal's store may have come back from before a kill. Then the database knows better, and nobody waits for
@@ -185,10 +249,14 @@ class Lifecycle:
             "actor": "database",
             "reason": f"the database says killed: {row.reason}",
         }
-        await self._asked(self._gateway.signal(CommandKind.KILL.value, payload))
+        await self._gateway.signal(CommandKind.KILL.value, payload)
 
     async def _shown_state(self) -> str | None:
-        described = await self._client.get_workflow_handle(names.workflow_id(self._plan.desk)).describe()
+        """What the search attribute says; None where it cannot be read, and then a kill more does no harm."""
+        try:
+            described = await self._client.get_workflow_handle(names.workflow_id(self._plan.desk)).describe()
+        except (RPCError, RuntimeError):
+            return None
         return described.typed_search_attributes.get(names.STATE_ATTRIBUTE)
 
     async def _register_search_attributes(self) -> bool:
@@ -196,8 +264,8 @@ class Lifecycle:
         service, namespace = self._client.operator_service, self._client.namespace
         wanted = {key.name: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD for key in names.SEARCH_ATTRIBUTES}
         try:
-            listed = await service.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
-            missing = {name: kind for name, kind in wanted.items() if name not in listed.custom_attributes}
+            registered = await registered_attributes(self._client)
+            missing = {name: kind for name, kind in wanted.items() if name not in registered}
             if missing:
                 request = AddSearchAttributesRequest(namespace=namespace, search_attributes=missing)
                 await service.add_search_attributes(request)
@@ -207,22 +275,7 @@ class Lifecycle:
         return True
 
     async def _row(self) -> DeskRecord | None:
-        return await self._write(lambda connection: read_desk(connection, self._plan.desk))
-
-    async def _write(self, work: Callable[[Connection], T]) -> T:
-        try:
-            return await self._database.run(work)
-        except DatabaseUnavailable as error:
-            raise Refused(f"the database cannot be reached, so nothing was started: {error}") from error
-
-    async def _open_status(self) -> str | None:
-        return await self._asked(self._gateway.open_status())
-
-    async def _asked(self, question: Awaitable[T]) -> T:
-        try:
-            return await question
-        except GatewayError as error:
-            raise Refused(str(error)) from error
+        return await self._database.run(lambda connection: read_desk(connection, self._plan.desk))
 
     def _facts(self) -> DeskFacts:
         plan = self._plan
@@ -244,6 +297,7 @@ class Lifecycle:
             latched_number=kill_number,
             # Ids of commands may come again, and their instructions are in the database: each kill was a round at most.
             forgotten_rounds=kill_number,
+            shown_state=State.RUNNING if search_attributes else None,
         )
 
     def _control_row(self, reason: str, actor: str) -> Decision:
@@ -261,6 +315,17 @@ class Lifecycle:
             f"desk {self._plan.desk!r} was {why}{told} and has no open coordinator; it never starts by itself. "
             'A person brings it back: ais restart --reason "…"'
         )
+
+
+@contextmanager
+def _told(known: str) -> Iterator[None]:
+    """A step that may fail: `known` is what is then certain, and what to do."""
+    try:
+        yield
+    except DatabaseUnavailable as error:
+        raise Refused(f"{known} (the database cannot be reached: {error})") from error
+    except GatewayError as error:
+        raise Refused(f"{known} ({error})") from error
 
 
 def _how_to_register(error: RPCError) -> str:

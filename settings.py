@@ -60,7 +60,21 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 BasisPoints = Annotated[Decimal, Field(ge=0, lt=10_000, allow_inf_nan=False)]
 
 
-class NoRunningStack(Exception):
+class NotConfigured(Exception):
+    """What connects this process cannot be made out; the text says what is wrong."""
+
+
+class WrongTemporalSettings(NotConfigured):
+    """Temporal's own settings cannot be read: a profile, its file, or a certificate that they name."""
+
+    def __init__(self, error: Exception) -> None:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        super().__init__(
+            f"Temporal's settings cannot be read: {first}. Check the TEMPORAL_ variables and the file that they name"
+        )
+
+
+class NoRunningStack(NotConfigured):
     """A data folder was named in which no `ais dev` has recorded itself."""
 
     def __init__(self, data_dir: Path) -> None:
@@ -547,6 +561,25 @@ class LimitSettings(Settings, Limits):  # type: ignore[misc]
         return Limits(**named, max_data_age_seconds=age)
 
 
+class DiskSettings(Settings):
+    """Free disk space."""
+
+    used_by = "API, worker"
+    recorded_as: ClassVar[Mapping[str, str]] = {"disk_folders": "disk_folders"}
+
+    disk_folders: Annotated[tuple[str, ...], NoDecode] = about(
+        "Folders whose free space is watched: those of PostgreSQL and Temporal, and whatever else is written to, where this "
+        "process sees them. Under 10 % or 1 GB `/health` is degraded and `ais status` warns.",
+        default=(".",),
+        allowed="folders with commas between; one that cannot be seen is left out",
+    )
+
+    @field_validator("disk_folders", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
 class LogSettings(Settings):
     """What is logged, and how it looks."""
 
@@ -580,7 +613,7 @@ class FolderSettings(Settings):
 
 MODELS: tuple[type[Settings], ...] = (
     DeskSettings, DatabaseSettings, ApiSettings, WorkerSettings, AgentSettings, PaperVenueSettings, AsterSettings,
-    LimitSettings,
+    LimitSettings, DiskSettings,
     LogSettings, FolderSettings,
 )  # fmt: skip
 
@@ -613,7 +646,7 @@ def _recorded_key(recorded: Mapping[str, Any]) -> dict[str, str]:
 
 
 def temporal_connect_config(data_dir: Path | None = None) -> ClientConnectConfig:
-    """Arguments of `temporalio.client.Client.connect`.
+    """Arguments of `temporalio.client.Client.connect`. Raises NoRunningStack or WrongTemporalSettings.
 
     Temporal's own rules (TEMPORAL_* and profiles), in which `.env` counts as environment. But where a data folder is
     in use and TEMPORAL_ADDRESS is not set, the folder alone decides: a profile's TLS and key belong to another cluster.
@@ -621,7 +654,11 @@ def temporal_connect_config(data_dir: Path | None = None) -> ClientConnectConfig
     recorded = running_stack(data_dir)
     if recorded and "TEMPORAL_ADDRESS" not in os.environ:
         return {"target_host": recorded["temporal_address"], "namespace": recorded["temporal_namespace"]}
-    loaded = ClientConfig.load_client_connect_config(override_env_vars=_temporal_environment())
+    try:
+        loaded = ClientConfig.load_client_connect_config(override_env_vars=_temporal_environment())
+    except Exception as error:
+        # The SDK's own errors have no base of their own, and everything that this reads is a person's.
+        raise WrongTemporalSettings(error) from error
     return {"target_host": "127.0.0.1:7233", "namespace": "default", **loaded}
 
 

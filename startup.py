@@ -10,6 +10,7 @@ from typing import NoReturn, TypeVar
 
 import structlog
 
+from domain.values import printable_texts
 from settings import LogSettings
 
 FIRST_DELAY_SECONDS = 0.25
@@ -66,6 +67,7 @@ def configure_logging(log: LogSettings) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        lambda _logger, _method, event: printable_texts(event),
     ]
     last: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()

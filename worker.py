@@ -26,6 +26,7 @@ from activities.act import ActActivities, Word
 from activities.agents.catalogue import InstalledAgent, UnknownAgent, installed_agents, select
 from activities.agents.processes import ProcessRoom
 from activities.agents.room import AgentRoom
+from activities.attributes import AttributeActivities
 from activities.calls import Scope
 from activities.instruments import Instruments
 from activities.market.port import MarketError
@@ -39,9 +40,10 @@ from modes import NotAllowed, VenueConfig, build_venue, check_account, check_set
 from startup import NotUp, configure_logging, leave, patiently
 from storage import migrate
 from storage.database import Database, DatabaseUnavailable
+from storage.disks import DiskWatch
 from workflows import names
 from workflows.coordinator import Coordinator
-from workflows.gateway import DeskGateway, connect
+from workflows.gateway import DeskGateway, connect, registered_attributes
 from workflows.patience import allow_a_full_signal_queue
 
 CONNECT_SECONDS = 120.0
@@ -57,6 +59,7 @@ class Config(VenueConfig):
 
     database: settings.DatabaseSettings
     agents: settings.AgentSettings
+    disks: settings.DiskSettings
     log: settings.LogSettings
 
     @classmethod
@@ -69,12 +72,13 @@ class Config(VenueConfig):
             aster=settings.AsterSettings.load(),
             database=settings.DatabaseSettings.load(),
             agents=settings.AgentSettings.load(),
+            disks=settings.DiskSettings.load(),
             log=settings.LogSettings.load(),
         )
 
 
 EXPECTED = (
-    settings.NoRunningStack, NotUp, NotAllowed, UnknownAgent, migrate.SchemaOutOfDate, MarketError, OSError,
+    settings.NotConfigured, NotUp, NotAllowed, UnknownAgent, migrate.SchemaOutOfDate, MarketError, OSError,
 )  # fmt: skip
 
 
@@ -151,14 +155,27 @@ def build_worker(
         status = await gateway.status()
         return Word(status.state, Limits.model_validate(status.limits))
 
-    observing = ObserveActivities(scope, venue, latch, room, instruments, new_id, config.agents.agent_weights)
+    async def registered() -> set[str]:
+        return set(await registered_attributes(client))
+
+    observing = ObserveActivities(
+        scope,
+        venue,
+        latch,
+        room,
+        instruments,
+        new_id,
+        config.agents.agent_weights,
+        DiskWatch(config.disks.disk_folders),
+    )
     acting = ActActivities(scope, venue, latch, ask, instruments)
     recording = RecordActivities(scope, records, instruments)
+    asking = AttributeActivities(scope, registered)
     worker = Worker(
         client,
         task_queue=names.TASK_QUEUE,
         workflows=[Coordinator],
-        activities=[*_methods(observing), *_methods(acting), *_methods(recording)],
+        activities=[*_methods(observing), *_methods(acting), *_methods(recording), *_methods(asking)],
         graceful_shutdown_timeout=config.worker.graceful_shutdown,
         # After a kill -9 the server offers tasks to the dead worker's own queue for this long (10 s by default), and a
         # kill that comes then would wait for it.

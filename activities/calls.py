@@ -12,7 +12,7 @@ from domain.deciding import Choice
 from domain.decisions import Decision
 from domain.instructions import Tool
 from domain.limits import Limits
-from domain.market import Observation
+from domain.market import LatchReading, LatchRow, Observation
 from domain.orders import Order, OrderReport
 from domain.outbox import DeskRow, RecordBatch
 from domain.proposals import Proposal
@@ -113,12 +113,27 @@ class WriteDeskCall(Value):
     row: DeskRow
 
 
+class ReadLatchCall(Value):
+    """Which desk's latch."""
+
+    scope: Scope
+
+
 class ClearLatchCall(Value):
     """The first step of a restart: control row and latch in one transaction, where desk and kill number match."""
 
     scope: Scope
     kill_number: int
+    # Empty where a run of schema 3 asks.
+    kill_id: str = ""
     row: Decision
+
+
+class AttributesCall(Value):
+    """Names of search attributes."""
+
+    scope: Scope
+    names: list[str]
 
 
 def _by_a_worker() -> NoReturn:
@@ -144,8 +159,14 @@ async def record(call: RecordCall) -> None:
 
 
 @activity.defn
-async def write_desk(call: WriteDeskCall) -> None:
-    """Writes the desk's row, the latch with it."""
+async def read_latch(call: ReadLatchCall) -> LatchReading:
+    """Reads the latch alone: what a run does before it says anything."""
+    _by_a_worker()
+
+
+@activity.defn
+async def write_desk(call: WriteDeskCall) -> LatchRow | None:
+    """Writes the desk's row, the latch with it; what the row says of the latch then. None in histories of schema 3."""
     _by_a_worker()
 
 
@@ -176,4 +197,10 @@ async def place_order(call: OrderCall) -> OrderReport:
 @activity.defn
 async def settle_order(call: OrderCall) -> OrderReport:
     """Asks the venue what became of an order."""
+    _by_a_worker()
+
+
+@activity.defn
+async def missing_attributes(call: AttributesCall) -> list[str]:
+    """Which of these search attributes the namespace does not know."""
     _by_a_worker()

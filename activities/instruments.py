@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from activities.agents.room import Answer
 from domain.assessment import Measures
 from domain.decisions import Decision, DecisionType
+from domain.disks import DiskSpace
 from domain.instructions import InstructionOutcome, InstructionRow, Tool
 from domain.limits import PORTFOLIO_LIMITS, Limits
 from domain.market import Observation
@@ -31,6 +32,7 @@ class Instruments:
         self._agent_instruments()
         self._money_instruments()
         self._venue_instruments()
+        self._disk_instruments()
 
     def _trading_instruments(self) -> None:
         r = self.registry
@@ -80,6 +82,17 @@ class Instruments:
         self.venue = Histogram("ais_aster_latency_seconds", "Venue calls", ["tool"], buckets=_SECONDS, registry=r)
         self.venue_errors = Counter("ais_aster_errors", "Venue calls that failed", ["tool"], registry=r)
         self.data_age = Gauge("ais_aster_data_age_seconds", "Freshness of data", ["data_type"], registry=r)
+
+    def _disk_instruments(self) -> None:
+        r = self.registry
+        self.disk_free = Gauge("ais_disk_free_bytes", "Free space of a watched folder", ["folder"], registry=r)
+        self.disk_size = Gauge("ais_disk_size_bytes", "Size of its file system", ["folder"], registry=r)
+
+    def disks_seen(self, disks: Iterable[DiskSpace]) -> None:
+        """What the watched folders have left."""
+        for disk in disks:
+            self.disk_free.labels(disk.folder).set(disk.free_bytes)
+            self.disk_size.labels(disk.folder).set(disk.size_bytes)
 
     def venue_called(self, tool: str, seconds: float, failed: bool) -> None:
         """One call of the venue, ended."""

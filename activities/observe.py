@@ -10,7 +10,7 @@ from temporalio import activity
 
 from activities.agents.port import MAX_BARS, arguments_of
 from activities.agents.room import AgentRoom
-from activities.calls import CycleSummary, DecideCall, ObserveCall, Scope
+from activities.calls import CycleSummary, DecideCall, ObserveCall, ReadLatchCall, Scope
 from activities.choosing import Round, Situation, choose
 from activities.failures import failure
 from activities.instruments import Instruments
@@ -20,9 +20,11 @@ from activities.venues.port import Venue, VenueError
 from domain.assessing import assess
 from domain.assessment import Assessment
 from domain.deciding import Choice
-from domain.market import LatchRow, MarketView, Observation
+from domain.disks import DiskSpace, low
+from domain.market import LatchReading, LatchRow, MarketView, Observation
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
+from storage.disks import DiskWatch
 
 LATCH_SECONDS = 2.0
 
@@ -39,6 +41,7 @@ class ObserveActivities:
         instruments: Instruments,
         new_id: Callable[[str], str],
         weights: Mapping[str, float] = MappingProxyType({}),
+        disks: DiskWatch | None = None,
     ) -> None:
         self._scope = scope
         self._venue = venue
@@ -47,17 +50,41 @@ class ObserveActivities:
         self._instruments = instruments
         self._new_id = new_id
         self._weights = weights
+        self._disks = disks or DiskWatch(())
 
     @activity.defn(name="observe")
     async def observe(self, call: ObserveCall) -> Observation:
         """One reading. A database that does not answer leaves the latch unknown, which allows no new risk."""
         refuse_other(self._scope, call.scope)
-        seen, (latch, error) = await asyncio.gather(self._see(call), self._latch(call.scope.desk))
-        watched = {"latch": latch, "latch_error": error, "assessment": await self._watch(call, seen)}
+        seen, (latch, error), disks = await asyncio.gather(
+            self._see(call), self._latch(call.scope.desk), self._low_disks()
+        )
+        watched = {
+            "latch": latch,
+            "latch_error": error,
+            "assessment": await self._watch(call, seen),
+            "low_disks": disks,
+        }
         observation = seen.model_copy(update=watched)
         self._instruments.observed(observation)
         self._tell(call.previous)
         return observation
+
+    async def _low_disks(self) -> list[DiskSpace]:
+        """A file system that does not answer says nothing here; the gauges keep what they had."""
+        try:
+            disks = await self._disks.look()
+        except TimeoutError:
+            return []
+        self._instruments.disks_seen(disks)
+        return low(disks)
+
+    @activity.defn(name="read_latch")
+    async def read_latch(self, call: ReadLatchCall) -> LatchReading:
+        """The latch alone, quickly, or why not."""
+        refuse_other(self._scope, call.scope)
+        latch, error = await self._latch(call.scope.desk)
+        return LatchReading(latch=latch, error=error)
 
     @activity.defn(name="decide")
     async def decide(self, call: DecideCall) -> Choice:

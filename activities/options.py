@@ -30,6 +30,12 @@ RECORD: dict[str, Any] = {
     "schedule_to_close_timeout": timedelta(seconds=12),
     "retry_policy": _DATABASE,
 }
+# Two seconds for the database: until then nobody hears of a run in which state it is.
+READ_LATCH: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=4),
+    "schedule_to_close_timeout": timedelta(seconds=6),
+    "retry_policy": _ONCE,
+}
 CLEAR_LATCH: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=6),
     "schedule_to_close_timeout": timedelta(seconds=20),
@@ -49,4 +55,10 @@ ORDER: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=15),
     "retry_policy": _ONCE,
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+}
+
+ATTRIBUTES: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=4),
+    "schedule_to_close_timeout": timedelta(seconds=6),
+    "retry_policy": _ONCE,
 }

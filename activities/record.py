@@ -12,9 +12,10 @@ from activities.instruments import Instruments
 from activities.scope import refuse_other
 from domain.decisions import Decision
 from domain.instructions import InstructionRow
+from domain.market import LatchRow
 from storage.database import Database, DatabaseUnavailable
 from storage.decisions import insert_decisions
-from storage.desks import clear_latch, write_desk
+from storage.desks import Cleared, clear_latch, write_desk
 from storage.instructions import upsert_instructions
 
 T = TypeVar("T")
@@ -45,20 +46,22 @@ class RecordActivities:
             self._instruments.instruction_written(changed)
 
     @activity.defn(name="write_desk")
-    async def write_desk(self, call: WriteDeskCall) -> None:
-        """Writes the desk's row; a kill becomes the second place of the latch."""
+    async def write_desk(self, call: WriteDeskCall) -> LatchRow:
+        """Writes the desk's row; a kill becomes the second place of the latch. What the row says of it then."""
         refuse_other(self._scope, call.scope)
         row = call.row
-        newly_quiet = await self._run(lambda connection: write_desk(connection, row))
-        if newly_quiet and row.killed_at and row.quiet_at:
+        written = await self._run(lambda connection: write_desk(connection, row))
+        if written.newly_quiet and row.killed_at and row.quiet_at:
             seconds = (row.quiet_at - row.killed_at).total_seconds()
             self._instruments.kill_to_quiet.labels(row.desk).observe(seconds)
+        return written.latch
 
     @activity.defn(name="clear_latch")
     async def clear_latch(self, call: ClearLatchCall) -> bool:
         """The first step of a restart, in one transaction."""
         refuse_other(self._scope, call.scope)
-        return await self._run(lambda connection: clear_latch(connection, call.scope.desk, call.kill_number, call.row))
+        cleared = Cleared(number=call.kill_number, kill_id=call.kill_id or None)
+        return await self._run(lambda connection: clear_latch(connection, call.scope.desk, cleared, call.row))
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
         try:

@@ -19,7 +19,9 @@ from api import docs, errors, logs
 from api.access import Access
 from api.auth import Authentication
 from api.commands import Commander
+from api.descriptors import raise_limit
 from api.desk import Desk, Gateway
+from api.doorkeeper import STATE_KEY, Doorkeeper
 from api.headers import SecurityHeaders
 from api.health import Expected, Health
 from api.limits import BodyLimit
@@ -28,6 +30,7 @@ from api.reporting import PostgresReports, Reports
 from api.routes import control, proposals, public, reports
 from api.state import Parts
 from domain.states import Mode
+from storage.disks import DiskWatch
 from workflows.gateway import DeskGateway, connect
 
 DESCRIPTION = "Control plane of an automated trading desk: pause, resume, kill, cancel, deleverage, decision log."
@@ -41,6 +44,7 @@ class AppSettings:
     desk: configuration.DeskSettings
     database: configuration.DatabaseSettings
     log: configuration.LogSettings
+    disks: configuration.DiskSettings
     temporal: Mapping[str, Any]
 
     @classmethod
@@ -52,11 +56,12 @@ class AppSettings:
                 desk=configuration.DeskSettings.load(),
                 database=configuration.DatabaseSettings.load(),
                 log=configuration.LogSettings.load(),
+                disks=configuration.DiskSettings.load(),
                 temporal=dict(configuration.temporal_connect_config()),
             )
         except ValidationError as error:
             raise SystemExit(configuration.explain(error)) from None
-        except configuration.NoRunningStack as error:
+        except configuration.NotConfigured as error:
             raise SystemExit(str(error)) from None
         if found.desk.mode == "live" and not found.api.fit_for_live:
             raise SystemExit(
@@ -125,11 +130,11 @@ def _lifespan(
     settings: AppSettings, instruments: Instruments, gateway: Gateway | None, reports: Reports | None
 ) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
-    async def run(app: FastAPI) -> AsyncIterator[None]:
+    async def run(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         found = reports or PostgresReports(settings.database.url)
         app.state.parts = _parts(settings, instruments, gateway or await _gateway(settings), found)
         try:
-            yield
+            yield {STATE_KEY: Doorkeeper(raise_limit().connections, instruments)}
         finally:
             if reports is None:
                 found.close()
@@ -151,6 +156,6 @@ def _parts(settings: AppSettings, instruments: Instruments, gateway: Gateway, re
         desk=desk,
         commander=Commander(desk, symbols, settings.api.ack_timeout, instruments),
         reports=reports,
-        health=Health(desk, reports, Expected(name, mode, symbols)),
+        health=Health(desk, reports, Expected(name, mode, symbols), DiskWatch(settings.disks.disk_folders)),
         instruments=instruments,
     )

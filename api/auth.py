@@ -6,6 +6,8 @@ middleware, and a flag in the scope lets the routers refuse whatever should ever
 
 import hashlib
 import hmac
+from collections.abc import Mapping
+from typing import Any
 
 from fastapi import Request, Security
 from fastapi.security import HTTPBearer
@@ -54,10 +56,15 @@ def _digest(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
 
 
+def is_authenticated(scope: Mapping[str, Any]) -> bool:
+    """Whether the middleware found the key in this request."""
+    return bool(scope.get(_FLAG))
+
+
 _scheme = HTTPBearer(auto_error=False, description="The value of AIS_API_KEY.")
 
 
 async def require_authentication(request: Request, _: object = Security(_scheme)) -> None:
     """The routers' own look at what the middleware found."""
-    if not request.scope.get(_FLAG):
+    if not is_authenticated(request.scope):
         raise NotAuthenticated

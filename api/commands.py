@@ -37,8 +37,8 @@ from api.metrics import Instruments
 from domain.carried import Outcome, RefusalCode
 from domain.commands import Command, RawPayload, read_command
 from domain.instructions import CancelInstruction, cancel_instructions
-from domain.states import CommandKind, State
-from domain.status import CommandOutcome, Status
+from domain.states import CommandKind
+from domain.status import CommandOutcome
 from workflows.gateway import (
     SIGNAL_SECONDS,
     GatewayError,
@@ -171,31 +171,21 @@ class Commander:
         log.warning("kill signal refused, requesting cancellation", command_id=ask.command_id, error=str(refusal))
         try:
             seconds = min(SIGNAL_SECONDS, max(deadline - time.monotonic(), 0.5))
-            await self._desk.gateway.request_cancel(str(ask.fields["reason"]), seconds)
+            # The request's reason carries what a kill signal does, so that the kill can be followed by its id.
+            reason = to_json(ask.payload(datetime.now(UTC))).decode()
+            await self._desk.gateway.request_cancel(reason, seconds)
         except SignalUnanswered as error:
+            self._desk.recorded(ask.command_id)
             raise PerhapsRecorded(ask.command_id, self._cancels(ask)) from error
         except GatewayError as error:
             raise NotRecorded(f"{refusal}; and its cancellation: {error}", self._cancels(ask)) from error
         warning = "Temporal refused the kill signal; the kill went in as a cancellation of the workflow"
-        status = await self._until_killed(ask, deadline)
-        if status is None:
-            return self._accepted(ask, warning)
-        body = applied_body(ask.command, cancels=cancel_instructions(status.covered_symbols))
-        self._instruments.command(ask.kind, "applied")
-        return Answer(200, body, _headers(ask, warning))
-
-    async def _until_killed(self, ask: Ask, deadline: float) -> Status | None:
-        while time.monotonic() + _FIRST_PAUSE_SECONDS < deadline:
-            try:
-                status = (await self._desk.read(seconds=max(deadline - time.monotonic(), 0.001))).status
-            except NoCoordinator as error:
-                raise CoordinatorClosed(str(error), self._cancels(ask)) from error
-            except GatewayError:
-                status = None
-            if status is not None and status.state is State.KILLED:
-                return status
-            await asyncio.sleep(_FIRST_PAUSE_SECONDS)
-        return None
+        self._desk.recorded(ask.command_id)
+        outcome = await self._confirmation(ask, deadline)
+        if outcome is not None:
+            answer = self._settled(ask, outcome)
+            return answer._replace(headers=_headers(ask, warning))
+        return self._accepted(ask, warning)
 
     def _accepted(self, ask: Ask, *warnings: str) -> Answer:
         self._instruments.command(ask.kind, "unconfirmed")

@@ -4,6 +4,7 @@ ApiError
 ├── NotAuthenticated      401
 ├── UnknownCommand        404
 ├── NoAccount             404   of this desk on the paper venue
+├── BodyTooSlow           408
 ├── CommandRefused        409   the state does not allow it
 ├── BodyTooLarge          413
 ├── InvalidRequest        422   our own checks, in FastAPI's form
@@ -26,6 +27,7 @@ from starlette.exceptions import HTTPException
 
 from domain.instructions import CancelInstruction
 from domain.states import Mode
+from domain.values import printable
 from workflows.gateway import GatewayError
 
 Location = Sequence[str | int]
@@ -84,6 +86,15 @@ class CommandRefused(ApiError):
     """The coordinator refused, and recorded it."""
 
     status = 409
+
+
+class BodyTooSlow(ApiError):
+    """It was announced and did not come."""
+
+    status = 408
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The body did not arrive within {seconds:g} s; nothing was done.")
 
 
 class BodyTooLarge(ApiError):
@@ -178,11 +189,6 @@ def entry(location: Location, message: str, kind: str) -> dict[str, Any]:
     """One entry of a 422: these three keys alone, since echoing the input turns a NaN into a 500."""
     parts = [printable(part) if isinstance(part, str) else part for part in location]
     return {"loc": parts, "msg": printable(message), "type": kind}
-
-
-def printable(text: str) -> str:
-    """Without lone surrogates, which no UTF-8 answer can hold."""
-    return text.encode("utf-8", "replace").decode()
 
 
 async def _answer_error(request: Request, error: ApiError) -> JSONResponse:

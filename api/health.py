@@ -7,17 +7,23 @@ of calls on Temporal and the database.
 import asyncio
 from collections.abc import Awaitable
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+import structlog
 
 from api.desk import Desk
 from api.models import HealthAnswer
 from api.reporting import Reports
+from domain.disks import low
 from domain.status import Status
+from storage.disks import DiskWatch
 from workflows.gateway import GatewayError
 
 PROBE_SECONDS = 1.8
 FRESH_CYCLES = 3
 T = TypeVar("T")
+
+log: Any = structlog.get_logger("api")
 
 
 class Expected(NamedTuple):
@@ -35,10 +41,12 @@ class Expected(NamedTuple):
 class Health:
     """The probes of one API process."""
 
-    def __init__(self, desk: Desk, reports: Reports, expected: Expected) -> None:
+    def __init__(self, desk: Desk, reports: Reports, expected: Expected, disks: DiskWatch) -> None:
         self._desk = desk
         self._reports = reports
         self._expected = expected
+        self._disks = disks
+        self._low: list[str] = []
         self._round: asyncio.Task[HealthAnswer] | None = None
 
     async def check(self) -> HealthAnswer:
@@ -52,13 +60,13 @@ class Health:
         self._round = None
 
     async def _probe(self) -> HealthAnswer:
-        temporal, status, database = await asyncio.gather(
-            bounded(self._temporal(), False), self.status(), bounded(self._reports.ping(), False)
+        temporal, status, database, space = await asyncio.gather(
+            bounded(self._temporal(), False), self.status(), bounded(self._reports.ping(), False), self._has_space()
         )
         aster = status is not None and is_fresh(status, datetime.now(UTC))
         # An answer of the coordinator came through Temporal, whatever became of the probe of its own.
         temporal = temporal or status is not None
-        fine = aster and database and temporal and status is not None and self._expected.matches(status)
+        fine = aster and database and temporal and space and status is not None and self._expected.matches(status)
         return HealthAnswer(
             status="ok" if fine else "degraded",
             aster_connected=aster,
@@ -74,6 +82,17 @@ class Health:
             return (await self._desk.read(seconds=PROBE_SECONDS)).status
         except GatewayError:
             return None
+
+    async def _has_space(self) -> bool:
+        """Whether no watched folder is low; the log tells of each change."""
+        found = await bounded(self._disks.look(), None)
+        if found is None:
+            return False
+        little = low(found)
+        if little and [disk.folder for disk in little] != self._low:
+            log.warning("little disk space", disks=[disk.text for disk in little])
+        self._low = [disk.folder for disk in little]
+        return not little
 
     async def _temporal(self) -> bool:
         await self._desk.gateway.open_status()

@@ -1,20 +1,23 @@
-"""The size limit of bodies, after authentication and before anything is read.
+"""The limits of bodies, in size and time, after authentication and before anything is read.
 
-The kill switch alone is exempt: it reads at most as much, ignores the rest, and kills.
+The kill switch alone is exempt: it reads at most as much, for a shorter time, ignores the rest, and kills.
 """
+
+import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.auth import is_protected
-from api.errors import BodyTooLarge
+from api.errors import BodyTooLarge, BodyTooSlow
 
 MAX_BODY_BYTES = 64 * 1024
+BODY_SECONDS = 10.0
 KILL_PATH = "/control/kill-switch"
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 class BodyLimit:
-    """Answers 413 to a body over the limit, whether it was announced or comes in chunks."""
+    """Answers 413 to a body over the limit, announced or in chunks, and 408 to one that does not come to its end."""
 
     def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES) -> None:
         self._app = app
@@ -24,7 +27,12 @@ class BodyLimit:
         if scope["type"] != "http" or _is_kill(scope):
             await self._app(scope, receive, send)
             return
-        messages = await self._read(scope, receive)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                messages = await self._read(scope, receive)
+        except TimeoutError:
+            await BodyTooSlow(BODY_SECONDS).response({"Connection": "close"})(scope, receive, send)
+            return
         if messages is None:
             await BodyTooLarge(self._limit).response()(scope, receive, send)
         else:

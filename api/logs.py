@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import structlog
 
+from domain.values import printable_texts
+
 
 def configure(level: str, form: Literal["console", "json"]) -> None:
     """Sets up structlog and the standard library's root logger."""
@@ -13,6 +15,7 @@ def configure(level: str, form: Literal["console", "json"]) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        lambda _logger, _method, event: printable_texts(event),
     ]
     if form == "json":
         shared.append(structlog.processors.format_exc_info)

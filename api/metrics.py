@@ -40,6 +40,10 @@ class Instruments:
             "ais_command_seconds", "HTTP request to confirmed outcome.", ("command",), registry=self._registry,
             buckets=_SECONDS,
         )  # fmt: skip
+        self._turned_away = Counter(
+            "ais_http_connections_turned_away_total", "Connections closed before their client wanted it.", ("reason",),
+            registry=self._registry,
+        )  # fmt: skip
 
     def request(self, method: str, route: str | None, status: int, seconds: float) -> None:
         """Counts one request; what is not ours to name (unknown paths, made-up methods) shares one label value."""
@@ -50,6 +54,10 @@ class Instruments:
     def command(self, kind: CommandKind, outcome: str) -> None:
         """Counts one command."""
         self._commands.labels(self._desk, kind.value, outcome).inc()
+
+    def turned_away(self, reason: str) -> None:
+        """Counts a connection that was closed before its client wanted it."""
+        self._turned_away.labels(reason).inc()
 
     def confirmed(self, kind: CommandKind, seconds: float) -> None:
         """Notes how long a confirmed command took."""

@@ -16,6 +16,7 @@ Responses = dict[int | str, dict[str, Any]]
 _TEXTS: dict[int, tuple[str, str]] = {
     401: ("The Bearer token is missing or invalid.", "Not authenticated"),
     404: ("No such thing.", "No command '9f1c' is known to the coordinator."),
+    408: ("The body did not arrive in time.", "The body did not arrive within 10 s; nothing was done."),
     409: ("The state does not allow it.", KILLED),
     413: ("The body is too large.", "The body is larger than 64 KiB."),
     500: ("A bug; the trace is in the log.", "Internal Server Error"),

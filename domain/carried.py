@@ -134,6 +134,7 @@ class PendingRestart(Record):
 
     command: Command
     kill_number: int
+    kill_id: str = ""
     row: Decision
 
 
@@ -158,6 +159,12 @@ class Carried(Record):
     reason: str = ""
     actor: str = ""
     kill_number: int = 0
+    # The decision of the newest kill, and that of the newest restart: numbers may be equal by chance (`domain.latch`).
+    kill_id: str = ""
+    cleared_number: int = 0
+    cleared_by: str = ""
+    # Restarts that the database may name: tried, applied, or found there.
+    restarts: list[str] = Field(default_factory=list)
     kill: KillRecord | None = None
     last_kill_at: Moment | None = None
     restart: PendingRestart | None = None
@@ -197,7 +204,8 @@ class Carried(Record):
     records_attempted: int = 0
     instruction_rows: dict[str, InstructionRow] = Field(default_factory=dict)
 
-    packed: str | None = None
+    # What is bulky, compressed; a single text from runs of schema 3.
+    packed: str | list[str] | None = None
 
     @property
     def latched(self) -> bool:

@@ -6,7 +6,7 @@ Everything here runs at once, inside one workflow task, and awaits nothing; the 
 from collections.abc import Callable
 from datetime import timedelta
 
-from domain import inbox
+from domain import inbox, latch
 from domain.assessment import RiskMemory
 from domain.carried import (
     Carried,
@@ -17,12 +17,13 @@ from domain.carried import (
     PendingRestart,
     RefusalCode,
 )
-from domain.commands import Command, Source, nearest_name, read_cancellation
+from domain.commands import Command, nearest_name, read_cancellation
 from domain.deciding import Choice
 from domain.decisions import Decision, DecisionType
-from domain.killing import issue_cancels, kill, note_symbols, own_kill
+from domain.disks import WARNING, DiskSpace
+from domain.killing import issue_cancels, kill, note_symbols
 from domain.limits import changed
-from domain.market import LatchRow, Observation
+from domain.market import Observation
 from domain.orders import Fate, Order, OrderReport
 from domain.outbox import note_quiet, order_prepared, order_reported, queue_row
 from domain.reducing import Plan
@@ -74,15 +75,10 @@ def failed_to_apply(c: Carried, command: Command, error: Exception, tick: Tick) 
     _refuse(c, command, text, RefusalCode.INVALID, tick)
 
 
-def known_latch(c: Carried) -> int:
-    """The newest kill that the database is known to hold: what a reading that begins now is compared with."""
-    return c.latched_number if c.state is State.KILLED else 0
-
-
 def take_observation(c: Carried, observation: Observation, known: int, tick: Tick) -> None:
     """Takes a reading in: symbols seen, and the latch, where killed in either place means killed.
 
-    `known` is `known_latch` from before the reading began: one that was on its way while the latch was written proves
+    `known` is `latch.known_latch` from before the reading began: one that was on its way while the latch was written proves
     nothing.
     """
     if len(observation.open_orders) > MAX_CARRIED_ORDERS:
@@ -90,30 +86,15 @@ def take_observation(c: Carried, observation: Observation, known: int, tick: Tic
         observation = observation.model_copy(update=few)
     c.observation, c.observation_error = observation, None
     note_symbols(c, observation)
+    _warn_of_disks(c, observation.low_disks)
     if observation.latch_error is None:
-        _compare_latch(c, observation.latch, known, tick)
+        latch.compare(c, observation.latch, known, tick)
 
 
-def _compare_latch(c: Carried, latch: LatchRow | None, known: int, tick: Tick) -> None:
-    if latch is None:
-        # The row is gone (a database that came back empty): write it again, killed or not.
-        c.row_dirty, c.latched_number = True, 0
-        return
-    if latch.kill_number > c.kill_number:
-        _catch_up(c, latch)
-    if latch.killed and c.state is not State.KILLED:
-        reason = f"the database says killed: {latch.reason or 'no reason given'}"
-        apply(c, own_kill(latch.actor or "database", reason, Source.DATABASE, tick), tick)
-    elif known > (held := latch.kill_number if latch.killed else 0):
-        # It came back old: write the kill again.
-        c.latched_number = min(c.latched_number, held)
-
-
-def _catch_up(c: Carried, latch: LatchRow) -> None:
-    """Temporal's store came back old: the database knows kills that we do not, and takes their numbers for settled."""
-    unlatched = c.state is State.KILLED and not latch.killed
-    c.kill_number = latch.kill_number + unlatched
-    c.latched_number = latch.kill_number
+def _warn_of_disks(c: Carried, low_disks: list[DiskSpace]) -> None:
+    unwarn(c, WARNING)
+    for disk in reversed(low_disks):
+        warn(c, disk.text)
 
 
 def cancelled(c: Carried, reason: str, tick: Tick) -> None:
@@ -263,12 +244,14 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
     if error:
         # The latch may have been cleared all the same (an answer that was lost): a new number latches it again.
         c.kill_number, c.latched_number = max(c.kill_number, restart.kill_number + 1), 0
+        c.kill_id = tick.new_id("kill")
         _refuse(c, restart.command, error, RefusalCode.CONFLICT, tick)
         return
     forget_rounds(c, *c.commands.values())
     # What is still on its way keeps its record: a deleverage may be settled after the restart.
     c.commands = {name: record for name, record in c.commands.items() if record.outcome is Outcome.PENDING}
     remember(c, restart.command, Outcome.APPLIED, tick)
+    latch.restart_applied(c, restart.row.decision_id, restart.kill_number)
     c.kill, c.hand_over = None, True
     c.deleverages = [d for d in c.deleverages if d.order_id or not d.automatic]
     # A person has looked: drawdown and the day's loss are measured anew from here.
@@ -373,7 +356,8 @@ def _restart(c: Carried, command: Command, tick: Tick) -> None:
     assert command.kill_number is not None
     remember(c, command, Outcome.PENDING, tick)
     row = control_row(c, command, "applied", tick)
-    c.restart = PendingRestart(command=command, kill_number=command.kill_number, row=row)
+    latch.restart_tried(c, row.decision_id)
+    c.restart = PendingRestart(command=command, kill_number=command.kill_number, kill_id=c.kill_id, row=row)
 
 
 def _set_limits(c: Carried, command: Command, tick: Tick) -> None:

@@ -5,8 +5,8 @@ from domain.assessment import Level
 from domain.carried import Carried
 from domain.killing import progress, residue
 from domain.states import State
-from domain.status import open_instructions
-from domain.values import iso
+from domain.status import OpenInstruction, open_instructions
+from domain.values import iso, printable
 
 _MARKS = {State.RUNNING: "🟢", State.PAUSED: "🟡", State.KILLED: "🔴"}
 _MAX_LINES = 10
@@ -79,10 +79,14 @@ def _open_lines(c: Carried) -> list[str]:
     if not open_:
         return ["- no open instruction"]
     lines = [
-        f"  - `{i.tool.value}` {i.symbol} {i.outcome.value} since {iso(i.since)}{f', {i.last_error}' if i.last_error else ''}"
+        f"  - `{i.tool.value}` {i.symbol} {i.outcome.value} since {iso(i.since)}{_error_of(i)}"
         for i in open_[:_MAX_LINES]
     ]
     return [f"- **{count} open instructions**", *lines]
+
+
+def _error_of(instruction: OpenInstruction) -> str:
+    return f", {_one_line(instruction.last_error)}" if instruction.last_error else ""
 
 
 def _waiting_lines(c: Carried) -> list[str]:
@@ -97,4 +101,4 @@ def _waiting_lines(c: Carried) -> list[str]:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[:200]
+    return printable(" ".join(text.split()))[:200]

@@ -11,13 +11,14 @@ from domain.carried import Carried, CommandRecord, KillRecord, Outcome
 from domain.commands import Command, Source
 from domain.instructions import CANCEL_TOOLS, OpenCancel, Tool, instruction_id
 from domain.market import Observation
-from domain.outbox import NOT_SENT_IN_SHADOW, prepared_row, queue_instruction, queue_row
+from domain.outbox import MAX_OPEN_CANCELS_PER_LANE, NOT_SENT_IN_SHADOW, prepared_row, queue_instruction, queue_row
 from domain.states import CommandKind, Mode, State
 from domain.symbols import covered_symbols
 from domain.traces import Tick, control_row, enter, remember
 from domain.values import iso
 
-MAX_OPEN_CANCELS_PER_LANE = 10
+# Symbols that get cancels in one workflow task, counted once for each command; past it, once for all.
+MAX_ISSUED_AT_ONCE = 1_000
 MAX_SEEN_SYMBOLS = 200
 
 
@@ -27,6 +28,7 @@ def kill(c: Carried, command: Command, tick: Tick) -> None:
     c.last_kill_at = tick.now
     repeated = c.state is State.KILLED
     row = control_row(c, command, "repeated" if repeated else "applied", tick)
+    c.kill_id = row.decision_id
     if not repeated:
         c.kill = KillRecord(
             command_id=command.command_id,
@@ -64,15 +66,17 @@ def issue_cancels(c: Carried, record: CommandRecord, symbols: list[str], tick: T
 
     A flood of kills must not grow the state without end: past the bound, a cancel of the same symbol and market that is
     prepared and has not begun stands for it. One that has begun never does: it may have missed what this one is for. Of
-    commands that arrive together, the first one's cancels stand for all.
+    very many commands that arrive together, the first ones' cancels stand for all.
     """
     record.rounds += 1
     # Cancels that a person asks for after a kill do not open it again: it would cancel more than they asked for.
     if c.kill and record.kind is CommandKind.KILL:
         c.kill.quiet_at = c.kill.verified_at = None
     if tick.issued is not None:
-        symbols = [symbol for symbol in symbols if symbol not in tick.issued]
-        tick.issued.update(symbols)
+        if len(tick.issued) + len(symbols) > MAX_ISSUED_AT_ONCE:
+            done = set(tick.issued)
+            symbols = [symbol for symbol in symbols if symbol not in done]
+        tick.issued.extend(symbols)
     if not symbols:
         return
     in_lane = Counter((cancel.tool, cancel.symbol) for cancel in c.cancels)

@@ -6,6 +6,7 @@ takes some 20 microseconds, whatever the name.
 """
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 MAX_NAME_CHARS = 64
 
@@ -25,7 +26,7 @@ class Names:
 def _pairs(name: str) -> frozenset[str]:
     # With a mark before and after, so that how a name begins and ends counts too.
     marked = f"^{name}$"
-    return frozenset(map("".join, zip(marked, marked[1:], strict=False)))
+    return frozenset(map("".join, pairwise(marked)))
 
 
 def _likeness(one: frozenset[str], other: frozenset[str]) -> float:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from domain.assessment import Assessment
+from domain.disks import DiskSpace
 from domain.instructions import OrderType, Side
 from domain.values import ZERO, Moment, Value
 
@@ -123,12 +124,26 @@ class FilledOrder(Value):
 
 
 class LatchRow(Value):
-    """What the desk's database row says of the kill."""
+    """What the desk's database row says of the kill.
+
+    `kill_id` is the row in the decision log of the newest kill, `cleared_by` that of the newest restart; None where whoever
+    wrote them knew no ids yet.
+    """
 
     killed: bool
     kill_number: int
+    kill_id: str | None = None
+    cleared_number: int = 0
+    cleared_by: str | None = None
     reason: str | None = None
     actor: str | None = None
+
+
+class LatchReading(Value):
+    """The latch alone; `error` set means that nobody knows what the database says."""
+
+    latch: LatchRow | None = None
+    error: str | None = None
 
 
 class Reading(NamedTuple):
@@ -147,7 +162,7 @@ class Observation(Value):
     price became known; a price that stopped moving grows old by it. `assessment` is what the portfolio's limits make of it,
     None where nobody watched: no new risk (I7). `bar_time` is the opening time of the newest bar of a market that has a
     time of its own (a replay, a simulation). `fills` is what moving the market on filled in this very call: a reading of
-    the same cycle again has none.
+    the same cycle again has none. `low_disks` are the file systems of the worker that have little space left.
     """
 
     observed_at: Moment
@@ -163,6 +178,7 @@ class Observation(Value):
     latch_error: str | None = None
     note: str | None = None
     assessment: Assessment | None = None
+    low_disks: list[DiskSpace] = Field(default_factory=list)
 
     def held(self, symbol: str) -> Decimal:
         """The signed futures position of a symbol."""

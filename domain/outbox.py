@@ -14,6 +14,8 @@ from domain.states import Mode, State
 from domain.values import Moment, Value, iso
 
 MAX_BATCH_ROWS = 50
+MAX_OPEN_CANCELS_PER_LANE = 10
+STANDS_FOR_IT = "given up: earlier cancels of the same symbol and market are repeated and stand for it"
 NOT_SENT_IN_SHADOW = "shadow: prepared, not sent"
 
 _FATE_OUTCOMES = {
@@ -47,12 +49,13 @@ class RecordBatch(Value):
 
 
 def queue_row(c: Carried, row: Decision, first: bool = False) -> None:
-    """Queues a decision, `first` before all that no attempt to write holds: a restart waits for the row of its kill.
+    """Queues a decision; one that is to be `first` overtakes what waits where the next batch would not hold it: a restart
+    waits for the row of its kill.
 
     Cycles that chose nothing are merged while none of them was in an attempt to write.
     """
     c.last_decision = row
-    if first:
+    if first and len(c.records) >= MAX_BATCH_ROWS:
         c.records.insert(c.records_attempted, row)
         return
     last = c.records[-1] if len(c.records) > c.records_attempted else None
@@ -126,14 +129,28 @@ def cancels_confirmed(c: Carried, instruction_ids: Sequence[str], now: datetime)
 
 
 def cancels_failed(c: Carried, instruction_ids: Sequence[str], error: str) -> None:
-    """An attempt failed: counted, shown and written; the cancel stays prepared and is repeated."""
+    """An attempt failed: counted, shown and written; the cancel stays prepared and is repeated.
+
+    One past the lane's bound is given up: those before it are tried again as well, and one call stands for all.
+    """
     failed = set(instruction_ids)
+    given_up = set(instruction_ids[MAX_OPEN_CANCELS_PER_LANE:])
     for cancel in c.cancels:
         if cancel.instruction_id in failed:
             cancel.attempts += 1
             cancel.last_error = error
             cancel.begun = False
-            queue_instruction(c, prepared_row(c.desk, cancel))
+            row = prepared_row(c.desk, cancel)
+            done = {"outcome": InstructionOutcome.FAILED, "detail": STANDS_FOR_IT}
+            queue_instruction(c, row.model_copy(update=done) if cancel.instruction_id in given_up else row)
+    if given_up:
+        _give_up(c, given_up)
+
+
+def _give_up(c: Carried, instruction_ids: set[str]) -> None:
+    if c.kill:
+        c.kill.cancels -= sum(cancel.of_kill for cancel in c.cancels if cancel.instruction_id in instruction_ids)
+    c.cancels = [cancel for cancel in c.cancels if cancel.instruction_id not in instruction_ids]
 
 
 def note_quiet(c: Carried, now: datetime) -> None:
@@ -212,7 +229,15 @@ def desk_row(c: Carried) -> DeskRow:
         started_at=c.started_at,
         mode=c.mode,
         symbols=c.symbols,
-        latch=LatchRow(killed=killed, kill_number=c.kill_number, reason=c.reason, actor=c.actor),
+        latch=LatchRow(
+            killed=killed,
+            kill_number=c.kill_number,
+            kill_id=c.kill_id or None,
+            cleared_number=c.cleared_number,
+            cleared_by=c.cleared_by or None,
+            reason=c.reason,
+            actor=c.actor,
+        ),
         killed_at=c.kill.at if c.kill else None,
         quiet_at=c.kill.quiet_at if c.kill else None,
     )

@@ -14,7 +14,7 @@ from domain.limits import PORTFOLIO_LIMITS, Limits
 from domain.market import Account, OpenOrder, Position
 from domain.states import CommandKind, Mode, State
 from domain.symbols import covered_symbols
-from domain.values import Moment, Value
+from domain.values import Moment, Value, printable_texts
 
 MAX_SHOWN = 50
 
@@ -171,8 +171,8 @@ class Outcomes(Value):
     outcomes: dict[str, CommandOutcome]
 
 
-def status_of(carried: Carried, run_id: str) -> Status:
-    """The status query's answer."""
+def status_of(carried: Carried, run_id: str, arrived: int = 0) -> Status:
+    """The status query's answer; `arrived` counts signals that have not had their turn."""
     c = carried
     return Status(
         **_facts(c),
@@ -186,7 +186,7 @@ def status_of(carried: Carried, run_id: str) -> Status:
         open_instructions=open_instructions(c),
         open_instructions_total=len(c.cancels) + len(c.orders),
         unknown_orders=[p.order.order_id for p in c.orders if p.phase == "unknown"][:MAX_SHOWN],
-        commands_pending=sum(not d.automatic for d in c.deleverages) + (c.restart is not None),
+        commands_pending=sum(not d.automatic for d in c.deleverages) + (c.restart is not None) + arrived,
         proposals_waiting=len(c.proposals),
         records_waiting=len(c.records),
         limits=c.limits.model_dump(mode="json"),
@@ -217,7 +217,7 @@ _COPIED = [
 
 
 def _facts(c: Carried) -> dict[str, Any]:
-    return {name: getattr(c, name) for name in _COPIED}
+    return printable_texts({name: getattr(c, name) for name in _COPIED})
 
 
 def outcome_of(record: CommandRecord | None) -> CommandOutcome | None:
@@ -229,10 +229,10 @@ def outcome_of(record: CommandRecord | None) -> CommandOutcome | None:
     return CommandOutcome(**facts, command=record.kind, cancel_instructions=cancels or None)
 
 
-def outcomes_of(carried: Carried, command_ids: list[str], run_id: str) -> Outcomes:
+def outcomes_of(carried: Carried, command_ids: list[str], run_id: str, arrived: int = 0) -> Outcomes:
     """The outcomes query's answer."""
     found = {i: outcome for i in command_ids if (outcome := outcome_of(carried.commands.get(i)))}
-    return Outcomes(status=status_of(carried, run_id), outcomes=found)
+    return Outcomes(status=status_of(carried, run_id, arrived), outcomes=found)
 
 
 def open_instructions(c: Carried) -> list[OpenInstruction]:
@@ -268,7 +268,7 @@ def _open_orders(c: Carried) -> list[OpenInstruction]:
 
 
 def _kill_status(c: Carried, kill: KillRecord) -> KillStatus:
-    facts = kill.model_dump(exclude={"row_id"})
+    facts = printable_texts(kill.model_dump(exclude={"row_id"}))
     return KillStatus(
         **facts,
         latched=c.latched,

@@ -8,6 +8,7 @@ from domain.carried import MAX_WARNINGS, Carried, CommandRecord, Outcome
 from domain.commands import MAX_REMEMBERED_REASON_CHARS, Command
 from domain.decisions import Decision, DecisionType
 from domain.states import CommandKind, State
+from domain.values import printable
 
 MAX_COMMAND_AGE = timedelta(hours=24)
 KEPT_COMMANDS = 1_000
@@ -19,23 +20,24 @@ KEPT_UNNAMED = 200
 class Tick(NamedTuple):
     """The moment of a change, and a maker of ids (`new_id("decision")`): the workflow's clock and random numbers.
 
-    `issued` holds the symbols for which cancels were prepared at this very moment, where several commands share it: no call
-    can have begun since, so the same cancels stand for all of them. None where one command comes at a time.
+    `issued` lists the symbols for which cancels were prepared at this very moment, where several commands share it: no call
+    can have begun since, so the same cancels may stand for all of them. None where one command comes at a time.
     """
 
     now: datetime
     new_id: Callable[[str], str]
-    issued: set[str] | None = None
+    issued: list[str] | None = None
 
 
 def warn(c: Carried, text: str) -> None:
     """Keeps the newest few warnings, each once."""
+    text = printable(text)
     c.warnings = [*(w for w in c.warnings if w != text), text][-MAX_WARNINGS:]
 
 
 def unwarn(c: Carried, beginning: str) -> None:
     """Takes back the warnings that begin so: what they told is over."""
-    c.warnings = [warning for warning in c.warnings if not warning.startswith(beginning)]
+    c.warnings = [warning for warning in c.warnings if not warning.startswith(printable(beginning))]
 
 
 def enter(c: Carried, state: State, command: Command, tick: Tick) -> None:
@@ -108,11 +110,12 @@ def control_row(
     c: Carried, command: Command, word: str, tick: Tick, detail: str | None = None, shown: str | None = None
 ) -> Decision:
     """The row of a command. `detail` is why it was refused, `shown` stands where else its reason would."""
+    told = detail or shown or command.reason or "no reason given"
     row = Decision(
         decision_id=tick.new_id("decision"),
         timestamp=tick.now,
         decision_type=DecisionType.CONTROL,
-        summary=f"{command.kind.value} {word} by {command.actor}: {detail or shown or command.reason or 'no reason given'}",
+        summary=printable(f"{command.kind.value} {word} by {command.actor}: {told}"),
         risk_reasons=[detail] if detail else [],
         desk=c.desk,
         symbol=command.symbol,

@@ -1,7 +1,10 @@
 """Base of every value that crosses a boundary, and the number types that it uses."""
 
+import unicodedata
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import ROUND_DOWN, Context, Decimal
+from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -24,6 +27,7 @@ Moment = AwareDatetime
 EXACT = Context(prec=100)
 ZERO = Decimal(0)
 BPS = Decimal("0.0001")
+_BREAKS = "\n\r\t\v\f\x85\u2028\u2029"
 _SIX_PLACES = Decimal("0.000001")
 
 
@@ -41,6 +45,31 @@ def plain(number: Decimal) -> Decimal:
 def digits(number: Decimal) -> str:
     """A fraction as people read it: six places at most."""
     return str(plain(number.quantize(_SIX_PLACES)))
+
+
+def printable(text: str) -> str:
+    """The text as a terminal may show it: one line, without what steers the terminal or turns the order of reading round.
+
+    The incident behind it: an escape sequence in a kill's reason reached the operator's terminal by `ais status`.
+    """
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def printable_lines(text: str) -> str:
+    """The same for a text whose line breaks are ours."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def printable_texts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a log line, as a terminal may show them."""
+    return {name: printable(value) if isinstance(value, str) else value for name, value in values.items()}
+
+
+def _shown(character: str) -> str:
+    if character in _BREAKS:
+        return " "
+    # Control, format (bidirectional and zero-width ones are) and half a surrogate pair.
+    return "" if unicodedata.category(character) in ("Cc", "Cf", "Cs") else character
 
 
 def iso(moment: datetime) -> str:

@@ -7,11 +7,32 @@ goes once no run of it can be open any more, and its recorded histories go with 
 SCHEMA_VERSION = 4
 
 
-def tells_cancellation(version: int) -> bool:
-    """Whether a cancellation carries its command's id, actor and reason, and no run ends in the task that starts it."""
+def takes_turns(version: int) -> bool:
+    """Whether signals wait for a turn of bounded length, and no run ends in the workflow task that began it; before, each
+    signal was applied by its handler."""
+    return version >= 4
+
+
+def shows_apart(version: int) -> bool:
+    """Whether the search attribute is set in a workflow task of its own, after a look whether it is registered."""
+    return version >= 4
+
+
+def knows_generations(version: int) -> bool:
+    """Whether kills and restarts are told apart by their ids, and the latch is what the row answered; before, by numbers."""
+    return version >= 4
+
+
+def reads_latch_first(version: int) -> bool:
+    """Whether a run, and one that was reset, reads the latch before it says in which state it is; before, in its next cycle."""
     return version >= 4
 
 
 def activities_by_desk(version: int) -> bool:
     """Whether a desk's activities have a task queue of their own; before, every desk and mode shared one."""
+    return version >= 4
+
+
+def knows_written_rows(version: int) -> bool:
+    """Whether a kill notes that its row was written; before, a row that no longer waited was taken for written."""
     return version >= 4

@@ -25,8 +25,8 @@ CONNECT_TIMEOUT_SECONDS = 2
 CALLS_WAITING_PER_THREAD = 32
 MAX_TEXT_CHARS = 200
 
-# Not OperationalError by class, but not a bug of ours either.
-_MISSING_SCHEMA = frozenset({"42P01", "3F000"})
+# Not OperationalError by class, but not a bug of ours either: a table, a schema or a column that is not there.
+_MISSING_SCHEMA = frozenset({"42P01", "3F000", "42703"})
 _READ_ONLY_SERVER = frozenset({"25006"})
 
 
@@ -245,6 +245,9 @@ def unavailable(error: Exception) -> DatabaseUnavailable | None:
     sqlstate = getattr(error.orig, "sqlstate", None)
     if sqlstate in _MISSING_SCHEMA:
         return DatabaseUnavailable(f"{_first_line(error)} (run `ais migrate`)")
+    if sqlstate is None and "invalid connection option" in str(error.orig):
+        # Refused before anything was sent: a parameter of the URL.
+        return DatabaseUnavailable(f"{_first_line(error)} (check AIS_DATABASE_URL)")
     ours = not isinstance(error, OperationalError | InterfaceError) and not error.connection_invalidated
     return None if ours and sqlstate not in _READ_ONLY_SERVER else DatabaseUnavailable(_first_line(error))
 

@@ -3,11 +3,15 @@
 The failure behind this file: a kill that lives in one store alone is gone when that store comes back empty or old.
 Writing `killed` here is a latch: the workflow can set it and never take it back. Only `clear_latch`, a restart by a
 person, does, for the very kill that it names and in one transaction with the row that tells who did it.
+
+A kill is never refused for its number: stores that come back old make numbers equal. A write that comes late, of a kill which a
+restart has cleared, is known by that kill's id.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Result, Select, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -19,7 +23,7 @@ from domain.states import Mode
 from domain.values import Moment, Value
 from storage.cleaning import clean, clean_values
 from storage.decisions import decision_exists, insert_decisions
-from storage.tables import desks
+from storage.tables import desks, kills
 
 
 class DeskRecord(Value):
@@ -32,6 +36,8 @@ class DeskRecord(Value):
     killed: bool
     kill_number: int
     cleared_number: int
+    kill_id: str | None = None
+    cleared_by: str | None = None
     reason: str | None = None
     actor: str | None = None
     killed_at: Moment | None = None
@@ -40,7 +46,29 @@ class DeskRecord(Value):
     @property
     def latch(self) -> LatchRow:
         """What the row says of the kill."""
-        return LatchRow(killed=self.killed, kill_number=self.kill_number, reason=self.reason, actor=self.actor)
+        return LatchRow(**{name: getattr(self, name) for name in LatchRow.model_fields})
+
+
+class Written(NamedTuple):
+    """What a write of the row left there, and whether it was this one that told of the silence after a kill."""
+
+    latch: LatchRow
+    newly_quiet: bool
+
+
+class Cleared(NamedTuple):
+    """The kill that a restart names; without an id where its coordinator knew none yet."""
+
+    number: int
+    kill_id: str | None
+
+
+class Seen(StrEnum):
+    """What the database knows of a kill's id already."""
+
+    NEW = "new"
+    HELD = "held"
+    CLEARED = "cleared"
 
 
 class DeskFacts(Value):
@@ -68,55 +96,93 @@ def finish_start(connection: Connection, desk: str, now: datetime) -> None:
     connection.execute(statement.values(started_at=now))
 
 
-def write_desk(connection: Connection, row: DeskRow) -> bool:
-    """Writes the workflow's view. `killed` is only ever set here. True where `quiet_at` was set by this call."""
+def write_desk(connection: Connection, row: DeskRow) -> Written:
+    """Writes the workflow's view. `killed` is only ever set here; the answer is what the row says after the write."""
     _insert_desk(connection, DeskFacts(desk=row.desk, mode=row.mode, symbols=row.symbols, now=row.started_at))
     stored = _locked(connection, row.desk)
     if stored is None:
         # Nothing of ours deletes a desk; the workflow's next try finds what is going on.
         raise LookupError(f"the row of desk {row.desk!r} vanished while it was written")
-    merged = merge(stored, row)
+    merged = merge(stored, row, _seen(connection, stored, row.latch))
     _update(connection, row.desk, merged.model_dump(exclude={"desk"}))
-    return stored.quiet_at is None and merged.quiet_at is not None
+    if merged.kill_id and merged.kill_id == row.latch.kill_id:
+        _note_kill(
+            connection, row.desk, merged.kill_number, merged.kill_id, None if merged.killed else merged.cleared_by
+        )
+    return Written(merged.latch, newly_quiet=stored.quiet_at is None and merged.quiet_at is not None)
 
 
-def merge(stored: DeskRecord, row: DeskRow) -> DeskRecord:
+def merge(stored: DeskRecord, row: DeskRow, seen: Seen) -> DeskRecord:
     """What the row becomes when the workflow writes `row` over it."""
-    number = row.latch.kill_number
-    # A write that was on its way since before a restart names a kill which that restart has cleared.
-    kills = row.latch.killed and number > stored.cleared_number
+    latch = row.latch
+    kills = latch.killed and seen is not Seen.CLEARED
     changes: dict[str, Any] = {
         "started_at": stored.started_at or row.started_at,
         "mode": row.mode,
         "symbols": row.symbols,
-        "kill_number": max(stored.kill_number, number),
     }
+    if kills or not latch.killed:
+        changes["kill_number"] = max(stored.kill_number, latch.kill_number)
+    if kills and seen is Seen.NEW:
+        changes["kill_id"] = latch.kill_id
     if kills and not stored.killed:
-        changes |= {"killed": True, "reason": row.latch.reason, "actor": row.latch.actor, "killed_at": row.killed_at}
+        changes |= {"killed": True, "reason": latch.reason, "actor": latch.actor, "killed_at": row.killed_at}
     if kills and stored.quiet_at is None:
         changes["quiet_at"] = row.quiet_at
+    if not latch.killed and not stored.killed and latch.kill_number > stored.kill_number:
+        # This database came back from before a kill that is over: it must not take that kill for a new one.
+        changes |= {"kill_id": latch.kill_id, "cleared_number": max(stored.cleared_number, latch.cleared_number)}
+        # A restart that is named here already stays: the coordinator has yet to find that it does not remember it.
+        changes["cleared_by"] = stored.cleared_by or latch.cleared_by
     return stored.model_copy(update=changes)
 
 
-def clear_latch(connection: Connection, desk: str, kill_number: int, control: Decision) -> bool:
-    """Clears the kill `kill_number` and writes `control`, in the caller's transaction. False: nothing was written.
+def clear_latch(connection: Connection, desk: str, cleared: Cleared, control: Decision) -> bool:
+    """Clears the kill that is named and writes `control`, in the caller's transaction. False: nothing was written.
 
     Idempotent: True again where `control` is written already, or where an earlier restart had cleared this very kill.
     """
     if decision_exists(connection, control.decision_id):
         return True
     stored = _locked(connection, desk)
-    if stored is None:
+    if stored is None or not _may_clear(stored, cleared):
         return False
-    if stored.killed and stored.kill_number == kill_number:
-        _update(connection, desk, {**_CLEARED, "cleared_number": kill_number})
-    elif stored.killed or stored.kill_number > kill_number:
-        return False
-    else:
-        # Not killed here, as far as this row knows (cleared before, or it came back old or empty): settled all the same.
-        _update(connection, desk, {"cleared_number": max(stored.cleared_number, kill_number)})
+    _update(connection, desk, {**_CLEARED, **_settled(stored, cleared), "cleared_by": control.decision_id})
+    if cleared.kill_id:
+        _note_kill(connection, desk, cleared.number, cleared.kill_id, None)
+    open_ = (kills.c.desk == clean(desk)) & kills.c.cleared_by.is_(None)
+    connection.execute(update(kills).where(open_).values(cleared_by=clean(control.decision_id)))
     insert_decisions(connection, [control])
     return True
+
+
+def _may_clear(stored: DeskRecord, cleared: Cleared) -> bool:
+    if stored.killed:
+        another = cleared.kill_id and stored.kill_id and stored.kill_id != cleared.kill_id
+        return stored.kill_number == cleared.number and not another
+    # Not killed here, as far as this row knows (cleared before, or it came back old or empty): settled all the same.
+    return stored.kill_number <= cleared.number
+
+
+def _settled(stored: DeskRecord, cleared: Cleared) -> Mapping[str, Any]:
+    number = max(stored.cleared_number, cleared.number)
+    return {"kill_number": cleared.number, "kill_id": cleared.kill_id or stored.kill_id, "cleared_number": number}
+
+
+def _seen(connection: Connection, stored: DeskRecord, latch: LatchRow) -> Seen:
+    if latch.kill_id is None:
+        # Written for a run of schema 3, which knows numbers only.
+        return Seen.NEW if latch.kill_number > stored.cleared_number else Seen.CLEARED
+    mine = (kills.c.desk == clean(stored.desk)) & (kills.c.kill_id == clean(latch.kill_id))
+    found = connection.execute(select(kills.c.cleared_by).where(mine)).one_or_none()
+    if found is None:
+        return Seen.NEW
+    return Seen.HELD if found.cleared_by is None else Seen.CLEARED
+
+
+def _note_kill(connection: Connection, desk: str, number: int, kill_id: str, cleared_by: str | None) -> None:
+    values = {"desk": desk, "kill_number": number, "kill_id": kill_id, "cleared_by": cleared_by}
+    connection.execute(insert(kills).values(clean_values(values)).on_conflict_do_nothing())
 
 
 _CLEARED: Mapping[str, Any] = {"killed": False, "killed_at": None, "quiet_at": None}

@@ -105,6 +105,18 @@ desks = Table(
     Column("actor", Text),
     Column("killed_at", Moment),
     Column("quiet_at", Moment),
+    Column("kill_id", Identifier),
+    Column("cleared_by", Identifier),
+)
+
+# Every kill that was ever written to a desk's row, and the restart that cleared it: a write that comes late is known by it.
+kills = Table(
+    "kills",
+    metadata,
+    Column("desk", Text, primary_key=True),
+    Column("kill_id", Identifier, primary_key=True),
+    Column("kill_number", BigInteger, nullable=False),
+    Column("cleared_by", Identifier),
 )
 
 # The paper venue: a world of its own that happens to live in the same database.

@@ -9,13 +9,13 @@ from workflows.host import Host, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
-    from domain import desk, enforcing, inbox
+    from domain import desk, enforcing, inbox, latch
     from domain.assessment import Assessment
     from domain.carried import OrderPhase, PendingOrder
     from domain.deciding import Choice, nothing
     from domain.decisions import Decision
     from domain.limits import Limits
-    from domain.market import Observation
+    from domain.market import LatchReading, Observation
     from domain.orders import Fate, Order, OrderReport
     from domain.outbox import RecordBatch, order_prepared, queue_row
     from domain.proposals import WaitingProposal
@@ -35,6 +35,8 @@ class CycleTask:
     async def run(self) -> None:
         """Cycles for as long as the run lasts."""
         while not self._host.draining:
+            if not self._host.may_tell:
+                await self._read_latch()
             await self._wait_until_due()
             if not self._resting():
                 self.idle = False
@@ -42,7 +44,22 @@ class CycleTask:
                 self.idle = True
 
     def _resting(self) -> bool:
-        return self._host.draining or self._c.restart is not None
+        return self._host.draining or self._c.restart is not None or not self._host.may_tell
+
+    async def _read_latch(self) -> None:
+        """Before a run says anything, and before its first cycle. A restart waits for it, as it does for a cycle."""
+        c, known = self._c, latch.known_latch(self._c)
+        self.idle = False
+        try:
+            call = calls.ReadLatchCall(scope=self._host.scope)
+            reading = await workflow.execute_activity(calls.read_latch, call, summary="latch", **options.READ_LATCH)
+        except ActivityError as error:
+            reading = LatchReading(error=why(error))
+        latch.unread(c, reading.error)
+        if reading.error is None:
+            latch.compare(c, reading.latch, known, self._host.tick())
+            self._host.stop_order()
+        self.idle = self._host.latch_read = self._host.changed = True
 
     async def _wait_until_due(self) -> None:
         # A restart clears the latch; an observation under way would bring the old one back, so cycles stand still.
@@ -60,13 +77,14 @@ class CycleTask:
 
     async def _cycle(self) -> None:
         c, started = self._c, workflow.now()
-        previous, known = self._previous(), desk.known_latch(c)
+        previous, known = self._previous(), latch.known_latch(c)
         c.cycle_number += 1
         if c.proposals:
             inbox.expire(c, self._host.tick())
         observation, hold = await self._observe(previous), None
         if observation is not None:
             desk.take_observation(c, observation, known, self._host.tick())
+            latch.unread(c, observation.latch_error)
             hold = await self._enforce(observation.assessment)
         if c.state is State.RUNNING:
             await self._decide(observation, hold)

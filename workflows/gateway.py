@@ -13,12 +13,13 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
 from temporalio.api.common.v1 import Payloads, WorkflowExecution
 from temporalio.api.enums.v1 import QueryRejectCondition, WorkflowExecutionStatus
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.query.v1 import WorkflowQuery
 from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
@@ -93,6 +94,13 @@ async def connect(
     arguments = dict(ClientConfig.load_client_connect_config() if config is None else config)
     arguments.setdefault("target_host", "127.0.0.1:7233")
     return await Client.connect(**arguments, data_converter=pydantic_data_converter, lazy=lazy, runtime=runtime)
+
+
+async def registered_attributes(client: Client) -> Collection[str]:
+    """The custom search attributes of the client's namespace; RPCError where the server does not say."""
+    request = ListSearchAttributesRequest(namespace=client.namespace)
+    answer = await client.operator_service.list_search_attributes(request, timeout=timedelta(seconds=3))
+    return answer.custom_attributes.keys()
 
 
 class DeskGateway:
@@ -195,7 +203,7 @@ class DeskGateway:
                 await call(timedelta(seconds=max(deadline - time.monotonic(), 0.05)))
                 return
             except (RPCError, RuntimeError) as error:
-                maybe_recorded = maybe_recorded or _may_have_arrived(error)
+                maybe_recorded = maybe_recorded or may_have_arrived(error)
                 if not _is_transient(error) or left < _LAST_TRY_SECONDS:
                     raise await self._signal_error(error, maybe_recorded) from error
             await asyncio.sleep(_backoff())
@@ -259,6 +267,8 @@ class DeskGateway:
             return NoCoordinator(self.desk, None)
         if status is None or status is RPCStatusCode.UNAVAILABLE:
             return TemporalUnreachable(_unreachable_text(error))
+        if names.LATCH_UNREAD in str(error):
+            return CoordinatorSilent(f"the coordinator of desk {self.desk!r}: {names.LATCH_UNREAD}")
         return CoordinatorSilent(
             f"no worker answered for the coordinator of desk {self.desk!r} within {self._patience:g} s ({error}); "
             "start a worker: python worker.py"
@@ -282,14 +292,16 @@ def _caught_between_runs(answer: QueryWorkflowResponse) -> bool:
 
 
 def _is_busy(error: Exception) -> bool:
-    return isinstance(error, RPCError) and error.status is RPCStatusCode.RESOURCE_EXHAUSTED
+    full = isinstance(error, RPCError) and error.status is RPCStatusCode.RESOURCE_EXHAUSTED
+    return full or names.LATCH_UNREAD in str(error)
 
 
 def _is_transient(error: Exception) -> bool:
     return not isinstance(error, RPCError) or error.status in _TRANSIENT
 
 
-def _may_have_arrived(error: Exception) -> bool:
+def may_have_arrived(error: Exception) -> bool:
+    """Whether a call that failed so may have been carried out."""
     text = str(error).lower()
     never_sent = any(hint in text for hint in _NEVER_SENT_TEXTS)
     return isinstance(error, RPCError) and error.status in _AMBIGUOUS and not never_sent

@@ -21,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.outbox import NOT_SENT_IN_SHADOW
     from domain.states import Mode, State
     from domain.traces import Tick
+    from domain.versions import reads_latch_first
 
 MAX_DRAIN = timedelta(seconds=20)
 # A workflow's clock stands still within a task: rows of one task would else be listed in no order.
@@ -35,12 +36,28 @@ class Host:
         self.draining = False
         self._drains_since: datetime | None = None
         self.changed = True
+        self.cancellation_taken = False
+        self._took_at: datetime | None = None
         self.scope = calls.Scope(desk=carried.desk, mode=carried.mode)
         # Asked for once: it is the same generator all run long, and a flood of signals asks it twice a signal.
         self._random = workflow.random()
         self._made = 0
+        # A run may begin in an old past (a store put back, a reset): until the latch was read, nobody hears of its state.
+        self._reads_first = reads_latch_first(carried.schema_version)
+        self.latch_read = not self._reads_first
+        if self._reads_first:
+            workflow.register_random_seed_callback(self._was_reset)
         self._order: workflow.ActivityHandle[OrderReport] | None = None
         self._order_limits = carried.limits
+
+    def _was_reset(self, _seed: int) -> None:
+        """Only a reset of the workflow gives a run another seed."""
+        self.latch_read, self.changed = False, True
+
+    @property
+    def may_tell(self) -> bool:
+        """Whether the state may be shown: killed always, anything else once the latch was compared."""
+        return self.latch_read or self.c.state is State.KILLED
 
     def drain(self) -> None:
         """From now on the run winds down: no new cycle, and the outbox hands over once the last cycle has ended."""
@@ -52,6 +69,21 @@ class Host:
         """Whether even cancels that were never tried are left to the next run: kills without end must not hold it up."""
         since = self._drains_since
         return since is not None and workflow.now() - since > MAX_DRAIN
+
+    @property
+    def cancellation(self) -> str | None:
+        """The reason of a cancellation that nobody has taken yet; None where there is none."""
+        return None if self.cancellation_taken else workflow.cancellation_reason()
+
+    @property
+    def takes_now(self) -> bool:
+        """Whether this very workflow task brought a command: then it issues nothing that the server could refuse."""
+        return self._took_at == workflow.now() or self.cancellation is not None
+
+    def takes(self) -> Tick:
+        """The tick of what arrived in this workflow task."""
+        self._took_at = workflow.now()
+        return self.tick()
 
     def tick(self) -> Tick:
         """Now, and a maker of ids, for a change that people are shown; both replay alike."""

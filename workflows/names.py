@@ -9,6 +9,9 @@ STATUS_QUERY = "status"
 OUTCOME_QUERY = "outcome"
 OUTCOMES_QUERY = "outcomes"
 
+# What a run answers for the moment in which it reads the latch; it kills all the same.
+LATCH_UNREAD = "this run has not read the latch in the database yet; ask again in a moment"
+
 DESK_ATTRIBUTE = SearchAttributeKey.for_keyword("AisDesk")
 STATE_ATTRIBUTE = SearchAttributeKey.for_keyword("AisState")
 MODE_ATTRIBUTE = SearchAttributeKey.for_keyword("AisMode")

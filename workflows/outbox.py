@@ -15,11 +15,12 @@ from workflows.host import Host, was_busy, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
-    from domain import desk, enforcing, killing, outbox
+    from domain import desk, enforcing, killing, latch, outbox
     from domain.carried import OrderPhase, PendingDeleverage, PendingOrder
     from domain.instructions import Tool
     from domain.reducing import Plan
     from domain.traces import unwarn, warn
+    from domain.versions import knows_generations
 
 FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 10.0
@@ -115,9 +116,16 @@ class OutboxTask:
         c, lanes = self._c, dict[str, Lane]()
         if c.records or c.instruction_rows:
             lanes["records"] = self._records_lane
-        if c.latch_due:
+        if c.latch_due and not self._is_clearing():
             lanes["latch"] = self._latch_lane
         return lanes
+
+    def _is_clearing(self) -> bool:
+        """Whether this kill is being cleared: written meanwhile, it would answer that it is lost. A newer kill does not wait."""
+        c = self._c
+        if c.restart is None or c.restart.kill_number != c.kill_number or not knows_generations(c.schema_version):
+            return False
+        return "restart" in self._lanes or bool(self._due_restart())
 
     def _due_restart(self) -> dict[str, Lane]:
         due = self._c.restart and self._cycle_is_idle() and "latch" not in self._lanes
@@ -279,13 +287,14 @@ class OutboxTask:
             try:
                 call = calls.WriteDeskCall(scope=self._host.scope, row=row)
                 text = f"latch {row.latch.kill_number}"
-                await workflow.execute_activity(calls.write_desk, call, summary=text, **options.RECORD)
+                answer = await workflow.execute_activity(calls.write_desk, call, summary=text, **options.RECORD)
             except ActivityError as error:
                 failures += 1
                 warn(self._c, f"{LATCH_AWAY}: {why(error)}")
                 await self._back_off(failures, lambda: False)
             else:
-                outbox.desk_row_written(self._c, row)
+                latch.row_answered(self._c, row, answer, self._host.moment())
+                self._host.stop_order()
                 unwarn(self._c, LATCH_AWAY)
             self._host.changed = True
 
@@ -295,7 +304,9 @@ class OutboxTask:
         if self._c.kill_number != restart.kill_number:
             desk.finish_restart(self._c, "a kill came before it was carried out", self._host.tick())
             return
-        call = calls.ClearLatchCall(scope=self._host.scope, kill_number=restart.kill_number, row=restart.row)
+        call = calls.ClearLatchCall(
+            scope=self._host.scope, kill_number=restart.kill_number, kill_id=restart.kill_id, row=restart.row
+        )
         try:
             cleared = await workflow.execute_activity(calls.clear_latch, call, summary="restart", **options.CLEAR_LATCH)
             error = None if cleared else "the database's row of this desk does not match; see `ais status`"

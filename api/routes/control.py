@@ -66,7 +66,7 @@ def answers_of(applied: type[Any], *others: int) -> Responses:
     return {
         200: answer(applied, "Applied, and confirmed by the coordinator.", COMMAND_ID),
         202: answer(AcceptedAnswer, "Recorded by Temporal and not confirmed in time.", ACCEPTED),
-        **problems(401, *others, 413, 422, 500, 503),
+        **problems(401, 408, *others, 413, 422, 500, 503),
     }
 
 

@@ -22,7 +22,7 @@ router = APIRouter(tags=["proposals"], dependencies=[Depends(require_authenticat
     responses={
         200: answer(ProposedAnswer, "Repeated, and taken up by a cycle meanwhile.", COMMAND_ID),
         202: answer(ProposalAcceptedAnswer, "Taken in; `Location` tells later what a cycle made of it.", ACCEPTED),
-        **problems(401, 409, 413, 422, 500, 503),
+        **problems(401, 408, 409, 413, 422, 500, 503),
     },
 )
 async def propose(parts: PartsOf, command_id: CommandId, body: ProposalBody) -> JSONResponse:

@@ -69,6 +69,8 @@ class StackConfig:
             "worker_metrics_port": ports.metrics,
             "worker_sdk_metrics_port": ports.sdk_metrics,
             "database_url": database_url,
+            # PostgreSQL's and Temporal's are in it.
+            "disk_folders": [str(self.data_dir)],
         }
 
 

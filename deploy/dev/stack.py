@@ -103,7 +103,7 @@ class Stack:
 
         try:
             await asyncio.to_thread(migrate.upgrade, self.postgres.url)
-        except DatabaseUnavailable as error:
+        except (DatabaseUnavailable, migrate.SchemaOutOfDate) as error:
             raise PartFailed("schema", str(error)) from error
         self._console.progress("schema", "up to date")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from domain.disks import DiskSpace
 from domain.states import Mode
 from tests.api.world import World, make_carried, make_observation
 from workflows.gateway import CoordinatorSilent, NoCoordinator, TemporalUnreachable
@@ -79,3 +80,23 @@ async def test_live_probes_nothing(world: World) -> None:
     world.gateway.no_worker = world.reports.hangs = True
     response = await asyncio.wait_for(world.stranger.get("/health/live"), 0.5)
     assert (response.status_code, response.json()) == (200, {"status": "alive"})
+
+
+async def test_little_disk_space_is_degraded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = DiskSpace(folder="data", free_bytes=10**8, size_bytes=10**9)
+
+    async def look() -> list[DiskSpace]:
+        return [full]
+
+    monkeypatch.setattr(world.app.state.parts.health._disks, "look", look)
+    assert await health(world) == (200, {**FINE, "status": "degraded"})
+    full = full.model_copy(update={"free_bytes": 10**10, "size_bytes": 10**10})
+    assert await health(world) == (200, FINE)
+
+
+async def test_a_disk_that_does_not_answer_is_degraded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look() -> list[DiskSpace]:
+        raise TimeoutError
+
+    monkeypatch.setattr(world.app.state.parts.health._disks, "look", look)
+    assert await health(world) == (200, {**FINE, "status": "degraded"})

@@ -1,6 +1,7 @@
 """Accepted, confirmed or unknown: the table of http.md, row by row."""
 
 import asyncio
+import json
 import time
 from typing import Any
 
@@ -122,14 +123,17 @@ async def test_a_signal_without_an_answer_is_503_unknown_and_how_to_repeat_it(
     assert response.json().get("cancel_instructions") == (CANCELS if path == "kill-switch" else None)
 
 
-async def test_a_refused_kill_signal_becomes_a_cancellation_and_is_confirmed_by_the_state(world: World) -> None:
+async def test_a_refused_kill_signal_becomes_a_cancellation_and_is_followed_by_its_id(world: World) -> None:
     world.gateway.signal_error = SignalRefused("exceeded workflow execution limit for signal events")
     world.gateway.carried.seen_symbols = ["SOLUSDT"]
     response = await send(world, "kill-switch", {"reason": "why"})
     assert response.status_code == 200
     assert response.json()["action"] == "killed"
     assert response.json()["cancel_instructions"][-1]["symbol"] == "SOLUSDT"
-    assert world.gateway.cancels == ["why"]
+    (reason,) = map(json.loads, world.gateway.cancels)
+    assert (reason["command_id"], reason["reason"]) == (response.headers["X-Command-Id"], "why")
+    record = world.gateway.carried.commands[reason["command_id"]]
+    assert (record.reason, record.actor, record.outcome) == ("why", "http", "applied")
     assert "cancellation" in response.headers["X-AIS-Warning"]
 
 

@@ -26,7 +26,7 @@ from domain.market import Account, Observation
 from domain.states import Mode
 from domain.status import Outcomes, Status, outcomes_of
 from domain.traces import Tick
-from settings import ApiSettings, DatabaseSettings, DeskSettings, LogSettings
+from settings import ApiSettings, DatabaseSettings, DeskSettings, DiskSettings, LogSettings
 from storage.decisions import DecisionFilter
 from storage.instructions import InstructionFilter
 from storage.paging import PageFilter
@@ -43,6 +43,7 @@ def make_settings(**api: Any) -> AppSettings:
         desk=DeskSettings(symbols=("BTCUSDT", "ETHUSDT")),
         database=DatabaseSettings(database_url=SecretStr("postgresql://nobody:nothing@127.0.0.1:1/none")),
         log=LogSettings(),
+        disks=DiskSettings(disk_folders=()),
         temporal={},
     )
 
@@ -122,7 +123,7 @@ class FakeGateway:
         if self.cancel_error:
             raise self.cancel_error
         self.cancels.append(reason)
-        desk.cancelled(self.carried, self._tick())
+        desk.cancelled(self.carried, reason, self._tick())
 
     async def status(self) -> Status:
         return (await self.outcomes()).status

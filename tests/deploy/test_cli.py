@@ -4,7 +4,9 @@ import socket
 from pathlib import Path
 
 import pytest
+import typer
 
+import cli
 from tests.deploy.dev_stack import ais
 
 KEY = {"AIS_API_KEY": "r8Jw_2kd8s7Hqp1Zx93bNMt"}
@@ -60,3 +62,9 @@ def test_a_database_that_does_not_answer_is_an_error_and_no_traceback(tmp_path: 
 def test_wrong_usage_is_2(tmp_path: Path) -> None:
     assert ais("migrate", "--no-such-flag", cwd=tmp_path).returncode == 2
     assert ais("no-such-command", cwd=tmp_path).returncode == 2
+
+
+def test_what_goes_wrong_is_told_without_what_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit):
+        cli.fail("refused: \x1b[2J\u202estop\nsecond line")
+    assert capsys.readouterr().err == "refused: [2Jstop\nsecond line\n"

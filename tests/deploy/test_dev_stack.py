@@ -14,7 +14,7 @@ from temporalio.client import Client
 
 from deploy.dev.errors import PortTaken
 from deploy.dev.ports import Wanted, claim, free_port
-from settings import DatabaseSettings, temporal_connect_config
+from settings import DatabaseSettings, DiskSettings, temporal_connect_config
 from tests.deploy.dev_stack import FREE_PORTS, WITHOUT_PROGRAMS, DevStack, ais, clean_environment, wait_until
 
 
@@ -25,6 +25,7 @@ async def test_it_comes_up_can_be_found_by_its_folder_and_leaves_nothing_when_in
 
     assert stat.S_IMODE((stack.folder / "api-key").stat().st_mode) == 0o600
     assert DatabaseSettings.load(stack.folder).url == stack.recorded["database_url"]
+    assert DiskSettings.load(stack.folder).disk_folders == (str(stack.folder),)
     await Client.connect(**temporal_connect_config(stack.folder))
     assert stack.sql("SHOW fsync") == [("on",)]
     _is_refused_as_the_second_instance(stack)

@@ -13,22 +13,26 @@ from domain.desk import (
     cancelled,
     finish_deleverage,
     finish_restart,
-    known_latch,
     take_observation,
     take_report,
     unknown_signal,
 )
+from domain.disks import DiskSpace
 from domain.handover import pack, unpack
-from domain.killing import MAX_OPEN_CANCELS_PER_LANE
+from domain.instructions import CANCEL_TOOLS
+from domain.latch import known_latch, row_answered
 from domain.market import LatchRow, Observation
 from domain.orders import Fate, Order, OrderReport
 from domain.outbox import (
+    MAX_OPEN_CANCELS_PER_LANE,
     batch_written,
     cancels_begun,
     cancels_confirmed,
+    cancels_failed,
     desk_row,
     desk_row_written,
     next_batch,
+    open_cancels,
     order_prepared,
     queue_row,
 )
@@ -246,7 +250,7 @@ def test_a_flood_of_kills_leaves_bounded_state() -> None:
     assert len(desk.commands) <= MAX_KEPT_COMMANDS + 1
     assert desk.kill is not None
     assert desk.kill.command_id in desk.commands
-    carried_over = pack(desk)
+    carried_over = pack(desk, a_tick(), "run")
     assert len(carried_over.model_dump_json()) < 1_500_000
     assert unpack(Carried.model_validate_json(carried_over.model_dump_json())) == desk
 
@@ -351,9 +355,56 @@ def test_after_temporal_came_back_old_a_kill_has_a_number_that_the_database_has_
     observe(desk, an_observation(latch=LatchRow(killed=False, kill_number=7)))
     assert desk.kill_number == 8
     assert desk.latch_due
-    running = a_desk()
-    observe(running, an_observation(latch=LatchRow(killed=False, kill_number=7)))
-    assert (running.kill_number, running.latched) == (7, True)
+    assert "past is old" in desk.warnings[-1]
+
+
+@pytest.mark.parametrize(
+    "latch",
+    [
+        LatchRow(killed=False, kill_number=7),
+        LatchRow(killed=False, kill_number=1, kill_id="another"),
+        LatchRow(killed=False, kill_number=0, cleared_by="a restart that it does not remember"),
+    ],
+)
+def test_a_coordinator_that_finds_what_it_never_did_is_killed_until_a_person_restarts_it(latch: LatchRow) -> None:
+    desk = a_desk()
+    if latch.kill_number == 1:
+        desk = killed()
+        apply(desk, a_command(RESTART, "r", kill_number=1), a_tick())
+        finish_restart(desk, None, a_tick())
+    observe(desk, an_observation(latch=latch))
+    assert (desk.state, desk.latch_due) == (State.KILLED, True)
+    assert desk.kill_number > latch.kill_number
+    assert "past is old" in desk.warnings[-1]
+    assert "ais restart" in desk.warnings[-1]
+    number = desk.kill_number
+    write_everything(desk)
+    observe(desk, an_observation(latch=desk_row(desk).latch.model_copy(update={"cleared_by": latch.cleared_by})))
+    assert desk.kill_number == number
+    apply(desk, a_command(RESTART, "again", kill_number=number), a_tick())
+    finish_restart(desk, None, a_tick())
+    assert (desk.state, desk.warnings) == (State.RUNNING, [])
+
+
+def test_a_kill_is_latched_where_the_row_says_so_and_not_because_it_was_written() -> None:
+    desk = a_desk()
+    apply(desk, a_command(KILL, "k"), a_tick())
+    row = desk_row(desk)
+    refused = row.latch.model_copy(update={"killed": False, "cleared_by": "unknown"})
+    row_answered(desk, row, refused, a_tick())
+    assert (desk.latched, desk.kill_number) == (False, 2)
+    row = desk_row(desk)
+    row_answered(desk, row, row.latch.model_copy(update={"cleared_by": "unknown"}), a_tick())
+    assert (desk.latched, desk.kill_number) == (True, 2)
+
+
+def test_a_run_of_schema_3_goes_by_numbers_alone() -> None:
+    running = a_desk(schema_version=3)
+    observe(running, an_observation(latch=LatchRow(killed=False, kill_number=7, kill_id="x", cleared_by="y")))
+    assert (running.state, running.kill_number, running.latched) == (State.RUNNING, 7, True)
+    apply(running, a_command(KILL), a_tick())
+    row_answered(running, desk_row(running), None, a_tick())
+    assert running.latched
 
 
 def test_a_kills_answer_keeps_every_symbol_when_an_orders_fate_comes_later() -> None:
@@ -382,7 +433,7 @@ def test_the_worst_that_can_be_carried_over_fits_into_a_payload() -> None:
         apply(desk, a_command(kind, reason=reason), a_tick())
     for cancel in desk.cancels:
         cancel.last_error = "".join(chr(noise.randrange(33, 0x2FFF)) for _ in range(300))
-    handed_over = pack(desk).model_dump_json()
+    handed_over = pack(desk, a_tick(), "run").model_dump_json()
     assert len(handed_over.encode()) < 1_900_000
     again = unpack(Carried.model_validate_json(handed_over))
     assert (again.state, again.kill_number) == (State.KILLED, 100)
@@ -403,3 +454,31 @@ def test_cancels_that_have_begun_never_stand_for_a_later_command() -> None:
     cancels_begun(desk, [c.instruction_id for c in desk.cancels])
     apply(desk, a_command(KILL, "late"), a_tick())
     assert len([c for c in desk.cancels if c.command_id == "late"]) == 2
+
+
+def test_kills_beside_a_venue_that_fails_do_not_grow_the_state() -> None:
+    desk = a_desk()
+    apply(desk, a_command(KILL), a_tick())
+    for _ in range(10 * MAX_OPEN_CANCELS_PER_LANE):
+        called = [[cancel.instruction_id for cancel in open_cancels(desk, tool, BTC)] for tool in CANCEL_TOOLS]
+        cancels_begun(desk, [instruction_id for ids in called for instruction_id in ids])
+        apply(desk, a_command(KILL), a_tick())
+        for ids in called:
+            cancels_failed(desk, ids, "HTTP 503")
+    # The bound, and the one of each lane that came while a call was under way.
+    assert len(desk.cancels) == 2 * (MAX_OPEN_CANCELS_PER_LANE + 1)
+    assert desk.kill
+    assert desk.kill.cancels == len(desk.cancels)
+    cancels_confirmed(desk, [cancel.instruction_id for cancel in desk.cancels], NOW)
+    assert desk.kill.quiet_at == NOW
+    assert {row.outcome.value for row in desk.instruction_rows.values()} == {"failed", "confirmed"}
+
+
+def test_little_disk_space_is_a_warning_for_as_long_as_it_holds() -> None:
+    desk = a_desk()
+    full = DiskSpace(folder="data", free_bytes=900_000_000, size_bytes=100_000_000_000)
+    for _ in range(2):
+        take_observation(desk, an_observation(low_disks=[full]), 0, a_tick())
+        assert desk.warnings == ["little space in data: 0.90 GB of 100 GB free (0 %); a full disk takes no kill"]
+    take_observation(desk, an_observation(), 0, a_tick())
+    assert desk.warnings == []

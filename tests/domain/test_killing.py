@@ -229,6 +229,8 @@ def test_in_shadow_a_soft_limit_asks_for_its_reduction_once() -> None:
 def restarted(desk: Carried) -> None:
     """Back to running, by a person."""
     desk.latched_number = desk.kill_number
+    if desk.kill:
+        desk.kill.row_written = True
     desk.records.clear()
     apply(desk, a_command(CommandKind.RESTART, kill_number=desk.kill_number), a_tick())
     finish_restart(desk, None, a_tick())

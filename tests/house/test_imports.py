@@ -23,7 +23,8 @@ MAY_IMPORT = {
     # The limits: what they are called, what they mean and what is allowed stands once.
     "settings": ("domain.limits", "domain.proposals", "domain.paper.book"),
     "replay": ("domain", "settings", "activities.agents", "activities.market", "activities.choosing"),
-    "startup": ("settings",),
+    # How a log line may look.
+    "startup": ("settings", "domain.values"),
 }
 
 NEVER = {

@@ -55,12 +55,13 @@ def make_order_instruction(**changes: Any) -> OrderInstruction:
 
 
 def make_desk_row(desk: str, *, killed: bool = False, number: int = 0, **changes: Any) -> DeskRow:
+    kill_id = changes.pop("kill_id", f"{desk}-{number}" if number else None)
     defaults = {
         "desk": desk,
         "started_at": NOW,
         "mode": Mode.PAPER,
         "symbols": ["BTCUSDT"],
-        "latch": LatchRow(killed=killed, kill_number=number, reason="flash crash", actor="http"),
+        "latch": LatchRow(killed=killed, kill_number=number, kill_id=kill_id, reason="flash crash", actor="http"),
         "killed_at": NOW if killed else None,
     }
     return DeskRow.model_validate(defaults | changes)

@@ -8,7 +8,7 @@ import pytest
 from domain.states import Mode
 from storage import decisions
 from storage.database import Database
-from storage.desks import DeskFacts, DeskRecord, begin_start, clear_latch, finish_start, read_desk, write_desk
+from storage.desks import Cleared, DeskFacts, DeskRecord, begin_start, clear_latch, finish_start, read_desk, write_desk
 from tests.storage.builders import NOW, later, make_decision, make_desk_row
 
 
@@ -19,12 +19,14 @@ async def read(database: Database, desk: str) -> DeskRecord:
 
 
 async def write(database: Database, desk: str, *, killed: bool, number: int, **changes: object) -> bool:
-    return await database.run(partial(write_desk, row=make_desk_row(desk, killed=killed, number=number, **changes)))
+    row = make_desk_row(desk, killed=killed, number=number, **changes)
+    return (await database.run(partial(write_desk, row=row))).newly_quiet
 
 
 async def clear(database: Database, desk: str, number: int, decision_id: str) -> bool:
     control = make_decision(decision_id=f"{desk}-{decision_id}", decision_type="control", desk=desk)
-    return await database.run(partial(clear_latch, desk=desk, kill_number=number, control=control))
+    cleared = Cleared(number, f"{desk}-{number}")
+    return await database.run(partial(clear_latch, desk=desk, cleared=cleared, control=control))
 
 
 async def controls(database: Database, desk: str) -> int:
@@ -133,6 +135,43 @@ async def test_a_write_from_before_a_restart_does_not_kill_again(database: Datab
     assert not (await read(database, desk)).killed
     await write(database, desk, killed=True, number=2)
     assert (await read(database, desk)).killed
+
+
+async def test_another_kill_of_the_same_number_kills_and_only_that_very_one_does_not(
+    database: Database, desk: str
+) -> None:
+    await write(database, desk, killed=True, number=3)
+    await clear(database, desk, 3, "restart")
+    first, another = make_desk_row(desk, killed=True, number=3), make_desk_row(desk, killed=True, number=1, kill_id="x")
+    answer = await database.run(partial(write_desk, row=first))
+    assert (answer.latch.killed, answer.latch.cleared_by) == (False, f"{desk}-restart")
+    answer = await database.run(partial(write_desk, row=another))
+    assert (answer.latch.killed, answer.latch.kill_number, answer.latch.kill_id) == (True, 3, "x")
+    assert (await read(database, desk)).latch == answer.latch
+
+
+async def test_every_kill_that_a_restart_cleared_is_known_when_its_write_comes_late(
+    database: Database, desk: str
+) -> None:
+    for number in (1, 2):
+        await write(database, desk, killed=True, number=number)
+    await clear(database, desk, 2, "restart")
+    for number in (1, 2):
+        await write(database, desk, killed=True, number=number)
+    assert not (await read(database, desk)).killed
+
+
+async def test_a_restart_of_another_kill_with_the_same_number_changes_nothing(database: Database, desk: str) -> None:
+    await database.run(partial(write_desk, row=make_desk_row(desk, killed=True, number=1, kill_id="another")))
+    assert not await clear(database, desk, 1, "restart")
+    assert (await read(database, desk)).killed
+
+
+async def test_a_kill_of_a_worker_that_knows_no_ids_goes_by_its_number(database: Database, desk: str) -> None:
+    old, cleared = make_desk_row(desk, killed=True, number=1, kill_id=None), Cleared(1, None)
+    await database.run(partial(write_desk, row=old))
+    assert await database.run(partial(clear_latch, desk=desk, cleared=cleared, control=make_decision(desk=desk)))
+    assert not (await database.run(partial(write_desk, row=old))).latch.killed
 
 
 async def test_a_kill_that_races_a_restart_wins(database: Database, desk: str) -> None:

@@ -17,6 +17,7 @@ from domain.accounting import HoldingKey, folded
 from domain.market import Market
 from storage import migrate, paper, tables
 from storage.database import DatabaseUnavailable
+from tests.deploy.dev_stack import ais
 from tests.postgres import Server
 from tests.storage.builders import NOW
 
@@ -42,6 +43,8 @@ def test_a_revision_that_this_program_does_not_know_is_refused(postgres: Server)
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(migrate.SchemaOutOfDate, match="revision 9999"):
         migrate.check(url)
+    with pytest.raises(migrate.SchemaNewer, match="newer than this program"):
+        migrate.upgrade(url)
 
 
 def test_the_migrations_make_exactly_the_tables_that_the_code_names(database_url: str) -> None:
@@ -49,6 +52,43 @@ def test_the_migrations_make_exactly_the_tables_that_the_code_names(database_url
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"include_schemas": True, "compare_type": True})
         assert compare_metadata(context, tables.metadata) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("DROP TABLE kills, paper.ledger", "missing are table kills, table paper.ledger"),
+        ("ALTER TABLE desks DROP COLUMN kill_id", "missing are column desks.kill_id"),
+        ("DROP SCHEMA public CASCADE", "the schema `public` is gone"),
+        ("DROP SCHEMA public CASCADE; CREATE SCHEMA public", "paper.accounts"),
+        ("DROP TABLE alembic_version", "table alembic_version"),
+        ("UPDATE alembic_version SET version_num = '0003'; DROP TABLE paper.clocks", "a migration does not fit it"),
+    ],
+)
+def test_what_is_not_whole_is_refused_by_name_and_left_alone(postgres: Server, damage: str, told: str) -> None:
+    url = postgres.create_database()
+    migrate.upgrade(url)
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text(damage))
+    with pytest.raises(migrate.SchemaIncomplete) as refused:
+        migrate.upgrade(url)
+    assert told in str(refused.value)
+    assert "Restore the whole backup" in str(refused.value)
+    with pytest.raises(migrate.SchemaOutOfDate):
+        migrate.check(url)
+    done = ais("migrate", cwd=Path.cwd(), AIS_DATABASE_URL=url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert told in done.stderr
+
+
+def test_tables_of_others_beside_ours_are_none_of_our_business(postgres: Server) -> None:
+    url = postgres.create_database()
+    with create_engine(url, poolclass=NullPool).begin() as connection:
+        connection.execute(text("CREATE TABLE theirs (x int)"))
+    migrate.upgrade(url)
+    migrate.check(url)
 
 
 OLD_WORLD = """

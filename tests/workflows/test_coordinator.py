@@ -116,7 +116,10 @@ async def test_with_the_database_hanging_the_cancels_go_out_and_the_record_follo
         await desk.until(lambda s: s.kill is not None and s.kill.quiet_at is not None)
         desk.world.database_hangs = False
         await desk.until(lambda s: s.kill.row_written and s.kill.latched)
-        assert desk.world.latch == LatchRow(killed=True, kill_number=1, reason="manual kill switch", actor="temporal")
+        held = desk.world.latch
+        assert held
+        assert (held.killed, held.kill_number, held.reason, held.actor) == (True, 1, "manual kill switch", "temporal")
+        assert held.kill_id in desk.world.decisions
         assert len([t for t in desk.world.summaries() if t.startswith("kill applied")]) == 1
 
 

@@ -24,7 +24,7 @@ from domain.deciding import Choice, nothing
 from domain.decisions import Decision, DecisionType
 from domain.instructions import InstructionRow, OrderInstruction, OrderType, Side
 from domain.limits import Limits
-from domain.market import Account, LatchRow, Observation, OpenOrder, Position, SymbolRules
+from domain.market import Account, LatchReading, LatchRow, Observation, OpenOrder, Position, SymbolRules
 from domain.orders import Fate, OrderReport
 from domain.proposals import Proposal
 from domain.reducing import Plan
@@ -32,7 +32,7 @@ from domain.states import Mode, State
 from domain.status import Outcomes, Status
 from workflows import names
 from workflows.coordinator import Coordinator
-from workflows.gateway import DeskGateway
+from workflows.gateway import DeskGateway, registered_attributes
 from workflows.patience import TASK_TIMEOUT, allow_a_full_signal_queue
 
 BTC = "BTCUSDT"
@@ -41,6 +41,7 @@ TIGHT = Limits(max_position_fraction="0.01", soft_position_fraction="0.01", hard
 PROPOSAL = {"agent_id": "mine", "symbol": BTC, "side": "BUY", "confidence": 0.8}
 # By the server's design: a signal that arrived while continue-as-new committed, and more signals at once than it buffers.
 HARMLESS = (
+    WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW,
     WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNSPECIFIED,
     WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND,
     WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_FORCE_CLOSE_COMMAND,
@@ -114,11 +115,15 @@ class World:
     order_started: asyncio.Event = field(default_factory=asyncio.Event)
     settle_fate: Fate = Fate.UNKNOWN
     clear_gate: asyncio.Event | None = None
+    latch_gate: asyncio.Event | None = None
     plan_gate: asyncio.Event | None = None
     plan_started: asyncio.Event = field(default_factory=asyncio.Event)
     scope: calls.Scope | None = None
     commit_gate: asyncio.Event | None = None
     commit_started: asyncio.Event = field(default_factory=asyncio.Event)
+    # Whether Temporal says which search attributes it knows, and how often it was asked.
+    attributes_told: bool = True
+    looks: int = 0
 
     async def _database(self) -> None:
         if self.database_hangs:
@@ -201,10 +206,19 @@ class World:
         for instruction in batch.instructions:
             self.instructions[instruction.instruction_id] = instruction
 
+    @activity.defn(name="read_latch")
+    async def read_latch(self, _: calls.ReadLatchCall) -> LatchReading:
+        if self.latch_gate:
+            await self.latch_gate.wait()
+        if not self.database_up or self.database_hangs:
+            return LatchReading(error="the database cannot be reached")
+        return LatchReading(latch=self.latch)
+
     @activity.defn(name="write_desk")
-    async def write_desk(self, call: calls.WriteDeskCall) -> None:
+    async def write_desk(self, call: calls.WriteDeskCall) -> LatchRow:
         await self._database()
         self.latch = call.row.latch
+        return self.latch
 
     @activity.defn(name="clear_latch")
     async def clear_latch(self, call: calls.ClearLatchCall) -> bool:
@@ -214,7 +228,9 @@ class World:
         if self.latch is None or self.latch.kill_number != call.kill_number:
             return False
         self.decisions[call.row.decision_id] = call.row
-        self.latch = LatchRow(killed=False, kill_number=call.kill_number)
+        self.latch = LatchRow(
+            killed=False, kill_number=call.kill_number, kill_id=call.kill_id, cleared_by=call.row.decision_id
+        )
         return True
 
     @activity.defn(name="cancel")
@@ -271,6 +287,14 @@ class World:
     async def settle_order(self, call: calls.OrderCall) -> OrderReport:
         return OrderReport(order_id=call.order.order_id, fate=self.settle_fate)
 
+    @activity.defn(name="missing_attributes")
+    async def missing_attributes(self, call: calls.AttributesCall) -> list[str]:
+        self.looks += 1
+        if not self.attributes_told:
+            raise ApplicationError("not everybody may ask", type="RPCError")
+        registered = await registered_attributes(activity.client())
+        return [name for name in call.names if name not in registered]
+
     @property
     def activities(self) -> list[Any]:
         """Every activity, for a worker."""
@@ -278,12 +302,14 @@ class World:
             self.observe,
             self.decide,
             self.record,
+            self.read_latch,
             self.write_desk,
             self.clear_latch,
             self.cancel,
             self.plan_deleverage,
             self.place_order,
             self.settle_order,
+            self.missing_attributes,
         ]
 
     def summaries(self, kind: DecisionType = DecisionType.CONTROL) -> list[str]:

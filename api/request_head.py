@@ -1,0 +1,51 @@
+"""A request's head that is no HTTP: what is wrong with it, and what a kill in it still says.
+
+A kill kills, whatever stands in its other headers. So a kill's head is mended: a value with control characters is
+made one that nothing accepts, and a line that is no header is left out. No other request is read like that.
+"""
+
+import re
+
+MAX_BYTES = 64 * 1024
+END = b"\r\n\r\n"
+TOO_LARGE = "The head of the request is larger than 64 KiB."
+TOO_LATE = "The head of the request did not arrive in time."
+
+_KILL = re.compile(rb"POST (?:https?://[^/ ]+)?/control/kill-switch(?:\?[^ ]*)? HTTP/1\.[01]")
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):(.*)", re.DOTALL)
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_OWN = frozenset({b"connection", b"upgrade", b"expect"})
+# Outside ASCII: every check of a value refuses it.
+_NOTHING = b"\xff"
+
+
+def is_kill(head: bytes) -> bool:
+    """Whether its first line is whole and asks for the kill."""
+    first, end, _ = head.partition(b"\r\n")
+    return bool(end) and _KILL.fullmatch(first) is not None
+
+
+def mended(head: bytes, with_body: bool = True) -> bytes:
+    """The same request as HTTP that every parser takes, the last one of its connection."""
+    first, *lines = head.split(b"\r\n")
+    kept = [header for line in lines if (header := _mended_header(line, with_body))]
+    return b"\r\n".join([first, *kept, b"Connection: close"]) + END
+
+
+def _mended_header(line: bytes, with_body: bool) -> bytes | None:
+    match = _HEADER.fullmatch(line)
+    name = match[1].lower() if match else b""
+    if match is None or name in _OWN or (name in _FRAMING and (not with_body or _CONTROL.search(match[2]))):
+        return None
+    return match[1] + b": " + _CONTROL.sub(_NOTHING, match[2].strip(b" \t"))
+
+
+def flaw(head: bytes) -> str:
+    """What is wrong with it, for the answer; names no value, since a key may stand in any of them."""
+    _, *lines = head.partition(END)[0].split(b"\r\n")
+    for line in lines:
+        match = _HEADER.fullmatch(line)
+        if match and _CONTROL.search(match[2]):
+            return f"The header {match[1].decode()[:64]} holds a control character; send printable characters alone."
+    return "This is not an HTTP/1.1 request that can be read: check its first line and its headers."

@@ -1,0 +1,299 @@
+"""What a stranger can hold open is bounded, and a kill gets in and is answered: over real sockets."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from api import app, door, doorkeeper, limits, request_head
+from api.descriptors import Room, room
+from tests.api.serving import KILL, Client, Reply, head, serving
+from tests.api.world import World
+
+BODY = b'{"reason": "over the wire"}'
+CONTROLS = [*range(0x09), *range(0x0A, 0x20), 0x7F]
+
+
+class Desk(World):
+    """A served desk with counters of its own."""
+
+    port: int
+
+    async def connect(self) -> Client:
+        client = await Client.connect(self.port)
+        self.clients.append(client)
+        return client
+
+    async def ask(self, *data: bytes) -> Reply:
+        client = await self.connect()
+        for part in data:
+            await client.send(part)
+        return await client.reply()
+
+    async def kill(self) -> Reply:
+        return await self.ask(head(KILL, b"Content-Length: %d" % len(BODY)), BODY)
+
+    def turned_away(self, reason: str) -> float:
+        text = self.app.state.parts.instruments.scrape(None).decode()
+        name = f'ais_http_connections_turned_away_total{{reason="{reason}"}} '
+        return sum(float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name))
+
+    async def __aenter__(self) -> "Desk":
+        self.clients: list[Client] = []
+        self._stack = contextlib.AsyncExitStack()
+        self.gateway.renew()
+        self.port = await self._stack.enter_async_context(serving(self.app))
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        for client in self.clients:
+            client.close()
+        await self._stack.aclose()
+
+
+@pytest.fixture
+async def desk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+    """Served with times short enough to be waited for."""
+    monkeypatch.setattr(door, "FIRST_BYTE_SECONDS", 0.6)
+    monkeypatch.setattr(door, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(door, "DRAIN_SECONDS", 0.4)
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.4)
+    async with Desk() as served:
+        yield served
+
+
+async def trickle(client: Client, data: bytes = b"x", every: float = 0.02) -> None:
+    """Sends for ever, until nobody takes it."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await client.send(data)
+            await asyncio.sleep(every)
+
+
+# Times.
+
+
+@pytest.mark.parametrize(
+    "beginning", [b"GET /health/live HTTP/1.1\r\nX-A: ", b"\r\n", b"POST /control/kill-switch HTTP/1.1\r\nA: \x01"]
+)
+async def test_a_head_has_a_time_that_no_trickle_prolongs(desk: Desk, beginning: bytes) -> None:
+    client = await desk.connect()
+    await client.send(beginning)
+    trickling = asyncio.create_task(trickle(client, b"\r\n" if beginning == b"\r\n" else b"x"))
+    try:
+        reply = await client.reply()
+    finally:
+        trickling.cancel()
+    assert (reply.status, reply.json) == (408, {"detail": request_head.TOO_LATE})
+    assert desk.turned_away("head_too_slow") == 1
+    assert await client.is_closed() < 2
+
+
+async def test_a_connection_without_a_byte_is_closed_without_a_word(desk: Desk) -> None:
+    client = await desk.connect()
+    assert 0.5 < await client.is_closed() < 2
+    assert desk.turned_away("head_too_slow") == 1
+
+
+async def test_a_second_head_on_a_connection_has_the_same_time(desk: Desk) -> None:
+    client = await desk.connect()
+    live = head("/health/live", method="GET", key=None)
+    await client.send(live + live[:20])
+    assert (await client.reply()).status == 200
+    assert (await client.reply()).status == 408
+
+
+async def test_an_idle_connection_is_kept_between_requests(desk: Desk) -> None:
+    client = await desk.connect()
+    for _ in range(3):
+        await client.send(head("/health/live", method="GET", key=None))
+        assert (await client.reply()).status == 200
+        await asyncio.sleep(door.HEAD_SECONDS * 1.5)
+
+
+async def test_a_body_that_does_not_come_is_408_and_nothing_was_done(desk: Desk) -> None:
+    reply = await desk.ask(head("/control/pause", b"Content-Length: 40"), b"{")
+    assert (reply.status, reply.headers["connection"]) == (408, "close")
+    assert "nothing was done" in reply.json["detail"]
+    assert desk.gateway.signals == []
+
+
+async def test_a_stranger_with_half_a_body_is_answered_and_closed(desk: Desk) -> None:
+    client = await desk.connect()
+    await client.send(head("/control/pause", b"Content-Length: 4000", key=None) + b"{")
+    assert (await client.reply()).status == 401
+    trickling = asyncio.create_task(trickle(client))
+    assert await client.is_closed() < 3
+    trickling.cancel()
+    assert desk.turned_away("body_too_slow") == 1
+
+
+async def test_an_answer_that_nobody_reads_ends(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "UNREAD_SECONDS", 0.3)
+    client = await desk.connect()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    with contextlib.suppress(ConnectionError):
+        for _ in range(200):
+            await client.send(head("/openapi.json", method="GET", key=None))
+    async with asyncio.timeout(10):
+        while not desk.turned_away("answer_not_read"):
+            await asyncio.sleep(0.05)
+
+
+# Room.
+
+
+@pytest.fixture
+async def narrow(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+    """Served with room for ten."""
+    monkeypatch.setattr(app, "raise_limit", lambda: Room(10, 10))
+    async with Desk() as served:
+        yield served
+
+
+async def test_the_oldest_stranger_makes_room_and_a_kill_gets_in(narrow: Desk) -> None:
+    strangers = [await narrow.connect() for _ in range(10)]
+    for stranger in strangers:
+        await stranger.send(b"GET / HTTP/1.1\r\nX-A: ")
+    assert (await narrow.kill()).json["action"] == "killed"
+    await strangers[0].is_closed()
+    assert narrow.turned_away("no_room") == 1
+    assert not strangers[1].reader.at_eof()
+
+
+async def test_who_has_shown_a_key_stays_while_strangers_come(narrow: Desk) -> None:
+    operator = await narrow.connect()
+    await operator.send(head("/control/mode", method="GET"))
+    assert (await operator.reply()).status == 200
+    for _ in range(30):
+        await (await narrow.connect()).send(b"GET / HTTP/1.1\r\n")
+    await operator.send(head(KILL))
+    assert (await operator.reply()).json["action"] == "killed"
+    assert narrow.turned_away("no_room") == 21
+
+
+async def test_a_kill_gets_in_where_all_others_hold_a_key(narrow: Desk) -> None:
+    for _ in range(10):
+        known = await narrow.connect()
+        await known.send(head("/control/mode", method="GET"))
+        assert (await known.reply()).status == 200
+    assert (await narrow.kill()).status == 200
+
+
+async def test_what_is_turned_away_is_logged_once_in_a_while(narrow: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(doorkeeper, "LOG_SECONDS", 0.5)
+    monkeypatch.setattr(doorkeeper.log, "warning", lambda _, **facts: told.append(facts), raising=False)
+    for _ in range(40):
+        await (await narrow.connect()).send(b"GET")
+    async with asyncio.timeout(5):
+        while sum(facts["count"] for facts in told) < 30:
+            await asyncio.sleep(0.05)
+    assert [facts["reason"] for facts in told] == ["no_room"] * len(told)
+    assert len(told) <= 3
+
+
+@pytest.mark.parametrize("descriptors", [256, 1024, 4096, 20_000, 1_000_000])
+def test_descriptors_are_left_beside_connections_and_a_burst(descriptors: int) -> None:
+    found = room(descriptors)
+    assert found.connections >= 16
+    assert found.connections + found.waiting + 64 <= descriptors
+
+
+# Heads that are no HTTP.
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+async def test_a_kill_with_a_control_character_in_its_key_kills(desk: Desk, control: int) -> None:
+    key = b"Idempotency-Key: a%cb" % control
+    reply = await desk.ask(head(KILL, key, b"Content-Length: %d" % len(BODY)) + BODY)
+    assert (reply.status, reply.json["reason"]) == (200, "over the wire")
+    assert "Idempotency-Key must be" in reply.headers["x-ais-warning"]
+    assert "fresh id" in reply.headers["x-ais-warning"]
+    assert await desk.state() == "killed"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"no header at all", b"X-\x01A: b", b": nameless", b"X A: b", b"X-A: \x00", b"Content-Length: 3\x01", b"Content-Length: -1",
+     b"Transfer-Encoding: chunked\r\nContent-Length: 3", b"Transfer-Encoding: nonsense"],
+)  # fmt: skip
+async def test_a_kill_kills_whatever_stands_in_its_other_headers(desk: Desk, header: bytes) -> None:
+    """Byte by byte, since the parser gives up before the head has ended, and before the key has come."""
+    raw = head(KILL, header, key=None).removesuffix(b"\r\n") + head(KILL).split(b"\r\n")[2] + b"\r\n\r\n"
+    reply = await desk.ask(*(raw[number : number + 1] for number in range(len(raw))), b'{"reason": "x"}')
+    assert (reply.status, reply.json["action"]) == (200, "killed")
+
+
+async def test_a_kill_with_a_head_that_is_too_long_kills(desk: Desk) -> None:
+    reply = await desk.ask(head(KILL, b"Idempotency-Key: " + b"x" * 300_000))
+    assert (reply.status, reply.json["action"]) == (200, "killed")
+
+
+async def test_a_broken_kill_without_a_key_is_401(desk: Desk) -> None:
+    for key in (None, "wrong", "broken\x01"):
+        assert (await desk.ask(head(KILL, b"Idempotency-Key: \x01", key=key))).status == 401
+    assert desk.gateway.signals == []
+
+
+@pytest.mark.parametrize("path", ["/control/pause", "/control/kill-switches", "/x/control/kill-switch", "/health"])
+async def test_others_with_a_control_character_are_told_which_header(desk: Desk, path: str) -> None:
+    reply = await desk.ask(head(path, b"Idempotency-Key: a\x01b"))
+    assert (reply.status, reply.headers["content-type"]) == (400, "application/json")
+    assert "Idempotency-Key holds a control character" in reply.json["detail"]
+    assert desk.gateway.signals == []
+    assert desk.turned_away("not_http") == 1
+
+
+@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x00\xa5", b"hello\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n"])
+async def test_what_is_no_http_at_all_is_400_in_json(desk: Desk, garbage: bytes) -> None:
+    reply = await desk.ask(garbage)
+    assert reply.status == 400
+    assert "HTTP/1.1" in reply.json["detail"]
+
+
+async def test_a_head_without_end_is_431(desk: Desk) -> None:
+    reply = await desk.ask(b"GET / HTTP/1.1\r\nX-A: " + b"x" * 300_000)
+    assert (reply.status, reply.json) == (431, {"detail": request_head.TOO_LARGE})
+
+
+# Bodies that are larger than what is read.
+
+
+@pytest.mark.parametrize("closing", [True, False])
+@pytest.mark.parametrize("megabytes", [1, 10])
+async def test_the_client_of_a_kill_with_a_large_body_reads_its_answer(
+    desk: Desk, megabytes: int, closing: bool
+) -> None:
+    """The client sends it all before it reads, as most do, and slowly enough that the answer is there long before."""
+    size = megabytes * 1024 * 1024
+    client = await desk.connect()
+    await client.send(head(KILL, b"Content-Length: %d" % size, *([b"Connection: close"] if closing else [])))
+    for _ in range(16):
+        await client.send(b"x" * (size // 16))
+        await asyncio.sleep(0.01)
+    reply = await client.reply()
+    assert (reply.status, reply.json["action"]) == (200, "killed")
+    assert "larger than 64 KiB" in reply.headers["x-ais-warning"]
+    if not closing:
+        await client.send(head("/control/status", method="GET"))
+        assert (await client.reply()).json == {"state": "killed"}
+
+
+@pytest.mark.parametrize(("key", "status"), [("wrong", 401), (None, 401)])
+async def test_a_stranger_with_a_large_body_reads_its_401(desk: Desk, key: str | None, status: int) -> None:
+    size = 2 * 1024 * 1024
+    raw = head("/control/pause", b"Content-Length: %d" % size, b"Connection: close", key=key)
+    assert (await desk.ask(raw, b"x" * size)).status == status
+
+
+async def test_what_is_read_after_the_answer_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "DRAIN_BYTES", 1024 * 1024)
+    client = await desk.connect()
+    with contextlib.suppress(ConnectionError):
+        await client.send(head(KILL, b"Transfer-Encoding: chunked"))
+        await asyncio.wait_for(trickle(client, b"10000\r\n" + b"x" * 0x10000 + b"\r\n", 0), 10)
+    assert await desk.state() == "killed"
+    assert desk.turned_away("body_too_slow") == 1

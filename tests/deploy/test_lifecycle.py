@@ -1,0 +1,205 @@
+"""A start or a restart that breaks off says what is known at that point: "nothing was started" only where nothing was."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import pytest
+import typer
+from sqlalchemy import Connection
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import Worker
+
+import cli
+import desk_commands
+from domain.limits import Limits
+from domain.states import Mode
+from lifecycle import Lifecycle, Plan, Refused
+from storage.database import Database
+from storage.desks import DeskRecord, read_desk
+from tests.postgres import Server
+from tests.workflows.world import World
+from workflows import names
+from workflows.coordinator import Coordinator
+from workflows.gateway import DeskGateway, SignalUnanswered
+
+T = TypeVar("T")
+NOW = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+class Fading(Database):
+    """A database whose server hangs from its `calls`-th call on: a real one, stopped as a whole."""
+
+    calls = 1_000
+    hang: Callable[[], object]
+
+    async def run(self, work: Callable[[Connection], T], timeout_seconds: float | None = None) -> T:
+        self.calls -= 1
+        if self.calls == 0:
+            self.hang()
+        return await super().run(work, timeout_seconds)
+
+
+class Scene:
+    """A desk that was never started, a real Temporal server, and a real database that can go away between two steps."""
+
+    def __init__(self, client: Client, url: str, server: Server, hung: ExitStack) -> None:
+        self.client, self.desk, self._server, self._hung = client, f"desk-{uuid.uuid4().hex[:8]}", server, hung
+        self.database = Fading(url, threads=1, timeout_seconds=1.5, application_name="test")
+        self.database.hang = lambda: hung.enter_context(server.hung())
+        plan = Plan(self.desk, Mode.PAPER, ("BTCUSDT",), 0.2, Limits())
+        self.lifecycle = Lifecycle(client, self.database, plan, say=lambda text: None)
+
+    def goes_away_at(self, call: int) -> None:
+        self.database.calls = call
+
+    def comes_back(self) -> None:
+        self.database.calls = 1_000
+        self._hung.close()
+
+    async def refused(self, kind: str) -> str:
+        with pytest.raises(Refused) as refused:
+            await (self.lifecycle.start() if kind == "start" else self.restart())
+        self.comes_back()
+        return str(refused.value)
+
+    async def restart(self) -> str:
+        return await self.lifecycle.restart("test", "test", NOW)
+
+    async def is_open(self) -> bool:
+        return await DeskGateway(self.client, self.desk).open_status() == "RUNNING"
+
+    async def row(self) -> DeskRecord | None:
+        return await self.database.run(lambda connection: read_desk(connection, self.desk))
+
+
+@pytest.fixture
+async def scene(temporal: Client, postgres: Server, database_url: str) -> AsyncIterator[Scene]:
+    with ExitStack() as hung:
+        made = Scene(temporal, database_url, postgres, hung)
+        yield made
+        made.comes_back()
+        with contextlib.suppress(RPCError):
+            await temporal.get_workflow_handle(names.workflow_id(made.desk)).terminate("test over")
+        made.database.close()
+
+
+@pytest.mark.parametrize(
+    ("call", "opened", "told"),
+    [
+        (1, False, "nothing was started"),
+        (2, False, "no coordinator was started"),
+        (3, True, "the coordinator is started"),
+    ],
+)
+async def test_a_start_says_what_it_knows_when_the_database_goes_away(
+    scene: Scene, call: int, opened: bool, told: str
+) -> None:
+    scene.goes_away_at(call)
+    text = await scene.refused("start")
+    assert text.startswith(told)
+    assert "did not answer" in text
+    assert await scene.is_open() is opened
+    assert ("ais status" in text and f"--workflow-id coordinator-{scene.desk} --name kill" in text) is opened
+    assert "open already" in await scene.lifecycle.start() if opened else "is started" in await scene.lifecycle.start()
+    row = await scene.row()
+    assert row
+    assert row.started_at
+
+
+@pytest.mark.parametrize(
+    ("call", "opened", "told"),
+    [
+        (1, False, "nothing was restarted"),
+        (2, False, "no coordinator was started"),
+        (3, True, "the coordinator is started"),
+    ],
+)
+async def test_a_restart_without_a_coordinator_says_what_it_knows(
+    scene: Scene, call: int, opened: bool, told: str
+) -> None:
+    await scene.lifecycle.start()
+    await scene.client.get_workflow_handle(names.workflow_id(scene.desk)).terminate("gone")
+    scene.goes_away_at(call)
+    text = await scene.refused("restart")
+    assert text.startswith(told)
+    assert await scene.is_open() is opened
+    assert "nothing" not in text or not opened
+
+
+@asynccontextmanager
+async def a_killed_desk(scene: Scene) -> AsyncIterator[World]:
+    world = World()
+    await scene.lifecycle.start()
+    gateway = DeskGateway(scene.client, scene.desk)
+    queue = names.TASK_QUEUE
+    async with Worker(scene.client, task_queue=queue, workflows=[Coordinator], activities=world.activities):
+        await gateway.signal("kill", {"reason": "test"})
+        async with asyncio.timeout(20):
+            while not (status := await gateway.status()).kill or not (status.kill.latched and status.kill.row_written):
+                await asyncio.sleep(0.05)
+        yield world
+
+
+async def test_a_restart_that_was_recorded_is_never_told_as_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lifecycle.OUTCOME_SECONDS", 2.0)
+    async with a_killed_desk(scene) as world:
+        world.database_hangs = True
+        text = await scene.refused("restart")
+    assert text.startswith("the restart is recorded, and what became of it is not known: the desk may run")
+    assert "ais status" in text
+    assert "--name kill" in text
+
+
+async def test_a_restart_whose_signal_was_not_answered_may_run(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unanswered(*_: object) -> None:
+        raise SignalUnanswered("Temporal did not answer: deadline")
+
+    async with a_killed_desk(scene):
+        monkeypatch.setattr(DeskGateway, "signal", unanswered)
+        text = await scene.refused("restart")
+    assert text.startswith("whether the restart was recorded is not known: the desk may run")
+
+
+async def test_no_traceback_where_temporal_does_not_tell_the_state(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ais start` compares the latch with what is shown, and that reading may fail like any other."""
+    await scene.lifecycle.start()
+
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the connection is gone")
+
+    monkeypatch.setattr("temporalio.client.WorkflowHandle.describe", broken)
+    assert await scene.lifecycle._shown_state() is None
+
+
+def test_what_a_person_can_cause_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert Refused in desk_commands.EXPECTED
+    with pytest.raises(typer.Exit), cli.expected_failures(*desk_commands.EXPECTED):
+        raise Refused("why")
+    assert capsys.readouterr().err == "why\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (RPCStatusCode.DEADLINE_EXCEEDED, "whether the coordinator was started is not known: the desk may run"),
+        (RPCStatusCode.PERMISSION_DENIED, "no coordinator was started; the desk's row is prepared"),
+    ],
+)
+async def test_a_start_that_temporal_does_not_answer_is_not_one_that_it_refuses(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, status: RPCStatusCode, told: str
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise RPCError("as the test wants it", status, b"")
+
+    monkeypatch.setattr(scene.client, "start_workflow", fails)
+    assert (await scene.refused("start")).startswith(told)

@@ -1,0 +1,52 @@
+"""What people read holds nothing that steers their terminal."""
+
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.desk import apply, unknown_signal
+from domain.details import details
+from domain.states import CommandKind
+from domain.status import status_of
+from domain.values import printable, printable_lines
+from tests.domain.builders import a_command, a_desk, a_tick
+
+ESCAPE, RIGHT_TO_LEFT, CSI, ZERO_WIDTH = "\x1b", "\u202e", "\x9b", "\u200b"
+NASTY = f"stop{ESCAPE}[2J{CSI}31m {RIGHT_TO_LEFT}abc{ZERO_WIDTH}\x07\nstate RUNNING"
+
+
+@given(st.text())
+def test_nothing_is_left_that_a_terminal_obeys_or_that_nobody_sees(text: str) -> None:
+    shown = printable(text)
+    assert not {unicodedata.category(c) for c in shown} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    assert printable(shown) == shown
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S"])))
+def test_what_can_be_read_stays_as_it_is(text: str) -> None:
+    assert printable(text) == text
+
+
+def test_breaks_become_blanks_so_that_no_line_is_forged() -> None:
+    assert printable("a\nb\tc\u2028d") == "a b c d"
+    assert printable_lines("a\x1b[1m\nb") == "a[1m\nb"
+
+
+def test_a_kills_reason_reaches_status_details_and_log_without_it() -> None:
+    desk = a_desk()
+    kill = a_command(CommandKind.KILL, "k-1", reason=NASTY).model_copy(update={"actor": f"x{ESCAPE}]0;"})
+    apply(desk, kill, a_tick())
+    unknown_signal(desk, f"kil{ESCAPE}[1m", a_tick())
+    status = status_of(desk, "run")
+    assert status.kill
+    told = [
+        status.reason,
+        status.actor,
+        status.kill.reason,
+        status.kill.actor,
+        *status.warnings,
+        desk.records[0].summary,
+    ]
+    for text in [*told, *details(desk).split("\n")]:
+        assert text == printable(text)

@@ -1,0 +1,78 @@
+"""Free space, as the file systems themselves tell it."""
+
+import os
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from activities.instruments import Instruments
+from activities.observe import ObserveActivities
+from domain.disks import DiskSpace, low
+from storage import disks
+from storage.disks import DiskWatch, free_space
+
+GB = 1_000_000_000
+FULL = DiskSpace(folder="full", free_bytes=GB - 1, size_bytes=2 * GB)
+WIDE = DiskSpace(folder="wide", free_bytes=3 * GB, size_bytes=4 * GB)
+
+
+def test_it_is_what_the_file_system_says(tmp_path: Path) -> None:
+    (found,) = free_space([str(tmp_path)])
+    said = os.statvfs(tmp_path)
+    assert (found.folder, found.size_bytes) == (str(tmp_path), said.f_blocks * said.f_frsize)
+    assert abs(found.free_bytes - said.f_bavail * said.f_frsize) < GB
+
+
+def test_folders_on_one_file_system_are_one_and_what_cannot_be_seen_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    found = free_space([str(tmp_path / "gone"), str(tmp_path), str(tmp_path / "postgres")])
+    assert [disk.folder for disk in found] == [str(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("free", "size", "is_low"),
+    [(100 * GB, 1000 * GB, False), (100 * GB - 1, 1000 * GB, True), (GB, 9 * GB, False), (GB - 1, 9 * GB, True)],
+)
+def test_under_10_percent_or_1_gb_is_low(free: int, size: int, is_low: bool) -> None:
+    assert DiskSpace(folder="x", free_bytes=free, size_bytes=size).is_low is is_low
+
+
+async def test_a_reading_carries_the_low_ones_and_gauges_have_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disks, "free_space", lambda _: [FULL, WIDE])
+    instruments = Instruments("main")
+    nothing: Any = None
+    observing = ObserveActivities(nothing, nothing, nothing, nothing, instruments, nothing, {}, DiskWatch(["."]))
+    assert await observing._low_disks() == [FULL]
+    for disk in (FULL, WIDE):
+        labels = {"folder": disk.folder}
+        assert instruments.registry.get_sample_value("ais_disk_free_bytes", labels) == disk.free_bytes
+        assert instruments.registry.get_sample_value("ais_disk_size_bytes", labels) == disk.size_bytes
+
+
+def test_the_fullest_is_told_first() -> None:
+    found = low([DiskSpace(folder=str(n), free_bytes=n, size_bytes=GB) for n in (3, 1, 2, 9, 8)])
+    assert [disk.folder for disk in found] == ["1", "2", "3"]
+
+
+async def test_a_file_system_that_hangs_holds_up_nobody_and_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+    looks: list[str] = []
+
+    def hangs(folder: str) -> Any:
+        looks.append(folder)
+        answers.wait(30)
+        return SimpleNamespace(f_bavail=1, f_blocks=1, f_frsize=1)
+
+    monkeypatch.setattr(disks, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(os, "statvfs", hangs)
+    watch = DiskWatch(["."])
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await watch.look()
+    assert looks == ["."]
+    answers.set()

@@ -1,0 +1,96 @@
+"""However a run ends, what it was handed in the task in which it ends is in what it carries over.
+
+The incident behind this file: a run that was due to end in its very first task ended before the SDK had delivered the
+cancellation that came with it, and a kill that had been answered 202 was lost.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client
+
+from domain.states import State
+from tests.workflows.world import Desk, World, running_desk
+
+KILL = {"command_id": "the-kill", "actor": "http", "reason": "flash crash"}
+TEMPORAL = str(Path(sys.executable).parent / "temporal")
+
+
+async def flooded(client: Client, signals: int) -> Desk:
+    """A desk whose first workflow task finds so many signals; its history is due to end by then."""
+    desk = Desk(client, World())
+    await desk.start(cycle_seconds=600)
+    for _ in range(signals):
+        await desk.signal("pause")
+    return desk
+
+
+async def is_killed(desk: Desk) -> None:
+    async with desk.worker():
+        status = await desk.until(lambda s: s.kill is not None and s.kill.latched and s.kill.row_written)
+        assert status.state is State.KILLED
+        await desk.assert_healthy_history()
+    await desk.handle.terminate("the test is over")
+
+
+@pytest.mark.parametrize("signals", [0, 1, 150])
+async def test_a_cancellation_in_the_first_task_kills_under_its_own_id(temporal: Client, signals: int) -> None:
+    desk = await flooded(temporal, signals)
+    await desk.gateway.request_cancel(json.dumps(KILL))
+    async with desk.worker():
+        await desk.until(lambda s: s.kill is not None and s.kill.latched and s.kill.row_written)
+        found = await desk.outcomes("the-kill")
+        kill = found.status.kill
+        assert kill is not None
+        assert (kill.command_id, kill.actor, kill.reason, kill.source) == ("the-kill", "http", "flash crash", "cancel")
+        assert found.outcomes["the-kill"].outcome == "applied"
+        assert any(row.command_id == "the-kill" for row in desk.world.decisions.values())
+    await desk.handle.terminate("the test is over")
+
+
+async def test_a_cancellation_that_comes_twice_or_beside_a_kill_signal_kills(temporal: Client) -> None:
+    desk = await flooded(temporal, 150)
+    await desk.gateway.request_cancel("one")
+    await desk.gateway.request_cancel("two")
+    await desk.signal("kill", {"command_id": "signalled"})
+    await is_killed(desk)
+
+
+async def test_temporal_workflow_cancel_kills_a_flooded_desk(temporal: Client) -> None:
+    desk = await flooded(temporal, 150)
+    address = temporal.service_client.config.target_host
+    command = [TEMPORAL, "workflow", "cancel", "--workflow-id", desk.handle.id, "--address", address]
+    subprocess.run(command, check=True, capture_output=True)
+    await is_killed(desk)
+
+
+async def test_a_cancellation_while_the_run_winds_down_kills(temporal: Client) -> None:
+    async with running_desk(temporal, cycle_seconds=600) as desk:
+        await desk.until(lambda s: s.cycle_number == 1)
+        desk.world.cancel_seconds = 0.5
+        await desk.signal("kill", {"command_id": "first"})
+        await desk.handle.cancel()
+        await desk.until(lambda s: s.kill is not None and s.kill.verified_at is not None and s.kill.latched)
+        status = await desk.until(lambda s: s.kill_number == 2)
+        await desk.signal("restart", {"kill_number": status.kill_number, "actor": "t", "reason": "r"})
+        await desk.until(lambda s: s.state is State.RUNNING)
+        await desk.handle.cancel()
+        await desk.until(lambda s: s.state is State.KILLED)
+
+
+async def test_a_backlog_is_taken_in_turns_and_loses_nothing(temporal: Client) -> None:
+    desk = Desk(temporal, World())
+    await desk.start(cycle_seconds=600)
+    for number in range(1_000):
+        await desk.signal("pause" if number % 2 else "resume", {"command_id": f"c{number}"})
+    await desk.signal("kill", {"command_id": "last"})
+    async with desk.worker():
+        await desk.until(lambda s: s.state is State.KILLED)
+        await desk.until(lambda s: s.commands_pending == 0 and s.records_waiting == 0)
+        found = await desk.outcomes("last", *(f"c{number}" for number in range(1_000)))
+        assert len(found.outcomes) == 1_001
+        assert {outcome.outcome for name, outcome in found.outcomes.items() if name != "last"} == {"refused"}
+    await desk.handle.terminate("the test is over")

@@ -1,0 +1,108 @@
+"""The show task: AisState, the search attribute by which people list desks.
+
+The incident behind this file: somebody removed the attribute while a desk ran. Every workflow task that took a kill also set
+the attribute, the server refused the task, and no cancel went out until the attribute was back. So it is set in a workflow
+task that takes no command, after a look whether it is registered, and given up where the server refuses it all the same.
+"""
+
+import asyncio
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+from temporalio.exceptions import ActivityError
+
+from workflows import names
+from workflows.host import Host
+
+with workflow.unsafe.imports_passed_through():
+    from activities import calls, options
+    from domain.states import State
+    from domain.traces import unwarn, warn
+
+MOMENT_SECONDS = 0.01
+LOOK_AGAIN = timedelta(seconds=60)
+# The server refused the task and it is tried again: setting the attribute would fail it once more.
+LATE = timedelta(seconds=2)
+MAX_POSTPONED = 20
+MISSING = "the namespace does not know the search attribute"
+HOW_TO_ADD = "add it by `temporal operator search-attribute create --type Keyword --name` and its name"
+# A run that continues with no attribute named gets those of the run before it, registered or not; this one is Temporal's own.
+_FILLER = SearchAttributePair(SearchAttributeKey.for_keyword("BatcherUser"), "")
+
+
+class ShowTask:
+    """Shows the state in AisState. `idle` while nothing of it is under way."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._c = host.c
+        self._missing: list[str] = []
+        self._tried: tuple[State, datetime] | None = None
+        self._shown_at_once: State | None = None
+        self.idle = True
+
+    @property
+    def attributes(self) -> TypedSearchAttributes | None:
+        """What the next run is started with; None where the desk was started without attributes."""
+        c = self._c
+        if not c.search_attributes:
+            return None
+        state = c.shown_state or c.state
+        pairs = [
+            SearchAttributePair(names.DESK_ATTRIBUTE, c.desk),
+            SearchAttributePair(names.MODE_ATTRIBUTE, c.mode.value),
+            SearchAttributePair(names.STATE_ATTRIBUTE, state.value),
+        ]
+        return TypedSearchAttributes([pair for pair in pairs if pair.key.name not in self._missing] or [_FILLER])
+
+    async def run(self) -> None:
+        """Shows each change of state for as long as the run lasts."""
+        while True:
+            await workflow.wait_condition(self._is_due)
+            self.idle = False
+            await self._show()
+            self.idle = True
+
+    async def look_before_the_end(self) -> None:
+        """The server refuses to start the next run with an attribute that is gone."""
+        if self._c.search_attributes:
+            await self._look()
+
+    def show_at_once(self) -> None:
+        """As runs of schema 3 do: in whichever task changes the state."""
+        c = self._c
+        if c.search_attributes and self._shown_at_once is not c.state:
+            workflow.upsert_search_attributes([names.STATE_ATTRIBUTE.value_set(c.state.value)])
+        self._shown_at_once = c.state
+
+    def _is_due(self) -> bool:
+        c = self._c
+        if self._host.draining or not c.search_attributes or c.shown_state is c.state:
+            return False
+        return self._tried is None or self._tried[0] is not c.state or workflow.now() - self._tried[1] > LOOK_AGAIN
+
+    async def _show(self) -> None:
+        self._tried = (self._c.state, workflow.now())
+        await self._look()
+        for _ in range(MAX_POSTPONED if names.STATE_ATTRIBUTE.name not in self._missing else 0):
+            began = workflow.now()
+            await asyncio.sleep(MOMENT_SECONDS)
+            if workflow.now() - began > LATE:
+                return
+            if not self._host.takes_now:
+                workflow.upsert_search_attributes([names.STATE_ATTRIBUTE.value_set(self._c.state.value)])
+                self._c.shown_state = self._c.state
+                return
+
+    async def _look(self) -> None:
+        call = calls.AttributesCall(scope=self._host.scope, names=[key.name for key in names.SEARCH_ATTRIBUTES])
+        try:
+            self._missing = await workflow.execute_activity(calls.missing_attributes, call, **options.ATTRIBUTES)
+        except ActivityError:
+            # Not everybody may ask (Temporal Cloud): what is known is what was known before.
+            return
+        unwarn(self._c, MISSING)
+        if self._missing:
+            warn(self._c, f"{MISSING} {', '.join(self._missing)}, so that lists of desks are out of date; {HOW_TO_ADD}")
+        self._host.changed = True
