@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import cli
+from tests.agents.builders import PLUGIN
 from tests.house.sources import ROOT
 
 SETUP = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
@@ -25,12 +26,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel unpacked in a folder of its own, built from a copy so that no build folder stays."""
     folder = tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT, folder / "source", ignore=LEFT_OUT)
+    return install(folder / "source", folder / "installed")
+
+
+def install(source: Path, target: Path) -> Path:
+    """What pip makes of a package: its wheel, unpacked."""
+    wheels = source.with_name(f"{source.name}.wheels")
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--wheel-dir", str(folder), str(folder / "source")], check=True)
-    (wheel,) = folder.glob("*.whl")
+    subprocess.run([*pip, "--wheel-dir", str(wheels), str(source)], check=True)
+    (wheel,) = wheels.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "installed")
-    return folder / "installed"
+        archive.extractall(target)
+    return target
 
 
 def test_every_package_is_in_the_package_list() -> None:
@@ -85,6 +92,20 @@ def test_a_replay_runs_from_the_wheel_alone(installed: Path, tmp_path: Path) -> 
     done = run(installed, tmp_path, "replay", "bars.csv", "--symbol", "BTCUSDT", "--no-chart", "--json", "out.json")
     assert done.returncode == 0, done.stderr + done.stdout
     assert (tmp_path / "out.json").stat().st_size
+
+
+def test_an_agent_that_is_installed_beside_the_wheel_is_found_and_asked(installed: Path, tmp_path: Path) -> None:
+    """As an image on top of ours does it (docs/agents.md)."""
+    shutil.copytree(installed, tmp_path / "installed")
+    shutil.copytree(PLUGIN, tmp_path / "plugin", ignore=LEFT_OUT)
+    both = install(tmp_path / "plugin", tmp_path / "installed")
+    (name, *_) = tomllib.loads((PLUGIN / "pyproject.toml").read_text())["project"]["entry-points"]["ais.agents"]
+    (tmp_path / "bars.csv").write_text(BARS)
+    replay = ["replay", "bars.csv", "--symbol", "BTCUSDT", "--no-chart", "--agents", name]
+    done = run(both, tmp_path, *replay)
+    assert done.returncode == 0, done.stderr + done.stdout
+    refused = run(installed, tmp_path, *replay)
+    assert (refused.returncode, "not installed" in refused.stderr + refused.stdout) == (1, True), refused.stdout
 
 
 def test_what_compose_starts_in_the_image_is_in_the_wheel(installed: Path) -> None:
