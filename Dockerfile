@@ -1,20 +1,22 @@
-# One image for worker, API and the `ais` command.
+# One image for worker, API and the `ais` command: the wheel and what it needs, nothing else.
+FROM python:3.11.13-slim-bookworm AS build
+WORKDIR /src
+COPY . .
+# What builds the wheel is locked as well: its entry of the lock file for development.
+RUN sed -n '/^setuptools==/,/[^\\]$/p' requirements-dev.txt > build.txt \
+    && pip install --no-cache-dir --require-hashes --no-deps -r build.txt \
+    && pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
+
 FROM python:3.11.13-slim-bookworm
 
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONPATH=/app
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
 
 COPY requirements.txt .
 RUN pip install --require-hashes --no-deps -r requirements.txt \
-    && printf '#!/bin/sh\nexec python -m cli "$@"\n' > /usr/local/bin/ais && chmod 0755 /usr/local/bin/ais \
     && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin ais
-
-COPY *.py ./
-COPY domain domain
-COPY workflows workflows
-COPY activities activities
-COPY storage storage
-COPY api api
+COPY --from=build /wheels /wheels
+RUN pip install --no-deps /wheels/*.whl
 
 USER 10001
 EXPOSE 8000

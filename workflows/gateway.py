@@ -269,7 +269,7 @@ class DeskGateway:
             # A terminated coordinator otherwise still answers `running` (measured).
             query_reject_condition=QueryRejectCondition.QUERY_REJECT_CONDITION_NOT_OPEN,
         )
-        deadline = time.monotonic() + self._patience
+        deadline, told = time.monotonic() + self._patience, None
         while True:
             try:
                 await self._reach(deadline - time.monotonic())
@@ -280,7 +280,9 @@ class DeskGateway:
                     break
             except (RPCError, RuntimeError) as error:
                 if not _is_busy(error) or time.monotonic() > deadline:
-                    raise self._query_error(error) from error
+                    # A last try that ran out of our own time hides what the tries before it were told.
+                    raise self._query_error(told if told and _ran_out(error) else error) from error
+                told = error
             if time.monotonic() > deadline:
                 raise CoordinatorSilent(f"the coordinator of desk {self.desk!r} is just being continued; ask again")
             await asyncio.sleep(_backoff())
@@ -322,6 +324,10 @@ def _caught_between_runs(answer: QueryWorkflowResponse) -> bool:
 def _is_busy(error: Exception) -> bool:
     full = isinstance(error, RPCError) and error.status is RPCStatusCode.RESOURCE_EXHAUSTED
     return full or names.LATCH_UNREAD in str(error)
+
+
+def _ran_out(error: Exception) -> bool:
+    return isinstance(error, RPCError) and error.status in (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED)
 
 
 def _is_transient(error: Exception) -> bool:

@@ -17,7 +17,7 @@ OURS = "ais"
 ALL, NONE = ("all",), ("none",)
 
 # The same as in pyproject.toml, which a test compares. What is installed of ourselves may be older than this file (a
-# checkout) or nothing at all (the container), so ours are taken from here.
+# checkout), so ours are taken from here.
 BUILT_IN = {
     "momentum": "activities.agents.momentum:momentum",
     "mean_reversion": "activities.agents.mean_reversion:mean_reversion",

@@ -427,12 +427,13 @@ def test_a_repeated_kill_is_not_quiet_before_its_own_cancels_are_confirmed() -> 
 def test_the_worst_that_can_be_carried_over_fits_into_a_payload() -> None:
     noise = random.Random(3)
     desk = a_desk(symbols=[f"S{number}USDT" for number in range(60)])
+    letters = [chr(number) for number in range(33, 0x2FFF)]
     for number in range(6_000):
-        reason = "".join(chr(noise.randrange(33, 0x2FFF)) for _ in range(500))
+        reason = "".join(noise.choices(letters, k=500))
         kind = noise.choice([PAUSE, RESUME]) if number < 5_900 else KILL
         apply(desk, a_command(kind, reason=reason), a_tick())
     for cancel in desk.cancels:
-        cancel.last_error = "".join(chr(noise.randrange(33, 0x2FFF)) for _ in range(300))
+        cancel.last_error = "".join(noise.choices(letters, k=300))
     handed_over = pack(desk, a_tick(), "run").model_dump_json()
     assert len(handed_over.encode()) < 1_900_000
     again = unpack(Carried.model_validate_json(handed_over))

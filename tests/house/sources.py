@@ -54,7 +54,23 @@ def sources(*packages: str) -> tuple[Source, ...]:
 
 @cache
 def committed_files() -> tuple[Path, ...]:
-    """What git knows, and what it would take with the next `git add`."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return tuple(path for path in (ROOT / line for line in done.stdout.splitlines()) if path.is_file())
+    """What git tracks; in an unpacked archive, which is nothing but that, the files of the known kinds of place."""
+    names = _tracked() if (ROOT / ".git").exists() else _unpacked()
+    return tuple(path for path in (ROOT / name for name in names) if path.is_file())
+
+
+def _tracked() -> list[str]:
+    done = subprocess.run(["git", "ls-files", "-z", "--cached"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [name for name in done.stdout.split("\0") if name]
+
+
+def _unpacked() -> list[str]:
+    """Without what an installation and the tests leave in the folder, and without a user's own files at its top."""
+    folders = [*PACKAGES, "tests", "bench", "docs"]
+    files = [file for folder in folders for file in sorted((ROOT / folder).rglob("*")) if file.is_file()]
+    files += [
+        file
+        for kind in ("*.py", "*.md", "*.toml", "requirements*.txt", "*.yml", "Dockerfile", "Makefile")
+        for file in ROOT.glob(kind)
+    ]
+    return [str(file.relative_to(ROOT)) for file in files if "__pycache__" not in file.parts]

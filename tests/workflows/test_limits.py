@@ -246,10 +246,13 @@ async def test_a_proposal_from_outside_is_taken_up_by_the_next_cycle(temporal: C
 
 async def test_one_that_no_decision_could_take_up_waits_until_it_expires(temporal: Client) -> None:
     async with running_desk(temporal, World(decides=False)) as desk:
+        await desk.until(lambda s: s.cycle_number >= 1)
         await desk.signal("propose", PROPOSAL | {"command_id": "p", "ttl_seconds": 5})
-        await desk.until(lambda s: any("decision failed" in row.summary for row in desk.world.decisions.values()))
-        assert (await desk.status()).proposals_waiting == 1
-        await desk.until(lambda s: s.proposals_waiting == 0)
+        waiting = await desk.until(lambda s: s.proposals_waiting == 1)
+        over = await desk.until(lambda s: s.proposals_waiting == 0)
+        # At least one whole cycle, with a decision that failed, lies between.
+        assert over.cycle_number > waiting.cycle_number + 1
+        assert any("decision failed" in row.summary for row in desk.world.decisions.values())
         assert (await desk.outcomes("p")).outcomes["p"].detail == "it expired before a cycle took it up"
         await desk.until(
             lambda s: "propose refused by mine: it expired before a cycle took it up" in desk.world.summaries()

@@ -127,6 +127,8 @@ class FakeServer:
         if tool in faults.hangs:
             await asyncio.Event().wait()
         await asyncio.sleep(faults.of(faults.slow, tool) or 0)
+        while tool in faults.held:
+            await asyncio.sleep(0.01)
         while self.most_at_once < (faults.of(faults.gathers, tool) or 0):
             await asyncio.sleep(0.005)
         self._validate(tool, arguments)

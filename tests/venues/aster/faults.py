@@ -21,6 +21,8 @@ class Faults:
     executes: bool = False
     # tool -> seconds before the server begins, and between what it did and its answer.
     slow: dict[str, float] = field(default_factory=dict)
+    # Tools whose calls wait until the test lets them go: no race between two time limits on a busy machine.
+    held: set[str] = field(default_factory=set)
     late: dict[str, float] = field(default_factory=dict)
     # tool -> how many calls have to be under way at once before any of them goes on.
     gathers: dict[str, int] = field(default_factory=dict)

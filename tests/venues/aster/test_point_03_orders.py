@@ -32,12 +32,13 @@ async def test_a_call_that_is_given_up_is_unknown_and_what_fills_later_is_found(
     fake: FakeServer, hasty: AsterVenue
 ) -> None:
     await hasty.ping()
-    fake.faults.slow = {"create_order": 2.5}
+    fake.faults.held = {"create_order"}
     order = make_order(quantity="0.5")
     report = await hasty.create_order(order)
     assert (report.fate, report.position_before) == (Fate.UNKNOWN, D(0))
     assert await hasty.find_order(order) is None
-    async with asyncio.timeout(10):
+    fake.faults.held = set()
+    async with asyncio.timeout(30):
         while not fake.exchange.orders:
             await asyncio.sleep(0.01)
     later = await found(hasty, order)

@@ -1,0 +1,117 @@
+"""The wheel, which is what the image installs, holds everything that a command needs."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+import yaml
+
+import cli
+from tests.agents.builders import PLUGIN
+from tests.house.sources import ROOT
+
+SETUP = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+NOT_SHIPPED = {"bench", "tests"}
+LEFT_OUT = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests", "bench", "docs")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel unpacked in a folder of its own, built from a copy so that no build folder stays."""
+    folder = tmp_path_factory.mktemp("wheel")
+    shutil.copytree(ROOT, folder / "source", ignore=LEFT_OUT)
+    return install(folder / "source", folder / "installed")
+
+
+def install(source: Path, target: Path) -> Path:
+    """What pip makes of a package: its wheel, unpacked."""
+    wheels = source.with_name(f"{source.name}.wheels")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", str(wheels), str(source)], check=True)
+    (wheel,) = wheels.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target)
+    return target
+
+
+def test_every_package_is_in_the_package_list() -> None:
+    packages = {file.parent.name for file in ROOT.glob("*/__init__.py")} - NOT_SHIPPED
+    patterns = SETUP["packages"]["find"]["include"]
+    assert packages == {name for name in packages if any(fnmatch(name, pattern) for pattern in patterns)}
+    assert {file.stem for file in ROOT.glob("*.py")} == set(SETUP["py-modules"])
+
+
+@pytest.mark.parametrize(
+    "module", [*SETUP["py-modules"], "replay", "deploy", "activities", "api", "storage", "workflows"]
+)
+def test_the_wheel_holds_every_module(installed: Path, module: str) -> None:
+    assert (installed / module).is_dir() or (installed / f"{module}.py").is_file()
+
+
+# The environment of the tests has the repository itself installed; what stands for it goes, so that only the wheel is left.
+ALONE = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
+sys.path[:] = [sys.argv.pop(1), *(path for path in sys.path if "__editable__" not in path)]
+import cli
+assert cli.__file__.startswith(sys.path[0]), cli.__file__
+sys.argv[0] = "ais"
+cli.main()
+"""
+COMMANDS = ["dev", "api", "migrate", "start", "restart", "status", "limits", "replay"]
+BARS = "open_time_ms,open,high,low,close,volume\n" + "".join(
+    f"{1_750_000_000_000 + number * 60_000},100,101,99,100,5\n" for number in range(50)
+)
+
+
+def run(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    start = [sys.executable, "-P", "-c", ALONE, str(installed)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([*start, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_no_command_is_forgotten_here() -> None:
+    named = {command.name or getattr(command.callback, "__name__", "") for command in cli.app.registered_commands}
+    assert named == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_how_it_is_used(installed: Path, tmp_path: Path, command: str) -> None:
+    done = run(installed, tmp_path, command, "--help")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_replay_runs_from_the_wheel_alone(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "bars.csv").write_text(BARS)
+    done = run(installed, tmp_path, "replay", "bars.csv", "--symbol", "BTCUSDT", "--no-chart", "--json", "out.json")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert (tmp_path / "out.json").stat().st_size
+
+
+def test_an_agent_that_is_installed_beside_the_wheel_is_found_and_asked(installed: Path, tmp_path: Path) -> None:
+    """As an image on top of ours does it (docs/agents.md)."""
+    shutil.copytree(installed, tmp_path / "installed")
+    shutil.copytree(PLUGIN, tmp_path / "plugin", ignore=LEFT_OUT)
+    both = install(tmp_path / "plugin", tmp_path / "installed")
+    (name, *_) = tomllib.loads((PLUGIN / "pyproject.toml").read_text())["project"]["entry-points"]["ais.agents"]
+    (tmp_path / "bars.csv").write_text(BARS)
+    replay = ["replay", "bars.csv", "--symbol", "BTCUSDT", "--no-chart", "--agents", name]
+    done = run(both, tmp_path, *replay)
+    assert done.returncode == 0, done.stderr + done.stdout
+    refused = run(installed, tmp_path, *replay)
+    assert (refused.returncode, "not installed" in refused.stderr + refused.stdout) == (1, True), refused.stdout
+
+
+def test_what_compose_starts_in_the_image_is_in_the_wheel(installed: Path) -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].values()
+    starts = [service["entrypoint"] for service in services if service.get("entrypoint", [""])[0] == "python"]
+    assert starts
+    for _, flag, module in starts:
+        assert flag == "-m", "The image holds no source files to be started by their path."
+        assert (installed / f"{module}.py").is_file()

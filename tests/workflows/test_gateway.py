@@ -1,0 +1,46 @@
+"""What the gateway says of a question that nobody answers in time."""
+
+import asyncio
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError, RPCStatusCode
+
+from workflows import names
+from workflows.gateway import CoordinatorSilent, DeskGateway
+
+
+class Service:
+    """Temporal's answers to queries: so many of a run that has not read the latch, then none in time."""
+
+    def __init__(self, unread: int) -> None:
+        self.unread = unread
+
+    async def get_system_info(self, *_: Any, **__: Any) -> None:
+        """It is reached."""
+
+    async def query_workflow(self, _: object, *, retry: bool, timeout: timedelta) -> None:
+        self.unread -= 1
+        if self.unread >= 0:
+            raise RPCError(names.LATCH_UNREAD, RPCStatusCode.INVALID_ARGUMENT, b"")
+        await asyncio.sleep(timeout.total_seconds())
+        raise RPCError("Timeout expired", RPCStatusCode.CANCELLED, b"")
+
+
+def gateway(unread: int) -> DeskGateway:
+    client = SimpleNamespace(namespace="n", data_converter=pydantic_data_converter, workflow_service=Service(unread))
+    return DeskGateway(cast(Client, client), "main", patience=0.3)
+
+
+async def test_a_last_try_that_runs_out_does_not_hide_that_a_worker_answered() -> None:
+    with pytest.raises(CoordinatorSilent, match="has not read the latch"):
+        await gateway(unread=2).status()
+
+
+async def test_where_no_try_was_answered_no_worker_did() -> None:
+    with pytest.raises(CoordinatorSilent, match=r"no worker answered .* within 0.3 s"):
+        await gateway(unread=0).status()
