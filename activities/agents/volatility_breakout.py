@@ -47,9 +47,9 @@ def _break_out(symbol: str, bars: BarArrays) -> Suggestion | None:
 
 def _outside(bars: BarArrays) -> Side | None:
     close = bars.close[-1]
-    if close > bars.high[-CHANNEL_BARS - 1 : -1].max():
+    if close > np.max(bars.high[-CHANNEL_BARS - 1 : -1]):
         return Side.BUY
-    return Side.SELL if close < bars.low[-CHANNEL_BARS - 1 : -1].min() else None
+    return Side.SELL if close < np.min(bars.low[-CHANNEL_BARS - 1 : -1]) else None
 
 
 def _true_ranges(bars: BarArrays) -> Floats:
