@@ -35,7 +35,7 @@ from api.errors import (
 )
 from api.metrics import Instruments
 from domain.carried import Outcome, RefusalCode
-from domain.commands import Command, RawPayload, read_command
+from domain.commands import Command, RawPayload, read_cancellation, read_command
 from domain.instructions import CancelInstruction, cancel_instructions
 from domain.states import CommandKind
 from domain.status import CommandOutcome
@@ -50,6 +50,8 @@ from workflows.gateway import (
 
 ACTOR = "http"
 _SIGNAL_SHARE = 2 / 3
+# After the kill is in: how long to look which cancellation the run was asked for first.
+STANDING_SECONDS = 0.5
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.2
 _WAITS_FOR_A_CYCLE = (CommandKind.PROPOSE,)
@@ -185,19 +187,30 @@ class Commander:
         if outcome is not None:
             answer = self._settled(ask, outcome)
             return answer._replace(headers=_headers(ask, warning))
-        return self._accepted(ask, warning)
+        return await self._accepted_as_cancellation(ask, warning)
+
+    async def _accepted_as_cancellation(self, ask: Ask, warning: str) -> Answer:
+        """Where an earlier kill of the same run went in as a cancellation, that one is carried out for both, under its id."""
+        answer = self._accepted(ask, warning)
+        reason = await self._desk.gateway.standing_cancellation(STANDING_SECONDS)
+        standing = None if reason is None else read_cancellation(reason, "")
+        if standing is None or standing.command_id == ask.command_id:
+            return answer
+        headers = _headers(ask, warning, "a cancellation that was requested before kills for both")
+        # One by hand has no id of its own.
+        where = _where_to_ask(standing.command_id) if standing.command_id else {}
+        return answer._replace(headers=headers | where)
 
     def _accepted(self, ask: Ask, *warnings: str) -> Answer:
         self._instruments.command(ask.kind, "unconfirmed")
-        return Answer(
-            202, accepted_body(ask.command, self._cancels(ask)), _headers(ask, *warnings) | _where_to_ask(ask)
-        )
+        headers = _headers(ask, *warnings) | _where_to_ask(ask.command_id)
+        return Answer(202, accepted_body(ask.command, self._cancels(ask)), headers)
 
     def _taken_in(self, ask: Ask, outcome: CommandOutcome) -> Answer:
         """Confirmed by the coordinator, and settled by its next cycle."""
         self._refuse_reused_key(ask, outcome)
         self._instruments.command(ask.kind, "accepted")
-        return Answer(202, accepted_body(outcome, None), _headers(ask) | _where_to_ask(ask))
+        return Answer(202, accepted_body(outcome, None), _headers(ask) | _where_to_ask(ask.command_id))
 
     def _refuse_reused_key(self, ask: Ask, outcome: CommandOutcome) -> None:
         if outcome.fingerprint == ask.fingerprint:
@@ -235,8 +248,8 @@ def refusal_of(kind: CommandKind, outcome: CommandOutcome) -> ApiError:
             return CommandRefused(detail)
 
 
-def _where_to_ask(ask: Ask) -> dict[str, str]:
-    return {"Location": f"/control/commands/{quote(ask.command_id, safe='')}", "Retry-After": "1"}
+def _where_to_ask(command_id: str) -> dict[str, str]:
+    return {"Location": f"/control/commands/{quote(command_id, safe='')}", "Retry-After": "1"}
 
 
 def _headers(ask: Ask, *warnings: str) -> dict[str, str]:

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
-from api.errors import TooManyWaiting
+from api.errors import TooManyUnwritten, TooManyWaiting, Unavailable
 from domain.status import Outcomes, Status
 from workflows.gateway import CoordinatorSilent
 
 MAX_UNCONFIRMED = 100
+# A run keeps every row of a command until the database has it, and what it carries is bounded.
+MAX_UNWRITTEN = 2_000
 ADMISSION_SECONDS = 1.0
 # A read may wait for the end of the query in flight; the gateway then says itself what was wrong.
 _GRACE_SECONDS = 0.2
@@ -25,6 +27,9 @@ class Gateway(Protocol):
 
     async def request_cancel(self, reason: str, seconds: float = ...) -> None:
         """Requests the workflow's cancellation."""
+
+    async def standing_cancellation(self, seconds: float) -> str | None:
+        """The reason of the first cancellation of the newest run."""
 
     async def status(self) -> Status:
         """The status."""
@@ -45,6 +50,7 @@ class Desk:
         self._unconfirmed: set[str] = set()
         self._sending = 0
         self._pending = 0
+        self._rows = 0
 
     async def read(self, command_ids: Iterable[str] = (), seconds: float | None = None) -> Outcomes:
         """Status and outcomes from a query that begins after this call; raises GatewayError within `seconds`."""
@@ -61,6 +67,7 @@ class Desk:
             ) from None
         self._unconfirmed -= before
         self._pending = found.status.commands_pending
+        self._rows = found.status.records_waiting
         return found
 
     @property
@@ -69,14 +76,18 @@ class Desk:
         return self._sending + len(self._unconfirmed) + self._pending
 
     async def admit(self) -> None:
-        """Refuses where too many commands wait already; asks the coordinator before it does."""
+        """Refuses where too many commands or their rows wait already; asks the coordinator before it does."""
+        if self._refusal() is None:
+            return
+        with suppress(CoordinatorSilent):
+            await self.read(seconds=ADMISSION_SECONDS)
+        if refusal := self._refusal():
+            raise refusal
+
+    def _refusal(self) -> Unavailable | None:
         if self.waiting > MAX_UNCONFIRMED:
-            try:
-                await self.read(seconds=ADMISSION_SECONDS)
-            except CoordinatorSilent as error:
-                raise TooManyWaiting(self.waiting, MAX_UNCONFIRMED) from error
-        if self.waiting > MAX_UNCONFIRMED:
-            raise TooManyWaiting(self.waiting, MAX_UNCONFIRMED)
+            return TooManyWaiting(self.waiting, MAX_UNCONFIRMED)
+        return TooManyUnwritten(self._rows, MAX_UNWRITTEN) if self._rows > MAX_UNWRITTEN else None
 
     @contextmanager
     def sending(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ ApiError
     ├── ReportsUnavailable       the database
     ├── OtherDatabase            this process has another one than the coordinator
     ├── TooManyWaiting           more commands stand unconfirmed than may
+    ├── TooManyUnwritten         more rows of the decision log wait for the database than may
     ├── NotRecorded              refused before it was sent
     ├── PerhapsRecorded          sent, and nobody answered
     └── CoordinatorClosed        recorded, then the coordinator was terminated
@@ -156,6 +157,16 @@ class TooManyWaiting(Unavailable):
         super().__init__(
             f"{waiting} commands stand unconfirmed, more than {limit}; nothing was sent. "
             "Check that a worker is up (python worker.py), then try again. A kill is always taken."
+        )
+
+
+class TooManyUnwritten(Unavailable):
+    """What was acknowledged is kept until the decision log takes it, and that is bounded; a kill is never counted out."""
+
+    def __init__(self, rows: int, limit: int) -> None:
+        super().__init__(
+            f"{rows} rows of the decision log wait for the database, more than {limit}; nothing was sent. "
+            "Bring PostgreSQL back, then try again. A kill is always taken."
         )
 
 

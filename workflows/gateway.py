@@ -24,6 +24,7 @@ from temporalio.api.query.v1 import WorkflowQuery
 from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
     GetSystemInfoRequest,
+    GetWorkflowExecutionHistoryReverseRequest,
     QueryWorkflowRequest,
     QueryWorkflowResponse,
     RequestCancelWorkflowExecutionRequest,
@@ -43,6 +44,7 @@ SIGNAL_SECONDS = 2.0
 _DESCRIBE_SECONDS = 1.0
 # A try shorter than this fails by its own clock, and would hide what was wrong with the tries before it.
 _LAST_TRY_SECONDS = 0.1
+_HISTORY_PAGE = 500
 _TRANSIENT = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.ABORTED)
 _AMBIGUOUS = (
     RPCStatusCode.CANCELLED,
@@ -149,6 +151,32 @@ class DeskGateway:
             ),
             seconds,
         )
+
+    async def standing_cancellation(self, seconds: float) -> str | None:
+        """The reason of the cancellation that the newest run was asked for first; None where nobody says in time.
+
+        The server takes one cancellation a run: a second is answered as if it were taken, and leaves no trace.
+        """
+        request = GetWorkflowExecutionHistoryReverseRequest(
+            namespace=self._client.namespace,
+            execution=WorkflowExecution(workflow_id=self.workflow_id),
+            maximum_page_size=_HISTORY_PAGE,
+        )
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._find_cancellation(request)
+        except (RPCError, RuntimeError, TimeoutError):
+            return None
+
+    async def _find_cancellation(self, request: GetWorkflowExecutionHistoryReverseRequest) -> str | None:
+        while True:
+            answer = await self._client.workflow_service.get_workflow_execution_history_reverse(request, retry=False)
+            for event in answer.history.events:
+                if event.HasField("workflow_execution_cancel_requested_event_attributes"):
+                    return event.workflow_execution_cancel_requested_event_attributes.cause
+            if not answer.next_page_token:
+                return None
+            request.next_page_token = answer.next_page_token
 
     async def status(self) -> Status:
         """The coordinator's status, from a query that begins after this call."""

@@ -28,6 +28,8 @@ with workflow.unsafe.imports_passed_through():
 MAX_DRAIN = timedelta(seconds=20)
 # A workflow's clock stands still within a task: rows of one task would else be listed in no order.
 COUNTER_BITS = 16
+# Names of symbols are the venue's, four bytes a character at most.
+MAX_SUMMARY_CHARS = 90
 
 
 class Host:
@@ -147,7 +149,7 @@ class Host:
             calls.OrderCall(scope=self.scope, order=order, limits=self.c.limits),
             task_queue=self.queue,
             schedule_to_start_timeout=patience,
-            summary=f"{order.instruction.side} {order.instruction.quantity} {order.instruction.symbol}",
+            summary=short(f"{order.instruction.side} {order.instruction.quantity} {order.instruction.symbol}"),
             **options.ORDER,
         )
         if not order.instruction.reduce_only:
@@ -175,6 +177,11 @@ def _fate_of(error: ActivityError) -> Fate:
     refused = isinstance(cause, ApplicationError) and cause.type == calls.WRONG_WORKER
     # An attempt that began never ends as cancelled: the activity reports what it knows instead.
     return Fate.NOT_SENT if never_begun or refused or isinstance(cause, CancelledError) else Fate.UNKNOWN
+
+
+def short(text: str) -> str:
+    """A summary that the server takes: it refuses the whole workflow task for one above 400 bytes, a kill's cancels with it."""
+    return text[:MAX_SUMMARY_CHARS]
 
 
 def why(error: ActivityError) -> str:

@@ -11,7 +11,7 @@ from datetime import datetime
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from workflows.host import Host, was_busy, why
+from workflows.host import Host, short, was_busy, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
@@ -168,7 +168,11 @@ class OutboxTask:
         outbox.cancels_begun(self._c, ids)
         try:
             await workflow.execute_activity(
-                calls.cancel, call, task_queue=self._host.queue, summary=f"{tool.value} {symbol}", **options.CANCEL
+                calls.cancel,
+                call,
+                task_queue=self._host.queue,
+                summary=short(f"{tool.value} {symbol}"),
+                **options.CANCEL,
             )
         except ActivityError as error:
             outbox.cancels_failed(self._c, ids, why(error))
@@ -254,7 +258,7 @@ class OutboxTask:
                 calls.plan_deleverage,
                 call,
                 task_queue=self._host.queue,
-                summary=f"deleverage {pending.symbol}",
+                summary=short(f"deleverage {pending.symbol}"),
                 **options.PLAN,
             )
         except ActivityError as error:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.desk import MAX_UNCONFIRMED
+from api.desk import MAX_UNCONFIRMED, MAX_UNWRITTEN
 from domain.carried import Outcome
 from tests.api.test_control import BTC_CANCELS, ETH_CANCELS
 from tests.api.world import ACK_SECONDS, World
@@ -141,6 +141,21 @@ async def test_a_cancellation_that_nobody_confirms_is_202(world: World) -> None:
     world.gateway.signal_error, world.gateway.no_worker = SignalRefused("full"), True
     response = await send(world, "kill-switch")
     assert (response.status_code, response.json()["action"]) == (202, "kill_accepted")
+    assert response.headers["Location"].endswith(response.headers["X-Command-Id"])
+
+
+@pytest.mark.parametrize(
+    ("standing", "location"),
+    [('{"command_id": "first", "reason": "r"}', "/control/commands/first"), ("by hand", None)],
+)
+async def test_a_second_cancellation_of_a_run_is_followed_by_the_id_of_the_first(
+    world: World, standing: str, location: str | None
+) -> None:
+    world.gateway.signal_error, world.gateway.no_worker = SignalRefused("full"), True
+    world.gateway.standing = standing
+    response = await send(world, "kill-switch")
+    assert (response.status_code, response.headers.get("Location")) == (202, location)
+    assert "requested before" in response.headers["X-AIS-Warning"]
 
 
 @pytest.mark.parametrize(
@@ -209,6 +224,22 @@ async def test_commands_are_taken_again_once_the_worker_is_back(world: World) ->
     await fill_the_queue(world)
     world.gateway.no_worker = False
     assert (await send(world, "pause")).status_code == 200
+
+
+async def test_with_too_many_rows_unwritten_others_than_kill_are_503_until_the_database_takes_them(
+    world: World,
+) -> None:
+    carried = world.gateway.carried
+    assert (await send(world, "pause")).status_code == 200
+    carried.records = [carried.records[0]] * (MAX_UNWRITTEN + 1)
+    await world.client.get("/control/status")
+    for path, body in COMMANDS:
+        response = await send(world, path, body)
+        assert response.status_code == 503
+        assert "wait for the database" in response.json()["detail"]
+    assert (await send(world, "kill-switch")).status_code == 200
+    carried.records = []
+    assert (await send(world, "cancel-all")).status_code == 200
 
 
 async def test_what_the_coordinator_has_not_settled_counts_as_well(world: World) -> None:

@@ -99,6 +99,7 @@ class FakeGateway:
         self.held = Decimal("0.25")
         self.signals: list[tuple[str, dict[str, Any]]] = []
         self.cancels: list[str] = []
+        self.standing: str | None = None
         self.queries = 0
         self.signal_error: Exception | None = None
         self.cancel_error: Exception | None = None
@@ -124,6 +125,9 @@ class FakeGateway:
             raise self.cancel_error
         self.cancels.append(reason)
         desk.cancelled(self.carried, reason, self._tick())
+
+    async def standing_cancellation(self, seconds: float) -> str | None:
+        return self.standing or (self.cancels[0] if self.cancels else None)
 
     async def status(self) -> Status:
         return (await self.outcomes()).status

@@ -115,6 +115,35 @@ async def shadowed(desk: Desk) -> None:
     await desk.until(lambda s: s.kill is not None and s.kill.latched and s.kill.row_written)
 
 
+async def backlog(desk: Desk) -> None:
+    """More signals than a run is long, the cancellation and a kill, all for the first workflow task."""
+    for _ in range(150):
+        await desk.signal("pause")
+    await desk.gateway.request_cancel(json.dumps({"command_id": "cancelled", "actor": "http", "reason": "flood"}))
+    await desk.gateway.request_cancel("a second, which the server swallows")
+    await desk.signal("kill", {"command_id": "signalled"})
+
+
+async def flooded(desk: Desk) -> None:
+    """A run that ends as soon as it begins, with a cancellation in the same task; and the one after it."""
+    first = desk.handle.first_execution_run_id or (await desk.handle.describe()).run_id
+    await desk.until(lambda s: s.kill is not None and s.kill.latched and s.kill.row_written and bool(s.kill.quiet_at))
+    await desk.until(lambda s: s.run_id != first and s.commands_pending == 0 and s.records_waiting == 0)
+
+
+async def cancelled_twice(desk: Desk) -> None:
+    """A cancellation in a later task, one while the run winds down, and one of the run after a restart."""
+    await desk.until(lambda s: s.cycle_number >= 1)
+    desk.world.cancel_seconds = 0.3
+    await desk.signal("kill")
+    await desk.handle.cancel()
+    status = await desk.until(lambda s: s.kill_number == 2 and s.kill.latched and s.kill.row_written)
+    await desk.signal("restart", {"kill_number": status.kill_number, "actor": "t", "reason": "r"})
+    await desk.until(lambda s: s.state is State.RUNNING)
+    await desk.handle.cancel()
+    await desk.until(lambda s: s.state is State.KILLED and s.kill.latched and s.kill.row_written)
+
+
 Story = Callable[[Desk], Awaitable[None]]
 # Each with what its coordinator is started with.
 STORIES: dict[Story, dict[str, Any]] = {
@@ -129,6 +158,8 @@ STORIES: dict[Story, dict[str, Any]] = {
     proposed: {},
     verified: {"symbols": [f"S{number:02}USDT" for number in range(20)]},
     shadowed: {"mode": Mode.SHADOW},
+    flooded: {"before": backlog},
+    cancelled_twice: {},
 }
 
 

@@ -4,6 +4,7 @@ The incident behind this file: a run that was due to end in its very first task 
 cancellation that came with it, and a kill that had been answered 202 was lost.
 """
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -55,6 +56,7 @@ async def test_a_cancellation_that_comes_twice_or_beside_a_kill_signal_kills(tem
     desk = await flooded(temporal, 150)
     await desk.gateway.request_cancel("one")
     await desk.gateway.request_cancel("two")
+    assert await desk.gateway.standing_cancellation(10) == "one"
     await desk.signal("kill", {"command_id": "signalled"})
     await is_killed(desk)
 
@@ -93,4 +95,36 @@ async def test_a_backlog_is_taken_in_turns_and_loses_nothing(temporal: Client) -
         found = await desk.outcomes("last", *(f"c{number}" for number in range(1_000)))
         assert len(found.outcomes) == 1_001
         assert {outcome.outcome for name, outcome in found.outcomes.items() if name != "last"} == {"refused"}
+    await desk.handle.terminate("the test is over")
+
+
+@pytest.mark.long
+async def test_a_kill_behind_9_000_commands_without_a_database_keeps_its_row_over_every_run(temporal: Client) -> None:
+    """Rows wait in thousands and are carried over, some of them left in the history of a closed run: never a kill's."""
+    desk = Desk(temporal, World(database_up=False))
+    await desk.start(cycle_seconds=600)
+    async with desk.worker(cached=10):
+        for begin in range(0, 9_000, 100):
+            ids = range(begin, begin + 100)
+            await asyncio.gather(*(desk.signal("pause", {"command_id": f"c{n}", "reason": f"{n} " * 40}) for n in ids))
+        await desk.signal("kill", {"command_id": "the-kill", "reason": "database away"})
+        first = await desk.until(lambda s: s.state is State.KILLED and s.commands_pending == 0)
+        assert first.kill is not None
+        assert not first.kill.row_written
+        # Ends the run: what waits has to be carried over.
+        await desk.handle.cancel()
+        second = await desk.until(lambda s: s.run_id != first.run_id and s.kill_number == 2)
+        assert second.kill is not None
+        assert not second.kill.row_written
+        await desk.signal("restart", {"kill_number": second.kill_number, "command_id": "too-early"})
+        await desk.until(lambda s: s.commands_pending == 0)
+        assert (await desk.outcomes("too-early")).outcomes["too-early"].outcome == "refused"
+        desk.world.database_up = True
+        await desk.until(
+            lambda s: s.kill is not None and s.kill.row_written and s.kill.latched and not s.records_waiting
+        )
+        told = {row.command_id for row in desk.world.decisions.values()}
+        assert {"the-kill", "too-early"} <= told
+        left = sum(row.cycles for row in desk.world.decisions.values() if "stand in Temporal's history" in row.summary)
+        assert len(told & {f"c{n}" for n in range(9_000)}) + left >= 9_000
     await desk.handle.terminate("the test is over")

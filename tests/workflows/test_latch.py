@@ -21,7 +21,7 @@ COMPLETED = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
 async def test_a_run_tells_no_state_before_it_has_read_the_latch_and_a_kill_does_not_wait(temporal: Client) -> None:
     world = World(latch_gate=asyncio.Event())
     async with running_desk(temporal, world) as desk:
-        impatient = DeskGateway(temporal, desk.desk, patience=1.0)
+        impatient = DeskGateway(temporal, desk.desk, patience=4.0)
         with pytest.raises(CoordinatorSilent, match="has not read the latch"):
             await impatient.status()
         assert world.observations == 0

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -402,11 +402,17 @@ class Desk:
 
 @asynccontextmanager
 async def running_desk(
-    client: Client, world: World | None = None, cached: int = 0, **changes: Any
+    client: Client,
+    world: World | None = None,
+    cached: int = 0,
+    before: Callable[[Desk], Awaitable[None]] | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Desk]:
-    """A desk with a worker; its history is checked and it is terminated at the end."""
+    """A desk with a worker, and what comes before there is one; its history is checked and it is terminated at the end."""
     desk = Desk(client, world or World())
     await desk.start(**changes)
+    if before:
+        await before(desk)
     async with desk.worker(cached):
         yield desk
         await desk.assert_healthy_history()
