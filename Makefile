@@ -35,8 +35,10 @@ run: install
 VERSION = $(shell $(BIN)/python -c "import sys; print(sys.version_info[1])")
 MEASURE = COVERAGE_CORE=$(if $(filter 11,$(VERSION)),ctrace,sysmon)
 COVER = --cov --cov-report=term $(if $(filter 12 13,$(VERSION)),,--cov-branch)
+# One more than there are cores: half of the time a test waits for a server of its own.
+WORKERS = $(shell $(BIN)/python -c "import os; print(min(4, len(os.sched_getaffinity(0)) + 1))")
 test: install
-	$(MEASURE) $(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 4 --dist worksteal $(COVER) $(ARGS)
+	$(MEASURE) $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist worksteal $(COVER) $(ARGS)
 
 # The oldest Python that is promised: all but whole desks, of which nothing else depends on the interpreter.
 test-oldest:
