@@ -36,7 +36,7 @@ VERSION = $(shell $(BIN)/python -c "import sys; print(sys.version_info[1])")
 MEASURE = COVERAGE_CORE=$(if $(filter 11,$(VERSION)),ctrace,sysmon)
 COVER = --cov --cov-report=term $(if $(filter 12 13,$(VERSION)),,--cov-branch)
 # One more than there are cores: half of the time a test waits for a server of its own.
-WORKERS = $(shell $(BIN)/python -c "import os; print(min(4, len(os.sched_getaffinity(0)) + 1))")
+WORKERS = $(shell $(BIN)/python -c "import os; print(min(4, (os.cpu_count() or 1) + 1))")
 test: install
 	$(MEASURE) $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist worksteal $(COVER) $(ARGS)
 

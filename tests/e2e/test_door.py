@@ -29,7 +29,7 @@ KILL_SECONDS_AT_MOST = 10.0
 
 def kill_seconds() -> float:
     """On a machine with more to do than it has cores for, everything takes as many times longer, the client too."""
-    busy = os.getloadavg()[0] / len(os.sched_getaffinity(0))
+    busy = os.getloadavg()[0] / (os.cpu_count() or 1)
     return min(KILL_SECONDS * max(busy, 1.0), KILL_SECONDS_AT_MOST)
 
 
