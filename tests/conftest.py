@@ -1,6 +1,8 @@
 """Fixtures that several suites share."""
 
+import gc
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,10 +21,21 @@ def pytest_configure(config: pytest.Config) -> None:
     """A folder for what processes leave behind that a test kills; whoever runs in parts (xdist) has one for all of them."""
     if hasattr(config, "workerinput"):
         return
-    scratch = config.stash[_SCRATCH] = Path(tempfile.mkdtemp(prefix="ais-"))
-    # PostgreSQL runs as a user of its own, and sockets need short paths.
+    scratch = config.stash[_SCRATCH] = Path(tempfile.mkdtemp(prefix="ais-", dir=_short(tempfile.gettempdir())))
+    # PostgreSQL runs as a user of its own.
     scratch.chmod(0o1777)
     os.environ["TMPDIR"] = str(scratch)
+
+
+def _short(folder: str) -> str:
+    """The folder for temporary files, or /tmp: a socket's path has 107 bytes, and the server's wheel does not quote it."""
+    return folder if re.fullmatch(r"[\w./+@-]{1,40}", folder) else "/tmp"
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

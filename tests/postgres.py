@@ -1,5 +1,6 @@
 """A real PostgreSQL for the tests: one server a session, a fresh migrated database for whoever asks."""
 
+import os
 import shutil
 import signal
 import tempfile
@@ -22,7 +23,7 @@ class Server:
     """A PostgreSQL server of the tests' own, in a temporary folder."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="ais-pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="ais-pg-", dir=os.environ["TMPDIR"]))
         # The server runs as a user of its own where the tests run as root.
         self.folder.chmod(0o755)
         self._server = get_server(self.folder / "data", cleanup_mode="stop")

@@ -68,7 +68,7 @@ def pid_of(answer: Answer) -> int:
     return int(answer.suggestions[0].rationale)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.02)

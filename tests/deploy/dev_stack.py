@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +104,9 @@ class DevStack:
             self.interrupt(signal.SIGTERM)
         for process in self.processes():
             process.kill()
+        # Where the folder's path is too long for a socket, that one lies elsewhere.
+        if (sockets := socket_dir(self.folder / "postgres")) != self.folder / "postgres":
+            shutil.rmtree(sockets, ignore_errors=True)
 
     def processes(self) -> list[psutil.Process]:
         """Every living process that this folder's stack has started."""

@@ -23,6 +23,14 @@ SOFT = 1_024
 # Measured: 0.06 s, and 1.1 s for the one that came while 1,100 connected at once and 1,024 descriptors were all there
 # are: a full queue makes its client's kernel ask again after a second.
 KILL_SECONDS = 2.5
+# Whoever is not let in gets an error or waits for ever: that is told apart on the busiest machine.
+KILL_SECONDS_AT_MOST = 10.0
+
+
+def kill_seconds() -> float:
+    """On a machine with more to do than it has cores for, everything takes as many times longer, the client too."""
+    busy = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return min(KILL_SECONDS * max(busy, 1.0), KILL_SECONDS_AT_MOST)
 
 
 class Served:
@@ -140,7 +148,7 @@ async def test_a_kill_gets_in_beside_strangers_who_finish_no_request(live: Live,
             assert max(held) < 9, "Nobody stays, however the bytes trickle."
         if os.environ.get("AIS_SHOW"):
             print(f"hard {hard}, {count} strangers: kill {sorted(took)[10]:.3f} s, at most {max(took):.3f} s")
-        assert max(took) < KILL_SECONDS
+        assert max(took) < kill_seconds(), sorted(took)
         assert api.turned_away() > 0
         assert b"too many open files" not in api.log.read_bytes().lower()
     finally:

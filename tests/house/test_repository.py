@@ -69,10 +69,11 @@ def test_continuous_integration_is_short_and_runs_what_people_run() -> None:
         "make install",
         "make check",
         "make test",
+        "make test-oldest",
     ]
 
 
-@pytest.mark.parametrize("target", ["install", "run", "test", "check", "races", "soak", "bench", "lock"])
+@pytest.mark.parametrize("target", ["install", "run", "test", "test-oldest", "check", "races", "soak", "bench", "lock"])
 def test_make_knows_its_targets(target: str) -> None:
     done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
 

@@ -1,6 +1,7 @@
 """Point 8: calls run at the same time over one open session, and one that hangs holds up no other where the server lets it."""
 
 import asyncio
+import shlex
 import sys
 
 import pytest
@@ -148,7 +149,7 @@ async def test_either_protocol_works_over_either_http_transport(path: str, flags
 
 
 async def test_a_server_of_our_own_is_spoken_to_over_stdio() -> None:
-    venue = make_venue(f"stdio:{sys.executable} -m tests.venues.aster.fake_server --stdio", seconds=20)
+    venue = make_venue(f"stdio:{shlex.quote(sys.executable)} -m tests.venues.aster.fake_server --stdio", seconds=20)
     try:
         await venue.ping()
         assert (await venue.observe(["BTCUSDT"], None)).marks
