@@ -37,6 +37,8 @@ from tests.agents.builders import seeing
 
 async def main():
     room = ProcessRoom(select(installed_agents(), sys.argv[1:]), 3.0)
+    # As a worker does: a cycle goes on without an agent that takes longer than a second to be imported.
+    await room.open()
     answers = await room.ask(room.names, seeing())
     print(len(answers), flush=True)
     await room.close()
