@@ -45,6 +45,11 @@ class Arrivals:
         kind = kind_of(name)
         (self._kills if kind is CommandKind.KILL else self._others).append(Arrival(name, kind, payloads))
 
+    def first_kill(self) -> Iterator[Arrival]:
+        """The oldest kill, if there is one, removed as it is given out."""
+        if self._kills:
+            yield self._kills.popleft()
+
     def turn(self) -> Iterator[Arrival]:
         """As many as one workflow task may take, each removed as it is given out; kills first."""
         left = TURN_BYTES

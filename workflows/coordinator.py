@@ -1,8 +1,8 @@
-"""The coordinator: a handler only queues what arrives, `run` takes it in turns, and three tasks act on what was decided."""
+"""The coordinator: handlers queue what arrives, but for a kill; `run` takes it in turns, and three tasks act on it."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.common import RawValue
@@ -47,6 +47,7 @@ class Coordinator:
         self._arrivals = Arrivals()
         self._tasks: list[asyncio.Task[None]] = []
         self._late_ends = 0
+        self._killed_at: datetime | None = None
 
     @workflow.run
     async def run(self, carried: Carried) -> None:
@@ -67,6 +68,8 @@ class Coordinator:
         self._arrivals.add(name, [_raw(value) for value in payloads[:MAX_INPUTS]])
         if not takes_turns(self._version):
             self._take_turn()
+        elif self._killed_at != workflow.now():
+            self._take_first_kill()
 
     @workflow.query(name=names.STATUS_QUERY)
     def status(self) -> Status:
@@ -97,6 +100,13 @@ class Coordinator:
         for arrival in self._arrivals.turn():
             self._take(arrival, tick)
         self._host.stop_order()
+
+    def _take_first_kill(self) -> None:
+        """One kill in each workflow task waits for no turn, whatever `run` awaits: no query may say `running` behind it."""
+        for arrival in self._arrivals.first_kill():
+            self._killed_at = workflow.now()
+            self._take(arrival, self._host.takes()._replace(issued=[]))
+            self._host.stop_order()
 
     def _take_cancellation(self) -> None:
         """The Cancel button means kill, once a run: the server swallows every other request."""

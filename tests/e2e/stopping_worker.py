@@ -8,7 +8,9 @@ Nobody sleeps for the right moment: the process stands still between two instruc
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
@@ -22,6 +24,7 @@ from storage.desks import is_killed
 from workflows.gateway import DeskGateway
 
 _stopped: list[bool] = []
+GO_ON = Path(sys.argv[-1]).parent / "go-on"
 
 
 def stop() -> None:
@@ -29,6 +32,9 @@ def stop() -> None:
     if not _stopped:
         _stopped.append(True)
         os.kill(os.getpid(), signal.SIGSTOP)
+        # Another thread may take the signal: this one must not get away before all of them stand still.
+        while not GO_ON.exists():
+            time.sleep(0.01)
 
 
 def at_the_answer() -> None:

@@ -52,17 +52,23 @@ def a_worker_that_stops(live: Live, point: str) -> Iterator[psutil.Process]:
         wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "the worker has stopped itself", 60)
         yield process
     finally:
-        worker.send_signal(signal.SIGCONT)
+        go_on(live, process)
         worker.send_signal(signal.SIGTERM)
         worker.wait(40)
         log.close()
+
+
+def go_on(live: Live, worker: psutil.Process) -> None:
+    """From exactly where it stopped."""
+    (live.folder.parent / "go-on").touch()
+    worker.send_signal(signal.SIGCONT)
 
 
 def kill_and_go_on(live: Live, worker: psutil.Process) -> dict[str, Any]:
     """The kill is acknowledged while the worker stands still; the status once it is verified."""
     answer = live.kill("while the worker stands still")
     assert (answer.status_code, answer.json()["action"]) == (202, "kill_accepted")
-    worker.send_signal(signal.SIGCONT)
+    go_on(live, worker)
     live.until_quiet()
     wait_until(lambda: bool(live.coordinator()["kill"]["verified_at"]), "verified", 60)
     return live.coordinator()
@@ -99,7 +105,7 @@ def test_at_aster_a_worker_that_goes_on_after_a_kill_sends_no_order(live: Live, 
 def test_a_worker_that_was_stopped_without_a_kill_asks_again_and_sends_once(live: Live, venue: Venue) -> None:
     with a_worker_that_stops(live, "at_the_last_look") as worker:
         assert live.get("/control/status").status_code == 503
-        worker.send_signal(signal.SIGCONT)
+        go_on(live, worker)
         wait_until(lambda: bool(venue.orders("BTCUSDT")), "the order is there", 30)
         wait_until(lambda: the_orders(live)[:1] == [("confirmed", "the exchange says FILLED")], "and known", 30)
         assert venue.state["calls"]["create_order"] == 1

@@ -128,3 +128,21 @@ async def test_a_kill_behind_9_000_commands_without_a_database_keeps_its_row_ove
         left = sum(row.cycles for row in desk.world.decisions.values() if "stand in Temporal's history" in row.summary)
         assert len(told & {f"c{n}" for n in range(9_000)}) + left >= 9_000
     await desk.handle.terminate("the test is over")
+
+
+async def test_a_kill_waits_for_nothing_that_a_run_does_at_its_end(short_history_temporal: Client) -> None:
+    """Not for the look at the search attributes, either: no query says `running` behind a kill that was recorded."""
+    async with running_desk(short_history_temporal, cycle_seconds=600, search_attributes=True) as desk:
+        await desk.until(lambda s: s.cycle_number == 1 and desk.world.looks > 0)
+        before = desk.world.looks
+        desk.world.look_gate = asyncio.Event()
+        for _ in range(150):
+            await desk.signal("cancel_all")
+        async with asyncio.timeout(40):
+            while desk.world.looks == before:
+                await asyncio.sleep(0.02)
+        await desk.signal("kill", {"command_id": "late"})
+        found = await desk.outcomes("late")
+        assert (found.status.state, found.outcomes["late"].outcome) == (State.KILLED, "applied")
+        desk.world.look_gate.set()
+        await desk.until(lambda s: s.kill is not None and s.kill.latched and s.kill.row_written)

@@ -117,6 +117,7 @@ class World:
     settle_fate: Fate = Fate.UNKNOWN
     clear_gate: asyncio.Event | None = None
     latch_gate: asyncio.Event | None = None
+    look_gate: asyncio.Event | None = None
     plan_gate: asyncio.Event | None = None
     plan_started: asyncio.Event = field(default_factory=asyncio.Event)
     scope: calls.Scope | None = None
@@ -293,6 +294,8 @@ class World:
     @activity.defn(name="missing_attributes")
     async def missing_attributes(self, call: calls.AttributesCall) -> list[str]:
         self.looks += 1
+        if self.look_gate:
+            await self.look_gate.wait()
         if not self.attributes_told:
             raise ApplicationError("not everybody may ask", type="RPCError")
         registered = await registered_attributes(activity.client())
