@@ -49,7 +49,7 @@ class CycleTask:
 
     async def _read_latch(self) -> None:
         """Before a run says anything, and before its first cycle. A restart waits for it, as it does for a cycle."""
-        c, known = self._c, latch.known_latch(self._c)
+        c, known, resets = self._c, latch.known_latch(self._c), self._host.resets
         self.idle = False
         try:
             call = calls.ReadLatchCall(scope=self._host.scope)
@@ -62,7 +62,9 @@ class CycleTask:
         if reading.error is None:
             latch.compare(c, reading.latch, known, self._host.tick())
             self._host.stop_order()
-        self.idle = self._host.latch_read = self._host.changed = True
+        # The workflow may have been reset to the very task that brought this answer: then it is one from before.
+        self._host.latch_read = self._host.resets == resets
+        self.idle = self._host.changed = True
 
     async def _wait_until_due(self) -> None:
         # A restart clears the latch; an observation under way would bring the old one back, so cycles stand still.
@@ -91,7 +93,7 @@ class CycleTask:
             desk.take_observation(c, observation, known, self._host.tick())
             latch.unread(c, observation.latch_error)
             hold = await self._enforce(observation.assessment) or self._clocks_apart()
-        if c.state is State.RUNNING:
+        if self._host.takes_risk:
             await self._decide(observation, hold)
         c.last_cycle_at = started
         c.last_cycle_seconds = (workflow.now() - started).total_seconds()
@@ -160,7 +162,7 @@ class CycleTask:
         else:
             choice, taken = await self._choose(observation, taken)
         # The state is read anew after every await: paused or killed meanwhile, and there is no cycle row.
-        if c.state is not State.RUNNING:
+        if not self._host.takes_risk:
             return
         row = self._row(choice)
         inbox.taken_up(c, taken, choice, row, self._host.moment())
@@ -222,8 +224,9 @@ class CycleTask:
         c, order = self._c, pending.order
         if c.limits != limits:
             return _not_sent(order, "the limits were changed while it was being decided")
-        if c.state is not State.RUNNING:
-            return _not_sent(order, f"the coordinator is {c.state}")
+        if not self._host.takes_risk:
+            told = c.state if self._host.may_tell else "reset, and has yet to read the latch"
+            return _not_sent(order, f"the coordinator is {told}")
         others = [p for p in c.orders if p is not pending and p.order.instruction.symbol == order.instruction.symbol]
         if others:
             return _not_sent(order, f"another order of {order.instruction.symbol} is on its way, or unknown")

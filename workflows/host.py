@@ -51,6 +51,7 @@ class Host:
         # A run may begin in an old past (a store put back, a reset): until the latch was read, nobody hears of its state.
         self._reads_first = reads_latch_first(carried.schema_version)
         self.latch_read = not self._reads_first
+        self.resets = 0
         if self._reads_first:
             workflow.register_random_seed_callback(self._was_reset)
         self._order: workflow.ActivityHandle[OrderReport] | None = None
@@ -69,13 +70,19 @@ class Host:
         )
 
     def _was_reset(self, _seed: int) -> None:
-        """Only a reset of the workflow gives a run another seed."""
+        """Only a reset of the workflow gives a run another seed. What was read by then was read in the past it came from."""
+        self.resets += 1
         self.latch_read, self.changed = False, True
 
     @property
     def may_tell(self) -> bool:
         """Whether the state may be shown: killed always, anything else once the latch was compared."""
         return self.latch_read or self.c.state is State.KILLED
+
+    @property
+    def takes_risk(self) -> bool:
+        """Whether a new order may be decided on: it runs, and not merely in a past from before a reset."""
+        return self.latch_read and self.c.state is State.RUNNING
 
     def drain(self) -> None:
         """From now on the run winds down: no new cycle, and the outbox hands over once the last cycle has ended."""

@@ -221,7 +221,9 @@ class World:
     @activity.defn(name="write_desk")
     async def write_desk(self, call: calls.WriteDeskCall) -> LatchRow:
         await self._database()
-        self.latch = call.row.latch
+        # As the database has it: a kill that stands there is cleared by a restart alone, never by a run that knows of none.
+        if self.latch is None or not self.latch.killed or call.row.latch.killed:
+            self.latch = call.row.latch
         return self.latch
 
     @activity.defn(name="clear_latch")
