@@ -47,10 +47,10 @@ def main() -> None:
 @app.command()
 def dev(
     data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept. [default: .ais]")] = None,
-    port: Annotated[int | None, typer.Option(help="Of the API; 0 takes a free one. [default: 8000]")] = None,
-    temporal_port: Annotated[int, typer.Option(help="Of Temporal; 0 takes a free one.")] = 7233,
-    ui_port: Annotated[int, typer.Option(help="Of Temporal's web UI; 0 takes a free one.")] = 8233,
-    desk: Annotated[str | None, typer.Option(help="[default: main]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the API; 0 picks a free one. [default: 8000]")] = None,
+    temporal_port: Annotated[int, typer.Option(help="Port of Temporal; 0 picks a free one.")] = 7233,
+    ui_port: Annotated[int, typer.Option(help="Port of Temporal's web UI; 0 picks a free one.")] = 8233,
+    desk: Annotated[str | None, typer.Option(help="The desk to run. [default: main]")] = None,
     symbols: Annotated[str | None, typer.Option(help="The whitelist. [default: BTCUSDT,ETHUSDT]")] = None,
     cycle_seconds: Annotated[float | None, typer.Option(help="From one cycle to the next. [default: 5]")] = None,
     market: Annotated[
@@ -138,7 +138,7 @@ def migrate(data_dir: DataDir = None) -> None:
 
     with expected_failures(DatabaseUnavailable, migrations.SchemaOutOfDate):
         migrations.upgrade(settings.DatabaseSettings.load(data_dir).url)
-    typer.echo("The schema is up to date, and whole.")
+    typer.echo("The schema is up to date and complete.")
 
 
 @app.command()
@@ -153,8 +153,8 @@ def start(data_dir: DataDir = None) -> None:
 
 @app.command()
 def restart(
-    reason: Annotated[str, typer.Option(help="Why; it stands in the decision log.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    reason: Annotated[str, typer.Option(help="Why; recorded in the decision log.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Bring a killed desk back to running. The only way there is; a kill that comes meanwhile wins."""
@@ -172,7 +172,7 @@ def _confirm(yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise typer.BadParameter("this is no terminal to ask on: add --yes.", param_hint="--yes")
+        raise typer.BadParameter("stdin is not a terminal, so nobody can be asked: add --yes.", param_hint="--yes")
     if not typer.confirm("Trading starts again. Restart the desk?"):
         raise typer.Exit(1)
 
@@ -181,7 +181,7 @@ def _confirm(yes: bool) -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False, data_dir: DataDir = None
 ) -> None:
-    """Show what the coordinator says of itself."""
+    """Show the coordinator's status."""
     import desk_commands
 
     with expected_failures(*desk_commands.EXPECTED):
@@ -192,7 +192,7 @@ def status(
 @app.command()
 def limits(
     changes: Annotated[
-        list[str] | None, typer.Argument(help="NAME=VALUE, any number; without any, all limits are shown.")
+        list[str] | None, typer.Argument(help="One or more NAME=VALUE; without any, shows all limits.")
     ] = None,
     reason: Annotated[str, typer.Option(help="Why; it stands in the decision log.")] = "",
     data_dir: DataDir = None,
@@ -212,7 +212,7 @@ def replay(
     file: Annotated[Path, typer.Argument(help="Bars: open_time_ms,open,high,low,close,volume; episodes by `episode`.")],
     symbol: Annotated[str, typer.Option(help="Whose bars these are.")],
     limit: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE, any number: limits other than the desk's.")
+        list[str] | None, typer.Option(help="NAME=VALUE, repeatable: overrides a limit of the desk.")
     ] = None,
     balance: Annotated[
         str | None, typer.Option(help="What the account starts with. [default: AIS_PAPER_BALANCE]")
@@ -263,7 +263,7 @@ def say(text: str) -> None:
 def use_data_dir(data_dir: Path | None) -> None:
     """For processes that read the settings again, in this process or in a child: they look at AIS_DATA_DIR."""
     for name in settings.unknown_variables():
-        say(f"warning: {name} is no setting of AIS; docs/settings.md lists them all")
+        say(f"warning: {name} is not a setting of AIS; docs/settings.md lists them all")
     if data_dir:
         os.environ["AIS_DATA_DIR"] = str(data_dir.expanduser().resolve())
 

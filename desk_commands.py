@@ -110,6 +110,7 @@ def account_of(desk: settings.DeskSettings) -> str | None:
 
 def table(status: Status) -> str:
     """Name and value of what an operator asks for first, one a line."""
+    last = iso(status.last_cycle_at) if status.last_cycle_at else "never"
     rows = {
         "desk": f"{status.desk} ({status.mode.value}; {', '.join(status.symbols)})",
         "state": f"{status.state.value.upper()} since {iso(status.since)}",
@@ -117,7 +118,7 @@ def table(status: Status) -> str:
         "kill": _kill_text(status),
         "belongs to": _identity_text(status),
         "not over yet": _residue_text(status),
-        "cycle": f"{status.cycle_number}, every {status.cycle_seconds:g} s, last {_moment(status.last_cycle_at)}",
+        "cycle": f"{status.cycle_number}, every {status.cycle_seconds:g} s, last {last}",
         "observed": _observed_text(status),
         "positions": _positions_text(status),
         "limits": _portfolio_text(status),
@@ -134,8 +135,8 @@ def table(status: Status) -> str:
 def _kill_text(status: Status) -> str:
     kill = status.kill
     if kill is None:
-        return f"none holds (number {status.kill_number})"
-    where = "workflow and database" if kill.latched else "workflow; the database not yet"
+        return f"none in force (last number {status.kill_number})"
+    where = "workflow and database" if kill.latched else "workflow, not yet in database"
     flat = "" if not kill.flattens else f"; flat {iso(kill.flat_at)}" if kill.flat_at else "; closing positions"
     return f"number {status.kill_number}, latched in {where}; {kill.progress}{flat}"
 
@@ -166,10 +167,6 @@ def _open_text(status: Status) -> str:
     shown = [f"{i.tool.value} {i.symbol} ({i.outcome.value})" for i in status.open_instructions[:5]]
     more = status.open_instructions_total - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "") if shown else "none"
-
-
-def _moment(moment: object) -> str:
-    return str(moment) if moment else "never"
 
 
 def _portfolio_text(status: Status) -> str:

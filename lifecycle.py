@@ -238,7 +238,7 @@ class Lifecycle:
 
     async def _finish(self) -> None:
         told = "the coordinator is started and runs as soon as a worker is up; only the database could not be told, and"
-        with _told(f"{told} until it answers no new order goes out. {self._look}; {self._stop}"):
+        with _told(f"{told} until it answers no new order goes out; {self._look}; {self._stop}"):
             await self._note_started()
 
     async def _note_started(self) -> None:
@@ -246,7 +246,7 @@ class Lifecycle:
 
     @property
     def _may_run(self) -> str:
-        return f"the desk may run. {self._look}; {self._stop}"
+        return f"the desk may be running; {self._look}; {self._stop}"
 
     @property
     def _look(self) -> str:
@@ -356,7 +356,7 @@ def _how_to_register(error: RPCError) -> str:
     options = " ".join(f"--name {key.name} --type Keyword" for key in names.SEARCH_ATTRIBUTES)
     return (
         f"warning: the search attributes could not be registered ({error.message}); the desk runs without them, and "
-        f"`temporal workflow list --query 'AisState=…'` will not find it. Somebody who may can register them, before the "
+        f"`temporal workflow list --query 'AisState=…'` will not find it. An administrator can register them before the "
         f"next start: temporal operator search-attribute create {options}"
     )
 

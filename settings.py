@@ -135,7 +135,7 @@ class DeskSettings(Settings):
         "Time from one cycle to the next (`ais dev` uses 5 unless told otherwise).",
         default=60.0,
         unit="seconds",
-        allowed="a number above 0",
+        allowed="a number above 0, 86400 at most",
         le=86_400,
     )
 
@@ -199,7 +199,7 @@ class ApiSettings(Settings):
     recorded_as: ClassVar[Mapping[str, str]] = {"api_key": "api_key", "api_port": "api_port"}
 
     api_key: SecretStr = about(
-        f"The bearer token of /control and /reports. There is no open mode. Make one: `{HOW_TO_MAKE_A_KEY}`",
+        f"The bearer token of /control, /reports and /proposals. Always required. Make one: `{HOW_TO_MAKE_A_KEY}`",
         allowed=f"{MIN_KEY_CHARS} or more printable ASCII characters ({LIVE_KEY_CHARS} in live mode), no placeholder. "
         f"Make one: {HOW_TO_MAKE_A_KEY}",
     )
@@ -543,7 +543,7 @@ class LimitSettings(Settings, Limits):  # type: ignore[misc]
     used_by = "ais"
 
     max_data_age_seconds: Seconds | None = about(  # type: ignore[assignment]
-        "Oldest market data that an order may rest on. Three cycles unless set.",
+        "Age of the oldest market data that an order may be based on. Three cycles unless set.",
         default=None,
         unit="seconds",
         allowed="a number above 0",

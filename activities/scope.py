@@ -27,5 +27,5 @@ def account_text(mine: Scope, asked: Scope) -> str:
     """What is wrong, and what to do."""
     return (
         f"this worker has the venue account with the fingerprint {mine.account or 'none'}, desk {asked.desk!r} trades on "
-        f"{asked.account or 'none'}: correct AIS_ASTER_ACCOUNT_ID; a desk is moved to another account by a new desk"
+        f"{asked.account or 'none'}: correct AIS_ASTER_ACCOUNT_ID; another account needs a new desk (AIS_DESK)"
     )

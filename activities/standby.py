@@ -26,7 +26,7 @@ Ask = Callable[[], Awaitable[Status | None]]
 
 def somebody_else(found: str, wanted: str | None) -> str:
     """Why a worker leaves that has another database than the desk."""
-    return f"{stranger_text(found, wanted)}. Another worker serves that one, so this one leaves"
+    return f"{stranger_text(found, wanted)}. Another worker serves the desk's database, so this one exits"
 
 
 class Standby:
@@ -56,7 +56,7 @@ class Standby:
     async def _stand_by(self, first: Status) -> str | None:
         """Two cycles, in which whoever serves the desk's own database is seen to."""
         why = stranger_text(self._mine.database_id, first.database_id)
-        self._say(f"{why}. Standing by, to see whether another worker serves that one")
+        self._say(f"{why}. Standing by, to see whether another worker serves the desk's database")
         started, waiting_since = time.monotonic(), time.monotonic()
         waiting = _waiting(first)
         while time.monotonic() - started < min(2 * first.cycle_seconds + STUCK_SECONDS, LONGEST_SECONDS):

@@ -86,7 +86,7 @@ class FreshWord:
             except WordTooOld as error:
                 old = error
                 self._told(error)
-        raise VenueNotSent(f"{old}, {MOST_ASKS} times in a row: the worker is stopped again and again, or too slow")
+        raise VenueNotSent(f"{old}, {MOST_ASKS} times in a row: the worker keeps being suspended, or is too slow")
 
     @property
     def seconds_left(self) -> float | None:
@@ -99,7 +99,7 @@ class FreshWord:
         if left is not None and left < 0:
             age = FRESH_SECONDS - left
             raise WordTooOld(
-                f"the coordinator's word was {age:.1f} s old before the order could go out (good for {FRESH_SECONDS} s)"
+                f"the coordinator's answer was {age:.1f} s old before the order could go out (valid {FRESH_SECONDS} s)"
             )
         if self._is_late:
             raise VenueNotSent(TOO_LATE)

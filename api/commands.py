@@ -196,7 +196,9 @@ class Commander:
         standing = None if reason is None else read_cancellation(reason, "")
         if standing is None or standing.command_id == ask.command_id:
             return answer
-        headers = _headers(ask, warning, "a cancellation that was requested before kills for both")
+        headers = _headers(
+            ask, warning, "an earlier cancellation request already kills this run; this kill is carried out with it"
+        )
         # One by hand has no id of its own.
         where = _where_to_ask(standing.command_id) if standing.command_id else {}
         return answer._replace(headers=headers | where)
@@ -228,7 +230,7 @@ class Commander:
             self._instruments.command(ask.kind, "refused")
             raise refusal_of(ask.kind, outcome)
         self._instruments.command(ask.kind, "repeated" if outcome.repeated else "applied")
-        warnings = ("this Idempotency-Key was used for another command before; it killed all the same",)
+        warnings = ("this Idempotency-Key was used for another command before; the kill was carried out anyway",)
         body = applied_body(ask.command, outcome.symbols, outcome.cancel_instructions, outcome.instruction)
         return Answer(200, body, _headers(ask, *(warnings if outcome.reused_id else ())))
 

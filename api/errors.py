@@ -145,7 +145,7 @@ class OtherDatabase(Unavailable):
 
     def __init__(self, found: str | None, wanted: str | None) -> None:
         super().__init__(
-            f"AIS_DATABASE_URL of this process leads to database {found or 'without an id'}, and the desk's is {wanted}: "
+            f"AIS_DATABASE_URL of this process points to database {found or 'without an id'}, but the desk's is {wanted}: "
             "correct it and start this process again; see docs/operations.md, Another database."
         )
 
@@ -155,8 +155,8 @@ class TooManyWaiting(Unavailable):
 
     def __init__(self, waiting: int, limit: int) -> None:
         super().__init__(
-            f"{waiting} commands stand unconfirmed, more than {limit}; nothing was sent. "
-            "Check that a worker is up (python worker.py), then try again. A kill is always taken."
+            f"{waiting} commands are unconfirmed, and at most {limit} may be; nothing was sent. "
+            "Check that a worker is up (python worker.py), then try again. A kill is always accepted."
         )
 
 
@@ -165,8 +165,8 @@ class TooManyUnwritten(Unavailable):
 
     def __init__(self, rows: int, limit: int) -> None:
         super().__init__(
-            f"{rows} rows of the decision log wait for the database, more than {limit}; nothing was sent. "
-            "Bring PostgreSQL back, then try again. A kill is always taken."
+            f"{rows} rows of the decision log wait for the database, and at most {limit} may; nothing was sent. "
+            "Bring PostgreSQL back, then try again. A kill is always accepted."
         )
 
 

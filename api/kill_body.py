@@ -34,7 +34,7 @@ async def read_kill_body(request: Request) -> KillBody:
     except TimeoutError:
         return KillBody(DEFAULT_REASON, (f"the body did not arrive within {BODY_SECONDS:g} s",))
     except ClientDisconnect:
-        return KillBody(DEFAULT_REASON, ("the body broke off",))
+        return KillBody(DEFAULT_REASON, ("the body ended early",))
     return parse_kill_body(bytes(data))
 
 
@@ -57,7 +57,7 @@ def _from_object(value: dict[str, Any]) -> KillBody:
     reason, warnings = _from_reason(value.get("reason"))
     unknown = [name for name in value if name != "reason"]
     if unknown:
-        warnings += (f"unknown field {unknown[0][:64]!r} was not read",)
+        warnings += (f"unknown field {unknown[0][:64]!r} was ignored",)
     return KillBody(reason, warnings)
 
 
@@ -65,7 +65,7 @@ def _from_reason(value: object) -> KillBody:
     if value is None:
         return KillBody(DEFAULT_REASON)
     if not isinstance(value, str):
-        return KillBody(DEFAULT_REASON, ("reason is not a text and was not read",))
+        return KillBody(DEFAULT_REASON, ("reason is not a string and was ignored",))
     text = clean(value)
     if len(text) > MAX_REASON_CHARS:
         # Cleaned again: the cut may leave a blank at the end, which the coordinator would strip from its copy.

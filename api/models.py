@@ -135,7 +135,7 @@ class LimitsAnswer(_Answer):
 
 
 class ProposalAcceptedAnswer(_Answer):
-    """Taken in, to be taken up by the next cycle; without an id where it is recorded and nobody confirmed it yet."""
+    """Accepted for the next cycle; without an id where it is recorded and not confirmed yet."""
 
     model_config = _example(
         {"action": "propose_accepted", "proposal_id": "sig_0190f3", "expires_at": "2026-03-12T14:35:00+00:00"}
@@ -318,11 +318,11 @@ class EntryAnswer(_Answer):
 
 
 class PortfolioAnswer(_Answer):
-    """An account as every fill and ledger entry of it adds up.
+    """The account, computed from all of its fills and ledger entries.
 
-    `differences` is empty as long as the venue's own book says the same. Valued at the coordinator's last prices;
-    `valued_at` is null where it has none, and the prices of the last trades stand. Peak, drawdown and the day's loss
-    are those of the trades' prices and of now; the ones that limits go by are in `GET /control/coordinator`.
+    `differences` is empty as long as the venue's own book agrees. Valued at the coordinator's latest prices; where it has
+    none, `valued_at` is null and the prices of the last trades are used. Peak, drawdown and the day's loss are computed at
+    the prices of the trades and of now; those that the limits use are in `GET /control/coordinator`.
     """
 
     model_config = _example(

@@ -22,7 +22,8 @@ _TEXTS: dict[int, tuple[str, str]] = {
     500: ("A bug; the trace is in the log.", "Internal Server Error"),
     503: (
         "Temporal, a worker or the database cannot be reached.",
-        "the coordinator of desk 'main' was never started; `ais start` starts it",
+        "the coordinator of desk 'main' was never started; if the desk is new, run `ais start`; if Temporal's store was lost, "
+        "a person can start it again with `ais restart`",
     ),
 }
 COMMAND_ID = {

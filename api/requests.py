@@ -106,8 +106,8 @@ class LimitsRequest(_Request):
 
 
 class ProposalBody(_Request):
-    """What an agent outside proposes. It expires at `expires_at` or `ttl_seconds` after it came, whichever is sooner; two
-    cycles after it came where neither is given.
+    """What an agent outside proposes. It expires at `expires_at` or `ttl_seconds` after it was sent, whichever is sooner;
+    two cycles after it was sent where neither is given.
     """
 
     agent_id: str = Field(pattern=AGENT_ID, examples=["my-agent"])

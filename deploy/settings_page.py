@@ -18,7 +18,7 @@ Every process reads the ones that concern it when it starts, from the first of t
 
 A wrong value stops the process with a line that names the variable, the value and what is allowed.
 
-Where Temporal is, is Temporal's own to say: `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_API_KEY`,
+Where Temporal is comes from Temporal's own settings: `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_API_KEY`,
 `TEMPORAL_TLS*` and the profiles of `temporal.toml` work here as for the `temporal` command. Without any:
 `127.0.0.1:7233`, `default`.
 """

@@ -36,7 +36,7 @@ class ClockReading(Value):
     def text(self) -> str:
         """The warning."""
         way = "ahead" if self.ahead_seconds > 0 else "behind"
-        return f"{warning_of(self.clock)}: {abs(self.ahead_seconds):.1f} s {way}; set it right"
+        return f"{warning_of(self.clock)}: {abs(self.ahead_seconds):.1f} s {way}; correct whichever is wrong"
 
 
 def warning_of(clock: OtherClock) -> str:

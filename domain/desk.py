@@ -216,7 +216,7 @@ def take_report(c: Carried, pending: PendingOrder, report: OrderReport, tick: Ti
 
 def unknown_text(order_id: str) -> str:
     """How the warning begins that tells of an order whose fate is not known."""
-    return f"order {order_id} is unknown"
+    return f"the fate of order {order_id} is unknown"
 
 
 def _shortfall(order: Order, report: OrderReport) -> str | None:
@@ -305,7 +305,7 @@ def _check_limits(c: Carried, command: Command) -> tuple[str, RefusalCode] | Non
     looser = [str(change) for change in changes if change.loosens]
     if looser and c.state is not State.PAUSED:
         how = "restart it, then pause it" if c.state is State.KILLED else "pause it first"
-        text = f"{', '.join(looser)} would be looser, which takes a paused desk: {how}; tightening works at once"
+        text = f"{', '.join(looser)} would be looser, which is allowed only on a paused desk: {how}; tightening works at once"
         return text, RefusalCode.CONFLICT
     return None
 

@@ -19,8 +19,8 @@ _LEVELS = {
     Level.HARD: "**past its hard limit**",
 }
 _NEXT_STEPS = {
-    State.RUNNING: "Signals: `pause`, `kill`, `cancel_all`, `deleverage`, `set_limits`, `propose`. Cancel means kill.",
-    State.PAUSED: "Signals: `resume`, `kill`, `cancel_all`, `deleverage`, `set_limits`. Cancel means kill.",
+    State.RUNNING: "Signals: `pause`, `kill`, `cancel_all`, `deleverage`, `set_limits`, `propose`. Request Cancellation kills.",
+    State.PAUSED: "Signals: `resume`, `kill`, `cancel_all`, `deleverage`, `set_limits`. Request Cancellation kills.",
     State.KILLED: "Only `ais restart --reason …` on the command line brings it back. `cancel_all` and `deleverage` still work.",
 }
 

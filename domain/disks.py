@@ -25,9 +25,7 @@ class DiskSpace(Value):
         """The warning."""
         percent = 100 * self.free_bytes // max(self.size_bytes, 1)
         free, size = self.free_bytes / 1e9, self.size_bytes / 1e9
-        return (
-            f"{WARNING} in {self.folder}: {free:.2f} GB of {size:.0f} GB free ({percent} %); a full disk takes no kill"
-        )
+        return f"{WARNING} in {self.folder}: {free:.2f} GB of {size:.0f} GB free ({percent} %); a full disk can record no kill"
 
 
 def low(disks: list[DiskSpace]) -> list[DiskSpace]:

@@ -45,7 +45,7 @@ def confirm(c: Carried, first: Assessment, second: Assessment | None, tick: Tick
     confirmed = [breach for breach in first.breaches if breach.limit in again]
     if not confirmed:
         what = "is not confirmed by" if second else "could not be confirmed by"
-        text = f"{UNCONFIRMED}, {_told(first.breaches)}, {what} a second reading"
+        text = f"{UNCONFIRMED} ({_told(first.breaches)}) {what} a second reading"
         warn(c, text)
         return text
     _tell_hard(c, confirmed, "killed", tick)

@@ -60,7 +60,7 @@ def _served(c: Carried, tick: Tick) -> None:
 def adopt(c: Carried, database_id: str, tick: Tick) -> None:
     """From now on this database is the desk's. What the old one held is not in it: a kill is latched there at once, and a
     running desk is paused until a person has looked."""
-    told = f"{_WARNING} was taken: {database_id} instead of {c.database_id}"
+    told = f"{_WARNING} became the desk's: {database_id} instead of {c.database_id}"
     c.database_id, c.latched_number, c.row_dirty = database_id, 0, True
     _served(c, tick)
     if c.state is State.RUNNING:
@@ -102,10 +102,10 @@ def _meet(c: Carried, seen: DatabaseSeen, tick: Tick) -> None:
 def _told(c: Carried, seen: DatabaseSeen, readings: int) -> str:
     text = f"{_WARNING}: a worker has {seen.database_id}, the desk's is {c.database_id}; no new order"
     if seen.knows_desk:
-        return (
-            f"{text}. It has a row of this desk: correct AIS_DATABASE_URL, or kill the desk and `ais restart` with it"
-        )
-    return f"{text}. It is empty, and is taken after {READINGS_TO_ADOPT} readings in a row ({readings} so far)"
+        return f"{text}. It has a row of this desk: correct AIS_DATABASE_URL; to move the desk there, kill, then `ais restart`"
+    return (
+        f"{text}. It is empty, and becomes the desk's after {READINGS_TO_ADOPT} readings in a row ({readings} so far)"
+    )
 
 
 def _row(c: Carried, told: str, tick: Tick) -> Decision:
@@ -113,6 +113,6 @@ def _row(c: Carried, told: str, tick: Tick) -> Decision:
         decision_id=tick.new_id("decision"),
         timestamp=tick.now,
         decision_type=DecisionType.CONTROL,
-        summary=f"database applied by database: {told}",
+        summary=f"database changed: {told}",
         desk=c.desk,
     )

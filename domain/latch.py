@@ -20,7 +20,7 @@ from domain.versions import knows_generations
 
 MAX_KNOWN_RESTARTS = 20
 UNREAD = "the latch in the database cannot be read"
-PAST_IS_OLD = "this coordinator's past is old"
+PAST_IS_OLD = "this coordinator's state is outdated"
 
 
 def known_latch(c: Carried) -> int:
@@ -84,9 +84,9 @@ def _foreign(c: Carried, latch: LatchRow) -> str | None:
     if latch.kill_number > c.kill_number:
         return f"the database holds kill {latch.kill_number}, which this coordinator never reached"
     if latch.kill_number == c.kill_number and latch.kill_id and latch.kill_id != c.kill_id:
-        return f"kill {latch.kill_number} of the database is another one than this coordinator's"
+        return f"kill {latch.kill_number} in the database is not the one that this coordinator remembers"
     if latch.cleared_by and latch.cleared_by not in c.restarts:
-        return f"the database tells of a restart ({latch.cleared_by}) which this coordinator does not remember"
+        return f"the database holds a restart ({latch.cleared_by}) that this coordinator does not remember"
     return None
 
 
@@ -106,7 +106,7 @@ def _stay_closed(c: Carried, latch: LatchRow, why: str, tick: Tick) -> None:
     else:
         c.kill_number = max(c.kill_number, latch.kill_number)
         told = f"the database says killed: {latch.reason or 'no reason given'}; " if latch.killed else ""
-        _kill(c, latch.actor or "database", f"{told}{why}: Temporal's store came back old", tick)
+        _kill(c, latch.actor or "database", f"{told}{why}: Temporal's store was restored to an old state", tick)
     warn(
         c,
         f"{PAST_IS_OLD} ({why}): it stays killed. Compare positions and open orders with the venue, then `ais restart`",

@@ -130,14 +130,16 @@ class Limits(Value):
     hard_leverage: Positive = _number("3", "A larger value of all futures kills.", "times NAV")
     soft_daily_loss: Fraction = _fraction(
         "0.03",
-        "A loss since the UTC day began that closes all positions, and refuses new risk.",
+        "From this loss since the UTC day began, all positions are closed and new risk is refused.",
         "fraction of its opening NAV",
     )
     hard_daily_loss: Fraction = _fraction(
         "0.05", "A loss since the UTC day began that kills.", "fraction of its opening NAV"
     )
     soft_drawdown: Fraction = _fraction(
-        "0.08", "A loss since the peak that closes all positions, and refuses new risk.", "fraction of the peak"
+        "0.08",
+        "From this loss since the peak, all positions are closed and new risk is refused.",
+        "fraction of the peak",
     )
     hard_drawdown: Fraction = _fraction("0.10", "A loss since the peak that kills.", "fraction of the peak")
     max_data_age_seconds: Seconds = _about(180.0, "Oldest market data that an order may rest on.", "seconds")
@@ -145,7 +147,7 @@ class Limits(Value):
         "0.05", "How far the last price may be from the median of the 20 closes before it.", "fraction of that median"
     )
     max_volume_share: Fraction = _fraction(
-        "0.10", "Largest order against what an average bar of the last 20 traded.", "fraction of its value"
+        "0.10", "Largest order, as a share of what the last 20 bars traded on average.", "fraction of the value"
     )
     max_orders_per_minute: Count = _about(
         10, "Most orders in a minute of the market's time.", "orders", "a whole number above 0, 10000 at most"

@@ -68,6 +68,6 @@ def stranger(connection: Connection, wanted: Expected) -> str | None:
 def stranger_text(found: str | None, wanted: str | None) -> str:
     """What is wrong, and what to do."""
     return (
-        f"AIS_DATABASE_URL leads to database {found or 'without an id'}, and the desk's is {wanted}: correct it, or see "
+        f"AIS_DATABASE_URL points to database {found or 'without an id'}, but the desk's is {wanted}: correct it, or see "
         "docs/operations.md, Another database"
     )

@@ -41,7 +41,7 @@ class SchemaIncomplete(SchemaOutOfDate):
     def __init__(self, what: str) -> None:
         Exception.__init__(
             self,
-            f"the database is not whole: {what}. Nothing was changed. Restore the whole backup (pg_restore into an empty "
+            f"the database is incomplete: {what}. Nothing was changed. Restore the whole backup (pg_restore into an empty "
             "database); where there is none, give AIS_DATABASE_URL a new, empty database and run `ais migrate`. "
             "See docs/runbook.md, The database is lost",
         )
@@ -92,7 +92,7 @@ def _refuse_remains(connection: Connection) -> None:
             "the schema `public` is gone, or this user may not use it (CREATE SCHEMA public makes one)"
         )
     if _revision(connection) is None and (left := sorted(_columns(connection).keys() & metadata.tables.keys())):
-        raise SchemaIncomplete(f"{_few(left)} stand there without the note of their revision (table alembic_version)")
+        raise SchemaIncomplete(f"{_few(left)} exist, but the table alembic_version does not record their revision")
 
 
 def _refuse_gaps(connection: Connection) -> None:
@@ -103,7 +103,7 @@ def _refuse_gaps(connection: Connection) -> None:
         else:
             gaps += [f"column {name}.{column.name}" for column in table.columns if column.name not in found[name]]
     if gaps:
-        raise SchemaIncomplete(f"missing are {_few(gaps)}")
+        raise SchemaIncomplete(f"missing: {_few(gaps)}")
 
 
 def _columns(connection: Connection) -> dict[str, set[str]]:
@@ -128,7 +128,7 @@ def _told_as_incomplete() -> Iterator[None]:
     except CommandError as error:
         raise SchemaNewer(str(error)) from error
     except ProgrammingError as error:
-        raise SchemaIncomplete(f"a migration does not fit it ({str(error).splitlines()[0][:200]})") from error
+        raise SchemaIncomplete(f"a migration cannot be applied to it ({str(error).splitlines()[0][:200]})") from error
 
 
 def alembic_config() -> Config:

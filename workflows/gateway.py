@@ -78,9 +78,9 @@ class NoCoordinator(GatewayError):
 
     def __init__(self, desk: str, status: str | None) -> None:
         self.ever_started = status is not None
-        remedy = "`ais restart` by a person starts it again"
+        remedy = "a person can start it again with `ais restart`"
         if status is None:
-            remedy = "`ais start` starts a new desk; where Temporal's store was lost, " + remedy
+            remedy = "if the desk is new, run `ais start`; if Temporal's store was lost, " + remedy
         what = f"is {status.lower().replace('_', ' ')}" if status else "was never started"
         super().__init__(f"the coordinator of desk {desk!r} {what}; {remedy}")
 
@@ -256,7 +256,7 @@ class DeskGateway:
         except ValueError as error:
             # During a roll-out. A kill that stands recorded must be told as that, and not as a bug of ours.
             raise CoordinatorSilent(
-                f"the worker of desk {self.desk!r} answers in the words of another version than this process; "
+                f"the worker of desk {self.desk!r} runs another version of AIS than this process; "
                 "run the same version of both"
             ) from error
         return outcomes  # type: ignore[no-any-return]
@@ -284,7 +284,7 @@ class DeskGateway:
                     raise self._query_error(told if told and _ran_out(error) else error) from error
                 told = error
             if time.monotonic() > deadline:
-                raise CoordinatorSilent(f"the coordinator of desk {self.desk!r} is just being continued; ask again")
+                raise CoordinatorSilent(f"the coordinator of desk {self.desk!r} is continuing as a new run; ask again")
             await asyncio.sleep(_backoff())
         if answer.HasField("query_rejected"):
             name = WorkflowExecutionStatus.Name(answer.query_rejected.status)

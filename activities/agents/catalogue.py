@@ -81,7 +81,7 @@ def load(agent: InstalledAgent) -> Agent:
     found = EntryPoint(agent.name, agent.target, GROUP).load()
     made = found() if isinstance(found, type) else found
     if not callable(made):
-        raise NotAnAgent(f"{agent.target} is a {type(made).__name__}, and an agent is called")
+        raise NotAnAgent(f"{agent.target} is a {type(made).__name__}, which cannot be called")
     return made  # type: ignore[no-any-return]
 
 

@@ -37,12 +37,10 @@ def read_funding(path: Path) -> dict[datetime, Decimal]:
     for line in lines:
         hour, rate = _parse(path, line, cells)
         if hour in by_hour:
-            raise MarketError(
-                f"{path}, line {line.number}: a second rate for {hour.isoformat()}; expected is {_EXPECTED}"
-            )
+            raise MarketError(f"{path}, line {line.number}: a second rate for {hour.isoformat()}; expected {_EXPECTED}")
         by_hour[hour] = rate
     if not by_hour:
-        raise MarketError(f"{path}: holds no rate; expected is {_EXPECTED}")
+        raise MarketError(f"{path}: holds no rate; expected {_EXPECTED}")
     return by_hour
 
 
@@ -53,6 +51,6 @@ def _parse(path: Path, line: Line, cells: Sequence[int]) -> tuple[datetime, Deci
         if not -1 < fraction < 1:
             raise ValueError("not a fraction")
     except (IndexError, ValueError, InvalidOperation, OverflowError) as error:
-        text = f"{path}, line {line.number}: {line.shown!r} is not a funding rate; expected is {_EXPECTED}"
+        text = f"{path}, line {line.number}: {line.shown!r} is not a funding rate; expected {_EXPECTED}"
         raise MarketError(text) from error
     return hour, fraction

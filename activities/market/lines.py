@@ -37,5 +37,5 @@ def places(path: Path, header: Line, names: Sequence[str], expected: str) -> lis
     """In which cells the named columns are."""
     missing = [name for name in names if name not in header.cells]
     if missing:
-        raise MarketError(f"{path}, line 1: no column {missing[0]}; expected is {expected}")
+        raise MarketError(f"{path}, line 1: no column {missing[0]}; expected {expected}")
     return [header.cells.index(name) for name in names]

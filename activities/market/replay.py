@@ -78,7 +78,7 @@ def iter_episodes(path: Path, volume: VolumeUnit = BASE) -> Iterator[tuple[str, 
         bar = _parse(path, line, columns, bar)
         yield "" if label is None else "".join(line.cells[label : label + 1]).strip(), bar
     if bar is None:
-        raise MarketError(f"{path}: holds no bar; expected is {_EXPECTED}")
+        raise MarketError(f"{path}: holds no bar; expected {_EXPECTED}")
 
 
 def rules_of(symbol: str, bars: Iterable[Bar]) -> SymbolRules:
@@ -134,11 +134,9 @@ def _parse(path: Path, line: Line, columns: _Columns, before: Bar | None) -> Bar
         time_ms, *numbers = (line.cells[cell].strip() for cell in columns.cells)
         bar = _bar(int(time_ms), [Decimal(number) for number in numbers])
     except (IndexError, ValueError, InvalidOperation, OverflowError) as error:
-        raise MarketError(
-            f"{path}, line {line.number}: {line.shown!r} is not a bar; expected is {_EXPECTED}"
-        ) from error
+        raise MarketError(f"{path}, line {line.number}: {line.shown!r} is not a bar; expected {_EXPECTED}") from error
     if problem := _problem(bar, before) or _odd_time(int(time_ms), before):
-        raise MarketError(f"{path}, line {line.number}: {problem}; expected is {_EXPECTED}")
+        raise MarketError(f"{path}, line {line.number}: {problem}; expected {_EXPECTED}")
     return bar if columns.volume == BASE else _in_base(bar)
 
 

@@ -40,7 +40,7 @@ _Step = tuple[int, Mapping[str, Bar]]
 # A decision follows a reading of the market, by this process or another, and reads it no second time.
 READ_LATELY_SECONDS = 30.0
 FINISHED = "the replay file is finished"
-OLD_AT_COMMIT = "the coordinator's word was too old before the order could be committed"
+OLD_AT_COMMIT = "the coordinator's answer was too old before the order could be committed"
 NO_DATA = "the market has no data for any symbol of this desk"
 
 _MARKETS = {Tool.CANCEL_ALL_ORDERS: Market.FUTURES, Tool.CANCEL_SPOT_ALL_ORDERS: Market.SPOT}

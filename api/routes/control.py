@@ -41,7 +41,7 @@ _KeyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        description="Becomes the command's id: repeating a command under it does nothing twice.",
+        description="Becomes the command's id: however often a command is repeated under it, it is carried out once.",
         json_schema_extra=_KEY_SCHEMA,
     ),
 ]
@@ -92,7 +92,7 @@ async def status(parts: PartsOf) -> StateAnswer:
 
 @queries.get("/coordinator", responses={200: status_answer(), **problems(401, 500, 503)})
 async def coordinator(parts: PartsOf) -> Status:
-    """Everything that the coordinator tells of itself."""
+    """The coordinator's whole status."""
     return (await parts.desk.read()).status
 
 
@@ -167,6 +167,6 @@ async def deleverage(parts: PartsOf, command_id: CommandId, body: DeleverageRequ
 
 @commands.post("/limits", responses=answers_of(LimitsAnswer, 409))
 async def limits(parts: PartsOf, command_id: CommandId, body: LimitsRequest) -> JSONResponse:
-    """Changes limits: tightening works at once, loosening takes a paused desk."""
+    """Changes limits: tightening works at once, loosening only while the desk is paused."""
     fields = {"limits": body.limits, **({"reason": body.reason} if body.reason else {})}
     return as_json(await parts.commander.carry_out(Ask(CommandKind.SET_LIMITS, command_id, fields)))

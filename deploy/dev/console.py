@@ -62,7 +62,7 @@ def by_hand(part: str, data_dir: Path) -> str:
 def refused(why: str, data_dir: Path) -> str:
     """The desk may only be brought back by a person, so show that person how."""
     restart = f'{ais_program()} restart --data-dir {shlex.quote(str(data_dir))} --reason "…"'
-    return f"  The coordinator was not started: {why}\n  If that is what you want: {restart}\n"
+    return f"  The coordinator was not started: {why}\n  To bring the desk back: {restart}\n"
 
 
 def ais_program() -> str:

@@ -89,7 +89,7 @@ class Postgres:
         try:
             new.rename(self.pgdata)  # replaces an empty folder, and no other
         except OSError as error:
-            raise PartFailed(self.name, f"{self.pgdata} holds something that is no database: {error}") from None
+            raise PartFailed(self.name, f"{self.pgdata} holds something that is not a database: {error}") from None
 
     def _remove_stale_files(self) -> None:
         """No postgres works here any more (see `_prepare`): these name a dead one, or a stranger with its pid."""

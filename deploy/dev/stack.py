@@ -48,7 +48,7 @@ class Stack:
         try:
             await work
         except asyncio.CancelledError:
-            self._console.say("stopping (Ctrl-C again hastens it)")
+            self._console.say("stopping (press Ctrl-C again to stop at once)")
         finally:
             await self._stop()
 

@@ -103,7 +103,7 @@ def test_a_class_is_made_an_instance_of_once(site: Path) -> None:
     [
         ("no_such_module:agent", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("trouble:missing", "AttributeError: module 'trouble' has no attribute 'missing'"),
-        ("trouble:NOT_AN_AGENT", "NotAnAgent: trouble:NOT_AN_AGENT is a int, and an agent is called"),
+        ("trouble:NOT_AN_AGENT", "NotAnAgent: trouble:NOT_AN_AGENT is a int, which cannot be called"),
     ],
 )
 def test_one_that_cannot_be_imported_costs_its_own_vote(site: Path, target: str, error: str) -> None:

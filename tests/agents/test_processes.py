@@ -123,7 +123,7 @@ async def test_one_that_cannot_be_imported_costs_its_own_vote(site: Path) -> Non
         assert failures(await ask(room)) == {
             "gone": (FailureKind.UNLOADABLE, "ModuleNotFoundError: No module named 'no_such_module'"),
             "ends": (FailureKind.UNLOADABLE, "importing it: its process ended with exit code 6"),
-            "not_one": (FailureKind.UNLOADABLE, "NotAnAgent: trouble:NOT_AN_AGENT is a int, and an agent is called"),
+            "not_one": (FailureKind.UNLOADABLE, "NotAnAgent: trouble:NOT_AN_AGENT is a int, which cannot be called"),
         }
 
 

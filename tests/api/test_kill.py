@@ -58,7 +58,7 @@ WARNED = [
     (b"[" * 60_000, "not JSON"),
     (b"[1, 2]", "not a JSON object"),
     (b"17", "not a JSON object"),
-    (b'{"reason": 5}', "not a text"),
+    (b'{"reason": 5}', "not a string"),
     (b'{"reason": "  "}', "blank"),
     (b'{"reasn": "x"}', "unknown field 'reasn'"),
     (b'{"\\ud800\\n": "x"}', "unknown field"),

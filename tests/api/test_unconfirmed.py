@@ -215,7 +215,7 @@ async def test_with_more_than_100_unconfirmed_commands_others_than_kill_are_503(
     for path, body in COMMANDS:
         response = await send(world, path, body)
         assert response.status_code == 503
-        assert "101 commands stand unconfirmed" in response.json()["detail"]
+        assert "101 commands are unconfirmed" in response.json()["detail"]
     assert (await send(world, "kill-switch")).status_code == 202
     assert world.gateway.carried.state == "killed"
 

@@ -145,4 +145,6 @@ def test_a_wrong_setting_names_the_variable_the_value_and_what_is_allowed(tmp_pa
     refused = ais("dev", "--cycle-seconds", "0", "--data-dir", "desk", cwd=tmp_path)
 
     assert refused.returncode == 1
-    assert refused.stderr == "AIS_CYCLE_SECONDS is 0.0, which is not allowed. Allowed: a number above 0\n"
+    assert (
+        refused.stderr == "AIS_CYCLE_SECONDS is 0.0, which is not allowed. Allowed: a number above 0, 86400 at most\n"
+    )

@@ -156,7 +156,7 @@ async def test_a_restart_that_was_recorded_is_never_told_as_nothing(
     async with a_killed_desk(scene) as world:
         world.database_hangs = True
         text = await scene.refused("restart")
-    assert text.startswith("the restart is recorded, and what became of it is not known: the desk may run")
+    assert text.startswith("the restart is recorded, and what became of it is not known: the desk may be running")
     assert "ais status" in text
     assert "--name kill" in text
 
@@ -168,7 +168,7 @@ async def test_a_restart_whose_signal_was_not_answered_may_run(scene: Scene, mon
     async with a_killed_desk(scene):
         monkeypatch.setattr(DeskGateway, "signal", unanswered)
         text = await scene.refused("restart")
-    assert text.startswith("whether the restart was recorded is not known: the desk may run")
+    assert text.startswith("whether the restart was recorded is not known: the desk may be running")
 
 
 async def test_no_traceback_where_temporal_does_not_tell_the_state(
@@ -194,7 +194,7 @@ def test_what_a_person_can_cause_is_one_line(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("status", "told"),
     [
-        (RPCStatusCode.DEADLINE_EXCEEDED, "whether the coordinator was started is not known: the desk may run"),
+        (RPCStatusCode.DEADLINE_EXCEEDED, "whether the coordinator was started is not known: the desk may be running"),
         (RPCStatusCode.PERMISSION_DENIED, "no coordinator was started; the desk's row is prepared"),
     ],
 )

@@ -249,7 +249,7 @@ def test_a_file_that_holds_something_else_is_told_with_its_variable(
     config = worker.Config.load()
     database = Database(config.database.url, application_name="ais-test")
 
-    with pytest.raises(MarketError, match=rf"^{variable}: wrong\.csv, line 1: no column \w+; expected is a header"):
+    with pytest.raises(MarketError, match=rf"^{variable}: wrong\.csv, line 1: no column \w+; expected a header"):
         modes.build_venue(config, database, Instruments("main"))
     database.close()
 

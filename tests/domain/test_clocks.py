@@ -49,8 +49,8 @@ def test_a_second_is_never_too_far_however_short_the_cycle() -> None:
 def test_the_warning_says_whose_clock_and_which_way_and_lasts_until_a_reading_of_it_agrees() -> None:
     desk = a_desk()
     for reading, text in (
-        (ahead(3600), "the worker's clock differs from the database's: 3600.0 s ahead; set it right"),
-        (ahead(-7.25), "the worker's clock differs from the database's: 7.2 s behind; set it right"),
+        (ahead(3600), "the worker's clock differs from the database's: 3600.0 s ahead; correct whichever is wrong"),
+        (ahead(-7.25), "the worker's clock differs from the database's: 7.2 s behind; correct whichever is wrong"),
     ):
         take_observation(desk, an_observation(clocks=[reading]), 0, a_tick())
         assert desk.warnings == [text]

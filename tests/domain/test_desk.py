@@ -355,7 +355,7 @@ def test_after_temporal_came_back_old_a_kill_has_a_number_that_the_database_has_
     observe(desk, an_observation(latch=LatchRow(killed=False, kill_number=7)))
     assert desk.kill_number == 8
     assert desk.latch_due
-    assert "past is old" in desk.warnings[-1]
+    assert "state is outdated" in desk.warnings[-1]
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_a_coordinator_that_finds_what_it_never_did_is_killed_until_a_person_res
     observe(desk, an_observation(latch=latch))
     assert (desk.state, desk.latch_due) == (State.KILLED, True)
     assert desk.kill_number > latch.kill_number
-    assert "past is old" in desk.warnings[-1]
+    assert "state is outdated" in desk.warnings[-1]
     assert "ais restart" in desk.warnings[-1]
     number = desk.kill_number
     write_everything(desk)
@@ -480,6 +480,6 @@ def test_little_disk_space_is_a_warning_for_as_long_as_it_holds() -> None:
     full = DiskSpace(folder="data", free_bytes=900_000_000, size_bytes=100_000_000_000)
     for _ in range(2):
         take_observation(desk, an_observation(low_disks=[full]), 0, a_tick())
-        assert desk.warnings == ["little space in data: 0.90 GB of 100 GB free (0 %); a full disk takes no kill"]
+        assert desk.warnings == ["little space in data: 0.90 GB of 100 GB free (0 %); a full disk can record no kill"]
     take_observation(desk, an_observation(), 0, a_tick())
     assert desk.warnings == []

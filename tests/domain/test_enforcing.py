@@ -146,7 +146,7 @@ def test_a_breach_that_a_second_reading_does_not_show_kills_nobody() -> None:
     desk, first = breached()
     hold = confirm(desk, first, reading(desk, 10_000).assessment, a_tick())
     assert hold == (
-        "a hard limit, drawdown_breached: 0.2 >= 0.1, daily_loss_breached: 0.2 >= 0.05, is not confirmed by a second reading"
+        "a hard limit (drawdown_breached: 0.2 >= 0.1, daily_loss_breached: 0.2 >= 0.05) is not confirmed by a second reading"
     )
     assert desk.state is State.RUNNING
     assert desk.warnings == [hold]

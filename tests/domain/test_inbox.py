@@ -59,7 +59,9 @@ def test_loosening_takes_a_paused_desk(state: State) -> None:
     assert desk.limits == Limits(), "not even what it would tighten"
     assert (record.outcome, record.code) == (Outcome.REFUSED, RefusalCode.CONFLICT)
     assert record.detail
-    assert record.detail.startswith(f"hard_leverage 3 -> 4 would be looser, which takes a paused desk: {how}")
+    assert record.detail.startswith(
+        f"hard_leverage 3 -> 4 would be looser, which is allowed only on a paused desk: {how}"
+    )
 
 
 def test_a_paused_desk_takes_looser_limits() -> None:

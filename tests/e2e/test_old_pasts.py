@@ -59,7 +59,7 @@ def test_a_kill_in_a_past_that_came_back_twice_stays_a_kill(live: Live) -> None:
         status = live.coordinator()
     assert status["state"] == "killed"
     assert killed[0][0] is True
-    assert any("past is old" in text for text in status["warnings"]), status["warnings"]
+    assert any("state is outdated" in text for text in status["warnings"]), status["warnings"]
     orders = "SELECT count(*) FROM instructions WHERE tool = 'create_order'"
     before = live.stack.sql(orders)
     live.stop()
@@ -91,5 +91,5 @@ def test_a_past_without_a_kill_stays_closed_where_the_database_knows_of_one(live
     wait_until(lambda: live.state == "killed", "killed", 30)
     live.until_quiet()
     shown = live.ais("status")
-    assert "past is old" in shown.stdout
+    assert "state is outdated" in shown.stdout
     assert "ais restart" in shown.stdout

@@ -91,7 +91,7 @@ def test_limits_crossed_by_hand_warn_reduce_and_kill_each_once(desk: Live) -> No
     assert len([text for text in told if "reducing BTCUSDT" in text and "Largest position" in text]) == 1
     looser = desk.ais("limits", "hard_leverage=4")
     assert looser.returncode == 1
-    assert "takes a paused desk" in looser.stderr
+    assert "allowed only on a paused desk" in looser.stderr
 
     hard = '{"limits": {"max_position_fraction": 0.0001, "soft_position_fraction": 0.0001, "hard_position_fraction": 0.0001}}'
     done = desk.temporal("workflow", "signal", "-w", "coordinator-main", "--name", "set_limits", "--input", hard)

@@ -178,7 +178,7 @@ def test_a_wrong_line_is_told_before_anything_runs(tmp_path: Path, bars: Path) -
     (tmp_path / "wrong.csv").write_text(bars.read_text() + "1642700000000,1,2,3,x,5\n")
     done = run(tmp_path, "wrong.csv", "--symbol", "BTCUSDT")
     assert done.returncode == 1
-    assert "wrong.csv, line 402: '1642700000000,1,2,3,x,5' is not a bar; expected is a header" in done.stderr
+    assert "wrong.csv, line 402: '1642700000000,1,2,3,x,5' is not a bar; expected a header" in done.stderr
     assert not (tmp_path / "wrong.replay.json").exists()
 
 

@@ -57,12 +57,15 @@ def test_the_migrations_make_exactly_the_tables_that_the_code_names(database_url
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        ("DROP TABLE kills, paper.ledger", "missing are table kills, table paper.ledger"),
-        ("ALTER TABLE desks DROP COLUMN kill_id", "missing are column desks.kill_id"),
+        ("DROP TABLE kills, paper.ledger", "missing: table kills, table paper.ledger"),
+        ("ALTER TABLE desks DROP COLUMN kill_id", "missing: column desks.kill_id"),
         ("DROP SCHEMA public CASCADE", "the schema `public` is gone"),
         ("DROP SCHEMA public CASCADE; CREATE SCHEMA public", "paper.accounts"),
         ("DROP TABLE alembic_version", "table alembic_version"),
-        ("UPDATE alembic_version SET version_num = '0003'; DROP TABLE paper.clocks", "a migration does not fit it"),
+        (
+            "UPDATE alembic_version SET version_num = '0003'; DROP TABLE paper.clocks",
+            "a migration cannot be applied to it",
+        ),
     ],
 )
 def test_what_is_not_whole_is_refused_by_name_and_left_alone(postgres: Server, damage: str, told: str) -> None:

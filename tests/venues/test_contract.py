@@ -268,7 +268,7 @@ async def test_a_worker_that_is_too_slow_each_time_sends_nothing_and_says_so(sub
     report = await subject.venue.create_order(make_order(desk=subject.desk), stopped.word())
     assert report.fate is Fate.NOT_SENT
     assert re.search(
-        rf"word was .*{MOST_ASKS} times in a row: the worker is stopped again and again, or too slow", report.detail
+        rf"answer was .*{MOST_ASKS} times in a row: the worker keeps being suspended, or is too slow", report.detail
     )
     assert (len(stopped.told), await subject.executions()) == (MOST_ASKS, 0)
 

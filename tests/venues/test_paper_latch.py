@@ -174,7 +174,7 @@ async def test_a_word_that_is_fresh_at_the_last_check_and_old_at_the_commit_comm
     report = await slow.create_order(make_order(desk=desk), word)
     assert (report.fate, report.detail) == (Fate.NOT_SENT, "the coordinator is killed")
     assert [str(error) for error in word.told] == [
-        "the coordinator's word was too old before the order could be committed"
+        "the coordinator's answer was too old before the order could be committed"
     ]
     assert await fills(patient, desk) == 0
     patient.close()

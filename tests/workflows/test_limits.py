@@ -335,7 +335,9 @@ async def test_a_worker_whose_clock_is_an_hour_ahead_takes_no_new_risk_and_still
         await cycles(desk)
         status = await desk.status()
         assert (world.sent, status.observation.clocks if status.observation else None) == ([], [apart])
-        assert status.warnings == ["the worker's clock differs from the database's: 3600.0 s ahead; set it right"]
+        assert status.warnings == [
+            "the worker's clock differs from the database's: 3600.0 s ahead; correct whichever is wrong"
+        ]
         assert any("more than one cycle" in text for text in world.summaries(DecisionType.NO_ACTION))
         await desk.signal("deleverage", {"symbol": BTC, "reduce_pct": 1})
         await desk.until(lambda s: world.position == 0)

@@ -114,7 +114,7 @@ class Row:
             None if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal) else _decimal(value)
         )
         if found is None:
-            raise Unreadable(self.call, f"{name} is missing or no number")
+            raise Unreadable(self.call, f"{name} is missing or not a number")
         return found
 
     def positive(self, name: str) -> Decimal | None:
@@ -135,7 +135,7 @@ class Row:
     def listed(self, name: str) -> list[object]:
         value = self._fields.get(name)
         if not isinstance(value, list):
-            raise Unreadable(self.call, f"{name} is no list")
+            raise Unreadable(self.call, f"{name} is not a list")
         return value
 
 

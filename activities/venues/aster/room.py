@@ -31,4 +31,6 @@ class Room:
         while self._owed and self._owed[0] <= self._clock() - OWED_SECONDS:
             self._owed.popleft()
         if len(self._owed) >= MOST_OWED:
-            raise VenueUnavailable(f"{call}: the MCP server owes {len(self._owed)} answers; room is kept for cancels")
+            raise VenueUnavailable(
+                f"{call}: not sent: {len(self._owed)} earlier calls are unanswered, and the rest of the room is kept for cancels"
+            )

@@ -211,7 +211,7 @@ class Session:
             attempt.add_done_callback(_forget)
         await asyncio.wait({attempt}, timeout=seconds)
         if not attempt.done():
-            raise VenueUnavailable(f"the MCP server did not let us in within {seconds:.1f} s")
+            raise VenueUnavailable(f"the MCP server opened no session within {seconds:.1f} s")
         return attempt.result()
 
     async def close(self) -> None:

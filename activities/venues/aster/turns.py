@@ -52,7 +52,7 @@ class Turns:
             raise
         if not done:
             mine.cancel()
-            raise VenueNotSent(f"{call}: not sent, no turn at an MCP server that runs one call at a time")
+            raise VenueNotSent(f"{call}: not sent: the MCP server runs one call at a time, and others were first")
 
     def _leave(self, mine: asyncio.Future[None]) -> None:
         if mine.done():

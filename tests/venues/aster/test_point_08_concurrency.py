@@ -79,7 +79,7 @@ async def test_what_had_no_turn_was_never_sent() -> None:
         connection = await venue._caller._session.connection(1)
         assert connection._turns is not None
         async with connection._turns.turn("somebody else's", Urgency.READING, 1):
-            with pytest.raises(VenueNotSent, match="cancel_all_orders BTCUSDT: not sent, no turn"):
+            with pytest.raises(VenueNotSent, match="cancel_all_orders BTCUSDT: not sent: the MCP server runs one call"):
                 await venue.cancel_all(FUTURES, "BTCUSDT")
             assert (await venue.create_order(make_order())).fate is Fate.NOT_SENT
         assert not {"cancel_all_orders", "create_order"} & fake.calls.keys()
