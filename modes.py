@@ -18,13 +18,15 @@ from activities.venues.aster.tape import Tape
 from activities.venues.aster.transports import session_for, shown
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.paper import PaperVenue
-from activities.venues.port import Venue, VenueError, VenueRefused
+from activities.venues.port import HedgeMode, Venue, VenueError, VenueMisconfigured
 from activities.venues.shadow import ShadowVenue
 from domain.paper.book import FundingRates
 from startup import NotUp, patiently
 from storage.database import Database
 
 VENUE_SECONDS = 5.0
+# A setting that is wrong, and stays wrong until somebody changes it.
+CERTAIN = (VenueMisconfigured, HedgeMode)
 ASTER_MARKET = "aster"
 
 log = structlog.get_logger("worker")
@@ -81,19 +83,23 @@ def build_venue(config: VenueConfig, database: Database, instruments: Instrument
 
 
 async def check_account(venue: Venue) -> None:
-    """Refuses to start on an account that cannot be traded. Raises NotAllowed.
+    """Refuses to start on an account that cannot be traded, where two answers in a row say so. Raises NotAllowed.
 
-    A venue that does not answer is no reason to refuse: without a worker nobody carries out a kill. Every order reads the
-    account anew before it is sent, so that none goes out unchecked.
+    Nothing that may pass by itself is a reason to refuse, be it no answer or an answer that refuses us (clocks that differ,
+    400): without a worker nobody carries out a kill. Every order reads the account anew before it is sent, so that none goes
+    out unchecked.
     """
     assert isinstance(venue, AsterVenue)
-    account = venue
+    account, said = venue, list[VenueError]()
 
     async def attempt() -> None:
         try:
             await account.check_one_way()
-        except VenueRefused as error:
-            raise NotAllowed(f"AIS_MODE=live cannot start: {error}") from None
+        except VenueError as error:
+            said.append(error)
+            if len(said) > 1 and all(isinstance(each, CERTAIN) for each in said[-2:]):
+                raise NotAllowed(f"AIS_MODE=live cannot start: {error}") from None
+            raise
 
     try:
         await patiently("the venue", attempt, VENUE_SECONDS, log.warning, VenueError)

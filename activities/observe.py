@@ -22,7 +22,7 @@ from activities.tape import correlations_of
 from activities.venues.port import Venue, VenueError
 from domain.assessing import assess
 from domain.assessment import Assessment
-from domain.clocks import ClockReading
+from domain.clocks import ClockReading, OtherClock
 from domain.deciding import Choice
 from domain.disks import DiskSpace, low
 from domain.market import DatabaseSeen, LatchReading, LatchRow, MarketView, Observation
@@ -76,7 +76,7 @@ class ObserveActivities:
         if isinstance(seen, VenueError):
             # A paper venue is away with its database: which one that is has to be told all the same.
             details = [row.database] if row.database else []
-            raise failure(seen, "the venue cannot be observed: ", *details)
+            raise failure(seen, f"the venue cannot be observed: {_clock_text(clocks)}", *details)
         watched = {
             **row._asdict(),
             "venue_account": self._scope.account,
@@ -199,3 +199,8 @@ class ObserveActivities:
         if previous:
             age = (datetime.now(UTC) - previous.ended_at).total_seconds()
             self._instruments.cycle_completed(previous.number, previous.seconds, age, previous.open_instructions)
+
+
+def _clock_text(clocks: Sequence[ClockReading]) -> str:
+    """Why a venue may refuse whatever is signed; nothing where the clocks agree."""
+    return "".join(f"{clock.text}; " for clock in clocks if clock.differs and clock.clock is OtherClock.EXCHANGE)

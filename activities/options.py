@@ -19,7 +19,12 @@ OBSERVE: dict[str, Any] = {
     "schedule_to_close_timeout": timedelta(seconds=12),
     "retry_policy": _TWICE,
 }
-DECIDE = OBSERVE
+# A hundred and twenty calls of sixty symbols, on a machine that is busy, and then the agents.
+DECIDE: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=16),
+    "schedule_to_close_timeout": timedelta(seconds=20),
+    "retry_policy": _TWICE,
+}
 PLAN: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=5),
     "schedule_to_close_timeout": timedelta(seconds=10),

@@ -115,7 +115,7 @@ def test_a_worker_that_is_not_set_up_for_live_ends_with_one_message() -> None:
     )
 
 
-async def test_live_starts_on_a_one_way_account_and_refuses_one_in_hedge_mode() -> None:
+async def test_live_starts_on_a_one_way_account_and_refuses_what_is_certainly_wrong() -> None:
     fake = FakeServer()
     async with serving(fake) as base:
         venue = make_venue(f"{base}/mcp")
@@ -124,9 +124,36 @@ async def test_live_starts_on_a_one_way_account_and_refuses_one_in_hedge_mode() 
         with pytest.raises(modes.NotAllowed, match="hedge mode: switch it to one-way"):
             await modes.check_account(venue)
         fake.exchange.habits.hedge = False
-        fake.faults.errors = {"get_positions": 401}
-        with pytest.raises(modes.NotAllowed, match="HTTP 401"):
+        for status in (401, 403):
+            fake.faults.errors = {"get_positions": status}
+            with pytest.raises(modes.NotAllowed, match=f"HTTP {status}"):
+                await modes.check_account(venue)
+        await venue.close()
+
+
+@pytest.mark.parametrize("status", [400, 404, 408, 418, 429, 500, 503, 0])
+async def test_no_answer_that_can_pass_by_itself_stops_a_worker(
+    status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The incident behind it: the exchange's clock was 20 s ahead (400), and no worker started in the middle of a kill."""
+    monkeypatch.setattr(modes, "VENUE_SECONDS", 0.5)
+    fake = FakeServer()
+    async with serving(fake) as base:
+        venue = make_venue(f"{base}/mcp")
+        fake.faults.errors = {"get_positions": status}
+        with caplog.at_level(logging.WARNING), structlog.testing.capture_logs() as logs:
             await modes.check_account(venue)
+        (why,) = (entry["why"] for entry in logs if entry["event"].startswith("starting without the venue"))
+        assert ("compare the clocks" in why) == (status == 400)
+        await venue.close()
+
+
+async def test_a_single_answer_that_refuses_the_key_stops_no_worker() -> None:
+    fake = FakeServer()
+    async with serving(fake) as base:
+        venue = make_venue(f"{base}/mcp")
+        fake.faults.errors, fake.faults.errors_left = {"get_positions": 403}, 1
+        await modes.check_account(venue)
         await venue.close()
 
 

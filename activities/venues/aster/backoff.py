@@ -1,52 +1,111 @@
 """How long to leave the exchange alone after 429 or 418.
 
-Going on after a 429 earns a ban of the whole address: two minutes at first, three days for who does not learn. So one
-429 stops every call but the cancels, and of those each is let through once for each pause: a kill must be able to try.
+Going on after a 429 earns a ban of the whole address: two minutes at first, three days for who does not learn. So one 429
+stops the readings of every cycle, and all new orders. Yet a refusal that stands alone must not hold up a kill. So nothing else
+waits for longer than it was refused itself: what a kill reads waits for the pause of its own tool, and cancels for that of
+cancels, of which one at a time goes on trying, since only a try can tell that the exchange is well again.
 """
 
 import time
 from collections.abc import Callable
 from datetime import timedelta
 
+from activities.venues.aster.errand import Urgency
 from activities.venues.port import VenueRateLimited
 
 TOO_MANY_SECONDS = 10.0
 TOO_MANY_MOST_SECONDS = 60.0
 BANNED_SECONDS = 120.0
 BANNED_MOST_SECONDS = 3600.0
+# Between two cancels that try whether the exchange takes cancels again.
+FIRST_TRY_SECONDS = 1.0
+LAST_TRY_SECONDS = 10.0
 _BANNED = 418
+_PAUSES = {False: (TOO_MANY_SECONDS, TOO_MANY_MOST_SECONDS), True: (BANNED_SECONDS, BANNED_MOST_SECONDS)}
+
+
+class Pause:
+    """One pause; the next is twice as long, until a call gets through."""
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self._seconds = 0.0
+        self._told_at = 0.0
+
+    def again(self, now: float, first: float, most: float) -> None:
+        """The venue asked for a pause. Several calls that were on their way together are told together: that is one."""
+        if now >= self.until or first > self._seconds:
+            self._seconds = max(self._seconds, min(max(2 * self._seconds, first), most))
+            self.until = now + self._seconds
+        self._told_at = now
+
+    def got_through(self, now: float, began: float, *, own: bool) -> None:
+        """A call was answered, whose `own` pause this is or another's. One that began before the pause says nothing.
+
+        An address that is banned gets no answer at all. So one that gets through shows that it is not, and what was told to
+        wait for two minutes waits for no more than after a 429.
+        """
+        if began < self._told_at:
+            return
+        if own and now >= self.until:
+            self._seconds = 0.0
+        if self._seconds > TOO_MANY_MOST_SECONDS:
+            as_after_429 = min(self._seconds * TOO_MANY_SECONDS / BANNED_SECONDS, TOO_MANY_MOST_SECONDS)
+            self.until = min(self.until, self._told_at + as_after_429)
 
 
 class Backoff:
-    """The pause that holds, if one does. The exchange counts by address, so it holds for every tool."""
+    """The pauses that hold, if any does. The exchange counts by address, so that one tool's pause is every reading's."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._until = 0.0
-        self._pause = 0.0
-        self._next_pass: dict[str, float] = {}
+        self.now = clock
+        self._address = Pause()
+        self._tools: dict[str, Pause] = {}
+        # When a cancel was refused last, when the next may try, and for how long they then wait again.
+        self._refused_at = 0.0
+        self._next_try = 0.0
+        self._try_seconds = 0.0
 
-    def refuse(self, call: str, lane: str | None = None) -> None:
-        """Raises while a pause holds. A `lane`, one cancel and its reading back, passes once for each pause."""
-        left = self._until - self._clock()
-        if left > 0 and (lane is None or self._clock() < self._next_pass.get(lane, 0.0)):
+    def refuse(self, call: str, tool: str, urgency: Urgency) -> None:
+        """Raises while the call has to wait. Whatever ends a cancel that has begun does not."""
+        if urgency is Urgency.UNDER_WAY:
+            return
+        left = self._left(tool, urgency) - self.now()
+        if left > 0:
             raise VenueRateLimited(call, timedelta(seconds=left))
-        if left > 0 and lane is not None:
-            self._next_pass[lane] = self._clock() + self._pause
+        if urgency is Urgency.CANCEL and self._next_try:
+            self._next_try = self.now() + self._try_seconds
 
-    def told(self, call: str, status: int) -> VenueRateLimited:
-        """The venue asked for a pause: each one is twice as long as the last, until a call gets through."""
-        first, most = (
-            (BANNED_SECONDS, BANNED_MOST_SECONDS) if status == _BANNED else (TOO_MANY_SECONDS, TOO_MANY_MOST_SECONDS)
-        )
-        # Several calls that were on their way together are told together: that is one request for a pause.
-        if self._clock() >= self._until or first > self._pause:
-            self._pause = max(self._pause, min(max(2 * self._pause, first), most))
-            self._until = self._clock() + self._pause
-        return VenueRateLimited(call, timedelta(seconds=self._until - self._clock()))
+    def told(self, call: str, tool: str, urgency: Urgency, status: int, began: float) -> VenueRateLimited:
+        """The venue asked for a pause, with its answer to a call that began at `began`."""
+        now = self.now()
+        pauses = [self._address]
+        if urgency <= Urgency.CANCEL:
+            self._try_later(now, began)
+        else:
+            pauses.append(self._tools.setdefault(tool, Pause()))
+        for pause in pauses:
+            pause.again(now, *_PAUSES[status == _BANNED])
+        return VenueRateLimited(call, timedelta(seconds=self._left(tool, urgency) - now))
 
-    def answered(self) -> None:
-        """A call got through after the pause."""
-        if self._pause and self._clock() >= self._until:
-            self._pause = 0.0
-            self._next_pass.clear()
+    def answered(self, tool: str, urgency: Urgency, began: float) -> None:
+        """A call got through that began at `began`."""
+        now = self.now()
+        if urgency <= Urgency.CANCEL and began > self._refused_at:
+            self._next_try = self._try_seconds = 0.0
+        self._address.got_through(now, began, own=True)
+        for name, pause in self._tools.items():
+            pause.got_through(now, began, own=name == tool)
+
+    def _left(self, tool: str, urgency: Urgency) -> float:
+        """Until when such a call waits."""
+        if urgency <= Urgency.CANCEL:
+            return self._next_try
+        own = self._tools[tool].until if tool in self._tools else 0.0
+        return own if urgency is Urgency.SOON else max(own, self._address.until)
+
+    def _try_later(self, now: float, began: float) -> None:
+        # Those that were on their way together are refused together.
+        if began > self._refused_at:
+            self._try_seconds = min(max(2 * self._try_seconds, FIRST_TRY_SECONDS), LAST_TRY_SECONDS)
+        self._refused_at, self._next_try = now, now + self._try_seconds

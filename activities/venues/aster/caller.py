@@ -10,15 +10,21 @@ from typing import Any
 import structlog
 
 from activities.venues.aster.backoff import Backoff
+from activities.venues.aster.errand import Errand, Urgency, current
 from activities.venues.aster.results import TooManyRequests, payload
-from activities.venues.aster.room import Room
-from activities.venues.aster.session import Call, Connection, GivenUp, Session
-from activities.venues.aster.turns import Urgency
-from activities.venues.port import CLEARED, Clearance, VenueError, VenueMisconfigured, VenueUnavailable
+from activities.venues.aster.session import WAITS_SECONDS, Call, Connection, Session
+from activities.venues.aster.signing import Signing
+from activities.venues.aster.turns import FORTY_THREADS, Turn, Turns
+from activities.venues.port import (
+    CLEARED,
+    Clearance,
+    VenueError,
+    VenueMisconfigured,
+    VenueNotSent,
+    VenueRefused,
+    VenueUnavailable,
+)
 from activities.venues.watch import Watch
-
-PASSED = "passed"
-"""The lane of a call whose way past the pause an earlier one of the same errand has paid for."""
 
 log = structlog.get_logger("aster")
 
@@ -48,7 +54,7 @@ class Ready:
 
 
 class Caller:
-    """One account's way to the tools. Each call is bounded by `timeout_seconds`, connecting included."""
+    """One account's way to the tools. Each call is bounded by `timeout_seconds` from its turn on, connecting included."""
 
     def __init__(
         self, session: Session, account_id: str, timeout_seconds: float, watch: Watch, backoff: Backoff | None = None
@@ -58,48 +64,51 @@ class Caller:
         self._account_id = account_id
         self._watch = watch
         self._backoff = backoff or Backoff()
-        self._room = Room()
+        self._turns = Turns(FORTY_THREADS)
+        self._signing = Signing()
 
-    async def call(
-        self,
-        tool: str,
-        symbol: str | None = None,
-        *,
-        seconds: float | None = None,
-        lane: str | None = None,
-        **more: Any,
-    ) -> object:
+    async def call(self, tool: str, symbol: str | None = None, *, seconds: float | None = None, **more: Any) -> object:
         """What the tool answers, bare. Raises VenueError."""
-        began = time.monotonic()
-        bound = self.timeout_seconds if seconds is None else max(0.0, min(seconds, self.timeout_seconds))
-        ready = await self.ready(tool, symbol, seconds=bound, lane=lane)
-        arguments = ({} if symbol is None else {"symbol": symbol}) | more
-        return await ready(arguments, max(0.0, bound - (time.monotonic() - began)))
+        label, errand = _label(tool, symbol), current()
+        urgency = _urgency(tool, errand)
+        self._backoff.refuse(label, tool, urgency)
+        async with self._turns.turn(label, urgency, errand.left(WAITS_SECONDS)) as turn:
+            began = time.monotonic()
+            bound = errand.left(self.timeout_seconds if seconds is None else min(seconds, self.timeout_seconds))
+            if bound <= 0:
+                raise VenueNotSent(f"{label}: not sent: nobody waits for it any more")
+            ready = await self._ready(tool, label, urgency, bound, turn)
+            arguments = ({} if symbol is None else {"symbol": symbol}) | more
+            return await ready(arguments, max(0.0, bound - (time.monotonic() - began)))
 
-    async def ready(
-        self, tool: str, symbol: str | None = None, *, seconds: float | None = None, lane: str | None = None
-    ) -> Ready:
-        """All that comes before a send: an error raised here means that nothing was sent."""
-        label = tool if symbol is None else f"{tool} {symbol}"
-        if lane is None:
-            self._room.refuse(label)
-        if lane != PASSED:
-            self._backoff.refuse(label, lane)
-        connection = await self._session.connection(self.timeout_seconds if seconds is None else seconds)
-        if tool not in connection.schemas:
-            raise VenueMisconfigured(f"{label}: the MCP server has no such tool; is it Aster's?")
-        return Ready(connection, Call(tool, label, {}, _urgency(tool, lane)), self._send)
+    async def ready(self, tool: str, symbol: str | None = None) -> Ready:
+        """All that comes before the send of an order: an error raised here means that nothing was sent."""
+        label = _label(tool, symbol)
+        self._backoff.refuse(label, tool, current().urgency)
+        return await self._ready(tool, label, Urgency.UNDER_WAY, self.timeout_seconds, Turn())
 
     async def close(self) -> None:
         """Ends the session."""
         await self._session.close()
 
+    async def _ready(self, tool: str, label: str, urgency: Urgency, seconds: float, turn: Turn) -> Ready:
+        connection = await self._session.connection(seconds)
+        if tool not in connection.schemas:
+            raise VenueMisconfigured(f"{label}: the MCP server has no such tool; is it Aster's?")
+        return Ready(connection, Call(tool, label, {}, urgency, turn), self._send)
+
     async def _send(self, connection: Connection, call: Call, seconds: float) -> object:
         began, outcome = time.monotonic(), "ok"
-        if "account_id" in connection.schemas[call.tool].get("properties", {}):
+        signed = "account_id" in connection.schemas[call.tool].get("properties", {})
+        if signed:
             call = call._replace(arguments={"account_id": self._account_id} | call.arguments)
         try:
-            return await self._answer(connection, call, seconds)
+            answer = await self._answer(connection, call, seconds)
+            self._signing.answered(signed=signed)
+            return answer
+        except VenueRefused as error:
+            outcome = type(error).__name__
+            raise self._signing.refused(call.tool, call.label, error) if signed else error from None
         except (VenueError, asyncio.CancelledError) as error:
             outcome = type(error).__name__
             raise
@@ -107,20 +116,16 @@ class Caller:
             self._told(call.tool, time.monotonic() - began, outcome)
 
     async def _answer(self, connection: Connection, call: Call, seconds: float) -> object:
-        try:
-            result = await connection.call(call, seconds)
-        except GivenUp:
-            if not call.tool.startswith("cancel_"):
-                self._room.given_up()
-            raise
+        urgency, began = _pauses_as(call), self._backoff.now()
+        result = await connection.call(call, seconds)
         try:
             answer = payload(call.label, result)
         except TooManyRequests as error:
-            raise self._backoff.told(call.label, error.status) from None
+            raise self._backoff.told(call.label, call.tool, urgency, error.status, began) from None
         if call.tool == "ping" and isinstance(answer, Mapping) and answer.get("ok") is False:
             # The one tool that fails without an error flag.
             raise VenueUnavailable("ping: the MCP server does not reach the exchange")
-        self._backoff.answered()
+        self._backoff.answered(call.tool, urgency, began)
         return answer
 
     def _told(self, tool: str, seconds: float, outcome: str) -> None:
@@ -129,7 +134,15 @@ class Caller:
         say("venue call", tool=tool, seconds=round(seconds, 3), outcome=outcome)
 
 
-def _urgency(tool: str, lane: str | None) -> Urgency:
-    if lane == PASSED or tool == "create_order":
-        return Urgency.UNDER_WAY
-    return Urgency.READING if lane is None else Urgency.CANCEL
+def _label(tool: str, symbol: str | None) -> str:
+    return tool if symbol is None else f"{tool} {symbol}"
+
+
+def _urgency(tool: str, errand: Errand) -> Urgency:
+    """What ends a cancel that has begun goes before the next cancel."""
+    return Urgency.UNDER_WAY if errand.urgency is Urgency.CANCEL and not tool.startswith("cancel_") else errand.urgency
+
+
+def _pauses_as(call: Call) -> Urgency:
+    """Whose pause a refusal begins: an order goes out at once and is no cancel."""
+    return Urgency.SOON if call.tool == "create_order" else call.urgency

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from activities.venues.arriving import VenueTime, none_can_arrive
 from activities.venues.aster.caller import Caller, Ready
+from activities.venues.aster.errand import current, errand
 from activities.venues.aster.markets import mark_of
 from activities.venues.aster.orders import (
     Look,
@@ -34,6 +35,8 @@ from domain.values import ZERO
 
 # Sends that this process remembers having begun; an order is asked for again within seconds, if at all.
 REMEMBERED = 1000
+# What is read before a send; the send itself, and what follows, have to fit into the rest of the activity's time.
+PREPARE_SECONDS = 6.0
 # An order that the exchange has taken and not yet decided is looked at for so long before it is called unknown.
 FOLLOW_SECONDS = 2.0
 _FIRST_LOOK_SECONDS = 0.05
@@ -116,9 +119,12 @@ class Placing:
         if datetime.now(UTC) > order.not_after:
             raise Unsendable("too late: its time ran out before the venue could begin")
         priced = instruction.order_type is OrderType.MARKET
-        look, rules, history = await asyncio.gather(
-            self._look(instruction.symbol, priced=priced), self._known_rules(instruction.symbol), self._history(order)
-        )
+        with errand(current().urgency, PREPARE_SECONDS):
+            look, rules, history = await asyncio.gather(
+                self._look(instruction.symbol, priced=priced),
+                self._known_rules(instruction.symbol),
+                self._history(order),
+            )
         quantity, arguments = quantity_of(instruction, rules), arguments_of(instruction, rules, look.mark)
         ready = await self._caller.ready("create_order", instruction.symbol)
         if ready.takes_text("quantity"):

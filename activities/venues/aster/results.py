@@ -18,7 +18,10 @@ from activities.venues.port import VenueError, VenueMisconfigured, VenueRefused,
 _STATUS = re.compile(r"\b([45]\d\d) (?:Client|Server) Error\b|(?:Client|Server) error '([45]\d\d)\b")
 _RATE_LIMIT = (418, 429)
 _SETTING = (401, 403)
+_BAD_REQUEST = 400
 _TIMED_OUT = 408
+# The official server's own words for an account that it does not have, and for one of the kind (v3) that has no spot tools.
+_NO_SUCH_ACCOUNT = re.compile(r"账户 \S+ (?:不存在|为 V3 密钥签名)")
 
 
 class Unreadable(VenueUnavailable):
@@ -28,6 +31,15 @@ class Unreadable(VenueUnavailable):
 
     def __init__(self, call: str, what: str) -> None:
         super().__init__(f"{call}: the answer cannot be read: {what}")
+
+
+class BadRequest(VenueRefused):
+    """HTTP 400: the call is wrong, or its signature or time; the server does not say which."""
+
+    retryable = False
+
+    def __init__(self, call: str) -> None:
+        super().__init__(f"{call}: HTTP {_BAD_REQUEST}")
 
 
 class TooManyRequests(Exception):
@@ -52,6 +64,10 @@ def payload(call: str, result: CallToolResult) -> object:
 def error_of(call: str, text: str) -> VenueError | TooManyRequests:
     """The error behind a flagged text."""
     found = _STATUS.search(text)
+    if found is None and _NO_SUCH_ACCOUNT.search(text):
+        return VenueMisconfigured(
+            f"{call}: the MCP server has no such account that may trade both markets: look at AIS_ASTER_ACCOUNT_ID"
+        )
     if found is None:
         return VenueUnavailable(
             f"{call}: the MCP server failed and names no HTTP status (does it reach the exchange? does it know the account?)"
@@ -66,7 +82,7 @@ def _of_status(call: str, status: int) -> VenueError | TooManyRequests:
         return VenueMisconfigured(f"{call}: HTTP {status}: the exchange does not accept the MCP server's key for this")
     if status >= 500 or status == _TIMED_OUT:
         return VenueUnavailable(f"{call}: HTTP {status}")
-    return VenueRefused(f"{call}: HTTP {status}")
+    return BadRequest(call) if status == _BAD_REQUEST else VenueRefused(f"{call}: HTTP {status}")
 
 
 def _texts(result: CallToolResult) -> list[str]:

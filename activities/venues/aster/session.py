@@ -17,18 +17,22 @@ from mcp import Client, MCPError
 from mcp.client.session import ClientSession
 from mcp_types import REQUEST_TIMEOUT, CallToolResult, PaginatedRequestParams
 
+from activities.venues.aster.errand import Urgency, current
 from activities.venues.aster.last_look import LastLook
-from activities.venues.aster.turns import Turns, Urgency
+from activities.venues.aster.turns import Turn, Turns
 from activities.venues.port import CLEARED, Clearance, VenueUnavailable
 
-# What our own bound adds to the SDK's.
-GRACE_SECONDS = 0.25
+# The server gives a request to the exchange up after half a minute; its late answer gives a turn back until then.
+LISTENS_SECONDS = 30.0
 FIRST_PAUSE_SECONDS = 0.1
 LAST_PAUSE_SECONDS = 1.0
-# So many calls given up, and not one answer in between: the connection itself is taken for dead.
+# So many calls given up, and for the time of two not one answer, not even a late one: the connection is taken for dead.
 SILENT_CALLS = 3
-# The part of its time in which a call may wait for its turn; one sent with the rest of a moment is given up for nothing.
+SILENT_TIMES = 2
+# The part of its time in which a cancel may wait for its turn; one sent with the rest of a moment is given up for nothing.
 WAITS_FOR_A_TURN = 2 / 3
+# Nothing that reads waits longer for its turn; an errand that has less time waits less.
+WAITS_SECONDS = 10.0
 
 log = structlog.get_logger("aster")
 
@@ -51,12 +55,15 @@ def silence_the_sdk() -> None:
 
 
 class Call(NamedTuple):
-    """One call of a tool; `label` names it to people, and an order goes out by its `clearance`."""
+    """One call of a tool; `label` names it to people, its `turn` lasts until it has really ended, and an order goes out by its
+    `clearance`.
+    """
 
     tool: str
     label: str
     arguments: dict[str, Any]
     urgency: Urgency
+    turn: Turn
     clearance: Clearance = CLEARED
 
 
@@ -74,6 +81,7 @@ class Connection:
         self._retired = asyncio.Event()
         self._calls: set[asyncio.Task[CallToolResult]] = set()
         self._silent = 0
+        self._heard_at = time.monotonic()
         self._owner = asyncio.create_task(self._hold())
         self._owner.add_done_callback(_forget)
 
@@ -96,37 +104,37 @@ class Connection:
         if self._turns is None:
             return await self._cleared(call, seconds)
         until = time.monotonic() + seconds
-        async with self._turns.turn(call.label, call.urgency, seconds * WAITS_FOR_A_TURN):
-            return await self._cleared(call, max(0.0, until - time.monotonic()))
+        # A cancel and its reading back have to fit into one attempt; whatever only reads has its time from its turn on.
+        waits = seconds * WAITS_FOR_A_TURN if call.urgency <= Urgency.CANCEL else current().left(WAITS_SECONDS)
+        async with self._turns.turn(call.label, call.urgency, waits):
+            left = until - time.monotonic() if call.urgency <= Urgency.CANCEL else current().left(seconds)
+            return await self._cleared(call, max(0.0, left))
 
     async def _cleared(self, call: Call, seconds: float) -> CallToolResult:
         return await call.clearance.send(lambda: self._call(call, seconds))
 
     async def _call(self, call: Call, seconds: float) -> CallToolResult:
         look = LastLook(call.clearance)
-        running = asyncio.create_task(self._written(call, seconds, look), context=look.context())
+        running = asyncio.create_task(self._written(call, look), context=look.context())
         self._calls.add(running)
         running.add_done_callback(self._ended)
-        try:
-            either: set[asyncio.Future[Any]] = {running, look.withheld}
-            await asyncio.wait(either, timeout=seconds + GRACE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            running.cancel()
-            raise
+        call.turn.lasts_as_long_as(running)
+        either: set[asyncio.Future[Any]] = {running, look.withheld}
+        # Whoever gives it up leaves it running: the server is at it all the same, and its late answer gives the turn back.
+        await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if look.withheld.done():
             running.cancel()
             raise look.withheld.result()
         if not running.done():
-            running.cancel()
             raise self._given_up(call.label, seconds)
         return self._outcome(running, call.label, seconds)
 
-    async def _written(self, call: Call, seconds: float, look: LastLook) -> CallToolResult:
+    async def _written(self, call: Call, look: LastLook) -> CallToolResult:
         assert self._session is not None
         # Over stdio this is the last look; HTTP takes another one where the bytes leave.
         look.check()
         # Not `Client.call_tool`: that one sends a second time where the server asks it to.
-        return await self._session.call_tool(call.tool, call.arguments, read_timeout_seconds=seconds)
+        return await self._session.call_tool(call.tool, call.arguments, read_timeout_seconds=LISTENS_SECONDS)
 
     def retire(self) -> None:
         """No new calls; those under way end by themselves."""
@@ -147,7 +155,7 @@ class Connection:
                 self._opened.set()
                 await self._retired.wait()
                 if self._calls:
-                    await asyncio.wait(self._calls, timeout=self._timeout + 2 * GRACE_SECONDS)
+                    await asyncio.wait(self._calls, timeout=LISTENS_SECONDS)
         except Exception as error:
             # An ExceptionGroup as a rule, around something whose text may hold an address: the class has to do.
             say = log.debug if self._retired.is_set() else log.warning
@@ -171,19 +179,19 @@ class Connection:
             # Closed streams and broken transports; a result that breaks the tool's own schema ends no connection less.
             self.retire()
             raise VenueUnavailable(f"{label}: the MCP server broke off ({type(error).__name__})") from None
-        self._silent = 0
         return result
 
     def _given_up(self, label: str, seconds: float) -> GivenUp:
-        """Its late answer is dropped by the SDK, which has forgotten the request."""
+        """Nobody reads its late answer."""
         self._silent += 1
-        if self._silent >= SILENT_CALLS:
+        if self._silent >= SILENT_CALLS and time.monotonic() - self._heard_at > SILENT_TIMES * self._timeout:
             self.retire()
         return GivenUp(label, seconds)
 
     def _ended(self, call: asyncio.Task[CallToolResult]) -> None:
         self._calls.discard(call)
-        _forget(call)
+        if not call.cancelled() and call.exception() is None:
+            self._silent, self._heard_at = 0, time.monotonic()
 
 
 class Session:

@@ -1,46 +1,82 @@
-"""Turns at a server that runs one call after another.
+"""Turns at a server that runs so many calls at once and no more.
 
-Measured against such a one, with calls of 200 ms: thirty-two cancels sent at once wait in the server, are given up after
-three seconds, are carried out all the same, and are sent again; a kill of forty took 80 s. So calls wait here instead, where
-the most urgent one goes first and one that runs out of time was never sent.
+The official server runs its tools in forty threads, and one that waits for an exchange that does not answer keeps its thread
+for up to half a minute after we gave the call up. So the readings of a cycle never take more than a part of the threads, what
+a kill waits for may take more, and cancels wait for nobody. A call gives its turn back when it has really ended, and not when
+we stopped waiting for it.
+
+A server of fastmcp 2 runs one call after another. Measured against such a one, with calls of 200 ms: thirty-two cancels sent at
+once wait in the server, are given up after three seconds, are carried out all the same, and are sent again; a kill of forty took
+80 s. So calls wait here instead, where the most urgent one goes first and one that runs out of time was never sent.
 """
 
 import asyncio
 import contextlib
 import heapq
 import itertools
-from collections.abc import AsyncIterator
-from enum import IntEnum
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
+from typing import Any
 
+from activities.venues.aster.errand import Urgency
 from activities.venues.port import VenueNotSent
 
+# Calls under way up to which one of an urgency may begin.
+ONE_AT_A_TIME: Mapping[Urgency, int] = MappingProxyType(dict.fromkeys(Urgency, 1))
+_NO_BOUND = 1_000_000
+FORTY_THREADS: Mapping[Urgency, int] = MappingProxyType(
+    {Urgency.UNDER_WAY: _NO_BOUND, Urgency.CANCEL: _NO_BOUND, Urgency.SOON: 36, Urgency.READING: 24}
+)
 
-class Urgency(IntEnum):
-    """What goes first: the end of what has begun, then cancels, then readings."""
 
-    UNDER_WAY = 0
-    CANCEL = 1
-    READING = 2
+class Turn:
+    """One call's turn. It lasts as long as what was begun in it."""
+
+    def __init__(self) -> None:
+        self.running: asyncio.Future[Any] | None = None
+
+    def lasts_as_long_as(self, running: asyncio.Future[Any]) -> None:
+        """From now on the turn ends with this call, however long somebody waits for it."""
+        self.running = running
 
 
 class Turns:
-    """Lets one call through at a time; of those that wait, the most urgent, and then whoever came first."""
+    """Lets so many calls through at once as their urgency may have; of those that wait, the most urgent, and then whoever
+    came first.
+    """
 
-    def __init__(self) -> None:
-        self._taken = False
+    def __init__(self, widths: Mapping[Urgency, int] = ONE_AT_A_TIME) -> None:
+        self._widths = widths
+        self._taken = 0
         self._order = itertools.count()
         self._waiting: list[tuple[Urgency, int, asyncio.Future[None]]] = []
 
+    @property
+    def taken(self) -> int:
+        """Calls under way, with those that nobody waits for any more."""
+        return self._taken
+
     @contextlib.asynccontextmanager
-    async def turn(self, call: str, urgency: Urgency, seconds: float) -> AsyncIterator[None]:
+    async def turn(self, call: str, urgency: Urgency, seconds: float) -> AsyncIterator[Turn]:
         """Holds the turn. Raises VenueNotSent where it does not come within `seconds`."""
-        if self._taken:
+        if self._taken < self._widths[urgency] and not self._has_waiting(urgency):
+            self._taken += 1
+        else:
             await self._wait(call, urgency, seconds)
-        self._taken = True
+        turn = Turn()
         try:
-            yield
+            yield turn
         finally:
-            self._hand_on()
+            if turn.running is None or turn.running.done():
+                self._hand_on()
+            else:
+                turn.running.add_done_callback(lambda _: self._hand_on())
+
+    def _has_waiting(self, urgency: Urgency) -> bool:
+        """Whether somebody as urgent came first."""
+        while self._waiting and self._waiting[0][2].done():
+            heapq.heappop(self._waiting)
+        return bool(self._waiting) and self._waiting[0][0] <= urgency
 
     async def _wait(self, call: str, urgency: Urgency, seconds: float) -> None:
         mine = asyncio.get_running_loop().create_future()
@@ -52,7 +88,7 @@ class Turns:
             raise
         if not done:
             mine.cancel()
-            raise VenueNotSent(f"{call}: not sent: the MCP server runs one call at a time, and others were first")
+            raise VenueNotSent(f"{call}: not sent: {self._taken} earlier calls are unanswered, and others were first")
 
     def _leave(self, mine: asyncio.Future[None]) -> None:
         if mine.done():
@@ -61,10 +97,12 @@ class Turns:
             mine.cancel()
 
     def _hand_on(self) -> None:
-        self._taken = False
+        self._taken -= 1
         while self._waiting:
-            _, _, next_one = heapq.heappop(self._waiting)
-            if not next_one.done():
-                self._taken = True
-                next_one.set_result(None)
+            urgency, _, next_one = self._waiting[0]
+            if not next_one.done() and self._taken >= self._widths[urgency]:
                 return
+            heapq.heappop(self._waiting)
+            if not next_one.done():
+                self._taken += 1
+                next_one.set_result(None)

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from activities.venues.aster.caller import PASSED, Caller
+from activities.venues.aster.caller import Caller
+from activities.venues.aster.errand import Urgency, current, errand
 from activities.venues.aster.placing import Placing
 from activities.venues.aster.readings import Holding, account_of, holdings_of, orders_of, position_of
-from activities.venues.aster.results import rows
+from activities.venues.aster.results import BadRequest, rows
 from activities.venues.aster.rules import RuleBook
 from activities.venues.aster.tape import Tape
 from activities.venues.port import (
@@ -29,6 +30,12 @@ _READS_BACK = {
     Tool.CANCEL_ALL_ORDERS: "get_open_orders",
     Tool.CANCEL_SPOT_ALL_ORDERS: "get_spot_open_orders",
 }
+# Less than the activities have, so that what nobody waits for any more is not sent either.
+OBSERVE_SECONDS = 5.5
+MARKETS_SECONDS = 9.0
+CANCEL_SECONDS = 6.5
+CREATE_SECONDS = 13.0
+TIME_SECONDS = 3.0
 # The exchange may list an order a moment longer than it lives.
 _LOOKS_AGAIN_SECONDS = (0.1, 0.3)
 
@@ -54,14 +61,26 @@ class AsterVenue:
 
     async def check_one_way(self) -> None:
         """Raises HedgeMode for an account that cannot be traded through this server."""
-        holdings_of(await self._caller.call("get_positions"))
+        try:
+            holdings_of(await self._caller.call("get_positions"))
+        except BadRequest:
+            # Whether public calls are answered tells what is wrong with this one.
+            await self.ping()
+            holdings_of(await self._caller.call("get_positions"))
 
     async def close(self) -> None:
         """Ends the connection."""
         await self._caller.close()
 
     async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
-        """The whole account, and the prices and rules of these symbols and of what is held. It moves nothing."""
+        """The whole account, and the prices and rules of these symbols and of what is held. It moves nothing.
+
+        One that belongs to no cycle is what a kill or a limit waits for.
+        """
+        with errand(Urgency.READING if cycle_id else Urgency.SOON, OBSERVE_SECONDS):
+            return await self._observe(symbols)
+
+    async def _observe(self, symbols: Sequence[str]) -> Observation:
         began = datetime.now(UTC)
         call = self._caller.call
         held, futures, spot, account, marks, (rules, ruleless) = await asyncio.gather(
@@ -88,15 +107,20 @@ class AsterVenue:
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         """Newest finished bars, top of the book and next funding rate, of all symbols at once."""
-        return await self._tape.markets(symbols, bars)
+        with errand(Urgency.READING, MARKETS_SECONDS):
+            return await self._tape.markets(symbols, bars)
 
     async def cancel_all(self, tool: Tool, symbol: str) -> None:
         """Cancels, and returns only once a reading that began after it shows nothing open."""
         if tool not in _READS_BACK:
             raise VenueRefused(f"{tool.value} is not a tool that cancels")
+        with errand(Urgency.CANCEL, CANCEL_SECONDS):
+            await self._cancel(tool, symbol)
+
+    async def _cancel(self, tool: Tool, symbol: str) -> None:
         failed: VenueError | None = None
         try:
-            await self._caller.call(tool.value, symbol, lane=f"{tool.value} {symbol}")
+            await self._caller.call(tool.value, symbol)
         except (VenueNotSent, VenueRateLimited):
             raise  # Nothing was sent: there is nothing to read back, and others wait for the room.
         except VenueError as error:
@@ -107,15 +131,18 @@ class AsterVenue:
 
     async def create_order(self, order: Order, clearance: Clearance = CLEARED) -> OrderReport:
         """Sends an order, once."""
-        return await self._placing.create(order, clearance)
+        with errand(Urgency.SOON if order.instruction.reduce_only else Urgency.READING, CREATE_SECONDS):
+            return await self._placing.create(order, clearance)
 
     async def find_order(self, order: Order) -> OrderReport | None:
         """What became of an order, from position, resting orders and history."""
-        return await self._placing.find(order)
+        with errand(Urgency.SOON, CANCEL_SECONDS):
+            return await self._placing.find(order)
 
     async def time(self, symbol: str) -> datetime | None:
         """The exchange's clock."""
-        return await self._tape.time(symbol)
+        with errand(current().urgency, TIME_SECONDS):
+            return await self._tape.time(symbol)
 
     async def _rules_or_why(self) -> tuple[Mapping[str, SymbolRules], str | None]:
         """Positions and account are worth reading without rules; new orders are not worth sending."""
@@ -136,10 +163,10 @@ class AsterVenue:
     async def _open_now(self, tool: Tool, symbol: str) -> int:
         reads = _READS_BACK[tool]
         try:
-            answer = await self._caller.call(reads, symbol, lane=PASSED)
+            answer = await self._caller.call(reads, symbol)
         except VenueRefused:
             # A symbol that only the other market has is no reason never to be quiet: the whole list tells too.
-            answer = await self._caller.call(reads, lane=PASSED)
+            answer = await self._caller.call(reads)
         return sum(row.text("symbol") == symbol for row in rows(reads, answer))
 
 

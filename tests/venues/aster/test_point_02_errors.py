@@ -9,7 +9,7 @@ import pytest
 from mcp_types import CallToolResult, TextContent
 
 from activities.failures import failure
-from activities.venues.aster.results import TooManyRequests, Unreadable, error_of, payload, rows
+from activities.venues.aster.results import BadRequest, TooManyRequests, Unreadable, error_of, payload, rows
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import VenueError, VenueMisconfigured, VenueRefused, VenueUnavailable
 from domain.instructions import Tool
@@ -70,7 +70,7 @@ async def test_neither_secret_nor_signature_reaches_a_text_a_report_or_a_log(
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (400, VenueRefused),
+        (400, BadRequest),
         (404, VenueRefused),
         (401, VenueMisconfigured),
         (403, VenueMisconfigured),

@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from activities.venues.aster.room import MOST_OWED, OWED_SECONDS, Room
+from activities.venues.aster import placing
+from activities.venues.aster.errand import Urgency, errand
 from activities.venues.aster.session import GivenUp
-from activities.venues.aster.turns import Turns, Urgency
+from activities.venues.aster.turns import FORTY_THREADS, Turns
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import VenueNotSent, VenueUnavailable
 from domain.instructions import Tool
@@ -71,7 +72,8 @@ async def test_a_server_of_the_old_version_gets_one_call_after_another() -> None
         await venue.close()
 
 
-async def test_what_had_no_turn_was_never_sent() -> None:
+async def test_what_had_no_turn_was_never_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placing, "PREPARE_SECONDS", 0.3)
     fake = FakeServer(version="2.14.7")
     async with serving(fake) as base:
         venue = make_venue(f"{base}/mcp", seconds=1)
@@ -79,7 +81,7 @@ async def test_what_had_no_turn_was_never_sent() -> None:
         connection = await venue._caller._session.connection(1)
         assert connection._turns is not None
         async with connection._turns.turn("somebody else's", Urgency.READING, 1):
-            with pytest.raises(VenueNotSent, match="cancel_all_orders BTCUSDT: not sent: the MCP server runs one call"):
+            with pytest.raises(VenueNotSent, match="cancel_all_orders BTCUSDT: not sent: 1 earlier calls"):
                 await venue.cancel_all(FUTURES, "BTCUSDT")
             assert (await venue.create_order(make_order())).fate is Fate.NOT_SENT
         assert not {"cancel_all_orders", "create_order"} & fake.calls.keys()
@@ -158,25 +160,93 @@ async def test_a_server_of_our_own_is_spoken_to_over_stdio() -> None:
         await venue.close()
 
 
-async def test_calls_that_hang_leave_room_for_the_cancels(fake: FakeServer, hasty: AsterVenue) -> None:
-    await hasty.ping()
-    fake.faults.hangs = ["get_ticker"]
-    caller = hasty._caller
-    hanging = (caller.call("get_ticker", "BTCUSDT") for _ in range(MOST_OWED))
+READINGS, KILL_READINGS = FORTY_THREADS[Urgency.READING], FORTY_THREADS[Urgency.SOON]
+
+
+async def hang(fake: FakeServer, venue: AsterVenue, calls: int) -> None:
+    """So many readings that the server goes on with and that nobody waits for any more."""
+    fake.faults.held = {"get_ticker"}
+    hanging = (venue._caller.call("get_ticker", "BTCUSDT") for _ in range(calls))
     assert {type(error) for error in await asyncio.gather(*hanging, return_exceptions=True)} == {GivenUp}
-    with pytest.raises(VenueUnavailable, match="room is kept for cancels"):
-        await hasty.observe(["BTCUSDT"], None)
+
+
+async def test_calls_that_hang_leave_room_for_a_kill(fake: FakeServer, hasty: AsterVenue) -> None:
+    await hasty.ping()
+    await hang(fake, hasty, READINGS)
+    with errand(Urgency.READING, 0.1), pytest.raises(VenueNotSent, match=f"{READINGS} earlier calls are unanswered"):
+        await hasty._caller.call("ping")
     fake.exchange.rest("BTCUSDT")
     await hasty.cancel_all(FUTURES, "BTCUSDT")
     assert fake.exchange.open_orders() == []
+    # What verifies the kill needs no turn of a cycle's readings.
+    assert (await hasty.observe(["BTCUSDT"], None)).open_orders == []
 
 
-def test_the_room_is_given_back_when_the_server_must_have_let_go() -> None:
-    now = [0.0]
-    room = Room(lambda: now[0])
-    for _ in range(MOST_OWED):
-        room.given_up()
-    with pytest.raises(VenueUnavailable):
-        room.refuse("ping")
-    now[0] = OWED_SECONDS
-    room.refuse("ping")
+async def test_a_late_answer_gives_its_turn_back(fake: FakeServer, hasty: AsterVenue) -> None:
+    """The incident behind it: after eight seconds of a slow exchange, every reading was refused for half a minute."""
+    await hasty.ping()
+    await hang(fake, hasty, READINGS)
+    turns = hasty._caller._turns
+    assert turns.taken == READINGS
+    waiting = asyncio.create_task(hasty.observe(["BTCUSDT"], "cycle 1"))
+    await asyncio.sleep(0)
+    fake.faults.held.clear()
+    assert (await waiting).marks
+    while turns.taken:
+        await asyncio.sleep(0.01)
+
+
+async def test_late_answers_keep_the_connection_and_none_at_all_ends_it(fake: FakeServer, hasty: AsterVenue) -> None:
+    await hasty.ping()
+    first = await hasty._caller._session.connection(1)
+    await hang(fake, hasty, READINGS)
+    fake.faults.held.clear()
+    while hasty._caller._turns.taken:
+        await asyncio.sleep(0.01)
+    assert first.is_open
+
+
+async def test_sixty_symbols_are_read_by_a_width_and_each_call_has_its_own_time(
+    fake: FakeServer, hasty: AsterVenue
+) -> None:
+    """A hundred and twenty calls take longer, together, than any of them may: none runs out of time in the queue."""
+    symbols = [f"S{number:02}USDT" for number in range(60)]
+    fake.exchange.marks |= dict.fromkeys(symbols, fake.exchange.marks["BTCUSDT"])
+    fake.faults.slow = {"get_klines": 0.3, "get_order_book": 0.3}
+    views = await hasty.markets(symbols, 1)
+    assert set(views) == set(symbols)
+    assert fake.most_at_once <= READINGS
+
+
+async def test_what_failed_sends_nothing_of_what_still_waited(fake: FakeServer, venue: AsterVenue) -> None:
+    """Else the rest of a reading that is lost takes the turns of the next one."""
+    await venue.ping()
+    symbols = [f"S{number:02}USDT" for number in range(60)]
+    fake.exchange.marks |= dict.fromkeys(symbols, fake.exchange.marks["BTCUSDT"])
+    fake.faults.errors = {"get_klines": 503}
+    fake.faults.held = {"get_order_book"}
+    with pytest.raises(VenueUnavailable, match="HTTP 503"):
+        await venue.markets(symbols, 1)
+    sent = fake.calls.total()
+    fake.faults.errors, fake.faults.held = {}, set()
+    while venue._caller._turns.taken:
+        await asyncio.sleep(0.01)
+    assert fake.calls.total() - sent <= READINGS
+    assert fake.calls.total() < 2 * len(symbols)
+
+
+async def test_a_kill_is_read_before_the_rest_of_a_cycle(fake: FakeServer, venue: AsterVenue) -> None:
+    turns, order = Turns(dict.fromkeys(Urgency, 1)), list[str]()
+
+    async def call(name: str, urgency: Urgency) -> None:
+        async with turns.turn(name, urgency, 5):
+            order.append(name)
+
+    async with turns.turn("first", Urgency.READING, 5):
+        calls = [
+            asyncio.create_task(call(name, urgency))
+            for name, urgency in (("bars", Urgency.READING), ("kill", Urgency.SOON), ("cancel", Urgency.CANCEL))
+        ]
+        await asyncio.sleep(0)
+    await asyncio.gather(*calls)
+    assert order == ["cancel", "kill", "bars"]

@@ -1,0 +1,63 @@
+"""Tells a signature that the exchange does not take from a call that is wrong.
+
+The exchange refuses a request whose time is more than a few seconds away from its own with 400, like any request that it
+does not understand, and the server hides the rest. But a call that asks for the whole account has nothing in it that could be
+wrong, and two different ones are not both wrong: then it is the signature, and it passes once the clocks agree again.
+"""
+
+import time
+
+import structlog
+
+from activities.venues.aster.results import BadRequest
+from activities.venues.port import VenueRefused, VenueUnavailable
+
+log = structlog.get_logger("aster")
+
+
+class SignatureRefused(VenueUnavailable):
+    """Every signed call is refused, while public ones are answered."""
+
+    retryable = True
+
+    def __init__(self, call: str) -> None:
+        super().__init__(
+            f"{call}: HTTP 400, as for every signed call, while public ones are answered: compare the clocks of the machine "
+            "of the MCP server and of the exchange (they may differ by 5 s at most)"
+        )
+
+
+class Signing:
+    """What signed and public calls were answered lately."""
+
+    def __init__(self) -> None:
+        self._refused: set[str] = set()
+        self._refused_since = 0.0
+        self._public_at = 0.0
+        self._told = False
+
+    def answered(self, *, signed: bool) -> None:
+        """A call got through."""
+        if signed:
+            self._refused.clear()
+            self._told = False
+        else:
+            self._public_at = time.monotonic()
+
+    def refused(self, tool: str, call: str, error: VenueRefused) -> VenueRefused | SignatureRefused:
+        """What to say of a signed call that was refused; an order is rejected, whatever the reason."""
+        if not isinstance(error, BadRequest):
+            return error
+        if not self._refused:
+            self._refused_since = time.monotonic()
+        self._refused.add(tool)
+        nothing_to_be_wrong = call == tool
+        if not (nothing_to_be_wrong or len(self._refused) > 1) or self._public_at < self._refused_since:
+            return error
+        self._tell()
+        return error if tool == "create_order" else SignatureRefused(call)
+
+    def _tell(self) -> None:
+        if not self._told:
+            log.warning("every signed call is refused (HTTP 400) while public ones are answered: compare the clocks")
+        self._told = True
