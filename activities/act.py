@@ -10,13 +10,14 @@ from typing import NamedTuple
 import structlog
 from temporalio import activity
 
-from activities.calls import CancelCall, OrderCall, PlanCall, Scope
+from activities.calls import CancelAnswer, CancelCall, CancelManyCall, OrderCall, PlanCall, Scope
 from activities.failures import failure
 from activities.instruments import Instruments
 from activities.scope import refuse_other
 from activities.venues.arriving import none_can_arrive
 from activities.venues.port import Venue, VenueError, VenueNotSent, VenueRefused, WordTooOld
 from activities.word import FreshWord
+from domain.instructions import Tool
 from domain.limits import Limits
 from domain.orders import Fate, Order, OrderReport
 from domain.reducing import Plan, plan
@@ -25,6 +26,8 @@ from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
 
 LATCH_SECONDS = 2.0
+# For so long the cancels of one activity wait for each other: one symbol that hangs must not hold up what is known of the rest.
+TOGETHER_SECONDS = 2.0
 
 log = structlog.get_logger("orders")
 
@@ -50,12 +53,43 @@ class ActActivities:
         self._database = database
         self._ask = ask
         self._instruments = instruments
+        # Cancels of `cancel_many` that are under way, in whose answer somebody is still interested.
+        self._cancelling: dict[tuple[Tool, str], asyncio.Task[None]] = {}
 
     @activity.defn(name="cancel")
     async def cancel(self, call: CancelCall) -> None:
         """Cancels; needs nothing but the venue, so that no database and no record holds it up."""
         refuse_other(self._scope, call.scope)
-        with self._timed(call.tool.value):
+        joined = self._cancelling.get((call.tool, call.symbol)) if call.goes_on else None
+        try:
+            await (asyncio.shield(joined) if joined else self._cancel(call))
+        except VenueError as error:
+            raise failure(error) from None
+
+    @activity.defn(name="cancel_many")
+    async def cancel_many(self, call: CancelManyCall) -> list[CancelAnswer]:
+        """All of them at the same time; their answers in the same order. What takes long goes on, and holds up no other: its
+        answer is asked for by `cancel`.
+        """
+        refuse_other(self._scope, call.scope)
+        running = [self._begin(each) for each in call.cancels]
+        await asyncio.wait(running, timeout=TOGETHER_SECONDS)
+        return [_answer(task) for task in running]
+
+    def _begin(self, call: CancelCall) -> asyncio.Task[None]:
+        key = (call.tool, call.symbol)
+        task = self._cancelling[key] = asyncio.create_task(self._cancel(call))
+        task.add_done_callback(lambda done: self._ended(key, done))
+        return task
+
+    def _ended(self, key: tuple[Tool, str], task: asyncio.Task[None]) -> None:
+        if self._cancelling.get(key) is task:
+            del self._cancelling[key]
+        if not task.cancelled():
+            task.exception()
+
+    async def _cancel(self, call: CancelCall) -> None:
+        with self._counted(call.tool.value):
             await self._venue.cancel_all(call.tool, call.symbol)
 
     @activity.defn(name="plan_deleverage")
@@ -63,8 +97,8 @@ class ActActivities:
         """Sizes a reduce-only order from the live position, rounded down to the lot step."""
         refuse_other(self._scope, call.scope)
         with self._timed("get_positions"):
-            observation = await self._venue.observe([call.symbol], None)
-        return plan(observation, call.symbol, call.reduce_pct, call.quantity, automatic=call.automatic)
+            reading = await self._venue.look(call.symbol)
+        return plan(reading, call.symbol, call.reduce_pct, call.quantity, automatic=call.automatic)
 
     @activity.defn(name="place_order")
     async def place_order(self, call: OrderCall) -> OrderReport:
@@ -159,6 +193,17 @@ class ActActivities:
         finally:
             if not self._venue.counts_its_calls:
                 self._instruments.venue_called(tool, time.monotonic() - started, failed)
+
+
+def _answer(task: asyncio.Task[None]) -> CancelAnswer:
+    """Raises what is no venue's error: that is a bug, and ends the activity."""
+    if not task.done():
+        return CancelAnswer(done=False)
+    try:
+        task.result()
+    except VenueError as error:
+        return CancelAnswer(error=str(error), not_sent=isinstance(error, VenueNotSent))
+    return CancelAnswer()
 
 
 def _report(order: Order, fate: Fate, detail: str) -> OrderReport:

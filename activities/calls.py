@@ -85,6 +85,23 @@ class CancelCall(Value):
     tool: Tool
     symbol: str
     instruction_ids: list[str]
+    # The same cancel was begun by `cancel_many` a moment ago and had no answer yet.
+    goes_on: bool = False
+
+
+class CancelManyCall(Value):
+    """Cancels that are due at the same time, each of another symbol or market."""
+
+    scope: Scope
+    cancels: list[CancelCall]
+
+
+class CancelAnswer(Value):
+    """What became of one of them: confirmed, where there is no `error` and it is `done`. `not_sent`: others were before it."""
+
+    done: bool = True
+    error: str | None = None
+    not_sent: bool = False
 
 
 class PlanCall(Value):
@@ -185,6 +202,12 @@ async def clear_latch(call: ClearLatchCall) -> bool:
 @activity.defn
 async def cancel(call: CancelCall) -> None:
     """Cancels at the venue; returns once it has confirmed."""
+    _by_a_worker()
+
+
+@activity.defn
+async def cancel_many(call: CancelManyCall) -> list[CancelAnswer]:
+    """Cancels at the venue, several symbols and markets at the same time."""
     _by_a_worker()
 
 

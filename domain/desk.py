@@ -41,6 +41,8 @@ from domain.traces import (
     unwarn,
     warn,
 )
+from domain.values import ZERO
+from domain.versions import flattens_on
 
 MAX_DELEVERAGES = 100
 MAX_CARRIED_ORDERS = 100
@@ -209,9 +211,19 @@ def take_report(c: Carried, pending: PendingOrder, report: OrderReport, tick: Ti
         if shortfall and not report.filled_quantity:
             refusal, shortfall = shortfall, None
         finish_deleverage(c, deleverage, refusal, tick, shortfall)
+        if _goes_on(c, deleverage, pending.order, report):
+            c.deleverages.append(deleverage.model_copy(update={"order_id": None}))
     if report.fate.is_known:
         unwarn(c, unknown_text(report.order_id))
     note_quiet(c, tick.now)
+
+
+def _goes_on(c: Carried, deleverage: PendingDeleverage, order: Order, report: OrderReport) -> bool:
+    """Whether the kill that flattens has closed a part of a position: the next order follows at once, for the rest."""
+    flattens = c.state is State.KILLED and c.kill is not None and c.kill.flattens and c.kill.flat_at is None
+    if not (flattens and deleverage.automatic and deleverage.quantity is None and flattens_on(c.schema_version)):
+        return False
+    return ZERO < report.filled_quantity < abs(order.position_before or ZERO)
 
 
 def unknown_text(order_id: str) -> str:

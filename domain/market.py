@@ -163,6 +163,13 @@ class Reading(NamedTuple):
     market_time: datetime
 
 
+class SymbolReading(Value):
+    """What a reduction is sized from: the positions and the rules of one symbol, as far as they are known."""
+
+    positions: list[Position]
+    rules: dict[str, SymbolRules]
+
+
 class Observation(Value):
     """One reading of the venue, and of the latch where the database answered.
 

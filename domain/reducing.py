@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from domain.instructions import OrderInstruction, OrderType, Side
-from domain.market import Market, Observation, Position, SymbolRules
+from domain.market import Market, Observation, Position, SymbolReading, SymbolRules
 from domain.values import Value, floor_to_step
 
 
@@ -16,7 +16,11 @@ class Plan(Value):
 
 
 def plan(
-    observation: Observation, symbol: str, reduce_pct: Decimal, quantity: Decimal | None = None, automatic: bool = False
+    observation: Observation | SymbolReading,
+    symbol: str,
+    reduce_pct: Decimal,
+    quantity: Decimal | None = None,
+    automatic: bool = False,
 ) -> Plan:
     """The order for a fraction of the position, or for `quantity` of it, rounded down to the lot step; never more than there is.
 

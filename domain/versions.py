@@ -43,6 +43,16 @@ def knows_growth(version: int) -> bool:
     return version >= 4
 
 
+def cancels_together(version: int) -> bool:
+    """Whether cancels that are due at the same time share an activity; before, each had one of its own."""
+    return version >= 4
+
+
+def flattens_on(version: int) -> bool:
+    """Whether a closing order that filled in part is followed by the next at once; before, by the next reading."""
+    return version >= 4
+
+
 def knows_written_rows(version: int) -> bool:
     """Whether a kill notes that its row was written; before, a row that no longer waited was taken for written."""
     return version >= 4

@@ -7,11 +7,13 @@ awaiting a record. So each symbol and venue has a lane of its own, and so have t
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import datetime
+from functools import partial
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from workflows.host import Host, short, was_busy, why
+from workflows.cancelling import Cancelling
+from workflows.host import Host, short, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
@@ -20,14 +22,17 @@ with workflow.unsafe.imports_passed_through():
     from domain.instructions import Tool
     from domain.reducing import Plan
     from domain.traces import unwarn, warn
-    from domain.versions import knows_generations
+    from domain.versions import flattens_on, knows_generations
 
 FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 10.0
+# From the beginning of one attempt at the venue to that of the next: once the venue is well, the next is never far.
+LAST_VENUE_SECONDS = 4.0
 # Two seconds. A server that hangs must not fill the history with turns that nobody had, either.
 MOST_BUSY_FAILURES = 3
-# The MCP server answers 40 calls at a time: the rest of them is for readings.
-MAX_CANCELS_AT_ONCE = 32
+# From one closing order of a symbol to the next, where each fills in part.
+BETWEEN_ORDERS_SECONDS = 0.5
+MOMENT_SECONDS = 0.01
 LOG_AWAY = "the decision log cannot be written"
 LATCH_AWAY = "the latch cannot be written"
 
@@ -42,9 +47,12 @@ class OutboxTask:
         self._c = host.c
         self._cycle_is_idle = cycle_is_idle
         self._lanes: dict[str, asyncio.Task[None]] = {}
-        self._cancelling = 0
-        # Readings in a row that did not end a kill.
+        self._cancelling = Cancelling(host, lambda: self._takes_fresh_cancels)
+        # Readings in a row that did not end a kill, and when the last of them began.
         self._unverified = 0
+        self._verifying_since = workflow.now()
+        # Closing orders that filled something: progress, which is no reason to slow down.
+        self._closed = 0
 
     @property
     def _winding_down(self) -> bool:
@@ -58,7 +66,7 @@ class OutboxTask:
     @property
     def _writes(self) -> bool:
         # While cancels hold up the next run, the latch and the rows of a kill must not wait for it.
-        held_up = self._cancelling > 0 and not self._host.drains_too_long
+        held_up = self._cancelling.under_way > 0 and not self._host.drains_too_long
         return not self._winding_down or held_up
 
     @property
@@ -135,52 +143,19 @@ class OutboxTask:
         """One call at a time for a symbol and venue; it confirms every instruction prepared before it began."""
         failures = 0
         while outbox.open_cancels(self._c, tool, symbol):
-            if not await self._there_is_room():
+            if not await self._cancelling.there_is_room():
                 return
+            began = workflow.now()
             ids = [cancel.instruction_id for cancel in outbox.open_cancels(self._c, tool, symbol)]
-            failed = await self._cancel(tool, symbol, ids)
+            failed = await self._cancelling.cancel(tool, symbol, ids)
             failures = 0 if failed is None else failures + 1
-            if failed is not None and was_busy(failed):
+            if failed is not None and failed.busy:
                 # Whoever waits for its turn must not be away for long when it comes.
                 failures = min(failures, MOST_BUSY_FAILURES)
             if failures:
-                await self._back_off(failures, lambda: self._has_fresh_cancel(tool, symbol))
+                await self._space_out(failures, began, lambda: self._has_fresh_cancel(tool, symbol))
             if self._winding_down and not (self._takes_fresh_cancels and self._has_fresh_cancel(tool, symbol)):
                 return
-
-    async def _there_is_room(self) -> bool:
-        """Waits for it; False where it is left to the next run."""
-        while self._cancelling >= MAX_CANCELS_AT_ONCE and self._takes_fresh_cancels:
-            await workflow.wait_condition(
-                lambda: self._cancelling < MAX_CANCELS_AT_ONCE or not self._takes_fresh_cancels
-            )
-        return self._cancelling < MAX_CANCELS_AT_ONCE
-
-    async def _cancel(self, tool: Tool, symbol: str, ids: list[str]) -> ActivityError | None:
-        self._cancelling += 1
-        try:
-            return await self._call_cancel(tool, symbol, ids)
-        finally:
-            self._cancelling -= 1
-
-    async def _call_cancel(self, tool: Tool, symbol: str, ids: list[str]) -> ActivityError | None:
-        call = calls.CancelCall(scope=self._host.scope, tool=tool, symbol=symbol, instruction_ids=ids)
-        outbox.cancels_begun(self._c, ids)
-        try:
-            await workflow.execute_activity(
-                calls.cancel,
-                call,
-                task_queue=self._host.queue,
-                summary=short(f"{tool.value} {symbol}"),
-                **options.CANCEL,
-            )
-        except ActivityError as error:
-            outbox.cancels_failed(self._c, ids, why(error))
-            self._host.changed = True
-            return error
-        outbox.cancels_confirmed(self._c, ids, workflow.now())
-        self._host.changed = True
-        return None
 
     def _has_fresh_cancel(self, tool: Tool, symbol: str) -> bool:
         return any(cancel.attempts == 0 for cancel in outbox.open_cancels(self._c, tool, symbol))
@@ -189,6 +164,7 @@ class OutboxTask:
         """Asks the venue until an order's fate is known; never sends it again (I4)."""
         call, failures = calls.OrderCall(scope=self._host.scope, order=pending.order), 0
         while pending in self._c.orders and not self._winding_down:
+            began = workflow.now()
             try:
                 report = await workflow.execute_activity(
                     calls.settle_order, call, task_queue=self._host.queue, **options.SETTLE
@@ -202,7 +178,7 @@ class OutboxTask:
                     desk.take_report(self._c, pending, report, self._host.tick())
                     return
             failures += 1
-            await self._back_off(failures, lambda: False)
+            await self._space_out(failures, began, lambda: False)
 
     def _next_deleverage(self, symbol: str) -> PendingDeleverage | None:
         """One at a time: none while an order of an earlier one is still on its way. What a kill or a limit asks for waits
@@ -215,25 +191,38 @@ class OutboxTask:
 
     async def _deleverage_lane(self, symbol: str) -> None:
         while not self._winding_down and (pending := self._next_deleverage(symbol)):
+            began, closed = workflow.now(), self._closed
             await self._deleverage(pending)
+            if self._closed > closed and self._next_deleverage(symbol):
+                spent = (workflow.now() - began).total_seconds()
+                await workflow.sleep(max(MOMENT_SECONDS, BETWEEN_ORDERS_SECONDS - spent))
 
     async def _flatten_lane(self) -> None:
         """Closes every position after a kill that flattens, and reads until none is left."""
         failures = 0
         while enforcing.flattening(self._c) and not self._winding_down:
+            began, closed = workflow.now(), self._closed
             reading = await self._host.read_again()
             if not enforcing.flattening(self._c):
                 return  # A restart came while it was read.
             if reading is not None and enforcing.flatten(self._c, reading, self._host.tick()):
                 return
             failures += 1
-            await self._back_off(failures, lambda: False)
+            await self._space_out(failures, began, partial(self._has_closed_since, closed))
+            if self._closed > closed:
+                failures = 0
+
+    def _has_closed_since(self, closed: int) -> bool:
+        """Whether something was closed, and nothing is on its way any more: a reading may find that nothing is left."""
+        is_over = self._closed > closed and not enforcing.reducing(self._c)
+        return is_over and flattens_on(self._c.schema_version)
 
     async def _verify_lane(self) -> None:
         """Reads the whole account after a kill, until it shows no open order."""
         while killing.verifying(self._c) and not self._winding_down:
             if self._unverified:
-                await self._back_off(self._unverified, lambda: False)
+                await self._space_out(self._unverified, self._verifying_since, lambda: False)
+            self._verifying_since = workflow.now()
             asked, reading = self._to_verify(), await self._host.read_again()
             self._unverified += 1
             # A kill, or an order's fate, may have asked for more cancels while it was read, and seen them confirmed.
@@ -273,6 +262,7 @@ class OutboxTask:
     async def _reduce(self, pending: PendingDeleverage, plan: Plan) -> None:
         placed = desk.reduction_prepared(self._c, pending, plan, self._host.moment())
         report = await self._host.send_order(placed.order)
+        self._closed += bool(report.filled_quantity)
         desk.take_report(self._c, placed, report, self._host.tick())
 
     async def _records_lane(self) -> None:
@@ -338,8 +328,19 @@ class OutboxTask:
             error = f"the latch could not be cleared: {why(failure)}"
         desk.finish_restart(self._c, error, self._host.tick())
 
+    async def _space_out(self, failures: int, began: datetime, wake: Callable[[], bool]) -> None:
+        """Before the next attempt at the venue: what the last one took is counted, so that a slow failure waits no longer than
+        one that came at once.
+        """
+        seconds = min(FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 10), LAST_VENUE_SECONDS)
+        spent = (workflow.now() - began).total_seconds()
+        await self._wait(max(FIRST_BACKOFF_SECONDS, seconds - spent), wake)
+
     async def _back_off(self, failures: int, wake: Callable[[], bool]) -> None:
         seconds = min(FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 10), LAST_BACKOFF_SECONDS)
+        await self._wait(seconds, wake)
+
+    async def _wait(self, seconds: float, wake: Callable[[], bool]) -> None:
         try:
             await workflow.wait_condition(
                 lambda: self._winding_down or wake(), timeout=seconds, timeout_summary="back-off"

@@ -79,6 +79,10 @@ class PaperVenue:
             await self._market.refresh(await self._in_play(symbols), 0.0)
         return await self._run(lambda connection: self._observe(connection, symbols, cycle_id))
 
+    async def look(self, symbol: str) -> Observation:
+        """A reading of everything: here it costs no more."""
+        return await self.observe([symbol], None)
+
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         """What each symbol with data shows, as of the last observation."""
         if self._market.is_live:

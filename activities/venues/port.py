@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Protocol, TypeVar
 
 from domain.instructions import Tool
-from domain.market import MarketView, Observation
+from domain.market import MarketView, Observation, SymbolReading
 from domain.orders import Order, OrderReport
 
 T = TypeVar("T")
@@ -123,6 +123,11 @@ class Venue(Protocol):
         """A reading of prices, positions, orders and account; its `latch` is left empty.
 
         Idempotent by `cycle_id`: a new one moves a market that moves with the cycles on by one bar; None only reads.
+        """
+
+    async def look(self, symbol: str) -> SymbolReading | Observation:
+        """One symbol's positions and rules, now, as cheaply as they are to be had; a position that is not there is never
+        guessed from less than `observe` goes by.
         """
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import CLEARED, Clearance
 from domain.instructions import Tool
-from domain.market import MarketView, Observation
+from domain.market import MarketView, Observation, SymbolReading
 from domain.orders import Fate, Order, OrderReport
 from domain.outbox import NOT_SENT_IN_SHADOW
 
@@ -31,6 +31,10 @@ class ShadowVenue:
     async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
         """The real account."""
         return await self._venue.observe(symbols, cycle_id)
+
+    async def look(self, symbol: str) -> SymbolReading | Observation:
+        """The real position."""
+        return await self._venue.look(symbol)
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         """The real market."""

@@ -47,6 +47,9 @@ class ReportingVenue:
     async def find_order(self, order: Order) -> OrderReport | None:
         return None
 
+    async def look(self, symbol: str) -> Observation:
+        return an_observation()
+
     async def close(self) -> None:
         return None
 

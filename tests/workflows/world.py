@@ -92,9 +92,13 @@ class World:
     # What readings that only read again show, where it differs.
     second_equity: Decimal | None = None
     fills_at_most: Decimal | None = None
+    fills_half: bool = False
     open_orders: list[OpenOrder] = field(default_factory=list)
     # Symbols whose cancels fail.
     stuck: set[str] = field(default_factory=set)
+    # Symbols whose cancels take longer than the others of the same activity, and how many each activity had.
+    slow: set[str] = field(default_factory=set)
+    together: list[int] = field(default_factory=list)
     # So many cancels find other calls before them.
     busy: int = 0
     cancel_seconds: float = 0.0
@@ -256,6 +260,20 @@ class World:
         self.cancels.append(f"{call.tool.value} {call.symbol}")
         self.open_orders = [order for order in self.open_orders if order.symbol != call.symbol]
 
+    @activity.defn(name="cancel_many")
+    async def cancel_many(self, call: calls.CancelManyCall) -> list[calls.CancelAnswer]:
+        self.together.append(len(call.cancels))
+        return await asyncio.gather(*map(self._answer, call.cancels))
+
+    async def _answer(self, call: calls.CancelCall) -> calls.CancelAnswer:
+        if call.symbol in self.slow:
+            return calls.CancelAnswer(done=False)
+        try:
+            await self.cancel(call)
+        except ApplicationError as error:
+            return calls.CancelAnswer(error=error.message, not_sent=error.type == "VenueNotSent")
+        return calls.CancelAnswer()
+
     @activity.defn(name="plan_deleverage")
     async def plan_deleverage(self, call: calls.PlanCall) -> Plan:
         self._venue()
@@ -273,7 +291,8 @@ class World:
                 if call.quantity is None
                 else min(call.quantity, self.position),
                 reduce_only=True,
-            )
+            ),
+            position=self.position,
         )
 
     @activity.defn(name="place_order")
@@ -286,7 +305,12 @@ class World:
         instruction = call.order.instruction
         if self.order_fate is Fate.FILLED:
             filled = min(instruction.quantity, self.fills_at_most or instruction.quantity)
+            if self.fills_half:
+                filled = max(instruction.quantity / 2, Decimal("0.001")).quantize(Decimal("0.001"))
             self.position += filled if instruction.side is Side.BUY else -filled
+            if self.fills_half:
+                fate = Fate.FILLED if filled == instruction.quantity else Fate.CANCELED
+                return OrderReport(order_id=call.order.order_id, fate=fate, filled_quantity=filled)
         return OrderReport(order_id=call.order.order_id, fate=self.order_fate)
 
     @activity.defn(name="settle_order")
@@ -314,6 +338,7 @@ class World:
             self.write_desk,
             self.clear_latch,
             self.cancel,
+            self.cancel_many,
             self.plan_deleverage,
             self.place_order,
             self.settle_order,

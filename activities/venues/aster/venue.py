@@ -23,7 +23,7 @@ from activities.venues.port import (
 )
 from activities.venues.watch import Watch
 from domain.instructions import Tool
-from domain.market import Market, MarketView, Observation, Position, SymbolRules
+from domain.market import Market, MarketView, Observation, Position, SymbolReading, SymbolRules
 from domain.orders import Order, OrderReport
 
 _READS_BACK = {
@@ -32,6 +32,7 @@ _READS_BACK = {
 }
 # Less than the activities have, so that what nobody waits for any more is not sent either.
 OBSERVE_SECONDS = 5.5
+LOOK_SECONDS = 4.5
 MARKETS_SECONDS = 9.0
 CANCEL_SECONDS = 6.5
 CREATE_SECONDS = 13.0
@@ -104,6 +105,17 @@ class AsterVenue:
             account=account_of(account),
             note=ruleless or prices.missing,
         )
+
+    async def look(self, symbol: str) -> SymbolReading | Observation:
+        """One symbol's position at a twentieth of the weight. Where it shows none, the whole account is read: a position that
+        is missing in one answer may be missing in that answer alone.
+        """
+        with errand(Urgency.SOON, LOOK_SECONDS):
+            held, (rules, _) = await asyncio.gather(self._caller.call("get_positions", symbol), self._rules_or_why())
+            holding = holdings_of(held).get(symbol)
+            if holding is None or not holding.quantity or holding.mark_price is None or symbol not in rules:
+                return await self._observe([symbol])
+            return SymbolReading(positions=[position_of(holding, holding.mark_price)], rules={symbol: rules[symbol]})
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         """Newest finished bars, top of the book and next funding rate, of all symbols at once."""
