@@ -62,6 +62,8 @@ soak: install
 bench: install
 	$(BIN)/python -m bench $(ARGS)
 	$(BIN)/python -m bench.replay
+	$(BIN)/python -m bench.kill
+	$(BIN)/python -m bench.slow
 
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --quiet
 lock:

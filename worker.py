@@ -55,6 +55,7 @@ from workflows.patience import allow_a_full_signal_queue
 CONNECT_SECONDS = 120.0
 SCHEMA_SECONDS = 5.0
 STATE_SECONDS = 2.0
+PORT_SECONDS = 5.0
 
 log = structlog.get_logger("worker")
 
@@ -152,6 +153,7 @@ async def _serve(config: Config, room: AgentRoom, stop: asyncio.Event) -> None:
     venue = build_venue(config, paper, instruments)
     if config.desk.mode == "live":
         await check_account(venue)
+    await _serve_metrics(config.worker, instruments)
     gateway, gone = DeskGateway(client, scope.desk, patience=STATE_SECONDS), asyncio.get_running_loop().create_future()
     workers = build_workers(config, scope, gateway, venue, room, instruments, records, latch, _leaving(gone))
     try:
@@ -185,7 +187,6 @@ def build_workers(
     leave: Leave,
 ) -> Workers:
     """Both workers and everything behind them. Records, latch and venue never share a pool: one that hangs stalls itself."""
-    start_http_server(config.worker.metrics_port, config.worker.metrics_host, instruments.registry)
 
     async def ask() -> Word:
         status = await gateway.status()
@@ -278,9 +279,34 @@ async def _check_schema(url: str) -> str | None:
         return None
 
 
+async def _serve_metrics(config: settings.WorkerSettings, instruments: Instruments) -> None:
+    """On a port that may still be the last worker's. A kill must not wait for it: without one, it goes on unmeasured."""
+
+    async def attempt() -> None:
+        start_http_server(config.metrics_port, config.metrics_host, instruments.registry)
+
+    try:
+        await patiently("the port of the metrics", attempt, PORT_SECONDS, log.warning, OSError)
+    except NotUp as error:
+        log.warning("going on without metrics; restart the worker once AIS_METRICS_PORT is free", why=str(error))
+
+
+async def _runtime(config: settings.WorkerSettings) -> Runtime:
+    """With the SDK's own metrics, where its port can be had."""
+
+    async def attempt() -> Runtime:
+        bind = f"{config.metrics_host}:{config.sdk_metrics_port}"
+        return Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=bind)))
+
+    try:
+        return await patiently("the port of the SDK's metrics", attempt, PORT_SECONDS, log.warning, ValueError)
+    except NotUp as error:
+        log.warning("going on without the SDK's metrics; restart the worker once its port is free", why=str(error))
+        return Runtime(telemetry=TelemetryConfig())
+
+
 async def _connect(config: settings.WorkerSettings) -> Client:
-    bind = f"{config.metrics_host}:{config.sdk_metrics_port}"
-    runtime = Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=bind)))
+    runtime = await _runtime(config)
 
     async def attempt() -> Client:
         return await connect(settings.temporal_connect_config(), runtime=runtime)

@@ -32,6 +32,8 @@ from storage.disks import DiskWatch
 from storage.installation import expected, expecting, given_id, stranger_text
 
 LATCH_SECONDS = 2.0
+# What a reading of the account leaves of its activity's time.
+CORRELATION_SECONDS = 2.0
 
 
 class _Row(NamedTuple):
@@ -152,8 +154,9 @@ class ObserveActivities:
         if len(held) < 2:
             return {}
         try:
-            views = await self._venue.markets(held, MAX_BARS)
-        except VenueError:
+            async with asyncio.timeout(CORRELATION_SECONDS):
+                views = await self._venue.markets(held, MAX_BARS)
+        except (VenueError, TimeoutError):
             self._instruments.venue_errors.labels("markets").inc()
             return {}
         return correlations_of({symbol: view.bars for symbol, view in views.items()})

@@ -13,6 +13,7 @@ from decimal import Decimal
 import structlog
 
 from activities.market.port import MarketSource
+from activities.venues.aster.errand import Urgency, errand
 from activities.venues.aster.rules import RuleBook
 from activities.venues.aster.tape import Tape
 from activities.venues.port import VenueRefused
@@ -25,6 +26,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MOST_CAUGHT_UP = 500
 KEPT_BARS = 600
 KEPT_HOURS = 6
+# An observation has to end before its activity does.
+READ_SECONDS = 6.0
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
@@ -117,10 +120,11 @@ class AsterMarket(MarketSource):
         return min((number for number in newest if number >= max(newest) - 1), default=None)
 
     async def _read(self, symbols: Sequence[str]) -> None:
-        rules = await self._book.rules()
-        traded = [symbol for symbol in symbols if symbol in rules]
-        bars_of_all = asyncio.gather(*(self._bars(symbol) for symbol in traded))
-        funding, bars = await asyncio.gather(self._tape.funding(traded), bars_of_all)
+        with errand(Urgency.READING, READ_SECONDS):
+            rules = await self._book.rules()
+            traded = [symbol for symbol in symbols if symbol in rules]
+            bars_of_all = asyncio.gather(*(self._bars(symbol) for symbol in traded))
+            funding, bars = await asyncio.gather(self._tape.funding(traded), bars_of_all)
         self._rules = rules
         self._series = {**self._series, **dict(zip(traded, bars, strict=True))}
         self._funding = self._foretold(funding)

@@ -4,16 +4,20 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from domain.assessing import assess
 from domain.assessment import Assessment, Level
 from domain.carried import Carried
 from domain.commands import Source
 from domain.decisions import Decision, DecisionType
-from domain.desk import apply, finish_deleverage, finish_restart, take_observation
+from domain.desk import apply, finish_deleverage, finish_restart, reduction_prepared, take_observation, take_report
 from domain.enforcing import confirm, flatten, flattening, may_reduce, reduce, reducing, take_assessment
 from domain.limits import Limits
 from domain.market import Account, Observation
+from domain.orders import Fate, OrderReport
 from domain.outbox import batch_written, cancels_confirmed, desk_row, desk_row_written, next_batch
+from domain.reducing import plan
 from domain.states import CommandKind, State
 from domain.status import status_of
 from tests.domain.builders import BTC, ETH, NOW, a_command, a_desk, a_position, a_tick, an_observation, some_rules
@@ -257,3 +261,23 @@ def test_a_repeated_kill_does_not_begin_the_flattening_anew_and_a_restart_ends_i
     restart(desk)
     assert not flattening(desk)
     assert not reducing(desk)
+
+
+@pytest.mark.parametrize(
+    ("filled", "fate", "goes_on"),
+    [("1", Fate.CANCELED, True), ("1", Fate.FILLED, True), ("2", Fate.FILLED, False), ("0", Fate.CANCELED, False)],
+)
+def test_what_is_closed_in_part_is_closed_on_at_once(filled: str, fate: Fate, goes_on: bool) -> None:
+    """No reading is waited for; an order that did nothing is no progress, and the next reading asks for it again."""
+    desk = killed_holding()
+    cancels_confirmed(desk, [c.instruction_id for c in desk.cancels], NOW)
+    flatten(desk, reading(desk, positions=[a_position(2)]), a_tick())
+    sized = plan(reading(desk, positions=[a_position(2)]), BTC, D(1))
+    placed = reduction_prepared(desk, desk.deleverages[0], sized, a_tick())
+    take_report(
+        desk,
+        placed,
+        OrderReport(order_id=placed.order.order_id, fate=fate, detail="told", filled_quantity=D(filled)),
+        a_tick(),
+    )
+    assert [d.order_id for d in desk.deleverages] == ([None] if goes_on else [])

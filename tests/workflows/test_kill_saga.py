@@ -15,8 +15,8 @@ from domain.states import Mode, State
 from domain.status import KillStatus
 from tests.domain.builders import an_open_order
 from tests.workflows.world import BTC, Desk, World, running_desk
-from workflows.cancelling import MAX_CANCELS_AT_ONCE
-from workflows.outbox import FIRST_BACKOFF_SECONDS, LAST_VENUE_SECONDS
+from workflows.cancelling import MAX_CANCELS_AT_ONCE, MAX_TOGETHER
+from workflows.outbox import BETWEEN_ORDERS_SECONDS, FIRST_BACKOFF_SECONDS, LAST_VENUE_SECONDS
 
 CONFIRMED, PREPARED = InstructionOutcome.CONFIRMED, InstructionOutcome.PREPARED
 TWENTY = [f"S{number:02}USDT" for number in range(20)]
@@ -190,3 +190,46 @@ async def test_the_latch_of_the_cancel_button_does_not_wait_for_a_venue_that_han
         assert status.run_id == first.run_id
         assert world.latch
         assert world.latch.killed
+
+
+async def test_cancels_that_are_due_together_share_an_activity(temporal: Client) -> None:
+    async with running_desk(temporal, World(cancel_seconds=0.05), symbols=TWENTY, cycle_seconds=600) as desk:
+        await desk.until(lambda s: s.cycle_number == 1)
+        await desk.signal("kill")
+        kill = await verified(desk)
+        assert (kill.confirmed, len(desk.world.cancels)) == (40, 40)
+        assert max(desk.world.together) == MAX_TOGETHER
+        # One more where a cancel was alone in its moment.
+        assert len(desk.world.together) <= 40 // MAX_TOGETHER + 2
+
+
+async def test_one_that_takes_long_is_asked_for_alone_and_holds_up_no_other(temporal: Client) -> None:
+    world = World(slow={"S07USDT"}, stuck={"S07USDT"})
+    async with running_desk(temporal, world, symbols=TWENTY, cycle_seconds=600) as desk:
+        await desk.until(lambda s: s.cycle_number == 1)
+        await desk.signal("kill")
+        await kill_that(desk, lambda kill: kill.confirmed == 38 and "S07USDT: HTTP 503" in str(kill.residue))
+        world.stuck.clear()
+        await verified(desk)
+        assert world.cancels.count("cancel_all_orders S07USDT") == 1
+
+
+async def test_a_desk_is_flattened_by_halves_without_a_pause(temporal: Client) -> None:
+    """The incident behind it: progress counted as failure, and after a minute one order went out in ten seconds."""
+    world = World(position=Decimal("0.512"), fills_half=True)
+    async with running_desk(temporal, world, kill_flattens=True, cycle_seconds=600) as desk:
+        await desk.until(lambda s: s.cycle_number == 1)
+        await desk.signal("kill")
+        kill = await kill_that(desk, lambda kill: kill.flat_at)
+        assert world.position == 0
+        history = await desk.handle.fetch_history()
+    assert kill.flat_at
+    waited = [
+        event.timer_started_event_attributes.start_to_fire_timeout.ToTimedelta().total_seconds()
+        for event in history.events
+        if event.HasField("timer_started_event_attributes")
+    ]
+    between = [seconds for seconds in waited if seconds <= BETWEEN_ORDERS_SECONDS]
+    assert len(between) >= len(world.sent) - 1 >= 8
+    # Not one reading for each order, and none of those that there were was far from the next.
+    assert world.readings_again < len(world.sent) + 3

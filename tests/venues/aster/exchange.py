@@ -77,6 +77,8 @@ class Habits:
     fills_after_seconds: float | None = None
     # An order fills at most so much at once.
     fills_at_most: str | None = None
+    # An order fills by this part of it, in whole steps, and ends.
+    fills_part: str | None = None
     # An oversized reduce-only order is refused, not cut.
     refuses_oversized: bool = False
     hedge: bool = False
@@ -169,6 +171,8 @@ class Exchange:
         crosses = order.price is None or (order.price - mark) * order.signed >= 0
         if crosses and order.time_in_force != "GTX":
             most = D(self.habits.fills_at_most or order.quantity)
+            if self.habits.fills_part:
+                most = max(STEP, order.quantity * D(self.habits.fills_part) // STEP * STEP)
             self._fill(order, min(order.quantity, most), mark)
         elif crosses or order.time_in_force in ("IOC", "FOK"):
             order.status = "EXPIRED"
