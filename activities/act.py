@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -26,8 +26,10 @@ from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
 
 LATCH_SECONDS = 2.0
-# For so long the cancels of one activity wait for each other: one symbol that hangs must not hold up what is known of the rest.
-TOGETHER_SECONDS = 2.0
+# The cancels of one activity wait for each other while one after another is answered. One that hangs must not hold up what is
+# known of the rest: after so long without an answer they are told, and in any case before the activity's time is over.
+IDLE_SECONDS = 3.0
+TOGETHER_SECONDS = 5.0
 
 log = structlog.get_logger("orders")
 
@@ -73,7 +75,7 @@ class ActActivities:
         """
         refuse_other(self._scope, call.scope)
         running = [self._begin(each) for each in call.cancels]
-        await asyncio.wait(running, timeout=TOGETHER_SECONDS)
+        await _while_they_come(running)
         return [_answer(task) for task in running]
 
     def _begin(self, call: CancelCall) -> asyncio.Task[None]:
@@ -193,6 +195,14 @@ class ActActivities:
         finally:
             if not self._venue.counts_its_calls:
                 self._instruments.venue_called(tool, time.monotonic() - started, failed)
+
+
+async def _while_they_come(running: Iterable[asyncio.Task[None]]) -> None:
+    left, until = set(running), time.monotonic() + TOGETHER_SECONDS
+    while left and time.monotonic() < until:
+        came, left = await asyncio.wait(left, timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if not came:
+            return
 
 
 def _answer(task: asyncio.Task[None]) -> CancelAnswer:

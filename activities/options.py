@@ -21,8 +21,8 @@ OBSERVE: dict[str, Any] = {
 }
 # A hundred and twenty calls of sixty symbols, on a machine that is busy, and then the agents.
 DECIDE: dict[str, Any] = {
-    "start_to_close_timeout": timedelta(seconds=16),
-    "schedule_to_close_timeout": timedelta(seconds=20),
+    "start_to_close_timeout": timedelta(seconds=18),
+    "schedule_to_close_timeout": timedelta(seconds=24),
     "retry_policy": _TWICE,
 }
 PLAN: dict[str, Any] = {

@@ -33,7 +33,7 @@ _READS_BACK = {
 # Less than the activities have, so that what nobody waits for any more is not sent either.
 OBSERVE_SECONDS = 5.5
 LOOK_SECONDS = 4.5
-MARKETS_SECONDS = 9.0
+MARKETS_SECONDS = 12.0
 CANCEL_SECONDS = 6.5
 CREATE_SECONDS = 13.0
 TIME_SECONDS = 3.0
