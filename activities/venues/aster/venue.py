@@ -34,7 +34,7 @@ _READS_BACK = {
 OBSERVE_SECONDS = 5.5
 LOOK_SECONDS = 4.5
 MARKETS_SECONDS = 12.0
-CANCEL_SECONDS = 6.5
+CANCEL_SECONDS = 6.8
 CREATE_SECONDS = 13.0
 TIME_SECONDS = 3.0
 # The exchange may list an order a moment longer than it lives.
