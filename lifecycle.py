@@ -169,7 +169,8 @@ class Lifecycle:
                 raise Refused(
                     f"desk {self._plan.desk!r} is {status.state.value}, not killed; there is nothing to restart"
                 )
-            ready = status.kill and status.kill.row_written and status.kill.latched and not status.unknown_orders
+            written = status.kill and status.kill.row_written and status.kill.latched
+            ready = written and not status.unknown_orders and not status.run_ending
             if ready or time.monotonic() > deadline:
                 return status
             await asyncio.sleep(POLL_SECONDS)

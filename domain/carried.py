@@ -13,9 +13,10 @@ from domain.agents import AgentHealth
 from domain.assessment import RiskMemory
 from domain.commands import Command, Source
 from domain.decisions import Decision
-from domain.instructions import InstructionRow, OpenCancel, OrderInstruction
+from domain.instructions import InstructionRow, OrderInstruction
 from domain.limits import Limits
 from domain.market import Market, Observation
+from domain.open_cancels import OpenCancels
 from domain.orders import Order
 from domain.proposals import WaitingProposal
 from domain.states import CommandKind, Mode, State
@@ -224,7 +225,7 @@ class Carried(Record):
     commands: dict[str, CommandRecord] = Field(default_factory=dict)
     # Ids among `commands` that no sender chose, oldest first.
     unnamed: list[str] = Field(default_factory=list)
-    cancels: list[OpenCancel] = Field(default_factory=list)
+    cancels: OpenCancels = Field(default_factory=OpenCancels)
     orders: list[PendingOrder] = Field(default_factory=list)
     deleverages: list[PendingDeleverage] = Field(default_factory=list)
     records: list[Decision] = Field(default_factory=list)

@@ -41,6 +41,7 @@ from domain.traces import (
     unwarn,
     warn,
 )
+from domain.versions import restarts_wait_for_the_next_run
 
 MAX_DELEVERAGES = 100
 MAX_CARRIED_ORDERS = 100
@@ -261,7 +262,7 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
         # The latch may have been cleared all the same (an answer that was lost): a new number latches it again.
         c.kill_number, c.latched_number = max(c.kill_number, restart.kill_number + 1), 0
         c.kill_id = tick.new_id("kill")
-        _refuse(c, restart.command, error, RefusalCode.CONFLICT, tick)
+        _refuse_restart(c, restart.command, error, tick)
         return
     forget_rounds(c, *c.commands.values())
     # What is still on its way keeps its record: a deleverage may be settled after the restart.
@@ -277,6 +278,15 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
     enter(c, State.RUNNING, restart.command, tick)
 
 
+def _refuse_restart(c: Carried, command: Command, error: str, tick: Tick) -> None:
+    known = c.commands.get(command.command_id)
+    if known is None or known.kind is CommandKind.RESTART:
+        _refuse(c, command, error, RefusalCode.CONFLICT, tick)
+    else:
+        # A kill has taken the id over meanwhile: its outcome is its own.
+        _log_refusal(c, command, error, tick)
+
+
 def _refusal(c: Carried, command: Command, tick: Tick) -> tuple[str, RefusalCode] | None:
     if refused := transition(c.state, command.kind).refusal:
         return refused, RefusalCode.CONFLICT
@@ -288,11 +298,11 @@ def _refusal(c: Carried, command: Command, tick: Tick) -> tuple[str, RefusalCode
 
 
 def _check_symbols(c: Carried, command: Command) -> tuple[str, RefusalCode] | None:
-    allowed = covered_symbols(c.symbols, c.seen_symbols)
+    allowed = dict.fromkeys(covered_symbols(c.symbols, c.seen_symbols))
     asked = [command.symbol] if command.symbol else command.symbols or []
     strange = [symbol for symbol in asked if symbol not in allowed]
     if strange:
-        text = f"{strange[0]} is neither whitelisted nor held; allowed are {few(allowed)}"
+        text = f"{strange[0]} is neither whitelisted nor held; allowed are {few(list(allowed))}"
         return text, RefusalCode.INVALID
     return None
 
@@ -317,7 +327,10 @@ def _check_deleverage(c: Carried, command: Command) -> tuple[str, RefusalCode] |
 
 
 def _check_restart(c: Carried, command: Command) -> tuple[str, RefusalCode] | None:
-    if command.kill_number != c.kill_number:
+    if c.hand_over and restarts_wait_for_the_next_run(c.schema_version):
+        # Where a cancellation ends it, the server swallows another one: a restart that waited meanwhile would undo that kill.
+        text = "the coordinator is about to continue as a new run; try again in a moment"
+    elif command.kill_number != c.kill_number:
         text = f"kill_number is {c.kill_number}, not {command.kill_number}: a kill came since you looked"
     elif c.restart is not None:
         text = "another restart is under way"

@@ -16,7 +16,7 @@ from domain.instructions import Tool
 from domain.killing import own_kill
 from domain.limits import PortfolioLimit
 from domain.market import Market, Observation
-from domain.outbox import open_cancels, queue_row
+from domain.outbox import queue_row
 from domain.states import CommandKind, Mode, State
 from domain.traces import Tick, unwarn, warn
 from domain.values import digits, plain
@@ -94,7 +94,7 @@ def flatten(c: Carried, observation: Observation, tick: Tick) -> bool:
     assert c.kill is not None
     held = [p.symbol for p in observation.positions if p.quantity and p.market is Market.FUTURES]
     for symbol in held:
-        if not _is_busy(c, symbol) and not open_cancels(c, Tool.CANCEL_ALL_ORDERS, symbol):
+        if not _is_busy(c, symbol) and not c.cancels.lane(Tool.CANCEL_ALL_ORDERS, symbol):
             c.deleverages.append(_pending(c, symbol, None, "the kill flattens", tick))
     # What rests may still fill, and a cancel that is open may be for what this reading did not show.
     may_fill = observation.open_orders or c.cancels

@@ -17,8 +17,6 @@ from domain.symbols import covered_symbols
 from domain.traces import Tick, control_row, enter, remember
 from domain.values import iso
 
-# Symbols that get cancels in one workflow task, counted once for each command; past it, once for all.
-MAX_ISSUED_AT_ONCE = 1_000
 MAX_SEEN_SYMBOLS = 200
 
 
@@ -74,17 +72,10 @@ def issue_cancels(c: Carried, record: CommandRecord, symbols: list[str], tick: T
     if c.kill and record.kind is CommandKind.KILL:
         c.kill.quiet_at = c.kill.verified_at = None
     if tick.issued is not None:
-        if len(tick.issued) + len(symbols) > MAX_ISSUED_AT_ONCE:
-            done = set(tick.issued)
-            symbols = [symbol for symbol in symbols if symbol not in done]
-        tick.issued.extend(symbols)
-    if not symbols:
-        return
-    in_lane = Counter((cancel.tool, cancel.symbol) for cancel in c.cancels)
-    waiting = {(cancel.tool, cancel.symbol) for cancel in c.cancels if not cancel.begun}
+        symbols = tick.issued.left(symbols)
     for symbol in symbols:
         for tool in CANCEL_TOOLS:
-            if in_lane[tool, symbol] < MAX_OPEN_CANCELS_PER_LANE or (tool, symbol) not in waiting:
+            if c.cancels.has_room(tool, symbol, MAX_OPEN_CANCELS_PER_LANE):
                 _prepare_cancel(c, record, tool, symbol, tick)
 
 
@@ -103,7 +94,7 @@ def _prepare_cancel(c: Carried, record: CommandRecord, tool: Tool, symbol: str, 
     if c.mode is Mode.SHADOW:
         cancel.last_error = NOT_SENT_IN_SHADOW
     else:
-        c.cancels.append(cancel)
+        c.cancels.add(cancel)
     queue_instruction(c, prepared_row(c.desk, cancel))
 
 
@@ -167,7 +158,7 @@ def residue(c: Carried) -> list[str]:
     """What is not known to be over after a kill, by name; nothing where no kill holds."""
     if c.kill is None:
         return []
-    cancels = {f"{cancel.tool} {cancel.symbol}": cancel.last_error for cancel in c.cancels}
+    cancels = {f"{tool} {symbol}": c.cancels.newest(tool, symbol).last_error for tool, symbol in c.cancels.lanes}
     return [*(_named(call, error) for call, error in cancels.items()), *_orders_left(c, c.kill)]
 
 

@@ -23,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.handover import pack, unpack
     from domain.states import CommandKind
     from domain.status import CommandOutcome, Outcomes, Status, outcome_of, outcomes_of, status_of
-    from domain.traces import Tick
+    from domain.traces import Issued, Tick
     from domain.versions import SCHEMA_VERSION, shows_apart, takes_turns
 
 # Long enough for a timer, which begins a workflow task of its own.
@@ -96,7 +96,7 @@ class Coordinator:
             self._take_cancellation()
         if not self._arrivals:
             return
-        tick = self._host.takes()._replace(issued=[])
+        tick = self._host.takes()._replace(issued=Issued())
         for arrival in self._arrivals.turn():
             self._take(arrival, tick)
         self._host.stop_order()
@@ -105,7 +105,7 @@ class Coordinator:
         """One kill in each workflow task waits for no turn, whatever `run` awaits: no query may say `running` behind it."""
         for arrival in self._arrivals.first_kill():
             self._killed_at = workflow.now()
-            self._take(arrival, self._host.takes()._replace(issued=[]))
+            self._take(arrival, self._host.takes()._replace(issued=Issued()))
             self._host.stop_order()
 
     def _take_cancellation(self) -> None:
@@ -188,6 +188,9 @@ class Coordinator:
         try:
             await awaited
         except asyncio.CancelledError:
+            self._take_cancellation()
+        if takes_turns(self._version):
+            # An activity that was awaited may have taken the cancel for its own, and ended by an error that was dealt with.
             self._take_cancellation()
 
     def _show(self) -> None:

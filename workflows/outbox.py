@@ -11,7 +11,8 @@ from datetime import datetime
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from workflows.host import Host, short, was_busy, why
+from workflows.cancelling import CancelLanes, backoff_seconds
+from workflows.host import Host, short, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
@@ -22,12 +23,6 @@ with workflow.unsafe.imports_passed_through():
     from domain.traces import unwarn, warn
     from domain.versions import knows_generations
 
-FIRST_BACKOFF_SECONDS = 0.5
-LAST_BACKOFF_SECONDS = 10.0
-# Two seconds. A server that hangs must not fill the history with turns that nobody had, either.
-MOST_BUSY_FAILURES = 3
-# The MCP server answers 40 calls at a time: the rest of them is for readings.
-MAX_CANCELS_AT_ONCE = 32
 LOG_AWAY = "the decision log cannot be written"
 LATCH_AWAY = "the latch cannot be written"
 
@@ -42,7 +37,7 @@ class OutboxTask:
         self._c = host.c
         self._cycle_is_idle = cycle_is_idle
         self._lanes: dict[str, asyncio.Task[None]] = {}
-        self._cancelling = 0
+        self._cancels = CancelLanes(host, lambda: self._winding_down, lambda: self._takes_fresh_cancels)
         # Readings in a row that did not end a kill.
         self._unverified = 0
 
@@ -58,7 +53,7 @@ class OutboxTask:
     @property
     def _writes(self) -> bool:
         # While cancels hold up the next run, the latch and the rows of a kill must not wait for it.
-        held_up = self._cancelling > 0 and not self._host.drains_too_long
+        held_up = self._cancels.under_way > 0 and not self._host.drains_too_long
         return not self._winding_down or held_up
 
     @property
@@ -69,8 +64,9 @@ class OutboxTask:
     async def run(self) -> None:
         """Runs lanes for as long as the run lasts."""
         while True:
-            await workflow.wait_condition(lambda: bool(self._due()) or self._any_done())
+            await workflow.wait_condition(lambda: self._cancels.must_wake or bool(self._due()) or self._any_done())
             self._reap()
+            self._cancels.wake()
             for key, lane in self._due().items():
                 self._lanes[key] = asyncio.create_task(lane())
 
@@ -83,7 +79,7 @@ class OutboxTask:
             self._lanes.pop(key).result()
 
     def _due(self) -> dict[str, Lane]:
-        due = self._due_cancels() if self._takes_fresh_cancels else {}
+        due = self._due_cancels()
         if not self._winding_down:
             due |= self._due_orders() | self._due_restart()
         if self._writes:
@@ -91,12 +87,7 @@ class OutboxTask:
         return {key: lane for key, lane in due.items() if key not in self._lanes}
 
     def _due_cancels(self) -> dict[str, Lane]:
-        lanes: dict[str, Lane] = {}
-        for cancel in self._c.cancels:
-            key = f"{cancel.tool}/{cancel.symbol}"
-            if key not in lanes and (cancel.attempts == 0 or not self._winding_down):
-                lanes[key] = _bind(self._cancel_lane, cancel.tool, cancel.symbol)
-        return lanes
+        return {f"{tool}/{symbol}": _bind(self._cancels.run, tool, symbol) for tool, symbol in self._cancels.due()}
 
     def _due_orders(self) -> dict[str, Lane]:
         lanes: dict[str, Lane] = {}
@@ -131,60 +122,6 @@ class OutboxTask:
         due = self._c.restart and self._cycle_is_idle() and "latch" not in self._lanes
         return {"restart": self._restart_lane} if due else {}
 
-    async def _cancel_lane(self, tool: Tool, symbol: str) -> None:
-        """One call at a time for a symbol and venue; it confirms every instruction prepared before it began."""
-        failures = 0
-        while outbox.open_cancels(self._c, tool, symbol):
-            if not await self._there_is_room():
-                return
-            ids = [cancel.instruction_id for cancel in outbox.open_cancels(self._c, tool, symbol)]
-            failed = await self._cancel(tool, symbol, ids)
-            failures = 0 if failed is None else failures + 1
-            if failed is not None and was_busy(failed):
-                # Whoever waits for its turn must not be away for long when it comes.
-                failures = min(failures, MOST_BUSY_FAILURES)
-            if failures:
-                await self._back_off(failures, lambda: self._has_fresh_cancel(tool, symbol))
-            if self._winding_down and not (self._takes_fresh_cancels and self._has_fresh_cancel(tool, symbol)):
-                return
-
-    async def _there_is_room(self) -> bool:
-        """Waits for it; False where it is left to the next run."""
-        while self._cancelling >= MAX_CANCELS_AT_ONCE and self._takes_fresh_cancels:
-            await workflow.wait_condition(
-                lambda: self._cancelling < MAX_CANCELS_AT_ONCE or not self._takes_fresh_cancels
-            )
-        return self._cancelling < MAX_CANCELS_AT_ONCE
-
-    async def _cancel(self, tool: Tool, symbol: str, ids: list[str]) -> ActivityError | None:
-        self._cancelling += 1
-        try:
-            return await self._call_cancel(tool, symbol, ids)
-        finally:
-            self._cancelling -= 1
-
-    async def _call_cancel(self, tool: Tool, symbol: str, ids: list[str]) -> ActivityError | None:
-        call = calls.CancelCall(scope=self._host.scope, tool=tool, symbol=symbol, instruction_ids=ids)
-        outbox.cancels_begun(self._c, ids)
-        try:
-            await workflow.execute_activity(
-                calls.cancel,
-                call,
-                task_queue=self._host.queue,
-                summary=short(f"{tool.value} {symbol}"),
-                **options.CANCEL,
-            )
-        except ActivityError as error:
-            outbox.cancels_failed(self._c, ids, why(error))
-            self._host.changed = True
-            return error
-        outbox.cancels_confirmed(self._c, ids, workflow.now())
-        self._host.changed = True
-        return None
-
-    def _has_fresh_cancel(self, tool: Tool, symbol: str) -> bool:
-        return any(cancel.attempts == 0 for cancel in outbox.open_cancels(self._c, tool, symbol))
-
     async def _settle_lane(self, pending: PendingOrder) -> None:
         """Asks the venue until an order's fate is known; never sends it again (I4)."""
         call, failures = calls.OrderCall(scope=self._host.scope, order=pending.order), 0
@@ -210,7 +147,7 @@ class OutboxTask:
         mine = [d for d in self._c.deleverages if d.symbol == symbol]
         if any(d.order_id for d in mine):
             return None
-        held_up = outbox.open_cancels(self._c, Tool.CANCEL_ALL_ORDERS, symbol)
+        held_up = self._c.cancels.lane(Tool.CANCEL_ALL_ORDERS, symbol)
         return next((d for d in mine if not (d.automatic and held_up)), None)
 
     async def _deleverage_lane(self, symbol: str) -> None:
@@ -339,10 +276,9 @@ class OutboxTask:
         desk.finish_restart(self._c, error, self._host.tick())
 
     async def _back_off(self, failures: int, wake: Callable[[], bool]) -> None:
-        seconds = min(FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 10), LAST_BACKOFF_SECONDS)
         try:
             await workflow.wait_condition(
-                lambda: self._winding_down or wake(), timeout=seconds, timeout_summary="back-off"
+                lambda: self._winding_down or wake(), timeout=backoff_seconds(failures), timeout_summary="back-off"
             )
         except TimeoutError:
             return

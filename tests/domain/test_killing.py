@@ -135,7 +135,7 @@ def test_what_is_not_over_is_told_by_name() -> None:
     desk = killed()
     order_prepared(desk, order_of(desk, *chosen(desk)))
     confirm(desk, ETH)
-    cancels_failed(desk, [cancel.instruction_id for cancel in desk.cancels[:1]], "HTTP 503")
+    cancels_failed(desk, [cancel.instruction_id for cancel in list(desk.cancels)[:1]], "HTTP 503")
     take_observation(desk, read(open_orders=[an_open_order(ETH), an_open_order(ETH)]), 1, a_tick())
     (order,) = desk.orders
     expected = [
@@ -160,7 +160,7 @@ def test_a_reading_from_before_the_kill_tells_nothing_of_what_is_left() -> None:
 def test_an_attempt_that_failed_is_written_with_its_error() -> None:
     desk = killed()
     desk.instruction_rows.clear()
-    first = desk.cancels[0]
+    first = next(iter(desk.cancels))
     cancels_failed(desk, [first.instruction_id], "HTTP 503")
     (row,) = desk.instruction_rows.values()
     assert (row.outcome, row.attempts, row.detail) == (InstructionOutcome.PREPARED, 1, "HTTP 503")
@@ -198,7 +198,7 @@ def test_in_shadow_a_kill_prepares_its_cancels_and_claims_nothing() -> None:
     desk = killed(mode=Mode.SHADOW, kill_flattens=True)
     rows = list(desk.instruction_rows.values())
     assert [(row.outcome, row.detail) for row in rows] == [(InstructionOutcome.PREPARED, NOT_SENT_IN_SHADOW)] * 4
-    assert (desk.cancels, flattening(desk), verifying(desk)) == ([], False, False)
+    assert (list(desk.cancels), flattening(desk), verifying(desk)) == ([], False, False)
     assert told(desk).quiet_at is None
     assert told(desk).progress == "shadow: 4 cancels prepared, none is sent"
 

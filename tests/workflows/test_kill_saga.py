@@ -15,7 +15,7 @@ from domain.states import Mode, State
 from domain.status import KillStatus
 from tests.domain.builders import an_open_order
 from tests.workflows.world import BTC, Desk, World, running_desk
-from workflows.outbox import FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS, MAX_CANCELS_AT_ONCE
+from workflows.cancelling import FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS, MAX_CANCELS_AT_ONCE
 
 CONFIRMED, PREPARED = InstructionOutcome.CONFIRMED, InstructionOutcome.PREPARED
 TWENTY = [f"S{number:02}USDT" for number in range(20)]
