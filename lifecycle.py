@@ -27,13 +27,16 @@ from temporalio.common import (
     WorkflowIDReusePolicy,
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from domain.carried import Carried, Outcome
+from domain.commands import Command
 from domain.decisions import Decision, DecisionType
+from domain.desk import apply
 from domain.limits import Limits
 from domain.states import CommandKind, Mode, State
 from domain.status import CommandOutcome, Status
+from domain.traces import Tick
 from domain.values import printable
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import Cleared, DeskFacts, DeskRecord, begin_start, clear_latch, finish_start, read_desk
@@ -48,6 +51,7 @@ from workflows.gateway import (
     registered_attributes,
 )
 from workflows.patience import TASK_TIMEOUT
+from workflows.unheard import unheard_kill
 
 OPEN = "RUNNING"
 SETTLE_SECONDS = 15.0
@@ -190,7 +194,7 @@ class Lifecycle:
 
     async def _restart_closed(self, row: DeskRecord | None, reason: str, actor: str) -> str:
         cleared = Cleared(row.kill_number if row else 0, row.kill_id if row else None)
-        control = self._control_row(reason, actor)
+        control, kill = self._control_row(reason, actor), await self._unheard_kill()
 
         def clear(connection: Connection) -> bool:
             begin_start(connection, self._facts())
@@ -203,12 +207,33 @@ class Lifecycle:
         told: dict[str, object] = {"reason": reason, "actor": actor, "kill_id": cleared.kill_id or ""}
         told |= {"cleared_number": cleared.number, "cleared_by": control.decision_id, "restarts": [control.decision_id]}
         with self._started("the latch is cleared, and the decision log says so; `ais restart` may be tried again"):
-            await self._open(cleared.number, WorkflowIDReusePolicy.ALLOW_DUPLICATE, told)
+            await self._open(cleared.number, WorkflowIDReusePolicy.ALLOW_DUPLICATE, told, kill)
         await self._finish()
-        return f"a new coordinator of desk {self._plan.desk!r} is started"
+        started = f"a new coordinator of desk {self._plan.desk!r} is started"
+        if kill is None:
+            return started
+        return (
+            f"{started}, and killed: the closed one was handed a kill that nobody carried out ({kill.reason}, by {kill.actor}). "
+            f"Check positions and orders at the venue, then `ais restart` once more"
+        )
 
-    async def _open(self, kill_number: int, reuse: WorkflowIDReusePolicy, told: dict[str, object]) -> None:
+    async def _unheard_kill(self) -> Command | None:
+        try:
+            return await unheard_kill(self._client, names.workflow_id(self._plan.desk))
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise Refused(
+                f"nothing was restarted: whether the closed coordinator was handed a kill cannot be read (Temporal: {error})"
+            ) from error
+
+    async def _open(
+        self, kill_number: int, reuse: WorkflowIDReusePolicy, told: dict[str, object], kill: Command | None = None
+    ) -> None:
         carried = self._carried(kill_number, await self._register_search_attributes()).model_copy(update=told)
+        if kill:
+            apply(carried, kill, Tick(datetime.now(UTC), lambda prefix: f"{prefix}_{uuid.uuid4().hex}"))
+            carried.shown_state = State.KILLED if carried.search_attributes else None
         await self._client.start_workflow(
             Coordinator.run,
             carried,

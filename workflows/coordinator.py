@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
 
 from temporalio import workflow
+from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
@@ -65,7 +66,7 @@ class Coordinator:
     @workflow.signal(dynamic=True)
     def on_signal(self, name: str, payloads: Sequence[RawValue]) -> None:
         """Every signal: pause, resume, kill, cancel_all, deleverage, restart. Takes any input, in any number, and never fails."""
-        self._arrivals.add(name, [_raw(value) for value in payloads[:MAX_INPUTS]])
+        self._arrivals.add(name, [raw_payload(value.payload) for value in payloads[:MAX_INPUTS]])
         if not takes_turns(self._version):
             self._take_turn()
         elif self._killed_at != workflow.now():
@@ -210,6 +211,6 @@ class Coordinator:
             raise RuntimeError("a task of the coordinator broke") from error
 
 
-def _raw(value: RawValue) -> RawPayload:
-    payload = value.payload
+def raw_payload(payload: Payload) -> RawPayload:
+    """One input of a signal, as it arrived."""
     return RawPayload(payload.metadata.get("encoding", b"").decode("utf-8", "replace"), payload.data)
