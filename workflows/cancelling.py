@@ -44,16 +44,17 @@ class CancelLanes:
         self._takes_fresh = takes_fresh
         self._wakes = wakes_lanes(host.c.schema_version)
         self.under_way = 0
+        self._running: set[Lane] = set()
         self._queue: deque[asyncio.Future[bool]] = deque()
         self._resting: dict[Lane, asyncio.Future[None]] = {}
         self._woken_by = self._what_wakes()
 
     def due(self) -> list[Lane]:
-        """Lanes that have something to do; while the run winds down, only those with a cancel that was never tried."""
+        """Lanes that should begin; while the run winds down, only those with a cancel that was never tried."""
         if not self._takes_fresh():
             return []
-        lanes = self._c.cancels.lanes
-        return [lane for lane in lanes if self._c.cancels.has_fresh(*lane)] if self._winds_down() else list(lanes)
+        lanes = [lane for lane in self._c.cancels.lanes if lane not in self._running]
+        return [lane for lane in lanes if self._c.cancels.has_fresh(*lane)] if self._winds_down() else lanes
 
     @property
     def must_wake(self) -> bool:
@@ -74,6 +75,13 @@ class CancelLanes:
 
     async def run(self, tool: Tool, symbol: str) -> None:
         """Repeats the call until no cancel of the lane is open; a call confirms each that was prepared before it began."""
+        self._running.add((tool, symbol))
+        try:
+            await self._run(tool, symbol)
+        finally:
+            self._running.remove((tool, symbol))
+
+    async def _run(self, tool: Tool, symbol: str) -> None:
         failures = 0
         while self._c.cancels.lane(tool, symbol):
             if not await self._enter():

@@ -484,3 +484,12 @@ def test_little_disk_space_is_a_warning_for_as_long_as_it_holds() -> None:
         assert desk.warnings == ["little space in data: 0.90 GB of 100 GB free (0 %); a full disk can record no kill"]
     take_observation(desk, an_observation(), 0, a_tick())
     assert desk.warnings == []
+
+
+def test_a_kill_that_takes_the_id_of_a_restart_keeps_its_outcome() -> None:
+    desk = killed()
+    apply(desk, a_command(RESTART, "x", kill_number=1), a_tick())
+    apply(desk, a_command(KILL, "x"), a_tick())
+    finish_restart(desk, None, a_tick())
+    assert (desk.commands["x"].kind, desk.commands["x"].outcome) == (KILL, Outcome.APPLIED)
+    assert "restart refused" in desk.records[-1].summary
