@@ -30,6 +30,13 @@ class Unreadable(VenueUnavailable):
         super().__init__(f"{call}: the answer cannot be read: {what}")
 
 
+class NothingSaid(Unreadable):
+    """An answer without any content: what a tool without a schema of results makes of `[]`, and of `null` too."""
+
+    def __init__(self, call: str) -> None:
+        super().__init__(call, "it is empty")
+
+
 class TooManyRequests(Exception):
     """HTTP 429 or 418; how long to wait for is the rate limit's own to say."""
 
@@ -85,7 +92,7 @@ def _from_text(call: str, result: CallToolResult) -> object:
         raise Unreadable(call, "it is no JSON") from None
     if not found:
         # Not even an empty list: nothing was said, and nothing is taken for "none".
-        raise Unreadable(call, "it is empty")
+        raise NothingSaid(call)
     return found if len(found) > 1 else found[0]
 
 
@@ -106,6 +113,10 @@ class Row:
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
             raise Unreadable(self.call, f"{name} is missing")
         return str(value)
+
+    def words(self, name: str) -> str:
+        """A text that may be empty or missing."""
+        return self.text(name) if self._fields.get(name) not in (None, "") else ""
 
     def number(self, name: str) -> Decimal:
         """Strings and numbers both occur; NaN, infinity and truth values are no numbers."""
