@@ -122,7 +122,7 @@ class Bookkeeper:
 
     def _show(self, state: BooksState) -> None:
         """Each fact once in the log, and once more when it is over."""
-        told = warnings_of(seen(state, None))
+        told = warnings_of(seen(state, None, self._reader.desk))
         for text in told:
             if text not in self._told:
                 log.warning(text)

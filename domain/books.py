@@ -318,8 +318,9 @@ def _settled(portfolio: Portfolio, fill: Fill) -> Portfolio:
 # --- what an operator is told ----------------------------------------------------------------------------------------------
 
 
-def seen(state: BooksState | None, holder: str | None) -> BooksSeen:
-    """What an operator is told."""
+def seen(state: BooksState | None, holder: str | None, desk: str) -> BooksSeen:
+    """What an operator of a desk is told; `holder` is the desk that has claimed its account."""
+    holder = holder if holder != desk else None
     if state is None:
         return BooksSeen(holder=holder)
     facts = state.facts

@@ -19,6 +19,9 @@ _STATUS = re.compile(r"\b([45]\d\d) (?:Client|Server) Error\b|(?:Client|Server) 
 _RATE_LIMIT = (418, 429)
 _SETTING = (401, 403)
 _TIMED_OUT = 408
+# Tools without a schema of results, of which fastmcp leaves nothing for `[]`, and nothing for `null`: for whoever compares what
+# they list with a second reading.
+_SAY_NOTHING_OF_NONE = ("get_income",)
 
 
 class Unreadable(VenueUnavailable):
@@ -28,13 +31,6 @@ class Unreadable(VenueUnavailable):
 
     def __init__(self, call: str, what: str) -> None:
         super().__init__(f"{call}: the answer cannot be read: {what}")
-
-
-class NothingSaid(Unreadable):
-    """An answer without any content: what a tool without a schema of results makes of `[]`, and of `null` too."""
-
-    def __init__(self, call: str) -> None:
-        super().__init__(call, "it is empty")
 
 
 class TooManyRequests(Exception):
@@ -90,9 +86,11 @@ def _from_text(call: str, result: CallToolResult) -> object:
         found = [json.loads(text, parse_float=Decimal) for text in _texts(result)]
     except ValueError:
         raise Unreadable(call, "it is no JSON") from None
+    if not found and call in _SAY_NOTHING_OF_NONE:
+        return []
     if not found:
         # Not even an empty list: nothing was said, and nothing is taken for "none".
-        raise NothingSaid(call)
+        raise Unreadable(call, "it is empty")
     return found if len(found) > 1 else found[0]
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from activities.venues.aster.caller import Caller
 from activities.venues.aster.markets import book_time_of
 from activities.venues.aster.readings import holdings_of, orders_of
-from activities.venues.aster.results import NothingSaid, Row, Unreadable, rows
+from activities.venues.aster.results import Row, Unreadable, rows
 from domain.books import QUOTE, AccountReading, Held, Income, LiveFill
 from domain.instructions import Side
 from domain.market import Market, OpenOrder
@@ -63,12 +63,7 @@ class Statements:
         """The futures account's ledger, oldest first."""
 
         async def read(start: int, end: int) -> list[Row]:
-            try:
-                answer = await self._caller.call("get_income", start_time=start, end_time=end, limit=PAGE_ROWS)
-            except NothingSaid:
-                # `[]`, or `null`: the tool has no schema of results, and so says neither. What it may have left out is in the
-                # comparison with the balance.
-                return []
+            answer = await self._caller.call("get_income", start_time=start, end_time=end, limit=PAGE_ROWS)
             return rows("get_income", answer)
 
         return _pages(read, since, until)
