@@ -24,10 +24,10 @@ from domain.books import (
     BooksState,
     Gap,
     compare,
-    from_the_beginning,
     look_again,
     must_reread,
     not_read,
+    read_again,
     read_on,
     seen,
     with_gap,
@@ -229,7 +229,7 @@ class _Reading:
         resting = await self._told(self._statements.resting())
         state = await self._run(lambda connection: self._compared(connection, account, resting, now))
         if must_reread(state, now):
-            state = from_the_beginning(state, now)
+            state = read_again(state, now)
         await self._save(state)
 
     def _compared(

@@ -24,6 +24,7 @@ INCOME = "income"
 MAX_GAPS = 20
 MAX_STRANGERS = 50
 REREAD_EVERY = timedelta(hours=1)
+REREAD_BACK = timedelta(days=30)
 # The money of a trade is in its fill; the exchange's ledger names it once more.
 OF_TRADES = ("COMMISSION", "REALIZED_PNL")
 _KINDS = {"FUNDING_FEE": LedgerKind.FUNDING, "TRANSFER": LedgerKind.TRANSFER}
@@ -263,14 +264,18 @@ def _agree(first: Opening, second: Opening) -> bool:
 
 
 def must_reread(state: BooksState, now: datetime) -> bool:
-    """Whether everything has to be read from the beginning: something is missing, or wrong, in what was read only once."""
+    """Whether everything has to be read once more: something is missing, or wrong, in what was read only once."""
     wrong = bool(state.differences or state.unlisted)
     return wrong and (state.reread_at is None or now - state.reread_at >= REREAD_EVERY)
 
 
-def from_the_beginning(state: BooksState, now: datetime) -> BooksState:
-    """Reads all of it once more; gaps that are still there are found again."""
-    return state.model_copy(update={"until": {}, "gaps": [], "reread_at": now})
+def read_again(state: BooksState, now: datetime) -> BooksState:
+    """Reads the last month once more, or all since the beginning; gaps that are still there are found again."""
+    back = now - REREAD_BACK
+    until = {source: min(at, back) for source, at in state.until.items()}
+    return state.model_copy(
+        update={"until": until, "gaps": [g for g in state.gaps if g.until < back], "reread_at": now}
+    )
 
 
 def look_again(state: BooksState, found: list[Stranger]) -> BooksState:

@@ -27,6 +27,9 @@ from storage.tables import desks, instructions, live_books, live_fills, live_inc
 _SLACK = text("interval '30 seconds'")
 _STRANGE_FOR = text("interval '1 day'")
 MAX_LISTED = 200
+# Not the fee, which the ledger settles, nor the desk: whoever wrote a row first keeps it.
+_TOLD_OF_FILLS = ("order_id", "side", "quantity", "price", "realised_profit", "maker", "filled_at")
+_TOLD_OF_INCOME = ("kind", "amount", "at")
 
 
 class Books(Value):
@@ -75,14 +78,12 @@ def lease(connection: Connection, reader: Reader, seconds: float) -> Lease | Non
 def write_page(
     connection: Connection, reader: Reader, state: BooksState, fills: Sequence[LiveFill], rows: Sequence[Income]
 ) -> bool:
-    """What one page told, and how far it was read; rows that are there already stay. False, and nothing is written, where another
-    worker has taken over."""
+    """What one page told, and how far it was read. A row that is there already stands once, as it was told last: what one answer
+    got wrong, the next one mends. False, and nothing is written, where `write_state` says so."""
     if not write_state(connection, reader, state):
         return False
-    if fills:
-        connection.execute(insert(live_fills).values([_fill(reader, fill) for fill in fills]).on_conflict_do_nothing())
-    if rows:
-        connection.execute(insert(live_income).values([_row(reader, row) for row in rows]).on_conflict_do_nothing())
+    _upsert(connection, live_fills, [_fill(reader, fill) for fill in fills], _TOLD_OF_FILLS)
+    _upsert(connection, live_income, [_row(reader, row) for row in rows], _TOLD_OF_INCOME)
     trades = {fill.trade_id for fill in fills} | {row.trade_id for row in rows if row.trade_id}
     if trades:
         _settle_fees(connection, reader.desk, trades)
@@ -211,6 +212,18 @@ def _open(connection: Connection, reader: Reader, opened_at: datetime) -> None:
     values = {"desk": clean(reader.desk), "exchange": reader.key.exchange, "account": reader.key.account}
     fresh = {"opened_at": opened_at, "state": BooksState().model_dump(mode="json")}
     connection.execute(insert(live_books).values(values | fresh).on_conflict_do_nothing())
+
+
+def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]], told: Sequence[str]) -> None:
+    """An answer may hold a row twice: the last one stands."""
+    keys = [column.name for column in table.primary_key]
+    newest = {tuple(row[key] for key in keys): row for row in rows}
+    if not newest:
+        return
+    statement = insert(table).values(list(newest.values()))
+    other = or_(*(table.c[name].is_distinct_from(statement.excluded[name]) for name in told))
+    values = {name: statement.excluded[name] for name in told}
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values, where=other))
 
 
 def _fill(reader: Reader, fill: LiveFill) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Venue:
     @property
     def settings(self) -> dict[str, str]:
         there = {"AIS_ASTER_MCP": f"{self.base}/mcp", "AIS_ASTER_ACCOUNT_ID": ACCOUNT}
-        return there | {"AIS_AGENTS": "none", "AIS_ORDER_FRACTION": "0.01", "AIS_BOOKS_SECONDS": "1"}
+        return there | {"AIS_AGENTS": "none", "AIS_ORDER_FRACTION": "0.01", "AIS_BOOKS_SECONDS": "3"}
 
     def control(self, what: str, **switches: Any) -> dict[str, Any]:
         """Changes something there, and tells its state."""

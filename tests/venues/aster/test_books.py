@@ -255,6 +255,20 @@ async def test_what_one_short_answer_left_out_is_found_again(
     assert state.facts == []
 
 
+async def test_what_one_answer_got_wrong_the_next_one_mends(fake: FakeServer, ledgers: Ledgers) -> None:
+    await ledgers.rounds(2)
+    trade(fake, "BUY", "0.5", 60_000)
+    (row,), (fee,) = fake.exchange.trades, fake.exchange.ledger
+    wrong = {**row, "qty": "0.7", "price": "1", "realizedPnl": "3"}
+    fake.faults.answers = {"get_my_trades": [wrong, wrong], "get_income": [{**fee, "income": "-9"}]}
+    await ledgers.rounds(2)
+    fake.faults.answers = {}
+    state = await ledgers.rounds(2)
+    (fill,) = await ledgers.fills()
+    assert (fill.quantity, fill.price, fill.fee, fill.realised_profit) == (D("0.5"), D(60_000), D(12), D(0))
+    assert state.facts == []
+
+
 async def test_a_trade_whose_money_is_booked_and_whose_fill_is_not_listed_is_told(
     fake: FakeServer, ledgers: Ledgers
 ) -> None:
