@@ -37,7 +37,7 @@ class Venue:
     @property
     def settings(self) -> dict[str, str]:
         there = {"AIS_ASTER_MCP": f"{self.base}/mcp", "AIS_ASTER_ACCOUNT_ID": ACCOUNT}
-        return there | {"AIS_AGENTS": "none", "AIS_ORDER_FRACTION": "0.01", "AIS_BOOKS_SECONDS": "3"}
+        return there | {"AIS_AGENTS": "none", "AIS_ORDER_FRACTION": "0.01", "AIS_BOOKS_SECONDS": "10"}
 
     def control(self, what: str, **switches: Any) -> dict[str, Any]:
         """Changes something there, and tells its state."""
@@ -103,10 +103,16 @@ def test_it_trades_there_and_tells_what_the_account_holds(desk: tuple[Live, Venu
     assert (held["symbol"], float(held["quantity"])) == ("S00USDT", float(order["executedQty"]))
 
 
+def listed(live: Live, report: str) -> list[Any]:
+    """Nothing while the books are not known."""
+    answer = live.get(f"/reports/{report}")
+    return list(answer.json()) if answer.status_code == 200 else []
+
+
 def test_its_books_are_those_of_the_exchange(desk: tuple[Live, Venue]) -> None:
     live, venue = desk
     venue.control("book", kind="FUNDING_FEE", amount="-0.75", symbol="S00USDT")
-    wait_until(lambda: live.get("/reports/ledger").json() != [], "the funding is in the ledger", 60)
+    wait_until(lambda: bool(listed(live, "ledger") and listed(live, "fills")), "both are known", 60)
     (entry,), (fill,) = live.get("/reports/ledger").json(), live.get("/reports/fills").json()
     (order,), (trade,) = venue.orders("S00USDT"), venue.state["trades"]
     (row,) = [row for row in live.get("/reports/instructions").json() if row["tool"] == "create_order"]
