@@ -24,6 +24,8 @@ from tests.venues.aster.running import Heard
 
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
 FINGERPRINT = "0123456789abcdef"
+# A busy machine answers late; no test here waits for it to be up.
+PATIENT = 15.0
 KEY = AccountKey(EXCHANGE, FINGERPRINT)
 
 
@@ -39,7 +41,7 @@ class Ledgers:
     def __init__(self, database: Database, address: str, desk: str, *, key: AccountKey = KEY) -> None:
         self.database, self.desk, self.heard = database, desk, Heard()
         self.instruments = Instruments(desk)
-        caller = Caller(session_for(address, 1.0), ACCOUNT, 1.0, self.heard)
+        caller = Caller(session_for(address, PATIENT), ACCOUNT, PATIENT, self.heard)
         self.keeper = Bookkeeper(
             reader_of(desk, key), Statements(caller), database, every=60.0, instruments=self.instruments
         )

@@ -62,6 +62,7 @@ async def test_a_fill_of_nobodys_is_told_for_a_day(fake: FakeServer, ledgers: Le
     await ledgers.sql(
         "UPDATE live.fills SET filled_at = filled_at - interval '25 hours' WHERE desk = :d", d=ledgers.desk
     )
+    fake.exchange.trades[0]["time"] -= 25 * 3_600_000
     assert await told(ledgers) == []
 
 
