@@ -6,8 +6,9 @@ Everything here runs at once, inside one workflow task, and awaits nothing; the 
 from collections.abc import Callable
 from datetime import timedelta
 
-from domain import clocks, growth, identity, inbox, latch
+from domain import books_seen, clocks, growth, identity, inbox, latch
 from domain.assessment import RiskMemory
+from domain.books_seen import BooksSeen
 from domain.carried import (
     Carried,
     OrderPhase,
@@ -91,6 +92,7 @@ def take_observation(c: Carried, observation: Observation, known: int, tick: Tic
     growth.compare(c, observation, tick)
     note_symbols(c, observation)
     _warn_of_disks(c, observation.low_disks)
+    _warn_of_books(c, observation.books)
     if observation.latch_error is None:
         latch.compare(c, observation.latch, known, tick)
 
@@ -99,6 +101,16 @@ def _warn_of_disks(c: Carried, low_disks: list[DiskSpace]) -> None:
     unwarn(c, WARNING)
     for disk in reversed(low_disks):
         warn(c, disk.text)
+
+
+def _warn_of_books(c: Carried, found: BooksSeen | None) -> None:
+    """They last until a reading that could ask says otherwise."""
+    if found is None:
+        return
+    for beginning in books_seen.WARNINGS:
+        unwarn(c, beginning)
+    for text in books_seen.warnings_of(found):
+        warn(c, text)
 
 
 def _warn_of_clocks(c: Carried, observation: Observation) -> Observation:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from domain.assessment import Assessment
+from domain.books_seen import BooksSeen
 from domain.clocks import ClockReading
 from domain.disks import DiskSpace
 from domain.instructions import OrderType, Side
@@ -171,7 +172,8 @@ class Observation(Value):
     None where nobody watched: no new risk (I7). `bar_time` is the opening time of the newest bar of a market that has a
     time of its own (a replay, a simulation). `fills` is what moving the market on filled in this very call: a reading of
     the same cycle again has none. `low_disks` are the file systems of the worker that have little space left, `clocks` how its
-    clock compares with others; one that could not be read is left out. `database` and `venue_account` are those of the worker
+    clock compares with others; one that could not be read is left out. `books` is what a live desk's books
+    say, None where nobody could ask. `database` and `venue_account` are those of the worker
     that read.
     """
 
@@ -192,6 +194,7 @@ class Observation(Value):
     assessment: Assessment | None = None
     low_disks: list[DiskSpace] = Field(default_factory=list)
     clocks: list[ClockReading] = Field(default_factory=list)
+    books: BooksSeen | None = None
 
     def held(self, symbol: str) -> Decimal:
         """The signed futures position of a symbol."""

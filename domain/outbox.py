@@ -168,7 +168,8 @@ def order_reported(c: Carried, pending: PendingOrder, report: OrderReport, now: 
     begun = begun and (c.last_kill_at is None or pending.since <= c.last_kill_at)
     settled_at = now if report.fate.is_known and report.fate is not Fate.PREPARED else None
     outcome = _FATE_OUTCOMES[report.fate]
-    queue_instruction(c, _order_row(pending.order, outcome, report.detail, settled_at))
+    row = _order_row(pending.order, outcome, report.detail, settled_at)
+    queue_instruction(c, row.model_copy(update={"venue_order_id": report.venue_order_id}))
     _release_pause_row(c, pending, report)
     if report.fate.is_known:
         c.orders.remove(pending)

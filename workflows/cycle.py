@@ -9,7 +9,7 @@ from workflows.host import Host, database_of, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
-    from domain import clocks, desk, enforcing, identity, inbox, latch
+    from domain import books_seen, clocks, desk, enforcing, identity, inbox, latch
     from domain.assessment import Assessment
     from domain.carried import OrderPhase, PendingOrder
     from domain.deciding import Choice, nothing
@@ -93,6 +93,7 @@ class CycleTask:
             desk.take_observation(c, observation, known, self._host.tick())
             latch.unread(c, observation.latch_error)
             hold = await self._enforce(observation.assessment) or self._clocks_apart()
+            hold = hold or books_seen.hold(observation.books)
         if self._host.takes_risk:
             await self._decide(observation, hold)
         c.last_cycle_at = started

@@ -19,6 +19,7 @@ from activities import calls
 from activities.scope import refuse_other
 from domain.agents import AgentHealth
 from domain.assessing import assess
+from domain.books_seen import BooksSeen
 from domain.carried import Carried
 from domain.clocks import ClockReading
 from domain.deciding import Choice, nothing
@@ -122,6 +123,7 @@ class World:
     plan_started: asyncio.Event = field(default_factory=asyncio.Event)
     scope: calls.Scope | None = None
     clocks: list[ClockReading] = field(default_factory=list)
+    books: BooksSeen | None = None
     commit_gate: asyncio.Event | None = None
     commit_started: asyncio.Event = field(default_factory=asyncio.Event)
     # Whether Temporal says which search attributes it knows, and how often it was asked.
@@ -156,6 +158,7 @@ class World:
             open_orders=list(self.open_orders),
             account=Account(balance=self.second_equity if again and self.second_equity else self.equity),
             clocks=list(self.clocks),
+            books=self.books,
             latch=self.latch if known else None,
             latch_error=None if known else "the database cannot be reached",
         )

@@ -10,6 +10,8 @@ In a test it runs inside the process (`running.py`). By itself:
     curl localhost:9002/control/habits -d '{"hedge": true}'
     curl localhost:9002/control/position -d '{"BTCUSDT": "0.5"}'
     curl localhost:9002/control/rest -d '{"symbol": "BTCUSDT", "spot": false}'
+    curl localhost:9002/control/book -d '{"kind": "FUNDING_FEE", "amount": "-1.5", "symbol": "BTCUSDT"}'
+    curl localhost:9002/control/stranger -d '{"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.01"}'
     curl -X POST localhost:9002/control/reset
 """
 
@@ -43,6 +45,8 @@ ACCOUNT = "main"
 SCHEMAS: dict[str, dict[str, Any]] = {
     tool["name"]: tool for tool in json.loads((Path(__file__).parent / "schemas.json").read_text())
 }
+# Of the tools that are used: those whose results have no schema, by the contract.
+WITHOUT_SCHEMA = {"get_income", "get_funding_rate", "get_funding_info", "get_leverage_bracket"}
 Answer = Callable[[Exchange, Mapping[str, Any]], Any]
 
 
@@ -157,6 +161,9 @@ class FakeServer:
 
     def _result(self, tool: str, answer: Any) -> CallToolResult:
         text = [TextContent(text=json.dumps(answer))]
+        if tool in WITHOUT_SCHEMA and not isinstance(answer, dict):
+            # fastmcp, for a result without a schema: a list is one text, and of `[]` and `null` nothing is left.
+            return CallToolResult(content=text if answer else [])
         if self.faults.text_only:
             return CallToolResult(content=text)
         wrapped = {"result": answer} if isinstance(answer, list) else answer
@@ -186,6 +193,9 @@ class FakeServer:
             {
                 "positions": {symbol: str(held) for symbol, held in exchange.positions.items()},
                 "orders": [order.row() for order in exchange.orders],
+                "wallet": str(exchange.wallet),
+                "trades": exchange.trades,
+                "ledger": exchange.ledger,
                 "spot_orders": [order.row() for order in exchange.spot_orders],
                 "calls": dict(self.calls),
                 "most_at_once": self.most_at_once,
@@ -204,6 +214,11 @@ class FakeServer:
                 self.exchange.positions |= {symbol: Decimal(held) for symbol, held in switches.items()}
             case "mark":
                 self.exchange.marks |= {symbol: Decimal(mark) for symbol, mark in switches.items()}
+            case "book":
+                kind, amount = switches.pop("kind"), switches.pop("amount")
+                self.exchange.book(kind, Decimal(amount), **switches)
+            case "stranger":
+                self.exchange.stranger(**switches)
             case "rest":
                 self.exchange.rest(**switches)
             case "reset":
@@ -279,6 +294,11 @@ def _all_orders(exchange: Exchange, arguments: Mapping[str, Any]) -> list[dict[s
     return [o.row() for o in exchange.orders if o.symbol == arguments["symbol"] and o.time_ms >= since]
 
 
+def _of_known(exchange: Exchange, rows: list[dict[str, Any]], arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+    exchange.known(arguments["symbol"])
+    return rows
+
+
 def _now() -> int:
     return int(time.time() * 1000)
 
@@ -300,6 +320,10 @@ ANSWERS: dict[str, Answer] = {
     "get_spot_open_orders": lambda exchange, arguments: _open(exchange, arguments, spot=True),
     "get_all_orders": _all_orders,
     "get_order": _order,
+    "get_my_trades": lambda exchange, arguments: exchange.listed(
+        _of_known(exchange, exchange.trades, arguments), arguments
+    ),
+    "get_income": lambda exchange, arguments: exchange.listed(exchange.ledger, arguments),
     "create_order": lambda exchange, arguments: exchange.place(dict(arguments)).row(),
     "cancel_all_orders": _cancel,
     "cancel_spot_all_orders": lambda exchange, arguments: _cancel(exchange, arguments, spot=True),
