@@ -169,7 +169,7 @@ class ObserveActivities:
     async def _see(self, call: ObserveCall) -> Observation | VenueError:
         started, failed = time.monotonic(), False
         try:
-            return await self._venue.observe(call.symbols, call.cycle_id)
+            return await self._venue.observe(call.symbols, call.cycle_id, call.known)
         except VenueError as error:
             failed = True
             return error

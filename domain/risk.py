@@ -144,6 +144,24 @@ def symbol_unknown(candidate: Candidate) -> str | None:
     return None if known else f"symbol_unknown: {candidate.instruction.symbol}"
 
 
+def symbol_not_trading(candidate: Candidate) -> str | None:
+    """Refuses a symbol that takes no new order now, in the venue's own word."""
+    rules = candidate.observation.rules.get(candidate.instruction.symbol)
+    return f"symbol_not_trading: {rules.halted}" if rules and rules.halted else None
+
+
+def account_not_trading(candidate: Candidate) -> str | None:
+    """Refuses where the account may not trade, in the venue's own word."""
+    halted = candidate.observation.account.halted
+    return f"account_not_trading: {halted}" if halted else None
+
+
+def reading_doubtful(candidate: Candidate) -> str | None:
+    """Refuses on a reading that is no fact (I6)."""
+    doubts = candidate.observation.doubts
+    return f"reading_doubtful: {doubts[0]}" if doubts else None
+
+
 def daily_loss_breached(candidate: Candidate) -> str | None:
     """Refuses new risk from the soft limit of the day's loss on."""
     return _loss_breached(candidate, "daily_loss", candidate.limits.soft_daily_loss)
@@ -216,9 +234,12 @@ def order_rate_exceeded(candidate: Candidate) -> str | None:
 GUARDS: tuple[Guard, ...] = (
     kill_switch_triggered,
     limits_unwatched,
+    reading_doubtful,
     data_stale,
     symbol_not_whitelisted,
     symbol_unknown,
+    symbol_not_trading,
+    account_not_trading,
     daily_loss_breached,
     drawdown_breached,
     leverage_breached,
