@@ -79,8 +79,10 @@ async def test_a_reading_that_fails_verifies_nothing_and_is_repeated(temporal: C
         await desk.until(lambda s: desk.world.cancelling)
         desk.world.venue_up = False
         await desk.until(lambda s: s.kill.quiet_at is not None and s.observation_error)
-        kill = await kill_that(desk, lambda kill: True)
-        assert (kill.verified_at, kill.residue) == (None, [])
+        kill = await kill_that(desk, lambda kill: kill.latched and kill.row_written)
+        assert (kill.verified_at, len(kill.residue)) == (None, 2)
+        assert kill.residue[0] == "the account cannot be read: the venue does not answer"
+        assert kill.residue[1].startswith("not verified yet")
         desk.world.venue_up = True
         await verified(desk)
 

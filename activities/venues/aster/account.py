@@ -36,7 +36,7 @@ GONE_AFTER_SECONDS = 2.0
 # Between the two lists without an order that a kill is verified by.
 SECOND_LOOK_SECONDS = 0.3
 # What confirms a reading must not take longer than the reading may.
-CONFIRM_SECONDS = 1.0
+CONFIRM_SECONDS = 2.0
 MOST_ORDERS_ASKED = 100
 MOST_POSITIONS_ASKED = 20
 REMEMBERED = 2000

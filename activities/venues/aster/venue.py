@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from activities.venues.aster.account import CONFIRM_SECONDS, STILL_OPEN, AccountReader
+from activities.venues.aster.account import STILL_OPEN, AccountReader
 from activities.venues.aster.caller import PASSED, Caller
 from activities.venues.aster.placing import Placing
 from activities.venues.aster.readings import Holding, holdings_of, position_of
@@ -35,6 +35,8 @@ _HISTORY = {
     Tool.CANCEL_SPOT_ALL_ORDERS: "get_spot_all_orders",
 }
 _DONE = "200"
+# The third call of a cancel; its activity has little more than the time of two.
+_HISTORY_SECONDS = 1.0
 # The exchange may list an order a moment longer than it lives.
 _LOOKS_AGAIN_SECONDS = (0.1, 0.3)
 
@@ -143,7 +145,7 @@ class AsterVenue:
         """By the order history, which lists open orders too; a market that does not have the symbol has none."""
         reads = _HISTORY[tool]
         try:
-            answer = await self._caller.call(reads, symbol, lane=PASSED, seconds=CONFIRM_SECONDS, limit=1000)
+            answer = await self._caller.call(reads, symbol, lane=PASSED, seconds=_HISTORY_SECONDS, limit=1000)
         except VenueRefused:
             return 0
         return sum(row.text("symbol") == symbol and row.text("status") in STILL_OPEN for row in rows(reads, answer))
