@@ -120,7 +120,8 @@ async def test_an_account_that_is_empty_or_half_is_no_reading(fake: FakeServer, 
     holds(fake)
     row = fake.exchange.account_row()
     half = [{key: value for key, value in row.items() if key != left} for left in ("positions", "totalMarginBalance")]
-    for answer in ({}, None, [], *half):
+    answers: Sequence[Any] = ({}, None, [], *half)
+    for answer in answers:
         fake.faults.answers = {"get_account_v4": answer}
         with pytest.raises(VenueUnavailable):
             await read(venue)
