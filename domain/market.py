@@ -14,6 +14,8 @@ from domain.disks import DiskSpace
 from domain.instructions import OrderType, Side
 from domain.values import ZERO, Moment, Value
 
+SHOWN_DOUBTS = 5
+
 
 class Market(StrEnum):
     """The venue's two markets."""
@@ -231,6 +233,14 @@ class Observation(Value):
         """The signed futures position of a symbol."""
         mine = (p.quantity for p in self.positions if p.symbol == symbol and p.market is Market.FUTURES)
         return sum(mine, ZERO)
+
+    @property
+    def doubt(self) -> str | None:
+        """The doubts in one line; None where the reading is a fact."""
+        if not self.doubts:
+            return None
+        left = len(self.doubts) - SHOWN_DOUBTS
+        return "; ".join([*self.doubts[:SHOWN_DOUBTS], *([f"and {left} more"] if left > 0 else [])])
 
     @property
     def market_time(self) -> Moment:

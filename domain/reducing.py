@@ -24,7 +24,7 @@ def plan(
     another follows for the rest. A reading that is no fact sizes only an automatic reduction: what a kill closes.
     """
     if observation.doubts and not automatic:
-        return Plan(refusal=f"The position in {symbol} is not known: {'; '.join(observation.doubts)}.")
+        return Plan(refusal=f"The position in {symbol} is not known: {observation.doubt}.")
     held = (p for p in observation.positions if p.symbol == symbol and p.market is Market.FUTURES)
     position = next((p for p in held if p.quantity), None)
     rules = observation.rules.get(symbol)

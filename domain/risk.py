@@ -158,8 +158,8 @@ def account_not_trading(candidate: Candidate) -> str | None:
 
 def reading_doubtful(candidate: Candidate) -> str | None:
     """Refuses on a reading that is no fact (I6)."""
-    doubts = candidate.observation.doubts
-    return f"reading_doubtful: {doubts[0]}" if doubts else None
+    doubt = candidate.observation.doubt
+    return f"reading_doubtful: {doubt}" if doubt else None
 
 
 def daily_loss_breached(candidate: Candidate) -> str | None:

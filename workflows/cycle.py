@@ -120,7 +120,7 @@ class CycleTask:
             return None
         if seen.doubts:
             # It stands for nothing: what the last good reading showed is still what is known.
-            c.observation_error = "; ".join(seen.doubts)
+            c.observation_error = seen.doubt
             identity.take_database(c, seen.database, self._host.moment())
             return None
         return seen

@@ -152,7 +152,7 @@ class Host:
         except ActivityError as error:
             self.c.observation_error = why(error)
             return None
-        self.c.observation_error = "; ".join(reading.doubts) or None
+        self.c.observation_error = reading.doubt
         return reading
 
     async def send_order(self, order: Order) -> OrderReport:

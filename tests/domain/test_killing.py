@@ -445,3 +445,9 @@ def test_what_the_desk_knows_goes_with_each_reading() -> None:
     assert (known_of(desk).verifies, known_of(desk).flattens) == (False, True)
     confirm(desk)
     assert known_of(desk).verifies
+
+
+def test_many_doubts_are_told_in_one_line() -> None:
+    assert read().doubt is None
+    assert read(doubts=["a", "b"]).doubt == "a; b"
+    assert read(doubts=list("abcdefg")).doubt == "a; b; c; d; e; and 2 more"

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
+import structlog
+
 from activities.venues.aster.caller import Caller
 from activities.venues.aster.readings import (
     AccountSeen,
@@ -44,6 +46,9 @@ REMEMBERED = 2000
 BALANCE_MOVES = Decimal("0.05")
 STILL_OPEN = ("NEW", "PARTIALLY_FILLED")
 _ASKS = {Market.FUTURES: "get_order", Market.SPOT: "get_spot_order"}
+
+
+log = structlog.get_logger("aster")
 
 
 class AccountReading(NamedTuple):
@@ -83,6 +88,8 @@ class AccountReader:
         )
         holdings = {**_shown(seen), **lost}
         doubts = [*_contradictions(seen), *hidden, *unlisted, *untold, *jumped]
+        if doubts:
+            log.warning("a reading of the account is no fact", doubts=len(doubts))
         return AccountReading(holdings, [*seen.futures, *seen.spot, *resting], seen.account.account, doubts)
 
     async def held(self, symbol: str) -> Holding | None:
