@@ -32,7 +32,8 @@ class Tape(NamedTuple):
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What a cycle's order is weighed against. `sent` are the times of earlier orders, by the market's clock."""
+    """What a cycle's order is weighed against. `sent` are the times of earlier orders, by the market's clock; `barless` the
+    symbols whose bars could not be read."""
 
     observation: Observation
     limits: Limits
@@ -42,6 +43,7 @@ class Circumstances:
     tapes: Mapping[str, Tape] = field(default_factory=dict)
     correlations: Correlations = field(default_factory=dict)
     sent: Sequence[datetime] = ()
+    barless: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -201,9 +203,15 @@ def position_too_large(candidate: Candidate) -> str | None:
 
 
 def concentration_exceeded(candidate: Candidate) -> str | None:
-    """Refuses an order after which positions that move together are worth more than their share of equity."""
-    limits = candidate.limits
+    """Refuses an order after which positions that move together are worth more than their share of equity.
+
+    A position whose bars could not be read may move with the order's symbol, so it counts as if it did (I7).
+    """
+    limits, symbol = candidate.limits, candidate.instruction.symbol
     value = concentration(candidate.after, candidate.given.correlations, limits.correlation_threshold)
+    unknown = [abs(candidate.after[other]) for other in candidate.given.barless if other in candidate.after]
+    if unknown and symbol not in candidate.given.barless:
+        value = max(value, abs(candidate.after[symbol]) + sum(unknown, ZERO))
     return _exceeded(candidate, "concentration", share(value, candidate.equity), limits.max_concentration_fraction)
 
 

@@ -74,6 +74,17 @@ def test_a_latched_desk_takes_no_order() -> None:
     assert kill_switch_triggered(candidate()) is None
 
 
+def test_a_position_whose_bars_cannot_be_read_counts_as_moving_with_the_order() -> None:
+    seen = {"positions": [a_position("-49.5", ETH)], "marks": {BTC: D(100), ETH: D(100)}}
+    assert concentration_exceeded(candidate("2", **seen)) is None
+    given = {"barless": [ETH]}
+    assert concentration_exceeded(candidate("0.5", given={**given, "observation": an_observation(**seen)})) is None
+    refused = concentration_exceeded(candidate("1", given={**given, "observation": an_observation(**seen)}))
+    assert refused == "concentration_exceeded: 0.505 > 0.5"
+    # Nothing is held of it: it counts for nothing.
+    assert concentration_exceeded(candidate("1", given=given)) is None
+
+
 def test_a_symbol_that_does_not_trade_is_refused_in_the_venues_own_word() -> None:
     for word in ("BREAK", "SETTLING", "PENDING_TRADING", "not listed"):
         rules = {BTC: some_rules(halted=word), ETH: some_rules(ETH)}
