@@ -75,7 +75,7 @@ def test_a_latched_desk_takes_no_order() -> None:
 
 
 def test_a_position_whose_bars_cannot_be_read_counts_as_moving_with_the_order() -> None:
-    seen = {"positions": [a_position("-49.5", ETH)], "marks": {BTC: D(100), ETH: D(100)}}
+    seen: dict[str, Any] = {"positions": [a_position("-49.5", ETH)], "marks": {BTC: D(100), ETH: D(100)}}
     assert concentration_exceeded(candidate("2", **seen)) is None
     given = {"barless": [ETH]}
     assert concentration_exceeded(candidate("0.5", given={**given, "observation": an_observation(**seen)})) is None

@@ -35,8 +35,6 @@ _HISTORY = {
     Tool.CANCEL_SPOT_ALL_ORDERS: "get_spot_all_orders",
 }
 _DONE = "200"
-# The third call of a cancel; its activity has little more than the time of two.
-_HISTORY_SECONDS = 1.0
 # The exchange may list an order a moment longer than it lives.
 _LOOKS_AGAIN_SECONDS = (0.1, 0.3)
 
@@ -106,10 +104,9 @@ class AsterVenue:
             raise  # Nothing was sent: there is nothing to read back, and others wait for the room.
         except VenueError as error:
             failed = error
-        left = await self._left_open(tool, symbol)
-        if not left and failed:
-            left = await self._active(tool, symbol)
-        if left:
+        # Both at once: the activity has the time of two calls.
+        active = self._active(tool, symbol) if failed else _none()
+        if left := max(await asyncio.gather(self._left_open(tool, symbol), active)):
             why = f" ({failed})" if failed else ""
             raise VenueUnavailable(f"{tool.value} {symbol}: {_are_open(left)}{why}")
 
@@ -145,7 +142,7 @@ class AsterVenue:
         """By the order history, which lists open orders too; a market that does not have the symbol has none."""
         reads = _HISTORY[tool]
         try:
-            answer = await self._caller.call(reads, symbol, lane=PASSED, seconds=_HISTORY_SECONDS, limit=1000)
+            answer = await self._caller.call(reads, symbol, lane=PASSED, limit=1000)
         except VenueRefused:
             return 0
         return sum(row.text("symbol") == symbol and row.text("status") in STILL_OPEN for row in rows(reads, answer))
@@ -158,6 +155,10 @@ class AsterVenue:
             # A symbol that only the other market has is no reason never to be quiet: the whole list tells too.
             answer = await self._caller.call(reads, lane=PASSED)
         return sum(row.text("symbol") == symbol for row in rows(reads, answer))
+
+
+async def _none() -> int:
+    return 0
 
 
 def _took(tool: Tool, symbol: str, answer: object) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from activities.venues.aster import account
-from activities.venues.aster import venue as adapter
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import HedgeMode, VenueError, VenueUnavailable
 from domain.instructions import Tool
@@ -39,7 +38,6 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(account, "SECOND_LOOK_SECONDS", 0.0)
     # A busy machine is no slow exchange.
     monkeypatch.setattr(account, "CONFIRM_SECONDS", 3.0)
-    monkeypatch.setattr(adapter, "_HISTORY_SECONDS", 3.0)
 
 
 @pytest.fixture
