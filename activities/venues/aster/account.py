@@ -82,15 +82,18 @@ class AccountReader:
     async def read(self, known: Known) -> AccountReading:
         """One round of calls, and what confirms it. Raises VenueError."""
         seen = await self._agreed(await self._seen())
-        seen, hidden = await self._looked_twice(seen, known)
-        (lost, unlisted), (resting, untold), jumped = await asyncio.gather(
-            self._lost_positions(seen, known), self._lost_orders(seen, known), self._jumped(seen.account, known)
+        (listed, hidden), (lost, unlisted), (resting, untold), jumped = await asyncio.gather(
+            self._looked_twice(seen, known),
+            self._lost_positions(seen, known),
+            self._lost_orders(seen, known),
+            self._jumped(seen.account, known),
         )
         holdings = {**_shown(seen), **lost}
         doubts = [*_contradictions(seen), *hidden, *unlisted, *untold, *jumped]
         if doubts:
             log.warning("a reading of the account is no fact", doubts=len(doubts))
-        return AccountReading(holdings, [*seen.futures, *seen.spot, *resting], seen.account.account, doubts)
+        orders = {(order.market, order.order_id): order for order in [*resting, *listed]}
+        return AccountReading(holdings, list(orders.values()), seen.account.account, doubts)
 
     async def held(self, symbol: str) -> Holding | None:
         """One symbol's position; None where nothing is held. A list without a row of it says nothing: then the account's does."""
@@ -136,8 +139,9 @@ class AccountReader:
 
     async def _lost_positions(self, seen: Seen, known: Known) -> tuple[dict[str, Holding], list[str]]:
         """What the desk held and no source lists any more, not even as zero; and why that is no fact yet."""
-        lost = [symbol for symbol in known.held if symbol not in seen.holdings and symbol not in seen.account.held]
-        self._missing = {symbol: since for symbol, since in self._missing.items() if symbol in lost}
+        listed = {*seen.holdings, *seen.account.held}
+        lost = [symbol for symbol in known.held if symbol not in listed]
+        self._missing = {symbol: since for symbol, since in self._missing.items() if symbol not in listed}
         told = await asyncio.gather(*(self._stated(symbol) for symbol in lost[:MOST_POSITIONS_ASKED]))
         stated = dict(zip(lost, told, strict=False))
         left = {symbol: self._left(symbol, known.held[symbol], stated.get(symbol)) for symbol in lost}
@@ -164,22 +168,22 @@ class AccountReader:
 
     # --- open orders -----------------------------------------------------------------------------------------------------
 
-    async def _looked_twice(self, seen: Seen, known: Known) -> tuple[Seen, list[str]]:
-        """A list without an order ends a kill only where it is empty a moment later, too, and no spot balance is locked."""
+    async def _looked_twice(self, seen: Seen, known: Known) -> tuple[list[OpenOrder], list[str]]:
+        """The orders that are listed.
+
+        A list without one ends a kill only where it is empty a moment later, too, and no spot balance is locked.
+        """
         ends = known.verifies or (known.flattens and not any(h.quantity for h in _shown(seen).values()))
         if not ends or seen.futures or seen.spot:
-            return seen, []
+            return [*seen.futures, *seen.spot], []
         await asyncio.sleep(SECOND_LOOK_SECONDS)
         futures, spot, locked = await asyncio.gather(
             self._caller.call("get_open_orders"), self._caller.call("get_spot_open_orders"), self._locked()
         )
-        again = seen._replace(
-            futures=orders_of("get_open_orders", futures, Market.FUTURES),
-            spot=orders_of("get_spot_open_orders", spot, Market.SPOT),
-        )
-        hidden = locked and not again.spot
+        of_spot = orders_of("get_spot_open_orders", spot, Market.SPOT)
         told = f"get_spot_open_orders lists none, though {', '.join(locked)} is locked"
-        return again, [told] if hidden else []
+        hidden = [told] if locked and not of_spot else []
+        return [*orders_of("get_open_orders", futures, Market.FUTURES), *of_spot], hidden
 
     async def _locked(self) -> list[str]:
         """Assets of which spot orders lock something. None where the venue does not tell: the list is read twice all the same."""
