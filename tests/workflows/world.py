@@ -81,6 +81,8 @@ class World:
     database_up: bool = True
     database_hangs: bool = False
     venue_up: bool = True
+    # Whether the account can be read; cancels go out all the same.
+    readable: bool = True
     proposes: bool = False
     agent_fails: bool = False
     health: list[dict[str, AgentHealth]] = field(default_factory=list)
@@ -145,6 +147,8 @@ class World:
     @activity.defn(name="observe")
     async def observe(self, call: calls.ObserveCall) -> Observation:
         self._venue()
+        if not self.readable:
+            raise ApplicationError("the venue does not answer", type="VenueUnavailable")
         self.observations += 1
         self.readings_again += call.cycle_id is None
         self.known.append(call.known)
