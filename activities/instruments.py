@@ -47,6 +47,9 @@ class Instruments:
         self.kill_to_quiet = Histogram(
             "ais_kill_to_quiet_seconds", "Kill to every cancel confirmed", ["desk"], buckets=_SECONDS, registry=r
         )
+        self.doubtful_readings = Counter(
+            "ais_doubtful_readings", "Readings whose sources contradicted each other", ["desk"], registry=r
+        )
         self.words_too_old = Counter(
             "ais_words_too_old", "Sends held back since the coordinator's word was too old", ["desk"], registry=r
         )

@@ -101,7 +101,10 @@ class ObserveActivities:
             "clocks": clocks,
         }
         observation = seen.model_copy(update=watched)
-        self._instruments.observed(observation)
+        if observation.doubts:
+            self._instruments.doubtful_readings.labels(self._scope.desk).inc()
+        else:
+            self._instruments.observed(observation)
         self._tell(call.previous)
         return observation
 
@@ -154,8 +157,8 @@ class ObserveActivities:
         )
 
     async def _watch(self, call: ObserveCall, seen: Observation) -> Assessment | None:
-        """The reading against the limits."""
-        if call.limits is None:
+        """The reading against the limits; one that is no fact is held against none."""
+        if call.limits is None or seen.doubts:
             return None
         found = assess(seen.reading, call.limits, call.risk, await self._correlations(seen))
         self._instruments.limits_used(found.measures, call.limits)
@@ -185,7 +188,7 @@ class ObserveActivities:
     async def _see(self, call: ObserveCall) -> Observation | VenueError:
         started, failed = time.monotonic(), False
         try:
-            return await self._venue.observe(call.symbols, call.cycle_id)
+            return await self._venue.observe(call.symbols, call.cycle_id, call.known)
         except VenueError as error:
             failed = True
             return error

@@ -76,6 +76,19 @@ class GrownPosition(Record):
     now: Decimal
 
 
+class LeftPosition(Record):
+    """A futures position that a kill which flattens has not closed yet. `lot_step`: None where the venue's rules are unknown."""
+
+    symbol: str
+    quantity: Decimal
+    lot_step: Decimal | None = None
+
+    @property
+    def is_dust(self) -> bool:
+        """Whether it is too small for any order."""
+        return self.lot_step is not None and abs(self.quantity) < self.lot_step
+
+
 class KillRecord(Record):
     """The kill that holds. `row_id` is its decision; `quiet_at` when every cancel was confirmed and no order was open.
 
@@ -100,6 +113,8 @@ class KillRecord(Record):
     # Where the desk closes its positions after a kill: until no position is left, read at the venue at `flat_at`.
     flattens: bool = False
     flat_at: Moment | None = None
+    # What the newest reading since showed; None where there was none.
+    left: list[LeftPosition] | None = None
     # How much was held as it came, by market and symbol and without a sign, as read at `held_at`; None where nobody knew.
     held: dict[str, Decimal] | None = None
     held_at: Moment | None = None

@@ -281,7 +281,7 @@ def _open_orders(c: Carried) -> list[OpenInstruction]:
 
 
 def _kill_status(c: Carried, kill: KillRecord) -> KillStatus:
-    facts = printable_texts(kill.model_dump(exclude={"row_id", "held", "held_at"}))
+    facts = printable_texts(kill.model_dump(exclude={"row_id", "held", "held_at", "left"}))
     return KillStatus(
         **facts,
         latched=c.latched,

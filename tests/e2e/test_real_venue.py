@@ -266,3 +266,20 @@ def test_a_position_from_an_order_that_was_in_flight_when_the_kill_came_is_told(
         wait_until(lambda: bool(live.decisions(decision_type="risk_action")), "the row is written", 30)
         assert [row["summary"] for row in live.decisions(decision_type="risk_action")] == [f"Kill 1: {warning}"]
         assert warning in live.ais("status").stdout
+
+
+@pytest.mark.long
+def test_no_desk_is_flat_on_the_strength_of_an_empty_list(tmp_path: Path) -> None:
+    """The exchange answers the request for positions with `{}`, which the official server turns into `[]`."""
+    with a_desk(tmp_path, "live", AIS_ENABLE_LIVE_TRADING="true", AIS_KILL_FLATTENS="true") as (live, venue):
+        venue.control("position", S00USDT="0.123", S01USDT="-2.5")
+        wait_until(lambda: len(live.coordinator()["observation"]["positions"]) == 2, "the positions are read", 60)
+        venue.control("faults", answers={"get_positions": []})
+        wait_until(lambda: bool(live.coordinator()["observation_error"]), "the contradiction is told", 30)
+        assert "S00USDT: get_positions says 0, get_account_v4 0.123" in live.coordinator()["observation_error"]
+        assert live.kill().status_code == 200
+        wait_until(lambda: bool(kill_of(live)["flat_at"]) and bool(kill_of(live)["verified_at"]), "it is flat", 90)
+        state = venue.state
+        assert {symbol: float(held) for symbol, held in state["positions"].items()} == {"S00USDT": 0, "S01USDT": 0}
+        assert state["calls"]["create_order"] == 2
+        wait_until(lambda: kill_of(live)["residue"] == [], "nothing is left", 30)

@@ -72,16 +72,14 @@ async def test_it_is_not_over_before_the_venue_shows_no_open_order(temporal: Cli
 async def test_a_reading_that_fails_verifies_nothing_and_is_repeated(temporal: Client) -> None:
     async with running_desk(temporal, cycle_seconds=600) as desk:
         await desk.until(lambda s: s.cycle_number == 1)
-        desk.world.venue_up = False
+        desk.world.readable = False
         await desk.signal("kill")
-        await desk.until(lambda s: s.open_instructions and s.open_instructions[0].attempts >= 1)
-        desk.world.cancel_seconds, desk.world.venue_up = 0.3, True
-        await desk.until(lambda s: desk.world.cancelling)
-        desk.world.venue_up = False
         await desk.until(lambda s: s.kill.quiet_at is not None and s.observation_error)
-        kill = await kill_that(desk, lambda kill: True)
-        assert (kill.verified_at, kill.residue) == (None, [])
-        desk.world.venue_up = True
+        kill = await kill_that(desk, lambda kill: kill.latched and kill.row_written)
+        assert (kill.verified_at, len(kill.residue)) == (None, 2)
+        assert kill.residue[0] == "the account cannot be read: the venue does not answer"
+        assert kill.residue[1].startswith("not verified yet")
+        desk.world.readable = True
         await verified(desk)
 
 

@@ -91,6 +91,11 @@ class Habits:
     lists_newest: bool = False
     # The most rows of one page, whatever is asked for.
     page_rows: int = 1000
+    # Positions that are zero are not listed, as in later versions of this family.
+    lists_held_only: bool = False
+    can_trade: bool = True
+    # symbol -> its status in the exchange's list.
+    statuses: dict[str, str] = field(default_factory=dict)
 
 
 class Exchange:
@@ -159,7 +164,9 @@ class Exchange:
         written = [str(arguments[name]) for name in ("quantity", "price") if arguments.get(name) is not None]
         quantity = D(written[0])
         strict = self.habits.strict_time_in_force and arguments["order_type"] == "MARKET"
-        if strict or any("e" in number for number in written) or quantity <= 0 or quantity % STEP or self.habits.hedge:
+        halted = self.habits.statuses.get(arguments["symbol"], "TRADING") != "TRADING"
+        unfit = any("e" in number for number in written) or quantity <= 0 or quantity % STEP
+        if strict or unfit or halted or self.habits.hedge:
             raise Refusal(400)
         order = FakeOrder(
             next(self._ids), arguments["symbol"], arguments["side"], arguments["order_type"], quantity,
@@ -267,20 +274,31 @@ class Exchange:
                 "updateTime": 0,
             }
             for name, mark in self.marks.items()
-            if symbol in (None, name)
+            if symbol in (None, name) and (self.position(name) or not self.habits.lists_held_only)
             for side in sides
         ]
 
     def account_row(self) -> dict[str, Any]:
+        positions = [
+            {key: row[key] for key in ("symbol", "positionAmt", "positionSide", "entryPrice")}
+            for row in self.position_rows(None)
+        ]
+        resting = [order for order in self.open_orders() if not order.reduce_only]
         return {
+            "canTrade": self.habits.can_trade,
+            "totalOpenOrderInitialMargin": str(sum((o.quantity * (o.price or 0) / 5 for o in resting), NONE)),
             "totalWalletBalance": str(self.wallet),
             "totalUnrealizedProfit": "-12.34567891",
             "totalMarginBalance": str(self.wallet - D("12.34567891")),
             "totalMaintMargin": "0.00000000",
             "availableBalance": "9000.00000000",
             "assets": [{"asset": "USDT", "walletBalance": str(self.wallet)}],
-            "positions": [],
+            "positions": positions,
         }
+
+    def spot_row(self) -> dict[str, Any]:
+        locked = sum((o.quantity * (o.price or 0) for o in self.open_orders(spot=True)), NONE)
+        return {"canTrade": True, "balances": [{"asset": "USDT", "free": "100", "locked": str(locked)}]}
 
     def info_row(self) -> dict[str, Any]:
         filters = [
@@ -292,7 +310,14 @@ class Exchange:
             {"filterType": "PERCENT_PRICE", "multiplierUp": "1.0300", "multiplierDown": "0.9700"},
         ]
         symbols = [
-            {"symbol": name, "status": "TRADING", "liquidationFee": "0.010000", "filters": filters}
+            {
+                "symbol": name,
+                "status": self.habits.statuses.get(name, "TRADING"),
+                "liquidationFee": "0.010000",
+                "filters": filters,
+                "OrderType": ["LIMIT", "MARKET"],
+                "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
+            }
             for name in self.marks
         ]
         return {"timezone": "UTC", "symbols": symbols}

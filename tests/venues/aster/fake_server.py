@@ -141,7 +141,7 @@ class FakeServer:
         await asyncio.sleep(faults.of(faults.late, tool) or 0)
         if status is not None:
             raise Failed(error_text(tool, status))
-        return faults.answers.get(tool, answer)
+        return faults.answer(tool, arguments, answer)
 
     def _validate(self, tool: str, arguments: dict[str, Any]) -> None:
         try:
@@ -281,17 +281,18 @@ def _cancel(exchange: Exchange, arguments: Mapping[str, Any], spot: bool = False
     return {"code": 200 if spot else "200", "msg": "The operation of cancel all open order is done."}
 
 
-def _order(exchange: Exchange, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    found = [order for order in exchange.orders if order.order_id == arguments["order_id"]]
+def _order(exchange: Exchange, arguments: Mapping[str, Any], spot: bool = False) -> dict[str, Any]:
+    listed = exchange.spot_orders if spot else exchange.orders
+    found = [order for order in listed if order.order_id == arguments["order_id"]]
     if not found:
         raise Refusal(400)
     return found[0].row()
 
 
-def _all_orders(exchange: Exchange, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _all_orders(exchange: Exchange, arguments: Mapping[str, Any], spot: bool = False) -> list[dict[str, Any]]:
     exchange.known(arguments["symbol"])
-    since = arguments.get("start_time") or 0
-    return [o.row() for o in exchange.orders if o.symbol == arguments["symbol"] and o.time_ms >= since]
+    since, listed = arguments.get("start_time") or 0, exchange.spot_orders if spot else exchange.orders
+    return [o.row() for o in listed if o.symbol == arguments["symbol"] and o.time_ms >= since]
 
 
 def _of_known(exchange: Exchange, rows: list[dict[str, Any]], arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -316,6 +317,10 @@ ANSWERS: dict[str, Answer] = {
     ],
     "get_positions": lambda exchange, arguments: exchange.position_rows(arguments.get("symbol")),
     "get_account_v4": lambda exchange, arguments: exchange.account_row(),
+    "get_account_info": lambda exchange, arguments: exchange.account_row(),
+    "get_spot_account": lambda exchange, arguments: exchange.spot_row(),
+    "get_spot_order": lambda exchange, arguments: _order(exchange, arguments, spot=True),
+    "get_spot_all_orders": lambda exchange, arguments: _all_orders(exchange, arguments, spot=True),
     "get_open_orders": _open,
     "get_spot_open_orders": lambda exchange, arguments: _open(exchange, arguments, spot=True),
     "get_all_orders": _all_orders,
