@@ -168,6 +168,20 @@ def restart(
         typer.echo(asyncio.run(desk_commands.restart(reason.strip(), STARTED_AT, say)))
 
 
+@app.command()
+def release(
+    reason: Annotated[str, typer.Option(help="Why; recorded in the decision log.")], data_dir: DataDir = None
+) -> None:
+    """Give back the account of a live desk that is killed and verified, so that another desk may trade on it."""
+    import desk_commands
+
+    if not reason.strip():
+        raise typer.BadParameter("it must not be empty.", param_hint="--reason")
+    with expected_failures(*desk_commands.EXPECTED):
+        use_data_dir(data_dir)
+        typer.echo(asyncio.run(desk_commands.release(reason.strip(), say)))
+
+
 def _confirm(yes: bool) -> None:
     if yes:
         return

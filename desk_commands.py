@@ -1,4 +1,4 @@
-"""What `ais start`, `ais restart` and `ais status` do: they put a lifecycle together from the settings and tell its outcome."""
+"""What `ais start`, `restart`, `release` and `status` do: a lifecycle put together from the settings, and its outcome told."""
 
 import getpass
 import json
@@ -34,6 +34,11 @@ async def start(say: Say) -> str:
 async def restart(reason: str, asked_at: datetime, say: Say) -> str:
     """What became of a restart that was asked for at `asked_at`; Refused with the reason."""
     return await _with_lifecycle(lambda lifecycle: lifecycle.restart(reason, actor(), asked_at), say)
+
+
+async def release(reason: str, say: Say) -> str:
+    """What became of giving a desk's account back; Refused with the reason."""
+    return await _with_lifecycle(lambda lifecycle: lifecycle.release(reason, actor()), say)
 
 
 async def status(as_json: bool, say: Say) -> str:

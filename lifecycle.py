@@ -27,15 +27,22 @@ from temporalio.common import (
     WorkflowIDReusePolicy,
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
+from domain.books import EXCHANGE
 from domain.carried import Carried, Outcome
+from domain.commands import Command
 from domain.decisions import Decision, DecisionType
+from domain.desk import apply
 from domain.limits import Limits
 from domain.states import CommandKind, Mode, State
 from domain.status import CommandOutcome, Status
+from domain.traces import Tick
 from domain.values import printable
+from storage import claims
+from storage.claims import AccountKey
 from storage.database import Database, DatabaseUnavailable
+from storage.decisions import insert_decisions
 from storage.desks import Cleared, DeskFacts, DeskRecord, begin_start, clear_latch, finish_start, read_desk
 from storage.installation import read_id
 from workflows import names
@@ -48,6 +55,7 @@ from workflows.gateway import (
     registered_attributes,
 )
 from workflows.patience import TASK_TIMEOUT
+from workflows.unheard import unheard_kill
 
 OPEN = "RUNNING"
 SETTLE_SECONDS = 15.0
@@ -104,11 +112,11 @@ class Lifecycle:
         if opened is not None:
             raise Refused(self._needs_restart(opened.lower(), row))
         with _told("no coordinator was started; `ais start` may be tried again"):
-            await self._database.run(lambda connection: begin_start(connection, self._facts()))
+            await self._database.run(self._begin)
         with self._started("the desk's row is prepared; `ais start` may be tried again"):
             await self._open(0, WorkflowIDReusePolicy.REJECT_DUPLICATE, {})
         await self._finish()
-        return f"the coordinator of desk {self._plan.desk!r} is started"
+        return f"the coordinator of desk {self._plan.desk!r} is started{self._alone}"
 
     async def restart(self, reason: str, actor: str, asked_at: datetime) -> str:
         """Brings a killed desk, or one whose coordinator is gone, back to running. A kill after `asked_at` beats it."""
@@ -118,7 +126,27 @@ class Lifecycle:
             return await self._restart_open(reason, actor, asked_at)
         return await self._restart_closed(row, reason, actor)
 
+    async def release(self, reason: str, actor: str) -> str:
+        """Gives back the account of a desk that is killed and verified, or has no coordinator any more."""
+        with _told("nothing was released"):
+            opened = await self._gateway.open_status()
+            if opened == OPEN:
+                _refuse_release(await self._gateway.status())
+            row = self._control_row("release", reason, actor)
+            given = await self._database.run(lambda connection: self._give_back(connection, row))
+        if not given:
+            raise Refused(f"desk {self._plan.desk!r} holds no account")
+        return f"desk {self._plan.desk!r} holds its account no longer; another desk may be started on it"
+
+    def _give_back(self, connection: Connection, row: Decision) -> bool:
+        given = claims.release(connection, self._plan.desk) > 0
+        if given:
+            insert_decisions(connection, [row])
+        return given
+
     async def _restart_open(self, reason: str, actor: str, asked_at: datetime) -> str:
+        with _told("nothing was restarted"):
+            await self._database.run(self._claim)
         await self._hand_over_database(reason, actor)
         status = await self._settled()
         if status.last_kill_at and status.last_kill_at > asked_at:
@@ -169,7 +197,8 @@ class Lifecycle:
                 raise Refused(
                     f"desk {self._plan.desk!r} is {status.state.value}, not killed; there is nothing to restart"
                 )
-            ready = status.kill and status.kill.row_written and status.kill.latched and not status.unknown_orders
+            written = status.kill and status.kill.row_written and status.kill.latched
+            ready = written and not status.unknown_orders and not status.run_ending
             if ready or time.monotonic() > deadline:
                 return status
             await asyncio.sleep(POLL_SECONDS)
@@ -189,10 +218,10 @@ class Lifecycle:
 
     async def _restart_closed(self, row: DeskRecord | None, reason: str, actor: str) -> str:
         cleared = Cleared(row.kill_number if row else 0, row.kill_id if row else None)
-        control = self._control_row(reason, actor)
+        control, kill = self._control_row("restart", reason, actor), await self._unheard_kill()
 
         def clear(connection: Connection) -> bool:
-            begin_start(connection, self._facts())
+            self._begin(connection)
             return clear_latch(connection, self._plan.desk, cleared, control)
 
         with _told("no coordinator was started; `ais restart` may be tried again: it clears the same kill"):
@@ -202,12 +231,33 @@ class Lifecycle:
         told: dict[str, object] = {"reason": reason, "actor": actor, "kill_id": cleared.kill_id or ""}
         told |= {"cleared_number": cleared.number, "cleared_by": control.decision_id, "restarts": [control.decision_id]}
         with self._started("the latch is cleared, and the decision log says so; `ais restart` may be tried again"):
-            await self._open(cleared.number, WorkflowIDReusePolicy.ALLOW_DUPLICATE, told)
+            await self._open(cleared.number, WorkflowIDReusePolicy.ALLOW_DUPLICATE, told, kill)
         await self._finish()
-        return f"a new coordinator of desk {self._plan.desk!r} is started"
+        started = f"a new coordinator of desk {self._plan.desk!r} is started"
+        if kill is None:
+            return started
+        return (
+            f"{started}, and killed: the closed one was handed a kill that nobody carried out ({kill.reason}, by {kill.actor}). "
+            f"Check positions and orders at the venue, then `ais restart` once more"
+        )
 
-    async def _open(self, kill_number: int, reuse: WorkflowIDReusePolicy, told: dict[str, object]) -> None:
+    async def _unheard_kill(self) -> Command | None:
+        try:
+            return await unheard_kill(self._client, names.workflow_id(self._plan.desk))
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise Refused(
+                f"nothing was restarted: whether the closed coordinator was handed a kill cannot be read (Temporal: {error})"
+            ) from error
+
+    async def _open(
+        self, kill_number: int, reuse: WorkflowIDReusePolicy, told: dict[str, object], kill: Command | None = None
+    ) -> None:
         carried = self._carried(kill_number, await self._register_search_attributes()).model_copy(update=told)
+        if kill:
+            apply(carried, kill, Tick(datetime.now(UTC), lambda prefix: f"{prefix}_{uuid.uuid4().hex}"))
+            carried.shown_state = State.KILLED if carried.search_attributes else None
         await self._client.start_workflow(
             Coordinator.run,
             carried,
@@ -324,12 +374,29 @@ class Lifecycle:
             shown_state=State.RUNNING if search_attributes else None,
         )
 
-    def _control_row(self, reason: str, actor: str) -> Decision:
+    def _begin(self, connection: Connection) -> None:
+        self._claim(connection)
+        begin_start(connection, self._facts())
+
+    def _claim(self, connection: Connection) -> None:
+        """An account belongs to one desk. Where these settings do not name it, the worker claims it."""
+        if self._plan.mode is not Mode.LIVE or not self._plan.account:
+            return
+        claim = claims.take(connection, AccountKey(EXCHANGE, self._plan.account), self._plan.desk)
+        if claim.desk != self._plan.desk:
+            raise Refused(claims.held_text(self._plan.desk, claim))
+
+    @property
+    def _alone(self) -> str:
+        live = self._plan.mode is Mode.LIVE
+        return "; its account belongs to this desk alone: nobody else may send orders on it" if live else ""
+
+    def _control_row(self, what: str, reason: str, actor: str) -> Decision:
         return Decision(
             decision_id=f"decision_{uuid.uuid4().hex}",
             timestamp=datetime.now(UTC),
             decision_type=DecisionType.CONTROL,
-            summary=f"restart applied by {actor}: {reason}",
+            summary=f"{what} applied by {actor}: {reason}",
             desk=self._plan.desk,
         )
 
@@ -350,6 +417,16 @@ def _told(known: str) -> Iterator[None]:
         raise Refused(f"{known} (the database cannot be reached: {error})") from error
     except GatewayError as error:
         raise Refused(f"{known} ({error})") from error
+
+
+def _refuse_release(status: Status) -> None:
+    """Raises unless nothing of this desk can happen on its account any more."""
+    verified = status.state is State.KILLED and status.kill is not None and status.kill.verified_at is not None
+    if not verified or status.unknown_orders or status.open_instructions_total:
+        raise Refused(
+            f"desk {status.desk!r} is {status.state.value} and may still act on its account: kill it, and wait until "
+            "`ais status` says verified, with no open instruction and no unknown order"
+        )
 
 
 def _how_to_register(error: RPCError) -> str:

@@ -8,20 +8,24 @@ import structlog
 from pydantic import ValidationError
 
 import settings
+from activities.books import Bookkeeper, reader_of
 from activities.instruments import Instruments
 from activities.market.aster import AsterMarket, length_of
 from activities.market.build import MarketError, build_funding, build_market
 from activities.market.port import MarketSource
 from activities.venues.aster.caller import Caller
 from activities.venues.aster.rules import RuleBook
+from activities.venues.aster.statements import Statements
 from activities.venues.aster.tape import Tape
 from activities.venues.aster.transports import session_for, shown
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.paper import PaperVenue
 from activities.venues.port import HedgeMode, Venue, VenueError, VenueMisconfigured
 from activities.venues.shadow import ShadowVenue
+from domain.books import EXCHANGE
 from domain.paper.book import FundingRates
 from startup import NotUp, patiently
+from storage.claims import AccountKey
 from storage.database import Database
 
 VENUE_SECONDS = 5.0
@@ -80,6 +84,13 @@ def build_venue(config: VenueConfig, database: Database, instruments: Instrument
             return ShadowVenue(_aster_venue(config.aster, instruments))
         case "live":
             return _aster_venue(config.aster, instruments)
+
+
+def build_bookkeeper(config: VenueConfig, database: Database, account: str, instruments: Instruments) -> Bookkeeper:
+    """What keeps a live desk's books, over a connection of its own. `account` is the fingerprint."""
+    statements = Statements(_caller(config.aster, instruments))
+    reader = reader_of(config.desk.desk, AccountKey(EXCHANGE, account))
+    return Bookkeeper(reader, statements, database, config.aster.books_seconds, instruments)
 
 
 async def check_account(venue: Venue) -> None:

@@ -491,6 +491,13 @@ class AsterSettings(Settings):
         default="1m",
         allowed="1m, 3m, 5m, 15m, 30m, 1h, 2h, 4h, 6h, 8h, 12h or 1d",
     )
+    books_seconds: Seconds = about(
+        "How often a live desk's books are read from the exchange and compared with its balance.",
+        default=60.0,
+        unit="seconds",
+        allowed="a number above 0, 3600 at most",
+        le=3600,
+    )
     enable_live_trading: bool = about(
         "The second key to live mode: without it AIS_MODE=live does not start.", default=False, allowed="true or false"
     )

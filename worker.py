@@ -9,7 +9,7 @@ import contextlib
 import os
 import secrets
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,21 +29,24 @@ from activities.agents.processes import ProcessRoom
 from activities.agents.room import AgentRoom
 from activities.attributes import AttributeActivities
 from activities.calls import Scope
+from activities.claiming import ClaimCheck, Refusing
 from activities.doorkeeper import Doorkeeper, Leave
 from activities.instruments import Instruments
 from activities.market.port import MarketError
 from activities.observe import ObserveActivities
 from activities.record import RecordActivities
-from activities.standby import Standby
+from activities.standby import Ask, Standby
 from activities.venues.port import Venue
+from domain.books import EXCHANGE
 from domain.decisions import ENTROPY_BITS, time_ordered_id
 from domain.identity import fingerprint
 from domain.limits import Limits
 from domain.states import Mode
 from domain.status import Status
-from modes import NotAllowed, VenueConfig, build_venue, check_account, check_settings
+from modes import NotAllowed, VenueConfig, build_bookkeeper, build_venue, check_account, check_settings
 from startup import NotUp, configure_logging, leave, patiently
 from storage import migrate
+from storage.claims import AccountKey
 from storage.database import Database, DatabaseUnavailable
 from storage.disks import DiskWatch
 from storage.installation import read_id
@@ -156,12 +159,39 @@ async def _serve(config: Config, room: AgentRoom, stop: asyncio.Event) -> None:
     await _serve_metrics(config.worker, instruments)
     gateway, gone = DeskGateway(client, scope.desk, patience=STATE_SECONDS), asyncio.get_running_loop().create_future()
     workers = build_workers(config, scope, gateway, venue, room, instruments, records, latch, _leaving(gone))
+    standby = Standby(scope, _asking(gateway), log.warning)
     try:
-        await _run_until(workers, Standby(scope, _asking(gateway), log.warning), stop, gone)
+        async with _books(config, scope, instruments):
+            await _run_until(workers, _with_claim(scope, standby, latch, _asking(gateway)), stop, gone)
     finally:
         await venue.close()
         for database in databases:
             database.close()
+
+
+@contextlib.asynccontextmanager
+async def _books(config: Config, scope: Scope, instruments: Instruments) -> AsyncIterator[None]:
+    """Keeps a live desk's books meanwhile; nothing waits for them."""
+    if scope.mode is not Mode.LIVE:
+        yield
+        return
+    database = Database(config.database.url, threads=1, application_name="ais-books")
+    keeper = build_bookkeeper(config, database, scope.account or "", instruments)
+    running = asyncio.create_task(keeper.run())
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+        await keeper.close()
+
+
+def _with_claim(scope: Scope, standby: Standby, database: Database, ask: Ask) -> Refusing:
+    """A live account belongs to one desk."""
+    if scope.mode is not Mode.LIVE:
+        return standby
+    key = AccountKey(EXCHANGE, scope.account or "")
+    return ClaimCheck(standby, database, scope.desk, key, ask, log.warning)
 
 
 def scope_of(config: VenueConfig, database_id: str | None) -> Scope:
@@ -332,7 +362,7 @@ def _leaving(gone: asyncio.Future[str]) -> Leave:
     return leave
 
 
-async def _run_until(workers: Workers, standby: Standby, stop: asyncio.Event, gone: asyncio.Future[str]) -> None:
+async def _run_until(workers: Workers, standby: Refusing, stop: asyncio.Event, gone: asyncio.Future[str]) -> None:
     """Workflow tasks at once, which any worker can do; activities once it is known that they are this one's to do."""
     running = [asyncio.create_task(workers.shared.run())]
     stopping, opening = asyncio.create_task(stop.wait()), asyncio.create_task(standby.refusal())

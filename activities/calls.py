@@ -12,7 +12,7 @@ from domain.deciding import Choice
 from domain.decisions import Decision
 from domain.instructions import Tool
 from domain.limits import Limits
-from domain.market import LatchReading, LatchRow, Observation
+from domain.market import NOTHING_KNOWN, Known, LatchReading, LatchRow, Observation
 from domain.orders import Order, OrderReport
 from domain.outbox import DeskRow, RecordBatch
 from domain.proposals import Proposal
@@ -49,7 +49,7 @@ class CycleSummary(Value):
 class ObserveCall(Value):
     """A reading for one cycle; `cycle_id` makes a retry the same reading of a market that moves with the cycles.
 
-    Without one it only reads once more. `limits` and `risk` are what the reading is watched by.
+    Without one it only reads once more. `limits` and `risk` are what the reading is watched by, `known` what it is compared with.
     """
 
     scope: Scope
@@ -58,6 +58,7 @@ class ObserveCall(Value):
     previous: CycleSummary | None = None
     limits: Limits | None = None
     risk: RiskMemory = Field(default_factory=RiskMemory)
+    known: Known = NOTHING_KNOWN
 
 
 class DecideCall(Value):

@@ -91,6 +91,7 @@ def _circumstances(situation: Situation, proposed: Sequence[str]) -> Circumstanc
         tapes={symbol: tape_of(bars[symbol]) for symbol in proposed if symbol in bars},
         correlations=correlations_of(bars) if proposed and len(bars) > 1 else {},
         sent=situation.sent,
+        barless=[symbol for symbol, listed in bars.items() if not listed],
     )
 
 

@@ -32,6 +32,7 @@ class Instruments:
         self._cycle_instruments()
         self._agent_instruments()
         self._money_instruments()
+        self._books_instruments()
         self._venue_instruments()
         self._machine_instruments()
 
@@ -45,6 +46,9 @@ class Instruments:
         self.kills = Counter("ais_kill_switch_triggers", "Kills", ["desk", "source"], registry=r)
         self.kill_to_quiet = Histogram(
             "ais_kill_to_quiet_seconds", "Kill to every cancel confirmed", ["desk"], buckets=_SECONDS, registry=r
+        )
+        self.doubtful_readings = Counter(
+            "ais_doubtful_readings", "Readings whose sources contradicted each other", ["desk"], registry=r
         )
         self.words_too_old = Counter(
             "ais_words_too_old", "Sends held back since the coordinator's word was too old", ["desk"], registry=r
@@ -80,6 +84,19 @@ class Instruments:
         )
         self.drawdown = Gauge("ais_drawdown", "Loss since the peak, fraction of it", ["desk"], registry=r)
         self.limit_use = Gauge("ais_limit_use", "Measure over its soft limit", ["desk", "limit"], registry=r)
+
+    def _books_instruments(self) -> None:
+        r = self.registry
+        self.books_age = Gauge("ais_books_age_seconds", "Since the live books were read whole", ["desk"], registry=r)
+        self.books_facts = Gauge("ais_books_faults", "Differences, gaps, unread parts", ["desk"], registry=r)
+        self.strangers = Gauge("ais_strange_orders", "Orders there that are no row of ours", ["desk"], registry=r)
+
+    def books_read(self, read_at: datetime | None, faults: int, strangers: int) -> None:
+        """The books after a round of reading."""
+        if read_at:
+            self.books_age.labels(self._desk).set_function(partial(_seconds_since, read_at))
+        self.books_facts.labels(self._desk).set(faults)
+        self.strangers.labels(self._desk).set(strangers)
 
     def _venue_instruments(self) -> None:
         r = self.registry

@@ -22,10 +22,17 @@ from activities.tape import correlations_of
 from activities.venues.port import Venue, VenueError
 from domain.assessing import assess
 from domain.assessment import Assessment
+from domain.books import EXCHANGE
+from domain.books import seen as books_seen
+from domain.books_seen import BooksSeen
 from domain.clocks import ClockReading, OtherClock
 from domain.deciding import Choice
 from domain.disks import DiskSpace, low
 from domain.market import DatabaseSeen, LatchReading, LatchRow, MarketView, Observation
+from domain.states import Mode
+from storage import claims
+from storage.books import find_books
+from storage.claims import AccountKey
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import DeskRecord, read_desk
 from storage.disks import DiskWatch
@@ -42,6 +49,15 @@ class _Row(NamedTuple):
     latch: LatchRow | None = None
     latch_error: str | None = None
     database: DatabaseSeen | None = None
+    books: BooksSeen | None = None
+
+
+class _Found(NamedTuple):
+    """What the database holds of a desk."""
+
+    database_id: str | None
+    record: DeskRecord | None
+    books: BooksSeen | None
 
 
 class ObserveActivities:
@@ -87,7 +103,10 @@ class ObserveActivities:
             "clocks": clocks,
         }
         observation = seen.model_copy(update=watched)
-        self._instruments.observed(observation)
+        if observation.doubts:
+            self._instruments.doubtful_readings.labels(self._scope.desk).inc()
+        else:
+            self._instruments.observed(observation)
         self._tell(call.previous)
         return observation
 
@@ -140,8 +159,8 @@ class ObserveActivities:
         )
 
     async def _watch(self, call: ObserveCall, seen: Observation) -> Assessment | None:
-        """The reading against the limits."""
-        if call.limits is None:
+        """The reading against the limits; one that is no fact is held against none."""
+        if call.limits is None or seen.doubts:
             return None
         found = assess(seen.reading, call.limits, call.risk, await self._correlations(seen))
         self._instruments.limits_used(found.measures, call.limits)
@@ -172,7 +191,7 @@ class ObserveActivities:
     async def _see(self, call: ObserveCall) -> Observation | VenueError:
         started, failed = time.monotonic(), False
         try:
-            return await self._venue.observe(call.symbols, call.cycle_id)
+            return await self._venue.observe(call.symbols, call.cycle_id, call.known)
         except VenueError as error:
             failed = True
             return error
@@ -183,12 +202,13 @@ class ObserveActivities:
     async def _row(self, asked: Scope) -> _Row:
         """What the database says, and which one it is: a stranger's word on the latch is none."""
 
-        def work(connection: Connection) -> tuple[str | None, DeskRecord | None]:
-            return given_id(connection, asked.database_id), read_desk(connection, asked.desk)
+        def work(connection: Connection) -> _Found:
+            database_id = given_id(connection, asked.database_id)
+            return _Found(database_id, read_desk(connection, asked.desk), self._books(connection))
 
         try:
             with expecting(None):
-                database_id, record = await self._database.run(work, LATCH_SECONDS)
+                database_id, record, books = await self._database.run(work, LATCH_SECONDS)
         except DatabaseUnavailable as error:
             return _Row(latch_error=f"the database cannot be reached: {error}")
         seen = DatabaseSeen(database_id=database_id, knows_desk=record is not None) if database_id else None
@@ -196,7 +216,15 @@ class ObserveActivities:
             if wanted := expected():
                 wanted.strangers.append(database_id or "")
             return _Row(latch_error=stranger_text(database_id, asked.database_id), database=seen)
-        return _Row(latch=record.latch if record else None, database=seen)
+        return _Row(latch=record.latch if record else None, database=seen, books=books)
+
+    def _books(self, connection: Connection) -> BooksSeen | None:
+        """What a live desk's books say, and who holds its account."""
+        if self._scope.mode is not Mode.LIVE:
+            return None
+        holder = claims.holder(connection, AccountKey(EXCHANGE, self._scope.account or ""))
+        found = find_books(connection, self._scope.desk)
+        return books_seen(found.state if found else None, holder.desk if holder else None, self._scope.desk)
 
     def _tell(self, previous: CycleSummary | None) -> None:
         if previous:

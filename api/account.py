@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from api.models import PortfolioAnswer
-from api.reporting import Books
+from api.reporting import Books, LiveBooks
 from domain.accounting import Holding, Portfolio
 from domain.status import ObservationStatus
 from domain.values import plain
@@ -13,14 +13,14 @@ _COMPUTED = set(PortfolioAnswer.model_fields) - {"valued_at", "differences"}
 _COMPARED = ("quantity", "cost", "realised_profit", "fees", "funding")
 
 
-def portfolio_answer(books: Books, observation: ObservationStatus | None) -> PortfolioAnswer:
+def portfolio_answer(books: Books | LiveBooks, observation: ObservationStatus | None) -> PortfolioAnswer:
     """The report. Where the coordinator has no reading, the last prices that records named stand."""
     portfolio = books.portfolio
     if observation is not None:
         portfolio = portfolio.marked(observation.market_time, observation.marks)
     return PortfolioAnswer(
         valued_at=observation.market_time if observation else None,
-        differences=list(differences(books)),
+        differences=books.facts if isinstance(books, LiveBooks) else list(differences(books)),
         **{name: _value(portfolio, name) for name in _COMPUTED},
     )
 

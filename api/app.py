@@ -133,7 +133,7 @@ def _lifespan(
     @asynccontextmanager
     async def run(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         desk = Desk(gateway or await _gateway(settings), settings.api.ack_timeout)
-        found = reports or PostgresReports(settings.database.url, Belonging(desk))
+        found = reports or _reports(settings, desk)
         app.state.parts = _parts(settings, instruments, desk, found)
         try:
             yield {STATE_KEY: Doorkeeper(raise_limit().connections, instruments)}
@@ -142,6 +142,10 @@ def _lifespan(
                 found.close()
 
     return run
+
+
+def _reports(settings: AppSettings, desk: Desk) -> Reports:
+    return PostgresReports(settings.database.url, Belonging(desk), live=settings.desk.mode == "live")
 
 
 async def _gateway(settings: AppSettings) -> Gateway:

@@ -11,6 +11,7 @@ ApiError
 └── Unavailable           503
     ├── CoordinatorUnavailable   a worker or Temporal does not answer, or no coordinator is open
     ├── ReportsUnavailable       the database
+    ├── BooksUnread              nobody knows yet what a live account did
     ├── OtherDatabase            this process has another one than the coordinator
     ├── TooManyWaiting           more commands stand unconfirmed than may
     ├── TooManyUnwritten         more rows of the decision log wait for the database than may
@@ -138,6 +139,18 @@ class ReportsUnavailable(Unavailable):
 
     def __init__(self, error: Exception) -> None:
         super().__init__(f"The decision log cannot be read: {error}. Check PostgreSQL and AIS_DATABASE_URL.")
+
+
+class BooksUnread(Unavailable):
+    """Nothing is known of a live account until two readings of it agree: "none" would be a guess."""
+
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "10"}
+
+    def __init__(self, desk: str, why: str | None) -> None:
+        super().__init__(
+            f"The books of desk {desk!r} are not known yet: a live worker reads them from the exchange, twice before they count. "
+            f"{f'The last try failed: {why}.' if why else 'Is one up (python worker.py), and the desk started?'}"
+        )
 
 
 class OtherDatabase(Unavailable):

@@ -224,7 +224,7 @@ class DecisionAnswer(_Answer):
 
 
 class InstructionAnswer(_Answer):
-    """One instruction and what became of it. `round` counts the repetitions of a kill; orders have the last five keys."""
+    """One instruction and what became of it. `round` counts the repetitions of a kill; orders have the last six keys."""
 
     model_config = _example(
         {
@@ -255,6 +255,7 @@ class InstructionAnswer(_Answer):
     quantity: Decimal | None = None
     price: Decimal | None = None
     reduce_only: bool | None = None
+    venue_order_id: str | None = None
 
 
 class FillAnswer(_Answer):
@@ -320,7 +321,8 @@ class EntryAnswer(_Answer):
 class PortfolioAnswer(_Answer):
     """The account, computed from all of its fills and ledger entries.
 
-    `differences` is empty as long as the venue's own book agrees. Valued at the coordinator's latest prices; where it has
+    `differences` is empty as long as the venue's own book agrees; of a real account it names, with both numbers, what the
+    exchange says otherwise, and whatever could not be read of it. Valued at the coordinator's latest prices; where it has
     none, `valued_at` is null and the prices of the last trades are used. Peak, drawdown and the day's loss are computed at
     the prices of the trades and of now; those that the limits use are in `GET /control/coordinator`.
     """

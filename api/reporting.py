@@ -7,10 +7,12 @@ from typing import NamedTuple, Protocol, TypeVar
 from sqlalchemy import Connection, text
 
 from api.belonging import Belonging
-from api.errors import InvalidRequest, OtherDatabase, ReportsUnavailable
+from api.errors import BooksUnread, InvalidRequest, OtherDatabase, ReportsUnavailable
+from domain import books as domain_books
 from domain.accounting import Holding, HoldingKey, Portfolio, folded
 from domain.decisions import Decision
 from domain.instructions import InstructionRow
+from storage import books as live
 from storage import decisions, instructions, paper
 from storage.database import Database, DatabaseUnavailable
 from storage.decisions import DecisionFilter
@@ -20,6 +22,7 @@ from storage.paging import InvalidCursor, PageFilter
 from storage.paper import Account, StoredEntry, StoredFill
 
 T = TypeVar("T")
+_Pages = Callable[[Connection, str, PageFilter], tuple[list[T], str | None]]
 
 DecisionPage = tuple[list[Decision], str | None]
 InstructionPage = tuple[list[InstructionRow], str | None]
@@ -41,6 +44,17 @@ class Books(NamedTuple):
     portfolio: Portfolio
 
 
+class LiveBooks(NamedTuple):
+    """A real account as its records add up, and whatever keeps them from being the whole truth."""
+
+    portfolio: Portfolio
+    facts: list[str]
+
+
+class _Unread(Exception):
+    """The books are not known yet; the text is why, or empty."""
+
+
 class Reports(Protocol):
     """What the API asks of the database; each but `ping` raises ApiError."""
 
@@ -51,13 +65,13 @@ class Reports(Protocol):
         """One page of instructions."""
 
     async def fills(self, desk: str, wanted: PageFilter) -> FillPage:
-        """One page of the paper venue's fills."""
+        """One page of a desk's fills."""
 
     async def ledger(self, desk: str, wanted: PageFilter) -> EntryPage:
-        """One page of the paper venue's ledger."""
+        """One page of a desk's ledger."""
 
-    async def books(self, desk: str) -> Books | None:
-        """A desk's account on the paper venue; None where it has none."""
+    async def books(self, desk: str) -> Books | LiveBooks | None:
+        """A desk's account; None where the paper venue has none of it."""
 
     async def ping(self) -> bool:
         """Whether the database answers, within the probe's time."""
@@ -70,10 +84,11 @@ class Reports(Protocol):
 
 
 class PostgresReports:
-    """Reports from PostgreSQL."""
+    """Reports from PostgreSQL. Those on fills and money are of a `live` desk's real account, or of the paper venue."""
 
-    def __init__(self, url: str, belonging: Belonging | None = None) -> None:
+    def __init__(self, url: str, belonging: Belonging | None = None, *, live: bool = False) -> None:
         self._belonging = belonging
+        self._live = live
         self._database = Database(
             url, threads=REPORT_THREADS, timeout_seconds=REPORT_SECONDS, application_name="ais-api-reports"
         )
@@ -86,13 +101,15 @@ class PostgresReports:
         return await self._run(partial(instructions.page, desk=desk, wanted=wanted))
 
     async def fills(self, desk: str, wanted: PageFilter) -> FillPage:
-        return await self._run(partial(paper.fills_page, desk=desk, wanted=wanted))
+        return await self._of_account(desk, paper.fills_page, live.fills_page, wanted)
 
     async def ledger(self, desk: str, wanted: PageFilter) -> EntryPage:
-        return await self._run(partial(paper.entries_page, desk=desk, wanted=wanted))
+        return await self._of_account(desk, paper.entries_page, live.entries_page, wanted)
 
-    async def books(self, desk: str) -> Books | None:
-        return await self._run(partial(read_books, desk=desk), ACCOUNT_SECONDS)
+    async def books(self, desk: str) -> Books | LiveBooks | None:
+        if not self._live:
+            return await self._run(partial(read_books, desk=desk), ACCOUNT_SECONDS)
+        return await self._known(desk, partial(read_live_books, desk=desk), ACCOUNT_SECONDS)
 
     async def ping(self) -> bool:
         return await self._probe.ping()
@@ -106,6 +123,23 @@ class PostgresReports:
     def close(self) -> None:
         self._database.close()
         self._probe.close()
+
+    async def _of_account(
+        self, desk: str, of_paper: _Pages[T], of_live: _Pages[T], wanted: PageFilter
+    ) -> tuple[list[T], str | None]:
+        def live_page(connection: Connection) -> tuple[list[T], str | None]:
+            _known_books(connection, desk)
+            return of_live(connection, desk, wanted)
+
+        if self._live:
+            return await self._known(desk, live_page)
+        return await self._run(lambda connection: of_paper(connection, desk, wanted))
+
+    async def _known(self, desk: str, work: Callable[[Connection], T], seconds: float | None = None) -> T:
+        try:
+            return await self._run(work, seconds)
+        except _Unread as error:
+            raise BooksUnread(desk, str(error) or None) from None
 
     async def _run(self, work: Callable[[Connection], T], seconds: float | None = None) -> T:
         def told(connection: Connection) -> tuple[T, str | None]:
@@ -139,3 +173,19 @@ def read_books(connection: Connection, desk: str) -> Books | None:
         return None
     portfolio = folded(desk, account.opening_balance, paper.list_records(connection, desk))
     return Books(account, paper.load_holdings(connection, desk), portfolio)
+
+
+def read_live_books(connection: Connection, desk: str) -> LiveBooks:
+    """A real account, as of one moment. Raises _Unread."""
+    connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+    books, opening = _known_books(connection, desk)
+    portfolio = domain_books.folded(desk, opening, live.list_records(connection, desk))
+    return LiveBooks(portfolio, books.state.facts)
+
+
+def _known_books(connection: Connection, desk: str) -> tuple[live.Books, domain_books.Opening]:
+    books = live.find_books(connection, desk)
+    if books is None or books.state.opening is None:
+        failing = books.state.failing.values() if books else []
+        raise _Unread(next((it.why for it in failing), ""))
+    return books, books.state.opening

@@ -17,7 +17,7 @@ from mcp import Client
 
 from tests.e2e.live import Live
 from tests.e2e.test_real_venue import ACCOUNT, Venue
-from workflows.cancelling import MAX_CANCELS_AT_ONCE
+from workflows.lanes import MAX_CANCELS_AT_ONCE
 
 ROUNDS = int(os.environ.get("AIS_BENCH_KILLS", "7"))
 SYMBOLS = [f"S{number:02}USDT" for number in range(50)]

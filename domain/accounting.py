@@ -82,12 +82,16 @@ class Fill(Value):
 
 
 class LedgerKind(StrEnum):
-    """Why money moved without a trade (Aster, GET /fapi/v1/income: FUNDING_FEE, INSURANCE_CLEAR)."""
+    """Why money moved without a trade (Aster, GET /fapi/v1/income: FUNDING_FEE, INSURANCE_CLEAR, TRANSFER)."""
 
     FUNDING = "funding"
     LIQUIDATION_FEE = "liquidation_fee"
     INSURANCE = "insurance"
     """Paid by the insurance fund to an account that a liquidation left below zero."""
+    TRANSFER = "transfer"
+    """Put into a real account or taken out of it."""
+    OTHER = "other"
+    """Of a kind that has no name here, such as a bonus."""
 
 
 class LedgerEntry(Value):

@@ -13,9 +13,10 @@ from domain.agents import AgentHealth
 from domain.assessment import RiskMemory
 from domain.commands import Command, Source
 from domain.decisions import Decision
-from domain.instructions import InstructionRow, OpenCancel, OrderInstruction
+from domain.instructions import InstructionRow, OrderInstruction
 from domain.limits import Limits
 from domain.market import Market, Observation
+from domain.open_cancels import OpenCancels
 from domain.orders import Order
 from domain.proposals import WaitingProposal
 from domain.states import CommandKind, Mode, State
@@ -75,6 +76,19 @@ class GrownPosition(Record):
     now: Decimal
 
 
+class LeftPosition(Record):
+    """A futures position that a kill which flattens has not closed yet. `lot_step`: None where the venue's rules are unknown."""
+
+    symbol: str
+    quantity: Decimal
+    lot_step: Decimal | None = None
+
+    @property
+    def is_dust(self) -> bool:
+        """Whether it is too small for any order."""
+        return self.lot_step is not None and abs(self.quantity) < self.lot_step
+
+
 class KillRecord(Record):
     """The kill that holds. `row_id` is its decision; `quiet_at` when every cancel was confirmed and no order was open.
 
@@ -99,6 +113,8 @@ class KillRecord(Record):
     # Where the desk closes its positions after a kill: until no position is left, read at the venue at `flat_at`.
     flattens: bool = False
     flat_at: Moment | None = None
+    # What the newest reading since showed; None where there was none.
+    left: list[LeftPosition] | None = None
     # How much was held as it came, by market and symbol and without a sign, as read at `held_at`; None where nobody knew.
     held: dict[str, Decimal] | None = None
     held_at: Moment | None = None
@@ -224,7 +240,7 @@ class Carried(Record):
     commands: dict[str, CommandRecord] = Field(default_factory=dict)
     # Ids among `commands` that no sender chose, oldest first.
     unnamed: list[str] = Field(default_factory=list)
-    cancels: list[OpenCancel] = Field(default_factory=list)
+    cancels: OpenCancels = Field(default_factory=OpenCancels)
     orders: list[PendingOrder] = Field(default_factory=list)
     deleverages: list[PendingDeleverage] = Field(default_factory=list)
     records: list[Decision] = Field(default_factory=list)

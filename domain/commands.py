@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from domain.likeness import MAX_NAME_CHARS, Names
-from domain.limits import Limits
+from domain.limits import Limits, refuse_unknown
 from domain.proposals import REQUEST_FIELDS, ProposalRequest, read_request
 from domain.states import CommandKind
 from domain.symbols import normalise_symbols
@@ -34,6 +34,8 @@ CANCELLATION_REASON = "workflow cancellation requested"
 MAX_INPUT_BYTES = 64 * 1024
 # Of one signal; the rest are not looked at.
 MAX_INPUTS = 16
+# What is nested without end costs a hundred times what a long text does.
+MAX_BRACKETS = 2_000
 DEFAULT_REASONS = {CommandKind.KILL: "manual kill switch", CommandKind.PAUSE: "manual pause"}
 
 _KINDS = {kind.value: kind for kind in CommandKind}
@@ -187,6 +189,8 @@ def _read_fields(payloads: Sequence[RawPayload]) -> tuple[dict[str, Any], str | 
 def _decode(payload: RawPayload) -> Any:
     if payload.encoding == "binary/null" or not payload.data:
         return None
+    if payload.data.count(b"[") + payload.data.count(b"{") > MAX_BRACKETS:
+        raise ValueError("no command is nested like that")
     # parse_float keeps 0.1 exact; a NaN in a payload must not become a number.
     return json.loads(payload.data, parse_float=Decimal, parse_constant=_refuse_constant)
 
@@ -207,7 +211,7 @@ def read_symbols(value: Any) -> list[str] | None:
     """Symbols of a cancel_all: None means every symbol; ValueError for an empty list or anything but texts."""
     if value is None:
         return None
-    if not isinstance(value, list) or not 0 < len(value) <= MAX_SYMBOLS or not all(isinstance(v, str) for v in value):
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_SYMBOLS or set(map(type, value)) != {str}:
         raise ValueError("symbols must be a list of at least one symbol, or null for every symbol")
     return normalise_symbols(value)
 
@@ -243,9 +247,11 @@ def read_limits(fields: Mapping[str, Any]) -> dict[str, str]:
     if nested is not None and not isinstance(nested, Mapping):
         raise ValueError('limits must be an object, such as {"limits": {"max_leverage": 1.5}}')
     beside = {name: value for name, value in fields.items() if name in Limits.model_fields}
-    asked = {str(name)[:64]: value for name, value in {**beside, **(nested or {})}.items()}
+    asked = {**beside, **(nested or {})}
     if not asked:
         raise ValueError('set_limits needs at least one limit, such as {"limits": {"max_leverage": 1.5}}')
+    # At once, before hundreds of them are read as numbers.
+    refuse_unknown(asked)
     return {name: _number_text(name, value) for name, value in asked.items()}
 
 

@@ -6,8 +6,9 @@ Everything here runs at once, inside one workflow task, and awaits nothing; the 
 from collections.abc import Callable
 from datetime import timedelta
 
-from domain import clocks, growth, identity, inbox, latch
+from domain import books_seen, clocks, growth, identity, inbox, latch
 from domain.assessment import RiskMemory
+from domain.books_seen import BooksSeen
 from domain.carried import (
     Carried,
     OrderPhase,
@@ -42,7 +43,7 @@ from domain.traces import (
     warn,
 )
 from domain.values import ZERO
-from domain.versions import flattens_on
+from domain.versions import flattens_on, restarts_wait_for_the_next_run
 
 MAX_DELEVERAGES = 100
 MAX_CARRIED_ORDERS = 100
@@ -92,6 +93,7 @@ def take_observation(c: Carried, observation: Observation, known: int, tick: Tic
     growth.compare(c, observation, tick)
     note_symbols(c, observation)
     _warn_of_disks(c, observation.low_disks)
+    _warn_of_books(c, observation.books)
     if observation.latch_error is None:
         latch.compare(c, observation.latch, known, tick)
 
@@ -100,6 +102,16 @@ def _warn_of_disks(c: Carried, low_disks: list[DiskSpace]) -> None:
     unwarn(c, WARNING)
     for disk in reversed(low_disks):
         warn(c, disk.text)
+
+
+def _warn_of_books(c: Carried, found: BooksSeen | None) -> None:
+    """They last until a reading that could ask says otherwise."""
+    if found is None:
+        return
+    for beginning in books_seen.WARNINGS:
+        unwarn(c, beginning)
+    for text in books_seen.warnings_of(found):
+        warn(c, text)
 
 
 def _warn_of_clocks(c: Carried, observation: Observation) -> Observation:
@@ -273,7 +285,7 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
         # The latch may have been cleared all the same (an answer that was lost): a new number latches it again.
         c.kill_number, c.latched_number = max(c.kill_number, restart.kill_number + 1), 0
         c.kill_id = tick.new_id("kill")
-        _refuse(c, restart.command, error, RefusalCode.CONFLICT, tick)
+        _refuse_restart(c, restart.command, error, tick)
         return
     forget_rounds(c, *c.commands.values())
     # What is still on its way keeps its record: a deleverage may be settled after the restart.
@@ -289,6 +301,15 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
     enter(c, State.RUNNING, restart.command, tick)
 
 
+def _refuse_restart(c: Carried, command: Command, error: str, tick: Tick) -> None:
+    known = c.commands.get(command.command_id)
+    if known is None or known.kind is CommandKind.RESTART:
+        _refuse(c, command, error, RefusalCode.CONFLICT, tick)
+    else:
+        # A kill has taken the id over meanwhile: its outcome is its own.
+        _log_refusal(c, command, error, tick)
+
+
 def _refusal(c: Carried, command: Command, tick: Tick) -> tuple[str, RefusalCode] | None:
     if refused := transition(c.state, command.kind).refusal:
         return refused, RefusalCode.CONFLICT
@@ -300,11 +321,11 @@ def _refusal(c: Carried, command: Command, tick: Tick) -> tuple[str, RefusalCode
 
 
 def _check_symbols(c: Carried, command: Command) -> tuple[str, RefusalCode] | None:
-    allowed = covered_symbols(c.symbols, c.seen_symbols)
+    allowed = dict.fromkeys(covered_symbols(c.symbols, c.seen_symbols))
     asked = [command.symbol] if command.symbol else command.symbols or []
     strange = [symbol for symbol in asked if symbol not in allowed]
     if strange:
-        text = f"{strange[0]} is neither whitelisted nor held; allowed are {few(allowed)}"
+        text = f"{strange[0]} is neither whitelisted nor held; allowed are {few(list(allowed))}"
         return text, RefusalCode.INVALID
     return None
 
@@ -329,7 +350,10 @@ def _check_deleverage(c: Carried, command: Command) -> tuple[str, RefusalCode] |
 
 
 def _check_restart(c: Carried, command: Command) -> tuple[str, RefusalCode] | None:
-    if command.kill_number != c.kill_number:
+    if c.hand_over and restarts_wait_for_the_next_run(c.schema_version):
+        # Where a cancellation ends it, the server swallows another one: a restart that waited meanwhile would undo that kill.
+        text = "the coordinator is about to continue as a new run; try again in a moment"
+    elif command.kill_number != c.kill_number:
         text = f"kill_number is {c.kill_number}, not {command.kill_number}: a kill came since you looked"
     elif c.restart is not None:
         text = "another restart is under way"

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from domain.assessing import comparison, limit_named
 from domain.assessment import Assessment, Breach, Crossing, Cut, Level
-from domain.carried import Carried, PendingDeleverage
+from domain.carried import Carried, LeftPosition, PendingDeleverage
 from domain.commands import Command, Source
 from domain.decisions import Decision, DecisionType
 from domain.desk import apply
@@ -16,7 +16,7 @@ from domain.instructions import Tool
 from domain.killing import own_kill
 from domain.limits import PortfolioLimit
 from domain.market import Market, Observation
-from domain.outbox import open_cancels, queue_row
+from domain.outbox import queue_row
 from domain.states import CommandKind, Mode, State
 from domain.traces import Tick, unwarn, warn
 from domain.values import digits, plain
@@ -90,20 +90,34 @@ def flattening(c: Carried) -> bool:
 
 
 def flatten(c: Carried, observation: Observation, tick: Tick) -> bool:
-    """Queues the closing of each position whose cancels are confirmed; True where a fresh reading shows none any more."""
+    """Queues the closing of each position whose cancels are confirmed; True where a fresh reading shows none any more.
+
+    A reading that is no fact closes what it shows, and never says that nothing is left.
+    """
     assert c.kill is not None
-    held = [p.symbol for p in observation.positions if p.quantity and p.market is Market.FUTURES]
-    for symbol in held:
-        if not _is_busy(c, symbol) and not open_cancels(c, Tool.CANCEL_ALL_ORDERS, symbol):
+    left = c.kill.left = _left(observation)
+    for symbol in (position.symbol for position in left if not position.is_dust):
+        if not _is_busy(c, symbol) and not c.cancels.lane(Tool.CANCEL_ALL_ORDERS, symbol):
             c.deleverages.append(_pending(c, symbol, None, "the kill flattens", tick))
     # What rests may still fill, and a cancel that is open may be for what this reading did not show.
     may_fill = observation.open_orders or c.cancels
-    if held or may_fill or c.orders or reducing(c):
+    if left or may_fill or c.orders or reducing(c) or observation.doubts:
         return False
     c.kill.flat_at, c.row_dirty = observation.observed_at, True
     note_flat(c.kill, observation)
     queue_row(c, _flat_row(c, tick))
     return True
+
+
+def _left(observation: Observation) -> list[LeftPosition]:
+    held = [p for p in observation.positions if p.quantity and p.market is Market.FUTURES]
+    rules = observation.rules
+    return [
+        LeftPosition(
+            symbol=p.symbol, quantity=p.quantity, lot_step=rules[p.symbol].lot_step if p.symbol in rules else None
+        )
+        for p in held
+    ]
 
 
 def _flat_row(c: Carried, tick: Tick) -> Decision:

@@ -31,6 +31,16 @@ def note_fill(c: Carried, pending: PendingOrder, report: OrderReport) -> None:
     c.filled[key] = c.filled.get(key, ZERO) + signed
 
 
+def held_now(c: Carried) -> dict[str, Decimal]:
+    """Signed futures positions by symbol, as last read and with what was filled since; none that is zero."""
+    filled = {key.split(" ", 1)[1]: quantity for key, quantity in c.filled.items()}
+    read = (
+        {p.symbol: p.quantity for p in c.observation.positions if p.market is Market.FUTURES} if c.observation else {}
+    )
+    held = {symbol: read.get(symbol, ZERO) + filled.get(symbol, ZERO) for symbol in {**read, **filled}}
+    return {symbol: quantity for symbol, quantity in held.items() if quantity}
+
+
 def note_kill(c: Carried, kill: KillRecord) -> None:
     """Keeps what is known to be held as the kill comes: by the last reading, and with what was filled since."""
     if c.observation is None:

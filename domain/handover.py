@@ -17,6 +17,7 @@ from domain.carried import Carried, CommandRecord, Outcome
 from domain.decisions import Decision, DecisionType
 from domain.instructions import InstructionRow, OpenCancel
 from domain.market import Observation
+from domain.open_cancels import OpenCancels
 from domain.traces import Tick, forget_rounds
 from domain.values import Record, iso
 from domain.versions import knows_written_rows
@@ -35,7 +36,7 @@ class _Bulk(Record):
     commands: dict[str, CommandRecord] = Field(default_factory=dict)
     records: list[Decision] = Field(default_factory=list)
     instruction_rows: dict[str, InstructionRow] = Field(default_factory=dict)
-    cancels: list[OpenCancel] = Field(default_factory=list)
+    cancels: OpenCancels = Field(default_factory=OpenCancels)
     observation: Observation | None = None
 
 
@@ -75,7 +76,7 @@ def _joined(pieces: Iterable[_Bulk]) -> _Bulk:
         whole.commands |= piece.commands
         whole.records += piece.records
         whole.instruction_rows |= piece.instruction_rows
-        whole.cancels += piece.cancels
+        whole.cancels = OpenCancels([*whole.cancels, *piece.cancels])
         whole.observation = piece.observation or whole.observation
     # Packed newest first; the window forgets its first ones first.
     whole.commands = dict(sorted(whole.commands.items(), key=lambda item: item[1].at))
@@ -111,9 +112,8 @@ def _pieces(c: Carried) -> Iterator[_Bulk]:
     first += [row for row in c.records[c.records_attempted :] if c.kill and row.decision_id == c.kill.row_id]
     taken = {row.decision_id for row in first}
     others = [_short(row) for row in c.records if row.decision_id not in taken]
-    yield _Bulk(
-        commands=needed, records=first, cancels=[_short_cancel(x) for x in c.cancels], observation=c.observation
-    )
+    cancels = OpenCancels(map(_short_cancel, c.cancels))
+    yield _Bulk(commands=needed, records=first, cancels=cancels, observation=c.observation)
     yield from (_Bulk(records=part) for part in _cut([row for row in others if not _is_plain(row)]))
     rows = [(name, _short_instruction(row)) for name, row in c.instruction_rows.items()]
     yield from (_Bulk(instruction_rows=dict(orders)) for orders in _cut([x for x in rows if x[1].order]))

@@ -106,6 +106,8 @@ class InstructionRow(Value):
     attempts: int = 0
     detail: str | None = None
     order: OrderInstruction | None = None
+    # The order's id at the venue, where the venue has told it.
+    venue_order_id: str | None = None
 
 
 def cancel_instructions(symbols: Iterable[str]) -> list[CancelInstruction]:

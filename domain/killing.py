@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from domain import growth, inbox
-from domain.carried import Carried, CommandRecord, KillRecord, Outcome
+from domain.carried import Carried, CommandRecord, GrownPosition, KillRecord, LeftPosition, Outcome
 from domain.commands import Command, Source
 from domain.instructions import CANCEL_TOOLS, OpenCancel, Tool, instruction_id
 from domain.market import Observation
@@ -15,10 +15,8 @@ from domain.outbox import MAX_OPEN_CANCELS_PER_LANE, NOT_SENT_IN_SHADOW, prepare
 from domain.states import CommandKind, Mode, State
 from domain.symbols import covered_symbols
 from domain.traces import Tick, control_row, enter, remember
-from domain.values import iso
+from domain.values import ZERO, iso, plain
 
-# Symbols that get cancels in one workflow task, counted once for each command; past it, once for all.
-MAX_ISSUED_AT_ONCE = 1_000
 MAX_SEEN_SYMBOLS = 200
 
 
@@ -74,17 +72,10 @@ def issue_cancels(c: Carried, record: CommandRecord, symbols: list[str], tick: T
     if c.kill and record.kind is CommandKind.KILL:
         c.kill.quiet_at = c.kill.verified_at = None
     if tick.issued is not None:
-        if len(tick.issued) + len(symbols) > MAX_ISSUED_AT_ONCE:
-            done = set(tick.issued)
-            symbols = [symbol for symbol in symbols if symbol not in done]
-        tick.issued.extend(symbols)
-    if not symbols:
-        return
-    in_lane = Counter((cancel.tool, cancel.symbol) for cancel in c.cancels)
-    waiting = {(cancel.tool, cancel.symbol) for cancel in c.cancels if not cancel.begun}
+        symbols = tick.issued.left(symbols)
     for symbol in symbols:
         for tool in CANCEL_TOOLS:
-            if in_lane[tool, symbol] < MAX_OPEN_CANCELS_PER_LANE or (tool, symbol) not in waiting:
+            if c.cancels.has_room(tool, symbol, MAX_OPEN_CANCELS_PER_LANE):
                 _prepare_cancel(c, record, tool, symbol, tick)
 
 
@@ -103,7 +94,7 @@ def _prepare_cancel(c: Carried, record: CommandRecord, tool: Tool, symbol: str, 
     if c.mode is Mode.SHADOW:
         cancel.last_error = NOT_SENT_IN_SHADOW
     else:
-        c.cancels.append(cancel)
+        c.cancels.add(cancel)
     queue_instruction(c, prepared_row(c.desk, cancel))
 
 
@@ -131,25 +122,26 @@ def verifying(c: Carried) -> bool:
 
 
 def verify(c: Carried, reading: Observation, tick: Tick) -> bool:
-    """True where a fresh reading of the account shows no open order; else cancels go out for what it shows.
+    """True where a fresh reading of the account shows no open order, and is a fact; else cancels go out for what it shows.
 
     What grew since the kill is told, and closed where the kill flattens. A symbol that appears only now, whitelisted or not,
     gets cancels of its own. An order that somebody puts there after a verified kill is left alone: a person may be closing by
     hand.
     """
     assert c.kill is not None
-    growth.compare(c, reading, tick)
+    if not reading.doubts:
+        growth.compare(c, reading, tick)
     if c.kill.grown and c.kill.flat_at is not None:
         # It was flat before that: what arrived since is closed as well.
         c.kill.flat_at = None
     new = note_symbols(c, reading)
     left = sorted({*new, *(order.symbol for order in reading.open_orders)})
-    if not left:
+    if not left and not reading.doubts:
         c.kill.verified_at = reading.observed_at
-    elif record := c.commands.get(c.kill.command_id):
+    elif left and (record := c.commands.get(c.kill.command_id)):
         record.symbols = [*(record.symbols or []), *new]
         issue_cancels(c, record, left, tick)
-    return not left
+    return c.kill.verified_at is not None
 
 
 def progress(c: Carried, kill: KillRecord) -> str:
@@ -167,8 +159,14 @@ def residue(c: Carried) -> list[str]:
     """What is not known to be over after a kill, by name; nothing where no kill holds."""
     if c.kill is None:
         return []
-    cancels = {f"{cancel.tool} {cancel.symbol}": cancel.last_error for cancel in c.cancels}
-    return [*(_named(call, error) for call, error in cancels.items()), *_orders_left(c, c.kill)]
+    cancels = {f"{tool} {symbol}": c.cancels.newest(tool, symbol).last_error for tool, symbol in c.cancels.lanes}
+    return [
+        *(_named(call, error) for call, error in cancels.items()),
+        *_orders_left(c, c.kill),
+        *_positions_left(c, c.kill),
+        *_unconfirmed(c, c.kill),
+        *_unwritten(c, c.kill),
+    ]
 
 
 def _named(call: str, error: str | None) -> str:
@@ -185,3 +183,50 @@ def _orders_left(c: Carried, kill: KillRecord) -> Iterable[str]:
         count = Counter((order.market, order.symbol) for order in c.observation.open_orders)
         for (market, symbol), number in sorted(count.items()):
             yield f"{number} open {market} {'order' if number == 1 else 'orders'} of {symbol}"
+
+
+def _positions_left(c: Carried, kill: KillRecord) -> Iterable[str]:
+    closing = kill.flattens and kill.flat_at is None
+    left = _known_left(c, kill) if closing else []
+    yield from (_left_text(position) for position in left)
+    named = {position.symbol for position in left}
+    yield from (_grown_text(grown) for grown in kill.grown if grown.symbol not in named)
+    reductions = {d.symbol for d in c.deleverages if d.automatic}
+    yield from (f"reduction of {symbol}" for symbol in sorted(reductions - named))
+
+
+def _known_left(c: Carried, kill: KillRecord) -> list[LeftPosition]:
+    """By the newest reading of the kill's own; before that, by what was held as it came."""
+    if kill.left is not None:
+        return kill.left
+    return [LeftPosition(symbol=symbol, quantity=quantity) for symbol, quantity in sorted(growth.held_now(c).items())]
+
+
+def _left_text(left: LeftPosition) -> str:
+    if left.is_dust:
+        return f"dust of {left.symbol}: {plain(left.quantity)} is below the lot step {plain(left.lot_step or ZERO)}"
+    return f"position of {plain(left.quantity)} {left.symbol}, not closed yet"
+
+
+def _grown_text(grown: GrownPosition) -> str:
+    return f"position of {grown.symbol} ({grown.market}) grew from {plain(grown.before)} to {plain(grown.now)}"
+
+
+def _unconfirmed(c: Carried, kill: KillRecord) -> Iterable[str]:
+    """What only a reading of the account can end. In shadow nothing was sent that it could confirm."""
+    if c.mode is Mode.SHADOW:
+        return
+    closing = kill.flattens and kill.flat_at is None
+    if c.observation_error and (closing or kill.verified_at is None):
+        yield f"the account cannot be read: {c.observation_error}"
+    if verifying(c):
+        yield "not verified yet: no confirmed reading of the account has shown that no order is open"
+    if closing and kill.left in (None, []):
+        yield "not flat yet: no confirmed reading of the account has shown that no position is left"
+
+
+def _unwritten(c: Carried, kill: KillRecord) -> Iterable[str]:
+    if not c.latched:
+        yield "the latch is not written to the database yet"
+    if not kill.row_written:
+        yield "the kill's row is not in the decision log yet"

@@ -9,10 +9,13 @@ from typing import NamedTuple
 from pydantic import Field
 
 from domain.assessment import Assessment
+from domain.books_seen import BooksSeen
 from domain.clocks import ClockReading
 from domain.disks import DiskSpace
 from domain.instructions import OrderType, Side
 from domain.values import ZERO, Moment, Value
+
+SHOWN_DOUBTS = 5
 
 
 class Market(StrEnum):
@@ -38,7 +41,8 @@ class SymbolRules(Value):
 
     PRICE_FILTER tickSize; LOT_SIZE stepSize, minQty, maxQty; MARKET_LOT_SIZE maxQty; MIN_NOTIONAL notional; PERCENT_PRICE
     multiplierUp, multiplierDown; liquidationFee. `maintenance_ratio` is that of the first bracket of
-    GET /fapi/v1/leverageBracket.
+    GET /fapi/v1/leverageBracket. `halted` is the venue's own word for why the symbol takes no new order now, such as BREAK;
+    None while it trades.
     """
 
     symbol: str
@@ -52,6 +56,7 @@ class SymbolRules(Value):
     multiplier_down: Decimal | None = None
     maintenance_ratio: Decimal = Decimal("0.005")
     liquidation_fee: Decimal = Decimal("0.01")
+    halted: str | None = None
 
 
 class TopOfBook(Value):
@@ -103,11 +108,40 @@ class OpenOrder(Value):
     reduce_only: bool
 
 
+class RestingOrder(Value):
+    """An order that a reading has shown at the venue."""
+
+    market: Market
+    symbol: str
+    order_id: str
+
+
+class Known(Value):
+    """What a desk knows of its account before a reading: what is gone in that reading has to be confirmed.
+
+    `held` are the signed futures positions that are not zero, by symbol; `resting` the open orders; `balance` is without
+    unrealised profit. `verifies`: a kill is verified by the reading, `flattens`: a kill is flat by it.
+    """
+
+    held: dict[str, Decimal] = Field(default_factory=dict)
+    resting: list[RestingOrder] = Field(default_factory=list)
+    balance: Decimal | None = None
+    verifies: bool = False
+    flattens: bool = False
+
+
+NOTHING_KNOWN = Known()
+
+
 class Account(Value):
-    """Balance, unrealised profit and their sum, all in quote currency."""
+    """Balance, unrealised profit and their sum, all in quote currency.
+
+    `halted` is the venue's own word for why the account takes no new order now; None while it may trade.
+    """
 
     balance: Decimal
     unrealised_profit: Decimal = ZERO
+    halted: str | None = None
 
     @property
     def nav(self) -> Decimal:
@@ -178,8 +212,11 @@ class Observation(Value):
     None where nobody watched: no new risk (I7). `bar_time` is the opening time of the newest bar of a market that has a
     time of its own (a replay, a simulation). `fills` is what moving the market on filled in this very call: a reading of
     the same cycle again has none. `low_disks` are the file systems of the worker that have little space left, `clocks` how its
-    clock compares with others; one that could not be read is left out. `database` and `venue_account` are those of the worker
-    that read.
+    clock compares with others; one that could not be read is left out. `books` is what a live desk's books say,
+    None where nobody could ask. `database` and `venue_account` are those of the worker
+    that read. `doubts` say why the reading is no fact: its sources contradict each other, or something is gone that nobody
+    confirmed. `positions` and `open_orders` then hold the most that any source shows, so that a kill may close and cancel
+    it; no limit, guard or kill takes such a reading for the truth (I6).
     """
 
     observed_at: Moment
@@ -196,14 +233,24 @@ class Observation(Value):
     database: DatabaseSeen | None = None
     venue_account: str | None = None
     note: str | None = None
+    doubts: list[str] = Field(default_factory=list)
     assessment: Assessment | None = None
     low_disks: list[DiskSpace] = Field(default_factory=list)
     clocks: list[ClockReading] = Field(default_factory=list)
+    books: BooksSeen | None = None
 
     def held(self, symbol: str) -> Decimal:
         """The signed futures position of a symbol."""
         mine = (p.quantity for p in self.positions if p.symbol == symbol and p.market is Market.FUTURES)
         return sum(mine, ZERO)
+
+    @property
+    def doubt(self) -> str | None:
+        """The doubts in one line; None where the reading is a fact."""
+        if not self.doubts:
+            return None
+        left = len(self.doubts) - SHOWN_DOUBTS
+        return "; ".join([*self.doubts[:SHOWN_DOUBTS], *([f"and {left} more"] if left > 0 else [])])
 
     @property
     def market_time(self) -> Moment:

@@ -53,6 +53,7 @@ class OrderReport(Value):
     """What the venue, or the activity that did not send, said of an order.
 
     `position_before` is the venue's own reading immediately before the send, where it made one: fresher than the order's.
+    `venue_order_id` is the order's id there, where the venue has told it.
     """
 
     order_id: str
@@ -61,3 +62,4 @@ class OrderReport(Value):
     filled_quantity: Decimal = Decimal(0)
     average_price: Decimal | None = None
     position_before: Decimal | None = None
+    venue_order_id: str | None = None

@@ -102,29 +102,23 @@ def prepared_row(desk: str, cancel: OpenCancel) -> InstructionRow:
     return InstructionRow(**facts, desk=desk, outcome=InstructionOutcome.PREPARED, detail=cancel.last_error)
 
 
-def open_cancels(c: Carried, tool: Tool, symbol: str) -> list[OpenCancel]:
-    """The open cancels of one lane: one venue call that begins now confirms them all."""
-    return [cancel for cancel in c.cancels if (cancel.tool, cancel.symbol) == (tool, symbol)]
-
-
 def cancels_begun(c: Carried, instruction_ids: Sequence[str]) -> None:
     """A venue call begins that is to confirm these; what is asked from now on needs another."""
-    begun = set(instruction_ids)
-    for cancel in c.cancels:
-        cancel.begun = cancel.begun or cancel.instruction_id in begun
+    for cancel in c.cancels.named(instruction_ids):
+        if not cancel.begun:
+            cancel.begun = True
 
 
 def cancels_confirmed(c: Carried, instruction_ids: Sequence[str], now: datetime) -> None:
     """The venue confirmed; rows are told, and the first moment of silence after a kill is noted."""
-    confirmed = set(instruction_ids)
-    for cancel in c.cancels:
-        if cancel.instruction_id in confirmed:
-            row = prepared_row(c.desk, cancel)
-            done = {"outcome": InstructionOutcome.CONFIRMED, "settled_at": now, "detail": None}
-            queue_instruction(c, row.model_copy(update=done | {"attempts": cancel.attempts + 1}))
-            if cancel.of_kill and c.kill:
-                c.kill.confirmed += 1
-    c.cancels = [cancel for cancel in c.cancels if cancel.instruction_id not in confirmed]
+    confirmed = c.cancels.named(instruction_ids)
+    for cancel in confirmed:
+        row = prepared_row(c.desk, cancel)
+        done = {"outcome": InstructionOutcome.CONFIRMED, "settled_at": now, "detail": None}
+        queue_instruction(c, row.model_copy(update=done | {"attempts": cancel.attempts + 1}))
+        if cancel.of_kill and c.kill:
+            c.kill.confirmed += 1
+    c.cancels.remove(confirmed)
     note_quiet(c, now)
 
 
@@ -133,24 +127,21 @@ def cancels_failed(c: Carried, instruction_ids: Sequence[str], error: str) -> No
 
     One past the lane's bound is given up: those before it are tried again as well, and one call stands for all.
     """
-    failed = set(instruction_ids)
-    given_up = set(instruction_ids[MAX_OPEN_CANCELS_PER_LANE:])
-    for cancel in c.cancels:
-        if cancel.instruction_id in failed:
-            cancel.attempts += 1
-            cancel.last_error = error
-            cancel.begun = False
-            row = prepared_row(c.desk, cancel)
-            done = {"outcome": InstructionOutcome.FAILED, "detail": STANDS_FOR_IT}
-            queue_instruction(c, row.model_copy(update=done) if cancel.instruction_id in given_up else row)
-    if given_up:
-        _give_up(c, given_up)
+    for cancel in c.cancels.named(instruction_ids):
+        cancel.attempts += 1
+        cancel.last_error = error
+        cancel.begun = False
+        queue_instruction(c, prepared_row(c.desk, cancel))
+    _give_up(c, c.cancels.named(instruction_ids[MAX_OPEN_CANCELS_PER_LANE:]))
 
 
-def _give_up(c: Carried, instruction_ids: set[str]) -> None:
-    if c.kill:
-        c.kill.cancels -= sum(cancel.of_kill for cancel in c.cancels if cancel.instruction_id in instruction_ids)
-    c.cancels = [cancel for cancel in c.cancels if cancel.instruction_id not in instruction_ids]
+def _give_up(c: Carried, cancels: list[OpenCancel]) -> None:
+    for cancel in cancels:
+        done = {"outcome": InstructionOutcome.FAILED, "detail": STANDS_FOR_IT}
+        queue_instruction(c, prepared_row(c.desk, cancel).model_copy(update=done))
+        if c.kill and cancel.of_kill:
+            c.kill.cancels -= 1
+    c.cancels.remove(cancels)
 
 
 def note_quiet(c: Carried, now: datetime) -> None:
@@ -177,7 +168,8 @@ def order_reported(c: Carried, pending: PendingOrder, report: OrderReport, now: 
     begun = begun and (c.last_kill_at is None or pending.since <= c.last_kill_at)
     settled_at = now if report.fate.is_known and report.fate is not Fate.PREPARED else None
     outcome = _FATE_OUTCOMES[report.fate]
-    queue_instruction(c, _order_row(pending.order, outcome, report.detail, settled_at))
+    row = _order_row(pending.order, outcome, report.detail, settled_at)
+    queue_instruction(c, row.model_copy(update={"venue_order_id": report.venue_order_id}))
     _release_pause_row(c, pending, report)
     if report.fate.is_known:
         c.orders.remove(pending)

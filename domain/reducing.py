@@ -25,8 +25,10 @@ def plan(
     """The order for a fraction of the position, or for `quantity` of it, rounded down to the lot step; never more than there is.
 
     What is larger than the largest market order is refused; an `automatic` reduction takes that largest one, since
-    another follows for the rest.
+    another follows for the rest. A reading that is no fact sizes only an automatic reduction: what a kill closes.
     """
+    if isinstance(observation, Observation) and observation.doubts and not automatic:
+        return Plan(refusal=f"The position in {symbol} is not known: {observation.doubt}.")
     held = (p for p in observation.positions if p.symbol == symbol and p.market is Market.FUTURES)
     position = next((p for p in held if p.quantity), None)
     rules = observation.rules.get(symbol)

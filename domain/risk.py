@@ -32,7 +32,8 @@ class Tape(NamedTuple):
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What a cycle's order is weighed against. `sent` are the times of earlier orders, by the market's clock."""
+    """What a cycle's order is weighed against. `sent` are the times of earlier orders, by the market's clock; `barless` the
+    symbols whose bars could not be read."""
 
     observation: Observation
     limits: Limits
@@ -42,6 +43,7 @@ class Circumstances:
     tapes: Mapping[str, Tape] = field(default_factory=dict)
     correlations: Correlations = field(default_factory=dict)
     sent: Sequence[datetime] = ()
+    barless: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,24 @@ def symbol_unknown(candidate: Candidate) -> str | None:
     return None if known else f"symbol_unknown: {candidate.instruction.symbol}"
 
 
+def symbol_not_trading(candidate: Candidate) -> str | None:
+    """Refuses a symbol that takes no new order now, in the venue's own word."""
+    rules = candidate.observation.rules.get(candidate.instruction.symbol)
+    return f"symbol_not_trading: {rules.halted}" if rules and rules.halted else None
+
+
+def account_not_trading(candidate: Candidate) -> str | None:
+    """Refuses where the account may not trade, in the venue's own word."""
+    halted = candidate.observation.account.halted
+    return f"account_not_trading: {halted}" if halted else None
+
+
+def reading_doubtful(candidate: Candidate) -> str | None:
+    """Refuses on a reading that is no fact (I6)."""
+    doubt = candidate.observation.doubt
+    return f"reading_doubtful: {doubt}" if doubt else None
+
+
 def daily_loss_breached(candidate: Candidate) -> str | None:
     """Refuses new risk from the soft limit of the day's loss on."""
     return _loss_breached(candidate, "daily_loss", candidate.limits.soft_daily_loss)
@@ -183,9 +203,15 @@ def position_too_large(candidate: Candidate) -> str | None:
 
 
 def concentration_exceeded(candidate: Candidate) -> str | None:
-    """Refuses an order after which positions that move together are worth more than their share of equity."""
-    limits = candidate.limits
+    """Refuses an order after which positions that move together are worth more than their share of equity.
+
+    A position whose bars could not be read may move with the order's symbol, so it counts as if it did (I7).
+    """
+    limits, symbol = candidate.limits, candidate.instruction.symbol
     value = concentration(candidate.after, candidate.given.correlations, limits.correlation_threshold)
+    unknown = [abs(candidate.after[other]) for other in candidate.given.barless if other in candidate.after]
+    if unknown and symbol not in candidate.given.barless:
+        value = max(value, abs(candidate.after[symbol]) + sum(unknown, ZERO))
     return _exceeded(candidate, "concentration", share(value, candidate.equity), limits.max_concentration_fraction)
 
 
@@ -216,9 +242,12 @@ def order_rate_exceeded(candidate: Candidate) -> str | None:
 GUARDS: tuple[Guard, ...] = (
     kill_switch_triggered,
     limits_unwatched,
+    reading_doubtful,
     data_stale,
     symbol_not_whitelisted,
     symbol_unknown,
+    symbol_not_trading,
+    account_not_trading,
     daily_loss_breached,
     drawdown_breached,
     leverage_breached,

@@ -2,6 +2,7 @@
 
 from datetime import date
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from pydantic import Field
@@ -106,7 +107,8 @@ class LastDecision(Value):
 
 
 class Status(Value):
-    """Everything that an operator needs, in one model (query `status`, `GET /control/coordinator`)."""
+    """Everything that an operator needs, in one model (query `status`, `GET /control/coordinator`). `run_ending`: the workflow
+    is about to continue as a new run, and refuses a restart until it has."""
 
     desk: str
     state: State
@@ -144,6 +146,7 @@ class Status(Value):
     search_attributes: bool
     warnings: list[str]
     run_id: str
+    run_ending: bool = False
 
 
 class CommandOutcome(Value):
@@ -197,6 +200,7 @@ def status_of(carried: Carried, run_id: str, arrived: int = 0) -> Status:
         records_waiting=len(c.records),
         limits=c.limits.model_dump(mode="json"),
         run_id=run_id,
+        run_ending=c.hand_over,
     )
 
 
@@ -256,7 +260,7 @@ def open_instructions(c: Carried) -> list[OpenInstruction]:
             attempts=cancel.attempts,
             last_error=cancel.last_error,
         )
-        for cancel in c.cancels[:MAX_SHOWN]
+        for cancel in islice(c.cancels, MAX_SHOWN)
     ]
     return (cancels + _open_orders(c))[:MAX_SHOWN]
 
@@ -277,7 +281,7 @@ def _open_orders(c: Carried) -> list[OpenInstruction]:
 
 
 def _kill_status(c: Carried, kill: KillRecord) -> KillStatus:
-    facts = printable_texts(kill.model_dump(exclude={"row_id", "held", "held_at"}))
+    facts = printable_texts(kill.model_dump(exclude={"row_id", "held", "held_at", "left"}))
     return KillStatus(
         **facts,
         latched=c.latched,

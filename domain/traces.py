@@ -15,18 +15,36 @@ KEPT_COMMANDS = 1_000
 MAX_KEPT_COMMANDS = 5_000
 # Commands whose id we made ourselves, so that nobody waits for their outcome by it. A flood of them pushes out no other.
 KEPT_UNNAMED = 200
+# Symbols that get cancels in one workflow task, counted once for each command; past it, once for all.
+MAX_ISSUED_AT_ONCE = 400
+
+
+class Issued:
+    """The symbols for which cancels were prepared at this very moment: no call can have begun since, so that the same cancels
+    may stand for all commands of the moment. The first few have their own all the same."""
+
+    def __init__(self) -> None:
+        self._symbols: set[str] = set()
+        self._count = 0
+
+    def left(self, symbols: list[str]) -> list[str]:
+        """Those of a command's symbols that need cancels of its own."""
+        if self._count + len(symbols) > MAX_ISSUED_AT_ONCE:
+            symbols = [symbol for symbol in symbols if symbol not in self._symbols]
+        self._count += len(symbols)
+        self._symbols.update(symbols)
+        return symbols
 
 
 class Tick(NamedTuple):
     """The moment of a change, and a maker of ids (`new_id("decision")`): the workflow's clock and random numbers.
 
-    `issued` lists the symbols for which cancels were prepared at this very moment, where several commands share it: no call
-    can have begun since, so the same cancels may stand for all of them. None where one command comes at a time.
+    `issued` is there where several commands share the moment; None where one command comes at a time.
     """
 
     now: datetime
     new_id: Callable[[str], str]
-    issued: list[str] | None = None
+    issued: Issued | None = None
 
 
 def warn(c: Carried, text: str) -> None:

@@ -56,3 +56,13 @@ def flattens_on(version: int) -> bool:
 def knows_written_rows(version: int) -> bool:
     """Whether a kill notes that its row was written; before, a row that no longer waited was taken for written."""
     return version >= 4
+
+
+def restarts_wait_for_the_next_run(version: int) -> bool:
+    """Whether a run that is about to end refuses restarts; before, one that waited could undo a kill that nobody heard of."""
+    return version >= 4
+
+
+def wakes_lanes(version: int) -> bool:
+    """Whether cancels that wait are woken; before, each looked for itself in every workflow task."""
+    return version >= 4

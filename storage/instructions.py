@@ -17,7 +17,7 @@ _RANK = {
     InstructionOutcome.FAILED: 2,
     InstructionOutcome.CONFIRMED: 2,
 }
-_CHANGEABLE = ("outcome", "settled_at", "attempts", "detail")
+_CHANGEABLE = ("outcome", "settled_at", "attempts", "detail", "venue_order_id")
 _BY_TIME = Keyset(instructions.c.prepared_at, instructions.c.instruction_id)
 _ORDER_COLUMNS = ("symbol", "side", "order_type", "quantity", "price", "reduce_only")
 

@@ -98,7 +98,10 @@ instructions = Table(
     Column("quantity", Exact),
     Column("price", Exact),
     Column("reduce_only", Boolean),
+    # The order's id at the venue, where the venue has told it.
+    Column("venue_order_id", Identifier),
 )
+Index("instructions_by_venue_order", instructions.c.desk, instructions.c.venue_order_id)
 Index("instructions_by_time", instructions.c.desk, instructions.c.prepared_at, instructions.c.instruction_id)
 Index("instructions_by_command", instructions.c.command_id)
 
@@ -245,3 +248,74 @@ paper_positions = Table(
     Column("funding", Exact, nullable=False),
     schema=PAPER,
 )
+
+# Which desk trades on an account: one at a time (`storage.claims`). The account is its fingerprint.
+claims = Table(
+    "claims",
+    metadata,
+    Column("exchange", Text, primary_key=True),
+    Column("account", Text, primary_key=True),
+    Column("desk", Text, nullable=False),
+    Column("claimed_at", Moment, nullable=False),
+)
+
+# What a real account did, as the exchange tells it (`storage.books`).
+LIVE = "live"
+
+live_books = Table(
+    "books",
+    metadata,
+    Column("desk", Text, primary_key=True),
+    Column("exchange", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("opened_at", Moment, nullable=False),
+    # Who reads at the exchange, and until when nobody else does.
+    Column("leased_by", Text),
+    Column("leased_until", Moment),
+    Column("state", JSONB, nullable=False),
+    schema=LIVE,
+)
+
+live_fills = Table(
+    "fills",
+    metadata,
+    Column("exchange", Text, primary_key=True),
+    Column("account", Text, primary_key=True),
+    Column("market", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    Column("trade_id", Identifier, primary_key=True),
+    Column("fill_id", Identifier, nullable=False),
+    Column("desk", Text, nullable=False),
+    # The exchange's id of the order.
+    Column("order_id", Identifier, nullable=False),
+    Column("side", Text, nullable=False),
+    Column("quantity", Exact, nullable=False),
+    Column("price", Exact, nullable=False),
+    Column("fee", Exact, nullable=False),
+    Column("fee_asset", Text, nullable=False),
+    Column("realised_profit", Exact, nullable=False),
+    Column("maker", Boolean, nullable=False),
+    Column("filled_at", Moment, nullable=False),
+    schema=LIVE,
+)
+Index("fills_by_time", live_fills.c.desk, live_fills.c.filled_at, live_fills.c.fill_id)
+
+live_income = Table(
+    "income",
+    metadata,
+    Column("exchange", Text, primary_key=True),
+    Column("account", Text, primary_key=True),
+    Column("entry_id", Identifier, primary_key=True),
+    Column("desk", Text, nullable=False),
+    Column("income_type", Text, nullable=False),
+    # None for what the fills tell already: fees and realised profits.
+    Column("kind", Text),
+    Column("symbol", Text, nullable=False),
+    Column("asset", Text, nullable=False),
+    Column("amount", Exact, nullable=False),
+    Column("trade_id", Identifier),
+    Column("at", Moment, nullable=False),
+    schema=LIVE,
+)
+Index("income_by_time", live_income.c.desk, live_income.c.at, live_income.c.entry_id)
+Index("income_by_trade", live_income.c.desk, live_income.c.symbol, live_income.c.trade_id)

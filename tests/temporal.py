@@ -9,10 +9,11 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from deploy.dev.temporal import DYNAMIC_CONFIG
 from workflows import names
 
 BIN = Path(sys.executable).parent
-FAST_QUEUE = ["--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"]
+SETTINGS = [arg for value in DYNAMIC_CONFIG for arg in ("--dynamic-config-value", value)]
 # So low that a test sees several continuations; the server's default is 4,096 events.
 SHORT_HISTORY = ["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=120"]
 
@@ -23,7 +24,7 @@ async def serve(*extra: str) -> WorkflowEnvironment:
         dev_server_existing_path=str(BIN / "temporal"),
         data_converter=pydantic_data_converter,
         search_attributes=list(names.SEARCH_ATTRIBUTES),
-        dev_server_extra_args=[*FAST_QUEUE, *extra],
+        dev_server_extra_args=[*SETTINGS, *extra],
         dev_server_log_level="error",
     )
 

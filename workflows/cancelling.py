@@ -5,7 +5,6 @@ client with the same calls, since each result was a workflow task of its own.
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import NamedTuple
 
 from temporalio import workflow
@@ -19,8 +18,6 @@ with workflow.unsafe.imports_passed_through():
     from domain.instructions import Tool
     from domain.versions import cancels_together
 
-# The MCP server answers 40 calls at a time: the rest of them is for readings.
-MAX_CANCELS_AT_ONCE = 32
 # Two activities keep the room full, and one that is lost with its worker takes no more than its half with it.
 MAX_TOGETHER = 16
 
@@ -41,31 +38,19 @@ class Together:
 
 
 class Cancelling:
-    """Carries out cancels. `takes_fresh` says whether the run still begins any."""
+    """Carries out cancels."""
 
-    def __init__(self, host: Host, takes_fresh: Callable[[], bool]) -> None:
+    def __init__(self, host: Host) -> None:
         self._host = host
         self._c = host.c
-        self._takes_fresh = takes_fresh
         self._open: Together | None = None
-        self.under_way = 0
-
-    async def there_is_room(self) -> bool:
-        """Waits for it; False where it is left to the next run."""
-        while self.under_way >= MAX_CANCELS_AT_ONCE and self._takes_fresh():
-            await workflow.wait_condition(lambda: self.under_way < MAX_CANCELS_AT_ONCE or not self._takes_fresh())
-        return self.under_way < MAX_CANCELS_AT_ONCE
 
     async def cancel(self, tool: Tool, symbol: str, ids: list[str]) -> Failed | None:
         """One call at the venue for these instructions; None once it has confirmed them."""
-        self.under_way += 1
-        try:
-            call = calls.CancelCall(scope=self._host.scope, tool=tool, symbol=symbol, instruction_ids=ids)
-            outbox.cancels_begun(self._c, ids)
-            together = cancels_together(self._c.schema_version)
-            failed = await (self._with_others(call) if together else self._alone(call))
-        finally:
-            self.under_way -= 1
+        call = calls.CancelCall(scope=self._host.scope, tool=tool, symbol=symbol, instruction_ids=ids)
+        outbox.cancels_begun(self._c, ids)
+        together = cancels_together(self._c.schema_version)
+        failed = await (self._with_others(call) if together else self._alone(call))
         if failed:
             outbox.cancels_failed(self._c, ids, failed.why)
         else:

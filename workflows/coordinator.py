@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
 
 from temporalio import workflow
+from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
@@ -23,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.handover import pack, unpack
     from domain.states import CommandKind
     from domain.status import CommandOutcome, Outcomes, Status, outcome_of, outcomes_of, status_of
-    from domain.traces import Tick
+    from domain.traces import Issued, Tick
     from domain.versions import SCHEMA_VERSION, shows_apart, takes_turns
 
 # Long enough for a timer, which begins a workflow task of its own.
@@ -65,7 +66,7 @@ class Coordinator:
     @workflow.signal(dynamic=True)
     def on_signal(self, name: str, payloads: Sequence[RawValue]) -> None:
         """Every signal: pause, resume, kill, cancel_all, deleverage, restart. Takes any input, in any number, and never fails."""
-        self._arrivals.add(name, [_raw(value) for value in payloads[:MAX_INPUTS]])
+        self._arrivals.add(name, [raw_payload(value.payload) for value in payloads[:MAX_INPUTS]])
         if not takes_turns(self._version):
             self._take_turn()
         elif self._killed_at != workflow.now():
@@ -96,7 +97,7 @@ class Coordinator:
             self._take_cancellation()
         if not self._arrivals:
             return
-        tick = self._host.takes()._replace(issued=[])
+        tick = self._host.takes()._replace(issued=Issued())
         for arrival in self._arrivals.turn():
             self._take(arrival, tick)
         self._host.stop_order()
@@ -105,7 +106,7 @@ class Coordinator:
         """One kill in each workflow task waits for no turn, whatever `run` awaits: no query may say `running` behind it."""
         for arrival in self._arrivals.first_kill():
             self._killed_at = workflow.now()
-            self._take(arrival, self._host.takes()._replace(issued=[]))
+            self._take(arrival, self._host.takes()._replace(issued=Issued()))
             self._host.stop_order()
 
     def _take_cancellation(self) -> None:
@@ -189,6 +190,9 @@ class Coordinator:
             await awaited
         except asyncio.CancelledError:
             self._take_cancellation()
+        if takes_turns(self._version):
+            # An activity that was awaited may have taken the cancel for its own, and ended by an error that was dealt with.
+            self._take_cancellation()
 
     def _show(self) -> None:
         self._host.changed = False
@@ -207,6 +211,6 @@ class Coordinator:
             raise RuntimeError("a task of the coordinator broke") from error
 
 
-def _raw(value: RawValue) -> RawPayload:
-    payload = value.payload
+def raw_payload(payload: Payload) -> RawPayload:
+    """One input of a signal, as it arrived."""
     return RawPayload(payload.metadata.get("encoding", b"").decode("utf-8", "replace"), payload.data)

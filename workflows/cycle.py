@@ -9,7 +9,7 @@ from workflows.host import Host, database_of, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
-    from domain import clocks, desk, enforcing, identity, inbox, latch
+    from domain import books_seen, clocks, desk, enforcing, identity, inbox, latch
     from domain.assessment import Assessment
     from domain.carried import OrderPhase, PendingOrder
     from domain.deciding import Choice, nothing
@@ -93,6 +93,7 @@ class CycleTask:
             desk.take_observation(c, observation, known, self._host.tick())
             latch.unread(c, observation.latch_error)
             hold = await self._enforce(observation.assessment) or self._clocks_apart()
+            hold = hold or books_seen.hold(observation.books)
         if self._host.takes_risk:
             await self._decide(observation, hold)
         c.last_cycle_at = started
@@ -113,11 +114,17 @@ class CycleTask:
         c = self._c
         cycle_id = f"{c.started_at.isoformat()}/{c.cycle_number}"
         try:
-            return await self._host.observe(cycle_id, f"cycle {c.cycle_number}", previous)
+            seen = await self._host.observe(cycle_id, f"cycle {c.cycle_number}", previous)
         except ActivityError as error:
             c.observation_error = why(error)
             identity.take_database(c, database_of(error), self._host.moment())
             return None
+        if seen.doubts:
+            # It stands for nothing: what the last good reading showed is still what is known.
+            c.observation_error = seen.doubt
+            identity.take_database(c, seen.database, self._host.moment())
+            return None
+        return seen
 
     async def _enforce(self, assessment: Assessment | None) -> str | None:
         """Does what the limits ask for; why there is no new order this time, or None."""
@@ -127,7 +134,8 @@ class CycleTask:
         enforcing.take_assessment(c, assessment, self._host.tick())
         if assessment.breaches and c.state is not State.KILLED:
             second = await self._host.read_again()
-            hold = enforcing.confirm(c, assessment, second.assessment if second else None, self._host.tick())
+            again = second.assessment if second and not second.doubts else None
+            hold = enforcing.confirm(c, assessment, again, self._host.tick())
         if cut := enforcing.reduce(c, assessment, self._host.tick()):
             hold = f"reducing {', '.join(cut)}"
             await self._until_reduced()

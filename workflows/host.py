@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from activities import calls, options
     from domain.carried import Carried
     from domain.decisions import ENTROPY_BITS, time_ordered_id
+    from domain.knowledge import known_of
     from domain.market import DatabaseSeen, Observation
     from domain.orders import Fate, Order, OrderReport
     from domain.outbox import NOT_SENT_IN_SHADOW
@@ -132,19 +133,27 @@ class Host:
         """One reading of the venue, watched by the limits; raises ActivityError."""
         c = self.c
         call = calls.ObserveCall(
-            scope=self.scope, symbols=c.symbols, cycle_id=cycle_id, previous=previous, limits=c.limits, risk=c.risk
+            scope=self.scope,
+            symbols=c.symbols,
+            cycle_id=cycle_id,
+            previous=previous,
+            limits=c.limits,
+            risk=c.risk,
+            known=known_of(c),
         )
         return await workflow.execute_activity(
             calls.observe, call, task_queue=self.queue, summary=summary, **options.OBSERVE
         )
 
     async def read_again(self) -> Observation | None:
-        """A fresh reading that moves nothing on; None where there is none."""
+        """A fresh reading that moves nothing on; None where there is none. One that is no fact tells of its doubts."""
         try:
-            return await self.observe(None, "read again")
+            reading = await self.observe(None, "read again")
         except ActivityError as error:
             self.c.observation_error = why(error)
             return None
+        self.c.observation_error = reading.doubt
+        return reading
 
     async def send_order(self, order: Order) -> OrderReport:
         """Sends an order at most once, and says what is known of it. In shadow none is ever sent."""

@@ -12,8 +12,8 @@ from functools import partial
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from workflows.cancelling import Cancelling
 from workflows.host import Host, short, why
+from workflows.lanes import CancelLanes, backoff_seconds, spaced_seconds
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
@@ -24,12 +24,6 @@ with workflow.unsafe.imports_passed_through():
     from domain.traces import unwarn, warn
     from domain.versions import flattens_on, knows_generations
 
-FIRST_BACKOFF_SECONDS = 0.5
-LAST_BACKOFF_SECONDS = 10.0
-# From the beginning of one attempt at the venue to that of the next: once the venue is well, the next is never far.
-LAST_VENUE_SECONDS = 4.0
-# Two seconds. A server that hangs must not fill the history with turns that nobody had, either.
-MOST_BUSY_FAILURES = 3
 # From one closing order of a symbol to the next, where each fills in part.
 BETWEEN_ORDERS_SECONDS = 0.5
 MOMENT_SECONDS = 0.01
@@ -47,7 +41,7 @@ class OutboxTask:
         self._c = host.c
         self._cycle_is_idle = cycle_is_idle
         self._lanes: dict[str, asyncio.Task[None]] = {}
-        self._cancelling = Cancelling(host, lambda: self._takes_fresh_cancels)
+        self._cancels = CancelLanes(host, lambda: self._winding_down, lambda: self._takes_fresh_cancels)
         # Readings in a row that did not end a kill, and when the last of them began.
         self._unverified = 0
         self._verifying_since = workflow.now()
@@ -66,7 +60,7 @@ class OutboxTask:
     @property
     def _writes(self) -> bool:
         # While cancels hold up the next run, the latch and the rows of a kill must not wait for it.
-        held_up = self._cancelling.under_way > 0 and not self._host.drains_too_long
+        held_up = self._cancels.under_way > 0 and not self._host.drains_too_long
         return not self._winding_down or held_up
 
     @property
@@ -77,8 +71,9 @@ class OutboxTask:
     async def run(self) -> None:
         """Runs lanes for as long as the run lasts."""
         while True:
-            await workflow.wait_condition(lambda: bool(self._due()) or self._any_done())
+            await workflow.wait_condition(lambda: self._cancels.must_wake or bool(self._due()) or self._any_done())
             self._reap()
+            self._cancels.wake()
             for key, lane in self._due().items():
                 self._lanes[key] = asyncio.create_task(lane())
 
@@ -91,7 +86,7 @@ class OutboxTask:
             self._lanes.pop(key).result()
 
     def _due(self) -> dict[str, Lane]:
-        due = self._due_cancels() if self._takes_fresh_cancels else {}
+        due = self._due_cancels()
         if not self._winding_down:
             due |= self._due_orders() | self._due_restart()
         if self._writes:
@@ -99,12 +94,7 @@ class OutboxTask:
         return {key: lane for key, lane in due.items() if key not in self._lanes}
 
     def _due_cancels(self) -> dict[str, Lane]:
-        lanes: dict[str, Lane] = {}
-        for cancel in self._c.cancels:
-            key = f"{cancel.tool}/{cancel.symbol}"
-            if key not in lanes and (cancel.attempts == 0 or not self._winding_down):
-                lanes[key] = _bind(self._cancel_lane, cancel.tool, cancel.symbol)
-        return lanes
+        return {f"{tool}/{symbol}": _bind(self._cancels.run, tool, symbol) for tool, symbol in self._cancels.due()}
 
     def _due_orders(self) -> dict[str, Lane]:
         lanes: dict[str, Lane] = {}
@@ -139,27 +129,6 @@ class OutboxTask:
         due = self._c.restart and self._cycle_is_idle() and "latch" not in self._lanes
         return {"restart": self._restart_lane} if due else {}
 
-    async def _cancel_lane(self, tool: Tool, symbol: str) -> None:
-        """One call at a time for a symbol and venue; it confirms every instruction prepared before it began."""
-        failures = 0
-        while outbox.open_cancels(self._c, tool, symbol):
-            if not await self._cancelling.there_is_room():
-                return
-            began = workflow.now()
-            ids = [cancel.instruction_id for cancel in outbox.open_cancels(self._c, tool, symbol)]
-            failed = await self._cancelling.cancel(tool, symbol, ids)
-            failures = 0 if failed is None else failures + 1
-            if failed is not None and failed.busy:
-                # Whoever waits for its turn must not be away for long when it comes.
-                failures = min(failures, MOST_BUSY_FAILURES)
-            if failures:
-                await self._space_out(failures, began, lambda: self._has_fresh_cancel(tool, symbol))
-            if self._winding_down and not (self._takes_fresh_cancels and self._has_fresh_cancel(tool, symbol)):
-                return
-
-    def _has_fresh_cancel(self, tool: Tool, symbol: str) -> bool:
-        return any(cancel.attempts == 0 for cancel in outbox.open_cancels(self._c, tool, symbol))
-
     async def _settle_lane(self, pending: PendingOrder) -> None:
         """Asks the venue until an order's fate is known; never sends it again (I4)."""
         call, failures = calls.OrderCall(scope=self._host.scope, order=pending.order), 0
@@ -186,7 +155,7 @@ class OutboxTask:
         mine = [d for d in self._c.deleverages if d.symbol == symbol]
         if any(d.order_id for d in mine):
             return None
-        held_up = outbox.open_cancels(self._c, Tool.CANCEL_ALL_ORDERS, symbol)
+        held_up = self._c.cancels.lane(Tool.CANCEL_ALL_ORDERS, symbol)
         return next((d for d in mine if not (d.automatic and held_up)), None)
 
     async def _deleverage_lane(self, symbol: str) -> None:
@@ -333,13 +302,11 @@ class OutboxTask:
         """Before the next attempt at the venue: what the last one took is counted, so that a slow failure waits no longer than
         one that came at once.
         """
-        seconds = min(FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 10), LAST_VENUE_SECONDS)
         spent = (workflow.now() - began).total_seconds()
-        await self._wait(max(FIRST_BACKOFF_SECONDS, seconds - spent), wake)
+        await self._wait(spaced_seconds(failures, spent), wake)
 
     async def _back_off(self, failures: int, wake: Callable[[], bool]) -> None:
-        seconds = min(FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 10), LAST_BACKOFF_SECONDS)
-        await self._wait(seconds, wake)
+        await self._wait(backoff_seconds(failures), wake)
 
     async def _wait(self, seconds: float, wake: Callable[[], bool]) -> None:
         try:

@@ -23,7 +23,7 @@ from activities.venues.port import (
     WordTooOld,
 )
 from domain.instructions import Tool
-from domain.market import Bar, Market, MarketView, Observation
+from domain.market import NOTHING_KNOWN, Bar, Known, Market, MarketView, Observation
 from domain.orders import Fate, Order, OrderReport
 from domain.paper.advance import advance
 from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, FundingRates, PaperOrder, Terms
@@ -69,7 +69,7 @@ class PaperVenue:
         self._balance = balance
         self._exchange = Exchange(terms, market.rules, funding)
 
-    async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
+    async def observe(self, symbols: Sequence[str], cycle_id: str | None, known: Known = NOTHING_KNOWN) -> Observation:
         """The account and the newest bar. A cycle that is new moves the market on, once; None only reads.
 
         What has to be read elsewhere is read before the transaction, and for None not at all: a kill is verified with the

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Protocol, TypeVar
 
 from domain.instructions import Tool
-from domain.market import MarketView, Observation, SymbolReading
+from domain.market import NOTHING_KNOWN, Known, MarketView, Observation, SymbolReading
 from domain.orders import Order, OrderReport
 
 T = TypeVar("T")
@@ -119,10 +119,11 @@ class Venue(Protocol):
     counts_its_calls: bool
     """Whether it counts its own calls; the activities count those of a venue that does not."""
 
-    async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
+    async def observe(self, symbols: Sequence[str], cycle_id: str | None, known: Known = NOTHING_KNOWN) -> Observation:
         """A reading of prices, positions, orders and account; its `latch` is left empty.
 
-        Idempotent by `cycle_id`: a new one moves a market that moves with the cycles on by one bar; None only reads.
+        Idempotent by `cycle_id`: a new one moves a market that moves with the cycles on by one bar; None only reads. What is
+        gone since `known` is confirmed by a second source, or told as one of the reading's `doubts`.
         """
 
     async def look(self, symbol: str) -> SymbolReading | Observation:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import CLEARED, Clearance
 from domain.instructions import Tool
-from domain.market import MarketView, Observation, SymbolReading
+from domain.market import NOTHING_KNOWN, Known, MarketView, Observation, SymbolReading
 from domain.orders import Fate, Order, OrderReport
 from domain.outbox import NOT_SENT_IN_SHADOW
 
@@ -28,9 +28,9 @@ class ShadowVenue:
         """Ends the connection."""
         await self._venue.close()
 
-    async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
+    async def observe(self, symbols: Sequence[str], cycle_id: str | None, known: Known = NOTHING_KNOWN) -> Observation:
         """The real account."""
-        return await self._venue.observe(symbols, cycle_id)
+        return await self._venue.observe(symbols, cycle_id, known)
 
     async def look(self, symbol: str) -> SymbolReading | Observation:
         """The real position."""

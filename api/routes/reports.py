@@ -50,21 +50,22 @@ async def instructions(parts: PartsOf, request: Request, query: Annotated[Instru
 
 @router.get("/fills", responses=_page_of(FillAnswer))
 async def fills(parts: PartsOf, request: Request, query: Annotated[PageQuery, Query()]) -> JSONResponse:
-    """What the paper venue executed for this desk, newest first, a page at a time."""
+    """What was executed for this desk, on the paper venue or on its real account, newest first, a page at a time."""
     rows, cursor = await parts.reports.fills(parts.desk_name, PageFilter(**query.model_dump()))
     return _page(request, _shown(rows, FillAnswer), cursor)
 
 
 @router.get("/ledger", responses=_page_of(EntryAnswer))
 async def ledger(parts: PartsOf, request: Request, query: Annotated[PageQuery, Query()]) -> JSONResponse:
-    """Funding, liquidation fees and insurance of this desk's paper account, newest first, a page at a time."""
+    """Money of this desk's account that moved without a trade, such as funding, newest first, a page at a time."""
     rows, cursor = await parts.reports.ledger(parts.desk_name, PageFilter(**query.model_dump()))
     return _page(request, _shown(rows, EntryAnswer), cursor)
 
 
 @router.get("/portfolio", responses=problems(401, 404, 422, 500, 503))
 async def portfolio(parts: PartsOf, _: Annotated[NoQuery, Query()]) -> PortfolioAnswer:
-    """This desk's paper account, computed again from all of its fills and ledger entries, and compared with the book."""
+    """This desk's account, computed again from all of its fills and ledger entries, and compared: with the paper venue's book, or
+    with what the exchange says of a real account."""
     books = await parts.reports.books(parts.desk_name)
     if books is None:
         raise NoAccount(parts.desk_name, parts.mode)
@@ -88,7 +89,8 @@ def entry(row: Decision) -> dict[str, Any]:
 def instruction(row: InstructionRow) -> dict[str, Any]:
     """An instruction with its order's fields beside its own."""
     order = row.order.model_dump(mode="json", exclude={"tool", "symbol", "time_in_force"}) if row.order else {}
-    return row.model_dump(mode="json", exclude={"order", "desk"}) | order
+    order |= {"venue_order_id": row.venue_order_id} if row.order else {}
+    return row.model_dump(mode="json", exclude={"order", "desk", "venue_order_id"}) | order
 
 
 def _shown(rows: Sequence[Value], model: type[BaseModel]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from api.app import AppSettings, create_app
 from api.errors import ApiError
-from api.reporting import Books, DecisionPage, EntryPage, FillPage, InstructionPage, Reports
+from api.reporting import Books, DecisionPage, EntryPage, FillPage, InstructionPage, LiveBooks, Reports
 from domain import desk
 from domain.carried import Carried
 from domain.commands import RawPayload, kind_of, read_command
@@ -199,7 +199,7 @@ class FakeReports:
     async def ledger(self, desk: str, wanted: PageFilter) -> EntryPage:
         return await self.log.ledger(desk, wanted) if self.log else ([], None)
 
-    async def books(self, desk: str) -> Books | None:
+    async def books(self, desk: str) -> Books | LiveBooks | None:
         return await self.log.books(desk) if self.log else None
 
     async def ping(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.dev.temporal import DYNAMIC_CONFIG
 from settings import WorkerSettings, catalogue
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +97,10 @@ def test_the_worker_is_given_longer_to_stop_than_it_gives_its_activities() -> No
 def test_temporal_gets_the_dynamic_config_that_the_measurements_rest_on() -> None:
     dynamic = yaml.safe_load((ROOT / "deploy/temporal/dynamicconfig.yaml").read_text())
 
-    assert dynamic == {"history.transferProcessorMaxPollRPS": [{"value": 1000}]}
+    given = dict(value.split("=") for value in DYNAMIC_CONFIG)
+    assert {name: str(values[0]["value"]) for name, values in dynamic.items()} == {
+        name: value.strip('"') for name, value in given.items()
+    }
 
 
 def test_the_image_runs_as_nobody_special_with_locked_requirements() -> None:

@@ -132,6 +132,33 @@ async def test_a_restart_without_a_coordinator_says_what_it_knows(
     assert "nothing" not in text or not opened
 
 
+@pytest.mark.parametrize("by", ["signal", "cancel"])
+async def test_a_restart_finds_the_kill_that_the_closed_coordinator_never_took(scene: Scene, by: str) -> None:
+    """No worker is up: Temporal recorded the kill, and then the coordinator was ended."""
+    await scene.lifecycle.start()
+    gateway = DeskGateway(scene.client, scene.desk)
+    if by == "signal":
+        await gateway.signal("kill", {"command_id": "lost", "reason": "flash crash", "actor": "http"})
+    else:
+        await gateway.request_cancel('{"command_id": "lost", "reason": "flash crash", "actor": "http"}')
+    await gateway.signal("pause", {"command_id": "later"})
+    handle = scene.client.get_workflow_handle(names.workflow_id(scene.desk))
+    await handle.terminate("history size exceeds limit")
+    told = await scene.restart()
+    assert "killed: the closed one was handed a kill that nobody carried out (flash crash, by http)" in told
+    own = names.activity_queue(scene.desk, Mode.PAPER.value)
+    async with (
+        Worker(scene.client, task_queue=names.TASK_QUEUE, workflows=[Coordinator]),
+        Worker(scene.client, task_queue=own, activities=World().activities),
+    ):
+        found = await DeskGateway(scene.client, scene.desk, patience=20).outcomes(["lost"])
+        assert (found.status.state, found.status.kill_number, found.outcomes["lost"].outcome) == (
+            "killed",
+            1,
+            "applied",
+        )
+
+
 @asynccontextmanager
 async def a_killed_desk(scene: Scene) -> AsyncIterator[World]:
     world = World()

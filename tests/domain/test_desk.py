@@ -32,7 +32,6 @@ from domain.outbox import (
     desk_row,
     desk_row_written,
     next_batch,
-    open_cancels,
     order_prepared,
     queue_row,
 )
@@ -140,7 +139,7 @@ def test_a_malformed_pause_still_pauses_and_a_malformed_cancel_is_refused() -> N
     assert desk.state is State.PAUSED
     apply(desk, a_command(CommandKind.CANCEL_ALL, "c", problem="unreadable"), a_tick())
     assert desk.commands["c"].outcome is Outcome.REFUSED
-    assert desk.cancels == []
+    assert not desk.cancels
 
 
 def test_a_symbol_that_is_neither_whitelisted_nor_held_is_refused_by_name() -> None:
@@ -148,7 +147,7 @@ def test_a_symbol_that_is_neither_whitelisted_nor_held_is_refused_by_name() -> N
     apply(desk, a_command(CommandKind.CANCEL_ALL, "c", symbols=[BTC, "DOGEUSDT"]), a_tick())
     assert "DOGEUSDT" in (desk.commands["c"].detail or "")
     assert BTC in (desk.commands["c"].detail or "")
-    assert desk.cancels == []
+    assert not desk.cancels
 
 
 def test_cancel_all_and_deleverage_work_while_killed() -> None:
@@ -372,6 +371,8 @@ def test_a_coordinator_that_finds_what_it_never_did_is_killed_until_a_person_res
         desk = killed()
         apply(desk, a_command(RESTART, "r", kill_number=1), a_tick())
         finish_restart(desk, None, a_tick())
+        # The run after it.
+        desk.hand_over = False
     observe(desk, an_observation(latch=latch))
     assert (desk.state, desk.latch_due) == (State.KILLED, True)
     assert desk.kill_number > latch.kill_number
@@ -461,7 +462,7 @@ def test_kills_beside_a_venue_that_fails_do_not_grow_the_state() -> None:
     desk = a_desk()
     apply(desk, a_command(KILL), a_tick())
     for _ in range(10 * MAX_OPEN_CANCELS_PER_LANE):
-        called = [[cancel.instruction_id for cancel in open_cancels(desk, tool, BTC)] for tool in CANCEL_TOOLS]
+        called = [[cancel.instruction_id for cancel in desk.cancels.lane(tool, BTC)] for tool in CANCEL_TOOLS]
         cancels_begun(desk, [instruction_id for ids in called for instruction_id in ids])
         apply(desk, a_command(KILL), a_tick())
         for ids in called:
@@ -483,3 +484,12 @@ def test_little_disk_space_is_a_warning_for_as_long_as_it_holds() -> None:
         assert desk.warnings == ["little space in data: 0.90 GB of 100 GB free (0 %); a full disk can record no kill"]
     take_observation(desk, an_observation(), 0, a_tick())
     assert desk.warnings == []
+
+
+def test_a_kill_that_takes_the_id_of_a_restart_keeps_its_outcome() -> None:
+    desk = killed()
+    apply(desk, a_command(RESTART, "x", kill_number=1), a_tick())
+    apply(desk, a_command(KILL, "x"), a_tick())
+    finish_restart(desk, None, a_tick())
+    assert (desk.commands["x"].kind, desk.commands["x"].outcome) == (KILL, Outcome.APPLIED)
+    assert "restart refused" in desk.records[-1].summary

@@ -42,6 +42,7 @@ from tests.domain.builders import (
     an_open_order,
     an_order,
     circumstances,
+    some_rules,
     watched,
 )
 
@@ -71,6 +72,34 @@ def test_a_latched_desk_takes_no_order() -> None:
     killed = LatchRow(killed=True, kill_number=1)
     assert kill_switch_triggered(candidate(latch=killed)) == "kill_switch_triggered"
     assert kill_switch_triggered(candidate()) is None
+
+
+def test_a_position_whose_bars_cannot_be_read_counts_as_moving_with_the_order() -> None:
+    seen: dict[str, Any] = {"positions": [a_position("-49.5", ETH)], "marks": {BTC: D(100), ETH: D(100)}}
+    assert concentration_exceeded(candidate("2", **seen)) is None
+    given = {"barless": [ETH]}
+    assert concentration_exceeded(candidate("0.5", given={**given, "observation": an_observation(**seen)})) is None
+    refused = concentration_exceeded(candidate("1", given={**given, "observation": an_observation(**seen)}))
+    assert refused == "concentration_exceeded: 0.505 > 0.5"
+    # Nothing is held of it: it counts for nothing.
+    assert concentration_exceeded(candidate("1", given=given)) is None
+
+
+def test_a_symbol_that_does_not_trade_is_refused_in_the_venues_own_word() -> None:
+    for word in ("BREAK", "SETTLING", "PENDING_TRADING", "not listed"):
+        rules = {BTC: some_rules(halted=word), ETH: some_rules(ETH)}
+        assert refusals(candidate(rules=rules)) == [f"symbol_not_trading: {word}"]
+    assert refusals(candidate(rules={BTC: some_rules(), ETH: some_rules(ETH, halted="BREAK")})) == []
+
+
+def test_an_account_that_may_not_trade_is_refused_in_the_venues_own_word() -> None:
+    account = Account(balance=D(10_000), halted="canTrade=false")
+    assert refusals(candidate(account=account)) == ["account_not_trading: canTrade=false"]
+
+
+def test_a_reading_that_is_no_fact_allows_no_order() -> None:
+    doubts = ["BTCUSDT: get_positions says 0, get_account_v4 1"]
+    assert refusals(candidate(doubts=doubts)) == [f"reading_doubtful: {doubts[0]}"]
 
 
 def test_a_reading_that_nobody_watched_allows_no_order() -> None:

@@ -24,7 +24,8 @@ from domain.details import details
 from domain.enforcing import flatten, flattening, may_reduce, reduce, take_assessment
 from domain.instructions import InstructionOutcome
 from domain.killing import MAX_SEEN_SYMBOLS, note_symbols, own_kill, verify, verifying
-from domain.market import Observation
+from domain.knowledge import known_of
+from domain.market import NOTHING_KNOWN, Observation
 from domain.orders import Fate, OrderReport
 from domain.outbox import NOT_SENT_IN_SHADOW, cancels_begun, cancels_confirmed, cancels_failed, order_prepared
 from domain.reducing import plan
@@ -48,6 +49,10 @@ from tests.domain.builders import (
 
 KILL = CommandKind.KILL
 LATER = NOW + timedelta(seconds=9)
+UNWRITTEN = ["the latch is not written to the database yet", "the kill's row is not in the decision log yet"]
+NOT_VERIFIED = "not verified yet: no confirmed reading of the account has shown that no order is open"
+NOT_FLAT = "not flat yet: no confirmed reading of the account has shown that no position is left"
+DOUBTS = ["BTCUSDT: get_positions says 0, get_account_v4 1"]
 
 
 def killed(**changes: Any) -> Carried:
@@ -135,7 +140,7 @@ def test_what_is_not_over_is_told_by_name() -> None:
     desk = killed()
     order_prepared(desk, order_of(desk, *chosen(desk)))
     confirm(desk, ETH)
-    cancels_failed(desk, [cancel.instruction_id for cancel in desk.cancels[:1]], "HTTP 503")
+    cancels_failed(desk, [cancel.instruction_id for cancel in list(desk.cancels)[:1]], "HTTP 503")
     take_observation(desk, read(open_orders=[an_open_order(ETH), an_open_order(ETH)]), 1, a_tick())
     (order,) = desk.orders
     expected = [
@@ -144,7 +149,7 @@ def test_what_is_not_over_is_told_by_name() -> None:
         f"order {order.order.order_id} of {BTC}: decided",
         f"2 open futures orders of {ETH}",
     ]
-    assert told(desk).residue == expected
+    assert told(desk).residue == [*expected, *UNWRITTEN]
     assert all(text in details(desk) for text in expected)
     assert "**kill 1: 2 of 4 cancels confirmed**" in details(desk)
 
@@ -154,13 +159,13 @@ def test_a_reading_from_before_the_kill_tells_nothing_of_what_is_left() -> None:
     take_observation(desk, an_observation(open_orders=[an_open_order(BTC)]), 0, a_tick())
     apply(desk, a_command(KILL, "k"), a_tick(timedelta(seconds=1)))
     confirm(desk)
-    assert told(desk).residue == []
+    assert told(desk).residue == [NOT_VERIFIED, *UNWRITTEN]
 
 
 def test_an_attempt_that_failed_is_written_with_its_error() -> None:
     desk = killed()
     desk.instruction_rows.clear()
-    first = desk.cancels[0]
+    first = next(iter(desk.cancels))
     cancels_failed(desk, [first.instruction_id], "HTTP 503")
     (row,) = desk.instruction_rows.values()
     assert (row.outcome, row.attempts, row.detail) == (InstructionOutcome.PREPARED, 1, "HTTP 503")
@@ -198,7 +203,7 @@ def test_in_shadow_a_kill_prepares_its_cancels_and_claims_nothing() -> None:
     desk = killed(mode=Mode.SHADOW, kill_flattens=True)
     rows = list(desk.instruction_rows.values())
     assert [(row.outcome, row.detail) for row in rows] == [(InstructionOutcome.PREPARED, NOT_SENT_IN_SHADOW)] * 4
-    assert (desk.cancels, flattening(desk), verifying(desk)) == ([], False, False)
+    assert (list(desk.cancels), flattening(desk), verifying(desk)) == ([], False, False)
     assert told(desk).quiet_at is None
     assert told(desk).progress == "shadow: 4 cancels prepared, none is sent"
 
@@ -315,4 +320,134 @@ def test_what_an_older_reading_showed_is_no_residue_of_a_verified_kill() -> None
     confirm(desk)
     assert told(desk).residue
     assert verify(desk, read(), a_tick())
+    assert told(desk).residue == UNWRITTEN
+
+
+# --- readings that are no facts, and what is left of a kill -----------------------------------------------------------
+
+
+def flattening_desk(**changes: Any) -> Carried:
+    desk = killed(kill_flattens=True, **changes)
+    confirm(desk)
+    return desk
+
+
+def test_a_doubtful_reading_verifies_nothing_and_cancels_what_it_shows() -> None:
+    desk = killed()
+    confirm(desk)
+    assert not verify(desk, read(doubts=DOUBTS), a_tick())
+    assert (told(desk).verified_at, list(desk.cancels)) == (None, [])
+    assert not verify(desk, read(doubts=DOUBTS, open_orders=[an_open_order(BTC)]), a_tick())
+    assert {cancel.symbol for cancel in desk.cancels} == {BTC}
+    confirm(desk)
+    assert verify(desk, read(), a_tick())
+
+
+def test_a_doubtful_reading_closes_what_it_shows_and_is_never_flat() -> None:
+    desk = flattening_desk()
+    assert not flatten(desk, read(doubts=DOUBTS), a_tick())
+    assert (told(desk).flat_at, desk.deleverages) == (None, [])
+    assert not flatten(desk, read(doubts=DOUBTS, positions=[a_position(1)]), a_tick())
+    assert [d.symbol for d in desk.deleverages] == [BTC]
+    desk.deleverages = []
+    assert flatten(desk, read(), a_tick())
+
+
+def test_a_doubtful_position_that_is_larger_has_not_grown() -> None:
+    desk = killed()
+    take_observation(desk, read(positions=[a_position(1)]), 1, a_tick())
+    confirm(desk)
+    verify(desk, read(doubts=DOUBTS, positions=[a_position(9)]), a_tick())
+    assert told(desk).grown == []
+
+
+def test_an_operators_reduction_is_not_sized_from_a_doubtful_reading_and_a_kills_is() -> None:
+    doubtful = an_observation(positions=[a_position(1)], doubts=DOUBTS)
+    assert plan(doubtful, BTC, Decimal(1)).refusal == f"The position in {BTC} is not known: {DOUBTS[0]}."
+    assert plan(doubtful, BTC, Decimal(1), automatic=True).instruction
+
+
+def test_a_flattening_kill_tells_each_position_that_is_left_and_dust_as_dust() -> None:
+    desk = flattening_desk()
+    assert told(desk).residue == [NOT_VERIFIED, NOT_FLAT, *UNWRITTEN]
+    rules = {BTC: some_rules(), ETH: some_rules(ETH)}
+    positions = [a_position("-2.5"), a_position("0.0004", ETH), a_position(7, "DOGEUSDT")]
+    assert not flatten(desk, read(positions=positions, rules=rules), a_tick())
+    left = [
+        f"position of -2.5 {BTC}, not closed yet",
+        f"dust of {ETH}: 0.0004 is below the lot step 0.001",
+        "position of 7 DOGEUSDT, not closed yet",
+    ]
+    assert told(desk).residue == [*left, NOT_VERIFIED, *UNWRITTEN]
+    # Nothing can be sent for dust.
+    assert [d.symbol for d in desk.deleverages] == [BTC, "DOGEUSDT"]
+    assert "dust of" in details(desk)
+    desk.deleverages = []
+    assert not flatten(desk, read(positions=positions[1:2], rules=rules), a_tick())
+    assert told(desk).residue == [left[1], NOT_VERIFIED, *UNWRITTEN]
+    assert verify(desk, read(positions=positions[1:2], rules=rules), a_tick())
+    assert told(desk).residue == [left[1], *UNWRITTEN]
+
+
+def test_before_the_first_reading_what_was_held_as_the_kill_came_is_left() -> None:
+    desk = a_desk(kill_flattens=True)
+    take_observation(desk, an_observation(positions=[a_position("0.123")]), 0, a_tick())
+    apply(desk, a_command(KILL, "k"), a_tick())
+    assert f"position of 0.123 {BTC}, not closed yet" in told(desk).residue
+
+
+def test_an_account_that_cannot_be_read_is_left_until_the_kill_is_verified() -> None:
+    desk = killed()
+    confirm(desk)
+    desk.observation_error = "get_positions: HTTP 503"
+    assert told(desk).residue[:2] == ["the account cannot be read: get_positions: HTTP 503", NOT_VERIFIED]
+    verify(desk, read(), a_tick())
+    assert told(desk).residue == UNWRITTEN
+
+
+def test_a_limits_reduction_after_its_own_kill_and_a_position_that_grew_are_left() -> None:
+    desk = a_desk()
+    take_observation(desk, an_observation(positions=[a_position(1)]), 0, a_tick())
+    apply(desk, own_kill("risk", "x", Source.RISK, a_tick()), a_tick())
+    confirm(desk)
+    pending = PendingDeleverage(
+        command=a_command(CommandKind.DELEVERAGE), symbol=ETH, reduce_pct=Decimal(1), automatic=True
+    )
+    desk.deleverages.append(pending)
+    verify(desk, read(positions=[a_position(2)]), a_tick())
+    assert told(desk).residue[:2] == [f"position of {BTC} (futures) grew from 1 to 2", f"reduction of {ETH}"]
+
+
+def test_nothing_is_left_once_everything_is_over_and_written() -> None:
+    desk = flattening_desk()
+    assert flatten(desk, read(), a_tick())
+    assert verify(desk, read(), a_tick())
+    desk.latched_number = desk.kill_number
+    assert desk.kill
+    desk.kill.row_written = True
     assert told(desk).residue == []
+
+
+def test_what_the_desk_knows_goes_with_each_reading() -> None:
+    desk = a_desk(kill_flattens=True)
+    assert known_of(desk) == NOTHING_KNOWN
+    take_observation(
+        desk,
+        an_observation(positions=[a_position("0.5"), a_position(-1, ETH)], open_orders=[an_open_order(BTC)]),
+        0,
+        a_tick(),
+    )
+    desk.filled = {f"futures {BTC}": Decimal("0.25"), f"futures {ETH}": Decimal(1)}
+    known = known_of(desk)
+    assert (known.held, known.balance) == ({BTC: Decimal("0.75")}, Decimal(10_000))
+    assert [(o.market, o.symbol, o.order_id) for o in known.resting] == [("futures", BTC, "o")]
+    apply(desk, a_command(KILL, "k"), a_tick())
+    assert (known_of(desk).verifies, known_of(desk).flattens) == (False, True)
+    confirm(desk)
+    assert known_of(desk).verifies
+
+
+def test_many_doubts_are_told_in_one_line() -> None:
+    assert read().doubt is None
+    assert read(doubts=["a", "b"]).doubt == "a; b"
+    assert read(doubts=list("abcdefg")).doubt == "a; b; c; d; e; and 2 more"

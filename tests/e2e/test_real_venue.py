@@ -37,7 +37,7 @@ class Venue:
     @property
     def settings(self) -> dict[str, str]:
         there = {"AIS_ASTER_MCP": f"{self.base}/mcp", "AIS_ASTER_ACCOUNT_ID": ACCOUNT}
-        return there | {"AIS_AGENTS": "none", "AIS_ORDER_FRACTION": "0.01"}
+        return there | {"AIS_AGENTS": "none", "AIS_ORDER_FRACTION": "0.01", "AIS_BOOKS_SECONDS": "10"}
 
     def control(self, what: str, **switches: Any) -> dict[str, Any]:
         """Changes something there, and tells its state."""
@@ -101,6 +101,33 @@ def test_it_trades_there_and_tells_what_the_account_holds(desk: tuple[Live, Venu
     (held,) = live.coordinator()["observation"]["positions"]
     (order,) = venue.orders("S00USDT")
     assert (held["symbol"], float(held["quantity"])) == ("S00USDT", float(order["executedQty"]))
+
+
+def listed(live: Live, report: str) -> list[Any]:
+    """Nothing while the books are not known."""
+    answer = live.get(f"/reports/{report}")
+    return list(answer.json()) if answer.status_code == 200 else []
+
+
+def test_its_books_are_those_of_the_exchange(desk: tuple[Live, Venue]) -> None:
+    live, venue = desk
+    venue.control("book", kind="FUNDING_FEE", amount="-0.75", symbol="S00USDT")
+    wait_until(lambda: bool(listed(live, "ledger") and listed(live, "fills")), "both are known", 60)
+    (entry,), (fill,) = live.get("/reports/ledger").json(), live.get("/reports/fills").json()
+    (order,), (trade,) = venue.orders("S00USDT"), venue.state["trades"]
+    (row,) = [row for row in live.get("/reports/instructions").json() if row["tool"] == "create_order"]
+    assert (entry["kind"], entry["amount"], fill["price"], float(fill["fee"])) == (
+        "funding", "-0.75", trade["price"], float(trade["commission"]),
+    )  # fmt: skip
+    assert (fill["order_id"], row["venue_order_id"]) == (row["instruction_id"], str(order["orderId"]))
+    found = live.get("/reports/portfolio").json()
+    assert (found["differences"], float(found["balance"])) == ([], float(venue.state["wallet"]))
+    venue.control("stranger", symbol="S19USDT", side="BUY", quantity="0.1")
+    (stranger,) = venue.orders("S19USDT")
+    told = f"orders at the exchange that this desk did not send: fill of order {stranger['orderId']} S19USDT"
+    wait_until(lambda: told in live.coordinator()["warnings"], "the stranger's order is told", 60)
+    assert "fill of order" in live.ais("status").stdout
+    assert live.stack.sql("SELECT desk FROM claims") == [("main",)]
 
 
 def test_an_order_whose_answer_never_came_is_one_order_and_blocks_its_symbol_until_its_fate_is_known(
@@ -190,7 +217,9 @@ def test_nothing_secret_is_in_history_database_logs_or_answers(desk: tuple[Live,
 
 
 def everything_in_the_database(live: Live) -> str:
-    tables = live.stack.sql("SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('public', 'paper')")
+    tables = live.stack.sql(
+        "SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('public', 'paper', 'live')"
+    )
     return "".join(f"{table} {live.stack.sql(f'SELECT * FROM {schema}.{table}')}" for schema, table in tables)
 
 
@@ -237,3 +266,20 @@ def test_a_position_from_an_order_that_was_in_flight_when_the_kill_came_is_told(
         wait_until(lambda: bool(live.decisions(decision_type="risk_action")), "the row is written", 30)
         assert [row["summary"] for row in live.decisions(decision_type="risk_action")] == [f"Kill 1: {warning}"]
         assert warning in live.ais("status").stdout
+
+
+@pytest.mark.long
+def test_no_desk_is_flat_on_the_strength_of_an_empty_list(tmp_path: Path) -> None:
+    """The exchange answers the request for positions with `{}`, which the official server turns into `[]`."""
+    with a_desk(tmp_path, "live", AIS_ENABLE_LIVE_TRADING="true", AIS_KILL_FLATTENS="true") as (live, venue):
+        venue.control("position", S00USDT="0.123", S01USDT="-2.5")
+        wait_until(lambda: len(live.coordinator()["observation"]["positions"]) == 2, "the positions are read", 60)
+        venue.control("faults", answers={"get_positions": []})
+        wait_until(lambda: bool(live.coordinator()["observation_error"]), "the contradiction is told", 30)
+        assert "S00USDT: get_positions says 0, get_account_v4 0.123" in live.coordinator()["observation_error"]
+        assert live.kill().status_code == 200
+        wait_until(lambda: bool(kill_of(live)["flat_at"]) and bool(kill_of(live)["verified_at"]), "it is flat", 90)
+        state = venue.state
+        assert {symbol: float(held) for symbol, held in state["positions"].items()} == {"S00USDT": 0, "S01USDT": 0}
+        assert state["calls"]["create_order"] == 2
+        wait_until(lambda: kill_of(live)["residue"] == [], "nothing is left", 30)

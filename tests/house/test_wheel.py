@@ -64,7 +64,7 @@ assert cli.__file__.startswith(sys.path[0]), cli.__file__
 sys.argv[0] = "ais"
 cli.main()
 """
-COMMANDS = ["dev", "api", "migrate", "start", "restart", "status", "limits", "replay"]
+COMMANDS = ["dev", "api", "migrate", "start", "restart", "release", "status", "limits", "replay"]
 BARS = "open_time_ms,open,high,low,close,volume\n" + "".join(
     f"{1_750_000_000_000 + number * 60_000},100,101,99,100,5\n" for number in range(50)
 )

@@ -92,6 +92,8 @@ class Latch(RuleBasedStateMachine):
         self.settle()
         if not self.killed:
             return
+        # By then the next run.
+        self.c.hand_over = False
         apply(self.c, a_command(CommandKind.RESTART, kill_number=self.c.kill_number), self.tick())
         restart = self.c.restart
         assert restart, self.c.records[-1].summary

@@ -3,15 +3,16 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.act import ActActivities, Word
-from activities.calls import CancelCall, OrderCall, Scope
+from activities.calls import CancelCall, ObserveCall, OrderCall, Scope
 from activities.instruments import Instruments
+from activities.observe import ObserveActivities
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.paper import PaperVenue
 from activities.venues.port import Clearance, HedgeMode, VenueError, VenueMisconfigured, VenueRateLimited, VenueRefused
@@ -20,6 +21,8 @@ from domain.instructions import Tool
 from domain.limits import Limits
 from domain.orders import Fate, Order, OrderReport
 from domain.states import Mode, State
+from storage.database import DatabaseUnavailable
+from tests.domain.builders import an_observation
 from tests.venues.builders import make_order
 
 REFUSALS = [VenueRefused("no"), VenueMisconfigured("no key"), HedgeMode()]
@@ -170,3 +173,18 @@ class AskingVenue:
             return OrderReport(order_id=order.order_id, fate=Fate.FILLED)
 
         return await clearance.send(fills)
+
+
+@pytest.mark.parametrize("doubts", [[], ["BTCUSDT: get_positions says 0, get_account_v4 1"]])
+async def test_a_reading_that_is_no_fact_is_counted_and_held_against_no_limit(doubts: list[str]) -> None:
+    class Away:
+        async def run(self, work: Any, seconds: float) -> Any:
+            raise DatabaseUnavailable("x")
+
+    scope, instruments, nothing = Scope(desk="main", mode=Mode.LIVE), Instruments("main"), cast(Any, None)
+    venue, database = cast(Any, Told(an_observation(doubts=doubts))), cast(Any, Away())
+    activities = ObserveActivities(scope, venue, database, nothing, instruments, lambda prefix: prefix)
+    seen = await activities.observe(ObserveCall(scope=scope, symbols=["BTCUSDT"], cycle_id=None, limits=Limits()))
+    assert (seen.doubts, seen.assessment is None) == (doubts, bool(doubts))
+    counted = instruments.registry.get_sample_value("ais_doubtful_readings_total", {"desk": "main"})
+    assert (counted or 0) == len(doubts)

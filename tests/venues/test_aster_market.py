@@ -98,6 +98,12 @@ async def test_it_begins_at_the_newest_finished_bar_with_the_exchanges_rules_and
     assert not {"get_positions", "get_account_v4", "get_leverage_bracket", "create_order"} & on_market.fake.calls.keys()
 
 
+async def test_a_symbol_that_does_not_trade_there_says_so_on_paper_too(on_market: Desk) -> None:
+    on_market.fake.exchange.habits.statuses = {BTC: "SETTLING"}
+    on_market.shows(100)
+    assert (await on_market.venue.observe(SYMBOLS, "c1")).rules[BTC].halted == "SETTLING"
+
+
 async def test_every_bar_since_the_last_cycle_is_seen_once_and_in_order(on_market: Desk) -> None:
     on_market.shows(100)
     await on_market.venue.observe(SYMBOLS, "c1")

@@ -11,7 +11,7 @@ from activities.calls import OrderCall, Scope
 from activities.instruments import Instruments
 from activities.venues.port import CLEARED, Clearance, Venue
 from domain.instructions import Side, Tool
-from domain.market import FilledOrder, Market, MarketView, Observation, Position
+from domain.market import NOTHING_KNOWN, FilledOrder, Known, Market, MarketView, Observation, Position
 from domain.orders import Fate, Order, OrderReport
 from domain.reducing import plan
 from domain.states import Mode, State
@@ -32,7 +32,7 @@ class ReportingVenue:
     async def create_order(self, order: Order, clearance: Clearance = CLEARED) -> OrderReport:
         return OrderReport(order_id=order.order_id, fate=self._fate, filled_quantity=self._filled)
 
-    async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
+    async def observe(self, symbols: Sequence[str], cycle_id: str | None, known: Known = NOTHING_KNOWN) -> Observation:
         return an_observation()
 
     async def time(self, symbol: str) -> datetime | None:

@@ -59,7 +59,7 @@ async def killed(desk: Desk) -> None:
 async def restarted(desk: Desk) -> None:
     """Cancelled, which kills and continues as new, and restarted."""
     await desk.handle.cancel()
-    status = await desk.until(lambda s: s.state is State.KILLED and s.kill.latched and s.kill.row_written)
+    status = await desk.until(lambda s: s.kill and s.kill.latched and s.kill.row_written and not s.run_ending)
     await desk.signal("restart", {"kill_number": status.kill_number, "actor": "t", "reason": "r"})
     await desk.until(lambda s: s.state is State.RUNNING)
 
@@ -137,7 +137,9 @@ async def cancelled_twice(desk: Desk) -> None:
     desk.world.cancel_seconds = 0.3
     await desk.signal("kill")
     await desk.handle.cancel()
-    status = await desk.until(lambda s: s.kill_number == 2 and s.kill.latched and s.kill.row_written)
+    status = await desk.until(
+        lambda s: s.kill_number == 2 and s.kill.latched and s.kill.row_written and not s.run_ending
+    )
     await desk.signal("restart", {"kill_number": status.kill_number, "actor": "t", "reason": "r"})
     await desk.until(lambda s: s.state is State.RUNNING)
     await desk.handle.cancel()

@@ -89,7 +89,8 @@ async def test_a_backlog_is_taken_in_turns_and_loses_nothing(temporal: Client) -
     for number in range(1_000):
         await desk.signal("pause" if number % 2 else "resume", {"command_id": f"c{number}"})
     await desk.signal("kill", {"command_id": "last"})
-    async with desk.worker():
+    # With a cache: every turn would begin with a replay of all of them.
+    async with desk.worker(cached=10):
         await desk.until(lambda s: s.state is State.KILLED)
         await desk.until(lambda s: s.commands_pending == 0 and s.records_waiting == 0)
         found = await desk.outcomes("last", *(f"c{number}" for number in range(1_000)))
@@ -130,7 +131,8 @@ async def test_a_kill_behind_9_000_commands_without_a_database_keeps_its_row_ove
     await desk.handle.terminate("the test is over")
 
 
-async def test_a_kill_waits_for_nothing_that_a_run_does_at_its_end(short_history_temporal: Client) -> None:
+@pytest.mark.parametrize("by", ["signal", "cancel"])
+async def test_a_kill_waits_for_nothing_that_a_run_does_at_its_end(short_history_temporal: Client, by: str) -> None:
     """Not for the look at the search attributes, either: no query says `running` behind a kill that was recorded."""
     async with running_desk(short_history_temporal, cycle_seconds=600, search_attributes=True) as desk:
         await desk.until(lambda s: s.cycle_number == 1 and desk.world.looks > 0)
@@ -141,8 +143,25 @@ async def test_a_kill_waits_for_nothing_that_a_run_does_at_its_end(short_history
         async with asyncio.timeout(40):
             while desk.world.looks == before:
                 await asyncio.sleep(0.02)
-        await desk.signal("kill", {"command_id": "late"})
+        late = {"command_id": "late"}
+        await (desk.signal("kill", late) if by == "signal" else desk.gateway.request_cancel(json.dumps(late)))
         found = await desk.outcomes("late")
         assert (found.status.state, found.outcomes["late"].outcome) == (State.KILLED, "applied")
         desk.world.look_gate.set()
         await desk.until(lambda s: s.kill is not None and s.kill.latched and s.kill.row_written)
+
+
+async def test_no_restart_waits_in_a_run_whose_cancellation_is_spent(temporal: Client) -> None:
+    """The server swallows a second cancellation: a restart that waited for the next run would undo a kill nobody heard of."""
+    async with running_desk(temporal, World(cancel_seconds=3), cycle_seconds=600) as desk:
+        await desk.until(lambda s: s.cycle_number == 1)
+        await desk.handle.cancel()
+        status = await desk.until(lambda s: s.kill is not None and s.kill.latched and s.kill.row_written)
+        assert status.run_ending
+        await desk.signal("restart", {"kill_number": status.kill_number, "command_id": "early"})
+        assert (await desk.outcomes("early")).outcomes["early"].outcome == "refused"
+        await desk.handle.cancel()
+        second = await desk.until(lambda s: s.run_id != status.run_id and not s.run_ending)
+        assert (second.state, second.restart_pending) == (State.KILLED, False)
+        await desk.signal("restart", {"kill_number": second.kill_number})
+        await desk.until(lambda s: s.state is State.RUNNING)

@@ -15,8 +15,9 @@ from domain.states import Mode, State
 from domain.status import KillStatus
 from tests.domain.builders import an_open_order
 from tests.workflows.world import BTC, Desk, World, running_desk
-from workflows.cancelling import MAX_CANCELS_AT_ONCE, MAX_TOGETHER
-from workflows.outbox import BETWEEN_ORDERS_SECONDS, FIRST_BACKOFF_SECONDS, LAST_VENUE_SECONDS
+from workflows.cancelling import MAX_TOGETHER
+from workflows.lanes import FIRST_BACKOFF_SECONDS, LAST_VENUE_SECONDS, MAX_CANCELS_AT_ONCE
+from workflows.outbox import BETWEEN_ORDERS_SECONDS
 
 CONFIRMED, PREPARED = InstructionOutcome.CONFIRMED, InstructionOutcome.PREPARED
 TWENTY = [f"S{number:02}USDT" for number in range(20)]
@@ -73,16 +74,14 @@ async def test_it_is_not_over_before_the_venue_shows_no_open_order(temporal: Cli
 async def test_a_reading_that_fails_verifies_nothing_and_is_repeated(temporal: Client) -> None:
     async with running_desk(temporal, cycle_seconds=600) as desk:
         await desk.until(lambda s: s.cycle_number == 1)
-        desk.world.venue_up = False
+        desk.world.readable = False
         await desk.signal("kill")
-        await desk.until(lambda s: s.open_instructions and s.open_instructions[0].attempts >= 1)
-        desk.world.cancel_seconds, desk.world.venue_up = 0.3, True
-        await desk.until(lambda s: desk.world.cancelling)
-        desk.world.venue_up = False
         await desk.until(lambda s: s.kill.quiet_at is not None and s.observation_error)
-        kill = await kill_that(desk, lambda kill: True)
-        assert (kill.verified_at, kill.residue) == (None, [])
-        desk.world.venue_up = True
+        kill = await kill_that(desk, lambda kill: kill.latched and kill.row_written)
+        assert (kill.verified_at, len(kill.residue)) == (None, 2)
+        assert kill.residue[0] == "the account cannot be read: the venue does not answer"
+        assert kill.residue[1].startswith("not verified yet")
+        desk.world.readable = True
         await verified(desk)
 
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from temporalio.client import Client
 
+from domain.books_seen import BooksSeen
 from domain.clocks import ClockReading, OtherClock
 from domain.decisions import DecisionType
 from domain.orders import Fate
@@ -343,4 +344,23 @@ async def test_a_worker_whose_clock_is_an_hour_ahead_takes_no_new_risk_and_still
         await desk.until(lambda s: world.position == 0)
         # A reading agrees again.
         world.clocks = [apart.model_copy(update={"ahead_seconds": 0.0})]
+        await desk.until(lambda s: world.position > 0 and not s.warnings)
+
+
+async def test_on_an_account_of_another_desk_no_new_risk_is_taken_and_what_there_is_can_be_reduced(
+    temporal: Client,
+) -> None:
+    """The database was away when the worker came up, and the claim could not be read."""
+    world = World(proposes=True, position=D(1), books=BooksSeen(holder="first"))
+    async with running_desk(temporal, world) as desk:
+        await cycles(desk)
+        status = await desk.status()
+        assert world.sent == []
+        assert status.warnings == [
+            "the account belongs to another desk: 'first': no two desks may trade on one; kill one of them"
+        ]
+        assert "belongs to another desk: 'first'" in world.summaries(DecisionType.NO_ACTION)[0]
+        await desk.signal("deleverage", {"symbol": BTC, "reduce_pct": 1})
+        await desk.until(lambda s: world.position == 0)
+        world.books = BooksSeen()
         await desk.until(lambda s: world.position > 0 and not s.warnings)

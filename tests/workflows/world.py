@@ -19,13 +19,14 @@ from activities import calls
 from activities.scope import refuse_other
 from domain.agents import AgentHealth
 from domain.assessing import assess
+from domain.books_seen import BooksSeen
 from domain.carried import Carried
 from domain.clocks import ClockReading
 from domain.deciding import Choice, nothing
 from domain.decisions import Decision, DecisionType
 from domain.instructions import InstructionRow, OrderInstruction, OrderType, Side
 from domain.limits import Limits
-from domain.market import Account, LatchReading, LatchRow, Observation, OpenOrder, Position, SymbolRules
+from domain.market import Account, Known, LatchReading, LatchRow, Observation, OpenOrder, Position, SymbolRules
 from domain.orders import Fate, OrderReport
 from domain.proposals import Proposal
 from domain.reducing import Plan
@@ -81,6 +82,8 @@ class World:
     database_up: bool = True
     database_hangs: bool = False
     venue_up: bool = True
+    # Whether the account can be read; cancels go out all the same.
+    readable: bool = True
     proposes: bool = False
     agent_fails: bool = False
     health: list[dict[str, AgentHealth]] = field(default_factory=list)
@@ -94,6 +97,10 @@ class World:
     fills_at_most: Decimal | None = None
     fills_half: bool = False
     open_orders: list[OpenOrder] = field(default_factory=list)
+    # Why readings are no facts, the first ones of a cycle and those that only read again.
+    doubts: list[str] = field(default_factory=list)
+    second_doubts: list[str] = field(default_factory=list)
+    known: list[Known] = field(default_factory=list)
     # Symbols whose cancels fail.
     stuck: set[str] = field(default_factory=set)
     # Symbols whose cancels take longer than the others of the same activity, and how many each activity had.
@@ -126,6 +133,7 @@ class World:
     plan_started: asyncio.Event = field(default_factory=asyncio.Event)
     scope: calls.Scope | None = None
     clocks: list[ClockReading] = field(default_factory=list)
+    books: BooksSeen | None = None
     commit_gate: asyncio.Event | None = None
     commit_started: asyncio.Event = field(default_factory=asyncio.Event)
     # Whether Temporal says which search attributes it knows, and how often it was asked.
@@ -145,8 +153,11 @@ class World:
     @activity.defn(name="observe")
     async def observe(self, call: calls.ObserveCall) -> Observation:
         self._venue()
+        if not self.readable:
+            raise ApplicationError("the venue does not answer", type="VenueUnavailable")
         self.observations += 1
         self.readings_again += call.cycle_id is None
+        self.known.append(call.known)
         now = datetime.now(UTC)
         again = call.cycle_id is None and self.second_equity is not None
         held = [Position(symbol=BTC, quantity=self.position, entry_price=Decimal(100), mark_price=Decimal(100))]
@@ -160,6 +171,8 @@ class World:
             open_orders=list(self.open_orders),
             account=Account(balance=self.second_equity if again and self.second_equity else self.equity),
             clocks=list(self.clocks),
+            books=self.books,
+            doubts=[*self.doubts, *(self.second_doubts if call.cycle_id is None else [])],
             latch=self.latch if known else None,
             latch_error=None if known else "the database cannot be reached",
         )

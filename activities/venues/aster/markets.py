@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from activities.venues.aster.results import Row, Unreadable, decimal_at, moment_of, rows
 from domain.market import Bar, TopOfBook
+from domain.values import ZERO
 
 FUNDING_HOURS = Decimal(8)
 _OPEN_TIME, _OPEN, _HIGH, _LOW, _CLOSE, _VOLUME, _CLOSE_TIME = range(7)
@@ -22,9 +23,10 @@ class Mark(NamedTuple):
 NO_MARK = Mark(None, None, None)
 
 
-def mark_of(answer: object) -> Mark:
+def mark_of(answer: object, symbol: str) -> Mark:
     """From what get_funding_rate answers for one symbol."""
-    return _mark(Row("get_funding_rate", answer[0] if isinstance(answer, list) and len(answer) == 1 else answer))
+    row = Row("get_funding_rate", answer[0] if isinstance(answer, list) and len(answer) == 1 else answer)
+    return _mark(_of(row, symbol))
 
 
 def marks_of(answer: object) -> dict[str, Mark]:
@@ -32,14 +34,20 @@ def marks_of(answer: object) -> dict[str, Mark]:
     return {row.text("symbol"): _mark(row) for row in rows("get_funding_rate", answer)}
 
 
+def _of(row: Row, symbol: str) -> Row:
+    if row.has("symbol") and row.text("symbol") != symbol:
+        raise Unreadable(row.call, "it is of another symbol")
+    return row
+
+
 def _mark(row: Row) -> Mark:
     funding = row.number("lastFundingRate") if row.has("lastFundingRate") else None
     return Mark(row.positive("markPrice"), row.moment("time"), funding)
 
 
-def last_price_of(answer: object) -> Mark:
+def last_price_of(answer: object, symbol: str) -> Mark:
     """From what get_ticker answers: the price that is left where nobody tells a mark price."""
-    row = Row("get_ticker", answer)
+    row = _of(Row("get_ticker", answer), symbol)
     return Mark(row.positive("lastPrice"), row.moment("closeTime"), None)
 
 
@@ -90,6 +98,8 @@ def _bar(bar: object) -> Bar:
     opened, high, low, close, volume = (
         decimal_at("get_klines", bar, index) for index in (_OPEN, _HIGH, _LOW, _CLOSE, _VOLUME)
     )
+    if not (ZERO < low <= min(opened, close) and max(opened, close) <= high) or volume < 0:
+        raise Unreadable("get_klines", "a bar's numbers contradict each other")
     return Bar(open_time=_moment(bar, _OPEN_TIME), open=opened, high=high, low=low, close=close, volume=volume)
 
 

@@ -7,6 +7,7 @@ call is made and never a second one, and an outcome that nobody told is settled 
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -24,8 +25,8 @@ from activities.venues.aster.orders import (
     quantity_of,
     report_of,
 )
-from activities.venues.aster.readings import holdings_of
-from activities.venues.aster.results import Row, rows
+from activities.venues.aster.readings import Holding
+from activities.venues.aster.results import Row, Unreadable, rows
 from activities.venues.aster.rules import RuleBook
 from activities.venues.port import Clearance, VenueError, VenueNotSent, VenueRefused
 from domain.instructions import OrderType
@@ -42,6 +43,9 @@ FOLLOW_SECONDS = 2.0
 _FIRST_LOOK_SECONDS = 0.05
 # How far back before the order's own time its traces are looked for.
 _BEFORE = timedelta(seconds=10)
+
+
+ReadHolding = Callable[[str], Awaitable[Holding | None]]
 
 
 class Before(NamedTuple):
@@ -69,9 +73,12 @@ class Ticket(NamedTuple):
 class Placing:
     """Sends one account's orders, and finds out what became of them."""
 
-    def __init__(self, caller: Caller, rules: RuleBook, settles_after: timedelta, venue_time: VenueTime) -> None:
+    def __init__(
+        self, caller: Caller, rules: RuleBook, held: ReadHolding, settles_after: timedelta, venue_time: VenueTime
+    ) -> None:
         self._caller = caller
         self._rules = rules
+        self._held = held
         self._settles_after = settles_after
         self._venue_time = venue_time
         self._begun: OrderedDict[str, Before] = OrderedDict()
@@ -125,6 +132,8 @@ class Placing:
                 self._known_rules(instruction.symbol),
                 self._history(order),
             )
+        if rules and rules.halted and not instruction.reduce_only:
+            raise Unsendable(f"the venue takes no new order of {instruction.symbol}: {rules.halted}")
         quantity, arguments = quantity_of(instruction, rules), arguments_of(instruction, rules, look.mark)
         ready = await self._caller.ready("create_order", instruction.symbol)
         if ready.takes_text("quantity"):
@@ -134,12 +143,11 @@ class Placing:
         return Ticket(order, quantity, look, listed, arguments, ready)
 
     async def _look(self, symbol: str, *, priced: bool = False) -> Look:
-        held, resting, mark = await asyncio.gather(
-            self._caller.call("get_positions", symbol),
+        holding, resting, mark = await asyncio.gather(
+            self._held(symbol),
             self._caller.call("get_open_orders", symbol),
             self._mark(symbol) if priced else _nothing(),
         )
-        holding = holdings_of(held).get(symbol)
         listed = [row for row in rows("get_open_orders", resting) if row.text("symbol") == symbol]
         return Look(
             position=holding.quantity if holding else ZERO,
@@ -149,7 +157,7 @@ class Placing:
 
     async def _mark(self, symbol: str) -> Decimal | None:
         try:
-            return mark_of(await self._caller.call("get_funding_rate", symbol)).price
+            return mark_of(await self._caller.call("get_funding_rate", symbol), symbol).price
         except VenueError:
             return None
 
@@ -177,6 +185,8 @@ class Placing:
         try:
             answer = await ticket.ready(ticket.arguments, self._caller.timeout_seconds, clearance)
         except VenueRefused as error:
+            # The exchange may have stopped trading the symbol since the rules were read.
+            self._rules.expire()
             if await self._nothing_changed(ticket):
                 raise
             return _unknown(order, f"{error}, but something changed meanwhile", before)
@@ -197,6 +207,8 @@ class Placing:
             return False
 
     async def _answered(self, ticket: Ticket, answer: Row) -> OrderReport:
+        if answer.has("symbol") and answer.text("symbol") != ticket.order.instruction.symbol:
+            raise Unreadable(answer.call, "it is of another symbol")
         if decided := report_of(ticket.order, answer, ticket.before.position):
             return decided
         return await self._follow(ticket, int(answer.number("orderId")) if answer.has("orderId") else None)
@@ -218,7 +230,7 @@ class Placing:
                 found = await self._caller.call(
                     "get_order", order.instruction.symbol, seconds=seconds, order_id=order_id
                 )
-                return report_of(order, Row("get_order", found), before)
+                return report_of(order, _of_id(Row("get_order", found), order_id), before)
             except VenueError:
                 pass  # The position still tells.
         look = await self._look(order.instruction.symbol)
@@ -232,6 +244,12 @@ class Placing:
             return rows("get_all_orders", answer)
         except VenueError:
             return None
+
+
+def _of_id(row: Row, order_id: int) -> Row:
+    if row.number("orderId") != order_id:
+        raise Unreadable(row.call, "it is of another order")
+    return row
 
 
 def _is_new(row: Row, before: Before, position: Decimal) -> bool:

@@ -12,6 +12,16 @@ from domain.values import ZERO
 # So that balance and profit add up to what the exchange says, to the last digit.
 _EXACT = Context(prec=60)
 _ONE_WAY = "BOTH"
+# How far two numbers of one answer may be apart that ought to be one: a part of the margin balance, or a unit of money.
+_APART = Decimal("0.01")
+
+
+class AccountSeen(NamedTuple):
+    """What get_account_v4 says: the money, the positions by symbol, and what is set aside for open futures orders."""
+
+    account: Account
+    held: dict[str, Decimal]
+    order_margin: Decimal
 
 
 class Holding(NamedTuple):
@@ -25,11 +35,11 @@ class Holding(NamedTuple):
 
 def holdings_of(answer: object) -> dict[str, Holding]:
     """By symbol, empty ones too, since they carry prices. Raises HedgeMode at any sign of it."""
-    found = rows("get_positions", answer)
-    # In hedge mode the exchange lists LONG and SHORT rows even where nothing is held.
-    if any(row.has("positionSide") and row.text("positionSide") != _ONE_WAY for row in found):
-        raise HedgeMode
-    return {holding.symbol: holding for holding in map(_holding, found)}
+    found = _one_way(rows("get_positions", answer))
+    listed = {holding.symbol: holding for holding in map(_holding, found)}
+    if len(listed) < len(found):
+        raise Unreadable("get_positions", "a symbol is listed twice")
+    return listed
 
 
 def position_of(holding: Holding, mark: Decimal | None) -> Position:
@@ -41,15 +51,55 @@ def position_of(holding: Holding, mark: Decimal | None) -> Position:
 
 def orders_of(call: str, answer: object, market: Market) -> list[OpenOrder]:
     """Every resting order of one market."""
-    return [_open_order(row, market) for row in rows(call, answer)]
+    return [open_order_of(row, market) for row in rows(call, answer)]
 
 
-def account_of(answer: object) -> Account:
-    """Net asset value is the exchange's own margin balance, exactly."""
+def account_of(answer: object) -> AccountSeen:
+    """Net asset value is the exchange's own margin balance, exactly. Raises HedgeMode at any sign of it."""
     row = Row("get_account_v4", answer)
-    profit = row.number("totalUnrealizedProfit")
+    profit, margin = row.number("totalUnrealizedProfit"), row.number("totalMarginBalance")
+    listed = _one_way([Row(row.call, fields) for fields in row.listed("positions")])
+    _adds_up(row, listed, margin, profit)
     with localcontext(_EXACT):
-        return Account(balance=row.number("totalMarginBalance") - profit, unrealised_profit=profit)
+        account = Account(balance=margin - profit, unrealised_profit=profit, halted=_halted(row))
+    held = {position.text("symbol"): position.number("positionAmt") for position in listed}
+    return AccountSeen(account, held, row.positive("totalOpenOrderInitialMargin") or ZERO)
+
+
+def wallet_of(answer: object) -> Decimal:
+    """The balance without unrealised profit, from what get_account_info answers."""
+    row = Row("get_account_info", answer)
+    return row.number("totalMarginBalance") - row.number("totalUnrealizedProfit")
+
+
+def locked_of(answer: object) -> list[str]:
+    """Assets of which open spot orders lock something, from what get_spot_account answers."""
+    listed = Row("get_spot_account", answer).listed("balances")
+    balances = [Row("get_spot_account", fields) for fields in listed]
+    return [row.text("asset") for row in balances if row.number("locked")]
+
+
+def _one_way(found: list[Row]) -> list[Row]:
+    # In hedge mode the exchange lists LONG and SHORT rows even where nothing is held.
+    if any(row.has("positionSide") and row.text("positionSide") != _ONE_WAY for row in found):
+        raise HedgeMode
+    return found
+
+
+def _adds_up(row: Row, listed: list[Row], margin: Decimal, profit: Decimal) -> None:
+    """Raises Unreadable where the answer contradicts itself: a half of one, or one of several moments."""
+    most = max(Decimal(1), abs(margin) * _APART)
+    if row.has("totalWalletBalance") and abs(row.number("totalWalletBalance") + profit - margin) > most:
+        raise Unreadable(row.call, "wallet balance and unrealised profit do not make up the margin balance")
+    held = [position for position in listed if position.number("positionAmt")]
+    if held and all(position.has("unrealizedProfit") for position in held):
+        summed = sum((position.number("unrealizedProfit") for position in held), ZERO)
+        if abs(summed - profit) > most:
+            raise Unreadable(row.call, "the profits of the positions do not make up their sum")
+
+
+def _halted(row: Row) -> str | None:
+    return "canTrade=false" if row.has("canTrade") and not row.flag("canTrade") else None
 
 
 def _holding(row: Row) -> Holding:
@@ -61,7 +111,8 @@ def _holding(row: Row) -> Holding:
     )
 
 
-def _open_order(row: Row, market: Market) -> OpenOrder:
+def open_order_of(row: Row, market: Market) -> OpenOrder:
+    """One resting order."""
     price = row.positive("price")
     return OpenOrder(
         order_id=row.text("orderId"),

@@ -7,19 +7,26 @@ from decimal import Decimal
 from typing import Any
 
 from activities.venues.aster.caller import Caller
-from activities.venues.aster.results import Row, rows
+from activities.venues.aster.results import Row, Unreadable, rows
 from activities.venues.port import VenueError
 from domain.market import SymbolRules
 from domain.values import ZERO
 
-# Rules change on announcement, days ahead. Read anew at half the age at which they no longer count.
-FRESH_SECONDS = 1800.0
+# Filters change on announcement, days ahead; a symbol may stop trading at any moment.
+FRESH_SECONDS = 60.0
 STALE_SECONDS = 3600.0
+BRACKETS_FRESH_SECONDS = 1800.0
+TRADING = "TRADING"
+NOT_LISTED = "not listed"
+# What a market order goes out as.
+_ORDER_TYPE, _TIME_IN_FORCE = "LIMIT", "IOC"
 _NO_FILTER: dict[str, Any] = {}
 
 
 class RuleBook:
-    """The rules of every symbol, at most an hour old. Whoever needs them meanwhile waits for the same reading."""
+    """The rules of every symbol, a minute old, at most an hour where they cannot be read. Whoever needs them meanwhile waits
+    for the same reading. A symbol that a later list leaves out keeps its rules, by which it can be closed, and takes no new
+    order."""
 
     def __init__(self, caller: Caller, clock: Callable[[], float] = time.monotonic, *, public: bool = False) -> None:
         self._caller = caller
@@ -27,14 +34,21 @@ class RuleBook:
         self._clock = clock
         self._rules: dict[str, SymbolRules] = {}
         self._read_at: float | None = None
+        self._expired = False
+        self._ratios: dict[str, Decimal] = {}
+        self._ratios_read_at: float | None = None
         self._lock = asyncio.Lock()
 
     async def rules(self, seconds: float | None = None) -> dict[str, SymbolRules]:
         """By symbol; one that the exchange does not list, or whose filters make no sense, is left out."""
         async with self._lock:
-            if self._age() > FRESH_SECONDS:
+            if self._expired or self._age() > FRESH_SECONDS:
                 await self._read(seconds)
             return self._rules
+
+    def expire(self) -> None:
+        """Whoever needs the rules next reads them anew."""
+        self._expired = True
 
     def _age(self) -> float:
         return float("inf") if self._read_at is None else self._clock() - self._read_at
@@ -44,32 +58,38 @@ class RuleBook:
             answer, ratios = await asyncio.gather(
                 self._caller.call("get_exchange_info", seconds=seconds), self._maintenance_ratios(seconds)
             )
-            self._rules = rules_of(answer, ratios)
+            found = rules_of(answer, ratios)
         except VenueError:
             if self._age() > STALE_SECONDS:
                 raise
         else:
-            self._read_at = self._clock()
+            self._rules = _not_listed(self._rules) | found
+            self._read_at, self._expired = self._clock(), False
 
     async def _maintenance_ratios(self, seconds: float | None) -> dict[str, Decimal]:
         """Of each symbol's first bracket. An extra, for which it takes an account: else the domain's own, cautious one holds."""
-        if self._public:
-            return {}
+        read_at = self._ratios_read_at
+        if self._public or (read_at is not None and self._clock() - read_at <= BRACKETS_FRESH_SECONDS):
+            return self._ratios
         try:
             answer = await self._caller.call("get_leverage_bracket", seconds=seconds)
             brackets = {row.text("symbol"): row.listed("brackets") for row in rows("get_leverage_bracket", answer)}
-            return {
+            self._ratios |= {
                 symbol: Row("get_leverage_bracket", listed[0]).number("maintMarginRatio")
                 for symbol, listed in brackets.items()
                 if listed
             }
+            self._ratios_read_at = self._clock()
         except VenueError:
-            return {}
+            pass
+        return self._ratios
 
 
 def rules_of(answer: object, ratios: dict[str, Decimal] | None = None) -> dict[str, SymbolRules]:
-    """By symbol, from what get_exchange_info answers."""
+    """By symbol, from what get_exchange_info answers. Raises Unreadable for a list without a symbol."""
     listed = [Row("get_exchange_info", symbol) for symbol in Row("get_exchange_info", answer).listed("symbols")]
+    if not listed:
+        raise Unreadable("get_exchange_info", "it lists no symbol")
     found = (_rules(symbol, ratios or {}) for symbol in listed)
     return {rules.symbol: rules for rules in found if rules}
 
@@ -103,5 +123,23 @@ def _from_filters(listed: Row, filters: dict[str, Row], ratios: dict[str, Decima
         market_max_quantity=of("MARKET_LOT_SIZE").positive("maxQty"),
         multiplier_up=percent.positive("multiplierUp"),
         multiplier_down=percent.positive("multiplierDown"),
+        halted=_halted(listed),
         **{name: value for name, value in extra.items() if value is not None},
     )
+
+
+def _halted(listed: Row) -> str | None:
+    """The exchange's own word for why a symbol takes no new order now. One that does not say that it trades does not."""
+    if not listed.has("status"):
+        return "no status"
+    words = [listed.text("status")]
+    if listed.has("contractStatus"):
+        words.append(listed.text("contractStatus"))
+    words = [word for word in dict.fromkeys(words) if word != TRADING]
+    taken = (("OrderType", _ORDER_TYPE), ("orderTypes", _ORDER_TYPE), ("timeInForce", _TIME_IN_FORCE))
+    words += [f"no {word} in {name}" for name, word in taken if listed.has(name) and word not in listed.listed(name)]
+    return ", ".join(words) or None
+
+
+def _not_listed(rules: dict[str, SymbolRules]) -> dict[str, SymbolRules]:
+    return {symbol: known.model_copy(update={"halted": NOT_LISTED}) for symbol, known in rules.items()}

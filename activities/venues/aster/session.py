@@ -19,6 +19,7 @@ from mcp_types import REQUEST_TIMEOUT, CallToolResult, PaginatedRequestParams
 
 from activities.venues.aster.errand import Urgency, current
 from activities.venues.aster.last_look import LastLook
+from activities.venues.aster.results import Unreadable
 from activities.venues.aster.turns import Turn, Turns
 from activities.venues.port import CLEARED, Clearance, VenueUnavailable
 
@@ -175,8 +176,11 @@ class Connection:
                 raise self._given_up(label, seconds) from None
             self.retire()
             raise VenueUnavailable(f"{label}: the MCP server broke off (code {error.code})") from None
+        except RuntimeError:
+            # The SDK's way to say that an answer breaks its tool's own schema, as `null` does: the connection is well.
+            raise Unreadable(label, "it is not what the tool promises") from None
         except Exception as error:
-            # Closed streams and broken transports; a result that breaks the tool's own schema ends no connection less.
+            # Closed streams and broken transports.
             self.retire()
             raise VenueUnavailable(f"{label}: the MCP server broke off ({type(error).__name__})") from None
         return result

@@ -19,6 +19,7 @@ from activities.venues.aster.markets import (
     mark_of,
     marks_of,
 )
+from activities.venues.aster.results import Unreadable
 from activities.venues.port import VenueError, VenueRateLimited, VenueRefused
 from activities.venues.watch import Watch
 from domain.market import Bar, MarketView, TopOfBook
@@ -46,11 +47,13 @@ class Tape:
         self._caller = caller
         self._watch = watch
         self._interval = interval
+        self._most_bars: dict[str, int] = {}
         self._funding_hours: Mapping[str, Decimal] = {}
         self._funding_hours_until = 0.0
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
-        """What agents and guards see; a symbol that the venue does not know, or has no bars of, is left out."""
+        """What agents and guards see; a symbol that the venue does not know, whose bars or book cannot be read, or of which it
+        has no bars or fewer than before, is left out: it takes no new order."""
         views = asyncio.gather(*(self._view(symbol, bars) for symbol in symbols))
         funding, read = await asyncio.gather(self.funding(symbols), views)
         found = dict(zip(symbols, read, strict=True))
@@ -102,7 +105,7 @@ class Tape:
 
     async def _mark(self, symbol: str) -> Mark:
         try:
-            return mark_of(await self._caller.call("get_funding_rate", symbol))
+            return mark_of(await self._caller.call("get_funding_rate", symbol), symbol)
         except VenueRateLimited:
             raise
         except VenueError:
@@ -119,7 +122,7 @@ class Tape:
     async def _last_price(self, symbol: str) -> tuple[Mark, str | None]:
         try:
             answer = await self._caller.call("get_ticker", symbol, seconds=_LAST_PRICE_SECONDS)
-            return last_price_of(answer), None
+            return last_price_of(answer, symbol), None
         except VenueRateLimited:
             raise
         except VenueError as error:
@@ -128,9 +131,17 @@ class Tape:
     async def _view(self, symbol: str, bars: int) -> MarketView | None:
         try:
             found, book = await asyncio.gather(self.bars(symbol, bars), self._book(symbol))
-        except VenueRefused:
+            self._not_shorter(symbol, found, bars)
+        except (VenueRefused, Unreadable):
             return None
         return MarketView(bars=found, book=book) if found else None
+
+    def _not_shorter(self, symbol: str, found: Sequence[Bar], wanted: int) -> None:
+        """Raises Unreadable where there are fewer bars than there have been: a short answer hides what a price is weighed by."""
+        most = min(wanted, self._most_bars.get(symbol, 0))
+        if len(found) < most:
+            raise Unreadable("get_klines", f"{len(found)} bars, where there were {most}")
+        self._most_bars[symbol] = max(most, len(found))
 
     async def _book(self, symbol: str) -> TopOfBook | None:
         began = datetime.now(UTC)

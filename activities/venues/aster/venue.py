@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from activities.venues.aster.account import STILL_OPEN, AccountReader
 from activities.venues.aster.caller import Caller
 from activities.venues.aster.errand import Urgency, current, errand
 from activities.venues.aster.placing import Placing
-from activities.venues.aster.readings import Holding, account_of, holdings_of, orders_of, position_of
-from activities.venues.aster.results import BadRequest, rows
+from activities.venues.aster.readings import Holding, holdings_of, position_of
+from activities.venues.aster.results import BadRequest, Row, Unreadable, rows
 from activities.venues.aster.rules import RuleBook
 from activities.venues.aster.tape import Tape
 from activities.venues.port import (
@@ -23,7 +24,7 @@ from activities.venues.port import (
 )
 from activities.venues.watch import Watch
 from domain.instructions import Tool
-from domain.market import Market, MarketView, Observation, Position, SymbolReading, SymbolRules
+from domain.market import NOTHING_KNOWN, Known, MarketView, Observation, Position, SymbolReading, SymbolRules
 from domain.orders import Order, OrderReport
 
 _READS_BACK = {
@@ -37,6 +38,11 @@ MARKETS_SECONDS = 12.0
 CANCEL_SECONDS = 6.8
 CREATE_SECONDS = 13.0
 TIME_SECONDS = 3.0
+_HISTORY = {
+    Tool.CANCEL_ALL_ORDERS: "get_all_orders",
+    Tool.CANCEL_SPOT_ALL_ORDERS: "get_spot_all_orders",
+}
+_DONE = "200"
 # The exchange may list an order a moment longer than it lives.
 _LOOKS_AGAIN_SECONDS = (0.1, 0.3)
 
@@ -54,7 +60,8 @@ class AsterVenue:
         self._watch = watch
         self._rules = RuleBook(caller)
         self._tape = Tape(caller, watch, interval)
-        self._placing = Placing(caller, self._rules, self.settles_after, self.time)
+        self._account = AccountReader(caller)
+        self._placing = Placing(caller, self._rules, self._account.held, self.settles_after, self.time)
 
     async def ping(self) -> None:
         """Raises unless the exchange answers the server."""
@@ -73,37 +80,32 @@ class AsterVenue:
         """Ends the connection."""
         await self._caller.close()
 
-    async def observe(self, symbols: Sequence[str], cycle_id: str | None) -> Observation:
+    async def observe(self, symbols: Sequence[str], cycle_id: str | None, known: Known = NOTHING_KNOWN) -> Observation:
         """The whole account, and the prices and rules of these symbols and of what is held. It moves nothing.
 
         One that belongs to no cycle is what a kill or a limit waits for.
         """
         with errand(Urgency.READING if cycle_id else Urgency.SOON, OBSERVE_SECONDS):
-            return await self._observe(symbols)
+            return await self._observe(symbols, known)
 
-    async def _observe(self, symbols: Sequence[str]) -> Observation:
+    async def _observe(self, symbols: Sequence[str], known: Known = NOTHING_KNOWN) -> Observation:
         began = datetime.now(UTC)
-        call = self._caller.call
-        held, futures, spot, account, marks, (rules, ruleless) = await asyncio.gather(
-            call("get_positions"), call("get_open_orders"), call("get_spot_open_orders"), call("get_account_v4"),
-            self._tape.marks(symbols), self._rules_or_why(),
-        )  # fmt: skip
-        holdings = holdings_of(held)
+        seen, marks, (rules, ruleless) = await asyncio.gather(
+            self._account.read(known), self._tape.marks(symbols), self._rules_or_why()
+        )
         self._watch.venue_data("positions", began)
-        wanted = list(dict.fromkeys([*symbols, *_held(holdings)]))
-        prices = await self._tape.prices(wanted, marks, _prices(holdings), began)
+        wanted = list(dict.fromkeys([*symbols, *_held(seen.holdings)]))
+        prices = await self._tape.prices(wanted, marks, _prices(seen.holdings), began)
         return Observation(
             observed_at=began,
             data_time=prices.as_of,
             marks=prices.of,
             rules={symbol: rules[symbol] for symbol in prices.of if symbol in rules},
-            positions=_positions(holdings, prices.of),
-            open_orders=[
-                *orders_of("get_open_orders", futures, Market.FUTURES),
-                *orders_of("get_spot_open_orders", spot, Market.SPOT),
-            ],
-            account=account_of(account),
+            positions=_positions(seen.holdings, prices.of),
+            open_orders=seen.open_orders,
+            account=seen.account,
             note=ruleless or prices.missing,
+            doubts=seen.doubts,
         )
 
     async def look(self, symbol: str) -> SymbolReading | Observation:
@@ -123,7 +125,8 @@ class AsterVenue:
             return await self._tape.markets(symbols, bars)
 
     async def cancel_all(self, tool: Tool, symbol: str) -> None:
-        """Cancels, and returns only once a reading that began after it shows nothing open."""
+        """Cancels, and returns only once two sources say that nothing is open: what the cancel answered, and a reading that
+        began after it. Where the cancel did not say so, the order history has to."""
         if tool not in _READS_BACK:
             raise VenueRefused(f"{tool.value} is not a tool that cancels")
         with errand(Urgency.CANCEL, CANCEL_SECONDS):
@@ -132,12 +135,14 @@ class AsterVenue:
     async def _cancel(self, tool: Tool, symbol: str) -> None:
         failed: VenueError | None = None
         try:
-            await self._caller.call(tool.value, symbol)
+            _took(tool, symbol, await self._caller.call(tool.value, symbol))
         except (VenueNotSent, VenueRateLimited):
             raise  # Nothing was sent: there is nothing to read back, and others wait for the room.
         except VenueError as error:
             failed = error
-        if left := await self._left_open(tool, symbol):
+        # Both at once: the activity has the time of two calls.
+        active = self._active(tool, symbol) if failed else _none()
+        if left := max(await asyncio.gather(self._left_open(tool, symbol), active)):
             why = f" ({failed})" if failed else ""
             raise VenueUnavailable(f"{tool.value} {symbol}: {_are_open(left)}{why}")
 
@@ -172,6 +177,15 @@ class AsterVenue:
             left = await self._open_now(tool, symbol)
         return left
 
+    async def _active(self, tool: Tool, symbol: str) -> int:
+        """By the order history, which lists open orders too; a market that does not have the symbol has none."""
+        reads = _HISTORY[tool]
+        try:
+            answer = await self._caller.call(reads, symbol, limit=1000)
+        except VenueRefused:
+            return 0
+        return sum(row.text("symbol") == symbol and row.text("status") in STILL_OPEN for row in rows(reads, answer))
+
     async def _open_now(self, tool: Tool, symbol: str) -> int:
         reads = _READS_BACK[tool]
         try:
@@ -180,6 +194,17 @@ class AsterVenue:
             # A symbol that only the other market has is no reason never to be quiet: the whole list tells too.
             answer = await self._caller.call(reads)
         return sum(row.text("symbol") == symbol for row in rows(reads, answer))
+
+
+async def _none() -> int:
+    return 0
+
+
+def _took(tool: Tool, symbol: str, answer: object) -> None:
+    """Raises Unreadable unless the exchange says that it is done. Its code is a string on one market, a number on the other."""
+    row = Row(f"{tool.value} {symbol}", answer)
+    if row.text("code") != _DONE:
+        raise Unreadable(row.call, "it does not say that it is done")
 
 
 def _held(holdings: Mapping[str, Holding]) -> Iterable[str]:

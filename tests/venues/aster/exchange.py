@@ -3,12 +3,14 @@
 import asyncio
 import itertools
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 D = Decimal
 NONE = D(0)
+DAY = 86_400_000
 STEP, TICK = D("0.001"), D("0.1")
 MARKS = {"BTCUSDT": D(60_000), "ETHUSDT": D(3_000), "DOGEUSDT": D("0.2")}
 
@@ -84,6 +86,18 @@ class Habits:
     hedge: bool = False
     # Cancel-all is answered and does nothing.
     ignores_cancels: bool = False
+    # What a fill costs, as a fraction of its value, and whether the list of trades writes that with a minus.
+    fee_rate: str = "0.0004"
+    fees_are_negative: bool = False
+    # Of more rows than a page holds the newest are listed, in place of the oldest.
+    lists_newest: bool = False
+    # The most rows of one page, whatever is asked for.
+    page_rows: int = 1000
+    # Positions that are zero are not listed, as in later versions of this family.
+    lists_held_only: bool = False
+    can_trade: bool = True
+    # symbol -> its status in the exchange's list.
+    statuses: dict[str, str] = field(default_factory=dict)
 
 
 class Exchange:
@@ -93,6 +107,9 @@ class Exchange:
         self.marks = dict(MARKS)
         self.wallet = D("10000.5")
         self.positions: dict[str, Decimal] = {}
+        self.entries: dict[str, Decimal] = {}
+        self.trades: list[dict[str, Any]] = []
+        self.ledger: list[dict[str, Any]] = []
         self.orders: list[FakeOrder] = []
         self.spot_orders: list[FakeOrder] = []
         self.habits = Habits()
@@ -123,6 +140,10 @@ class Exchange:
         (self.spot_orders if spot else self.orders).append(order)
         return order
 
+    def stranger(self, symbol: str, side: str, quantity: str) -> FakeOrder:
+        """A market order that nobody here sent."""
+        return self.place({"symbol": symbol, "side": side, "order_type": "MARKET", "quantity": quantity})
+
     def cancel_all(self, symbol: str, spot: bool = False) -> None:
         self.known(symbol)
         for order in [] if self.habits.ignores_cancels else self.open_orders(symbol, spot):
@@ -145,7 +166,9 @@ class Exchange:
         written = [str(arguments[name]) for name in ("quantity", "price") if arguments.get(name) is not None]
         quantity = D(written[0])
         strict = self.habits.strict_time_in_force and arguments["order_type"] == "MARKET"
-        if strict or any("e" in number for number in written) or quantity <= 0 or quantity % STEP or self.habits.hedge:
+        halted = self.habits.statuses.get(arguments["symbol"], "TRADING") != "TRADING"
+        unfit = any("e" in number for number in written) or quantity <= 0 or quantity % STEP
+        if strict or unfit or halted or self.habits.hedge:
             raise Refusal(400)
         order = FakeOrder(
             next(self._ids), arguments["symbol"], arguments["side"], arguments["order_type"], quantity,
@@ -179,10 +202,64 @@ class Exchange:
 
     def _fill(self, order: FakeOrder, quantity: Decimal, price: Decimal) -> None:
         order.executed, order.average = quantity, price
+        self.trade(order.symbol, order.side, quantity, price, order.order_id)
         self.positions[order.symbol] = self.position(order.symbol) + quantity * order.signed
         rests = order.order_type == "LIMIT" and order.time_in_force == "GTC"
         partly = "PARTIALLY_FILLED" if rests else "EXPIRED"
         order.status = "FILLED" if quantity == order.quantity else partly
+
+    # --- its own books -------------------------------------------------------------------------------------------------
+
+    def trade(
+        self, symbol: str, side: str, quantity: Decimal, price: Decimal, order_id: int, **changes: Any
+    ) -> dict[str, Any]:
+        """Books a fill: the trade, its money in the ledger and in the wallet. The position is moved by who calls."""
+        profit = self._realise(symbol, quantity if side == "BUY" else -quantity, price)
+        fee = quantity * price * D(self.habits.fee_rate)
+        row = {
+            "buyer": side == "BUY", "commission": str(-fee if self.habits.fees_are_negative else fee), "commissionAsset": "USDT",
+            "id": next(self._ids), "maker": False, "orderId": order_id, "price": str(price), "qty": str(quantity),
+            "quoteQty": str(quantity * price), "realizedPnl": str(profit), "side": side, "positionSide": "BOTH",
+            "symbol": symbol, "time": int(time.time() * 1000),
+        } | changes  # fmt: skip
+        self.trades.append(row)
+        of_trade = {"symbol": symbol, "tradeId": str(row["id"]), "time": row["time"]}
+        self.book("COMMISSION", -fee, **of_trade)
+        if profit:
+            self.book("REALIZED_PNL", profit, **of_trade)
+        return row
+
+    def book(self, kind: str, amount: Decimal, **changes: Any) -> dict[str, Any]:
+        """Moves money, and writes it down."""
+        row = {
+            "symbol": "", "incomeType": kind, "income": str(amount), "asset": "USDT", "info": kind,
+            "time": int(time.time() * 1000), "tranId": str(next(self._ids)), "tradeId": "",
+        } | changes  # fmt: skip
+        self.wallet += amount
+        self.ledger.append(row)
+        return row
+
+    def listed(self, rows: list[dict[str, Any]], arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """One page, oldest first, of what happened between two moments; seven days at most."""
+        now = int(time.time() * 1000)
+        start, end = arguments.get("start_time") or now - 7 * DAY, arguments.get("end_time") or now
+        if end - start > 7 * DAY:
+            raise Refusal(400)
+        symbol, most = arguments.get("symbol"), min(arguments.get("limit", 100), self.habits.page_rows)
+        found = [row for row in rows if start <= row["time"] <= end and symbol in (None, row["symbol"])]
+        found.sort(key=lambda row: row["time"])
+        return found[-most:] if self.habits.lists_newest else found[:most]
+
+    def _realise(self, symbol: str, signed: Decimal, price: Decimal) -> Decimal:
+        """By the average price of entry, as it is before the position moves."""
+        held, entry = self.position(symbol), self.entries.get(symbol, price)
+        closing = min(abs(held), abs(signed)) if held * signed < 0 else NONE
+        after = held + signed
+        if not closing:
+            self.entries[symbol] = (held * entry + signed * price) / after if after else price
+        elif after * held <= 0:
+            self.entries[symbol] = price
+        return closing * (price - entry) * (1 if held > 0 else -1)
 
     # --- as the exchange writes it -----------------------------------------------------------------------------------
 
@@ -194,27 +271,38 @@ class Exchange:
                 "symbol": name,
                 "positionAmt": str(self.position(name) if side != "SHORT" else 0),
                 "positionSide": side,
-                "entryPrice": str(mark),
+                "entryPrice": str(self.entries.get(name, mark)),
                 "markPrice": str(mark),
                 "unRealizedProfit": "0.00000000",
                 "leverage": "5",
                 "updateTime": 0,
             }
             for name, mark in self.marks.items()
-            if symbol in (None, name)
+            if symbol in (None, name) and (self.position(name) or not self.habits.lists_held_only)
             for side in sides
         ]
 
     def account_row(self) -> dict[str, Any]:
+        positions = [
+            {key: row[key] for key in ("symbol", "positionAmt", "positionSide", "entryPrice")}
+            for row in self.position_rows(None)
+        ]
+        resting = [order for order in self.open_orders() if not order.reduce_only]
         return {
+            "canTrade": self.habits.can_trade,
+            "totalOpenOrderInitialMargin": str(sum((o.quantity * (o.price or 0) / 5 for o in resting), NONE)),
             "totalWalletBalance": str(self.wallet),
             "totalUnrealizedProfit": "-12.34567891",
             "totalMarginBalance": str(self.wallet - D("12.34567891")),
             "totalMaintMargin": "0.00000000",
             "availableBalance": "9000.00000000",
-            "assets": [],
-            "positions": [],
+            "assets": [{"asset": "USDT", "walletBalance": str(self.wallet)}],
+            "positions": positions,
         }
+
+    def spot_row(self) -> dict[str, Any]:
+        locked = sum((o.quantity * (o.price or 0) for o in self.open_orders(spot=True)), NONE)
+        return {"canTrade": True, "balances": [{"asset": "USDT", "free": "100", "locked": str(locked)}]}
 
     def info_row(self) -> dict[str, Any]:
         filters = [
@@ -226,7 +314,14 @@ class Exchange:
             {"filterType": "PERCENT_PRICE", "multiplierUp": "1.0300", "multiplierDown": "0.9700"},
         ]
         symbols = [
-            {"symbol": name, "status": "TRADING", "liquidationFee": "0.010000", "filters": filters}
+            {
+                "symbol": name,
+                "status": self.habits.statuses.get(name, "TRADING"),
+                "liquidationFee": "0.010000",
+                "filters": filters,
+                "OrderType": ["LIMIT", "MARKET"],
+                "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
+            }
             for name in self.marks
         ]
         return {"timezone": "UTC", "symbols": symbols}

@@ -10,6 +10,8 @@ In a test it runs inside the process (`running.py`). By itself:
     curl localhost:9002/control/habits -d '{"hedge": true}'
     curl localhost:9002/control/position -d '{"BTCUSDT": "0.5"}'
     curl localhost:9002/control/rest -d '{"symbol": "BTCUSDT", "spot": false}'
+    curl localhost:9002/control/book -d '{"kind": "FUNDING_FEE", "amount": "-1.5", "symbol": "BTCUSDT"}'
+    curl localhost:9002/control/stranger -d '{"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.01"}'
     curl -X POST localhost:9002/control/reset
 """
 
@@ -43,6 +45,8 @@ ACCOUNT = "main"
 SCHEMAS: dict[str, dict[str, Any]] = {
     tool["name"]: tool for tool in json.loads((Path(__file__).parent / "schemas.json").read_text())
 }
+# Of the tools that are used: those whose results have no schema, by the contract.
+WITHOUT_SCHEMA = {"get_income", "get_funding_rate", "get_funding_info", "get_leverage_bracket"}
 Answer = Callable[[Exchange, Mapping[str, Any]], Any]
 
 
@@ -137,7 +141,7 @@ class FakeServer:
         await asyncio.sleep(faults.of(faults.late, tool) or 0)
         if status is not None:
             raise Failed(error_text(tool, status))
-        return faults.answers.get(tool, answer)
+        return faults.answer(tool, arguments, answer)
 
     def _validate(self, tool: str, arguments: dict[str, Any]) -> None:
         try:
@@ -157,6 +161,9 @@ class FakeServer:
 
     def _result(self, tool: str, answer: Any) -> CallToolResult:
         text = [TextContent(text=json.dumps(answer))]
+        if tool in WITHOUT_SCHEMA and not isinstance(answer, dict):
+            # fastmcp, for a result without a schema: a list is one text, and of `[]` and `null` nothing is left.
+            return CallToolResult(content=text if answer else [])
         if self.faults.text_only:
             return CallToolResult(content=text)
         wrapped = {"result": answer} if isinstance(answer, list) else answer
@@ -186,6 +193,9 @@ class FakeServer:
             {
                 "positions": {symbol: str(held) for symbol, held in exchange.positions.items()},
                 "orders": [order.row() for order in exchange.orders],
+                "wallet": str(exchange.wallet),
+                "trades": exchange.trades,
+                "ledger": exchange.ledger,
                 "spot_orders": [order.row() for order in exchange.spot_orders],
                 "calls": dict(self.calls),
                 "most_at_once": self.most_at_once,
@@ -204,6 +214,11 @@ class FakeServer:
                 self.exchange.positions |= {symbol: Decimal(held) for symbol, held in switches.items()}
             case "mark":
                 self.exchange.marks |= {symbol: Decimal(mark) for symbol, mark in switches.items()}
+            case "book":
+                kind, amount = switches.pop("kind"), switches.pop("amount")
+                self.exchange.book(kind, Decimal(amount), **switches)
+            case "stranger":
+                self.exchange.stranger(**switches)
             case "rest":
                 self.exchange.rest(**switches)
             case "reset":
@@ -266,17 +281,23 @@ def _cancel(exchange: Exchange, arguments: Mapping[str, Any], spot: bool = False
     return {"code": 200 if spot else "200", "msg": "The operation of cancel all open order is done."}
 
 
-def _order(exchange: Exchange, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    found = [order for order in exchange.orders if order.order_id == arguments["order_id"]]
+def _order(exchange: Exchange, arguments: Mapping[str, Any], spot: bool = False) -> dict[str, Any]:
+    listed = exchange.spot_orders if spot else exchange.orders
+    found = [order for order in listed if order.order_id == arguments["order_id"]]
     if not found:
         raise Refusal(400)
     return found[0].row()
 
 
-def _all_orders(exchange: Exchange, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _all_orders(exchange: Exchange, arguments: Mapping[str, Any], spot: bool = False) -> list[dict[str, Any]]:
     exchange.known(arguments["symbol"])
-    since = arguments.get("start_time") or 0
-    return [o.row() for o in exchange.orders if o.symbol == arguments["symbol"] and o.time_ms >= since]
+    since, listed = arguments.get("start_time") or 0, exchange.spot_orders if spot else exchange.orders
+    return [o.row() for o in listed if o.symbol == arguments["symbol"] and o.time_ms >= since]
+
+
+def _of_known(exchange: Exchange, rows: list[dict[str, Any]], arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+    exchange.known(arguments["symbol"])
+    return rows
 
 
 def _now() -> int:
@@ -296,10 +317,18 @@ ANSWERS: dict[str, Answer] = {
     ],
     "get_positions": lambda exchange, arguments: exchange.position_rows(arguments.get("symbol")),
     "get_account_v4": lambda exchange, arguments: exchange.account_row(),
+    "get_account_info": lambda exchange, arguments: exchange.account_row(),
+    "get_spot_account": lambda exchange, arguments: exchange.spot_row(),
+    "get_spot_order": lambda exchange, arguments: _order(exchange, arguments, spot=True),
+    "get_spot_all_orders": lambda exchange, arguments: _all_orders(exchange, arguments, spot=True),
     "get_open_orders": _open,
     "get_spot_open_orders": lambda exchange, arguments: _open(exchange, arguments, spot=True),
     "get_all_orders": _all_orders,
     "get_order": _order,
+    "get_my_trades": lambda exchange, arguments: exchange.listed(
+        _of_known(exchange, exchange.trades, arguments), arguments
+    ),
+    "get_income": lambda exchange, arguments: exchange.listed(exchange.ledger, arguments),
     "create_order": lambda exchange, arguments: exchange.place(dict(arguments)).row(),
     "cancel_all_orders": _cancel,
     "cancel_spot_all_orders": lambda exchange, arguments: _cancel(exchange, arguments, spot=True),

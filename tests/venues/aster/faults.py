@@ -1,5 +1,6 @@
 """What can go wrong between the adapter and the exchange. Every switch can be set while the server runs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -35,6 +36,9 @@ class Faults:
     text_only: bool = False
     # tool -> an answer in place of the true one.
     answers: dict[str, Any] = field(default_factory=dict)
+    # Only so many calls of a tool get it, then the true one; and only those that ask for everything, or name a symbol.
+    answers_left: dict[str, int] = field(default_factory=dict)
+    of_all: bool = False
 
     def of(self, what: dict[str, Any], tool: str) -> Any:
         return what.get(tool, what.get("*"))
@@ -47,6 +51,14 @@ class Faults:
         if self.errors_left is not None:
             self.errors_left -= 1
         return int(status)
+
+    def answer(self, tool: str, arguments: Mapping[str, Any], true: Any) -> Any:
+        """What the tool answers."""
+        if tool not in self.answers or self.answers_left.get(tool) == 0 or (self.of_all and "symbol" in arguments):
+            return true
+        if tool in self.answers_left:
+            self.answers_left[tool] -= 1
+        return self.answers[tool]
 
     def change(self, **changes: Any) -> None:
         for name, value in changes.items():

@@ -1,0 +1,261 @@
+"""Keeps a live desk's books: reads what the exchange lists of its account, writes it down once, and compares.
+
+It runs beside the activities, in whichever worker holds the desk's lease, and neither a cycle nor a kill ever waits for it: its
+connection, its database threads and its back-off are its own, and it stands still while a kill has cancels to send. How far it
+has come is in the database.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Protocol, TypeVar
+
+import structlog
+from sqlalchemy import Connection
+
+from activities.instruments import Instruments
+from activities.venues.aster.statements import Page, Statements, fill_of, income_of
+from activities.venues.port import VenueError, VenueRefused
+from domain.books import (
+    INCOME,
+    AccountReading,
+    BooksState,
+    Gap,
+    compare,
+    look_again,
+    must_reread,
+    not_read,
+    read_again,
+    read_on,
+    seen,
+    with_gap,
+)
+from domain.books_seen import warnings_of
+from domain.market import OpenOrder
+from storage import books, claims
+from storage.books import Lease, Reader
+from storage.database import Database, DatabaseUnavailable
+
+T = TypeVar("T")
+
+# One round of calls; what it did not come to, the next one does.
+ROUND_SECONDS = 45.0
+LEASE_SECONDS = ROUND_SECONDS + 15.0
+DATABASE_SECONDS = 20.0
+# Rows may be listed later than they are stamped, and clocks differ.
+OVERLAP = timedelta(minutes=10)
+# So long the exchange may take to list a fill whose money it has booked.
+LISTED_WITHIN = timedelta(minutes=2)
+OPENING_SECONDS = 5.0
+ACCOUNT = "account"
+MOST_SECONDS = 600.0
+
+log = structlog.get_logger("books")
+
+
+class Bookkeeper:
+    """Reads one desk's account, every so many seconds."""
+
+    def __init__(
+        self, reader: Reader, statements: Statements, database: Database, every: float, instruments: Instruments
+    ) -> None:
+        self._reader = reader
+        self._statements = statements
+        self._database = database
+        self._every = every
+        self._instruments = instruments
+        self._failures = 0
+        self._told: list[str] = []
+
+    async def run(self) -> None:
+        """Round after round, until it is cancelled. A bug in it ends no worker: a kill needs one."""
+        while True:
+            try:
+                delay = await self.round()
+            except Exception:
+                log.exception("the books could not be read: a bug")
+                delay = self._later(None)
+            await asyncio.sleep(delay)
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        await self._statements.close()
+        self._database.close()
+
+    async def round(self) -> float:
+        """Reads what is new, once; how many seconds to wait for the next time."""
+        failed: VenueError | DatabaseUnavailable | None = None
+        state: BooksState | None = None
+        try:
+            async with asyncio.timeout(ROUND_SECONDS):
+                state, failed = await self._round()
+        except DatabaseUnavailable as error:
+            failed = error
+        except TimeoutError:
+            log.info("the books are behind; the next round reads on")
+        return self._next(state, failed)
+
+    async def _round(self) -> tuple[BooksState | None, VenueError | None]:
+        lease = await self._run(self._lease)
+        if lease is None:
+            return None, None
+        reading = _Reading(self._statements, self._reader, lease, self._run)
+        failed: VenueError | None = None
+        try:
+            await reading.everything()
+        except VenueError as error:
+            failed = error
+        self._show(reading.state)
+        return reading.state, failed
+
+    def _lease(self, connection: Connection) -> Lease | None:
+        """The right to read: of an account that nobody else holds. A desk that was killed may have given it back."""
+        holder = claims.holder(connection, self._reader.key)
+        if holder and holder.desk != self._reader.desk:
+            return None
+        lease = books.lease(connection, self._reader, LEASE_SECONDS)
+        if lease and not holder and not lease.killed:
+            claims.take(connection, self._reader.key, self._reader.desk)
+        return lease
+
+    def _show(self, state: BooksState) -> None:
+        """Each fact once in the log, and once more when it is over."""
+        told = warnings_of(seen(state, None, self._reader.desk))
+        for text in told:
+            if text not in self._told:
+                log.warning(text)
+        if self._told and not told:
+            log.info("the books agree with the exchange again")
+        self._told = told
+        self._instruments.books_read(state.read_at, len(state.facts), len(state.strangers))
+
+    def _next(self, state: BooksState | None, failed: Exception | None) -> float:
+        if failed is not None:
+            log.info("the books could not be read", why=str(failed))
+            return self._later(failed.retry_after if isinstance(failed, VenueError) else None)
+        self._failures = 0
+        return min(self._every, OPENING_SECONDS) if state and state.opening is None else self._every
+
+    def _later(self, asked: timedelta | None) -> float:
+        self._failures += 1
+        pause = min(self._every * 2.0 ** min(self._failures - 1, 10), max(self._every, MOST_SECONDS))
+        return max(pause, asked.total_seconds() if asked else 0.0)
+
+    async def _run(self, work: Callable[[Connection], T]) -> T:
+        return await self._database.run(work, DATABASE_SECONDS)
+
+
+class _Run(Protocol):
+    async def __call__(self, work: Callable[[Connection], T], /) -> T:
+        """What `work` returns."""
+
+
+class LeaseLost(DatabaseUnavailable):
+    """Nothing more is written."""
+
+    def __init__(self) -> None:
+        super().__init__("another worker reads these books now, or a kill is under way")
+
+
+class _Reading:
+    """One round: every source from where it was read to, then the comparison."""
+
+    def __init__(self, statements: Statements, reader: Reader, lease: Lease, run: _Run) -> None:
+        self.state = lease.books.state
+        self._statements = statements
+        self._reader = reader
+        self._lease = lease
+        self._run = run
+
+    async def everything(self) -> None:
+        """Raises VenueError where the exchange cannot be read; what was read until then is written."""
+        now = await self._told(self._now())
+        await self._source(INCOME, now)
+        for symbol in await self._symbols():
+            # One that the exchange refuses, delisted for instance, holds up no other.
+            with suppress(VenueRefused):
+                await self._source(symbol, now)
+        await self._compare(now)
+
+    async def _now(self) -> datetime:
+        """The exchange's clock: what is listed is stamped by it."""
+        try:
+            return await self._statements.now(self._lease.symbols[0]) or datetime.now(UTC)
+        except VenueRefused:
+            return datetime.now(UTC)
+
+    async def _symbols(self) -> list[str]:
+        desk = self._reader.desk
+        traded = await self._run(lambda connection: books.traded_symbols(connection, desk))
+        held = self.state.opening.held if self.state.opening else {}
+        known = [*self._lease.symbols, *traded, *held, *self.state.until]
+        return [symbol for symbol in dict.fromkeys(known) if symbol != INCOME]
+
+    async def _source(self, source: str, now: datetime) -> None:
+        opened_at = self._lease.books.opened_at
+        since = max(opened_at, self.state.until.get(source, opened_at) - OVERLAP)
+        try:
+            async with aclosing(self._pages(source, since, now)) as pages:
+                async for page in pages:
+                    await self._write(source, page)
+        except VenueError as error:
+            await self._save(not_read(self.state, source, str(error), now))
+            raise
+
+    def _pages(self, source: str, since: datetime, until: datetime) -> AsyncGenerator[Page]:
+        if source == INCOME:
+            return self._statements.income(since, until)
+        return self._statements.trades(source, since, until)
+
+    async def _write(self, source: str, page: Page) -> None:
+        state = read_on(self.state, source, page.until)
+        if not page.whole:
+            why = "more rows at one moment than the exchange lists"
+            state = with_gap(state, Gap(source=source, since=page.since, until=page.until, why=why))
+        opened_at, desk, account = self._lease.books.opened_at, self._reader.desk, self._reader.key.account
+        fills = [fill_of(row, desk, account) for row in page.rows] if source != INCOME else []
+        income = [income_of(row) for row in page.rows] if source == INCOME else []
+        fills = [fill for fill in fills if fill.filled_at >= opened_at]
+        income = [row for row in income if row.at >= opened_at]
+        reader = self._reader
+        if not await self._run(lambda connection: books.write_page(connection, reader, state, fills, income)):
+            raise LeaseLost
+        self.state = state
+
+    async def _compare(self, now: datetime) -> None:
+        account = await self._told(self._statements.account())
+        resting = await self._told(self._statements.resting())
+        state = await self._run(lambda connection: self._compared(connection, account, resting, now))
+        if must_reread(state, now):
+            state = read_again(state, now)
+        await self._save(state)
+
+    def _compared(
+        self, connection: Connection, account: AccountReading, resting: list[OpenOrder], now: datetime
+    ) -> BooksState:
+        desk = self._reader.desk
+        state = compare(self.state, account, books.sums(connection, desk), now)
+        state = look_again(state, books.strangers(connection, desk, now, resting))
+        unlisted = books.unlisted(connection, desk, now - LISTED_WITHIN)
+        failing = {name: it for name, it in state.failing.items() if name != ACCOUNT}
+        return state.model_copy(update={"unlisted": unlisted, "read_at": now, "failing": failing})
+
+    async def _told(self, asked: Coroutine[None, None, T]) -> T:
+        try:
+            return await asked
+        except VenueError as error:
+            await self._save(not_read(self.state, ACCOUNT, str(error), datetime.now(UTC)))
+            raise
+
+    async def _save(self, state: BooksState) -> None:
+        reader = self._reader
+        if not await self._run(lambda connection: books.write_state(connection, reader, state)):
+            raise LeaseLost
+        self.state = state
+
+
+def reader_of(desk: str, key: claims.AccountKey) -> Reader:
+    """This worker, by a name that no other has."""
+    return Reader(desk, key, secrets.token_hex(8))

@@ -1,0 +1,192 @@
+"""What the exchange says of one account's past and money: trades, ledger, balances, resting orders.
+
+It has a connection and a back-off of its own, so that nothing it waits for holds up a reading, an order or a cancel, and it
+makes one call at a time. No page that may have been cut is taken for whole: where one is full, its time is halved.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, localcontext
+from typing import NamedTuple
+
+from activities.venues.aster.caller import Caller
+from activities.venues.aster.markets import book_time_of
+from activities.venues.aster.readings import holdings_of, orders_of
+from activities.venues.aster.results import Row, Unreadable, rows
+from domain.books import QUOTE, AccountReading, Held, Income, LiveFill
+from domain.instructions import Side
+from domain.market import Market, OpenOrder
+from domain.values import EXACT
+
+# GET /fapi/v1/userTrades and /fapi/v1/income: at most 1,000 rows, and at most seven days of trades.
+PAGE_ROWS = 1000
+LONGEST = timedelta(days=7) - timedelta(milliseconds=1)
+_BOOK_LEVELS = 5
+_MILLISECOND = timedelta(milliseconds=1)
+
+Read = Callable[[int, int], Awaitable[list[Row]]]
+
+
+class Page(NamedTuple):
+    """Every row of a stretch of time. `whole` is False where one millisecond has more of them than the exchange lists."""
+
+    rows: list[Row]
+    since: datetime
+    until: datetime
+    whole: bool
+
+
+class Statements:
+    """One account's. Every method raises VenueError."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        await self._caller.close()
+
+    async def now(self, symbol: str) -> datetime | None:
+        """The exchange's clock; None where a book does not tell it."""
+        return book_time_of(await self._caller.call("get_order_book", symbol, limit=_BOOK_LEVELS))
+
+    def trades(self, symbol: str, since: datetime, until: datetime) -> AsyncGenerator[Page]:
+        """The account's futures trades in a symbol, oldest first."""
+
+        async def read(start: int, end: int) -> list[Row]:
+            answer = await self._caller.call("get_my_trades", symbol, start_time=start, end_time=end, limit=PAGE_ROWS)
+            return rows("get_my_trades", answer)
+
+        return _pages(read, since, until)
+
+    def income(self, since: datetime, until: datetime) -> AsyncGenerator[Page]:
+        """The futures account's ledger, oldest first."""
+
+        async def read(start: int, end: int) -> list[Row]:
+            answer = await self._caller.call("get_income", start_time=start, end_time=end, limit=PAGE_ROWS)
+            return rows("get_income", answer)
+
+        return _pages(read, since, until)
+
+    async def account(self) -> AccountReading:
+        """Wallet balances and positions."""
+        account = Row("get_account_v4", await self._caller.call("get_account_v4"))
+        held = holdings_of(await self._caller.call("get_positions"))
+        _agree(account, {symbol: it.quantity for symbol, it in held.items()})
+        with localcontext(EXACT):
+            positions = {
+                symbol: Held(quantity=it.quantity, cost=it.quantity * it.entry_price) for symbol, it in held.items()
+            }
+        return AccountReading(balances=_balances(account), positions=positions)
+
+    async def resting(self) -> list[OpenOrder]:
+        """Every open futures order of the account."""
+        return orders_of("get_open_orders", await self._caller.call("get_open_orders"), Market.FUTURES)
+
+
+def fill_of(row: Row, desk: str, account: str) -> LiveFill:
+    """One trade. Its list leaves open whether a fee that was paid is negative: the ledger settles that (`storage.books`)."""
+    symbol, trade_id, at = row.text("symbol"), row.text("id"), _moment(row)
+    return LiveFill(
+        fill_id=f"{account}:{Market.FUTURES.value}:{symbol}:{trade_id}",
+        trade_id=trade_id,
+        order_id=row.text("orderId"),
+        desk=desk,
+        market=Market.FUTURES,
+        symbol=symbol,
+        side=_side(row),
+        quantity=row.number("qty"),
+        price=row.number("price"),
+        fee=abs(row.number("commission")),
+        fee_asset=row.text("commissionAsset"),
+        realised_profit=row.number("realizedPnl"),
+        maker=row.flag("maker"),
+        filled_at=at,
+        market_time=at,
+    )
+
+
+def income_of(row: Row) -> Income:
+    """One row of the ledger. `tranId` is unique for one type; symbol, asset and trade tell apart what one event moved."""
+    kind, symbol = row.text("incomeType"), row.words("symbol")
+    trade_id, asset = row.words("tradeId"), row.text("asset")
+    return Income(
+        entry_id=":".join([kind, row.text("tranId"), symbol, asset, trade_id]),
+        income_type=kind,
+        symbol=symbol,
+        asset=asset,
+        amount=row.number("income"),
+        trade_id=trade_id or None,
+        at=_moment(row),
+    )
+
+
+async def _pages(read: Read, since: datetime, until: datetime) -> AsyncGenerator[Page]:
+    waiting = _pieces(_milliseconds(since), _milliseconds(until))
+    while waiting:
+        start, end = waiting.pop()
+        found = await read(start, end)
+        if len(found) >= PAGE_ROWS:
+            _within(found, start, end)
+            if end > start:
+                middle = (start + end) // 2
+                waiting += [(middle + 1, end), (start, middle)]
+                continue
+        yield Page(found, _at(start), _at(end), whole=len(found) < PAGE_ROWS)
+
+
+def _pieces(start: int, end: int) -> list[tuple[int, int]]:
+    """The newest first, since the last one is taken next."""
+    longest, found = int(LONGEST / _MILLISECOND), []
+    while start <= end:
+        found.append((start, min(start + longest, end)))
+        start += longest + 1
+    return found[::-1]
+
+
+def _within(found: list[Row], start: int, end: int) -> None:
+    """Halving the time of an exchange that does not look at it would go on for ever."""
+    for row in found:
+        if not start <= int(row.number("time")) <= end:
+            raise Unreadable(row.call, "it holds what was not asked for, and may have been cut")
+
+
+def _balances(account: Row) -> dict[str, Decimal]:
+    """By asset; where the exchange lists none, the total stands for the quote asset."""
+    listed = rows("get_account_v4", account.listed("assets")) if account.has("assets") else []
+    found = {row.text("asset"): row.number("walletBalance") for row in listed if row.has("walletBalance")}
+    return found if QUOTE in found else {**found, QUOTE: account.number("totalWalletBalance")}
+
+
+def _agree(account: Row, held: Mapping[str, Decimal]) -> None:
+    """An empty list of positions is no position only where the account says so too."""
+    listed = rows("get_account_v4", account.listed("positions")) if account.has("positions") else []
+    for row in listed:
+        quantity = row.number("positionAmt") if row.has("positionAmt") else None
+        if quantity and held.get(row.text("symbol")) != quantity:
+            raise Unreadable("get_positions", f"it says otherwise of {row.text('symbol')} than get_account_v4")
+
+
+def _moment(row: Row) -> datetime:
+    try:
+        return _at(int(row.number("time")))
+    except OverflowError:
+        raise Unreadable(row.call, "a time is out of range") from None
+
+
+def _milliseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def _at(milliseconds: int) -> datetime:
+    return _EPOCH + milliseconds * _MILLISECOND
+
+
+def _side(row: Row) -> Side:
+    try:
+        return Side(row.text("side"))
+    except ValueError:
+        raise Unreadable(row.call, "side is neither BUY nor SELL") from None
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,0 +1,343 @@
+"""A real account's books: what the exchange says that was traded, paid and received, and whether it adds up.
+
+Nothing here is a fact because one reading says so. The account is opened by two readings that agree, a difference is told once a
+second comparison finds the same, and an order counts as a stranger's once a second look still knows no row of it.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from decimal import Decimal, localcontext
+from itertools import groupby
+
+from pydantic import Field
+
+from domain.accounting import Fill, Holding, HoldingKey, LedgerEntry, LedgerKind, Portfolio
+from domain.books_seen import MAX_NAMED, BooksSeen
+from domain.instructions import Side
+from domain.market import Market
+from domain.values import EXACT, ZERO, Moment, Value, iso, plain
+
+QUOTE = "USDT"
+"""The asset in which a desk's money is counted."""
+EXCHANGE = "aster"
+INCOME = "income"
+MAX_GAPS = 20
+MAX_STRANGERS = 50
+REREAD_EVERY = timedelta(hours=1)
+REREAD_BACK = timedelta(days=30)
+# The money of a trade is in its fill; the exchange's ledger names it once more.
+OF_TRADES = ("COMMISSION", "REALIZED_PNL")
+_KINDS = {"FUNDING_FEE": LedgerKind.FUNDING, "TRANSFER": LedgerKind.TRANSFER}
+
+
+class LiveFill(Fill):
+    """A fill as the exchange lists it: `order_id` and `trade_id` are the exchange's, `fee` is in `fee_asset`."""
+
+    trade_id: str
+    fee_asset: str
+    filled_at: Moment
+
+    @property
+    def signed(self) -> Decimal:
+        """A purchase positive."""
+        return self.quantity if self.side is Side.BUY else -self.quantity
+
+
+class Income(Value):
+    """One row of the exchange's own ledger; what the account received is positive."""
+
+    entry_id: str
+    income_type: str
+    symbol: str
+    asset: str
+    amount: Decimal
+    trade_id: str | None
+    at: Moment
+
+    @property
+    def kind(self) -> LedgerKind | None:
+        """As our ledger calls it; None for what fills tell."""
+        if self.income_type in OF_TRADES:
+            return None
+        if self.income_type == "INSURANCE_CLEAR":
+            return LedgerKind.LIQUIDATION_FEE if self.amount < 0 else LedgerKind.INSURANCE
+        return _KINDS.get(self.income_type, LedgerKind.OTHER)
+
+
+class Held(Value):
+    """A position: signed quantity, and what was paid for it, with its sign."""
+
+    quantity: Decimal
+    cost: Decimal
+
+
+class AccountReading(Value):
+    """The exchange's own account: wallet balance of each asset, and every position by symbol, empty ones too."""
+
+    balances: dict[str, Decimal]
+    positions: dict[str, Held]
+
+
+class Sums(Value):
+    """What our records add up to since the books were opened.
+
+    `income` is the exchange's ledger by asset; `quote` our own fills and ledger entries in the quote asset; `traded` is by symbol
+    what the fills bought less what they sold, and what that cost less the profit that it realised.
+    """
+
+    income: dict[str, Decimal]
+    quote: Decimal
+    traded: dict[str, Held]
+
+
+class Opening(Value):
+    """What was there before the first record."""
+
+    balances: dict[str, Decimal] = Field(default_factory=dict)
+    held: dict[str, Held] = Field(default_factory=dict)
+
+
+class Difference(Value):
+    """What the exchange says, and what our records come to."""
+
+    what: str
+    exchange: Decimal
+    records: Decimal
+
+    @property
+    def text(self) -> str:
+        """With both numbers."""
+        return f"{self.what}: {plain(self.exchange):f} at the exchange, {plain(self.records):f} by its records"
+
+    def same_as(self, other: "Difference") -> bool:
+        """Whether both are of one thing and by the same amount: the numbers themselves move on."""
+        return self.what == other.what and self.exchange - self.records == other.exchange - other.records
+
+
+class Gap(Value):
+    """A stretch of time of which not everything could be read. `source` is `income` or a symbol."""
+
+    source: str
+    since: Moment
+    until: Moment
+    why: str
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"{self.source} from {iso(self.since)} to {iso(self.until)}: {self.why}"
+
+
+class Failing(Value):
+    """A source that cannot be read at the moment."""
+
+    since: Moment
+    why: str
+
+
+class Stranger(Value):
+    """An order at the exchange that is no row of this desk's: it rests there (`open`), or it has filled."""
+
+    order_id: str
+    symbol: str
+    open: bool
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"{'open order' if self.open else 'fill of order'} {self.order_id} {self.symbol}"
+
+
+class BooksState(Value):
+    """How far the books have come. `until` is by source how far it was read, by the exchange's clock.
+
+    `opening` is None until two readings agree: nothing is known before. `unlisted` names trades for which the exchange booked
+    money and lists no fill. `suspected` and `suspects` wait for a second look.
+    """
+
+    until: dict[str, Moment] = Field(default_factory=dict)
+    failing: dict[str, Failing] = Field(default_factory=dict)
+    opening: Opening | None = None
+    candidate: Opening | None = None
+    read_at: Moment | None = None
+    compared_at: Moment | None = None
+    reread_at: Moment | None = None
+    differences: list[Difference] = Field(default_factory=list)
+    suspected: list[Difference] = Field(default_factory=list)
+    gaps: list[Gap] = Field(default_factory=list)
+    unlisted: list[str] = Field(default_factory=list)
+    strangers: list[Stranger] = Field(default_factory=list)
+    suspects: list[Stranger] = Field(default_factory=list)
+
+    @property
+    def facts(self) -> list[str]:
+        """Whatever keeps these books from being the whole truth, for people."""
+        found = [difference.text for difference in self.differences]
+        found += [f"not whole: {gap.text}" for gap in self.gaps]
+        found += [f"not listed: {trade}" for trade in self.unlisted]
+        return found + [f"not read since {iso(it.since)}: {name}: {it.why}" for name, it in self.failing.items()]
+
+
+def with_gap(state: BooksState, gap: Gap) -> BooksState:
+    """With one more gap; of too many the newest are kept."""
+    others = [g for g in state.gaps if (g.source, g.since) != (gap.source, gap.since)]
+    return state.model_copy(update={"gaps": [*others, gap][-MAX_GAPS:]})
+
+
+def read_on(state: BooksState, source: str, until: datetime) -> BooksState:
+    """A source was read up to a moment."""
+    failing = {name: it for name, it in state.failing.items() if name != source}
+    return state.model_copy(update={"until": {**state.until, source: until}, "failing": failing})
+
+
+def not_read(state: BooksState, source: str, why: str, now: datetime) -> BooksState:
+    """A source could not be read; the first failure in a row stands."""
+    since = state.failing[source].since if source in state.failing else now
+    return state.model_copy(update={"failing": {**state.failing, source: Failing(since=since, why=why)}})
+
+
+# --- comparing -----------------------------------------------------------------------------------------------------------
+
+
+def compare(state: BooksState, account: AccountReading, sums: Sums, now: datetime) -> BooksState:
+    """The exchange's account against our records: opens the books, or tells where the two differ."""
+    if state.opening is None:
+        return _open(state, account, sums, now)
+    found = differences(state.opening, account, sums)
+    before = [*state.suspected, *state.differences]
+    told = [d for d in found if any(d.same_as(b) for b in before) or any(d.what == b.what for b in state.differences)]
+    return state.model_copy(update={"differences": told, "suspected": found, "compared_at": now})
+
+
+def differences(opening: Opening, account: AccountReading, sums: Sums) -> list[Difference]:
+    """Everything in which the two differ; what the exchange did not say is not compared."""
+    return [*_of_money(opening, account, sums), *_of_positions(opening, account, sums)]
+
+
+def _of_money(opening: Opening, account: AccountReading, sums: Sums) -> Iterable[Difference]:
+    with localcontext(EXACT):
+        for asset, wallet in sorted(account.balances.items()):
+            opened = opening.balances.get(asset, ZERO)
+            by_income = opened + sums.income.get(asset, ZERO)
+            by_records = opened + sums.quote if asset == QUOTE else by_income
+            if wallet != by_records:
+                yield Difference(what=f"balance {asset}", exchange=wallet, records=by_records)
+            elif wallet != by_income:
+                yield Difference(
+                    what=f"balance {asset} by the exchange's own ledger", exchange=wallet, records=by_income
+                )
+
+
+def _of_positions(opening: Opening, account: AccountReading, sums: Sums) -> Iterable[Difference]:
+    nothing = Held(quantity=ZERO, cost=ZERO)
+    with localcontext(EXACT):
+        for symbol, held in sorted(account.positions.items()):
+            ours = opening.held.get(symbol, nothing).quantity + sums.traded.get(symbol, nothing).quantity
+            if held.quantity != ours:
+                yield Difference(what=f"{symbol} futures quantity", exchange=held.quantity, records=ours)
+
+
+def _open(state: BooksState, account: AccountReading, sums: Sums, now: datetime) -> BooksState:
+    found = opening_of(account, sums)
+    if state.candidate is None or not _agree(state.candidate, found):
+        return state.model_copy(update={"candidate": found})
+    return state.model_copy(update={"opening": found, "candidate": None, "compared_at": now})
+
+
+def opening_of(account: AccountReading, sums: Sums) -> Opening:
+    """What must have been there before the first record, so that it all adds up."""
+    nothing = Held(quantity=ZERO, cost=ZERO)
+    held: dict[str, Held] = {}
+    with localcontext(EXACT):
+        balances = {asset: wallet - sums.income.get(asset, ZERO) for asset, wallet in account.balances.items()}
+        for symbol, now in account.positions.items():
+            traded = sums.traded.get(symbol, nothing)
+            if quantity := now.quantity - traded.quantity:
+                held[symbol] = Held(quantity=quantity, cost=now.cost - traded.cost)
+    return Opening(balances=balances, held=held)
+
+
+def _agree(first: Opening, second: Opening) -> bool:
+    """In money and quantities; the exchange rounds its prices of entry."""
+    quantities = [{symbol: held.quantity for symbol, held in it.held.items()} for it in (first, second)]
+    return first.balances == second.balances and quantities[0] == quantities[1]
+
+
+def must_reread(state: BooksState, now: datetime) -> bool:
+    """Whether everything has to be read once more: something is missing, or wrong, in what was read only once."""
+    wrong = bool(state.differences or state.unlisted)
+    return wrong and (state.reread_at is None or now - state.reread_at >= REREAD_EVERY)
+
+
+def read_again(state: BooksState, now: datetime) -> BooksState:
+    """Reads the last month once more, or all since the beginning; gaps that are still there are found again."""
+    back = now - REREAD_BACK
+    until = {source: min(at, back) for source, at in state.until.items()}
+    return state.model_copy(
+        update={"until": until, "gaps": [g for g in state.gaps if g.until < back], "reread_at": now}
+    )
+
+
+def look_again(state: BooksState, found: list[Stranger]) -> BooksState:
+    """Orders of which no row is known: told once a second look finds them as well."""
+    told = [stranger for stranger in found if stranger in state.suspects or stranger in state.strangers]
+    return state.model_copy(update={"strangers": told[:MAX_STRANGERS], "suspects": found[:MAX_STRANGERS]})
+
+
+# --- the account ---------------------------------------------------------------------------------------------------------
+
+
+def folded(desk: str, opening: Opening, records: Iterable[Fill | LedgerEntry]) -> Portfolio:
+    """A desk's account from its records, in the order of time; what the exchange says of a realised profit stands."""
+    with localcontext(EXACT):
+        held = {
+            HoldingKey(Market.FUTURES, symbol): Holding(quantity=it.quantity, cost=it.cost)
+            for symbol, it in opening.held.items()
+        }
+        marks = {key.symbol: it.entry_price for key, it in held.items()}
+    balance = opening.balances.get(QUOTE, ZERO)
+    portfolio = Portfolio.opened(desk, balance)._replace(holdings=held, marks=marks)
+    for moment, group in groupby(records, lambda record: record.market_time):
+        prices: dict[str, Decimal] = {}
+        for record in group:
+            portfolio = _settled(portfolio, record) if isinstance(record, Fill) else portfolio.after(record)
+            prices |= {record.symbol: record.price} if record.price is not None else {}
+        portfolio = portfolio.marked(moment, prices) if moment else portfolio
+    return portfolio
+
+
+def _settled(portfolio: Portfolio, fill: Fill) -> Portfolio:
+    """The exchange rounds its price of entry, so its profit may differ from ours in the last digits. The balance follows the
+    exchange's, and so does what the rest of the position has cost: equity stays what it is.
+    """
+    before = portfolio.holdings.get(fill.key, Holding())
+    after = portfolio.after(fill)
+    held = after.holdings[fill.key]
+    with localcontext(EXACT):
+        more = fill.realised_profit - (held.realised_profit - before.realised_profit)
+        cost = held.cost + more if held.quantity else ZERO
+        told = held.model_copy(update={"cost": cost, "realised_profit": held.realised_profit + more})
+        return after._replace(balance=after.balance + more, holdings={**after.holdings, fill.key: told})
+
+
+# --- what an operator is told ----------------------------------------------------------------------------------------------
+
+
+def seen(state: BooksState | None, holder: str | None, desk: str) -> BooksSeen:
+    """What an operator of a desk is told; `holder` is the desk that has claimed its account."""
+    holder = holder if holder != desk else None
+    if state is None:
+        return BooksSeen(holder=holder)
+    facts = state.facts
+    count = len(state.differences)
+    return BooksSeen(
+        differences=facts[:count][:MAX_NAMED],
+        gaps=facts[count:][:MAX_NAMED],
+        strangers=_few([stranger.text for stranger in state.strangers]),
+        holder=holder,
+    )
+
+
+def _few(names: list[str]) -> list[str]:
+    more = len(names) - MAX_NAMED
+    return [*names[:MAX_NAMED], f"{more} more"] if more > 0 else names

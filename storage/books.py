@@ -1,0 +1,275 @@
+"""A real account's books: fills and money as the exchange lists them, each once, and how far they were read.
+
+One worker at a time reads for a desk, by a lease that ends by itself when the worker dies. What it read and how far it came are
+written in one transaction, so that nothing is left out and nothing counts twice whatever dies in between.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Select, Table, and_, case, exists, func, literal, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from domain.books import OF_TRADES, QUOTE, BooksState, Held, Income, LiveFill, Stranger, Sums
+from domain.instructions import InstructionOutcome, Side, Tool
+from domain.market import Market, OpenOrder
+from domain.values import ZERO, Moment, Value
+from storage.claims import AccountKey
+from storage.cleaning import clean, clean_values
+from storage.desks import read_desk
+from storage.paging import Keyset, PageFilter
+from storage.paper import StoredEntry, StoredFill
+from storage.tables import desks, instructions, live_books, live_fills, live_income
+
+# How far the clocks of the exchange and of whoever wrote an order's row may be apart.
+_SLACK = text("interval '30 seconds'")
+_STRANGE_FOR = text("interval '1 day'")
+MAX_LISTED = 200
+# Not the fee, which the ledger settles, nor the desk: whoever wrote a row first keeps it.
+_TOLD_OF_FILLS = ("order_id", "side", "quantity", "price", "realised_profit", "maker", "filled_at")
+_TOLD_OF_INCOME = ("kind", "amount", "at")
+
+
+class Books(Value):
+    """A desk's books."""
+
+    desk: str
+    exchange: str
+    account: str
+    opened_at: Moment
+    state: BooksState
+
+
+class Reader(NamedTuple):
+    """Who reads whose account."""
+
+    desk: str
+    key: AccountKey
+    name: str
+
+
+class Lease(NamedTuple):
+    """The right to read until it ends, the desk's own symbols, and whether it is killed."""
+
+    books: Books
+    symbols: list[str]
+    killed: bool
+
+
+def lease(connection: Connection, reader: Reader, seconds: float) -> Lease | None:
+    """The desk's books, to read on for so long. None where another worker reads, the desk was never started, or a kill has
+    cancels to send: nothing takes the venue's time from those."""
+    desk = read_desk(connection, reader.desk)
+    if desk is None or desk.started_at is None or (desk.killed and desk.quiet_at is None):
+        return None
+    _open(connection, reader, desk.started_at)
+    free = or_(live_books.c.leased_until.is_(None), live_books.c.leased_until < func.clock_timestamp())
+    statement = update(live_books).where(
+        live_books.c.desk == clean(reader.desk), or_(free, live_books.c.leased_by == reader.name)
+    )
+    until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+    taken = statement.values(leased_by=reader.name, leased_until=until).returning(live_books)
+    found = connection.execute(taken).mappings().one_or_none()
+    return Lease(Books.model_validate(dict(found)), desk.symbols, desk.killed) if found else None
+
+
+def write_page(
+    connection: Connection, reader: Reader, state: BooksState, fills: Sequence[LiveFill], rows: Sequence[Income]
+) -> bool:
+    """What one page told, and how far it was read. A row that is there already stands once, as it was told last: what one answer
+    got wrong, the next one mends. False, and nothing is written, where `write_state` says so."""
+    if not write_state(connection, reader, state):
+        return False
+    _upsert(connection, live_fills, [_fill(reader, fill) for fill in fills], _TOLD_OF_FILLS)
+    _upsert(connection, live_income, [_row(reader, row) for row in rows], _TOLD_OF_INCOME)
+    trades = {fill.trade_id for fill in fills} | {row.trade_id for row in rows if row.trade_id}
+    if trades:
+        _settle_fees(connection, reader.desk, trades)
+    return True
+
+
+def write_state(connection: Connection, reader: Reader, state: BooksState) -> bool:
+    """How far the books have come. False where another worker has taken over, or a kill has begun."""
+    killing = exists().where(desks.c.desk == live_books.c.desk, desks.c.killed, desks.c.quiet_at.is_(None))
+    mine = (live_books.c.desk == clean(reader.desk), live_books.c.leased_by == reader.name, ~killing)
+    return connection.execute(update(live_books).where(*mine).values(state=state.model_dump(mode="json"))).rowcount > 0
+
+
+def find_books(connection: Connection, desk: str) -> Books | None:
+    """A desk's books; None where nobody has begun to read them."""
+    found = connection.execute(select(live_books).where(live_books.c.desk == clean(desk))).mappings().one_or_none()
+    return Books.model_validate(dict(found)) if found else None
+
+
+def traded_symbols(connection: Connection, desk: str) -> list[str]:
+    """Every symbol for which the exchange booked the money of a trade."""
+    of_trade = and_(
+        live_income.c.desk == clean(desk), live_income.c.income_type.in_(OF_TRADES), live_income.c.symbol != ""
+    )
+    return list(connection.scalars(select(live_income.c.symbol).where(of_trade).distinct()))
+
+
+def sums(connection: Connection, desk: str) -> Sums:
+    """What the records add up to."""
+    f, i = live_fills.c, live_income.c
+    by_asset = select(i.asset, func.sum(i.amount)).where(i.desk == clean(desk)).group_by(i.asset)
+    income = dict(iter(connection.execute(by_asset)))
+    ours = and_(i.desk == clean(desk), i.asset == QUOTE, i.kind.is_not(None))
+    ledger = connection.scalar(select(func.coalesce(func.sum(i.amount), 0)).where(ours)) or ZERO
+    fee = case((f.fee_asset == QUOTE, f.fee), else_=0)
+    trades = select(func.coalesce(func.sum(f.realised_profit - fee), 0)).where(f.desk == clean(desk))
+    return Sums(
+        income=income, quote=Decimal(ledger) + (connection.scalar(trades) or ZERO), traded=_traded(connection, desk)
+    )
+
+
+def unlisted(connection: Connection, desk: str, before: datetime) -> list[str]:
+    """Trades that the exchange booked money for before a moment, and whose fill it does not list."""
+    f, i = live_fills.c, live_income.c
+    listed = exists().where(f.desk == i.desk, f.symbol == i.symbol, f.trade_id == i.trade_id)
+    booked = and_(i.desk == clean(desk), i.income_type.in_(OF_TRADES), i.trade_id.is_not(None), i.at < before)
+    statement = select(i.symbol, i.trade_id).where(booked, ~listed).distinct().order_by(i.symbol, i.trade_id)
+    return [f"trade {trade} of {symbol}" for symbol, trade in connection.execute(statement.limit(MAX_LISTED))]
+
+
+def strangers(connection: Connection, desk: str, now: datetime, resting: Sequence[OpenOrder]) -> list[Stranger]:
+    """Orders at the exchange that no instruction of the desk explains: what rests, and what filled within a day."""
+    f = live_fills.c
+    recent = and_(f.desk == clean(desk), f.filled_at > literal(now) - _STRANGE_FOR)
+    ours = _is_ours(desk, f.order_id, f.symbol, f.side, f.filled_at)
+    statement = select(f.order_id, f.symbol).where(recent, ~ours).distinct().order_by(f.order_id.desc())
+    filled = [
+        Stranger(order_id=id_, symbol=symbol, open=False)
+        for id_, symbol in connection.execute(statement.limit(MAX_LISTED))
+    ]
+    return [*_strange_resting(connection, desk, now, resting), *filled]
+
+
+# --- reports -------------------------------------------------------------------------------------------------------------
+
+
+def fills_page(connection: Connection, desk: str, wanted: PageFilter) -> tuple[list[StoredFill], str | None]:
+    """One page of a desk's fills, newest first; an order is named by its instruction where that is known."""
+    rows, cursor = _page(
+        connection, _fills_of(desk), Keyset(live_fills.c.filled_at, live_fills.c.fill_id), live_fills, wanted
+    )
+    return [_stored_fill(row) for row in rows], cursor
+
+
+def entries_page(connection: Connection, desk: str, wanted: PageFilter) -> tuple[list[StoredEntry], str | None]:
+    """One page of a desk's ledger, newest first."""
+    rows, cursor = _page(
+        connection, _entries_of(desk), Keyset(live_income.c.at, live_income.c.entry_id), live_income, wanted
+    )
+    return [_stored_entry(row) for row in rows], cursor
+
+
+def list_records(connection: Connection, desk: str) -> list[StoredFill | StoredEntry]:
+    """Fills and entries in the quote asset, in the order of time: what a portfolio is folded from."""
+    fills = [_stored_fill(row) for row in connection.execute(_fills_of(desk)).mappings()]
+    quoted = _entries_of(desk).where(live_income.c.asset == QUOTE)
+    records: list[StoredFill | StoredEntry] = [*fills, *map(_stored_entry, connection.execute(quoted).mappings())]
+    return sorted(records, key=lambda record: record.filled_at if isinstance(record, StoredFill) else record.at)
+
+
+def _page(connection: Connection, statement: Select[Any], keyset: Keyset, table: Table, wanted: PageFilter) -> Any:
+    if wanted.symbol is not None:
+        statement = statement.where(table.c.symbol == clean(wanted.symbol))
+    return keyset.read(connection, statement, wanted)
+
+
+def _fills_of(desk: str) -> Select[Any]:
+    i = instructions.c
+    of_order = and_(i.desk == live_fills.c.desk, i.venue_order_id == live_fills.c.order_id)
+    named = select(func.min(i.instruction_id)).where(of_order, i.symbol == live_fills.c.symbol).scalar_subquery()
+    return select(live_fills, named.label("instruction_id")).where(live_fills.c.desk == clean(desk))
+
+
+def _entries_of(desk: str) -> Select[Any]:
+    return select(live_income).where(live_income.c.desk == clean(desk), live_income.c.kind.is_not(None))
+
+
+def _stored_fill(row: Any) -> StoredFill:
+    facts = dict(row)
+    fee = facts["fee"] if facts["fee_asset"] == QUOTE else ZERO
+    told = {"order_id": facts["instruction_id"] or facts["order_id"], "fee": fee, "market_time": facts["filled_at"]}
+    return StoredFill.model_validate(facts | told)
+
+
+def _stored_entry(row: Any) -> StoredEntry:
+    facts = dict(row)
+    # What concerns no symbol, such as a transfer, is told by its asset.
+    told = {"symbol": facts["symbol"] or facts["asset"], "market": Market.FUTURES, "market_time": facts["at"]}
+    return StoredEntry.model_validate(dict.fromkeys(("price", "rate")) | {"bar_no": 0} | facts | told)
+
+
+# --- parts ---------------------------------------------------------------------------------------------------------------
+
+
+def _open(connection: Connection, reader: Reader, opened_at: datetime) -> None:
+    values = {"desk": clean(reader.desk), "exchange": reader.key.exchange, "account": reader.key.account}
+    fresh = {"opened_at": opened_at, "state": BooksState().model_dump(mode="json")}
+    connection.execute(insert(live_books).values(values | fresh).on_conflict_do_nothing())
+
+
+def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]], told: Sequence[str]) -> None:
+    """An answer may hold a row twice: the last one stands."""
+    keys = [column.name for column in table.primary_key]
+    newest = {tuple(row[key] for key in keys): row for row in rows}
+    if not newest:
+        return
+    statement = insert(table).values(list(newest.values()))
+    other = or_(*(table.c[name].is_distinct_from(statement.excluded[name]) for name in told))
+    values = {name: statement.excluded[name] for name in told}
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values, where=other))
+
+
+def _fill(reader: Reader, fill: LiveFill) -> dict[str, Any]:
+    own = {"desk": reader.desk, "exchange": reader.key.exchange, "account": reader.key.account}
+    return clean_values(fill.model_dump(exclude={"bar_no", "market_time"}) | own)
+
+
+def _row(reader: Reader, row: Income) -> dict[str, Any]:
+    own = {"desk": reader.desk, "exchange": reader.key.exchange, "account": reader.key.account}
+    return clean_values(row.model_dump() | {"kind": row.kind} | own)
+
+
+def _settle_fees(connection: Connection, desk: str, trades: set[str]) -> None:
+    """The exchange's ledger says what a trade's fee came to, with its sign; its list of trades is not clear about that."""
+    f, i = live_fills.c, live_income.c
+    paid = select(i.symbol, i.trade_id, i.asset, func.sum(-i.amount).label("fee"))
+    paid = paid.where(i.desk == clean(desk), i.income_type == "COMMISSION", i.trade_id.in_(trades))
+    told = paid.group_by(i.symbol, i.trade_id, i.asset).subquery()
+    same = (f.symbol == told.c.symbol, f.trade_id == told.c.trade_id, f.fee_asset == told.c.asset)
+    statement = update(live_fills).where(f.desk == clean(desk), *same, f.fee != told.c.fee)
+    connection.execute(statement.values(fee=told.c.fee))
+
+
+def _traded(connection: Connection, desk: str) -> dict[str, Held]:
+    f = live_fills.c
+    signed = case((f.side == Side.BUY.value, f.quantity), else_=-f.quantity)
+    totals = select(f.symbol, func.sum(signed), func.sum(signed * f.price + f.realised_profit))
+    found = connection.execute(totals.where(f.desk == clean(desk)).group_by(f.symbol))
+    return {symbol: Held(quantity=quantity, cost=cost) for symbol, quantity, cost in found}
+
+
+def _is_ours(desk: str, order_id: Any, symbol: Any, side: Any, at: Any) -> Any:
+    """An instruction that names the order, or one that may be it and has not been told its id."""
+    i = instructions.c
+    may_be = and_(
+        i.venue_order_id.is_(None), i.symbol == symbol, i.side == side, i.outcome != InstructionOutcome.FAILED.value,
+        i.prepared_at <= at + _SLACK, or_(i.settled_at.is_(None), i.settled_at >= at - _SLACK),
+    )  # fmt: skip
+    sent = and_(i.desk == clean(desk), i.tool == Tool.CREATE_ORDER.value)
+    return exists().where(sent, or_(i.venue_order_id == order_id, may_be))
+
+
+def _strange_resting(connection: Connection, desk: str, now: datetime, resting: Sequence[OpenOrder]) -> list[Stranger]:
+    found = []
+    for order in resting[:MAX_LISTED]:
+        ours = _is_ours(desk, literal(order.order_id), literal(order.symbol), literal(order.side.value), literal(now))
+        if not connection.scalar(select(ours)):
+            found.append(Stranger(order_id=order.order_id, symbol=order.symbol, open=True))
+    return found

@@ -1,0 +1,67 @@
+"""Which desk an account belongs to: one at a time, since two that send on one account cannot tell their orders apart.
+
+The failure behind this file: two desks traded on one account, and the kill of one was "verified: no open order" while the other
+went on.
+"""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from storage.cleaning import clean
+from storage.tables import claims
+
+
+class AccountKey(NamedTuple):
+    """An account at an exchange; `account` is its fingerprint."""
+
+    exchange: str
+    account: str
+
+
+class Claim(NamedTuple):
+    """Who holds an account, and since when."""
+
+    desk: str
+    claimed_at: datetime
+
+
+def take(connection: Connection, key: AccountKey, desk: str) -> Claim:
+    """Claims an account that nobody holds. The answer is who holds it then: this desk, or another."""
+    values = {**_values(key), "desk": clean(desk), "claimed_at": func.clock_timestamp()}
+    connection.execute(insert(claims).values(values).on_conflict_do_nothing())
+    found = holder(connection, key)
+    if found is None:
+        raise LookupError("a claim vanished while it was made")
+    return found
+
+
+def holder(connection: Connection, key: AccountKey) -> Claim | None:
+    """Who holds an account; None where nobody does."""
+    statement = select(claims.c.desk, claims.c.claimed_at).where(*_is(key))
+    found = connection.execute(statement).one_or_none()
+    return Claim(*found) if found else None
+
+
+def release(connection: Connection, desk: str) -> int:
+    """Gives back whatever a desk holds; how many accounts that were."""
+    return connection.execute(delete(claims).where(claims.c.desk == clean(desk))).rowcount
+
+
+def held_text(desk: str, claim: Claim) -> str:
+    """Why a second desk is refused, and what to do."""
+    return (
+        f"the account belongs to desk {claim.desk!r} since {claim.claimed_at:%Y-%m-%d %H:%M} UTC, and an account belongs to one "
+        f"desk: give desk {desk!r} one of its own (AIS_ASTER_ACCOUNT_ID), or, once {claim.desk!r} is killed and verified, "
+        f'release it: AIS_DESK={claim.desk} ais release --reason "…"; see docs/venue.md, One account, one desk'
+    )
+
+
+def _values(key: AccountKey) -> dict[str, str]:
+    return {"exchange": key.exchange, "account": clean(key.account)}
+
+
+def _is(key: AccountKey) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return claims.c.exchange == key.exchange, claims.c.account == clean(key.account)

@@ -1,0 +1,166 @@
+"""Rules and bars: a symbol that does not trade now, a list without it, and fewer bars than there were."""
+
+from typing import Any
+
+import pytest
+
+from activities.venues.aster.rules import BRACKETS_FRESH_SECONDS, FRESH_SECONDS, rules_of
+from activities.venues.aster.venue import AsterVenue
+from activities.venues.port import VenueRefused
+from domain.orders import Fate
+from tests.venues.aster.fake_server import FakeServer
+from tests.venues.builders import D, make_order
+
+BTC, ETH = "BTCUSDT", "ETHUSDT"
+
+
+class Time:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(venue: AsterVenue) -> Time:
+    time = Time()
+    venue._rules._clock = time
+    return time
+
+
+async def halted(venue: AsterVenue, symbol: str = BTC) -> str | None:
+    return (await venue.observe([BTC, ETH], None)).rules[symbol].halted
+
+
+@pytest.mark.parametrize("word", ["BREAK", "HALT", "SETTLING", "PRE_SETTLE", "PENDING_TRADING", "CLOSE", "trading"])
+async def test_a_symbol_that_does_not_trade_keeps_its_rules_and_tells_the_venues_word(
+    fake: FakeServer, venue: AsterVenue, word: str
+) -> None:
+    fake.exchange.habits.statuses = {BTC: word}
+    seen = await venue.observe([BTC, ETH], None)
+    assert (seen.rules[BTC].halted, seen.rules[ETH].halted) == (word, None)
+    assert seen.rules[BTC].lot_step == D("0.001")
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"status": None}, "no status"),
+        ({"contractStatus": "SETTLING"}, "SETTLING"),
+        ({"status": "BREAK", "contractStatus": "BREAK"}, "BREAK"),
+        ({"OrderType": ["STOP"]}, "no LIMIT in OrderType"),
+        ({"orderTypes": []}, "no LIMIT in orderTypes"),
+        ({"timeInForce": ["GTC"]}, "no IOC in timeInForce"),
+        ({"OrderType": None, "timeInForce": None}, None),
+    ],
+)
+def test_every_field_that_says_not_now_is_read(fake: FakeServer, changes: dict[str, Any], word: str | None) -> None:
+    info = fake.exchange.info_row()
+    info["symbols"][0] |= changes
+    assert rules_of(info)[BTC].halted == word
+
+
+async def test_an_account_that_may_not_trade_says_so(fake: FakeServer, venue: AsterVenue) -> None:
+    assert (await venue.observe([BTC], None)).account.halted is None
+    fake.exchange.habits.can_trade = False
+    assert (await venue.observe([BTC], None)).account.halted == "canTrade=false"
+
+
+async def test_it_is_seen_within_a_minute_and_after_the_first_order_that_is_refused(
+    fake: FakeServer, venue: AsterVenue, clock: Time
+) -> None:
+    assert await halted(venue) is None
+    fake.exchange.habits.statuses = {BTC: "BREAK"}
+    clock.now = FRESH_SECONDS
+    assert await halted(venue) is None
+    clock.now += 1
+    assert await halted(venue) == "BREAK"
+    fake.exchange.habits.statuses = {ETH: "BREAK"}
+    with pytest.raises(VenueRefused):
+        await venue.create_order(make_order(symbol=ETH, quantity="0.1"))
+    assert (await halted(venue, ETH), await halted(venue)) == ("BREAK", None)
+
+
+async def test_nothing_new_is_sent_for_it_and_what_reduces_is(fake: FakeServer, venue: AsterVenue) -> None:
+    fake.exchange.habits.statuses = {BTC: "PRE_SETTLE"}
+    report = await venue.create_order(make_order(quantity="0.1"))
+    assert (report.fate, report.detail) == (Fate.NOT_SENT, "the venue takes no new order of BTCUSDT: PRE_SETTLE")
+    assert fake.calls["create_order"] == 0
+    fake.exchange.positions[BTC] = D("0.1")
+    with pytest.raises(VenueRefused):
+        await venue.create_order(make_order(quantity="0.1", side="SELL", reduce_only=True))
+    assert fake.calls["create_order"] == 1
+
+
+async def test_an_empty_list_of_rules_is_none_and_the_older_ones_hold(
+    fake: FakeServer, venue: AsterVenue, clock: Time
+) -> None:
+    before = (await venue.observe([BTC], None)).rules
+    clock.now = FRESH_SECONDS + 1
+    fake.faults.answers = {"get_exchange_info": {"symbols": []}}
+    assert (await venue.observe([BTC], None)).rules == before
+    clock.now = 4000
+    seen = await venue.observe([BTC], None)
+    assert (seen.rules, seen.note) == ({}, "no rules: get_exchange_info: the answer cannot be read: it lists no symbol")
+
+
+async def test_a_symbol_that_a_later_list_leaves_out_takes_no_new_order_and_can_be_closed(
+    fake: FakeServer, venue: AsterVenue, clock: Time
+) -> None:
+    await venue.observe([BTC], None)
+    info = fake.exchange.info_row()
+    fake.faults.answers = {"get_exchange_info": info | {"symbols": info["symbols"][1:]}}
+    clock.now = FRESH_SECONDS + 1
+    seen = await venue.observe([BTC, ETH], None)
+    assert (seen.rules[BTC].halted, seen.rules[BTC].lot_step) == ("not listed", D("0.001"))
+    fake.faults.answers = {}
+    clock.now *= 2
+    assert await halted(venue) is None
+
+
+async def test_an_answer_without_brackets_leaves_those_that_are_known(
+    fake: FakeServer, venue: AsterVenue, clock: Time
+) -> None:
+    await venue.observe([BTC], None)
+    fake.faults.answers = {"get_leverage_bracket": []}
+    clock.now = FRESH_SECONDS + 1
+    assert (await venue.observe([BTC], None)).rules[BTC].maintenance_ratio == D("0.004")
+    assert fake.calls["get_leverage_bracket"] == 1
+    clock.now = BRACKETS_FRESH_SECONDS + 1
+    assert (await venue.observe([BTC], None)).rules[BTC].maintenance_ratio == D("0.004")
+    assert fake.calls["get_leverage_bracket"] == 2
+
+
+@pytest.mark.parametrize("left", [0, 1, 4])
+async def test_fewer_bars_than_there_were_leave_the_symbol_out_and_no_other(
+    fake: FakeServer, venue: AsterVenue, left: int
+) -> None:
+    assert sorted(await venue.markets([BTC, ETH], 5)) == [BTC, ETH]
+    bars = await venue._caller.call("get_klines", ETH, interval="1m", limit=6)
+    assert isinstance(bars, list)
+    fake.faults.answers = {"get_klines": bars[: left + 1][:left]}
+    assert await venue.markets([BTC, ETH], 5) == {}
+    fake.faults.answers = {}
+    assert sorted(await venue.markets([BTC, ETH], 5)) == [BTC, ETH]
+
+
+async def test_a_symbol_that_has_never_had_more_bars_is_new(fake: FakeServer, venue: AsterVenue) -> None:
+    bars = await venue._caller.call("get_klines", ETH, interval="1m", limit=6)
+    assert isinstance(bars, list)
+    fake.faults.answers = {"get_klines": bars[:3]}
+    assert len((await venue.markets([BTC], 5))[BTC].bars) == 3
+
+
+@pytest.mark.parametrize(
+    "prices", [["0", "0", "0", "0"], ["-1", "1", "-1", "1"], ["5", "4", "3", "4"], ["5", "9", "6", "7"]]
+)
+async def test_bars_whose_numbers_contradict_each_other_are_none(
+    fake: FakeServer, venue: AsterVenue, prices: list[str]
+) -> None:
+    bars = await venue._caller.call("get_klines", BTC, interval="1m", limit=6)
+    assert isinstance(bars, list)
+    bars[2] = [bars[2][0], *prices, *bars[2][5:]]
+    fake.faults.answers = {"get_klines": bars}
+    assert await venue.markets([BTC], 5) == {}

@@ -1,0 +1,73 @@
+"""Readings that are no facts: the coordinator takes no new risk by them, and no kill is flat or verified."""
+
+from decimal import Decimal
+
+from temporalio.client import Client
+
+from domain.decisions import DecisionType
+from domain.states import State
+from tests.domain.builders import an_open_order
+from tests.workflows.world import BTC, TIGHT, World, running_desk
+
+DOUBT = f"{BTC}: get_positions says 0, get_account_v4 1"
+
+
+async def test_a_doubtful_reading_allows_no_order_and_the_last_good_one_stays(temporal: Client) -> None:
+    world = World(position=Decimal(1))
+    async with running_desk(temporal, world, cycle_seconds=0.3) as desk:
+        good = await desk.until(lambda s: s.observation is not None)
+        assert good.observation
+        world.doubts, world.proposes = [DOUBT], True
+        cycle = (await desk.status()).cycle_number
+        status = await desk.until(lambda s: s.cycle_number > cycle + 2 and s.observation_error)
+        assert (world.sent, status.observation_error) == ([], DOUBT)
+        assert status.observation
+        assert [position.quantity for position in status.observation.positions] == [Decimal(1)]
+        await desk.until(lambda s: any(DOUBT in summary for summary in world.summaries(DecisionType.NO_ACTION)))
+        world.doubts = []
+        await desk.until(lambda s: world.sent and s.observation_error is None)
+        assert any(known.held == {BTC: Decimal(1)} for known in world.known)
+
+
+async def test_a_flattening_kill_on_doubtful_readings_closes_and_is_neither_flat_nor_verified(temporal: Client) -> None:
+    world = World(position=Decimal(2))
+    async with running_desk(temporal, world, kill_flattens=True) as desk:
+        await desk.until(lambda s: s.cycle_number >= 1)
+        world.doubts = [DOUBT]
+        await desk.signal("kill")
+        await desk.until(lambda s: world.position == 0)
+        again = world.readings_again
+        status = await desk.until(
+            lambda s: world.readings_again > again + 2 and s.kill.quiet_at and s.kill.latched and s.kill.row_written
+        )
+        assert status.kill
+        assert (status.kill.flat_at, status.kill.verified_at) == (None, None)
+        assert status.kill.residue[0] == f"the account cannot be read: {DOUBT}"
+        assert [text.split(":")[0] for text in status.kill.residue[1:]] == ["not verified yet", "not flat yet"]
+        world.doubts = []
+        status = await desk.until(lambda s: s.kill.flat_at and s.kill.verified_at)
+        await desk.until(lambda s: s.kill.residue == [])
+        assert len(world.sent) == 1
+        assert {(known.flattens, known.verifies) for known in world.known} >= {(True, True)}
+
+
+async def test_an_order_that_only_a_doubtful_reading_shows_is_canceled(temporal: Client) -> None:
+    world = World()
+    async with running_desk(temporal, world, cycle_seconds=600) as desk:
+        await desk.until(lambda s: s.cycle_number == 1)
+        world.doubts = ["order 7 of SHIBUSDT: open, and get_open_orders does not list it"]
+        world.open_orders.append(an_open_order("SHIBUSDT"))
+        await desk.signal("kill")
+        await desk.until(lambda s: "cancel_all_orders SHIBUSDT" in world.cancels)
+        assert (await desk.status()).kill.verified_at is None  # type: ignore[union-attr]
+        world.doubts = []
+        await desk.until(lambda s: s.kill.verified_at)
+
+
+async def test_a_limit_kills_by_no_doubtful_reading(temporal: Client) -> None:
+    world = World(position=Decimal(4), second_doubts=[DOUBT])
+    async with running_desk(temporal, world, limits=TIGHT) as desk:
+        await desk.until(lambda s: any("could not be confirmed" in text for text in s.warnings))
+        assert await desk.state() is State.RUNNING
+        world.position, world.second_doubts = Decimal(4), []
+        await desk.until(lambda s: s.state is State.KILLED)

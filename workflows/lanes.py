@@ -1,0 +1,155 @@
+"""The lanes of the cancels: one call at a time for a symbol and venue, so many at once, each repeated until it is confirmed.
+
+The incident behind this file: 400 lanes that waited looked, each by itself and in every workflow task, whether to go on. A run
+that the venue refused for minutes could not be replayed within a workflow task's time-out any more, so the desk hung, and the
+next kill with it. So a lane that waits costs nothing: it is woken.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from temporalio import workflow
+
+from workflows.cancelling import Cancelling
+from workflows.host import Host
+
+with workflow.unsafe.imports_passed_through():
+    from domain.instructions import Tool
+    from domain.open_cancels import Lane
+    from domain.versions import wakes_lanes
+
+FIRST_BACKOFF_SECONDS = 0.5
+LAST_BACKOFF_SECONDS = 10.0
+# From the beginning of one attempt at the venue to that of the next: once the venue is well, the next is never far.
+LAST_VENUE_SECONDS = 4.0
+# Two seconds. A server that hangs must not fill the history with turns that nobody had, either.
+MOST_BUSY_FAILURES = 3
+# The MCP server answers 40 calls at a time: the rest of them is for readings.
+MAX_CANCELS_AT_ONCE = 32
+
+
+def backoff_seconds(failures: int) -> float:
+    """How long to wait after so many failures in a row."""
+    return float(min(FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 10), LAST_BACKOFF_SECONDS))
+
+
+def spaced_seconds(failures: int, spent: float) -> float:
+    """How long to wait before the next attempt at the venue: what the last one took is counted, so that a slow failure waits
+    no longer than one that came at once."""
+    return max(FIRST_BACKOFF_SECONDS, min(backoff_seconds(failures), LAST_VENUE_SECONDS) - spent)
+
+
+class CancelLanes:
+    """What the outbox needs to know of cancels. `winds_down`, `takes_fresh`: whether the run ends, and still tries new ones."""
+
+    def __init__(self, host: Host, winds_down: Callable[[], bool], takes_fresh: Callable[[], bool]) -> None:
+        self._host = host
+        self._c = host.c
+        self._winds_down = winds_down
+        self._takes_fresh = takes_fresh
+        self._wakes = wakes_lanes(host.c.schema_version)
+        self._cancelling = Cancelling(host)
+        self.under_way = 0
+        self._running: set[Lane] = set()
+        self._queue: deque[asyncio.Future[bool]] = deque()
+        self._resting: dict[Lane, asyncio.Future[None]] = {}
+        self._woken_by = self._what_wakes()
+
+    def due(self) -> list[Lane]:
+        """Lanes that should begin; while the run winds down, only those with a cancel that was never tried."""
+        if not self._takes_fresh():
+            return []
+        lanes = [lane for lane in self._c.cancels.lanes if lane not in self._running]
+        return [lane for lane in lanes if self._c.cancels.has_fresh(*lane)] if self._winds_down() else lanes
+
+    @property
+    def must_wake(self) -> bool:
+        """Whether anything happened that a lane which waits has to hear of."""
+        return self._wakes and self._woken_by != self._what_wakes()
+
+    def wake(self) -> None:
+        """Lets every lane go on that has a new cancel, or all where the run ends."""
+        self._woken_by = self._what_wakes()
+        for lane, rest in self._resting.items():
+            if not rest.done() and (self._winds_down() or self._c.cancels.has_fresh(*lane)):
+                rest.set_result(None)
+        while self._queue and not self._takes_fresh():
+            self._queue.popleft().set_result(False)
+
+    def _what_wakes(self) -> tuple[int, bool, bool]:
+        return self._c.cancels.added, self._winds_down(), self._takes_fresh()
+
+    async def run(self, tool: Tool, symbol: str) -> None:
+        """Repeats the call until no cancel of the lane is open; a call confirms each that was prepared before it began."""
+        self._running.add((tool, symbol))
+        try:
+            await self._run(tool, symbol)
+        finally:
+            self._running.remove((tool, symbol))
+
+    async def _run(self, tool: Tool, symbol: str) -> None:
+        failures = 0
+        while self._c.cancels.lane(tool, symbol):
+            if not await self._enter():
+                return
+            began = workflow.now()
+            ids = [cancel.instruction_id for cancel in self._c.cancels.lane(tool, symbol)]
+            failed = await self._cancelling.cancel(tool, symbol, ids)
+            self._leave()
+            failures = 0 if failed is None else failures + 1
+            if failed is not None and failed.busy:
+                # Whoever waits for its turn must not be away for long when it comes.
+                failures = min(failures, MOST_BUSY_FAILURES)
+            if failures:
+                spent = (workflow.now() - began).total_seconds()
+                await self._rest((tool, symbol), spaced_seconds(failures, spent))
+            if self._winds_down() and not (self._takes_fresh() and self._c.cancels.has_fresh(tool, symbol)):
+                return
+
+    async def _enter(self) -> bool:
+        """Waits for room, first come first served; False where the cancel is left to the next run."""
+        if not self._wakes:
+            await self._look_for_room()
+        elif self.under_way >= MAX_CANCELS_AT_ONCE and self._takes_fresh():
+            self._queue.append(asyncio.get_running_loop().create_future())
+            # Whoever left has passed its place on.
+            return await self._queue[-1]
+        if self.under_way >= MAX_CANCELS_AT_ONCE:
+            return False
+        self.under_way += 1
+        return True
+
+    def _leave(self) -> None:
+        if self._queue:
+            self._queue.popleft().set_result(True)
+        else:
+            self.under_way -= 1
+
+    async def _rest(self, lane: Lane, seconds: float) -> None:
+        if not self._wakes:
+            await self._look_whether_to_go_on(lane, seconds)
+        elif not self._winds_down() and not self._c.cancels.has_fresh(*lane):
+            rest = self._resting[lane] = asyncio.get_running_loop().create_future()
+            try:
+                await asyncio.wait_for(rest, seconds)
+            except TimeoutError:
+                return
+            finally:
+                del self._resting[lane]
+
+    # --- as runs of schema 3 do it, each lane for itself -------------------------------------------------------------
+
+    async def _look_for_room(self) -> None:
+        while self.under_way >= MAX_CANCELS_AT_ONCE and self._takes_fresh():
+            await workflow.wait_condition(lambda: self.under_way < MAX_CANCELS_AT_ONCE or not self._takes_fresh())
+
+    async def _look_whether_to_go_on(self, lane: Lane, seconds: float) -> None:
+        try:
+            await workflow.wait_condition(
+                lambda: self._winds_down() or self._c.cancels.has_fresh(*lane),
+                timeout=seconds,
+                timeout_summary="back-off",
+            )
+        except TimeoutError:
+            return
