@@ -155,7 +155,7 @@ async def test_a_second_cancellation_of_a_run_is_followed_by_the_id_of_the_first
     world.gateway.standing = standing
     response = await send(world, "kill-switch")
     assert (response.status_code, response.headers.get("Location")) == (202, location)
-    assert "requested before" in response.headers["X-AIS-Warning"]
+    assert "an earlier cancellation request" in response.headers["X-AIS-Warning"]
 
 
 @pytest.mark.parametrize(
