@@ -1,4 +1,4 @@
-"""The worker's metrics (contract/metrics.md). Counted where an activity's row is new, never in code that replays."""
+"""The worker's metrics (docs/metrics.md). Counted where an activity's row is new, never in code that replays."""
 
 import time
 from collections.abc import Container, Iterable

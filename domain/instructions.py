@@ -1,4 +1,4 @@
-"""Instructions: single venue tool calls, in the vocabulary of Aster's MCP server (contract/venue.md)."""
+"""Instructions: single venue tool calls, in the vocabulary of Aster's MCP server (docs/venue.md)."""
 
 from collections.abc import Iterable
 from decimal import Decimal

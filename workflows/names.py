@@ -1,4 +1,4 @@
-"""Names that operators type: the contract with the `temporal` command line and the web UI (contract/temporal.md)."""
+"""Names that operators type: what we promise to the `temporal` command line and the web UI (docs/runbook.md)."""
 
 from temporalio.common import SearchAttributeKey
 
