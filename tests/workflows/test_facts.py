@@ -14,7 +14,7 @@ DOUBT = f"{BTC}: get_positions says 0, get_account_v4 1"
 
 async def test_a_doubtful_reading_allows_no_order_and_the_last_good_one_stays(temporal: Client) -> None:
     world = World(position=Decimal(1))
-    async with running_desk(temporal, world, cycle_seconds=0.3) as desk:
+    async with running_desk(temporal, world, cached=10, cycle_seconds=0.3) as desk:
         good = await desk.until(lambda s: s.observation is not None)
         assert good.observation
         world.doubts, world.proposes = [DOUBT], True
@@ -31,7 +31,7 @@ async def test_a_doubtful_reading_allows_no_order_and_the_last_good_one_stays(te
 
 async def test_a_flattening_kill_on_doubtful_readings_closes_and_is_neither_flat_nor_verified(temporal: Client) -> None:
     world = World(position=Decimal(2))
-    async with running_desk(temporal, world, kill_flattens=True) as desk:
+    async with running_desk(temporal, world, cached=10, kill_flattens=True) as desk:
         await desk.until(lambda s: s.cycle_number >= 1)
         world.doubts = [DOUBT]
         await desk.signal("kill")
@@ -53,7 +53,7 @@ async def test_a_flattening_kill_on_doubtful_readings_closes_and_is_neither_flat
 
 async def test_an_order_that_only_a_doubtful_reading_shows_is_canceled(temporal: Client) -> None:
     world = World()
-    async with running_desk(temporal, world, cycle_seconds=600) as desk:
+    async with running_desk(temporal, world, cached=10, cycle_seconds=600) as desk:
         await desk.until(lambda s: s.cycle_number == 1)
         world.doubts = ["order 7 of SHIBUSDT: open, and get_open_orders does not list it"]
         world.open_orders.append(an_open_order("SHIBUSDT"))
@@ -66,7 +66,7 @@ async def test_an_order_that_only_a_doubtful_reading_shows_is_canceled(temporal:
 
 async def test_a_limit_kills_by_no_doubtful_reading(temporal: Client) -> None:
     world = World(position=Decimal(4), second_doubts=[DOUBT])
-    async with running_desk(temporal, world, limits=TIGHT) as desk:
+    async with running_desk(temporal, world, cached=10, limits=TIGHT) as desk:
         await desk.until(lambda s: any("could not be confirmed" in text for text in s.warnings))
         assert await desk.state() is State.RUNNING
         # So much that a reduction which is still on its way leaves it above the limit.

@@ -435,7 +435,7 @@ class Desk:
         The status is asked for where the history has grown: each answer replays all of it, and who asks without a pause
         keeps a busy machine from everything else.
         """
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(90):
             told, status = await self._past(), await self.status()
             while not condition(status):
                 await asyncio.sleep(0.02)
