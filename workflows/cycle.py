@@ -71,10 +71,7 @@ class CycleTask:
         await workflow.wait_condition(lambda: self._host.draining or self._c.restart is None)
         left = (self._due() - workflow.now()).total_seconds()
         if left > 0:
-            try:
-                await workflow.wait_condition(self._resting, timeout=left, timeout_summary="until the next cycle")
-            except TimeoutError:
-                return
+            await self._host.wait(self._resting, left, "until the next cycle")
 
     def _due(self) -> datetime:
         last = self._c.last_cycle_at
@@ -150,12 +147,7 @@ class CycleTask:
 
     async def _until_reduced(self) -> None:
         """Before the next decision, where the venue lets it: what is cut is cut."""
-        try:
-            await workflow.wait_condition(
-                lambda: not enforcing.reducing(self._c), timeout=REDUCE_SECONDS, timeout_summary="until it is reduced"
-            )
-        except TimeoutError:
-            return
+        await self._host.wait(lambda: not enforcing.reducing(self._c), REDUCE_SECONDS, "until it is reduced")
 
     async def _decide(self, observation: Observation | None, hold: str | None) -> None:
         c = self._c

@@ -1,5 +1,9 @@
 """What the two tasks of a coordinator share: the carried state, the workflow's clock and ids, and whether to wind down."""
 
+import asyncio
+import builtins
+import contextlib
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -24,7 +28,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.outbox import NOT_SENT_IN_SHADOW
     from domain.states import Mode, State
     from domain.traces import Tick
-    from domain.versions import activities_by_desk, reads_latch_first
+    from domain.versions import activities_by_desk, reads_latch_first, wakes_lanes
 
 MAX_DRAIN = timedelta(seconds=20)
 # A workflow's clock stands still within a task: rows of one task would else be listed in no order.
@@ -84,6 +88,20 @@ class Host:
     def takes_risk(self) -> bool:
         """Whether a new order may be decided on: it runs, and not merely in a past from before a reset."""
         return self.latch_read and self.c.state is State.RUNNING
+
+    async def wait(self, condition: Callable[[], bool], seconds: float, summary: str) -> None:
+        """Until the condition holds, or for so long."""
+        if not wakes_lanes(self.c.schema_version):
+            with contextlib.suppress(builtins.TimeoutError):
+                await workflow.wait_condition(condition, timeout=seconds, timeout_summary=summary)
+            return
+        # A time-out of wait_condition wakes in another order on Python 3.11 than on later ones: a run has to replay on both.
+        rung = list[bool]()
+        timer = asyncio.get_running_loop().call_later(seconds, rung.append, True)
+        try:
+            await workflow.wait_condition(lambda: bool(rung) or condition())
+        finally:
+            timer.cancel()
 
     def drain(self) -> None:
         """From now on the run winds down: no new cycle, and the outbox hands over once the last cycle has ended."""

@@ -130,12 +130,14 @@ class CancelLanes:
         if not self._wakes:
             await self._look_whether_to_go_on(lane, seconds)
         elif not self._winds_down() and not self._c.cancels.has_fresh(*lane):
-            rest = self._resting[lane] = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            rest = self._resting[lane] = loop.create_future()
+            # Not wait_for, which wakes in another order on Python 3.11 than on later ones: a run has to replay on both.
+            timer = loop.call_later(seconds, _ring, rest)
             try:
-                await asyncio.wait_for(rest, seconds)
-            except TimeoutError:
-                return
+                await rest
             finally:
+                timer.cancel()
                 del self._resting[lane]
 
     # --- as runs of schema 3 do it, each lane for itself -------------------------------------------------------------
@@ -153,3 +155,8 @@ class CancelLanes:
             )
         except TimeoutError:
             return
+
+
+def _ring(rest: asyncio.Future[None]) -> None:
+    if not rest.done():
+        rest.set_result(None)

@@ -309,12 +309,7 @@ class OutboxTask:
         await self._wait(backoff_seconds(failures), wake)
 
     async def _wait(self, seconds: float, wake: Callable[[], bool]) -> None:
-        try:
-            await workflow.wait_condition(
-                lambda: self._winding_down or wake(), timeout=seconds, timeout_summary="back-off"
-            )
-        except TimeoutError:
-            return
+        await self._host.wait(lambda: self._winding_down or wake(), seconds, "back-off")
 
 
 def _bind(lane: Callable[..., Coroutine[None, None, None]], *arguments: object) -> Lane:
