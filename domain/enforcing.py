@@ -20,6 +20,7 @@ from domain.outbox import queue_row
 from domain.states import CommandKind, Mode, State
 from domain.traces import Tick, unwarn, warn
 from domain.values import digits, plain
+from domain.versions import leaves_dust
 
 ACTOR = "risk"
 UNCONFIRMED = "a hard limit"
@@ -96,7 +97,7 @@ def flatten(c: Carried, observation: Observation, tick: Tick) -> bool:
     """
     assert c.kill is not None
     left = c.kill.left = _left(observation)
-    for symbol in (position.symbol for position in left if not position.is_dust):
+    for symbol in (position.symbol for position in left if not (position.is_dust and leaves_dust(c.schema_version))):
         if not _is_busy(c, symbol) and not c.cancels.lane(Tool.CANCEL_ALL_ORDERS, symbol):
             c.deleverages.append(_pending(c, symbol, None, "the kill flattens", tick))
     # What rests may still fill, and a cancel that is open may be for what this reading did not show.
@@ -107,6 +108,12 @@ def flatten(c: Carried, observation: Observation, tick: Tick) -> bool:
     note_flat(c.kill, observation)
     queue_row(c, _flat_row(c, tick))
     return True
+
+
+def only_dust_is_left(c: Carried) -> bool:
+    """Whether a kill that flattens has nothing more to close: what is left is too small for any order."""
+    left = c.kill.left if c.kill else None
+    return bool(left) and all(position.is_dust for position in left or []) and not reducing(c)
 
 
 def _left(observation: Observation) -> list[LeftPosition]:

@@ -53,6 +53,11 @@ def flattens_on(version: int) -> bool:
     return version >= 4
 
 
+def leaves_dust(version: int) -> bool:
+    """Whether a kill that flattens leaves a position below the lot step alone; before, it was tried again and again."""
+    return version >= 4
+
+
 def knows_written_rows(version: int) -> bool:
     """Whether a kill notes that its row was written; before, a row that no longer waited was taken for written."""
     return version >= 4

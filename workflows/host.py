@@ -96,10 +96,9 @@ class Host:
                 await workflow.wait_condition(condition, timeout=seconds, timeout_summary=summary)
             return
         # A time-out of wait_condition wakes in another order on Python 3.11 than on later ones: a run has to replay on both.
-        rung = list[bool]()
-        timer = asyncio.get_running_loop().call_later(seconds, rung.append, True)
+        timer = asyncio.create_task(workflow.sleep(seconds, summary=summary))
         try:
-            await workflow.wait_condition(lambda: bool(rung) or condition())
+            await workflow.wait_condition(lambda: timer.done() or condition())
         finally:
             timer.cancel()
 

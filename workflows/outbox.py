@@ -27,6 +27,9 @@ with workflow.unsafe.imports_passed_through():
 # From one closing order of a symbol to the next, where each fills in part.
 BETWEEN_ORDERS_SECONDS = 0.5
 MOMENT_SECONDS = 0.01
+# Dust stays until a person trades it away. Looked at as often as what can be closed, it takes more weight than the exchange
+# allows in a minute.
+DUST_SECONDS = 15.0
 LOG_AWAY = "the decision log cannot be written"
 LATCH_AWAY = "the latch cannot be written"
 
@@ -162,7 +165,7 @@ class OutboxTask:
         while not self._winding_down and (pending := self._next_deleverage(symbol)):
             began, closed = workflow.now(), self._closed
             await self._deleverage(pending)
-            if self._closed > closed and self._next_deleverage(symbol):
+            if flattens_on(self._c.schema_version) and self._closed > closed and self._next_deleverage(symbol):
                 spent = (workflow.now() - began).total_seconds()
                 await workflow.sleep(max(MOMENT_SECONDS, BETWEEN_ORDERS_SECONDS - spent))
 
@@ -177,6 +180,9 @@ class OutboxTask:
             if reading is not None and enforcing.flatten(self._c, reading, self._host.tick()):
                 return
             failures += 1
+            if enforcing.only_dust_is_left(self._c):
+                await self._wait(DUST_SECONDS, partial(self._has_closed_since, closed))
+                continue
             await self._space_out(failures, began, partial(self._has_closed_since, closed))
             # While orders close one part after another, a reading of everything has little to add.
             if self._has_closed_since(closed):

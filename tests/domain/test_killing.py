@@ -21,7 +21,7 @@ from domain.desk import (
     unknown_text,
 )
 from domain.details import details
-from domain.enforcing import flatten, flattening, may_reduce, reduce, take_assessment
+from domain.enforcing import flatten, flattening, may_reduce, only_dust_is_left, reduce, take_assessment
 from domain.instructions import InstructionOutcome
 from domain.killing import MAX_SEEN_SYMBOLS, note_symbols, own_kill, verify, verifying
 from domain.knowledge import known_of
@@ -382,11 +382,21 @@ def test_a_flattening_kill_tells_each_position_that_is_left_and_dust_as_dust() -
     # Nothing can be sent for dust.
     assert [d.symbol for d in desk.deleverages] == [BTC, "DOGEUSDT"]
     assert "dust of" in details(desk)
+    assert not only_dust_is_left(desk)
     desk.deleverages = []
     assert not flatten(desk, read(positions=positions[1:2], rules=rules), a_tick())
     assert told(desk).residue == [left[1], NOT_VERIFIED, *UNWRITTEN]
+    assert only_dust_is_left(desk)
     assert verify(desk, read(positions=positions[1:2], rules=rules), a_tick())
     assert told(desk).residue == [left[1], *UNWRITTEN]
+
+
+def test_a_run_of_schema_3_goes_on_as_it_began_with_dust() -> None:
+    """Its history has those attempts: without them it would not replay."""
+    desk = flattening_desk()
+    desk.schema_version = 3
+    flatten(desk, read(positions=[a_position("0.0004", ETH)], rules={ETH: some_rules(ETH)}), a_tick())
+    assert [d.symbol for d in desk.deleverages] == [ETH]
 
 
 def test_before_the_first_reading_what_was_held_as_the_kill_came_is_left() -> None:
