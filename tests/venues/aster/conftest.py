@@ -5,6 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from activities.venues.aster.venue import AsterVenue
+from domain.books import EXCHANGE
+from storage.claims import AccountKey
+from storage.database import Database
+from tests.venues.aster.bookkeeping import Ledgers
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.aster.running import Heard, make_venue, serving
 
@@ -45,3 +49,11 @@ async def hasty(fake: FakeServer, address: str) -> AsyncIterator[AsterVenue]:
     venue = make_venue(address, seconds=1)
     yield venue
     await venue.close()
+
+
+@pytest.fixture
+async def ledgers(fake: FakeServer, address: str, database: Database, desk: str) -> AsyncIterator[Ledgers]:
+    """The books of a desk of its own."""
+    made = await Ledgers(database, address, desk, key=AccountKey(EXCHANGE, desk)).started()
+    yield made
+    await made.close()

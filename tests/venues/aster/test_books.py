@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,21 +19,6 @@ from tests.venues.aster.bookkeeping import KEY, Ledgers
 from tests.venues.aster.fake_server import FakeServer
 
 D = Decimal
-
-
-@pytest.fixture(scope="module")
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url, timeout_seconds=5, application_name="ais-test")
-    yield database
-    database.close()
-
-
-@pytest.fixture
-async def ledgers(fake: FakeServer, address: str, database: Database, request: Any) -> AsyncIterator[Ledgers]:
-    desk = f"desk-{abs(hash(request.node.name))}"
-    made = await Ledgers(database, address, desk, key=AccountKey(EXCHANGE, desk)).started()
-    yield made
-    await made.close()
 
 
 def trade(fake: FakeServer, side: str, quantity: str, price: int, symbol: str = "BTCUSDT", **changes: Any) -> None:

@@ -1,6 +1,5 @@
 """Orders on a desk's account that are no row of the desk's: told by their ids, and no longer than they are there."""
 
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -8,30 +7,12 @@ from typing import Any
 import pytest
 
 from activities.venues.aster.venue import AsterVenue
-from domain.books import EXCHANGE
 from domain.orders import Fate
-from storage.claims import AccountKey
-from storage.database import Database
 from storage.instructions import upsert_instructions
 from tests.storage.builders import make_instruction, make_order_instruction
 from tests.venues.aster.bookkeeping import Ledgers
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.builders import make_order
-
-
-@pytest.fixture(scope="module")
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url, timeout_seconds=5, application_name="ais-test")
-    yield database
-    database.close()
-
-
-@pytest.fixture
-async def ledgers(fake: FakeServer, address: str, database: Database, request: Any) -> AsyncIterator[Ledgers]:
-    desk = f"desk-{abs(hash(request.node.name))}"
-    made = await Ledgers(database, address, desk, key=AccountKey(EXCHANGE, desk)).started()
-    yield made
-    await made.close()
 
 
 async def write_order(ledgers: Ledgers, **changes: Any) -> None:
