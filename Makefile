@@ -9,13 +9,18 @@ STAMP := $(VENV)/.installed
 # Without compiled files every process compiles all of AIS anew, and a workflow's sandbox does so for each run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run test test-oldest check format races soak bench lock docs
+.PHONY: help install run test test-oldest check format races chaos chaos-mutants soak bench bench-peers lock audit-deps docs site \
+	pictures
 help:
 	@echo "make run      install, then start everything on this machine (Ctrl-C stops it; ARGS='--port 8001' passes flags)"
 	@echo "make install  .venv from hash-locked requirements"
 	@echo "make test     the tests with coverage    make check   lint, format, types    make format  fix what can be fixed"
 	@echo "make test-oldest   the tests on Python 3.11"
-	@echo "make races / soak / bench   the long ones      make lock   new lock files      make docs    docs/settings.md"
+	@echo "make chaos ROUNDS=10 SEED=1   faults, interleavings and a checker    make chaos-mutants   the checker is checked"
+	@echo "make bench ARGS='replay keys'   some subjects of it    make bench-peers   other programs over the same bars"
+	@echo "make audit-deps   licences, SBOM and known vulnerabilities of what is locked"
+	@echo "make races / soak / bench   the long ones      make lock   new lock files      make docs    the generated pages of docs/"
+	@echo "make site     docs/ as a site, which the API serves under /manual/      make pictures   docs/pictures/ anew"
 
 install: $(STAMP)
 
@@ -40,9 +45,9 @@ WORKERS = $(shell $(BIN)/python -c "import os; print(min(4, (os.cpu_count() or 1
 test: install
 	$(MEASURE) $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist worksteal $(COVER) $(ARGS)
 
-# The oldest Python that is promised: all but whole desks, of which nothing else depends on the interpreter.
+# The oldest Python that is promised: all but whole desks and the browser, of which nothing else depends on the interpreter.
 test-oldest:
-	$(MAKE) test VERSIONS=11 VENV=.venv-3.11 COVER= ARGS="--ignore=tests/e2e $(ARGS)"
+	$(MAKE) test VERSIONS=11 VENV=.venv-3.11 COVER= ARGS="--ignore=tests/e2e --ignore=tests/console $(ARGS)"
 
 check: install
 	$(BIN)/ruff check .
@@ -56,19 +61,68 @@ format: install
 races: install
 	$(BIN)/python -m pytest tests/races $(ARGS)
 
+# The same seed makes the same schedule; docs/chaos.md says how to read a failure.
+ROUNDS = 10
+SEED = 1
+chaos: install
+	$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(ARGS)
+
+# An hour or more, most of it for mutations that are not caught: each mutation of AIS, until the checker sees it.
+chaos-mutants: install
+	$(BIN)/python -m tests.chaos --mutants --rounds 50 --seed $(SEED) $(ARGS)
+
 soak: install
 	$(BIN)/python -m pytest -m long --ignore=tests/races $(ARGS)
+	TEST_CACHED_RUNS=0 $(BIN)/python -m pytest -m "not long" tests/workflows $(ARGS)
 
+# All subjects, or those that ARGS names; `make bench ARGS=--list` tells them.
 bench: install
 	$(BIN)/python -m bench $(ARGS)
-	$(BIN)/python -m bench.replay
-	$(BIN)/python -m bench.kill
-	$(BIN)/python -m bench.slow
+
+# Other people's programs, in an environment of their own, over the same bars.
+PEERS := .venv-peers
+bench-peers: install
+	test -x $(PEERS)/bin/python || $(BIN)/python -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r bench/peers/requirements.txt
+	$(BIN)/python -m bench peers $(ARGS)
 
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --quiet
 lock:
 	$(BIN)/$(LOCK) -o requirements.txt pyproject.toml $(ARGS)
 	$(BIN)/$(LOCK) --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml $(ARGS)
+	$(BIN)/$(LOCK) -o bench/peers/requirements.txt bench/peers/requirements.in $(ARGS)
+	$(BIN)/$(LOCK) --group audit -o requirements-audit.txt $(ARGS)
+	$(BIN)/$(LOCK) --group docs -c requirements-dev.txt -o requirements-docs.txt $(ARGS)
+
+# Licences, SBOM and known vulnerabilities of what is locked: dist/sbom.json, and one sentence each (docs/operations.md).
+AUDIT := .venv-audit
+audit-deps: install $(AUDIT)/.installed
+	$(BIN)/python -m tests.dependencies --tools $(AUDIT)/bin $(ARGS)
+
+$(AUDIT)/.installed: requirements-audit.txt
+	test -x $(AUDIT)/bin/python || "$(PYTHON)" -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-audit.txt
+	@touch $@
 
 docs: install
-	$(BIN)/python -m deploy.settings_page > docs/settings.md
+	$(BIN)/python -m tests.house.generated
+
+# What builds the manual is no part of what runs or tests AIS, and has an environment of its own.
+DOCS := .venv-docs
+$(DOCS)/.installed: requirements-docs.txt
+	@test -n "$(PYTHON)" || { echo "No Python that runs was found on the PATH; looked for: $(VERSIONS:%=3.%)." >&2; exit 1; }
+	test -x $(DOCS)/bin/python || "$(PYTHON)" -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-docs.txt
+	@touch $@
+
+# The old site is served until the new one is whole.
+site: $(DOCS)/.installed
+	rm -rf build/manual
+	$(DOCS)/bin/zensical build --clean --strict
+	rm build/manual/404.html  # for whoever serves it from the root of a host
+	$(DOCS)/bin/python -m manual.whole build/manual
+	rm -rf manual/site
+	mv build/manual manual/site
+
+pictures: install
+	$(BIN)/python -m tests.console.pictures

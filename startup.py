@@ -1,33 +1,39 @@
-"""What every process does as it starts: logging, and patience with what is not up yet."""
+"""What every process does when it starts: it sets up logging, and waits for what is not up yet."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import structlog
-
-from domain.values import printable_texts
-from settings import LogSettings
+if TYPE_CHECKING:
+    from settings import LogSettings, TraceSettings
+    from tracing import Traces
 
 FIRST_DELAY_SECONDS = 0.25
 LAST_DELAY_SECONDS = 5.0
+# What tells others gets so long to give back what it holds, once the process is to end.
+LAST_WORDS_SECONDS = 2.5
 
 T = TypeVar("T")
 Say = Callable[[str], None]
 
 
 class NotUp(Exception):
-    """What a process waited for did not come up in time; the text says what and for how long."""
+    """Something this process needs did not come up in time; the text says what, and how long the process waited."""
+
+
+class TracesNotInstalled(Exception):
+    """A setting needs packages that are not there; the text says how to install them."""
 
 
 async def patiently(
     what: str, attempt: Callable[[], Awaitable[T]], seconds: float, say: Say, *errors: type[Exception]
 ) -> T:
-    """The first answer of `attempt`, tried again on `errors` with growing delays; says once what it waits for."""
+    """Retries `attempt` on `errors`, with growing delays, and returns its first result. Says once what it waits for."""
     deadline, delay, told = time.monotonic() + seconds, FIRST_DELAY_SECONDS, False
     while True:
         try:
@@ -43,25 +49,76 @@ async def patiently(
 
 
 def leave(code: int | str | None) -> NoReturn:
-    """Ends this process at once, with a text on standard error and 1, or with a number.
+    """Ends this process at once: with exit code 1 and a text on standard error, or with a given number.
 
-    The incident behind this: after a client of Temporal that could not connect, the interpreter's own way out aborted
-    (`PyGILState_Release`) or hung, and the exit code was a signal's.
+    The incident behind this: after a Temporal client could not connect, the interpreter's normal exit aborted
+    (`PyGILState_Release`) or hung, and the exit code was that of a signal.
     """
     if isinstance(code, str):
         print(code, file=sys.stderr)
         code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        code = code or 1
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
     os._exit(code or 0)
+
+
+def open_traces(chosen: "TraceSettings", process: str, desk: str) -> "Traces | None":
+    """The traces of this process; None where nobody wants them, and then their packages are not imported either."""
+    if chosen.url is None:
+        return None
+    try:
+        import tracing
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("opentelemetry"):
+            raise
+        raise TracesNotInstalled(
+            "AIS_TRACES_URL needs packages that are not installed: pip install 'ais[traces]'"
+        ) from None
+    return tracing.open_traces(chosen.url, process, desk)
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def configure_logging(log: LogSettings) -> None:
-    """Sends structlog and the standard library's loggers to standard error, as text for people or JSON for machines."""
+@contextlib.asynccontextmanager
+async def in_background(*loops: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
+    """Runs these beside whatever is done within; nothing waits for them but for their last words."""
+    running = {asyncio.create_task(loop) for loop in loops}
+    for task in running:
+        task.add_done_callback(_tell_error)
+    try:
+        yield
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=LAST_WORDS_SECONDS)
+
+
+def _tell_error(loop: asyncio.Task[object]) -> None:
+    """Nobody awaits it while the process runs: it would be missing without a word."""
+    if not loop.cancelled() and (error := loop.exception()):
+        logging.getLogger("startup").error("a loop in the background ended by an error: a bug", exc_info=error)
+
+
+async def once_known(ask: Callable[[], Awaitable[T | None]], tell: Callable[[T], object]) -> None:
+    """Tells of the first answer that there is."""
+    while (found := await ask()) is None:
+        await asyncio.sleep(LAST_DELAY_SECONDS)
+    tell(found)
+
+
+def configure_logging(log: "LogSettings") -> None:
+    """Sends structlog's and the standard library's logs to standard error, as text for people or JSON for machines."""
+    # Late: a command in an incident needs no log, and must not wait for it.
+    import structlog
+
+    from domain.values import printable_texts
+
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -72,7 +129,12 @@ def configure_logging(log: LogSettings) -> None:
     last: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if log.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # By default rich draws a traceback with every local variable: it blocked everything else for 13 s
+            # (measured), and the locals of a request hold the key.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -1,6 +1,6 @@
 """The worker process: runs the coordinator's workflow tasks and its activities. `python worker.py [--data-dir DIR]`.
 
-It needs Temporal to start. It does not wait for the database: while that is away it must still be able to carry out a kill.
+It needs Temporal to start. It does not wait for the database: even while that is down, it must be able to carry out a kill.
 """
 
 import argparse
@@ -9,42 +9,64 @@ import contextlib
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from prometheus_client import start_http_server
 from pydantic import ValidationError
 from temporalio.client import Client
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
-from temporalio.worker import Worker
+from temporalio.service import RPCError
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 import settings
-from activities.act import ActActivities, Word
+from activities.act import ActActivities, CoordinatorState
 from activities.agents.catalogue import InstalledAgent, UnknownAgent, installed_agents, select
-from activities.agents.processes import ProcessRoom
-from activities.agents.room import AgentRoom
+from activities.agents.pool import AgentPool
+from activities.agents.runner import AgentRunner
 from activities.attributes import AttributeActivities
+from activities.audit_watch import ChainWatcher
+from activities.auditing import Auditor
 from activities.calls import Scope
 from activities.claiming import ClaimCheck, Refusing
-from activities.doorkeeper import Doorkeeper, Leave
-from activities.instruments import Instruments
+from activities.gate import ActivityGate, Leave
 from activities.market.port import MarketError
+from activities.metrics import WorkerMetrics
+from activities.mirror import Mirror
 from activities.observe import ObserveActivities
 from activities.record import RecordActivities
-from activities.standby import Ask, Standby
-from activities.venues.port import Venue
+from activities.standby import Standby
+from activities.venues.aster.access import AsterAccess
+from activities.venues.build import PaperAccount, VenuePlan, build_bookkeeper, build_venue
+from activities.venues.port import CERTAIN, Venue, VenueError
 from domain.books import EXCHANGE
-from domain.decisions import ENTROPY_BITS, time_ordered_id
-from domain.identity import fingerprint
-from domain.limits import Limits
-from domain.states import Mode
-from domain.status import Status
-from modes import NotAllowed, VenueConfig, build_bookkeeper, build_venue, check_account, check_settings
-from startup import NotUp, configure_logging, leave, patiently
+from domain.desk.commands import NewTerms
+from domain.desk.identity import fingerprint
+from domain.desk.states import Mode
+from domain.desk.status import Status
+from domain.desk.terms import tell_apart
+from domain.risk.limits import Limits
+from domain.trading.decisions import ENTROPY_BITS, time_ordered_id
+from notify.channels import channels_of
+from notify.notifier import Notifier
+from settings.modes import NotAllowed, VenueConfig, check_settings
+from startup import (
+    NotUp,
+    TracesNotInstalled,
+    configure_logging,
+    in_background,
+    leave,
+    once_known,
+    open_traces,
+    patiently,
+)
 from storage import migrate
 from storage.claims import AccountKey
 from storage.database import Database, DatabaseUnavailable
@@ -54,19 +76,28 @@ from workflows import names
 from workflows.coordinator import Coordinator
 from workflows.gateway import DeskGateway, GatewayError, connect, registered_attributes
 from workflows.patience import allow_a_full_signal_queue
+from workflows.runner import TimelyRunner
+from workflows.serving import current_version, making_current, shown
+
+if TYPE_CHECKING:
+    from tracing import Traces
 
 CONNECT_SECONDS = 120.0
 SCHEMA_SECONDS = 5.0
 STATE_SECONDS = 2.0
 PORT_SECONDS = 5.0
+VENUE_SECONDS = 5.0
+VERSION_SECONDS = 10.0
 
 log = structlog.get_logger("worker")
 
 
 @dataclass(frozen=True)
 class Workers:
-    """What this process polls: `shared` takes workflow tasks, and the activities of runs that began before each desk had a
-    queue of its own; `own` takes this desk's activities in this mode.
+    """The two Temporal workers of this process.
+
+    `own` takes this desk's activities in this mode. `shared` takes workflow tasks, and the activities of runs that began
+    before each desk had its own queue.
     """
 
     shared: Worker
@@ -74,11 +105,22 @@ class Workers:
 
     @property
     def both(self) -> tuple[Worker, Worker]:
-        """In the order in which they begin."""
+        """Both, in the order in which they start."""
         return self.shared, self.own
 
 
-class Stranger(Exception):
+@dataclass(frozen=True)
+class ActivityParts:
+    """What the activities work with. Records, latch and venue each have their own pool, so one that hangs stalls only itself."""
+
+    venue: Venue
+    agents: AgentRunner
+    metrics: WorkerMetrics
+    records: Database
+    latch: Database
+
+
+class WrongWorker(Exception):
     """This worker does not belong to the desk; the text names what differs and says what to do."""
 
 
@@ -89,7 +131,11 @@ class Config(VenueConfig):
     database: settings.DatabaseSettings
     agents: settings.AgentSettings
     disks: settings.DiskSettings
+    notify: settings.NotifySettings
+    redis: settings.RedisSettings
+    audit: settings.AuditSettings
     log: settings.LogSettings
+    traces: settings.TraceSettings
 
     @classmethod
     def load(cls) -> "Config":
@@ -102,12 +148,17 @@ class Config(VenueConfig):
             database=settings.DatabaseSettings.load(),
             agents=settings.AgentSettings.load(),
             disks=settings.DiskSettings.load(),
+            notify=settings.NotifySettings.load(),
+            redis=settings.RedisSettings.load(),
+            audit=settings.AuditSettings.load(),
             log=settings.LogSettings.load(),
+            traces=settings.TraceSettings.load(),
         )
 
 
 EXPECTED = (
-    settings.NotConfigured, NotUp, NotAllowed, Stranger, UnknownAgent, migrate.SchemaOutOfDate, MarketError, OSError,
+    settings.NotConfigured, TracesNotInstalled, NotUp, NotAllowed, WrongWorker, UnknownAgent, migrate.SchemaOutOfDate,
+    MarketError, OSError,
 )  # fmt: skip
 
 
@@ -129,54 +180,93 @@ def main() -> None:
 
 
 async def serve(config: Config) -> None:
-    """Connects, polls, and stops in order: running activities finish first."""
-    stop = _stop_signal()
+    """Connects and polls. When it stops, running activities finish first."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     for name in settings.unknown_variables():
-        log.warning("no such setting: a typo? docs/settings.md lists them all", variable=name)
+        log.warning("unknown setting, perhaps a typo; docs/settings.md lists all settings", variable=name)
     check_settings(config)
-    room = ProcessRoom(choose_agents(config.agents), config.agents.agent_seconds)
-    # In the background: a kill must not wait for an agent that hangs while it is imported.
-    opening = asyncio.create_task(room.open())
+    traces = open_traces(config.traces, "worker", config.desk.desk)
+    pool = AgentPool(choose_agents(config.agents), config.agents.agent_seconds)
+    # In the background: a kill must not wait for an agent whose import hangs.
+    opening = asyncio.create_task(pool.open())
     try:
-        await _serve(config, room, stop)
+        with traces.statements() if traces else contextlib.nullcontext():
+            await _serve(config, pool, traces, stop)
     finally:
         opening.cancel()
-        await room.close()
+        await pool.close()
+        if traces:
+            await traces.close()
     log.info("worker stopped")
 
 
-async def _serve(config: Config, room: AgentRoom, stop: asyncio.Event) -> None:
+async def _serve(config: Config, agents: AgentRunner, traces: "Traces | None", stop: asyncio.Event) -> None:
+    versioned = versioned_as(config.worker)
     scope = scope_of(config, await _check_schema(config.database.url))
-    client = await _connect(config.worker)
-    databases = [
-        Database(config.database.url, application_name=f"ais-{part}") for part in ("records", "latch", "paper")
-    ]
+    client = await _connect(config.worker, traces)
+    url = config.database.url
+    databases = [Database(url, application_name=f"ais-{part}") for part in ("records", "latch", "paper")]
     records, latch, paper = databases
-    instruments = Instruments(config.desk.desk)
-    venue = build_venue(config, paper, instruments)
-    if config.desk.mode == "live":
-        await check_account(venue)
-    await _serve_metrics(config.worker, instruments)
-    gateway, gone = DeskGateway(client, scope.desk, patience=STATE_SECONDS), asyncio.get_running_loop().create_future()
-    workers = build_workers(config, scope, gateway, venue, room, instruments, records, latch, _leaving(gone))
-    standby = Standby(scope, _asking(gateway), log.warning)
+    metrics = WorkerMetrics(
+        config.desk.desk,
+        config.desk.cycle_seconds,
+        traces.venue_called if traces else None,
+        books_seconds=config.aster.books_seconds,
+    )
+    venue = build_venue(plan_of(config), paper, metrics)
+    await check_venue(venue)
+    await _serve_metrics(config.worker, metrics)
+    gateway, gone = DeskGateway(client, scope.desk, STATE_SECONDS, traces), asyncio.get_running_loop().create_future()
+    activities = activities_of(config, scope, gateway, ActivityParts(venue, agents, metrics, records, latch))
+    workers = build_workers(client, scope, activities, config.worker.graceful_shutdown, _leaving(gone), versioned)
+    standby = _standby(scope, gateway, latch)
     try:
-        async with _books(config, scope, instruments):
-            await _run_until(workers, _with_claim(scope, standby, latch, _asking(gateway)), stop, gone)
+        async with (
+            _books(config, scope, metrics),
+            _notifications(config, gateway),
+            _mirror(config, gateway),
+            _auditing(config, metrics),
+            in_background(once_known(_looking(gateway, 1.0), partial(tell_apart, log.warning, _terms(config.desk)))),
+            _watching_version(client, versioned),
+        ):
+            await _run_until(workers, standby, stop, gone)
     finally:
         await venue.close()
         for database in databases:
             database.close()
 
 
+async def _connect(config: settings.WorkerSettings, traces: "Traces | None") -> Client:
+    runtime, following = await _runtime(config), [traces.interceptor] if traces else []
+    return await patiently(
+        "Temporal",
+        lambda: connect(settings.temporal_connect_config(), runtime=runtime, interceptors=following),
+        CONNECT_SECONDS,
+        log.warning,
+        RuntimeError,
+    )
+
+
+def _standby(scope: Scope, gateway: DeskGateway, latch: Database) -> Refusing:
+    """What keeps a worker from serving a desk that is not its own."""
+    standby = Standby(scope, _asking(gateway), log.warning)
+    if scope.mode is not Mode.LIVE:
+        return standby
+    # The account has to belong to this desk, too.
+    key = AccountKey(EXCHANGE, scope.account or "")
+    return ClaimCheck(standby, latch, scope.desk, key, _asking(gateway), log.warning)
+
+
 @contextlib.asynccontextmanager
-async def _books(config: Config, scope: Scope, instruments: Instruments) -> AsyncIterator[None]:
-    """Keeps a live desk's books meanwhile; nothing waits for them."""
+async def _books(config: Config, scope: Scope, metrics: WorkerMetrics) -> AsyncIterator[None]:
+    """Keeps a live desk's books in the background; nothing waits for them."""
     if scope.mode is not Mode.LIVE:
         yield
         return
     database = Database(config.database.url, threads=1, application_name="ais-books")
-    keeper = build_bookkeeper(config, database, scope.account or "", instruments)
+    keeper = build_bookkeeper(plan_of(config), database, scope.account or "", metrics)
     running = asyncio.create_task(keeper.run())
     try:
         yield
@@ -186,16 +276,78 @@ async def _books(config: Config, scope: Scope, instruments: Instruments) -> Asyn
         await keeper.close()
 
 
-def _with_claim(scope: Scope, standby: Standby, database: Database, ask: Ask) -> Refusing:
-    """A live account belongs to one desk."""
-    if scope.mode is not Mode.LIVE:
-        return standby
-    key = AccountKey(EXCHANGE, scope.account or "")
-    return ClaimCheck(standby, database, scope.desk, key, ask, log.warning)
+@contextlib.asynccontextmanager
+async def _notifications(config: Config, gateway: DeskGateway) -> AsyncIterator[None]:
+    """Tells people what happens, in the background; nothing waits for it."""
+    if not (channels := channels_of(config.notify.targets)):
+        yield
+        return
+    database = Database(config.database.url, threads=3, application_name="ais-notify")
+    notifier = Notifier(config.desk.desk, channels, database, _looking(gateway, 1.0), config.desk.cycle_seconds)
+    async with in_background(notifier.run()):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _auditing(config: Config, metrics: WorkerMetrics) -> AsyncIterator[None]:
+    """Looks after the audit chain and verifies it, in the background; nothing waits for it."""
+    database = Database(config.database.url, threads=1, application_name="ais-audit")
+    levels = {channel.name: channel.critical_only for channel in channels_of(config.notify.targets)}
+    auditor = Auditor(config.desk.desk, config.audit.audit_key, levels, database)
+    watcher = ChainWatcher(config.desk.desk, database, metrics, levels, lambda: auditor.signed)
+    async with in_background(auditor.run(), watcher.run()):
+        yield
+
+
+def _terms(desk: settings.DeskSettings) -> NewTerms:
+    return NewTerms(mode=Mode(desk.mode), symbols=list(desk.symbols), cycle_seconds=desk.cycle_seconds)
+
+
+@contextlib.asynccontextmanager
+async def _watching_version(client: Client, versioned: WorkerDeploymentConfig | None) -> AsyncIterator[None]:
+    """Says whether this worker's version is the current one, in the background; nothing waits for it."""
+    if versioned is None:
+        yield
+        return
+    async with in_background(_watch_version(client, versioned.version)):
+        yield
+
+
+async def _watch_version(client: Client, mine: WorkerDeploymentVersion) -> None:
+    told: str | None = None
+    while True:
+        with contextlib.suppress(RPCError, RuntimeError):
+            current = await current_version(client)
+            if (seen := shown(current)) != told:
+                told = seen
+                _tell_version(mine, current)
+        await asyncio.sleep(VERSION_SECONDS)
+
+
+def _tell_version(mine: WorkerDeploymentVersion, current: WorkerDeploymentVersion | None) -> None:
+    if mine == current:
+        log.info("workers of this version are the current ones", worker=shown(mine))
+        return
+    log.warning(
+        "this worker's version is not current: it takes workflow tasks of desks that are pinned to it, and of no others",
+        worker=shown(mine),
+        current=shown(current),
+        to_make_it_current=making_current(mine, mine.deployment_name),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _mirror(config: Config, gateway: DeskGateway) -> AsyncIterator[None]:
+    """Mirrors the desk's state in Redis, in the background; nothing waits for it."""
+    if config.redis.url is None:
+        yield
+        return
+    async with in_background(Mirror(config.redis.url, config.desk.desk, _looking(gateway, 0.5)).run()):
+        yield
 
 
 def scope_of(config: VenueConfig, database_id: str | None) -> Scope:
-    """What this worker serves. On paper the venue's account is in the database, and that has an id of its own."""
+    """What this worker serves. On paper the account has no fingerprint: it is in the database, which has its own id."""
     account = config.aster.aster_account_id if config.desk.mode != "paper" else None
     return Scope(
         desk=config.desk.desk,
@@ -205,69 +357,138 @@ def scope_of(config: VenueConfig, database_id: str | None) -> Scope:
     )
 
 
-def build_workers(
-    config: Config,
-    scope: Scope,
-    gateway: DeskGateway,
-    venue: Venue,
-    room: AgentRoom,
-    instruments: Instruments,
-    records: Database,
-    latch: Database,
-    leave: Leave,
-) -> Workers:
-    """Both workers and everything behind them. Records, latch and venue never share a pool: one that hangs stalls itself."""
+def plan_of(config: VenueConfig) -> VenuePlan:
+    """Where this desk trades, as plain values instead of settings models."""
+    desk, worker, paper, aster = config.desk, config.worker, config.paper, config.aster
+    return VenuePlan(
+        desk=desk.desk,
+        mode=Mode(desk.mode),
+        symbols=desk.symbols,
+        paper=PaperAccount(
+            balance=paper.paper_balance,
+            terms=paper.terms(),
+            market=worker.market,
+            volume=worker.market_volume,
+            seed=worker.seed,
+            funding=paper.paper_funding,
+            funding_rate=paper.paper_funding_rate,
+        ),
+        aster=AsterAccess(
+            address=aster.aster_mcp,
+            account_id=aster.aster_account_id.get_secret_value() if aster.aster_account_id else "",
+            timeout_seconds=aster.aster_timeout,
+            interval=aster.aster_interval,
+            books_seconds=aster.books_seconds,
+            leaves_this_machine=aster.leaves_this_machine,
+        ),
+    )
 
-    async def ask() -> Word:
+
+async def check_venue(venue: Venue) -> None:
+    """Raises NotAllowed if this account certainly cannot be traded.
+
+    A fault that may pass by itself is no reason to refuse, neither a missing answer nor a refusal such as 400 for clocks
+    that differ: without a worker nobody carries out a kill. No order goes out unchecked all the same, since every send reads
+    the account first.
+    """
+
+    async def attempt() -> None:
+        try:
+            await venue.check()
+        except CERTAIN as error:
+            raise NotAllowed(f"AIS_MODE=live cannot start: {error}") from None
+
+    try:
+        await patiently("the venue", attempt, VENUE_SECONDS, log.warning, VenueError)
+    except NotUp as error:
+        log.warning("starting without the venue; every order checks the account before it is sent", why=str(error))
+
+
+def activities_of(
+    config: Config, scope: Scope, gateway: DeskGateway, parts: ActivityParts
+) -> list[Callable[..., object]]:
+    """Builds every activity of this worker."""
+
+    async def ask() -> CoordinatorState:
         status = await gateway.status()
-        return Word(status.state, Limits.model_validate(status.limits))
+        return CoordinatorState(status.state, Limits.model_validate(status.limits))
 
     async def registered() -> set[str]:
         return set(await registered_attributes(gateway.client))
 
-    observing = ObserveActivities(
-        scope,
-        venue,
-        latch,
-        room,
-        instruments,
-        new_id,
-        config.agents.agent_weights,
-        DiskWatch(config.disks.disk_folders),
-    )
-    acting = ActActivities(scope, venue, latch, ask, instruments)
-    recording = RecordActivities(scope, records, instruments)
+    weights, disks = config.agents.agent_weights, DiskWatch(config.disks.disk_folders)
+    observing = ObserveActivities(scope, parts.venue, parts.latch, parts.agents, parts.metrics, new_id, weights, disks)
+    acting = ActActivities(scope, parts.venue, parts.latch, ask, parts.metrics)
+    recording = RecordActivities(scope, parts.records, parts.metrics)
     asking = AttributeActivities(scope, registered)
-    activities = [*_methods(observing), *_methods(acting), *_methods(recording), *_methods(asking)]
-    keeper, patience = Doorkeeper(scope, leave), config.worker.graceful_shutdown
+    return [*_methods(observing), *_methods(acting), *_methods(recording), *_methods(asking)]
+
+
+def build_workers(
+    client: Client,
+    scope: Scope,
+    activities: Sequence[Callable[..., object]],
+    patience: timedelta,
+    leave: Leave,
+    versioned: WorkerDeploymentConfig | None = None,
+) -> Workers:
+    """Builds both workers. When they stop, they give running activities `patience` to finish.
+
+    Only workflow tasks have versions. A desk's activities go to any worker of the desk: whichever version decides that it is
+    killed, the cancels never wait for a worker of that version.
+    """
+    gate = ActivityGate(scope, leave)
     shared = Worker(
-        gateway.client,
+        client,
         task_queue=names.TASK_QUEUE,
         workflows=[Coordinator],
+        workflow_runner=TimelyRunner(),
         activities=activities,
-        interceptors=[keeper],
+        interceptors=[gate],
         graceful_shutdown_timeout=patience,
-        # After a kill -9 the server offers tasks to the dead worker's own queue for this long (10 s by default), and a
-        # kill that comes then would wait for it.
+        # After a kill -9 the server offers tasks to the dead worker's own queue for this long (10 s by default). A kill
+        # that arrives then would have to wait.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+        deployment_config=versioned,
     )
     own = Worker(
-        gateway.client,
+        client,
         task_queue=names.activity_queue(scope.desk, scope.mode.value),
         activities=activities,
-        interceptors=[keeper],
+        interceptors=[gate],
         graceful_shutdown_timeout=patience,
     )
     return Workers(allow_a_full_signal_queue(shared), own)
 
 
+BEHAVIORS: Mapping[str, VersioningBehavior] = {
+    "auto-upgrade": VersioningBehavior.AUTO_UPGRADE,
+    "pinned": VersioningBehavior.PINNED,
+}
+
+
+def versioned_as(config: settings.WorkerSettings) -> WorkerDeploymentConfig | None:
+    """The version under which this worker polls; None where versioning is off. Raises NotConfigured."""
+    if config.worker_versioning == "off":
+        return None
+    try:
+        build_id = config.worker_build_id or version("ais")
+    except PackageNotFoundError:
+        raise settings.NotConfigured("AIS_WORKER_BUILD_ID is not set, and the package ais is not installed") from None
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(config.worker_deployment, build_id),
+        use_worker_versioning=True,
+        default_versioning_behavior=BEHAVIORS[config.worker_versioning],
+    )
+
+
 def choose_agents(chosen: settings.AgentSettings) -> list[InstalledAgent]:
-    """The agents that the settings name; UnknownAgent where one is not installed."""
+    """The agents that the settings name. Raises UnknownAgent if one is not installed."""
     installed = installed_agents()
     for warning in installed.warnings:
         log.warning(warning)
     for name in chosen.agent_weights.keys() - installed.agents.keys():
-        log.warning("AIS_AGENT_WEIGHTS names an agent that is not installed: one over HTTP, or a typo?", agent=name)
+        log.warning("AIS_AGENT_WEIGHTS names an agent that is not installed; fine if it proposes over HTTP", agent=name)
     agents = select(installed, chosen.agents)
     log.info("agents", names=[agent.name for agent in agents])
     return agents
@@ -283,18 +504,15 @@ def _methods(activities: object) -> list[Callable[..., object]]:
     return [method for method in found if hasattr(method, "__temporal_activity_definition")]
 
 
-def _stop_signal() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
-
-
 async def _check_schema(url: str) -> str | None:
-    """The database's own id; None where it does not answer."""
+    """Checks the schema and returns the database's id; None if the database does not answer."""
 
     async def check() -> str | None:
-        await asyncio.to_thread(migrate.check, url)
+        try:
+            await asyncio.to_thread(migrate.check, url)
+        except migrate.SchemaUnfinished as error:
+            # Reports read these indexes, and no order does: a desk must not stand still for as long as they are built.
+            log.warning("starting without all indexes; pages of the decision log take long", why=str(error))
         database = Database(url, threads=1, timeout_seconds=SCHEMA_SECONDS, application_name="ais-worker-start")
         try:
             return await database.run(read_id)
@@ -304,44 +522,47 @@ async def _check_schema(url: str) -> str | None:
     try:
         return await patiently("PostgreSQL", check, SCHEMA_SECONDS, log.warning, DatabaseUnavailable)
     except NotUp as error:
-        # A kill must not wait for the database: serve without it. No order goes out while the latch cannot be read.
+        # A kill must not wait for the database, so serve without it. No order goes out while the latch cannot be read.
         log.warning("starting without the database; no new orders until it answers", why=str(error))
         return None
 
 
-async def _serve_metrics(config: settings.WorkerSettings, instruments: Instruments) -> None:
-    """On a port that may still be the last worker's. A kill must not wait for it: without one, it goes on unmeasured."""
+async def _serve_metrics(config: settings.WorkerSettings, metrics: WorkerMetrics) -> None:
+    """Opens the metrics port, which the last worker may still hold. A kill must not wait for it: if need be, run without."""
 
     async def attempt() -> None:
-        start_http_server(config.metrics_port, config.metrics_host, instruments.registry)
+        start_http_server(config.metrics_port, config.metrics_host, metrics.registry)
 
     try:
-        await patiently("the port of the metrics", attempt, PORT_SECONDS, log.warning, OSError)
+        await patiently("the metrics port", attempt, PORT_SECONDS, log.warning, OSError)
     except NotUp as error:
-        log.warning("going on without metrics; restart the worker once AIS_METRICS_PORT is free", why=str(error))
+        log.warning("running without metrics; restart the worker once AIS_METRICS_PORT is free", why=str(error))
 
 
 async def _runtime(config: settings.WorkerSettings) -> Runtime:
-    """With the SDK's own metrics, where its port can be had."""
+    """The SDK's runtime, with the SDK's own metrics if their port is free."""
 
     async def attempt() -> Runtime:
         bind = f"{config.metrics_host}:{config.sdk_metrics_port}"
         return Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=bind)))
 
     try:
-        return await patiently("the port of the SDK's metrics", attempt, PORT_SECONDS, log.warning, ValueError)
+        return await patiently("the SDK's metrics port", attempt, PORT_SECONDS, log.warning, ValueError)
     except NotUp as error:
-        log.warning("going on without the SDK's metrics; restart the worker once its port is free", why=str(error))
+        log.warning("running without SDK metrics; restart the worker once AIS_SDK_METRICS_PORT is free", why=str(error))
         return Runtime(telemetry=TelemetryConfig())
 
 
-async def _connect(config: settings.WorkerSettings) -> Client:
-    runtime = await _runtime(config)
+def _looking(gateway: DeskGateway, seconds: float) -> Callable[[], Awaitable[Status | None]]:
+    """For the mirror and the notifications: what a kill's cancels ask for does not wait behind their queries."""
 
-    async def attempt() -> Client:
-        return await connect(settings.temporal_connect_config(), runtime=runtime)
+    async def look() -> Status | None:
+        try:
+            return await gateway.recent_status(seconds)
+        except GatewayError:
+            return None
 
-    return await patiently("Temporal", attempt, CONNECT_SECONDS, log.warning, RuntimeError)
+    return look
 
 
 def _asking(gateway: DeskGateway) -> Callable[[], Awaitable[Status | None]]:
@@ -363,7 +584,7 @@ def _leaving(gone: asyncio.Future[str]) -> Leave:
 
 
 async def _run_until(workers: Workers, standby: Refusing, stop: asyncio.Event, gone: asyncio.Future[str]) -> None:
-    """Workflow tasks at once, which any worker can do; activities once it is known that they are this one's to do."""
+    """Takes workflow tasks at once, since any worker can; takes activities once it knows that they are this desk's."""
     running = [asyncio.create_task(workers.shared.run())]
     stopping, opening = asyncio.create_task(stop.wait()), asyncio.create_task(standby.refusal())
     ends: set[asyncio.Future[Any]] = {stopping, gone}
@@ -377,18 +598,14 @@ async def _run_until(workers: Workers, standby: Refusing, stop: asyncio.Event, g
     opening.cancel()
     for task in running:
         if task.done():
-            # It never ends by itself unless something broke: the error ends the process, and whoever watches restarts it.
+            # A worker ends by itself only if something broke: exit with the error, and let the supervisor restart us.
             await task
-            raise NotUp("the worker ended by itself")
-    await _shut_down(workers.both[: len(running)], running)
-    if gone.done():
-        raise Stranger(gone.result())
-
-
-async def _shut_down(workers: Sequence[Worker], running: Sequence[asyncio.Task[None]]) -> None:
-    await asyncio.gather(*(worker.shutdown() for worker in workers))
+            raise NotUp("the worker stopped by itself")
+    await asyncio.gather(*(worker.shutdown() for worker in workers.both[: len(running)]))
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.gather(*running)
+    if gone.done():
+        raise WrongWorker(gone.result())
 
 
 if __name__ == "__main__":

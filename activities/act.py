@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -11,17 +11,17 @@ import structlog
 from temporalio import activity
 
 from activities.calls import CancelAnswer, CancelCall, CancelManyCall, OrderCall, PlanCall, Scope
+from activities.clearance import FreshClearance
 from activities.failures import failure
-from activities.instruments import Instruments
+from activities.metrics import WorkerMetrics
 from activities.scope import refuse_other
 from activities.venues.arriving import none_can_arrive
-from activities.venues.port import Venue, VenueError, VenueNotSent, VenueRefused, WordTooOld
-from activities.word import FreshWord
-from domain.instructions import Tool
-from domain.limits import Limits
-from domain.orders import Fate, Order, OrderReport
-from domain.reducing import Plan, plan
-from domain.states import Mode, State
+from activities.venues.port import StateTooOld, Venue, VenueError, VenueNotSent, VenueRefused
+from domain.desk.states import Mode, State
+from domain.risk.limits import Limits
+from domain.risk.reducing import Reduction, plan
+from domain.trading.instructions import Tool
+from domain.trading.orders import Fate, Order, OrderReport
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
 
@@ -34,21 +34,21 @@ TOGETHER_SECONDS = 5.0
 log = structlog.get_logger("orders")
 
 
-class Word(NamedTuple):
+class CoordinatorState(NamedTuple):
     """What the coordinator says of itself."""
 
     state: State
     limits: Limits | None = None
 
 
-AskCoordinator = Callable[[], Awaitable[Word]]
+AskCoordinator = Callable[[], Awaitable[CoordinatorState]]
 
 
 class ActActivities:
-    """Cancels and orders on one venue. `ask` asks the coordinator itself."""
+    """Cancels and orders on one venue. `ask` queries the coordinator."""
 
     def __init__(
-        self, scope: Scope, venue: Venue, database: Database, ask: AskCoordinator, instruments: Instruments
+        self, scope: Scope, venue: Venue, database: Database, ask: AskCoordinator, instruments: WorkerMetrics
     ) -> None:
         self._scope = scope
         self._venue = venue
@@ -71,18 +71,20 @@ class ActActivities:
     @activity.defn(name="cancel_many")
     async def cancel_many(self, call: CancelManyCall) -> list[CancelAnswer]:
         """All of them at the same time; their answers in the same order. What takes long goes on, and holds up no other: its
-        answer is asked for by `cancel`.
-        """
+        answer is asked for by `cancel`."""
         refuse_other(self._scope, call.scope)
-        running = [self._begin(each) for each in call.cancels]
-        await _while_they_come(running)
+        running = []
+        for each in call.cancels:
+            key = (each.tool, each.symbol)
+            task = self._cancelling[key] = asyncio.create_task(self._cancel(each))
+            task.add_done_callback(partial(self._ended, key))
+            running.append(task)
+        left, until = set(running), time.monotonic() + TOGETHER_SECONDS
+        while left and time.monotonic() < until:
+            came, left = await asyncio.wait(left, timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if not came:
+                break
         return [_answer(task) for task in running]
-
-    def _begin(self, call: CancelCall) -> asyncio.Task[None]:
-        key = (call.tool, call.symbol)
-        task = self._cancelling[key] = asyncio.create_task(self._cancel(call))
-        task.add_done_callback(lambda done: self._ended(key, done))
-        return task
 
     def _ended(self, key: tuple[Tool, str], task: asyncio.Task[None]) -> None:
         if self._cancelling.get(key) is task:
@@ -91,14 +93,18 @@ class ActActivities:
             task.exception()
 
     async def _cancel(self, call: CancelCall) -> None:
-        with self._counted(call.tool.value):
-            await self._venue.cancel_all(call.tool, call.symbol)
+        with self._counted(call.tool.value, call.symbol):
+            if call.tool is not Tool.CANCEL_ORDER:
+                await self._venue.cancel_all(call.tool, call.symbol)
+                return
+            for order_id in call.order_ids:
+                await self._venue.cancel_order(call.symbol, order_id)
 
     @activity.defn(name="plan_deleverage")
-    async def plan_deleverage(self, call: PlanCall) -> Plan:
+    async def plan_deleverage(self, call: PlanCall) -> Reduction:
         """Sizes a reduce-only order from the live position, rounded down to the lot step."""
         refuse_other(self._scope, call.scope)
-        with self._timed("get_positions"):
+        with self._timed("get_positions", call.symbol):
             reading = await self._venue.look(call.symbol)
         return plan(reading, call.symbol, call.reduce_pct, call.quantity, automatic=call.automatic)
 
@@ -106,11 +112,14 @@ class ActActivities:
     async def place_order(self, call: OrderCall) -> OrderReport:
         """Sends once, or says why it did not. Never raises once the send has begun: then the fate is unknown."""
         refuse_other(self._scope, call.scope)
+        order = call.order
+        # Whatever takes risk off asks nobody. The coordinator is asked last.
+        adds_risk = (partial(self._latched, order.desk), partial(self._stopped, call))
+        word = FreshClearance(() if order.instruction.reduce_only else adds_risk, order.not_after, self._grew_old)
         # At once, so that nothing is read for an order that must not go; the venue asks again, immediately before the send.
-        word = self._word(call)
         if why := await word.refusal():
-            return _report(call.order, Fate.NOT_SENT, why)
-        return await self._send(call.order, word)
+            return _report(order, Fate.NOT_SENT, why)
+        return await self._send(order, word)
 
     @activity.defn(name="settle_order")
     async def settle_order(self, call: OrderCall) -> OrderReport:
@@ -118,7 +127,7 @@ class ActActivities:
         refuse_other(self._scope, call.scope)
         # Before the venue is asked: what arrives after its answer is not in it.
         over = await none_can_arrive(call.order, self._venue.settles_after, self._venue.time)
-        with self._timed("get_open_orders"):
+        with self._timed("get_open_orders", call.order.instruction.symbol):
             found = await self._venue.find_order(call.order)
         if found is not None:
             return found
@@ -126,13 +135,7 @@ class ActActivities:
             return _report(call.order, Fate.NOT_SENT, "the venue has never seen it")
         return _report(call.order, Fate.UNKNOWN, "the venue has not seen it yet")
 
-    def _word(self, call: OrderCall) -> FreshWord:
-        """What an order needs to go out: whatever takes risk off asks nobody. The coordinator is asked last."""
-        order = call.order
-        adds_risk = (partial(self._latched, order.desk), partial(self._stopped, call))
-        return FreshWord(() if order.instruction.reduce_only else adds_risk, order.not_after, self._grew_old)
-
-    def _grew_old(self, error: WordTooOld) -> None:
+    def _grew_old(self, error: StateTooOld) -> None:
         self._instruments.words_too_old.labels(self._scope.desk).inc()
         log.warning("an order was held back in the last moment; the coordinator is asked again", why=str(error))
 
@@ -155,9 +158,9 @@ class ActActivities:
         outdated = call.limits is not None and call.limits != word.limits
         return "the limits were changed since it was decided" if outdated else None
 
-    async def _send(self, order: Order, word: FreshWord) -> OrderReport:
+    async def _send(self, order: Order, word: FreshClearance) -> OrderReport:
         try:
-            with self._counted("create_order"):
+            with self._counted("create_order", order.instruction.symbol):
                 report = await self._venue.create_order(order, word)
         except VenueRefused as error:
             return _report(order, Fate.REJECTED, str(error))
@@ -167,42 +170,31 @@ class ActActivities:
             return _report(order, Fate.UNKNOWN, str(error))
         except asyncio.CancelledError:
             return _report(order, Fate.UNKNOWN, "the worker stopped while it was being sent")
-        self._count_fill(order, report)
-        return report
-
-    def _count_fill(self, order: Order, report: OrderReport) -> None:
         if report.filled_quantity:
             on_paper, whole = self._scope.mode is Mode.PAPER, report.fate is Fate.FILLED
             self._instruments.fill_seen(order.instruction.symbol, whole=whole, on_paper=on_paper)
+        return report
 
     @contextmanager
-    def _timed(self, tool: str) -> Iterator[None]:
+    def _timed(self, tool: str, symbol: str) -> Iterator[None]:
         """Counts the call, and tells Temporal of its failure."""
         try:
-            with self._counted(tool):
+            with self._counted(tool, symbol):
                 yield
         except VenueError as error:
             raise failure(error) from None
 
     @contextmanager
-    def _counted(self, tool: str) -> Iterator[None]:
-        started, failed = time.monotonic(), False
+    def _counted(self, tool: str, symbol: str) -> Iterator[None]:
+        started, outcome = time.monotonic(), "ok"
         try:
             yield
-        except VenueError:
-            failed = True
+        except VenueError as error:
+            outcome = type(error).__name__
             raise
         finally:
             if not self._venue.counts_its_calls:
-                self._instruments.venue_called(tool, time.monotonic() - started, failed)
-
-
-async def _while_they_come(running: Iterable[asyncio.Task[None]]) -> None:
-    left, until = set(running), time.monotonic() + TOGETHER_SECONDS
-    while left and time.monotonic() < until:
-        came, left = await asyncio.wait(left, timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        if not came:
-            return
+                self._instruments.venue_called(tool, time.monotonic() - started, outcome, symbol)
 
 
 def _answer(task: asyncio.Task[None]) -> CancelAnswer:

@@ -1,4 +1,4 @@
-"""The activity that asks Temporal which search attributes the namespace knows."""
+"""The activity that reads from Temporal which search attributes the namespace knows."""
 
 from collections.abc import Awaitable, Callable
 

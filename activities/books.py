@@ -1,13 +1,12 @@
-"""Keeps a live desk's books: reads what the exchange lists of its account, writes it down once, and compares.
+"""Keeps a live desk's books: reads what the exchange lists for its account, stores it once, and compares.
 
-It runs beside the activities, in whichever worker holds the desk's lease, and neither a cycle nor a kill ever waits for it: its
-connection, its database threads and its back-off are its own, and it stands still while a kill has cancels to send. How far it
-has come is in the database.
+It runs beside the activities, in the worker that holds the desk's lease. No cycle or kill ever waits for it: it has its own
+connection, database threads and back-off, and it pauses while a kill has cancels to send. Its progress is in the database.
 """
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
@@ -15,12 +14,11 @@ from typing import Protocol, TypeVar
 import structlog
 from sqlalchemy import Connection
 
-from activities.instruments import Instruments
+from activities.metrics import WorkerMetrics
 from activities.venues.aster.statements import Page, Statements, fill_of, income_of
 from activities.venues.port import VenueError, VenueRefused
 from domain.books import (
     INCOME,
-    AccountReading,
     BooksState,
     Gap,
     compare,
@@ -32,9 +30,8 @@ from domain.books import (
     seen,
     with_gap,
 )
-from domain.books_seen import warnings_of
-from domain.market import OpenOrder
-from storage import books, claims
+from domain.health.books_seen import warnings_of
+from storage import books, claims, totals
 from storage.books import Lease, Reader
 from storage.database import Database, DatabaseUnavailable
 
@@ -53,13 +50,15 @@ ACCOUNT = "account"
 MOST_SECONDS = 600.0
 
 log = structlog.get_logger("books")
+# Of 2,000 records, in each round.
+TOTALS_BATCHES = 5
 
 
 class Bookkeeper:
     """Reads one desk's account, every so many seconds."""
 
     def __init__(
-        self, reader: Reader, statements: Statements, database: Database, every: float, instruments: Instruments
+        self, reader: Reader, statements: Statements, database: Database, every: float, instruments: WorkerMetrics
     ) -> None:
         self._reader = reader
         self._statements = statements
@@ -86,29 +85,41 @@ class Bookkeeper:
 
     async def round(self) -> float:
         """Reads what is new, once; how many seconds to wait for the next time."""
-        failed: VenueError | DatabaseUnavailable | None = None
         state: BooksState | None = None
         try:
             async with asyncio.timeout(ROUND_SECONDS):
-                state, failed = await self._round()
-        except DatabaseUnavailable as error:
-            failed = error
+                state = await self._round()
+        except (VenueError, DatabaseUnavailable) as error:
+            log.info("the books could not be read", why=str(error))
+            return self._later(error.retry_after if isinstance(error, VenueError) else None)
         except TimeoutError:
             log.info("the books are behind; the next round reads on")
-        return self._next(state, failed)
+        self._failures = 0
+        return min(self._every, OPENING_SECONDS) if state and state.opening is None else self._every
 
-    async def _round(self) -> tuple[BooksState | None, VenueError | None]:
+    async def _round(self) -> BooksState | None:
         lease = await self._run(self._lease)
         if lease is None:
-            return None, None
+            return None
         reading = _Reading(self._statements, self._reader, lease, self._run)
-        failed: VenueError | None = None
         try:
             await reading.everything()
-        except VenueError as error:
-            failed = error
+        except VenueError:
+            self._show(reading.state)
+            raise
         self._show(reading.state)
-        return reading.state, failed
+        return reading.state
+
+    def _show(self, state: BooksState) -> None:
+        """Each fact once in the log, and once more when it is over."""
+        told = [text for text in warnings_of(seen(state, None, self._reader.desk)).values() if text]
+        for text in told:
+            if text not in self._told:
+                log.warning(text)
+        if self._told and not told:
+            log.info("the books agree with the exchange again")
+        self._told = told
+        self._instruments.books_read(state.read_at, len(state.facts), len(state.strangers))
 
     def _lease(self, connection: Connection) -> Lease | None:
         """The right to read: of an account that nobody else holds. A desk that was killed may have given it back."""
@@ -119,24 +130,6 @@ class Bookkeeper:
         if lease and not holder and not lease.killed:
             claims.take(connection, self._reader.key, self._reader.desk)
         return lease
-
-    def _show(self, state: BooksState) -> None:
-        """Each fact once in the log, and once more when it is over."""
-        told = warnings_of(seen(state, None, self._reader.desk))
-        for text in told:
-            if text not in self._told:
-                log.warning(text)
-        if self._told and not told:
-            log.info("the books agree with the exchange again")
-        self._told = told
-        self._instruments.books_read(state.read_at, len(state.facts), len(state.strangers))
-
-    def _next(self, state: BooksState | None, failed: Exception | None) -> float:
-        if failed is not None:
-            log.info("the books could not be read", why=str(failed))
-            return self._later(failed.retry_after if isinstance(failed, VenueError) else None)
-        self._failures = 0
-        return min(self._every, OPENING_SECONDS) if state and state.opening is None else self._every
 
     def _later(self, asked: timedelta | None) -> float:
         self._failures += 1
@@ -153,14 +146,14 @@ class _Run(Protocol):
 
 
 class LeaseLost(DatabaseUnavailable):
-    """Nothing more is written."""
+    """This worker no longer holds the lease, so it writes nothing more."""
 
     def __init__(self) -> None:
         super().__init__("another worker reads these books now, or a kill is under way")
 
 
 class _Reading:
-    """One round: every source from where it was read to, then the comparison."""
+    """One round: reads every source from where the last round ended, then compares."""
 
     def __init__(self, statements: Statements, reader: Reader, lease: Lease, run: _Run) -> None:
         self.state = lease.books.state
@@ -173,10 +166,14 @@ class _Reading:
         """Raises VenueError where the exchange cannot be read; what was read until then is written."""
         now = await self._told(self._now())
         await self._source(INCOME, now)
-        for symbol in await self._symbols():
+        desk = self._reader.desk
+        traded = await self._run(lambda connection: books.traded_symbols(connection, desk))
+        held = self.state.opening.held if self.state.opening else {}
+        for symbol in dict.fromkeys([*self._lease.symbols, *traded, *held, *self.state.until]):
             # One that the exchange refuses, delisted for instance, holds up no other.
-            with suppress(VenueRefused):
-                await self._source(symbol, now)
+            if symbol != INCOME:
+                with suppress(VenueRefused):
+                    await self._source(symbol, now)
         await self._compare(now)
 
     async def _now(self) -> datetime:
@@ -186,28 +183,18 @@ class _Reading:
         except VenueRefused:
             return datetime.now(UTC)
 
-    async def _symbols(self) -> list[str]:
-        desk = self._reader.desk
-        traded = await self._run(lambda connection: books.traded_symbols(connection, desk))
-        held = self.state.opening.held if self.state.opening else {}
-        known = [*self._lease.symbols, *traded, *held, *self.state.until]
-        return [symbol for symbol in dict.fromkeys(known) if symbol != INCOME]
-
     async def _source(self, source: str, now: datetime) -> None:
         opened_at = self._lease.books.opened_at
         since = max(opened_at, self.state.until.get(source, opened_at) - OVERLAP)
+        listed = self._statements
+        listing = listed.income(since, now) if source == INCOME else listed.trades(source, since, now)
         try:
-            async with aclosing(self._pages(source, since, now)) as pages:
+            async with aclosing(listing) as pages:
                 async for page in pages:
                     await self._write(source, page)
         except VenueError as error:
             await self._save(not_read(self.state, source, str(error), now))
             raise
-
-    def _pages(self, source: str, since: datetime, until: datetime) -> AsyncGenerator[Page]:
-        if source == INCOME:
-            return self._statements.income(since, until)
-        return self._statements.trades(source, since, until)
 
     async def _write(self, source: str, page: Page) -> None:
         state = read_on(self.state, source, page.until)
@@ -227,20 +214,33 @@ class _Reading:
     async def _compare(self, now: datetime) -> None:
         account = await self._told(self._statements.account())
         resting = await self._told(self._statements.resting())
-        state = await self._run(lambda connection: self._compared(connection, account, resting, now))
-        if must_reread(state, now):
-            state = read_again(state, now)
-        await self._save(state)
-
-    def _compared(
-        self, connection: Connection, account: AccountReading, resting: list[OpenOrder], now: datetime
-    ) -> BooksState:
         desk = self._reader.desk
-        state = compare(self.state, account, books.sums(connection, desk), now)
-        state = look_again(state, books.strangers(connection, desk, now, resting))
-        unlisted = books.unlisted(connection, desk, now - LISTED_WITHIN)
-        failing = {name: it for name, it in state.failing.items() if name != ACCOUNT}
-        return state.model_copy(update={"unlisted": unlisted, "read_at": now, "failing": failing})
+
+        def work(connection: Connection) -> BooksState:
+            state = compare(self.state, account, books.sums(connection, desk), now)
+            state = look_again(state, books.strangers(connection, desk, now, resting))
+            unlisted = books.unlisted(connection, desk, now - LISTED_WITHIN)
+            failing = {name: it for name, it in state.failing.items() if name != ACCOUNT}
+            return state.model_copy(update={"unlisted": unlisted, "read_at": now, "failing": failing})
+
+        state = await self._run(work)
+        await self._save(read_again(state, now) if must_reread(state, now) else state)
+        await self._add_up()
+
+    async def _add_up(self) -> None:
+        """In transactions of their own: one that has written records cannot have the totals alone.
+
+        A round of the books must fail for no totals, nor last until all of a long past is added up.
+        """
+        if self.state.opening is None:
+            return
+        account = totals.live_account(self._lease.books.model_copy(update={"state": self.state}))
+        try:
+            for _ in range(TOTALS_BATCHES):
+                if not await self._run(lambda connection: totals.keep(connection, account)):
+                    return
+        except Exception as error:
+            log.warning("totals were not brought up to date; reports take longer", why=str(error)[:200])
 
     async def _told(self, asked: Coroutine[None, None, T]) -> T:
         try:

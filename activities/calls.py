@@ -6,28 +6,31 @@ from typing import NoReturn
 from pydantic import Field
 from temporalio import activity
 
-from domain.agents import AgentHealth
-from domain.assessment import RiskMemory
 from domain.deciding import Choice
-from domain.decisions import Decision
-from domain.instructions import Tool
-from domain.limits import Limits
-from domain.market import NOTHING_KNOWN, Known, LatchReading, LatchRow, Observation
-from domain.orders import Order, OrderReport
-from domain.outbox import DeskRow, RecordBatch
-from domain.proposals import Proposal
-from domain.reducing import Plan
-from domain.states import Mode
+from domain.desk.outbox import DeskRow, RecordBatch
+from domain.desk.states import Mode
+from domain.risk.limits import Limits
+from domain.risk.reducing import Reduction
+from domain.trading.agents import AgentHealth
+from domain.trading.assessment import RiskMemory
+from domain.trading.decisions import Decision
+from domain.trading.instructions import Tool
+from domain.trading.market import NOTHING_KNOWN, Known, LatchReading, LatchRow, Observation
+from domain.trading.orders import Order, OrderReport
+from domain.trading.proposals import Proposal
+from domain.trading.quotes import AgentQuote
 from domain.values import Moment, Value
 
 # Type of the error by which a worker refuses what is meant for another.
 WRONG_WORKER = "WrongWorker"
+# The class of the venue's error, by which Temporal names it: a test compares them.
+VENUE_NOT_SENT = "VenueNotSent"
 
 
 class Scope(Value):
-    """Whose venue and whose database are meant; a worker of another desk, mode or account refuses before it touches one (I7).
+    """The desk, venue account and database that a call is for. A worker of another one refuses before it touches any (I7).
 
-    None is not known, and fits all. `database_seen_at` is when the desk's own database was last read or written.
+    None means not known, and matches anything. `database_seen_at` is when the desk's own database was last read or written.
     """
 
     desk: str
@@ -49,7 +52,7 @@ class CycleSummary(Value):
 class ObserveCall(Value):
     """A reading for one cycle; `cycle_id` makes a retry the same reading of a market that moves with the cycles.
 
-    Without one it only reads once more. `limits` and `risk` are what the reading is watched by, `known` what it is compared with.
+    Without one it only reads again. The reading is checked against `limits` and `risk`, and compared with `known`.
     """
 
     scope: Scope
@@ -65,7 +68,8 @@ class DecideCall(Value):
     """What one decision is made from.
 
     `blocked` maps a symbol to why it takes no new order; `sent` are the times of the newest orders, by the market's clock.
-    `agents` is the agents' health as the last cycle left it (`Choice.agents`), and `proposals` come from agents outside.
+    `agents` is the agents' health as the last cycle left it (`Choice.agents`), `proposals` come from agents outside, and
+    `quotes` are what agents have resting at the venue.
     """
 
     scope: Scope
@@ -77,15 +81,18 @@ class DecideCall(Value):
     cycle: int = 0
     agents: dict[str, AgentHealth] = Field(default_factory=dict)
     proposals: list[Proposal] = Field(default_factory=list)
+    quotes: list[AgentQuote] = Field(default_factory=list)
 
 
 class CancelCall(Value):
-    """One cancel at the venue; it confirms every instruction that was prepared before it began."""
+    """One cancel at the venue; it confirms every instruction that was prepared before it began. `order_ids` are the venue's,
+    where single orders are meant and not all of the symbol."""
 
     scope: Scope
     tool: Tool
     symbol: str
     instruction_ids: list[str]
+    order_ids: list[str] = Field(default_factory=list)
     # The same cancel was begun by `cancel_many` a moment ago and had no answer yet.
     goes_on: bool = False
 
@@ -98,7 +105,7 @@ class CancelManyCall(Value):
 
 
 class CancelAnswer(Value):
-    """What became of one of them: confirmed, where there is no `error` and it is `done`. `not_sent`: others were before it."""
+    """The result of one cancel: confirmed if it is `done` without `error`. `not_sent`: other calls came first."""
 
     done: bool = True
     error: str | None = None
@@ -106,7 +113,7 @@ class CancelAnswer(Value):
 
 
 class PlanCall(Value):
-    """A deleverage to be sized from the live position: a fraction of it, or `quantity`, of which never more than there is."""
+    """A deleverage to size from the live position: a fraction of it, or `quantity`, but never more than the position."""
 
     scope: Scope
     symbol: str
@@ -144,7 +151,7 @@ class ReadLatchCall(Value):
 
 
 class ClearLatchCall(Value):
-    """The first step of a restart: control row and latch in one transaction, where desk and kill number match."""
+    """The first step of a restart: one transaction writes the control row and clears the latch, if desk and kill match."""
 
     scope: Scope
     kill_number: int
@@ -213,7 +220,7 @@ async def cancel_many(call: CancelManyCall) -> list[CancelAnswer]:
 
 
 @activity.defn
-async def plan_deleverage(call: PlanCall) -> Plan:
+async def plan_deleverage(call: PlanCall) -> Reduction:
     """Reads the position and sizes the reduce-only order."""
     _by_a_worker()
 

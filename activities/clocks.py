@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 from activities.calls import Scope
 from activities.venues.port import Venue, VenueError
-from domain.clocks import ClockReading, OtherClock, compared
-from domain.states import Mode
+from domain.desk.states import Mode
+from domain.health.clocks import ClockReading, OtherClock, compared
 from storage.clock import server_time
 from storage.database import Database, DatabaseUnavailable
 
@@ -14,7 +14,7 @@ SECONDS = 2.0
 
 
 class Clocks:
-    """The clocks around one worker. The paper venue has none of its own: it is the database's."""
+    """The clocks around one worker. The paper venue has no clock of its own; it uses the database's."""
 
     def __init__(self, scope: Scope, venue: Venue, database: Database) -> None:
         self._scope = scope

@@ -1,4 +1,4 @@
-"""A venue's errors as Temporal is told them: whether to try again is the error class's own to say."""
+"""Turns a venue's errors into Temporal failures. The error class decides whether Temporal retries."""
 
 from temporalio.exceptions import ApplicationError
 

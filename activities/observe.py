@@ -2,43 +2,49 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
+import structlog
 from sqlalchemy import Connection
 from temporalio import activity
 
 from activities.agents.port import MAX_BARS, arguments_of
-from activities.agents.room import AgentRoom
-from activities.calls import CycleSummary, DecideCall, ObserveCall, ReadLatchCall, Scope
-from activities.choosing import Round, Situation, choose
+from activities.agents.runner import AgentRunner
+from activities.bar_summaries import correlations_of
+from activities.calls import DecideCall, ObserveCall, ReadLatchCall, Scope
+from activities.choosing import CycleContext, Round, choose
 from activities.clocks import Clocks
 from activities.failures import failure
-from activities.instruments import Instruments
+from activities.metrics import WorkerMetrics
 from activities.scope import refuse_other
-from activities.tape import correlations_of
 from activities.venues.port import Venue, VenueError
-from domain.assessing import assess
-from domain.assessment import Assessment
 from domain.books import EXCHANGE
 from domain.books import seen as books_seen
-from domain.books_seen import BooksSeen
-from domain.clocks import ClockReading, OtherClock
 from domain.deciding import Choice
-from domain.disks import DiskSpace, low
-from domain.market import DatabaseSeen, LatchReading, LatchRow, MarketView, Observation
-from domain.states import Mode
+from domain.desk.states import Mode
+from domain.health.books_seen import BooksSeen
+from domain.health.clocks import ClockReading, OtherClock
+from domain.health.disks import DiskSpace, low
+from domain.risk.assessing import assess
+from domain.trading.market import DatabaseSeen, LatchReading, LatchRow, MarketView, Observation
+from domain.values import iso
 from storage import claims
 from storage.books import find_books
 from storage.claims import AccountKey
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import DeskRecord, read_desk
 from storage.disks import DiskWatch
+from storage.equity import EquityPoint, write_point
 from storage.installation import expected, expecting, given_id, stranger_text
 
+log = structlog.get_logger("observe")
+
 LATCH_SECONDS = 2.0
+CURVE_SECONDS = 5.0
 # What a reading of the account leaves of its activity's time.
 CORRELATION_SECONDS = 2.0
 
@@ -52,14 +58,6 @@ class _Row(NamedTuple):
     books: BooksSeen | None = None
 
 
-class _Found(NamedTuple):
-    """What the database holds of a desk."""
-
-    database_id: str | None
-    record: DeskRecord | None
-    books: BooksSeen | None
-
-
 class ObserveActivities:
     """Reads venue and latch at the same time, and asks the agents of what the venue shows. `weights` are by agent id."""
 
@@ -68,8 +66,8 @@ class ObserveActivities:
         scope: Scope,
         venue: Venue,
         database: Database,
-        agents: AgentRoom,
-        instruments: Instruments,
+        agents: AgentRunner,
+        instruments: WorkerMetrics,
         new_id: Callable[[str], str],
         weights: Mapping[str, float] = MappingProxyType({}),
         disks: DiskWatch | None = None,
@@ -83,32 +81,53 @@ class ObserveActivities:
         self._weights = weights
         self._disks = disks or DiskWatch(())
         self._clocks = Clocks(scope, venue, database)
+        self._keeping: asyncio.Task[None] | None = None
 
     @activity.defn(name="observe")
     async def observe(self, call: ObserveCall) -> Observation:
         """One reading. A database that does not answer leaves the latch unknown, which allows no new risk."""
         refuse_other(self._scope, call.scope)
+        if call.previous:
+            self._instruments.cycle_completed(call.previous)
         seen, row, disks, clocks = await asyncio.gather(
             self._see(call), self._row(call.scope), self._low_disks(), self._read_clocks(call)
         )
         if isinstance(seen, VenueError):
+            # Why a venue may refuse whatever is signed; nothing where the clocks agree.
+            why = "".join(f"{each.text}; " for each in clocks if each.differs and each.clock is OtherClock.EXCHANGE)
             # A paper venue is away with its database: which one that is has to be told all the same.
             details = [row.database] if row.database else []
-            raise failure(seen, f"the venue cannot be observed: {_clock_text(clocks)}", *details)
-        watched = {
-            **row._asdict(),
-            "venue_account": self._scope.account,
-            "assessment": await self._watch(call, seen),
-            "low_disks": disks,
-            "clocks": clocks,
-        }
+            raise failure(seen, f"the venue cannot be observed: {why}", *details)
+        watched = row._asdict() | {"venue_account": self._scope.account, "low_disks": disks, "clocks": clocks}
+        # A reading that is no fact is held against no limit.
+        if call.limits is not None and not seen.doubts:
+            found = assess(seen.reading, call.limits, call.risk, await self._correlations(seen))
+            self._instruments.limits_used(found.measures, call.limits)
+            watched["assessment"] = found
         observation = seen.model_copy(update=watched)
+        if call.cycle_id is not None and row.latch_error is None:
+            self._keep(observation)
         if observation.doubts:
             self._instruments.doubtful_readings.labels(self._scope.desk).inc()
         else:
             self._instruments.observed(observation)
-        self._tell(call.previous)
         return observation
+
+    def _keep(self, observation: Observation) -> None:
+        """A point of the equity curve. Nothing waits for it and it decides nothing, so a curve may have gaps."""
+        if observation.assessment is None or (self._keeping and not self._keeping.done()):
+            return
+        measures = observation.assessment.measures.model_dump(include=set(EquityPoint.model_fields))
+        point = EquityPoint(
+            time=observation.observed_at, balance=observation.account.balance, prices=observation.marks, **measures
+        )
+        self._keeping = asyncio.create_task(self._write(point))
+
+    async def _write(self, point: EquityPoint) -> None:
+        try:
+            await self._database.run(partial(write_point, desk=self._scope.desk, point=point), CURVE_SECONDS)
+        except Exception as error:
+            log.warning("equity_point_lost", time=iso(point.time), error=repr(error)[:200])
 
     async def _low_disks(self) -> list[DiskSpace]:
         """A file system that does not answer says nothing here; the gauges keep what they had."""
@@ -138,15 +157,20 @@ class ObserveActivities:
     async def decide(self, call: DecideCall) -> Choice:
         """What the agents propose, chosen, sized and weighed."""
         refuse_other(self._scope, call.scope)
-        views = await self._views(call.symbols)
+        try:
+            known = await self._venue.markets(call.symbols, MAX_BARS)
+        except VenueError as error:
+            raise failure(error, "the venue gave no bars: ") from None
+        if self._scope.mode is Mode.PAPER and any(view.book for view in known.values()):
+            # The real venue reports the age of its books itself.
+            self._instruments.venue_data("book", call.observation.data_time)
+        # Agents are told what they hold of every symbol, also of one that the venue has no data for.
+        views = {symbol: known.get(symbol, MarketView(bars=[])) for symbol in call.symbols}
         round_ = Round(self._agents.names, call.agents, call.cycle)
         answers = await self._agents.ask(round_.asked, arguments_of(views, call.observation.positions))
-        self._instruments.agents_answered(answers)
+        self._instruments.agents_answered(answers, (call.cycle, call.observation.observed_at))
         self._instruments.quarantine(round_.names, round_.away)
-        return choose(round_, answers, self._situation(call, views), call.proposals, self._new_id)
-
-    def _situation(self, call: DecideCall, views: Mapping[str, MarketView]) -> Situation:
-        return Situation(
+        context = CycleContext(
             observation=call.observation,
             limits=call.limits,
             symbols=call.symbols,
@@ -156,15 +180,9 @@ class ObserveActivities:
             sent=call.sent,
             weights=self._weights,
             now=datetime.now(UTC),
+            quotes=call.quotes,
         )
-
-    async def _watch(self, call: ObserveCall, seen: Observation) -> Assessment | None:
-        """The reading against the limits; one that is no fact is held against none."""
-        if call.limits is None or seen.doubts:
-            return None
-        found = assess(seen.reading, call.limits, call.risk, await self._correlations(seen))
-        self._instruments.limits_used(found.measures, call.limits)
-        return found
+        return choose(round_, answers, context, call.proposals, self._new_id)
 
     async def _correlations(self, seen: Observation) -> dict[str, float]:
         """What is held moves together as its newest bars did. A venue that gives no bars must not end the watch over all
@@ -180,31 +198,29 @@ class ObserveActivities:
             return {}
         return correlations_of({symbol: view.bars for symbol, view in views.items()})
 
-    async def _views(self, symbols: Sequence[str]) -> dict[str, MarketView]:
-        try:
-            known = await self._venue.markets(symbols, MAX_BARS)
-        except VenueError as error:
-            raise failure(error, "the venue gave no bars: ") from None
-        # Agents are told what they hold of every symbol, also of one that the venue has no data for.
-        return {symbol: known.get(symbol, MarketView(bars=[])) for symbol in symbols}
-
     async def _see(self, call: ObserveCall) -> Observation | VenueError:
-        started, failed = time.monotonic(), False
+        started, outcome = time.monotonic(), "ok"
         try:
             return await self._venue.observe(call.symbols, call.cycle_id, call.known)
         except VenueError as error:
-            failed = True
+            outcome = type(error).__name__
             return error
         finally:
             if not self._venue.counts_its_calls:
-                self._instruments.venue_called("observe", time.monotonic() - started, failed)
+                self._instruments.venue_called("observe", time.monotonic() - started, outcome)
 
     async def _row(self, asked: Scope) -> _Row:
-        """What the database says, and which one it is: a stranger's word on the latch is none."""
+        """What the database says, and which one it is: a stranger's word on the latch is none. Of a live desk also what its
+        books say, and who holds its account."""
 
-        def work(connection: Connection) -> _Found:
-            database_id = given_id(connection, asked.database_id)
-            return _Found(database_id, read_desk(connection, asked.desk), self._books(connection))
+        def work(connection: Connection) -> tuple[str | None, DeskRecord | None, BooksSeen | None]:
+            database_id, record = given_id(connection, asked.database_id), read_desk(connection, asked.desk)
+            if self._scope.mode is not Mode.LIVE:
+                return database_id, record, None
+            holder = claims.holder(connection, AccountKey(EXCHANGE, self._scope.account or ""))
+            found = find_books(connection, self._scope.desk)
+            seen = books_seen(found.state if found else None, holder.desk if holder else None, self._scope.desk)
+            return database_id, record, seen
 
         try:
             with expecting(None):
@@ -217,21 +233,3 @@ class ObserveActivities:
                 wanted.strangers.append(database_id or "")
             return _Row(latch_error=stranger_text(database_id, asked.database_id), database=seen)
         return _Row(latch=record.latch if record else None, database=seen, books=books)
-
-    def _books(self, connection: Connection) -> BooksSeen | None:
-        """What a live desk's books say, and who holds its account."""
-        if self._scope.mode is not Mode.LIVE:
-            return None
-        holder = claims.holder(connection, AccountKey(EXCHANGE, self._scope.account or ""))
-        found = find_books(connection, self._scope.desk)
-        return books_seen(found.state if found else None, holder.desk if holder else None, self._scope.desk)
-
-    def _tell(self, previous: CycleSummary | None) -> None:
-        if previous:
-            age = (datetime.now(UTC) - previous.ended_at).total_seconds()
-            self._instruments.cycle_completed(previous.number, previous.seconds, age, previous.open_instructions)
-
-
-def _clock_text(clocks: Sequence[ClockReading]) -> str:
-    """Why a venue may refuse whatever is signed; nothing where the clocks agree."""
-    return "".join(f"{clock.text}; " for clock in clocks if clock.differs and clock.clock is OtherClock.EXCHANGE)

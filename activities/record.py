@@ -8,14 +8,20 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.calls import ClearLatchCall, RecordCall, Scope, WriteDeskCall
-from activities.instruments import Instruments
+from activities.metrics import WorkerMetrics
 from activities.scope import refuse_other
-from domain.decisions import Decision
-from domain.instructions import InstructionRow
-from domain.market import LatchRow
-from storage.database import Database, DatabaseUnavailable, StrangeDatabase
+from domain.books import EXCHANGE
+from domain.desk.states import Mode
+from domain.trading.decisions import Decision
+from domain.trading.instructions import InstructionRow
+from domain.trading.market import LatchRow
+from storage import claims
+from storage.audit import chain
+from storage.audit.chain import decision_entry, instruction_entry
+from storage.claims import AccountKey
+from storage.database import Database, DatabaseUnavailable, WrongDatabase
 from storage.decisions import insert_decisions
-from storage.desks import Cleared, clear_latch, write_desk
+from storage.desks import ClearedKill, clear_latch, write_desk
 from storage.instructions import upsert_instructions
 
 T = TypeVar("T")
@@ -24,7 +30,7 @@ T = TypeVar("T")
 class RecordActivities:
     """Writes rows. Every method is idempotent: a retry finds its rows and changes nothing."""
 
-    def __init__(self, scope: Scope, database: Database, instruments: Instruments) -> None:
+    def __init__(self, scope: Scope, database: Database, instruments: WorkerMetrics) -> None:
         self._scope = scope
         self._database = database
         self._instruments = instruments
@@ -37,7 +43,9 @@ class RecordActivities:
 
         def work(connection: Connection) -> tuple[list[Decision], list[InstructionRow]]:
             decisions = insert_decisions(connection, batch.decisions)
-            return decisions, upsert_instructions(connection, batch.instructions)
+            written = upsert_instructions(connection, batch.instructions)
+            chain.append(connection, [*map(decision_entry, decisions), *map(instruction_entry, written.stored)])
+            return decisions, written.changed
 
         decisions, instructions = await self._run(work)
         for row in decisions:
@@ -60,14 +68,28 @@ class RecordActivities:
     async def clear_latch(self, call: ClearLatchCall) -> bool:
         """The first step of a restart, in one transaction."""
         refuse_other(self._scope, call.scope)
-        cleared = Cleared(number=call.kill_number, kill_id=call.kill_id or None)
-        return await self._run(lambda connection: clear_latch(connection, call.scope.desk, cleared, call.row))
+        cleared = ClearedKill(number=call.kill_number, kill_id=call.kill_id or None)
+
+        def work(connection: Connection) -> bool:
+            self._claim(connection)
+            return clear_latch(connection, call.scope.desk, cleared, call.row)
+
+        return await self._run(work)
+
+    def _claim(self, connection: Connection) -> None:
+        """A desk that runs again in live mode has its account, or stays killed."""
+        if self._scope.mode is not Mode.LIVE or not self._scope.account:
+            return
+        claim = claims.take(connection, AccountKey(EXCHANGE, self._scope.account), self._scope.desk)
+        if claim.desk != self._scope.desk:
+            text = claims.held_text(self._scope.desk, claim)
+            raise ApplicationError(text, type="AccountHeld", non_retryable=True)
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
         try:
             return await self._database.run(work)
         except DatabaseUnavailable as error:
             # Retries repeat what was asked: that the desk has another database by now is known to the next call alone.
-            strange = isinstance(error, StrangeDatabase)
+            strange = isinstance(error, WrongDatabase)
             text = f"the database cannot be reached: {error}"
             raise ApplicationError(text, type="DatabaseUnavailable", non_retryable=strange) from None

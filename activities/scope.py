@@ -6,7 +6,7 @@ from activities.calls import WRONG_WORKER, Scope
 
 
 def refuse_other(mine: Scope, asked: Scope) -> None:
-    """Raises where `asked` is not `mine`: the coordinator's mode is fixed at its start, a worker's by its settings."""
+    """Raises where `asked` is not `mine`: a coordinator's mode changes by a restart alone, a worker's by its settings."""
     if (mine.desk, mine.mode) != (asked.desk, asked.mode):
         text = (
             f"this worker serves desk {mine.desk!r} in mode {mine.mode.value}, the coordinator runs desk {asked.desk!r} "

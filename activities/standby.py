@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 
 from activities.calls import Scope
 from activities.scope import account_text, other_account
-from domain.states import Mode
-from domain.status import Status
+from domain.desk.states import Mode
+from domain.desk.status import Status
 from storage.installation import stranger_text
 
 POLL_SECONDS = 0.5
@@ -20,7 +20,7 @@ POLL_SECONDS = 0.5
 STUCK_SECONDS = 5.0
 LONGEST_SECONDS = 300.0
 
-Ask = Callable[[], Awaitable[Status | None]]
+StatusQuery = Callable[[], Awaitable[Status | None]]
 """The coordinator's status; None where nobody answers in time."""
 
 
@@ -32,7 +32,7 @@ def somebody_else(found: str, wanted: str | None) -> str:
 class Standby:
     """Of one worker. `say` tells people that it waits, and why."""
 
-    def __init__(self, mine: Scope, ask: Ask, say: Callable[[str], object]) -> None:
+    def __init__(self, mine: Scope, ask: StatusQuery, say: Callable[[str], object]) -> None:
         self._mine = mine
         self._ask = ask
         self._say = say
@@ -68,13 +68,10 @@ class Standby:
                 return somebody_else(self._mine.database_id or "", first.database_id)
             if not (waiting := waiting & _waiting(status)):
                 waiting, waiting_since = _waiting(status), time.monotonic()
-            if self._is_needed(waiting_since, bool(waiting)):
+            # Cancels wait that nobody tries. On paper the account is in the database, and this one has none of it.
+            if waiting and self._mine.mode is not Mode.PAPER and time.monotonic() - waiting_since > STUCK_SECONDS:
                 return None
         return None
-
-    def _is_needed(self, since: float, waiting: bool) -> bool:
-        """Whether cancels wait that nobody tries. On paper the account is in the database, and this one has none of it."""
-        return waiting and self._mine.mode is not Mode.PAPER and time.monotonic() - since > STUCK_SECONDS
 
 
 def _waiting(status: Status) -> set[tuple[str, int]]:

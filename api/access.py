@@ -10,7 +10,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.metrics import Instruments
+from api.auth import holder_of
+from api.metrics import ApiMetrics
+from api.streams import is_endless
 
 INTERNAL_ERROR = {"detail": "Internal Server Error"}
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -23,7 +25,7 @@ log: Any = structlog.get_logger("api")
 class Access:
     """Around everything but the headers. It logs no header, body or query string: a key may stand in any of them."""
 
-    def __init__(self, app: ASGIApp, instruments: Instruments) -> None:
+    def __init__(self, app: ASGIApp, instruments: ApiMetrics) -> None:
         self._app = app
         self._instruments = instruments
 
@@ -37,20 +39,24 @@ class Access:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, scope: Scope, instruments: Instruments) -> None:
+    def __init__(self, scope: Scope, instruments: ApiMetrics) -> None:
         self._scope = scope
         self._instruments = instruments
         self._request_id = _request_id(scope)
         self._status: int | None = None
 
     async def run(self, app: ASGIApp, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+
         async def note(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._status = message["status"]
                 MutableHeaders(scope=message)["X-Request-Id"] = self._request_id
+                if is_endless(self._scope):
+                    # Once it is over, its hours would look like a slow answer.
+                    self._count(time.perf_counter() - started)
             await send(message)
 
-        started = time.perf_counter()
         try:
             await app(self._scope, receive, note)
         except Exception:
@@ -58,7 +64,8 @@ class _Exchange:
             if self._status is None:
                 await JSONResponse(INTERNAL_ERROR, 500)(self._scope, receive, note)
         finally:
-            self._count(time.perf_counter() - started)
+            if not is_endless(self._scope):
+                self._count(time.perf_counter() - started)
 
     def _count(self, seconds: float) -> None:
         status = 499 if self._status is None else self._status
@@ -72,7 +79,9 @@ class _Exchange:
         path = self._scope.get("raw_path") or b""
         facts = {"method": self._scope["method"], "path": path.decode("ascii", "replace")[:200]}
         command_id = self._scope.get("state", {}).get("command_id")
-        return facts | {"request_id": self._request_id} | ({"command_id": command_id} if command_id else {})
+        holder = holder_of(self._scope)
+        told = {"request_id": self._request_id, "command_id": command_id, "actor": holder.actor if holder else None}
+        return facts | {name: value for name, value in told.items() if value}
 
 
 def _request_id(scope: Scope) -> str:

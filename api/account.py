@@ -4,16 +4,16 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from api.models import PortfolioAnswer
-from api.reporting import Books, LiveBooks
+from api.reporting import LiveBooks, PaperBooks
 from domain.accounting import Holding, Portfolio
-from domain.status import ObservationStatus
+from domain.desk.status import ObservationStatus
 from domain.values import plain
 
 _COMPUTED = set(PortfolioAnswer.model_fields) - {"valued_at", "differences"}
 _COMPARED = ("quantity", "cost", "realised_profit", "fees", "funding")
 
 
-def portfolio_answer(books: Books | LiveBooks, observation: ObservationStatus | None) -> PortfolioAnswer:
+def portfolio_answer(books: PaperBooks | LiveBooks, observation: ObservationStatus | None) -> PortfolioAnswer:
     """The report. Where the coordinator has no reading, the last prices that records named stand."""
     portfolio = books.portfolio
     if observation is not None:
@@ -25,7 +25,7 @@ def portfolio_answer(books: Books | LiveBooks, observation: ObservationStatus | 
     )
 
 
-def differences(books: Books) -> Iterator[str]:
+def differences(books: PaperBooks) -> Iterator[str]:
     """What the venue's book says otherwise than its own records; nothing, or somebody has to look."""
     yield from _difference("balance", books.account.balance, books.portfolio.balance)
     computed = books.portfolio.holdings

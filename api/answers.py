@@ -1,55 +1,57 @@
 """The bodies of command answers, made in one place: what a POST is told, and `/control/commands/{id}` later."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from domain.carried import Outcome
-from domain.commands import Command
-from domain.instructions import CancelInstruction, OrderInstruction
-from domain.states import CommandKind
-from domain.status import CommandOutcome
-
-Cancels = Iterable[CancelInstruction | dict[str, str]]
+from domain.desk.carried import Outcome
+from domain.desk.commands import Command
+from domain.desk.states import CommandKind
+from domain.desk.status import CommandOutcome
+from domain.trading.instructions import CancelInstruction, OrderInstruction
 
 
-def applied_body(
-    command: Command | CommandOutcome,
-    symbols: Sequence[str] | None = None,
-    cancels: Cancels | None = None,
-    instruction: OrderInstruction | None = None,
-) -> dict[str, Any]:
-    """The body of a command that was applied; its keys are the contract's."""
+def applied_body(outcome: CommandOutcome, reason: str) -> dict[str, Any]:
+    """The body of a command that was applied; its keys are the contract's. A POST is told its own reason in full."""
     action: str
     facts: dict[str, Any]
-    match _kind(command):
+    match outcome.command:
         case CommandKind.PAUSE:
-            action, facts = "paused", {"reason": command.reason}
+            action, facts = "paused", {"reason": reason}
         case CommandKind.RESUME:
             action, facts = "resumed", {}
         case CommandKind.KILL:
-            action, facts = "killed", {"reason": command.reason, "cancel_instructions": _plain(cancels)}
+            action, facts = "killed", {"reason": reason, "cancel_instructions": outcome.cancel_instructions or []}
         case CommandKind.CANCEL_ALL:
             action = "cancel_all_prepared"
-            facts = {"symbols": list(symbols or []), "cancel_instructions": _plain(cancels)}
+            facts = {"symbols": outcome.symbols or [], "cancel_instructions": outcome.cancel_instructions or []}
         case CommandKind.DELEVERAGE:
             action = "deleverage_prepared"
-            facts = {"symbol": command.symbol, "reduce_pct": _number(command.reduce_pct)}
-            facts["instruction"] = _order(instruction)
+            fraction = None if outcome.reduce_pct is None else float(outcome.reduce_pct)
+            facts = {"symbol": outcome.symbol, "reduce_pct": fraction, "instruction": _order(outcome.instruction)}
         case CommandKind.RESTART:
-            action, facts = "restarted", {"reason": command.reason}
+            action, facts = "restarted", {"reason": reason}
         case CommandKind.SET_LIMITS:
-            action, facts = "limits_set", {"limits": _numbers(command.limits)}
+            numbers = {name: float(value) for name, value in (outcome.limits or {}).items()}
+            action, facts = "limits_set", {"limits": numbers}
+        case CommandKind.ADD_SYMBOLS:
+            action, facts = "symbols_added", {"symbols": outcome.symbols or []}
         case CommandKind.PROPOSE:
-            action, facts = "proposed", _proposal(command)
+            action, facts = "proposed", _proposal(outcome)
     return {"action": action, **facts}
 
 
-def accepted_body(command: Command | CommandOutcome, cancels: Cancels | None) -> dict[str, Any]:
-    """The body of a command that is recorded and not confirmed."""
-    action = {"action": f"{_kind(command).value}_accepted", **_proposal(command)}
+def pending_body(outcome: CommandOutcome) -> dict[str, Any]:
+    """The body of a command that the coordinator has taken in and not settled yet."""
+    return {"action": f"{outcome.command.value}_accepted", **_proposal(outcome)}
+
+
+def unconfirmed_body(command: Command, cancels: Iterable[CancelInstruction] | None) -> dict[str, Any]:
+    """The body of a command that is recorded and not confirmed; of a kill, `cancels` is what it will cancel."""
+    action = {"action": f"{command.kind.value}_accepted"}
     if cancels is None:
         return action
-    return {**action, "reason": command.reason, "cancel_instructions": _plain(cancels)}
+    told = [cancel.model_dump(mode="json") for cancel in cancels]
+    return {**action, "reason": command.reason, "cancel_instructions": told}
 
 
 def outcome_body(outcome: CommandOutcome) -> dict[str, Any]:
@@ -57,33 +59,20 @@ def outcome_body(outcome: CommandOutcome) -> dict[str, Any]:
     head = {"command_id": outcome.command_id, "command": outcome.command.value, "outcome": outcome.outcome.value}
     match outcome.outcome:
         case Outcome.APPLIED:
-            cancels, order = outcome.cancel_instructions, outcome.instruction
-            return {**head, **applied_body(outcome, outcome.symbols, cancels, order)}
+            return {**head, **applied_body(outcome, outcome.reason)}
         case Outcome.REFUSED:
             return {**head, "detail": outcome.detail or "refused"}
         case Outcome.PENDING:
-            return {**head, **accepted_body(outcome, None)}
+            return {**head, **pending_body(outcome)}
 
 
-def _proposal(command: Command | CommandOutcome) -> dict[str, Any]:
-    """What the coordinator made of a proposal; nothing for another command, or where it is not known yet."""
-    if isinstance(command, Command) or command.proposal_id is None:
+def _proposal(outcome: CommandOutcome) -> dict[str, Any]:
+    """What the coordinator made of a proposal; nothing for another command."""
+    if outcome.proposal_id is None:
         return {}
-    expires_at = command.expires_at.isoformat() if command.expires_at else None
-    known = {"proposal_id": command.proposal_id, "expires_at": expires_at}
-    return known if command.detail is None else {**known, "detail": command.detail}
-
-
-def _numbers(limits: dict[str, str] | None) -> dict[str, float]:
-    return {name: float(value) for name, value in (limits or {}).items()}
-
-
-def _kind(command: Command | CommandOutcome) -> CommandKind:
-    return command.kind if isinstance(command, Command) else command.command
-
-
-def _plain(cancels: Cancels | None) -> list[dict[str, str]]:
-    return [cancel if isinstance(cancel, dict) else cancel.model_dump(mode="json") for cancel in cancels or ()]
+    expires_at = outcome.expires_at.isoformat() if outcome.expires_at else None
+    known = {"proposal_id": outcome.proposal_id, "expires_at": expires_at}
+    return known if outcome.detail is None else {**known, "detail": outcome.detail}
 
 
 def _order(instruction: OrderInstruction | None) -> dict[str, Any] | None:
@@ -92,7 +81,3 @@ def _order(instruction: OrderInstruction | None) -> dict[str, Any] | None:
     shown = instruction.model_dump(mode="json", exclude_none=True)
     # A JSON number, as the contract has it; lots have far fewer digits than a double holds exactly.
     return {name: float(value) if name in ("quantity", "price") else value for name, value in shown.items()}
-
-
-def _number(fraction: Any) -> float | None:
-    return None if fraction is None else float(fraction)

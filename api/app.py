@@ -4,37 +4,71 @@ Everything is built here and handed down. The process listens at once and waits 
 with the first call that needs it, and again with the next one for as long as that fails; so does the database's pool.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+import structlog
 from fastapi import FastAPI
 from pydantic import ValidationError
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Scope
 
 import settings as configuration
-from api import docs, errors, logs
+from api import docs, errors, guide, manual
 from api.access import Access
-from api.auth import Authentication
+from api.auth import Authentication, is_authenticated
 from api.belonging import Belonging
-from api.commands import Commander
+from api.commands import Commander, header_text
+from api.connections import STATE_KEY, Connections
 from api.descriptors import raise_limit
 from api.desk import Desk, Gateway
-from api.doorkeeper import STATE_KEY, Doorkeeper
+from api.feed import MOST_STREAMS, YIELD_SECONDS, EventFeed
+from api.head import HeadAsGet
 from api.headers import SecurityHeaders
-from api.health import Expected, Health
+from api.health import ExpectedDesk, Health
+from api.keys import KeyRing, KeySource, KeyWatch, PostgresKeys
 from api.limits import BodyLimit
-from api.metrics import Instruments
+from api.metrics import ApiMetrics
+from api.redis_probe import RedisProbe
+from api.refused_keys import RefusedKeys
 from api.reporting import PostgresReports, Reports
-from api.routes import control, proposals, public, reports
+from api.routes import console, control, events, proposals, public, reports
 from api.state import Parts
-from domain.states import Mode
+from console import files
+from domain.desk.commands import NewTerms
+from domain.desk.states import Mode
+from domain.desk.status import Status
+from domain.desk.terms import tell_apart
+from notify.channels import channels_of
+from notify.notifier import Notifier
+from startup import TracesNotInstalled, configure_logging, in_background, once_known, open_traces
+from storage.database import Database
 from storage.disks import DiskWatch
-from workflows.gateway import DeskGateway, connect
+from workflows import names
+from workflows.gateway import DeskGateway, GatewayError, connect
 
-DESCRIPTION = "Control plane of an automated trading desk: pause, resume, kill, cancel, deleverage, decision log."
+if TYPE_CHECKING:
+    from tracing import Traces
+
+STATUS_SECONDS = 2.0
+
+ROUTERS = (
+    control.commands,
+    control.queries,
+    events.router,
+    public.health,
+    proposals.router,
+    reports.router,
+    public.metrics,
+    docs.router,
+    manual.router,
+    console.router,
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +80,10 @@ class AppSettings:
     database: configuration.DatabaseSettings
     log: configuration.LogSettings
     disks: configuration.DiskSettings
+    traces: configuration.TraceSettings
     temporal: Mapping[str, Any]
+    notify: configuration.NotifySettings
+    redis: configuration.RedisSettings
 
     @classmethod
     def load(cls) -> "AppSettings":
@@ -58,7 +95,10 @@ class AppSettings:
                 database=configuration.DatabaseSettings.load(),
                 log=configuration.LogSettings.load(),
                 disks=configuration.DiskSettings.load(),
+                traces=configuration.TraceSettings.load(),
                 temporal=dict(configuration.temporal_connect_config()),
+                notify=configuration.NotifySettings.load(),
+                redis=configuration.RedisSettings.load(),
             )
         except ValidationError as error:
             raise SystemExit(configuration.explain(error)) from None
@@ -71,44 +111,63 @@ class AppSettings:
         return found
 
 
+log: Any = structlog.get_logger("api")
+
+
 def create_app(
-    settings: AppSettings | None = None, gateway: Gateway | None = None, reports: Reports | None = None
+    settings: AppSettings | None = None,
+    gateway: Gateway | None = None,
+    reports: Reports | None = None,
+    keys: KeySource | None = None,
+    traces: "Traces | None" = None,
 ) -> FastAPI:
     """The application. What is not given is built from the settings, which are read only now."""
     own_process = settings is None
     if settings is None:
         settings = AppSettings.load()
-        logs.configure(settings.log.log_level, settings.log.log_format)
-    instruments = Instruments(settings.desk.desk)
-    app = FastAPI(
+        configure_logging(settings.log)
+        traces = _traces(settings)
+    instruments = ApiMetrics(settings.desk.desk)
+    ring = KeyRing(settings.api.key, settings.desk.desk)
+    app = guide.DocumentedApi(
         title="AIS",
         version="0.1.0",
-        description=DESCRIPTION,
+        description=guide.DESCRIPTION,
+        openapi_tags=guide.TAGS,
+        generate_unique_id_function=guide.operation_id,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=_lifespan(settings, instruments, gateway, reports),
-        middleware=_middleware(settings, instruments),
+        lifespan=_lifespan(settings, instruments, ring, gateway, reports, keys, traces),
+        middleware=_middleware(settings, instruments, ring, traces),
     )
     errors.install(app)
-    _include_routes(app)
+    for router in ROUTERS:
+        app.include_router(router)
     if own_process:
-        _warm_up(app)
+        # What FastAPI would do in the middle of the first requests: 0.1 to 0.3 s (measured) in which a kill waits.
+        app.openapi()
+        docs.load_assets()
+        manual.load()
+        files()
     return app
 
 
-def _warm_up(app: FastAPI) -> None:
-    """What FastAPI would do in the middle of the first requests: 0.1 to 0.3 s (measured) in which a kill waits."""
-    app.openapi()
-    docs.load_assets()
+def _traces(settings: AppSettings) -> "Traces | None":
+    try:
+        return open_traces(settings.traces, "api", settings.desk.desk)
+    except TracesNotInstalled as error:
+        raise SystemExit(str(error)) from None
 
 
-def _include_routes(app: FastAPI) -> None:
-    for router in (control.queries, control.commands, proposals.router, reports.router, public.router, docs.router):
-        app.include_router(router)
+def _is_traced(scope: Scope) -> bool:
+    """Not what strangers may ask for, and no stream: its hours would hold all that one feed reads for everybody."""
+    return is_authenticated(scope) and not scope["path"].endswith(events.STREAM)
 
 
-def _middleware(settings: AppSettings, instruments: Instruments) -> list[Middleware]:
+def _middleware(
+    settings: AppSettings, instruments: ApiMetrics, ring: KeyRing, traces: "Traces | None"
+) -> list[Middleware]:
     """Outermost first. A preflight carries no token: CORS, where it is open at all, stands before authentication."""
     origins = settings.api.cors_origins
     cors = Middleware(
@@ -122,38 +181,121 @@ def _middleware(settings: AppSettings, instruments: Instruments) -> list[Middlew
         Middleware(SecurityHeaders),
         Middleware(Access, instruments=instruments),
         *([cors] if origins else []),
-        Middleware(Authentication, key=settings.api.key),
+        Middleware(Authentication, ring=ring, refused=RefusedKeys(instruments), desk=settings.desk.desk),
+        # Behind authentication: a flood of strangers makes no spans.
+        *([Middleware(traces.http, follows=_is_traced)] if traces else []),
         Middleware(BodyLimit),
+        Middleware(HeadAsGet),
     ]
 
 
 def _lifespan(
-    settings: AppSettings, instruments: Instruments, gateway: Gateway | None, reports: Reports | None
+    settings: AppSettings,
+    instruments: ApiMetrics,
+    ring: KeyRing,
+    gateway: Gateway | None,
+    reports: Reports | None,
+    keys: KeySource | None,
+    traces: "Traces | None",
 ) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def run(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        desk = Desk(gateway or await _gateway(settings), settings.api.ack_timeout)
-        found = reports or _reports(settings, desk)
-        app.state.parts = _parts(settings, instruments, desk, found)
+        desk = Desk(gateway or await _own_gateway(settings, traces), settings.api.ack_timeout)
+        found = reports or PostgresReports(settings.database.url, Belonging(desk), live=settings.desk.mode == "live")
+        most = raise_limit().connections
+        # Half of the connections, so that streams leave room for commands.
+        feed = EventFeed(desk, found, settings.desk.desk, min(MOST_STREAMS, most // 2))
+        redis = RedisProbe(settings.redis.url, settings.desk.desk)
+        app.state.parts = _parts(settings, instruments, desk, found, feed, ring, redis)
+        source = keys or PostgresKeys(settings.database.url)
         try:
-            yield {STATE_KEY: Doorkeeper(raise_limit().connections, instruments)}
+            async with (
+                _following(traces),
+                _reading_keys(ring, source),
+                _notifications(settings, desk),
+                # Whoever brings a coordinator of his own knows what it carries.
+                in_background(once_known(_looking(desk), partial(tell_apart, log.warning, _terms(settings.desk))))
+                if gateway is None
+                else nullcontext(),
+            ):
+                yield {STATE_KEY: Connections(most, instruments)}
         finally:
+            feed.close()
+            await redis.close()
             if reports is None:
                 found.close()
 
     return run
 
 
-def _reports(settings: AppSettings, desk: Desk) -> Reports:
-    return PostgresReports(settings.database.url, Belonging(desk), live=settings.desk.mode == "live")
-
-
-async def _gateway(settings: AppSettings) -> Gateway:
+async def _own_gateway(settings: AppSettings, traces: "Traces | None") -> DeskGateway:
     client = await connect(dict(settings.temporal), lazy=True)
-    return DeskGateway(client, settings.desk.desk, patience=settings.api.ack_timeout)
+    return DeskGateway(client, settings.desk.desk, settings.api.ack_timeout, traces)
 
 
-def _parts(settings: AppSettings, instruments: Instruments, desk: Desk, reports: Reports) -> Parts:
+@asynccontextmanager
+async def _following(traces: "Traces | None") -> AsyncIterator[None]:
+    if traces is None:
+        yield
+        return
+    try:
+        with traces.statements():
+            yield
+    finally:
+        await traces.close()
+
+
+@asynccontextmanager
+async def _notifications(settings: AppSettings, desk: Desk) -> AsyncIterator[None]:
+    """Tells people what happens, in the background: a worker that is gone cannot tell of itself."""
+    if not (channels := channels_of(settings.notify.targets)):
+        yield
+        return
+
+    database = Database(settings.database.url, threads=3, application_name="ais-notify")
+    notifier = Notifier(settings.desk.desk, channels, database, _looking(desk), settings.desk.cycle_seconds)
+    async with in_background(notifier.run()):
+        yield
+
+
+def _terms(desk: configuration.DeskSettings) -> NewTerms:
+    return NewTerms(mode=Mode(desk.mode), symbols=list(desk.symbols), cycle_seconds=desk.cycle_seconds)
+
+
+def _looking(desk: Desk) -> Callable[[], Awaitable[Status | None]]:
+    """The status, for what only tells of it."""
+
+    async def look() -> Status | None:
+        if desk.is_waited_for:
+            # All of this process share one query: it is left to the commands, for a second at most.
+            await asyncio.sleep(YIELD_SECONDS)
+        try:
+            return (await desk.read(seconds=STATUS_SECONDS)).status
+        except GatewayError:
+            return None
+
+    return look
+
+
+@asynccontextmanager
+async def _reading_keys(ring: KeyRing, source: KeySource) -> AsyncIterator[None]:
+    """In the background: nobody waits for the first reading."""
+    try:
+        async with in_background(KeyWatch(ring, source).run()):
+            yield
+    finally:
+        source.close()
+
+
+def _parts(
+    settings: AppSettings,
+    instruments: ApiMetrics,
+    desk: Desk,
+    reports: Reports,
+    feed: EventFeed,
+    ring: KeyRing,
+    redis: RedisProbe,
+) -> Parts:
     name, mode, symbols = settings.desk.desk, settings.desk.mode, settings.desk.symbols
     return Parts(
         desk_name=name,
@@ -161,6 +303,19 @@ def _parts(settings: AppSettings, instruments: Instruments, desk: Desk, reports:
         desk=desk,
         commander=Commander(desk, symbols, settings.api.ack_timeout, instruments),
         reports=reports,
-        health=Health(desk, reports, Expected(name, mode, symbols), DiskWatch(settings.disks.disk_folders)),
+        health=Health(desk, reports, ExpectedDesk(name, mode, symbols), DiskWatch(settings.disks.disk_folders), redis),
         instruments=instruments,
+        feed=feed,
+        ring=ring,
+        page_terms=_page_terms(settings),
     )
+
+
+def _page_terms(settings: AppSettings) -> dict[str, str]:
+    terms = {
+        "X-AIS-Workflow": names.workflow_id(settings.desk.desk),
+        "X-AIS-Temporal-Address": settings.temporal.get("target_host", "127.0.0.1:7233"),
+        "X-AIS-Temporal-Namespace": settings.temporal.get("namespace", "default"),
+        "X-AIS-Lock-Minutes": f"{settings.api.console_lock_minutes:g}",
+    }
+    return {name: header_text(value) for name, value in terms.items()}

@@ -1,44 +1,85 @@
-"""Authentication, before the body is read and before anything else.
+"""Authentication, before the body is read and before anything else; and what the key's role allows.
 
 As a FastAPI dependency it would answer 422 to an unauthenticated `{`: FastAPI parses the body first. So it is
-middleware, and a flag in the scope lets the routers refuse whatever should ever reach them another way.
+middleware, and the holder in the scope lets the routers refuse whatever should ever reach them another way. The role is looked at
+by the route, before it reads the body.
 """
 
-import hashlib
-import hmac
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime
+from inspect import cleandoc
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Request, Security
+from fastapi import Depends, Request, Response, Security
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import NotAuthenticated
+from api.commands import header_text
+from api.errors import ApiError, NeedsRole, NotAuthenticated, NotForThisDesk
+from api.keys import OWN_ACTOR, Holder, KeyRefusal, KeyRing, RefusedKey
+from api.refused_keys import RefusedKeys
+from domain.keys import Role
 
 PROTECTED = ("/control", "/reports", "/proposals")
-_FLAG = "ais.authenticated"
+ROLE_IN_DOCUMENT = "x-ais-role"
+RETRY_SECONDS = 1
+_HOLDER = "ais.key"
+_ROLE = "needed_role"
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
 class Authentication:
     """Asks for the bearer token under the protected prefixes."""
 
-    def __init__(self, app: ASGIApp, key: str) -> None:
+    def __init__(self, app: ASGIApp, ring: KeyRing, refused: RefusedKeys, desk: str) -> None:
         self._app = app
-        self._digest = _digest(key.encode())
+        self._ring = ring
+        self._refused = refused
+        self._desk = desk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and is_protected(scope):
-            if not self._is_authentic(scope):
-                await NotAuthenticated().response()(scope, receive, send)
-                return
-            scope[_FLAG] = True
-        await self._app(scope, receive, send)
+        if scope["type"] != "http" or not is_protected(scope):
+            await self._app(scope, receive, send)
+            return
+        found = self._ring.check(_token(scope))
+        if isinstance(found, RefusedKey):
+            await self._refuse(found, scope, receive, send)
+            return
+        scope[_HOLDER] = found
+        warning = found.warning(datetime.now(UTC)) if found.key else ""
+        await self._app(scope, receive, _warning(send, warning) if warning else send)
 
-    def _is_authentic(self, scope: Scope) -> bool:
-        values = [value for name, value in scope["headers"] if name == b"authorization"]
-        token = _token(values[0]) if len(values) == 1 else None
-        # Digests of one length: the comparison tells neither the key's length nor how much of it was right.
-        return token is not None and hmac.compare_digest(_digest(token), self._digest)
+    async def _refuse(self, refused: RefusedKey, scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope.get("client")
+        self._refused.count(refused, client[0] if client else "")
+        # A caller that does not know of the restart must not take this for the end of its key, and give up a kill.
+        retry_after = RETRY_SECONDS if refused.why is KeyRefusal.NOT_READ else 0
+        error: ApiError = NotAuthenticated(header_text(refused.hint), retry_after)
+        if refused.why is KeyRefusal.OTHER_DESK and refused.key:
+            error = NotForThisDesk(refused.key.name, refused.key.desks or (), self._desk)
+        await error.response()(scope, receive, send)
+
+
+def _token(scope: Scope) -> bytes:
+    """The bearer token; empty where there is none, or more than one header that could hold it."""
+    values = [value for name, value in scope["headers"] if name == b"authorization"]
+    scheme, _, token = values[0].partition(b" ") if len(values) == 1 else (b"", b"", b"")
+    return bytes(token) if scheme.lower() == b"bearer" else b""
+
+
+def _warning(send: Send, text: str) -> Send:
+    """Adds it to what else the answer warns of."""
+
+    async def send_with_warning(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["X-AIS-Warning"] = "; ".join(filter(None, [headers.get("X-AIS-Warning"), header_text(text)]))
+        await send(message)
+
+    return send_with_warning
 
 
 def is_protected(scope: Scope) -> bool:
@@ -47,24 +88,72 @@ def is_protected(scope: Scope) -> bool:
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in PROTECTED)
 
 
-def _token(header: bytes) -> bytes | None:
-    scheme, _, token = header.partition(b" ")
-    return token if scheme.lower() == b"bearer" and token else None
-
-
-def _digest(secret: bytes) -> bytes:
-    return hashlib.sha256(secret).digest()
+def holder_of(scope: Mapping[str, Any]) -> Holder | None:
+    """Who the middleware found to have sent this request."""
+    return scope.get(_HOLDER)
 
 
 def is_authenticated(scope: Mapping[str, Any]) -> bool:
-    """Whether the middleware found the key in this request."""
-    return bool(scope.get(_FLAG))
+    """Whether the middleware found a key in this request."""
+    return _HOLDER in scope
 
 
-_scheme = HTTPBearer(auto_error=False, description="The value of AIS_API_KEY.")
+_scheme = HTTPBearer(auto_error=False, description="The value of AIS_API_KEY, or a key of `ais keys create`.")
 
 
 async def require_authentication(request: Request, _: object = Security(_scheme)) -> None:
     """The routers' own look at what the middleware found."""
     if not is_authenticated(request.scope):
         raise NotAuthenticated
+
+
+def needs(role: Role) -> Callable[[Endpoint], Endpoint]:
+    """Says which role an endpoint needs: whoever calls it, and in its description."""
+
+    def add(endpoint: Endpoint) -> Endpoint:
+        setattr(endpoint, _ROLE, role)
+        endpoint.__doc__ = f"{cleandoc(endpoint.__doc__ or '')}\n\nNeeds a key with the role `{role}`."
+        return endpoint
+
+    return add
+
+
+class GuardedRoute(APIRoute):
+    """A route under the protected prefixes. There is none without a role: it would be open to every key."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        role: Role | None = getattr(endpoint, _ROLE, None)
+        if role is None:
+            raise TypeError(
+                f"{endpoint.__name__} ({path}) does not say which role it needs: add @needs(Role.VIEWER) or another"
+            )
+        self.role = role
+        extra = {**(options.pop("openapi_extra", None) or {}), ROLE_IN_DOCUMENT: role.value}
+        super().__init__(path, endpoint, openapi_extra=extra, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Looks at the role before anything of the request is read."""
+        handle = super().get_route_handler()
+
+        async def handle_if_allowed(request: Request) -> Response:
+            holder = holder_of(request.scope)
+            if holder is None:
+                raise NotAuthenticated
+            if not holder.role.covers(self.role):
+                raise NeedsRole(holder.actor, holder.role, self.role)
+            return await handle(request)
+
+        return handle_if_allowed
+
+
+def actor_of(request: Request) -> str:
+    """Who sends this, for the decision log: the key says it, and no body can."""
+    holder = holder_of(request.scope)
+    return holder.actor if holder else OWN_ACTOR
+
+
+async def _actor(request: Request) -> str:
+    return actor_of(request)
+
+
+ActorOf = Annotated[str, Depends(_actor)]

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import structlog
 from pydantic_core import to_json
 
-from api.answers import accepted_body, applied_body
+from api.answers import applied_body, pending_body, unconfirmed_body
 from api.desk import Desk
 from api.errors import (
     ApiError,
@@ -33,12 +33,14 @@ from api.errors import (
     PerhapsRecorded,
     Unavailable,
 )
-from api.metrics import Instruments
-from domain.carried import Outcome, RefusalCode
-from domain.commands import Command, RawPayload, read_cancellation, read_command
-from domain.instructions import CancelInstruction, cancel_instructions
-from domain.states import CommandKind
-from domain.status import CommandOutcome
+from api.keys import OWN_ACTOR
+from api.metrics import ApiMetrics
+from domain.desk.carried import Outcome, RefusalCode
+from domain.desk.commands import Command
+from domain.desk.payloads import RawPayload, read_cancellation, read_command
+from domain.desk.states import CommandKind
+from domain.desk.status import CommandOutcome
+from domain.trading.instructions import CancelInstruction, cancel_instructions
 from workflows.gateway import (
     SIGNAL_SECONDS,
     GatewayError,
@@ -48,7 +50,6 @@ from workflows.gateway import (
     TemporalUnreachable,
 )
 
-ACTOR = "http"
 _SIGNAL_SHARE = 2 / 3
 # After the kill is in: how long to look which cancellation the run was asked for first.
 STANDING_SECONDS = 0.5
@@ -62,13 +63,14 @@ log: Any = structlog.get_logger("api")
 
 
 @dataclass(frozen=True)
-class Ask:
+class CommandRequest:
     """One command as it came in. `fields` is what it says besides its id, in the words of the signal."""
 
     kind: CommandKind
     command_id: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    actor: str = OWN_ACTOR
 
     @property
     def fingerprint(self) -> str:
@@ -81,11 +83,11 @@ class Ask:
         return read_command(self.kind, [RawPayload("json/plain", to_json(dict(self.fields)))], self.command_id)
 
     def payload(self, now: datetime) -> dict[str, Any]:
-        """The signal's one input."""
-        return {"command_id": self.command_id, "actor": ACTOR, "sent_at": now.isoformat(), **self.fields}
+        """The signal's one input; whatever the fields are called, they name no actor."""
+        return {**self.fields, "command_id": self.command_id, "actor": self.actor, "sent_at": now.isoformat()}
 
 
-class Answer(NamedTuple):
+class CommandResponse(NamedTuple):
     """Status, JSON body and headers."""
 
     status: int
@@ -96,25 +98,24 @@ class Answer(NamedTuple):
 class Commander:
     """Carries commands to the coordinator. `acknowledge_seconds` bounds signal and confirmation together."""
 
-    def __init__(
-        self, desk: Desk, symbols: Sequence[str], acknowledge_seconds: float, instruments: Instruments
-    ) -> None:
+    def __init__(self, desk: Desk, symbols: Sequence[str], acknowledge_seconds: float, instruments: ApiMetrics) -> None:
         self._desk = desk
         self._symbols = symbols
         self._seconds = acknowledge_seconds
         self._instruments = instruments
 
-    async def carry_out(self, ask: Ask) -> Answer:
+    async def carry_out(self, ask: CommandRequest) -> CommandResponse:
         """Sends and waits; raises ApiError for everything but 200 and 202."""
         try:
-            return await self._carry_out(ask)
+            with self._desk.carrying_out():
+                return await self._carry_out(ask)
         except ApiError as error:
             error.more_headers = _headers(ask)
             if isinstance(error, Unavailable):
                 self._instruments.command(ask.kind, "failed")
             raise
 
-    async def _carry_out(self, ask: Ask) -> Answer:
+    async def _carry_out(self, ask: CommandRequest) -> CommandResponse:
         if ask.kind is not CommandKind.KILL:
             await self._desk.admit()
         started = time.monotonic()
@@ -129,9 +130,14 @@ class Commander:
         if outcome is None:
             return self._accepted(ask)
         self._instruments.confirmed(ask.kind, time.monotonic() - started)
-        return self._taken_in(ask, outcome) if outcome.outcome is Outcome.PENDING else self._settled(ask, outcome)
+        if outcome.outcome is not Outcome.PENDING:
+            return self._settled(ask, outcome)
+        # Confirmed by the coordinator, and settled by its next cycle.
+        self._refuse_reused_key(ask, outcome)
+        self._instruments.command(ask.kind, "accepted")
+        return CommandResponse(202, pending_body(outcome), _headers(ask) | _where_to_ask(ask.command_id))
 
-    async def _signal(self, ask: Ask) -> None:
+    async def _signal(self, ask: CommandRequest) -> None:
         seconds = min(SIGNAL_SECONDS, self._seconds * _SIGNAL_SHARE)
         try:
             with self._desk.sending():
@@ -143,7 +149,7 @@ class Commander:
             raise PerhapsRecorded(ask.command_id, self._cancels(ask)) from error
         self._desk.recorded(ask.command_id)
 
-    async def _confirmation(self, ask: Ask, deadline: float) -> CommandOutcome | None:
+    async def _confirmation(self, ask: CommandRequest, deadline: float) -> CommandOutcome | None:
         """The command's settled outcome, or None where nobody gave one in time; one that a cycle settles need only be known."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
@@ -155,7 +161,7 @@ class Commander:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    async def _look(self, ask: Ask, deadline: float) -> CommandOutcome | None:
+    async def _look(self, ask: CommandRequest, deadline: float) -> CommandOutcome | None:
         try:
             found = await self._desk.read([ask.command_id], max(deadline - time.monotonic(), 0.001))
         except NoCoordinator as error:
@@ -168,7 +174,9 @@ class Commander:
             return None
         return found.outcomes.get(ask.command_id)
 
-    async def _kill_by_cancelling(self, ask: Ask, refusal: SignalRefused, deadline: float) -> Answer:
+    async def _kill_by_cancelling(
+        self, ask: CommandRequest, refusal: SignalRefused, deadline: float
+    ) -> CommandResponse:
         """A run takes 10,000 signals, and a cancellation was still accepted then (measured): it means kill."""
         log.warning("kill signal refused, requesting cancellation", command_id=ask.command_id, error=str(refusal))
         try:
@@ -189,7 +197,7 @@ class Commander:
             return answer._replace(headers=_headers(ask, warning))
         return await self._accepted_as_cancellation(ask, warning)
 
-    async def _accepted_as_cancellation(self, ask: Ask, warning: str) -> Answer:
+    async def _accepted_as_cancellation(self, ask: CommandRequest, warning: str) -> CommandResponse:
         """Where an earlier kill of the same run went in as a cancellation, that one is carried out for both, under its id."""
         answer = self._accepted(ask, warning)
         reason = await self._desk.gateway.standing_cancellation(STANDING_SECONDS)
@@ -203,18 +211,12 @@ class Commander:
         where = _where_to_ask(standing.command_id) if standing.command_id else {}
         return answer._replace(headers=headers | where)
 
-    def _accepted(self, ask: Ask, *warnings: str) -> Answer:
+    def _accepted(self, ask: CommandRequest, *warnings: str) -> CommandResponse:
         self._instruments.command(ask.kind, "unconfirmed")
         headers = _headers(ask, *warnings) | _where_to_ask(ask.command_id)
-        return Answer(202, accepted_body(ask.command, self._cancels(ask)), headers)
+        return CommandResponse(202, unconfirmed_body(ask.command, self._cancels(ask)), headers)
 
-    def _taken_in(self, ask: Ask, outcome: CommandOutcome) -> Answer:
-        """Confirmed by the coordinator, and settled by its next cycle."""
-        self._refuse_reused_key(ask, outcome)
-        self._instruments.command(ask.kind, "accepted")
-        return Answer(202, accepted_body(outcome, None), _headers(ask) | _where_to_ask(ask.command_id))
-
-    def _refuse_reused_key(self, ask: Ask, outcome: CommandOutcome) -> None:
+    def _refuse_reused_key(self, ask: CommandRequest, outcome: CommandOutcome) -> None:
         if outcome.fingerprint == ask.fingerprint:
             return
         self._instruments.command(ask.kind, "refused")
@@ -224,17 +226,17 @@ class Commander:
             "idempotency_key_reused",
         )
 
-    def _settled(self, ask: Ask, outcome: CommandOutcome) -> Answer:
+    def _settled(self, ask: CommandRequest, outcome: CommandOutcome) -> CommandResponse:
         self._refuse_reused_key(ask, outcome)
         if outcome.outcome is Outcome.REFUSED:
             self._instruments.command(ask.kind, "refused")
             raise refusal_of(ask.kind, outcome)
         self._instruments.command(ask.kind, "repeated" if outcome.repeated else "applied")
         warnings = ("this Idempotency-Key was used for another command before; the kill was carried out anyway",)
-        body = applied_body(ask.command, outcome.symbols, outcome.cancel_instructions, outcome.instruction)
-        return Answer(200, body, _headers(ask, *(warnings if outcome.reused_id else ())))
+        headers = _headers(ask, *(warnings if outcome.reused_id else ()))
+        return CommandResponse(200, applied_body(outcome, ask.command.reason), headers)
 
-    def _cancels(self, ask: Ask) -> list[CancelInstruction] | None:
+    def _cancels(self, ask: CommandRequest) -> list[CancelInstruction] | None:
         return cancel_instructions(self._symbols) if ask.kind is CommandKind.KILL else None
 
 
@@ -254,7 +256,7 @@ def _where_to_ask(command_id: str) -> dict[str, str]:
     return {"Location": f"/control/commands/{quote(command_id, safe='')}", "Retry-After": "1"}
 
 
-def _headers(ask: Ask, *warnings: str) -> dict[str, str]:
+def _headers(ask: CommandRequest, *warnings: str) -> dict[str, str]:
     every = (*ask.warnings, *warnings)
     return {"X-Command-Id": ask.command_id} | ({"X-AIS-Warning": header_text("; ".join(every))} if every else {})
 

@@ -15,14 +15,14 @@ OWN = 128
 _ENOUGH = MOST_CONNECTIONS + MOST_WAITING + OWN
 
 
-class Room(NamedTuple):
+class ConnectionBudget(NamedTuple):
     """How many connections may be open, and how many may wait to be accepted: all of these at once still fit."""
 
     connections: int
     waiting: int
 
 
-def raise_limit() -> Room:
+def raise_limit() -> ConnectionBudget:
     """Raises the soft limit of this process, and so of its children, as far as it is of use; the room that there is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = hard if hard != resource.RLIM_INFINITY else _ENOUGH
@@ -32,7 +32,7 @@ def raise_limit() -> Room:
     return room(_ENOUGH if soft == resource.RLIM_INFINITY else soft)
 
 
-def room(descriptors: int) -> Room:
+def room(descriptors: int) -> ConnectionBudget:
     """What `descriptors` leave for connections. A burst is accepted before anything can be closed for it."""
     waiting = min(MOST_WAITING, max(descriptors // 4, 1))
-    return Room(max(min(MOST_CONNECTIONS, descriptors - waiting - OWN), 16), waiting)
+    return ConnectionBudget(max(min(MOST_CONNECTIONS, descriptors - waiting - OWN), 16), waiting)

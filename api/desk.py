@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from api.errors import TooManyUnwritten, TooManyWaiting, Unavailable
-from domain.status import Outcomes, Status
+from domain.desk.status import Outcomes, Status
 from workflows.gateway import CoordinatorSilent
 
 MAX_UNCONFIRMED = 100
@@ -49,6 +49,7 @@ class Desk:
         self._patience = patience_seconds
         self._unconfirmed: set[str] = set()
         self._sending = 0
+        self._carrying_out = 0
         self._pending = 0
         self._rows = 0
 
@@ -97,6 +98,20 @@ class Desk:
             yield
         finally:
             self._sending -= 1
+
+    @contextmanager
+    def carrying_out(self) -> Iterator[None]:
+        """While somebody waits for the outcome of a command."""
+        self._carrying_out += 1
+        try:
+            yield
+        finally:
+            self._carrying_out -= 1
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether anybody waits for an outcome now. `waiting` counts others, too, whose clients have left long ago."""
+        return self._carrying_out > 0
 
     def recorded(self, command_id: str) -> None:
         """Notes a command that Temporal has, or may have, and that no query has seen."""

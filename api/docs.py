@@ -68,10 +68,6 @@ async def start_swagger() -> Response:
     return Response(_START_SWAGGER, media_type="text/javascript")
 
 
-async def _serve(name: str) -> Response:
-    return Response(_content(name), media_type=_FILES[name][1], headers=_CACHED)
-
-
 @cache
 def _content(name: str) -> bytes:
     return resources.files("fastapi_standalone_docs").joinpath("static", _FILES[name][0]).read_bytes()
@@ -85,7 +81,7 @@ def load_assets() -> None:
 
 def _add_file(name: str) -> None:
     async def serve() -> Response:
-        return await _serve(name)
+        return Response(_content(name), media_type=_FILES[name][1], headers=_CACHED)
 
     router.add_api_route(f"/docs/{name}", serve, methods=["GET"], response_class=Response)
 

@@ -11,7 +11,7 @@ the application knows whether it waits. `ais api` serves with this class; by han
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any
@@ -21,18 +21,20 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api import request_head
 from api.auth import is_authenticated
-from api.doorkeeper import STATE_KEY, Doorkeeper, Reason
+from api.connections import STATE_KEY, Connections, Reason
+from api.streams import end, is_endless
 
 FIRST_BYTE_SECONDS = 10.0
 HEAD_SECONDS = 5.0
 # After the answer: what the client still sends is read and thrown away, or it would find a reset instead of the answer.
 DRAIN_SECONDS = 10.0
 DRAIN_BYTES = 32 * 1024 * 1024
-# For an answer that its client does not read.
+# For an answer that its client does not read; for a stream, whose client has only to keep up.
 UNREAD_SECONDS = 20.0
+UNREAD_STREAM_SECONDS = 5.0
 
 
-class _Place(Enum):
+class _RequestPart(Enum):
     """Where in a request the connection is."""
 
     BETWEEN = auto()
@@ -84,12 +86,16 @@ class Door(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         # Every request gets a copy of this state; the keeper is no business of theirs.
         self.app_state = dict(self.app_state)
-        self._keeper: Doorkeeper = self.app_state.pop(STATE_KEY)
+        self._keeper: Connections = self.app_state.pop(STATE_KEY)
         self._exit: _Exit
-        self._place = _Place.BETWEEN
+        self._place = _RequestPart.BETWEEN
         self._head = bytearray()
+        # What came in one piece with the request before it, and may be the beginning of the next head.
+        self._behind = b""
         self._drained = 0
         self._had_key = False
+        # The request that is being answered; heads and requests that came behind it wait.
+        self._answering: dict[str, Any] = {}
         self._clock: asyncio.TimerHandle | None = None
         self._unread_clock: asyncio.TimerHandle | None = None
 
@@ -98,7 +104,8 @@ class Door(HttpToolsProtocol):
     @property
     def has_shown_a_key(self) -> bool:
         """Whether one of its requests was authenticated."""
-        return self._had_key or is_authenticated(self._request)
+        request: Any = self.scope
+        return self._had_key or is_authenticated(request or {})
 
     @property
     def is_idle(self) -> bool:
@@ -107,14 +114,14 @@ class Door(HttpToolsProtocol):
         return cycle is None or bool(cycle.response_complete)
 
     @property
-    def _request(self) -> Mapping[str, Any]:
-        scope: Any = self.scope
-        return scope or {}
+    def is_endless(self) -> bool:
+        """Whether a stream is what it is answered with, and nobody has to wait for the end of that."""
+        return not self.is_idle and is_endless(self._answering)
 
     @property
     def is_being_sent_to(self) -> bool:
         """Whether its client may be in the middle of sending."""
-        return self._place is not _Place.BETWEEN
+        return self._place is not _RequestPart.BETWEEN
 
     def make_room(self) -> None:
         """Closes it at once."""
@@ -123,6 +130,8 @@ class Door(HttpToolsProtocol):
     def drain(self) -> None:
         """From here on what comes is thrown away, for so long."""
         self.flow.resume_reading()
+        if self._place is _RequestPart.BROKEN_KILL:
+            self._place = _RequestPart.LEAVING
         self.give(DRAIN_SECONDS, self._body_is_late)
 
     def give(self, seconds: float, then: Callable[[], None]) -> None:
@@ -154,7 +163,7 @@ class Door(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """The server stops: nobody waits for those who only hold a connection."""
-        if self.is_idle:
+        if self.is_idle or self.is_endless:
             self._exit.shut()
         else:
             super().shutdown()
@@ -162,26 +171,21 @@ class Door(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parses, as long as anything is expected."""
         self._unset_keepalive_if_required()
-        if self._place in (_Place.BODY, _Place.LEAVING):
-            self._count_drained(data)
+        is_thrown_away = self._place in (_RequestPart.BODY, _RequestPart.LEAVING)
+        self._behind = data if is_thrown_away else b""
+        if is_thrown_away:
+            self._drained += len(data) if self.is_idle else 0
+            if self._drained > DRAIN_BYTES:
+                self._body_is_late()
         else:
-            self._add_to_head(data)
-        if self._place is _Place.BROKEN_KILL:
+            # The first byte of a head starts its clock, and no other touches it.
+            if not self._head:
+                self.give(HEAD_SECONDS, self._head_is_late)
+            self._head += data
+        if self._place is _RequestPart.BROKEN_KILL:
             self._mend_when_whole()
-        elif self._place is not _Place.LEAVING:
+        elif self._place is not _RequestPart.LEAVING:
             self._parse(data)
-
-    def _add_to_head(self, data: bytes) -> None:
-        """The first byte of a head starts its clock, and no other touches it."""
-        if not self._head:
-            self.give(HEAD_SECONDS, self._head_is_late)
-        self._head += data
-
-    def _count_drained(self, data: bytes) -> None:
-        if self.is_idle:
-            self._drained += len(data)
-        if self._drained > DRAIN_BYTES:
-            self._body_is_late()
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -192,18 +196,16 @@ class Door(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._cannot_parse()
         else:
-            self._look_at_what_is_missing()
-
-    def _look_at_what_is_missing(self) -> None:
-        if len(self._head) > request_head.MAX_BYTES:
-            self._cannot_parse()
-        elif self._head:
-            self._keeper.dawdles(self)
+            if len(self._head) > request_head.MAX_BYTES:
+                self._cannot_parse()
+            elif self._head and self.is_idle:
+                self._keeper.dawdles(self)
 
     def pause_writing(self) -> None:
         """The client does not read its answer."""
         super().pause_writing()
-        self._unread_clock = self.loop.call_later(UNREAD_SECONDS, self._answer_is_not_read)
+        seconds = UNREAD_STREAM_SECONDS if self.is_endless else UNREAD_SECONDS
+        self._unread_clock = self.loop.call_later(seconds, self._answer_is_not_read)
 
     def resume_writing(self) -> None:
         """It reads again."""
@@ -220,45 +222,68 @@ class Door(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A head begins; it may have come in one piece with the request before it."""
         self._had_key = self.has_shown_a_key
-        self._place = _Place.HEAD
+        self._place = _RequestPart.HEAD
+        self._head += self._behind
+        self._behind = b""
         super().on_message_begin()
         if self._clock is None:
             self.give(HEAD_SECONDS, self._head_is_late)
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
-        self._place = _Place.BODY
+        self._place = _RequestPart.BODY
+        self._behind = bytes(self._head).partition(request_head.END)[2]
         self._head.clear()
         self._drained = 0
         self._stop_clock()
         self._keeper.asks(self)
+        is_first = self.is_idle
         super().on_headers_complete()
+        self._answer(self.cycle.scope if is_first else self._answering)
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body; what stands behind that of one in chunks cannot be told, and is not needed."""
+        self._behind = self._behind[len(body) :] if self._behind.startswith(body) else b""
+        super().on_body(body)
+
+    def _answer(self, request: Any) -> None:
+        """A stream with a request behind it ends: it would go on for ever, the client's leaving not noticed."""
+        self._answering = request
+        if self.pipeline or self._place in (_RequestPart.BROKEN_KILL, _RequestPart.LEAVING):
+            end(request)
 
     def on_message_complete(self) -> None:
         """The body is whole: whoever was about to leave goes."""
         super().on_message_complete()
-        self._place = _Place.BETWEEN
+        self._place = _RequestPart.BETWEEN
         self._stop_clock()
         if self._exit.is_left:
             self._exit.shut()
 
     def on_response_complete(self) -> None:
         """Answered. What is left of the body is read to its end, so that the connection can go on."""
+        following = self.pipeline[-1][0].scope if self.pipeline else None
         super().on_response_complete()
+        if following is not None:
+            self._answer(following)
         if self.is_idle:
             self._keeper.dawdles(self)
-        if self._place is _Place.BODY and self.is_idle and not self._exit.is_closing():
+        if self._place is _RequestPart.BROKEN_KILL and self.is_idle and not self._exit.is_closing():
+            self._unset_keepalive_if_required()
+            self._mend_when_whole()
+        elif self._place is _RequestPart.BODY and self.is_idle and not self._exit.is_closing():
             self.give(DRAIN_SECONDS, self._body_is_late)
 
     # Heads that cannot be read.
 
     def _cannot_parse(self) -> None:
-        if self._place is _Place.BODY or not self.is_idle:
+        if self._place is not _RequestPart.BODY and request_head.is_kill(bytes(self._head)):
+            self._place = _RequestPart.BROKEN_KILL
+            end(self._answering)
+            self._mend_when_whole()
+        elif self._place is _RequestPart.BODY or not self.is_idle:
             # An answer is on its way already, and a second one would end up in the middle of it.
             self._leave(Reason.BROKEN)
-        elif request_head.is_kill(bytes(self._head)):
-            self._place = _Place.BROKEN_KILL
-            self._mend_when_whole()
         elif len(self._head) > request_head.MAX_BYTES:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, request_head.TOO_LARGE, Reason.BROKEN)
         else:
@@ -266,22 +291,27 @@ class Door(HttpToolsProtocol):
 
     def _mend_when_whole(self) -> None:
         """Has the kill carried out as soon as its head has ended, or has become too long to be read on."""
-        head, end, body = bytes(self._head).partition(request_head.END)
-        if not end and len(head) <= request_head.MAX_BYTES:
+        head, ending, body = bytes(self._head).partition(request_head.END)
+        if not ending and len(head) <= request_head.MAX_BYTES:
             self._keeper.dawdles(self)
             return
+        if not self.is_idle:
+            # Its turn comes when what is being answered is over; nothing is read until then.
+            self._stop_clock()
+            self.flow.pause_reading()
+            return
         self._keeper.count(Reason.MENDED)
-        if not end:
+        if not ending:
             # The last line may be half of one.
             head = head.rpartition(b"\r\n")[0]
-        if not (end and self._parse_anew(request_head.mended(head) + body)):
+        if not (ending and self._parse_anew(request_head.mended(head) + body)):
             # The body's length is no number, or is not known yet: the kill is its head alone.
             self._parse_anew(request_head.mended(head, with_body=False))
-            self._place = _Place.LEAVING
+            self._place = _RequestPart.LEAVING
 
     def _parse_anew(self, data: bytes) -> bool:
         """Whether these bytes hold a head."""
-        self._place = _Place.BETWEEN
+        self._place = _RequestPart.BETWEEN
         self._head.clear()
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -292,17 +322,18 @@ class Door(HttpToolsProtocol):
         return True
 
     def _leave(self, reason: Reason) -> None:
-        """Says no more than what is being answered."""
+        """Says no more than what is being answered; of a stream, no more than it has said."""
         self._keeper.count(reason)
-        self._place = _Place.LEAVING
+        self._place = _RequestPart.LEAVING
         if self.is_idle:
             self._exit.close()
         else:
             self.cycle.keep_alive = False
+            end(self._answering)
 
     def _refuse(self, status: HTTPStatus, detail: str, reason: Reason) -> None:
         self._keeper.count(reason)
-        self._place = _Place.LEAVING
+        self._place = _RequestPart.LEAVING
         body = json.dumps({"detail": detail}).encode()
         headers = [
             *self.server_state.default_headers,
@@ -320,7 +351,7 @@ class Door(HttpToolsProtocol):
         self._stop_clock()
         if not self.is_idle:
             self._leave(Reason.HEAD_TIME)
-        elif self._place is _Place.BETWEEN and not self._head:
+        elif self._place is _RequestPart.BETWEEN and not self._head:
             # Nothing was asked, so an answer would be taken for that of the next question.
             self._keeper.count(Reason.HEAD_TIME)
             self._exit.shut()

@@ -1,7 +1,10 @@
-"""What the API answers when it cannot do what it was asked.
+"""The API's errors: one class for each way in which a request can fail.
 
 ApiError
 ├── NotAuthenticated      401
+├── Forbidden             403   a key that is known, and may not do this
+│   ├── NeedsRole
+│   └── NotForThisDesk
 ├── UnknownCommand        404
 ├── NoAccount             404   of this desk on the paper venue
 ├── BodyTooSlow           408
@@ -11,12 +14,13 @@ ApiError
 └── Unavailable           503
     ├── CoordinatorUnavailable   a worker or Temporal does not answer, or no coordinator is open
     ├── ReportsUnavailable       the database
-    ├── BooksUnread              nobody knows yet what a live account did
-    ├── OtherDatabase            this process has another one than the coordinator
-    ├── TooManyWaiting           more commands stand unconfirmed than may
-    ├── TooManyUnwritten         more rows of the decision log wait for the database than may
-    ├── NotRecorded              refused before it was sent
-    ├── PerhapsRecorded          sent, and nobody answered
+    ├── BooksUnread              the books of a live account are not known yet
+    ├── OtherDatabase            this process uses another database than the coordinator
+    ├── TooManyWaiting           too many commands are unconfirmed
+    ├── TooManyStreams           too many streams of events are open
+    ├── TooManyUnwritten         too many rows of the decision log wait for the database
+    ├── NotRecorded              nothing was sent, or Temporal refused
+    ├── PerhapsRecorded          sent, but Temporal did not answer
     └── CoordinatorClosed        recorded, then the coordinator was terminated
 """
 
@@ -28,8 +32,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from domain.instructions import CancelInstruction
-from domain.states import Mode
+from domain.desk.states import Mode
+from domain.keys import Role
+from domain.trading.instructions import CancelInstruction
 from domain.values import printable
 from workflows.gateway import GatewayError
 
@@ -37,7 +42,7 @@ Location = Sequence[str | int]
 
 
 class ApiError(Exception):
-    """Base: the status stands on the class, the text is the answer's `detail`."""
+    """Base class: subclasses set the HTTP status; the text becomes the response's `detail`."""
 
     status = 500
     headers: ClassVar[Mapping[str, str]] = {}
@@ -48,35 +53,66 @@ class ApiError(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """The JSON of the answer."""
+        """The JSON of the response."""
         return {"detail": printable(str(self))}
 
     def response(self, headers: Mapping[str, str] | None = None) -> JSONResponse:
-        """The answer."""
+        """The HTTP response."""
         return JSONResponse(self.body, self.status, headers={**self.headers, **(headers or {}), **self.more_headers})
 
 
 class NotAuthenticated(ApiError):
-    """The token is missing, malformed or wrong; which of them is nobody's business."""
+    """The token is missing, malformed or wrong; the response does not say which.
+
+    `hint`: what whoever shows it may know all the same, for a header: that it is mistyped, or has ended. `retry_after`: in how
+    many seconds the same token may be let in, where that is so.
+    """
 
     status = 401
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
 
-    def __init__(self) -> None:
+    def __init__(self, hint: str = "", retry_after: int = 0) -> None:
         super().__init__("Not authenticated")
+        told = {"X-AIS-Warning": hint, "Retry-After": str(retry_after or "")}
+        self.more_headers = {name: value for name, value in told.items() if value}
+
+
+class Forbidden(ApiError):
+    """The key is known, and may not do this."""
+
+    status = 403
+
+
+class NeedsRole(Forbidden):
+    """The key's role does not allow it."""
+
+    def __init__(self, actor: str, has: Role, needed: Role) -> None:
+        super().__init__(f"The key of {actor} has the role {has}; this needs the role {needed}")
+
+
+class NotForThisDesk(Forbidden):
+    """The key is for other desks than the one that this process serves.
+
+    Told before the command's id is read: by this header alone a sender knows that the refusal is ours, and not a gateway's.
+    """
+
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
+
+    def __init__(self, name: str, desks: Iterable[str], served: str) -> None:
+        super().__init__(f"The key of http:{name} is for the desk {', '.join(desks)}; this is the desk {served}")
 
 
 class UnknownCommand(ApiError):
-    """No command of this id is remembered."""
+    """The coordinator does not remember a command with this id."""
 
     status = 404
 
     def __init__(self, command_id: str) -> None:
-        super().__init__(f"No command {command_id!r} is known to the coordinator.")
+        super().__init__(f"The coordinator knows no command {command_id!r}.")
 
 
 class NoAccount(ApiError):
-    """The paper venue has no account of this desk."""
+    """The paper venue has no account for this desk."""
 
     status = 404
 
@@ -86,13 +122,13 @@ class NoAccount(ApiError):
 
 
 class CommandRefused(ApiError):
-    """The coordinator refused, and recorded it."""
+    """The coordinator refused the command and recorded the refusal."""
 
     status = 409
 
 
 class BodyTooSlow(ApiError):
-    """It was announced and did not come."""
+    """The headers announced a body, but it did not arrive in time."""
 
     status = 408
 
@@ -101,7 +137,7 @@ class BodyTooSlow(ApiError):
 
 
 class BodyTooLarge(ApiError):
-    """More than is read."""
+    """The body is larger than the API reads."""
 
     status = 413
 
@@ -124,14 +160,14 @@ class InvalidRequest(ApiError):
 
 
 class Unavailable(ApiError):
-    """Something that this answer needs cannot be reached; the text says what, and what to do."""
+    """The API cannot reach something it needs; the text says what, and what to do."""
 
     status = 503
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
 
 
 class CoordinatorUnavailable(Unavailable):
-    """The coordinator cannot be asked."""
+    """The coordinator does not answer."""
 
 
 class ReportsUnavailable(Unavailable):
@@ -142,29 +178,29 @@ class ReportsUnavailable(Unavailable):
 
 
 class BooksUnread(Unavailable):
-    """Nothing is known of a live account until two readings of it agree: "none" would be a guess."""
+    """A live account's books are unknown until two readings agree; answering "none" would be a guess."""
 
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "10"}
 
     def __init__(self, desk: str, why: str | None) -> None:
         super().__init__(
-            f"The books of desk {desk!r} are not known yet: a live worker reads them from the exchange, twice before they count. "
-            f"{f'The last try failed: {why}.' if why else 'Is one up (python worker.py), and the desk started?'}"
+            f"The books of desk {desk!r} are not known yet: a live worker reads them, and two readings must agree. "
+            f"{f'The last try failed: {why}.' if why else 'Check that one is up (python worker.py) and the desk is started.'}"
         )
 
 
 class OtherDatabase(Unavailable):
-    """This process has another database than the coordinator: its log is not the desk's."""
+    """This process uses another database than the coordinator, so its log is not the desk's."""
 
     def __init__(self, found: str | None, wanted: str | None) -> None:
         super().__init__(
             f"AIS_DATABASE_URL of this process points to database {found or 'without an id'}, but the desk's is {wanted}: "
-            "correct it and start this process again; see docs/operations.md, Another database."
+            "correct it and restart this process; see docs/operations.md, Another database."
         )
 
 
 class TooManyWaiting(Unavailable):
-    """Buffers are bounded; a kill is never counted out."""
+    """Too many unconfirmed commands: the buffer for them is bounded. Kills are exempt from this limit."""
 
     def __init__(self, waiting: int, limit: int) -> None:
         super().__init__(
@@ -174,7 +210,7 @@ class TooManyWaiting(Unavailable):
 
 
 class TooManyUnwritten(Unavailable):
-    """What was acknowledged is kept until the decision log takes it, and that is bounded; a kill is never counted out."""
+    """Too many unwritten rows: the buffer that keeps them for the database is bounded. Kills are exempt from this limit."""
 
     def __init__(self, rows: int, limit: int) -> None:
         super().__init__(
@@ -183,8 +219,19 @@ class TooManyUnwritten(Unavailable):
         )
 
 
+class TooManyStreams(Unavailable):
+    """Too many open streams of events: connections are kept free for commands."""
+
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "10"}
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"{limit} streams of events are open, and this process serves no more; close some. Commands are not affected."
+        )
+
+
 class _Unconfirmed(Unavailable):
-    """A command without a confirmation; that of a kill hands out what a person can act on."""
+    """A command without a confirmation. For a kill, the body lists the cancels that a person can carry out by hand."""
 
     def __init__(self, text: str, cancels: Iterable[CancelInstruction] | None) -> None:
         self._cancels = None if cancels is None else [cancel.model_dump(mode="json") for cancel in cancels]
@@ -203,7 +250,7 @@ class NotRecorded(_Unconfirmed):
 
 
 class PerhapsRecorded(_Unconfirmed):
-    """Sent and not answered: repeating it under the same id is safe."""
+    """The command was sent but not answered: repeating it under the same id is safe."""
 
     def __init__(self, command_id: str, cancels: Iterable[CancelInstruction] | None) -> None:
         super().__init__(
@@ -221,17 +268,14 @@ class CoordinatorClosed(_Unconfirmed):
 
 
 def entry(location: Location, message: str, kind: str) -> dict[str, Any]:
-    """One entry of a 422: these three keys alone, since echoing the input turns a NaN into a 500."""
+    """One entry of a 422. It has only these three keys: echoing the input would turn a NaN into a 500."""
     parts = [printable(part) if isinstance(part, str) else part for part in location]
     return {"loc": parts, "msg": printable(message), "type": kind}
 
 
-async def _answer_error(request: Request, error: ApiError) -> JSONResponse:
-    return error.response(command_headers(request))
-
-
-async def _answer_gateway_error(request: Request, error: GatewayError) -> JSONResponse:
-    return CoordinatorUnavailable(str(error)).response(command_headers(request))
+async def _answer_error(request: Request, error: ApiError | GatewayError) -> JSONResponse:
+    known = error if isinstance(error, ApiError) else CoordinatorUnavailable(str(error))
+    return known.response(command_headers(request))
 
 
 async def _answer_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -244,7 +288,7 @@ async def _answer_http_exception(request: Request, error: HTTPException) -> JSON
 
 
 def command_headers(request: Request) -> dict[str, str]:
-    """What every answer to a command carries."""
+    """The headers that every response to a command carries."""
     command_id = getattr(request.state, "command_id", None)
     return {"X-Command-Id": command_id} if command_id else {}
 
@@ -252,6 +296,6 @@ def command_headers(request: Request) -> dict[str, str]:
 def install(app: FastAPI) -> None:
     """Registers the handlers."""
     app.exception_handler(ApiError)(_answer_error)
-    app.exception_handler(GatewayError)(_answer_gateway_error)
+    app.exception_handler(GatewayError)(_answer_error)
     app.exception_handler(RequestValidationError)(_answer_invalid)
     app.exception_handler(HTTPException)(_answer_http_exception)

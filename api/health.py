@@ -13,9 +13,10 @@ import structlog
 
 from api.desk import Desk
 from api.models import HealthAnswer
+from api.redis_probe import RedisProbe
 from api.reporting import Reports
-from domain.disks import low
-from domain.status import Status
+from domain.desk.status import Status
+from domain.health.disks import low
 from storage.disks import DiskWatch
 from workflows.gateway import GatewayError
 
@@ -26,7 +27,7 @@ T = TypeVar("T")
 log: Any = structlog.get_logger("api")
 
 
-class Expected(NamedTuple):
+class ExpectedDesk(NamedTuple):
     """What this process is configured for; a coordinator that differs is degraded."""
 
     desk: str
@@ -41,11 +42,16 @@ class Expected(NamedTuple):
 class Health:
     """The probes of one API process."""
 
-    def __init__(self, desk: Desk, reports: Reports, expected: Expected, disks: DiskWatch) -> None:
+    def __init__(
+        self, desk: Desk, reports: Reports, expected: ExpectedDesk, disks: DiskWatch, redis: RedisProbe
+    ) -> None:
         self._desk = desk
         self._reports = reports
         self._expected = expected
         self._disks = disks
+        self._redis = redis
+        # What the last round found that the role of this process may not do.
+        self.missing_rights: list[str] = []
         self._low: list[str] = []
         self._round: asyncio.Task[HealthAnswer] | None = None
 
@@ -60,12 +66,15 @@ class Health:
         self._round = None
 
     async def _probe(self) -> HealthAnswer:
-        temporal, status, database, database_id, space = await asyncio.gather(
+        temporal, status, (database, rights), database_id, space, redis = await asyncio.gather(
             bounded(self._temporal(), False),
             self.status(),
-            bounded(self._reports.ping(), False),
+            asyncio.gather(
+                bounded(self._reports.can_write(), False), bounded(self._reports.missing_rights(), list[str]())
+            ),
             bounded(self._reports.database_id(), None),
             self._has_space(),
+            bounded(self._redis.connected(), False),
         )
         aster = status is not None and is_fresh(status, datetime.now(UTC))
         # An answer of the coordinator came through Temporal, whatever became of the probe of its own.
@@ -73,14 +82,21 @@ class Health:
         fine = aster and database and temporal and space and status is not None and self._expected.matches(status)
         if status is not None and None not in (database_id, status.database_id):
             fine = fine and database_id == status.database_id
+        self._take_rights(rights)
         return HealthAnswer(
-            status="ok" if fine else "degraded",
+            status="ok" if fine and not rights else "degraded",
             aster_connected=aster,
             db_connected=database,
-            # AIS has no Redis yet; this alone does not degrade.
-            redis_connected=False,
+            # This alone does not degrade: AIS reads nothing from it.
+            redis_connected=redis,
             temporal_connected=temporal,
         )
+
+    def _take_rights(self, lacking: list[str]) -> None:
+        """The log tells of each change."""
+        if lacking and lacking != self.missing_rights:
+            log.warning("the database's role lacks rights: `ais migrate --grant` gives them", missing=lacking)
+        self.missing_rights = lacking
 
     async def status(self) -> Status | None:
         """The coordinator's status; None where nobody answers in the probe's time."""

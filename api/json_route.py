@@ -7,7 +7,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
+
+from api.auth import GuardedRoute
 
 _KEY = re.compile(r"[\x20-\x7e]{1,128}")
 _JSON_TYPE = (b"content-type", b"application/json")
@@ -33,7 +34,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-class CommandRoute(APIRoute):
+class CommandRoute(GuardedRoute):
     """A route of one command."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

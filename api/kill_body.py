@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
 
 from api.limits import MAX_BODY_BYTES
-from domain.commands import DEFAULT_REASONS, MAX_REASON_CHARS, clean
-from domain.states import CommandKind
+from domain.desk.payloads import DEFAULT_REASONS, MAX_REASON_CHARS
+from domain.desk.states import CommandKind
+from domain.values import clean
 
 # A body that was announced and does not come must not hold up the kill.
 BODY_SECONDS = 1.0
@@ -47,18 +48,13 @@ def parse_kill_body(data: bytes) -> KillBody:
     except (ValueError, RecursionError):
         return KillBody(DEFAULT_REASON, ("the body is not JSON and was not read",))
     if isinstance(value, dict):
-        return _from_object(value)
+        reason, warnings = _from_reason(value.get("reason"))
+        if unknown := [name for name in value if name != "reason"]:
+            warnings += (f"unknown field {unknown[0][:64]!r} was ignored",)
+        return KillBody(reason, warnings)
     if isinstance(value, str):
         return _from_reason(value)
     return KillBody(DEFAULT_REASON, () if value is None else ("the body is not a JSON object and was not read",))
-
-
-def _from_object(value: dict[str, Any]) -> KillBody:
-    reason, warnings = _from_reason(value.get("reason"))
-    unknown = [name for name in value if name != "reason"]
-    if unknown:
-        warnings += (f"unknown field {unknown[0][:64]!r} was ignored",)
-    return KillBody(reason, warnings)
 
 
 def _from_reason(value: object) -> KillBody:

@@ -35,12 +35,17 @@ class BodyLimit:
             return
         if messages is None:
             await BodyTooLarge(self._limit).response()(scope, receive, send)
-        else:
-            await self._app(scope, _replayed(messages, receive), send)
+            return
+
+        async def replay() -> Message:
+            return messages.pop(0) if messages else await receive()
+
+        await self._app(scope, replay, send)
 
     async def _read(self, scope: Scope, receive: Receive) -> list[Message] | None:
         """The messages of the body, read where a route would read it; None where it is too large."""
-        if _announced_bytes(scope) > self._limit:
+        announced = [value for name, value in scope["headers"] if name == b"content-length" and value.isdigit()]
+        if max(map(int, announced), default=0) > self._limit:
             return None
         messages: list[Message] = []
         size = 0
@@ -57,15 +62,3 @@ class BodyLimit:
 def _is_kill(scope: Scope) -> bool:
     path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
     return scope["method"] == "POST" and path == KILL_PATH
-
-
-def _announced_bytes(scope: Scope) -> int:
-    values = [value for name, value in scope["headers"] if name == b"content-length"]
-    return max((int(value) for value in values if value.isdigit()), default=0)
-
-
-def _replayed(messages: list[Message], receive: Receive) -> Receive:
-    async def replay() -> Message:
-        return messages.pop(0) if messages else await receive()
-
-    return replay

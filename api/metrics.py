@@ -1,19 +1,21 @@
 """The API's instruments, and one scrape of them.
 
 With several API processes prometheus_client counts in files of a shared folder (PROMETHEUS_MULTIPROC_DIR, set by
-`ais api`), so that a counter never jumps back from one scrape to the next. The coordinator's state is no instrument: it
-is asked for at each scrape, and absent when nobody answers, so that no scrape ever shows a state that held once.
+`ais api`), so that a counter never jumps back from one scrape to the next. What the coordinator says is no instrument: it
+is asked at each scrape, and absent when nobody answers, so that no scrape ever shows a state that held once.
 """
 
 import os
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from domain.states import CommandKind, State
+from domain.desk.states import CommandKind, Mode, State
+from domain.desk.status import Status
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UNMATCHED = "unmatched"
@@ -21,7 +23,7 @@ OTHER_METHOD = "other"
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
 
 
-class Instruments:
+class ApiMetrics:
     """Every counter of one API process, in a registry of its own."""
 
     def __init__(self, desk: str) -> None:
@@ -40,8 +42,16 @@ class Instruments:
             "ais_command_seconds", "HTTP request to confirmed outcome.", ("command",), registry=self._registry,
             buckets=_SECONDS,
         )  # fmt: skip
+        for outcome in ("failed", "unconfirmed"):
+            # An alert waits for these: Prometheus sees an increase only where it has seen the number before it.
+            self._commands.labels(desk, CommandKind.KILL.value, outcome)
         self._turned_away = Counter(
             "ais_http_connections_turned_away_total", "Connections closed before their client wanted it.", ("reason",),
+            registry=self._registry,
+        )  # fmt: skip
+
+        self._keys_refused = Counter(
+            "ais_http_keys_refused_total", "Requests under a protected path without a key that opens it.", ("reason",),
             registry=self._registry,
         )  # fmt: skip
 
@@ -59,19 +69,23 @@ class Instruments:
         """Counts a connection that was closed before its client wanted it."""
         self._turned_away.labels(reason).inc()
 
+    def key_refused(self, reason: str) -> None:
+        """Counts a request without a key that opens anything here."""
+        self._keys_refused.labels(reason).inc()
+
     def confirmed(self, kind: CommandKind, seconds: float) -> None:
         """Notes how long a confirmed command took."""
         self._command_seconds.labels(kind.value).observe(seconds)
 
-    def scrape(self, state: State | None) -> bytes:
-        """The exposition text, with the coordinator's state where it is known."""
+    def scrape(self, status: Status | None, keys_age_seconds: float | None = None) -> bytes:
+        """The exposition text, with what the coordinator says where it answers."""
         registry = CollectorRegistry()
         if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         else:
             registry.register(_All(self._registry))
-        if state is not None:
-            registry.register(_State(self._desk, state))
+        registry.register(_Coordinator(self._desk, status))
+        registry.register(_Keys(self._desk, keys_age_seconds))
         return generate_latest(registry)
 
 
@@ -85,15 +99,56 @@ class _All(Collector):
         return self._registry.collect()
 
 
-class _State(Collector):
-    """1 for the state that holds, 0 for the others."""
+class _Coordinator(Collector):
+    """What the coordinator said a moment ago; of one that did not answer no more than that."""
 
-    def __init__(self, desk: str, state: State) -> None:
+    def __init__(self, desk: str, status: Status | None) -> None:
         self._desk = desk
-        self._state = state
+        self._status = status
 
     def collect(self) -> Iterator[Metric]:
+        status = self._status
+        answers, told = status is not None, "1 if the coordinator answered this scrape, else 0."
+        yield _gauge(self._desk, "ais_coordinator_answers", told, answers)
+        if status is None:
+            return
+        yield self._state(status.state)
+        left = _left_of_kill(status)
+        yield _gauge(self._desk, "ais_kill_outstanding", "What is left to do of the kill in force.", left)
+        yield _gauge(self._desk, "ais_unwritten_rows", "Rows that wait for the database.", status.records_waiting)
+        if status.observation:
+            age = (datetime.now(UTC) - status.observation.observed_at).total_seconds()
+            yield _gauge(self._desk, "ais_observation_age_seconds", "Time since the account was last read.", age)
+
+    def _state(self, holds: State) -> GaugeMetricFamily:
         family = GaugeMetricFamily("ais_coordinator_state", "1 for the state that holds.", labels=("desk", "state"))
         for state in State:
-            family.add_metric((self._desk, state.value), float(state is self._state))
-        yield family
+            family.add_metric((self._desk, state.value), float(state is holds))
+        return family
+
+
+class _Keys(Collector):
+    """How old this process's keys are; nothing before their first reading."""
+
+    def __init__(self, desk: str, age_seconds: float | None) -> None:
+        self._desk = desk
+        self._age_seconds = age_seconds
+
+    def collect(self) -> Iterator[Metric]:
+        if self._age_seconds is not None:
+            told = "Time since this process last read the keys."
+            yield _gauge(self._desk, "ais_keys_age_seconds", told, self._age_seconds)
+
+
+def _gauge(desk: str, name: str, documentation: str, value: float) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, documentation, labels=("desk",))
+    family.add_metric((desk,), float(value))
+    return family
+
+
+def _left_of_kill(status: Status) -> int:
+    """How many things; in shadow the account's open orders are somebody else's, and nothing is done about them."""
+    kill = status.kill
+    if kill is None:
+        return 0
+    return (not kill.latched) + (not kill.row_written) if status.mode is Mode.SHADOW else len(kill.residue)

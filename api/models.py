@@ -2,15 +2,17 @@
 
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PlainSerializer
 
-from domain.accounting import LedgerKind, Line
-from domain.decisions import DecisionType
-from domain.instructions import InstructionOutcome, OrderType, Side
-from domain.market import Market
-from domain.states import CommandKind, Mode, State
+from domain.accounting import LedgerKind, PortfolioLine
+from domain.desk.outbox import NOT_SENT_IN_SHADOW
+from domain.desk.states import CommandKind, Mode, State
+from domain.trading.decisions import DecisionType
+from domain.trading.instructions import InstructionOutcome, OrderType, Side, TimeInForce
+from domain.trading.market import Market
+from domain.values import plain
 
 KILLED = "The coordinator is killed; only a manual restart brings it back."
 _CANCELS: list[Any] = [
@@ -25,6 +27,10 @@ _ORDER: dict[str, Any] = {
     "quantity": 0.125,
     "reduce_only": True,
 }
+
+
+# The exchange's `0.00000000` is `0` and a millionth of a cent has its zeros: `str` would write `0E-8` and `1E-8`.
+Amount = Annotated[Decimal, PlainSerializer(lambda number: f"{plain(number):f}", return_type=str, when_used="json")]
 
 
 class _Answer(BaseModel):
@@ -171,26 +177,24 @@ class AcceptedAnswer(_Answer):
     ]
 
 
+COMMAND_EXAMPLES: dict[str, Any] = {
+    "applied": {
+        "command_id": "9f1c",
+        "command": "kill",
+        "outcome": "applied",
+        "action": "killed",
+        "reason": "drawdown exceeded manual threshold",
+        "cancel_instructions": _CANCELS,
+    },
+    "refused": {"command_id": "7b02", "command": "resume", "outcome": "refused", "detail": KILLED},
+    "pending": {"command_id": "51aa", "command": "deleverage", "outcome": "pending", "action": "deleverage_accepted"},
+}
+
+
 class CommandAnswer(BaseModel):
     """What became of a command, with the keys of its own answer beside these three."""
 
-    model_config = ConfigDict(
-        extra="allow",
-        json_schema_extra={
-            "examples": [
-                {
-                    "command_id": "9f1c",
-                    "command": "kill",
-                    "outcome": "applied",
-                    "action": "killed",
-                    "reason": "drawdown exceeded manual threshold",
-                    "cancel_instructions": _CANCELS,
-                },
-                {"command_id": "7b02", "command": "resume", "outcome": "refused", "detail": KILLED},
-                {"command_id": "51aa", "command": "deleverage", "outcome": "pending", "action": "deleverage_accepted"},
-            ]
-        },
-    )
+    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [*COMMAND_EXAMPLES.values()]})
     command_id: str
     command: CommandKind
     outcome: Literal["applied", "refused", "pending"]
@@ -224,20 +228,24 @@ class DecisionAnswer(_Answer):
 
 
 class InstructionAnswer(_Answer):
-    """One instruction and what became of it. `round` counts the repetitions of a kill; orders have the last six keys."""
+    """One instruction and what became of it. `round` counts the repetitions of a kill; orders have the last seven keys."""
 
     model_config = _example(
         {
-            "instruction_id": "9f1c:1:cancel_all_orders:BTCUSDT",
-            "command_id": "9f1c",
+            "instruction_id": "ord_0190f3a2c4e1d0000000000000000003",
+            "command_id": "decision_0190f3a2c4e1d0000000000000000001",
             "round": 1,
-            "tool": "cancel_all_orders",
+            "tool": "create_order",
             "symbol": "BTCUSDT",
-            "outcome": "confirmed",
+            "outcome": "prepared",
             "prepared_at": "2026-03-12T14:30:00.120000+00:00",
             "settled_at": "2026-03-12T14:30:00.410000+00:00",
             "attempts": 1,
-            "detail": None,
+            "detail": NOT_SENT_IN_SHADOW,
+            "side": "SELL",
+            "order_type": "MARKET",
+            "quantity": "0.125",
+            "reduce_only": True,
         }
     )
     instruction_id: str
@@ -255,7 +263,34 @@ class InstructionAnswer(_Answer):
     quantity: Decimal | None = None
     price: Decimal | None = None
     reduce_only: bool | None = None
+    time_in_force: TimeInForce | None = None
     venue_order_id: str | None = None
+
+
+class EquityAnswer(_Answer):
+    """The account at one moment. Numbers are exact, and therefore text. Drawdown is a fraction of the peak; exposures and
+    leverage are fractions of equity. `price` is the symbol's that was asked for."""
+
+    model_config = _example(
+        {
+            "time": "2026-03-12T14:30:00.410000+00:00",
+            "equity": "10125.5",
+            "balance": "10113",
+            "drawdown": "0.0042",
+            "gross_exposure": "0.79",
+            "net_exposure": "0.79",
+            "leverage": "0.79",
+            "price": "64000.5",
+        }
+    )
+    time: datetime
+    equity: str
+    balance: str
+    drawdown: str
+    gross_exposure: str
+    net_exposure: str
+    leverage: str
+    price: str | None
 
 
 class FillAnswer(_Answer):
@@ -284,10 +319,10 @@ class FillAnswer(_Answer):
     market: Market
     symbol: str
     side: Side
-    quantity: Decimal
-    price: Decimal
-    fee: Decimal
-    realised_profit: Decimal
+    quantity: Amount
+    price: Amount
+    fee: Amount
+    realised_profit: Amount
     maker: bool
 
 
@@ -313,9 +348,9 @@ class EntryAnswer(_Answer):
     kind: LedgerKind
     market: Market
     symbol: str
-    amount: Decimal
-    price: Decimal | None
-    rate: Decimal | None
+    amount: Amount
+    price: Amount | None
+    rate: Amount | None
 
 
 class PortfolioAnswer(_Answer):
@@ -366,22 +401,22 @@ class PortfolioAnswer(_Answer):
     desk: str
     valued_at: datetime | None
     differences: list[str]
-    opening_balance: Decimal
-    balance: Decimal
-    realised_profit: Decimal
-    fees: Decimal
-    funding: Decimal
-    unrealised_profit: Decimal
-    equity: Decimal
-    peak: Decimal
-    drawdown: Decimal
-    max_drawdown: Decimal
+    opening_balance: Amount
+    balance: Amount
+    realised_profit: Amount
+    fees: Amount
+    funding: Amount
+    unrealised_profit: Amount
+    equity: Amount
+    peak: Amount
+    drawdown: Amount
+    max_drawdown: Amount
     day: date | None
-    day_loss: Decimal
-    gross_exposure: Decimal
-    net_exposure: Decimal
-    leverage: Decimal | None
-    lines: list[Line]
+    day_loss: Amount
+    gross_exposure: Amount
+    net_exposure: Amount
+    leverage: Amount | None
+    lines: list[PortfolioLine]
 
 
 class HealthAnswer(_Answer):

@@ -1,31 +1,103 @@
-"""What the OpenAPI document says of answers that several routes share."""
+"""What the OpenAPI document says of answers that several routes share.
 
+Examples of errors are made by the errors themselves, so that they read as the API answers.
+"""
+
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from inspect import cleandoc
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from api.models import KILLED, Invalid, Problem, UnconfirmedKill
-from domain.carried import Carried
-from domain.limits import Limits
-from domain.states import Mode
-from domain.status import Status, status_of
+from api.errors import (
+    ApiError,
+    BodyTooLarge,
+    BodyTooSlow,
+    BooksUnread,
+    CommandRefused,
+    CoordinatorUnavailable,
+    InvalidRequest,
+    NeedsRole,
+    NotAuthenticated,
+    NotForThisDesk,
+    NotRecorded,
+    PerhapsRecorded,
+    ReportsUnavailable,
+    TooManyWaiting,
+    UnknownCommand,
+)
+from api.limits import BODY_SECONDS, MAX_BODY_BYTES
+from api.models import KILLED, AcceptedAnswer, HealthAnswer, Invalid, Problem, UnconfirmedKill
+from domain.desk.applying import apply
+from domain.desk.carried import Carried
+from domain.desk.commands import Command
+from domain.desk.states import CommandKind, Mode
+from domain.desk.status import status_of
+from domain.desk.traces import Tick
+from domain.keys import Role
+from domain.risk.limits import Limits
+from domain.trading.instructions import cancel_instructions
+from workflows.gateway import NoCoordinator
 
 Responses = dict[int | str, dict[str, Any]]
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
-_TEXTS: dict[int, tuple[str, str]] = {
-    401: ("The Bearer token is missing or invalid.", "Not authenticated"),
-    404: ("No such thing.", "No command '9f1c' is known to the coordinator."),
-    408: ("The body did not arrive in time.", "The body did not arrive within 10 s; nothing was done."),
-    409: ("The state does not allow it.", KILLED),
-    413: ("The body is too large.", "The body is larger than 64 KiB."),
-    500: ("A bug; the trace is in the log.", "Internal Server Error"),
-    503: (
-        "Temporal, a worker or the database cannot be reached.",
-        "the coordinator of desk 'main' was never started; if the desk is new, run `ais start`; if Temporal's store was lost, "
-        "a person can start it again with `ais restart`",
+# How the manual's pages are addressed from /docs and /redoc, whatever prefix a proxy puts before both.
+_MANUAL = "manual"
+_COMMAND = "9f1c"
+_NEVER_STARTED = str(NoCoordinator("main", None))
+_UNREACHABLE = "Temporal cannot be reached (connection refused); check that it runs and what TEMPORAL_ADDRESS says"
+_NO_WORKER = "no worker answered for the coordinator of desk 'main' within 3 s; start a worker: python worker.py"
+_CANCELS = cancel_instructions(["BTCUSDT"])
+
+Examples = Mapping[str, ApiError]
+ASKING: Examples = {
+    "no_coordinator": CoordinatorUnavailable(_NEVER_STARTED),
+    "no_worker": CoordinatorUnavailable(_NO_WORKER),
+    "temporal_is_down": CoordinatorUnavailable(_UNREACHABLE),
+}
+READING: Examples = {"database_is_down": ReportsUnavailable(ConnectionRefusedError("connection refused"))}
+READING_BOOKS: Examples = {**READING, "books_not_known_yet": BooksUnread("main", None)}
+SENDING: Examples = {
+    "not_recorded": NotRecorded(_UNREACHABLE, None),
+    "no_coordinator": NotRecorded(_NEVER_STARTED, None),
+    "not_known": PerhapsRecorded(_COMMAND, None),
+    "too_many_waiting": TooManyWaiting(101, 100),
+}
+KILLING: Examples = {
+    "not_recorded": NotRecorded(_UNREACHABLE, _CANCELS),
+    "not_known": PerhapsRecorded(_COMMAND, _CANCELS),
+}
+_UNKNOWN_FIELD = InvalidRequest(("body", "symbol"), "Extra inputs are not permitted", "extra_forbidden")
+_REUSED_KEY = InvalidRequest(
+    ("header", "Idempotency-Key"),
+    "this key was used for another command (pause, applied); nothing was done",
+    "idempotency_key_reused",
+)
+COMMANDING: Examples = {"unknown_field": _UNKNOWN_FIELD, "reused_key": _REUSED_KEY}
+FILTERING: Examples = {
+    "unknown_filter": InvalidRequest(("query", "symbols"), "Extra inputs are not permitted", "extra_forbidden"),
+    "time_without_offset": InvalidRequest(
+        ("query", "since"), "must be an ISO 8601 time with an offset (2026-03-12T14:30:00+00:00)", "moment"
     ),
 }
+
+_ERRORS: dict[int, tuple[str, Examples]] = {
+    401: ("The Bearer token is missing or invalid.", {"no_key": NotAuthenticated()}),
+    403: ("The key is known, and its role or its desks do not allow this; nothing was done.", {
+        "role": NeedsRole("http:wall-screen", Role.VIEWER, Role.OPERATOR),
+        "desk": NotForThisDesk("alice", ("second",), "main"),
+    }),
+    404: ("No such thing.", {"unknown_id": UnknownCommand(_COMMAND)}),
+    408: ("The body did not arrive in time; nothing was done.", {"too_slow": BodyTooSlow(BODY_SECONDS)}),
+    409: ("The state does not allow it; nothing was done.", {"killed": CommandRefused(KILLED)}),
+    413: ("The body is too large; nothing was done.", {"too_large": BodyTooLarge(MAX_BODY_BYTES)}),
+    422: ("The body, a header or the query is invalid; nothing was done.", COMMANDING),
+    500: ("A bug; the trace is in the log, under the `X-Request-Id` of the answer.", {"bug": ApiError("Internal Server Error")}),
+    503: ("Temporal, a worker or the database cannot be reached; `detail` says which, and what to do.", ASKING),
+}  # fmt: skip
 COMMAND_ID = {
     "X-Command-Id": {"description": "The command's id.", "schema": {"type": "string"}},
     "X-AIS-Warning": {"description": "What could not be read or is unusual.", "schema": {"type": "string"}},
@@ -37,28 +109,80 @@ ACCEPTED = {
 }
 
 
+def see(*pages: str) -> Callable[[Endpoint], Endpoint]:
+    """Ends an endpoint's description with links to these pages of the manual."""
+
+    def add(endpoint: Endpoint) -> Endpoint:
+        endpoint.__doc__ = f"{cleandoc(endpoint.__doc__ or '')}\n\n{links(*pages)}"
+        return endpoint
+
+    return add
+
+
+def links(*pages: str) -> str:
+    """`More: …`, with a link to each page."""
+    return f"More: {', '.join(f'[{page}]({_MANUAL}/{page}.md)' for page in pages)}."
+
+
+def bodies(**examples: Any) -> dict[str, Any]:
+    """Named examples of a request's body, each under its name in words."""
+    return {name: {"summary": _in_words(name), "value": value} for name, value in examples.items()}
+
+
 def problems(*statuses: int) -> Responses:
-    """The errors of a route."""
-    return {status: _problem(status) for status in statuses}
+    """The errors of a route that it shares with most."""
+    return {status: problem(status) for status in statuses}
 
 
-def answer(model: type[BaseModel] | object, description: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
-    """One answer of a route."""
-    return {"model": model, "description": description, **({"headers": headers} if headers else {})}
+def problem(status: int, examples: Examples | None = None, description: str | None = None) -> dict[str, Any]:
+    """One error of a route, with examples of its own where it has some."""
+    told, usual = _ERRORS[status]
+    shown = {name: error.body for name, error in (examples or usual).items()}
+    return answer(Invalid if status == 422 else Problem, description or told, examples=shown)
+
+
+def refusal(**details: str) -> dict[str, Any]:
+    """409 of a command: what the coordinator says when it refuses, by the case."""
+    return problem(409, {name: CommandRefused(detail) for name, detail in details.items()})
+
+
+def answer(
+    model: type[BaseModel] | object,
+    description: str,
+    headers: dict[str, Any] | None = None,
+    examples: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """One answer of a route; without examples of its own, its model's are shown."""
+    content = {"content": {"application/json": {"examples": bodies(**examples)}}} if examples else {}
+    return {"model": model, "description": description, **({"headers": headers} if headers else {}), **content}
+
+
+def accepted(action: str) -> dict[str, Any]:
+    """202 of a command."""
+    told = "Recorded by Temporal and not confirmed in time: it takes effect once a worker is up."
+    return answer(AcceptedAnswer, told, ACCEPTED, {"not_confirmed_yet": {"action": action}})
 
 
 def unconfirmed_kill() -> dict[str, Any]:
     """503 of the kill."""
-    detail = "not recorded: Temporal cannot be reached"
-    example = {"detail": detail, "cancel_instructions": [{"tool": "cancel_all_orders", "symbol": "BTCUSDT"}]}
-    found = answer(UnconfirmedKill, "Not recorded, or nobody knows whether it was.", COMMAND_ID)
-    return {**found, "content": {"application/json": {"example": example}}}
+    told = "Not recorded, or nobody knows whether it was; carry out the cancels by hand, and try another way."
+    shown = {name: error.body for name, error in KILLING.items()}
+    return answer(UnconfirmedKill, told, COMMAND_ID, shown)
 
 
-def status_answer() -> dict[str, Any]:
-    """200 of the whole status; the example is what a new coordinator answers."""
+def unhealthy() -> dict[str, Any]:
+    """503 of health."""
+    found = HealthAnswer(
+        status="degraded", aster_connected=False, db_connected=True, redis_connected=False, temporal_connected=False
+    )
+    return answer(HealthAnswer, "Temporal cannot be reached.", examples={"temporal_is_down": found.model_dump()})
+
+
+@cache
+def status_example() -> dict[str, Any]:
+    """What a coordinator answers right after a kill."""
     at = datetime(2026, 3, 12, 14, 30, tzinfo=UTC)
-    fresh = Carried(
+    carried = Carried(
         desk="main",
         mode=Mode.PAPER,
         symbols=["BTCUSDT", "ETHUSDT"],
@@ -67,13 +191,14 @@ def status_answer() -> dict[str, Any]:
         search_attributes=True,
         started_at=at,
         since=at,
+        last_cycle_at=at,
     )
-    example = status_of(fresh, run_id="0190f3a2-c4e1-7d00-8000-000000000001").model_dump(mode="json")
-    return {**answer(Status, "The whole status."), "content": {"application/json": {"example": example}}}
+    kill = Command(
+        command_id=_COMMAND, kind=CommandKind.KILL, actor="http", reason="drawdown exceeded manual threshold"
+    )
+    apply(carried, kill, Tick(at, lambda prefix: f"{prefix}_0190f3a2c4e1d0000000000000000001"))
+    return status_of(carried, run_id="0190f3a2-c4e1-7d00-8000-000000000001").model_dump(mode="json")
 
 
-def _problem(status: int) -> dict[str, Any]:
-    if status == 422:
-        return answer(Invalid, "The body, a header or the query is invalid.")
-    description, detail = _TEXTS[status]
-    return {**answer(Problem, description), "content": {"application/json": {"example": {"detail": detail}}}}
+def _in_words(name: str) -> str:
+    return name.replace("_", " ").capitalize()

@@ -1,25 +1,28 @@
 """The database as the API reads it. Reports and the health probe have threads and connections of their own."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from api.belonging import Belonging
 from api.errors import BooksUnread, InvalidRequest, OtherDatabase, ReportsUnavailable
-from domain import books as domain_books
-from domain.accounting import Holding, HoldingKey, Portfolio, folded
-from domain.decisions import Decision
-from domain.instructions import InstructionRow
+from domain.accounting import Holding, HoldingKey, Portfolio
+from domain.trading.decisions import Decision
+from domain.trading.instructions import InstructionRow
 from storage import books as live
-from storage import decisions, instructions, paper
+from storage import decisions, instructions, paper, rights, totals
 from storage.database import Database, DatabaseUnavailable
 from storage.decisions import DecisionFilter
+from storage.equity import CurveFilter, EquityPoint, read_curve
 from storage.installation import read_id
 from storage.instructions import InstructionFilter
 from storage.paging import InvalidCursor, PageFilter
-from storage.paper import Account, StoredEntry, StoredFill
+from storage.paper import PaperBalance, StoredEntry, StoredFill
+from storage.writable import try_to_grow, try_to_write
 
 T = TypeVar("T")
 _Pages = Callable[[Connection, str, PageFilter], tuple[list[T], str | None]]
@@ -31,15 +34,18 @@ EntryPage = tuple[list[StoredEntry], str | None]
 
 REPORT_THREADS = 4
 REPORT_SECONDS = 5.0
-# A whole account is computed from every fill that it ever had.
+# Without totals, a whole account is computed from every fill that it ever had.
 ACCOUNT_SECONDS = 30.0
 PROBE_SECONDS = 1.5
+# Everybody may ask for health: this part of it works the disk, and each failure is a line in PostgreSQL's own log.
+SPACE_SECONDS = 10.0
+FAILED_SECONDS = 1.0
 
 
-class Books(NamedTuple):
+class PaperBooks(NamedTuple):
     """An account twice: as the paper venue keeps it, and as its records add up."""
 
-    account: Account
+    account: PaperBalance
     holdings: dict[HoldingKey, Holding]
     portfolio: Portfolio
 
@@ -56,10 +62,13 @@ class _Unread(Exception):
 
 
 class Reports(Protocol):
-    """What the API asks of the database; each but `ping` raises ApiError."""
+    """What the API asks of the database; each but the probes raises ApiError."""
 
     async def page(self, wanted: DecisionFilter) -> DecisionPage:
         """One page of decisions and the next cursor."""
+
+    async def page_text(self, wanted: DecisionFilter) -> tuple[str, str | None]:
+        """One page of decisions as the text of a JSON array, and the next cursor."""
 
     async def instructions(self, desk: str, wanted: InstructionFilter) -> InstructionPage:
         """One page of instructions."""
@@ -70,11 +79,17 @@ class Reports(Protocol):
     async def ledger(self, desk: str, wanted: PageFilter) -> EntryPage:
         """One page of a desk's ledger."""
 
-    async def books(self, desk: str) -> Books | LiveBooks | None:
+    async def books(self, desk: str) -> PaperBooks | LiveBooks | None:
         """A desk's account; None where the paper venue has none of it."""
 
-    async def ping(self) -> bool:
-        """Whether the database answers, within the probe's time."""
+    async def curve(self, desk: str, wanted: CurveFilter) -> list[EquityPoint]:
+        """A desk's equity over time, oldest first."""
+
+    async def can_write(self) -> bool:
+        """Whether a row could be written, within the probe's time."""
+
+    async def missing_rights(self) -> list[str]:
+        """What the role of this process lacks, within the probe's time; none where nobody says."""
 
     async def database_id(self) -> str | None:
         """Which database this is, within the probe's time; None where it does not say."""
@@ -93,9 +108,18 @@ class PostgresReports:
             url, threads=REPORT_THREADS, timeout_seconds=REPORT_SECONDS, application_name="ais-api-reports"
         )
         self._probe = Database(url, threads=1, timeout_seconds=PROBE_SECONDS, application_name="ais-api-health")
+        self._space_known_until = 0.0
+        self._failed_until: dict[str, float] = {}
 
     async def page(self, wanted: DecisionFilter) -> DecisionPage:
         return await self._run(partial(decisions.page, wanted=wanted))
+
+    async def page_text(self, wanted: DecisionFilter) -> tuple[str, str | None]:
+        def told(connection: Connection) -> tuple[tuple[str, str | None], str | None]:
+            found = decisions.page_text(connection, wanted)
+            return (found.text, found.cursor), found.database_id or read_id(connection)
+
+        return await self._checked(told)
 
     async def instructions(self, desk: str, wanted: InstructionFilter) -> InstructionPage:
         return await self._run(partial(instructions.page, desk=desk, wanted=wanted))
@@ -106,18 +130,43 @@ class PostgresReports:
     async def ledger(self, desk: str, wanted: PageFilter) -> EntryPage:
         return await self._of_account(desk, paper.entries_page, live.entries_page, wanted)
 
-    async def books(self, desk: str) -> Books | LiveBooks | None:
+    async def books(self, desk: str) -> PaperBooks | LiveBooks | None:
         if not self._live:
             return await self._run(partial(read_books, desk=desk), ACCOUNT_SECONDS)
         return await self._known(desk, partial(read_live_books, desk=desk), ACCOUNT_SECONDS)
 
-    async def ping(self) -> bool:
-        return await self._probe.ping()
+    async def curve(self, desk: str, wanted: CurveFilter) -> list[EquityPoint]:
+        return await self._run(partial(read_curve, desk=desk, wanted=wanted))
+
+    async def can_write(self) -> bool:
+        look_at_space = time.monotonic() >= self._space_known_until
+
+        def attempt(connection: Connection) -> bool:
+            try_to_write(connection)
+            if look_at_space:
+                try_to_grow(connection)
+            return True
+
+        could = bool(await self._probed("write", attempt))
+        if could and look_at_space:
+            self._space_known_until = time.monotonic() + SPACE_SECONDS
+        return could
+
+    async def missing_rights(self) -> list[str]:
+        return await self._probed("rights", rights.missing) or []
 
     async def database_id(self) -> str | None:
+        return await self._probed("id", read_id)
+
+    async def _probed(self, what: str, work: Callable[[Connection], T]) -> T | None:
+        """What a probe found; None where it fails, or failed a moment ago."""
+        if time.monotonic() < self._failed_until.get(what, 0.0):
+            return None
         try:
-            return await self._probe.run(read_id)
-        except DatabaseUnavailable:
+            return await self._probe.run(work)
+        except (DatabaseUnavailable, DBAPIError):
+            # Missing rights are a bug of ours to every other statement, and to these an answer.
+            self._failed_until[what] = time.monotonic() + FAILED_SECONDS
             return None
 
     def close(self) -> None:
@@ -146,6 +195,10 @@ class PostgresReports:
             # Last, since what `work` does may have to be the transaction's first.
             return work(connection), read_id(connection)
 
+        return await self._checked(told, seconds)
+
+    async def _checked(self, told: Callable[[Connection], tuple[T, str | None]], seconds: float | None = None) -> T:
+        """What `told` returns beside the id of the database that it was read from."""
         try:
             found, database_id = await self._database.run(told, seconds)
         except InvalidCursor as error:
@@ -165,27 +218,26 @@ class PostgresReports:
             raise OtherDatabase(database_id, wanted)
 
 
-def read_books(connection: Connection, desk: str) -> Books | None:
+def read_books(connection: Connection, desk: str) -> PaperBooks | None:
     """Account, holdings and records as of one moment: a fill that comes meanwhile must not look like a difference."""
     connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
     account = paper.find_account(connection, desk)
     if account is None:
         return None
-    portfolio = folded(desk, account.opening_balance, paper.list_records(connection, desk))
-    return Books(account, paper.load_holdings(connection, desk), portfolio)
+    portfolio = totals.portfolio(connection, totals.paper_account(account))
+    return PaperBooks(account, paper.load_holdings(connection, desk), portfolio)
 
 
 def read_live_books(connection: Connection, desk: str) -> LiveBooks:
     """A real account, as of one moment. Raises _Unread."""
     connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-    books, opening = _known_books(connection, desk)
-    portfolio = domain_books.folded(desk, opening, live.list_records(connection, desk))
-    return LiveBooks(portfolio, books.state.facts)
+    books = _known_books(connection, desk)
+    return LiveBooks(totals.portfolio(connection, totals.live_account(books)), books.state.facts)
 
 
-def _known_books(connection: Connection, desk: str) -> tuple[live.Books, domain_books.Opening]:
+def _known_books(connection: Connection, desk: str) -> live.Books:
     books = live.find_books(connection, desk)
     if books is None or books.state.opening is None:
         failing = books.state.failing.values() if books else []
         raise _Unread(next((it.why for it in failing), ""))
-    return books, books.state.opening
+    return books

@@ -7,12 +7,15 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from domain.commands import DEFAULT_REASONS, MAX_REASON_CHARS, clean
-from domain.decisions import DecisionType
-from domain.instructions import InstructionOutcome, Side
-from domain.proposals import AGENT_ID, MAX_RATIONALE_CHARS
-from domain.states import CommandKind
-from domain.symbols import MAX_SYMBOL_CHARS, normalise_symbol
+from domain.desk.payloads import DEFAULT_REASONS, MAX_REASON_CHARS
+from domain.desk.states import CommandKind
+from domain.trading.decisions import DecisionType
+from domain.trading.instructions import InstructionOutcome, Side
+from domain.trading.proposals import AGENT_ID, MAX_RATIONALE_CHARS
+from domain.trading.quotes import QuoteTerms
+from domain.trading.symbols import MAX_SYMBOL_CHARS, normalise_symbol
+from domain.values import clean, encodable
+from storage.equity import MAX_POINTS, MIN_POINTS
 
 
 def _not_blank(text: str) -> str:
@@ -29,12 +32,10 @@ def _symbol(text: str) -> str:
         raise PydanticCustomError("symbol", "{problem}", {"problem": str(error)}) from None
 
 
-def _once(symbols: list[str]) -> list[str]:
-    return list(dict.fromkeys(symbols))
-
-
 Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON_CHARS), AfterValidator(_not_blank)]
 Symbol = Annotated[str, Field(min_length=1, max_length=2 * MAX_SYMBOL_CHARS), AfterValidator(_symbol)]
+# Each once.
+Symbols = Annotated[list[Symbol], Field(min_length=1), AfterValidator(lambda given: list(dict.fromkeys(given)))]
 
 
 def _moment(value: object) -> object:
@@ -60,7 +61,9 @@ def _limit_number(value: object) -> object:
     return value
 
 
-LimitNumber = Annotated[float | str, BeforeValidator(_limit_number)]
+# Pydantic does not look into either: a lone surrogate broke the signal and was a 500. Replaced, it is a 422 of the coordinator.
+LimitName = Annotated[str, AfterValidator(encodable)]
+LimitNumber = Annotated[float | str, BeforeValidator(_limit_number), AfterValidator(encodable)]
 
 
 class _Request(BaseModel):
@@ -70,7 +73,9 @@ class _Request(BaseModel):
 class PauseRequest(_Request):
     """Why the desk is paused."""
 
-    reason: Reason = Field(DEFAULT_REASONS[CommandKind.PAUSE], examples=["manual review"])
+    reason: Reason = Field(
+        DEFAULT_REASONS[CommandKind.PAUSE], description="Stands in the decision log.", examples=["manual review"]
+    )
 
 
 class ResumeRequest(_Request):
@@ -80,35 +85,46 @@ class ResumeRequest(_Request):
 class KillRequest(BaseModel):
     """Why the desk is killed. For documentation: a kill kills whatever its body holds."""
 
-    reason: str = Field(DEFAULT_REASONS[CommandKind.KILL], examples=["drawdown exceeded manual threshold"])
+    reason: str = Field(
+        DEFAULT_REASONS[CommandKind.KILL],
+        description="Stands in the decision log; cut to 500 characters.",
+        examples=["drawdown exceeded manual threshold"],
+    )
 
 
 class CancelAllRequest(_Request):
     """Which symbols; `null` or left out means every symbol."""
 
-    symbols: Annotated[list[Symbol], Field(min_length=1), AfterValidator(_once)] | None = Field(
-        None, examples=[["BTCUSDT", "ETHUSDT"]]
+    symbols: Symbols | None = Field(
+        None, description="As the venue writes them; `btc/usdt` is read as well.", examples=[["BTCUSDT", "ETHUSDT"]]
     )
 
 
 class DeleverageRequest(_Request):
     """Which position to reduce, and by what fraction of it."""
 
-    symbol: Symbol = Field(examples=["BTCUSDT"])
-    reduce_pct: float = Field(strict=True, gt=0, le=1, allow_inf_nan=False, examples=[0.5])
+    symbol: Symbol = Field(description="Whose futures position.", examples=["BTCUSDT"])
+    reduce_pct: float = Field(
+        strict=True, gt=0, le=1, allow_inf_nan=False, description="0.5 is half of it, 1 all.", examples=[0.5]
+    )
 
 
 class LimitsRequest(_Request):
     """Which limits change, by name (`limits` of `GET /control/coordinator` has them all)."""
 
-    limits: Annotated[dict[str, LimitNumber], Field(min_length=1)] = Field(examples=[{"max_leverage": 1.5}])
-    reason: Reason | None = Field(None, examples=["volatile day"])
+    limits: Annotated[dict[LimitName, LimitNumber], Field(min_length=1)] = Field(
+        description="The new numbers, each under the limit's name.", examples=[{"max_leverage": 1.5}]
+    )
+    reason: Reason | None = Field(None, description="Stands in the decision log.", examples=["volatile day"])
 
 
-class ProposalBody(_Request):
+class ProposalBody(QuoteTerms):
     """What an agent outside proposes. It expires at `expires_at` or `ttl_seconds` after it was sent, whichever is sooner;
-    two cycles after it was sent where neither is given.
+    two cycles after it was sent where neither is given. With a `price` it asks for a limit order: GTC unless
+    `time_in_force` says otherwise; `post_only` never takes from the book.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     agent_id: str = Field(pattern=AGENT_ID, examples=["my-agent"])
     symbol: Symbol = Field(examples=["BTCUSDT"])
@@ -135,6 +151,17 @@ class PageQuery(_Request):
     symbol: Symbol | None = Field(None, description="Rows of this symbol alone.")
     since: OffsetMoment | None = Field(None, description="By the desk's clock, inclusive; with offset.")
     until: OffsetMoment | None = Field(None, description="By the desk's clock, exclusive; with offset.")
+
+
+class EquityQuery(_Request):
+    """The stretch of a desk's life that a curve shows; unknown fields are refused."""
+
+    since: OffsetMoment | None = Field(
+        None, description="Inclusive, with offset; without it, from the desk's first cycle."
+    )
+    until: OffsetMoment | None = Field(None, description="Exclusive, with offset; without it, to the newest cycle.")
+    points: int = Field(500, ge=MIN_POINTS, le=MAX_POINTS, description="At most so many; every extreme stays.")
+    symbol: Symbol | None = Field(None, description="Whose price to show as `price`.")
 
 
 class DecisionQuery(PageQuery):

@@ -1,5 +1,6 @@
 """What the routes are given, built once in `api.app`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -7,15 +8,17 @@ from fastapi import Depends, Request
 
 from api.commands import Commander
 from api.desk import Desk
+from api.feed import EventFeed
 from api.health import Health
-from api.metrics import Instruments
+from api.keys import KeyRing
+from api.metrics import ApiMetrics
 from api.reporting import Reports
-from domain.states import Mode
+from domain.desk.states import Mode
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of one API process."""
+    """The parts of one API process. `page_terms` are headers for the console: what its user needs where this process is gone."""
 
     desk_name: str
     mode: Mode
@@ -23,7 +26,10 @@ class Parts:
     commander: Commander
     reports: Reports
     health: Health
-    instruments: Instruments
+    instruments: ApiMetrics
+    feed: EventFeed
+    ring: KeyRing
+    page_terms: Mapping[str, str]
 
 
 async def _parts(request: Request) -> Parts:

@@ -1,123 +1,76 @@
-"""`make bench`: the kill's right of way, and what many clients cost, on a real `ais dev` of its own.
+"""`make bench`: `python -m bench [SUBJECT…]`, all of them where none is named. docs/performance.md says how to read it."""
 
-The floor is the bare server: one signal, then one query, by the SDK. The kill's promise (contract/http.md): its p99 under
-64 status clients, 1,000 unauthenticated requests a second and a hanging database stays within twice its idle p99 and 50 ms.
-"""
-
-import asyncio
-import contextlib
-import os
-import subprocess
+import argparse
+import json
+import signal
 import sys
-import tempfile
-import time
-from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-import httpx
-import psutil
-
-import settings
-from tests.e2e.live import Live
-from workflows.gateway import DeskGateway, connect
-
-SAMPLES = int(os.environ.get("AIS_BENCH_SAMPLES", "200"))
-Call = Callable[[], Awaitable[object]]
+from bench import machine, report
+from bench.catalogue import SUBJECTS
+from bench.pairs import measured
+from bench.subject import Remark, Row
 
 
-async def timed(call: Call, samples: int = SAMPLES) -> list[float]:
-    """Seconds of each call, sorted."""
-    found = []
-    for _ in range(samples):
-        began = time.perf_counter()
-        await call()
-        found.append(time.perf_counter() - began)
-    return sorted(found)
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help="what to measure; all, where none is named")
+    parser.add_argument("--list", action="store_true", help="tell the subjects and their floors")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
+    parser.add_argument("--samples", type=int, metavar="N", help="pairs of samples, in place of each pair's own number")
+    parser.add_argument("--size", type=int, metavar="N", help="how much of it: bars, rows, symbols (--list tells)")
+    parser.add_argument("--seed", type=int, default=1, help="of the order within the pairs")
+    parser.add_argument("--table", nargs="+", type=Path, metavar="FILE", help="make the table of these JSON files")
+    found = parser.parse_args()
+    if unknown := sorted(set(found.subjects) - SUBJECTS.keys()):
+        parser.error(f"no such subject: {', '.join(unknown)}; there are {', '.join(SUBJECTS)}")
+    return found
 
 
-def p(sorted_seconds: list[float], percent: int) -> float:
-    """A percentile in milliseconds."""
-    return 1_000 * sorted_seconds[min(len(sorted_seconds) - 1, len(sorted_seconds) * percent // 100)]
+def _tell_subjects() -> None:
+    for subject in SUBJECTS.values():
+        size = f"; {subject.size:,} {subject.size_of}" if subject.size_of else ""
+        print(f"{subject.name:<10} {subject.what}{size}\n{'':<10} floor: {subject.floor}")
 
 
-def tell(name: str, seconds: list[float], floor: list[float]) -> None:
-    """One row: percentiles, and the median against the floor's."""
-    ratio = p(seconds, 50) / p(floor, 50)
-    print(f"{name:<46} p50 {p(seconds, 50):7.1f} ms   p99 {p(seconds, 99):7.1f} ms   {ratio:5.2f} x floor", flush=True)
+def _measure(arguments: argparse.Namespace, document: report.Result) -> None:
+    """Adds each subject to the document; of one that breaks off, what was measured until then."""
+    facts = document["machine"]
+    load = ", ".join(map(str, facts["load_average"]))
+    print(f"{facts['cores']} x {facts['cpu']}, {facts['memory_gb']} GB, {facts['system']}, Python {facts['python']}")
+    print(f"revision {facts['revision']}, {facts['date']} UTC; load average {load}; seed {arguments.seed}")
+    print("p50 p99, floor p50 p99, ratio of the medians with its 95 % interval, samples, CPU share of other processes")
+    for name in arguments.subjects or [each.name for each in SUBJECTS.values() if not each.extra]:
+        subject, found = SUBJECTS[name], list[Row | Remark]()
+        print(f"\n{name}: {subject.what}; floor: {subject.floor}", flush=True)
+        try:
+            for each in measured(subject, arguments.seed, arguments.samples, arguments.size):
+                print(report.line(each) if isinstance(each, Row) else f"  {each.text}", flush=True)
+                found.append(each)
+        finally:
+            document["subjects"].append(report.result(subject, arguments.size or subject.size, found))
 
 
-@contextlib.contextmanager
-def load(port: int, key: str) -> Iterator[None]:
-    """64 status clients and 1,000 unauthenticated requests a second, for as long as the block runs."""
-    process = subprocess.Popen([sys.executable, "-m", "bench.load", "127.0.0.1", str(port), key])
+def _bench(arguments: argparse.Namespace) -> None:
+    # Whoever ends a bench must not leave its desks and databases running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    document: report.Result = {"machine": machine.facts(), "seed": arguments.seed, "subjects": []}
     try:
-        yield
+        _measure(arguments, document)
     finally:
-        process.kill()
-        process.wait()
-
-
-@contextlib.contextmanager
-def hanging(postmaster: int) -> Iterator[None]:
-    """PostgreSQL stopped in the middle of whatever it does."""
-    family = [psutil.Process(postmaster), *psutil.Process(postmaster).children(recursive=True)]
-    for process in family:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in family:
-            process.resume()
-
-
-async def measure(live: Live) -> None:
-    """All rows."""
-    base, key = live.stack.recorded["api_url"], live.key
-    gateway = DeskGateway(await connect(settings.temporal_connect_config(live.folder)), "main", patience=10)
-
-    async def bare() -> None:
-        await gateway.signal("pause", {"actor": "bench"})
-        await gateway.status()
-
-    async with httpx.AsyncClient(base_url=base, headers={"Authorization": f"Bearer {key}"}, timeout=30) as http:
-
-        async def kill() -> None:
-            answer = await http.post("/control/kill-switch", json={"reason": "bench"})
-            assert answer.status_code in (200, 202), answer.text
-
-        await timed(kill, 5)
-        floor = await timed(bare)
-        tell("floor: one signal, one query, by the SDK", floor, floor)
-        idle = await timed(kill)
-        tell("kill over HTTP, idle", idle, floor)
-        with hanging(live.stack.recorded["pids"]["PostgreSQL"]), load(live.stack.recorded["api_port"], key):
-            loaded = await timed(kill)
-        tell("kill, 64 status clients, 1,000 401s/s, hung DB", loaded, floor)
-        allowed = 2 * p(idle, 99) + 50
-        print(f"the kill's right of way: p99 {p(loaded, 99):.0f} ms of {allowed:.0f} ms allowed")
-        await _many(http, floor)
-
-
-async def _many(http: httpx.AsyncClient, floor: list[float]) -> None:
-    for clients in (16, 64):
-        for path, method in (("/control/status", "GET"), ("/control/cancel-all", "POST")):
-
-            async def call(path: str = path, method: str = method) -> None:
-                await http.request(method, path)
-
-            runs = await asyncio.gather(*(timed(call, max(5, SAMPLES // clients)) for _ in range(clients)))
-            tell(f"{clients} clients, {method} {path}", sorted(s for run in runs for s in run), floor)
+        if arguments.json:
+            report.write(arguments.json, document)
 
 
 def main() -> None:
-    """Runs on free ports, in a folder that goes away."""
-    with tempfile.TemporaryDirectory() as folder:
-        live = Live(Path(folder).resolve() / "desk")
-        try:
-            live.start()
-            asyncio.run(measure(live))
-        finally:
-            live.clean_up()
+    """Lists, makes a table, or measures."""
+    arguments = _arguments()
+    if arguments.list:
+        _tell_subjects()
+    elif arguments.table:
+        sys.stdout.write(report.table(json.loads(path.read_text()) for path in arguments.table))
+    else:
+        _bench(arguments)
 
 
 if __name__ == "__main__":

@@ -1,51 +1,67 @@
-"""`make bench`, second part: `ais replay` over 100,000 bars, as a process of its own.
+"""`ais replay` over 100,000 bars, as a process of its own. The floor is the same file read once and nothing done with it.
 
-The floor is the same file read once and nothing done with it. Memory is measured at a tenth of the bars too: it must not grow
-with them.
+Memory must not grow with the bars, so its floor is a tenth of them.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from bench.subject import MEGABYTES, Pair, Sample, Steps, Subject
 from tests.replay.builders import liquid, made_bars, written
 
-BARS = int(os.environ.get("AIS_BENCH_BARS", "100000"))
-ALLOWED_SECONDS = 30.0
+SAMPLES, OF_MEMORY = 7, 2
 READ = "import sys, pathlib; from activities.market.replay import iter_bars; sum(1 for _ in iter_bars(pathlib.Path(sys.argv[1])))"
 # A small process that starts the measured one: what a fork inherits of a large parent would count as its memory.
 MEASURE = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(used.ru_utime + used.ru_stime, used.ru_maxrss // 1024)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 """
 
 
-def took(*command: str) -> tuple[float, int]:
-    """Seconds of CPU and peak memory in MB of a process on one core."""
-    measured = ["taskset", "-c", "0", sys.executable, "-c", MEASURE, sys.executable, *command]
+def took(*command: str) -> tuple[float, float]:
+    """Seconds of CPU and peak memory in MB of a process."""
+    measured = [sys.executable, "-c", MEASURE, *command]
     seconds, megabytes = subprocess.run(measured, check=True, capture_output=True, text=True).stdout.split()
-    return float(seconds), int(megabytes)
+    return float(seconds), float(megabytes)
 
 
-def main() -> None:
-    """All rows."""
+def cpu_of(*command: str) -> Sample:
+    """Seconds of the processor."""
+    return lambda: took(*command)[0]
+
+
+def replay_of(file: Path, *flags: str) -> tuple[str, ...]:
+    """The command, without the chart."""
+    return (sys.executable, "-m", "cli", "replay", "--symbol", "BTCUSDT", "--no-chart", *flags, str(file))
+
+
+def made_file(path: Path, count: int) -> Path:
+    """Bars of a market that is calm and liquid enough for thousands of fills and no kill."""
+    return written(path, liquid(made_bars(count, step=0.0009)))
+
+
+def pairs(bars: int) -> Steps:
+    """Time, then memory."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bars = liquid(made_bars(BARS, step=0.0009))
-        small, large = written(folder / "small.csv", bars[: BARS // 10]), written(folder / "large.csv", bars)
-        replay = ["-m", "cli", "replay", "--symbol", "BTCUSDT", "--json", str(folder / "out.json"), "--no-chart"]
-        floor, _ = took("-c", READ, str(large))
-        tenth, small_mb = took(*replay, str(small))
-        whole, large_mb = took(*replay, str(large))
-    print(f"floor: {BARS:,} bars read once {floor:7.1f} s")
-    print(f"replay of {BARS // 10:,} bars       {tenth:7.1f} s   {small_mb} MB")
-    print(f"replay of {BARS:,} bars      {whole:7.1f} s   {large_mb} MB   {whole / floor:.1f} x floor")
-    print(f"allowed are {ALLOWED_SECONDS:.0f} s for 100,000 bars")
+        small, large = made_file(folder / "small.csv", bars // 10), made_file(folder / "large.csv", bars)
+        out = ("--json", str(folder / "out.json"))
+        whole, tenth = replay_of(large, *out), replay_of(small, *out)
+        reads = cpu_of(sys.executable, "-c", READ, str(large))
+        yield Pair(f"{bars:,} bars, CPU time", cpu_of(*whole), reads, SAMPLES, warm_up=0)
+        yield Pair(
+            f"{bars:,} bars, peak memory",
+            lambda: took(*whole)[1],
+            lambda: took(*tenth)[1],
+            OF_MEMORY,
+            MEGABYTES,
+            floor_name=f"{bars // 10:,} bars",
+            warm_up=0,
+        )
 
 
-if __name__ == "__main__":
-    main()
+SUBJECT = Subject("replay", "`ais replay`, all agents, with its JSON", "the file read once", pairs, 100_000, "bars")

@@ -6,20 +6,19 @@ division ever rounds money away. Over any flow of fills and entries, with q sign
     balance = opening balance - sum(fees) + sum(realised profits) + sum(ledger amounts)
     balance = opening balance - sum(fees) - sum(q * price) + sum(cost of what is held) + sum(ledger amounts)
 
-Two things use this file and nothing of each other: the paper venue, which keeps its book as it goes, and `Portfolio`,
-which computes the account again from the records alone. Where the two differ, one of them is wrong.
+Two independent users share this file: the paper venue, which keeps its book as it goes, and `Portfolio`, which recomputes
+the account from the records alone. If the two differ, one of them is wrong.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from enum import StrEnum
 from functools import cached_property
-from itertools import groupby
 from typing import NamedTuple, Self
 
-from domain.instructions import Side
-from domain.market import Market
+from domain.trading.instructions import Side
+from domain.trading.market import Market
 from domain.values import BPS, EXACT, ZERO, Moment, Value, plain
 
 COST_STEP = Decimal("1e-12")
@@ -164,7 +163,7 @@ def _share(held: Holding, quantity: Decimal) -> Decimal:
     return (held.cost * quantity / held.quantity).quantize(COST_STEP, ROUND_HALF_EVEN) if quantity else ZERO
 
 
-class Line(Value):
+class PortfolioLine(Value):
     """One symbol on one market, as a report shows it; what needs a price is None where none is known."""
 
     market: Market
@@ -208,7 +207,18 @@ class Portfolio(NamedTuple):
 
     def after(self, record: Fill | LedgerEntry) -> Self:
         """With one more record, in the order of time. The profit is computed here and not taken from the fill."""
-        return self._after_fill(record) if isinstance(record, Fill) else self._after_entry(record)
+        with localcontext(EXACT):
+            held = self.holdings.get(record.key, Holding())
+            if isinstance(record, Fill):
+                held, profit = trade(held, record.side, record.quantity, record.price, record.fee)
+                holdings = {**self.holdings, record.key: held}
+                return self._replace(balance=self.balance + profit - record.fee, holdings=holdings)
+            ledger = {**self.ledger, record.kind: self.ledger.get(record.kind, ZERO) + record.amount}
+            changed = self._replace(balance=self.balance + record.amount, ledger=ledger)
+            if record.kind is not LedgerKind.FUNDING:
+                return changed
+            paid = held.model_copy(update={"funding": held.funding + record.amount})
+            return changed._replace(holdings={**self.holdings, record.key: paid})
 
     def marked(self, at: datetime, marks: Mapping[str, Decimal]) -> Self:
         """Valued at new prices, at a moment of the market's own time; a symbol left out keeps its last price."""
@@ -225,25 +235,6 @@ class Portfolio(NamedTuple):
                 day=day,
                 day_opening=self.day_opening if day == self.day else self.last_equity,
             )
-
-    def _after_fill(self, fill: Fill) -> Self:
-        with localcontext(EXACT):
-            held = self.holdings.get(fill.key, Holding())
-            after, profit = trade(held, fill.side, fill.quantity, fill.price, fill.fee)
-            return self._replace(
-                balance=self.balance + profit - fill.fee,
-                holdings={**self.holdings, fill.key: after},
-            )
-
-    def _after_entry(self, entry: LedgerEntry) -> Self:
-        with localcontext(EXACT):
-            ledger = {**self.ledger, entry.kind: self.ledger.get(entry.kind, ZERO) + entry.amount}
-            changed = self._replace(balance=self.balance + entry.amount, ledger=ledger)
-            if entry.kind is not LedgerKind.FUNDING:
-                return changed
-            held = self.holdings.get(entry.key, Holding())
-            paid = held.model_copy(update={"funding": held.funding + entry.amount})
-            return changed._replace(holdings={**self.holdings, entry.key: paid})
 
     # --- what it comes to --------------------------------------------------------------------------------------------
 
@@ -306,22 +297,23 @@ class Portfolio(NamedTuple):
             gross, equity = self.gross_exposure(), self.equity
             return ZERO if not gross else ratio(gross, equity) if equity > 0 else None
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[PortfolioLine]:
         """Everything ever held, by market and symbol."""
-        return [self._line(key, held) for key, held in sorted(self.holdings.items())]
-
-    def _line(self, key: HoldingKey, held: Holding) -> Line:
-        mark = self.marks.get(key.symbol)
+        found = []
         with localcontext(EXACT):
-            return Line(
-                market=key.market,
-                symbol=key.symbol,
-                entry_price=held.entry_price,
-                mark_price=mark,
-                notional=None if mark is None else plain(held.quantity * mark),
-                unrealised_profit=None if mark is None else plain(held.profit_at(mark)),
-                **{name: plain(amount) for name, amount in held.model_dump(exclude={"cost"}).items()},
-            )
+            for key, held in sorted(self.holdings.items()):
+                mark = self.marks.get(key.symbol)
+                line = PortfolioLine(
+                    market=key.market,
+                    symbol=key.symbol,
+                    entry_price=held.entry_price,
+                    mark_price=mark,
+                    notional=None if mark is None else plain(held.quantity * mark),
+                    unrealised_profit=None if mark is None else plain(held.profit_at(mark)),
+                    **{name: plain(amount) for name, amount in held.model_dump(exclude={"cost"}).items()},
+                )
+                found.append(line)
+        return found
 
     def _profit(self, marks: Mapping[str, Decimal]) -> Decimal:
         profit = ZERO
@@ -340,32 +332,55 @@ class Portfolio(NamedTuple):
             return sum(numbers, ZERO)
 
 
-def folded(desk: str, opening_balance: Decimal, records: Iterable[Fill | LedgerEntry]) -> Portfolio:
-    """A desk's account from its records alone, in the order of time.
+class Fold(NamedTuple):
+    """An account on its way through its records, which can stop after any of them and go on later.
 
-    It is valued after each bar, at the last prices that records have named: the curve of a report that has no bars.
+    The account is valued once a group of records (a bar, or a moment) is over. Of the newest group, which may go on, `marks` and
+    `moment` are what its records have named so far.
     """
-    portfolio = Portfolio.opened(desk, opening_balance)
-    for _, group in groupby(records, lambda record: record.bar_no):
-        bar = list(group)
-        for record in bar:
-            portfolio = portfolio.after(record)
-        marks = {record.symbol: record.price for record in bar if record.price is not None}
-        moments = [record.market_time for record in bar if record.market_time is not None]
-        if moments:
-            portfolio = portfolio.marked(max(moments), marks)
-        else:
-            # Written by a version that kept no market time: of the prices alone, no day and no peak can be told.
-            portfolio = portfolio._replace(marks={**portfolio.marks, **marks})
-    return portfolio
+
+    portfolio: Portfolio
+    group: int | datetime | None = None
+    marks: Mapping[str, Decimal] = {}
+    moment: datetime | None = None
+
+    def after(
+        self,
+        record: Fill | LedgerEntry,
+        group: int | datetime | None,
+        take: Callable[[Portfolio, Fill | LedgerEntry], Portfolio] = Portfolio.after,
+    ) -> "Fold":
+        """With one more record, in the order of time."""
+        before = self if group == self.group else Fold(self.valued())
+        marks, moment = before.marks, before.moment
+        if record.price is not None:
+            marks = {**marks, record.symbol: record.price}
+        if record.market_time is not None:
+            moment = max(moment or record.market_time, record.market_time)
+        return Fold(take(before.portfolio, record), group, marks, moment)
+
+    def valued(self) -> Portfolio:
+        """The account at the last prices that its records have named: the curve of a report that has no bars."""
+        if self.moment:
+            return self.portfolio.marked(self.moment, self.marks)
+        # Written by a version that kept no market time: of the prices alone, no day and no peak can be told.
+        return self.portfolio._replace(marks={**self.portfolio.marks, **self.marks})
 
 
-def by_desk(openings: Mapping[str, Decimal], records: Iterable[Fill | LedgerEntry]) -> dict[str, Portfolio]:
-    """One portfolio a desk, from the records of all of them in the order of time."""
-    mine: dict[str, list[Fill | LedgerEntry]] = {desk: [] for desk in openings}
+FOLD_VERSION = 1
+"""Raise it with every change of what a fold comes to: totals that an older version has kept are then not used."""
+
+
+def fold(start: Fold, records: Iterable[Fill | LedgerEntry]) -> Fold:
+    """A desk's records taken in, in the order of time; the account is valued after each bar."""
     for record in records:
-        mine[record.desk].append(record)
-    return {desk: folded(desk, opening, mine[desk]) for desk, opening in openings.items()}
+        start = start.after(record, record.bar_no)
+    return start
+
+
+def folded(desk: str, opening_balance: Decimal, records: Iterable[Fill | LedgerEntry]) -> Portfolio:
+    """A desk's account from its records alone, in the order of time."""
+    return fold(Fold(Portfolio.opened(desk, opening_balance)), records).valued()
 
 
 def _price(marks: Mapping[str, Decimal], symbol: str) -> Decimal:

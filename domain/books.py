@@ -1,20 +1,19 @@
-"""A real account's books: what the exchange says that was traded, paid and received, and whether it adds up.
+"""A real account's books: what the exchange says was traded, paid and received, and whether it adds up.
 
-Nothing here is a fact because one reading says so. The account is opened by two readings that agree, a difference is told once a
-second comparison finds the same, and an order counts as a stranger's once a second look still knows no row of it.
+One reading alone proves nothing here. Two readings must agree before the books open. A difference is reported only after a
+second comparison finds the same one. An order counts as somebody else's only if a second look still finds no row of it.
 """
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
-from itertools import groupby
 
 from pydantic import Field
 
-from domain.accounting import Fill, Holding, HoldingKey, LedgerEntry, LedgerKind, Portfolio
-from domain.books_seen import MAX_NAMED, BooksSeen
-from domain.instructions import Side
-from domain.market import Market
+from domain.accounting import Fill, Fold, Holding, HoldingKey, LedgerEntry, LedgerKind, Portfolio
+from domain.health.books_seen import MAX_NAMED, BooksSeen
+from domain.trading.instructions import Side
+from domain.trading.market import Market
 from domain.values import EXACT, ZERO, Moment, Value, iso, plain
 
 QUOTE = "USDT"
@@ -71,7 +70,7 @@ class Held(Value):
     cost: Decimal
 
 
-class AccountReading(Value):
+class ExchangeAccount(Value):
     """The exchange's own account: wallet balance of each asset, and every position by symbol, empty ones too."""
 
     balances: dict[str, Decimal]
@@ -91,14 +90,14 @@ class Sums(Value):
 
 
 class Opening(Value):
-    """What was there before the first record."""
+    """What the account held before the first record."""
 
     balances: dict[str, Decimal] = Field(default_factory=dict)
     held: dict[str, Held] = Field(default_factory=dict)
 
 
 class Difference(Value):
-    """What the exchange says, and what our records come to."""
+    """A difference between the exchange and the sums of our records."""
 
     what: str
     exchange: Decimal
@@ -115,7 +114,7 @@ class Difference(Value):
 
 
 class Gap(Value):
-    """A stretch of time of which not everything could be read. `source` is `income` or a symbol."""
+    """A period that could not be read completely. `source` is `income` or a symbol."""
 
     source: str
     since: Moment
@@ -135,8 +134,8 @@ class Failing(Value):
     why: str
 
 
-class Stranger(Value):
-    """An order at the exchange that is no row of this desk's: it rests there (`open`), or it has filled."""
+class ForeignOrder(Value):
+    """An order at the exchange that this desk did not send: it rests there (`open`), or it has filled."""
 
     order_id: str
     symbol: str
@@ -166,8 +165,8 @@ class BooksState(Value):
     suspected: list[Difference] = Field(default_factory=list)
     gaps: list[Gap] = Field(default_factory=list)
     unlisted: list[str] = Field(default_factory=list)
-    strangers: list[Stranger] = Field(default_factory=list)
-    suspects: list[Stranger] = Field(default_factory=list)
+    strangers: list[ForeignOrder] = Field(default_factory=list)
+    suspects: list[ForeignOrder] = Field(default_factory=list)
 
     @property
     def facts(self) -> list[str]:
@@ -199,52 +198,40 @@ def not_read(state: BooksState, source: str, why: str, now: datetime) -> BooksSt
 # --- comparing -----------------------------------------------------------------------------------------------------------
 
 
-def compare(state: BooksState, account: AccountReading, sums: Sums, now: datetime) -> BooksState:
+def compare(state: BooksState, account: ExchangeAccount, sums: Sums, now: datetime) -> BooksState:
     """The exchange's account against our records: opens the books, or tells where the two differ."""
     if state.opening is None:
-        return _open(state, account, sums, now)
+        opening = opening_of(account, sums)
+        if state.candidate is None or not _agree(state.candidate, opening):
+            return state.model_copy(update={"candidate": opening})
+        return state.model_copy(update={"opening": opening, "candidate": None, "compared_at": now})
     found = differences(state.opening, account, sums)
     before = [*state.suspected, *state.differences]
     told = [d for d in found if any(d.same_as(b) for b in before) or any(d.what == b.what for b in state.differences)]
     return state.model_copy(update={"differences": told, "suspected": found, "compared_at": now})
 
 
-def differences(opening: Opening, account: AccountReading, sums: Sums) -> list[Difference]:
+def differences(opening: Opening, account: ExchangeAccount, sums: Sums) -> list[Difference]:
     """Everything in which the two differ; what the exchange did not say is not compared."""
-    return [*_of_money(opening, account, sums), *_of_positions(opening, account, sums)]
-
-
-def _of_money(opening: Opening, account: AccountReading, sums: Sums) -> Iterable[Difference]:
+    found, nothing = [], Held(quantity=ZERO, cost=ZERO)
     with localcontext(EXACT):
         for asset, wallet in sorted(account.balances.items()):
             opened = opening.balances.get(asset, ZERO)
             by_income = opened + sums.income.get(asset, ZERO)
             by_records = opened + sums.quote if asset == QUOTE else by_income
             if wallet != by_records:
-                yield Difference(what=f"balance {asset}", exchange=wallet, records=by_records)
+                found.append(Difference(what=f"balance {asset}", exchange=wallet, records=by_records))
             elif wallet != by_income:
-                yield Difference(
-                    what=f"balance {asset} by the exchange's own ledger", exchange=wallet, records=by_income
-                )
-
-
-def _of_positions(opening: Opening, account: AccountReading, sums: Sums) -> Iterable[Difference]:
-    nothing = Held(quantity=ZERO, cost=ZERO)
-    with localcontext(EXACT):
+                what = f"balance {asset} by the exchange's own ledger"
+                found.append(Difference(what=what, exchange=wallet, records=by_income))
         for symbol, held in sorted(account.positions.items()):
             ours = opening.held.get(symbol, nothing).quantity + sums.traded.get(symbol, nothing).quantity
             if held.quantity != ours:
-                yield Difference(what=f"{symbol} futures quantity", exchange=held.quantity, records=ours)
+                found.append(Difference(what=f"{symbol} futures quantity", exchange=held.quantity, records=ours))
+    return found
 
 
-def _open(state: BooksState, account: AccountReading, sums: Sums, now: datetime) -> BooksState:
-    found = opening_of(account, sums)
-    if state.candidate is None or not _agree(state.candidate, found):
-        return state.model_copy(update={"candidate": found})
-    return state.model_copy(update={"opening": found, "candidate": None, "compared_at": now})
-
-
-def opening_of(account: AccountReading, sums: Sums) -> Opening:
+def opening_of(account: ExchangeAccount, sums: Sums) -> Opening:
     """What must have been there before the first record, so that it all adds up."""
     nothing = Held(quantity=ZERO, cost=ZERO)
     held: dict[str, Held] = {}
@@ -278,7 +265,7 @@ def read_again(state: BooksState, now: datetime) -> BooksState:
     )
 
 
-def look_again(state: BooksState, found: list[Stranger]) -> BooksState:
+def look_again(state: BooksState, found: list[ForeignOrder]) -> BooksState:
     """Orders of which no row is known: told once a second look finds them as well."""
     told = [stranger for stranger in found if stranger in state.suspects or stranger in state.strangers]
     return state.model_copy(update={"strangers": told[:MAX_STRANGERS], "suspects": found[:MAX_STRANGERS]})
@@ -287,8 +274,8 @@ def look_again(state: BooksState, found: list[Stranger]) -> BooksState:
 # --- the account ---------------------------------------------------------------------------------------------------------
 
 
-def folded(desk: str, opening: Opening, records: Iterable[Fill | LedgerEntry]) -> Portfolio:
-    """A desk's account from its records, in the order of time; what the exchange says of a realised profit stands."""
+def opened(desk: str, opening: Opening) -> Portfolio:
+    """A desk's account before its first record."""
     with localcontext(EXACT):
         held = {
             HoldingKey(Market.FUTURES, symbol): Holding(quantity=it.quantity, cost=it.cost)
@@ -296,28 +283,35 @@ def folded(desk: str, opening: Opening, records: Iterable[Fill | LedgerEntry]) -
         }
         marks = {key.symbol: it.entry_price for key, it in held.items()}
     balance = opening.balances.get(QUOTE, ZERO)
-    portfolio = Portfolio.opened(desk, balance)._replace(holdings=held, marks=marks)
-    for moment, group in groupby(records, lambda record: record.market_time):
-        prices: dict[str, Decimal] = {}
-        for record in group:
-            portfolio = _settled(portfolio, record) if isinstance(record, Fill) else portfolio.after(record)
-            prices |= {record.symbol: record.price} if record.price is not None else {}
-        portfolio = portfolio.marked(moment, prices) if moment else portfolio
-    return portfolio
+    return Portfolio.opened(desk, balance)._replace(holdings=held, marks=marks)
 
 
-def _settled(portfolio: Portfolio, fill: Fill) -> Portfolio:
+def fold(start: Fold, records: Iterable[Fill | LedgerEntry]) -> Fold:
+    """Records taken in, in the order of time; what the exchange says of a realised profit stands."""
+    for record in records:
+        start = start.after(record, record.market_time, _settled)
+    return start
+
+
+def folded(desk: str, opening: Opening, records: Iterable[Fill | LedgerEntry]) -> Portfolio:
+    """A desk's account from its records."""
+    return fold(Fold(opened(desk, opening)), records).valued()
+
+
+def _settled(portfolio: Portfolio, record: Fill | LedgerEntry) -> Portfolio:
     """The exchange rounds its price of entry, so its profit may differ from ours in the last digits. The balance follows the
     exchange's, and so does what the rest of the position has cost: equity stays what it is.
     """
-    before = portfolio.holdings.get(fill.key, Holding())
-    after = portfolio.after(fill)
-    held = after.holdings[fill.key]
+    after = portfolio.after(record)
+    if not isinstance(record, Fill):
+        return after
+    before = portfolio.holdings.get(record.key, Holding())
+    held = after.holdings[record.key]
     with localcontext(EXACT):
-        more = fill.realised_profit - (held.realised_profit - before.realised_profit)
+        more = record.realised_profit - (held.realised_profit - before.realised_profit)
         cost = held.cost + more if held.quantity else ZERO
         told = held.model_copy(update={"cost": cost, "realised_profit": held.realised_profit + more})
-        return after._replace(balance=after.balance + more, holdings={**after.holdings, fill.key: told})
+        return after._replace(balance=after.balance + more, holdings={**after.holdings, record.key: told})
 
 
 # --- what an operator is told ----------------------------------------------------------------------------------------------
@@ -328,16 +322,12 @@ def seen(state: BooksState | None, holder: str | None, desk: str) -> BooksSeen:
     holder = holder if holder != desk else None
     if state is None:
         return BooksSeen(holder=holder)
-    facts = state.facts
-    count = len(state.differences)
+    facts, count = state.facts, len(state.differences)
+    strangers = [stranger.text for stranger in state.strangers]
+    more = [f"{len(strangers) - MAX_NAMED} more"] if len(strangers) > MAX_NAMED else []
     return BooksSeen(
         differences=facts[:count][:MAX_NAMED],
         gaps=facts[count:][:MAX_NAMED],
-        strangers=_few([stranger.text for stranger in state.strangers]),
+        strangers=[*strangers[:MAX_NAMED], *more],
         holder=holder,
     )
-
-
-def _few(names: list[str]) -> list[str]:
-    more = len(names) - MAX_NAMED
-    return [*names[:MAX_NAMED], f"{more} more"] if more > 0 else names

@@ -6,24 +6,26 @@ from types import MappingProxyType
 
 from pydantic import Field
 
-from domain.agents import AgentHealth
-from domain.arbitration import arbitrate
-from domain.decisions import DecisionType
-from domain.instructions import OrderInstruction, OrderType, Side
-from domain.limits import Limits
-from domain.market import Observation
-from domain.proposals import AgentFailure, Analysis, Proposal
-from domain.risk import Candidate, Circumstances, refusals
+from domain.risk.guards import Candidate, MarketContext, refusals
+from domain.risk.limits import Limits
+from domain.trading.agents import AgentHealth
+from domain.trading.arbitration import arbitrate
+from domain.trading.decisions import DecisionType
+from domain.trading.instructions import OrderInstruction, OrderType, Side
+from domain.trading.market import Observation
+from domain.trading.proposals import Analysis, Proposal
+from domain.trading.quotes import passive_price, stands, told
 from domain.values import ZERO, Value, floor_to_step
 
 APPROVED = "approved"
+UNCHANGED = "quote_unchanged"
 
 
 class Choice(Value):
-    """What a cycle came to. `instruction` is set only where every guard approved.
+    """The result of a cycle. `instruction` is set only if every guard approved.
 
-    `agents` is the agents' health after this cycle, for the coordinator to carry to the next; `not_taken` says of proposals
-    from outside, by id, why they were not heard.
+    `agents` is the agents' health after this cycle, which the coordinator carries to the next one. `not_taken` says, by id,
+    why proposals from outside were ignored.
     """
 
     decision_type: DecisionType
@@ -39,7 +41,7 @@ class Choice(Value):
 
 def decide(
     analysis: Analysis,
-    given: Circumstances,
+    given: MarketContext,
     *,
     weights: Mapping[str, float] = MappingProxyType({}),
     liquidity: Mapping[str, float] = MappingProxyType({}),
@@ -49,31 +51,61 @@ def decide(
     `weights` are by agent id, `liquidity` from 0 to 1 by symbol; both are 1 where they are not given.
     """
     observation = given.observation
-    if observation.latch_error:
-        return nothing(f"No new order: {observation.latch_error}", analysis)
+    if observation.latch_error or not analysis.proposals:
+        return abstained(analysis, observation)
     arbitration = arbitrate(analysis.proposals, weights, liquidity)
     if arbitration.notes:
         analysis = analysis.model_copy(update={"notes": [*analysis.notes, *arbitration.notes]})
-    proposal = arbitration.chosen
-    if proposal is None:
-        return nothing(observation.note or _why_nothing(analysis), analysis)
+    standing: Choice | None = None
+    for proposal in arbitration.wishes:
+        choice = _follow(proposal, analysis, given)
+        if choice.decision_type is DecisionType.ORDER_INTENT:
+            return choice
+        standing = standing or choice
+    return standing or nothing(observation.note or "Nothing was chosen", analysis)
+
+
+def abstained(analysis: Analysis, observation: Observation) -> Choice:
+    """The choice where nothing was proposed, or nothing may be followed since the latch could not be read."""
+    if observation.latch_error:
+        return nothing(f"No new order: {observation.latch_error}", analysis)
+    return nothing(observation.note or "No agent proposed an order", analysis)
+
+
+def _follow(proposal: Proposal, analysis: Analysis, given: MarketContext) -> Choice:
+    """What following a proposal comes to: an order, a refusal, or nothing where the agent's quote stands as it is."""
     if proposal.symbol in given.blocked:
-        return _refused(proposal, analysis, [given.blocked[proposal.symbol]])
-    instruction = size(proposal, observation, given.limits)
+        return _intent(proposal, analysis, [given.blocked[proposal.symbol]])
+    instruction = size(proposal, given.observation, given.limits)
     if instruction is None:
-        return _refused(proposal, analysis, [_why_unsized(proposal, observation)])
-    return _weigh(proposal, instruction, analysis, given)
+        priced = given.observation.marks.get(proposal.symbol, ZERO) > 0 and proposal.symbol in given.observation.rules
+        return _intent(proposal, analysis, ["quantity_too_small" if priced else f"symbol_unknown: {proposal.symbol}"])
+    if stands(given.quotes, proposal.agent_id, instruction):
+        text = f"The quote of {proposal.agent_id} on {proposal.symbol} stands: {told(instruction)}"
+        return nothing(text, analysis).model_copy(update={"proposal": proposal, "risk_reasons": [UNCHANGED]})
+    return _intent(proposal, analysis, refusals(Candidate(instruction, given)), instruction)
 
 
 def size(proposal: Proposal, observation: Observation, limits: Limits) -> OrderInstruction | None:
-    """A market order worth `order_fraction` of net asset value, rounded down to the lot step; None below a minimum."""
+    """An order worth `order_fraction` of net asset value, rounded down to the lot step; None below a minimum.
+
+    One with a price is a limit order, with the price on a tick and not worse than asked. It is worth what it
+    costs there; a sale below the mark price is worth what it brings at the mark.
+    """
     mark, rules = observation.marks.get(proposal.symbol, ZERO), observation.rules.get(proposal.symbol)
     if rules is None or mark <= 0:
         return None
-    quantity = floor_to_step(max(ZERO, limits.order_fraction * observation.account.nav) / mark, rules.lot_step)
-    if quantity < rules.min_quantity or quantity * mark < rules.min_notional:
+    limit = None if proposal.price is None else passive_price(proposal.side, proposal.price, rules.tick_size)
+    price = mark if limit is None else limit
+    if price <= 0:
         return None
-    return _order(proposal, quantity)
+    # A sale below the mark price fills at the market. A purchase below it rests, and a size that moved with the mark would
+    # replace it every cycle. The guards weigh both at the mark price.
+    worth = price if proposal.side is Side.BUY else max(price, mark)
+    quantity = floor_to_step(max(ZERO, limits.order_fraction * observation.account.nav) / worth, rules.lot_step)
+    if quantity < rules.min_quantity or quantity * price < rules.min_notional:
+        return None
+    return _order(proposal, quantity, limit)
 
 
 def nothing(summary: str, analysis: Analysis | None = None) -> Choice:
@@ -82,59 +114,40 @@ def nothing(summary: str, analysis: Analysis | None = None) -> Choice:
     return Choice(decision_type=DecisionType.NO_ACTION, summary=_summary(summary, analysis), votes=analysis.votes)
 
 
-def _weigh(proposal: Proposal, instruction: OrderInstruction, analysis: Analysis, given: Circumstances) -> Choice:
-    reasons = refusals(Candidate(instruction, given))
-    if reasons:
-        return _refused(proposal, analysis, reasons)
+def _intent(
+    proposal: Proposal, analysis: Analysis, reasons: list[str], instruction: OrderInstruction | None = None
+) -> Choice:
+    """The order that a proposal comes to; refused if there is a reason against it, and approved if there is none."""
+    assert reasons or instruction, "approved, and no order"
+    selected = f"Selected {proposal.symbol} from {proposal.agent_id}"
+    if instruction and instruction.price is not None:
+        selected = f"{selected}; {told(instruction)}"
     return Choice(
         decision_type=DecisionType.ORDER_INTENT,
-        summary=_summary(_selected(proposal), analysis),
+        summary=_summary(selected, analysis),
         votes=analysis.votes,
         proposal=proposal,
-        instruction=instruction,
-        risk_passed=True,
-        risk_reasons=[APPROVED],
+        instruction=None if reasons else instruction,
+        risk_passed=not reasons,
+        risk_reasons=reasons or [APPROVED],
     )
 
 
-def _refused(proposal: Proposal, analysis: Analysis, reasons: list[str]) -> Choice:
-    return Choice(
-        decision_type=DecisionType.ORDER_INTENT,
-        summary=_summary(_selected(proposal), analysis),
-        votes=analysis.votes,
-        proposal=proposal,
-        risk_passed=False,
-        risk_reasons=reasons,
-    )
-
-
-def _order(proposal: Proposal, quantity: Decimal) -> OrderInstruction:
+def _order(proposal: Proposal, quantity: Decimal, limit: Decimal | None) -> OrderInstruction:
     return OrderInstruction(
         symbol=proposal.symbol,
-        side=Side(proposal.side),
-        order_type=OrderType.MARKET,
+        side=proposal.side,
+        order_type=OrderType.MARKET if limit is None else OrderType.LIMIT,
         quantity=quantity,
+        price=limit,
         reduce_only=False,
+        time_in_force=proposal.sent_as,
     )
-
-
-def _why_unsized(proposal: Proposal, observation: Observation) -> str:
-    priced = observation.marks.get(proposal.symbol, ZERO) > 0 and proposal.symbol in observation.rules
-    return "quantity_too_small" if priced else f"symbol_unknown: {proposal.symbol}"
-
-
-def _selected(proposal: Proposal) -> str:
-    return f"Selected {proposal.symbol} from {proposal.agent_id}"
-
-
-def _why_nothing(analysis: Analysis) -> str:
-    return "Nothing was chosen" if analysis.proposals else "No agent proposed an order"
 
 
 def _summary(outcome: str, analysis: Analysis) -> str:
+    if not (analysis.notes or analysis.failures or analysis.quarantined):
+        return outcome
     away = (f"agent {agent_id} is quarantined until cycle {until}" for agent_id, until in analysis.quarantined.items())
-    return "; ".join([outcome, *analysis.notes, *map(_failure_text, analysis.failures), *away])
-
-
-def _failure_text(failure: AgentFailure) -> str:
-    return f"agent {failure.agent_id} failed: {failure.error}"
+    failed = (f"agent {failure.agent_id} failed: {failure.error}" for failure in analysis.failures)
+    return "; ".join([outcome, *analysis.notes, *failed, *away])

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import ROUND_DOWN, Context, Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -20,6 +20,11 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="ignore", validate_assignment=False)
 
+    if not TYPE_CHECKING:
+        # A cycle assigns a dozen fields. Pydantic's own bookkeeping of which were ever set, which nobody reads, costs five times
+        # as much as the assignment. The type checker still refuses a name that is no field.
+        __setattr__ = object.__setattr__
+
 
 Moment = AwareDatetime
 
@@ -31,9 +36,31 @@ _BREAKS = "\n\r\t\v\f\x85\u2028\u2029"
 _SIX_PLACES = Decimal("0.000001")
 
 
+def no_truth(value: Any) -> Any:
+    """Refuses a boolean, which pydantic would take for 0 or 1."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
 def floor_to_step(quantity: Decimal, step: Decimal) -> Decimal:
     """The largest multiple of `step` not above `quantity` (both positive), written without an exponent."""
     return plain((quantity / step).to_integral_value(rounding=ROUND_DOWN) * step)
+
+
+def encodable(value: Any) -> Any:
+    """A text, and every text within lists and objects, without the lone surrogates that UTF-8 refuses: a terminal of another
+    encoding makes them of each byte that it does not know."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, list):
+        return [encodable(each) for each in value]
+    return {encodable(key): encodable(each) for key, each in value.items()} if isinstance(value, dict) else value
+
+
+def clean(text: str) -> str:
+    """Without lone surrogates and NUL, which PostgreSQL and UTF-8 refuse, and without outer blanks."""
+    return str(encodable(text)).replace("\x00", "").strip()
 
 
 def plain(number: Decimal) -> Decimal:
@@ -52,7 +79,11 @@ def printable(text: str) -> str:
 
     The incident behind it: an escape sequence in a kill's reason reached the operator's terminal by `ais status`.
     """
-    return text if text.isprintable() else "".join(map(_shown, text))
+    if text.isprintable():
+        return text
+    spaced = (" " if character in _BREAKS else character for character in text)
+    # Control, format (bidirectional and zero-width ones are) and half a surrogate pair.
+    return "".join(character for character in spaced if unicodedata.category(character) not in ("Cc", "Cf", "Cs"))
 
 
 def printable_lines(text: str) -> str:
@@ -63,13 +94,6 @@ def printable_lines(text: str) -> str:
 def printable_texts(values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a log line, as a terminal may show them."""
     return {name: printable(value) if isinstance(value, str) else value for name, value in values.items()}
-
-
-def _shown(character: str) -> str:
-    if character in _BREAKS:
-        return " "
-    # Control, format (bidirectional and zero-width ones are) and half a surrogate pair.
-    return "" if unicodedata.category(character) in ("Cc", "Cf", "Cs") else character
 
 
 def iso(moment: datetime) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from domain.limits import Limits
+from domain.risk.limits import Limits
 from replay.curve import Point
 from replay.run import Run
 from replay.tally import KILLED, REDUCED
@@ -34,52 +34,25 @@ def draw(path: Path, runs: Sequence[Run], symbol: str, limits: Limits) -> None:
 
 
 def _panels(axes: Any, run: Run, symbol: str, limits: Limits) -> None:
-    points = run.tally.curve.points()
-    times = [point.time for point in points]
-    _price(axes[0], times, points)
-    axes[0].set_title(f"{symbol}  {run.stretch.episode}".strip(), loc="left", fontweight="bold")
-    _equity(axes[1], times, points)
-    _drawdown(axes[2], times, points, limits)
-    for panel in axes:
-        _mark(panel, run)
-        panel.grid(visible=True, alpha=0.25)
-        panel.margins(x=0.01)
-    _legend(axes[0])
-    _legend(axes[2])
-    _dates(axes[2])
-
-
-def _legend(axis: Any) -> None:
-    """Each label once, however many lines have it."""
-    handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    axis.legend(list(handles.values()), list(handles), loc="best", framealpha=0.9)
-
-
-def _dates(axis: Any) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
+    points = run.tally.curve.points()
+    times = [point.time for point in points]
+    marker = "o" if len(points) == 1 else None  # A single bar makes no line.
+    lows, highs = [float(p.low) for p in points], [float(p.high) for p in points]
+    axes[0].fill_between(times, lows, highs, color=PRICE, alpha=0.2)
+    axes[0].plot(times, [float(p.price) for p in points], color=PRICE, linewidth=1, label="price", marker=marker)
+    axes[0].set_ylabel("price")
+    axes[0].set_title(f"{symbol}  {run.stretch.episode}".strip(), loc="left", fontweight="bold")
+    poorest, richest = [float(p.poorest) for p in points], [float(p.richest) for p in points]
+    axes[1].fill_between(times, poorest, richest, color=EQUITY, alpha=0.3)
+    axes[1].plot(times, [float(p.equity) for p in points], color=EQUITY, linewidth=1.2, marker=marker)
+    axes[1].set_ylabel("equity")
+    _drawdown(axes[2], times, points, limits)
+    _mark(axes, run)
     locator = AutoDateLocator()  # type: ignore[no-untyped-call]
-    axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-
-
-def _price(axis: Any, times: Sequence[Any], points: Sequence[Point]) -> None:
-    axis.fill_between(times, [float(p.low) for p in points], [float(p.high) for p in points], color=PRICE, alpha=0.2)
-    axis.plot(times, [float(p.price) for p in points], color=PRICE, linewidth=1, label="price", marker=_dot(points))
-    axis.set_ylabel("price")
-
-
-def _equity(axis: Any, times: Sequence[Any], points: Sequence[Point]) -> None:
-    axis.fill_between(
-        times, [float(p.poorest) for p in points], [float(p.richest) for p in points], color=EQUITY, alpha=0.3
-    )
-    axis.plot(times, [float(p.equity) for p in points], color=EQUITY, linewidth=1.2, marker=_dot(points))
-    axis.set_ylabel("equity")
-
-
-def _dot(points: Sequence[Point]) -> str | None:
-    """A single bar makes no line."""
-    return "o" if len(points) == 1 else None
+    axes[2].xaxis.set_major_locator(locator)
+    axes[2].xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
 def _drawdown(axis: Any, times: Sequence[Any], points: Sequence[Point], limits: Limits) -> None:
@@ -90,9 +63,16 @@ def _drawdown(axis: Any, times: Sequence[Any], points: Sequence[Point], limits: 
         axis.axhline(-100 * float(bound), color=COLOURS[kind], linestyle="--", linewidth=1, label=f"{name} limit")
 
 
-def _mark(axis: Any, run: Run) -> None:
-    for event in run.tally.events:
-        if event.kind in COLOURS:
-            axis.axvline(
-                event.time, color=COLOURS[event.kind], linewidth=1.4 if event.kind == KILLED else 0.9, label=event.kind
-            )
+def _mark(axes: Any, run: Run) -> None:
+    """What the limits did, in every panel; a grid; legends."""
+    for axis in axes:
+        for event in run.tally.events:
+            if event.kind in COLOURS:
+                width = 1.4 if event.kind == KILLED else 0.9
+                axis.axvline(event.time, color=COLOURS[event.kind], linewidth=width, label=event.kind)
+        axis.grid(visible=True, alpha=0.25)
+        axis.margins(x=0.01)
+    for axis in (axes[0], axes[2]):
+        # Each label once, however many lines have it.
+        handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        axis.legend(list(handles.values()), list(handles), loc="best", framealpha=0.9)

@@ -1,7 +1,8 @@
 """What `ais replay` does: a replay put together from the settings of a desk and from the flags, and its three outputs."""
 
+import gc
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,11 +18,11 @@ from activities.agents.catalogue import UnknownAgent, installed_agents, select
 from activities.market.build import build_funding
 from activities.market.port import MarketError
 from activities.market.replay import VolumeUnit
-from domain.limits import Limits, changed
-from domain.symbols import normalise_symbol
+from domain.risk.limits import Limits, changed
+from domain.trading.symbols import normalise_symbol
 from replay.files import BarsFile, Selection
 from replay.report import show
-from replay.run import Plan, Run, replay
+from replay.run import ReplayPlan, Run, replay
 
 STDOUT = "-"
 
@@ -56,34 +57,31 @@ def run(options: Options) -> None:
     """Replays, shows a table, writes JSON and a chart. Raises one of EXPECTED, or ValidationError for a setting."""
     # The table is the answer; where the JSON goes to standard output, it steps aside.
     console = Console(stderr=options.json == STDOUT, quiet=options.quiet)
-    file = _file(options)
+    selection = Selection(options.episode, _moment("--from", options.since), _moment("--to", options.until))
+    volume = options.volume or settings.WorkerSettings.load().market_volume
+    file = BarsFile(options.file, _symbol(options.symbol), volume, selection)
     plan = _plan(options)
     stretches = file.stretches()
-    total = sum(stretch.bars for stretch in stretches)
-    with _json_target(options) as target, _progress(total, options.quiet) as advance, redirect_stdout(sys.stderr):
+    # What is imported stays until the end. Otherwise the garbage collector goes through all of it again and again.
+    gc.freeze()
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    progress = Progress(*columns, console=Console(stderr=True), disable=options.quiet)
+    with _json_target(options) as target, progress, redirect_stdout(sys.stderr):
+        task = progress.add_task("replaying", total=sum(stretch.bars for stretch in stretches))
         # What an agent prints must not end up in the JSON.
-        runs = replay(file, stretches, plan, target, advance)
+        runs = replay(file, stretches, plan, target, lambda bars: progress.advance(task, bars))
     for done in runs:
         title = " ".join(part for part in (plan.symbol, options.file.name, done.stretch.episode) if part)
         show(console, title, done.tally, done.stretch)
     _draw(options, runs, plan, console)
 
 
-def _file(options: Options) -> BarsFile:
-    selection = Selection(options.episode, _moment("--from", options.since), _moment("--to", options.until))
-    volume = options.volume or settings.WorkerSettings.load().market_volume
-    return BarsFile(options.file, _symbol(options.symbol), volume, selection)
-
-
-def _plan(options: Options) -> Plan:
-    paper, agents, limits = (
-        settings.PaperVenueSettings.load(),
-        settings.AgentSettings.load(),
-        settings.LimitSettings.load(),
-    )
+def _plan(options: Options) -> ReplayPlan:
+    paper, agents = settings.PaperVenueSettings.load(), settings.AgentSettings.load()
+    limits = settings.LimitSettings.load()
     symbol = _symbol(options.symbol)
     names = tuple(options.agents.split(",")) if options.agents else agents.agents
-    return Plan(
+    return ReplayPlan(
         symbol=symbol,
         terms=paper.terms(),
         funding=build_funding(str(options.funding or paper.paper_funding), [symbol], paper.paper_funding_rate),
@@ -98,18 +96,14 @@ def _plan(options: Options) -> Plan:
 def _limits(configured: settings.LimitSettings, changes: Sequence[str]) -> Limits:
     # A replay's data is never old: its clock is that of its bars.
     base = configured.limits(settings.DeskSettings.load().cycle)
-    try:
-        return changed(base, _pairs(changes))[0]
-    except ValueError as error:
-        raise CannotReplay(f"--limit: {error}") from None
-
-
-def _pairs(changes: Sequence[str]) -> Mapping[str, str]:
     pairs = [change.partition("=") for change in changes]
     wrong = next((name for name, equals, value in pairs if not (name and equals and value)), None)
     if wrong is not None:
         raise CannotReplay(f"--limit: {wrong!r} is not NAME=VALUE, such as hard_drawdown=0.05")
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    try:
+        return changed(base, {name.strip(): value.strip() for name, _, value in pairs})[0]
+    except ValueError as error:
+        raise CannotReplay(f"--limit: {error}") from None
 
 
 def _symbol(text: str) -> str:
@@ -154,15 +148,7 @@ def _json_target(options: Options) -> Iterator[IO[bytes] | None]:
             yield target
 
 
-@contextmanager
-def _progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
-        task = progress.add_task("replaying", total=total)
-        yield lambda bars: progress.advance(task, bars)
-
-
-def _draw(options: Options, runs: list[Run], plan: Plan, console: Console) -> None:
+def _draw(options: Options, runs: list[Run], plan: ReplayPlan, console: Console) -> None:
     if options.chart is None:
         return
     from replay.chart import draw
@@ -170,9 +156,8 @@ def _draw(options: Options, runs: list[Run], plan: Plan, console: Console) -> No
     try:
         draw(options.chart, runs, plan.symbol, plan.limits)
     except ModuleNotFoundError as error:
-        raise CannotReplay(
-            f"the chart needs {error.name}: pip install matplotlib, or leave it out with --no-chart"
-        ) from None
+        needs = f"the chart needs {error.name}: pip install matplotlib, or leave it out with --no-chart"
+        raise CannotReplay(needs) from None
     except OSError as error:
         raise CannotReplay(f"--chart: {options.chart} cannot be written: {error}") from None
     console.print(f"chart  {options.chart}", highlight=False)

@@ -46,10 +46,13 @@ class Curve:
 
 
 def _merged(one: Point, other: Point) -> Point:
-    return other._replace(
-        low=min(one.low, other.low),
-        high=max(one.high, other.high),
-        poorest=min(one.poorest, other.poorest),
-        richest=max(one.richest, other.richest),
-        drawdown=max(one.drawdown, other.drawdown),
+    return Point(
+        other.time,
+        other.price,
+        min(one.low, other.low),
+        max(one.high, other.high),
+        other.equity,
+        min(one.poorest, other.poorest),
+        max(one.richest, other.richest),
+        max(one.drawdown, other.drawdown),
     )

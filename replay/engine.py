@@ -1,10 +1,10 @@
-"""A coordinator in memory: one cycle a bar, by the same functions and in the same order as `workflows/cycle.py`.
+"""A coordinator in memory: one cycle a bar, by `domain/desk/cycle.py`, as in the workflow.
 
 What the workflow awaits is done at once here: the venue is a `Book`, an order's fate is known when it is placed, a cancel is
 confirmed when it is made. Time is the market's. A test runs both over a stretch of a crash and compares their decisions.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -12,27 +12,29 @@ from itertools import count
 from typing import TypeVar
 
 from activities.agents.port import Arguments, quote_of
-from activities.agents.room import LocalRoom
-from activities.choosing import Round, Situation, choose
-from domain import desk, enforcing
+from activities.agents.runner import InlineAgents
+from activities.choosing import CycleContext, Round, choose
 from domain.accounting import Fill, LedgerEntry
-from domain.assessing import assess
-from domain.assessment import Assessment, Measures
-from domain.carried import Carried, OrderPhase
-from domain.deciding import Choice, nothing
-from domain.decisions import Decision
-from domain.instructions import Tool
-from domain.limits import Limits
-from domain.market import Bar, Market, Observation, Reading, SymbolRules, TopOfBook
-from domain.orders import Order, OrderReport
-from domain.outbox import cancels_confirmed, order_prepared
-from domain.paper.advance import advance, cancel_all
+from domain.deciding import Choice
+from domain.desk import enforcing, ordering
+from domain.desk.carried import Carried
+from domain.desk.cycle import run_cycle
+from domain.desk.outbox import cancels_confirmed
+from domain.desk.states import Mode, State
+from domain.desk.traces import Tick
+from domain.paper.advance import advance, cancel_all, cancel_order
 from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, FundingRates, PaperOrder, Terms
 from domain.paper.matching import place
 from domain.paper.view import Times, next_rate, observation_of, report_of, top_of_book
-from domain.reducing import plan
-from domain.states import Mode, State
-from domain.traces import Tick
+from domain.risk.assessing import assess
+from domain.risk.limits import Limits
+from domain.risk.reducing import plan
+from domain.trading.assessment import Assessment, Measures
+from domain.trading.decisions import Decision
+from domain.trading.instructions import Tool
+from domain.trading.market import Bar, Market, Observation, Reading, SymbolRules, TopOfBook
+from domain.trading.orders import Order, OrderReport
+from domain.trading.proposals import WaitingProposal
 from domain.values import ZERO
 from replay.window import Window
 
@@ -93,19 +95,29 @@ class _Once(Mapping[str, T]):
         return 1
 
 
+def _at_once(cycle: Coroutine[None, None, None]) -> None:
+    """Runs what never waits."""
+    try:
+        cycle.send(None)
+    except StopIteration:
+        return
+    raise RuntimeError("a replay cannot wait")
+
+
 class Engine:
     """One desk on one symbol."""
 
-    def __init__(self, setup: Setup, room: LocalRoom, started_at: datetime) -> None:
+    def __init__(self, setup: Setup, agents: InlineAgents, started_at: datetime) -> None:
         self._setup = setup
-        self._room = room
+        self._agents = agents
         self._exchange = Exchange(
             setup.terms, lambda symbol: setup.rules if symbol == setup.symbol else None, setup.funding
         )
         self._window = Window()
         self._ids = count(1)
-        self._now = started_at
+        self._tick = Tick(started_at, self._new_id)
         self._fills: list[Fill] = []
+        self._observed: Observation
         self.book = Book("replay", setup.balance)
         self.c = Carried(
             desk="replay",
@@ -121,24 +133,24 @@ class Engine:
 
     def cycle(self, bar: Bar) -> Cycle:
         """One bar: the venue moves on, is observed, limits act, agents propose, an order may go out."""
-        c, self._now, self._fills = self.c, bar.open_time, []
+        c, self._fills = self.c, []
+        self._tick = Tick(bar.open_time, self._new_id)
         self._window.add(bar)
         self.book, events = advance(self.book, {self._setup.symbol: bar}, self._exchange)
         self._fills += events.fills
-        c.cycle_number += 1
-        observation = self._observe(events)
-        desk.take_observation(c, observation, 0, self._tick())
-        hold = self._enforce(observation)
-        if c.state is State.RUNNING:
-            self._decide(observation, hold)
+        self._observed = self._observe(events)
+        _at_once(run_cycle(c, self))
+        self._carry_out()
         c.last_cycle_at = self._now
-        assert observation.assessment is not None
+        assert self._observed.assessment is not None
+        # A desk's rows go to the database. Here they go with the bar: nothing grows with the number of bars.
+        rows, c.records, c.instruction_rows = c.records, [], {}
         return Cycle(
             bar,
-            observation,
-            observation.assessment.measures,
+            self._observed,
+            self._observed.assessment.measures,
             c.state,
-            self._taken_rows(),
+            rows,
             self._fills,
             list(events.entries),
         )
@@ -147,47 +159,100 @@ class Engine:
         """The account as it is now, after whatever the last cycle did."""
         return self._watch(self._observe().reading).measures
 
-    def _tick(self) -> Tick:
-        return Tick(self._now, self._new_id)
-
     def _new_id(self, prefix: str) -> str:
         return f"{prefix}_{next(self._ids)}"
 
     def _observe(self, events: Events = NOTHING_HAPPENED) -> Observation:
-        times = Times(self._now, self._now, self._now)
+        now = self._tick.now
+        times = Times(now, now, now)
         return observation_of(self.book, self._exchange, times, events, watch=self._watch)
 
     def _watch(self, reading: Reading) -> Assessment:
         return assess(reading, self.c.limits, self.c.risk)
 
-    # --- limits ------------------------------------------------------------------------------------------------------
+    # --- what a cycle needs: domain.desk.cycle.Surroundings ------------------------------------------------------------
 
-    def _enforce(self, observation: Observation) -> str | None:
-        c, hold, assessment = self.c, None, observation.assessment
-        assert assessment is not None
-        enforcing.take_assessment(c, assessment, self._tick())
-        if assessment.breaches and c.state is not State.KILLED:
-            hold = enforcing.confirm(c, assessment, self._observe().assessment, self._tick())
-        if cut := enforcing.reduce(c, assessment, self._tick()):
-            hold = f"reducing {', '.join(cut)}"
-        self._carry_out()
-        return hold
+    @property
+    def latch_read(self) -> bool:
+        """There is no database."""
+        return True
+
+    def tick(self) -> Tick:
+        """The market's time."""
+        return self._tick
+
+    moment = tick
+
+    @property
+    def _now(self) -> datetime:
+        return self._tick.now
+
+    async def observe(self) -> Observation:
+        """The book after the bar."""
+        return self._observed
+
+    async def read_again(self) -> Observation:
+        """The book as it is now."""
+        return self._observe()
+
+    async def until_reduced(self) -> None:
+        """A cycle that reduces sends nothing else: it is carried out at its end."""
+
+    async def decide(
+        self, observation: Observation, blocked: dict[str, str], waiting: Sequence[WaitingProposal]
+    ) -> Choice:
+        """What the agents propose on the bars until now."""
+        c, symbol = self.c, self._setup.symbol
+        round_ = Round(self._agents.names, c.agents, c.cycle_number)
+        bar, setup, taken = self.book.bars[symbol], self._setup, self.book.taken.get(symbol, ZERO)
+        books = _Once(symbol, lambda: top_of_book(bar, setup.rules, setup.terms, taken))
+        answers = self._agents.answers(round_.asked, self._arguments(observation, books))
+        context = CycleContext(
+            observation=observation,
+            limits=c.limits,
+            symbols=c.symbols,
+            bars={symbol: self._window.bars()},
+            books=books,
+            blocked=blocked,
+            sent=c.recent_orders,
+            weights=self._setup.weights,
+            now=self._now,
+            quotes=list(c.quotes.values()),
+        )
+        return choose(round_, answers, context, [w.proposal for w in waiting], self._new_id)
+
+    async def commit(self, row: Decision) -> None:
+        """To the rows of this bar."""
+        self.c.records.append(row)
+
+    async def until_canceled(self, _order: Order) -> None:
+        """Cancels at once."""
+        self._cancel()
+
+    async def send(self, order: Order) -> OrderReport:
+        """Places the order in the book."""
+        return self._place(order)
+
+    # --- what the outbox does ------------------------------------------------------------------------------------------
 
     def _carry_out(self) -> None:
-        """What the outbox does: cancels, then reductions, then what a kill that flattens still has to close."""
+        """Cancels, then reductions, then what a kill that flattens still has to close."""
         if self.c.cancels:
             self._cancel()
         if self.c.deleverages:
             self._reduce()
         for _ in range(MOST_CLOSES):
-            if not enforcing.flattening(self.c) or enforcing.flatten(self.c, self._observe(), self._tick()):
+            if not enforcing.flattening(self.c) or enforcing.flatten(self.c, self._observe(), self.tick()):
                 return
             self._reduce()
             self._cancel()
 
     def _cancel(self) -> None:
         for cancel in list(self.c.cancels):
-            self.book, _ = cancel_all(self.book, _MARKETS[cancel.tool], cancel.symbol)
+            if cancel.tool is Tool.CANCEL_ORDER and cancel.order_id:
+                self.book = cancel_order(self.book, cancel.order_id)
+            else:
+                self.book = cancel_all(self.book, _MARKETS[cancel.tool], cancel.symbol)[0]
         cancels_confirmed(self.c, [cancel.instruction_id for cancel in self.c.cancels], self._now)
 
     def _reduce(self) -> None:
@@ -196,46 +261,10 @@ class Engine:
                 self._observe(), pending.symbol, pending.reduce_pct, pending.quantity, automatic=pending.automatic
             )
             if sized.instruction is None:
-                desk.finish_deleverage(self.c, pending, sized.refusal or "nothing to reduce", self._tick())
+                ordering.finish_deleverage(self.c, pending, sized.refusal or "nothing to reduce", self.tick())
                 continue
-            placed = desk.reduction_prepared(self.c, pending, sized, self._tick())
-            desk.take_report(self.c, placed, self._place(placed.order), self._tick())
-
-    # --- decisions ---------------------------------------------------------------------------------------------------
-
-    def _decide(self, observation: Observation, hold: str | None) -> None:
-        c = self.c
-        choice = nothing(f"No new order: {hold}") if hold else self._choose(observation)
-        row = desk.decision_of(c, choice, self._tick())
-        c.records.append(row)
-        if choice.instruction is not None:
-            pending = order_prepared(c, desk.order_of(c, choice, row, self._tick()))
-            pending.phase = OrderPhase.SENDING
-            desk.take_report(c, pending, self._place(pending.order), self._tick())
-
-    def _choose(self, observation: Observation) -> Choice:
-        c, symbol = self.c, self._setup.symbol
-        round_ = Round(self._room.names, c.agents, c.cycle_number)
-        book = _Once(symbol, self._top_of_book)
-        answers = self._room.answers(round_.asked, self._arguments(observation, book))
-        situation = Situation(
-            observation=observation,
-            limits=c.limits,
-            symbols=c.symbols,
-            bars={symbol: self._window.bars()},
-            books=book,
-            blocked=desk.blocked(c),
-            sent=c.recent_orders,
-            weights=self._setup.weights,
-            now=self._now,
-        )
-        choice = choose(round_, answers, situation, (), self._new_id)
-        c.agents = choice.agents
-        return choice
-
-    def _top_of_book(self) -> TopOfBook:
-        setup, bar = self._setup, self.book.bars[self._setup.symbol]
-        return top_of_book(bar, setup.rules, setup.terms, self.book.taken.get(setup.symbol, ZERO))
+            placed = ordering.reduction_prepared(self.c, pending, sized, self.tick())
+            ordering.take_report(self.c, placed, self._place(placed.order), self.tick())
 
     def _arguments(self, observation: Observation, book: Mapping[str, TopOfBook]) -> Arguments:
         symbol = self._setup.symbol
@@ -254,8 +283,3 @@ class Engine:
         self.book = step.book
         self._fills += [step.fill] if step.fill else []
         return report_of(step.order)
-
-    def _taken_rows(self) -> list[Decision]:
-        """The rows of this bar; a desk's go to the database, and nothing here grows with the number of bars."""
-        rows, self.c.records, self.c.instruction_rows = self.c.records, [], {}
-        return rows

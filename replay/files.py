@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from activities.market.port import MarketError
 from activities.market.replay import Steps, VolumeUnit, iter_episodes
-from domain.market import Bar, SymbolRules
+from domain.trading.market import Bar, SymbolRules
 
 DEFAULT_INTERVAL = timedelta(minutes=1)
 
@@ -81,15 +81,13 @@ class _Survey:
     def add(self, bar: Bar) -> None:
         self._steps.add(bar)
         if self._before is not None:
-            self._step(bar.open_time - self._before.open_time)
+            since = bar.open_time - self._before.open_time
+            self._interval = self._interval or since
+            if since > self._interval:
+                self._gaps += 1
+                self._longest = max(self._longest, since)
         self._before = bar
         self._count += 1
-
-    def _step(self, since: timedelta) -> None:
-        self._interval = self._interval or since
-        if since > self._interval:
-            self._gaps += 1
-            self._longest = max(self._longest, since)
 
     def stretch(self, episode: str, symbol: str) -> Stretch:
         rules, interval = self._steps.rules(symbol), self._interval or DEFAULT_INTERVAL

@@ -75,7 +75,16 @@ def show(console: Console, title: str, tally: Tally, stretch: Stretch) -> None:
         table.add_row(name, value)
     console.print(table)
     if tally.events:
-        console.print(_events_table(tally.events))
+        shown = _most_telling(tally.events)
+        events = Table(title="What limits did", title_justify="left", title_style="bold")
+        for name in ("when", "price", "equity", "what"):
+            events.add_column(name, justify="right" if name in ("price", "equity") else "left")
+        for event in shown:
+            row = (_when(event.time), f"{plain(event.price)}", f"{event.equity:,.2f}", event.text)
+            events.add_row(*row, style=STYLES.get(event.kind))
+        if len(tally.events) > len(shown):
+            events.caption = f"and {len(tally.events) - len(shown)} more, in the JSON"
+        console.print(events)
 
 
 def _rows(t: Tally, stretch: Stretch) -> list[tuple[str, str]]:
@@ -104,19 +113,6 @@ def _rows(t: Tally, stretch: Stretch) -> list[tuple[str, str]]:
             f"{_when(t.kill.time)} at {plain(t.kill.price)}, equity {t.kill.equity:,.2f}" if t.kill else "never",
         ),
     ]
-
-
-def _events_table(events: Sequence[Event]) -> Table:
-    table = Table(title="What limits did", title_justify="left", title_style="bold")
-    for name in ("when", "price", "equity", "what"):
-        table.add_column(name, justify="right" if name in ("price", "equity") else "left")
-    shown = _most_telling(events)
-    for event in shown:
-        row = (_when(event.time), f"{plain(event.price)}", f"{event.equity:,.2f}", event.text)
-        table.add_row(*row, style=STYLES.get(event.kind))
-    if len(events) > len(shown):
-        table.caption = f"and {len(events) - len(shown)} more, in the JSON"
-    return table
 
 
 def _most_telling(events: Sequence[Event]) -> list[Event]:

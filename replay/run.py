@@ -1,17 +1,34 @@
-"""Runs a replay: every stretch of the file on a desk of its own, with progress, JSON and a tally."""
+"""Runs a replay: every stretch of the file on a desk of its own, with progress, JSON and a tally.
 
+Stretches know nothing of each other, so that long ones are replayed in processes of their own, one a core. What comes out is the
+same, in the same order: each writes its part of the JSON to a file, and the parts are copied as their turn comes.
+"""
+
+import gc
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import IO, Any
 
 from activities.agents.catalogue import InstalledAgent
-from activities.agents.room import LocalRoom
-from domain.limits import Limits
+from activities.agents.runner import InlineAgents
+from activities.market.port import MarketError
 from domain.paper.book import FundingRates, Terms
+from domain.risk.limits import Limits
 from replay.engine import Engine, Setup
 from replay.files import BarsFile, Stretch
 from replay.report import head_of
@@ -23,9 +40,12 @@ Progress = Callable[[int], None]
 # A progress bar that moves with every bar of the market takes a tenth of the time.
 BARS_A_STEP = 250
 
+# Below this, starting processes takes longer than they save: each imports for as long as some thousand bars take.
+BARS_WORTH_PROCESSES = 20_000
+
 
 @dataclass(frozen=True)
-class Plan:
+class ReplayPlan:
     """What every stretch starts with."""
 
     symbol: str
@@ -72,26 +92,94 @@ class Run:
 
 
 def replay(
-    file: BarsFile, stretches: list[Stretch], plan: Plan, target: IO[bytes] | None, progress: Progress
+    file: BarsFile, stretches: list[Stretch], plan: ReplayPlan, target: IO[bytes] | None, progress: Progress
 ) -> list[Run]:
     """Replays each stretch; `target` takes the JSON, `progress` is told the number of bars as they are done."""
-    runs = []
-    with _document(target, file.path, plan) as write:
-        for stretch in stretches:
-            with Spool() as spool:
-                run = Run(stretch, _one(file, stretch, plan, spool if target else None, progress))
-                if target:
-                    write(spool, head_of(run.tally, stretch))
-            runs.append(run)
+    runs, apart = [], len(stretches) > 1 and sum(stretch.bars for stretch in stretches) >= BARS_WORTH_PROCESSES
+    each = _in_processes if apart else _one_by_one
+    with _document(target, file.path, plan) as begin_part:
+        for stretch, tally, copy_part in each(file, stretches, plan, target is not None, progress):
+            if target:
+                begin_part()
+                copy_part(target)
+            runs.append(Run(stretch, tally))
     return runs
 
 
-def _one(file: BarsFile, stretch: Stretch, plan: Plan, spool: Spool | None, progress: Progress) -> Tally:
-    tally, engine = Tally(), None
-    room = LocalRoom(plan.agents)
+Part = Callable[[IO[bytes]], None]
+"""Writes one stretch's object of the JSON."""
+
+
+def _one_by_one(
+    file: BarsFile, stretches: Sequence[Stretch], plan: ReplayPlan, in_full: bool, progress: Progress
+) -> Iterator[tuple[Stretch, Tally, Part]]:
+    for stretch in stretches:
+        with Spool() as spool:
+            tally = _one(file, stretch, plan, spool if in_full else None, progress)
+            yield stretch, tally, partial(spool.write, head=head_of(tally, stretch))
+
+
+def _in_processes(
+    file: BarsFile, stretches: Sequence[Stretch], plan: ReplayPlan, in_full: bool, progress: Progress
+) -> Iterator[tuple[Stretch, Tally, Part]]:
+    # Spawned, not forked: a fork would take over threads and open files of whoever calls this.
+    spawn, most = multiprocessing.get_context("spawn"), min(len(stretches), os.cpu_count() or 1)
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(most, spawn, _begin_process) as pool:
+        paths = [Path(folder, str(number)) for number in range(len(stretches))]
+        done = [
+            pool.submit(_one_apart, file, stretch, plan, path if in_full else None)
+            for stretch, path in zip(stretches, paths, strict=True)
+        ]
+        try:
+            for stretch, path, future in zip(stretches, paths, done, strict=True):
+                tally = future.result()
+                progress(tally.bars)
+                yield stretch, tally, partial(_move, path)
+        except BaseException as error:
+            # Ctrl-C too waits for no stretch: a pool that is only shut down replays those it has queued.
+            for child in multiprocessing.active_children():
+                child.terminate()
+            if isinstance(error, BrokenProcessPool):
+                text = "a process of the replay has ended: an agent ended it, or there was too little memory"
+                raise MarketError(text) from None
+            raise
+
+
+def _one_apart(file: BarsFile, stretch: Stretch, plan: ReplayPlan, part: Path | None) -> Tally:
+    """One stretch in a process of its own. What an agent prints there must not end up in the JSON either."""
+    with Spool() as spool, redirect_stdout(sys.stderr):
+        tally = _one(file, stretch, plan, spool if part else None, lambda _: None)
+        if part:
+            with part.open("wb") as target:
+                spool.write(target, head_of(tally, stretch))
+    return tally
+
+
+def _begin_process() -> None:
+    """Ctrl-C ends it at once, and so does the end of whoever started it, however that came."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    gc.freeze()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _move(part: Path, target: IO[bytes]) -> None:
+    with part.open("rb") as source:
+        shutil.copyfileobj(source, target)
+    part.unlink()
+
+
+def _one(file: BarsFile, stretch: Stretch, plan: ReplayPlan, spool: Spool | None, progress: Progress) -> Tally:
+    tally, agents, engine = Tally(), InlineAgents(plan.agents), None
     for bar in file.bars(stretch.episode):
         if engine is None:
-            engine = Engine(plan.setup(stretch), room, bar.open_time)
+            engine = Engine(plan.setup(stretch), agents, bar.open_time)
         cycle = engine.cycle(bar)
         tally.add(cycle)
         if spool:
@@ -105,20 +193,17 @@ def _one(file: BarsFile, stretch: Stretch, plan: Plan, spool: Spool | None, prog
 
 
 @contextmanager
-def _document(target: IO[bytes] | None, path: Path, plan: Plan) -> Iterator[Callable[[Spool, dict[str, Any]], None]]:
-    """The JSON around the runs; nothing where nobody wants it."""
-    first = True
+def _document(target: IO[bytes] | None, path: Path, plan: ReplayPlan) -> Iterator[Callable[[], None]]:
+    """The JSON around the runs; nothing where nobody wants it. What it yields is called before each of them."""
+    between = chain([b""], repeat(b",\n"))
 
-    def write(spool: Spool, head: dict[str, Any]) -> None:
-        nonlocal first
+    def begin_part() -> None:
         assert target is not None
-        target.write(b"" if first else b",\n")
-        spool.write(target, head)
-        first = False
+        target.write(next(between))
 
     if target:
         facts = {"file": path.name, "symbol": plan.symbol, "settings": plan.facts()}
         target.write(json.dumps(facts, indent=1, default=str)[:-2].encode() + b',\n"runs": [\n')
-    yield write
+    yield begin_part
     if target:
         target.write(b"\n]}\n")

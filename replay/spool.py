@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import IO, Any, Self, TypeVar
 
-from domain.accounting import Fill, LedgerEntry
-from domain.decisions import Decision
 from replay.engine import Cycle
 
 T = TypeVar("T")
@@ -43,11 +41,11 @@ class Spool:
 
     def add(self, cycle: Cycle) -> None:
         """Takes one bar in."""
-        self._put("decisions", _row, cycle.decisions)
+        self._put("decisions", lambda row: row.model_dump_json(include=_ROW), cycle.decisions)
         if cycle.fills:
-            self._put("fills", _fill, cycle.fills)
+            self._put("fills", lambda fill: fill.model_dump_json(exclude={"desk"}), cycle.fills)
         if cycle.entries:
-            self._put("ledger", _entry, cycle.entries)
+            self._put("ledger", lambda entry: entry.model_dump_json(exclude={"desk"}), cycle.entries)
         m = cycle.measures
         line = f'["{cycle.bar.open_time.isoformat()}","{cycle.bar.close}","{m.equity}","{m.drawdown:.8f}"],\n'
         self._files["equity"].write(line.encode())
@@ -60,26 +58,9 @@ class Spool:
         target.write(json.dumps(head, indent=1, default=str)[:-2].encode())
         for name, file in self._files.items():
             target.write(f',\n "{name}": [\n'.encode())
-            _copy_without_last_comma(file, target)
-            target.write(b"]")
+            # Every item ends with a comma and a line break; the last one's comma is left out.
+            file.truncate(max(0, file.tell() - len(b",\n")))
+            file.seek(0)
+            shutil.copyfileobj(file, target)
+            target.write(b"\n]")
         target.write(b"\n}")
-
-
-def _copy_without_last_comma(file: IO[bytes], target: IO[bytes]) -> None:
-    # Every item ends with a comma and a line break.
-    file.truncate(max(0, file.tell() - len(b",\n")))
-    file.seek(0)
-    shutil.copyfileobj(file, target)
-    target.write(b"\n")
-
-
-def _row(row: Decision) -> str:
-    return row.model_dump_json(include=_ROW)
-
-
-def _fill(fill: Fill) -> str:
-    return fill.model_dump_json(exclude={"desk"})
-
-
-def _entry(entry: LedgerEntry) -> str:
-    return entry.model_dump_json(exclude={"desk"})

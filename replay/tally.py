@@ -6,9 +6,9 @@ from datetime import datetime
 from decimal import Decimal
 
 from domain.accounting import LedgerKind
-from domain.assessment import Level, Measures
-from domain.decisions import Decision, DecisionType
-from domain.states import State
+from domain.desk.states import State
+from domain.trading.assessment import Level, Measures
+from domain.trading.decisions import Decision, DecisionType
 from domain.values import ZERO
 from replay.curve import Curve, Point
 from replay.engine import Cycle
@@ -83,7 +83,7 @@ class Tally:
         if self.first_time is None:
             self.first_time, self.first_price, self.opening_equity = bar.open_time, bar.open, measures.equity
             self.equity = measures.equity
-        if self.equity > 0:
+        if measures.equity < self.equity > 0:
             self.worst_bar_loss = max(self.worst_bar_loss, (self.equity - measures.equity) / self.equity)
         self.bars += 1
         self.last_time, self.last_price, self.equity = bar.open_time, bar.close, measures.equity
@@ -98,8 +98,8 @@ class Tally:
         match row.decision_type:
             case DecisionType.ORDER_INTENT:
                 self.decided["approved" if row.risk_passed else "refused"] += 1
-                self.refused.update(reason.split(":")[0] for reason in row.risk_reasons if not row.risk_passed)
-                self.selected[row.summary.split(";")[0].rpartition(" ")[2]] += 1
+                self.refused.update(row.refused_by)
+                self.selected[row.agent_id or "unknown"] += 1
             case DecisionType.NO_ACTION:
                 self.decided["no_action"] += 1
             case DecisionType.RISK_ACTION:

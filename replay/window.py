@@ -5,7 +5,7 @@ from collections import deque
 import numpy as np
 
 from activities.agents.port import MAX_BARS, BarArrays
-from domain.market import Bar
+from domain.trading.market import Bar
 
 # Bars are appended until the arrays are full; then the newest few move to the front. So a bar costs one assignment.
 CAPACITY = 4096
@@ -23,16 +23,13 @@ class Window:
     def add(self, bar: Bar) -> None:
         """Takes the next bar in."""
         if self._end == CAPACITY:
-            self._move_to_front()
+            # Fresh arrays: an agent may have kept the old ones, which must not change under it.
+            time, values = np.empty_like(self._time), np.empty_like(self._values)
+            time[:MAX_BARS], values[:, :MAX_BARS] = self._time[-MAX_BARS:], self._values[:, -MAX_BARS:]
+            self._time, self._values, self._end = time, values, MAX_BARS
         self._bars.append(bar)
         self._time[self._end] = round(bar.open_time.timestamp() * 1000)
-        self._values[:, self._end] = (
-            float(bar.open),
-            float(bar.high),
-            float(bar.low),
-            float(bar.close),
-            float(bar.volume),
-        )
+        self._values[:, self._end] = [float(x) for x in (bar.open, bar.high, bar.low, bar.close, bar.volume)]
         self._end += 1
 
     def bars(self) -> list[Bar]:
@@ -42,10 +39,4 @@ class Window:
     def arrays(self) -> BarArrays:
         """The newest bars as an agent gets them. Views: nothing is copied."""
         newest = slice(max(0, self._end - MAX_BARS), self._end)
-        return BarArrays(self._time[newest], *(column[newest] for column in self._values))
-
-    def _move_to_front(self) -> None:
-        # Fresh arrays: an agent may have kept the old ones, which must not change under it.
-        time, values = np.empty_like(self._time), np.empty_like(self._values)
-        time[:MAX_BARS], values[:, :MAX_BARS] = self._time[-MAX_BARS:], self._values[:, -MAX_BARS:]
-        self._time, self._values, self._end = time, values, MAX_BARS
+        return BarArrays(self._time[newest], *self._values[:, newest])

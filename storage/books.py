@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Select, Table, and_, case, exists, func, literal, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from domain.books import OF_TRADES, QUOTE, BooksState, Held, Income, LiveFill, Stranger, Sums
-from domain.instructions import InstructionOutcome, Side, Tool
-from domain.market import Market, OpenOrder
+from domain.books import OF_TRADES, QUOTE, BooksState, ForeignOrder, Held, Income, LiveFill, Sums
+from domain.trading.instructions import InstructionOutcome, Side, Tool
+from domain.trading.market import Market, OpenOrder
 from domain.values import ZERO, Moment, Value
 from storage.claims import AccountKey
 from storage.cleaning import clean, clean_values
@@ -64,13 +64,13 @@ def lease(connection: Connection, reader: Reader, seconds: float) -> Lease | Non
     desk = read_desk(connection, reader.desk)
     if desk is None or desk.started_at is None or (desk.killed and desk.quiet_at is None):
         return None
-    _open(connection, reader, desk.started_at)
+    values = {"desk": clean(reader.desk), "exchange": reader.key.exchange, "account": reader.key.account}
+    fresh = {"opened_at": desk.started_at, "state": BooksState().model_dump(mode="json")}
+    connection.execute(insert(live_books).values(values | fresh).on_conflict_do_nothing())
     free = or_(live_books.c.leased_until.is_(None), live_books.c.leased_until < func.clock_timestamp())
-    statement = update(live_books).where(
-        live_books.c.desk == clean(reader.desk), or_(free, live_books.c.leased_by == reader.name)
-    )
+    mine = (live_books.c.desk == clean(reader.desk), or_(free, live_books.c.leased_by == reader.name))
     until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
-    taken = statement.values(leased_by=reader.name, leased_until=until).returning(live_books)
+    taken = update(live_books).where(*mine).values(leased_by=reader.name, leased_until=until).returning(live_books)
     found = connection.execute(taken).mappings().one_or_none()
     return Lease(Books.model_validate(dict(found)), desk.symbols, desk.killed) if found else None
 
@@ -82,8 +82,11 @@ def write_page(
     got wrong, the next one mends. False, and nothing is written, where `write_state` says so."""
     if not write_state(connection, reader, state):
         return False
-    _upsert(connection, live_fills, [_fill(reader, fill) for fill in fills], _TOLD_OF_FILLS)
-    _upsert(connection, live_income, [_row(reader, row) for row in rows], _TOLD_OF_INCOME)
+    own = {"desk": reader.desk, "exchange": reader.key.exchange, "account": reader.key.account}
+    filled = [clean_values(fill.model_dump(exclude={"bar_no", "market_time"}) | own) for fill in fills]
+    booked = [clean_values(row.model_dump() | {"kind": row.kind} | own) for row in rows]
+    _upsert(connection, live_fills, filled, _TOLD_OF_FILLS)
+    _upsert(connection, live_income, booked, _TOLD_OF_INCOME)
     trades = {fill.trade_id for fill in fills} | {row.trade_id for row in rows if row.trade_id}
     if trades:
         _settle_fees(connection, reader.desk, trades)
@@ -115,14 +118,16 @@ def sums(connection: Connection, desk: str) -> Sums:
     """What the records add up to."""
     f, i = live_fills.c, live_income.c
     by_asset = select(i.asset, func.sum(i.amount)).where(i.desk == clean(desk)).group_by(i.asset)
-    income = dict(iter(connection.execute(by_asset)))
     ours = and_(i.desk == clean(desk), i.asset == QUOTE, i.kind.is_not(None))
     ledger = connection.scalar(select(func.coalesce(func.sum(i.amount), 0)).where(ours)) or ZERO
     fee = case((f.fee_asset == QUOTE, f.fee), else_=0)
     trades = select(func.coalesce(func.sum(f.realised_profit - fee), 0)).where(f.desk == clean(desk))
-    return Sums(
-        income=income, quote=Decimal(ledger) + (connection.scalar(trades) or ZERO), traded=_traded(connection, desk)
-    )
+    quote = Decimal(ledger) + (connection.scalar(trades) or ZERO)
+    signed = case((f.side == Side.BUY.value, f.quantity), else_=-f.quantity)
+    totals = select(f.symbol, func.sum(signed), func.sum(signed * f.price + f.realised_profit))
+    found = connection.execute(totals.where(f.desk == clean(desk)).group_by(f.symbol))
+    traded = {symbol: Held(quantity=quantity, cost=cost) for symbol, quantity, cost in found}
+    return Sums(income=dict(iter(connection.execute(by_asset))), quote=quote, traded=traded)
 
 
 def unlisted(connection: Connection, desk: str, before: datetime) -> list[str]:
@@ -134,17 +139,20 @@ def unlisted(connection: Connection, desk: str, before: datetime) -> list[str]:
     return [f"trade {trade} of {symbol}" for symbol, trade in connection.execute(statement.limit(MAX_LISTED))]
 
 
-def strangers(connection: Connection, desk: str, now: datetime, resting: Sequence[OpenOrder]) -> list[Stranger]:
+def strangers(connection: Connection, desk: str, now: datetime, resting: Sequence[OpenOrder]) -> list[ForeignOrder]:
     """Orders at the exchange that no instruction of the desk explains: what rests, and what filled within a day."""
     f = live_fills.c
     recent = and_(f.desk == clean(desk), f.filled_at > literal(now) - _STRANGE_FOR)
     ours = _is_ours(desk, f.order_id, f.symbol, f.side, f.filled_at)
     statement = select(f.order_id, f.symbol).where(recent, ~ours).distinct().order_by(f.order_id.desc())
-    filled = [
-        Stranger(order_id=id_, symbol=symbol, open=False)
-        for id_, symbol in connection.execute(statement.limit(MAX_LISTED))
-    ]
-    return [*_strange_resting(connection, desk, now, resting), *filled]
+    found = connection.execute(statement.limit(MAX_LISTED))
+    filled = [ForeignOrder(order_id=id_, symbol=symbol, open=False) for id_, symbol in found]
+    rests = []
+    for order in resting[:MAX_LISTED]:
+        ours = _is_ours(desk, literal(order.order_id), literal(order.symbol), literal(order.side.value), literal(now))
+        if not connection.scalar(select(ours)):
+            rests.append(ForeignOrder(order_id=order.order_id, symbol=order.symbol, open=True))
+    return [*rests, *filled]
 
 
 # --- reports -------------------------------------------------------------------------------------------------------------
@@ -166,11 +174,34 @@ def entries_page(connection: Connection, desk: str, wanted: PageFilter) -> tuple
     return [_stored_entry(row) for row in rows], cursor
 
 
+def list_books(connection: Connection) -> list[Books]:
+    """The books of every desk."""
+    found = connection.execute(select(live_books).order_by(live_books.c.desk)).mappings()
+    return [Books.model_validate(dict(row)) for row in found]
+
+
+def list_fills(
+    connection: Connection, desk: str, after: datetime | None = None, most: int | None = None
+) -> list[StoredFill]:
+    """Fills of a desk in the order of time, to be added up: all, or at most so many of those after a moment. An order is named as
+    the exchange names it."""
+    statement = select(live_fills, literal(None).label("instruction_id")).where(live_fills.c.desk == clean(desk))
+    statement = Keyset(live_fills.c.filled_at, live_fills.c.fill_id).following(after, most, statement)
+    return [_stored_fill(row) for row in connection.execute(statement).mappings()]
+
+
+def list_entries(
+    connection: Connection, desk: str, after: datetime | None = None, most: int | None = None
+) -> list[StoredEntry]:
+    """Entries of a desk in the quote asset, read like its fills."""
+    quoted = _entries_of(desk).where(live_income.c.asset == QUOTE)
+    statement = Keyset(live_income.c.at, live_income.c.entry_id).following(after, most, quoted)
+    return [_stored_entry(row) for row in connection.execute(statement).mappings()]
+
+
 def list_records(connection: Connection, desk: str) -> list[StoredFill | StoredEntry]:
     """Fills and entries in the quote asset, in the order of time: what a portfolio is folded from."""
-    fills = [_stored_fill(row) for row in connection.execute(_fills_of(desk)).mappings()]
-    quoted = _entries_of(desk).where(live_income.c.asset == QUOTE)
-    records: list[StoredFill | StoredEntry] = [*fills, *map(_stored_entry, connection.execute(quoted).mappings())]
+    records: list[StoredFill | StoredEntry] = [*list_fills(connection, desk), *list_entries(connection, desk)]
     return sorted(records, key=lambda record: record.filled_at if isinstance(record, StoredFill) else record.at)
 
 
@@ -208,12 +239,6 @@ def _stored_entry(row: Any) -> StoredEntry:
 # --- parts ---------------------------------------------------------------------------------------------------------------
 
 
-def _open(connection: Connection, reader: Reader, opened_at: datetime) -> None:
-    values = {"desk": clean(reader.desk), "exchange": reader.key.exchange, "account": reader.key.account}
-    fresh = {"opened_at": opened_at, "state": BooksState().model_dump(mode="json")}
-    connection.execute(insert(live_books).values(values | fresh).on_conflict_do_nothing())
-
-
 def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]], told: Sequence[str]) -> None:
     """An answer may hold a row twice: the last one stands."""
     keys = [column.name for column in table.primary_key]
@@ -224,16 +249,6 @@ def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]], to
     other = or_(*(table.c[name].is_distinct_from(statement.excluded[name]) for name in told))
     values = {name: statement.excluded[name] for name in told}
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values, where=other))
-
-
-def _fill(reader: Reader, fill: LiveFill) -> dict[str, Any]:
-    own = {"desk": reader.desk, "exchange": reader.key.exchange, "account": reader.key.account}
-    return clean_values(fill.model_dump(exclude={"bar_no", "market_time"}) | own)
-
-
-def _row(reader: Reader, row: Income) -> dict[str, Any]:
-    own = {"desk": reader.desk, "exchange": reader.key.exchange, "account": reader.key.account}
-    return clean_values(row.model_dump() | {"kind": row.kind} | own)
 
 
 def _settle_fees(connection: Connection, desk: str, trades: set[str]) -> None:
@@ -247,14 +262,6 @@ def _settle_fees(connection: Connection, desk: str, trades: set[str]) -> None:
     connection.execute(statement.values(fee=told.c.fee))
 
 
-def _traded(connection: Connection, desk: str) -> dict[str, Held]:
-    f = live_fills.c
-    signed = case((f.side == Side.BUY.value, f.quantity), else_=-f.quantity)
-    totals = select(f.symbol, func.sum(signed), func.sum(signed * f.price + f.realised_profit))
-    found = connection.execute(totals.where(f.desk == clean(desk)).group_by(f.symbol))
-    return {symbol: Held(quantity=quantity, cost=cost) for symbol, quantity, cost in found}
-
-
 def _is_ours(desk: str, order_id: Any, symbol: Any, side: Any, at: Any) -> Any:
     """An instruction that names the order, or one that may be it and has not been told its id."""
     i = instructions.c
@@ -264,12 +271,3 @@ def _is_ours(desk: str, order_id: Any, symbol: Any, side: Any, at: Any) -> Any:
     )  # fmt: skip
     sent = and_(i.desk == clean(desk), i.tool == Tool.CREATE_ORDER.value)
     return exists().where(sent, or_(i.venue_order_id == order_id, may_be))
-
-
-def _strange_resting(connection: Connection, desk: str, now: datetime, resting: Sequence[OpenOrder]) -> list[Stranger]:
-    found = []
-    for order in resting[:MAX_LISTED]:
-        ours = _is_ours(desk, literal(order.order_id), literal(order.symbol), literal(order.side.value), literal(now))
-        if not connection.scalar(select(ours)):
-            found.append(Stranger(order_id=order.order_id, symbol=order.symbol, open=True))
-    return found

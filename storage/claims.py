@@ -7,7 +7,7 @@ went on.
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from storage.cleaning import clean
@@ -30,8 +30,9 @@ class Claim(NamedTuple):
 
 def take(connection: Connection, key: AccountKey, desk: str) -> Claim:
     """Claims an account that nobody holds. The answer is who holds it then: this desk, or another."""
-    values = {**_values(key), "desk": clean(desk), "claimed_at": func.clock_timestamp()}
-    connection.execute(insert(claims).values(values).on_conflict_do_nothing())
+    values = {"exchange": key.exchange, "account": clean(key.account), "desk": clean(desk)}
+    fresh = insert(claims).values(values | {"claimed_at": func.clock_timestamp()})
+    connection.execute(fresh.on_conflict_do_nothing())
     found = holder(connection, key)
     if found is None:
         raise LookupError("a claim vanished while it was made")
@@ -40,8 +41,9 @@ def take(connection: Connection, key: AccountKey, desk: str) -> Claim:
 
 def holder(connection: Connection, key: AccountKey) -> Claim | None:
     """Who holds an account; None where nobody does."""
-    statement = select(claims.c.desk, claims.c.claimed_at).where(*_is(key))
-    found = connection.execute(statement).one_or_none()
+    statement = select(claims.c.desk, claims.c.claimed_at)
+    mine = (claims.c.exchange == key.exchange, claims.c.account == clean(key.account))
+    found = connection.execute(statement.where(*mine)).one_or_none()
     return Claim(*found) if found else None
 
 
@@ -57,11 +59,3 @@ def held_text(desk: str, claim: Claim) -> str:
         f"desk: give desk {desk!r} one of its own (AIS_ASTER_ACCOUNT_ID), or, once {claim.desk!r} is killed and verified, "
         f'release it: AIS_DESK={claim.desk} ais release --reason "…"; see docs/venue.md, One account, one desk'
     )
-
-
-def _values(key: AccountKey) -> dict[str, str]:
-    return {"exchange": key.exchange, "account": clean(key.account)}
-
-
-def _is(key: AccountKey) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return claims.c.exchange == key.exchange, claims.c.account == clean(key.account)

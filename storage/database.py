@@ -8,13 +8,17 @@ under the call is shut down, which frees the thread at once, and nothing more of
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
+import psycopg
+from psycopg.errors import error_from_result
+from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -27,8 +31,9 @@ CONNECT_TIMEOUT_SECONDS = 2
 CALLS_WAITING_PER_THREAD = 32
 MAX_TEXT_CHARS = 200
 
-# Not OperationalError by class, but not a bug of ours either: a table, a schema or a column that is not there.
-_MISSING_SCHEMA = frozenset({"42P01", "3F000", "42703"})
+# Not OperationalError by class, but not a bug of ours either: a table, a schema, a column or a function that is not there.
+_MISSING_SCHEMA = frozenset({"42P01", "3F000", "42703", "42883"})
+_MISSING_RIGHT = frozenset({"42501"})
 _READ_ONLY_SERVER = frozenset({"25006"})
 
 
@@ -36,7 +41,7 @@ class DatabaseUnavailable(Exception):
     """PostgreSQL did not do what it was asked, by no fault of the statement; a write may stand all the same."""
 
 
-class StrangeDatabase(DatabaseUnavailable):
+class WrongDatabase(DatabaseUnavailable):
     """PostgreSQL answered, and it is another database than the one that is meant: nothing was done in it."""
 
 
@@ -54,6 +59,7 @@ class Database:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=application_name)
         self._slots = threading.BoundedSemaphore(threads * CALLS_WAITING_PER_THREAD)
         self._calls: set[_Call] = set()
+        self._closed = False
         self._current = threading.local()
         # First of the listeners: SQLAlchemy's own asks the server things as soon as it is connected.
         event.listen(self._engine, "connect", self._attach_new_connection, insert=True)
@@ -90,16 +96,19 @@ class Database:
 
     def close(self) -> None:
         """Ends what is running and closes every connection; later calls are DatabaseUnavailable."""
+        self._closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
         for call in list(self._calls):
             call.abandon()
-        self._engine.dispose()
+        # The pool's own: the engine's would take a new pool, and what comes back to the old one stays open.
+        self._engine.pool.dispose()
 
     def _submit(self, call: "_Call", work: Callable[[Connection], T], seconds: float) -> Future[T]:
         if not self._slots.acquire(blocking=False):
             raise DatabaseUnavailable("too many calls wait for PostgreSQL")
         try:
-            future = self._executor.submit(self._perform, call, work, seconds)
+            # With the caller's context: whoever follows a statement sees for what it is.
+            future = self._executor.submit(contextvars.copy_context().run, self._perform, call, work, seconds)
         except RuntimeError as error:
             self._slots.release()
             raise DatabaseUnavailable("the connection to PostgreSQL has been closed") from error
@@ -112,16 +121,25 @@ class Database:
         try:
             return self._transact(call, work, seconds)
         except (_Abandoned, DBAPIError, PoolTimeoutError) as error:
-            _raise_translated(error)
+            if translated := unavailable(error):
+                raise translated from error
+            raise
         finally:
             self._calls.discard(call)
             del self._current.call
+            if self._closed:
+                # This call gave its connection back after the others had been closed.
+                self._engine.pool.dispose()
 
     def _transact(self, call: "_Call", work: Callable[[Connection], T], seconds: float) -> T:
         connection = self._begin(call, seconds)
         try:
-            _refuse_a_stranger(connection, call.expected)
+            if call.expected and (why := installation.stranger(connection, call.expected)):
+                raise WrongDatabase(why)
             result = work(connection)
+            if _status(connection) != TransactionStatus.INTRANS:
+                # The server would answer COMMIT by rolling back, and nobody would be told.
+                raise DatabaseUnavailable("PostgreSQL aborted the transaction, so nothing was written")
             connection.commit()
             return result
         finally:
@@ -142,28 +160,39 @@ class Database:
 
     def _try_to_begin(self, call: "_Call", seconds: float) -> Connection:
         call.check()
-        connection = self._engine.connect()
+        connection = self._connect(call)
         try:
             call.attach(_descriptor(connection.connection.dbapi_connection))
-            connection.execute(text(f"SET LOCAL statement_timeout = {_milliseconds(seconds)}"))
+            connection.begin()
+            _begin_on_server(connection, f"SET LOCAL statement_timeout = {_milliseconds(seconds)}")
         except BaseException:
             call.detach()
             connection.close()
             raise
         return connection
 
-    def _attach_new_connection(self, dbapi_connection: Any, record: Any) -> None:
+    def _connect(self, call: "_Call") -> Connection:
+        self._current.new_connection = None
         try:
-            self._current.call.attach(_descriptor(dbapi_connection))
-        except _Abandoned:
-            dbapi_connection.close()
+            return self._engine.connect()
+        except BaseException:
+            # SQLAlchemy asks a new connection a few things first, and leaves it open where one of them fails.
+            call.detach()
+            if self._current.new_connection is not None:
+                self._current.new_connection.close()
             raise
+        finally:
+            del self._current.new_connection
+
+    def _attach_new_connection(self, dbapi_connection: Any, record: Any) -> None:
+        self._current.new_connection = dbapi_connection
+        self._current.call.attach(_descriptor(dbapi_connection))
 
 
 class _Call:
     """One call's hold on the socket that serves it, so that another thread can end it."""
 
-    def __init__(self, expected: installation.Expected | None) -> None:
+    def __init__(self, expected: installation.ExpectedDatabase | None) -> None:
         self.expected = expected
         self._lock = threading.Lock()
         self._abandoned = False
@@ -197,14 +226,28 @@ class _Call:
                     self._socket.shutdown(socket.SHUT_RDWR)
 
 
-def _refuse_a_stranger(connection: Connection, expected: installation.Expected | None) -> None:
-    if expected and (why := installation.stranger(connection, expected)):
-        raise StrangeDatabase(why)
+def _begin_on_server(connection: Connection, first: str) -> None:
+    """Begins, with a first statement, in one round trip: the driver's own BEGIN would be one more for every transaction.
+
+    Always READ COMMITTED: locks and triggers rely on seeing what was committed before them, whatever the server's default is.
+    """
+    dbapi_connection: Any = connection.connection.dbapi_connection
+    result = dbapi_connection.pgconn.exec_(f"BEGIN ISOLATION LEVEL READ COMMITTED; {first}".encode())
+    status = dbapi_connection.info.transaction_status
+    if status == TransactionStatus.INERROR:
+        # Told from this result: every later statement would only hear that the transaction is aborted. Closing rolls back.
+        error = error_from_result(result, encoding=dbapi_connection.info.encoding)
+        raise DBAPIError.instance(first, None, error, psycopg.Error, hide_parameters=True)
+    if status != TransactionStatus.INTRANS:
+        # Raises what is wrong as SQLAlchemy tells it.
+        connection.execute(text(first))
 
 
 def make_engine(url: str, timeout_seconds: float, application_name: str, **pool: Any) -> Engine:
     """An engine with every time-out that client and server offer."""
-    parsed = _with_driver(make_url(url))
+    parsed = make_url(url)
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
     return create_engine(
         parsed,
         connect_args=_connect_args(parsed, timeout_seconds, application_name),
@@ -213,10 +256,6 @@ def make_engine(url: str, timeout_seconds: float, application_name: str, **pool:
         hide_parameters=True,
         **pool,
     )
-
-
-def _with_driver(url: URL) -> URL:
-    return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgresql", "postgres") else url
 
 
 def _connect_args(url: URL, timeout_seconds: float, application_name: str) -> dict[str, Any]:
@@ -246,6 +285,11 @@ def _milliseconds(seconds: float) -> int:
     return max(1, int(seconds * 1000))
 
 
+def _status(connection: Connection) -> TransactionStatus:
+    dbapi_connection: Any = connection.connection.dbapi_connection
+    return TransactionStatus(dbapi_connection.info.transaction_status)
+
+
 def _descriptor(dbapi_connection: Any) -> int:
     return int(dbapi_connection.fileno())
 
@@ -259,18 +303,15 @@ def unavailable(error: Exception) -> DatabaseUnavailable | None:
     sqlstate = getattr(error.orig, "sqlstate", None)
     if sqlstate in _MISSING_SCHEMA:
         return DatabaseUnavailable(f"{_first_line(error)} (run `ais migrate`)")
+    if sqlstate in _MISSING_RIGHT:
+        return DatabaseUnavailable(
+            f"{_first_line(error)} (GRANT it to the role of AIS_DATABASE_URL: docs/operations.md, Two roles)"
+        )
     if sqlstate is None and "invalid connection option" in str(error.orig):
         # Refused before anything was sent: a parameter of the URL.
         return DatabaseUnavailable(f"{_first_line(error)} (check AIS_DATABASE_URL)")
     ours = not isinstance(error, OperationalError | InterfaceError) and not error.connection_invalidated
     return None if ours and sqlstate not in _READ_ONLY_SERVER else DatabaseUnavailable(_first_line(error))
-
-
-def _raise_translated(error: Exception) -> NoReturn:
-    translated = unavailable(error)
-    if translated is None:
-        raise error
-    raise translated from error
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -1,49 +1,80 @@
 """The decision log: rows that stand once, read in pages, newest first."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import product
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Integer,
+    Select,
+    Text,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal,
+    null,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import insert
 
-from domain.decisions import Decision, DecisionType
+from domain.trading.decisions import Decision, DecisionType
 from storage.cleaning import clean, clean_values
 from storage.paging import Keyset, PageFilter
-from storage.tables import decision_agents, decisions
+from storage.tables import HAS_SYMBOL, HAS_VOTES, decision_group, decision_voters, decisions, installation
 
 _STORED = {column.name for column in decisions.columns}
+_ORDER = Keyset(decisions.c.timestamp, decisions.c.decision_id)
+SHOWN = (
+    "decision_id", "timestamp", "decision_type", "summary", "agent_votes", "selected_signal_id", "selected_order_id",
+    "risk_passed", "risk_reasons",
+)  # fmt: skip
+"""The keys of a row in an answer."""
+_FILTERS = ("desk", "decision_type", "risk_passed", "symbol", "agent_id", "command_id")
+_TEXTS = ("desk", "symbol", "agent_id", "command_id")
+_NARROWING = frozenset({"decision_type", "risk_passed", "symbol", "agent_id"})
+# An agent that votes with ever other agents is found by a walk along everybody's rows.
+MAX_GROUPS = 200
 
 
 class DecisionFilter(PageFilter):
-    """Which rows, and how many."""
+    """Which rows, and how many. Pages without a desk have no index."""
 
     decision_type: DecisionType | None = None
     risk_passed: bool | None = None
     agent_id: str | None = None
     desk: str | None = None
+    command_id: str | None = None
 
 
-def insert_decisions(connection: Connection, rows: Sequence[Decision]) -> list[Decision]:
-    """Writes rows that are not there yet, and returns those. Idempotent by `decision_id`."""
+def insert_decisions(connection: Connection, rows: Sequence[Decision], *, is_news: bool = True) -> list[Decision]:
+    """Writes rows that are not there yet, and returns those. Idempotent by `decision_id`.
+
+    What is no news gets no number, so that notifications never hear of it: people have been told of that kill before.
+    """
     if not rows:
         return []
     by_id = {clean(row.decision_id): row for row in rows}
-    statement = insert(decisions).values([clean_values(row.model_dump(include=_STORED)) for row in by_id.values()])
+    number = {} if is_news else {"written": None}
+    values = [clean_values(row.model_dump(include=_STORED)) | number for row in by_id.values()]
+    statement = insert(decisions).values(values)
     statement = statement.on_conflict_do_nothing(index_elements=[decisions.c.decision_id])
     new = set(connection.scalars(statement.returning(decisions.c.decision_id)))
-    written = [row for decision_id, row in by_id.items() if decision_id in new]
-    _insert_agents(connection, written)
-    return written
+    return [row for decision_id, row in by_id.items() if decision_id in new]
 
 
-def _insert_agents(connection: Connection, rows: Sequence[Decision]) -> None:
-    votes = [
-        clean_values({"agent_id": agent_id, "timestamp": row.timestamp, "decision_id": row.decision_id})
-        for row in rows
-        for agent_id in row.agent_votes
-    ]
-    if votes:
-        connection.execute(insert(decision_agents).values(votes).on_conflict_do_nothing())
+def read_decisions(connection: Connection, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """The rows of these ids, as they are stored."""
+    statement = select(decisions).where(decisions.c.decision_id.in_(map(clean, ids)))
+    return {row["decision_id"]: dict(row) for row in connection.execute(statement).mappings()}
 
 
 def decision_exists(connection: Connection, decision_id: str) -> bool:
@@ -54,37 +85,129 @@ def decision_exists(connection: Connection, decision_id: str) -> bool:
 
 def page(connection: Connection, wanted: DecisionFilter) -> tuple[list[Decision], str | None]:
     """One page, newest first, and the cursor of the next one; None on the last page."""
-    statement, keyset = _walk(wanted)
-    rows, cursor = keyset.read(connection, statement, wanted)
+    found = connection.execute(*page_statement(connection, wanted)).mappings().all()
+    rows, cursor = _ORDER.cut(found, wanted)
     return [Decision.model_validate(dict(row)) for row in rows], cursor
 
 
-def page_statement(wanted: DecisionFilter) -> Select[Any]:
-    """The query of a page without its limit."""
-    statement, keyset = _walk(wanted)
-    return keyset.select(statement, wanted)
+class PageText(NamedTuple):
+    """A page as the text of a JSON array, and the database's id, where that was read with it."""
+
+    text: str
+    cursor: str | None
+    database_id: str | None
 
 
-def _walk(wanted: DecisionFilter) -> tuple[Select[Any], Keyset]:
-    source, order = _source(wanted)
-    statement = select(decisions).select_from(source).where(*_conditions(wanted))
-    return statement, Keyset(order.timestamp, order.decision_id)
+def page_text(connection: Connection, wanted: DecisionFilter) -> PageText:
+    """`page` as text. PostgreSQL writes it: objects made of its rows, and text of those, cost more than all the rest."""
+    found = connection.execute(*page_statement(connection, wanted, as_text=True)).mappings().all()
+    rows, cursor = _ORDER.cut(found, wanted)
+    database_id = rows[0]["database_id"] if rows else None
+    return PageText(f"[{','.join(row['shown'] for row in rows)}]", cursor, str(database_id) if database_id else None)
 
 
-def _source(wanted: DecisionFilter) -> tuple[FromClause, Any]:
-    """What to read from, and the columns that the walk follows: those of the votes where an agent is asked for."""
-    if wanted.agent_id is None:
-        return decisions, decisions.c
-    joined = decision_agents.join(decisions, decision_agents.c.decision_id == decisions.c.decision_id)
-    return joined, decision_agents.c
+def page_statement(
+    connection: Connection, wanted: DecisionFilter, *, as_text: bool = False
+) -> tuple[Select[Any], dict[str, Any]]:
+    """The query of a page, and of one row more, with its values."""
+    values = {name: getattr(wanted, name) for name in _FILTERS if getattr(wanted, name) is not None}
+    values |= {name: clean(values[name]) for name in _TEXTS if name in values}
+    bounded = _ORDER.values(wanted)
+    names, bounds = frozenset(values), frozenset(bounded)
+    values |= bounded
+    if "desk" not in names or "command_id" in names or not names & _NARROWING:
+        return _rows(names, bounds, as_text=as_text), values
+    if "agent_id" in names:
+        numbers = connection.scalars(_groups_of_agent(names), values).all()
+        if len(numbers) <= MAX_GROUPS:
+            return _newest(names, bounds, by_agents=True, as_text=as_text), values | {"numbers": numbers}
+    kinds = list(product([wanted.decision_type] if wanted.decision_type else DecisionType, _verdicts(wanted)))
+    values |= {"types": [kind for kind, _ in kinds], "verdicts": [verdict for _, verdict in kinds]}
+    return _newest(names, bounds, by_agents=False, as_text=as_text), values
 
 
-def _conditions(wanted: DecisionFilter) -> list[ColumnElement[bool]]:
-    equal = {
-        decisions.c.decision_type: wanted.decision_type,
-        decisions.c.risk_passed: wanted.risk_passed,
-        decisions.c.symbol: wanted.symbol and clean(wanted.symbol),
-        decisions.c.desk: wanted.desk and clean(wanted.desk),
-        decision_agents.c.agent_id: wanted.agent_id and clean(wanted.agent_id),
-    }
-    return [column == value for column, value in equal.items() if value is not None]
+def _verdicts(wanted: DecisionFilter) -> list[bool | None]:
+    return [True, False, None] if wanted.risk_passed is None else [wanted.risk_passed]
+
+
+# --- statements: made once for each set of filters, since SQLAlchemy needs longer for one than PostgreSQL for its rows --------
+
+
+@cache
+def _rows(names: frozenset[str], bounds: frozenset[str], *, as_text: bool) -> Select[Any]:
+    """The rows of a desk or of a command."""
+    return _ORDER.walk(select(*_columns(decisions, as_text=as_text)).where(*_asked(decisions.c, names)), bounds)
+
+
+@cache
+def _groups_of_agent(names: frozenset[str]) -> Select[Any]:
+    """The numbers of all groups in which the agent has voted; more than MAX_GROUPS where there are too many."""
+    v = decision_voters.c
+    groups = select(v.decision_group)
+    if "symbol" in names:
+        symbol = bindparam("symbol", type_=Text)
+        groups = select(func.decision_group(v.desk, v.decision_type, v.risk_passed, symbol, v.agents))
+    groups = groups.where(*_equal(v, names & {"desk", "decision_type", "risk_passed"}))
+    return groups.where(v.agents.has_key(bindparam("agent_id", type_=Text))).limit(MAX_GROUPS + 1)
+
+
+@cache
+def _newest(names: frozenset[str], bounds: frozenset[str], *, by_agents: bool, as_text: bool) -> Select[Any]:
+    """The newest rows of all groups: of each group its newest, along an index, and of those the newest.
+
+    However rare a combination of filters is, no row is read in vain. What is asked is compared once more, since two groups may
+    have one number.
+    """
+    of_symbol = "symbol" in names
+    groups = _numbers() if by_agents else _groups(of_symbol=of_symbol)
+    rows = select(decisions).where(decision_group(symbol=of_symbol, agents=by_agents) == groups.c.number)
+    # As the indexes have it.
+    rows = rows.where(*([HAS_SYMBOL] if of_symbol else []), *([HAS_VOTES] if by_agents else _voted(decisions.c, names)))
+    walk = _ORDER.walk(rows, bounds).lateral()
+    found = (
+        select(*_columns(walk, as_text=as_text)).select_from(groups.join(walk, true())).where(*_asked(walk.c, names))
+    )
+    return found.order_by(walk.c.timestamp.desc(), walk.c.decision_id.desc()).limit(bindparam("rows", type_=Integer))
+
+
+def _numbers() -> FromClause:
+    return func.unnest(bindparam("numbers", type_=ARRAY(BigInteger))).table_valued("number").render_derived()
+
+
+def _groups(*, of_symbol: bool) -> FromClause:
+    """The numbers of all groups that there may be: each type, with each verdict on it."""
+    types, verdicts = bindparam("types", type_=ARRAY(Text)), bindparam("verdicts", type_=ARRAY(Boolean))
+    k = func.unnest(types, verdicts).table_valued("decision_type", "risk_passed").render_derived()
+    desk, symbol = bindparam("desk", type_=Text), bindparam("symbol", type_=Text) if of_symbol else null()
+    number = func.decision_group(desk, k.c.decision_type, k.c.risk_passed, symbol, null())
+    return select(number.label("number")).select_from(k).subquery()
+
+
+def _columns(rows: FromClause, *, as_text: bool) -> list[ColumnElement[Any]]:
+    """All, or what a page needs to be cut and the answer's keys as JSON."""
+    if not as_text:
+        return list(rows.c)
+    at = func.timezone("UTC", rows.c.timestamp)
+    # As Python writes it: no fraction where there is none.
+    fraction = case((func.date_trunc("second", at) == at, ""), else_=func.to_char(at, ".US"))
+    moment = func.to_char(at, 'YYYY-MM-DD"T"HH24:MI:SS') + fraction + "+00:00"
+    pairs = [part for name in SHOWN for part in (literal(name), moment if name == "timestamp" else rows.c[name])]
+    shown = cast(func.json_build_object(*pairs), Text).label("shown")
+    return [
+        rows.c.timestamp,
+        rows.c.decision_id,
+        shown,
+        select(installation.c.database_id).scalar_subquery().label("database_id"),
+    ]
+
+
+def _asked(columns: Any, names: frozenset[str]) -> list[ColumnElement[bool]]:
+    return [*_equal(columns, names - {"agent_id"}), *_voted(columns, names)]
+
+
+def _voted(columns: Any, names: frozenset[str]) -> list[ColumnElement[bool]]:
+    return [columns.agent_votes.has_key(bindparam("agent_id", type_=Text))] if "agent_id" in names else []
+
+
+def _equal(columns: Any, names: frozenset[str]) -> list[ColumnElement[bool]]:
+    return [columns[name] == bindparam(name, type_=columns[name].type) for name in sorted(names)]

@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Result, Select, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from domain.decisions import Decision
-from domain.market import LatchRow
-from domain.outbox import DeskRow
-from domain.states import Mode
+from domain.audit import AuditKind
+from domain.desk.outbox import DeskRow
+from domain.desk.states import Mode
+from domain.trading.decisions import Decision
+from domain.trading.market import LatchRow
 from domain.values import Moment, Value
+from storage.audit.chain import AuditEntry, append, append_if_possible, decision_entry, entry
 from storage.cleaning import clean, clean_values
 from storage.decisions import decision_exists, insert_decisions
 from storage.tables import desks, kills
@@ -56,14 +58,14 @@ class Written(NamedTuple):
     newly_quiet: bool
 
 
-class Cleared(NamedTuple):
+class ClearedKill(NamedTuple):
     """The kill that a restart names; without an id where its coordinator knew none yet."""
 
     number: int
     kill_id: str | None
 
 
-class Seen(StrEnum):
+class KnownKill(StrEnum):
     """What the database knows of a kill's id already."""
 
     NEW = "new"
@@ -118,13 +120,18 @@ def write_desk(connection: Connection, row: DeskRow) -> Written:
         _note_kill(
             connection, row.desk, merged.kill_number, merged.kill_id, None if merged.killed else merged.cleared_by
         )
+    if merged.killed and (
+        not stored.killed or (merged.kill_number, merged.kill_id) != (stored.kill_number, stored.kill_id)
+    ):
+        # Whatever becomes of the chain, the kill is latched.
+        append_if_possible(connection, [_latch_entry(merged)])
     return Written(merged.latch, newly_quiet=stored.quiet_at is None and merged.quiet_at is not None)
 
 
-def merge(stored: DeskRecord, row: DeskRow, seen: Seen) -> DeskRecord:
+def merge(stored: DeskRecord, row: DeskRow, seen: KnownKill) -> DeskRecord:
     """What the row becomes when the workflow writes `row` over it."""
     latch = row.latch
-    kills = latch.killed and seen is not Seen.CLEARED
+    kills = latch.killed and seen is not KnownKill.CLEARED
     changes: dict[str, Any] = {
         "started_at": stored.started_at or row.started_at,
         "mode": row.mode,
@@ -132,7 +139,7 @@ def merge(stored: DeskRecord, row: DeskRow, seen: Seen) -> DeskRecord:
     }
     if kills or not latch.killed:
         changes["kill_number"] = max(stored.kill_number, latch.kill_number)
-    if kills and seen is Seen.NEW:
+    if kills and seen is KnownKill.NEW:
         changes["kill_id"] = latch.kill_id
     if kills and not stored.killed:
         changes |= {"killed": True, "reason": latch.reason, "actor": latch.actor, "killed_at": row.killed_at}
@@ -146,7 +153,7 @@ def merge(stored: DeskRecord, row: DeskRow, seen: Seen) -> DeskRecord:
     return stored.model_copy(update=changes)
 
 
-def clear_latch(connection: Connection, desk: str, cleared: Cleared, control: Decision) -> bool:
+def clear_latch(connection: Connection, desk: str, cleared: ClearedKill, control: Decision) -> bool:
     """Clears the kill that is named and writes `control`, in the caller's transaction. False: nothing was written.
 
     Idempotent: True again where `control` is written already, or where an earlier restart had cleared this very kill.
@@ -156,16 +163,30 @@ def clear_latch(connection: Connection, desk: str, cleared: Cleared, control: De
     stored = _locked(connection, desk)
     if stored is None or not _may_clear(stored, cleared):
         return False
-    _update(connection, desk, {**_CLEARED, **_settled(stored, cleared), "cleared_by": control.decision_id})
+    settled = {
+        "kill_number": cleared.number,
+        "kill_id": cleared.kill_id or stored.kill_id,
+        "cleared_number": max(stored.cleared_number, cleared.number),
+        "cleared_by": control.decision_id,
+    }
+    _update(connection, desk, settled | {"killed": False, "killed_at": None, "quiet_at": None})
     if cleared.kill_id:
         _note_kill(connection, desk, cleared.number, cleared.kill_id, None)
     open_ = (kills.c.desk == clean(desk)) & kills.c.cleared_by.is_(None)
     connection.execute(update(kills).where(open_).values(cleared_by=clean(control.decision_id)))
-    insert_decisions(connection, [control])
+    rows = insert_decisions(connection, [control])
+    body = {"kill_number": cleared.number, "kill_id": settled["kill_id"], "cleared_by": control.decision_id}
+    cleared_entry = entry(desk, AuditKind.LATCH_CLEARED, control.decision_id, body)
+    append(connection, [*map(decision_entry, rows), cleared_entry])
     return True
 
 
-def _may_clear(stored: DeskRecord, cleared: Cleared) -> bool:
+def _latch_entry(row: DeskRecord) -> AuditEntry:
+    named = row.model_dump(include={"kill_number", "kill_id", "reason", "actor", "killed_at"})
+    return entry(row.desk, AuditKind.LATCH_SET, row.kill_id or f"kill {row.kill_number}", named)
+
+
+def _may_clear(stored: DeskRecord, cleared: ClearedKill) -> bool:
     if stored.killed:
         another = cleared.kill_id and stored.kill_id and stored.kill_id != cleared.kill_id
         return stored.kill_number == cleared.number and not another
@@ -173,28 +194,20 @@ def _may_clear(stored: DeskRecord, cleared: Cleared) -> bool:
     return stored.kill_number <= cleared.number
 
 
-def _settled(stored: DeskRecord, cleared: Cleared) -> Mapping[str, Any]:
-    number = max(stored.cleared_number, cleared.number)
-    return {"kill_number": cleared.number, "kill_id": cleared.kill_id or stored.kill_id, "cleared_number": number}
-
-
-def _seen(connection: Connection, stored: DeskRecord, latch: LatchRow) -> Seen:
+def _seen(connection: Connection, stored: DeskRecord, latch: LatchRow) -> KnownKill:
     if latch.kill_id is None:
         # Written for a run of schema 3, which knows numbers only.
-        return Seen.NEW if latch.kill_number > stored.cleared_number else Seen.CLEARED
+        return KnownKill.NEW if latch.kill_number > stored.cleared_number else KnownKill.CLEARED
     mine = (kills.c.desk == clean(stored.desk)) & (kills.c.kill_id == clean(latch.kill_id))
     found = connection.execute(select(kills.c.cleared_by).where(mine)).one_or_none()
     if found is None:
-        return Seen.NEW
-    return Seen.HELD if found.cleared_by is None else Seen.CLEARED
+        return KnownKill.NEW
+    return KnownKill.HELD if found.cleared_by is None else KnownKill.CLEARED
 
 
 def _note_kill(connection: Connection, desk: str, number: int, kill_id: str, cleared_by: str | None) -> None:
     values = {"desk": desk, "kill_number": number, "kill_id": kill_id, "cleared_by": cleared_by}
     connection.execute(insert(kills).values(clean_values(values)).on_conflict_do_nothing())
-
-
-_CLEARED: Mapping[str, Any] = {"killed": False, "killed_at": None, "quiet_at": None}
 
 
 def _by_desk(desk: str) -> Select[Any]:

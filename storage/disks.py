@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 
-from domain.disks import DiskSpace
+from domain.health.disks import DiskSpace
 
 # A network file system that is gone answers nothing, for as long as it is gone.
 LOOK_SECONDS = 1.0

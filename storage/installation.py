@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from storage.tables import installation
 
 
-class Expected:
+class ExpectedDatabase:
     """The database that whoever calls is meant for; `strangers` are the ids of others that were met instead."""
 
     def __init__(self, database_id: str) -> None:
@@ -23,7 +23,7 @@ class Expected:
         self.strangers: list[str] = []
 
 
-_EXPECTED: ContextVar[Expected | None] = ContextVar("expected_database", default=None)
+_EXPECTED: ContextVar[ExpectedDatabase | None] = ContextVar("expected_database", default=None)
 
 
 def read_id(connection: Connection) -> str | None:
@@ -40,15 +40,15 @@ def given_id(connection: Connection, wanted: str | None) -> str | None:
     return found
 
 
-def expected() -> Expected | None:
+def expected() -> ExpectedDatabase | None:
     """What the running task expects; None where it takes any database."""
     return _EXPECTED.get()
 
 
 @contextmanager
-def expecting(database_id: str | None) -> Iterator[Expected | None]:
+def expecting(database_id: str | None) -> Iterator[ExpectedDatabase | None]:
     """Within it, every call of this task works on this database alone; None takes any."""
-    wanted = Expected(database_id) if database_id else None
+    wanted = ExpectedDatabase(database_id) if database_id else None
     token = _EXPECTED.set(wanted)
     try:
         yield wanted
@@ -56,7 +56,7 @@ def expecting(database_id: str | None) -> Iterator[Expected | None]:
         _EXPECTED.reset(token)
 
 
-def stranger(connection: Connection, wanted: Expected) -> str | None:
+def stranger(connection: Connection, wanted: ExpectedDatabase) -> str | None:
     """What is wrong with this database; None where it is the one that is wanted."""
     found = given_id(connection, wanted.database_id)
     if found == wanted.database_id:

@@ -1,12 +1,12 @@
 """Instructions and what became of them: a row stands once, and its outcome only moves forward."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from domain.instructions import InstructionOutcome, InstructionRow, OrderInstruction
+from domain.trading.instructions import InstructionOutcome, InstructionRow
 from storage.cleaning import clean, clean_values
 from storage.paging import Keyset, PageFilter
 from storage.tables import instructions
@@ -17,20 +17,60 @@ _RANK = {
     InstructionOutcome.FAILED: 2,
     InstructionOutcome.CONFIRMED: 2,
 }
-_CHANGEABLE = ("outcome", "settled_at", "attempts", "detail", "venue_order_id")
+CHANGEABLE = ("outcome", "settled_at", "attempts", "detail", "venue_order_id")
 _BY_TIME = Keyset(instructions.c.prepared_at, instructions.c.instruction_id)
-_ORDER_COLUMNS = ("symbol", "side", "order_type", "quantity", "price", "reduce_only")
+_ORDER_COLUMNS = ("symbol", "side", "order_type", "quantity", "price", "reduce_only", "time_in_force")
 
 
-def upsert_instructions(connection: Connection, rows: Sequence[InstructionRow]) -> list[InstructionRow]:
-    """Writes the newest state of each instruction, and returns those that are new or whose outcome changed."""
-    newest = _newest_by_id(rows)
-    new = _insert_missing(connection, newest)
+class Upserted(NamedTuple):
+    """What a write did: the instructions that are new or whose outcome changed, and the rows that the audit chain is to have.
+
+    A failed attempt of a cancel is none of these: with the venue away there are two a second, for as long as it is away.
+    """
+
+    changed: list[InstructionRow]
+    stored: list[dict[str, Any]]
+
+
+def upsert_instructions(connection: Connection, rows: Sequence[InstructionRow]) -> Upserted:
+    """Writes the newest state of each instruction."""
+    if not rows:
+        return Upserted([], [])
+    # In the order of ids, which keeps two writers from waiting for each other in a circle.
+    ranked = sorted(rows, key=lambda row: (row.instruction_id, *progress(row.outcome, row.attempts)))
+    newest = {clean(row.instruction_id): row for row in ranked}
+    inserted = insert_instructions(connection, list(newest.values()))
+    new = {row["instruction_id"] for row in inserted}
     stored = _lock(connection, [id_ for id_ in newest if id_ not in new])
-    changed = {id_ for id_, outcome in stored.items() if _RANK[newest[id_].outcome] > _RANK[outcome[0]]}
-    again = {id_ for id_, old in stored.items() if _is_later_attempt(newest[id_], old)}
-    _update(connection, {id_: newest[id_] for id_ in changed | again})
-    return [row for id_, row in newest.items() if id_ in new or id_ in changed]
+    changed = {id_ for id_, old in stored.items() if _RANK[newest[id_].outcome] > _RANK[old[0]]}
+    again = {id_ for id_, old in stored.items() if newest[id_].outcome is old[0] and newest[id_].attempts > old[1]}
+    updated = _update(connection, {id_: newest[id_] for id_ in newest if id_ in changed | again})
+    proved = [row for row in updated if row["outcome"] != InstructionOutcome.PREPARED]
+    return Upserted([row for id_, row in newest.items() if id_ in new | changed], [*inserted, *proved])
+
+
+def insert_instructions(connection: Connection, rows: Sequence[InstructionRow]) -> list[dict[str, Any]]:
+    """Writes rows that are not there yet, and returns them as they are stored."""
+    statement = insert(instructions).values([columns_of(row) for row in rows])
+    statement = statement.on_conflict_do_nothing(index_elements=[instructions.c.instruction_id])
+    return [dict(row) for row in connection.execute(statement.returning(instructions)).mappings()]
+
+
+def read_instructions(connection: Connection, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """The rows of these ids, as they are stored."""
+    statement = select(instructions).where(instructions.c.instruction_id.in_(map(clean, ids)))
+    return {row["instruction_id"]: dict(row) for row in connection.execute(statement).mappings()}
+
+
+def progress(outcome: str, attempts: int) -> tuple[int, int]:
+    """How far an instruction is: of two states of one, the later one is the greater."""
+    return _RANK[InstructionOutcome(outcome)], attempts
+
+
+def as_row(stored: Mapping[str, Any]) -> InstructionRow:
+    """An instruction of its stored columns."""
+    order = {name: stored.get(name) for name in _ORDER_COLUMNS} if stored.get("order_type") else None
+    return InstructionRow.model_validate({**stored, "order": order})
 
 
 class InstructionFilter(PageFilter):
@@ -42,33 +82,15 @@ class InstructionFilter(PageFilter):
 
 def page(connection: Connection, desk: str, wanted: InstructionFilter) -> tuple[list[InstructionRow], str | None]:
     """One page of a desk's instructions, newest first, and the cursor of the next one; None on the last page."""
-    statement = select(instructions).where(instructions.c.desk == clean(desk))
     equal = {
+        instructions.c.desk: clean(desk),
         instructions.c.command_id: wanted.command_id and clean(wanted.command_id),
         instructions.c.outcome: wanted.outcome,
         instructions.c.symbol: wanted.symbol and clean(wanted.symbol),
     }
-    for column, value in equal.items():
-        if value is not None:
-            statement = statement.where(column == value)
-    rows, cursor = _BY_TIME.read(connection, statement, wanted)
-    return [_row(found) for found in rows], cursor
-
-
-def _newest_by_id(rows: Sequence[InstructionRow]) -> dict[str, InstructionRow]:
-    """Each instruction once, in the order of ids, which keeps two writers from waiting for each other in a circle."""
-    newest: dict[str, InstructionRow] = {}
-    for row in sorted(rows, key=lambda row: (row.instruction_id, _RANK[row.outcome], row.attempts)):
-        newest[clean(row.instruction_id)] = row
-    return newest
-
-
-def _insert_missing(connection: Connection, rows: dict[str, InstructionRow]) -> set[str]:
-    if not rows:
-        return set()
-    statement = insert(instructions).values([_columns(row) for row in rows.values()])
-    statement = statement.on_conflict_do_nothing(index_elements=[instructions.c.instruction_id])
-    return set(connection.scalars(statement.returning(instructions.c.instruction_id)))
+    asked = [column == value for column, value in equal.items() if value is not None]
+    rows, cursor = _BY_TIME.read(connection, select(instructions).where(*asked), wanted)
+    return [as_row(dict(row)) for row in rows], cursor
 
 
 def _lock(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[InstructionOutcome, int]]:
@@ -80,31 +102,19 @@ def _lock(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[Instruc
     return {id_: (InstructionOutcome(outcome), attempts) for id_, outcome, attempts in found}
 
 
-def _is_later_attempt(row: InstructionRow, stored: tuple[InstructionOutcome, int]) -> bool:
-    outcome, attempts = stored
-    return row.outcome is outcome and row.attempts > attempts
-
-
-def _update(connection: Connection, rows: dict[str, InstructionRow]) -> None:
-    if not rows:
-        return
+def _update(connection: Connection, rows: dict[str, InstructionRow]) -> list[dict[str, Any]]:
+    updated = []
     statement = update(instructions).where(instructions.c.instruction_id == bindparam("id_"))
-    statement = statement.values({name: bindparam(f"new_{name}") for name in _CHANGEABLE})
+    statement = statement.values({name: bindparam(f"new_{name}") for name in CHANGEABLE}).returning(instructions)
     for id_, row in rows.items():
-        values = _columns(row)
-        connection.execute(statement, {"id_": id_} | {f"new_{name}": values[name] for name in _CHANGEABLE})
+        values = columns_of(row)
+        values = {"id_": id_} | {f"new_{name}": values[name] for name in CHANGEABLE}
+        updated.append(dict(connection.execute(statement, values).mappings().one()))
+    return updated
 
 
-def _columns(row: InstructionRow) -> dict[str, Any]:
-    order = dict.fromkeys(_ORDER_COLUMNS[1:]) if row.order is None else _order_columns(row.order)
+def columns_of(row: InstructionRow) -> dict[str, Any]:
+    """An instruction as its row is stored."""
+    own = _ORDER_COLUMNS[1:]
+    order = row.order.model_dump(include=set(own)) if row.order is not None else dict.fromkeys(own)
     return clean_values(row.model_dump(exclude={"order"}) | order)
-
-
-def _order_columns(order: OrderInstruction) -> dict[str, Any]:
-    return order.model_dump(include=set(_ORDER_COLUMNS[1:]))
-
-
-def _row(found: RowMapping) -> InstructionRow:
-    facts = dict(found)
-    order = {name: facts[name] for name in _ORDER_COLUMNS} if facts["order_type"] else None
-    return InstructionRow.model_validate(facts | {"order": order})

@@ -4,26 +4,40 @@ A revision is a note that somebody left. The incident behind the comparison: aft
 `ais migrate` said "up to date". So what is there is compared with what should be.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, NullPool, inspect, text
-from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy import Connection, Engine, NullPool, inspect, text
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from storage.database import make_engine, unavailable
+from storage import indexes, rights, totals
+from storage.blockers import Blocker, BlockerWatch, watched
+from storage.database import DatabaseUnavailable, make_engine, unavailable
 from storage.tables import metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 CHECK_SECONDS = 5.0
 UPGRADE_SECONDS = 300.0
+# A change gives up a table that others use after so long, and tries again after a pause in which they all get on.
+TRY_LOCK_MS = 1_000
+PAUSE_SECONDS = 2.0
+LOCK_SECONDS = 150.0
 MAX_NAMED = 12
+# The one that begins the audit chain.
+_AUDIT_REVISION = "0013"
+_COUNTED = frozenset({"decisions", "instructions", "desks"})
 _LOCK_KEY = 0x4149_5301
+_NOT_THE_OWNER = "42501"
+# Lock timeout, and deadlock.
+_LOCKED = frozenset({"55P03", "40P01"})
 
 
 class SchemaOutOfDate(Exception):
@@ -47,6 +61,13 @@ class SchemaIncomplete(SchemaOutOfDate):
         )
 
 
+class SchemaUnfinished(SchemaOutOfDate):
+    """Indexes that reports read are still to be built; everything else works without them."""
+
+    def __init__(self, lacking: list[str]) -> None:
+        Exception.__init__(self, f"the database lacks {_few(lacking)}: run `ais migrate`, or wait until it has ended")
+
+
 class SchemaNewer(SchemaOutOfDate):
     """The database was brought up by a newer program than this one."""
 
@@ -54,19 +75,129 @@ class SchemaNewer(SchemaOutOfDate):
         Exception.__init__(self, f"the database is newer than this program ({why}): install the newer version of AIS")
 
 
-def upgrade(url: str) -> None:
-    """Brings the schema to the newest revision, all or nothing. Of two at once, the second waits and finds it done.
+class TablesInUse(DatabaseUnavailable):
+    """Somebody holds tables that are to be changed, and did so for as long as was waited."""
+
+    def __init__(self, blockers: list[Blocker]) -> None:
+        super().__init__(
+            f"the schema cannot be changed while others use its tables: {_named(blockers)}. Nothing was changed. Wait until "
+            "they have ended, or end them (SELECT pg_terminate_backend(pid)), and run `ais migrate` again"
+        )
+
+
+def _untold(text: str) -> None:
+    """For callers to whom nobody listens."""
+
+
+def upgrade(url: str, tell: Callable[[str], None] = _untold) -> None:
+    """Brings the schema to the newest revision, then makes what only reports need. What passes or is no failure is told.
 
     SchemaIncomplete where parts of it are gone, DatabaseUnavailable where nobody answers.
     """
-    with _transaction(url, UPGRADE_SECONDS) as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-        _refuse_remains(connection)
-        config = alembic_config()
-        config.attributes["connection"] = connection
-        with _told_as_incomplete():
-            command.upgrade(config, "head")
-        _refuse_gaps(connection)
+    upgrade_schema(url, tell)
+    finish(url, tell)
+
+
+def upgrade_schema(url: str, tell: Callable[[str], None] = _untold) -> None:
+    """What a worker needs, all or nothing. Of two at once, the second waits and finds it done.
+
+    TablesInUse where somebody else's transaction has been in the way for LOCK_SECONDS.
+    """
+    with connections(url, UPGRADE_SECONDS) as engine, engine.connect() as connection:
+        with connection.begin():
+            waiting = connection.scalar(text("SELECT pg_backend_pid()"))
+        with watched(engine, waiting) as watch:
+            _upgrade_patiently(connection, watch, tell)
+
+
+def _upgrade_patiently(connection: Connection, watch: BlockerWatch, tell: Callable[[str], None]) -> None:
+    """In short tries: whoever wants a table that a change is waiting for queues up behind the change, every desk too."""
+    until, told, audited = time.monotonic() + LOCK_SECONDS, "", None
+    while True:
+        try:
+            if audited is None and (audited := _audited(connection)) is not None:
+                # The count was no waiting for others.
+                until = time.monotonic() + LOCK_SECONDS
+            with connection.begin():
+                _upgrade(connection, audited)
+            return
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) not in _LOCKED:
+                raise
+            if time.monotonic() > until:
+                raise TablesInUse(watch.seen) from error
+        if (who := _named(watch.seen)) != told:
+            tell(f"Waiting for others who use the tables: {who}.")
+            told = who
+        time.sleep(PAUSE_SECONDS)
+
+
+def _audited(connection: Connection) -> Any:
+    """What the audit chain begins with; None where there is none to begin.
+
+    Counted in a transaction of its own: a kill's latch would wait for it once an older revision has changed the table `desks`.
+    """
+    with connection.begin():
+        revision = _revision(connection)
+        if revision is None or revision >= _AUDIT_REVISION or not _columns(connection).keys() >= _COUNTED:
+            return None
+        # It locks nothing that a desk needs, and takes its time where there are many rows.
+        connection.execute(text(f"SET LOCAL lock_timeout = '{TRY_LOCK_MS}ms'; SET LOCAL statement_timeout = 0"))
+        return ScriptDirectory.from_config(alembic_config()).get_revision(_AUDIT_REVISION).module.counted(connection)
+
+
+def _upgrade(connection: Connection, audited: Any) -> None:
+    # Without any table, so as long as the other `ais migrate` takes.
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+    connection.execute(text(f"SET LOCAL lock_timeout = '{TRY_LOCK_MS}ms'"))
+    _refuse_remains(connection)
+    config = alembic_config()
+    config.attributes |= {"connection": connection, "audited": audited}
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise SchemaNewer(str(error)) from error
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) == _NOT_THE_OWNER:
+            first = str(error.orig).splitlines()[0][:200]
+            raise DatabaseUnavailable(
+                f"PostgreSQL: {first} (run `ais migrate` as the role that owns the tables)"
+            ) from error
+        # A migration finds what it changes not there, or what it makes there already.
+        first = str(error).splitlines()[0][:200]
+        raise SchemaIncomplete(f"a migration cannot be applied to it ({first})") from error
+    _refuse_gaps(connection)
+
+
+def finish(url: str, tell: Callable[[str], None] = _untold) -> None:
+    """What only reports need, and takes its time where there are many rows: indexes and totals."""
+    with connections(url, UPGRADE_SECONDS) as engine, engine.connect() as connection:
+        indexes.build(connection.execution_options(isolation_level="AUTOCOMMIT"))
+    try:
+        add_up(url)
+    except Exception as error:  # whatever it is: without totals the numbers are the same
+        tell(f"The totals were not brought up to date, so reports take longer ({str(error).splitlines()[0][:200]}).")
+
+
+def grant(url: str, role: str) -> None:
+    """Gives the role of the running processes its rights; `url` is of the tables' owner. NotGranted where that cannot be."""
+    with _transaction(url, CHECK_SECONDS) as connection:
+        rights.grant(connection, role)
+
+
+def add_up(url: str) -> None:
+    """Brings the totals of every account up to date, in transactions so short that no desk waits for them.
+
+    DatabaseUnavailable where nobody answers.
+    """
+    with connections(url, CHECK_SECONDS) as engine:
+        with engine.begin() as connection:
+            found = totals.accounts(connection)
+        for account in found:
+            more = True
+            while more:
+                with engine.begin() as connection:
+                    more = totals.keep(connection, account)
 
 
 def check(url: str) -> None:
@@ -79,6 +210,8 @@ def check(url: str) -> None:
         if has != needs:
             raise SchemaOutOfDate(has, needs)
         _refuse_gaps(connection)
+        if lacking := indexes.missing(connection):
+            raise SchemaUnfinished(lacking)
 
 
 def _revision(connection: Connection) -> str | None:
@@ -120,15 +253,8 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:MAX_NAMED]) + more
 
 
-@contextmanager
-def _told_as_incomplete() -> Iterator[None]:
-    """A migration that finds what it changes not there, or what it makes there already."""
-    try:
-        yield
-    except CommandError as error:
-        raise SchemaNewer(str(error)) from error
-    except ProgrammingError as error:
-        raise SchemaIncomplete(f"a migration cannot be applied to it ({str(error).splitlines()[0][:200]})") from error
+def _named(blockers: list[Blocker]) -> str:
+    return _few([str(blocker) for blocker in blockers]) or "not known who"
 
 
 def alembic_config() -> Config:
@@ -142,10 +268,16 @@ def alembic_config() -> Config:
 
 @contextmanager
 def _transaction(url: str, timeout_seconds: float) -> Iterator[Connection]:
+    with connections(url, timeout_seconds) as engine, engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def connections(url: str, timeout_seconds: float) -> Iterator[Engine]:
+    """An engine for the length of the block, in which a database that does not answer is DatabaseUnavailable."""
     engine = make_engine(url, timeout_seconds, "ais migrate", poolclass=NullPool)
     try:
-        with engine.begin() as connection:
-            yield connection
+        yield engine
     except DBAPIError as error:
         translated = unavailable(error)
         if translated is None:

@@ -2,11 +2,12 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, tuple_
+from sqlalchemy import ColumnElement, Connection, Integer, RowMapping, Select, bindparam, tuple_
 
 from domain.values import Moment, Value
 from storage.cleaning import clean
@@ -35,33 +36,50 @@ class Keyset(NamedTuple):
     moment: ColumnElement[datetime]
     row_id: ColumnElement[str]
 
-    def select(self, statement: Select[Any], wanted: PageFilter) -> Select[Any]:
-        """The statement's rows from where the cursor stands, within the filter's times; without the limit."""
-        if wanted.since is not None:
-            statement = statement.where(self.moment >= wanted.since)
-        if wanted.until is not None:
-            statement = statement.where(self.moment < wanted.until)
+    def walk(self, statement: Select[Any], bounds: frozenset[str]) -> Select[Any]:
+        """The statement's rows, newest first, within `bounds`: a page, and one row more, which tells whether there is a next."""
+        if "since" in bounds:
+            statement = statement.where(self.moment >= bindparam("since", type_=self.moment.type))
+        if "until" in bounds:
+            statement = statement.where(self.moment < bindparam("until", type_=self.moment.type))
+        if "place_at" in bounds:
+            place = tuple_(bindparam("place_at", type_=self.moment.type), bindparam("place_id", type_=self.row_id.type))
+            statement = statement.where(tuple_(self.moment, self.row_id) < place)
+        statement = statement.order_by(self.moment.desc(), self.row_id.desc())
+        return statement.limit(bindparam("rows", type_=Integer))
+
+    def values(self, wanted: PageFilter) -> dict[str, Any]:
+        """What `walk` is to be executed with, and by its names the bounds that there are."""
+        values: dict[str, Any] = {"since": wanted.since, "until": wanted.until, "rows": wanted.limit + 1}
         if wanted.cursor is not None:
             place = _place(wanted.cursor)
-            statement = statement.where(tuple_(self.moment, self.row_id) < tuple_(place.moment, place.row_id))
-        return statement.order_by(self.moment.desc(), self.row_id.desc())
+            values |= {"place_at": place.moment, "place_id": place.row_id}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def following(self, after: datetime | None, most: int | None, statement: Select[Any]) -> Select[Any]:
+        """The other way: the statement's rows in the order of time, those after a moment, at most so many."""
+        if after is not None:
+            statement = statement.where(self.moment > after)
+        return statement.order_by(self.moment, self.row_id).limit(most)
 
     def read(
         self, connection: Connection, statement: Select[Any], wanted: PageFilter
     ) -> tuple[list[RowMapping], str | None]:
-        """One page of `select`, and the cursor of the next one; None on the last page."""
-        # One row more than asked tells whether there is a next page.
-        limited = self.select(statement, wanted).limit(wanted.limit + 1)
-        found = connection.execute(limited).mappings().all()
+        """One page of `walk`, and the cursor of the next one; None on the last page."""
+        values = self.values(wanted)
+        found = connection.execute(self.walk(statement, frozenset(values)), values)
+        return self.cut(found.mappings().all(), wanted)
+
+    def cut(self, found: Sequence[RowMapping], wanted: PageFilter) -> tuple[list[RowMapping], str | None]:
+        """A page of what was found, which may be one row more, and the cursor of the next one."""
         rows = list(found[: wanted.limit])
-        return rows, self._cursor(rows[-1]) if len(found) > wanted.limit else None
+        if len(found) <= wanted.limit:
+            return rows, None
+        end = f"{rows[-1][str(self.moment.key)].isoformat()}|{rows[-1][str(self.row_id.key)]}"
+        return rows, base64.urlsafe_b64encode(end.encode()).decode().rstrip("=")
 
-    def _cursor(self, row: RowMapping) -> str:
-        text = f"{row[str(self.moment.key)].isoformat()}|{row[str(self.row_id.key)]}"
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
-
-class _Place(NamedTuple):
+class _PageEnd(NamedTuple):
     """The last row of a page."""
 
     moment: datetime
@@ -71,11 +89,11 @@ class _Place(NamedTuple):
 _moment: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 
 
-def _place(cursor: str) -> _Place:
+def _place(cursor: str) -> _PageEnd:
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         moment, bar, row_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition("|")
-        place = _Place(_moment.validate_python(moment), row_id)
+        place = _PageEnd(_moment.validate_python(moment), row_id)
     except (ValueError, binascii.Error, ValidationError) as error:
         raise InvalidCursor from error
     if not bar or clean(row_id) != row_id:

@@ -1,17 +1,17 @@
 """The paper venue's tables. Whoever changes a desk's account holds the lock of its clock row first."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
 from pydantic import Field
-from sqlalchemy import Connection, RowMapping, Table, func, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from domain.accounting import Fill, Holding, HoldingKey, LedgerEntry
-from domain.market import Bar, Market
 from domain.paper.advance import CANCELED_ON_REQUEST
 from domain.paper.book import Book, Events, OrderStatus, PaperOrder
+from domain.trading.market import Bar, Market
 from domain.values import Moment, Value
 from storage.cleaning import clean, clean_values
 from storage.clock import server_time
@@ -40,7 +40,7 @@ class Clock(Value):
     bars: dict[str, Bar] = Field(default_factory=dict)
 
 
-class Account(Value):
+class PaperBalance(Value):
     """What a desk began with, and what it has."""
 
     desk: str
@@ -64,7 +64,10 @@ def lock(connection: Connection, desk: str, opening_balance: Decimal, first_bar:
     """Takes the desk's lock until the transaction ends; opens its account where there is none yet."""
     clock = _locked_clock(connection, desk)
     if clock is None:
-        _open_account(connection, desk, opening_balance, first_bar)
+        account = {"desk": clean(desk), "balance": opening_balance, "opening_balance": opening_balance}
+        connection.execute(insert(paper_accounts).values(account).on_conflict_do_nothing())
+        first = {"desk": clean(desk), "bar_no": first_bar, "advanced_at": func.clock_timestamp()}
+        connection.execute(insert(paper_clocks).values(first).on_conflict_do_nothing())
         clock = _locked_clock(connection, desk)
     if clock is None:
         raise LookupError(f"the paper account of desk {desk!r} vanished while it was opened")
@@ -104,11 +107,15 @@ def end_where_idle(connection: Connection, seconds: float) -> None:
 def load_book(connection: Connection, clock: Clock, bars: Mapping[str, Bar]) -> Book:
     """The account of the clock's desk. `bars` are the newest ones, as of the clock."""
     balance = select(paper_accounts.c.balance).where(paper_accounts.c.desk == clean(clock.desk))
+    o = paper_orders.c
+    resting = select(paper_orders).where(o.desk == clean(clock.desk), o.status == OrderStatus.OPEN.value)
+    # Oldest first: that is the order in which they are matched.
+    resting = resting.order_by(o.created_at, o.order_id)
     return Book(
         desk=clock.desk,
         balance=connection.execute(balance).scalar_one(),
         holdings=load_holdings(connection, clock.desk),
-        open_orders=_open_orders(connection, clock.desk),
+        open_orders=[PaperOrder.model_validate(dict(row)) for row in connection.execute(resting).mappings()],
         bar_no=clock.bar_no,
         bars=bars,
         taken=taken(connection, clock),
@@ -129,9 +136,12 @@ def write_book(connection: Connection, desk: str, before: Book, after: Book) -> 
     if after.balance != before.balance:
         statement = update(paper_accounts).where(paper_accounts.c.desk == clean(desk))
         connection.execute(statement.values(balance=after.balance))
+    keys = [paper_positions.c.desk, paper_positions.c.market, paper_positions.c.symbol]
     for key, held in after.holdings.items():
         if before.holdings.get(key) != held:
-            _write_holding(connection, desk, key, held)
+            own = {"desk": clean(desk), "market": key.market, "symbol": clean(key.symbol)}
+            row = insert(paper_positions).values(own | held.model_dump())
+            connection.execute(row.on_conflict_do_update(index_elements=keys, set_=held.model_dump()))
 
 
 def find_order(connection: Connection, order_id: str) -> PaperOrder | None:
@@ -184,20 +194,25 @@ def write_events(connection: Connection, events: Events, bar_no: int) -> None:
 
 def cancel_open(connection: Connection, desk: str, market: Market, symbol: str) -> int:
     """Cancels every resting order of a symbol on one market; returns how many there were."""
-    statement = update(paper_orders).where(
-        paper_orders.c.desk == clean(desk),
-        paper_orders.c.market == market,
-        paper_orders.c.symbol == clean(symbol),
-        paper_orders.c.status == OrderStatus.OPEN,
-    )
+    return _cancel(connection, desk, paper_orders.c.market == market, paper_orders.c.symbol == clean(symbol))
+
+
+def cancel_order(connection: Connection, desk: str, order_id: str) -> int:
+    """Cancels one order of a desk, where it rests; returns how many that were."""
+    return _cancel(connection, desk, paper_orders.c.order_id == clean(order_id))
+
+
+def _cancel(connection: Connection, desk: str, *which: ColumnElement[bool]) -> int:
+    open_ = (paper_orders.c.desk == clean(desk), paper_orders.c.status == OrderStatus.OPEN)
+    statement = update(paper_orders).where(*open_, *which)
     return connection.execute(statement.values(status=OrderStatus.CANCELED, reason=CANCELED_ON_REQUEST)).rowcount
 
 
-def find_account(connection: Connection, desk: str) -> Account | None:
+def find_account(connection: Connection, desk: str) -> PaperBalance | None:
     """A desk's money; None where the venue has never seen the desk."""
     statement = select(paper_accounts).where(paper_accounts.c.desk == clean(desk))
     found = connection.execute(statement).mappings().one_or_none()
-    return Account.model_validate(dict(found)) if found else None
+    return PaperBalance.model_validate(dict(found)) if found else None
 
 
 def fills_page(connection: Connection, desk: str, wanted: PageFilter) -> tuple[list[StoredFill], str | None]:
@@ -212,17 +227,21 @@ def entries_page(connection: Connection, desk: str, wanted: PageFilter) -> tuple
     return [StoredEntry.model_validate(dict(row)) for row in rows], cursor
 
 
-def list_fills(connection: Connection, desk: str) -> list[StoredFill]:
-    """Every fill of a desk, in the order of time."""
-    statement = select(paper_fills).where(paper_fills.c.desk == clean(desk))
-    rows = connection.execute(statement.order_by(paper_fills.c.filled_at, paper_fills.c.fill_id)).mappings()
+def list_fills(
+    connection: Connection, desk: str, after: datetime | None = None, most: int | None = None
+) -> list[StoredFill]:
+    """Fills of a desk, in the order of time: all, or at most so many of those written after a moment."""
+    statement = Keyset(paper_fills.c.filled_at, paper_fills.c.fill_id).following(after, most, select(paper_fills))
+    rows = connection.execute(statement.where(paper_fills.c.desk == clean(desk))).mappings()
     return [StoredFill.model_validate(dict(row)) for row in rows]
 
 
-def list_entries(connection: Connection, desk: str) -> list[StoredEntry]:
-    """Every ledger entry of a desk, in the order of time."""
-    statement = select(paper_ledger).where(paper_ledger.c.desk == clean(desk))
-    rows = connection.execute(statement.order_by(paper_ledger.c.at, paper_ledger.c.entry_id)).mappings()
+def list_entries(
+    connection: Connection, desk: str, after: datetime | None = None, most: int | None = None
+) -> list[StoredEntry]:
+    """Ledger entries of a desk, read like its fills."""
+    statement = Keyset(paper_ledger.c.at, paper_ledger.c.entry_id).following(after, most, select(paper_ledger))
+    rows = connection.execute(statement.where(paper_ledger.c.desk == clean(desk))).mappings()
     return [StoredEntry.model_validate(dict(row)) for row in rows]
 
 
@@ -255,30 +274,3 @@ def _locked_clock(connection: Connection, desk: str) -> Clock | None:
     statement = select(paper_clocks).where(paper_clocks.c.desk == clean(desk)).with_for_update()
     found = connection.execute(statement).mappings().one_or_none()
     return Clock.model_validate(dict(found)) if found else None
-
-
-def _open_account(connection: Connection, desk: str, opening_balance: Decimal, first_bar: int) -> None:
-    account = insert(paper_accounts).values(desk=clean(desk), balance=opening_balance, opening_balance=opening_balance)
-    connection.execute(account.on_conflict_do_nothing())
-    clock = insert(paper_clocks).values(desk=clean(desk), bar_no=first_bar, advanced_at=func.clock_timestamp())
-    connection.execute(clock.on_conflict_do_nothing())
-
-
-def _open_orders(connection: Connection, desk: str) -> list[PaperOrder]:
-    """Oldest first: that is the order in which they are matched."""
-    statement = select(paper_orders).where(
-        paper_orders.c.desk == clean(desk), paper_orders.c.status == OrderStatus.OPEN.value
-    )
-    ordered = statement.order_by(paper_orders.c.created_at, paper_orders.c.order_id)
-    return _orders(dict(found) for found in connection.execute(ordered).mappings())
-
-
-def _orders(rows: Iterable[dict[str, object]]) -> list[PaperOrder]:
-    return [PaperOrder.model_validate(row) for row in rows]
-
-
-def _write_holding(connection: Connection, desk: str, key: HoldingKey, held: Holding) -> None:
-    values = {"desk": clean(desk), "market": key.market, "symbol": clean(key.symbol), **held.model_dump()}
-    statement = insert(paper_positions).values(values)
-    keys = [paper_positions.c.desk, paper_positions.c.market, paper_positions.c.symbol]
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=held.model_dump()))

@@ -5,20 +5,29 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
+    Computed,
+    Date,
     DateTime,
+    Double,
     ForeignKey,
+    Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Numeric,
     Table,
     Text,
     Uuid,
+    and_,
+    func,
     literal_column,
+    null,
     text,
     true,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 metadata = MetaData(
     naming_convention={
@@ -60,24 +69,55 @@ decisions = Table(
     Column("symbol", Text),
     Column("command_id", Text),
     Column("cycles", Integer, nullable=False),
+    # Facts of the row, for notifications; None where an older version wrote it.
+    Column("command", Text),
+    Column("result", Text),
+    Column("source", Text),
+    # The order in which rows were written, which is not that of their timestamps.
+    Column("written", BigInteger, server_default=text("nextval('decisions_written')")),
 )
 
-# One index a filter, each ending in the order of the pages: a page is one walk along one index, however deep it lies.
-Index("decisions_by_time", decisions.c.timestamp, decisions.c.decision_id)
-Index("decisions_by_desk", decisions.c.desk, decisions.c.timestamp, decisions.c.decision_id)
-Index("decisions_by_type", decisions.c.decision_type, decisions.c.timestamp, decisions.c.decision_id)
-Index("decisions_by_risk", decisions.c.risk_passed, decisions.c.timestamp, decisions.c.decision_id)
-Index("decisions_by_symbol", decisions.c.symbol, decisions.c.timestamp, decisions.c.decision_id)
-
-# The keys of `agent_votes` once more. A GIN index finds them too, but not in order: for an agent that votes in every
-# cycle it would read the whole log to sort it.
-decision_agents = Table(
-    "decision_agents",
+# Who voted in rows of one desk, type and verdict: each set of agents once. A trigger of `decisions` keeps it (migration 0010).
+decision_voters = Table(
+    "decision_voters",
     metadata,
-    Column("agent_id", Text, primary_key=True),
-    Column("timestamp", Moment, primary_key=True),
-    Column("decision_id", Identifier, primary_key=True),
+    Column(
+        "decision_group",
+        BigInteger,
+        Computed("decision_group(desk, decision_type, risk_passed, NULL, agents)", persisted=True),
+        primary_key=True,
+    ),
+    Column("desk", Text, nullable=False),
+    Column("decision_type", Text, nullable=False),
+    Column("risk_passed", Boolean),
+    Column("agents", JSONB, nullable=False),
 )
+
+
+def decision_group(*, symbol: bool = False, agents: bool = False) -> ColumnElement[int]:
+    """The number of a row's group, as the indexes have it: its desk, type and verdict, and what else is asked for."""
+    d = decisions.c
+    voters = func.voting_agents(d.agent_votes) if agents else null()
+    return func.decision_group(d.desk, d.decision_type, d.risk_passed, d.symbol if symbol else null(), voters)
+
+
+# One walk along an index for each group that a page's filters leave, however rare their combination. None holds the id, which
+# is four times as long as the rest: rows of the same moment are sorted when they are read.
+HAS_SYMBOL = decisions.c.symbol.is_not(None)
+HAS_VOTES = literal_column("agent_votes <> '{}'::jsonb", Boolean)
+Index("decisions_of_desk", decisions.c.desk, decisions.c.timestamp)
+Index("decisions_of_group", decision_group(), decisions.c.timestamp)
+Index("decisions_of_symbol", decision_group(symbol=True), decisions.c.timestamp, postgresql_where=HAS_SYMBOL)
+Index("decisions_of_voters", decision_group(agents=True), decisions.c.timestamp, postgresql_where=HAS_VOTES)
+Index(
+    "decisions_of_voters_and_symbol",
+    decision_group(symbol=True, agents=True),
+    decisions.c.timestamp,
+    postgresql_where=and_(HAS_SYMBOL, HAS_VOTES),
+)
+Index("decisions_of_command", decisions.c.command_id, postgresql_where=decisions.c.command_id.is_not(None))
+IS_TOLD = literal_column("decision_type IN ('control', 'risk_action')", Boolean)
+Index("decisions_as_written", decisions.c.desk, decisions.c.written, postgresql_where=IS_TOLD)
 
 instructions = Table(
     "instructions",
@@ -100,6 +140,7 @@ instructions = Table(
     Column("reduce_only", Boolean),
     # The order's id at the venue, where the venue has told it.
     Column("venue_order_id", Identifier),
+    Column("time_in_force", Text),
 )
 Index("instructions_by_venue_order", instructions.c.desk, instructions.c.venue_order_id)
 Index("instructions_by_time", instructions.c.desk, instructions.c.prepared_at, instructions.c.instruction_id)
@@ -249,6 +290,19 @@ paper_positions = Table(
     schema=PAPER,
 )
 
+paper_totals = Table(
+    "totals",
+    metadata,
+    Column("desk", Text, primary_key=True),
+    # Every record up to this moment is in it.
+    Column("through", Moment, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("start", Text, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    Column("state", JSONB, nullable=False),
+    schema=PAPER,
+)
+
 # Which desk trades on an account: one at a time (`storage.claims`). The account is its fingerprint.
 claims = Table(
     "claims",
@@ -319,3 +373,212 @@ live_income = Table(
 )
 Index("income_by_time", live_income.c.desk, live_income.c.at, live_income.c.entry_id)
 Index("income_by_trade", live_income.c.desk, live_income.c.symbol, live_income.c.trade_id)
+
+live_totals = paper_totals.to_metadata(metadata, schema=LIVE)
+
+# What a desk's account was worth, a row a cycle (`storage.equity`); exposures are fractions of equity.
+equity = Table(
+    "equity",
+    metadata,
+    Column("desk", Text, primary_key=True),
+    Column("time", Moment, primary_key=True),
+    Column("equity", Exact, nullable=False),
+    Column("balance", Exact, nullable=False),
+    Column("drawdown", Exact, nullable=False),
+    Column("gross_exposure", Exact, nullable=False),
+    Column("net_exposure", Exact, nullable=False),
+    Column("leverage", Exact, nullable=False),
+    # Marks by symbol, as texts.
+    Column("prices", JSONB, nullable=False),
+)
+
+# Where in `equity` the extremes of each hour are: a curve over months is drawn from these.
+equity_hours = Table(
+    "equity_hours",
+    metadata,
+    Column("desk", Text, primary_key=True),
+    Column("hour", Moment, primary_key=True),
+    Column("lowest", Exact, nullable=False),
+    Column("lowest_time", Moment, nullable=False),
+    Column("highest", Exact, nullable=False),
+    Column("highest_time", Moment, nullable=False),
+)
+
+# What one believes (`storage.audit`): a chain a desk, of all that must be provable. `audit_append` (migration 0013) writes it.
+audit = Table(
+    "audit",
+    metadata,
+    Column("desk", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Identifier, nullable=False),
+    # Canonical JSON, exact text: the hash is over it.
+    Column("body", Text, nullable=False),
+    Column("previous", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+Index("audit_by_time", audit.c.at, postgresql_using="brin")
+Index("audit_by_subject", audit.c.subject)
+
+# Where the next link goes: a convenience, and what tells that a chain was cut off.
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    Column("desk", Text, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+# Entries that could not be chained when they were written; the next append takes them first.
+audit_waiting = Table(
+    "audit_waiting",
+    metadata,
+    Column("number", BigInteger, Identity(), primary_key=True),
+    Column("desk", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Identifier, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("why", Text, nullable=False),
+)
+Index("audit_waiting_of_desk", audit_waiting.c.desk, audit_waiting.c.number)
+
+# Signed checkpoints, exactly as they were printed (`storage.audit.checkpoints`).
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("at", Moment, primary_key=True),
+    Column("public_key", Text, primary_key=True),
+    Column("text", Text, nullable=False),
+)
+
+# How far the workers' running verification is (`storage.audit.watching`): two rows a desk, one that follows the new rows, and
+# one (`again`) that goes over all of them again and again.
+audit_watch = Table(
+    "audit_watch",
+    metadata,
+    Column("desk", Text, primary_key=True),
+    Column("again", Boolean, primary_key=True),
+    # The last row that was found whole; NULL where its hash is to be believed.
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary),
+    # Rows of instructions up to there whose newest row is still to come.
+    Column("unsettled", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
+    # Whether the last latch up to there was set; NULL where no row says so.
+    Column("latched", Boolean),
+    Column("began_at", Moment, nullable=False),
+    Column("looked_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    Column("at_end", Boolean, nullable=False, server_default=text("false")),
+    # What is wrong after `seq`, since when, and in how many looks one after the other.
+    Column("fault_kind", Text),
+    Column("fault_seq", BigInteger),
+    Column("fault_what", Text),
+    Column("fault_at", Moment),
+    Column("fault_times", Integer, nullable=False, server_default=text("0")),
+    # Up to there a person has accepted what is wrong, and when.
+    Column("accepted_seq", BigInteger, nullable=False, server_default=text("0")),
+    Column("accepted_at", Moment),
+)
+Index("audit_watch_looked", audit_watch.c.looked_at)
+Index("audit_watch_faults", audit_watch.c.desk, postgresql_where=audit_watch.c.fault_kind.isnot(None))
+
+# How far the tables of the log are looked through for rows without a link (`storage.audit.unproved`), and what was found.
+audit_tables = Table(
+    "audit_tables",
+    metadata,
+    Column("source", Text, primary_key=True),
+    # The last id that was looked at; empty where a lap begins.
+    Column("after", Identifier, nullable=False, server_default=""),
+    Column("looked_at", Moment),
+    Column("ended_at", Moment),
+)
+audit_unproved = Table(
+    "audit_unproved",
+    metadata,
+    # One row is enough to tell of.
+    Column("desk", Text, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("id", Identifier, nullable=False),
+    Column("at", Moment, nullable=False),
+    # In how many looks one after the other.
+    Column("times", Integer, nullable=False),
+)
+
+# Notices: one event for one channel each (`storage.notices`).
+notices = Table(
+    "notices",
+    metadata,
+    Column("number", BigInteger, Identity(), primary_key=True),
+    Column("desk", Text, nullable=False),
+    Column("event_id", Identifier, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("text", Text, nullable=False),
+    # Of notices that were told in one message the same.
+    Column("sent_at", Moment),
+)
+Index("notices_of_event", notices.c.desk, notices.c.event_id, notices.c.channel, unique=True)
+Index(
+    "notices_waiting", notices.c.desk, notices.c.channel, notices.c.number, postgresql_where=notices.c.sent_at.is_(None)
+)
+Index("notices_sent", notices.c.desk, notices.c.channel, notices.c.kind, notices.c.sent_at)
+
+# Who sends to a channel at the moment, and since when it takes nothing.
+notice_channels = Table(
+    "notice_channels",
+    metadata,
+    Column("desk", Text, primary_key=True),
+    Column("channel", Text, primary_key=True),
+    # `decisions.written`: up to there nothing is told.
+    Column("begun", BigInteger, nullable=False),
+    # When somebody last looked for this channel, give or take a minute.
+    Column("looked_at", Moment, nullable=False),
+    Column("held_by", Text),
+    Column("held_until", Moment),
+    Column("failures", Integer, nullable=False),
+    Column("not_before", Moment),
+    Column("last_error", Text),
+)
+
+# How far a desk's events have been noticed.
+notice_desks = Table(
+    "notice_desks",
+    metadata,
+    Column("desk", Text, primary_key=True),
+    Column("begun_at", Moment, nullable=False),
+    # `decisions.written`: up to there nothing is told, and up to there everything is noted.
+    Column("begun", BigInteger, nullable=False),
+    Column("read", BigInteger, nullable=False),
+    Column("started_at", Moment),
+    # The newest cycle that anybody saw, and when; by whose clock each is, `storage.notices` says.
+    Column("cycle_at", Moment),
+    Column("cycle_seen_at", Moment),
+    Column("cycle_seconds", Double, nullable=False),
+    Column("silent_since", Moment),
+    # The newest day that was told in a summary, or that is not to be told.
+    Column("summarised", Date, nullable=False),
+)
+
+# Keys of the API (`storage.keys`). `desks`: NULL for every desk; `digest`: SHA-256 of the secret. Rows are never deleted.
+keys = Table(
+    "keys",
+    metadata,
+    Column("key_id", Identifier, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("desks", ARRAY(Text)),
+    Column("created_at", Moment, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", Moment),
+    Column("revoked_at", Moment),
+    Column("revoked_by", Text),
+    Column("last_used_at", Moment),
+    # A role that nobody knows would be refused all; an empty list of desks would be one for none.
+    CheckConstraint("role IN ('viewer', 'operator', 'admin')", name="known_role"),
+    CheckConstraint("cardinality(desks) > 0", name="some_desk"),
+)
+Index("keys_by_name", keys.c.name)

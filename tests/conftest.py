@@ -8,11 +8,21 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-from tests.postgres import database_url, new_database_url, postgres, postgres_url
+from tests.postgres import database, database_url, desk, new_database_url, postgres, postgres_url
 from tests.temporal import short_history_temporal, temporal
 
-__all__ = ["database_url", "new_database_url", "postgres", "postgres_url", "short_history_temporal", "temporal"]
+__all__ = [
+    "database",
+    "database_url",
+    "desk",
+    "new_database_url",
+    "postgres",
+    "postgres_url",
+    "short_history_temporal",
+    "temporal",
+]
 
 _SCRATCH = pytest.StashKey[Path]()
 
@@ -25,6 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # PostgreSQL runs as a user of its own.
     scratch.chmod(0o1777)
     os.environ["TMPDIR"] = str(scratch)
+    # pytest's own folders too: the next session to start takes the rights of those in the common place back to its user.
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(scratch)
 
 
 def _short(folder: str) -> str:
@@ -42,3 +54,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Nothing stays."""
     if (scratch := config.stash.get(_SCRATCH, None)) is not None:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+# No test is timed: a machine that is busy with something else is no failure.
+settings.register_profile("ais", deadline=None)
+settings.load_profile("ais")

@@ -17,6 +17,7 @@ from psycopg import sql
 from sqlalchemy import make_url
 
 from storage import migrate
+from storage.database import Database
 
 
 class Server:
@@ -37,10 +38,11 @@ class Server:
     def postmaster_pid(self) -> int:
         return int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
 
-    def create_database(self) -> str:
-        """The URL of a new, empty database."""
+    def create_database(self, template: str = "template1") -> str:
+        """The URL of a new database, which is empty unless there is another template."""
         name = f"test_{uuid.uuid4().hex[:12]}"
-        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        self._execute(create.format(sql.Identifier(name), sql.Identifier(template)))
         return make_url(self.url).set(database=name).render_as_string(hide_password=False)
 
     @contextmanager
@@ -108,11 +110,14 @@ def postgres_url(postgres: Server) -> str:
 
 @pytest.fixture(scope="session")
 def new_database_url(postgres: Server) -> Callable[[], str]:
-    """Makes fresh migrated databases."""
+    """Makes fresh migrated databases: copies of one that was migrated, each with an id of its own."""
+    template = postgres.create_database()
+    migrate.upgrade(template)
 
     def make() -> str:
-        url = postgres.create_database()
-        migrate.upgrade(url)
+        url = postgres.create_database(template=make_url(template).database or "")
+        with psycopg.connect(plain_url(url)) as connection:
+            connection.execute("UPDATE installation SET database_id = gen_random_uuid()")
         return url
 
     return make
@@ -122,3 +127,17 @@ def new_database_url(postgres: Server) -> Callable[[], str]:
 def database_url(new_database_url: Callable[[], str]) -> str:
     """A fresh migrated database, one a test module."""
     return new_database_url()
+
+
+@pytest.fixture(scope="module")
+def database(database_url: str) -> Iterator[Database]:
+    """The module's database, as a process of AIS opens it."""
+    database = Database(database_url, timeout_seconds=5, application_name="ais-test")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def desk() -> str:
+    """A desk of the test's own."""
+    return f"desk-{uuid.uuid4().hex[:8]}"

@@ -9,7 +9,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from deploy.dev.temporal import DYNAMIC_CONFIG
+from cli.dev.temporal import DYNAMIC_CONFIG
 from workflows import names
 
 BIN = Path(sys.executable).parent

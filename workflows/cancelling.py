@@ -1,7 +1,7 @@
-"""Cancels at the venue: so many under way at once, each symbol and market by itself, those that are due together in one activity.
+"""Sends cancels to the venue: a bounded number at once, one per symbol and market. Cancels due together share an activity.
 
-Measured with fifty symbols and calls of 20 ms: with an activity for each cancel, a kill took more than twice as long as a bare
-client with the same calls, since each result was a workflow task of its own.
+Measured with fifty symbols and calls of 20 ms: with one activity per cancel, a kill took more than twice as long as a bare
+client with the same calls, since each result needed its own workflow task.
 """
 
 import asyncio
@@ -10,27 +10,27 @@ from typing import NamedTuple
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from workflows.host import Host, short, was_busy, why
+from workflows.run import CoordinatorRun, short, was_busy, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
-    from domain import outbox
-    from domain.instructions import Tool
-    from domain.versions import cancels_together
+    from domain.desk import outbox
+    from domain.desk.versions import cancels_together
+    from domain.trading.instructions import Tool
 
 # Two activities keep the room full, and one that is lost with its worker takes no more than its half with it.
 MAX_TOGETHER = 16
 
 
 class Failed(NamedTuple):
-    """Why a cancel is not confirmed; `busy` where it was not sent, since other calls were before it."""
+    """Why a cancel is not confirmed. `busy`: it was not sent, because other calls came first."""
 
     why: str
     busy: bool
 
 
 class Together:
-    """Cancels that became due in the same moment, and the activity that carries them out."""
+    """Cancels that became due at the same moment, and the activity that carries them out."""
 
     def __init__(self) -> None:
         self.cancels: list[calls.CancelCall] = []
@@ -40,22 +40,24 @@ class Together:
 class Cancelling:
     """Carries out cancels."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._c = host.c
+    def __init__(self, run: CoordinatorRun) -> None:
+        self._run = run
+        self._c = run.c
         self._open: Together | None = None
 
     async def cancel(self, tool: Tool, symbol: str, ids: list[str]) -> Failed | None:
         """One call at the venue for these instructions; None once it has confirmed them."""
-        call = calls.CancelCall(scope=self._host.scope, tool=tool, symbol=symbol, instruction_ids=ids)
+        orders = [cancel.venue_order_id for cancel in self._c.cancels.named(ids) if cancel.venue_order_id]
+        call = calls.CancelCall(scope=self._run.scope, tool=tool, symbol=symbol, instruction_ids=ids, order_ids=orders)
         outbox.cancels_begun(self._c, ids)
-        together = cancels_together(self._c.schema_version)
+        # What a kill asks for shares no activity with an order that is only replaced.
+        together = cancels_together(self._c.schema_version) and tool is not Tool.CANCEL_ORDER
         failed = await (self._with_others(call) if together else self._alone(call))
         if failed:
             outbox.cancels_failed(self._c, ids, failed.why)
         else:
             outbox.cancels_confirmed(self._c, ids, workflow.now())
-        self._host.changed = True
+        self._run.changed = True
         return failed
 
     async def _with_others(self, call: calls.CancelCall) -> Failed | None:
@@ -78,14 +80,15 @@ class Cancelling:
             self._open = None
         if len(together.cancels) == 1:
             return [await self._alone(together.cancels[0]) or calls.CancelAnswer()]
-        call = calls.CancelManyCall(scope=self._host.scope, cancels=together.cancels)
+        call = calls.CancelManyCall(scope=self._run.scope, cancels=together.cancels)
+        symbols = list(dict.fromkeys(cancel.symbol for cancel in together.cancels))
         try:
             return list(
                 await workflow.execute_activity(
                     calls.cancel_many,
                     call,
-                    task_queue=self._host.queue,
-                    summary=_text(together.cancels),
+                    task_queue=self._run.queue,
+                    summary=short(f"{len(together.cancels)} cancels: {', '.join(symbols)}"),
                     **options.CANCEL,
                 )
             )
@@ -97,15 +100,10 @@ class Cancelling:
             await workflow.execute_activity(
                 calls.cancel,
                 call,
-                task_queue=self._host.queue,
-                summary=short(f"{call.tool.value} {call.symbol}"),
+                task_queue=self._run.queue,
+                summary=short(f"{call.tool.value.replace('_', ' ')} of {call.symbol}"),
                 **options.CANCEL,
             )
         except ActivityError as error:
             return Failed(why(error), was_busy(error))
         return None
-
-
-def _text(cancels: list[calls.CancelCall]) -> str:
-    symbols = list(dict.fromkeys(cancel.symbol for cancel in cancels))
-    return short(f"{len(cancels)} cancels: {', '.join(symbols)}")

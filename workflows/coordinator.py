@@ -1,4 +1,4 @@
-"""The coordinator: handlers queue what arrives, but for a kill; `run` takes it in turns, and three tasks act on it."""
+"""The coordinator: handlers queue signals, except the first kill of a task; `run` takes them in turns; three tasks act."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -11,21 +11,22 @@ from temporalio.exceptions import ApplicationError
 
 from workflows import names
 from workflows.cycle import CycleTask
-from workflows.host import Host
 from workflows.outbox import OutboxTask
+from workflows.patience import LONGEST_RUN_EVENTS, QUIET_BEFORE_END
+from workflows.run import CoordinatorRun
 from workflows.showing import ShowTask
 
 with workflow.unsafe.imports_passed_through():
-    from domain import desk
-    from domain.arrivals import Arrival, Arrivals
-    from domain.carried import Carried
-    from domain.commands import MAX_INPUTS, RawPayload, read_command
-    from domain.details import details
-    from domain.handover import pack, unpack
-    from domain.states import CommandKind
-    from domain.status import CommandOutcome, Outcomes, Status, outcome_of, outcomes_of, status_of
-    from domain.traces import Issued, Tick
-    from domain.versions import SCHEMA_VERSION, shows_apart, takes_turns
+    from domain.desk import applying
+    from domain.desk.arrivals import Arrival, Arrivals
+    from domain.desk.carried import Carried
+    from domain.desk.details import details
+    from domain.desk.handover import pack, unpack
+    from domain.desk.payloads import MAX_INPUTS, RawPayload, read_command
+    from domain.desk.states import CommandKind
+    from domain.desk.status import CommandOutcome, Outcomes, Status, outcome_of, outcomes_of, status_of
+    from domain.desk.traces import Issued, Tick
+    from domain.desk.versions import SCHEMA_VERSION, ends_early, shows_apart, takes_turns
 
 # Long enough for a timer, which begins a workflow task of its own.
 MOMENT_SECONDS = 0.001
@@ -36,16 +37,17 @@ MAX_LATE_ENDS = 3
 
 @workflow.defn(name=names.WORKFLOW_TYPE)
 class Coordinator:
-    """One desk. Runs for as long as the desk exists, killed too, and never completes by itself."""
+    """The workflow of one desk. It runs as long as the desk exists, even when killed, and never completes by itself."""
 
     @workflow.init
     def __init__(self, carried: Carried) -> None:
-        self._host = Host(unpack(carried))
+        self._run = CoordinatorRun(unpack(carried))
         self._version = carried.schema_version
-        self._cycle = CycleTask(self._host)
-        self._outbox = OutboxTask(self._host, lambda: self._cycle.idle)
-        self._showing = ShowTask(self._host)
+        self._cycle = CycleTask(self._run)
+        self._outbox = OutboxTask(self._run, lambda: self._cycle.idle)
+        self._showing = ShowTask(self._run)
         self._arrivals = Arrivals()
+        self._arrived_at: datetime | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._late_ends = 0
         self._killed_at: datetime | None = None
@@ -57,37 +59,50 @@ class Coordinator:
         if shows_apart(self._version):
             self._tasks.append(asyncio.create_task(self._showing.run()))
         while not await self._over():
-            self._raise_if_broken()
-            self._show()
+            if error := self._broken():
+                raise RuntimeError("a task of the coordinator broke") from error
+            self._run.changed = False
+            workflow.set_current_details(details(self._run.c) if self._run.may_tell else names.LATCH_UNREAD)
+            if not shows_apart(self._version):
+                self._showing.show_at_once()
             await self._wait()
-        carried = pack(self._ended(), self._host.tick(), workflow.info().run_id)
-        workflow.continue_as_new(carried, search_attributes=self._showing.attributes)
+        c = self._run.c
+        c.hand_over, c.schema_version = False, SCHEMA_VERSION
+        carried = pack(c, self._run.tick(), workflow.info().run_id)
+        workflow.continue_as_new(
+            carried, search_attributes=self._showing.attributes, initial_versioning_behavior=next_version()
+        )
 
     @workflow.signal(dynamic=True)
     def on_signal(self, name: str, payloads: Sequence[RawValue]) -> None:
         """Every signal: pause, resume, kill, cancel_all, deleverage, restart. Takes any input, in any number, and never fails."""
+        self._arrived_at = workflow.now()
         self._arrivals.add(name, [raw_payload(value.payload) for value in payloads[:MAX_INPUTS]])
         if not takes_turns(self._version):
             self._take_turn()
         elif self._killed_at != workflow.now():
-            self._take_first_kill()
+            # One kill in each workflow task waits for no turn, whatever `run` awaits: no query may say `running` behind it.
+            for arrival in self._arrivals.first_kill():
+                self._killed_at = workflow.now()
+                self._take(arrival, self._run.takes()._replace(issued=Issued()))
+                self._run.stop_order()
 
     @workflow.query(name=names.STATUS_QUERY)
     def status(self) -> Status:
         """Everything that an operator needs."""
         self._refuse_unread()
-        return status_of(self._host.c, workflow.info().run_id, len(self._arrivals))
+        return status_of(self._run.c, workflow.info().run_id, len(self._arrivals))
 
     @workflow.query(name=names.OUTCOME_QUERY)
     def outcome(self, command_id: str) -> CommandOutcome | None:
         """What became of one command."""
-        return outcome_of(self._host.c.commands.get(command_id))
+        return outcome_of(self._run.c.commands.get(command_id))
 
     @workflow.query(name=names.OUTCOMES_QUERY)
     def outcomes(self, command_ids: list[str]) -> Outcomes:
         """The status, and what became of each of these commands."""
         self._refuse_unread()
-        return outcomes_of(self._host.c, command_ids, workflow.info().run_id, len(self._arrivals))
+        return outcomes_of(self._run.c, command_ids, workflow.info().run_id, len(self._arrivals))
 
     # --- what arrives ----------------------------------------------------------------------------------------------
 
@@ -97,37 +112,30 @@ class Coordinator:
             self._take_cancellation()
         if not self._arrivals:
             return
-        tick = self._host.takes()._replace(issued=Issued())
+        tick = self._run.takes()._replace(issued=Issued())
         for arrival in self._arrivals.turn():
             self._take(arrival, tick)
-        self._host.stop_order()
-
-    def _take_first_kill(self) -> None:
-        """One kill in each workflow task waits for no turn, whatever `run` awaits: no query may say `running` behind it."""
-        for arrival in self._arrivals.first_kill():
-            self._killed_at = workflow.now()
-            self._take(arrival, self._host.takes()._replace(issued=Issued()))
-            self._host.stop_order()
+        self._run.stop_order()
 
     def _take_cancellation(self) -> None:
         """The Cancel button means kill, once a run: the server swallows every other request."""
-        if self._host.cancellation is not None:
-            reason = self._host.cancellation
-            self._host.cancellation_taken = True
-            desk.cancelled(self._host.c, reason, self._host.takes())
-            self._host.stop_order()
+        if self._run.cancellation is not None:
+            reason = self._run.cancellation
+            self._run.cancellation_taken = True
+            applying.cancelled(self._run.c, reason, self._run.takes())
+            self._run.stop_order()
 
     def _take(self, arrival: Arrival, tick: Tick) -> None:
         if arrival.kind is None:
-            desk.unknown_signal(self._host.c, arrival.name, tick)
+            applying.unknown_signal(self._run.c, arrival.name, tick)
             return
         command = read_command(arrival.kind, arrival.payloads, tick.new_id("command"))
         try:
-            desk.apply(self._host.c, command, tick)
+            applying.apply(self._run.c, command, tick)
         except Exception as error:
             if arrival.kind is CommandKind.KILL:
                 raise
-            desk.failed_to_apply(self._host.c, command, error, tick)
+            applying.failed_to_apply(self._run.c, command, error, tick)
 
     # --- the run's end -----------------------------------------------------------------------------------------------
 
@@ -158,19 +166,19 @@ class Coordinator:
         return not self._arrivals and self._may_end()
 
     def _refuse_unread(self) -> None:
-        if not self._host.may_tell:
+        if not self._run.may_tell:
             raise ApplicationError(names.LATCH_UNREAD)
 
     def _may_end(self) -> bool:
+        info = workflow.info()
+        is_quiet = self._arrived_at is None or workflow.now() - self._arrived_at >= QUIET_BEFORE_END
+        is_long = is_quiet and ends_early(self._version) and info.get_current_history_length() >= LONGEST_RUN_EVENTS
+        is_long = is_long or info.is_continue_as_new_suggested()
+        if not (is_long or self._run.c.hand_over or self._run.draining):
+            return False
+        self._run.drain()
         # All tasks have to stand still: an activity still pending would be lost with the run.
-        due = self._host.c.hand_over or workflow.info().is_continue_as_new_suggested()
-        if due:
-            self._host.drain()
-        return due and self._cycle.idle and self._outbox.idle and self._showing.idle
-
-    def _ended(self) -> Carried:
-        self._host.c.hand_over, self._host.c.schema_version = False, SCHEMA_VERSION
-        return self._host.c
+        return self._cycle.idle and self._outbox.idle and self._showing.idle
 
     # --- waiting -----------------------------------------------------------------------------------------------------
 
@@ -179,10 +187,11 @@ class Coordinator:
             # The rest of a flood gets workflow tasks of its own. What was decided until now goes out before.
             await self._undisturbed(asyncio.sleep(MOMENT_SECONDS))
         else:
-            await self._undisturbed(workflow.wait_condition(self._has_something_to_do))
-
-    def _has_something_to_do(self) -> bool:
-        return self._host.changed or bool(self._arrivals) or self._may_end() or self._broken() is not None
+            await self._undisturbed(
+                workflow.wait_condition(
+                    lambda: self._run.changed or bool(self._arrivals) or self._may_end() or self._broken() is not None
+                )
+            )
 
     async def _undisturbed(self, awaited: Awaitable[object]) -> None:
         """A cancel reaches this task alone, wherever it waits; the work goes on in the others."""
@@ -194,21 +203,17 @@ class Coordinator:
             # An activity that was awaited may have taken the cancel for its own, and ended by an error that was dealt with.
             self._take_cancellation()
 
-    def _show(self) -> None:
-        self._host.changed = False
-        workflow.set_current_details(details(self._host.c) if self._host.may_tell else names.LATCH_UNREAD)
-        if not shows_apart(self._version):
-            self._showing.show_at_once()
-
     def _broken(self) -> BaseException | None:
+        """A task that ended by an error is a bug. An ordinary error fails the workflow task: it shows, and is tried again."""
         ended = (task for task in self._tasks if task.done())
         errors = (RuntimeError("it was cancelled") if task.cancelled() else task.exception() for task in ended)
         return next((error for error in errors if error), None)
 
-    def _raise_if_broken(self) -> None:
-        """A task that ended by an error is a bug. An ordinary error fails the workflow task: it shows, and is tried again."""
-        if error := self._broken():
-            raise RuntimeError("a task of the coordinator broke") from error
+
+def next_version() -> workflow.ContinueAsNewVersioningBehavior | None:
+    """The next run of a desk with a version begins on the current one. A pinned desk would otherwise never leave its own."""
+    version = workflow.info().get_current_deployment_version()
+    return workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE if version and version.deployment_name else None
 
 
 def raw_payload(payload: Payload) -> RawPayload:

@@ -1,23 +1,25 @@
-"""The one way to the coordinator: connects, signals, asks, and says in our own errors what went wrong.
+"""The only way to the coordinator: connects, signals, queries, and turns Temporal's errors into our own.
 
 GatewayError
 ├── TemporalUnreachable   nothing was sent
 ├── SignalRefused         Temporal answered, and refused
-├── SignalUnanswered      sent, and nobody knows whether it was recorded
-├── NoCoordinator         never started, or not open any more
-└── CoordinatorSilent     it is open, and no worker answered for it
+├── SignalUnanswered      sent, but it is not known whether Temporal recorded it
+├── NoCoordinator         never started, or no longer open
+└── CoordinatorSilent     it is open, but no worker answered for it
 """
 
 import asyncio
+import contextlib
 import random
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
-from temporalio.api.common.v1 import Payloads, WorkflowExecution
+from temporalio.api.common.v1 import Header, Payloads, WorkflowExecution
 from temporalio.api.enums.v1 import QueryRejectCondition, WorkflowExecutionStatus
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.query.v1 import WorkflowQuery
@@ -30,25 +32,28 @@ from temporalio.api.workflowservice.v1 import (
     RequestCancelWorkflowExecutionRequest,
     SignalWorkflowExecutionRequest,
 )
-from temporalio.client import Client
+from temporalio.client import Client, Interceptor
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.status import Outcomes, Status
+from domain.desk.carried import Outcome
+from domain.desk.status import Outcomes, Status
+from domain.values import encodable
 from workflows import names
-from workflows.shared_query import SharedQuery
+from workflows.shared_query import Headers, SharedQuery
 
 SIGNAL_SECONDS = 2.0
 _DESCRIBE_SECONDS = 1.0
 # A try shorter than this fails by its own clock, and would hide what was wrong with the tries before it.
 _LAST_TRY_SECONDS = 0.1
 _HISTORY_PAGE = 500
+_SETTLED_SECONDS = 0.1
 _TRANSIENT = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.ABORTED)
+_OUT_OF_TIME = (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED)
 _AMBIGUOUS = (
-    RPCStatusCode.CANCELLED,
-    RPCStatusCode.DEADLINE_EXCEEDED,
+    *_OUT_OF_TIME,
     RPCStatusCode.UNAVAILABLE,
     RPCStatusCode.UNKNOWN,
     RPCStatusCode.INTERNAL,
@@ -58,7 +63,7 @@ _NEVER_SENT_TEXTS = ("connect error", "connection refused", "failed client conne
 
 
 class GatewayError(Exception):
-    """Base of what can go wrong between us and the coordinator; the text is fit for people."""
+    """Base of all errors between us and the coordinator; the text is fit for people."""
 
 
 class TemporalUnreachable(GatewayError):
@@ -70,7 +75,7 @@ class SignalRefused(GatewayError):
 
 
 class SignalUnanswered(GatewayError):
-    """The signal was sent and not answered: it may have been recorded."""
+    """The signal was sent but not answered: it may have been recorded."""
 
 
 class NoCoordinator(GatewayError):
@@ -86,16 +91,38 @@ class NoCoordinator(GatewayError):
 
 
 class CoordinatorSilent(GatewayError):
-    """The coordinator is open and did not answer in time."""
+    """The coordinator is open but its state could not be read in time; `answered` tells whether a worker said anything."""
+
+    def __init__(self, text: str, *, answered: bool = False) -> None:
+        self.answered = answered
+        super().__init__(text)
+
+
+class CallFollower(Protocol):
+    """Follows the calls to the coordinator, as a trace does."""
+
+    def calling(self, what: str, command_id: object = None) -> AbstractContextManager[Headers]:
+        """Around one call; the headers that it carries."""
+
+
+class _NobodyFollows:
+    def calling(self, what: str, command_id: object = None) -> AbstractContextManager[Headers]:
+        return contextlib.nullcontext({})
 
 
 async def connect(
-    config: Mapping[str, Any] | None = None, *, lazy: bool = False, runtime: Runtime | None = None
+    config: Mapping[str, Any] | None = None,
+    *,
+    lazy: bool = False,
+    runtime: Runtime | None = None,
+    interceptors: Sequence[Interceptor] = (),
 ) -> Client:
     """A client with our data converter. `config` holds arguments of `Client.connect`, else Temporal's own settings."""
     arguments = dict(ClientConfig.load_client_connect_config() if config is None else config)
     arguments.setdefault("target_host", "127.0.0.1:7233")
-    return await Client.connect(**arguments, data_converter=pydantic_data_converter, lazy=lazy, runtime=runtime)
+    return await Client.connect(
+        **arguments, data_converter=pydantic_data_converter, lazy=lazy, runtime=runtime, interceptors=interceptors
+    )
 
 
 async def registered_attributes(client: Client) -> Collection[str]:
@@ -108,13 +135,16 @@ async def registered_attributes(client: Client) -> Collection[str]:
 class DeskGateway:
     """The coordinator of one desk, as callers see it. `patience` bounds one query, in seconds."""
 
-    def __init__(self, client: Client, desk: str, patience: float = 3.0) -> None:
+    def __init__(self, client: Client, desk: str, patience: float = 3.0, follower: CallFollower | None = None) -> None:
         self._client = client
         self._patience = patience
+        self._follower = follower or _NobodyFollows()
         self.desk = desk
         self.workflow_id = names.workflow_id(desk)
         self._shared = SharedQuery(self._ask)
         self._reached = False
+        # When it was asked for, by this process's clock.
+        self._newest: tuple[float, Status] | None = None
 
     @property
     def client(self) -> Client:
@@ -127,14 +157,19 @@ class DeskGateway:
             namespace=self._client.namespace,
             workflow_execution=WorkflowExecution(workflow_id=self.workflow_id),
             signal_name=name,
-            input=Payloads(payloads=await self._client.data_converter.encode([payload])),
+            # What cannot be encoded must not hold a kill up.
+            input=Payloads(payloads=await self._client.data_converter.encode([encodable(payload)])),
             identity=self._client.identity,
             request_id=str(uuid.uuid4()),
         )
-        await self._send(
-            lambda left: self._client.workflow_service.signal_workflow_execution(request, retry=False, timeout=left),
-            seconds,
-        )
+        with self._follower.calling(f"SignalWorkflow:{name}", payload.get("command_id")) as headers:
+            _carry(headers, request)
+            await self._send(
+                lambda left: self._client.workflow_service.signal_workflow_execution(
+                    request, retry=False, timeout=left
+                ),
+                seconds,
+            )
 
     async def request_cancel(self, reason: str, seconds: float = SIGNAL_SECONDS) -> None:
         """Requests the workflow's cancellation, which the coordinator takes as a kill."""
@@ -145,12 +180,13 @@ class DeskGateway:
             request_id=str(uuid.uuid4()),
             reason=reason,
         )
-        await self._send(
-            lambda left: self._client.workflow_service.request_cancel_workflow_execution(
-                request, retry=False, timeout=left
-            ),
-            seconds,
-        )
+        with self._follower.calling("RequestCancelWorkflow"):
+            await self._send(
+                lambda left: self._client.workflow_service.request_cancel_workflow_execution(
+                    request, retry=False, timeout=left
+                ),
+                seconds,
+            )
 
     async def standing_cancellation(self, seconds: float) -> str | None:
         """The reason of the cancellation that the newest run was asked for first; None where nobody says in time.
@@ -180,14 +216,41 @@ class DeskGateway:
 
     async def status(self) -> Status:
         """The coordinator's status, from a query that begins after this call."""
-        return (await self._shared.read()).status
+        return (await self.outcomes()).status
+
+    async def recent_status(self, seconds: float) -> Status:
+        """The coordinator's status, at most `seconds` old: for whoever only looks, and must take no query from others."""
+        if self._newest is None or time.monotonic() - self._newest[0] > seconds:
+            return await self.status()
+        return self._newest[1]
 
     async def outcomes(self, command_ids: Iterable[str] = ()) -> Outcomes:
         """Status and outcomes, from a query that begins after this call and is shared with whoever asks meanwhile."""
-        return await self._shared.read(command_ids)
+        # Followed here and not where it is asked: whoever happens to run the shared query does so for others, too.
+        with self._follower.calling(f"QueryWorkflow:{names.OUTCOMES_QUERY}") as headers:
+            return await self._shared.read(command_ids, headers)
+
+    async def settled(
+        self, command_id: str, seconds: float, waits: Callable[[], None] = lambda: None
+    ) -> Outcomes | None:
+        """The newest answer about a recorded command: as soon as it is settled, otherwise when the time is over. None where
+        nobody answered. `waits` hears of every further question. Raises NoCoordinator: nobody carries it out any more.
+        """
+        deadline, newest = time.monotonic() + seconds, None
+        while True:
+            # Temporal has recorded it: a coordinator that does not answer now may still carry it out.
+            with contextlib.suppress(CoordinatorSilent, TemporalUnreachable):
+                newest = await self.outcomes([command_id])
+                outcome = newest.outcomes.get(command_id)
+                if outcome is not None and outcome.outcome is not Outcome.PENDING:
+                    return newest
+            if time.monotonic() > deadline:
+                return newest
+            waits()
+            await asyncio.sleep(_SETTLED_SECONDS)
 
     async def open_status(self) -> str | None:
-        """Temporal's word for the coordinator's newest run (`RUNNING`, `TERMINATED`, …); None where there is none."""
+        """Temporal's status of the coordinator's newest run (`RUNNING`, `TERMINATED`, …); None if there is no run."""
         return await self._describe(self._patience)
 
     async def _describe(self, seconds: float) -> str | None:
@@ -202,7 +265,7 @@ class DeskGateway:
         except (RPCError, RuntimeError) as error:
             if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
                 return None
-            raise TemporalUnreachable(_unreachable_text(error)) from error
+            raise TemporalUnreachable(unreachable_text(error)) from error
         name = WorkflowExecutionStatus.Name(answer.workflow_execution_info.status)
         return name.removeprefix("WORKFLOW_EXECUTION_STATUS_")
 
@@ -219,7 +282,7 @@ class DeskGateway:
         try:
             await asyncio.wait_for(call, max(seconds, 0.05))
         except TimeoutError as error:
-            raise TemporalUnreachable(_unreachable_text(f"no connection within {seconds:.1f} s")) from error
+            raise TemporalUnreachable(unreachable_text(f"no connection within {seconds:.1f} s")) from error
         self._reached = True
 
     async def _send(self, call: Callable[[timedelta], Awaitable[object]], seconds: float) -> None:
@@ -232,7 +295,8 @@ class DeskGateway:
                 return
             except (RPCError, RuntimeError) as error:
                 maybe_recorded = maybe_recorded or may_have_arrived(error)
-                if not _is_transient(error) or left < _LAST_TRY_SECONDS:
+                is_transient = not isinstance(error, RPCError) or error.status in _TRANSIENT
+                if not is_transient or left < _LAST_TRY_SECONDS:
                     raise await self._signal_error(error, maybe_recorded) from error
             await asyncio.sleep(_backoff())
 
@@ -243,32 +307,37 @@ class DeskGateway:
             return SignalUnanswered(f"Temporal did not answer: {error}")
         if isinstance(error, RPCError) and error.status is not RPCStatusCode.UNAVAILABLE:
             return SignalRefused(f"Temporal refused the signal: {error}")
-        return TemporalUnreachable(_unreachable_text(error))
+        return TemporalUnreachable(unreachable_text(error))
 
-    async def _ask(self, command_ids: list[str]) -> Outcomes:
-        query = WorkflowQuery(
-            query_type=names.OUTCOMES_QUERY,
-            query_args=Payloads(payloads=await self._client.data_converter.encode([command_ids])),
+    async def _ask(self, command_ids: list[str], headers: Headers) -> Outcomes:
+        arguments = Payloads(payloads=await self._client.data_converter.encode([command_ids]))
+        request = QueryWorkflowRequest(
+            namespace=self._client.namespace,
+            execution=WorkflowExecution(workflow_id=self.workflow_id),
+            query=WorkflowQuery(query_type=names.OUTCOMES_QUERY, query_args=arguments),
+            # A terminated coordinator otherwise still answers `running` (measured).
+            query_reject_condition=QueryRejectCondition.QUERY_REJECT_CONDITION_NOT_OPEN,
         )
-        answer = await self._query(query)
+        _carry(headers, request.query)
+        began = time.monotonic()
+        answer = await self._query(request)
+        if answer.HasField("query_rejected"):
+            name = WorkflowExecutionStatus.Name(answer.query_rejected.status)
+            raise NoCoordinator(self.desk, name.removeprefix("WORKFLOW_EXECUTION_STATUS_"))
         try:
             (outcomes,) = await self._client.data_converter.decode(answer.query_result.payloads, [Outcomes])
         except ValueError as error:
             # During a roll-out. A kill that stands recorded must be told as that, and not as a bug of ours.
             raise CoordinatorSilent(
                 f"the worker of desk {self.desk!r} runs another version of AIS than this process; "
-                "run the same version of both"
+                "run the same version of both",
+                answered=True,
             ) from error
+        self._newest = began, outcomes.status
         return outcomes  # type: ignore[no-any-return]
 
-    async def _query(self, query: WorkflowQuery) -> QueryWorkflowResponse:
-        request = QueryWorkflowRequest(
-            namespace=self._client.namespace,
-            execution=WorkflowExecution(workflow_id=self.workflow_id),
-            query=query,
-            # A terminated coordinator otherwise still answers `running` (measured).
-            query_reject_condition=QueryRejectCondition.QUERY_REJECT_CONDITION_NOT_OPEN,
-        )
+    async def _query(self, request: QueryWorkflowRequest) -> QueryWorkflowResponse:
+        """Asks until there is an answer, or `patience` is over."""
         deadline, told = time.monotonic() + self._patience, None
         while True:
             try:
@@ -276,36 +345,44 @@ class DeskGateway:
                 answer = await self._client.workflow_service.query_workflow(
                     request, retry=False, timeout=timedelta(seconds=max(deadline - time.monotonic(), 0.05))
                 )
-                if not _caught_between_runs(answer):
-                    break
+                # A query that waits while its run continues as new is rejected with that run's status. The next one finds
+                # the new run.
+                if answer.query_rejected.status != WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW:
+                    return answer
             except (RPCError, RuntimeError) as error:
-                if not _is_busy(error) or time.monotonic() > deadline:
+                full = isinstance(error, RPCError) and error.status is RPCStatusCode.RESOURCE_EXHAUSTED
+                is_busy = full or names.LATCH_UNREAD in str(error)
+                if not is_busy or time.monotonic() > deadline:
                     # A last try that ran out of our own time hides what the tries before it were told.
-                    raise self._query_error(told if told and _ran_out(error) else error) from error
+                    ran_out = isinstance(error, RPCError) and error.status in _OUT_OF_TIME
+                    raise self._query_error(told if told and ran_out else error) from error
                 told = error
             if time.monotonic() > deadline:
-                raise CoordinatorSilent(f"the coordinator of desk {self.desk!r} is continuing as a new run; ask again")
+                raise CoordinatorSilent(
+                    f"the coordinator of desk {self.desk!r} is continuing as a new run; ask again", answered=True
+                )
             await asyncio.sleep(_backoff())
-        if answer.HasField("query_rejected"):
-            name = WorkflowExecutionStatus.Name(answer.query_rejected.status)
-            raise NoCoordinator(self.desk, name.removeprefix("WORKFLOW_EXECUTION_STATUS_"))
-        return answer
 
     def _query_error(self, error: Exception) -> GatewayError:
         status = error.status if isinstance(error, RPCError) else None
         if status is RPCStatusCode.NOT_FOUND:
             return NoCoordinator(self.desk, None)
         if status is None or status is RPCStatusCode.UNAVAILABLE:
-            return TemporalUnreachable(_unreachable_text(error))
+            return TemporalUnreachable(unreachable_text(error))
         if names.LATCH_UNREAD in str(error):
-            return CoordinatorSilent(f"the coordinator of desk {self.desk!r}: {names.LATCH_UNREAD}")
+            return CoordinatorSilent(f"the coordinator of desk {self.desk!r}: {names.LATCH_UNREAD}", answered=True)
         return CoordinatorSilent(
             f"no worker answered for the coordinator of desk {self.desk!r} within {self._patience:g} s ({error}); "
             "start a worker: python worker.py"
         )
 
 
-def _unreachable_text(error: object) -> str:
+def _carry(headers: Headers, request: SignalWorkflowExecutionRequest | WorkflowQuery) -> None:
+    if headers:
+        request.header.CopyFrom(Header(fields=headers))
+
+
+def unreachable_text(error: object) -> str:
     """The bridge's text is a Rust structure; its innermost message is what a person needs."""
     inner = re.findall(r'message: "([^"]+)"', str(error))
     why = inner[-1] if inner else str(error)[:200]
@@ -314,24 +391,6 @@ def _unreachable_text(error: object) -> str:
 
 def _backoff() -> float:
     return random.uniform(0.005, 0.030)  # noqa: S311 - spreads retries, guards nothing
-
-
-def _caught_between_runs(answer: QueryWorkflowResponse) -> bool:
-    # A query that waits while its run continues as new is rejected with that run's status; the next one finds the new run.
-    return answer.query_rejected.status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW
-
-
-def _is_busy(error: Exception) -> bool:
-    full = isinstance(error, RPCError) and error.status is RPCStatusCode.RESOURCE_EXHAUSTED
-    return full or names.LATCH_UNREAD in str(error)
-
-
-def _ran_out(error: Exception) -> bool:
-    return isinstance(error, RPCError) and error.status in (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED)
-
-
-def _is_transient(error: Exception) -> bool:
-    return not isinstance(error, RPCError) or error.status in _TRANSIENT
 
 
 def may_have_arrived(error: Exception) -> bool:

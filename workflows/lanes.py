@@ -1,8 +1,8 @@
-"""The lanes of the cancels: one call at a time for a symbol and venue, so many at once, each repeated until it is confirmed.
+"""The lanes of the cancels: one call at a time per symbol and market, a bounded number at once, each repeated until confirmed.
 
-The incident behind this file: 400 lanes that waited looked, each by itself and in every workflow task, whether to go on. A run
-that the venue refused for minutes could not be replayed within a workflow task's time-out any more, so the desk hung, and the
-next kill with it. So a lane that waits costs nothing: it is woken.
+The incident behind this file: each of 400 waiting lanes checked in every workflow task whether to continue. When the venue
+had refused for minutes, the run could no longer be replayed within a workflow task's time-out. The desk hung, and so did the
+next kill. So a waiting lane now costs nothing until it is woken.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ from collections.abc import Callable
 from temporalio import workflow
 
 from workflows.cancelling import Cancelling
-from workflows.host import Host
+from workflows.run import CoordinatorRun, DrainPhase
 
 with workflow.unsafe.imports_passed_through():
-    from domain.instructions import Tool
-    from domain.open_cancels import Lane
-    from domain.versions import wakes_lanes
+    from domain.desk.open_cancels import Lane
+    from domain.desk.versions import wakes_lanes
+    from domain.trading.instructions import Tool
 
 FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 10.0
@@ -41,15 +41,14 @@ def spaced_seconds(failures: int, spent: float) -> float:
 
 
 class CancelLanes:
-    """What the outbox needs to know of cancels. `winds_down`, `takes_fresh`: whether the run ends, and still tries new ones."""
+    """What the outbox needs to know of cancels. `drain` says how far the run has wound down."""
 
-    def __init__(self, host: Host, winds_down: Callable[[], bool], takes_fresh: Callable[[], bool]) -> None:
-        self._host = host
-        self._c = host.c
-        self._winds_down = winds_down
-        self._takes_fresh = takes_fresh
-        self._wakes = wakes_lanes(host.c.schema_version)
-        self._cancelling = Cancelling(host)
+    def __init__(self, run: CoordinatorRun, drain: Callable[[], DrainPhase]) -> None:
+        self._run = run
+        self._c = run.c
+        self._drain = drain
+        self._wakes = wakes_lanes(run.c.schema_version)
+        self._cancelling = Cancelling(run)
         self.under_way = 0
         self._running: set[Lane] = set()
         self._queue: deque[asyncio.Future[bool]] = deque()
@@ -58,10 +57,13 @@ class CancelLanes:
 
     def due(self) -> list[Lane]:
         """Lanes that should begin; while the run winds down, only those with a cancel that was never tried."""
-        if not self._takes_fresh():
+        phase = self._drain()
+        if phase >= DrainPhase.OVERDUE:
             return []
         lanes = [lane for lane in self._c.cancels.lanes if lane not in self._running]
-        return [lane for lane in lanes if self._c.cancels.has_fresh(*lane)] if self._winds_down() else lanes
+        return (
+            lanes if phase < DrainPhase.HANDING_OVER else [lane for lane in lanes if self._c.cancels.has_fresh(*lane)]
+        )
 
     @property
     def must_wake(self) -> bool:
@@ -72,31 +74,43 @@ class CancelLanes:
         """Lets every lane go on that has a new cancel, or all where the run ends."""
         self._woken_by = self._what_wakes()
         for lane, rest in self._resting.items():
-            if not rest.done() and (self._winds_down() or self._c.cancels.has_fresh(*lane)):
+            if not rest.done() and (self._hands_over or self._c.cancels.has_fresh(*lane)):
                 rest.set_result(None)
-        while self._queue and not self._takes_fresh():
+        while self._queue and not self._takes_fresh:
             self._queue.popleft().set_result(False)
 
-    def _what_wakes(self) -> tuple[int, bool, bool]:
-        return self._c.cancels.added, self._winds_down(), self._takes_fresh()
+    def _what_wakes(self) -> tuple[int, DrainPhase]:
+        # Until the last cycle has ended, a drain changes nothing for a cancel.
+        return self._c.cancels.added, max(self._drain(), DrainPhase.LAST_CYCLE)
+
+    @property
+    def _hands_over(self) -> bool:
+        return self._drain() >= DrainPhase.HANDING_OVER
+
+    @property
+    def _takes_fresh(self) -> bool:
+        return self._drain() < DrainPhase.OVERDUE
 
     async def run(self, tool: Tool, symbol: str) -> None:
         """Repeats the call until no cancel of the lane is open; a call confirms each that was prepared before it began."""
         self._running.add((tool, symbol))
         try:
-            await self._run(tool, symbol)
+            await self._carry_out(tool, symbol)
         finally:
             self._running.remove((tool, symbol))
 
-    async def _run(self, tool: Tool, symbol: str) -> None:
+    async def _carry_out(self, tool: Tool, symbol: str) -> None:
         failures = 0
         while self._c.cancels.lane(tool, symbol):
-            if not await self._enter():
+            # A kill's cancels wait for no room that single orders, which are only replaced, take.
+            takes_room = tool is not Tool.CANCEL_ORDER
+            if takes_room and not await self._enter():
                 return
             began = workflow.now()
             ids = [cancel.instruction_id for cancel in self._c.cancels.lane(tool, symbol)]
             failed = await self._cancelling.cancel(tool, symbol, ids)
-            self._leave()
+            if takes_room:
+                self._leave()
             failures = 0 if failed is None else failures + 1
             if failed is not None and failed.busy:
                 # Whoever waits for its turn must not be away for long when it comes.
@@ -104,14 +118,16 @@ class CancelLanes:
             if failures:
                 spent = (workflow.now() - began).total_seconds()
                 await self._rest((tool, symbol), spaced_seconds(failures, spent))
-            if self._winds_down() and not (self._takes_fresh() and self._c.cancels.has_fresh(tool, symbol)):
+            if self._hands_over and not (self._takes_fresh and self._c.cancels.has_fresh(tool, symbol)):
                 return
 
     async def _enter(self) -> bool:
         """Waits for room, first come first served; False where the cancel is left to the next run."""
         if not self._wakes:
-            await self._look_for_room()
-        elif self.under_way >= MAX_CANCELS_AT_ONCE and self._takes_fresh():
+            # As runs of schema 3 do it, each lane for itself.
+            while self.under_way >= MAX_CANCELS_AT_ONCE and self._takes_fresh:
+                await workflow.wait_condition(lambda: self.under_way < MAX_CANCELS_AT_ONCE or not self._takes_fresh)
+        elif self.under_way >= MAX_CANCELS_AT_ONCE and self._takes_fresh:
             self._queue.append(asyncio.get_running_loop().create_future())
             # Whoever left has passed its place on.
             return await self._queue[-1]
@@ -129,7 +145,7 @@ class CancelLanes:
     async def _rest(self, lane: Lane, seconds: float) -> None:
         if not self._wakes:
             await self._look_whether_to_go_on(lane, seconds)
-        elif not self._winds_down() and not self._c.cancels.has_fresh(*lane):
+        elif not self._hands_over and not self._c.cancels.has_fresh(*lane):
             loop = asyncio.get_running_loop()
             rest = self._resting[lane] = loop.create_future()
             # Not wait_for, which wakes in another order on Python 3.11 than on later ones: a run has to replay on both.
@@ -140,18 +156,13 @@ class CancelLanes:
                 timer.cancel()
                 del self._resting[lane]
 
-    # --- as runs of schema 3 do it, each lane for itself -------------------------------------------------------------
-
-    async def _look_for_room(self) -> None:
-        while self.under_way >= MAX_CANCELS_AT_ONCE and self._takes_fresh():
-            await workflow.wait_condition(lambda: self.under_way < MAX_CANCELS_AT_ONCE or not self._takes_fresh())
-
     async def _look_whether_to_go_on(self, lane: Lane, seconds: float) -> None:
+        """As runs of schema 3 do it, each lane for itself."""
         try:
             await workflow.wait_condition(
-                lambda: self._winds_down() or self._c.cancels.has_fresh(*lane),
+                lambda: self._hands_over or self._c.cancels.has_fresh(*lane),
                 timeout=seconds,
-                timeout_summary="back-off",
+                timeout_summary="until the next attempt",
             )
         except TimeoutError:
             return

@@ -1,39 +1,46 @@
-"""One query in flight a desk and process; whoever arrives while it runs shares the next one.
+"""One query in flight per desk and process; requests that arrive while it runs share the next one.
 
 The incident behind this file: 16 clients that each signalled and then queried took up to 16 s, because the server buffers one
-query a workflow and refuses the rest, and two processes that retried at the SDK's own pace starved each other (8 s). Sharing
-the *next* query keeps a promise too: it began after they asked, so nobody reads a state older than the request.
+query per workflow and refuses the rest. Two processes that retried at the SDK's own pace starved each other (8 s). The shared
+query is the *next* one, which begins after the requests arrived: no request gets a state older than itself.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from domain.status import Outcomes
+from temporalio.api.common.v1 import Payload
 
-Ask = Callable[[list[str]], Awaitable[Outcomes]]
+from domain.desk.status import Outcomes
+
+Headers = Mapping[str, Payload]
+OutcomesQuery = Callable[[list[str], Headers], Awaitable[Outcomes]]
 
 
 @dataclass
 class _Batch:
     ids: set[str] = field(default_factory=set)
+    headers: Headers = field(default_factory=dict)
     answer: asyncio.Future[Outcomes] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class SharedQuery:
-    """Shares the answers of `ask`, which is given every id that was asked for and never runs twice at once."""
+    """Shares the answers of `ask`. One call of `ask` gets the ids of all waiting requests; calls never overlap."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: OutcomesQuery) -> None:
         self._ask = ask
         self._next: _Batch | None = None
         self._runner: asyncio.Task[None] | None = None
 
-    async def read(self, command_ids: Iterable[str] = ()) -> Outcomes:
-        """The answer of a query that begins after this call; raises what that query raised."""
+    async def read(self, command_ids: Iterable[str] = (), headers: Headers | None = None) -> Outcomes:
+        """The answer of a query that begins after this call; raises what that query raised. Of those who share it, the first
+        that brings `headers` has them sent.
+        """
         if self._next is None:
             self._next = _Batch()
         batch = self._next
         batch.ids.update(command_ids)
+        batch.headers = batch.headers or headers or {}
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
         # Shielded: one waiter that gives up must not take the answer from the others.
@@ -43,17 +50,14 @@ class SharedQuery:
         try:
             while (batch := self._next) is not None:
                 self._next = None
-                await self._answer(batch)
+                try:
+                    batch.answer.set_result(await self._ask(sorted(batch.ids), batch.headers))
+                except asyncio.CancelledError:
+                    batch.answer.cancel()
+                    raise
+                except Exception as error:
+                    batch.answer.set_exception(error)
+                    # Read once here, so that an answer nobody waited for is not reported as a lost exception.
+                    batch.answer.exception()
         finally:
             self._runner = None
-
-    async def _answer(self, batch: _Batch) -> None:
-        try:
-            batch.answer.set_result(await self._ask(sorted(batch.ids)))
-        except asyncio.CancelledError:
-            batch.answer.cancel()
-            raise
-        except Exception as error:
-            batch.answer.set_exception(error)
-            # Read once here, so that an answer nobody waited for is not reported as a lost exception.
-            batch.answer.exception()

@@ -1,8 +1,8 @@
-"""The show task: AisState, the search attribute by which people list desks.
+"""The show task: sets AisState, the search attribute by which people list desks.
 
-The incident behind this file: somebody removed the attribute while a desk ran. Every workflow task that took a kill also set
-the attribute, the server refused the task, and no cancel went out until the attribute was back. So it is set in a workflow
-task that takes no command, after a look whether it is registered, and given up where the server refuses it all the same.
+The incident behind this file: somebody removed the attribute while a desk ran. Every workflow task with a kill also set the
+attribute, the server refused the task, and no cancel went out until the attribute was back. So a workflow task without any
+command sets it, after a check that it is registered. If the server still refuses, the show task gives up.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from temporalio.exceptions import ActivityError
 
 from workflows import names
-from workflows.host import Host
+from workflows.run import CoordinatorRun
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
-    from domain.states import State
-    from domain.traces import unwarn, warn
+    from domain.desk.states import State
+    from domain.desk.warnings import Topic, unwarn, warn
 
 MOMENT_SECONDS = 0.01
 LOOK_AGAIN = timedelta(seconds=60)
@@ -32,11 +32,11 @@ _FILLER = SearchAttributePair(SearchAttributeKey.for_keyword("BatcherUser"), "")
 
 
 class ShowTask:
-    """Shows the state in AisState. `idle` while nothing of it is under way."""
+    """Keeps AisState up to date. `idle` while no update is under way."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._c = host.c
+    def __init__(self, run: CoordinatorRun) -> None:
+        self._run = run
+        self._c = run.c
         self._missing: list[str] = []
         self._tried: tuple[State, datetime] | None = None
         self._shown_at_once: State | None = None
@@ -78,7 +78,7 @@ class ShowTask:
 
     def _is_due(self) -> bool:
         c = self._c
-        if self._host.draining or not self._host.may_tell or not c.search_attributes or c.shown_state is c.state:
+        if self._run.draining or not self._run.may_tell or not c.search_attributes or c.shown_state is c.state:
             return False
         return self._tried is None or self._tried[0] is not c.state or workflow.now() - self._tried[1] > LOOK_AGAIN
 
@@ -90,21 +90,22 @@ class ShowTask:
             await asyncio.sleep(MOMENT_SECONDS)
             if workflow.now() - began > LATE:
                 return
-            if not self._host.takes_now:
+            if not self._run.takes_now:
                 workflow.upsert_search_attributes([names.STATE_ATTRIBUTE.value_set(self._c.state.value)])
                 self._c.shown_state = self._c.state
                 return
 
     async def _look(self) -> None:
-        call = calls.AttributesCall(scope=self._host.scope, names=[key.name for key in names.SEARCH_ATTRIBUTES])
+        call = calls.AttributesCall(scope=self._run.scope, names=[key.name for key in names.SEARCH_ATTRIBUTES])
         try:
             self._missing = await workflow.execute_activity(
-                calls.missing_attributes, call, task_queue=self._host.queue, **options.ATTRIBUTES
+                calls.missing_attributes, call, task_queue=self._run.queue, **options.ATTRIBUTES
             )
         except ActivityError:
             # Not everybody may ask (Temporal Cloud): what is known is what was known before.
             return
-        unwarn(self._c, MISSING)
+        unwarn(self._c, Topic.SEARCH_ATTRIBUTE)
         if self._missing:
-            warn(self._c, f"{MISSING} {', '.join(self._missing)}, so that lists of desks are out of date; {HOW_TO_ADD}")
-        self._host.changed = True
+            text = f"{MISSING} {', '.join(self._missing)}, so that lists of desks are out of date; {HOW_TO_ADD}"
+            warn(self._c, Topic.SEARCH_ATTRIBUTE, text)
+        self._run.changed = True

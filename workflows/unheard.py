@@ -1,7 +1,8 @@
-"""A kill that Temporal recorded and no workflow task ever took, in a coordinator that is closed.
+"""Finds a kill that Temporal recorded in a now closed coordinator, but that no workflow task ever took.
 
-The incident behind this file: 10,000 waiting signals of 5 KB passed what a history may hold. The server ended the coordinator,
-with an acknowledged kill among the signals, and a restart began a new one that traded and knew of nothing.
+The incident behind this file: 10,000 waiting signals of 5 KB exceeded the limit of a history. The server ended the
+coordinator, with an acknowledged kill among the signals. A restart then started a new one that knew nothing of the kill, and
+traded.
 """
 
 from temporalio.api.common.v1 import WorkflowExecution
@@ -10,8 +11,9 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverseRequest
 from temporalio.client import Client
 
-from domain.commands import Command, kind_of, read_cancellation, read_command
-from domain.states import CommandKind
+from domain.desk.commands import Command
+from domain.desk.payloads import kind_of, read_cancellation, read_command
+from domain.desk.states import CommandKind
 from workflows.coordinator import raw_payload
 
 _PAGE = 500
@@ -20,9 +22,7 @@ _PAGE = 500
 async def unheard_kill(client: Client, workflow_id: str) -> Command | None:
     """The oldest kill since the last workflow task of the newest run; None where there is none. Raises RPCError."""
     request = GetWorkflowExecutionHistoryReverseRequest(
-        namespace=client.namespace,
-        execution=WorkflowExecution(workflow_id=workflow_id),
-        maximum_page_size=_PAGE,
+        namespace=client.namespace, execution=WorkflowExecution(workflow_id=workflow_id), maximum_page_size=_PAGE
     )
     found = None
     while True:

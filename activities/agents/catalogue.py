@@ -1,7 +1,7 @@
 """Which agents are installed: those that come with AIS, and entry points of other packages in the group `ais.agents`.
 
-Reading this runs none of their code. That is done where an agent is called: a package that hangs while it is imported,
-or ends the process, must not do it to a worker.
+Building the catalogue runs none of their code; only an agent's own process does. A package that hangs when it is imported,
+or ends the process, must not harm the worker.
 """
 
 import re
@@ -10,11 +10,13 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
 
 from activities.agents.port import Agent
-from domain.proposals import AGENT_ID
+from domain.trading.proposals import AGENT_ID
 
 GROUP = "ais.agents"
 OURS = "ais"
 ALL, NONE = ("all",), ("none",)
+# It sends orders that rest, in every cycle in which nobody else speaks. So `all` leaves it out; `all,quoter` has it too.
+ONLY_BY_NAME = ("quoter",)
 
 # The same as in pyproject.toml, which a test compares. What is installed of ourselves may be older than this file (a
 # checkout), so ours are taken from here.
@@ -23,6 +25,7 @@ BUILT_IN = {
     "mean_reversion": "activities.agents.mean_reversion:mean_reversion",
     "volatility_breakout": "activities.agents.volatility_breakout:volatility_breakout",
     "funding_rate": "activities.agents.funding_rate:funding_rate",
+    "quoter": "activities.agents.quoter:quoter",
 }
 
 
@@ -48,7 +51,7 @@ class UnknownAgent(Exception):
 
 
 class NotAnAgent(Exception):
-    """An entry point leads to something that cannot be called."""
+    """An entry point names something that cannot be called."""
 
 
 def installed_agents() -> Installed:
@@ -58,18 +61,24 @@ def installed_agents() -> Installed:
     for point in sorted(entry_points(group=GROUP), key=lambda p: (p.name, _package(p))):
         if _package(point) == OURS:
             continue
-        if refusal := _refusal(point, agents):
-            warnings.append(f"agent {point.name!r} of package {_package(point)!r} is not used: {refusal}")
+        if not re.fullmatch(AGENT_ID, point.name) or (point.name,) in (ALL, NONE):
+            refusal = "a name has letters, digits, `_`, `.` and `-`, 64 at most, and is neither `all` nor `none`"
+        elif point.name in BUILT_IN:
+            refusal = "AIS has an agent of this name; choose another"
+        elif point.name in agents:
+            refusal = f"{agents[point.name].target} has this name too; choose another"
         else:
             agents[point.name] = InstalledAgent(point.name, point.value)
+            continue
+        warnings.append(f"agent {point.name!r} of package {_package(point)!r} is not used: {refusal}")
     return Installed(agents, warnings)
 
 
 def select(installed: Installed, names: Sequence[str]) -> list[InstalledAgent]:
-    """The agents that AIS_AGENTS names; UnknownAgent where one is not installed."""
-    if tuple(names) == ALL:
-        return list(installed.agents.values())
-    wanted = () if tuple(names) == NONE else names
+    """The agents that AIS_AGENTS names; UnknownAgent where one is not installed. `all` leaves out what takes its name."""
+    wanted: Iterable[str] = () if tuple(names) == NONE else names
+    if tuple(names[:1]) == ALL:
+        wanted = dict.fromkeys([*(name for name in installed.agents if name not in ONLY_BY_NAME), *names[1:]])
     for name in wanted:
         if name not in installed.agents:
             raise UnknownAgent(name, installed.agents)
@@ -83,14 +92,6 @@ def load(agent: InstalledAgent) -> Agent:
     if not callable(made):
         raise NotAnAgent(f"{agent.target} is a {type(made).__name__}, which cannot be called")
     return made  # type: ignore[no-any-return]
-
-
-def _refusal(point: EntryPoint, taken: dict[str, InstalledAgent]) -> str | None:
-    if not re.fullmatch(AGENT_ID, point.name) or (point.name,) in (ALL, NONE):
-        return "a name has letters, digits, `_`, `.` and `-`, 64 at most, and is neither `all` nor `none`"
-    if point.name in BUILT_IN:
-        return "AIS has an agent of this name; choose another"
-    return f"{taken[point.name].target} has this name too; choose another" if point.name in taken else None
 
 
 def _package(point: EntryPoint) -> str:

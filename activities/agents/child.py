@@ -1,7 +1,7 @@
-"""What runs in an agent's own process. What it sends back is JSON of a `Reply`, never an object of the agent's.
+"""The code that runs in an agent's own process. It sends back the JSON of a `Reply`, never an object of the agent.
 
-An exception of its own making, unpickled on our side, would run its code there: one whose constructor takes two arguments
-raises TypeError, and that broke the pool for good.
+Unpickling an agent's own exception on our side would run the agent's code there. One whose constructor takes two arguments
+raised TypeError, and that broke the pool for good.
 """
 
 import multiprocessing
@@ -14,9 +14,9 @@ from contextlib import contextmanager
 
 from activities.agents import catalogue
 from activities.agents.catalogue import InstalledAgent
-from activities.agents.port import Agent, Arguments
+from activities.agents.port import Agent
 from activities.agents.reply import Reply, failed, reply_of
-from domain.proposals import FailureKind
+from domain.trading.proposals import FailureKind
 
 # Once a process, which serves one agent: its class is made an instance of once, its module imported once.
 _loaded: dict[str, Agent] = {}
@@ -36,12 +36,16 @@ def load(agent: InstalledAgent, seconds: float) -> bytes:
         return _sent(_loading(agent))
 
 
-def answer(agent: InstalledAgent, letter: bytes, seconds: float) -> bytes:
-    """Calls the agent. `letter` is a pickle of its arguments."""
+def answer(agent: InstalledAgent, payload: bytes, seconds: float) -> bytes:
+    """Calls the agent. `payload` is a pickle of its arguments."""
     with _alarm(seconds):
         reply = _loading(agent)
         if reply.failure is None:
-            reply = _asked(_loaded[agent.name], pickle.loads(letter))  # noqa: S301  the worker wrote it
+            arguments = pickle.loads(payload)  # noqa: S301  the worker wrote it
+            try:
+                reply = reply_of(_loaded[agent.name], arguments)
+            except BaseException as error:  # Nobody presses Ctrl-C here: a KeyboardInterrupt is the agent's own.
+                reply = failed(FailureKind.RAISED, error)
         return _sent(reply)
 
 
@@ -52,13 +56,6 @@ def _loading(agent: InstalledAgent) -> Reply:
     except BaseException as error:
         return failed(FailureKind.UNLOADABLE, error)
     return Reply()
-
-
-def _asked(agent: Agent, arguments: Arguments) -> Reply:
-    try:
-        return reply_of(agent, arguments)
-    except BaseException as error:  # Nobody presses Ctrl-C here: a KeyboardInterrupt is the agent's own.
-        return failed(FailureKind.RAISED, error)
 
 
 def _sent(reply: Reply) -> bytes:

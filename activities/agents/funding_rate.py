@@ -1,7 +1,7 @@
 """Funding rate: where holders of one side pay much to those of the other, be the one who is paid."""
 
 from activities.agents.port import Bars, Book, Funding, Positions, Suggestion
-from domain.instructions import Side
+from domain.trading.instructions import Side
 
 EXTREME = 0.0003
 FULL_CONFIDENCE = 0.0012
@@ -18,14 +18,14 @@ def funding_rate(bars: Bars, book: Book, funding: Funding, positions: Positions)
     Source: He, Manela, Ross and von Wachter, "Fundamentals of perpetual futures" (2022): the rate is what ties the
     perpetual to its index, so that an extreme one is both paid to the other side and a gap that tends to close.
     """
-    return [_receive(symbol, rate) for symbol, rate in funding.items() if abs(rate) >= EXTREME]
-
-
-def _receive(symbol: str, rate: float) -> Suggestion:
-    return Suggestion(
-        symbol=symbol,
-        side=Side.SELL if rate > 0 else Side.BUY,
-        confidence=round(min(abs(rate) / FULL_CONFIDENCE, 1.0), 4),
-        expected_return=abs(rate),
-        rationale=f"the next funding is {rate:+.4%}",
-    )
+    return [
+        Suggestion(
+            symbol=symbol,
+            side=Side.SELL if rate > 0 else Side.BUY,
+            confidence=round(min(abs(rate) / FULL_CONFIDENCE, 1.0), 4),
+            expected_return=abs(rate),
+            rationale=f"the next funding is {rate:+.4%}",
+        )
+        for symbol, rate in funding.items()
+        if abs(rate) >= EXTREME
+    ]

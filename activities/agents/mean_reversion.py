@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion
-from domain.instructions import Side
+from activities.agents.port import BarArrays, Bars, Book, Funding, Positions, Suggestion
+from domain.trading.instructions import Side
 
 WINDOW_BARS = 20
 BAND_WIDTH = 2.0
@@ -45,7 +45,11 @@ def _fade(symbol: str, bars: BarArrays) -> Suggestion | None:
     # The second: closes that stand still differ by the rounding of their mean.
     if abs(distance) < BAND_WIDTH * stdev or stdev < float(window[-1]) * 1e-12:
         return None
-    if _efficiency(bars.close[-WINDOW_BARS - 1 : -1]) * math.copysign(1, distance) >= TREND:
+    # The efficiency ratio: from -1, straight down, to 1, straight up.
+    trail = bars.close[-WINDOW_BARS - 1 : -1]
+    way = float(np.abs(trail[1:] - trail[:-1]).sum())
+    efficiency = float(trail[-1] - trail[0]) / way if way else 0.0
+    if efficiency * math.copysign(1, distance) >= TREND:
         return None
     z = distance / stdev
     return Suggestion(
@@ -55,9 +59,3 @@ def _fade(symbol: str, bars: BarArrays) -> Suggestion | None:
         expected_return=SHARE_OF_THE_WAY_BACK * abs(distance) / float(window[-1]),
         rationale=f"{z:+.2f} standard deviations from the mean of {WINDOW_BARS} bars",
     )
-
-
-def _efficiency(closes: Floats) -> float:
-    """From -1, straight down, to 1, straight up."""
-    way = float(np.abs(closes[1:] - closes[:-1]).sum())
-    return float(closes[-1] - closes[0]) / way if way else 0.0

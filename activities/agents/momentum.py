@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion
-from domain.instructions import Side
+from activities.agents.port import BarArrays, Bars, Book, Funding, Positions, Suggestion
+from domain.trading.instructions import Side
 
 LOOKBACK_BARS = 12
 THRESHOLD = 2.0
@@ -30,7 +30,13 @@ def _follow(symbol: str, bars: BarArrays) -> Suggestion | None:
         return None
     logs = np.log(bars.close[-LOOKBACK_BARS - 1 :])
     change = float(logs[-1] - logs[0])
-    score = _score(change, logs[1:] - logs[:-1] - change / LOOKBACK_BARS)
+    # Each return's distance from their mean, so that the length of `noise` is stdev(r) * sqrt(N).
+    noise = logs[1:] - logs[:-1] - change / LOOKBACK_BARS
+    explained_by_chance = math.sqrt(noise @ noise)
+    # Without any noise a move is as certain as it can be, and no move is none.
+    score = math.copysign(FULL_CONFIDENCE, change) if change else 0.0
+    if explained_by_chance > abs(change) / FULL_CONFIDENCE:
+        score = change / explained_by_chance
     if abs(score) < THRESHOLD:
         return None
     return Suggestion(
@@ -40,12 +46,3 @@ def _follow(symbol: str, bars: BarArrays) -> Suggestion | None:
         expected_return=abs(change) / LOOKBACK_BARS,
         rationale=f"{LOOKBACK_BARS} bars moved {score:+.2f} standard deviations",
     )
-
-
-def _score(change: float, noise: Floats) -> float:
-    """`noise` is each return's distance from their mean, so that its length is stdev(r) * sqrt(N)."""
-    explained_by_chance = math.sqrt(noise @ noise)
-    # Without any noise a move is as certain as it can be, and no move is none.
-    if explained_by_chance > abs(change) / FULL_CONFIDENCE:
-        return change / explained_by_chance
-    return math.copysign(FULL_CONFIDENCE, change) if change else 0.0

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from domain.instructions import Side
-from domain.market import Bar, Market, MarketView, Position, TopOfBook
-from domain.proposals import MAX_RATIONALE_CHARS
-from domain.values import ZERO, Value
+from domain.trading.instructions import Side
+from domain.trading.market import Bar, Market, MarketView, Position, TopOfBook
+from domain.trading.proposals import MAX_RATIONALE_CHARS
+from domain.trading.quotes import QuoteTerms
+from domain.values import ZERO
 
 MAX_BARS = 60
 """How many bars an agent gets of a symbol, at most."""
@@ -85,8 +86,9 @@ def _clip(text: object) -> object:
     return text[:MAX_RATIONALE_CHARS].encode("utf-8", "replace").decode()
 
 
-class Suggestion(Value):
+class Suggestion(QuoteTerms):
     """What an agent would do. `confidence` is a fraction of 1, `expected_return` a fraction of the price, before costs.
+    With a `price` it is a limit order.
 
     Checked again when it is taken in, since it may have been made without checks. A field that is not one of these is an
     error: a misspelt one would go unnoticed.
@@ -111,11 +113,12 @@ Agent = Callable[[Bars, Book, Funding, Positions], Iterable[Suggestion | Mapping
 
 def arguments_of(views: Mapping[str, MarketView], positions: Sequence[Position]) -> Arguments:
     """What agents get to see of the market and of the futures positions of its symbols."""
+    futures = [position for position in positions if position.market is Market.FUTURES]
     return Arguments(
         bars={symbol: arrays_of(view.bars) for symbol, view in views.items() if view.bars},
         book={symbol: quote_of(view.book) for symbol, view in views.items() if view.book},
         funding={symbol: float(v.funding_rate) for symbol, v in views.items() if v.funding_rate is not None},
-        positions={symbol: _held(symbol, positions) for symbol in views},
+        positions={symbol: float(sum((p.quantity for p in futures if p.symbol == symbol), ZERO)) for symbol in views},
     )
 
 
@@ -131,8 +134,3 @@ def arrays_of(bars: Sequence[Bar]) -> BarArrays:
 def quote_of(book: TopOfBook) -> Quote:
     """The best prices as an agent gets them."""
     return Quote(float(book.bid), float(book.ask), float(book.bid_quantity), float(book.ask_quantity))
-
-
-def _held(symbol: str, positions: Sequence[Position]) -> float:
-    futures = (p.quantity for p in positions if p.symbol == symbol and p.market is Market.FUTURES)
-    return float(sum(futures, ZERO))

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion
-from domain.instructions import Side
+from activities.agents.port import BarArrays, Bars, Book, Funding, Positions, Suggestion
+from domain.trading.instructions import Side
 
 CHANNEL_BARS = 20
 LARGE = 1.5
@@ -27,10 +27,13 @@ def volatility_breakout(bars: Bars, book: Book, funding: Funding, positions: Pos
 def _break_out(symbol: str, bars: BarArrays) -> Suggestion | None:
     if len(bars) < CHANNEL_BARS + 2:
         return None
-    side, close = _outside(bars), float(bars.close[-1])
-    if side is None:
+    close, highs, lows = bars.close[-1], bars.high[-CHANNEL_BARS - 1 :], bars.low[-CHANNEL_BARS - 1 :]
+    side = Side.BUY if close > np.max(highs[:-1]) else Side.SELL
+    if side is Side.SELL and not close < np.min(lows[:-1]):
         return None
-    ranges = _true_ranges(bars)
+    # The true ranges of the newest bar and of the channel before it.
+    before = bars.close[-CHANNEL_BARS - 2 : -1]
+    ranges = np.maximum(highs, before) - np.minimum(lows, before)
     average, newest = float(ranges[:-1].sum()) / CHANNEL_BARS, float(ranges[-1])
     if newest < LARGE * average:
         return None
@@ -40,20 +43,6 @@ def _break_out(symbol: str, bars: BarArrays) -> Suggestion | None:
         symbol=symbol,
         side=side,
         confidence=round(ratio / FULL_CONFIDENCE, 4),
-        expected_return=average / close,
+        expected_return=average / float(close),
         rationale=f"left the range of {CHANNEL_BARS} bars, {ratio:.2f} times as fast as usual",
     )
-
-
-def _outside(bars: BarArrays) -> Side | None:
-    close = bars.close[-1]
-    if close > np.max(bars.high[-CHANNEL_BARS - 1 : -1]):
-        return Side.BUY
-    return Side.SELL if close < np.min(bars.low[-CHANNEL_BARS - 1 : -1]) else None
-
-
-def _true_ranges(bars: BarArrays) -> Floats:
-    """Of the newest bar and the channel before it."""
-    before = bars.close[-CHANNEL_BARS - 2 : -1]
-    top = np.maximum(bars.high[-CHANNEL_BARS - 1 :], before)
-    return top - np.minimum(bars.low[-CHANNEL_BARS - 1 :], before)

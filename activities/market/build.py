@@ -8,7 +8,7 @@ from activities.market.funding import FundingTable, read_funding
 from activities.market.port import MarketError, MarketSource
 from activities.market.replay import BASE, ReplayMarket, VolumeUnit
 from activities.market.simulated import SimulatedMarket
-from domain.symbols import normalise_symbol
+from domain.trading.symbols import normalise_symbol
 
 __all__ = ["MarketError", "build_funding", "build_market"]
 
@@ -45,18 +45,16 @@ def _files(named: str, spec: str, symbols: Sequence[str], allowed: str) -> dict[
     # One file may have any name, `=` and `,` included.
     if symbols and ("=" not in named or Path(named).is_file()):
         return {symbols[0]: Path(named)}
-    files = dict(_pair(part, spec, allowed) for part in named.split(","))
+    files = {}
+    for part in named.split(","):
+        symbol, equals, file = part.partition("=")
+        if not equals or not file:
+            raise MarketError(f"{spec!r} is not understood; allowed are {allowed}")
+        try:
+            files[normalise_symbol(symbol)] = Path(file)
+        except ValueError as error:
+            raise MarketError(f"{spec}: {error}") from error
     strange = sorted(set(files) - set(symbols))
     if strange:
         raise MarketError(f"{spec}: {strange[0]} is not a symbol of the desk ({', '.join(symbols)})")
     return files
-
-
-def _pair(part: str, spec: str, allowed: str) -> tuple[str, Path]:
-    symbol, equals, file = part.partition("=")
-    if not equals or not file:
-        raise MarketError(f"{spec!r} is not understood; allowed are {allowed}")
-    try:
-        return normalise_symbol(symbol), Path(file)
-    except ValueError as error:
-        raise MarketError(f"{spec}: {error}") from error

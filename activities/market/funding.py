@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from activities.market.lines import Line, places, read_lines
+from activities.market.lines import FileLine, places, read_lines
 from activities.market.port import MarketError
 from domain.paper.funding import nearest_funding_hour
 
@@ -17,7 +17,7 @@ Rates = Mapping[datetime, Decimal]
 
 
 class FundingTable:
-    """Rates by symbol and funding hour. A symbol with a file has that file's rates alone: an hour that it lacks has none."""
+    """Rates by symbol and funding hour. A symbol with a file uses only that file; an hour missing there has no rate."""
 
     def __init__(self, constant: Decimal, files: Mapping[str, Rates] | None = None) -> None:
         self._constant = constant
@@ -44,7 +44,7 @@ def read_funding(path: Path) -> dict[datetime, Decimal]:
     return by_hour
 
 
-def _parse(path: Path, line: Line, cells: Sequence[int]) -> tuple[datetime, Decimal]:
+def _parse(path: Path, line: FileLine, cells: Sequence[int]) -> tuple[datetime, Decimal]:
     try:
         time_ms, rate = (line.cells[cell].strip() for cell in cells)
         hour, fraction = nearest_funding_hour(_EPOCH + timedelta(milliseconds=int(time_ms))), Decimal(rate)

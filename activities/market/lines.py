@@ -8,7 +8,7 @@ from typing import NamedTuple
 from activities.market.port import MarketError
 
 
-class Line(NamedTuple):
+class FileLine(NamedTuple):
     """A line that holds something, and its number in the file."""
 
     number: int
@@ -20,20 +20,20 @@ class Line(NamedTuple):
         return ",".join(self.cells)[:80]
 
 
-def read_lines(path: Path) -> Iterator[Line]:
+def read_lines(path: Path) -> Iterator[FileLine]:
     """The header, empty where the file has none, and then every line that is not empty."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = csv.reader(file)
-            yield Line(1, next(lines, []))
+            yield FileLine(1, next(lines, []))
             for cells in lines:
                 if cells:
-                    yield Line(lines.line_num, cells)
+                    yield FileLine(lines.line_num, cells)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise MarketError(f"{path}: cannot be read as CSV: {error}") from error
 
 
-def places(path: Path, header: Line, names: Sequence[str], expected: str) -> list[int]:
+def places(path: Path, header: FileLine, names: Sequence[str], expected: str) -> list[int]:
     """In which cells the named columns are."""
     missing = [name for name in names if name not in header.cells]
     if missing:

@@ -1,10 +1,10 @@
-"""What the paper venue wants of a market."""
+"""What the paper venue needs from a market."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from domain.market import Bar, SymbolRules
+from domain.trading.market import Bar, SymbolRules
 
 
 class MarketError(Exception):
@@ -14,8 +14,8 @@ class MarketError(Exception):
 class MarketSource(Protocol):
     """Bars by number, the same in every process, so that several workers see one market.
 
-    What is written out here holds for a market that every new cycle moves on by one bar. One that time moves, and that has to
-    be read first, says otherwise.
+    The defaults here are for a market that each new cycle moves on by one bar. A market that moves with time, and has to be
+    read first, overrides them.
     """
 
     is_live: bool = False

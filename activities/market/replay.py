@@ -1,15 +1,16 @@
 """A market read from files of bars, one bar a cycle; when a file is finished, nothing comes after it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
+from operator import itemgetter
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from activities.market.lines import Line, places, read_lines
+from activities.market.lines import FileLine, places, read_lines
 from activities.market.port import MarketError, MarketSource
 from activities.market.steps import rules_near, tick_near
-from domain.market import Bar, SymbolRules
+from domain.trading.market import Bar, SymbolRules
 from domain.values import EXACT
 
 COLUMNS = ("open_time_ms", "open", "high", "low", "close", "volume")
@@ -26,6 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # To how many places a volume in base units is known that was counted in quote currency.
 VOLUME_STEP = Decimal("1e-12")
 
+Cells = Callable[[Sequence[str]], tuple[str, ...]]
 VolumeUnit = Literal["base", "quote"]
 BASE: VolumeUnit = "base"
 QUOTE: VolumeUnit = "quote"
@@ -71,11 +73,14 @@ def iter_episodes(path: Path, volume: VolumeUnit = BASE) -> Iterator[tuple[str, 
     """The same, each bar with the episode that it belongs to: what the column `episode` says, or nothing."""
     lines = read_lines(path)
     header = next(lines)
-    columns = _columns(path, header, volume)
+    names: tuple[str, ...] = COLUMNS
+    if QUOTE_COLUMN in header.cells and "volume" not in header.cells:
+        names, volume = (*COLUMNS[:-1], QUOTE_COLUMN), QUOTE
+    cells = itemgetter(*places(path, header, names, _EXPECTED))
     label = header.cells.index(EPISODE_COLUMN) if EPISODE_COLUMN in header.cells else None
     bar = None
     for line in lines:
-        bar = _parse(path, line, columns, bar)
+        bar = _parse(path, line, cells, volume, bar)
         yield "" if label is None else "".join(line.cells[label : label + 1]).strip(), bar
     if bar is None:
         raise MarketError(f"{path}: holds no bar; expected {_EXPECTED}")
@@ -100,13 +105,18 @@ class Steps:
         self._first: Decimal | None = None
         self._written = 0
         self._finest = 0
+        # A price with as many places as the longest one, and a whole number of the finest steps, tells nothing new.
+        self._longest = self._step = Decimal(1)
 
     def add(self, bar: Bar) -> None:
         """Takes a bar in."""
         self._first = self._first or bar.close
         for price in (bar.open, bar.high, bar.low, bar.close):
+            if price.same_quantum(self._longest) and not EXACT.remainder(price, self._step):
+                continue
             self._written = min(self._written, _exponent(price))
             self._finest = min(self._finest, _exponent(price.normalize()))
+            self._longest, self._step = Decimal(1).scaleb(self._written), Decimal(1).scaleb(self._finest)
 
     def rules(self, symbol: str) -> SymbolRules:
         """The symbol's rules; MarketError where there was no bar."""
@@ -116,47 +126,46 @@ class Steps:
         return rules_near(symbol, self._first, Decimal(1).scaleb(exponent))
 
 
-class _Columns(NamedTuple):
-    """Where a file has what, and what its volume counts."""
-
-    cells: list[int]
-    volume: VolumeUnit
-
-
-def _columns(path: Path, header: Line, volume: VolumeUnit) -> _Columns:
-    if "volume" in header.cells or QUOTE_COLUMN not in header.cells:
-        return _Columns(places(path, header, COLUMNS, _EXPECTED), volume)
-    return _Columns(places(path, header, (*COLUMNS[:-1], QUOTE_COLUMN), _EXPECTED), QUOTE)
-
-
-def _parse(path: Path, line: Line, columns: _Columns, before: Bar | None) -> Bar:
+def _parse(path: Path, line: FileLine, cells: Cells, volume: VolumeUnit, before: Bar | None) -> Bar:
     try:
-        time_ms, *numbers = (line.cells[cell].strip() for cell in columns.cells)
-        bar = _bar(int(time_ms), [Decimal(number) for number in numbers])
+        time_text, open_, high, low, close, traded = cells(line.cells)
+        time_ms = int(time_text)
+        bar = Bar(
+            # timedelta, not fromtimestamp: exact, and free of the machine's time zone.
+            open_time=_EPOCH + timedelta(milliseconds=time_ms),
+            open=_price(open_),
+            high=_price(high),
+            low=_price(low),
+            close=_price(close),
+            volume=_finite(traded),
+        )
     except (IndexError, ValueError, InvalidOperation, OverflowError) as error:
         raise MarketError(f"{path}, line {line.number}: {line.shown!r} is not a bar; expected {_EXPECTED}") from error
-    if problem := _problem(bar, before) or _odd_time(int(time_ms), before):
+    if problem := _problem(bar, time_ms, before):
         raise MarketError(f"{path}, line {line.number}: {problem}; expected {_EXPECTED}")
-    return bar if columns.volume == BASE else _in_base(bar)
-
-
-def _in_base(bar: Bar) -> Bar:
+    if volume == BASE:
+        return bar
     # Wide: whatever number a file holds, this must not fail on it.
-    volume = EXACT.quantize(EXACT.divide(bar.volume, bar.close), VOLUME_STEP)
-    return bar.model_copy(update={"volume": volume})
+    in_base = EXACT.quantize(EXACT.divide(bar.volume, bar.close), VOLUME_STEP)
+    return bar.model_copy(update={"volume": in_base})
 
 
-def _bar(time_ms: int, numbers: list[Decimal]) -> Bar:
-    if not all(number.is_finite() for number in numbers):
+def _price(text: str) -> Decimal:
+    price = _finite(text)
+    # A short text has no more digits than a double holds.
+    if len(text) <= DOUBLE.prec or len(price.as_tuple().digits) <= DOUBLE.prec:
+        return price
+    return price.normalize(DOUBLE)
+
+
+def _finite(text: str) -> Decimal:
+    number = Decimal(text)
+    if not number.is_finite():
         raise ValueError("not a finite number")
-    volume = numbers.pop()
-    open_, high, low, close = map(_traded, numbers)
-    # timedelta, not fromtimestamp: exact, and free of the machine's time zone.
-    open_time = _EPOCH + timedelta(milliseconds=time_ms)
-    return Bar(open_time=open_time, open=open_, high=high, low=low, close=close, volume=volume)
+    return number
 
 
-def _problem(bar: Bar, before: Bar | None) -> str | None:
+def _problem(bar: Bar, time_ms: int, before: Bar | None) -> str | None:
     if not 0 < bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
         return "prices must be above 0, with low the lowest and high the highest"
     if bar.low < _LOWEST or bar.high > _HIGHEST or bar.volume > _MOST:
@@ -165,17 +174,9 @@ def _problem(bar: Bar, before: Bar | None) -> str | None:
         return "the volume is negative"
     if before and bar.open_time <= before.open_time:
         return f"the bar is not later than the one before it ({before.open_time.isoformat()})"
-    return None
-
-
-def _odd_time(time_ms: int, before: Bar | None) -> str | None:
     if before is None and time_ms in _SECONDS:
         return f"{time_ms} looks like seconds, and open_time_ms are milliseconds"
     return None
-
-
-def _traded(price: Decimal) -> Decimal:
-    return price if len(price.as_tuple().digits) <= DOUBLE.prec else price.normalize(DOUBLE)
 
 
 def _exponent(price: Decimal) -> int:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from activities.market.port import MarketSource
 from activities.market.steps import rules_near
-from domain.market import Bar, SymbolRules
+from domain.trading.market import Bar, SymbolRules
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 BAR = timedelta(minutes=1)
@@ -68,14 +68,28 @@ class SimulatedMarket(MarketSource):
         if rules is None or number < 0:
             return None
         chunk, place = divmod(number, CHUNK_BARS)
-        return _bar(self._chunk(symbol, chunk)[place], number, rules.tick_size)
+        candle, tick = self._chunk(symbol, chunk)[place], rules.tick_size
+        open_, close = _price(candle.open, tick), _price(candle.close, tick)
+        return Bar(
+            open_time=EPOCH + number * BAR,
+            open=open_,
+            high=max(open_, close, _price(max(candle.open, candle.close) * (1 + candle.wick_up), tick)),
+            low=min(open_, close, _price(min(candle.open, candle.close) * (1 - candle.wick_down), tick)),
+            close=close,
+            volume=Decimal(candle.volume).quantize(Decimal("0.001")),
+        )
 
     def _make_chunk(self, symbol: str, chunk: int) -> list[_Candle]:
         random = Random(f"{self._seed}/{symbol}/{chunk}")  # noqa: S311 - a game, not a secret
         base = math.log(_base(symbol))
         path = _bridge(self._anchor(symbol, chunk), self._anchor(symbol, chunk + 1), random)
         prices = [math.exp(base + step) for step in path]
-        return [_candle(a, b, random) for a, b in pairwise(prices)]
+        candles = []
+        for open_, close in pairwise(prices):
+            wick_up, wick_down = (abs(random.gauss(0, BAR_VOLATILITY / 2)) for _ in range(2))
+            turnover = MEDIAN_TURNOVER * random.lognormvariate(0, TURNOVER_SPREAD)
+            candles.append(_Candle(open_, close, wick_up, wick_down, turnover / close))
+        return candles
 
     def _anchor(self, symbol: str, chunk: int) -> float:
         return Random(f"{self._seed}/{symbol}/{chunk}/anchor").gauss(0, ANCHOR_SPREAD)  # noqa: S311
@@ -87,24 +101,6 @@ def _bridge(start: float, end: float, random: Random) -> list[float]:
     for _ in range(CHUNK_BARS):
         walk.append(walk[-1] + random.gauss(0, BAR_VOLATILITY))
     return [start + w + (end - start - walk[-1]) * i / CHUNK_BARS for i, w in enumerate(walk)]
-
-
-def _candle(open_: float, close: float, random: Random) -> _Candle:
-    wick_up, wick_down = (abs(random.gauss(0, BAR_VOLATILITY / 2)) for _ in range(2))
-    turnover = MEDIAN_TURNOVER * random.lognormvariate(0, TURNOVER_SPREAD)
-    return _Candle(open_, close, wick_up, wick_down, turnover / close)
-
-
-def _bar(candle: _Candle, number: int, tick: Decimal) -> Bar:
-    open_, close = _price(candle.open, tick), _price(candle.close, tick)
-    return Bar(
-        open_time=EPOCH + number * BAR,
-        open=open_,
-        high=max(open_, close, _price(max(candle.open, candle.close) * (1 + candle.wick_up), tick)),
-        low=min(open_, close, _price(min(candle.open, candle.close) * (1 - candle.wick_down), tick)),
-        close=close,
-        volume=Decimal(candle.volume).quantize(Decimal("0.001")),
-    )
 
 
 def _price(value: float, tick: Decimal) -> Decimal:

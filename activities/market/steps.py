@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from domain.market import SymbolRules
+from domain.trading.market import SymbolRules
 from domain.values import plain
 
 MIN_NOTIONAL = Decimal(5)

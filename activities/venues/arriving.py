@@ -1,14 +1,14 @@
-"""When an order that a venue has never seen can no longer arrive there.
+"""Decides when an order that a venue has never seen can no longer arrive there.
 
-A stalled attempt may still begin its send until the order's `not_after`, and what was sent takes its time. A worker whose clock
-was an hour ahead declared such an order's fate at once: so it takes two clocks, this machine's and the venue's own.
+A stalled attempt may still begin to send until the order's `not_after`, and the send itself takes time. A worker whose clock
+was an hour ahead settled such an order's fate at once. So two clocks must agree: this machine's and the venue's.
 """
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from activities.venues.port import VenueError
-from domain.orders import Order
+from domain.trading.orders import Order
 
 VenueTime = Callable[[str], Awaitable[datetime | None]]
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 from functools import partial
 from typing import TypeVar
 
+import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -17,24 +18,25 @@ from activities.market.port import MarketSource
 from activities.venues.port import (
     CLEARED,
     Clearance,
+    StateTooOld,
     VenueNotSent,
     VenueRefused,
     VenueUnavailable,
-    WordTooOld,
 )
-from domain.instructions import Tool
-from domain.market import NOTHING_KNOWN, Bar, Known, Market, MarketView, Observation
-from domain.orders import Fate, Order, OrderReport
 from domain.paper.advance import advance
 from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, FundingRates, PaperOrder, Terms
 from domain.paper.matching import place
 from domain.paper.view import Times, market_view, observation_of, report_of
+from domain.trading.instructions import Tool
+from domain.trading.market import NOTHING_KNOWN, Bar, Known, Market, MarketView, Observation
+from domain.trading.orders import Fate, Order, OrderReport
 from domain.values import ZERO
-from storage import paper
+from storage import paper, totals
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import is_killed
 
 T = TypeVar("T")
+log = structlog.get_logger("paper")
 _Step = tuple[int, Mapping[str, Bar]]
 
 # A decision follows a reading of the market, by this process or another, and reads it no second time.
@@ -69,6 +71,9 @@ class PaperVenue:
         self._balance = balance
         self._exchange = Exchange(terms, market.rules, funding)
 
+    async def check(self) -> None:
+        """The account is our own."""
+
     async def observe(self, symbols: Sequence[str], cycle_id: str | None, known: Known = NOTHING_KNOWN) -> Observation:
         """The account and the newest bar. A cycle that is new moves the market on, once; None only reads.
 
@@ -76,7 +81,11 @@ class PaperVenue:
         database alone.
         """
         if cycle_id is not None and self._market.is_live:
-            await self._market.refresh(await self._in_play(symbols), 0.0)
+            # What is asked for, and what the account holds or has resting.
+            in_play = await self._run(
+                lambda connection: _covered(symbols, paper.load_book(connection, self._lock(connection), {}))
+            )
+            await self._market.refresh(in_play, 0.0)
         return await self._run(lambda connection: self._observe(connection, symbols, cycle_id))
 
     async def look(self, symbol: str) -> Observation:
@@ -95,7 +104,11 @@ class PaperVenue:
         market = _MARKETS.get(tool)
         if market is None:
             raise VenueRefused(f"{tool.value} is not a tool that cancels")
-        await self._run(lambda connection: self._cancel(connection, market, symbol))
+        await self._cancel(lambda connection: paper.cancel_open(connection, self._desk, market, symbol))
+
+    async def cancel_order(self, symbol: str, order_id: str) -> None:
+        """Cancels one order, where it rests."""
+        await self._cancel(lambda connection: paper.cancel_order(connection, self._desk, order_id))
 
     async def create_order(self, order: Order, clearance: Clearance = CLEARED) -> OrderReport:
         """Executes a futures order once: a repeated one is told what became of the first."""
@@ -113,12 +126,25 @@ class PaperVenue:
             if _sqlstate(error) != paper.TOO_LATE:
                 raise
             if clearance.seconds_left is not None:
-                raise WordTooOld(OLD_AT_COMMIT) from None
+                raise StateTooOld(OLD_AT_COMMIT) from None
             return _too_late(order)
         except VenueUnavailable as error:
-            if clearance.seconds_left is None or not _was_idle_too_long(error):
+            if not await self._was_ended_idle(order, clearance, error):
                 raise
-            raise WordTooOld(OLD_AT_COMMIT) from None
+            raise StateTooOld(OLD_AT_COMMIT) from None
+
+    async def _was_ended_idle(self, order: Order, clearance: Clearance, error: VenueUnavailable) -> bool:
+        """Whether the server has ended the order's transaction, since nothing was heard of it. Then nothing of it stands.
+
+        A server that closes with our statement unread resets the connection, and what it said is lost with it (three times of
+        ten). Then the order is looked for: the lock waits for the end of that transaction.
+        """
+        cause, left = error.__cause__ and error.__cause__.__cause__, clearance.seconds_left
+        if left is None or not isinstance(cause, DBAPIError):
+            return False
+        if _sqlstate(cause) == paper.IDLE_TOO_LONG:
+            return True
+        return left <= 0 and cause.connection_invalidated and await self.find_order(order) is None
 
     async def find_order(self, order: Order) -> OrderReport | None:
         """What became of an order; None where there is none. It may yet come until its `not_after`, not later."""
@@ -132,17 +158,18 @@ class PaperVenue:
         """Ends what the market holds open."""
         await self._market.close()
 
-    async def _in_play(self, symbols: Sequence[str]) -> list[str]:
-        """What is asked for, and what the account holds or has resting."""
-        return await self._run(
-            lambda connection: _covered(symbols, paper.load_book(connection, self._lock(connection), {}))
-        )
-
     async def _run(self, work: Callable[[Connection], T]) -> T:
         try:
             return await self._database.run(work)
         except DatabaseUnavailable as error:
             raise VenueUnavailable(f"the paper venue's database cannot be reached: {error}") from error
+
+    async def _cancel(self, cancel: Callable[[Connection], int]) -> None:
+        def locked(connection: Connection) -> int:
+            self._lock(connection)
+            return cancel(connection)
+
+        await self._run(locked)
 
     # --- inside one transaction, under the desk's lock ---------------------------------------------------------------
 
@@ -157,7 +184,13 @@ class PaperVenue:
             steps, note = self._next_bars(book, _covered(symbols, book))
             if steps or (self._market.is_live and note is None):
                 clock, book, events = self._advance(connection, book, steps, cycle_id)
-        return self._observation(connection, clock, book, events, note)
+        if unpriced := book.unpriced():
+            raise VenueRefused(f"there is a position in {unpriced[0]}, but the market has no data for it")
+        # A market that brings no new bars must be seen to be old.
+        until = clock.bar_time and self._market.good_until(clock.bar_time)
+        data_time = min(clock.advanced_at, until) if until else clock.advanced_at
+        times = Times(observed_at=paper.now(connection), data_time=data_time, bar_time=clock.bar_time)
+        return observation_of(book, self._exchange, times, events, note)
 
     def _next_bars(self, book: Book, symbols: Iterable[str]) -> tuple[list[_Step], str | None]:
         """The next bars of every symbol that has data; none from where one has come to its end, and why."""
@@ -181,7 +214,19 @@ class PaperVenue:
             events = events.then(happened)
         clock = paper.write_clock(connection, self._desk, cycle_id, book, keep_bars=self._market.is_live)
         paper.write_book(connection, self._desk, before, book)
+        # Here and not with an order, which must not be held up.
+        self._keep_totals(connection)
         return clock, book, events
+
+    def _keep_totals(self, connection: Connection) -> None:
+        """A bar must not be undone by what only makes reports quicker."""
+        try:
+            with connection.begin_nested():
+                totals.keep_up(connection, self._desk)
+        except Exception as error:  # whatever it is: a lost connection fails at the commit as well
+            log.warning(
+                "totals were not brought up to date; reports take longer", desk=self._desk, why=str(error)[:200]
+            )
 
     def _create(self, connection: Connection, order: Order, market: Market, clearance: Clearance) -> OrderReport:
         clearance.check()
@@ -217,10 +262,6 @@ class PaperVenue:
             raise VenueRefused(f"order id {order.order_id} belongs to another desk")
         return report_of(found) if found else None
 
-    def _cancel(self, connection: Connection, market: Market, symbol: str) -> int:
-        self._lock(connection)
-        return paper.cancel_open(connection, self._desk, market, symbol)
-
     def _book(self, connection: Connection, clock: paper.Clock, symbols: Iterable[str]) -> Book:
         """The account, and the newest bar of what is asked for and of all that it holds."""
         book = paper.load_book(connection, clock, {})
@@ -244,19 +285,6 @@ class PaperVenue:
                 views[symbol] = view
         return views
 
-    def _observation(
-        self, connection: Connection, clock: paper.Clock, book: Book, events: Events, note: str | None
-    ) -> Observation:
-        if unpriced := book.unpriced():
-            raise VenueRefused(f"there is a position in {unpriced[0]}, but the market has no data for it")
-        times = Times(observed_at=paper.now(connection), data_time=self._known(clock), bar_time=clock.bar_time)
-        return observation_of(book, self._exchange, times, events, note)
-
-    def _known(self, clock: paper.Clock) -> datetime:
-        """Until when the newest bars told the price: a market that brings no new ones must be seen to be old."""
-        until = clock.bar_time and self._market.good_until(clock.bar_time)
-        return min(clock.advanced_at, until) if until else clock.advanced_at
-
 
 def _covered(symbols: Iterable[str], book: Book) -> list[str]:
     """What is asked for, what is held and what rests, each once."""
@@ -266,12 +294,6 @@ def _covered(symbols: Iterable[str], book: Book) -> list[str]:
 
 def _sqlstate(error: BaseException | None) -> str | None:
     return getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
-
-
-def _was_idle_too_long(error: VenueUnavailable) -> bool:
-    """Whether the server has ended the transaction, since nothing was heard of it: then nothing of it stands."""
-    cause = error.__cause__
-    return cause is not None and _sqlstate(cause.__cause__) == paper.IDLE_TOO_LONG
 
 
 def _too_late(order: Order) -> OrderReport:

@@ -1,22 +1,22 @@
-"""What the coordinator's activities want of a venue, and the errors by which a venue says no.
+"""What the coordinator's activities need from a venue, and the errors of a venue.
 
 VenueError
-├── VenueUnavailable         nobody answered, or with 5xx: for a send, the outcome is unknown
-│   └── VenueRateLimited     it asked us to wait, or we still do; carries for how long
-├── VenueNotSent             nothing was sent: its turn did not come, or something stood in the way
-│   └── WordTooOld           the coordinator's word was too old by then; it may be asked again
-└── VenueRefused             it answered and refused: nothing was done
-    ├── VenueMisconfigured   401, 403, a missing tool: a setting, which no retry mends
-    └── HedgeMode            the account holds LONG and SHORT side by side, which cannot be traded here
+├── VenueUnavailable         no answer, or a 5xx: the outcome of a send is unknown
+│   └── VenueRateLimited     the venue asked us to wait, or we still wait; says for how long
+├── VenueNotSent             nothing was sent: its turn did not come, or something prevented it
+│   └── StateTooOld          the coordinator's answer was too old by then; ask again
+└── VenueRefused             the venue answered and refused: nothing was done
+    ├── VenueMisconfigured   401, 403, a missing tool: a wrong setting, which no retry fixes
+    └── HedgeMode            the account holds LONG and SHORT side by side, which AIS cannot trade
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import ClassVar, Protocol, TypeVar
 
-from domain.instructions import Tool
-from domain.market import NOTHING_KNOWN, Known, MarketView, Observation, SymbolReading
-from domain.orders import Order, OrderReport
+from domain.trading.instructions import Tool
+from domain.trading.market import NOTHING_KNOWN, Known, MarketView, Observation, SymbolReading
+from domain.trading.orders import Order, OrderReport
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class VenueError(Exception):
 
 
 class VenueUnavailable(VenueError):
-    """The venue did not answer; whether it did what it was asked is not known."""
+    """The venue did not answer; it is not known whether it carried out the request."""
 
     retryable = True
 
@@ -48,13 +48,13 @@ class VenueRateLimited(VenueUnavailable):
 
 
 class VenueNotSent(VenueError):
-    """Nothing was sent: other calls were before it, or it was stopped."""
+    """Nothing was sent: other calls came first, or something prevented it."""
 
     retryable = True
 
 
-class WordTooOld(VenueNotSent):
-    """Nothing was sent, since the coordinator's word was too old by then; it may be asked again."""
+class StateTooOld(VenueNotSent):
+    """Nothing was sent, because the coordinator's answer was too old by then; ask it again."""
 
     retryable = True
 
@@ -66,7 +66,7 @@ class VenueRefused(VenueError):
 
 
 class VenueMisconfigured(VenueRefused):
-    """The venue refuses us, and will until somebody changes a setting."""
+    """The venue refuses us until somebody changes a setting."""
 
     retryable = False
 
@@ -80,8 +80,12 @@ class HedgeMode(VenueRefused):
         super().__init__("the account is in hedge mode: switch it to one-way; nothing is traded")
 
 
+# Wrong, and wrong until somebody changes a setting or the account.
+CERTAIN = (VenueMisconfigured, HedgeMode)
+
+
 class Clearance(Protocol):
-    """One order's leave to go out: asked for immediately before the send, looked at once more in its last instruction."""
+    """One order's permission to go out: obtained immediately before the send, and checked again in its last instruction."""
 
     async def send(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Asks and makes the attempt; asks again where the answer grew too old in between. Raises VenueNotSent."""
@@ -94,8 +98,8 @@ class Clearance(Protocol):
         """The last instruction before the bytes leave. Raises VenueNotSent where the answer is not good any more."""
 
 
-class Cleared:
-    """Lets an order through without asking anybody."""
+class AlwaysCleared:
+    """Permits every order without a check."""
 
     seconds_left: float | None = None
 
@@ -107,7 +111,7 @@ class Cleared:
         """Nothing grows old."""
 
 
-CLEARED = Cleared()
+CLEARED = AlwaysCleared()
 
 
 class Venue(Protocol):
@@ -118,6 +122,11 @@ class Venue(Protocol):
 
     counts_its_calls: bool
     """Whether it counts its own calls; the activities count those of a venue that does not."""
+
+    async def check(self) -> None:
+        """Raises one of CERTAIN where two answers in a row say that the account cannot be traded; VenueError where nobody
+        can tell now.
+        """
 
     async def observe(self, symbols: Sequence[str], cycle_id: str | None, known: Known = NOTHING_KNOWN) -> Observation:
         """A reading of prices, positions, orders and account; its `latch` is left empty.
@@ -139,6 +148,11 @@ class Venue(Protocol):
 
     async def cancel_all(self, tool: Tool, symbol: str) -> None:
         """Cancels every open order of `symbol` on the tool's market; returns once the venue has confirmed it."""
+
+    async def cancel_order(self, symbol: str, order_id: str) -> None:
+        """Cancels one futures order by the id that the venue gave it; returns once the venue has confirmed that it is open no
+        longer, also where it had ended before. Nothing of a kill waits for it.
+        """
 
     async def create_order(self, order: Order, clearance: Clearance = CLEARED) -> OrderReport:
         """Sends an order once. Idempotent by `order_id`; refuses to begin after `not_after`.

@@ -3,26 +3,24 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from activities.venues.aster.venue import AsterVenue
-from activities.venues.port import CLEARED, Clearance
-from domain.instructions import Tool
-from domain.market import NOTHING_KNOWN, Known, MarketView, Observation, SymbolReading
-from domain.orders import Fate, Order, OrderReport
-from domain.outbox import NOT_SENT_IN_SHADOW
+from activities.venues.port import CLEARED, Clearance, Venue
+from domain.desk.outbox import NOT_SENT_IN_SHADOW
+from domain.trading.instructions import Tool
+from domain.trading.market import NOTHING_KNOWN, Known, MarketView, Observation, SymbolReading
+from domain.trading.orders import Fate, Order, OrderReport
 
 
 class ShadowVenue:
-    """Reads like the venue behind it. Whatever would change something there is prepared and goes no further."""
+    """Reads through the venue behind it. Calls that would change something there are prepared, but never sent."""
 
     settles_after = timedelta(0)
     counts_its_calls = True
 
-    def __init__(self, venue: AsterVenue) -> None:
+    def __init__(self, venue: Venue) -> None:
         self._venue = venue
 
-    async def ping(self) -> None:
-        """Raises unless the exchange answers the server."""
-        await self._venue.ping()
+    async def check(self) -> None:
+        """Nothing is sent, so nothing stands in the way."""
 
     async def close(self) -> None:
         """Ends the connection."""
@@ -42,6 +40,9 @@ class ShadowVenue:
 
     async def cancel_all(self, tool: Tool, symbol: str) -> None:
         """Calls nothing: the open orders at the real venue are somebody else's."""
+
+    async def cancel_order(self, symbol: str, order_id: str) -> None:
+        """Calls nothing: no order of ours rests there."""
 
     async def create_order(self, order: Order, clearance: Clearance = CLEARED) -> OrderReport:
         """Reports what shadow does with every order."""

@@ -1,31 +1,56 @@
 """Proposals of agents outside: taken in here, taken up by the next cycle."""
 
-from fastapi import APIRouter, Depends
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Depends
 from fastapi.responses import JSONResponse
 
-from api.auth import require_authentication
-from api.commands import Ask
+from api.auth import ActorOf, needs, require_authentication
+from api.commands import CommandRequest
+from api.errors import InvalidRequest
 from api.json_route import CommandRoute
-from api.models import ProposalAcceptedAnswer, ProposedAnswer
-from api.openapi import ACCEPTED, COMMAND_ID, answer, problems
+from api.models import KILLED, ProposalAcceptedAnswer, ProposedAnswer
+from api.openapi import ACCEPTED, COMMAND_ID, COMMANDING, SENDING, answer, bodies, problem, problems, refusal, see
 from api.requests import ProposalBody
 from api.routes.control import CommandId, as_json
 from api.state import PartsOf
-from domain.states import CommandKind
+from domain.desk.states import PAUSED_REFUSAL, CommandKind
+from domain.keys import Role
 
 router = APIRouter(tags=["proposals"], dependencies=[Depends(require_authentication)], route_class=CommandRoute)
+
+_AT_MARKET = {"agent_id": "my-agent", "symbol": "BTCUSDT", "side": "BUY", "confidence": 0.8, "ttl_seconds": 60}
+_WITH_A_PRICE = {**_AT_MARKET, "price": "63950.5", "post_only": True, "rationale": "breakout on the daily chart"}
+_PRICE_MISSING = InvalidRequest(("body",), "post_only needs a price", "quote")
 
 
 @router.post(
     "/proposals",
     status_code=202,
+    summary="Propose an order",
     responses={
         200: answer(ProposedAnswer, "Repeated, and taken up by a cycle meanwhile.", COMMAND_ID),
         202: answer(ProposalAcceptedAnswer, "Taken in; `Location` tells later what a cycle made of it.", ACCEPTED),
-        **problems(401, 408, 409, 413, 422, 500, 503),
+        409: refusal(paused=PAUSED_REFUSAL, killed=KILLED),
+        422: problem(422, {**COMMANDING, "price_missing": _PRICE_MISSING}),
+        503: problem(503, SENDING),
+        **problems(401, 403, 408, 413, 500),
     },
 )
-async def propose(parts: PartsOf, command_id: CommandId, body: ProposalBody) -> JSONResponse:
-    """A proposal for the next cycle; it takes the place of what the same agent proposed before on the same symbol."""
-    fields = body.model_dump(mode="json", exclude_none=True)
-    return as_json(await parts.commander.carry_out(Ask(CommandKind.PROPOSE, command_id, fields)))
+@see("agents", "risk")
+@needs(Role.OPERATOR)
+async def propose(
+    parts: PartsOf,
+    command_id: CommandId,
+    actor: ActorOf,
+    body: Annotated[ProposalBody, Body(openapi_examples=bodies(at_market=_AT_MARKET, with_a_price=_WITH_A_PRICE))],
+) -> JSONResponse:
+    """For trading agents that run outside of AIS. The next cycle weighs the proposal beside those of the desk's own agents,
+    and chooses one at most; the guards may still refuse its order. A proposal takes the place of what the same agent proposed
+    before on the same symbol. **202** is what to expect: it was taken in, and nothing is decided yet.
+    """
+    # A worker of before there were limit orders refuses a field that it does not know.
+    at_market = {"post_only"} if body.price is None else set()
+    fields = body.model_dump(mode="json", exclude_none=True, exclude=at_market)
+    ask = CommandRequest(CommandKind.PROPOSE, command_id, fields, actor=actor)
+    return as_json(await parts.commander.carry_out(ask))

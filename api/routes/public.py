@@ -5,29 +5,61 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api.models import AliveAnswer, HealthAnswer
-from api.openapi import answer, problems
+from api.openapi import problems, see, unhealthy
 from api.state import PartsOf
 
-router = APIRouter(tags=["public"])
+# A header has to stay short.
+MOST_RIGHTS = 12
+
+health = APIRouter(tags=["health"])
+metrics = APIRouter(tags=["metrics"])
+
+_SERIES = """\
+# HELP ais_coordinator_state 1 for the state that holds.
+# TYPE ais_coordinator_state gauge
+ais_coordinator_state{desk="main",state="running"} 1.0
+"""
 
 
-@router.get("/health", responses={503: answer(HealthAnswer, "Temporal cannot be reached."), **problems(500)})
-async def health(parts: PartsOf) -> HealthAnswer:
-    """Probes Temporal, the coordinator, its venue and the database."""
+@health.get("/health", summary="Ask what is connected", responses={503: unhealthy(), **problems(500)})
+@see("operations", "runbook")
+async def read_health(parts: PartsOf) -> HealthAnswer:
+    """Probes Temporal, the coordinator, its venue and the database, all at once, in 2 s at most. The database counts as
+    connected if a row could be written to it, the venue if it was read in the last three cycles. `degraded` where one of them
+    fails, or where the coordinator runs another mode or other symbols than this process is configured for. Redis alone does
+    not degrade. 503 only where Temporal cannot be reached: then no command gets through. `X-AIS-Keys` says how old this process'
+    knowledge of the keys is, and `X-AIS-Missing-Rights` what the database's role may not do and should.
+    """
     found = await parts.health.check()
     status = 200 if found.temporal_connected else 503
-    return JSONResponse(found.model_dump(), status)  # type: ignore[return-value]
+    headers = {"X-AIS-Keys": parts.ring.freshness}
+    if lacking := parts.health.missing_rights:
+        headers["X-AIS-Missing-Rights"] = ", ".join(lacking[:MOST_RIGHTS]).encode("ascii", "replace").decode()
+    return JSONResponse(found.model_dump(), status, headers=headers)  # type: ignore[return-value]
 
 
-@router.get("/health/live", responses=problems(500))
+@health.get("/health/live", summary="Ask whether the process is alive", responses=problems(500))
+@see("operations")
 async def live() -> AliveAnswer:
-    """Asks nothing of anybody: a lost database must never take the kill switch out of rotation."""
+    """What load balancers and containers ask. It probes nothing, so that a lost database never takes the kill switch out of
+    rotation.
+    """
     return AliveAnswer(status="alive")
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **problems(500)})
-async def metrics(parts: PartsOf) -> Response:
-    """Prometheus text."""
-    status = await parts.health.status()
-    text = parts.instruments.scrape(status.state if status else None)
+@metrics.get(
+    "/metrics",
+    summary="Read the metrics",
+    response_class=Response,
+    responses={
+        200: {"description": "Prometheus text.", "content": {"text/plain": {"example": _SERIES}}},
+        **problems(500),
+    },
+)
+@see("metrics")
+async def read_metrics(parts: PartsOf) -> Response:
+    """The state of the desk, its commands and the HTTP requests of this process, for Prometheus. The state is asked for at each
+    scrape, and absent where nobody answers. The worker has metrics of its own, on ports of its own.
+    """
+    text = parts.instruments.scrape(await parts.health.status(), parts.ring.age_seconds)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

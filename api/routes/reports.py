@@ -1,102 +1,143 @@
 """Reports from the database: what the desk decided, sent, traded and has."""
 
-from collections.abc import Sequence
 from datetime import UTC
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
 from api.account import portfolio_answer
-from api.auth import require_authentication
+from api.auth import GuardedRoute, needs, require_authentication
 from api.errors import NoAccount
-from api.models import DecisionAnswer, EntryAnswer, FillAnswer, InstructionAnswer, PortfolioAnswer
-from api.openapi import answer, problems
-from api.requests import DecisionQuery, InstructionQuery, NoQuery, PageQuery
-from api.state import Parts, PartsOf
-from domain.decisions import Decision
-from domain.instructions import InstructionRow
-from domain.status import ObservationStatus
-from domain.values import Value
+from api.models import DecisionAnswer, EntryAnswer, EquityAnswer, FillAnswer, InstructionAnswer, PortfolioAnswer
+from api.openapi import FILTERING, READING, READING_BOOKS, Examples, Responses, answer, problem, problems, see
+from api.requests import DecisionQuery, EquityQuery, InstructionQuery, NoQuery, PageQuery
+from api.rows import instruction, shown
+from api.state import PartsOf
+from domain.desk.states import Mode
+from domain.keys import Role
 from storage.decisions import DecisionFilter
+from storage.equity import CurveFilter, EquityPoint
 from storage.instructions import InstructionFilter
 from storage.paging import PageFilter
 from workflows.gateway import GatewayError
 
-router = APIRouter(prefix="/reports", tags=["reports"], dependencies=[Depends(require_authentication)])
+router = APIRouter(
+    prefix="/reports", tags=["reports"], dependencies=[Depends(require_authentication)], route_class=GuardedRoute
+)
 
 _LINK = {"Link": {"description": 'The next page: `<…>; rel="next"`.', "schema": {"type": "string"}}}
-_PAGES = problems(401, 422, 500, 503)
+_UNREAD = "The database cannot be read, or the account's books are not known yet; `detail` says which."
+_FILTERED = {422: problem(422, FILTERING), **problems(401, 403, 500)}
 
 
-def _page_of(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    return {200: answer(list[model], "Newest first.", _LINK), **_PAGES}  # type: ignore[valid-type]
+def _page_of(model: type[BaseModel], unread: Examples = READING) -> Responses:
+    found = answer(list[model], "Newest first.", _LINK)  # type: ignore[valid-type]
+    return {200: found, 503: problem(503, unread, _UNREAD), **_FILTERED}
 
 
-@router.get("/decisions", responses=_page_of(DecisionAnswer))
-async def decisions(parts: PartsOf, request: Request, query: Annotated[DecisionQuery, Query()]) -> JSONResponse:
-    """DecisionLog entries of this desk, newest first, a page at a time."""
-    rows, cursor = await parts.reports.page(DecisionFilter(**query.model_dump(), desk=parts.desk_name))
-    return _page(request, [entry(row) for row in rows], cursor)
+@router.get("/decisions", summary="Read the decision log", responses=_page_of(DecisionAnswer))
+@see("risk", "agents")
+@needs(Role.VIEWER)
+async def decisions(parts: PartsOf, request: Request, query: Annotated[DecisionQuery, Query()]) -> Response:
+    """What this desk decided and why, newest first. One entry for each cycle (`order_intent`, or `no_action` where nothing was
+    chosen), for each command (`control`), and for what a risk limit did by itself (`risk_action`). The next page is the
+    address in the `Link` header.
+    """
+    text, cursor = await parts.reports.page_text(DecisionFilter(**query.model_dump(), desk=parts.desk_name))
+    return Response(text, headers=_next(request, cursor), media_type="application/json")
 
 
-@router.get("/instructions", responses=_page_of(InstructionAnswer))
+@router.get("/instructions", summary="Read what was sent to the venue", responses=_page_of(InstructionAnswer))
+@see("venue")
+@needs(Role.VIEWER)
 async def instructions(parts: PartsOf, request: Request, query: Annotated[InstructionQuery, Query()]) -> JSONResponse:
-    """What was sent to the venue for this desk, and what became of it, newest first, a page at a time."""
+    """Every cancel and order of this desk, newest first, and what became of it: `prepared` when written, `confirmed` when the
+    venue answered. The next page is the address in the `Link` header.
+    """
     rows, cursor = await parts.reports.instructions(parts.desk_name, InstructionFilter(**query.model_dump()))
     return _page(request, [instruction(row) for row in rows], cursor)
 
 
-@router.get("/fills", responses=_page_of(FillAnswer))
+@router.get("/fills", summary="Read the executions", responses=_page_of(FillAnswer, READING_BOOKS))
+@see("venue", "paper-venue")
+@needs(Role.VIEWER)
 async def fills(parts: PartsOf, request: Request, query: Annotated[PageQuery, Query()]) -> JSONResponse:
-    """What was executed for this desk, on the paper venue or on its real account, newest first, a page at a time."""
+    """What was bought and sold for this desk, newest first, on the paper venue or on its real account. Prices and amounts are
+    text, so that no digit is lost. The next page is the address in the `Link` header.
+    """
     rows, cursor = await parts.reports.fills(parts.desk_name, PageFilter(**query.model_dump()))
-    return _page(request, _shown(rows, FillAnswer), cursor)
+    return _page(request, shown(rows, FillAnswer), cursor)
 
 
-@router.get("/ledger", responses=_page_of(EntryAnswer))
+@router.get("/ledger", summary="Read funding and other payments", responses=_page_of(EntryAnswer, READING_BOOKS))
+@see("venue", "paper-venue")
+@needs(Role.VIEWER)
 async def ledger(parts: PartsOf, request: Request, query: Annotated[PageQuery, Query()]) -> JSONResponse:
-    """Money of this desk's account that moved without a trade, such as funding, newest first, a page at a time."""
+    """Money of this desk's account that moved without a trade, such as funding, newest first. What the account received is
+    positive. The next page is the address in the `Link` header.
+    """
     rows, cursor = await parts.reports.ledger(parts.desk_name, PageFilter(**query.model_dump()))
-    return _page(request, _shown(rows, EntryAnswer), cursor)
+    return _page(request, shown(rows, EntryAnswer), cursor)
 
 
-@router.get("/portfolio", responses=problems(401, 404, 422, 500, 503))
+@router.get(
+    "/equity",
+    summary="Read the equity curve",
+    responses={
+        200: answer(list[EquityAnswer], "Oldest first."),
+        503: problem(503, READING, _UNREAD),
+        **_FILTERED,
+    },
+)
+@see("risk")
+@needs(Role.VIEWER)
+async def equity(parts: PartsOf, query: Annotated[EquityQuery, Query()]) -> JSONResponse:
+    """What the desk's account was worth in each cycle, with drawdown and exposure. Of more cycles than `points`, the extremes of
+    equal stretches of time stay; over long times a curve begins and ends with a whole hour. A cycle in which the database was
+    away has no point.
+    """
+    wanted = CurveFilter(**query.model_dump(exclude={"symbol"}))
+    return JSONResponse([_point(each, query.symbol) for each in await parts.reports.curve(parts.desk_name, wanted)])
+
+
+@router.get(
+    "/portfolio",
+    summary="Read the account",
+    responses={
+        404: problem(404, {"no_account": NoAccount("main", Mode.PAPER)}, "There is no account yet."),
+        503: problem(503, READING_BOOKS, _UNREAD),
+        **_FILTERED,
+    },
+)
+@see("venue", "paper-venue")
+@needs(Role.VIEWER)
 async def portfolio(parts: PartsOf, _: Annotated[NoQuery, Query()]) -> PortfolioAnswer:
-    """This desk's account, computed again from all of its fills and ledger entries, and compared: with the paper venue's book, or
-    with what the exchange says of a real account."""
+    """Profit, fees, equity, drawdown and exposure of this desk, computed again from all of its fills and ledger entries, and
+    compared with the paper venue's book, or with what the exchange says of a real account. `differences` is empty as long as
+    they agree.
+    """
     books = await parts.reports.books(parts.desk_name)
     if books is None:
         raise NoAccount(parts.desk_name, parts.mode)
-    return portfolio_answer(books, await _observation(parts))
-
-
-async def _observation(parts: Parts) -> ObservationStatus | None:
     try:
-        return (await parts.desk.read()).status.observation
+        observation = (await parts.desk.read()).status.observation
     except GatewayError:
         # Without prices of now it is still the account; `valued_at` says so.
-        return None
+        observation = None
+    return portfolio_answer(books, observation)
 
 
-def entry(row: Decision) -> dict[str, Any]:
-    """The nine keys of the contract; UTC written as an offset."""
-    shown = row.model_dump(mode="json", include=set(DecisionAnswer.model_fields))
-    return {**shown, "timestamp": row.timestamp.astimezone(UTC).isoformat()}
-
-
-def instruction(row: InstructionRow) -> dict[str, Any]:
-    """An instruction with its order's fields beside its own."""
-    order = row.order.model_dump(mode="json", exclude={"tool", "symbol", "time_in_force"}) if row.order else {}
-    order |= {"venue_order_id": row.venue_order_id} if row.order else {}
-    return row.model_dump(mode="json", exclude={"order", "desk", "venue_order_id"}) | order
-
-
-def _shown(rows: Sequence[Value], model: type[BaseModel]) -> list[dict[str, Any]]:
-    return [row.model_dump(mode="json", include=set(model.model_fields)) for row in rows]
+def _point(point: EquityPoint, symbol: str | None) -> dict[str, Any]:
+    price = point.prices.get(symbol) if symbol else None
+    shown = point.model_dump(mode="json", exclude={"prices"}) | {"price": None if price is None else str(price)}
+    return shown | {"time": point.time.astimezone(UTC).isoformat()}
 
 
 def _page(request: Request, rows: list[dict[str, Any]], cursor: str | None) -> JSONResponse:
-    headers = {"Link": f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'} if cursor else None
-    return JSONResponse(rows, headers=headers)
+    return JSONResponse(rows, headers=_next(request, cursor))
+
+
+def _next(request: Request, cursor: str | None) -> dict[str, str] | None:
+    return {"Link": f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'} if cursor else None

@@ -14,11 +14,11 @@ from decimal import localcontext
 from typing import NamedTuple
 
 from domain.accounting import Fill
-from domain.market import Bar, Market
 from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, OrderStatus, PaperOrder
 from domain.paper.funding import pay_funding
 from domain.paper.liquidation import liquidate
 from domain.paper.matching import match
+from domain.trading.market import Bar, Market
 from domain.values import EXACT
 
 CANCELED_ON_REQUEST = "canceled on request"
@@ -61,6 +61,11 @@ def _match_all(book: Book, exchange: Exchange) -> tuple[Book, list[PaperOrder], 
             changed.append(step.order)
             fills += [step.fill] if step.fill else []
     return book, changed, fills
+
+
+def cancel_order(book: Book, order_id: str) -> Book:
+    """Cancels one order, where it still rests."""
+    return book._replace(open_orders=[order for order in book.open_orders if order.order_id != order_id])
 
 
 def cancel_all(book: Book, market: Market, symbol: str) -> tuple[Book, list[PaperOrder]]:

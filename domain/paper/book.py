@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol, Self
 
 from domain.accounting import Fill, Holding, HoldingKey, LedgerEntry, ratio
-from domain.instructions import OrderInstruction, OrderType, Side, TimeInForce
-from domain.market import Bar, Market, SymbolRules
+from domain.trading.instructions import OrderInstruction, OrderType, Side, TimeInForce
+from domain.trading.market import Bar, Market, SymbolRules
 from domain.values import EXACT, ZERO, Value
 
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from domain.accounting import Holding, HoldingKey, LedgerEntry, LedgerKind
-from domain.market import Bar, Market
+from domain.accounting import Holding, LedgerEntry, LedgerKind
 from domain.paper.book import Book, Exchange
+from domain.trading.market import Bar, Market
 from domain.values import ZERO
 
 INTERVAL = timedelta(hours=8)
@@ -45,7 +45,14 @@ def pay_funding(book: Book, before: Mapping[str, Bar], exchange: Exchange) -> tu
         for hour in funding_hours(last.open_time, bar.open_time):
             if rate := exchange.funding.rate(symbol, hour):
                 entries.append(_entry(symbol, held, bar.open, rate, hour, book))
-    return (_paid(book, entries), entries) if entries else (book, entries)
+    if not entries:
+        return book, entries
+    holdings = dict(book.holdings)
+    for entry in entries:
+        held = holdings[entry.key]
+        holdings[entry.key] = held.model_copy(update={"funding": held.funding + entry.amount})
+    balance = book.balance + sum((entry.amount for entry in entries), ZERO)
+    return book._replace(balance=balance, holdings=holdings), entries
 
 
 def _entry(symbol: str, held: Holding, price: Decimal, rate: Decimal, hour: datetime, book: Book) -> LedgerEntry:
@@ -61,12 +68,3 @@ def _entry(symbol: str, held: Holding, price: Decimal, rate: Decimal, hour: date
         bar_no=book.bar_no,
         market_time=hour,
     )
-
-
-def _paid(book: Book, entries: list[LedgerEntry]) -> Book:
-    holdings = dict(book.holdings)
-    for entry in entries:
-        key = HoldingKey(Market.FUTURES, entry.symbol)
-        held = holdings[key]
-        holdings[key] = held.model_copy(update={"funding": held.funding + entry.amount})
-    return book._replace(balance=book.balance + sum((e.amount for e in entries), ZERO), holdings=holdings)

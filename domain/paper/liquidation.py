@@ -15,10 +15,10 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import NamedTuple
 
 from domain.accounting import Fill, Holding, LedgerEntry, LedgerKind, trade
-from domain.instructions import OrderType, Side
-from domain.market import Bar, Market, SymbolRules
 from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, OrderStatus, PaperOrder
 from domain.paper.margin import cash
+from domain.trading.instructions import OrderType, Side
+from domain.trading.market import Bar, Market, SymbolRules
 from domain.values import ZERO
 
 LIQUIDATION = "liquidation"
@@ -51,7 +51,20 @@ def liquidate(book: Book, exchange: Exchange) -> tuple[Book, Events]:
     """Closes every futures position where the newest bar took the account to its maintenance margin."""
     lines = _lines(book, exchange)
     prices = _prices(lines, cash(book)) if lines else None
-    return _close_all(book, lines, prices) if prices else (book, NOTHING_HAPPENED)
+    if not prices:
+        return book, NOTHING_HAPPENED
+    ended = {"status": OrderStatus.CANCELED, "reason": CANCELED}
+    canceled = [order.model_copy(update=ended) for order in book.open_orders if order.market is Market.FUTURES]
+    book = book._replace(open_orders=[order for order in book.open_orders if order.market is not Market.FUTURES])
+    orders, fills = [], []
+    for line in lines:
+        order, fill, held = _closed(line, prices[line.symbol], book)
+        orders.append(order)
+        fills.append(fill)
+        book = book.after_fill(fill, held)
+    entries = _charges(book, lines, fills)
+    book = book._replace(balance=book.balance + sum((entry.amount for entry in entries), ZERO))
+    return book, Events(entries=entries, liquidations=orders, changed=canceled, fills=fills)
 
 
 def _lines(book: Book, exchange: Exchange) -> list[_Line]:
@@ -93,20 +106,6 @@ def _price(line: _Line, others: Decimal) -> Decimal:
     if line.is_long:
         return min(line.bar.open, max(line.bar.low, (exact / tick).to_integral_value(ROUND_FLOOR) * tick))
     return max(line.bar.open, min(line.bar.high, (exact / tick).to_integral_value(ROUND_CEILING) * tick))
-
-
-def _close_all(book: Book, lines: Sequence[_Line], prices: dict[str, Decimal]) -> tuple[Book, Events]:
-    canceled = [_canceled(order) for order in book.open_orders if order.market is Market.FUTURES]
-    book = book._replace(open_orders=[order for order in book.open_orders if order.market is not Market.FUTURES])
-    orders, fills = [], []
-    for line in lines:
-        order, fill, held = _closed(line, prices[line.symbol], book)
-        orders.append(order)
-        fills.append(fill)
-        book = book.after_fill(fill, held)
-    entries = _charges(book, lines, fills)
-    book = book._replace(balance=book.balance + sum((entry.amount for entry in entries), ZERO))
-    return book, Events(entries=entries, liquidations=orders, changed=canceled, fills=fills)
 
 
 def _closed(line: _Line, price: Decimal, book: Book) -> tuple[PaperOrder, Fill, Holding]:
@@ -168,7 +167,3 @@ def _entry(kind: LedgerKind, amount: Decimal, fill: Fill, rate: Decimal | None) 
         bar_no=fill.bar_no,
         market_time=fill.market_time,
     )
-
-
-def _canceled(order: PaperOrder) -> PaperOrder:
-    return order.model_copy(update={"status": OrderStatus.CANCELED, "reason": CANCELED})

@@ -7,10 +7,10 @@ own and a spot holding is no collateral of a futures account in single-asset mod
 from decimal import Decimal
 
 from domain.accounting import fee
-from domain.instructions import Side
-from domain.market import Market
 from domain.paper.book import Book, PaperOrder, Terms
-from domain.paper.refusals import Refusal
+from domain.paper.refusals import ExchangeRefusal
+from domain.trading.instructions import Side
+from domain.trading.market import Market
 from domain.values import ZERO, plain
 
 
@@ -24,14 +24,14 @@ def margin_balance(book: Book) -> Decimal:
     return cash(book) + sum((held.profit_at(book.bars[symbol].close) for symbol, held in book.positions()), ZERO)
 
 
-def money_refusal(order: PaperOrder, price: Decimal, book: Book, terms: Terms) -> Refusal | None:
+def money_refusal(order: PaperOrder, price: Decimal, book: Book, terms: Terms) -> ExchangeRefusal | None:
     """Why the account cannot carry the order at a price that is no better than what it may come to pay."""
     if order.market is Market.SPOT:
         return spot_refusal(order, price, book, terms)
     return None if order.reduce_only else margin_refusal(order, price, book, terms)
 
 
-def margin_refusal(order: PaperOrder, price: Decimal, book: Book, terms: Terms) -> Refusal | None:
+def margin_refusal(order: PaperOrder, price: Decimal, book: Book, terms: Terms) -> ExchangeRefusal | None:
     """Initial margin: notional over leverage, of positions and resting orders together, covered by the margin balance.
 
     Aster, "Margin" (docs.asterdex.com): initial margin = position size * mark price / leverage. What makes a position
@@ -53,12 +53,14 @@ def margin_refusal(order: PaperOrder, price: Decimal, book: Book, terms: Terms) 
     return _no_margin(f"{plain(gross)} of positions and orders, {plain(allowed)} allowed at leverage {terms.leverage}")
 
 
-def spot_refusal(order: PaperOrder, price: Decimal, book: Book, terms: Terms) -> Refusal | None:
+def spot_refusal(order: PaperOrder, price: Decimal, book: Book, terms: Terms) -> ExchangeRefusal | None:
     """Spot is paid in full and sold from what is held; what rests already is set aside, and so is futures' margin."""
     if order.market is not Market.SPOT:
         return None
     if order.side is Side.SELL:
-        return _nothing_to_sell(order, book)
+        mine = (o for o in book.open_orders if o.key == order.key and o.side is Side.SELL)
+        left = book.held(order.key).quantity - sum((o.remaining for o in mine), ZERO)
+        return None if order.remaining <= left else _no_balance(f"{plain(left)} {order.symbol} free to sell")
     needed, free = _paid(order, price, terms), cash(book) - set_aside(book, terms)
     if needed > free:
         return _no_balance(f"{plain(needed)} needed, {plain(free)} free")
@@ -98,16 +100,10 @@ def _paid(order: PaperOrder, price: Decimal, terms: Terms) -> Decimal:
     return order.remaining * price + fee(order.remaining, price, max(terms.fee_bps, terms.maker_fee_bps))
 
 
-def _nothing_to_sell(order: PaperOrder, book: Book) -> Refusal | None:
-    mine = (o for o in book.open_orders if o.key == order.key and o.side is Side.SELL)
-    free = book.held(order.key).quantity - sum((o.remaining for o in mine), ZERO)
-    return None if order.remaining <= free else _no_balance(f"{plain(free)} {order.symbol} free to sell")
+def _no_margin(numbers: str) -> ExchangeRefusal:
+    return ExchangeRefusal(-2019, "Margin is insufficient.", numbers)
 
 
-def _no_margin(numbers: str) -> Refusal:
-    return Refusal(-2019, "Margin is insufficient.", numbers)
-
-
-def _no_balance(numbers: str) -> Refusal:
+def _no_balance(numbers: str) -> ExchangeRefusal:
     """Binance's spot text for -2010; Aster's spot document has the code and no text of its own."""
-    return Refusal(-2010, "Account has insufficient balance for requested action.", numbers)
+    return ExchangeRefusal(-2010, "Account has insufficient balance for requested action.", numbers)

@@ -8,18 +8,18 @@ from decimal import Decimal, localcontext
 from typing import NamedTuple
 
 from domain.accounting import Fill, fee, reducible, trade
-from domain.instructions import OrderType, Side, TimeInForce
-from domain.market import Bar, SymbolRules
 from domain.paper.book import Book, Exchange, OrderStatus, PaperOrder, Step, Terms
 from domain.paper.margin import money_refusal, spot_refusal
 from domain.paper.refusals import (
+    ExchangeRefusal,
     Offer,
-    Refusal,
     order_refusal,
     reduce_only_refusal,
     symbol_refusal,
     timing_refusal,
 )
+from domain.trading.instructions import OrderType, Side, TimeInForce
+from domain.trading.market import Bar, SymbolRules
 from domain.values import BPS, EXACT, ZERO, floor_to_step, plain
 
 
@@ -184,6 +184,6 @@ def _ended(order: PaperOrder, status: OrderStatus, reason: str) -> PaperOrder:
     return order.model_copy(update={"status": status, "reason": reason})
 
 
-def _refused(order: PaperOrder, book: Book, refusal: Refusal) -> Step:
+def _refused(order: PaperOrder, book: Book, refusal: ExchangeRefusal) -> Step:
     rejected = {"status": OrderStatus.REJECTED, "reason": refusal.text, "code": refusal.code}
     return Step(order.model_copy(update=rejected), None, book)

@@ -1,4 +1,4 @@
-"""What the exchange refuses, with its own codes and texts.
+"""The exchange's refusals, with its own codes and texts.
 
 Futures: asterdex/api-docs, "V1(Legacy)/EN/aster-finance-futures-api.md", sections "Filters" and "Error Codes"; the family
 is Binance's USDS-M futures. Spot answers as Binance's spot does: one code for every filter, and the filter's name. (Aster's
@@ -9,13 +9,13 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from domain.accounting import Holding, reducible
-from domain.instructions import OrderType, Side, TimeInForce
-from domain.market import Market, SymbolRules
 from domain.paper.book import PaperOrder
+from domain.trading.instructions import OrderType, Side, TimeInForce
+from domain.trading.market import Market, SymbolRules
 from domain.values import ZERO, plain
 
 
-class Refusal(NamedTuple):
+class ExchangeRefusal(NamedTuple):
     """The exchange's code and text, our own numbers behind it for people, and the filter that it is of, if any."""
 
     code: int
@@ -41,12 +41,12 @@ class Offer(NamedTuple):
     unrounded: Decimal
 
 
-def symbol_refusal(symbol: str) -> Refusal:
+def symbol_refusal(symbol: str) -> ExchangeRefusal:
     """For a symbol without a bar or without rules."""
-    return Refusal(-1121, "Invalid symbol.", f"no market data for {symbol}")
+    return ExchangeRefusal(-1121, "Invalid symbol.", f"no market data for {symbol}")
 
 
-def order_refusal(order: PaperOrder, rules: SymbolRules, offer: Offer) -> Refusal | None:
+def order_refusal(order: PaperOrder, rules: SymbolRules, offer: Offer) -> ExchangeRefusal | None:
     """Why an order breaks the symbol's rules: its parameters, then the filters."""
     wrong = parameter_refusal(order)
     if wrong:
@@ -54,13 +54,13 @@ def order_refusal(order: PaperOrder, rules: SymbolRules, offer: Offer) -> Refusa
     failed = filter_failures(order, rules, offer)
     if failed is None or order.market is Market.FUTURES:
         return failed
-    return Refusal(-1013, f"Filter failure: {failed.filter}", failed.numbers, failed.filter)
+    return ExchangeRefusal(-1013, f"Filter failure: {failed.filter}", failed.numbers, failed.filter)
 
 
-def parameter_refusal(order: PaperOrder) -> Refusal | None:
+def parameter_refusal(order: PaperOrder) -> ExchangeRefusal | None:
     """Parameters that are missing, or that this kind of order does not have."""
     if order.order_type is OrderType.LIMIT and order.price is None:
-        return Refusal(-1102, "Mandatory parameter 'price' was not sent, was empty/null, or malformed.")
+        return ExchangeRefusal(-1102, "Mandatory parameter 'price' was not sent, was empty/null, or malformed.")
     if order.order_type is OrderType.MARKET and order.price is not None:
         return _not_required("price")
     if order.order_type is OrderType.MARKET and order.time_in_force is not None:
@@ -70,7 +70,7 @@ def parameter_refusal(order: PaperOrder) -> Refusal | None:
     return None
 
 
-def filter_failures(order: PaperOrder, rules: SymbolRules, offer: Offer) -> Refusal | None:
+def filter_failures(order: PaperOrder, rules: SymbolRules, offer: Offer) -> ExchangeRefusal | None:
     """The first filter that an order fails, in the words of futures."""
     return (
         quantity_failure(order, rules)
@@ -80,42 +80,44 @@ def filter_failures(order: PaperOrder, rules: SymbolRules, offer: Offer) -> Refu
     )
 
 
-def quantity_failure(order: PaperOrder, rules: SymbolRules) -> Refusal | None:
+def quantity_failure(order: PaperOrder, rules: SymbolRules) -> ExchangeRefusal | None:
     """LOT_SIZE: between minQty and maxQty, and `(quantity - minQty) % stepSize == 0`; MARKET_LOT_SIZE's maxQty too."""
     quantity, least = order.quantity, rules.min_quantity
     if quantity <= 0:
-        return Refusal(-4003, "Quantity less than zero.", f"{quantity}", "LOT_SIZE")
+        return ExchangeRefusal(-4003, "Quantity less than zero.", f"{quantity}", "LOT_SIZE")
     if quantity < least:
-        return Refusal(-4004, "Quantity less than min quantity.", f"{quantity}, at least {least}", "LOT_SIZE")
+        return ExchangeRefusal(-4004, "Quantity less than min quantity.", f"{quantity}, at least {least}", "LOT_SIZE")
     if over := _over_maximum(order, rules):
         return over
     if (quantity - least) % rules.lot_step:
         numbers = f"{quantity}, the step is {rules.lot_step}"
-        return Refusal(-4023, "Qty not increased by step size.", numbers, "LOT_SIZE")
+        return ExchangeRefusal(-4023, "Qty not increased by step size.", numbers, "LOT_SIZE")
     return None
 
 
-def _over_maximum(order: PaperOrder, rules: SymbolRules) -> Refusal | None:
+def _over_maximum(order: PaperOrder, rules: SymbolRules) -> ExchangeRefusal | None:
     at_market = rules.market_max_quantity if order.order_type is OrderType.MARKET else None
     for most, name in ((rules.max_quantity, "LOT_SIZE"), (at_market, "MARKET_LOT_SIZE")):
         if most is not None and order.quantity > most:
-            return Refusal(-4005, "Quantity greater than max quantity.", f"{order.quantity}, at most {most}", name)
+            return ExchangeRefusal(
+                -4005, "Quantity greater than max quantity.", f"{order.quantity}, at most {most}", name
+            )
     return None
 
 
-def price_failure(order: PaperOrder, rules: SymbolRules) -> Refusal | None:
+def price_failure(order: PaperOrder, rules: SymbolRules) -> ExchangeRefusal | None:
     """PRICE_FILTER: above 0 and a multiple of tickSize."""
     if order.price is None:
         return None
     if order.price <= 0:
-        return Refusal(-4001, "Price less than 0.", f"{order.price}", "PRICE_FILTER")
+        return ExchangeRefusal(-4001, "Price less than 0.", f"{order.price}", "PRICE_FILTER")
     if order.price % rules.tick_size:
         numbers = f"{order.price}, the tick is {rules.tick_size}"
-        return Refusal(-4014, "Price not increased by tick size.", numbers, "PRICE_FILTER")
+        return ExchangeRefusal(-4014, "Price not increased by tick size.", numbers, "PRICE_FILTER")
     return None
 
 
-def band_failure(order: PaperOrder, rules: SymbolRules, offer: Offer) -> Refusal | None:
+def band_failure(order: PaperOrder, rules: SymbolRules, offer: Offer) -> ExchangeRefusal | None:
     """PERCENT_PRICE: BUY `price <= markPrice * multiplierUp`, SELL `price >= markPrice * multiplierDown`.
 
     Spot has both bounds for either side (Aster, spot document). A market order has no price; what it would meet is
@@ -133,28 +135,28 @@ def band_failure(order: PaperOrder, rules: SymbolRules, offer: Offer) -> Refusal
         return None
     if order.price is None:
         code, text = -4131, "The counterparty's best price does not meet the PERCENT_PRICE filter limit"
-    return Refusal(code, text, f"{plain(price)}, {numbers}", "PERCENT_PRICE")
+    return ExchangeRefusal(code, text, f"{plain(price)}, {numbers}", "PERCENT_PRICE")
 
 
-def notional_failure(order: PaperOrder, rules: SymbolRules, offer: Offer) -> Refusal | None:
+def notional_failure(order: PaperOrder, rules: SymbolRules, offer: Offer) -> ExchangeRefusal | None:
     """MIN_NOTIONAL: price times quantity, at the mark price for a market order; reduce-only is exempt."""
     worth = order.quantity * (offer.mark if order.price is None else order.price)
     if order.reduce_only or worth >= rules.min_notional:
         return None
     least = plain(rules.min_notional)
     text = f"Order's notional must be no smaller than {least} (unless you choose reduce only)"
-    return Refusal(-4164, text, f"worth {plain(worth)}", "NOTIONAL")
+    return ExchangeRefusal(-4164, text, f"worth {plain(worth)}", "NOTIONAL")
 
 
-def reduce_only_refusal(order: PaperOrder, held: Holding) -> Refusal | None:
+def reduce_only_refusal(order: PaperOrder, held: Holding) -> ExchangeRefusal | None:
     """Why a reduce-only order has nothing to reduce."""
     if not order.reduce_only or reducible(held.quantity, order.side, order.remaining):
         return None
     why = "it would increase the position" if held.quantity else "there is no position"
-    return Refusal(-2022, "ReduceOnly Order is rejected.", why)
+    return ExchangeRefusal(-2022, "ReduceOnly Order is rejected.", why)
 
 
-def timing_refusal(order: PaperOrder, crosses: bool, wanted: Decimal, there: Decimal) -> Refusal | None:
+def timing_refusal(order: PaperOrder, crosses: bool, wanted: Decimal, there: Decimal) -> ExchangeRefusal | None:
     """Post-only that would take, and fill-or-kill that would not fill whole.
 
     -5021 and -5022 are Binance's; Aster's documents do not list them. For spot: -2010 as Binance answers a LIMIT_MAKER, and
@@ -162,22 +164,22 @@ def timing_refusal(order: PaperOrder, crosses: bool, wanted: Decimal, there: Dec
     """
     spot = order.market is Market.SPOT
     if order.time_in_force is TimeInForce.GTX and crosses:
-        return Refusal(-2010, "Order would immediately match and take.") if spot else _POST_ONLY
+        return ExchangeRefusal(-2010, "Order would immediately match and take.") if spot else _POST_ONLY
     if order.time_in_force is TimeInForce.FOK and (not crosses or there < wanted):
         found = there if crosses else ZERO
-        whole = Refusal(-2020, "Unable to fill.") if spot else _FILL_OR_KILL
+        whole = ExchangeRefusal(-2020, "Unable to fill.") if spot else _FILL_OR_KILL
         return whole._replace(numbers=f"{plain(found)} of {plain(wanted)} could be filled")
     return None
 
 
-def _not_required(parameter: str) -> Refusal:
-    return Refusal(-1106, f"Parameter '{parameter}' sent when not required.")
+def _not_required(parameter: str) -> ExchangeRefusal:
+    return ExchangeRefusal(-1106, f"Parameter '{parameter}' sent when not required.")
 
 
 _RECORDED = "The order will not be recorded in the order history"
-_FILL_OR_KILL = Refusal(
+_FILL_OR_KILL = ExchangeRefusal(
     -5021, f"Due to the order could not be filled immediately, the FOK order has been rejected. {_RECORDED}"
 )
-_POST_ONLY = Refusal(
+_POST_ONLY = ExchangeRefusal(
     -5022, f"Due to the order could not be executed as maker, the Post Only order will be rejected. {_RECORDED}"
 )

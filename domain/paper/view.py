@@ -1,6 +1,6 @@
-"""What the venue shows: a symbol to agents, an account to guards, and an order to who sent it.
+"""What the paper venue shows: a symbol to agents, an account to guards, and an order to its sender.
 
-Agents see the same prices and quantities by which an order of theirs would fill.
+Agents see the same prices and quantities at which their orders would fill.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,9 +8,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from domain.assessment import Assessment
-from domain.instructions import Side
-from domain.market import (
+from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, OrderStatus, PaperOrder, Terms
+from domain.paper.funding import next_funding_hour
+from domain.paper.matching import left_of_bar, market_price
+from domain.trading.assessment import Assessment
+from domain.trading.instructions import Side
+from domain.trading.market import (
     Account,
     Bar,
     FilledOrder,
@@ -23,10 +26,7 @@ from domain.market import (
     SymbolRules,
     TopOfBook,
 )
-from domain.orders import Fate, OrderReport
-from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, OrderStatus, PaperOrder, Terms
-from domain.paper.funding import next_funding_hour
-from domain.paper.matching import left_of_bar, market_price
+from domain.trading.orders import Fate, OrderReport
 from domain.values import ZERO
 
 _FATES = {
@@ -96,10 +96,10 @@ def observation_of(
         marks=book.marks,
         rules=rules,
         positions=positions,
-        open_orders=[_open_order(order) for order in book.open_orders],
+        open_orders=[OpenOrder(**order.model_dump(include=set(OpenOrder.model_fields))) for order in book.open_orders],
         account=account,
-        fills=_notices(events),
-        note=note or _liquidated(events),
+        fills=_notices(events) if events.fills else [],
+        note=note or (_liquidated(events.liquidations) if events.liquidations else None),
         assessment=watch(reading) if watch else None,
     )
 
@@ -129,8 +129,8 @@ def _positions(book: Book, market: Market) -> list[Position]:
     ]
 
 
-def _open_order(order: PaperOrder) -> OpenOrder:
-    return OpenOrder.model_validate(order.model_dump(include=set(OpenOrder.model_fields)))
+def _liquidated(orders: Sequence[PaperOrder]) -> str:
+    return "liquidated: " + ", ".join(f"{o.symbol} {o.side.value} {o.quantity} at {o.average_price}" for o in orders)
 
 
 def _notices(events: Events) -> list[FilledOrder]:
@@ -140,8 +140,3 @@ def _notices(events: Events) -> list[FilledOrder]:
         FilledOrder(symbol=fill.symbol, quantity=fill.quantity, maker=fill.maker, whole=fill.order_id in whole)
         for fill in events.fills
     ]
-
-
-def _liquidated(events: Events) -> str | None:
-    closed = [f"{o.symbol} {o.side.value} {o.quantity} at {o.average_price}" for o in events.liquidations]
-    return f"liquidated: {', '.join(closed)}" if closed else None

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from activities.agents.port import Arguments, BarArrays, Quote, arrays_of
-from domain.instructions import Side
-from domain.market import Bar
-from domain.proposals import Proposal
+from domain.trading.instructions import Side
+from domain.trading.market import Bar
+from domain.trading.proposals import Proposal
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 BTC, ETH = "BTCUSDT", "ETHUSDT"

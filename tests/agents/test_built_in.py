@@ -3,6 +3,7 @@
 import inspect
 import tomllib
 from collections.abc import Sequence
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -12,11 +13,12 @@ from activities.agents.catalogue import BUILT_IN, InstalledAgent, installed_agen
 from activities.agents.funding_rate import funding_rate
 from activities.agents.mean_reversion import mean_reversion
 from activities.agents.momentum import LOOKBACK_BARS, momentum
-from activities.agents.port import MAX_BARS
-from activities.agents.room import LocalRoom
+from activities.agents.port import MAX_BARS, Quote
+from activities.agents.quoter import quoter
+from activities.agents.runner import InlineAgents
 from activities.agents.volatility_breakout import volatility_breakout
 from activities.market.simulated import SimulatedMarket
-from domain.instructions import Side
+from domain.trading.instructions import Side, TimeInForce
 from tests.agents.builders import BTC, ETH, NOISE, seeing
 from tests.house.sources import ROOT
 
@@ -29,8 +31,8 @@ def drifting(step: float) -> list[float]:
     return [close + n * step for n, close in enumerate(LONG_NOISE)]
 
 
-def ours() -> LocalRoom:
-    return LocalRoom([InstalledAgent(name, target) for name, target in BUILT_IN.items()])
+def ours() -> InlineAgents:
+    return InlineAgents([InstalledAgent(name, target) for name, target in BUILT_IN.items()])
 
 
 # --- momentum ---------------------------------------------------------------------------------------------------------
@@ -129,6 +131,36 @@ def test_an_ordinary_funding_rate_is_none_of_its_business(rate: float) -> None:
     assert funding_rate(*seeing(funding={BTC: rate})) == []
 
 
+# --- quoter -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("middle", "held", "side", "price"),
+    [
+        (64_012.0, 0.0, Side.BUY, "63900"),
+        (64_012.0, -1.0, Side.BUY, "63900"),
+        (64_012.0, 0.5, Side.SELL, "64100"),
+        (2_986.0, 0.0, Side.BUY, "2980"),
+        (0.2, 0.0, Side.BUY, "0.199"),
+        (0.2, 1.0, Side.SELL, "0.201"),
+        (99.95, 1.0, Side.SELL, "101"),
+    ],
+)
+def test_quoter_waits_on_the_side_that_brings_its_inventory_back(
+    middle: float, held: float, side: Side, price: str
+) -> None:
+    arguments = seeing()._replace(book={BTC: Quote(middle - 0.01, middle + 0.01, 1.0, 1.0)}, positions={BTC: held})
+    (suggestion,) = quoter(*arguments)
+    assert (suggestion.side, suggestion.price, suggestion.sent_as) == (side, Decimal(price), TimeInForce.GTX)
+    assert 0.05 < suggestion.confidence < 0.2
+
+
+def test_quoter_keeps_its_price_while_the_market_moves_little() -> None:
+    books = ({BTC: Quote(price, price + 0.1, 1.0, 1.0)} for price in (64_000.0, 64_020.0, 64_040.0))
+    asked = [quoter({}, book, {}, {BTC: 0.0})[0].price for book in books]
+    assert asked == [Decimal(63900)] * 3
+
+
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 
@@ -174,6 +206,7 @@ def test_on_the_simulated_market_each_trades_now_and_then() -> None:
         for answer in room.answers(BUILT_IN, seeing({s: history[n - MAX_BARS : n] for s, history in closes.items()})):
             said[answer.agent_id] += bool(answer.suggestions)
     assert said.pop("funding_rate") == 0
+    assert said.pop("quoter") == 0, "it takes a book"
     assert all(2 < count < 118 for count in said.values()), said
 
 

@@ -18,8 +18,8 @@ from activities.agents.catalogue import (
     load,
     select,
 )
-from activities.agents.room import LocalRoom
-from domain.proposals import FailureKind
+from activities.agents.runner import InlineAgents
+from domain.trading.proposals import FailureKind
 from tests.agents.builders import BTC, PLUGIN, install, install_plugin, seeing
 from tests.house.sources import ROOT
 
@@ -35,7 +35,7 @@ def test_a_package_that_was_installed_is_found_without_being_imported(site: Path
 
 def test_a_package_that_was_installed_proposes(site: Path) -> None:
     install_plugin(site)
-    room = LocalRoom(select(installed_agents(), ["rsi"]))
+    room = InlineAgents(select(installed_agents(), ["rsi"]))
     (answer,) = room.answers(["rsi"], seeing({BTC: [100.0 - n for n in range(20)]}))
     assert [(s.symbol, s.side, s.confidence) for s in answer.suggestions] == [(BTC, "BUY", 1.0)]
 
@@ -56,7 +56,9 @@ def test_a_package_that_was_installed_proposes(site: Path) -> None:
 def test_a_name_that_cannot_be_is_refused_with_a_sentence(site: Path, points: Mapping[str, str], refusal: str) -> None:
     install(site, "other", points)
     installed = installed_agents()
-    assert list(installed.agents.items())[:4] == [(name, InstalledAgent(name, to)) for name, to in BUILT_IN.items()]
+    assert list(installed.agents.items())[: len(BUILT_IN)] == [
+        (name, InstalledAgent(name, to)) for name, to in BUILT_IN.items()
+    ]
     (warning,) = installed.warnings
     assert warning.startswith(refusal)
 
@@ -80,7 +82,9 @@ def test_what_is_installed_of_ourselves_may_be_older_than_the_checkout(site: Pat
 
 def test_settings_choose_among_the_installed_and_keep_their_order() -> None:
     installed = installed_agents()
-    assert [agent.name for agent in select(installed, ["all"])] == list(BUILT_IN)
+    assert [agent.name for agent in select(installed, ["all"])] == list(BUILT_IN)[:-1], "quoter takes its name"
+    assert [agent.name for agent in select(installed, ["all", "quoter"])] == list(BUILT_IN)
+    assert [agent.name for agent in select(installed, ["all", "momentum"])] == list(BUILT_IN)[:-1]
     assert [agent.name for agent in select(installed, ["funding_rate", "momentum"])] == ["funding_rate", "momentum"]
     assert select(installed, ["none"]) == []
 
@@ -93,7 +97,7 @@ def test_a_name_that_is_not_installed_is_an_error_that_lists_those_that_are() ->
 
 def test_a_class_is_made_an_instance_of_once(site: Path) -> None:
     install(site, "trouble", {"stateful": "trouble:Stateful"})
-    room = LocalRoom(select(installed_agents(), ["stateful"]))
+    room = InlineAgents(select(installed_agents(), ["stateful"]))
     said = [room.answers(["stateful"], seeing())[0].suggestions[0].confidence for _ in range(3)]
     assert said == [0.1, 0.2, 0.3]
 
@@ -108,7 +112,7 @@ def test_a_class_is_made_an_instance_of_once(site: Path) -> None:
 )
 def test_one_that_cannot_be_imported_costs_its_own_vote(site: Path, target: str, error: str) -> None:
     install(site, "trouble", {"broken": target, "good": "trouble:good"})
-    room = LocalRoom(select(installed_agents(), ["broken", "good"]))
+    room = InlineAgents(select(installed_agents(), ["broken", "good"]))
     broken, good = room.answers(room.names, seeing())
     assert broken.failure is not None
     assert (broken.failure.kind, broken.failure.error) == (FailureKind.UNLOADABLE, error)

@@ -6,16 +6,16 @@ from decimal import Decimal
 from typing import Any
 
 from activities.agents.catalogue import BUILT_IN, InstalledAgent
-from activities.agents.room import LocalRoom
+from activities.agents.runner import InlineAgents
 from activities.calls import DecideCall, Scope
-from activities.instruments import Instruments
+from activities.metrics import WorkerMetrics
 from activities.observe import ObserveActivities
-from domain.agents import AgentHealth
 from domain.deciding import Choice
-from domain.instructions import Side
-from domain.limits import Limits
-from domain.market import MarketView
-from domain.states import Mode
+from domain.desk.states import Mode
+from domain.risk.limits import Limits
+from domain.trading.agents import AgentHealth
+from domain.trading.instructions import Side
+from domain.trading.market import MarketView
 from tests.agents.builders import BTC, ETH, NOISE, a_proposal, some_bars
 from tests.domain.builders import an_observation, some_rules
 
@@ -34,9 +34,9 @@ class Desk:
     """The activity with agents of its own, and what it has carried from cycle to cycle."""
 
     def __init__(self, agents: dict[str, str], weights: dict[str, float] | None = None) -> None:
-        self.instruments = Instruments("main")
+        self.instruments = WorkerMetrics("main")
         numbers = itertools.count()
-        room = LocalRoom([InstalledAgent(name, target) for name, target in agents.items()])
+        room = InlineAgents([InstalledAgent(name, target) for name, target in agents.items()])
         new_id = lambda prefix: f"{prefix}_{next(numbers)}"  # noqa: E731
         venue: Any = Shown()
         nowhere: Any = None
@@ -75,7 +75,7 @@ async def test_the_votes_of_all_agents_stand_in_the_row() -> None:
     assert choice.summary == "Selected BTCUSDT from momentum"
     assert list(choice.votes) == list(BUILT_IN)
     assert choice.votes["momentum"] > 0.5
-    assert [vote for name, vote in choice.votes.items() if name != "momentum"] == [0, 0, 0]
+    assert [vote for name, vote in choice.votes.items() if name != "momentum"] == [0, 0, 0, 0]
     assert choice.proposal is not None
     assert choice.proposal.proposal_id == "sig_0"
     assert choice.agents == {}

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from activities.agents.port import MAX_BARS, Quote, arguments_of
-from domain.market import Market, MarketView, Position, TopOfBook
+from domain.trading.market import Market, MarketView, Position, TopOfBook
 from tests.agents.builders import BTC, ETH, START, arrays, some_bars
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 
 from activities.agents.catalogue import BUILT_IN, installed_agents, select
-from activities.agents.processes import ProcessRoom
-from activities.agents.room import Answer
-from domain.proposals import FailureKind
+from activities.agents.pool import AgentPool
+from activities.agents.runner import AgentAnswer
+from domain.trading.proposals import FailureKind
 from tests.agents.builders import BTC, install, install_plugin, seeing
 from tests.house.sources import ROOT
 
@@ -32,11 +32,11 @@ import asyncio, sys
 with open("imported", "a") as note:
     note.write(__name__ + "\\n")
 from activities.agents.catalogue import installed_agents, select
-from activities.agents.processes import ProcessRoom
+from activities.agents.pool import AgentPool
 from tests.agents.builders import seeing
 
 async def main():
-    room = ProcessRoom(select(installed_agents(), sys.argv[1:]), 3.0)
+    room = AgentPool(select(installed_agents(), sys.argv[1:]), 3.0)
     # As a worker does: a cycle goes on without an agent that takes longer than a second to be imported.
     await room.open()
     answers = await room.ask(room.names, seeing())
@@ -49,24 +49,24 @@ if __name__ == "__main__":
 
 
 @asynccontextmanager
-async def a_room(site: Path, points: Mapping[str, str], *others: str) -> AsyncIterator[ProcessRoom]:
+async def a_room(site: Path, points: Mapping[str, str], *others: str) -> AsyncIterator[AgentPool]:
     install(site, "trouble", points)
-    room = ProcessRoom(select(installed_agents(), [*points, *others]), LIMIT)
+    room = AgentPool(select(installed_agents(), [*points, *others]), LIMIT)
     try:
         yield room
     finally:
         await room.close()
 
 
-async def ask(room: ProcessRoom) -> dict[str, Answer]:
+async def ask(room: AgentPool) -> dict[str, AgentAnswer]:
     return {answer.agent_id: answer for answer in await room.ask(room.names, SEEN)}
 
 
-def failures(answers: Mapping[str, Answer]) -> dict[str, tuple[FailureKind, str]]:
+def failures(answers: Mapping[str, AgentAnswer]) -> dict[str, tuple[FailureKind, str]]:
     return {name: (a.failure.kind, a.failure.error) for name, a in answers.items() if a.failure}
 
 
-def pid_of(answer: Answer) -> int:
+def pid_of(answer: AgentAnswer) -> int:
     return int(answer.suggestions[0].rationale)
 
 
@@ -129,7 +129,7 @@ async def test_one_that_cannot_be_imported_costs_its_own_vote(site: Path) -> Non
 
 async def test_one_that_hangs_while_it_is_imported_does_not_hold_up_the_others(site: Path) -> None:
     async with a_room(site, {"slow": "hangs_at_import:agent", "good": "trouble:good"}) as room:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(180):
             answers = await ask(room)
         assert failures(answers) == {"slow": (FailureKind.TIMED_OUT, "it is still being imported")}
 
@@ -165,7 +165,7 @@ async def test_closing_ends_every_process(site: Path) -> None:
 
 
 async def test_a_room_that_was_never_asked_starts_nothing() -> None:
-    room = ProcessRoom(select(installed_agents(), ["all"]), LIMIT)
+    room = AgentPool(select(installed_agents(), ["all"]), LIMIT)
     before = len(psutil.Process().children(recursive=True))
     await room.close()
     assert len(psutil.Process().children(recursive=True)) == before
@@ -195,6 +195,6 @@ async def test_no_agent_outlives_a_worker_that_was_killed(site: Path) -> None:
 def test_an_agents_process_does_not_import_the_program_that_started_it(site: Path) -> None:
     install_plugin(site)
     with worker(site, "rsi", "momentum") as started:
-        printed, _ = started.communicate(timeout=60)
+        printed, _ = started.communicate(timeout=180)
     assert (printed, started.returncode) == ("2\n", 0)
     assert (site / "imported").read_text() == "__main__\n"

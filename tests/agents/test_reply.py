@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from activities.agents.port import MAX_SUGGESTIONS, Agent, Suggestion
 from activities.agents.reply import Reply, reply_of
-from domain.instructions import Side
-from domain.proposals import MAX_RATIONALE_CHARS, FailureKind
+from domain.trading.instructions import Side
+from domain.trading.proposals import MAX_RATIONALE_CHARS, FailureKind
 from tests.agents.builders import BTC, seeing
 from tests.agents.plugin import trouble
 

@@ -4,23 +4,23 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from activities.agents.port import Suggestion
-from activities.agents.room import Answer
 from activities.agents.round import analyse
-from domain.instructions import Side
-from domain.proposals import AgentFailure, Analysis, Proposal
+from activities.agents.runner import AgentAnswer
+from domain.trading.instructions import Side
+from domain.trading.proposals import AgentFailure, Analysis, Proposal
 from tests.agents.builders import BTC, ETH, a_proposal
 
 
-def answered(agent_id: str, *said: tuple[str, Side, float]) -> Answer:
-    return Answer(agent_id, [Suggestion(symbol=s, side=side, confidence=c) for s, side, c in said], None, 0.001)
+def answered(agent_id: str, *said: tuple[str, Side, float]) -> AgentAnswer:
+    return AgentAnswer(agent_id, [Suggestion(symbol=s, side=side, confidence=c) for s, side, c in said], None, 0.001)
 
 
-def failed(agent_id: str) -> Answer:
-    return Answer(agent_id, [], AgentFailure(agent_id=agent_id, error="ValueError"), 0.001)
+def failed(agent_id: str) -> AgentAnswer:
+    return AgentAnswer(agent_id, [], AgentFailure(agent_id=agent_id, error="ValueError"), 0.001)
 
 
 def round_of(
-    *answers: Answer, quarantined: Mapping[str, int] | None = None, outside: Sequence[Proposal] = ()
+    *answers: AgentAnswer, quarantined: Mapping[str, int] | None = None, outside: Sequence[Proposal] = ()
 ) -> Analysis:
     numbers = itertools.count()
     return analyse(answers, lambda prefix: f"{prefix}_{next(numbers)}", quarantined or {}, outside)

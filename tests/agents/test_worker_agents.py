@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from activities.agents.catalogue import BUILT_IN, UnknownAgent
-from activities.agents.processes import GRACE_SECONDS, PATIENCE_SECONDS
+from activities.agents.pool import GRACE_SECONDS, PATIENCE_SECONDS
 from activities.options import DECIDE
 from settings import AgentSettings
 from tests.house.sources import ROOT
@@ -16,7 +16,7 @@ from worker import choose_agents
 
 
 def test_a_worker_asks_the_agents_that_its_settings_name() -> None:
-    assert [agent.name for agent in choose_agents(AgentSettings(agents=("all",)))][:4] == list(BUILT_IN)
+    assert [agent.name for agent in choose_agents(AgentSettings(agents=("all",)))][:4] == list(BUILT_IN)[:4]
     assert [agent.name for agent in choose_agents(AgentSettings(agents=("momentum",)))] == ["momentum"]
 
 
@@ -35,7 +35,7 @@ def test_agents_that_take_all_their_time_leave_the_activity_enough_to_end_within
 def test_a_worker_refuses_to_start_with_an_agent_that_is_not_installed() -> None:
     environment = {**os.environ, "AIS_AGENTS": "momentun", "AIS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/ais"}
     done = subprocess.run(
-        [sys.executable, "worker.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "worker.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(

@@ -4,13 +4,21 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from api import logs
+from api import manual
+from settings import LogSettings
+from startup import configure_logging
 from tests.api.world import World
 from tests.temporal import temporal
 
-logs.configure("WARNING", "console")
+configure_logging(LogSettings(log_level="WARNING", log_format="console"))
 
 __all__ = ["temporal", "world"]
+
+
+@pytest.fixture(autouse=True)
+def _without_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether somebody has built the manual here changes no test; those of the site bring their own."""
+    monkeypatch.setattr(manual, "files", dict)
 
 
 @pytest.fixture(scope="session")

@@ -25,10 +25,10 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: FastAPI) -> AsyncIterator[int]:
-    """The port on which it is served as `ais api` serves it."""
+async def serving(app: FastAPI, grace: int = 1) -> AsyncIterator[int]:
+    """The port on which it is served as `ais api` serves it; `grace`: seconds for those who have to be waited for."""
     config = uvicorn.Config(
-        app, port=0, http=Door, ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=1
+        app, port=0, http=Door, ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=grace
     )
     server = _Server(config)
     running = asyncio.create_task(server.serve())

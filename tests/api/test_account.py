@@ -11,15 +11,17 @@ from sqlalchemy import Connection, update
 
 from api.reporting import PostgresReports
 from domain.accounting import Holding, HoldingKey
-from domain.market import Market
 from domain.paper.book import Book
+from domain.trading.market import Market
 from storage import paper
 from storage.database import Database
+from storage.equity import write_point
 from storage.instructions import upsert_instructions
 from storage.tables import paper_positions
 from tests.api.world import World, make_carried
 from tests.domain.test_accounting import NOON, a_fill, an_entry
 from tests.storage.builders import make_instruction, make_order_instruction
+from tests.storage.test_equity import a_point as an_equity_point
 from tests.venues.builders import make_paper_order
 from workflows.gateway import CoordinatorSilent
 
@@ -136,3 +138,27 @@ async def test_a_wrong_query_is_422(world: World, database: Database, path: str)
 async def test_a_filter_that_a_portfolio_does_not_have_is_refused(world: World) -> None:
     response = await world.client.get("/reports/portfolio?symbol=BTCUSDT")
     assert (response.status_code, response.json()["detail"][0]["loc"]) == (422, ["query", "symbol"])
+
+
+async def test_the_equity_curve_is_read_with_the_price_of_a_symbol(world: World, database: Database) -> None:
+    points = [an_equity_point(60 * number, 10_000 + number) for number in range(40)]
+    for point in points:
+        await database.run(partial(write_point, desk="main", point=point))
+    await database.run(partial(write_point, desk="other", point=an_equity_point(0, 1)))
+    whole = await get(world, "equity?symbol=BTCUSDT")
+    assert [row["equity"] for row in whole] == [str(point.equity) for point in points]
+    assert whole[0] == {
+        "time": "2026-03-12T14:30:00+00:00",
+        "equity": "10000",
+        "balance": "10000.5",
+        "drawdown": "0.01",
+        "gross_exposure": "0.5",
+        "net_exposure": "-0.5",
+        "leverage": "0.5",
+        "price": "64000.10",
+    }
+    few = await get(world, "equity?points=10&symbol=ETHUSDT")
+    assert len(few) <= 10
+    assert (few[0]["time"], few[-1]["time"], few[0]["price"]) == (whole[0]["time"], whole[-1]["time"], None)
+    refused = await world.client.get("/reports/equity?points=9")
+    assert refused.status_code == 422

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.keys import Holder, KeyRing
 from tests.api.world import KEY, World
 
 PROTECTED = [
@@ -59,11 +60,8 @@ async def test_a_token_that_is_malformed_wrong_or_not_ascii_is_401(world: World,
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(token=st.binary(max_size=60))
 def test_no_token_but_the_key_is_let_in(token: bytes) -> None:
-    from api.auth import Authentication
-
-    middleware = Authentication(None, KEY)  # type: ignore[arg-type]
-    found = middleware._is_authentic({"headers": [(b"authorization", b"Bearer " + token)]})
-    assert found is (token == KEY.encode())
+    found = KeyRing(KEY, "main").check(token)
+    assert isinstance(found, Holder) is (token == KEY.encode())
 
 
 async def test_two_authorization_headers_are_401(world: World) -> None:

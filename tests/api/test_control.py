@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from api.commands import refusal_of
-from domain.carried import Outcome, RefusalCode
-from domain.states import CommandKind
-from domain.status import CommandOutcome
+from domain.desk.carried import Outcome, RefusalCode
+from domain.desk.states import CommandKind
+from domain.desk.status import CommandOutcome
 from tests.api.world import NOW, World
 
 KILLED = {"detail": "The coordinator is killed; only a manual restart brings it back."}
@@ -327,7 +327,7 @@ def test_each_recorded_refusal_has_its_status(code: RefusalCode | None, status: 
 async def test_a_command_that_is_too_old_for_the_coordinator_is_409(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("domain.desk.MAX_COMMAND_AGE", timedelta(seconds=-1))
+    monkeypatch.setattr("domain.desk.applying.MAX_COMMAND_AGE", timedelta(seconds=-1))
     response = await world.client.post("/control/pause")
     assert response.status_code == 409
     assert "24 h" in response.json()["detail"]

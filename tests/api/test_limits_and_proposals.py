@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from domain.states import State
+from domain.desk.inbox import settle
+from domain.desk.states import State
 from tests.api.world import AUTHORIZED, World
+from tests.domain.builders import a_tick
 from workflows.gateway import TemporalUnreachable
 
 PROPOSAL: dict[str, Any] = {"agent_id": "mine", "symbol": "btc/usdt", "side": "BUY", "confidence": 0.8}
@@ -29,7 +31,7 @@ async def test_loosening_takes_a_paused_desk(world: World) -> None:
     body = {"limits": {"hard_leverage": "4"}}
     refused = await world.client.post("/control/limits", json=body)
     assert refused.status_code == 409
-    assert "pause it first" in refused.json()["detail"]
+    assert "pause the desk first" in refused.json()["detail"]
     world.gateway.carried.state = State.PAUSED
     assert (await world.client.post("/control/limits", json=body)).status_code == 200
 
@@ -89,6 +91,17 @@ async def test_the_same_key_takes_it_in_once_and_another_body_is_refused(world: 
     assert (other.status_code, other.json()["detail"][0]["type"]) == (422, "idempotency_key_reused")
 
 
+async def test_who_repeats_a_proposal_is_told_what_a_cycle_made_of_it(world: World) -> None:
+    key = {"Idempotency-Key": "p1"}
+    await world.client.post("/proposals", json=PROPOSAL, headers=key)
+    (waiting,) = world.gateway.carried.proposals
+    settle(world.gateway.carried, waiting, None, a_tick(), "taken up by decision_1: not selected")
+    again = await world.client.post("/proposals", json=PROPOSAL, headers=key)
+    assert (again.status_code, again.json()["action"]) == (200, "proposed")
+    assert again.json()["proposal_id"] == waiting.proposal.proposal_id
+    assert again.json()["detail"] == "taken up by decision_1: not selected"
+
+
 @pytest.mark.parametrize(
     ("changes", "location"),
     [
@@ -141,3 +154,45 @@ async def test_without_temporal_nothing_is_recorded_and_with_no_worker_it_is_acc
     world.gateway.signal_error, world.gateway.no_worker = None, True
     response = await world.client.post("/proposals", json=PROPOSAL)
     assert (response.status_code, response.json()) == (202, {"action": "propose_accepted"})
+
+
+# --- limit orders ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("terms", "location", "text"),
+    [
+        ({"post_only": True}, ["body"], "post_only needs a price"),
+        ({"time_in_force": "FOK"}, ["body"], "time_in_force needs a price"),
+        ({"price": 99, "post_only": True, "time_in_force": "IOC"}, ["body"], "which IOC never does"),
+        ({"price": 99, "time_in_force": "GTX"}, ["body", "time_in_force"], "must be GTC, IOC or FOK"),
+        ({"price": 0}, ["body", "price"], "greater than 0"),
+        ({"price": "NaN"}, ["body", "price"], "finite"),
+        ({"price": True}, ["body", "price"], "not true or false"),
+        ({"price": 99, "market": "spot"}, ["body", "market"], "Extra inputs are not permitted"),
+    ],
+)
+async def test_terms_of_an_order_that_do_not_go_together_are_a_422_that_says_why(
+    world: World, terms: dict[str, Any], location: list[str], text: str
+) -> None:
+    response = await world.client.post("/proposals", json=PROPOSAL | terms)
+    assert response.status_code == 422
+    (entry,) = response.json()["detail"]
+    assert (entry["loc"], entry.keys()) == (location, {"loc", "msg", "type"})
+    assert text in entry["msg"]
+    assert world.gateway.carried.proposals == []
+
+
+@pytest.mark.parametrize("price", [64_000.1, "64000.1"])
+async def test_a_limit_order_is_proposed_with_its_exact_price(world: World, price: float | str) -> None:
+    terms = {"price": price, "post_only": True}
+    assert (await world.client.post("/proposals", json=PROPOSAL | terms)).status_code == 202
+    (waiting,) = world.gateway.carried.proposals
+    assert (waiting.proposal.price, waiting.proposal.sent_as) == (Decimal("64000.1"), "GTX")
+
+
+async def test_an_order_at_market_says_nothing_of_limits_to_a_worker_that_knows_none(world: World) -> None:
+    await world.client.post("/proposals", json=PROPOSAL)
+    (name, sent) = world.gateway.signals[-1]
+    assert name == "propose"
+    assert not {"price", "time_in_force", "post_only"} & sent.keys()

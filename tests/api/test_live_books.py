@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from api.reporting import PostgresReports
 from domain.books import EXCHANGE, BooksState, Difference, Failing, Gap, Income, LiveFill, Opening
-from domain.market import Market
+from domain.trading.market import Market
 from storage import books
 from storage.books import Reader
 from storage.claims import AccountKey
@@ -105,6 +105,17 @@ async def test_fills_and_ledger_are_those_of_the_exchange_in_papers_form(world: 
     assert (await world.client.get("/reports/fills?symbol=ETHUSDT")).json() == []
     (row,) = (await world.client.get("/reports/instructions")).json()
     assert row["venue_order_id"] == "902"
+
+
+async def test_amounts_are_written_without_an_exponent(world: World, database: Database) -> None:
+    """The exchange writes a fill that realised nothing as `0.00000000`, which Decimal calls `0E-8`."""
+    fill = a_trade(1, "BUY", "0.10000000", 60_000, realised_profit="0.00000000", fee="0.00000040")
+    await database.run(lambda connection: write(connection, OPENED, fill, paid("FUNDING_FEE", "-0.00000010")))
+    (shown,) = (await world.client.get("/reports/fills")).json()
+    told = [shown[name] for name in ("quantity", "price", "fee", "realised_profit")]
+    assert told == ["0.1", "60000", "0.0000004", "0"]
+    (entry,) = (await world.client.get("/reports/ledger")).json()
+    assert entry["amount"] == "-0.0000001"
 
 
 async def test_a_portfolio_is_its_records_at_the_coordinators_prices(world: World, database: Database) -> None:

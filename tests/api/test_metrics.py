@@ -32,6 +32,31 @@ async def test_the_state_is_absent_when_nobody_answers(new_world: World) -> None
     assert not [name for name, _ in await samples(new_world) if name == "ais_coordinator_state"]
 
 
+async def test_what_a_kill_has_left_to_do_and_unwritten_rows_are_told_while_the_coordinator_answers(
+    new_world: World,
+) -> None:
+    mine = (("desk", "main"),)
+    found = await samples(new_world)
+    assert (found["ais_coordinator_answers", mine], found["ais_kill_outstanding", mine]) == (1, 0)
+    await new_world.client.post("/control/kill-switch")
+    found, status = await samples(new_world), await new_world.gateway.status()
+    assert status.kill
+    assert found["ais_kill_outstanding", mine] == len(status.kill.residue) > 0
+    assert found["ais_unwritten_rows", mine] == status.records_waiting > 0
+    new_world.gateway.query_error = CoordinatorSilent("no worker")
+    found = await samples(new_world)
+    assert found["ais_coordinator_answers", mine] == 0
+    assert not [name for name, _ in found if name in ("ais_kill_outstanding", "ais_unwritten_rows")]
+
+
+async def test_the_age_of_the_keys_is_told_from_their_first_reading_on(new_world: World) -> None:
+    ring, mine = new_world.app.state.parts.ring, (("desk", "main"),)
+    ring.__dict__.update(_read_at=None)
+    assert ("ais_keys_age_seconds", mine) not in await samples(new_world)
+    ring.take(None)
+    assert 0 <= (await samples(new_world))["ais_keys_age_seconds", mine] < 10
+
+
 async def test_commands_are_counted_by_what_became_of_them(new_world: World) -> None:
     for path in ("pause", "pause", "kill-switch", "resume"):
         await new_world.client.post(f"/control/{path}")

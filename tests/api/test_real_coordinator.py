@@ -15,6 +15,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from api.app import create_app
 from settings import DeskSettings
 from tests.api.world import AUTHORIZED, FakeReports, make_settings
+from tests.workflows.parts import Venue
 from tests.workflows.world import Desk, World, running_desk
 from workflows import names
 from workflows.gateway import DeskGateway
@@ -26,7 +27,7 @@ CANCELS = [
 
 
 @asynccontextmanager
-async def api(client: Client, desk: str, seconds: float = 3.0) -> AsyncIterator[httpx.AsyncClient]:
+async def api(client: Client, desk: str, seconds: float = 30.0) -> AsyncIterator[httpx.AsyncClient]:
     """The application for one desk."""
     settings = replace(make_settings(ack_timeout=seconds), desk=DeskSettings(desk=desk, symbols=("BTCUSDT",)))
     app = create_app(settings, DeskGateway(client, desk, patience=seconds), FakeReports())
@@ -39,8 +40,8 @@ async def api(client: Client, desk: str, seconds: float = 3.0) -> AsyncIterator[
 
 
 async def test_every_command_over_a_real_coordinator(temporal: Client) -> None:
-    world = World(position=Decimal("0.5"))
-    async with running_desk(temporal, world, cached=10, cycle_seconds=2) as desk, api(temporal, desk.desk) as client:
+    world = World(Venue(position=Decimal("0.5")))
+    async with running_desk(temporal, world, cycle_seconds=2) as desk, api(temporal, desk.desk) as client:
 
         async def post(path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
             response = await client.post(f"/control/{path}", json=body, headers=headers)
@@ -56,7 +57,7 @@ async def test_every_command_over_a_real_coordinator(temporal: Client) -> None:
         for _ in range(2):
             status, body = await post("deleverage", half, **{"Idempotency-Key": "d1"})
             assert (status, body["instruction"]["quantity"], body["instruction"]["side"]) == (200, 0.25, "SELL")
-        assert world.position == Decimal("0.25")
+        assert world.venue.position == Decimal("0.25")
         assert await post("kill-switch", {"reason": "k"}, **{"Idempotency-Key": "d1"}) == (
             200, {"action": "killed", "reason": "k", "cancel_instructions": CANCELS},
         )  # fmt: skip
@@ -73,7 +74,7 @@ async def test_a_kill_without_a_worker_is_202_and_holds_when_the_worker_comes(te
         response = await client.post("/control/kill-switch")
         assert (response.status_code, response.json()["cancel_instructions"]) == (202, CANCELS)
         assert (await client.get("/control/status")).status_code == 503
-        async with desk.worker(), asyncio.timeout(20):
+        async with desk.worker(), asyncio.timeout(180):
             while (found := await client.get(response.headers["Location"])).status_code != 200:
                 await asyncio.sleep(0.1)
             assert found.json()["action"] == "killed"
@@ -128,7 +129,7 @@ async def test_a_desk_that_was_never_started_or_is_terminated_is_503(temporal: C
 
 
 async def test_sixteen_clients_at_once_each_get_their_own_confirmed_answer(temporal: Client) -> None:
-    async with running_desk(temporal, cached=10) as desk, api(temporal, desk.desk) as client:
+    async with running_desk(temporal) as desk, api(temporal, desk.desk) as client:
 
         async def pause(number: int) -> bool:
             response = await client.post("/control/pause", json={"reason": f"r{number}"})

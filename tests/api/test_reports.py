@@ -8,7 +8,7 @@ import pytest
 
 from api.errors import InvalidRequest, ReportsUnavailable
 from api.reporting import PostgresReports
-from domain.decisions import DecisionType
+from domain.trading.decisions import DecisionType
 from storage.database import Database
 from storage.decisions import insert_decisions
 from tests.api.test_control import entries
@@ -57,7 +57,7 @@ async def test_every_filter_reaches_the_log_of_this_desk(world: World) -> None:
     assert asked.model_dump() == {
         "limit": 7, "cursor": "abc", "decision_type": DecisionType.CONTROL, "risk_passed": False,
         "agent_id": "momentum", "symbol": "BTCUSDT", "since": NOW, "until": datetime(2026, 3, 13, tzinfo=UTC),
-        "desk": "main",
+        "desk": "main", "command_id": None,
     }  # fmt: skip
 
 
@@ -126,13 +126,13 @@ async def test_pages_of_a_real_database_walk_the_whole_log_once(world: World, da
         url = response.links.get("next", {}).get("url", "")
     assert seen == [row.decision_id for row in reversed(rows)]
     assert entries(await world.client.get(f"{PATH}?cursor=nonsense"))[0]["loc"] == ["query", "cursor"]
-    assert await reports.ping() is True
+    assert await reports.can_write() is True
     reports.close()
 
 
 async def test_a_database_that_refuses_connections_is_503_and_not_ready() -> None:
     reports = PostgresReports("postgresql+psycopg://nobody:nothing@127.0.0.1:1/none")
-    assert await reports.ping() is False
+    assert await reports.can_write() is False
     with pytest.raises(ReportsUnavailable):
         await reports.page(make_filter())
     reports.close()

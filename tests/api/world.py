@@ -2,7 +2,9 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterable
+import json
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,20 +17,34 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from api.app import AppSettings, create_app
 from api.errors import ApiError
-from api.reporting import Books, DecisionPage, EntryPage, FillPage, InstructionPage, LiveBooks, Reports
-from domain import desk
-from domain.carried import Carried
-from domain.commands import RawPayload, kind_of, read_command
-from domain.decisions import Decision, DecisionType
-from domain.instructions import OrderInstruction, OrderType, Side
-from domain.limits import Limits
-from domain.market import Account, Observation
-from domain.states import Mode
-from domain.status import Outcomes, Status, outcomes_of
-from domain.traces import Tick
-from settings import ApiSettings, DatabaseSettings, DeskSettings, DiskSettings, LogSettings
+from api.keys import KeyReading
+from api.reporting import DecisionPage, EntryPage, FillPage, InstructionPage, LiveBooks, PaperBooks, Reports
+from api.rows import entry
+from domain.desk import applying, ordering
+from domain.desk.carried import Carried
+from domain.desk.payloads import RawPayload, kind_of, read_command
+from domain.desk.states import Mode
+from domain.desk.status import Outcomes, Status, outcomes_of
+from domain.desk.traces import Tick
+from domain.keys import ID_CHARS, SECRET_BYTES, AccessKey, Role, merge, read_key, write_key
+from domain.risk.limits import Limits
+from domain.trading.decisions import Decision, DecisionType
+from domain.trading.instructions import OrderInstruction, OrderType, Side
+from domain.trading.market import Account, Observation
+from settings import (
+    ApiSettings,
+    DatabaseSettings,
+    DeskSettings,
+    DiskSettings,
+    LogSettings,
+    NotifySettings,
+    RedisSettings,
+    TraceSettings,
+)
 from storage.decisions import DecisionFilter
+from storage.equity import CurveFilter, EquityPoint
 from storage.instructions import InstructionFilter
+from storage.keys import KeyState
 from storage.paging import PageFilter
 
 KEY = "f3kq9-Zt71bVw0_xhQ2m"
@@ -44,7 +60,10 @@ def make_settings(**api: Any) -> AppSettings:
         database=DatabaseSettings(database_url=SecretStr("postgresql://nobody:nothing@127.0.0.1:1/none")),
         log=LogSettings(),
         disks=DiskSettings(disk_folders=()),
+        traces=TraceSettings(),
         temporal={},
+        notify=NotifySettings(),
+        redis=RedisSettings(),
     )
 
 
@@ -117,14 +136,14 @@ class FakeGateway:
         assert kind is not None
         (encoded,) = await pydantic_data_converter.encode([payload])
         raw = RawPayload(encoded.metadata["encoding"].decode(), encoded.data)
-        desk.apply(self.carried, read_command(kind, [raw], "no-id"), self._tick())
+        applying.apply(self.carried, read_command(kind, [raw], "no-id"), self._tick())
         self._settle_deleverages()
 
     async def request_cancel(self, reason: str, seconds: float = 2.0) -> None:
         if self.cancel_error:
             raise self.cancel_error
         self.cancels.append(reason)
-        desk.cancelled(self.carried, reason, self._tick())
+        applying.cancelled(self.carried, reason, self._tick())
 
     async def standing_cancellation(self, seconds: float) -> str | None:
         return self.standing or (self.cancels[0] if self.cancels else None)
@@ -162,7 +181,7 @@ class FakeGateway:
                     quantity=quantity,
                     reduce_only=True,
                 )
-            desk.finish_deleverage(self.carried, pending, refusal, self._tick())
+            ordering.finish_deleverage(self.carried, pending, refusal, self._tick())
 
 
 class FakeReports:
@@ -174,6 +193,7 @@ class FakeReports:
     def renew(self) -> None:
         """An empty log, without faults."""
         self.rows: list[Decision] = []
+        self.points: list[EquityPoint] = []
         self.next_cursor: str | None = None
         self.asked: list[DecisionFilter] = []
         self.error: ApiError | None = None
@@ -181,6 +201,7 @@ class FakeReports:
         self.hangs = False
         self.log: Reports | None = None
         self.database: str | None = None
+        self.lacking: list[str] = []
 
     async def page(self, wanted: DecisionFilter) -> DecisionPage:
         self.asked.append(wanted)
@@ -189,6 +210,12 @@ class FakeReports:
         if self.log:
             return await self.log.page(wanted)
         return self.rows[: wanted.limit], self.next_cursor
+
+    async def page_text(self, wanted: DecisionFilter) -> tuple[str, str | None]:
+        rows, cursor = await self.page(wanted)
+        if self.log:
+            return await self.log.page_text(wanted)
+        return json.dumps([entry(row) for row in rows]), cursor
 
     async def instructions(self, desk: str, wanted: InstructionFilter) -> InstructionPage:
         return await self.log.instructions(desk, wanted) if self.log else ([], None)
@@ -199,16 +226,73 @@ class FakeReports:
     async def ledger(self, desk: str, wanted: PageFilter) -> EntryPage:
         return await self.log.ledger(desk, wanted) if self.log else ([], None)
 
-    async def books(self, desk: str) -> Books | LiveBooks | None:
+    async def books(self, desk: str) -> PaperBooks | LiveBooks | None:
         return await self.log.books(desk) if self.log else None
 
-    async def ping(self) -> bool:
+    async def curve(self, desk: str, wanted: CurveFilter) -> list[EquityPoint]:
+        if self.error:
+            raise self.error
+        return await self.log.curve(desk, wanted) if self.log else self.points
+
+    async def can_write(self) -> bool:
         if self.hangs:
             await asyncio.sleep(60)
         return self.up
 
+    async def missing_rights(self) -> list[str]:
+        return self.lacking
+
     async def database_id(self) -> str | None:
         return self.database
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class FakeKeys:
+    """The table of keys in memory. `error` is raised by each call, `hangs` keeps each waiting."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, AccessKey] = {}
+        self.uses: dict[str, datetime] = {}
+        self.error: Exception | None = None
+        self.hangs = False
+        self.readings = 0
+
+    def add(
+        self, name: str = "alice", role: Role = Role.OPERATOR, desks: tuple[str, ...] | None = None, **ends: Any
+    ) -> str:
+        """The text of a new key."""
+        key_id = f"{len(self.rows):0{ID_CHARS}}"
+        secret = write_key(key_id, os.urandom(SECRET_BYTES))
+        shown = read_key(secret.encode())
+        assert shown is not None
+        self.rows[key_id] = AccessKey(key_id, shown.digest, name, role, desks, NOW, "cli:test", **ends)
+        return secret
+
+    def change(self, name: str, **changes: Any) -> None:
+        for key in [key for key in self.rows.values() if key.name == name]:
+            self.rows[key.key_id] = key._replace(**changes)
+
+    async def read(self, before: KeyState | None, known: Mapping[str, AccessKey]) -> KeyReading | None:
+        await self._answer()
+        self.readings += 1
+        state = KeyState(None, str(sorted(self.rows.values())))
+        return None if state == before else KeyReading(state, merge(known, self.rows.values()))
+
+    async def keep_ends(self, ended: Sequence[AccessKey]) -> None:
+        await self._answer()
+        self.rows |= {key.key_id: key for key in ended}
+
+    async def note_uses(self, uses: Mapping[str, datetime]) -> None:
+        await self._answer()
+        self.uses |= uses
+
+    async def _answer(self) -> None:
+        if self.hangs:
+            await asyncio.sleep(60)
+        if self.error:
+            raise self.error
 
     def close(self) -> None:
         """Nothing to close."""
@@ -220,7 +304,8 @@ class World:
     def __init__(self, **settings: Any) -> None:
         self.gateway = FakeGateway()
         self.reports = FakeReports()
-        self.app: FastAPI = create_app(make_settings(**settings), self.gateway, self.reports)
+        self.keys = FakeKeys()
+        self.app: FastAPI = create_app(make_settings(**settings), self.gateway, self.reports, self.keys)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://api", headers=AUTHORIZED)
         self.stranger = httpx.AsyncClient(transport=transport, base_url="http://api")

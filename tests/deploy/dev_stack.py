@@ -16,18 +16,22 @@ import psutil
 import psycopg
 from psycopg.rows import dict_row
 
-from deploy.dev.orphans import MARKER
-from deploy.dev.postgres import socket_dir
+from cli.dev.orphans import MARKER
+from cli.dev.postgres import socket_dir
 
 FREE_PORTS = ("--port", "0", "--temporal-port", "0", "--ui-port", "0")
 WITHOUT_PROGRAMS = ("--without", "worker,api")
+# Seconds. Fifteen processes beside each other on two cores take ten times as long as one on an idle machine.
+PATIENCE = 180.0
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
+    """Looks less and less often: each look at a whole desk costs three of its processes 10 ms or more."""
+    deadline, pause = time.monotonic() + seconds, 0.02
     while not condition():
         assert time.monotonic() < deadline, f"not in {seconds} s: {what}"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(1.3 * pause, 0.25)
 
 
 def clean_environment() -> dict[str, str]:
@@ -35,10 +39,17 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("AIS_", "TEMPORAL_"))}
 
 
+def takes_ctrl_c() -> None:
+    """For `preexec_fn`: whoever runs the tests in the background has their processes ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def ais(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "cli", *args]
     environment = {**clean_environment(), **env}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
 
 
 @dataclass
@@ -48,6 +59,8 @@ class DevStack:
     folder: Path
     output: str = ""
     settings: dict[str, str] = field(default_factory=dict)
+    # Without `quoter`, of whose orders some are refused or stopped; None is what `ais dev` does by itself.
+    agents: str | None = "all"
     _process: subprocess.Popen[bytes] | None = None
     _log: Path = field(init=False)
 
@@ -60,7 +73,7 @@ class DevStack:
             self._process = subprocess.Popen(
                 command,
                 cwd=self.folder.parent,
-                env=clean_environment() | self.settings,
+                env=clean_environment() | ({"AIS_AGENTS": self.agents} if self.agents else {}) | self.settings,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -73,7 +86,7 @@ class DevStack:
     def said(self) -> str:
         return self._log.read_text()
 
-    def wait_for_line(self, line: str, seconds: float = 30.0) -> None:
+    def wait_for_line(self, line: str, seconds: float = PATIENCE) -> None:
         wait_until(lambda: line in self.said().splitlines() or self.returncode is not None, f"{line!r}", seconds)
         assert line in self.said().splitlines(), self.said()
 
@@ -93,7 +106,7 @@ class DevStack:
 
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE)
 
     def kill_9(self) -> None:
         self.process.kill()

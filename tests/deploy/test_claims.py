@@ -15,12 +15,14 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from activities.claiming import ClaimCheck
+from cli.lifecycle import Lifecycle
+from cli.opening import DeskTerms
+from cli.refusals import Refused
 from domain.books import EXCHANGE
-from domain.decisions import Decision
-from domain.limits import Limits
-from domain.market import LatchRow
-from domain.states import Mode, State
-from lifecycle import Lifecycle, Plan, Refused
+from domain.desk.states import Mode, State
+from domain.risk.limits import Limits
+from domain.trading.decisions import Decision
+from domain.trading.market import LatchRow
 from storage import claims
 from storage.claims import AccountKey
 from storage.database import Database
@@ -58,7 +60,7 @@ class Scene:
     def desk(self, mode: Mode = Mode.LIVE) -> Lifecycle:
         name = f"desk-{uuid.uuid4().hex[:8]}"
         self.desks.append(name)
-        plan = Plan(name, mode, ("BTCUSDT",), 0.2, Limits(), account=self.account)
+        plan = DeskTerms(name, mode, ("BTCUSDT",), 0.2, Limits(), account=self.account)
         return Lifecycle(self.client, self.database, plan, say=lambda text: None)
 
     async def holder(self) -> str | None:
@@ -73,7 +75,7 @@ class Scene:
             shared = Worker(self.client, task_queue=names.TASK_QUEUE, workflows=[Coordinator])
             await workers.enter_async_context(shared)
             await workers.enter_async_context(Worker(self.client, task_queue=own, activities=World().activities))
-            yield DeskGateway(self.client, name, patience=5.0)
+            yield DeskGateway(self.client, name, patience=60)
 
 
 @pytest.fixture
@@ -109,10 +111,10 @@ async def test_a_desk_gives_its_account_back_once_its_kill_is_verified(scene: Sc
         with pytest.raises(Refused, match="is running and may still act on its account: kill it"):
             await first.release("moving", "test")
         await gateway.signal("kill", {"reason": "moving"})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(180):
             while (kill := (await gateway.status()).kill) is None or kill.verified_at is None:
                 await asyncio.sleep(0.05)
-        assert "another desk may be started on it" in await first.release("moving", "test")
+        assert "another desk may now use it" in await first.release("moving", "test")
         with pytest.raises(Refused, match="holds no account"):
             await first.release("moving", "test")
         assert "is started" in await second.start()

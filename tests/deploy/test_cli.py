@@ -1,13 +1,30 @@
 """The `ais` command from the outside: exit codes, and what it says."""
 
 import socket
+import subprocess
+import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import typer
+from typer.main import get_command
 
-import cli
+import cli.terminal
+from cli import desk as desk_commands
+from cli.app import app
+from cli.tables import limit_text
+from domain.desk.status import LimitStatus
+from domain.trading.assessment import Level
+from startup import NotUp
 from tests.deploy.dev_stack import ais
+
+ROOT = Path(__file__).parents[2]
+_LISTED = get_command(app).commands  # type: ignore[attr-defined]
+_GROUPS = {name: found.commands for name, found in _LISTED.items() if hasattr(found, "commands")}
+COMMANDS = {name: found for name, found in _LISTED.items() if name not in _GROUPS} | {
+    f"{group} {name}": found for group, commands in _GROUPS.items() for name, found in commands.items()
+}
 
 KEY = {"AIS_API_KEY": "r8Jw_2kd8s7Hqp1Zx93bNMt"}
 DATABASE = {"AIS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
@@ -66,5 +83,70 @@ def test_wrong_usage_is_2(tmp_path: Path) -> None:
 
 def test_what_goes_wrong_is_told_without_what_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit):
-        cli.fail("refused: \x1b[2J\u202estop\nsecond line")
+        cli.terminal.fail("refused: \x1b[2J\u202estop\nsecond line")
     assert capsys.readouterr().err == "refused: [2Jstop\nsecond line\n"
+
+
+@pytest.mark.parametrize("command", [[], ["log"], ["watch"], ["doctor"]], ids=str)
+def test_help_waits_for_nothing_that_a_command_needs(command: list[str]) -> None:
+    """The first minute of an incident begins with `ais`: it must not import what takes a second."""
+    heavy = ["temporalio", "sqlalchemy", "structlog", "rich"]
+    # As soon as there is a command to parse, typer itself imports pydantic.
+    heavy += [] if command else ["pydantic"]
+    code = f"""
+import sys
+from cli.app import app
+try:
+    app(sys.argv[1:])
+except SystemExit:
+    print([name for name in {heavy} if name in sys.modules])
+"""
+    start = [sys.executable, "-c", code, *command, "--help"]
+    done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_the_help_of_each_command_has_an_example(command: str) -> None:
+    help_text = COMMANDS[command].help
+    assert help_text
+    assert help_text.count(f"Example: ais {command}") == 1
+
+
+@pytest.mark.parametrize(
+    ("terminal", "no_color", "coloured"), [(True, "", True), (True, "1", False), (False, "", False)]
+)
+def test_colour_is_for_terminals_without_no_color(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, no_color: str, coloured: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    assert ("\x1b" in cli.terminal.coloured("killed", "red")) is coloured
+
+
+def test_a_desk_that_cannot_be_one_is_refused_in_one_line(tmp_path: Path) -> None:
+    for command in (["status"], ["log"], ["watch"], ["limits"], ["restart", "--reason", "over", "--yes"]):
+        refused = ais(*command, "--desk", "no/desk", cwd=tmp_path, **DATABASE)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr.startswith("AIS_DESK is 'no/desk', which is not allowed.")
+
+
+async def test_a_temporal_that_takes_connections_and_says_nothing_is_told_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    monkeypatch.setenv("TEMPORAL_ADDRESS", f"127.0.0.1:{listening.getsockname()[1]}")
+    monkeypatch.setattr(desk_commands, "CONNECT_SECONDS", 0.2)
+    told: list[str] = []
+    with listening, pytest.raises(NotUp, match=r"did not answer within 0.2 s: .*no connection within 0.2 s"):
+        await desk_commands._connect(told.append)
+
+
+def test_a_level_is_told_in_words() -> None:
+    for level in Level:
+        limit = LimitStatus(
+            limit="position", value=Decimal(1), soft=Decimal(2), hard=Decimal(3), level=level.name.lower()
+        )
+        assert limit_text(limit) != f"largest position is at {limit.level}"
+    half = LimitStatus(limit="position", value=Decimal(1), soft=Decimal(2), hard=Decimal(3), level="warn_50")
+    assert limit_text(half) == "largest position has reached 50 % of its soft limit"

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from sqlalchemy import NullPool, create_engine, make_url
 from temporalio.client import Client
 
-from deploy.dev.errors import PortTaken
-from deploy.dev.ports import Wanted, claim, free_port
-from settings import DatabaseSettings, DiskSettings, temporal_connect_config
+from cli.dev.errors import PortTaken
+from cli.dev.ports import Wanted, claim, free_port
+from settings import DatabaseSettings, DiskSettings, OwnerSettings, temporal_connect_config
+from storage import rights
 from tests.deploy.dev_stack import FREE_PORTS, WITHOUT_PROGRAMS, DevStack, ais, clean_environment, wait_until
 
 
@@ -52,6 +54,9 @@ def _is_refused_as_the_second_instance(stack: DevStack) -> None:
 
 def test_after_a_kill_9_of_everything_it_starts_again_with_its_data(stack: DevStack) -> None:
     stack.start_stores()
+    # As an older version leaves a folder.
+    stack.sql("DROP OWNED BY ais")
+    stack.sql("DROP ROLE ais")
     stack.sql("CREATE TABLE kept (id int)")
     key = (stack.folder / "api-key").read_text()
     temporal = psutil.Process(stack.recorded["pids"]["Temporal"])
@@ -60,12 +65,22 @@ def test_after_a_kill_9_of_everything_it_starts_again_with_its_data(stack: DevSt
     stack.kill_9()
     psutil.Process(int((stack.folder / "postgres/postmaster.pid").read_text().split()[0])).kill()
     stack.start_stores()
+    _runs_as_a_role_that_cannot_change_the_chain(stack)
 
     assert not temporal.is_running() or temporal.status() == psutil.STATUS_ZOMBIE
     assert stack.sql("SELECT count(*) FROM kept") == [(0,)]
     assert (stack.folder / "api-key").read_text() == key
     assert stack.interrupt(signal.SIGTERM) == 0
     assert stack.processes() == []
+
+
+def _runs_as_a_role_that_cannot_change_the_chain(stack: DevStack) -> None:
+    url, owner = DatabaseSettings.load(stack.folder).url, OwnerSettings.load(stack.folder).url
+    assert (make_url(url).username, make_url(owner).username) == ("ais", "postgres")
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
+        assert rights.missing(connection) == []
+        assert not rights.may_change_the_chain(connection)
 
 
 def test_a_taken_port_is_one_line_that_names_the_flag_and_nothing_is_started(tmp_path: Path) -> None:

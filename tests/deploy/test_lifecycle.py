@@ -15,11 +15,14 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
-import cli
-import desk_commands
-from domain.limits import Limits
-from domain.states import Mode
-from lifecycle import Lifecycle, Plan, Refused
+from cli import desk as desk_commands
+from cli.lifecycle import Lifecycle
+from cli.opening import DeskTerms
+from cli.refusals import Refused
+from cli.terminal import expected_failures
+from domain.desk.commands import NewTerms
+from domain.desk.states import Mode
+from domain.risk.limits import Limits
 from storage.database import Database
 from storage.desks import DeskRecord, read_desk
 from tests.postgres import Server
@@ -52,8 +55,8 @@ class Scene:
         self.client, self.desk, self._server, self._hung = client, f"desk-{uuid.uuid4().hex[:8]}", server, hung
         self.database = Fading(url, threads=1, timeout_seconds=1.5, application_name="test")
         self.database.hang = lambda: hung.enter_context(server.hung())
-        plan = Plan(self.desk, Mode.PAPER, ("BTCUSDT",), 0.2, Limits())
-        self.lifecycle = Lifecycle(client, self.database, plan, say=lambda text: None)
+        self.plan = DeskTerms(self.desk, Mode.PAPER, ("BTCUSDT",), 0.2, Limits())
+        self.lifecycle = Lifecycle(client, self.database, self.plan, say=lambda text: None)
 
     def goes_away_at(self, call: int) -> None:
         self.database.calls = call
@@ -87,6 +90,21 @@ async def scene(temporal: Client, postgres: Server, database_url: str) -> AsyncI
         with contextlib.suppress(RPCError):
             await temporal.get_workflow_handle(names.workflow_id(made.desk)).terminate("test over")
         made.database.close()
+
+
+@pytest.mark.parametrize("call", [1, 2])
+async def test_a_store_that_is_away_for_a_moment_is_worth_another_try(scene: Scene, call: int) -> None:
+    """`ais dev` tries again where that is so, and leaves every other refusal to a person."""
+    scene.goes_away_at(call)
+    with pytest.raises(Refused) as refused:
+        await scene.lifecycle.start()
+    assert refused.value.passing
+    scene.comes_back()
+    await scene.lifecycle.start()
+    await scene.client.get_workflow_handle(names.workflow_id(scene.desk)).terminate("by hand")
+    with pytest.raises(Refused) as refused:
+        await scene.lifecycle.start()
+    assert not refused.value.passing
 
 
 @pytest.mark.parametrize(
@@ -145,13 +163,13 @@ async def test_a_restart_finds_the_kill_that_the_closed_coordinator_never_took(s
     handle = scene.client.get_workflow_handle(names.workflow_id(scene.desk))
     await handle.terminate("history size exceeds limit")
     told = await scene.restart()
-    assert "killed: the closed one was handed a kill that nobody carried out (flash crash, by http)" in told
+    assert "killed: the closed one had received a kill that was never carried out (flash crash, by http)" in told
     own = names.activity_queue(scene.desk, Mode.PAPER.value)
     async with (
         Worker(scene.client, task_queue=names.TASK_QUEUE, workflows=[Coordinator]),
         Worker(scene.client, task_queue=own, activities=World().activities),
     ):
-        found = await DeskGateway(scene.client, scene.desk, patience=20).outcomes(["lost"])
+        found = await DeskGateway(scene.client, scene.desk, patience=60).outcomes(["lost"])
         assert (found.status.state, found.status.kill_number, found.outcomes["lost"].outcome) == (
             "killed",
             1,
@@ -170,20 +188,48 @@ async def a_killed_desk(scene: Scene) -> AsyncIterator[World]:
         Worker(scene.client, task_queue=own, activities=world.activities),
     ):
         await gateway.signal("kill", {"reason": "test"})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(180):
             while not (status := await gateway.status()).kill or not (status.kill.latched and status.kill.row_written):
                 await asyncio.sleep(0.05)
         yield world
 
 
+async def test_a_restart_takes_new_terms_and_a_start_says_where_the_settings_differ(scene: Scene) -> None:
+    told = list[str]()
+    async with a_killed_desk(scene) as world:
+        gateway = DeskGateway(scene.client, scene.desk, patience=60)
+        terms = NewTerms(symbols=["BTCUSDT", "SOLUSDT"], cycle_seconds=0.5)
+        async with asyncio.timeout(180):
+            while not (status := await gateway.status()).kill or not status.kill.verified_at:
+                await asyncio.sleep(0.05)
+        await scene.lifecycle.restart("more", "test", NOW, terms)
+        status = await gateway.status()
+        assert (status.state, status.symbols, status.cycle_seconds) == ("running", ["BTCUSDT", "SOLUSDT"], 0.5)
+        async with asyncio.timeout(180):
+            while (
+                world.database.latch is None
+                or world.database.latch.killed
+                or world.readings.symbols != {"BTCUSDT", "SOLUSDT"}
+            ):
+                await asyncio.sleep(0.05)
+        again = Lifecycle(scene.client, scene.database, scene.plan, told.append)
+        await again.start()
+    assert told == [
+        "warning: the settings differ from what the desk has: symbols BTCUSDT,SOLUSDT -> BTCUSDT; "
+        "cycle_seconds 0.5 -> 0.2. The desk keeps its own; to adopt these: kill it, then `ais restart --from-settings`"
+    ]
+
+
 async def test_a_restart_that_was_recorded_is_never_told_as_nothing(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lifecycle.OUTCOME_SECONDS", 2.0)
+    monkeypatch.setattr("cli.lifecycle.OUTCOME_SECONDS", 2.0)
     async with a_killed_desk(scene) as world:
-        world.database_hangs = True
+        world.database.hangs = True
         text = await scene.refused("restart")
-    assert text.startswith("the restart is recorded, and what became of it is not known: the desk may be running")
+    assert text.startswith(
+        "the restart is recorded, but it is not known whether it took effect: the desk may be running"
+    )
     assert "ais status" in text
     assert "--name kill" in text
 
@@ -195,7 +241,7 @@ async def test_a_restart_whose_signal_was_not_answered_may_run(scene: Scene, mon
     async with a_killed_desk(scene):
         monkeypatch.setattr(DeskGateway, "signal", unanswered)
         text = await scene.refused("restart")
-    assert text.startswith("whether the restart was recorded is not known: the desk may be running")
+    assert text.startswith("it is not known whether the restart was recorded: the desk may be running")
 
 
 async def test_no_traceback_where_temporal_does_not_tell_the_state(
@@ -213,7 +259,7 @@ async def test_no_traceback_where_temporal_does_not_tell_the_state(
 
 def test_what_a_person_can_cause_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert Refused in desk_commands.EXPECTED
-    with pytest.raises(typer.Exit), cli.expected_failures(*desk_commands.EXPECTED):
+    with pytest.raises(typer.Exit), expected_failures(*desk_commands.EXPECTED):
         raise Refused("why")
     assert capsys.readouterr().err == "why\n"
 
@@ -221,7 +267,10 @@ def test_what_a_person_can_cause_is_one_line(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("status", "told"),
     [
-        (RPCStatusCode.DEADLINE_EXCEEDED, "whether the coordinator was started is not known: the desk may be running"),
+        (
+            RPCStatusCode.DEADLINE_EXCEEDED,
+            "it is not known whether the coordinator was started: the desk may be running",
+        ),
         (RPCStatusCode.PERMISSION_DENIED, "no coordinator was started; the desk's row is prepared"),
     ],
 )

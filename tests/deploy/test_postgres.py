@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.dev.orphans import end_orphans, postgres_processes
-from deploy.dev.postgres import MAX_SOCKET_PATH_BYTES, Postgres, socket_dir
-from deploy.dev.process import Child
+from cli.dev.orphans import end_orphans, postgres_processes
+from cli.dev.postgres import MAX_SOCKET_PATH_BYTES, Postgres, socket_dir
+from cli.dev.process import Child
 
 Make = Callable[[Path], Postgres]
 

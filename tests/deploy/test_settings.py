@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-import modes
 import settings
 import worker
-from activities.instruments import Instruments
 from activities.market.port import MarketError
-from domain.limits import Limits
+from activities.metrics import WorkerMetrics
+from activities.venues.build import build_venue
+from cli.dev.config import Flags
 from domain.paper.book import Terms
+from domain.risk.limits import Limits
 from settings import (
     AgentSettings,
     ApiSettings,
@@ -136,9 +137,15 @@ def test_temporal_has_its_own_settings_and_may_have_them_in_dotenv(
         (WorkerSettings, "AIS_MARKET", "replay:no-such-file.csv"),
         (WorkerSettings, "AIS_SEED", "x"),
         (WorkerSettings, "AIS_MARKET_VOLUME", "lots"),
+        (WorkerSettings, "AIS_WORKER_VERSIONING", "on"),
+        (WorkerSettings, "AIS_WORKER_DEPLOYMENT", "ais.main"),
+        (WorkerSettings, "AIS_WORKER_BUILD_ID", "1.0 beta"),
         (AgentSettings, "AIS_AGENTS", ""),
         (AgentSettings, "AIS_AGENTS", "momentum,momentum"),
         (AgentSettings, "AIS_AGENTS", "momentum,all"),
+        (AgentSettings, "AIS_AGENTS", "all,none"),
+        (AgentSettings, "AIS_AGENTS", "none,quoter"),
+        (AgentSettings, "AIS_AGENTS", "all,all"),
         (AgentSettings, "AIS_AGENTS", "mean reversion"),
         (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum"),
         (AgentSettings, "AIS_AGENT_WEIGHTS", "momentum=-1"),
@@ -250,7 +257,7 @@ def test_a_file_that_holds_something_else_is_told_with_its_variable(
     database = Database(config.database.url, application_name="ais-test")
 
     with pytest.raises(MarketError, match=rf"^{variable}: wrong\.csv, line 1: no column \w+; expected a header"):
-        modes.build_venue(config, database, Instruments("main"))
+        build_venue(worker.plan_of(config), database, WorkerMetrics("main"))
     database.close()
 
 
@@ -280,6 +287,26 @@ def test_agents_are_all_that_are_installed_and_count_alike_unless_told_otherwise
     assert chosen.agent_weights == {"momentum": 1.0, "my-agent.v2": 0.5, "quiet": 0.0}
 
 
+def test_all_may_be_followed_by_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIS_AGENTS", "all, quoter")
+
+    assert AgentSettings.load().agents == ("all", "quoter")
+
+
+@pytest.mark.parametrize(
+    ("mode", "named", "expected"),
+    [("paper", None, "all,quoter"), ("paper", "momentum", None), ("shadow", None, None), ("live", None, None)],
+)
+def test_ais_dev_has_orders_that_rest_on_paper_unless_somebody_names_the_agents(
+    monkeypatch: pytest.MonkeyPatch, mode: str, named: str | None, expected: str | None
+) -> None:
+    monkeypatch.setenv("AIS_MODE", mode)
+    if named:
+        monkeypatch.setenv("AIS_AGENTS", named)
+
+    assert Flags().resolve().desk_settings().get("AIS_AGENTS") == expected
+
+
 def test_an_empty_weight_is_none_as_compose_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIS_AGENT_WEIGHTS", "")
 
@@ -296,3 +323,15 @@ def test_importing_the_settings_reads_nothing() -> None:
     wrong = {**os.environ, "AIS_CYCLE_SECONDS": "nonsense", "AIS_DATA_DIR": "/nowhere"}
 
     subprocess.run([sys.executable, "-c", "import settings"], check=True, env=wrong)
+
+
+def test_a_development_stack_leaves_versions_of_workers_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would make the version current there, and the desk would stand still."""
+    monkeypatch.setenv("AIS_WORKER_VERSIONING", "pinned")
+    assert Flags().resolve().desk_settings()["AIS_WORKER_VERSIONING"] == "off"
+    monkeypatch.delenv("AIS_WORKER_VERSIONING")
+    (tmp_path / ".env").write_text("AIS_WORKER_VERSIONING=pinned\n")
+    monkeypatch.chdir(tmp_path)
+    assert WorkerSettings.load().worker_versioning == "pinned"
+    by_hand = WorkerSettings.load(_running(tmp_path / "desk", worker_versioning="off"))
+    assert by_hand.worker_versioning == "off"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.dev import supervisor
-from deploy.dev.console import Console
-from deploy.dev.errors import PartFailed
-from deploy.dev.process import Child, Command
-from deploy.dev.supervisor import Supervisor
+from cli.dev import supervisor
+from cli.dev.console import Console
+from cli.dev.errors import PartFailed
+from cli.dev.process import Child, ProcessCommand
+from cli.dev.supervisor import Supervisor
 
 
 class Sleeper:
@@ -28,7 +28,7 @@ class Sleeper:
         self.code = code
 
     async def start(self) -> None:
-        self.child.spawn(Command([sys.executable, "-c", self.code], dict(os.environ)))
+        self.child.spawn(ProcessCommand([sys.executable, "-c", self.code], dict(os.environ)))
 
     async def answers(self) -> bool:
         return self.child.ended() is None
@@ -45,7 +45,7 @@ class Heard(Console):
         self.lines.append(text)
 
     async def hear(self, part: str) -> str:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(180):
             while not any(part in line for line in self.lines):
                 await asyncio.sleep(0.01)
         return next(line for line in self.lines if part in line)

@@ -1,14 +1,16 @@
 """What a worker does without at its start: whatever may pass by itself must not keep a kill waiting."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from sqlalchemy import NullPool, create_engine, text
 from structlog.testing import capture_logs
 
 import settings
 import worker
-from activities.instruments import Instruments
+from activities.metrics import WorkerMetrics
+from storage import migrate
 
 
 @pytest.fixture
@@ -24,7 +26,22 @@ async def test_a_metrics_port_that_is_taken_stops_no_worker(taken: int, monkeypa
     monkeypatch.setattr(worker, "PORT_SECONDS", 0.3)
     config = settings.WorkerSettings.load().model_copy(update={"metrics_port": taken, "sdk_metrics_port": taken})
     with capture_logs() as logs:
-        await worker._serve_metrics(config, Instruments("main"))
+        await worker._serve_metrics(config, WorkerMetrics("main"))
         await worker._runtime(config)
     told = [entry["event"] for entry in logs]
-    assert sum(text.startswith("going on without") for text in told) == 2
+    assert sum(text.startswith("running without") for text in told) == 2
+
+
+async def test_indexes_that_are_not_there_yet_stop_no_worker(new_database_url: Callable[[], str]) -> None:
+    url = new_database_url()
+    with create_engine(url, poolclass=NullPool).begin() as connection:
+        connection.execute(text("DROP INDEX decisions_of_group"))
+    with capture_logs() as logs:
+        assert await worker._check_schema(url)
+    # A busy machine may need a second attempt, and says so besides.
+    told, *_ = (entry for entry in logs if entry["event"].startswith("starting without all indexes"))
+    assert told["why"].startswith("the database lacks decisions_of_group: run `ais migrate`")
+    with create_engine(url, poolclass=NullPool).begin() as connection:
+        connection.execute(text("DROP TABLE kills"))
+    with pytest.raises(migrate.SchemaIncomplete):
+        await worker._check_schema(url)

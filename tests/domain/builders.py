@@ -5,17 +5,18 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from domain.assessing import assess
-from domain.assessment import RiskMemory
-from domain.carried import Carried
-from domain.commands import Command
-from domain.decisions import ENTROPY_BITS, time_ordered_id
-from domain.instructions import OrderInstruction, OrderType, Side
-from domain.limits import Limits
-from domain.market import Account, LatchRow, Observation, OpenOrder, Position, SymbolRules
-from domain.risk import Circumstances, Tape
-from domain.states import CommandKind, Mode
-from domain.traces import Tick
+from domain.desk.carried import Carried
+from domain.desk.commands import AddSymbols, CancelAll, Command, Deleverage, Propose, Restart, SetLimits
+from domain.desk.states import CommandKind, Mode
+from domain.desk.traces import Tick
+from domain.risk.assessing import assess
+from domain.risk.guards import BarSummary, MarketContext
+from domain.risk.limits import Limits
+from domain.trading.assessment import RiskMemory
+from domain.trading.decisions import ENTROPY_BITS, time_ordered_id
+from domain.trading.instructions import OrderInstruction, OrderType, Side
+from domain.trading.market import Account, LatchRow, Observation, OpenOrder, Position, SymbolRules
+from domain.trading.proposals import ProposalRequest
 
 NOW = datetime(2026, 3, 12, 14, 30, tzinfo=UTC)
 BTC, ETH = "BTCUSDT", "ETHUSDT"
@@ -41,8 +42,29 @@ def a_desk(**changes: Any) -> Carried:
     return Carried(**(facts | changes))
 
 
+_FACTS: dict[CommandKind, tuple[type[Command], dict[str, Any]]] = {
+    CommandKind.CANCEL_ALL: (CancelAll, {}),
+    CommandKind.ADD_SYMBOLS: (AddSymbols, {"symbols": ["SOLUSDT"]}),
+    CommandKind.DELEVERAGE: (Deleverage, {"symbol": BTC, "reduce_pct": Decimal(1)}),
+    CommandKind.RESTART: (Restart, {"kill_number": 1}),
+    CommandKind.SET_LIMITS: (SetLimits, {"limits": {"max_leverage": "1"}}),
+    CommandKind.PROPOSE: (
+        Propose,
+        {"proposal": ProposalRequest(agent_id="agent", symbol=BTC, side=Side.BUY, confidence=0.5)},
+    ),
+}
+
+
 def a_command(kind: CommandKind, command_id: str | None = None, **changes: Any) -> Command:
-    return Command(command_id=command_id or f"c{_random.getrandbits(64)}", kind=kind, actor="test", **changes)
+    form, facts = _FACTS.get(kind, (Command, {}))
+    named = command_id or f"c{_random.getrandbits(64)}"
+    return form(**{"command_id": named, "kind": kind, "actor": "test"} | facts | changes)
+
+
+def a_deleverage(command_id: str | None = None, symbol: str = BTC) -> Deleverage:
+    command = a_command(CommandKind.DELEVERAGE, command_id, symbol=symbol)
+    assert isinstance(command, Deleverage)
+    return command
 
 
 def some_rules(symbol: str = BTC, **changes: Any) -> SymbolRules:
@@ -76,7 +98,7 @@ def watched(observation: Observation, limits: Limits | None = None, memory: Risk
     return observation.model_copy(update={"assessment": found})
 
 
-def circumstances(observation: Observation | None = None, watch: bool = True, **changes: Any) -> Circumstances:
+def a_context(observation: Observation | None = None, watch: bool = True, **changes: Any) -> MarketContext:
     """A calm, liquid market. A reading that nobody has watched yet is watched, unless `watch` says otherwise."""
     limits, seen = changes.get("limits", Limits()), observation or an_observation()
     facts: dict[str, Any] = {
@@ -84,9 +106,9 @@ def circumstances(observation: Observation | None = None, watch: bool = True, **
         "limits": limits,
         "symbols": [BTC, ETH],
         "now": NOW,
-        "tapes": dict.fromkeys((BTC, ETH), Tape(reference_price=Decimal(100), bar_volume=Decimal(1_000_000))),
+        "tapes": dict.fromkeys((BTC, ETH), BarSummary(reference_price=Decimal(100), bar_volume=Decimal(1_000_000))),
     }
-    return Circumstances(**(facts | changes))
+    return MarketContext(**(facts | changes))
 
 
 def a_position(quantity: Decimal | int | str, symbol: str = BTC, mark: Decimal | int = 100) -> Position:

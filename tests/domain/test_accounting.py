@@ -16,15 +16,14 @@ from domain.accounting import (
     LedgerEntry,
     LedgerKind,
     Portfolio,
-    by_desk,
     fee,
     folded,
     ratio,
     reducible,
     trade,
 )
-from domain.instructions import Side
-from domain.market import Market
+from domain.trading.instructions import Side
+from domain.trading.market import Market
 from domain.values import plain
 
 D = Decimal
@@ -244,12 +243,6 @@ def test_an_account_is_folded_from_its_records_alone() -> None:
 def test_records_of_an_older_version_have_no_market_time() -> None:
     portfolio = folded("main", D(10_000), [a_fill(quantity=1, market_time=None)])
     assert (portfolio.equity, portfolio.day) == (D(10_000), None)
-
-
-def test_each_desk_has_its_own_portfolio() -> None:
-    records = [a_fill(quantity=1), a_fill(quantity=2, desk="other")]
-    found = by_desk({"main": D(100), "other": D(200), "idle": D(300)}, records)
-    assert {desk: p.gross_exposure() for desk, p in found.items()} == {"main": 100, "other": 200, "idle": 0}
 
 
 flows = st.lists(

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.agents import LONGEST_QUARANTINE_CYCLES, AgentHealth, judged, quarantined, to_ask
+from domain.trading.agents import LONGEST_QUARANTINE_CYCLES, AgentHealth, judged, quarantined, to_ask
 
 NAMES = ["momentum", "x"]
 

@@ -8,10 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.arbitration import DEFAULT_EDGE, HIGHEST_EDGE, THRESHOLD, Arbitration, Standing, arbitrate, liquidity_of
-from domain.instructions import Side
-from domain.market import TopOfBook
-from domain.proposals import Proposal
+from domain.trading.arbitration import (
+    DEFAULT_EDGE,
+    HIGHEST_EDGE,
+    THRESHOLD,
+    Arbitration,
+    Standing,
+    arbitrate,
+    liquidity_of,
+)
+from domain.trading.instructions import Side
+from domain.trading.market import TopOfBook
+from domain.trading.proposals import Proposal
 from tests.domain.builders import BTC, ETH
 
 OPPOSITE = {Side.BUY: Side.SELL, Side.SELL: Side.BUY}
@@ -21,7 +29,7 @@ def says(
     agent_id: str, side: Side, confidence: float, symbol: str = BTC, expected_return: float | None = None
 ) -> Proposal:
     return Proposal(
-        proposal_id=f"sig_{agent_id}_{symbol}_{side}_{confidence}",
+        proposal_id=f"sig_{agent_id}_{symbol}_{side}_{confidence}_{expected_return!r}",
         agent_id=agent_id,
         symbol=symbol,
         side=side,

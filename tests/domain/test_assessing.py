@@ -4,18 +4,21 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.assessing import assess
-from domain.assessment import Assessment, Level, RiskMemory
-from domain.limits import INSIDE, Limits
-from domain.market import Account, Market, Position, Reading
-from domain.measures import RUINED, pair
+from domain.risk.assessing import assess
+from domain.risk.limits import INSIDE, PORTFOLIO_LIMITS, WARNING_BAND, Limits, PortfolioLimit
+from domain.risk.measures import RUINED, pair
+from domain.trading.assessment import WARNINGS, Assessment, Level, RiskMemory
+from domain.trading.market import Account, Market, Position, Reading
 from tests.domain.builders import BTC, ETH, NOW, a_position, an_observation, some_rules
 
 D = Decimal
 LIMITS = Limits()
+# Of two losses that an equity shows, one says nothing.
+ONE_LOSS = Limits(soft_daily_loss=1, hard_daily_loss=1)
 
 
 def seen(equity: int | str = 10_000, hours: float = 0, **changes: Any) -> Reading:
@@ -76,7 +79,7 @@ def test_without_equity_every_measure_is_beyond_its_limit() -> None:
 
 def test_each_level_is_told_once_on_the_way_down() -> None:
     path = [10_000, 9_600, 9_590, 9_400, 9_280, 9_279, 9_200, 9_199]
-    found = [told(one) for one in equities(*path, limits=Limits(soft_daily_loss=1, hard_daily_loss=1))]
+    found = [told(one) for one in equities(*path, limits=ONE_LOSS)]
     assert found == [
         [],
         [("drawdown", "WARN_50")],
@@ -90,16 +93,77 @@ def test_each_level_is_told_once_on_the_way_down() -> None:
 
 
 def test_a_fall_through_several_levels_tells_each_of_them() -> None:
-    found = equities(10_000, 9_150, limits=Limits(soft_daily_loss=1, hard_daily_loss=1))[-1]
+    found = equities(10_000, 9_150, limits=ONE_LOSS)[-1]
     assert told(found) == [("drawdown", name) for name in ("WARN_50", "WARN_75", "WARN_90", "SOFT")]
 
 
 def test_a_measure_that_trembles_around_a_level_is_told_once() -> None:
-    calm = Limits(soft_daily_loss=1, hard_daily_loss=1)
-    again = equities(10_000, 9_599, 9_601, 9_599, 9_601, limits=calm)
+    again = equities(10_000, 9_599, 9_601, 9_599, 9_601, limits=ONE_LOSS)
     assert sum(len(one.crossings) for one in again) == 1
-    recovered = equities(10_000, 9_599, 9_630, 9_599, limits=calm)
-    assert sum(len(one.crossings) for one in recovered) == 2
+    # Far enough for the level not to hold any more, and still the same fall.
+    back = equities(10_000, 9_599, 9_630, 9_599, limits=ONE_LOSS)
+    assert [one.memory.levels for one in back] == [{}, {"drawdown": Level.WARN_50}, {}, {"drawdown": Level.WARN_50}]
+    assert sum(len(one.crossings) for one in back) == 1
+
+
+def test_a_warning_is_told_again_once_the_measure_has_come_back_by_the_band() -> None:
+    """A quarter of the soft 8 %: the warning at 4 % is forgotten below 2 %, the one at 6 % below 4 %."""
+    assert WARNING_BAND * LIMITS.soft_drawdown == D("0.02")
+    at_the_band = equities(10_000, 9_599, 9_800, 9_599, limits=ONE_LOSS)
+    assert sum(len(one.crossings) for one in at_the_band) == 1
+    past_it = equities(10_000, 9_599, 9_801, 9_599, limits=ONE_LOSS)
+    assert [told(one) for one in past_it] == [[], [("drawdown", "WARN_50")], [], [("drawdown", "WARN_50")]]
+    from_the_second = equities(10_000, 9_399, 9_601, 9_399, limits=ONE_LOSS)[-1]
+    assert told(from_the_second) == [("drawdown", "WARN_75")]
+
+
+def test_the_warnings_of_a_new_day_are_its_own() -> None:
+    """Yesterday's loss of the day silences none of today's, though the first reading of today is a loss already."""
+    found = assess(seen(9_840, positions=[]), LIMITS, assess(seen(10_000, positions=[]), LIMITS, RiskMemory()).memory)
+    assert told(found) == [("daily_loss", "WARN_50")]
+    morning = assess(seen(9_760, hours=24, positions=[]), LIMITS, found.memory)
+    assert told(morning) == []
+    assert told(assess(seen(9_680, hours=25, positions=[]), LIMITS, morning.memory)) == [("daily_loss", "WARN_50")]
+
+
+def test_a_soft_limit_is_told_each_time_that_it_is_passed() -> None:
+    """It reduces, each time: the band is of warnings alone."""
+    found = [told(one) for one in equities(10_000, 9_199, 9_250, 9_199, limits=ONE_LOSS)]
+    warnings = [("drawdown", name) for name in ("WARN_50", "WARN_75", "WARN_90")]
+    assert found == [[], [*warnings, ("drawdown", "SOFT")], [], [("drawdown", "SOFT")]]
+
+
+def test_a_memory_of_before_there_was_a_band_repeats_no_warning() -> None:
+    old = RiskMemory.model_validate_json('{"peak": "10000", "levels": {"drawdown": 1}}')
+    first = assess(seen(9_599), ONE_LOSS, old)
+    assert told(first) == []
+    assert told(assess(seen(9_399), ONE_LOSS, first.memory)) == [("drawdown", "WARN_75")]
+    assert told(assess(seen(9_599), ONE_LOSS, assess(seen(9_630), ONE_LOSS, old).memory)) == []
+
+
+@pytest.mark.parametrize("limit", [limit for limit in PORTFOLIO_LIMITS if limit.maximum], ids=lambda limit: limit.name)
+def test_what_the_guards_allow_is_no_warning(limit: PortfolioLimit) -> None:
+    allowed, soft = getattr(LIMITS, limit.maximum or ""), getattr(LIMITS, limit.soft)
+    warnings = {level: bound for level, bound in LIMITS.bounds[limit.name].items() if level in WARNINGS}
+    assert warnings
+    assert all(allowed < bound < soft for bound in warnings.values())
+
+
+def test_full_positions_are_told_only_once_they_have_grown_past_what_an_order_may_create() -> None:
+    memory, found = RiskMemory(), []
+    for quantity in (25, 0, 25, 26, "26.3", 25, "26.3", 0, "26.3"):
+        one = assess(seen(positions=[a_position(quantity)]), LIMITS, memory)
+        memory = one.memory
+        found.append(told(one))
+    # 26.25 % is 75 % of the soft limit; 17.5 % is where that is forgotten.
+    warned = [("position", "WARN_75")]
+    assert found == [[], [], [], [], warned, [], [], [], warned]
+
+
+def test_limits_that_leave_no_room_for_a_warning_have_none() -> None:
+    tight = Limits(max_position_fraction="0.3", soft_position_fraction="0.3")
+    assert list(tight.bounds["position"]) == [Level.SOFT, Level.HARD]
+    assert told(assess(seen(positions=[a_position("30.1")]), tight, RiskMemory())) == [("position", "SOFT")]
 
 
 def test_the_hard_level_is_left_to_whoever_kills() -> None:
@@ -207,3 +271,16 @@ def test_a_level_is_never_told_twice_without_a_fall_below_it(path: list[int]) ->
         for name, level in levels.items():
             value = getattr(found.measures, name)
             assert level is Level.CALM or value >= LIMITS.bounds[name][level] * INSIDE
+
+
+@settings(max_examples=200, deadline=None)
+@given(path=st.lists(st.integers(5_000, 12_000), min_size=2, max_size=30))
+def test_between_two_tellings_of_one_warning_the_measure_has_come_back_by_the_band(path: list[int]) -> None:
+    lowest: dict[tuple[str, Level], Decimal] = {}
+    for found in equities(*path):
+        lowest = {key: min(least, getattr(found.measures, key[0])) for key, least in lowest.items()}
+        for crossing in found.crossings:
+            key = crossing.limit, crossing.level
+            if crossing.level in WARNINGS:
+                assert lowest.get(key, D(0)) < LIMITS.forgets[crossing.limit][crossing.level]
+            lowest[key] = crossing.value

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from domain.clocks import ClockReading, OtherClock, compared, too_far
-from domain.desk import take_observation
+from domain.desk.observing import take_observation
+from domain.health.clocks import ClockReading, OtherClock, compared, too_far
 from tests.domain.builders import NOW, a_desk, a_tick, an_observation
 
 DATABASE, EXCHANGE = OtherClock.DATABASE, OtherClock.EXCHANGE
@@ -53,12 +53,12 @@ def test_the_warning_says_whose_clock_and_which_way_and_lasts_until_a_reading_of
         (ahead(-7.25), "the worker's clock differs from the database's: 7.2 s behind; correct whichever is wrong"),
     ):
         take_observation(desk, an_observation(clocks=[reading]), 0, a_tick())
-        assert desk.warnings == [text]
+        assert desk.warning_texts == [text]
     # A clock that was not read says nothing of the difference, nor does another one.
     take_observation(desk, an_observation(), 0, a_tick())
     take_observation(desk, an_observation(clocks=[ahead(0, EXCHANGE)]), 0, a_tick())
-    assert desk.warnings == [text]
+    assert desk.warning_texts == [text]
     assert desk.observation
     assert desk.observation.clocks == [ahead(-7.25), ahead(0, EXCHANGE)]
     take_observation(desk, an_observation(clocks=[ahead(0.4)]), 0, a_tick())
-    assert (desk.warnings, desk.observation.clocks) == ([], [ahead(0.4), ahead(0, EXCHANGE)])
+    assert (desk.warning_texts, desk.observation.clocks) == ([], [ahead(0.4), ahead(0, EXCHANGE)])

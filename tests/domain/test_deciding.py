@@ -3,11 +3,11 @@
 from decimal import Decimal
 
 from domain.deciding import decide, size
-from domain.instructions import Side
-from domain.limits import Limits
-from domain.market import Account
-from domain.proposals import AgentFailure, Analysis, Proposal
-from tests.domain.builders import BTC, ETH, a_position, an_observation, circumstances, some_rules
+from domain.risk.limits import Limits
+from domain.trading.instructions import Side
+from domain.trading.market import Account
+from domain.trading.proposals import AgentFailure, Analysis, Proposal
+from tests.domain.builders import BTC, ETH, a_context, a_position, an_observation, some_rules
 
 
 def a_proposal(confidence: float = 0.5, symbol: str = BTC, side: Side = Side.BUY) -> Proposal:
@@ -26,7 +26,7 @@ def test_below_the_minimum_notional_there_is_no_order() -> None:
 
 
 def test_an_approved_choice_carries_its_order() -> None:
-    choice = decide(Analysis(proposals=[a_proposal()], votes={"momentum": 0.5}), circumstances())
+    choice = decide(Analysis(proposals=[a_proposal()], votes={"momentum": 0.5}), a_context())
     assert (choice.risk_passed, choice.risk_reasons) == (True, ["approved"])
     assert choice.summary == "Selected BTCUSDT from momentum"
     assert choice.instruction is not None
@@ -34,44 +34,44 @@ def test_an_approved_choice_carries_its_order() -> None:
 
 def test_a_refused_choice_carries_none() -> None:
     full = an_observation(positions=[a_position(25)])
-    choice = decide(Analysis(proposals=[a_proposal()]), circumstances(full))
+    choice = decide(Analysis(proposals=[a_proposal()]), a_context(full))
     assert (choice.risk_passed, choice.risk_reasons, choice.instruction) == (False, ["position_too_large"], None)
 
 
 def test_an_unread_latch_allows_no_order() -> None:
-    choice = decide(Analysis(proposals=[a_proposal()]), circumstances(an_observation(latch_error="away")))
+    choice = decide(Analysis(proposals=[a_proposal()]), a_context(an_observation(latch_error="away")))
     assert choice.instruction is None
     assert "away" in choice.summary
 
 
 def test_a_blocked_symbol_takes_no_order() -> None:
-    choice = decide(Analysis(proposals=[a_proposal()]), circumstances(blocked={BTC: "order_unknown: o"}))
+    choice = decide(Analysis(proposals=[a_proposal()]), a_context(blocked={BTC: "order_unknown: o"}))
     assert (choice.instruction, choice.risk_reasons) == (None, ["order_unknown: o"])
 
 
 def test_a_failed_agent_is_named() -> None:
     failed = Analysis(failures=[AgentFailure(agent_id="x", error="ZeroDivisionError")])
-    choice = decide(failed, circumstances(an_observation(rules={BTC: some_rules()})))
+    choice = decide(failed, a_context(an_observation(rules={BTC: some_rules()})))
     assert "agent x failed: ZeroDivisionError" in choice.summary
 
 
 def test_weights_and_liquidity_decide_among_the_proposals() -> None:
     both = Analysis(proposals=[a_proposal(0.5), a_proposal(0.6, ETH)])
-    assert decide(both, circumstances()).summary == "Selected ETHUSDT from momentum"
-    thin = decide(both, circumstances(), liquidity={ETH: 0.5})
+    assert decide(both, a_context()).summary == "Selected ETHUSDT from momentum"
+    thin = decide(both, a_context(), liquidity={ETH: 0.5})
     assert thin.summary == "Selected BTCUSDT from momentum"
-    unheard = decide(both, circumstances(), weights={"momentum": 0})
+    unheard = decide(both, a_context(), weights={"momentum": 0})
     assert unheard.summary == "Nothing was chosen; none of the proposals has a weight"
 
 
 def test_proposals_that_cancel_out_choose_nothing_and_it_is_told() -> None:
     opposite = a_proposal(side=Side.SELL).model_copy(update={"agent_id": "funding_rate"})
-    choice = decide(Analysis(proposals=[a_proposal(), opposite]), circumstances())
+    choice = decide(Analysis(proposals=[a_proposal(), opposite]), a_context())
     assert (choice.instruction, choice.decision_type) == (None, "no_action")
     assert choice.summary == "Nothing was chosen; opposite proposals cancel out on BTCUSDT"
 
 
 def test_an_agent_in_quarantine_is_named_beside_a_choice() -> None:
     analysis = Analysis(proposals=[a_proposal()], quarantined={"y": 42}, notes=["a note"])
-    choice = decide(analysis, circumstances())
+    choice = decide(analysis, a_context())
     assert choice.summary == "Selected BTCUSDT from momentum; a note; agent y is quarantined until cycle 42"

@@ -6,24 +6,14 @@ from decimal import Decimal
 
 import pytest
 
-from domain.carried import Carried, Outcome, RefusalCode
-from domain.commands import Source
-from domain.desk import (
-    apply,
-    cancelled,
-    finish_deleverage,
-    finish_restart,
-    take_observation,
-    take_report,
-    unknown_signal,
-)
-from domain.disks import DiskSpace
-from domain.handover import pack, unpack
-from domain.instructions import CANCEL_TOOLS
-from domain.latch import known_latch, row_answered
-from domain.market import LatchRow, Observation
-from domain.orders import Fate, Order, OrderReport
-from domain.outbox import (
+from domain.desk.applying import apply, cancelled, finish_restart, unknown_signal
+from domain.desk.carried import Carried, Outcome, RefusalCode
+from domain.desk.commands import Source
+from domain.desk.handover import pack, unpack
+from domain.desk.latch import known_latch, row_answered
+from domain.desk.observing import take_observation
+from domain.desk.ordering import finish_deleverage, take_report
+from domain.desk.outbox import (
     MAX_OPEN_CANCELS_PER_LANE,
     batch_written,
     cancels_begun,
@@ -35,9 +25,14 @@ from domain.outbox import (
     order_prepared,
     queue_row,
 )
-from domain.states import CommandKind, State
-from domain.status import outcome_of, status_of
-from domain.traces import KEPT_COMMANDS, MAX_KEPT_COMMANDS
+from domain.desk.states import CommandKind, State
+from domain.desk.status import outcome_of, status_of
+from domain.desk.traces import KEPT_COMMANDS, MAX_KEPT_COMMANDS
+from domain.desk.warnings import Topic, warn
+from domain.health.disks import DiskSpace
+from domain.trading.instructions import CANCEL_TOOLS
+from domain.trading.market import LatchRow, Observation
+from domain.trading.orders import Fate, Order, OrderReport
 from tests.domain.builders import (
     BTC,
     ETH,
@@ -52,6 +47,7 @@ from tests.domain.builders import (
 )
 
 KILL, PAUSE, RESUME, RESTART = CommandKind.KILL, CommandKind.PAUSE, CommandKind.RESUME, CommandKind.RESTART
+SET_LIMITS = CommandKind.SET_LIMITS
 
 
 def killed(desk: Carried | None = None) -> Carried:
@@ -178,7 +174,21 @@ def test_a_restart_runs_again_only_where_the_latch_was_cleared() -> None:
     apply(desk, a_command(RESTART, "r", kill_number=1), a_tick())
     finish_restart(desk, None, a_tick())
     assert (desk.state, desk.kill, desk.hand_over) == (State.RUNNING, None, True)
-    assert list(desk.commands) == ["r"]
+
+
+@pytest.mark.parametrize(("version", "outcomes"), [(5, 1), (4, 2)])
+def test_a_command_that_is_repeated_after_a_restart_is_not_carried_out_again(version: int, outcomes: int) -> None:
+    """Runs of schema 4 forgot every outcome with a restart, and have to replay as they did."""
+    desk = a_desk(schema_version=version)
+    loosen = {"max_leverage": "1.9"}
+    apply(desk, a_command(SET_LIMITS, "s", limits=loosen), a_tick())
+    killed(desk)
+    apply(desk, a_command(RESTART, "r", kill_number=1), a_tick())
+    finish_restart(desk, None, a_tick())
+    write_everything(desk)
+    apply(desk, a_command(SET_LIMITS, "s", limits=loosen), a_tick())
+    assert len(desk.records) == outcomes - 1
+    assert set(desk.commands) == ({"s", "k", "r"} if version == 5 else {"s", "r"})
 
 
 def test_a_kill_during_a_restart_keeps_it_killed_and_latches_again() -> None:
@@ -265,7 +275,7 @@ def test_ids_are_kept_for_a_day_and_the_last_thousand_longer() -> None:
 
 def test_cycles_that_chose_nothing_are_merged_only_before_they_were_tried() -> None:
     from domain.deciding import nothing
-    from domain.decisions import Decision
+    from domain.trading.decisions import Decision
 
     desk = a_desk()
 
@@ -284,7 +294,7 @@ def test_cycles_that_chose_nothing_are_merged_only_before_they_were_tried() -> N
 def test_an_unknown_signal_is_logged_and_shown() -> None:
     desk = a_desk()
     unknown_signal(desk, "kil", a_tick())
-    assert "did you mean 'kill'" in desk.warnings[0]
+    assert "did you mean 'kill'" in desk.warning_texts[0]
     assert desk.state is State.RUNNING
 
 
@@ -354,7 +364,7 @@ def test_after_temporal_came_back_old_a_kill_has_a_number_that_the_database_has_
     observe(desk, an_observation(latch=LatchRow(killed=False, kill_number=7)))
     assert desk.kill_number == 8
     assert desk.latch_due
-    assert "state is outdated" in desk.warnings[-1]
+    assert "state is outdated" in desk.warning_texts[-1]
 
 
 @pytest.mark.parametrize(
@@ -376,15 +386,15 @@ def test_a_coordinator_that_finds_what_it_never_did_is_killed_until_a_person_res
     observe(desk, an_observation(latch=latch))
     assert (desk.state, desk.latch_due) == (State.KILLED, True)
     assert desk.kill_number > latch.kill_number
-    assert "state is outdated" in desk.warnings[-1]
-    assert "ais restart" in desk.warnings[-1]
+    assert "state is outdated" in desk.warning_texts[-1]
+    assert "ais restart" in desk.warning_texts[-1]
     number = desk.kill_number
     write_everything(desk)
     observe(desk, an_observation(latch=desk_row(desk).latch.model_copy(update={"cleared_by": latch.cleared_by})))
     assert desk.kill_number == number
     apply(desk, a_command(RESTART, "again", kill_number=number), a_tick())
     finish_restart(desk, None, a_tick())
-    assert (desk.state, desk.warnings) == (State.RUNNING, [])
+    assert (desk.state, desk.warning_texts) == (State.RUNNING, [])
 
 
 def test_a_kill_is_latched_where_the_row_says_so_and_not_because_it_was_written() -> None:
@@ -481,9 +491,11 @@ def test_little_disk_space_is_a_warning_for_as_long_as_it_holds() -> None:
     full = DiskSpace(folder="data", free_bytes=900_000_000, size_bytes=100_000_000_000)
     for _ in range(2):
         take_observation(desk, an_observation(low_disks=[full]), 0, a_tick())
-        assert desk.warnings == ["little space in data: 0.90 GB of 100 GB free (0 %); a full disk can record no kill"]
+        assert desk.warning_texts == [
+            "little space in data: 0.90 GB of 100 GB free (0 %); a full disk can record no kill"
+        ]
     take_observation(desk, an_observation(), 0, a_tick())
-    assert desk.warnings == []
+    assert desk.warning_texts == []
 
 
 def test_a_kill_that_takes_the_id_of_a_restart_keeps_its_outcome() -> None:
@@ -493,3 +505,11 @@ def test_a_kill_that_takes_the_id_of_a_restart_keeps_its_outcome() -> None:
     finish_restart(desk, None, a_tick())
     assert (desk.commands["x"].kind, desk.commands["x"].outcome) == (KILL, Outcome.APPLIED)
     assert "restart refused" in desk.records[-1].summary
+
+
+def test_warnings_of_a_run_of_schema_3_are_texts_without_an_end_and_are_dropped() -> None:
+    desk = a_desk()
+    warn(desk, Topic.DISK, "little space", "/data")
+    old = desk.model_dump(mode="json")
+    old["warnings"].insert(0, "the venue is away")
+    assert Carried.model_validate(old).warning_texts == ["little space"]

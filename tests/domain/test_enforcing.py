@@ -6,20 +6,22 @@ from typing import Any
 
 import pytest
 
-from domain.assessing import assess
-from domain.assessment import Assessment, Level
-from domain.carried import Carried
-from domain.commands import Source
-from domain.decisions import Decision, DecisionType
-from domain.desk import apply, finish_deleverage, finish_restart, reduction_prepared, take_observation, take_report
-from domain.enforcing import confirm, flatten, flattening, may_reduce, reduce, reducing, take_assessment
-from domain.limits import Limits
-from domain.market import Account, Observation
-from domain.orders import Fate, OrderReport
-from domain.outbox import batch_written, cancels_confirmed, desk_row, desk_row_written, next_batch
-from domain.reducing import plan
-from domain.states import CommandKind, State
-from domain.status import status_of
+from domain.desk.applying import apply, finish_restart
+from domain.desk.carried import Carried
+from domain.desk.commands import Source
+from domain.desk.enforcing import confirm, flatten, flattening, may_reduce, reduce, reducing, take_assessment
+from domain.desk.observing import take_observation
+from domain.desk.ordering import finish_deleverage, nothing_to_send, reduction_prepared, take_report
+from domain.desk.outbox import batch_written, cancels_confirmed, desk_row, desk_row_written, next_batch
+from domain.desk.states import CommandKind, State
+from domain.desk.status import status_of
+from domain.risk.assessing import assess
+from domain.risk.limits import Limits
+from domain.risk.reducing import Reduction, plan
+from domain.trading.assessment import Assessment, Level
+from domain.trading.decisions import Decision, DecisionType
+from domain.trading.market import Account, Observation
+from domain.trading.orders import Fate, OrderReport
 from tests.domain.builders import BTC, ETH, NOW, a_command, a_desk, a_position, a_tick, an_observation, some_rules
 
 D = Decimal
@@ -106,12 +108,24 @@ def test_a_reduction_that_came_to_nothing_is_asked_for_again() -> None:
     desk = a_desk()
     reduce(desk, take(desk, positions=[a_position(40)]), a_tick())
     finish_deleverage(desk, desk.deleverages[0], "the venue refused", a_tick())
-    assert desk.warnings == [f"reducing {BTC} failed: the venue refused"]
+    assert desk.warning_texts == [f"reducing {BTC} failed: the venue refused"]
     assert rows(desk, DecisionType.CONTROL) == []
     reduce(desk, take(desk, positions=[a_position(40)]), a_tick())
     assert len(desk.deleverages) == 1
     finish_deleverage(desk, desk.deleverages[0], None, a_tick())
-    assert desk.warnings == []
+    assert desk.warning_texts == []
+
+
+def test_a_reduction_of_what_is_closed_already_has_not_failed() -> None:
+    """The incident behind it: a desk that a kill had flattened went on to warn that reducing it failed."""
+    desk = a_desk()
+    unknown = "The lot step of BTCUSDT is not known; nothing was sent."
+    for refusal, warned in ((unknown, [f"reducing {BTC} failed: {unknown}"]), (None, [])):
+        reduce(desk, take(desk, positions=[a_position(40)]), a_tick())
+        (pending,) = desk.deleverages
+        found = Reduction(refusal=refusal) if refusal else plan(an_observation(), BTC, D(1), automatic=True)
+        nothing_to_send(desk, pending, found, a_tick())
+        assert (desk.deleverages, desk.warning_texts) == ([], warned)
 
 
 def test_a_paused_desk_reduces_too() -> None:
@@ -153,9 +167,9 @@ def test_a_breach_that_a_second_reading_does_not_show_kills_nobody() -> None:
         "a hard limit (drawdown_breached: 0.2 >= 0.1, daily_loss_breached: 0.2 >= 0.05) is not confirmed by a second reading"
     )
     assert desk.state is State.RUNNING
-    assert desk.warnings == [hold]
+    assert desk.warning_texts == [hold]
     take(desk)
-    assert desk.warnings == []
+    assert desk.warning_texts == []
 
 
 def test_a_breach_that_cannot_be_read_again_allows_no_order_and_kills_nobody() -> None:

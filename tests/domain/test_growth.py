@@ -6,17 +6,19 @@ from typing import Any
 
 import pytest
 
-from domain.carried import Carried, GrownPosition, OrderPhase
-from domain.decisions import DecisionType
-from domain.desk import apply, finish_restart, order_of, take_observation, take_report
-from domain.enforcing import flatten, flattening
-from domain.growth import GREW
-from domain.killing import verify, verifying
-from domain.market import Market, Observation
-from domain.orders import Fate, OrderReport
-from domain.outbox import cancels_begun, cancels_confirmed, order_prepared
-from domain.states import CommandKind, Mode
-from domain.status import status_of
+from domain.desk.applying import apply, finish_restart
+from domain.desk.carried import Carried, GrownPosition, OrderPhase
+from domain.desk.enforcing import flatten, flattening
+from domain.desk.growth import GREW
+from domain.desk.killing import verify, verifying
+from domain.desk.observing import take_observation
+from domain.desk.ordering import order_of, take_report
+from domain.desk.outbox import cancels_begun, cancels_confirmed, order_prepared
+from domain.desk.states import CommandKind, Mode
+from domain.desk.status import status_of
+from domain.trading.decisions import DecisionType
+from domain.trading.market import Market, Observation
+from domain.trading.orders import Fate, OrderReport
 from tests.domain.builders import BTC, ETH, NOW, a_command, a_desk, a_position, a_tick, an_observation, an_open_order
 from tests.domain.test_killing import chosen
 
@@ -61,11 +63,12 @@ def rows(desk: Carried) -> list[str]:
     [
         ({}, {BTC: "0.5"}, [(BTC, D(0), D("0.5"))]),
         ({BTC: "1"}, {BTC: "1.5"}, [(BTC, D(1), D("1.5"))]),
-        ({BTC: "-1"}, {BTC: "-1.5"}, [(BTC, D(1), D("-1.5"))]),
+        ({BTC: "-1"}, {BTC: "-1.5"}, [(BTC, D(-1), D("-1.5"))]),
         ({BTC: "1"}, {BTC: "-1.5"}, [(BTC, D(1), D("-1.5"))]),
         ({BTC: "1", ETH: "2"}, {BTC: "1", ETH: "2"}, []),
         ({BTC: "1"}, {BTC: "0.5"}, []),
-        ({BTC: "1"}, {BTC: "-1"}, []),
+        ({BTC: "1"}, {BTC: "-0.1"}, [(BTC, D(1), D("-0.1"))]),
+        ({BTC: "-1"}, {BTC: "0.1"}, [(BTC, D(-1), D("0.1"))]),
         ({BTC: "1"}, {}, []),
     ],
 )
@@ -75,7 +78,7 @@ def test_what_is_held_more_of_in_either_direction_has_grown(before: Any, after: 
     assert verifying(desk)
     assert verify(desk, later(**after), a_tick())
     assert grown(desk) == told
-    assert bool([w for w in desk.warnings if w.startswith(GREW)]) == bool(told) == bool(rows(desk))
+    assert bool([w for w in desk.warning_texts if w.startswith(GREW)]) == bool(told) == bool(rows(desk))
 
 
 def test_the_warning_says_what_and_since_when_and_the_row_is_written_once() -> None:
@@ -86,10 +89,10 @@ def test_the_warning_says_what_and_since_when_and_the_row_is_written_once() -> N
         "a position grew after the kill, since the reading of 2026-03-12T14:30:00+00:00: BTCUSDT (futures) from 0 to 0.5; "
         "look at the venue"
     )
-    assert (desk.warnings, rows(desk)) == ([text], [f"Kill 1: {text}"])
+    assert (desk.warning_texts, rows(desk)) == ([text], [f"Kill 1: {text}"])
     # It is taken off again, by hand or by a deleverage.
     take_observation(desk, later(), 0, a_tick())
-    assert (desk.warnings, grown(desk)) == ([], [])
+    assert (desk.warning_texts, grown(desk)) == ([], [])
 
 
 def test_what_was_filled_before_the_kill_has_not_grown_after_it() -> None:
@@ -164,14 +167,14 @@ def test_a_restart_ends_the_warning() -> None:
     desk.latched_number, desk.kill.row_written = 1, True
     apply(desk, a_command(CommandKind.RESTART, "r", kill_number=1), a_tick())
     finish_restart(desk, None, a_tick())
-    assert desk.warnings == []
+    assert desk.warning_texts == []
 
 
 @pytest.mark.parametrize("changes", [{"schema_version": 3}, {"mode": Mode.SHADOW}])
 def test_older_runs_and_shadow_compare_nothing(changes: Any) -> None:
     desk = killed(holding(), **changes)
     take_observation(desk, later(BTCUSDT="0.5"), 0, a_tick())
-    assert (desk.warnings, rows(desk)) == ([], [])
+    assert (desk.warning_texts, rows(desk)) == ([], [])
 
 
 def test_the_status_tells_it_as_facts() -> None:

@@ -1,21 +1,18 @@
 """Guards: allowed at the limit, refused one step past it; what takes risk off is let through."""
 
+import inspect
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from domain.assessment import RiskMemory
-from domain.instructions import OrderInstruction, OrderType, Side
-from domain.limits import Limits
-from domain.market import Account, LatchRow, Market
-from domain.measures import pair
-from domain.risk import (
+from domain.risk import guards
+from domain.risk.guards import (
     GUARDS,
+    BarSummary,
     Candidate,
     Guard,
-    Tape,
     concentration_exceeded,
     daily_loss_breached,
     data_stale,
@@ -33,15 +30,20 @@ from domain.risk import (
     symbol_not_whitelisted,
     symbol_unknown,
 )
+from domain.risk.limits import Limits
+from domain.risk.measures import pair
+from domain.trading.assessment import RiskMemory
+from domain.trading.instructions import OrderInstruction, OrderType, Side
+from domain.trading.market import Account, LatchRow, Market
 from tests.domain.builders import (
     BTC,
     ETH,
     NOW,
+    a_context,
     a_position,
     an_observation,
     an_open_order,
     an_order,
-    circumstances,
     some_rules,
     watched,
 )
@@ -55,7 +57,7 @@ def candidate(
 ) -> Candidate:
     """An order for BTC at 100 on an account of 10,000: a quantity of 1 is 1 % of it."""
     order = an_order(quantity, side) if isinstance(quantity, str) else quantity
-    return Candidate(order, circumstances(**{"observation": an_observation(**seen), **(given or {})}))
+    return Candidate(order, a_context(**{"observation": an_observation(**seen), **(given or {})}))
 
 
 def after_losing(peak: int, opened: int) -> dict[str, Any]:
@@ -184,7 +186,7 @@ def test_a_short_beside_its_twin_is_no_concentration() -> None:
 
 
 def test_an_order_may_be_its_share_of_a_bars_volume_and_not_more() -> None:
-    thin = {"tapes": {BTC: Tape(reference_price=D(100), bar_volume=D(1_000))}}
+    thin = {"tapes": {BTC: BarSummary(reference_price=D(100), bar_volume=D(1_000))}}
     assert liquidity_insufficient(candidate("1", given=thin)) is None
     assert liquidity_insufficient(candidate("1.01", given=thin)) == "liquidity_insufficient: 1000 < 1010"
     assert liquidity_insufficient(candidate("1", given={"tapes": {}})) == "liquidity_insufficient: 0 < 1000"
@@ -256,7 +258,18 @@ def test_each_guard_says_its_own_name_first() -> None:
         marks={"XUSDT": D(1)},
     )
     limits = Limits(max_orders_per_minute=1)
-    reasons = refusals(Candidate(order, circumstances(seen, watch=False, limits=limits, sent=[NOW], tapes={})))
+    reasons = refusals(Candidate(order, a_context(seen, watch=False, limits=limits, sent=[NOW], tapes={})))
     names = {guard.__name__ for guard in GUARDS}
     assert {reason.split(":")[0] for reason in reasons} <= names
     assert len(reasons) > 8
+
+
+def test_every_guard_that_there_is_is_asked() -> None:
+    there = {
+        name
+        for name, function in vars(guards).items()
+        if inspect.isfunction(function)
+        and not name.startswith("_")
+        and list(inspect.signature(function).parameters) == ["candidate"]
+    }
+    assert there - {"refusals"} == {guard.__name__ for guard in GUARDS}

@@ -3,11 +3,11 @@
 from datetime import timedelta
 from typing import Any
 
-from domain import desk, identity
-from domain.carried import Carried
-from domain.market import DatabaseSeen
-from domain.states import CommandKind, State
-from domain.status import status_of
+from domain.desk import applying, identity
+from domain.desk.carried import Carried
+from domain.desk.states import CommandKind, State
+from domain.desk.status import status_of
+from domain.trading.market import DatabaseSeen
 from tests.domain.builders import NOW, a_command, a_desk, a_tick
 
 OWN, OTHER, THIRD = "own", "other", "third"
@@ -28,7 +28,7 @@ def a_desk_on(database_id: str = OWN, **changes: Any) -> Carried:
 
 def killed() -> Carried:
     c = a_desk_on()
-    desk.apply(c, a_command(CommandKind.KILL, reason="flash crash"), a_tick())
+    applying.apply(c, a_command(CommandKind.KILL, reason="flash crash"), a_tick())
     c.latched_number, c.row_dirty = c.kill_number, False
     return c
 
@@ -37,10 +37,10 @@ def test_an_empty_stranger_is_taken_after_three_readings_in_a_row_and_not_before
     c = a_desk_on()
     read(c, seen(OTHER), seen(OTHER))
     assert (c.database_id, c.state) == (OWN, State.RUNNING)
-    assert any("2 so far" in warning for warning in c.warnings)
+    assert any("2 so far" in warning for warning in c.warning_texts)
     read(c, seen(OTHER))
     assert c.database_id == OTHER
-    assert c.warnings == []
+    assert c.warning_texts == []
 
 
 def test_whatever_comes_between_ends_the_row_of_readings() -> None:
@@ -70,7 +70,7 @@ def test_a_stranger_that_knows_the_desk_is_never_taken_and_told_with_what_to_do(
     c = a_desk_on()
     read(c, *[seen(OTHER, knows_desk=True)] * 20)
     assert c.database_id == OWN
-    (warning,) = c.warnings
+    (warning,) = c.warning_texts
     assert OWN in warning
     assert OTHER in warning
     assert "ais restart" in warning
@@ -105,17 +105,17 @@ def test_a_restart_that_names_another_database_makes_it_the_desks_and_leaves_it_
     c = killed()
     read(c, *[seen(OTHER, knows_desk=True)] * 3)
     taking = a_command(CommandKind.RESTART, kill_number=c.kill_number, database_id=OTHER)
-    desk.apply(c, taking, a_tick())
+    applying.apply(c, taking, a_tick())
     assert (c.database_id, c.state, c.restart) == (OTHER, State.KILLED, None)
     assert c.latch_due
     assert c.commands[taking.command_id].outcome == "applied"
-    desk.apply(c, a_command(CommandKind.RESTART, kill_number=c.kill_number, database_id=OTHER), a_tick())
+    applying.apply(c, a_command(CommandKind.RESTART, kill_number=c.kill_number, database_id=OTHER), a_tick())
     assert c.restart is None, "its kill has yet to be written there"
 
 
 def test_a_restart_with_an_old_number_takes_no_database() -> None:
     c = killed()
-    desk.apply(c, a_command(CommandKind.RESTART, kill_number=c.kill_number - 1, database_id=OTHER), a_tick())
+    applying.apply(c, a_command(CommandKind.RESTART, kill_number=c.kill_number - 1, database_id=OTHER), a_tick())
     assert c.database_id == OWN
 
 

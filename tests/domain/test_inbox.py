@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
-from domain.carried import Carried, CommandRecord, Outcome, RefusalCode
-from domain.commands import Command, RawPayload, read_command
 from domain.deciding import Choice
-from domain.decisions import Decision, DecisionType
-from domain.desk import apply
-from domain.inbox import MAX_PROPOSALS, expire, taken_up
-from domain.limits import Limits
-from domain.states import CommandKind, State
+from domain.desk.applying import apply
+from domain.desk.carried import Carried, CommandRecord, Outcome, RefusalCode
+from domain.desk.commands import Command
+from domain.desk.inbox import MAX_PROPOSALS, expire, taken_up
+from domain.desk.payloads import RawPayload, read_command
+from domain.desk.states import CommandKind, State
+from domain.risk.limits import Limits
+from domain.trading.assessment import Level, RiskMemory
+from domain.trading.decisions import Decision, DecisionType
 from tests.domain.builders import BTC, ETH, NOW, a_command, a_desk, a_tick
 
 D = Decimal
@@ -55,19 +57,26 @@ def test_tightening_works_at_once_and_is_logged(body: str) -> None:
 def test_loosening_takes_a_paused_desk(state: State) -> None:
     desk = a_desk(state=state)
     record = send(desk, SET_LIMITS, '{"hard_leverage": 4, "max_leverage": 1}')
-    how = {State.RUNNING: "pause it first", State.KILLED: "restart it, then pause it"}[state]
+    how = {State.RUNNING: "pause the desk first", State.KILLED: "restart the desk, then pause it"}[state]
     assert desk.limits == Limits(), "not even what it would tighten"
     assert (record.outcome, record.code) == (Outcome.REFUSED, RefusalCode.CONFLICT)
-    assert record.detail
-    assert record.detail.startswith(
-        f"hard_leverage 3 -> 4 would be looser, which is allowed only on a paused desk: {how}"
-    )
+    assert record.detail == f"this loosens hard_leverage 3 -> 4; {how} (tightening needs no pause)"
 
 
 def test_a_paused_desk_takes_looser_limits() -> None:
     desk = a_desk(state=State.PAUSED)
     assert send(desk, SET_LIMITS, '{"hard_leverage": 4}').outcome is Outcome.APPLIED
     assert desk.limits.hard_leverage == D(4)
+
+
+def test_warnings_are_told_anew_of_a_number_that_was_changed() -> None:
+    """Whoever asks for room is warned before it is used up, as by the number before."""
+    desk = a_desk(state=State.PAUSED)
+    levels = {"drawdown": Level.WARN_90, "leverage": Level.WARN_50, "position": Level.SOFT}
+    desk.risk = RiskMemory(levels=levels, warned=dict.fromkeys(levels, Level.WARN_90))
+    send(desk, SET_LIMITS, '{"soft_drawdown": 0.10, "hard_drawdown": 0.12, "soft_position_fraction": 0.36}')
+    assert desk.risk.levels == {"leverage": Level.WARN_50, "position": Level.SOFT}
+    assert desk.risk.warned == {"leverage": Level.WARN_90}
 
 
 def test_a_killed_desk_takes_tighter_limits() -> None:
@@ -101,7 +110,7 @@ def test_a_wrong_set_limits_changes_nothing_and_says_what_is_wrong(body: str, pr
 def test_the_same_limits_again_are_a_repetition() -> None:
     desk = a_desk()
     assert send(desk, SET_LIMITS, '{"max_leverage": 2}').repeated
-    assert summaries(desk) == ["set_limits repeated by temporal: as they were"]
+    assert summaries(desk) == ["set_limits repeated by temporal: no change"]
 
 
 # --- proposals ------------------------------------------------------------------------------------------------------
@@ -242,3 +251,18 @@ def test_what_nobody_heard_is_refused_with_the_reason() -> None:
     taken_up(desk, taken, choice, row, a_tick())
     assert (desk.commands["a"].outcome, desk.commands["a"].detail) == (Outcome.REFUSED, *why.values())
     assert summaries(desk)[-1] == "propose refused by mine: mine is an agent of this desk's own"
+
+
+@pytest.mark.parametrize(("version", "outcome"), [(5, Outcome.APPLIED), (4, Outcome.REFUSED)])
+def test_what_was_replaced_while_a_cycle_decided_keeps_that_outcome(version: int, outcome: Outcome) -> None:
+    """Its sender was told so. Runs of schema 4 refused it as well, and have to replay as they did."""
+    desk = a_desk(symbols=[BTC, ETH], schema_version=version)
+    send(desk, PROPOSE, FULL, "a")
+    (waiting,) = taken = list(desk.proposals)
+    send(desk, PROPOSE, FULL, "b")
+    why = {waiting.proposal.proposal_id: "mine is an agent of this desk's own"}
+    choice = Choice(decision_type=DecisionType.NO_ACTION, summary="s", not_taken=why)
+    row = Decision(decision_id="d", timestamp=NOW, decision_type=choice.decision_type, summary="s")
+    taken_up(desk, taken, choice, row, a_tick())
+    assert desk.commands["a"].outcome is outcome
+    assert [w.command_id for w in desk.proposals] == ["b"]

@@ -6,37 +6,38 @@ from typing import Any
 
 import pytest
 
-from domain.carried import Carried, PendingDeleverage
-from domain.commands import Source
 from domain.deciding import Choice
-from domain.decisions import DecisionType
-from domain.desk import (
-    apply,
-    decision_of,
-    finish_restart,
-    order_of,
-    reduction_prepared,
-    take_observation,
-    take_report,
-    unknown_text,
+from domain.desk.applying import apply, finish_restart
+from domain.desk.carried import Carried, PendingDeleverage
+from domain.desk.commands import Source
+from domain.desk.details import details
+from domain.desk.enforcing import flatten, flattening, may_reduce, only_dust_is_left, reduce, take_assessment
+from domain.desk.killing import MAX_SEEN_SYMBOLS, note_symbols, own_kill, residue, verify, verifying
+from domain.desk.knowledge import known_of
+from domain.desk.observing import take_observation
+from domain.desk.ordering import decision_of, order_of, reduction_prepared, take_report
+from domain.desk.outbox import (
+    MAX_OPEN_CANCELS_PER_LANE,
+    NOT_SENT_IN_SHADOW,
+    cancels_begun,
+    cancels_confirmed,
+    cancels_failed,
+    order_prepared,
 )
-from domain.details import details
-from domain.enforcing import flatten, flattening, may_reduce, only_dust_is_left, reduce, take_assessment
-from domain.instructions import InstructionOutcome
-from domain.killing import MAX_SEEN_SYMBOLS, note_symbols, own_kill, verify, verifying
-from domain.knowledge import known_of
-from domain.market import NOTHING_KNOWN, Observation
-from domain.orders import Fate, OrderReport
-from domain.outbox import NOT_SENT_IN_SHADOW, cancels_begun, cancels_confirmed, cancels_failed, order_prepared
-from domain.reducing import plan
-from domain.states import CommandKind, Mode
-from domain.status import KillStatus, status_of
-from domain.traces import warn
+from domain.desk.states import CommandKind, Mode
+from domain.desk.status import KillStatus, status_of
+from domain.desk.warnings import Topic, warn
+from domain.risk.reducing import plan
+from domain.trading.decisions import DecisionType
+from domain.trading.instructions import InstructionOutcome
+from domain.trading.market import NOTHING_KNOWN, Observation
+from domain.trading.orders import Fate, OrderReport
 from tests.domain.builders import (
     BTC,
     ETH,
     NOW,
     a_command,
+    a_deleverage,
     a_desk,
     a_position,
     a_tick,
@@ -184,7 +185,7 @@ def test_an_order_carries_what_was_held_when_it_was_decided() -> None:
 def test_a_reduction_carries_the_position_that_it_was_sized_from() -> None:
     desk = a_desk()
     sized = plan(an_observation(positions=[a_position("-0.5")]), BTC, Decimal(1))
-    pending = PendingDeleverage(command=a_command(CommandKind.DELEVERAGE), symbol=BTC, reduce_pct=Decimal(1))
+    pending = PendingDeleverage(command=a_deleverage(), symbol=BTC, reduce_pct=Decimal(1))
     assert reduction_prepared(desk, pending, sized, a_tick()).order.position_before == Decimal("-0.5")
 
 
@@ -305,9 +306,9 @@ def test_the_warning_of_an_unknown_order_ends_with_it() -> None:
     pending = order_prepared(desk, order_of(desk, *chosen(desk)))
     order_id = pending.order.order_id
     take_report(desk, pending, OrderReport(order_id=order_id, fate=Fate.UNKNOWN), a_tick())
-    warn(desk, f"{unknown_text(order_id)}: the venue is away")
+    warn(desk, Topic.ORDER_UNKNOWN, "the venue is away", order_id)
     take_report(desk, pending, OrderReport(order_id=order_id, fate=Fate.FILLED), a_tick())
-    assert desk.warnings == []
+    assert desk.warning_texts == []
 
 
 def test_what_an_older_reading_showed_is_no_residue_of_a_verified_kill() -> None:
@@ -420,9 +421,7 @@ def test_a_limits_reduction_after_its_own_kill_and_a_position_that_grew_are_left
     take_observation(desk, an_observation(positions=[a_position(1)]), 0, a_tick())
     apply(desk, own_kill("risk", "x", Source.RISK, a_tick()), a_tick())
     confirm(desk)
-    pending = PendingDeleverage(
-        command=a_command(CommandKind.DELEVERAGE), symbol=ETH, reduce_pct=Decimal(1), automatic=True
-    )
+    pending = PendingDeleverage(command=a_deleverage(symbol=ETH), symbol=ETH, reduce_pct=Decimal(1), automatic=True)
     desk.deleverages.append(pending)
     verify(desk, read(positions=[a_position(2)]), a_tick())
     assert told(desk).residue[:2] == [f"position of {BTC} (futures) grew from 1 to 2", f"reduction of {ETH}"]
@@ -461,3 +460,17 @@ def test_many_doubts_are_told_in_one_line() -> None:
     assert read().doubt is None
     assert read(doubts=["a", "b"]).doubt == "a; b"
     assert read(doubts=list("abcdefg")).doubt == "a; b; c; d; e; and 2 more"
+
+
+def test_a_kill_that_older_cancels_serve_is_verified_all_the_same() -> None:
+    """Ten cancel-alls that the venue had not confirmed left no room for the kill's own: it was never verified, silently."""
+    desk = a_desk()
+    for number in range(MAX_OPEN_CANCELS_PER_LANE):
+        apply(desk, a_command(CommandKind.CANCEL_ALL, f"c{number}"), a_tick())
+    apply(desk, a_command(KILL, "k"), a_tick())
+    assert desk.kill
+    assert desk.kill.cancels == 0
+    cancels_confirmed(desk, [cancel.instruction_id for cancel in desk.cancels], a_tick().now)
+    assert verifying(desk)
+    assert any("verif" in left or "read" in left for left in residue(desk))
+    assert verify(desk, an_observation(observed_at=NOW + timedelta(seconds=1)), a_tick())

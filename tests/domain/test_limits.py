@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from domain.limits import PORTFOLIO_LIMITS, Limits, changed
+from domain.risk.limits import PORTFOLIO_LIMITS, Limits, changed
 
 D = Decimal
 

@@ -1,10 +1,10 @@
 """Open cancels by lane."""
 
-from domain.carried import Carried
-from domain.desk import apply
-from domain.instructions import Tool
-from domain.outbox import cancels_begun, cancels_confirmed, cancels_failed
-from domain.states import CommandKind
+from domain.desk.applying import apply
+from domain.desk.carried import Carried
+from domain.desk.outbox import cancels_begun, cancels_confirmed, cancels_failed
+from domain.desk.states import CommandKind
+from domain.trading.instructions import Tool
 from tests.domain.builders import NOW, a_command, a_desk, a_tick
 
 FUTURES, SPOT = Tool.CANCEL_ALL_ORDERS, Tool.CANCEL_SPOT_ALL_ORDERS

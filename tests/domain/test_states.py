@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from domain.desk import apply
-from domain.states import CommandKind, State, transition
+from domain.desk.applying import apply
+from domain.desk.states import CommandKind, State, transition
 from tests.domain.builders import a_command, a_desk, a_tick
 
 PAIRS = list(itertools.product(State, CommandKind))
@@ -17,8 +17,9 @@ def test_every_state_answers_every_command(state: State, kind: CommandKind) -> N
 
 
 @pytest.mark.parametrize("kind", CommandKind)
-def test_no_command_leads_out_of_killed(kind: CommandKind) -> None:
-    assert transition(State.KILLED, kind).state is State.KILLED
+def test_only_a_restart_leads_out_of_killed(kind: CommandKind) -> None:
+    expected = State.RUNNING if kind is CommandKind.RESTART else State.KILLED
+    assert transition(State.KILLED, kind).state is expected
 
 
 @pytest.mark.parametrize("state", State)

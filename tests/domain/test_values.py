@@ -5,10 +5,10 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.desk import apply, unknown_signal
-from domain.details import details
-from domain.states import CommandKind
-from domain.status import status_of
+from domain.desk.applying import apply, unknown_signal
+from domain.desk.details import details
+from domain.desk.states import CommandKind
+from domain.desk.status import status_of
 from domain.values import printable, printable_lines
 from tests.domain.builders import a_command, a_desk, a_tick
 

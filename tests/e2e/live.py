@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.deploy.dev_stack import DevStack, ais, clean_environment, wait_until
+from tests.deploy.dev_stack import PATIENCE, DevStack, ais, clean_environment, wait_until
 
 TEMPORAL = Path(sys.executable).parent / "temporal"
 
@@ -21,13 +21,13 @@ class Live:
     def __init__(self, folder: Path) -> None:
         self.stack = DevStack(folder)
         self.folder = folder
-        self._http = httpx.Client(timeout=10)
+        self._http = httpx.Client(timeout=PATIENCE)
 
     def start(self, *flags: str, ready: bool = True) -> None:
         """Starts it; with `ready`, waits for the line that says so."""
         self.stack.start("--cycle-seconds", "1", *flags)
         if ready:
-            self.stack.wait_for_line("ready", 60)
+            self.stack.wait_for_line("ready")
 
     def stop(self) -> None:
         assert self.stack.interrupt(signal.SIGTERM) == 0
@@ -88,7 +88,9 @@ class Live:
 
     def temporal(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(TEMPORAL), *arguments, "--address", self.stack.recorded["temporal_address"]]
-        return subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            command, env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
 
     def until_quiet(self) -> dict[str, Any]:
         """The coordinator's status once every cancel is confirmed and every row is written."""
@@ -98,5 +100,5 @@ class Live:
             kill = status.get("kill") or {}
             return bool(kill.get("quiet_at") and kill.get("row_written") and kill.get("latched"))
 
-        wait_until(quiet, "killed, quiet and latched", 60)
+        wait_until(quiet, "killed, quiet and latched")
         return self.coordinator()

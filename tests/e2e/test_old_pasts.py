@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.deploy.dev_stack import clean_environment, wait_until
 from tests.e2e.live import Live
 
@@ -40,7 +42,7 @@ def a_worker(live: Live) -> Iterator[None]:
 
 def test_a_kill_in_a_past_that_came_back_twice_stays_a_kill(live: Live) -> None:
     live.start()
-    wait_until(lambda: len(live.decisions()) >= 1, "a cycle", 30)
+    wait_until(lambda: len(live.decisions()) >= 1, "a cycle")
     backup = copied(live)
     live.kill()
     live.until_quiet()
@@ -66,19 +68,20 @@ def test_a_kill_in_a_past_that_came_back_twice_stays_a_kill(live: Live) -> None:
 
     put_back(live, backup)
     live.start()
-    wait_until(lambda: live.state == "killed", "killed", 30)
+    wait_until(lambda: live.state == "killed", "killed")
     live.until_quiet()
     assert live.stack.sql("SELECT killed FROM desks") == [(True,)]
     assert live.stack.sql(orders) == before
     assert live.post("/control/resume").status_code == 409
     done = live.ais("restart", "--reason", "a person has looked", "--yes")
     assert done.returncode == 0, done.stderr
-    wait_until(lambda: live.state == "running", "running", 30)
+    wait_until(lambda: live.state == "running", "running")
 
 
+@pytest.mark.long
 def test_a_past_without_a_kill_stays_closed_where_the_database_knows_of_one(live: Live) -> None:
     live.start()
-    wait_until(lambda: len(live.decisions()) >= 1, "a cycle", 30)
+    wait_until(lambda: len(live.decisions()) >= 1, "a cycle")
     backup = copied(live)
     live.kill()
     live.until_quiet()
@@ -88,7 +91,7 @@ def test_a_past_without_a_kill_stays_closed_where_the_database_knows_of_one(live
     put_back(live, backup)
     live.start()
     # An observation that the copy holds as begun is given up after its time-out; no order goes out before the next one.
-    wait_until(lambda: live.state == "killed", "killed", 30)
+    wait_until(lambda: live.state == "killed", "killed")
     live.until_quiet()
     shown = live.ais("status")
     assert "state is outdated" in shown.stdout

@@ -65,8 +65,9 @@ def a_desk(folder: Path, mode: str, **more: str) -> Iterator[tuple[Live, Venue]]
     venue, live = Venue(), Live(folder.resolve() / "desk")
     live.stack.settings = {"AIS_MODE": mode, **venue.settings, **more}
     try:
-        live.start("--symbols", ",".join(SYMBOLS))
-        wait_until(lambda: bool(live.coordinator().get("observation")), "the venue is observed", 60)
+        # Longer than a busy machine takes to decide on twenty symbols: an order is good for one cycle.
+        live.start("--symbols", ",".join(SYMBOLS), "--cycle-seconds", "4")
+        wait_until(lambda: bool(live.coordinator().get("observation")), "the venue is observed")
         yield live, venue
     finally:
         live.clean_up()
@@ -96,7 +97,7 @@ def test_it_trades_there_and_tells_what_the_account_holds(desk: tuple[Live, Venu
     assert live.get("/control/mode").json() == {"default_mode": "live"}
     assert live.get("/health").json()["aster_connected"] is True
     live.post("/proposals", PROPOSAL | LASTING)
-    wait_until(lambda: bool(venue.orders("S00USDT")), "the order is there", 60)
+    wait_until(lambda: bool(venue.orders("S00USDT")), "the order is there")
     wait_until(lambda: bool(live.coordinator()["observation"]["positions"]), "the position is read")
     (held,) = live.coordinator()["observation"]["positions"]
     (order,) = venue.orders("S00USDT")
@@ -112,7 +113,7 @@ def listed(live: Live, report: str) -> list[Any]:
 def test_its_books_are_those_of_the_exchange(desk: tuple[Live, Venue]) -> None:
     live, venue = desk
     venue.control("book", kind="FUNDING_FEE", amount="-0.75", symbol="S00USDT")
-    wait_until(lambda: bool(listed(live, "ledger") and listed(live, "fills")), "both are known", 60)
+    wait_until(lambda: bool(listed(live, "ledger") and listed(live, "fills")), "both are known")
     (entry,), (fill,) = live.get("/reports/ledger").json(), live.get("/reports/fills").json()
     (order,), (trade,) = venue.orders("S00USDT"), venue.state["trades"]
     (row,) = [row for row in live.get("/reports/instructions").json() if row["tool"] == "create_order"]
@@ -125,7 +126,7 @@ def test_its_books_are_those_of_the_exchange(desk: tuple[Live, Venue]) -> None:
     venue.control("stranger", symbol="S19USDT", side="BUY", quantity="0.1")
     (stranger,) = venue.orders("S19USDT")
     told = f"orders at the exchange that this desk did not send: fill of order {stranger['orderId']} S19USDT"
-    wait_until(lambda: told in live.coordinator()["warnings"], "the stranger's order is told", 60)
+    wait_until(lambda: told in live.coordinator()["warnings"], "the stranger's order is told")
     assert "fill of order" in live.ais("status").stdout
     assert live.stack.sql("SELECT desk FROM claims") == [("main",)]
 
@@ -138,13 +139,13 @@ def test_an_order_whose_answer_never_came_is_one_order_and_blocks_its_symbol_unt
     venue.control("faults", late={"create_order": 60}, errors={"get_all_orders": 503, "get_positions": 503})
     venue.control("faults", errors={})
     live.post("/proposals", PROPOSAL | LASTING | {"symbol": "S01USDT"})
-    wait_until(lambda: bool(venue.orders("S01USDT")), "the order is there", 60)
+    wait_until(lambda: bool(venue.orders("S01USDT")), "the order is there")
     venue.control("faults", errors={"get_all_orders": 503, "get_positions": 503, "get_open_orders": 503})
-    wait_until(lambda: bool(live.coordinator()["unknown_orders"]), "its fate is unknown", 60)
+    wait_until(lambda: bool(live.coordinator()["unknown_orders"]), "its fate is unknown")
     (order_id,) = live.coordinator()["unknown_orders"]
     venue.control("faults", errors={"get_all_orders": 503})
     live.post("/proposals", PROPOSAL | LASTING | {"symbol": "S01USDT"}, **{"Idempotency-Key": "second"})
-    wait_until(lambda: not live.coordinator()["unknown_orders"], "its fate is known", 90)
+    wait_until(lambda: not live.coordinator()["unknown_orders"], "its fate is known")
     assert len(venue.orders("S01USDT")) == 1
     (row,) = [row for row in live.get("/reports/instructions?limit=1000").json() if row["instruction_id"] == order_id]
     assert (row["outcome"], row["symbol"]) == ("confirmed", "S01USDT")
@@ -163,7 +164,7 @@ def test_a_kill_with_twenty_symbols_outlives_kill_9_of_the_worker_and_a_symbol_t
     sent, before = venue.state["calls"].get("create_order", 0), len(live.stack.sql("SELECT 1 FROM instructions"))
     began = time.monotonic()
     assert live.kill("flash crash").status_code == 200
-    wait_until(lambda: 2 <= kill_of(live).get("confirmed", 0) < 38, "some are confirmed and some are not", 20)
+    wait_until(lambda: 2 <= kill_of(live).get("confirmed", 0) < 38, "some are confirmed and some are not")
     live.kill_9("worker")
     seen = Counter[str]()
 
@@ -172,14 +173,14 @@ def test_a_kill_with_twenty_symbols_outlives_kill_9_of_the_worker_and_a_symbol_t
         seen[kill.get("progress", "nobody answers")] += 1
         return bool(kill.get("confirmed") == 38)
 
-    wait_until(all_but_one, "all but the symbol that fails are confirmed", 60)
+    wait_until(all_but_one, "all but the symbol that fails are confirmed")
     assert kill_of(live)["progress"] == "38 of 40 cancels confirmed"
     assert any("of 40" in text for text in seen)
     # A reading that began while cancels were under way shows more than is left; the next one does not.
-    wait_until(lambda: residue_is_of(live, "S07USDT"), "what is left is named", 30)
+    wait_until(lambda: residue_is_of(live, "S07USDT"), "what is left is named")
     wait_until(lambda: time.monotonic() - began > seconds, "it has failed for long enough", seconds + 30)
     venue.control("faults", errors={}, symbols=[])
-    wait_until(lambda: bool(kill_of(live).get("verified_at")), "verified", 60)
+    wait_until(lambda: bool(kill_of(live).get("verified_at")), "verified")
     live.until_quiet()
     assert (kill_of(live)["cancels"], kill_of(live)["confirmed"], kill_of(live)["residue"]) == (40, 40, [])
     rows = live.stack.sql("SELECT instruction_id, outcome FROM instructions WHERE tool LIKE 'cancel%'")
@@ -200,7 +201,10 @@ def test_nothing_secret_is_in_history_database_logs_or_answers(desk: tuple[Live,
     venue.control("rest", symbol="S02USDT")
     live.post("/control/cancel-all")
     wait_until(
-        lambda: any(failing["last_error"] for failing in live.coordinator()["open_instructions"]), "it fails", 30
+        lambda: any(
+            "HTTP 401" in (failing["last_error"] or "") for failing in live.coordinator().get("open_instructions", ())
+        ),
+        "it fails",
     )
     told = json.dumps(live.coordinator()) + live.get("/reports/instructions").text + live.get("/reports/decisions").text
     assert "HTTP 401" in told
@@ -229,16 +233,16 @@ def test_shadow_reads_everything_and_sends_nothing(tmp_path: Path) -> None:
         venue.control("position", S03USDT="0.5")
         venue.control("rest", symbol="S04USDT")
         live.post("/proposals", PROPOSAL | LASTING)
-        wait_until(lambda: bool(live.decisions(decision_type="order_intent")), "an order is decided", 60)
-        wait_until(lambda: bool(live.coordinator()["observation"]["positions"]), "the position is read", 30)
+        wait_until(lambda: bool(live.decisions(decision_type="order_intent")), "an order is decided")
+        wait_until(lambda: bool(live.coordinator()["observation"]["positions"]), "the position is read")
         reduced = live.post("/control/deleverage", {"symbol": "S03USDT", "reduce_pct": 1})
         assert (reduced.status_code, reduced.json()["instruction"]["quantity"]) == (200, 0.5)
         assert live.kill().status_code == 200
-        wait_until(lambda: len(live.get("/reports/instructions?limit=1000").json()) == 42, "all is written down", 30)
+        wait_until(lambda: len(live.get("/reports/instructions?limit=1000").json()) == 42, "all is written down")
         rows = live.get("/reports/instructions?limit=1000").json()
         assert {(row["outcome"], row["detail"]) for row in rows} == {("prepared", "shadow: prepared, not sent")}
         assert kill_of(live)["progress"] == "shadow: 40 cancels prepared, none is sent"
-        wait_until(lambda: bool(kill_of(live)["residue"]), "the account is read again", 30)
+        wait_until(lambda: bool(kill_of(live)["residue"]), "the account is read again")
         assert kill_of(live)["residue"] == ["1 open futures order of S04USDT"]
         assert not {"create_order", "cancel_all_orders", "cancel_spot_all_orders"} & venue.state["calls"].keys()
 
@@ -249,10 +253,10 @@ def test_a_position_from_an_order_that_was_in_flight_when_the_kill_came_is_told(
     with a_desk(tmp_path, "live", AIS_ENABLE_LIVE_TRADING="true") as (live, venue):
         venue.control("faults", slow={"create_order": 2.5})
         live.post("/proposals", PROPOSAL | LASTING)
-        wait_until(lambda: venue.state["calls"].get("create_order", 0) == 1, "the order is with the server", 60)
+        wait_until(lambda: venue.state["calls"].get("create_order", 0) == 1, "the order is with the server")
         assert venue.orders("S00USDT") == []
         assert live.kill().status_code == 200
-        wait_until(lambda: bool(kill_of(live).get("verified_at")), "verified", 60)
+        wait_until(lambda: bool(kill_of(live).get("verified_at")), "verified")
         (order,) = venue.orders("S00USDT")
         (grown,) = kill_of(live)["grown"]
         assert (grown["symbol"], float(grown["before"]), float(grown["now"])) == (
@@ -263,7 +267,7 @@ def test_a_position_from_an_order_that_was_in_flight_when_the_kill_came_is_told(
         (warning,) = (
             text for text in live.coordinator()["warnings"] if text.startswith("a position grew after the kill")
         )
-        wait_until(lambda: bool(live.decisions(decision_type="risk_action")), "the row is written", 30)
+        wait_until(lambda: bool(live.decisions(decision_type="risk_action")), "the row is written")
         assert [row["summary"] for row in live.decisions(decision_type="risk_action")] == [f"Kill 1: {warning}"]
         assert warning in live.ais("status").stdout
 
@@ -273,13 +277,13 @@ def test_no_desk_is_flat_on_the_strength_of_an_empty_list(tmp_path: Path) -> Non
     """The exchange answers the request for positions with `{}`, which the official server turns into `[]`."""
     with a_desk(tmp_path, "live", AIS_ENABLE_LIVE_TRADING="true", AIS_KILL_FLATTENS="true") as (live, venue):
         venue.control("position", S00USDT="0.123", S01USDT="-2.5")
-        wait_until(lambda: len(live.coordinator()["observation"]["positions"]) == 2, "the positions are read", 60)
+        wait_until(lambda: len(live.coordinator()["observation"]["positions"]) == 2, "the positions are read")
         venue.control("faults", answers={"get_positions": []})
-        wait_until(lambda: bool(live.coordinator()["observation_error"]), "the contradiction is told", 30)
+        wait_until(lambda: bool(live.coordinator()["observation_error"]), "the contradiction is told")
         assert "S00USDT: get_positions says 0, get_account_v4 0.123" in live.coordinator()["observation_error"]
         assert live.kill().status_code == 200
-        wait_until(lambda: bool(kill_of(live)["flat_at"]) and bool(kill_of(live)["verified_at"]), "it is flat", 90)
+        wait_until(lambda: bool(kill_of(live)["flat_at"]) and bool(kill_of(live)["verified_at"]), "it is flat")
         state = venue.state
         assert {symbol: float(held) for symbol, held in state["positions"].items()} == {"S00USDT": 0, "S01USDT": 0}
         assert state["calls"]["create_order"] == 2
-        wait_until(lambda: kill_of(live)["residue"] == [], "nothing is left", 30)
+        wait_until(lambda: kill_of(live)["residue"] == [], "nothing is left")

@@ -43,13 +43,13 @@ def a_worker_that_stops(live: Live, point: str) -> Iterator[psutil.Process]:
     """Starts the desk with an order that its first cycle sends; yields where the worker has stopped on the order's way out."""
     # So long a cycle that the order's own time does not run out meanwhile.
     live.start("--without", "worker", "--symbols", "BTCUSDT", "--cycle-seconds", "60")
-    assert live.post("/proposals", PROPOSAL | {"ttl_seconds": 60}).status_code == 202
+    assert live.post("/proposals", PROPOSAL | {"ttl_seconds": 300}).status_code == 202
     command = [sys.executable, "-m", "tests.e2e.stopping_worker", point, "--data-dir", str(live.folder)]
     log = (live.folder.parent / "worker.out").open("w")
     worker = subprocess.Popen(command, cwd=ROOT, env=clean_environment() | live.stack.settings, stderr=log)
     process = psutil.Process(worker.pid)
     try:
-        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "the worker has stopped itself", 60)
+        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "the worker has stopped itself")
         yield process
     finally:
         go_on(live, process)
@@ -70,7 +70,7 @@ def kill_and_go_on(live: Live, worker: psutil.Process) -> dict[str, Any]:
     assert (answer.status_code, answer.json()["action"]) == (202, "kill_accepted")
     go_on(live, worker)
     live.until_quiet()
-    wait_until(lambda: bool(live.coordinator()["kill"]["verified_at"]), "verified", 60)
+    wait_until(lambda: bool(live.coordinator()["kill"]["verified_at"]), "verified")
     return live.coordinator()
 
 
@@ -106,7 +106,7 @@ def test_a_worker_that_was_stopped_without_a_kill_asks_again_and_sends_once(live
     with a_worker_that_stops(live, "at_the_last_look") as worker:
         assert live.get("/control/status").status_code == 503
         go_on(live, worker)
-        wait_until(lambda: bool(venue.orders("BTCUSDT")), "the order is there", 30)
-        wait_until(lambda: the_orders(live)[:1] == [("confirmed", "the exchange says FILLED")], "and known", 30)
+        wait_until(lambda: bool(venue.orders("BTCUSDT")), "the order is there")
+        wait_until(lambda: the_orders(live)[:1] == [("confirmed", "the exchange says FILLED")], "and known")
         assert venue.state["calls"]["create_order"] == 1
         assert "the coordinator is asked again" in (live.folder.parent / "worker.out").read_text()

@@ -67,7 +67,7 @@ def until_everything_is_done(live: Live, number: int) -> float:
         row = live.stack.sql("SELECT killed, kill_number FROM desks WHERE desk = 'main'")
         return quiet and row == [(True, number)] and live.stack.sql(unconfirmed) == [(0,)]
 
-    wait_until(done, f"kill {number} done", 60)
+    wait_until(done, f"kill {number} done")
     return time.monotonic() - began
 
 
@@ -78,7 +78,7 @@ def test_kills_are_prompt_beside_workers_of_another_mode_and_desk(live: Live, st
         Stranger(live, "desk", AIS_DESK="other"),
         Stranger(live, "both", **SHADOW, AIS_DESK="other"),
     ]
-    wait_until(lambda: all(stranger.polls for stranger in strangers), "every stranger polls", 60)
+    wait_until(lambda: all(stranger.polls for stranger in strangers), "every stranger polls")
     for number in (1, 2, 3):
         assert live.kill(f"kill {number}").status_code == 200
         assert until_everything_is_done(live, number) < PROMPT_SECONDS
@@ -133,7 +133,7 @@ def test_a_database_made_anew_under_a_running_desk_is_taken_and_the_desk_is_paus
     own = live.coordinator()["database_id"]
     live.stack.sql("UPDATE installation SET database_id = gen_random_uuid()")
     live.stack.sql("DELETE FROM desks")
-    wait_until(lambda: live.state == "paused", "paused", 30)
+    wait_until(lambda: live.state == "paused", "paused")
     status = live.coordinator()
     assert status["database_id"] != own
     assert status["actor"] == "database"
@@ -148,19 +148,19 @@ def test_a_strange_database_that_knows_the_desk_is_taken_by_a_persons_restart_al
     wait_until(lambda: bool(live.coordinator()["database_seen_at"]), "the desk's own database was seen")
     own = live.coordinator()["database_id"]
     live.stack.sql("UPDATE installation SET database_id = gen_random_uuid()")
-    wait_until(lambda: any("ais restart" in warning for warning in live.coordinator()["warnings"]), "told", 30)
+    wait_until(lambda: any("ais restart" in warning for warning in live.coordinator()["warnings"]), "told")
     assert live.get("/health").json()["status"] == "degraded"
     answer = live.get("/reports/decisions")
     assert (answer.status_code, own in answer.json()["detail"]) == (503, True)
     cycle = live.coordinator()["cycle_number"]
-    wait_until(lambda: live.coordinator()["cycle_number"] > cycle + 4, "cycles went by", 60)
+    wait_until(lambda: live.coordinator()["cycle_number"] > cycle + 4, "cycles went by")
     assert live.coordinator()["database_id"] == own
     refused = live.ais("restart", "--reason", "try", "--yes")
-    assert (refused.returncode, "kill the desk first" in refused.stderr) == (1, True)
+    assert (refused.returncode, "kill it first" in refused.stderr) == (1, True)
     assert live.kill().status_code == 200
     done = live.ais("restart", "--reason", "that database is right", "--yes")
     assert done.returncode == 0, done.stderr
-    wait_until(lambda: live.state == "running", "running", 30)
+    wait_until(lambda: live.state == "running", "running")
     assert live.coordinator()["database_id"] != own
     assert live.get("/reports/decisions").status_code == 200
 

@@ -8,7 +8,19 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("activities", "api", "deploy", "domain", "replay", "storage", "workflows")
+PACKAGES = (
+    "activities",
+    "api",
+    "cli",
+    "console",
+    "domain",
+    "manual",
+    "notify",
+    "replay",
+    "settings",
+    "storage",
+    "workflows",
+)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -25,7 +37,7 @@ class Source:
 
     @property
     def package(self) -> str:
-        """`domain` for domain/risk.py, `worker` for worker.py."""
+        """`domain` for domain/risk/guards.py, `worker` for worker.py."""
         return self.path.relative_to(ROOT).parts[0].removesuffix(".py")
 
     def imports(self) -> Iterator[tuple[str, int]]:

@@ -3,17 +3,21 @@
 import re
 
 import pytest
+from fastapi.routing import APIRoute
 
-from deploy.settings_page import page
+from api.app import ROUTERS
+from api.auth import GuardedRoute, is_protected
 from settings import catalogue
+from tests.house.generated import PAGES
 from tests.house.sources import ROOT, sources
 
 METRICS = (ROOT / "docs/metrics.md").read_text()
 README = ROOT / "README.md"
 
 
-def test_the_page_of_settings_is_the_one_that_the_code_writes() -> None:
-    assert (ROOT / "docs/settings.md").read_text() == page(), "Run `make docs` and commit docs/settings.md."
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_that_the_code_writes_is_what_it_would_write_now(page: str) -> None:
+    assert (ROOT / "docs" / page).read_text() == PAGES[page](), f"Run `make docs` and commit docs/{page}."
 
 
 def test_every_setting_says_what_it_is_and_what_is_allowed() -> None:
@@ -56,6 +60,32 @@ def test_the_endpoints_are_found() -> None:
 @pytest.mark.skipif(not README.exists(), reason="there is no README.md yet")
 @pytest.mark.parametrize("endpoint", _endpoints())
 def test_every_endpoint_is_in_the_readme(endpoint: str) -> None:
-    path = re.sub(r"\{command_id(:path)?\}", "{id}", endpoint.split()[1])
+    path = re.sub(r"\{command_id\}", "{id}", endpoint.split()[1].replace(":path}", "}"))
 
     assert path in README.read_text(), f"Add {endpoint} to the table of endpoints in README.md."
+
+
+def _roles_on_the_page() -> dict[str, str]:
+    """`POST /control/pause` -> operator, of the table in docs/keys.md."""
+    return dict(
+        re.findall(r"^\| `((?:GET|POST) [^`]+)` \| (\w+) \|$", (ROOT / "docs/keys.md").read_text(), re.MULTILINE)
+    )
+
+
+def test_every_endpoint_under_a_protected_path_has_a_role_and_the_page_of_keys_says_which() -> None:
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    guarded = [route for route in routes if isinstance(route, GuardedRoute)]
+    open_to_all = [route.path for route in routes if is_protected({"path": route.path}) and route not in guarded]
+    found = {
+        f"{method} {re.sub(r'{command_id(:path)?}', '{id}', route.path)}": route.role.value
+        for route in guarded
+        for method in route.methods or ()
+    }
+
+    assert not open_to_all, (
+        f"Give their router route_class=GuardedRoute, and each endpoint @needs(Role.…): {open_to_all}"
+    )
+    assert all(is_protected({"path": route.path}) for route in guarded), (
+        "Authentication looks at api.auth.PROTECTED alone."
+    )
+    assert found == _roles_on_the_page(), "Correct the table of endpoints in docs/keys.md."

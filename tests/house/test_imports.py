@@ -18,13 +18,45 @@ MAY_IMPORT = {
     "workflows": ("domain", "activities.calls", "activities.options", "activities"),
     "activities": ("domain", "storage"),
     "storage": ("domain",),
-    "api": ("domain", "storage", "workflows.gateway", "workflows.names", "settings"),
-    "deploy": ("settings", "storage", "startup", "lifecycle", "desk_commands", "workflows.gateway", "workflows.names"),
+    "api": (
+        "console",
+        "domain",
+        "manual",
+        "notify",
+        "storage",
+        "workflows.gateway",
+        "workflows.names",
+        "settings",
+        "startup",
+        "tracing",
+    ),
+    "notify": ("domain", "storage"),
+    # Files for a browser, and a list of them.
+    "console": (),
+    # The same, of the manual; and what builds it, which runs without the rest.
+    "manual": (),
     # The limits: what they are called, what they mean and what is allowed stands once.
-    "settings": ("domain.limits", "domain.proposals", "domain.paper.book"),
+    "settings": ("domain.risk.limits", "domain.trading.proposals", "domain.trading.symbols", "domain.paper.book"),
+    # What a person types; `ais api` and `ais replay` start what those packages are; `ais log` has the keys of the reports.
+    "cli": (
+        "api.descriptors",
+        "api.models",
+        "api.rows",
+        "domain",
+        "notify",
+        "replay.command",
+        "settings",
+        "startup",
+        "storage",
+        "workflows",
+    ),
+    # The worker puts everything together but the API.
+    "worker": ("activities", "domain", "notify", "settings", "startup", "storage", "tracing", "workflows"),
     "replay": ("domain", "settings", "activities.agents", "activities.market", "activities.choosing"),
     # How a log line may look.
-    "startup": ("settings", "domain.values"),
+    "startup": ("settings", "domain.values", "tracing"),
+    # What an activity was called with says which command it carries out.
+    "tracing": ("activities.calls",),
 }
 
 NEVER = {
@@ -34,7 +66,19 @@ NEVER = {
     "activities": ("fastapi", "pydantic_settings"),
     "api": ("temporalio.worker", "psycopg", "pydantic_settings"),
     "replay": ("temporalio", "sqlalchemy", "psycopg", "fastapi"),
+    "notify": ("temporalio", "fastapi", "psycopg", "pydantic_settings"),
 }
+
+# The domain's rooms, floor by floor: a room imports from the floors below its own.
+FLOORS = (
+    ("values", "likeness", "audit"),
+    ("health", "keys"),
+    ("trading",),
+    ("risk", "accounting"),
+    ("deciding", "books", "paper"),
+    ("desk",),
+    ("notices",),
+)
 
 WHERE_INSTEAD = (
     "Move what both need into domain/, or hand it over where the process is put together (worker.py, api/app.py)."
@@ -58,6 +102,25 @@ def test_a_package_imports_only_what_the_design_lets_it(package: str) -> None:
     assert not wrong, f"{package} may import of ours {MAY_IMPORT[package] or 'nothing'}. {WHERE_INSTEAD}\n" + "\n".join(
         wrong
     )
+
+
+def test_every_package_has_a_row() -> None:
+    assert set(MAY_IMPORT) == OURS, "Say in MAY_IMPORT what a new package may import, and take out what is gone."
+
+
+def test_every_room_of_the_domain_has_a_floor_and_looks_down_only() -> None:
+    floor_of = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+    seen, wrong = set(), []
+    for source in sources("domain"):
+        room = _module(source).removeprefix("domain").removeprefix(".").split(".")[0]
+        seen.add(room)
+        for module, line in source.imports():
+            other = module.split(".")[1] if module.startswith("domain.") else room
+            if other != room and floor_of[other] >= floor_of[room]:
+                wrong.append(f"{source.at(line)} imports {module}")
+
+    assert seen - {""} == floor_of.keys(), "Give a new room its floor here and in domain/__init__.py."
+    assert not wrong, wrong
 
 
 @pytest.mark.parametrize("package", NEVER)
@@ -164,3 +227,12 @@ def test_every_activity_is_called_on_the_queue_of_its_desk() -> None:
 
 
 _STARTS = ("workflow.execute_activity", "workflow.start_activity")
+
+
+def test_what_only_a_setting_asks_for_is_imported_by_nobody_else() -> None:
+    """Memory, and time before the first answer, that a desk without it would pay for nothing."""
+    dear = {"apprise", "mcp", "mcp_types", "pyarrow", "redis", "requests"}
+    code = f"import sys, api.app, cli.app, worker; print(sorted({dear} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.stdout.strip() == "[]", f"Import it where it is used.\n{done.stdout}{done.stderr}"

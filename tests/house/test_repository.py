@@ -42,7 +42,8 @@ def test_no_package_registry_is_named() -> None:
 
 
 def test_requirements_are_locked_with_hashes() -> None:
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    locked = ["requirements.txt", "requirements-dev.txt", "requirements-audit.txt", "requirements-docs.txt"]
+    for name in [*locked, "bench/peers/requirements.txt"]:
         text = (ROOT / name).read_text()
         packages = re.findall(r"^[a-z0-9][^ =]*==", text, re.MULTILINE)
         blocks = re.findall(r"^[a-z0-9][^\n]*\\\n    --hash=sha256:", text, re.MULTILINE)
@@ -68,12 +69,19 @@ def test_continuous_integration_is_short_and_runs_what_people_run() -> None:
     assert [line for line in script.splitlines() if line.startswith("make ")] == [
         "make install",
         "make check",
+        "make site",
         "make test",
         "make test-oldest",
     ]
 
 
-@pytest.mark.parametrize("target", ["install", "run", "test", "test-oldest", "check", "races", "soak", "bench", "lock"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "install", "run", "test", "test-oldest", "check", "races", "chaos", "chaos-mutants", "soak", "bench", "bench-peers",
+        "lock", "audit-deps", "docs", "site", "pictures",
+    ],
+)  # fmt: skip
 def test_make_knows_its_targets(target: str) -> None:
     done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
 

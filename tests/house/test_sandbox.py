@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from tests.house.sources import Source, sources
 
 # They run inside the sandbox, which takes their clock and random numbers away.
-SANDBOXED = ("workflows/coordinator.py", "workflows/cycle.py", "workflows/host.py", "workflows/outbox.py")
+SANDBOXED = ("workflows/coordinator.py", "workflows/cycle.py", "workflows/run.py", "workflows/outbox.py")
 PASSED_THROUGH = ("domain", "activities")
 
 

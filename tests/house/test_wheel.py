@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import cli
+from cli import app as cli
 from tests.agents.builders import PLUGIN
 from tests.house.sources import ROOT
 
@@ -26,6 +26,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel unpacked in a folder of its own, built from a copy so that no build folder stays."""
     folder = tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT, folder / "source", ignore=LEFT_OUT)
+    assets = folder / "source/manual/site/assets/javascripts"
+    assets.mkdir(parents=True, exist_ok=True)
+    for file in (assets / "bundle.js", assets.parents[1] / "index.html"):
+        file.write_text("as `make site` would have written it")
     return install(folder / "source", folder / "installed")
 
 
@@ -48,10 +52,15 @@ def test_every_package_is_in_the_package_list() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [*SETUP["py-modules"], "replay", "deploy", "activities", "api", "storage", "workflows"]
+    "module", [*SETUP["py-modules"], "replay", "cli", "settings", "activities", "api", "storage", "workflows"]
 )
 def test_the_wheel_holds_every_module(installed: Path, module: str) -> None:
     assert (installed / module).is_dir() or (installed / f"{module}.py").is_file()
+
+
+@pytest.mark.parametrize("file", ["index.html", "assets/javascripts/bundle.js"])
+def test_the_wheel_holds_the_manual_where_it_was_built(installed: Path, file: str) -> None:
+    assert (installed / "manual/site" / file).is_file()
 
 
 # The environment of the tests has the repository itself installed; what stands for it goes, so that only the wheel is left.
@@ -59,12 +68,15 @@ ALONE = """
 import sys
 sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
 sys.path[:] = [sys.argv.pop(1), *(path for path in sys.path if "__editable__" not in path)]
-import cli
+from cli import app as cli
 assert cli.__file__.startswith(sys.path[0]), cli.__file__
 sys.argv[0] = "ais"
 cli.main()
 """
-COMMANDS = ["dev", "api", "migrate", "start", "restart", "release", "status", "limits", "replay"]
+COMMANDS = [
+    "dev", "api", "audit", "migrate", "start", "restart", "release", "status", "kill", "pause", "resume", "cancel-all",
+    "deleverage", "desks", "doctor", "keys", "limits", "log", "notify", "replay", "symbols", "watch",
+]  # fmt: skip
 BARS = "open_time_ms,open,high,low,close,volume\n" + "".join(
     f"{1_750_000_000_000 + number * 60_000},100,101,99,100,5\n" for number in range(50)
 )
@@ -78,6 +90,7 @@ def run(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedP
 
 def test_no_command_is_forgotten_here() -> None:
     named = {command.name or getattr(command.callback, "__name__", "") for command in cli.app.registered_commands}
+    named |= {str(group.name) for group in cli.app.registered_groups}
     assert named == set(COMMANDS)
 
 

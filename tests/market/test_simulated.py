@@ -9,7 +9,7 @@ from statistics import median
 import pytest
 
 from activities.market.simulated import CHUNK_BARS, SimulatedMarket
-from domain.market import Bar
+from domain.trading.market import Bar
 
 SYMBOLS = ["BTCUSDT", "ETHUSDT", "XRPUSDT"]
 

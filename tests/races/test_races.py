@@ -18,10 +18,11 @@ import httpx
 import pytest
 
 import settings
-from deploy.dev.ports import free_port
-from desk_commands import plan
-from domain.states import State
-from lifecycle import Lifecycle, Refused
+from cli.desk import plan
+from cli.dev.ports import free_port
+from cli.lifecycle import Lifecycle
+from cli.refusals import Refused
+from domain.desk.states import State
 from storage.database import Database
 from tests.deploy.dev_stack import clean_environment, wait_until
 from tests.e2e.live import Live
@@ -47,7 +48,7 @@ def second_api(live: Live) -> Iterator[str]:
     command = [sys.executable, "-m", "cli", "api", "--port", str(port), "--data-dir", str(live.folder)]
     process = subprocess.Popen(command, env=clean_environment(), stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
-    wait_until(lambda: _answers(url), "the second API", 30)
+    wait_until(lambda: _answers(url), "the second API")
     yield url
     process.send_signal(signal.SIGTERM)
     process.wait(30)

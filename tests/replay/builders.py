@@ -7,13 +7,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from activities.agents.catalogue import BUILT_IN, InstalledAgent
-from activities.agents.room import LocalRoom
+from activities.agents.catalogue import BUILT_IN, ONLY_BY_NAME, InstalledAgent
+from activities.agents.runner import InlineAgents
 from activities.market.funding import FundingTable
 from activities.market.replay import rules_of
-from domain.limits import Limits
-from domain.market import Bar
 from domain.paper.book import Terms
+from domain.risk.limits import Limits
+from domain.trading.market import Bar
 from replay.engine import Cycle, Engine, Setup
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -61,9 +61,10 @@ def written(path: Path, bars: list[Bar], header: str = HEADER) -> Path:
     return path
 
 
-def room(*names: str) -> LocalRoom:
-    """The built-in agents, or some of them."""
-    return LocalRoom([InstalledAgent(name, BUILT_IN[name]) for name in names or BUILT_IN])
+def built_in_agents(*names: str) -> InlineAgents:
+    """The built-in agents that `all` means, or some of them."""
+    asked = names or [name for name in BUILT_IN if name not in ONLY_BY_NAME]
+    return InlineAgents([InstalledAgent(name, BUILT_IN[name]) for name in asked])
 
 
 def setup(bars: list[Bar], **changes: Any) -> Setup:
@@ -80,7 +81,7 @@ def setup(bars: list[Bar], **changes: Any) -> Setup:
     return Setup(**(facts | changes))
 
 
-def replayed(bars: list[Bar], agents: LocalRoom | None = None, **changes: Any) -> tuple[Engine, list[Cycle]]:
+def replayed(bars: list[Bar], agents: InlineAgents | None = None, **changes: Any) -> tuple[Engine, list[Cycle]]:
     """Every cycle of these bars."""
-    engine = Engine(setup(bars, **changes), agents or room(), bars[0].open_time)
+    engine = Engine(setup(bars, **changes), agents or built_in_agents(), bars[0].open_time)
     return engine, [engine.cycle(bar) for bar in bars]

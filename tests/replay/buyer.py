@@ -1,8 +1,23 @@
-"""An agent that always buys, so that it is the limits that decide."""
+"""Agents of tests: one that always buys, so that it is the limits that decide, and two that tell or end their process."""
 
+import multiprocessing
+import os
 from typing import Any
 
 
 def buy_and_hold(bars: Any, book: Any, funding: Any, positions: Any) -> list[dict[str, Any]]:
     """Buys in every bar, as far as it may."""
     return [{"symbol": symbol, "side": "BUY", "confidence": 1.0} for symbol in bars]
+
+
+def ends_the_process(bars: Any, book: Any, funding: Any, positions: Any) -> list[dict[str, Any]]:
+    """Never answers."""
+    assert multiprocessing.parent_process() is not None, "that would end whoever runs the tests"
+    os._exit(1)
+
+
+def tells_its_process(bars: Any, book: Any, funding: Any, positions: Any) -> list[dict[str, Any]]:
+    """Says where it is asked."""
+    # One write: others say so at the same time.
+    os.write(2, f"process {os.getpid()}\n".encode())
+    return []

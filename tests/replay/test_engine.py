@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from activities.agents.catalogue import InstalledAgent
 from activities.agents.port import MAX_BARS, arrays_of
-from activities.agents.room import LocalRoom
-from activities.market.replay import read_bars
+from activities.agents.runner import InlineAgents
+from activities.market.replay import read_bars, rules_of
 from domain.accounting import Portfolio
-from domain.limits import Limits
-from domain.market import Bar
-from domain.states import State
+from domain.desk.states import State
+from domain.risk.limits import Limits
+from domain.trading.market import Bar
 from domain.values import ZERO
 from replay.curve import MAX_POINTS, Curve, Point
 from replay.engine import Cycle
 from replay.window import CAPACITY, Window
-from tests.replay.builders import CRASH, START, liquid, made_bars, replayed
+from tests.replay.builders import CRASH, SHARED, START, liquid, made_bars, replayed
 
 D = Decimal
 TIGHT = Limits(
@@ -29,9 +29,9 @@ TIGHT = Limits(
 )
 
 
-def buyers() -> LocalRoom:
-    """A room with one agent, which always buys."""
-    return LocalRoom([InstalledAgent("buy", "tests.replay.buyer:buy_and_hold")])
+def buyers() -> InlineAgents:
+    """One agent, which always buys."""
+    return InlineAgents([InstalledAgent("buy", "tests.replay.buyer:buy_and_hold")])
 
 
 # --- the window ------------------------------------------------------------------------------------------------------
@@ -126,15 +126,46 @@ def test_a_kill_leaves_the_position_where_it_is_unless_it_flattens() -> None:
         bars[number] = bars[number].model_copy(
             update={name: getattr(bars[number], name) * D("1.5") for name in ("open", "high", "low", "close")}
         )
-    room = buyers()
+    agents = buyers()
     limits = hasty.model_copy(update={"order_fraction": D("0.1")})
-    _, kept = replayed(bars, room, limits=limits)
+    _, kept = replayed(bars, agents, limits=limits)
     assert killed_at(kept) == 30
     assert kept[-1].observation.positions, "cut to the limit, and not closed"
-    engine, closed = replayed(bars, room, limits=limits, kill_flattens=True)
+    engine, closed = replayed(bars, agents, limits=limits, kill_flattens=True)
     assert closed[31].observation.positions == []
     assert engine.c.kill
     assert engine.c.kill.flat_at == bars[30].open_time
+
+
+def warned(cycles: list[Cycle]) -> list[str]:
+    """What the warnings are of, in their order: `daily_loss_breached warn_50`."""
+    rows = [row for cycle in cycles for row in cycle.decisions if (row.source or "").startswith("warn")]
+    return [f"{row.risk_reasons[0].split(':')[0]} {row.source}" for row in rows]
+
+
+def test_full_positions_wake_nobody() -> None:
+    """The incident behind it: in five days 73 warnings that a position was as large as the guards allow."""
+    _, cycles = replayed(liquid(made_bars(300, step=0.001)), buyers())
+    assert max(cycle.measures.position for cycle in cycles) > D("0.24")
+    assert warned(cycles) == []
+
+
+def test_a_fall_warns_of_the_loss_and_of_nothing_that_the_guards_allow() -> None:
+    bars = liquid(made_bars(300, step=0.001, fall_at=100, fall=0.01))
+    _, cycles = replayed(bars, buyers())
+    found = warned(cycles)
+    assert found == ["daily_loss_breached warn_50", "daily_loss_breached warn_75"]
+
+
+XRP = SHARED / "xrpusdt_perp_5m_2021-11-15_21.csv"
+
+
+@pytest.mark.skipif(not XRP.exists(), reason="the shared market data is not here")
+def test_a_week_of_the_real_market_warns_of_a_loss_and_of_no_full_position() -> None:
+    bars = read_bars(XRP)
+    _, cycles = replayed(bars, symbol="XRPUSDT", rules=rules_of("XRPUSDT", bars))
+    assert max(cycle.measures.position for cycle in cycles) > D("0.24")
+    assert warned(cycles) == ["daily_loss_breached warn_50"]
 
 
 @settings(max_examples=25, deadline=None)

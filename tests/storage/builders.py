@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from domain.decisions import Decision, DecisionType
-from domain.instructions import InstructionOutcome, InstructionRow, OrderInstruction, OrderType, Side, Tool
-from domain.market import LatchRow
-from domain.outbox import DeskRow
-from domain.states import Mode
+from domain.desk.outbox import DeskRow
+from domain.desk.states import Mode
+from domain.trading.decisions import Decision, DecisionType
+from domain.trading.instructions import InstructionOutcome, InstructionRow, OrderInstruction, OrderType, Side, Tool
+from domain.trading.market import LatchRow
 
 NOW = datetime(2026, 3, 12, 14, 30, tzinfo=UTC)
 _numbers = itertools.count()

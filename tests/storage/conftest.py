@@ -1,24 +1,9 @@
-"""One Database a module, and desks of their own for each test."""
+"""A migrated database, one a module."""
 
-import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import Connection, NullPool, create_engine
-
-from storage.database import Database
-
-
-@pytest.fixture(scope="module")
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url, timeout_seconds=5, application_name="ais-test")
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def desk() -> str:
-    return f"desk-{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture(scope="module")

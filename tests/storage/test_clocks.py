@@ -8,8 +8,8 @@ import pytest
 from activities.calls import Scope
 from activities.clocks import Clocks
 from activities.venues.port import VenueUnavailable
-from domain.clocks import ClockReading, OtherClock
-from domain.states import Mode
+from domain.desk.states import Mode
+from domain.health.clocks import ClockReading, OtherClock
 from storage.database import Database
 
 

@@ -5,10 +5,19 @@ from functools import partial
 
 import pytest
 
-from domain.states import Mode
+from domain.desk.states import Mode
 from storage import decisions
 from storage.database import Database
-from storage.desks import Cleared, DeskFacts, DeskRecord, begin_start, clear_latch, finish_start, read_desk, write_desk
+from storage.desks import (
+    ClearedKill,
+    DeskFacts,
+    DeskRecord,
+    begin_start,
+    clear_latch,
+    finish_start,
+    read_desk,
+    write_desk,
+)
 from tests.storage.builders import NOW, later, make_decision, make_desk_row
 
 
@@ -25,7 +34,7 @@ async def write(database: Database, desk: str, *, killed: bool, number: int, **c
 
 async def clear(database: Database, desk: str, number: int, decision_id: str) -> bool:
     control = make_decision(decision_id=f"{desk}-{decision_id}", decision_type="control", desk=desk)
-    cleared = Cleared(number, f"{desk}-{number}")
+    cleared = ClearedKill(number, f"{desk}-{number}")
     return await database.run(partial(clear_latch, desk=desk, cleared=cleared, control=control))
 
 
@@ -168,7 +177,7 @@ async def test_a_restart_of_another_kill_with_the_same_number_changes_nothing(da
 
 
 async def test_a_kill_of_a_worker_that_knows_no_ids_goes_by_its_number(database: Database, desk: str) -> None:
-    old, cleared = make_desk_row(desk, killed=True, number=1, kill_id=None), Cleared(1, None)
+    old, cleared = make_desk_row(desk, killed=True, number=1, kill_id=None), ClearedKill(1, None)
     await database.run(partial(write_desk, row=old))
     assert await database.run(partial(clear_latch, desk=desk, cleared=cleared, control=make_decision(desk=desk)))
     assert not (await database.run(partial(write_desk, row=old))).latch.killed

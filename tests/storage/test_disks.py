@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from activities.instruments import Instruments
+from activities.metrics import WorkerMetrics
 from activities.observe import ObserveActivities
-from domain.disks import DiskSpace, low
+from domain.health.disks import DiskSpace, low
 from storage import disks
 from storage.disks import DiskWatch, free_space
 
@@ -44,7 +44,7 @@ async def test_a_reading_carries_the_low_ones_and_gauges_have_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disks, "free_space", lambda _: [FULL, WIDE])
-    instruments = Instruments("main")
+    instruments = WorkerMetrics("main")
     nothing: Any = None
     observing = ObserveActivities(nothing, nothing, nothing, nothing, instruments, nothing, {}, DiskWatch(["."]))
     assert await observing._low_disks() == [FULL]

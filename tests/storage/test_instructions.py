@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from domain.instructions import InstructionOutcome, InstructionRow, Tool
+from domain.trading.instructions import InstructionOutcome, InstructionRow, Tool
 from storage.database import Database
 from storage.instructions import InstructionFilter, page, upsert_instructions
 from tests.storage.builders import later, make_instruction, make_order_instruction
@@ -17,7 +17,7 @@ UNKNOWN, FAILED = InstructionOutcome.UNKNOWN, InstructionOutcome.FAILED
 
 
 async def upsert(database: Database, *rows: InstructionRow) -> list[InstructionRow]:
-    return await database.run(partial(upsert_instructions, rows=rows))
+    return (await database.run(partial(upsert_instructions, rows=rows))).changed
 
 
 async def listed(database: Database, desk: str, **wanted: Any) -> list[InstructionRow]:

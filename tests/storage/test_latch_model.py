@@ -8,18 +8,20 @@ import uuid
 from datetime import timedelta
 from typing import Any, ClassVar, NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import Connection, delete, insert, select
 
-from domain.carried import Carried
-from domain.desk import apply, finish_restart, take_observation
-from domain.latch import PAST_IS_OLD, known_latch, row_answered
-from domain.outbox import DeskRow, batch_written, desk_row, next_batch
-from domain.states import CommandKind, State
-from domain.traces import Tick
-from storage.desks import Cleared, clear_latch, read_desk, write_desk
+from domain.desk.applying import apply, finish_restart
+from domain.desk.carried import Carried
+from domain.desk.latch import PAST_IS_OLD, known_latch, row_answered
+from domain.desk.observing import take_observation
+from domain.desk.outbox import DeskRow, batch_written, desk_row, next_batch
+from domain.desk.states import CommandKind, State
+from domain.desk.traces import Tick
+from storage.desks import ClearedKill, clear_latch, read_desk, write_desk
 from storage.tables import desks, kills
 from tests.domain.builders import a_command, a_desk, a_tick, an_observation
 
@@ -52,7 +54,9 @@ class Latch(RuleBasedStateMachine):
         self.sent: list[Sent] = []
         self.temporals: list[Copy] = []
         self.databases: list[Copy] = []
+        # Whether one of the two may rightly be told that its past is old.
         self.went_back = False
+        self.database_went_back = False
         self.write()
         self.both_stores_are_copied()
 
@@ -85,7 +89,7 @@ class Latch(RuleBasedStateMachine):
         foreign, old = not self.rows <= self.mine, self.warned()
         take_observation(self.c, observation, known, self.tick())
         assert foreign is False or self.c.state is State.KILLED
-        assert self.went_back or old or not self.warned(), self.c.warnings
+        assert self.went_back or old or not self.warned(), self.c.warning_texts
 
     @rule(answered=st.booleans())
     def restart(self, answered: bool) -> None:
@@ -97,7 +101,7 @@ class Latch(RuleBasedStateMachine):
         apply(self.c, a_command(CommandKind.RESTART, kill_number=self.c.kill_number), self.tick())
         restart = self.c.restart
         assert restart, self.c.records[-1].summary
-        cleared = Cleared(restart.kill_number, restart.kill_id)
+        cleared = ClearedKill(restart.kill_number, restart.kill_id)
         assert clear_latch(self.connection, self.c.desk, cleared, restart.row)
         self.mine |= self.event()
         self.rows |= self.mine
@@ -111,7 +115,11 @@ class Latch(RuleBasedStateMachine):
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def a_write_comes_late(self, data: st.DataObject) -> None:
-        self.land(data.draw(st.sampled_from(self.sent)))
+        sent = data.draw(st.sampled_from(self.sent))
+        # A kill that this database has forgotten gets the newest number there, under its own id: the desk stays closed, and
+        # no coordinator can tell that from an old past of its own.
+        self.went_back = self.went_back or (self.database_went_back and sent.row.latch.killed)
+        self.land(sent)
 
     @rule(kills=st.integers(1, 2))
     def an_ordinary_incident(self, kills: int) -> None:
@@ -138,6 +146,7 @@ class Latch(RuleBasedStateMachine):
     @rule(data=st.data())
     def put_database_back(self, data: st.DataObject) -> None:
         contents, self.rows = data.draw(st.sampled_from(self.databases))
+        self.database_went_back = True
         for table, rows in zip((desks, kills), contents, strict=True):
             self.connection.execute(delete(table).where(table.c.desk == self.c.desk))
             for row in rows:
@@ -145,6 +154,7 @@ class Latch(RuleBasedStateMachine):
 
     @rule()
     def lose_the_row(self) -> None:
+        self.database_went_back = True
         for table in (desks, kills):
             self.connection.execute(delete(table).where(table.c.desk == self.c.desk))
         self.rows = frozenset()
@@ -194,15 +204,16 @@ class Latch(RuleBasedStateMachine):
         return [dict(r) for r in self.connection.execute(select(table).where(table.c.desk == self.c.desk)).mappings()]
 
     def warned(self) -> bool:
-        return any(PAST_IS_OLD in warning for warning in self.c.warnings)
+        return any(PAST_IS_OLD in warning for warning in self.c.warning_texts)
 
     def teardown(self) -> None:
         self.connection.rollback()
 
 
-def test_no_store_that_comes_back_old_leads_from_killed_to_running(migrated: Connection) -> None:
+@pytest.mark.parametrize("examples", [50, pytest.param(400, marks=pytest.mark.long)])
+def test_no_store_that_comes_back_old_leads_from_killed_to_running(migrated: Connection, examples: int) -> None:
     checked = settings(
-        max_examples=150,
+        max_examples=examples,
         stateful_step_count=25,
         deadline=None,
         suppress_health_check=list(HealthCheck),

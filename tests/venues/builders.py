@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import Any
 
 from activities.market.port import MarketSource
-from domain.instructions import OrderInstruction, OrderType, Side
-from domain.market import Bar, Market, SymbolRules
-from domain.orders import Order
 from domain.paper.book import Book, Exchange, PaperOrder, Terms
+from domain.trading.instructions import OrderInstruction, OrderType, Side
+from domain.trading.market import Bar, Market, SymbolRules
+from domain.trading.orders import Order
 
 D = Decimal
 START = datetime(2026, 1, 1, tzinfo=UTC)

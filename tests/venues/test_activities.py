@@ -9,20 +9,22 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.act import ActActivities, Word
+from activities.act import ActActivities, CoordinatorState
 from activities.calls import CancelCall, ObserveCall, OrderCall, Scope
-from activities.instruments import Instruments
+from activities.metrics import WorkerMetrics
 from activities.observe import ObserveActivities
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.paper import PaperVenue
 from activities.venues.port import Clearance, HedgeMode, VenueError, VenueMisconfigured, VenueRateLimited, VenueRefused
 from activities.venues.port import VenueUnavailable as Unavailable
-from domain.instructions import Tool
-from domain.limits import Limits
-from domain.orders import Fate, Order, OrderReport
-from domain.states import Mode, State
+from domain.desk.applying import apply
+from domain.desk.commands import Source
+from domain.desk.states import CommandKind, Mode, State
+from domain.risk.limits import Limits
+from domain.trading.instructions import Tool
+from domain.trading.orders import Fate, Order, OrderReport
 from storage.database import DatabaseUnavailable
-from tests.domain.builders import an_observation
+from tests.domain.builders import a_command, a_desk, a_tick, an_observation
 from tests.venues.builders import make_order
 
 REFUSALS = [VenueRefused("no"), VenueMisconfigured("no key"), HedgeMode()]
@@ -53,16 +55,16 @@ class Told:
     create_order = find_order = cancel_all = observe = bars = _say
 
 
-def acting(venue: Any, mode: Mode = Mode.LIVE) -> tuple[ActActivities, Instruments, Scope]:
-    async def running() -> Word:
-        return Word(State.RUNNING)
+def acting(venue: Any, mode: Mode = Mode.LIVE) -> tuple[ActActivities, WorkerMetrics, Scope]:
+    async def running() -> CoordinatorState:
+        return CoordinatorState(State.RUNNING)
 
-    scope, instruments = Scope(desk="main", mode=mode), Instruments("main")
+    scope, instruments = Scope(desk="main", mode=mode), WorkerMetrics("main")
     nothing: Any = None
     return ActActivities(scope, venue, nothing, running, instruments), instruments, scope
 
 
-async def place(venue: Any, order: Order, mode: Mode = Mode.LIVE) -> tuple[OrderReport, Instruments]:
+async def place(venue: Any, order: Order, mode: Mode = Mode.LIVE) -> tuple[OrderReport, WorkerMetrics]:
     activities, instruments, scope = acting(venue, mode)
     report = await ActivityEnvironment().run(activities.place_order, OrderCall(scope=scope, order=order))
     return report, instruments
@@ -141,15 +143,15 @@ async def test_calls_are_counted_once_by_the_venue_or_by_the_activity() -> None:
 @pytest.mark.parametrize(
     ("word", "why"),
     [
-        (Word(State.KILLED, Limits()), "the coordinator is killed"),
-        (Word(State.RUNNING, Limits(max_leverage="1.5")), "the limits were changed since it was decided"),
+        (CoordinatorState(State.KILLED, Limits()), "the coordinator is killed"),
+        (CoordinatorState(State.RUNNING, Limits(max_leverage="1.5")), "the limits were changed since it was decided"),
     ],
 )
-async def test_the_coordinators_last_word_stops_an_order(word: Word, why: str) -> None:
+async def test_the_coordinators_last_word_stops_an_order(word: CoordinatorState, why: str) -> None:
     """Said after the venue was asked to send, since what a venue reads before it sends may take seconds."""
-    words = iter([Word(State.RUNNING, Limits()), word])
+    words = iter([CoordinatorState(State.RUNNING, Limits()), word])
 
-    async def ask() -> Word:
+    async def ask() -> CoordinatorState:
         return next(words)
 
     class Database:
@@ -157,7 +159,7 @@ async def test_the_coordinators_last_word_stops_an_order(word: Word, why: str) -
             return SimpleNamespace(killed=False)
 
     scope, database = Scope(desk="main", mode=Mode.LIVE), Database()
-    activities = ActActivities(scope, AskingVenue(), database, ask, Instruments("main"))  # type: ignore[arg-type]
+    activities = ActActivities(scope, AskingVenue(), database, ask, WorkerMetrics("main"))  # type: ignore[arg-type]
     call = OrderCall(scope=scope, order=make_order(), limits=Limits())
     report = await ActivityEnvironment().run(activities.place_order, call)
     assert (report.fate, report.detail) == (Fate.NOT_SENT, why)
@@ -181,10 +183,25 @@ async def test_a_reading_that_is_no_fact_is_counted_and_held_against_no_limit(do
         async def run(self, work: Any, seconds: float) -> Any:
             raise DatabaseUnavailable("x")
 
-    scope, instruments, nothing = Scope(desk="main", mode=Mode.LIVE), Instruments("main"), cast(Any, None)
+    scope, instruments, nothing = Scope(desk="main", mode=Mode.LIVE), WorkerMetrics("main"), cast(Any, None)
     venue, database = cast(Any, Told(an_observation(doubts=doubts))), cast(Any, Away())
     activities = ObserveActivities(scope, venue, database, nothing, instruments, lambda prefix: prefix)
     seen = await activities.observe(ObserveCall(scope=scope, symbols=["BTCUSDT"], cycle_id=None, limits=Limits()))
     assert (seen.doubts, seen.assessment is None) == (doubts, bool(doubts))
     counted = instruments.registry.get_sample_value("ais_doubtful_readings_total", {"desk": "main"})
     assert (counted or 0) == len(doubts)
+
+
+def test_a_kill_is_counted_once_however_often_it_is_repeated() -> None:
+    desk, metrics = a_desk(), WorkerMetrics("main")
+    for kind, command_id in ((CommandKind.PAUSE, "p"), (CommandKind.KILL, "k1"), (CommandKind.KILL, "k2")):
+        apply(desk, a_command(kind, command_id), a_tick())
+    for row in desk.records:
+        metrics.decision_written(row)
+    counted = {
+        sample.labels["source"]: sample.value
+        for metric in metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name == "ais_kill_switch_triggers_total"
+    }
+    assert counted == {source.value: float(source is Source.SIGNAL) for source in Source}

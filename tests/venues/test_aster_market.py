@@ -7,20 +7,20 @@ from typing import Any
 import pytest
 import structlog
 
-from activities.market import aster
-from activities.market.aster import AsterMarket, length_of
+from activities.venues.aster import market as aster
 from activities.venues.aster.caller import Caller
+from activities.venues.aster.market import AsterMarket, length_of
+from activities.venues.aster.market_data import MarketData
 from activities.venues.aster.rules import RuleBook
-from activities.venues.aster.tape import Tape
 from activities.venues.aster.transports import session_for
 from activities.venues.paper import NO_DATA, PaperVenue
 from activities.venues.port import VenueUnavailable
-from domain.instructions import Tool
-from domain.orders import Fate
+from domain.trading.instructions import Tool
+from domain.trading.orders import Fate
 from storage import paper
 from storage.database import Database
 from tests.venues.aster.fake_server import FakeServer
-from tests.venues.aster.running import Heard, free_port, serving
+from tests.venues.aster.running import PATIENT, Heard, free_port, serving
 from tests.venues.builders import START, TERMS, D, make_order
 
 MINUTE = timedelta(minutes=1)
@@ -49,8 +49,10 @@ class Desk:
     def a_venue(self, base: str | None = None) -> PaperVenue:
         """The venue as another process has it, or one whose server is elsewhere."""
         heard = Heard()
-        caller = Caller(session_for(f"{base or self._base}/mcp", 1), "", 1, heard)
-        market = AsterMarket(Tape(caller, heard, "1m"), RuleBook(caller, public=True), MINUTE, caller.close, self.now)
+        caller = Caller(session_for(f"{base or self._base}/mcp", PATIENT), "", PATIENT, heard)
+        market = AsterMarket(
+            MarketData(caller, heard, "1m"), RuleBook(caller, public=True), MINUTE, caller.close, self.now
+        )
         return PaperVenue(self._database, market, self.name, balance=D(10_000), terms=TERMS, funding=market)
 
     def shows(self, *bars: int | tuple[int, ...], first: int = 0) -> None:

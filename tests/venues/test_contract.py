@@ -10,23 +10,23 @@ from typing import Any, Protocol
 
 import pytest
 
-from activities.market.aster import AsterMarket
+from activities.clearance import MOST_ASKS, ClockPair, FreshClearance, read_clocks
 from activities.market.port import MarketSource
 from activities.venues.aster.caller import Caller
+from activities.venues.aster.market import AsterMarket
+from activities.venues.aster.market_data import MarketData
 from activities.venues.aster.rules import RuleBook
-from activities.venues.aster.tape import Tape
 from activities.venues.aster.transports import session_for
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.paper import PaperVenue
-from activities.venues.port import Venue, VenueError, VenueRefused, WordTooOld
-from activities.word import MOST_ASKS, Clocks, FreshWord, read_clocks
-from domain.instructions import Tool
-from domain.market import Market, Observation
-from domain.orders import Fate, OrderReport
+from activities.venues.port import StateTooOld, Venue, VenueError, VenueRefused
+from domain.trading.instructions import Tool
+from domain.trading.market import Market, Observation
+from domain.trading.orders import Fate, OrderReport
 from storage import paper
 from storage.database import Database
 from tests.venues.aster.fake_server import FakeServer
-from tests.venues.aster.running import Heard, make_venue, serving
+from tests.venues.aster.running import PATIENT, Heard, make_venue, serving
 from tests.venues.builders import TERMS, D, FixedFunding, WrittenMarket, make_order
 
 FUTURES, SPOT = Tool.CANCEL_ALL_ORDERS, Tool.CANCEL_SPOT_ALL_ORDERS
@@ -38,25 +38,25 @@ class Stopped:
     """A coordinator that answers in turn, and a worker that stands still after each of the first `times` answers."""
 
     def __init__(self, *answers: str | None, boot: float = 0.0, wall: float = 0.0, times: int = 1) -> None:
-        self.told: list[WordTooOld] = []
+        self.told: list[StateTooOld] = []
         self.asked = 0
         self._answers = answers
-        self._jump = Clocks(boot, wall)
-        self._ahead = Clocks(0.0, 0.0)
+        self._jump = ClockPair(boot, wall)
+        self._ahead = ClockPair(0.0, 0.0)
         self._times = times
 
-    def word(self) -> FreshWord:
-        return FreshWord([self._answer], told=self.told.append, clocks=self._clocks)
+    def word(self) -> FreshClearance:
+        return FreshClearance([self._answer], told=self.told.append, clocks=self._clocks)
 
     async def _answer(self) -> str | None:
         self.asked += 1
         if self.asked <= self._times:
-            self._ahead = Clocks(self._ahead.boot + self._jump.boot, self._ahead.wall + self._jump.wall)
+            self._ahead = ClockPair(self._ahead.boot + self._jump.boot, self._ahead.wall + self._jump.wall)
         return self._answers[self.asked - 1]
 
-    def _clocks(self) -> Clocks:
+    def _clocks(self) -> ClockPair:
         now = read_clocks()
-        return Clocks(now.boot + self._ahead.boot, now.wall + self._ahead.wall)
+        return ClockPair(now.boot + self._ahead.boot, now.wall + self._ahead.wall)
 
 
 class Subject(Protocol):
@@ -125,9 +125,9 @@ async def subject(
     if request.param == "paper on aster":
         fake.exchange.marks = dict.fromkeys(SYMBOLS, D(100))
         heard = Heard()
-        caller = Caller(session_for(f"{base}/mcp", 3), "", 3, heard)
+        caller = Caller(session_for(f"{base}/mcp", PATIENT), "", PATIENT, heard)
         rules = RuleBook(caller, public=True)
-        market = AsterMarket(Tape(caller, heard, "1m"), rules, timedelta(minutes=1), caller.close)
+        market = AsterMarket(MarketData(caller, heard, "1m"), rules, timedelta(minutes=1), caller.close)
         on_paper = OnPaper(database, market)
         yield on_paper
         await on_paper.venue.close()
@@ -277,7 +277,7 @@ async def test_what_takes_risk_off_has_no_word_that_grows_old(subject: Subject) 
     await observed(subject)
     await placed(subject)
     closing = make_order(desk=subject.desk, side="SELL", reduce_only=True)
-    assert (await subject.venue.create_order(closing, FreshWord((), closing.not_after))).fate.reached_venue
+    assert (await subject.venue.create_order(closing, FreshClearance((), closing.not_after))).fate.reached_venue
 
 
 async def test_it_tells_its_own_clock(subject: Subject) -> None:
@@ -330,6 +330,17 @@ async def test_cancel_all_leaves_nothing_open_of_its_symbol_and_market_and_touch
     left = {(order.symbol, order.market) for order in (await subject.venue.observe(SYMBOLS, None)).open_orders}
     everywhere = {(symbol, each.value) for symbol in SYMBOLS for each in Market}
     assert left == everywhere - {("BTCUSDT", market.value)}
+
+
+async def test_the_cancel_of_one_order_leaves_the_others_and_may_be_repeated(subject: Subject) -> None:
+    await observed(subject)
+    first, second = make_order(order_type="LIMIT", price="90"), make_order(order_type="LIMIT", price="91")
+    reports = [await subject.venue.create_order(order) for order in (first, second)]
+    assert [report.fate for report in reports] == [Fate.OPEN, Fate.OPEN]
+    for _ in range(2):
+        await subject.venue.cancel_order("BTCUSDT", reports[0].venue_order_id or first.order_id)
+    left = (await subject.venue.observe(SYMBOLS, None)).open_orders
+    assert [order.order_id for order in left] == [reports[1].venue_order_id or second.order_id]
 
 
 async def test_only_the_tools_that_cancel_do(subject: Subject) -> None:

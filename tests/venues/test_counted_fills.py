@@ -6,15 +6,15 @@ from decimal import Decimal
 
 import pytest
 
-from activities.act import ActActivities, Word
+from activities.act import ActActivities, CoordinatorState
 from activities.calls import OrderCall, Scope
-from activities.instruments import Instruments
+from activities.metrics import WorkerMetrics
 from activities.venues.port import CLEARED, Clearance, Venue
-from domain.instructions import Side, Tool
-from domain.market import NOTHING_KNOWN, FilledOrder, Known, Market, MarketView, Observation, Position
-from domain.orders import Fate, Order, OrderReport
-from domain.reducing import plan
-from domain.states import Mode, State
+from domain.desk.states import Mode, State
+from domain.risk.reducing import plan
+from domain.trading.instructions import Side, Tool
+from domain.trading.market import NOTHING_KNOWN, FilledOrder, Known, Market, MarketView, Observation, Position
+from domain.trading.orders import Fate, Order, OrderReport
 from storage.database import Database
 from tests.domain.builders import an_observation
 from tests.venues.builders import D, make_order
@@ -29,6 +29,9 @@ class ReportingVenue:
     def __init__(self, fate: Fate, filled: str) -> None:
         self._fate, self._filled = fate, D(filled)
 
+    async def check(self) -> None:
+        pass
+
     async def create_order(self, order: Order, clearance: Clearance = CLEARED) -> OrderReport:
         return OrderReport(order_id=order.order_id, fate=self._fate, filled_quantity=self._filled)
 
@@ -40,6 +43,9 @@ class ReportingVenue:
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         return {}
+
+    async def cancel_order(self, symbol: str, order_id: str) -> None:
+        raise NotImplementedError
 
     async def cancel_all(self, tool: Tool, symbol: str) -> None:
         return None
@@ -54,11 +60,11 @@ class ReportingVenue:
         return None
 
 
-async def running() -> Word:
-    return Word(State.RUNNING)
+async def running() -> CoordinatorState:
+    return CoordinatorState(State.RUNNING)
 
 
-def counted(instruments: Instruments, symbol: str = "BTCUSDT") -> tuple[float, float]:
+def counted(instruments: WorkerMetrics, symbol: str = "BTCUSDT") -> tuple[float, float]:
     """Fills, and orders that are filled whole."""
     names = ("ais_paper_fills_total", "ais_orders_filled_total")
     fills, orders = (instruments.registry.get_sample_value(name, {"symbol": symbol}) or 0 for name in names)
@@ -66,7 +72,7 @@ def counted(instruments: Instruments, symbol: str = "BTCUSDT") -> tuple[float, f
 
 
 def test_a_reading_counts_what_moving_the_market_on_has_filled() -> None:
-    instruments = Instruments("main")
+    instruments = WorkerMetrics("main")
     part = FilledOrder(symbol="BTCUSDT", quantity=D(1), maker=True, whole=False)
     instruments.observed(an_observation(fills=[part, part.model_copy(update={"whole": True})]))
     assert counted(instruments) == (2, 1)
@@ -88,7 +94,7 @@ def test_a_reading_counts_what_moving_the_market_on_has_filled() -> None:
 async def test_a_sent_order_counts_what_it_filled_at_once(
     database: Database, fate: Fate, filled: str, expected: tuple[int, int]
 ) -> None:
-    scope, instruments = Scope(desk="main", mode=Mode.PAPER), Instruments("main")
+    scope, instruments = Scope(desk="main", mode=Mode.PAPER), WorkerMetrics("main")
     venue: Venue = ReportingVenue(fate, filled)
     acting = ActActivities(scope, venue, database, running, instruments)
     order = make_order(side="SELL", reduce_only=True)

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.accounting import Holding, HoldingKey, LedgerKind
-from domain.market import Bar, Market
 from domain.paper.advance import Advanced, advance
 from domain.paper.book import Book, Exchange
 from domain.paper.funding import funding_hours, nearest_funding_hour, next_funding_hour
+from domain.trading.market import Bar, Market
 from tests.venues.builders import TERMS, D, make_bar, make_book, make_exchange, make_paper_order
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.accounting import Holding, HoldingKey, LedgerKind
-from domain.market import Market
 from domain.paper.advance import Advanced, advance
 from domain.paper.book import Book, OrderStatus
 from domain.paper.margin import cash, margin_balance
+from domain.trading.market import Market
 from tests.venues.builders import D, make_bar, make_book, make_exchange, make_paper_order
 
 BTC, ETH = HoldingKey(Market.FUTURES, "BTCUSDT"), HoldingKey(Market.FUTURES, "ETHUSDT")

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from domain.accounting import Fill, Holding, HoldingKey
-from domain.instructions import Side
-from domain.market import Market
 from domain.paper.advance import advance
 from domain.paper.book import Book, OrderStatus
 from domain.paper.matching import place
 from domain.paper.view import market_view
+from domain.trading.instructions import Side
+from domain.trading.market import Market
 from tests.venues.builders import EXCHANGE, D, make_bar, make_book, make_exchange, make_paper_order, still_bar
 
 LONG = HoldingKey(Market.FUTURES, "BTCUSDT")

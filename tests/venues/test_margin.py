@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from domain.accounting import Holding, HoldingKey
-from domain.market import Market
 from domain.paper.book import Book, Step, Terms
 from domain.paper.matching import match, place
+from domain.trading.market import Market
 from tests.venues.builders import EXCHANGE, D, make_book, make_exchange, make_paper_order, still_bar
 
 # Without slippage and fees, so that a sum is one at sight.

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import structlog
 
-import modes
 import settings
 import worker
-from activities.instruments import Instruments
 from activities.market.port import MarketError
+from activities.metrics import WorkerMetrics
 from activities.venues.aster.venue import AsterVenue
+from activities.venues.build import build_venue
 from activities.venues.paper import PaperVenue
 from activities.venues.shadow import ShadowVenue
+from settings.modes import NotAllowed, missing_for
 from storage.database import Database
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.aster.running import make_venue, serving
@@ -70,7 +71,7 @@ def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     ],
 )
 def test_what_a_mode_needs_is_named_whole(configured: Any, variables: dict[str, str], missing: list[str]) -> None:
-    assert modes.missing_for(configured(variables)) == missing
+    assert missing_for(configured(variables)) == missing
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_what_a_mode_needs_is_named_whole(configured: Any, variables: dict[str, 
     ],
 )
 def test_each_mode_has_its_venue(configured: Any, database: Database, variables: dict[str, str], kind: type) -> None:
-    assert type(modes.build_venue(configured(variables), database, Instruments("main"))) is kind
+    assert type(build_venue(worker.plan_of(configured(variables)), database, WorkerMetrics("main"))) is kind
 
 
 def test_the_real_market_brings_its_own_funding(configured: Any, database: Database, tmp_path: Path) -> None:
@@ -93,13 +94,13 @@ def test_the_real_market_brings_its_own_funding(configured: Any, database: Datab
     with pytest.raises(
         MarketError, match="AIS_PAPER_FUNDING: AIS_MARKET=aster brings its own funding rates; leave it out"
     ):
-        modes.build_venue(config, database, Instruments("main"))
+        build_venue(worker.plan_of(config), database, WorkerMetrics("main"))
 
 
 def test_an_address_beyond_this_machine_is_warned_about(configured: Any, database: Database) -> None:
     config = configured(LIVE | {"AIS_ASTER_MCP": "http://aster-mcp:9002/mcp"})
     with structlog.testing.capture_logs() as logs:
-        modes.build_venue(config, database, Instruments("main"))
+        build_venue(worker.plan_of(config), database, WorkerMetrics("main"))
     assert any("whoever reaches it can trade" in entry["event"] for entry in logs)
 
 
@@ -107,7 +108,7 @@ def test_a_worker_that_is_not_set_up_for_live_ends_with_one_message() -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AIS_")}
     environment |= {"AIS_MODE": "live", "AIS_DATABASE_URL": "postgresql://nobody:nothing@127.0.0.1:1/none"}
     done = subprocess.run(
-        [sys.executable, "worker.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "worker.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == (
@@ -119,15 +120,15 @@ async def test_live_starts_on_a_one_way_account_and_refuses_what_is_certainly_wr
     fake = FakeServer()
     async with serving(fake) as base:
         venue = make_venue(f"{base}/mcp")
-        await modes.check_account(venue)
+        await worker.check_venue(venue)
         fake.exchange.habits.hedge = True
-        with pytest.raises(modes.NotAllowed, match="hedge mode: switch it to one-way"):
-            await modes.check_account(venue)
+        with pytest.raises(NotAllowed, match="hedge mode: switch it to one-way"):
+            await worker.check_venue(venue)
         fake.exchange.habits.hedge = False
         for status in (401, 403):
             fake.faults.errors = {"get_positions": status}
-            with pytest.raises(modes.NotAllowed, match=f"HTTP {status}"):
-                await modes.check_account(venue)
+            with pytest.raises(NotAllowed, match=f"HTTP {status}"):
+                await worker.check_venue(venue)
         await venue.close()
 
 
@@ -136,13 +137,13 @@ async def test_no_answer_that_can_pass_by_itself_stops_a_worker(
     status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The incident behind it: the exchange's clock was 20 s ahead (400), and no worker started in the middle of a kill."""
-    monkeypatch.setattr(modes, "VENUE_SECONDS", 0.5)
+    monkeypatch.setattr(worker, "VENUE_SECONDS", 0.5)
     fake = FakeServer()
     async with serving(fake) as base:
         venue = make_venue(f"{base}/mcp")
         fake.faults.errors = {"get_positions": status}
         with caplog.at_level(logging.WARNING), structlog.testing.capture_logs() as logs:
-            await modes.check_account(venue)
+            await worker.check_venue(venue)
         (why,) = (entry["why"] for entry in logs if entry["event"].startswith("starting without the venue"))
         assert ("compare the clocks" in why) == (status == 400)
         await venue.close()
@@ -153,18 +154,18 @@ async def test_a_single_answer_that_refuses_the_key_stops_no_worker() -> None:
     async with serving(fake) as base:
         venue = make_venue(f"{base}/mcp")
         fake.faults.errors, fake.faults.errors_left = {"get_positions": 403}, 1
-        await modes.check_account(venue)
+        await worker.check_venue(venue)
         await venue.close()
 
 
 async def test_a_venue_that_does_not_answer_stops_no_worker_since_a_kill_needs_one(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(modes, "VENUE_SECONDS", 0.3)
+    monkeypatch.setattr(worker, "VENUE_SECONDS", 0.3)
     venue = make_venue("http://127.0.0.1:1/mcp", seconds=0.2)
     with caplog.at_level(logging.WARNING):
-        async with asyncio.timeout(20):
-            await modes.check_account(venue)
+        async with asyncio.timeout(180):
+            await worker.check_venue(venue)
     await venue.close()
 
 

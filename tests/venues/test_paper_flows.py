@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from activities.market.simulated import SimulatedMarket
 from domain.accounting import Fill, Holding, HoldingKey, LedgerEntry, LedgerKind, Portfolio, folded
-from domain.instructions import OrderType, Side, TimeInForce
-from domain.market import Bar, Market
 from domain.paper.advance import advance, cancel_all
 from domain.paper.book import Book, Exchange, OrderStatus, PaperOrder, Terms
 from domain.paper.matching import place
+from domain.trading.instructions import OrderType, Side, TimeInForce
+from domain.trading.market import Bar, Market
 from tests.venues.builders import RULES, D, make_exchange, make_paper_order
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")

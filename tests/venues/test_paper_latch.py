@@ -1,19 +1,24 @@
 """An order on paper and a kill: the latch is read in the order's own transaction, and the word is fresh at the commit."""
 
 import asyncio
+import contextlib
+import os
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
+import psycopg
 import pytest
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
+from activities.clearance import FRESH_SECONDS, ClockPair, FreshClearance, read_clocks
 from activities.venues.paper import PaperVenue
-from activities.venues.port import Cleared, WordTooOld
-from activities.word import FreshWord
-from domain.orders import Fate
+from activities.venues.port import AlwaysCleared, StateTooOld, VenueUnavailable
+from domain.trading.orders import Fate
 from storage import paper
 from storage.database import Database
 from storage.desks import is_killed, write_desk
@@ -50,7 +55,7 @@ async def fills(database: Database, desk: str) -> int:
     return len(await database.run(partial(paper.list_fills, desk=desk)))
 
 
-class HeldAtTheEnd(Cleared):
+class HeldAtTheEnd(AlwaysCleared):
     """Leave whose last check, immediately before the commit, lasts as long as the test wants."""
 
     def __init__(self) -> None:
@@ -65,14 +70,14 @@ class HeldAtTheEnd(Cleared):
             assert self.release.wait(20)
 
 
-class Word(FreshWord):
+class Word(FreshClearance):
     """A true word, held likewise."""
 
-    def __init__(self, *answers: str | None) -> None:
+    def __init__(self, *answers: str | None, clocks: Callable[[], ClockPair] = read_clocks) -> None:
         self.held = HeldAtTheEnd()
-        self.told: list[WordTooOld] = []
+        self.told: list[StateTooOld] = []
         self._left = iter(answers)
-        super().__init__([self._answer], told=self.told.append)
+        super().__init__([self._answer], told=self.told.append, clocks=clocks)
 
     async def _answer(self) -> str | None:
         return next(self._left)
@@ -82,8 +87,22 @@ class Word(FreshWord):
         super().check()
 
 
+class WordThatAgesAtTheEnd(Word):
+    """A word that is fresh up to its last check, on however slow a machine, and too old from then on."""
+
+    def __init__(self, *answers: str | None) -> None:
+        self._now = 0.0
+        super().__init__(*answers, clocks=lambda: ClockPair(self._now, self._now))
+        self.held.release.set()
+
+    def check(self) -> None:
+        super().check()
+        if self.held.reached.is_set():
+            self._now += FRESH_SECONDS
+
+
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(180):
         while not await condition():
             await asyncio.sleep(0.01)
 
@@ -169,8 +188,7 @@ async def test_a_word_that_is_fresh_at_the_last_check_and_old_at_the_commit_comm
     monkeypatch.setattr("activities.venues.paper.is_killed", look_and_hang)
     # So that the server's own idle time-out does not do what its clock is here for.
     monkeypatch.setattr(paper, "end_where_idle", lambda connection, seconds: None)
-    word = Word(None, "the coordinator is killed")
-    word.held.release.set()
+    word = WordThatAgesAtTheEnd(None, "the coordinator is killed")
     report = await slow.create_order(make_order(desk=desk), word)
     assert (report.fate, report.detail) == (Fate.NOT_SENT, "the coordinator is killed")
     assert [str(error) for error in word.told] == [
@@ -178,6 +196,33 @@ async def test_a_word_that_is_fresh_at_the_last_check_and_old_at_the_commit_comm
     ]
     assert await fills(patient, desk) == 0
     patient.close()
+
+
+@pytest.mark.parametrize("stands", [False, True])
+async def test_a_connection_that_is_lost_at_the_commit_of_an_old_word_is_no_fact_about_the_order(
+    database: Database, desk: str, venue: PaperVenue, monkeypatch: pytest.MonkeyPatch, stands: bool
+) -> None:
+    """Three times of ten psycopg loses what the server said when it ended the transaction. So the order is looked for."""
+    commit, lost = Connection.commit, list[Connection]()
+
+    def commit_and_lose(connection: Connection) -> None:
+        if word.held.reached.is_set() and not lost:
+            lost.append(connection)
+            driver: Any = connection.connection.dbapi_connection
+            if stands:
+                # It is the answer that was lost.
+                driver.commit()
+                raise OperationalError("COMMIT", None, psycopg.OperationalError("lost"), connection_invalidated=True)
+            with socket.socket(fileno=os.dup(driver.fileno())) as held:
+                held.shutdown(socket.SHUT_RDWR)
+        commit(connection)
+
+    word = WordThatAgesAtTheEnd(None, "the coordinator is killed")
+    monkeypatch.setattr(Connection, "commit", commit_and_lose)
+    with pytest.raises(VenueUnavailable) if stands else contextlib.nullcontext():
+        report = await venue.create_order(make_order(desk=desk), word)
+        assert (report.fate, report.detail) == (Fate.NOT_SENT, "the coordinator is killed")
+    assert (len(lost), await fills(database, desk)) == (1, int(stands))
 
 
 async def waits_for_a_lock(database: Database) -> bool:

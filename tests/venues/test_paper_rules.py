@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from domain.accounting import Holding, HoldingKey
-from domain.instructions import OrderType, Side
-from domain.market import Market
 from domain.paper.book import OrderStatus, Terms
 from domain.paper.matching import limit_price, market_price, match, place
+from domain.trading.instructions import OrderType, Side
+from domain.trading.market import Market
 from tests.venues.builders import EXCHANGE, RULES, D, make_bar, make_book, make_exchange, make_paper_order, still_bar
 
 LONG = HoldingKey(Market.FUTURES, "BTCUSDT")

@@ -10,21 +10,22 @@ import psutil
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from activities.market.build import build_market
 from activities.market.port import MarketSource
 from activities.venues.paper import FINISHED, NO_DATA, PaperVenue
-from activities.venues.port import Venue, VenueRefused, VenueUnavailable
+from activities.venues.port import VenueRefused, VenueUnavailable
 from domain.accounting import HoldingKey, LedgerKind, folded
-from domain.instructions import Side, Tool
-from domain.market import Bar, Market, SymbolRules
-from domain.orders import Fate, Order
 from domain.paper.advance import advance
 from domain.paper.book import Book, Exchange, OrderStatus, PaperOrder, Terms
 from domain.paper.matching import place
 from domain.paper.view import Times, observation_of, report_of
-from domain.reducing import plan
-from storage import paper
+from domain.risk.reducing import plan
+from domain.trading.instructions import Side, Tool
+from domain.trading.market import Bar, Market, SymbolRules
+from domain.trading.orders import Fate, Order
+from storage import paper, totals
 from storage.database import Database
 from storage.desks import is_killed
 from tests.venues.builders import (
@@ -73,11 +74,6 @@ async def rest(venue: PaperVenue, desk: str, market: str = "futures", **changes:
     return order
 
 
-def test_it_is_a_venue(database: Database) -> None:
-    venues: list[Venue] = [make_venue(database, "main")]
-    assert venues
-
-
 # --- observing -------------------------------------------------------------------------------------------------------
 
 
@@ -101,6 +97,24 @@ async def test_each_cycle_moves_the_market_one_bar_and_a_retry_none(database: Da
     assert second.bar_time == first.bar_time + timedelta(minutes=1)
     assert [bar.close for bar in (await venue.markets(SYMBOLS, 5))["BTCUSDT"].bars] == [100, 101]
     assert [bar.close for bar in (await venue.markets(SYMBOLS, 1))["BTCUSDT"].bars] == [101]
+
+
+async def test_totals_that_cannot_be_made_undo_no_bar(
+    database: Database, desk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(connection: Connection, desk: str) -> None:
+        connection.execute(text("UPDATE paper.clocks SET bar_no = 99"))
+        connection.execute(text("SELECT 1/0"))
+
+    monkeypatch.setattr(totals, "keep_up", broken)
+    venue = make_venue(database, desk, WrittenMarket({"BTCUSDT": [100, 101]}))
+    with capture_logs() as logs:
+        seen = [(await venue.observe(SYMBOLS, cycle)).marks["BTCUSDT"] for cycle in "ab"]
+    assert seen == [100, 101]
+    assert [("totals were not brought" in entry["event"], entry["desk"]) for entry in logs] == [(True, desk)] * 2
+    clock = await database.run(partial(paper.read_clock, desk=desk))
+    assert clock
+    assert clock.bar_no == 1
 
 
 async def test_workers_that_observe_one_cycle_at_once_move_one_bar(database: Database, desk: str) -> None:
@@ -561,8 +575,10 @@ async def test_a_desk_is_audited_from_its_records(database: Database, desk: str)
 # --- several workers -------------------------------------------------------------------------------------------------
 
 
-async def test_workers_at_once_lose_no_update(database: Database, desk: str) -> None:
+async def test_workers_at_once_lose_no_update(database_url: str, desk: str) -> None:
     """Orders, cancels and cycles from two workers at once: fills, position and balance agree to the last digit."""
+    # Fifty of them wait for each other.
+    database = Database(database_url, timeout_seconds=60, application_name="ais-test")
     market = build_market("simulated", SYMBOLS, seed=7)
     venues = [await opened(database, desk, market) for _ in range(2)]
     orders = [make_order(desk=desk, quantity="0.01", side=side) for side in ("BUY", "BUY", "SELL") * 8]
@@ -573,6 +589,7 @@ async def test_workers_at_once_lose_no_update(database: Database, desk: str) -> 
     )
     assert {report.fate for report in reports} == {Fate.FILLED}
     await check_account(database, venues[0], desk, len(orders))
+    database.close()
 
 
 async def check_account(database: Database, venue: PaperVenue, desk: str, fills: int) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 
 from temporalio.client import Client
 
-from domain.orders import Fate
-from domain.states import Mode, State
-from domain.versions import SCHEMA_VERSION
+from domain.desk.states import Mode, State
+from domain.desk.versions import SCHEMA_VERSION
+from domain.trading.orders import Fate
 from tests.domain.builders import an_open_order
 from tests.temporal import SHORT_HISTORY, serve
+from tests.workflows.quoting import QuotingWorld, a_quote
 from tests.workflows.world import PROPOSAL, TIGHT, Desk, World, running_desk
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -30,17 +31,17 @@ async def fresh(desk: Desk) -> None:
 
 async def ordering(desk: Desk) -> None:
     """Orders that were filled, then one of unknown fate that was settled."""
-    desk.world.proposes = True
-    await desk.until(lambda s: len(desk.world.sent) >= 2)
-    desk.world.order_fate = Fate.UNKNOWN
+    desk.world.agents.propose = True
+    await desk.until(lambda s: len(desk.world.orders.sent) >= 2)
+    desk.world.orders.fate = Fate.UNKNOWN
     await desk.until(lambda s: s.unknown_orders)
-    desk.world.settle_fate = Fate.FILLED
+    desk.world.orders.settled_as = Fate.FILLED
     await desk.until(lambda s: not s.unknown_orders)
 
 
 async def commanded(desk: Desk) -> None:
     """Every command, known and unknown, applied and refused."""
-    desk.world.position = Decimal(1)
+    desk.world.venue.position = Decimal(1)
     for name in ("pause", "resume", "cancel_all", "kil"):
         await desk.signal(name)
     await desk.signal("deleverage", {"symbol": "BTCUSDT", "reduce_pct": 0.5})
@@ -49,10 +50,10 @@ async def commanded(desk: Desk) -> None:
 
 async def killed(desk: Desk) -> None:
     """Killed while the venue and the database were away, which then came back."""
-    desk.world.venue_up = desk.world.database_up = False
+    desk.world.venue.up = desk.world.database.up = False
     await desk.signal("kill", "flash crash")
     await desk.until(lambda s: s.open_instructions and s.open_instructions[0].attempts >= 2)
-    desk.world.venue_up = desk.world.database_up = True
+    desk.world.venue.up = desk.world.database.up = True
     await desk.until(lambda s: s.kill.quiet_at and s.kill.latched)
 
 
@@ -73,42 +74,42 @@ async def continued(desk: Desk) -> None:
 async def limited(desk: Desk) -> None:
     """Warned, reduced in two steps, told tighter limits and refused looser ones, and killed by risk."""
     world = desk.world
-    world.position, world.fills_at_most = Decimal(2), Decimal("0.8")
-    await desk.until(lambda s: world.position < 1)
+    world.venue.position, world.orders.fill_at_most = Decimal(2), Decimal("0.8")
+    await desk.until(lambda s: world.venue.position < 1)
     await desk.signal("set_limits", {"max_leverage": 1})
     await desk.signal("set_limits", {"max_leverage": 3})
-    world.position = Decimal(4)
-    await desk.until(lambda s: s.state is State.KILLED and s.kill.latched and world.position < 1)
+    world.venue.position = Decimal(4)
+    await desk.until(lambda s: s.state is State.KILLED and s.kill.latched and world.venue.position < 1)
 
 
 async def flattened(desk: Desk) -> None:
     """Killed, and every position closed and seen to be closed."""
-    desk.world.position, desk.world.fills_at_most = Decimal(2), Decimal("1.5")
+    desk.world.venue.position, desk.world.orders.fill_at_most = Decimal(2), Decimal("1.5")
     await desk.signal("kill", "enough")
     await desk.until(lambda s: s.kill is not None and s.kill.flat_at is not None and s.kill.latched)
 
 
 async def proposed(desk: Desk) -> None:
     """A proposal from outside that a cycle took up, beside an agent that failed."""
-    desk.world.agent_fails = True
+    desk.world.agents.fail = True
     await desk.until(lambda s: s.failing_agents)
     await desk.signal("propose", PROPOSAL | {"ttl_seconds": 60})
-    await desk.until(lambda s: any(row.agent_votes == {"mine": 0.8} for row in desk.world.decisions.values()))
+    await desk.until(lambda s: any(row.agent_votes == {"mine": 0.8} for row in desk.world.database.decisions.values()))
 
 
 async def verified(desk: Desk) -> None:
     """Killed with more symbols than are cancelled at once, and an order that only the verification found."""
     await desk.until(lambda s: s.cycle_number >= 1)
-    desk.world.open_orders = [an_open_order("DOGEUSDT")]
-    desk.world.cancel_seconds = 0.1
+    desk.world.venue.open_orders = [an_open_order("DOGEUSDT")]
+    desk.world.cancels.seconds = 0.1
     await desk.signal("kill")
     await desk.until(lambda s: s.kill is not None and s.kill.verified_at and s.kill.latched)
 
 
 async def shadowed(desk: Desk) -> None:
     """Orders, a deleverage and a kill of a desk that sends nothing."""
-    desk.world.proposes, desk.world.position = True, Decimal(1)
-    await desk.until(lambda s: len(desk.world.decisions) >= 2)
+    desk.world.agents.propose, desk.world.venue.position = True, Decimal(1)
+    await desk.until(lambda s: len(desk.world.database.decisions) >= 2)
     await desk.signal("deleverage", {"symbol": "BTCUSDT", "reduce_pct": 0.5})
     await desk.until(lambda s: s.commands_pending == 0)
     await desk.signal("kill")
@@ -134,7 +135,7 @@ async def flooded(desk: Desk) -> None:
 async def cancelled_twice(desk: Desk) -> None:
     """A cancellation in a later task, one while the run winds down, and one of the run after a restart."""
     await desk.until(lambda s: s.cycle_number >= 1)
-    desk.world.cancel_seconds = 0.3
+    desk.world.cancels.seconds = 0.3
     await desk.signal("kill")
     await desk.handle.cancel()
     status = await desk.until(
@@ -144,6 +145,19 @@ async def cancelled_twice(desk: Desk) -> None:
     await desk.until(lambda s: s.state is State.RUNNING)
     await desk.handle.cancel()
     await desk.until(lambda s: s.state is State.KILLED and s.kill.latched and s.kill.row_written)
+
+
+async def quoted(desk: Desk) -> None:
+    """A quote that rested, one that took its place, one whose cancel the venue refused for a while, and a kill."""
+    world = desk.world
+    assert isinstance(world, QuotingWorld)
+    for price in ("99", "98"):
+        world.maker.quote = a_quote(price)
+        await desk.until(lambda s: [order.price for order in s.resting_orders] == [world.maker.quote.price])
+    world.singles.get_through, world.maker.quote = False, a_quote("97")
+    await desk.until(lambda s: world.singles.asked >= 3)
+    await desk.signal("kill", "drill")
+    await desk.until(lambda s: s.kill is not None and s.kill.verified_at and s.kill.latched and s.kill.row_written)
 
 
 Story = Callable[[Desk], Awaitable[None]]
@@ -162,12 +176,14 @@ STORIES: dict[Story, dict[str, Any]] = {
     shadowed: {"mode": Mode.SHADOW},
     flooded: {"before": backlog},
     cancelled_twice: {},
+    quoted: {},
 }
 
 
 async def record(client: Client, story: Story) -> None:
     """Plays one story and keeps the history of each of its runs."""
-    async with running_desk(client, World(), **STORIES[story]) as desk:
+    world = QuotingWorld() if story is quoted else World()
+    async with running_desk(client, world, **STORIES[story]) as desk:
         await story(desk)
         runs = [run async for run in client.list_workflows(f'WorkflowId="{desk.handle.id}"')]
         for number, run in enumerate(sorted(runs, key=lambda run: run.start_time)):

@@ -15,7 +15,7 @@ from temporalio.api.enums.v1 import EventType, IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
 
-from domain.states import State
+from domain.desk.states import State
 from tests.temporal import serve
 from tests.workflows.world import Desk, World, running_desk
 from workflows import names
@@ -96,7 +96,7 @@ async def test_an_attribute_that_is_back_shows_the_state_again(own_temporal: Cli
         await desk.signal("kill")
         await is_over(desk)
         await desk.until(lambda s: not any("AisState" in text for text in s.warnings))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(180):
             while await shown(desk) != "killed":
                 await asyncio.sleep(0.05)
 

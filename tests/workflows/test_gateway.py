@@ -6,10 +6,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from temporalio.api.common.v1 import Payloads
+from temporalio.api.workflowservice.v1 import QueryWorkflowResponse
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
+from domain.desk.status import Outcomes
+from tests.storage.test_notices import make_status
 from workflows import names
 from workflows.gateway import CoordinatorSilent, DeskGateway
 
@@ -44,3 +48,21 @@ async def test_a_last_try_that_runs_out_does_not_hide_that_a_worker_answered() -
 async def test_where_no_try_was_answered_no_worker_did() -> None:
     with pytest.raises(CoordinatorSilent, match=r"no worker answered .* within 0.3 s"):
         await gateway(unread=0).status()
+
+
+async def test_who_only_looks_takes_the_newest_answer_of_others_while_it_is_fresh(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found, asked = gateway(unread=0), list[str]()
+
+    async def answer(_: object) -> QueryWorkflowResponse:
+        asked.append("x")
+        converted = await pydantic_data_converter.encode([Outcomes(status=make_status("main"), outcomes={})])
+        return QueryWorkflowResponse(query_result=Payloads(payloads=converted))
+
+    monkeypatch.setattr(found, "_query", answer)
+    status = await found.status()
+    assert await found.recent_status(60) == status
+    assert len(asked) == 1
+    await found.recent_status(0)
+    assert len(asked) == 2

@@ -10,48 +10,51 @@ from temporalio.api.enums.v1 import EventType, ResetReapplyExcludeType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client
 
-from domain.market import LatchRow
-from domain.states import State
+from domain.desk.states import State
+from domain.trading.market import LatchRow
+from tests.workflows.parts import Agents, Database
 from tests.workflows.world import Desk, World, running_desk
 from workflows import names
 from workflows.gateway import CoordinatorSilent, DeskGateway
 
 
 async def test_a_run_tells_no_state_before_it_has_read_the_latch_and_a_kill_does_not_wait(temporal: Client) -> None:
-    world = World(latch_gate=asyncio.Event())
+    world = World(Database(latch_gate=asyncio.Event()))
     async with running_desk(temporal, world) as desk:
         impatient = DeskGateway(temporal, desk.desk, patience=4.0)
         with pytest.raises(CoordinatorSilent, match="has not read the latch"):
             await impatient.status()
-        assert world.observations == 0
+        assert world.readings.count == 0
         await desk.signal("kill")
         assert await desk.state() is State.KILLED
         await desk.until(lambda s: s.kill.quiet_at and s.kill.latched)
-        assert world.latch_gate
-        world.latch_gate.set()
+        assert world.database.latch_gate
+        world.database.latch_gate.set()
 
 
 async def test_a_latch_that_cannot_be_read_is_told_and_holds_nothing_up(temporal: Client) -> None:
-    world = World(database_up=False)
+    world = World(Database(up=False))
     async with running_desk(temporal, world) as desk:
         status = await desk.until(lambda s: s.state is State.RUNNING)
         assert any("cannot be read" in warning for warning in status.warnings)
-        world.database_up = True
+        world.database.up = True
         await desk.until(lambda s: not any("cannot be read" in warning for warning in s.warnings))
 
 
 async def test_the_latch_kills_before_the_first_cycle(temporal: Client) -> None:
-    world = World(latch=LatchRow(killed=True, kill_number=1, kill_id="k", reason="r", actor="a"), proposes=True)
+    world = World(
+        Database(latch=LatchRow(killed=True, kill_number=1, kill_id="k", reason="r", actor="a")), Agents(propose=True)
+    )
     async with running_desk(temporal, world) as desk:
         assert await desk.state() is State.KILLED
-        assert not world.sent
+        assert not world.orders.sent
 
 
 # Back to the task that brought the answer of one of these: the run had read nothing, written nothing, stood still.
 @pytest.mark.parametrize("answered", ["read_latch", "observe", "write_desk"])
 async def test_after_a_reset_without_signals_running_is_never_shown(temporal: Client, answered: str) -> None:
     async with running_desk(temporal, cycle_seconds=600.0) as desk:
-        await desk.until(lambda s: s.last_cycle_at is not None and desk.world.latch is not None)
+        await desk.until(lambda s: s.last_cycle_at is not None and desk.world.database.latch is not None)
         await killed_and_reset(desk, answered)
         # A run that has its row yet to write hears of the kill from the answer.
         with suppress(CoordinatorSilent):
@@ -64,14 +67,14 @@ async def test_after_a_reset_without_signals_running_is_never_shown(temporal: Cl
 
 @pytest.mark.parametrize("answered", ["observe", "decide", "record"])
 async def test_a_decision_from_before_a_reset_sends_no_order(temporal: Client, answered: str) -> None:
-    async with running_desk(temporal, World(proposes=True), cycle_seconds=600.0) as desk:
+    async with running_desk(temporal, World(Agents(propose=True)), cycle_seconds=600.0) as desk:
         await desk.until(lambda s: s.last_cycle_at is not None)
-        sent = list(desk.world.sent)
+        sent = list(desk.world.orders.sent)
         assert sent
         await killed_and_reset(desk, answered)
         desk.world.open_gates()
         await desk.until(lambda s: s.kill.quiet_at)
-        assert desk.world.sent == sent
+        assert desk.world.orders.sent == sent
 
 
 async def killed_and_reset(desk: Desk, answered: str) -> None:
@@ -79,7 +82,7 @@ async def killed_and_reset(desk: Desk, answered: str) -> None:
     event_id = await task_that_brought(desk, answered)
     await desk.signal("kill")
     await desk.until(lambda s: s.kill.latched and s.kill.row_written)
-    desk.world.latch_gate = asyncio.Event()
+    desk.world.database.latch_gate = asyncio.Event()
     await reset(desk, event_id)
 
 

@@ -2,7 +2,8 @@
 
 from temporalio.client import Client
 
-from domain.states import Mode
+from domain.desk.states import Mode
+from tests.workflows.parts import Agents
 from tests.workflows.world import Desk, World, running_desk
 from workflows import names
 
@@ -20,7 +21,7 @@ async def queues(desk: Desk) -> dict[str, set[str]]:
 
 
 async def test_every_activity_goes_to_the_queue_of_its_desk_and_mode(temporal: Client) -> None:
-    async with running_desk(temporal, World(proposes=True), mode=Mode.SHADOW) as desk:
+    async with running_desk(temporal, World(Agents(propose=True)), mode=Mode.SHADOW) as desk:
         await desk.until(lambda s: s.cycle_number >= 2)
         await desk.signal("kill")
         await desk.until(lambda s: s.kill is not None and s.kill.latched and s.kill.row_written)

@@ -1,16 +1,16 @@
 """How long to leave the exchange alone after 429 or 418.
 
-Going on after a 429 earns a ban of the whole address: two minutes at first, three days for who does not learn. So one 429
-stops the readings of every cycle, and all new orders. Yet a refusal that stands alone must not hold up a kill. So nothing else
-waits for longer than it was refused itself: what a kill reads waits for the pause of its own tool, and cancels for that of
-cancels, of which one at a time goes on trying, since only a try can tell that the exchange is well again.
+Calling on after a 429 earns a ban of the whole address: two minutes at first, up to three days for repeated offences. So one
+429 pauses the readings of all cycles, and all new orders. But a single refusal must not delay a kill. So everything else
+waits only for refusals of its own kind: a kill's readings wait for the pause of their own tool, and cancels for that of
+cancels. One cancel at a time keeps trying, since only an attempt shows whether the exchange has recovered.
 """
 
 import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from activities.venues.aster.errand import Urgency
+from activities.venues.aster.operation import Urgency
 from activities.venues.port import VenueRateLimited
 
 TOO_MANY_SECONDS = 10.0
@@ -55,7 +55,7 @@ class Pause:
 
 
 class Backoff:
-    """The pauses that hold, if any does. The exchange counts by address, so that one tool's pause is every reading's."""
+    """The pauses in force. The exchange counts by address, so a pause of one tool applies to every reading."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.now = clock
@@ -81,7 +81,10 @@ class Backoff:
         now = self.now()
         pauses = [self._address]
         if urgency <= Urgency.CANCEL:
-            self._try_later(now, began)
+            # Those that were on their way together are refused together.
+            if began > self._refused_at:
+                self._try_seconds = min(max(2 * self._try_seconds, FIRST_TRY_SECONDS), LAST_TRY_SECONDS)
+            self._refused_at, self._next_try = now, now + self._try_seconds
         else:
             pauses.append(self._tools.setdefault(tool, Pause()))
         for pause in pauses:
@@ -103,9 +106,3 @@ class Backoff:
             return self._next_try
         own = self._tools[tool].until if tool in self._tools else 0.0
         return own if urgency is Urgency.SOON else max(own, self._address.until)
-
-    def _try_later(self, now: float, began: float) -> None:
-        # Those that were on their way together are refused together.
-        if began > self._refused_at:
-            self._try_seconds = min(max(2 * self._try_seconds, FIRST_TRY_SECONDS), LAST_TRY_SECONDS)
-        self._refused_at, self._next_try = now, now + self._try_seconds

@@ -1,34 +1,35 @@
-"""Calls the server's tools by name: adds the account, keeps the exchange's pauses, counts, and turns every failure into a
-VenueError. Neither arguments nor answers are logged: the account's name is in the one, and its money in the other.
+"""Calls the server's tools by name: adds the account, respects the exchange's pauses, counts, and turns every failure into a
+VenueError. It logs neither arguments, which hold the account's name, nor answers, which hold its money.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
+from activities.venues.aster.answers import TooManyRequests, payload
 from activities.venues.aster.backoff import Backoff
-from activities.venues.aster.errand import Errand, Urgency, current
-from activities.venues.aster.results import TooManyRequests, payload
+from activities.venues.aster.operation import Urgency, current
 from activities.venues.aster.session import WAITS_SECONDS, Call, Connection, Session
 from activities.venues.aster.signing import Signing
 from activities.venues.aster.turns import FORTY_THREADS, Turn, Turns
+from activities.venues.call_observer import CallObserver
 from activities.venues.port import (
     CLEARED,
     Clearance,
     VenueError,
     VenueMisconfigured,
     VenueNotSent,
+    VenueRateLimited,
     VenueRefused,
     VenueUnavailable,
 )
-from activities.venues.watch import Watch
 
 log = structlog.get_logger("aster")
 
-
+T = TypeVar("T")
 Send = Callable[[Connection, Call, float], Awaitable[object]]
 
 
@@ -54,10 +55,15 @@ class Ready:
 
 
 class Caller:
-    """One account's way to the tools. Each call is bounded by `timeout_seconds` from its turn on, connecting included."""
+    """Calls the tools for one account. Each call, including the time to connect, may take `timeout_seconds` from its turn on."""
 
     def __init__(
-        self, session: Session, account_id: str, timeout_seconds: float, watch: Watch, backoff: Backoff | None = None
+        self,
+        session: Session,
+        account_id: str,
+        timeout_seconds: float,
+        watch: CallObserver,
+        backoff: Backoff | None = None,
     ) -> None:
         self.timeout_seconds = timeout_seconds
         self._session = session
@@ -69,17 +75,31 @@ class Caller:
 
     async def call(self, tool: str, symbol: str | None = None, *, seconds: float | None = None, **more: Any) -> object:
         """What the tool answers, bare. Raises VenueError."""
-        label, errand = _label(tool, symbol), current()
-        urgency = _urgency(tool, errand)
+        label, operation = _label(tool, symbol), current()
+        # What ends a cancel that has begun goes before the next cancel.
+        ends_a_cancel = operation.urgency is Urgency.CANCEL and not tool.startswith("cancel_")
+        urgency = Urgency.UNDER_WAY if ends_a_cancel else operation.urgency
         self._backoff.refuse(label, tool, urgency)
-        async with self._turns.turn(label, urgency, errand.left(WAITS_SECONDS)) as turn:
+        async with self._turns.turn(label, urgency, operation.left(WAITS_SECONDS)) as turn:
             began = time.monotonic()
-            bound = errand.left(self.timeout_seconds if seconds is None else min(seconds, self.timeout_seconds))
+            bound = operation.left(self.timeout_seconds if seconds is None else min(seconds, self.timeout_seconds))
             if bound <= 0:
                 raise VenueNotSent(f"{label}: not sent: nobody waits for it any more")
             ready = await self._ready(tool, label, urgency, bound, turn)
             arguments = ({} if symbol is None else {"symbol": symbol}) | more
             return await ready(arguments, max(0.0, bound - (time.monotonic() - began)))
+
+    async def call_or_none(
+        self, read: Callable[[object], T], tool: str, *, heeds_pauses: bool = True, **more: Any
+    ) -> T | None:
+        """What `read` makes of the answer; None where that fails: the call is an extra. A pause that the exchange asks for is
+        raised all the same where the call `heeds_pauses`."""
+        try:
+            return read(await self.call(tool, **more))
+        except VenueError as error:
+            if heeds_pauses and isinstance(error, VenueRateLimited):
+                raise
+            return None
 
     async def ready(self, tool: str, symbol: str | None = None) -> Ready:
         """All that comes before the send of an order: an error raised here means that nothing was sent."""
@@ -113,10 +133,15 @@ class Caller:
             outcome = type(error).__name__
             raise
         finally:
-            self._told(call.tool, time.monotonic() - began, outcome)
+            took = time.monotonic() - began
+            self._watch.venue_called(call.tool, took, outcome, call.arguments.get("symbol"))
+            say = log.debug if outcome == "ok" else log.warning
+            say("venue call", tool=call.tool, seconds=round(took, 3), outcome=outcome)
 
     async def _answer(self, connection: Connection, call: Call, seconds: float) -> object:
-        urgency, began = _pauses_as(call), self._backoff.now()
+        # Whose pause a refusal begins: an order goes out at once and is no cancel.
+        urgency = Urgency.SOON if call.tool == "create_order" else call.urgency
+        began = self._backoff.now()
         result = await connection.call(call, seconds)
         try:
             answer = payload(call.label, result)
@@ -128,21 +153,6 @@ class Caller:
         self._backoff.answered(call.tool, urgency, began)
         return answer
 
-    def _told(self, tool: str, seconds: float, outcome: str) -> None:
-        self._watch.venue_called(tool, seconds, outcome != "ok")
-        say = log.debug if outcome == "ok" else log.warning
-        say("venue call", tool=tool, seconds=round(seconds, 3), outcome=outcome)
-
 
 def _label(tool: str, symbol: str | None) -> str:
     return tool if symbol is None else f"{tool} {symbol}"
-
-
-def _urgency(tool: str, errand: Errand) -> Urgency:
-    """What ends a cancel that has begun goes before the next cancel."""
-    return Urgency.UNDER_WAY if errand.urgency is Urgency.CANCEL and not tool.startswith("cancel_") else errand.urgency
-
-
-def _pauses_as(call: Call) -> Urgency:
-    """Whose pause a refusal begins: an order goes out at once and is no cancel."""
-    return Urgency.SOON if call.tool == "create_order" else call.urgency

@@ -1,11 +1,11 @@
-"""The last look before an order's bytes leave.
+"""The last check before an order's bytes leave.
 
-The SDK hands a call from task to task before its HTTP client writes it, and may open a connection first. So the look is taken
-where the client is about to write: before the head of the request, and before its body, without which no server does anything.
-Which order a request is for, a context variable tells: the SDK runs each message in the context of whoever sent it.
+The SDK passes a call from task to task before its HTTP client writes it, and may open a connection first. So the check runs
+where the client is about to write: before the request's headers, and before its body, without which no server acts. A context
+variable says which order a request is for: the SDK runs each message in its sender's context.
 
-The SDK sees no error of it: one in the transport ends the connection, and with it the cancels of a kill. It is told that the
-server took the message, and whoever sent the order hears why it did not go out.
+A failed check must not reach the SDK as an error: an error in the transport ends the connection, and with it the cancels of a
+kill. So the SDK sees an accepted message, and only the sender of the order learns why it did not go out.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _BEFORE_WRITING = ("send_request_headers.started", "send_request_body.started")
 
 
 class LastLook:
-    """Watches one send. `withheld` is done once something kept it from going out."""
+    """Watches one send. `withheld` completes once something has kept the order from going out."""
 
     def __init__(self, clearance: Clearance) -> None:
         self._clearance = clearance
@@ -49,7 +49,7 @@ class LastLook:
 
 
 class LookingClient(httpx2.AsyncClient):
-    """An HTTP client that looks before it writes."""
+    """An HTTP client that makes the last check before it writes."""
 
     async def send(self, request: httpx2.Request, **more: Any) -> httpx2.Response:
         """As the SDK calls it; 202 where nothing was written."""

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from activities.venues.aster.results import Row, Unreadable, decimal_at, moment_of, rows
-from domain.market import Bar, TopOfBook
+from domain.trading.market import Bar, TopOfBook
 from domain.values import ZERO
 
 FUNDING_HOURS = Decimal(8)
@@ -13,7 +13,7 @@ _OPEN_TIME, _OPEN, _HIGH, _LOW, _CLOSE, _VOLUME, _CLOSE_TIME = range(7)
 
 
 class Mark(NamedTuple):
-    """A symbol's price, when it was that, where the venue says so, and its next funding rate."""
+    """A symbol's mark price, its time if the venue gives one, and the next funding rate."""
 
     price: Decimal | None
     as_of: datetime | None
@@ -65,8 +65,19 @@ def bars_of(answer: object, limit: int, now: datetime) -> list[Bar]:
     if not isinstance(answer, list):
         raise Unreadable("get_klines", "a list was expected")
     last = len(answer) - 1
-    finished = [bar for number, bar in enumerate(answer) if _is_finished(bar, now, is_last=number == last)]
-    return sorted(map(_bar, finished), key=lambda bar: bar.open_time)[-limit:]
+    found = []
+    for number, bar in enumerate(answer):
+        tells_its_end = isinstance(bar, list) and len(bar) > _CLOSE_TIME
+        if _moment(bar, _CLOSE_TIME) >= now if tells_its_end else number == last:
+            continue
+        opened, high, low, close, volume = (
+            decimal_at("get_klines", bar, index) for index in (_OPEN, _HIGH, _LOW, _CLOSE, _VOLUME)
+        )
+        if not (ZERO < low <= min(opened, close) and max(opened, close) <= high) or volume < 0:
+            raise Unreadable("get_klines", "a bar's numbers contradict each other")
+        at = _moment(bar, _OPEN_TIME)
+        found.append(Bar(open_time=at, open=opened, high=high, low=low, close=close, volume=volume))
+    return sorted(found, key=lambda bar: bar.open_time)[-limit:]
 
 
 def book_of(answer: object) -> TopOfBook | None:
@@ -86,21 +97,6 @@ def book_of(answer: object) -> TopOfBook | None:
 def book_time_of(answer: object) -> datetime | None:
     """When the book was that, where the venue says so."""
     return Row("get_order_book", answer).moment("E")
-
-
-def _is_finished(bar: object, now: datetime, *, is_last: bool) -> bool:
-    if isinstance(bar, list) and len(bar) > _CLOSE_TIME:
-        return _moment(bar, _CLOSE_TIME) < now
-    return not is_last
-
-
-def _bar(bar: object) -> Bar:
-    opened, high, low, close, volume = (
-        decimal_at("get_klines", bar, index) for index in (_OPEN, _HIGH, _LOW, _CLOSE, _VOLUME)
-    )
-    if not (ZERO < low <= min(opened, close) and max(opened, close) <= high) or volume < 0:
-        raise Unreadable("get_klines", "a bar's numbers contradict each other")
-    return Bar(open_time=_moment(bar, _OPEN_TIME), open=opened, high=high, low=low, close=close, volume=volume)
 
 
 def _moment(bar: object, index: int) -> datetime:

@@ -11,9 +11,9 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, NamedTuple
 
 from activities.venues.aster.results import Row
-from domain.instructions import OrderInstruction, OrderType, Side, TimeInForce
-from domain.market import SymbolRules
-from domain.orders import Fate, Order, OrderReport
+from domain.trading.instructions import OrderInstruction, OrderType, Side, TimeInForce
+from domain.trading.market import SymbolRules
+from domain.trading.orders import Fate, Order, OrderReport
 from domain.values import ZERO, floor_to_step, plain
 
 # How far through the mark price a market order may fill, and how near to the edge of PERCENT_PRICE that may be: the mark
@@ -25,11 +25,11 @@ _CLOCK_SLACK = timedelta(seconds=2)
 _RESTING = (None, TimeInForce.GTC, TimeInForce.GTX)
 
 
-class Unsendable(Exception):
+class NotRepresentable(Exception):
     """The order cannot be written in numbers that the venue takes; the text is fit for people."""
 
 
-class Look(NamedTuple):
+class SymbolSnapshot(NamedTuple):
     """One symbol as it stands at the exchange: what is held and what rests."""
 
     position: Decimal
@@ -41,13 +41,13 @@ class Look(NamedTuple):
         """Of what rests."""
         return frozenset(row.text("orderId") for row in self.resting)
 
-    def same_as(self, other: "Look") -> bool:
+    def same_as(self, other: "SymbolSnapshot") -> bool:
         """Whether nothing was bought, sold or put there in between."""
         return self.position == other.position and self.order_ids <= other.order_ids
 
 
 def arguments_of(instruction: OrderInstruction, rules: SymbolRules | None, mark: Decimal | None) -> dict[str, Any]:
-    """Arguments of create_order, but for the account. Raises Unsendable."""
+    """Arguments of create_order, but for the account. Raises NotRepresentable."""
     quantity = quantity_of(instruction, rules)
     price, time_in_force = instruction.price, instruction.time_in_force or TimeInForce.GTC
     order_type = instruction.order_type
@@ -68,11 +68,11 @@ def quantity_of(instruction: OrderInstruction, rules: SymbolRules | None) -> Dec
     """In whole lot steps. Without rules only what reduces is sent, as it is: I7 forbids the rest."""
     if rules is None:
         if not instruction.reduce_only:
-            raise Unsendable(f"the rules of {instruction.symbol} are not known")
+            raise NotRepresentable(f"the rules of {instruction.symbol} are not known")
         return plain(instruction.quantity)
     quantity = floor_to_step(instruction.quantity, rules.lot_step)
     if quantity <= 0:
-        raise Unsendable(f"{instruction.quantity} {instruction.symbol} is below the lot step {rules.lot_step}")
+        raise NotRepresentable(f"{instruction.quantity} {instruction.symbol} is below the lot step {rules.lot_step}")
     return quantity
 
 
@@ -80,7 +80,7 @@ def as_float(number: Decimal) -> float:
     """The number as the tool takes it. The server writes it down as Python does: 0.00001 would go out as 1e-05."""
     written = repr(float(number))
     if "e" in written or Decimal(written) != number:
-        raise Unsendable(f"{number} cannot be sent: it would go out as {written}")
+        raise NotRepresentable(f"{number} cannot be sent: it would go out as {written}")
     return float(number)
 
 
@@ -95,7 +95,7 @@ def _bound(side: Side, rules: SymbolRules | None, mark: Decimal | None) -> Decim
     found = plain((price / rules.tick_size).to_integral_value(rounding=rounding) * rules.tick_size)
     try:
         as_float(found)
-    except Unsendable:
+    except NotRepresentable:
         return None
     return found
 
@@ -106,6 +106,12 @@ def _bound(side: Side, rules: SymbolRules | None, mark: Decimal | None) -> Decim
 def rests(instruction: OrderInstruction) -> bool:
     """Whether it may wait in the book."""
     return instruction.order_type is OrderType.LIMIT and instruction.time_in_force in _RESTING
+
+
+def position_tells(order: Order) -> bool:
+    """Whether a position that moved says what became of the order: not while another order of the desk may fill, nor of one
+    that may fill again later."""
+    return not order.others and not rests(order.instruction)
 
 
 def fate_of(status: str, *, resting: bool) -> Fate | None:

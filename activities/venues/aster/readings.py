@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from activities.venues.aster.results import Row, Unreadable, rows
 from activities.venues.port import HedgeMode
-from domain.instructions import OrderType, Side
-from domain.market import Account, Market, OpenOrder, Position
+from domain.trading.instructions import OrderType, Side
+from domain.trading.market import Account, Market, OpenOrder, Position
 from domain.values import ZERO
 
 # So that balance and profit add up to what the exchange says, to the last digit.
@@ -17,14 +17,16 @@ _APART = Decimal("0.01")
 
 
 class AccountSeen(NamedTuple):
-    """What get_account_v4 says: the money, the positions by symbol, and what is set aside for open futures orders."""
+    """What get_account_v4 says: the money, the positions by symbol, and what is set aside for open futures orders and for
+    positions."""
 
     account: Account
     held: dict[str, Decimal]
     order_margin: Decimal
+    position_margin: Decimal
 
 
-class Holding(NamedTuple):
+class ExchangePosition(NamedTuple):
     """One row of the exchange's positions; its mark price is None where the row has none."""
 
     symbol: str
@@ -33,16 +35,19 @@ class Holding(NamedTuple):
     mark_price: Decimal | None
 
 
-def holdings_of(answer: object) -> dict[str, Holding]:
+def holdings_of(answer: object) -> dict[str, ExchangePosition]:
     """By symbol, empty ones too, since they carry prices. Raises HedgeMode at any sign of it."""
     found = _one_way(rows("get_positions", answer))
-    listed = {holding.symbol: holding for holding in map(_holding, found)}
+    listed = {}
+    for row in found:
+        symbol, entry_price = row.text("symbol"), row.number("entryPrice") if row.has("entryPrice") else ZERO
+        listed[symbol] = ExchangePosition(symbol, row.number("positionAmt"), entry_price, row.positive("markPrice"))
     if len(listed) < len(found):
         raise Unreadable("get_positions", "a symbol is listed twice")
     return listed
 
 
-def position_of(holding: Holding, mark: Decimal | None) -> Position:
+def position_of(holding: ExchangePosition, mark: Decimal | None) -> Position:
     """What is held, at a price that is known. Raises Unreadable where none is."""
     if mark is None:
         raise Unreadable("get_positions", f"{holding.symbol} is held and has no price")
@@ -60,10 +65,12 @@ def account_of(answer: object) -> AccountSeen:
     profit, margin = row.number("totalUnrealizedProfit"), row.number("totalMarginBalance")
     listed = _one_way([Row(row.call, fields) for fields in row.listed("positions")])
     _adds_up(row, listed, margin, profit)
+    halted = "canTrade=false" if row.has("canTrade") and not row.flag("canTrade") else None
     with localcontext(_EXACT):
-        account = Account(balance=margin - profit, unrealised_profit=profit, halted=_halted(row))
+        account = Account(balance=margin - profit, unrealised_profit=profit, halted=halted)
     held = {position.text("symbol"): position.number("positionAmt") for position in listed}
-    return AccountSeen(account, held, row.positive("totalOpenOrderInitialMargin") or ZERO)
+    orders, positions = (row.positive(f"total{what}InitialMargin") or ZERO for what in ("OpenOrder", "Position"))
+    return AccountSeen(account, held, orders, positions)
 
 
 def wallet_of(answer: object) -> Decimal:
@@ -98,19 +105,6 @@ def _adds_up(row: Row, listed: list[Row], margin: Decimal, profit: Decimal) -> N
             raise Unreadable(row.call, "the profits of the positions do not make up their sum")
 
 
-def _halted(row: Row) -> str | None:
-    return "canTrade=false" if row.has("canTrade") and not row.flag("canTrade") else None
-
-
-def _holding(row: Row) -> Holding:
-    return Holding(
-        symbol=row.text("symbol"),
-        quantity=row.number("positionAmt"),
-        entry_price=row.number("entryPrice") if row.has("entryPrice") else ZERO,
-        mark_price=row.positive("markPrice"),
-    )
-
-
 def open_order_of(row: Row, market: Market) -> OpenOrder:
     """One resting order."""
     price = row.positive("price")
@@ -118,7 +112,7 @@ def open_order_of(row: Row, market: Market) -> OpenOrder:
         order_id=row.text("orderId"),
         symbol=row.text("symbol"),
         market=market,
-        side=_side(row),
+        side=side_of(row),
         # A stop order of somebody else's is shown as the order that it becomes.
         order_type=OrderType.MARKET if price is None else OrderType.LIMIT,
         quantity=row.number("origQty"),
@@ -128,7 +122,8 @@ def open_order_of(row: Row, market: Market) -> OpenOrder:
     )
 
 
-def _side(row: Row) -> Side:
+def side_of(row: Row) -> Side:
+    """Of an order or a trade."""
     try:
         return Side(row.text("side"))
     except ValueError:

@@ -1,6 +1,7 @@
 """A symbol's trading rules, from the exchange's filters."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -9,7 +10,7 @@ from typing import Any
 from activities.venues.aster.caller import Caller
 from activities.venues.aster.results import Row, Unreadable, rows
 from activities.venues.port import VenueError
-from domain.market import SymbolRules
+from domain.trading.market import SymbolRules
 from domain.values import ZERO
 
 # Filters change on announcement, days ahead; a symbol may stop trading at any moment.
@@ -24,9 +25,10 @@ _NO_FILTER: dict[str, Any] = {}
 
 
 class RuleBook:
-    """The rules of every symbol, a minute old, at most an hour where they cannot be read. Whoever needs them meanwhile waits
-    for the same reading. A symbol that a later list leaves out keeps its rules, by which it can be closed, and takes no new
-    order."""
+    """The rules of every symbol: up to a minute old, or up to an hour while they cannot be read.
+
+    Concurrent callers wait for the same reading. A symbol that a later list leaves out keeps its rules, so that it can be
+    closed, and takes no new order."""
 
     def __init__(self, caller: Caller, clock: Callable[[], float] = time.monotonic, *, public: bool = False) -> None:
         self._caller = caller
@@ -42,8 +44,20 @@ class RuleBook:
     async def rules(self, seconds: float | None = None) -> dict[str, SymbolRules]:
         """By symbol; one that the exchange does not list, or whose filters make no sense, is left out."""
         async with self._lock:
-            if self._expired or self._age() > FRESH_SECONDS:
-                await self._read(seconds)
+            if not self._expired and self._age() <= FRESH_SECONDS:
+                return self._rules
+            try:
+                answer, ratios = await asyncio.gather(
+                    self._caller.call("get_exchange_info", seconds=seconds), self._maintenance_ratios(seconds)
+                )
+                found = rules_of(answer, ratios)
+            except VenueError:
+                if self._age() > STALE_SECONDS:
+                    raise
+            else:
+                left_out = {symbol: it.model_copy(update={"halted": NOT_LISTED}) for symbol, it in self._rules.items()}
+                self._rules = left_out | found
+                self._read_at, self._expired = self._clock(), False
             return self._rules
 
     def expire(self) -> None:
@@ -53,35 +67,17 @@ class RuleBook:
     def _age(self) -> float:
         return float("inf") if self._read_at is None else self._clock() - self._read_at
 
-    async def _read(self, seconds: float | None) -> None:
-        try:
-            answer, ratios = await asyncio.gather(
-                self._caller.call("get_exchange_info", seconds=seconds), self._maintenance_ratios(seconds)
-            )
-            found = rules_of(answer, ratios)
-        except VenueError:
-            if self._age() > STALE_SECONDS:
-                raise
-        else:
-            self._rules = _not_listed(self._rules) | found
-            self._read_at, self._expired = self._clock(), False
-
     async def _maintenance_ratios(self, seconds: float | None) -> dict[str, Decimal]:
         """Of each symbol's first bracket. An extra, for which it takes an account: else the domain's own, cautious one holds."""
         read_at = self._ratios_read_at
         if self._public or (read_at is not None and self._clock() - read_at <= BRACKETS_FRESH_SECONDS):
             return self._ratios
-        try:
+        with contextlib.suppress(VenueError):
             answer = await self._caller.call("get_leverage_bracket", seconds=seconds)
             brackets = {row.text("symbol"): row.listed("brackets") for row in rows("get_leverage_bracket", answer)}
-            self._ratios |= {
-                symbol: Row("get_leverage_bracket", listed[0]).number("maintMarginRatio")
-                for symbol, listed in brackets.items()
-                if listed
-            }
+            first = {symbol: Row("get_leverage_bracket", listed[0]) for symbol, listed in brackets.items() if listed}
+            self._ratios |= {symbol: bracket.number("maintMarginRatio") for symbol, bracket in first.items()}
             self._ratios_read_at = self._clock()
-        except VenueError:
-            pass
         return self._ratios
 
 
@@ -90,20 +86,18 @@ def rules_of(answer: object, ratios: dict[str, Decimal] | None = None) -> dict[s
     listed = [Row("get_exchange_info", symbol) for symbol in Row("get_exchange_info", answer).listed("symbols")]
     if not listed:
         raise Unreadable("get_exchange_info", "it lists no symbol")
-    found = (_rules(symbol, ratios or {}) for symbol in listed)
-    return {rules.symbol: rules for rules in found if rules}
-
-
-def _rules(listed: Row, ratios: dict[str, Decimal]) -> SymbolRules | None:
-    try:
-        filters = {row.text("filterType"): row for row in rows(listed.call, listed.listed("filters"))}
-        return _from_filters(listed, filters, ratios)
-    except VenueError:
+    found = {}
+    for symbol in listed:
         # One symbol that cannot be read costs no other its rules.
-        return None
+        with contextlib.suppress(VenueError):
+            if rules := _from_filters(symbol, ratios or {}):
+                found[rules.symbol] = rules
+    return found
 
 
-def _from_filters(listed: Row, filters: dict[str, Row], ratios: dict[str, Decimal]) -> SymbolRules | None:
+def _from_filters(listed: Row, ratios: dict[str, Decimal]) -> SymbolRules | None:
+    filters = {row.text("filterType"): row for row in rows(listed.call, listed.listed("filters"))}
+
     def of(name: str) -> Row:
         return filters.get(name) or Row(listed.call, _NO_FILTER)
 
@@ -139,7 +133,3 @@ def _halted(listed: Row) -> str | None:
     taken = (("OrderType", _ORDER_TYPE), ("orderTypes", _ORDER_TYPE), ("timeInForce", _TIME_IN_FORCE))
     words += [f"no {word} in {name}" for name, word in taken if listed.has(name) and word not in listed.listed(name)]
     return ", ".join(words) or None
-
-
-def _not_listed(rules: dict[str, SymbolRules]) -> dict[str, SymbolRules]:
-    return {symbol: known.model_copy(update={"halted": NOT_LISTED}) for symbol, known in rules.items()}

@@ -1,9 +1,9 @@
-"""One open MCP session, made anew after it breaks.
+"""One open MCP session, reopened after it breaks.
 
-What it has to survive: a server that dies takes the whole client block with it (an ExceptionGroup out of a task group,
-or a stream that ends in silence), one that hangs answers nothing, and one that is gone must not be hammered. A task of
-our own therefore holds the client block, calls go through it from any task, and each is bounded by us and not only by
-the SDK, whose way out of a wedged transport takes five seconds more.
+It has to survive three faults. A server that dies takes the whole client block with it (an ExceptionGroup out of a task
+group, or a stream that silently ends); a server that hangs never answers; and a server that is gone must not be hammered. So
+our own task holds the client block, and calls from any task go through it. We bound each call ourselves, since the SDK takes
+five seconds more to get out of a stuck transport.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from mcp import Client, MCPError
 from mcp.client.session import ClientSession
 from mcp_types import REQUEST_TIMEOUT, CallToolResult, PaginatedRequestParams
 
-from activities.venues.aster.errand import Urgency, current
 from activities.venues.aster.last_look import LastLook
+from activities.venues.aster.operation import Urgency, current
 from activities.venues.aster.results import Unreadable
 from activities.venues.aster.turns import Turn, Turns
 from activities.venues.port import CLEARED, Clearance, VenueUnavailable
@@ -32,7 +32,7 @@ SILENT_CALLS = 3
 SILENT_TIMES = 2
 # The part of its time in which a cancel may wait for its turn; one sent with the rest of a moment is given up for nothing.
 WAITS_FOR_A_TURN = 2 / 3
-# Nothing that reads waits longer for its turn; an errand that has less time waits less.
+# Nothing that reads waits longer for its turn; an operation that has less time waits less.
 WAITS_SECONDS = 10.0
 
 log = structlog.get_logger("aster")
@@ -41,7 +41,7 @@ Schemas = Mapping[str, Mapping[str, Any]]
 
 
 class GivenUp(VenueUnavailable):
-    """We stopped waiting; the server may still be at it."""
+    """We stopped waiting; the server may still be working on the call."""
 
     retryable = True
 
@@ -56,7 +56,7 @@ def silence_the_sdk() -> None:
 
 
 class Call(NamedTuple):
-    """One call of a tool; `label` names it to people, its `turn` lasts until it has really ended, and an order goes out by its
+    """One tool call. `label` names it for people; its `turn` lasts until the call has really ended; an order needs its
     `clearance`.
     """
 
@@ -103,16 +103,13 @@ class Connection:
     async def call(self, call: Call, seconds: float) -> CallToolResult:
         """Sends it once, within `seconds`. Raises VenueUnavailable, whose text is our own."""
         if self._turns is None:
-            return await self._cleared(call, seconds)
+            return await call.clearance.send(lambda: self._call(call, seconds))
         until = time.monotonic() + seconds
         # A cancel and its reading back have to fit into one attempt; whatever only reads has its time from its turn on.
         waits = seconds * WAITS_FOR_A_TURN if call.urgency <= Urgency.CANCEL else current().left(WAITS_SECONDS)
         async with self._turns.turn(call.label, call.urgency, waits):
             left = until - time.monotonic() if call.urgency <= Urgency.CANCEL else current().left(seconds)
-            return await self._cleared(call, max(0.0, left))
-
-    async def _cleared(self, call: Call, seconds: float) -> CallToolResult:
-        return await call.clearance.send(lambda: self._call(call, seconds))
+            return await call.clearance.send(lambda: self._call(call, max(0.0, left)))
 
     async def _call(self, call: Call, seconds: float) -> CallToolResult:
         look = LastLook(call.clearance)
@@ -199,9 +196,9 @@ class Connection:
 
 
 class Session:
-    """The way to the server: the connection that is open, or a new one.
+    """The way to the server: the open connection, or a new one.
 
-    An attempt to connect is given `connect_seconds`, which may be more than a call: a process of our own has to start.
+    An attempt to connect may take `connect_seconds`, which can exceed the time of a call: our own process has to start.
     """
 
     def __init__(
@@ -218,7 +215,9 @@ class Session:
     async def connection(self, seconds: float) -> Connection:
         """An open connection; everybody who waits for one waits for the same attempt. Raises VenueUnavailable."""
         attempt = self._connecting
-        if attempt is None or (attempt.done() and not _is_open(attempt)):
+        if attempt is None or (
+            attempt.done() and (attempt.cancelled() or attempt.exception() or not attempt.result().is_open)
+        ):
             attempt = self._connecting = asyncio.create_task(self._connect())
             attempt.add_done_callback(_forget)
         await asyncio.wait({attempt}, timeout=seconds)
@@ -240,7 +239,11 @@ class Session:
         connection = Connection(self._open_client(), self._timeout, self._connect_seconds)
         try:
             if not await connection.opened():
-                raise self._failed(loop.time())
+                pause = min(FIRST_PAUSE_SECONDS * 2 ** min(self._failures, 10), LAST_PAUSE_SECONDS)
+                self._failures += 1
+                self._not_before = loop.time() + pause
+                log.warning("no connection to the MCP server", failures=self._failures)
+                raise VenueUnavailable("the MCP server cannot be reached")
         except asyncio.CancelledError:
             await connection.close()
             raise
@@ -249,13 +252,6 @@ class Session:
         self._not_before = loop.time() + FIRST_PAUSE_SECONDS
         log.info("connected to the MCP server", tools=len(connection.schemas))
         return connection
-
-    def _failed(self, now: float) -> VenueUnavailable:
-        pause = min(FIRST_PAUSE_SECONDS * 2 ** min(self._failures, 10), LAST_PAUSE_SECONDS)
-        self._failures += 1
-        self._not_before = now + pause
-        log.warning("no connection to the MCP server", failures=self._failures)
-        return VenueUnavailable("the MCP server cannot be reached")
 
 
 async def _schemas(session: ClientSession) -> Schemas:
@@ -280,10 +276,6 @@ def _runs_one_at_a_time(client: Client) -> bool:
         version=client.server_info.version,
     )
     return True
-
-
-def _is_open(attempt: asyncio.Task[Connection]) -> bool:
-    return not attempt.cancelled() and attempt.exception() is None and attempt.result().is_open
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

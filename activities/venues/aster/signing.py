@@ -1,22 +1,22 @@
-"""Tells a signature that the exchange does not take from a call that is wrong.
+"""Distinguishes a rejected signature from a wrong call.
 
-The exchange refuses a request whose time is more than a few seconds away from its own with 400, like any request that it
-does not understand, and the server hides the rest. But a call that asks for the whole account has nothing in it that could be
-wrong, and two different ones are not both wrong: then it is the signature, and it passes once the clocks agree again.
+If a request's time is more than a few seconds off, the exchange answers 400, as for any request that it does not understand,
+and the server hides the details. But a call for the whole account has no argument that could be wrong. If two different ones
+of these fail, the cause is the signature, and the fault ends once the clocks agree again.
 """
 
 import time
 
 import structlog
 
-from activities.venues.aster.results import BadRequest
+from activities.venues.aster.answers import BadRequest
 from activities.venues.port import VenueRefused, VenueUnavailable
 
 log = structlog.get_logger("aster")
 
 
 class SignatureRefused(VenueUnavailable):
-    """Every signed call is refused, while public ones are answered."""
+    """The exchange refuses every signed call, but answers public ones."""
 
     retryable = True
 
@@ -28,7 +28,7 @@ class SignatureRefused(VenueUnavailable):
 
 
 class Signing:
-    """What signed and public calls were answered lately."""
+    """The latest results of signed and public calls."""
 
     def __init__(self) -> None:
         self._refused: set[str] = set()
@@ -54,10 +54,7 @@ class Signing:
         nothing_to_be_wrong = call == tool
         if not (nothing_to_be_wrong or len(self._refused) > 1) or self._public_at < self._refused_since:
             return error
-        self._tell()
-        return error if tool == "create_order" else SignatureRefused(call)
-
-    def _tell(self) -> None:
         if not self._told:
             log.warning("every signed call is refused (HTTP 400) while public ones are answered: compare the clocks")
         self._told = True
+        return error if tool == "create_order" else SignatureRefused(call)

@@ -1,21 +1,19 @@
-"""What the exchange says of one account's past and money: trades, ledger, balances, resting orders.
+"""Reads one account's history and money from the exchange: trades, ledger, balances, resting orders.
 
-It has a connection and a back-off of its own, so that nothing it waits for holds up a reading, an order or a cancel, and it
-makes one call at a time. No page that may have been cut is taken for whole: where one is full, its time is halved.
+It has its own connection and back-off, so that nothing it waits for delays a reading, an order or a cancel. It makes one call
+at a time. A full page may be truncated, so it never counts as complete: its period is halved and read again.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, localcontext
-from typing import NamedTuple
+from decimal import localcontext
+from typing import Any, NamedTuple, Protocol
 
-from activities.venues.aster.caller import Caller
 from activities.venues.aster.markets import book_time_of
-from activities.venues.aster.readings import holdings_of, orders_of
+from activities.venues.aster.readings import holdings_of, orders_of, side_of
 from activities.venues.aster.results import Row, Unreadable, rows
-from domain.books import QUOTE, AccountReading, Held, Income, LiveFill
-from domain.instructions import Side
-from domain.market import Market, OpenOrder
+from domain.books import QUOTE, ExchangeAccount, Held, Income, LiveFill
+from domain.trading.market import Market, OpenOrder
 from domain.values import EXACT
 
 # GET /fapi/v1/userTrades and /fapi/v1/income: at most 1,000 rows, and at most seven days of trades.
@@ -28,7 +26,7 @@ Read = Callable[[int, int], Awaitable[list[Row]]]
 
 
 class Page(NamedTuple):
-    """Every row of a stretch of time. `whole` is False where one millisecond has more of them than the exchange lists."""
+    """All rows of a period. `whole` is False if one millisecond has more rows than the exchange lists."""
 
     rows: list[Row]
     since: datetime
@@ -36,25 +34,33 @@ class Page(NamedTuple):
     whole: bool
 
 
+class Tools(Protocol):
+    """The server's tools (`caller.py`)."""
+
+    async def call(self, tool: str, symbol: str | None = None, **arguments: Any) -> object: ...
+
+    async def close(self) -> None: ...
+
+
 class Statements:
     """One account's. Every method raises VenueError."""
 
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
 
     async def close(self) -> None:
         """Ends the connection."""
-        await self._caller.close()
+        await self._tools.close()
 
     async def now(self, symbol: str) -> datetime | None:
         """The exchange's clock; None where a book does not tell it."""
-        return book_time_of(await self._caller.call("get_order_book", symbol, limit=_BOOK_LEVELS))
+        return book_time_of(await self._tools.call("get_order_book", symbol, limit=_BOOK_LEVELS))
 
     def trades(self, symbol: str, since: datetime, until: datetime) -> AsyncGenerator[Page]:
         """The account's futures trades in a symbol, oldest first."""
 
         async def read(start: int, end: int) -> list[Row]:
-            answer = await self._caller.call("get_my_trades", symbol, start_time=start, end_time=end, limit=PAGE_ROWS)
+            answer = await self._tools.call("get_my_trades", symbol, start_time=start, end_time=end, limit=PAGE_ROWS)
             return rows("get_my_trades", answer)
 
         return _pages(read, since, until)
@@ -63,25 +69,35 @@ class Statements:
         """The futures account's ledger, oldest first."""
 
         async def read(start: int, end: int) -> list[Row]:
-            answer = await self._caller.call("get_income", start_time=start, end_time=end, limit=PAGE_ROWS)
+            answer = await self._tools.call("get_income", start_time=start, end_time=end, limit=PAGE_ROWS)
             return rows("get_income", answer)
 
         return _pages(read, since, until)
 
-    async def account(self) -> AccountReading:
+    async def account(self) -> ExchangeAccount:
         """Wallet balances and positions."""
-        account = Row("get_account_v4", await self._caller.call("get_account_v4"))
-        held = holdings_of(await self._caller.call("get_positions"))
-        _agree(account, {symbol: it.quantity for symbol, it in held.items()})
+        account = Row("get_account_v4", await self._tools.call("get_account_v4"))
+        held = holdings_of(await self._tools.call("get_positions"))
+        listed = rows("get_account_v4", account.listed("positions")) if account.has("positions") else []
+        for row in listed:
+            # An empty list of positions is no position only where the account says so too.
+            quantity = row.number("positionAmt") if row.has("positionAmt") else None
+            if quantity and (row.text("symbol") not in held or held[row.text("symbol")].quantity != quantity):
+                raise Unreadable("get_positions", f"it says otherwise of {row.text('symbol')} than get_account_v4")
         with localcontext(EXACT):
             positions = {
                 symbol: Held(quantity=it.quantity, cost=it.quantity * it.entry_price) for symbol, it in held.items()
             }
-        return AccountReading(balances=_balances(account), positions=positions)
+        assets = rows("get_account_v4", account.listed("assets")) if account.has("assets") else []
+        balances = {row.text("asset"): row.number("walletBalance") for row in assets if row.has("walletBalance")}
+        if QUOTE not in balances:
+            # Where the exchange lists none, the total stands for the quote asset.
+            balances[QUOTE] = account.number("totalWalletBalance")
+        return ExchangeAccount(balances=balances, positions=positions)
 
     async def resting(self) -> list[OpenOrder]:
         """Every open futures order of the account."""
-        return orders_of("get_open_orders", await self._caller.call("get_open_orders"), Market.FUTURES)
+        return orders_of("get_open_orders", await self._tools.call("get_open_orders"), Market.FUTURES)
 
 
 def fill_of(row: Row, desk: str, account: str) -> LiveFill:
@@ -94,7 +110,7 @@ def fill_of(row: Row, desk: str, account: str) -> LiveFill:
         desk=desk,
         market=Market.FUTURES,
         symbol=symbol,
-        side=_side(row),
+        side=side_of(row),
         quantity=row.number("qty"),
         price=row.number("price"),
         fee=abs(row.number("commission")),
@@ -122,49 +138,21 @@ def income_of(row: Row) -> Income:
 
 
 async def _pages(read: Read, since: datetime, until: datetime) -> AsyncGenerator[Page]:
-    waiting = _pieces(_milliseconds(since), _milliseconds(until))
+    begin, stop, longest = _milliseconds(since), _milliseconds(until), LONGEST // _MILLISECOND
+    # The newest first, since the last one is taken next.
+    waiting = [(at, min(at + longest, stop)) for at in range(begin, stop + 1, longest + 1)][::-1]
     while waiting:
         start, end = waiting.pop()
         found = await read(start, end)
         if len(found) >= PAGE_ROWS:
-            _within(found, start, end)
+            # Halving the time of an exchange that does not look at it would go on for ever.
+            if any(not start <= int(row.number("time")) <= end for row in found):
+                raise Unreadable(found[0].call, "it holds what was not asked for, and may have been cut")
             if end > start:
                 middle = (start + end) // 2
                 waiting += [(middle + 1, end), (start, middle)]
                 continue
         yield Page(found, _at(start), _at(end), whole=len(found) < PAGE_ROWS)
-
-
-def _pieces(start: int, end: int) -> list[tuple[int, int]]:
-    """The newest first, since the last one is taken next."""
-    longest, found = int(LONGEST / _MILLISECOND), []
-    while start <= end:
-        found.append((start, min(start + longest, end)))
-        start += longest + 1
-    return found[::-1]
-
-
-def _within(found: list[Row], start: int, end: int) -> None:
-    """Halving the time of an exchange that does not look at it would go on for ever."""
-    for row in found:
-        if not start <= int(row.number("time")) <= end:
-            raise Unreadable(row.call, "it holds what was not asked for, and may have been cut")
-
-
-def _balances(account: Row) -> dict[str, Decimal]:
-    """By asset; where the exchange lists none, the total stands for the quote asset."""
-    listed = rows("get_account_v4", account.listed("assets")) if account.has("assets") else []
-    found = {row.text("asset"): row.number("walletBalance") for row in listed if row.has("walletBalance")}
-    return found if QUOTE in found else {**found, QUOTE: account.number("totalWalletBalance")}
-
-
-def _agree(account: Row, held: Mapping[str, Decimal]) -> None:
-    """An empty list of positions is no position only where the account says so too."""
-    listed = rows("get_account_v4", account.listed("positions")) if account.has("positions") else []
-    for row in listed:
-        quantity = row.number("positionAmt") if row.has("positionAmt") else None
-        if quantity and held.get(row.text("symbol")) != quantity:
-            raise Unreadable("get_positions", f"it says otherwise of {row.text('symbol')} than get_account_v4")
 
 
 def _moment(row: Row) -> datetime:
@@ -180,13 +168,6 @@ def _milliseconds(moment: datetime) -> int:
 
 def _at(milliseconds: int) -> datetime:
     return _EPOCH + milliseconds * _MILLISECOND
-
-
-def _side(row: Row) -> Side:
-    try:
-        return Side(row.text("side"))
-    except ValueError:
-        raise Unreadable(row.call, "side is neither BUY nor SELL") from None
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -3,7 +3,8 @@
 import os
 import shlex
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +13,6 @@ from mcp import Client, StdioServerParameters
 from mcp.client.sse import sse_client
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared._httpx_utils import McpHttpClientFactory
 
 from activities.venues.aster.last_look import LookingClient
 from activities.venues.aster.session import Session
@@ -24,6 +24,8 @@ MOST_BYTES = 64 * 1024 * 1024
 
 # A server that we start ourselves imports half a second to three seconds of Python first.
 STDIO_CONNECT_SECONDS = 20.0
+# Of every error that the exchange answers, the official server draws a coloured trace: a third of a second of its processor.
+_QUIET = {"FASTMCP_LOG_LEVEL": "CRITICAL"}
 
 
 def session_for(address: str, timeout_seconds: float) -> Session:
@@ -35,7 +37,7 @@ def client_for(address: str, timeout_seconds: float) -> Client:
     """A client that is not connected yet; entering it connects."""
     # The response cache is for lists that we read once a connection.
     return Client(
-        _transport(address, timeout_seconds), read_timeout_seconds=_patience(address, timeout_seconds), cache=None
+        _streams(address, timeout_seconds), read_timeout_seconds=_patience(address, timeout_seconds), cache=None
     )
 
 
@@ -50,45 +52,32 @@ def shown(address: str) -> str:
     return address.partition("?")[0]
 
 
-def _transport(address: str, timeout_seconds: float) -> AbstractAsyncContextManager[Any]:
-    if address.startswith(STDIO):
-        return _stdio(*shlex.split(address.removeprefix(STDIO)))
-    if urlsplit(address).path.rstrip("/").endswith("/sse"):
-        return sse_client(address, httpx_client_factory=_factory(address, timeout_seconds))
-    return _streamable_http(address, timeout_seconds)
-
-
 @asynccontextmanager
-async def _streamable_http(address: str, timeout_seconds: float) -> AsyncIterator[Any]:
-    async with (
-        _http_client(address, timeout_seconds) as http,
-        # No goodbye: to a server that hangs it would take as long as that hangs.
-        streamable_http_client(
-            address, http_client=http, terminate_on_close=False, max_sse_event_size=MOST_BYTES
-        ) as streams,
-    ):
-        yield streams
+async def _streams(address: str, timeout_seconds: float) -> AsyncIterator[Any]:
+    transport: AbstractAsyncContextManager[Any]
+    async with AsyncExitStack() as opened:
+        if address.startswith(STDIO):
+            command, *arguments = shlex.split(address.removeprefix(STDIO))
+            parameters = StdioServerParameters(command=command, args=arguments, env=_QUIET)
+            # The server's own log goes nowhere: it writes down failed requests with their signatures.
+            nowhere = opened.enter_context(open(os.devnull, "w"))  # noqa: ASYNC230 - it never blocks
+            transport = stdio_client(parameters, nowhere)
+        elif urlsplit(address).path.rstrip("/").endswith("/sse"):
+            transport = sse_client(address, httpx_client_factory=partial(_http_client, address, timeout_seconds))
+        else:
+            http = await opened.enter_async_context(_http_client(address, timeout_seconds))
+            # No goodbye: to a server that hangs it would take as long as that hangs.
+            transport = streamable_http_client(
+                address, http_client=http, terminate_on_close=False, max_sse_event_size=MOST_BYTES
+            )
+        yield await opened.enter_async_context(transport)
 
 
-@asynccontextmanager
-async def _stdio(command: str, *arguments: str) -> AsyncIterator[Any]:
-    """The server's own log goes nowhere: it writes down failed requests with their signatures."""
-    with open(os.devnull, "w") as nowhere:  # noqa: ASYNC230 - it never blocks
-        async with stdio_client(StdioServerParameters(command=command, args=list(arguments)), nowhere) as streams:
-            yield streams
+def _http_client(address: str, timeout_seconds: float, **_asked: object) -> httpx2.AsyncClient:
+    """As we want it, whatever the SDK asks for.
 
-
-def _factory(address: str, timeout_seconds: float) -> McpHttpClientFactory:
-    def make(headers: dict[str, str] | None = None, timeout: object = None, auth: object = None) -> httpx2.AsyncClient:
-        return _http_client(address, timeout_seconds)
-
-    return make
-
-
-def _http_client(address: str, timeout_seconds: float) -> httpx2.AsyncClient:
-    """Reading has no time-out of its own: one slow call would end the connection and every other call with it.
-
-    A proxy from the environment is for the world outside; plain HTTP is spoken with a neighbour.
+    Reading has no time-out of its own: one slow call would end the connection and every other call with it. A proxy from the
+    environment is for the world outside; plain HTTP is spoken with a neighbour.
     """
     return LookingClient(
         timeout=httpx2.Timeout(timeout_seconds, read=None, pool=None),

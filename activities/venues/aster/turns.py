@@ -1,13 +1,12 @@
-"""Turns at a server that runs so many calls at once and no more.
+"""Turns at a server that runs only a fixed number of calls at once.
 
-The official server runs its tools in forty threads, and one that waits for an exchange that does not answer keeps its thread
-for up to half a minute after we gave the call up. So the readings of a cycle never take more than a part of the threads, what
-a kill waits for may take more, and cancels wait for nobody. A call gives its turn back when it has really ended, and not when
-we stopped waiting for it.
+The official server runs its tools in forty threads. A call whose exchange does not answer keeps its thread for up to half a
+minute after we have given it up. So the readings of a cycle may use only part of the threads, a kill's readings may use more,
+and cancels wait for nobody. A call returns its turn when it has really ended, not when we stopped waiting for it.
 
-A server of fastmcp 2 runs one call after another. Measured against such a one, with calls of 200 ms: thirty-two cancels sent at
-once wait in the server, are given up after three seconds, are carried out all the same, and are sent again; a kill of forty took
-80 s. So calls wait here instead, where the most urgent one goes first and one that runs out of time was never sent.
+A server of fastmcp 2 runs one call after another. Measured against one, with calls of 200 ms: thirty-two cancels sent at once
+wait in the server, are given up after three seconds, are still carried out, and are sent again. A kill of forty took 80 s. So
+calls wait here instead: the most urgent goes first, and a call that runs out of time was never sent.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from activities.venues.aster.errand import Urgency
+from activities.venues.aster.operation import Urgency
 from activities.venues.port import VenueNotSent
 
 # Calls under way up to which one of an urgency may begin.
@@ -30,7 +29,7 @@ FORTY_THREADS: Mapping[Urgency, int] = MappingProxyType(
 
 
 class Turn:
-    """One call's turn. It lasts as long as what was begun in it."""
+    """One call's turn. It lasts until the call has really ended."""
 
     def __init__(self) -> None:
         self.running: asyncio.Future[Any] | None = None
@@ -41,8 +40,8 @@ class Turn:
 
 
 class Turns:
-    """Lets so many calls through at once as their urgency may have; of those that wait, the most urgent, and then whoever
-    came first.
+    """Lets through as many calls at once as their urgency permits. Of the waiting calls the most urgent goes first, then
+    the oldest.
     """
 
     def __init__(self, widths: Mapping[Urgency, int] = ONE_AT_A_TIME) -> None:
@@ -59,7 +58,11 @@ class Turns:
     @contextlib.asynccontextmanager
     async def turn(self, call: str, urgency: Urgency, seconds: float) -> AsyncIterator[Turn]:
         """Holds the turn. Raises VenueNotSent where it does not come within `seconds`."""
-        if self._taken < self._widths[urgency] and not self._has_waiting(urgency):
+        while self._waiting and self._waiting[0][2].done():
+            heapq.heappop(self._waiting)
+        # Whoever is as urgent and came first goes first.
+        is_behind = bool(self._waiting) and self._waiting[0][0] <= urgency
+        if self._taken < self._widths[urgency] and not is_behind:
             self._taken += 1
         else:
             await self._wait(call, urgency, seconds)
@@ -72,29 +75,20 @@ class Turns:
             else:
                 turn.running.add_done_callback(lambda _: self._hand_on())
 
-    def _has_waiting(self, urgency: Urgency) -> bool:
-        """Whether somebody as urgent came first."""
-        while self._waiting and self._waiting[0][2].done():
-            heapq.heappop(self._waiting)
-        return bool(self._waiting) and self._waiting[0][0] <= urgency
-
     async def _wait(self, call: str, urgency: Urgency, seconds: float) -> None:
         mine = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (urgency, next(self._order), mine))
         try:
             done, _ = await asyncio.wait({mine}, timeout=seconds)
         except asyncio.CancelledError:
-            self._leave(mine)
+            if mine.done():
+                self._hand_on()
+            else:
+                mine.cancel()
             raise
         if not done:
             mine.cancel()
             raise VenueNotSent(f"{call}: not sent: {self._taken} earlier calls are unanswered, and others were first")
-
-    def _leave(self, mine: asyncio.Future[None]) -> None:
-        if mine.done():
-            self._hand_on()
-        else:
-            mine.cancel()
 
     def _hand_on(self) -> None:
         self._taken -= 1

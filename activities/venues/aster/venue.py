@@ -1,19 +1,22 @@
-"""The Aster venue: the port's methods in terms of the server's tools. Outcomes are judged by reading the state back."""
+"""The Aster venue: implements the port with the server's tools. It judges outcomes by reading the state back."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
 from activities.venues.aster.account import STILL_OPEN, AccountReader
+from activities.venues.aster.answers import BadRequest
 from activities.venues.aster.caller import Caller
-from activities.venues.aster.errand import Urgency, current, errand
-from activities.venues.aster.placing import Placing
-from activities.venues.aster.readings import Holding, holdings_of, position_of
-from activities.venues.aster.results import BadRequest, Row, Unreadable, rows
+from activities.venues.aster.market_data import MarketData
+from activities.venues.aster.operation import Urgency, current, operation
+from activities.venues.aster.readings import holdings_of, position_of
+from activities.venues.aster.results import Row, Unreadable, rows
 from activities.venues.aster.rules import RuleBook
-from activities.venues.aster.tape import Tape
+from activities.venues.aster.sending import OrderSender
+from activities.venues.aster.single_cancel import cancel_one
+from activities.venues.call_observer import CallObserver
 from activities.venues.port import (
+    CERTAIN,
     CLEARED,
     Clearance,
     VenueError,
@@ -22,10 +25,9 @@ from activities.venues.port import (
     VenueRefused,
     VenueUnavailable,
 )
-from activities.venues.watch import Watch
-from domain.instructions import Tool
-from domain.market import NOTHING_KNOWN, Known, MarketView, Observation, Position, SymbolReading, SymbolRules
-from domain.orders import Order, OrderReport
+from domain.trading.instructions import Tool
+from domain.trading.market import NOTHING_KNOWN, Known, MarketView, Observation, SymbolReading, SymbolRules
+from domain.trading.orders import Order, OrderReport
 
 _READS_BACK = {
     Tool.CANCEL_ALL_ORDERS: "get_open_orders",
@@ -48,27 +50,33 @@ _LOOKS_AGAIN_SECONDS = (0.1, 0.3)
 
 
 class AsterVenue:
-    """One account at Aster. Every method raises VenueError and nothing else that a server could cause."""
+    """One account at Aster. Whatever a server does, a method raises only VenueError."""
 
     # A signed request is good for five seconds after it was stamped, a hanging server stamps it late, and one that was
     # told to wait (429) tries it again by itself.
     settles_after = timedelta(seconds=30)
     counts_its_calls = True
 
-    def __init__(self, caller: Caller, watch: Watch, interval: str = "1m") -> None:
+    def __init__(self, caller: Caller, watch: CallObserver, interval: str = "1m") -> None:
         self._caller = caller
         self._watch = watch
         self._rules = RuleBook(caller)
-        self._tape = Tape(caller, watch, interval)
+        self._tape = MarketData(caller, watch, interval)
         self._account = AccountReader(caller)
-        self._placing = Placing(caller, self._rules, self._account.held, self.settles_after, self.time)
+        self._placing = OrderSender(caller, self._rules, self._account.held, self.settles_after, self.time)
 
     async def ping(self) -> None:
         """Raises unless the exchange answers the server."""
         await self._caller.call("ping")
 
-    async def check_one_way(self) -> None:
-        """Raises HedgeMode for an account that cannot be traded through this server."""
+    async def check(self) -> None:
+        """Raises HedgeMode for an account that cannot be traded through this server, VenueMisconfigured for a wrong key."""
+        try:
+            await self._check_one_way()
+        except CERTAIN:
+            await self._check_one_way()
+
+    async def _check_one_way(self) -> None:
         try:
             holdings_of(await self._caller.call("get_positions"))
         except BadRequest:
@@ -85,7 +93,7 @@ class AsterVenue:
 
         One that belongs to no cycle is what a kill or a limit waits for.
         """
-        with errand(Urgency.READING if cycle_id else Urgency.SOON, OBSERVE_SECONDS):
+        with operation(Urgency.READING if cycle_id else Urgency.SOON, OBSERVE_SECONDS):
             return await self._observe(symbols, known)
 
     async def _observe(self, symbols: Sequence[str], known: Known = NOTHING_KNOWN) -> Observation:
@@ -94,14 +102,16 @@ class AsterVenue:
             self._account.read(known), self._tape.marks(symbols), self._rules_or_why()
         )
         self._watch.venue_data("positions", began)
-        wanted = list(dict.fromkeys([*symbols, *_held(seen.holdings)]))
-        prices = await self._tape.prices(wanted, marks, _prices(seen.holdings), began)
+        held = [holding for holding in seen.holdings.values() if holding.quantity]
+        wanted = list(dict.fromkeys([*symbols, *(holding.symbol for holding in held)]))
+        known_prices = {symbol: it.mark_price for symbol, it in seen.holdings.items() if it.mark_price is not None}
+        prices = await self._tape.prices(wanted, marks, known_prices, began)
         return Observation(
             observed_at=began,
             data_time=prices.as_of,
             marks=prices.of,
             rules={symbol: rules[symbol] for symbol in prices.of if symbol in rules},
-            positions=_positions(seen.holdings, prices.of),
+            positions=[position_of(holding, prices.of.get(holding.symbol)) for holding in held],
             open_orders=seen.open_orders,
             account=seen.account,
             note=ruleless or prices.missing,
@@ -112,7 +122,7 @@ class AsterVenue:
         """One symbol's position at a twentieth of the weight. Where it shows none, the whole account is read: a position that
         is missing in one answer may be missing in that answer alone.
         """
-        with errand(Urgency.SOON, LOOK_SECONDS):
+        with operation(Urgency.SOON, LOOK_SECONDS):
             held, (rules, _) = await asyncio.gather(self._caller.call("get_positions", symbol), self._rules_or_why())
             holding = holdings_of(held).get(symbol)
             if holding is None or not holding.quantity or holding.mark_price is None or symbol not in rules:
@@ -121,7 +131,7 @@ class AsterVenue:
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         """Newest finished bars, top of the book and next funding rate, of all symbols at once."""
-        with errand(Urgency.READING, MARKETS_SECONDS):
+        with operation(Urgency.READING, MARKETS_SECONDS):
             return await self._tape.markets(symbols, bars)
 
     async def cancel_all(self, tool: Tool, symbol: str) -> None:
@@ -129,36 +139,41 @@ class AsterVenue:
         began after it. Where the cancel did not say so, the order history has to."""
         if tool not in _READS_BACK:
             raise VenueRefused(f"{tool.value} is not a tool that cancels")
-        with errand(Urgency.CANCEL, CANCEL_SECONDS):
-            await self._cancel(tool, symbol)
+        call, why = f"{tool.value} {symbol}", ""
+        with operation(Urgency.CANCEL, CANCEL_SECONDS):
+            try:
+                # The code is a string on one market, a number on the other.
+                if Row(call, await self._caller.call(tool.value, symbol)).text("code") != _DONE:
+                    raise Unreadable(call, "it does not say that it is done")
+            except (VenueNotSent, VenueRateLimited):
+                raise  # Nothing was sent: there is nothing to read back, and others wait for the room.
+            except VenueError as error:
+                why = f" ({error})"
+            # Both at once: the activity has the time of two calls.
+            active = self._active(tool, symbol) if why else asyncio.sleep(0, 0)
+            left = max(await asyncio.gather(self._left_open(tool, symbol), active))
+        if left:
+            orders = "1 order is" if left == 1 else f"{left} orders are"
+            raise VenueUnavailable(f"{call}: {orders} still open{why}")
 
-    async def _cancel(self, tool: Tool, symbol: str) -> None:
-        failed: VenueError | None = None
-        try:
-            _took(tool, symbol, await self._caller.call(tool.value, symbol))
-        except (VenueNotSent, VenueRateLimited):
-            raise  # Nothing was sent: there is nothing to read back, and others wait for the room.
-        except VenueError as error:
-            failed = error
-        # Both at once: the activity has the time of two calls.
-        active = self._active(tool, symbol) if failed else _none()
-        if left := max(await asyncio.gather(self._left_open(tool, symbol), active)):
-            why = f" ({failed})" if failed else ""
-            raise VenueUnavailable(f"{tool.value} {symbol}: {_are_open(left)}{why}")
+    async def cancel_order(self, symbol: str, order_id: str) -> None:
+        """Cancels one order. It waits with the readings: whatever the exchange refuses of it holds up no cancel of a kill."""
+        with operation(Urgency.READING, CANCEL_SECONDS):
+            await cancel_one(self._caller, symbol, int(order_id))
 
     async def create_order(self, order: Order, clearance: Clearance = CLEARED) -> OrderReport:
         """Sends an order, once."""
-        with errand(Urgency.SOON if order.instruction.reduce_only else Urgency.READING, CREATE_SECONDS):
+        with operation(Urgency.SOON if order.instruction.reduce_only else Urgency.READING, CREATE_SECONDS):
             return await self._placing.create(order, clearance)
 
     async def find_order(self, order: Order) -> OrderReport | None:
         """What became of an order, from position, resting orders and history."""
-        with errand(Urgency.SOON, CANCEL_SECONDS):
+        with operation(Urgency.SOON, CANCEL_SECONDS):
             return await self._placing.find(order)
 
     async def time(self, symbol: str) -> datetime | None:
         """The exchange's clock."""
-        with errand(current().urgency, TIME_SECONDS):
+        with operation(current().urgency, TIME_SECONDS):
             return await self._tape.time(symbol)
 
     async def _rules_or_why(self) -> tuple[Mapping[str, SymbolRules], str | None]:
@@ -194,30 +209,3 @@ class AsterVenue:
             # A symbol that only the other market has is no reason never to be quiet: the whole list tells too.
             answer = await self._caller.call(reads)
         return sum(row.text("symbol") == symbol for row in rows(reads, answer))
-
-
-async def _none() -> int:
-    return 0
-
-
-def _took(tool: Tool, symbol: str, answer: object) -> None:
-    """Raises Unreadable unless the exchange says that it is done. Its code is a string on one market, a number on the other."""
-    row = Row(f"{tool.value} {symbol}", answer)
-    if row.text("code") != _DONE:
-        raise Unreadable(row.call, "it does not say that it is done")
-
-
-def _held(holdings: Mapping[str, Holding]) -> Iterable[str]:
-    return (holding.symbol for holding in holdings.values() if holding.quantity)
-
-
-def _prices(holdings: Mapping[str, Holding]) -> dict[str, Decimal]:
-    return {symbol: holding.mark_price for symbol, holding in holdings.items() if holding.mark_price is not None}
-
-
-def _positions(holdings: Mapping[str, Holding], marks: Mapping[str, Decimal]) -> list[Position]:
-    return [position_of(holdings[symbol], marks.get(symbol)) for symbol in _held(holdings)]
-
-
-def _are_open(count: int) -> str:
-    return "1 order is still open" if count == 1 else f"{count} orders are still open"

@@ -42,36 +42,24 @@ UPDATE paper.accounts SET opening_balance = balance - coalesce(
 
 
 def upgrade() -> None:
-    _extend_orders()
-    _extend_fills()
-    _extend_account()
-    _create_ledger()
-    for statement in (FILL_IN_ORDERS, FILL_IN_POSITIONS, FILL_IN_OPENING):
-        op.execute(statement)
-    op.execute("DROP TRIGGER refuse_late_order ON paper.orders")
-    op.execute(REFUSE_LATE.format(accepted=ACCEPTED_NOW))
-
-
-def _extend_orders() -> None:
     _add("orders", sa.Column("time_in_force", sa.Text))
     _add("orders", sa.Column("code", sa.Integer))
     _add("orders", sa.Column("fills", sa.Integer, nullable=False, server_default="0"))
     _add("orders", _amount("filled_value"))
     op.alter_column("orders", "not_after", nullable=True, schema=SCHEMA)
-
-
-def _extend_fills() -> None:
     _add("fills", sa.Column("maker", sa.Boolean, nullable=False, server_default=sa.false()))
     _add("fills", sa.Column("market_time", MOMENT))
     op.drop_index("fills_by_time", "fills", schema=SCHEMA)
     op.create_index("fills_by_time", "fills", ["desk", "filled_at", "fill_id"], schema=SCHEMA)
     op.create_index("fills_by_bar", "fills", ["desk", "bar_no"], schema=SCHEMA)
-
-
-def _extend_account() -> None:
     for name in ("realised_profit", "fees", "funding"):
         _add("positions", _amount(name))
     _add("accounts", _amount("opening_balance"))
+    _create_ledger()
+    for statement in (FILL_IN_ORDERS, FILL_IN_POSITIONS, FILL_IN_OPENING):
+        op.execute(statement)
+    op.execute("DROP TRIGGER refuse_late_order ON paper.orders")
+    op.execute(REFUSE_LATE.format(accepted=ACCEPTED_NOW))
 
 
 def _create_ledger() -> None:
@@ -115,13 +103,9 @@ def downgrade() -> None:
     op.create_index("fills_by_time", "fills", ["desk", "filled_at"], schema=SCHEMA)
     for name in ("maker", "market_time"):
         op.drop_column("fills", name, schema=SCHEMA)
-    _shrink_orders()
-    op.execute(REFUSE_LATE.format(accepted=ACCEPTED_BEFORE))
-
-
-def _shrink_orders() -> None:
     op.execute("UPDATE paper.orders SET status = 'canceled' WHERE status = 'expired'")
     op.execute("UPDATE paper.orders SET not_after = created_at WHERE not_after IS NULL")
     op.alter_column("orders", "not_after", nullable=False, schema=SCHEMA)
     for name in ("time_in_force", "code", "fills", "filled_value"):
         op.drop_column("orders", name, schema=SCHEMA)
+    op.execute(REFUSE_LATE.format(accepted=ACCEPTED_BEFORE))

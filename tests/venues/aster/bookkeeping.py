@@ -7,12 +7,12 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from activities.books import Bookkeeper, reader_of
-from activities.instruments import Instruments
+from activities.metrics import WorkerMetrics
 from activities.venues.aster.caller import Caller
 from activities.venues.aster.statements import Statements
 from activities.venues.aster.transports import session_for
 from domain.books import EXCHANGE, BooksState
-from domain.states import Mode
+from domain.desk.states import Mode
 from storage import books
 from storage.claims import AccountKey
 from storage.database import Database
@@ -20,12 +20,10 @@ from storage.desks import DeskFacts, begin_start, finish_start
 from storage.paging import PageFilter
 from storage.paper import StoredEntry, StoredFill
 from tests.venues.aster.fake_server import ACCOUNT
-from tests.venues.aster.running import Heard
+from tests.venues.aster.running import PATIENT, Heard
 
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
 FINGERPRINT = "0123456789abcdef"
-# A busy machine answers late; no test here waits for it to be up.
-PATIENT = 15.0
 KEY = AccountKey(EXCHANGE, FINGERPRINT)
 
 
@@ -40,7 +38,7 @@ class Ledgers:
 
     def __init__(self, database: Database, address: str, desk: str, *, key: AccountKey = KEY) -> None:
         self.database, self.desk, self.heard = database, desk, Heard()
-        self.instruments = Instruments(desk)
+        self.instruments = WorkerMetrics(desk)
         caller = Caller(session_for(address, PATIENT), ACCOUNT, PATIENT, self.heard)
         self.keeper = Bookkeeper(
             reader_of(desk, key), Statements(caller), database, every=60.0, instruments=self.instruments

@@ -4,13 +4,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from activities.venues.aster import sending, session
+from activities.venues.aster import venue as adapter
 from activities.venues.aster.venue import AsterVenue
+from activities.venues.port import VenueUnavailable
 from domain.books import EXCHANGE
 from storage.claims import AccountKey
 from storage.database import Database
 from tests.venues.aster.bookkeeping import Ledgers
 from tests.venues.aster.fake_server import FakeServer
-from tests.venues.aster.running import Heard, make_venue, serving
+from tests.venues.aster.running import PATIENT, Heard, make_venue, serving
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +47,38 @@ async def venue(fake: FakeServer, address: str, heard: Heard) -> AsyncIterator[A
 
 
 @pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds of what takes several calls, and of a call's wait for its turn, that no busy machine meets."""
+    for bound in ("OBSERVE_SECONDS", "LOOK_SECONDS", "MARKETS_SECONDS", "CANCEL_SECONDS", "CREATE_SECONDS"):
+        monkeypatch.setattr(adapter, bound, PATIENT)
+    monkeypatch.setattr(sending, "PREPARE_SECONDS", PATIENT)
+    monkeypatch.setattr(session, "WAITS_SECONDS", PATIENT)
+
+
+@pytest.fixture
+async def patient(fake: FakeServer, address: str, heard: Heard, patience: None) -> AsyncIterator[AsterVenue]:
+    """The adapter with time-outs so long that no busy machine meets them: of a call, and of what takes several."""
+    venue = make_venue(address, seconds=PATIENT, watch=heard)
+    yield venue
+    await venue.close()
+
+
+async def _answers(venue: AsterVenue) -> bool:
+    try:
+        await venue.ping()
+    except VenueUnavailable:
+        return False
+    return True
+
+
+@pytest.fixture
 async def hasty(fake: FakeServer, address: str) -> AsyncIterator[AsterVenue]:
     """The adapter with so short a time-out that a test can wait for it."""
-    venue = make_venue(address, seconds=1)
+    venue = make_venue(address, seconds=2)
+    # Connecting is part of the first call, and may take longer than that on a busy machine.
+    while not await _answers(venue):
+        pass
+    fake.reset()
     yield venue
     await venue.close()
 

@@ -149,6 +149,15 @@ class Exchange:
         for order in [] if self.habits.ignores_cancels else self.open_orders(symbol, spot):
             order.status = "CANCELED"
 
+    def cancel(self, symbol: str, order_id: int) -> FakeOrder:
+        """One futures order; an exchange of this family knows no order to cancel that is over."""
+        found = [order for order in self.open_orders(symbol) if order.order_id == order_id]
+        if not found:
+            raise Refusal(400)
+        if not self.habits.ignores_cancels:
+            found[0].status = "CANCELED"
+        return found[0]
+
     def place(self, arguments: dict[str, Any]) -> FakeOrder:
         """A new futures order, as POST /fapi/v1/order takes it."""
         order = self._accepted(arguments)
@@ -291,6 +300,9 @@ class Exchange:
         return {
             "canTrade": self.habits.can_trade,
             "totalOpenOrderInitialMargin": str(sum((o.quantity * (o.price or 0) / 5 for o in resting), NONE)),
+            "totalPositionInitialMargin": str(
+                sum((abs(self.position(name)) * mark / 5 for name, mark in self.marks.items()), NONE)
+            ),
             "totalWalletBalance": str(self.wallet),
             "totalUnrealizedProfit": "-12.34567891",
             "totalMarginBalance": str(self.wallet - D("12.34567891")),

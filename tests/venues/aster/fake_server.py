@@ -63,6 +63,7 @@ class FakeServer:
         self.faults = Faults()
         self.calls: Counter[str] = Counter()
         self.arguments: list[tuple[str, dict[str, Any]]] = []
+        self.metas: list[object] = []
         self.most_at_once = 0
         self._at_once = 0
         self._running: set[asyncio.Task[CallToolResult]] = set()
@@ -82,6 +83,7 @@ class FakeServer:
         self.exchange, self.faults = Exchange(), Faults()
         self.calls.clear()
         self.arguments.clear()
+        self.metas.clear()
         self.most_at_once = 0
 
     def change_schema(self, tool: str, argument: str, schema: dict[str, Any]) -> None:
@@ -104,6 +106,7 @@ class FakeServer:
         tool, arguments = params.name, dict(params.arguments or {})
         self.calls[tool] += 1
         self.arguments.append((tool, arguments))
+        self.metas.append(params.meta)
         # A client that gives up stops nothing: the official server's tools run in threads.
         running = asyncio.create_task(self._counted(tool, arguments))
         self._running.add(running)
@@ -330,6 +333,7 @@ ANSWERS: dict[str, Answer] = {
     ),
     "get_income": lambda exchange, arguments: exchange.listed(exchange.ledger, arguments),
     "create_order": lambda exchange, arguments: exchange.place(dict(arguments)).row(),
+    "cancel_order": lambda exchange, arguments: exchange.cancel(arguments["symbol"], arguments["order_id"]).row(),
     "cancel_all_orders": _cancel,
     "cancel_spot_all_orders": lambda exchange, arguments: _cancel(exchange, arguments, spot=True),
 }

@@ -26,9 +26,9 @@ class Heard:
         self.calls: list[tuple[str, bool]] = []
         self.kinds: set[str] = set()
 
-    def venue_called(self, tool: str, seconds: float, failed: bool) -> None:
+    def venue_called(self, tool: str, seconds: float, outcome: str, symbol: str | None = None) -> None:
         assert seconds >= 0
-        self.calls.append((tool, failed))
+        self.calls.append((tool, outcome != "ok"))
 
     def venue_data(self, kind: str, as_of: object) -> None:
         self.kinds.add(kind)
@@ -58,7 +58,11 @@ async def serving(fake: FakeServer, port: int = 0) -> AsyncIterator[str]:
         await running
 
 
-def make_venue(address: str, *, account_id: str = ACCOUNT, seconds: float = 3.0, watch: Any = None) -> AsterVenue:
+# So long a time-out that no busy machine meets it.
+PATIENT = 60.0
+
+
+def make_venue(address: str, *, account_id: str = ACCOUNT, seconds: float = 10.0, watch: Any = None) -> AsterVenue:
     """The adapter, not connected yet."""
     heard = watch or Heard()
     return AsterVenue(Caller(session_for(address, seconds), account_id, seconds, heard), heard)

@@ -11,8 +11,8 @@ import pytest
 from activities.venues.aster import statements
 from domain.accounting import LedgerKind
 from domain.books import EXCHANGE, Opening, folded
-from domain.instructions import Side
-from storage import books
+from domain.trading.instructions import Side
+from storage import books, totals
 from storage.claims import AccountKey, take
 from storage.database import Database
 from tests.venues.aster.bookkeeping import KEY, Ledgers
@@ -336,3 +336,15 @@ async def test_a_desk_that_was_never_started_has_no_books(fake: FakeServer, data
 def test_an_empty_account_folds_to_its_opening() -> None:
     found = folded("main", Opening(balances={"USDT": D(5)}), [])
     assert (found.balance, found.equity, len(found.lines())) == (D(5), D(5), 0)
+
+
+async def test_totals_that_fail_lose_no_round(
+    fake: FakeServer, ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> bool:
+        raise ValueError("of a newer version")
+
+    monkeypatch.setattr(totals, "keep", fails)
+    trade(fake, "BUY", "0.5", 60_000)
+    state = await ledgers.rounds(3)
+    assert (state.facts, state.failing) == ([], {})

@@ -8,9 +8,9 @@ import pytest
 from activities.venues.aster import account
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import HedgeMode, VenueError, VenueUnavailable
-from domain.instructions import Tool
-from domain.market import NOTHING_KNOWN, Known, Market, Observation, RestingOrder
-from domain.orders import Fate
+from domain.trading.instructions import Tool
+from domain.trading.market import NOTHING_KNOWN, Known, Market, Observation, RestingOrder
+from domain.trading.orders import Fate
 from tests.venues.aster.exchange import FakeOrder
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.builders import D, make_order
@@ -149,11 +149,26 @@ async def test_it_is_a_fact_a_little_later_where_the_exchange_lists_nothing_that
     assert (await read(venue, HELD)).doubts
 
 
+async def test_margin_that_is_set_aside_for_positions_contradicts_two_empty_lists(
+    fake: FakeServer, venue: AsterVenue, clock: Time
+) -> None:
+    """Two endpoints of one source may lose the same at once, and for longer than anything is waited for."""
+    holds(fake)
+    fake.faults.answers = {"get_positions": [], "get_account_v4": fake.exchange.account_row() | {"positions": []}}
+    for clock.now in (0, 60):
+        seen = await read(venue, HELD)
+        assert "no position is listed, though get_account_v4 has margin set aside for positions" in seen.doubts
+    fake.faults.answers = {}
+    fake.exchange.positions.clear()
+    assert (await read(venue, HELD)).doubts == []
+
+
 async def test_a_position_that_every_list_leaves_out_is_asked_for_by_itself(
     fake: FakeServer, venue: AsterVenue, clock: Time
 ) -> None:
     holds(fake)
-    answers = {"get_positions": [], "get_account_v4": fake.exchange.account_row() | {"positions": []}}
+    nothing = {"positions": [], "totalPositionInitialMargin": "0"}
+    answers = {"get_positions": [], "get_account_v4": fake.exchange.account_row() | nothing}
     fake.faults.change(answers=answers, of_all=True)
     for clock.now in (0.0, 100.0):
         seen = await read(venue, HELD)

@@ -7,7 +7,7 @@ import pytest
 from activities.venues.aster.rules import BRACKETS_FRESH_SECONDS, FRESH_SECONDS, rules_of
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import VenueRefused
-from domain.orders import Fate
+from domain.trading.orders import Fate
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.builders import D, make_order
 

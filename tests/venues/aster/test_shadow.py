@@ -5,9 +5,9 @@ import pytest
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import HedgeMode, Venue
 from activities.venues.shadow import ShadowVenue
-from domain.instructions import CANCEL_TOOLS
-from domain.orders import Fate
-from domain.outbox import NOT_SENT_IN_SHADOW
+from domain.desk.outbox import NOT_SENT_IN_SHADOW
+from domain.trading.instructions import CANCEL_TOOLS
+from domain.trading.orders import Fate
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.builders import D, make_order
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from activities.venues.aster.venue import AsterVenue
-from domain.orders import Fate
+from domain.trading.orders import Fate
 from storage.instructions import upsert_instructions
 from tests.storage.builders import make_instruction, make_order_instruction
 from tests.venues.aster.bookkeeping import Ledgers

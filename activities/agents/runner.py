@@ -1,0 +1,80 @@
+"""Runs agents: here in our own process, in `pool.py` with one process per agent."""
+
+import time
+from collections.abc import Iterable, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+from activities.agents.catalogue import InstalledAgent, load
+from activities.agents.port import Agent, Arguments, Suggestion
+from activities.agents.reply import Reply, failed, reply_of
+from domain.trading.proposals import AgentFailure, FailureKind
+
+
+class AgentAnswer(NamedTuple):
+    """One agent's answer, or why there is none, and how long the call took."""
+
+    agent_id: str
+    suggestions: Sequence[Suggestion]
+    failure: AgentFailure | None
+    seconds: float
+
+
+class AgentRunner(Protocol):
+    """The agents of a desk."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """All of them, in their order."""
+
+    async def ask(self, names: Iterable[str], arguments: Arguments) -> list[AgentAnswer]:
+        """An answer of each, whatever it does: one that fails costs its own vote and nothing else."""
+
+
+def answer_of(agent_id: str, reply: Reply, seconds: float) -> AgentAnswer:
+    """A reply with the name of who gave it."""
+    if reply.failure is None:
+        return AgentAnswer(agent_id, reply.suggestions, None, seconds)
+    failure = AgentFailure(agent_id=agent_id, error=reply.error, kind=reply.failure)
+    return AgentAnswer(agent_id, reply.suggestions, failure, seconds)
+
+
+class InlineAgents:
+    """Calls agents in this process, one after the other: fast, for replays and tests.
+
+    An agent that raises or answers nonsense still loses only its own vote. One that hangs or ends the process stops
+    everything; `AgentPool` handles those.
+    """
+
+    def __init__(self, agents: Sequence[InstalledAgent]) -> None:
+        self._agents = {agent.name: agent for agent in agents}
+        self._loaded: dict[str, Agent] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """All of them, in their order."""
+        return list(self._agents)
+
+    async def ask(self, names: Iterable[str], arguments: Arguments) -> list[AgentAnswer]:
+        """`answers`, as a room for processes has it."""
+        return self.answers(names, arguments)
+
+    def answers(self, names: Iterable[str], arguments: Arguments) -> list[AgentAnswer]:
+        """An answer of each."""
+        # One agent must not change what the next one sees.
+        bars, book, funding, positions = arguments
+        shared = Arguments(
+            MappingProxyType(bars), MappingProxyType(book), MappingProxyType(funding), MappingProxyType(positions)
+        )
+        answers = []
+        for name in names:
+            started = time.perf_counter()
+            try:
+                if name not in self._loaded:
+                    self._loaded[name] = load(self._agents[name])
+            except (Exception, SystemExit) as error:
+                reply = failed(FailureKind.UNLOADABLE, error)  # The next call tries again.
+            else:
+                reply = reply_of(self._loaded[name], shared)
+            answers.append(answer_of(name, reply, time.perf_counter() - started))
+        return answers

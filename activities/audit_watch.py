@@ -1,0 +1,107 @@
+"""Watches the audit chain: verifies new rows and old ones, bit by bit, and tells of a fault (`storage.audit.watching`).
+
+It runs beside the activities, on the auditor's connection, and nothing waits for it. It changes nothing but its own notes: a
+broken chain stops no desk, since the chain does not say what to trade; a person is told. While the database is away nothing is
+known, and an older fault stays told.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn
+
+import structlog
+
+from activities.metrics import WorkerMetrics
+from domain import notices as domain_notices
+from domain.audit import NO_DESK
+from storage import notices
+from storage.audit import watching
+from storage.audit.checkpoints import Checkpoint
+from storage.audit.watching import Pace, StandingFault
+from storage.database import Database, DatabaseUnavailable
+from storage.notices import Watched
+
+ROUND_SECONDS = 5.0
+# Beyond the work of a round: a database that is slow needs longer for one statement.
+DATABASE_SECONDS = 20.0
+
+log: Any = structlog.get_logger("audit")
+
+
+class ChainWatcher:
+    """Of one worker. It works on whatever chain is due, and shows its own desk's and that of the keys."""
+
+    def __init__(
+        self,
+        desk: str,
+        database: Database,
+        metrics: WorkerMetrics,
+        channels: Mapping[str, bool],
+        signed: Callable[[], Checkpoint | None],
+        pace: Pace | None = None,
+    ) -> None:
+        self._desk, self._database, self._metrics, self._signed = desk, database, metrics, signed
+        self._pace = pace or Pace()
+        self._watched = Watched(desk, channels, may_tell_silence=False)
+        self._standing: list[StandingFault] = []
+        # Of this desk, and of those that belong to nobody who looks: who finds a fault again tells it.
+        self._mine = {desk}
+        self._told: set[str] = set()
+        self._trouble: str | None = None
+
+    async def run(self) -> NoReturn:
+        """Round after round, until it is cancelled. A bug in it ends no worker: a kill needs one."""
+        while True:
+            await self._guarded_round()
+            await asyncio.sleep(ROUND_SECONDS)
+
+    async def round(self) -> None:
+        """Works if it is this process' turn, then tells what is known, whoever found it."""
+        signed, pace, shown = self._signed(), self._pace, (self._desk, NO_DESK)
+        done = await self._database.run(lambda c: watching.watch(c, signed, pace), DATABASE_SECONDS)
+        standing, ages = await self._database.run(lambda c: (watching.faults(c), watching.ages(c, shown)))
+        self._metrics.audit_verified(done.rows, ages)
+        self._take(standing, shown=ages)
+        self._mine |= done.found
+        await self._tell()
+
+    def _take(self, standing: list[StandingFault], shown: Iterable[str]) -> None:
+        known = {(each.fault.desk, each.at) for each in self._standing}
+        for fault in (each.fault for each in standing if (each.fault.desk, each.at) not in known):
+            log.error(
+                "the audit chain is BROKEN", desk=fault.desk, kind=fault.kind.value, row=fault.seq, what=fault.what
+            )
+        was_broken, is_broken = _desks(self._standing), _desks(standing)
+        for desk in was_broken - is_broken:
+            log.warning("the audit chain is whole again, or a person has accepted its fault", desk=desk)
+        self._metrics.audit_looked_at((), {*shown, *was_broken} - is_broken)
+        self._standing = standing
+
+    async def _tell(self) -> None:
+        """Once for each fault."""
+        mine = [each for each in self._standing if each.fault.desk in self._mine]
+        found = [domain_notices.audit_broken(each.fault, each.at) for each in mine]
+        if new := [notice for notice in found if notice.event_id not in self._told]:
+            await self._database.run(lambda c: notices.tell(c, self._watched, new))
+        self._told = {notice.event_id for notice in found}
+
+    async def _guarded_round(self) -> None:
+        """Each trouble stands in the log once."""
+        try:
+            await self.round()
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            if text != self._trouble and isinstance(error, DatabaseUnavailable):
+                log.warning("the audit chain is not verified at the moment", why=str(error))
+            elif text != self._trouble:
+                log.exception("verifying the audit chain failed: a bug")
+            self._trouble = text
+        else:
+            self._trouble = None
+        finally:
+            # A fault stays told where nobody can look: it is not over.
+            self._metrics.audit_looked_at(_desks(self._standing), ())
+
+
+def _desks(standing: Iterable[StandingFault]) -> set[str]:
+    return {each.fault.desk for each in standing}

@@ -1,0 +1,259 @@
+"""The worker's metrics (docs/metrics.md). They count when an activity writes a new row, never in code that replays."""
+
+from collections.abc import Callable, Container, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from activities.agents.runner import AgentAnswer
+from activities.calls import CycleSummary
+from activities.fresh_gauge import FreshGauge
+from domain.desk.commands import Source
+from domain.desk.states import CommandKind
+from domain.health.disks import DiskSpace
+from domain.risk.limits import PORTFOLIO_LIMITS, Limits
+from domain.trading.assessment import Measures
+from domain.trading.decisions import Decision, DecisionType
+from domain.trading.instructions import InstructionOutcome, InstructionRow, Tool
+from domain.trading.market import Observation
+
+# Tool, seconds, symbol and outcome of a venue call.
+VenueFollower = Callable[[str, float, str | None, str], None]
+
+_AGENT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+# What a cycle reads is shown for three of them, and for so long where they are short.
+_FRESH_CYCLES, _FRESH_SECONDS = 3, 60.0
+# Books wait up to ten minutes for an exchange that does not answer (`activities/books.py`).
+# A few looks, each of which may wait for the database.
+_AUDIT_FRESH_SECONDS = 120.0
+_BOOKS_FRESH_ROUNDS, _BOOKS_FRESH_SECONDS = 3, 900.0
+
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+class WorkerMetrics:
+    """Every instrument of the worker, in a registry of its own."""
+
+    def __init__(
+        self,
+        desk: str,
+        cycle_seconds: float = 0.0,
+        follow: VenueFollower | None = None,
+        *,
+        books_seconds: float = 0.0,
+    ) -> None:
+        self.registry = r = CollectorRegistry()
+        self._desk = desk
+        self._follow = follow
+        self._fresh_seconds = max(_FRESH_SECONDS, _FRESH_CYCLES * cycle_seconds)
+        self._books_fresh_seconds = max(_BOOKS_FRESH_SECONDS, _BOOKS_FRESH_ROUNDS * books_seconds)
+        # The newest cycle, and the one that was decided last: what a retry tells again is not counted again.
+        self._cycle_ended = _NEVER
+        self._decided: object = None
+        self._trading_instruments(r)
+        self._agent_instruments(r)
+        self._account_instruments(r)
+        self._machine_instruments(r)
+        self._audit_instruments(r)
+        self._start_at_zero()
+
+    def _machine_instruments(self, r: CollectorRegistry) -> None:
+        self.venue = Histogram("ais_aster_latency_seconds", "Venue calls", ["tool"], buckets=_SECONDS, registry=r)
+        self.venue_errors = Counter("ais_aster_errors", "Venue calls that failed", ["tool"], registry=r)
+        self.data_age = Gauge("ais_aster_data_age_seconds", "Age of the newest data", ["data_type"], registry=r)
+        self.disk_free = self._read_each_cycle("ais_disk_free_bytes", "Free space of a watched folder", "folder")
+        self.disk_size = self._read_each_cycle("ais_disk_size_bytes", "Size of its file system", "folder")
+        self.clock_ahead = self._read_each_cycle(
+            "ais_clock_ahead_seconds", "How far the worker's clock is ahead of another", "desk", "clock"
+        )
+
+    def _read_each_cycle(self, name: str, documentation: str, *labels: str) -> FreshGauge:
+        return FreshGauge(name, documentation, labels or ("desk",), self.registry, self._fresh_seconds)
+
+    def _start_at_zero(self) -> None:
+        """Prometheus sees an increase only where it has seen the number before it."""
+        self.doubtful_readings.labels(self._desk)
+        self.words_too_old.labels(self._desk)
+        for source in Source:
+            self.kills.labels(self._desk, source.value)
+
+    def _trading_instruments(self, r: CollectorRegistry) -> None:
+        self.decisions = Counter("ais_decisions", "Rows written", ["desk", "decision_type", "risk_passed"], registry=r)
+        self.rejections = Counter("ais_risk_rejections", "Orders refused by a guard", ["desk", "guard"], registry=r)
+        self.instructions = Counter(
+            "ais_instructions", "Instructions by outcome", ["desk", "tool", "outcome"], registry=r
+        )
+        self.kills = Counter("ais_kill_switch_triggers", "Kills", ["desk", "source"], registry=r)
+        self.kill_to_quiet = Histogram(
+            "ais_kill_to_quiet_seconds", "Kill to every cancel confirmed", ["desk"], buckets=_SECONDS, registry=r
+        )
+        self.doubtful_readings = Counter(
+            "ais_doubtful_readings", "Readings whose sources contradicted each other", ["desk"], registry=r
+        )
+        self.words_too_old = Counter(
+            "ais_words_too_old", "Sends held back because the coordinator's answer was too old", ["desk"], registry=r
+        )
+        self.orders = Counter("ais_orders_submitted", "Orders sent", ["symbol", "side"], registry=r)
+        self.filled = Counter("ais_orders_filled", "Orders filled", ["symbol"], registry=r)
+        self.paper_fills = Counter("ais_paper_fills", "Fills on the paper venue", ["symbol"], registry=r)
+        self.signals = Counter("ais_signals", "Proposals made", ["agent_id", "direction"], registry=r)
+        self.approved = Counter("ais_signals_approved", "Proposals that the risk checks approved", registry=r)
+        self.rejected = Counter(
+            "ais_signals_rejected", "Proposals that the risk checks rejected", ["reason"], registry=r
+        )
+        self.cycle = Histogram("ais_cycle_seconds", "Duration of one cycle", ["desk"], buckets=_SECONDS, registry=r)
+        self.open_instructions = self._read_each_cycle(
+            "ais_instructions_open", "Instructions prepared but not confirmed"
+        )
+        self.cycle_age = Gauge("ais_cycle_age_seconds", "Time since the last completed cycle", ["desk"], registry=r)
+
+    def _agent_instruments(self, r: CollectorRegistry) -> None:
+        what = "Duration of one agent's analysis"
+        self.agent = Histogram("ais_agent_latency_seconds", what, ["agent_id"], buckets=_AGENT_SECONDS, registry=r)
+        self.agent_failures = Counter(
+            "ais_agent_failures", "Agent calls without an answer", ["agent_id", "kind"], registry=r
+        )
+        self.agent_quarantined = self._read_each_cycle(
+            "ais_agent_quarantined", "1 while the agent is left out", "agent_id"
+        )
+
+    def _account_instruments(self, r: CollectorRegistry) -> None:
+        read = self._read_each_cycle
+        self.nav = read("ais_nav", "Net asset value in quote currency")
+        self.exposure = read("ais_exposure", "Gross exposure, fraction of net asset value")
+        self.leverage = read("ais_leverage", "Value of all futures divided by net asset value")
+        self.pnl = read("ais_pnl", "Profit of the UTC day, fraction of its opening equity")
+        self.drawdown = read("ais_drawdown", "Loss since the peak, fraction of the peak")
+        self.limit_use = read("ais_limit_use", "Measure divided by its soft limit", "desk", "limit")
+        self.books_age = Gauge(
+            "ais_books_age_seconds", "Time since the last complete reading of the books", ["desk"], registry=r
+        )
+        self.books_facts = FreshGauge(
+            "ais_books_faults", "Differences, gaps, unread parts", ["desk"], r, self._books_fresh_seconds
+        )
+        what = "Orders on the account that this desk did not send"
+        self.strangers = FreshGauge("ais_strange_orders", what, ["desk"], r, self._books_fresh_seconds)
+
+    def _audit_instruments(self, r: CollectorRegistry) -> None:
+        self.audit_broken = FreshGauge(
+            "ais_audit_broken", "1 while a chain has a fault", ["desk"], r, _AUDIT_FRESH_SECONDS
+        )
+        what = "Time since a chain was last verified to its end"
+        self.audit_age = Gauge("ais_audit_verified_age_seconds", what, ["desk"], registry=r)
+        self.audit_rows = Counter("ais_audit_verified_rows", "Rows of chains that were verified", ["desk"], registry=r)
+        self.audit_rows.labels(self._desk)
+
+    def audit_looked_at(self, broken: Iterable[str], whole: Iterable[str]) -> None:
+        """The chains of which a fault is known, and those of which none is."""
+        for value, desks in ((0, whole), (1, broken)):
+            for desk in desks:
+                self.audit_broken.set(value, desk)
+
+    def audit_verified(self, rows: int, ages: Mapping[str, float]) -> None:
+        """Rows that this worker has verified, and when somebody last came to a chain's end."""
+        self.audit_rows.labels(self._desk).inc(rows)
+        for desk, seconds in ages.items():
+            since = datetime.now(UTC) - timedelta(seconds=seconds)
+            self.audit_age.labels(desk).set_function(partial(_seconds_since, since))
+
+    def books_read(self, read_at: datetime | None, faults: int, strangers: int) -> None:
+        """The books after a round of reading."""
+        if read_at:
+            self.books_age.labels(self._desk).set_function(partial(_seconds_since, read_at))
+        self.books_facts.set(faults, self._desk)
+        self.strangers.set(strangers, self._desk)
+
+    def disks_seen(self, disks: Iterable[DiskSpace]) -> None:
+        """What the watched folders have left."""
+        for disk in disks:
+            self.disk_free.set(disk.free_bytes, disk.folder)
+            self.disk_size.set(disk.size_bytes, disk.folder)
+
+    def venue_called(self, tool: str, seconds: float, outcome: str, symbol: str | None = None) -> None:
+        """One call of the venue, ended: counted, and shown in the trace if there is one."""
+        self.venue.labels(tool).observe(seconds)
+        self.venue_errors.labels(tool).inc(outcome != "ok")
+        if self._follow:
+            self._follow(tool, seconds, symbol, outcome)
+
+    def venue_data(self, kind: str, as_of: datetime) -> None:
+        """Data of a kind as of a moment; its age grows until the next."""
+        self.data_age.labels(kind).set_function(partial(_seconds_since, as_of))
+
+    def decision_written(self, row: Decision) -> None:
+        """A row that is new in the database."""
+        passed = "none" if row.risk_passed is None else str(row.risk_passed).lower()
+        self.decisions.labels(self._desk, row.decision_type.value, passed).inc()
+        if row.decision_type is DecisionType.ORDER_INTENT and row.risk_passed:
+            self.approved.inc()
+        for guard in row.refused_by:
+            self.rejections.labels(self._desk, guard).inc()
+            self.rejected.labels(guard).inc()
+        if (row.command, row.result) == (CommandKind.KILL.value, "applied"):
+            self.kills.labels(self._desk, row.source or "signal").inc()
+
+    def instruction_written(self, row: InstructionRow) -> None:
+        """An instruction whose row is new or changed its outcome."""
+        self.instructions.labels(self._desk, row.tool.value, row.outcome.value).inc()
+        if row.tool is Tool.CREATE_ORDER and row.order and row.outcome is InstructionOutcome.CONFIRMED:
+            self.orders.labels(row.symbol, row.order.side.value).inc()
+
+    def cycle_completed(self, cycle: CycleSummary) -> None:
+        """Counts the previous cycle, once, even if a retry reports it again."""
+        self.cycle_age.labels(self._desk).set_function(partial(_seconds_since, cycle.ended_at))
+        self.open_instructions.set(cycle.open_instructions, self._desk)
+        if cycle.ended_at > self._cycle_ended:
+            self._cycle_ended = cycle.ended_at
+            self.cycle.labels(self._desk).observe(cycle.seconds)
+
+    def agents_answered(self, answers: Iterable[AgentAnswer], decided: object) -> None:
+        """Counts the calls of this desk's agents, and their proposals once a decision: `decided` is the same for a retry.
+        Agents outside are not counted: they may choose any name."""
+        again, self._decided = decided == self._decided, decided
+        for answer in answers:
+            self.agent.labels(answer.agent_id).observe(answer.seconds)
+            if answer.failure:
+                self.agent_failures.labels(answer.agent_id, answer.failure.kind.value).inc()
+            for suggestion in () if again else answer.suggestions:
+                self.signals.labels(answer.agent_id, suggestion.side.value).inc()
+
+    def quarantine(self, agent_ids: Iterable[str], away: Container[str]) -> None:
+        """Which agents were asked in this cycle, and which were not."""
+        for agent_id in agent_ids:
+            self.agent_quarantined.set(float(agent_id in away), agent_id)
+
+    def fill_seen(self, symbol: str, *, whole: bool, on_paper: bool = True) -> None:
+        """A fill that is told for the first time; `whole` where it was the order's last."""
+        if on_paper:
+            self.paper_fills.labels(symbol).inc()
+        if whole:
+            self.filled.labels(symbol).inc()
+
+    def observed(self, observation: Observation) -> None:
+        """A reading of the account; money stays on the worker's own port."""
+        for fill in observation.fills:
+            self.fill_seen(fill.symbol, whole=fill.whole)
+        self.nav.set(float(observation.account.nav), self._desk)
+        if observation.assessment:
+            measures, opened = observation.assessment.measures, observation.assessment.measures.day_open
+            self.exposure.set(float(measures.gross_exposure), self._desk)
+            self.leverage.set(float(measures.leverage), self._desk)
+            self.drawdown.set(float(measures.drawdown), self._desk)
+            self.pnl.set(float((measures.equity - opened) / opened) if opened else 0.0, self._desk)
+        self.venue_data("ticker", observation.data_time)
+        self.venue_data("positions", observation.observed_at)
+        for reading in observation.clocks:
+            self.clock_ahead.set(reading.ahead_seconds, self._desk, reading.clock.value)
+
+    def limits_used(self, measures: Measures, limits: Limits) -> None:
+        """How much of each portfolio limit is used up: 1 is where it reduces."""
+        for limit in PORTFOLIO_LIMITS:
+            used = getattr(measures, limit.name) / getattr(limits, limit.soft)
+            self.limit_use.set(float(used), self._desk, limit.name)
+
+
+def _seconds_since(moment: datetime) -> float:
+    return (datetime.now(UTC) - moment).total_seconds()

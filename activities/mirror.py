@@ -1,0 +1,147 @@
+"""The mirror: the desk's state in Redis, for programs that only want to look. AIS reads nothing of its own from it.
+
+The failure behind this file: a system that kept its kill switch in Redis traded on after Redis was lost. So here nothing waits
+for Redis and nothing depends on it: a task of the worker asks the coordinator and writes down the answer, every second. What
+nobody confirms any more expires by itself.
+
+`seq` is the time of the newest thing in a status that moves with time, by Temporal's clock, in microseconds. So every worker
+finds the same number in the same status, and a write that comes late is known by it.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from domain.desk.states import State
+from domain.desk.status import Status
+from storage.redis_connection import RedisConnection
+
+POLL_SECONDS = 1.0
+# For one write, connecting included.
+WRITE_SECONDS = 2.0
+SOCKET_SECONDS = 1.0
+LIVES_CYCLES = 3
+LIVES_AT_LEAST_SECONDS = 5.0
+KILLED_LIVES_SECONDS = 3600.0
+EVENTS_KEPT = 10_000
+
+# KEYS: the state, the events. ARGV: seq, how long the state lives in ms, how many events are kept, the event as JSON, then
+# names and values. A state that has expired is compared with the newest event, so that its return is no change, and a write
+# that comes late replaces neither.
+SCRIPT = """
+local facts = {}
+for i = 5, #ARGV, 2 do facts[ARGV[i]] = ARGV[i + 1] end
+local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
+local event = newest[1] and newest[1][2] or {}
+local known = redis.call('HGETALL', KEYS[1])
+for _, written in ipairs({known, event}) do
+    for i = 1, #written, 2 do
+        if written[i] == 'seq' and tonumber(written[i + 1]) > tonumber(ARGV[1]) then return -1 end
+    end
+end
+if #known == 0 then known = event end
+local changed = #known == 0
+for i = 1, #known, 2 do
+    local name = known[i]
+    if name ~= 'seq' and name ~= 'at' and facts[name] ~= known[i + 1] then changed = true end
+end
+redis.call('HSET', KEYS[1], unpack(ARGV, 5))
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if changed then
+    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', unpack(ARGV, 5))
+    redis.call('PUBLISH', KEYS[2], ARGV[4])
+end
+return changed and 1 or 0
+"""
+
+log: Any = structlog.get_logger("mirror")
+
+
+def facts_of(status: Status, now: datetime) -> dict[str, str]:
+    """What stands in the mirror."""
+    return {
+        "state": status.state.value,
+        "since": status.since.isoformat(),
+        "actor": status.actor,
+        "reason": status.reason,
+        "kill_number": str(status.kill_number),
+        "mode": status.mode.value,
+        "seq": str(sequence_of(status)),
+        "at": now.isoformat(),
+    }
+
+
+def sequence_of(status: Status) -> int:
+    """Grows with every change of the desk and with every cycle. A double, as Lua has it, holds it exactly."""
+    moments = (status.started_at, status.since, status.last_kill_at, status.last_cycle_at)
+    return max(int(moment.timestamp() * 1_000_000) for moment in moments if moment)
+
+
+def keys_of(desk: str) -> tuple[str, str]:
+    """The state's key and the events'. The braces keep both on one node of a cluster."""
+    return f"ais:{{{desk}}}:state", f"ais:{{{desk}}}:events"
+
+
+class Mirror:
+    """Of one desk. `ask`: the coordinator's status; None where nobody answers in time."""
+
+    def __init__(self, url: str, desk: str, ask: Callable[[], Awaitable[Status | None]]) -> None:
+        self._connection = RedisConnection(url, SOCKET_SECONDS)
+        self._keys = keys_of(desk)
+        self._ask = ask
+        self._trouble: str | None = None
+
+    async def run(self) -> None:
+        """Until it is cancelled. A bug in it ends no worker."""
+        try:
+            while True:
+                await self._try()
+                await asyncio.sleep(POLL_SECONDS)
+        finally:
+            await self.close()
+
+    async def write(self, status: Status) -> bool:
+        """Writes a status; whether it was a change. Raises what the client raises."""
+        facts = facts_of(status, datetime.now(UTC))
+        pairs = [part for pair in facts.items() for part in pair]
+        lives = max(LIVES_CYCLES * status.cycle_seconds, LIVES_AT_LEAST_SECONDS)
+        lives = KILLED_LIVES_SECONDS if status.state is State.KILLED else lives
+        arguments = [facts["seq"], int(lives * 1000), EVENTS_KEPT, json.dumps(facts), *pairs]
+        async with asyncio.timeout(WRITE_SECONDS):
+            client = await self._connection.client()
+            return bool(await client.eval(SCRIPT, 2, *self._keys, *arguments) == 1)
+
+    async def close(self) -> None:
+        """Ends the connection; the next write makes a new one."""
+        await self._connection.close()
+
+    async def _try(self) -> None:
+        try:
+            if (status := await self._ask()) is not None:
+                await self.write(status)
+        except Exception as error:
+            # A new connection next time: after a failover the name leads to another server.
+            await self.close()
+            self._tell(trouble_of(error))
+        else:
+            self._tell(None)
+
+    def _tell(self, trouble: str | None) -> None:
+        """Each trouble once in the log, and once more when it is over."""
+        if trouble != self._trouble:
+            if trouble:
+                log.warning("Redis is not up to date; trying every second", why=trouble)
+            else:
+                log.info("Redis is up to date again")
+        self._trouble = trouble
+
+
+def trouble_of(error: Exception) -> str:
+    """What is wrong, without anything of the URL: the error's class and, of an answer, its code, such as OOM or READONLY."""
+    first = str(error).split(" ")[0]
+    code = f" {first}" if first.isalpha() and first.isupper() else ""
+    return f"{type(error).__name__}{code}"

@@ -1,0 +1,149 @@
+"""Prices, bars, books and funding of several symbols at once."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from typing import NamedTuple
+
+from activities.venues.aster.caller import Caller
+from activities.venues.aster.markets import (
+    FUNDING_HOURS,
+    NO_MARK,
+    Mark,
+    bars_of,
+    book_of,
+    book_time_of,
+    funding_hours_of,
+    last_price_of,
+    mark_of,
+    marks_of,
+)
+from activities.venues.aster.results import Unreadable
+from activities.venues.call_observer import CallObserver
+from activities.venues.port import VenueError, VenueRateLimited, VenueRefused
+from domain.trading.market import Bar, MarketView, TopOfBook
+
+BOOK_LEVELS = 5
+# One call for the marks of all symbols weighs ten times as much as one for a single symbol, and takes one turn.
+MARKS_ONE_BY_ONE = 3
+_FUNDING_HOURS_FRESH_SECONDS = 3600.0
+# A second round of calls, for which what reads the account has little time left.
+_LAST_PRICE_SECONDS = 1.0
+
+
+class Prices(NamedTuple):
+    """Prices by symbol, the time of the oldest one, and why others are missing."""
+
+    of: dict[str, Decimal]
+    as_of: datetime
+    missing: str | None
+
+
+class MarketData:
+    """Public market data. `interval` is the length of the bars, as the exchange writes it."""
+
+    def __init__(self, caller: Caller, watch: CallObserver, interval: str) -> None:
+        self._caller = caller
+        self._watch = watch
+        self._interval = interval
+        self._most_bars: dict[str, int] = {}
+        self._funding_hours: Mapping[str, Decimal] = {}
+        self._funding_hours_until = 0.0
+
+    async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
+        """What agents and guards see; a symbol that the venue does not know, whose bars or book cannot be read, or of which it
+        has no bars or fewer than before, is left out: it takes no new order."""
+        views = asyncio.gather(*(self._view(symbol, bars) for symbol in symbols))
+        funding, read = await asyncio.gather(self.funding(symbols), views)
+        found = dict(zip(symbols, read, strict=True))
+        return {
+            symbol: view.model_copy(update={"funding_rate": funding[symbol]}) for symbol, view in found.items() if view
+        }
+
+    async def funding(self, symbols: Sequence[str]) -> dict[str, Decimal | None]:
+        """The rates that are paid next, for eight hours whatever a symbol's own interval; None where it is not known."""
+        hours, marks = await asyncio.gather(self._hours(), self.marks(symbols))
+        rates = {symbol: marks[symbol].funding_rate for symbol in symbols}
+        return {
+            symbol: rate if rate is None or symbol not in hours else rate * FUNDING_HOURS / hours[symbol]
+            for symbol, rate in rates.items()
+        }
+
+    async def time(self, symbol: str) -> datetime | None:
+        """The exchange's clock: no tool tells it, but a book says when it was sent. Raises VenueError."""
+        return book_time_of(await self._caller.call("get_order_book", symbol, limit=BOOK_LEVELS))
+
+    async def bars(self, symbol: str, limit: int) -> list[Bar]:
+        """The newest finished bars of a symbol, oldest first. Raises VenueError."""
+        # One more than is wanted, since the newest is still being made.
+        answer = await self._caller.call("get_klines", symbol, interval=self._interval, limit=limit + 1)
+        return bars_of(answer, limit, datetime.now(UTC))
+
+    async def marks(self, symbols: Sequence[str]) -> dict[str, Mark]:
+        """Mark prices, each with its own time; empty ones where the venue does not tell them."""
+        # Another tool may still know a price that is missing here.
+        call = self._caller.call_or_none
+        if len(symbols) > MARKS_ONE_BY_ONE:
+            found = await call(marks_of, "get_funding_rate") or {}
+            return {symbol: found.get(symbol, NO_MARK) for symbol in symbols}
+        reads = (call(partial(mark_of, symbol=symbol), "get_funding_rate", symbol=symbol) for symbol in symbols)
+        marks = await asyncio.gather(*reads)
+        return {symbol: mark or NO_MARK for symbol, mark in zip(symbols, marks, strict=True)}
+
+    async def prices(
+        self, symbols: Sequence[str], marks: Mapping[str, Mark], known: Mapping[str, Decimal], began: datetime
+    ) -> Prices:
+        """One for each symbol: its mark price, else one that is `known`, else the last price."""
+        found = await asyncio.gather(*(self._price(symbol, marks, known) for symbol in symbols))
+        priced = [(symbol, mark) for symbol, (mark, _) in zip(symbols, found, strict=True)]
+        as_of = min([began, *(mark.as_of for _, mark in priced if mark.as_of is not None)])
+        self._watch.venue_data("ticker", as_of)
+        of = {symbol: mark.price for symbol, mark in priced if mark.price is not None}
+        return Prices(of, as_of, next((why for _, why in found if why), None))
+
+    async def _price(
+        self, symbol: str, marks: Mapping[str, Mark], known: Mapping[str, Decimal]
+    ) -> tuple[Mark, str | None]:
+        mark = marks.get(symbol, NO_MARK)
+        if mark.price is None and symbol in known:
+            mark = Mark(known[symbol], None, None)
+        if mark.price is not None:
+            return mark, None
+        try:
+            answer = await self._caller.call("get_ticker", symbol, seconds=_LAST_PRICE_SECONDS)
+            return last_price_of(answer, symbol), None
+        except VenueRateLimited:
+            raise
+        except VenueError as error:
+            return NO_MARK, f"no price: {error}"
+
+    async def _view(self, symbol: str, bars: int) -> MarketView | None:
+        try:
+            found, book = await asyncio.gather(self.bars(symbol, bars), self._book(symbol))
+        except (VenueRefused, Unreadable):
+            return None
+        # Fewer bars than there have been: a short answer hides what a price is weighed by.
+        most = min(bars, self._most_bars.get(symbol, 0))
+        if len(found) < most:
+            return None
+        self._most_bars[symbol] = max(most, len(found))
+        return MarketView(bars=found, book=book) if found else None
+
+    async def _book(self, symbol: str) -> TopOfBook | None:
+        began = datetime.now(UTC)
+        answer = await self._caller.call("get_order_book", symbol, limit=BOOK_LEVELS)
+        book, told = book_of(answer), book_time_of(answer)
+        self._watch.venue_data("book", min(told or began, began))
+        return book
+
+    async def _hours(self) -> Mapping[str, Decimal]:
+        """How often each symbol pays funding; where nobody says it, every eight hours, as the exchange does unless told."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._funding_hours_until:
+            # Also where it failed: an extra that is not there is not asked for with every cycle.
+            self._funding_hours_until = now + _FUNDING_HOURS_FRESH_SECONDS
+            read = await self._caller.call_or_none(funding_hours_of, "get_funding_info", heeds_pauses=False)
+            self._funding_hours = self._funding_hours if read is None else read
+        return self._funding_hours

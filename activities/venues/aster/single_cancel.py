@@ -1,0 +1,49 @@
+"""The cancel of a single order, by the exchange's id: part of a quote that is replaced, never of a kill.
+
+Two sources have to say that it is over: what the cancel answered, or the order's own status, and a list of open orders that began
+after it. An order that filled or was canceled before is over as well.
+"""
+
+import asyncio
+
+from activities.venues.aster.account import STILL_OPEN
+from activities.venues.aster.caller import Caller
+from activities.venues.aster.results import Row, Unreadable, rows
+from activities.venues.port import VenueError, VenueNotSent, VenueRateLimited, VenueRefused, VenueUnavailable
+
+# The exchange may list an order a moment longer than it lives.
+LOOKS_AGAIN_SECONDS = (0.1, 0.3)
+
+
+async def cancel_one(caller: Caller, symbol: str, order_id: int) -> None:
+    """Cancels the order; raises VenueError unless it is known to be over."""
+    failed: VenueError | None = None
+    try:
+        row = Row("cancel_order", await caller.call("cancel_order", symbol, order_id=order_id)).of_order(order_id)
+        if row.text("status") in STILL_OPEN:
+            raise Unreadable(row.call, "it does not say that it is done")
+    except (VenueNotSent, VenueRateLimited):
+        raise  # Nothing was sent: there is nothing to read back.
+    except VenueError as error:
+        failed = error
+    for pause in (*LOOKS_AGAIN_SECONDS, None):
+        told = asyncio.sleep(0, "CANCELED") if failed is None else _status(caller, symbol, order_id)
+        listed, status = await asyncio.gather(caller.call("get_open_orders", symbol), told)
+        if any(row.number("orderId") == order_id for row in rows("get_open_orders", listed)):
+            why = f"order {order_id} is still listed as open"
+        elif status in STILL_OPEN:
+            why = f"order {order_id} is {status}"
+        else:
+            return
+        if pause is None:
+            raise VenueUnavailable(f"cancel_order {symbol}: {why}{f' ({failed})' if failed else ''}")
+        await asyncio.sleep(pause)
+
+
+async def _status(caller: Caller, symbol: str, order_id: int) -> str:
+    """In the exchange's word. It forgets orders after a week: one that it does not know is not open."""
+    try:
+        row = Row("get_order", await caller.call("get_order", symbol, order_id=order_id))
+    except VenueRefused:
+        return "unknown"
+    return row.of_order(order_id).text("status")

@@ -1,0 +1,208 @@
+"""What the console watches: the coordinator's status and the newest decision, read once for all who watch.
+
+    coordinator ── a query every 0.25 s ──┐                    ┌─▶ stream
+                                          ├─▶ newest events ───┼─▶ stream
+    decision log ── a read every 1 s ─────┘                    └─▶ stream
+
+Both are read only while somebody watches. A kill uses none of this. The query is the one that all readers of the status
+share, so it is left to whoever waits for the outcome of a command, for a second at most. Streams are woken a few at a time,
+so that a request that comes meanwhile does not wait for all of them.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import structlog
+
+from api.desk import Desk
+from api.errors import ApiError, CoordinatorUnavailable, TooManyStreams
+from api.reporting import Reports
+from storage.decisions import DecisionFilter
+from workflows.gateway import CoordinatorSilent, GatewayError, NoCoordinator, TemporalUnreachable
+
+STATUS_SECONDS = 0.25
+LOG_SECONDS = 1.0
+# For how long commands that wait for their outcome have the query to themselves: theirs would begin behind the feed's.
+YIELD_SECONDS = 1.0
+# A status that did not change is confirmed by a comment this often, so that its reader knows how old it is.
+CONFIRM_SECONDS = 1.0
+# A reader marks what it shows as stale after three seconds; whoever waits longer for the coordinator is told so before.
+READ_SECONDS = 2.0
+MOST_STREAMS = 1_000
+WOKEN_AT_ONCE = 25
+_CONFIRMED = b": unchanged\n\n"
+
+log: Any = structlog.get_logger("api")
+
+
+class FeedEvent(NamedTuple):
+    """One event as it goes over the wire."""
+
+    text: bytes
+    id: str | None = None
+
+
+class Watcher:
+    """One stream: counted from here on until it is closed, and what it has sent already.
+
+    A newcomer is shown the status from the next reading on. Once `may_watch` says no, the stream is over.
+    """
+
+    def __init__(self, feed: "EventFeed", turn: int, last_id: str | None, may_watch: Callable[[], bool]) -> None:
+        self.wake = asyncio.Event()
+        self.turn = turn
+        self.status: FeedEvent | None = None
+        self.log_id = last_id
+        self._feed = feed
+        self._may_watch = may_watch
+
+    def __aiter__(self) -> "Watcher":
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            # It is woken every second or two, changed or not.
+            if not self._may_watch():
+                raise StopAsyncIteration
+            self.wake.clear()
+            if data := self._feed.news(self):
+                return data
+            await self.wake.wait()
+
+    def close(self) -> None:
+        """Its place is free again; once or often."""
+        self._feed.leave(self)
+
+
+class EventFeed:
+    """The one reader of a process. `room` is how many streams it may have at a time."""
+
+    def __init__(self, desk: Desk, reports: Reports, desk_name: str, room: int = MOST_STREAMS) -> None:
+        self._desk = desk
+        self._reports = reports
+        self._newest = DecisionFilter(limit=1, desk=desk_name)
+        self._room = room
+        self._watchers: dict[Watcher, None] = {}
+        self._readers: list[asyncio.Task[None]] = []
+        self._status: FeedEvent | None = None
+        self._log: FeedEvent | None = None
+        # How often the status was told or confirmed.
+        self._turn = 0
+        self._told_at = 0.0
+        # When the last reading ended.
+        self._asked_at = 0.0
+        # A line of comment. Simple readers take what begins with one for nothing else, so it stands last.
+        self._read_at = b""
+
+    @property
+    def streams(self) -> int:
+        """How many are open."""
+        return len(self._watchers)
+
+    def watch(self, last_id: str | None, may_watch: Callable[[], bool] = lambda: True) -> Watcher:
+        """Everything from now on, and what the log has beyond `last_id`; to be closed. Raises TooManyStreams."""
+        if len(self._watchers) >= self._room:
+            raise TooManyStreams(self._room)
+        watcher = Watcher(self, self._turn, last_id, may_watch)
+        self._watchers[watcher] = None
+        # So that the next reading is told, changed or not.
+        self._told_at = 0.0
+        if not self._readers:
+            self._readers = [
+                asyncio.create_task(self._repeat(self._read_status, STATUS_SECONDS)),
+                asyncio.create_task(self._repeat(self._read_log, LOG_SECONDS)),
+            ]
+        return watcher
+
+    def news(self, watcher: Watcher) -> bytes:
+        """Everything that this stream has not sent, at its newest, and when it was read: a proxy may keep it."""
+        news = b""
+        if self._status and self._turn != watcher.turn:
+            news += (_CONFIRMED if self._status is watcher.status else self._status.text)[:-1] + self._read_at
+            watcher.turn, watcher.status = self._turn, self._status
+        if self._log and self._log.id != watcher.log_id:
+            news += self._log.text
+            watcher.log_id = self._log.id
+        return news
+
+    def leave(self, watcher: Watcher) -> None:
+        """Forgets a stream; nothing is read for nobody."""
+        self._watchers.pop(watcher, None)
+        if not self._watchers:
+            self.close()
+
+    def close(self) -> None:
+        """Stops reading, and forgets: whoever comes next is not shown what was true when the last one left."""
+        for reader in self._readers:
+            reader.cancel()
+        self._readers = []
+        self._status = self._log = None
+
+    async def _repeat(self, work: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
+        told = ""
+        while True:
+            try:
+                await work()
+                told = ""
+            except Exception as error:
+                # A bug must not end the feed in silence, nor fill the log with one trace. Nothing is confirmed meanwhile, so
+                # readers see it grow old.
+                if repr(error) != told:
+                    told = repr(error)
+                    log.exception("events cannot be read")
+            await asyncio.sleep(pause)
+
+    async def _read_status(self) -> None:
+        since = asyncio.get_running_loop().time() - self._asked_at
+        if self._desk.is_waited_for and since < YIELD_SECONDS:
+            return
+        try:
+            status = (await self._desk.read(seconds=READ_SECONDS)).status
+            event = _event("status", status.model_dump_json())
+        except GatewayError as error:
+            event = _event(
+                "unavailable", json.dumps({**CoordinatorUnavailable(str(error)).body, "cause": _cause(error)})
+            )
+        now = self._asked_at = asyncio.get_running_loop().time()
+        if event == self._status and now - self._told_at < CONFIRM_SECONDS:
+            return
+        if event != self._status:
+            self._status = event
+        self._turn += 1
+        self._told_at = now
+        self._read_at = f": read {datetime.now(UTC).isoformat(timespec='milliseconds')}\n\n".encode()
+        await self._wake_all()
+
+    async def _read_log(self) -> None:
+        # Where the database does not answer, the log has no news; `/health` and the reports say why.
+        with suppress(ApiError):
+            rows, _ = await self._reports.page(self._newest)
+            if rows and (self._log is None or self._log.id != rows[0].decision_id):
+                row = rows[0]
+                facts = {"decision_id": row.decision_id, "timestamp": row.timestamp.isoformat()}
+                self._log = _event("log", json.dumps(facts), row.decision_id)
+                await self._wake_all()
+
+    async def _wake_all(self) -> None:
+        for number, watcher in enumerate(list(self._watchers), 1):
+            watcher.wake.set()
+            if number % WOKEN_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+
+def _cause(error: GatewayError) -> str:
+    """What is missing, as far as it is known: Temporal, an open coordinator, somebody who answers for it, or what he knows."""
+    if isinstance(error, TemporalUnreachable):
+        return "unreachable"
+    if isinstance(error, NoCoordinator):
+        return "closed"
+    return "unreadable" if isinstance(error, CoordinatorSilent) and error.answered else "silent"
+
+
+def _event(name: str, data: str, event_id: str | None = None) -> FeedEvent:
+    identified = f"id: {event_id}\n" if event_id else ""
+    return FeedEvent(f"{identified}event: {name}\ndata: {data}\n\n".encode(), event_id)

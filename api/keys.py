@@ -1,0 +1,325 @@
+"""The keys that one API process knows: in memory, so that a check waits for nothing, and read anew in the background.
+
+    database ── every 5 s ──▶ KeyRing ◀── check ── each request
+             ◀── last used ──
+
+A kill must not wait for the database, so no check does. While the database is away the last reading stands, and what was revoked
+stays revoked. Before the first reading AIS_API_KEY alone opens anything.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+import structlog
+from sqlalchemy import Connection
+
+from domain.keys import EXPIRES_SOON, AccessKey, Merged, MistypedKey, PresentedKey, Role, merge, read_key
+from domain.values import iso
+from storage import installation
+from storage import keys as stored
+from storage.database import Database, DatabaseUnavailable, WrongDatabase
+from storage.keys import KeyState
+
+# From the beginning of one reading to that of the next, and how long one may take: a revocation holds after 10 s at the latest.
+READ_SECONDS = 5.0
+CALL_SECONDS = 2.5
+FIRST_READ_SECONDS = 1.0
+WRITE_SECONDS = 15.0
+FRESH_SECONDS = 10.0
+SHORTEST_PAUSE_SECONDS = 0.1
+MOST_NAMED = 10
+# So many lost keys are written after a reading: within its call, and the next reading is not late for a revocation.
+MOST_WRITTEN = 200
+
+OWN_ACTOR = "http"
+# What a token is compared with whose id nobody knows, so that it takes as long as any other.
+_NOBODYS = bytes(32)
+
+log: Any = structlog.get_logger("api")
+
+
+class KeyRefusal(StrEnum):
+    """Why a request was not let in."""
+
+    MISSING = "missing"
+    MISTYPED = "mistyped"
+    UNKNOWN = "unknown"
+    NOT_READ = "not_read"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    OTHER_DESK = "other_desk"
+
+
+class RefusedKey(NamedTuple):
+    """A refusal. `key` is there only where its whole secret was shown."""
+
+    why: KeyRefusal
+    key: AccessKey | None = None
+
+    @property
+    def hint(self) -> str:
+        """What whoever shows it may know; empty where that is nothing."""
+        match self.why, self.key:
+            case KeyRefusal.MISTYPED, _:
+                return "this key is mistyped: its checksum is wrong; copy it again, to its last character"
+            case KeyRefusal.NOT_READ, _:
+                return "this process has not read the keys from the database yet; until then AIS_API_KEY alone is known"
+            case KeyRefusal.EXPIRED, AccessKey(name=name, expires_at=at) if at:
+                return f"key {name} expired at {iso(at)}; an administrator makes another one: ais keys rotate {name}"
+            case KeyRefusal.REVOKED, AccessKey(name=name, revoked_at=at) if at:
+                return f"key {name} was revoked at {iso(at)}"
+        return ""
+
+
+class Holder(NamedTuple):
+    """Who sent a request. `key` is None for AIS_API_KEY."""
+
+    actor: str
+    role: Role
+    key: AccessKey | None = None
+
+    def warning(self, now: datetime) -> str:
+        """That the key expires soon; else empty."""
+        if self.key is None or self.key.expires_at is None or self.key.expires_at - now > EXPIRES_SOON:
+            return ""
+        name, left = self.key.name, self.key.expires_at - now
+        when = _roughly(left)
+        then = f"then even a kill with it is refused; an administrator replaces it: ais keys rotate {name}"
+        return f"key {name} expires at {iso(self.key.expires_at)}, in {when}; {then}"
+
+
+class KeyRing:
+    """All keys of a process. Checking one costs the same however many there are."""
+
+    def __init__(self, own_key: str, desk: str) -> None:
+        self._own = _digest(own_key.encode())
+        self._desk = desk
+        self._administrator = Holder(OWN_ACTOR, Role.ADMIN)
+        self._keys: Mapping[str, AccessKey] = {}
+        self._read_at: float | None = None
+        # When each key was last used, to the minute: as noted here, and as still to be written.
+        self._noted: dict[str, datetime] = {}
+        self._unwritten: dict[str, datetime] = {}
+
+    def check(self, token: bytes) -> Holder | RefusedKey:
+        """Who shows this token. It asks nobody."""
+        if not token:
+            return RefusedKey(KeyRefusal.MISSING)
+        # Digests of one length: the comparison tells neither the key's length nor how much of it was right.
+        if hmac.compare_digest(_digest(token), self._own):
+            return self._administrator
+        try:
+            shown = read_key(token)
+        except MistypedKey:
+            return RefusedKey(KeyRefusal.MISTYPED)
+        return RefusedKey(KeyRefusal.UNKNOWN) if shown is None else self._named(shown)
+
+    def _named(self, shown: PresentedKey) -> Holder | RefusedKey:
+        key = self._keys.get(shown.key_id)
+        is_its = hmac.compare_digest(shown.digest, _NOBODYS if key is None else key.digest)
+        if key is None or not is_its:
+            return RefusedKey(KeyRefusal.UNKNOWN if self.has_read else KeyRefusal.NOT_READ)
+        now = datetime.now(UTC)
+        if key.revoked_at is not None:
+            return RefusedKey(KeyRefusal.REVOKED, key)
+        if key.has_expired(now):
+            return RefusedKey(KeyRefusal.EXPIRED, key)
+        self._note_use(key.key_id, now.replace(second=0, microsecond=0))
+        if not key.opens(self._desk):
+            return RefusedKey(KeyRefusal.OTHER_DESK, key)
+        return Holder(f"{OWN_ACTOR}:{key.name}", key.role, key)
+
+    def still_opens(self, holder: Holder) -> bool:
+        """Whether a key that was let in would be now."""
+        if holder.key is None:
+            return True
+        key = self._keys.get(holder.key.key_id)
+        return key is not None and key.holds(datetime.now(UTC)) and key.opens(self._desk)
+
+    @property
+    def has_read(self) -> bool:
+        """Whether the database's keys are known at all."""
+        return self._read_at is not None
+
+    @property
+    def known(self) -> Mapping[str, AccessKey]:
+        """Every key by its id."""
+        return self._keys
+
+    @property
+    def age_seconds(self) -> float | None:
+        """Since when the knowledge is; None before the first reading."""
+        return None if self._read_at is None else time.monotonic() - self._read_at
+
+    @property
+    def freshness(self) -> str:
+        """How old the knowledge is, in words."""
+        age = self.age_seconds
+        if age is None:
+            return "AIS_API_KEY alone; the database's keys have not been read since this process started"
+        return "current" if age < FRESH_SECONDS else f"as read {age:.0f} s ago; later changes are not known"
+
+    def take(self, keys: Mapping[str, AccessKey] | None) -> None:
+        """What a reading found; None where nothing has changed."""
+        self._read_at = time.monotonic()
+        if keys is not None:
+            self._keys = keys
+
+    def _note_use(self, key_id: str, minute: datetime) -> None:
+        if self._noted.get(key_id) != minute:
+            self._noted[key_id] = self._unwritten[key_id] = minute
+
+    def take_uses(self) -> dict[str, datetime]:
+        """The uses that are still to be written; they are the caller's now."""
+        uses, self._unwritten = self._unwritten, {}
+        return uses
+
+    def give_back(self, uses: Mapping[str, datetime]) -> None:
+        """Uses that could not be written."""
+        self._unwritten = {**uses, **self._unwritten}
+
+
+class KeyReading(NamedTuple):
+    """What a reading found."""
+
+    state: KeyState
+    merged: Merged
+
+
+class KeySource(Protocol):
+    """Where the keys are stored. Each call raises DatabaseUnavailable, and ends within CALL_SECONDS."""
+
+    async def read(self, before: KeyState | None, known: Mapping[str, AccessKey]) -> KeyReading | None:
+        """What has changed since `before`; None for nothing."""
+
+    async def keep_ends(self, ended: Sequence[AccessKey]) -> None:
+        """Writes keys and ends that the database has lost."""
+
+    async def note_uses(self, uses: Mapping[str, datetime]) -> None:
+        """Writes when keys were last used."""
+
+    def close(self) -> None:
+        """Ends what is running."""
+
+
+class PostgresKeys:
+    """Keys in PostgreSQL, on threads and connections of their own: one to read, so that no write is in a reading's way."""
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url, threads=2, timeout_seconds=CALL_SECONDS, application_name="ais-api-keys")
+        # The last one that was read: somebody may empty the table, and this process must not take any database for its own then.
+        self._database_id: str | None = None
+
+    async def read(self, before: KeyState | None, known: Mapping[str, AccessKey]) -> KeyReading | None:
+        def work(connection: Connection) -> tuple[str | None, KeyReading | None]:
+            # The state first: a change that comes meanwhile is read twice, and not overlooked.
+            state = stored.read_state(connection)
+            _check_database(self._database_id, state.database_id)
+            if state == before:
+                return state.database_id, None
+            # Merged here, off the event loop, which serves kills.
+            return state.database_id, KeyReading(state, merge(known, stored.read_all(connection)))
+
+        database_id, found = await self._database.run(work)
+        self._database_id = database_id or self._database_id
+        return found
+
+    async def keep_ends(self, ended: Sequence[AccessKey]) -> None:
+        await self._database.run(lambda connection: stored.keep_ends(connection, ended))
+
+    async def note_uses(self, uses: Mapping[str, datetime]) -> None:
+        await self._database.run(lambda connection: stored.note_uses(connection, uses))
+
+    def close(self) -> None:
+        self._database.close()
+
+
+def _check_database(known: str | None, found: str | None) -> None:
+    """The keys of another database are none here, until somebody restarts the process with it."""
+    if None not in (known, found) and known != found:
+        raise WrongDatabase(installation.stranger_text(found, known))
+
+
+class KeyWatch:
+    """Keeps a ring up to date, for as long as it runs. Whatever fails here is told once, and tried again."""
+
+    def __init__(self, ring: KeyRing, source: KeySource) -> None:
+        self._ring = ring
+        self._source = source
+        self._state: KeyState | None = None
+        self._told: dict[str, str] = {}
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        await asyncio.gather(
+            self._repeat("read", self._read_once, READ_SECONDS),
+            self._repeat("noted as used", self._write_uses, WRITE_SECONDS),
+        )
+
+    async def _repeat(self, what: str, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+        while True:
+            began = time.monotonic()
+            await self._try(what, work)
+            pause = seconds if self._ring.has_read else FIRST_READ_SECONDS
+            await asyncio.sleep(max(began + pause - time.monotonic(), SHORTEST_PAUSE_SECONDS))
+
+    async def _try(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception as error:
+            # A missing right or a bug of ours is no reason to stop looking for revocations, either.
+            self._tell(what, str(error) if isinstance(error, DatabaseUnavailable) else repr(error))
+        else:
+            self._tell(what, "")
+
+    def _tell(self, what: str, error: str) -> None:
+        if error and not self._told.get(what):
+            log.warning(f"keys cannot be {what}", error=error[:300], keys=self._ring.freshness)
+        elif not error and self._told.get(what):
+            log.info(f"keys are {what} again")
+        self._told[what] = error
+
+    async def _read_once(self) -> None:
+        found = await self._source.read(self._state, self._ring.known)
+        self._ring.take(None if found is None else found.merged.keys)
+        if found is None:
+            return
+        log.info("keys read", keys=len(found.merged.keys))
+        if not found.merged.lost:
+            self._state = found.state
+            return
+        # Until they stand there again, every reading is a whole one.
+        names = [key.name for key in found.merged.lost]
+        log.warning(
+            "the database has lost keys, or their ends; writing them again",
+            count=len(names), gone=found.merged.vanished, names=names[:MOST_NAMED],
+        )  # fmt: skip
+        await self._source.keep_ends(found.merged.lost[:MOST_WRITTEN])
+
+    async def _write_uses(self) -> None:
+        uses = self._ring.take_uses()
+        if not uses:
+            return
+        try:
+            await self._source.note_uses(uses)
+        except BaseException:
+            self._ring.give_back(uses)
+            raise
+
+
+def _roughly(left: timedelta) -> str:
+    """Rounded down: never more than there is."""
+    for unit, word in ((timedelta(days=1), "days"), (timedelta(hours=1), "hours")):
+        if left >= 2 * unit:
+            return f"{left // unit} {word}"
+    return f"{left // timedelta(minutes=1)} minutes"
+
+
+def _digest(secret: bytes) -> bytes:
+    return hashlib.sha256(secret).digest()

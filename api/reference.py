@@ -1,0 +1,187 @@
+"""The page of the HTTP API, docs/http.md, out of the OpenAPI document (`make docs`)."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from api import guide
+from api.app import ROUTERS
+
+Json = Mapping[str, Any]
+
+INTRODUCTION = """\
+# HTTP
+
+<!-- Written by `make docs` from api/: change that, not this. -->
+
+{description}
+A running API shows the same at `/docs`, with the fields of every answer, and tries calls out. Programs read `/openapi.json`.
+
+## Errors
+
+What means the same wherever it is answered. Below, each request names those that it can answer with, and tells what is its own.
+
+{errors}"""
+_BOUNDS = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "below {}",
+    "maxLength": "at most {} characters",
+    "maxItems": "at most {}",
+}
+
+
+def document() -> Json:
+    """The OpenAPI document, of an application without parts."""
+    app = guide.DocumentedApi(
+        title="AIS",
+        version="-",
+        description=guide.DESCRIPTION,
+        openapi_tags=guide.TAGS,
+        generate_unique_id_function=guide.operation_id,
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    found = app.openapi()
+    inlined: Json = _inlined(found, found)
+    return inlined
+
+
+def _inlined(found: Json, part: Any) -> Any:
+    """With each reference replaced by what it names; no model of ours holds itself."""
+    if isinstance(part, list):
+        return [_inlined(found, it) for it in part]
+    if not isinstance(part, dict):
+        return part
+    if name := part.get("$ref"):
+        return _inlined(found, found["components"]["schemas"][name.rpartition("/")[2]])
+    return {key: _inlined(found, it) for key, it in part.items() if key != "components"}
+
+
+def page() -> str:
+    """docs/http.md; a test fails when the file is not this."""
+    found = document()
+    errors = _shared_errors(found)
+    text = INTRODUCTION.format(
+        description=found["info"]["description"], errors=_table(("status", "meaning"), sorted(errors.items()))
+    )
+    for tag in found["tags"]:
+        text += f"\n## {tag['name'].capitalize()}\n\n{tag['description']}\n"
+        text += "".join(
+            _operation(path, method, told, errors)
+            for path, method, told in _operations(found)
+            if tag["name"] in told["tags"]
+        )
+    # The document is read at /docs, the page in the folder of the others.
+    return text.replace("](manual/", "](")
+
+
+def _operations(found: Json) -> Iterator[tuple[str, str, Json]]:
+    return ((path, method, told) for path, methods in found["paths"].items() for method, told in methods.items())
+
+
+def _shared_errors(found: Json) -> dict[str, str]:
+    """Status -> what it means nearly everywhere."""
+    answers = [it for _, _, told in _operations(found) for it in told["responses"].items() if it[0] >= "400"]
+    said = Counter((status, answer["description"]) for status, answer in answers)
+    of_status = Counter(status for status, _ in answers)
+    return {status: words for (status, words), count in said.items() if 2 * count > of_status[status]}
+
+
+def _operation(path: str, method: str, told: Json, errors: Mapping[str, str]) -> str:
+    parts = [
+        f"### {method.upper()} {path}",
+        f"{told['summary']}. {told['description']}",
+        _parameters(told),
+        _body(told),
+        _answers(told, errors),
+    ]
+    return "".join(f"\n{part.rstrip()}\n" for part in parts if part)
+
+
+def _parameters(told: Json) -> str:
+    rows = [
+        (f"`{it['name']}`", it["in"], _kind(it["schema"]), it.get("description", ""))
+        for it in told.get("parameters", ())
+    ]
+    return _table(("parameter", "in", "value", "meaning"), rows) if rows else ""
+
+
+def _body(told: Json) -> str:
+    if not (body := told.get("requestBody")):
+        return ""
+    content = body["content"]["application/json"]
+    (schema,) = _kinds(content["schema"])
+    needed = schema.get("required", ())
+    rows = [
+        (f"`{name}`" + ("" if name in needed else ", optional"), _kind(field), field.get("description", ""))
+        for name, field in schema.get("properties", {}).items()
+    ]
+    fields = _table(("field of the body", "value", "meaning"), rows) if rows else ""
+    return fields + _example("The body", content)
+
+
+def _answers(told: Json, errors: Mapping[str, str]) -> str:
+    answers = told["responses"]
+    usual = sorted(status for status in answers if errors.get(status) == answers[status]["description"])
+    own = [(status, _told_of(answers[status])) for status in sorted(answers.keys() - usual)]
+    text = _table(("status", "meaning"), own)
+    text += f"\nBesides {', '.join(usual)}, as [above](#errors).\n" if usual else ""
+    best = answers.get("200") or answers["202"]
+    content = best.get("content", {}).get("application/json", {})
+    return text + _example("An answer", content)
+
+
+def _told_of(answer: Json) -> str:
+    """FastAPI says the second of what nobody described."""
+    return str(answer["description"]).replace("Successful Response", "Done.")
+
+
+def _example(title: str, content: Json) -> str:
+    """The first example: the content's own, or the model's."""
+    shown = [it["value"] for it in content.get("examples", {}).values()]
+    for schema in _kinds(content.get("schema", {})):
+        shown += [*schema.get("examples", ()), *([it] for it in schema.get("items", {}).get("examples", ()))]
+    return f"\n{title}:\n\n```json\n{json.dumps(shown[0], indent=2, ensure_ascii=False)}\n```\n" if shown else ""
+
+
+def _kinds(schema: Json) -> list[Json]:
+    """What it may be, but nothing."""
+    return [it for it in schema.get("anyOf", (schema,)) if it.get("type") != "null"]
+
+
+def _kind(schema: Json) -> str:
+    """`string, at most 64 characters`, or whatever of it is known."""
+    kinds = _kinds(schema)
+    words = [" or ".join(dict.fromkeys(_word(it) for it in kinds))]
+    words += [text for it in (schema, *kinds) for text in _bounds(it)]
+    default = schema.get("default")
+    words += [f"default `{json.dumps(default)}`"] if default is not None else []
+    return ", ".join(dict.fromkeys(filter(None, words)))
+
+
+def _word(schema: Json) -> str:
+    if values := schema.get("enum"):
+        return ", ".join(f"`{value}`" for value in values)
+    if schema.get("type") == "array":
+        return f"list of {_word(schema['items'])}"
+    if schema.get("type") == "object":
+        return "object"
+    return {"date-time": "time"}.get(schema.get("format", ""), str(schema.get("type", "")))
+
+
+def _bounds(schema: Json) -> Iterator[str]:
+    return (words.format(f"{schema[name]:g}") for name, words in _BOUNDS.items() if name in schema)
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    columns = tuple(head)
+    lines = [columns, ("---",) * len(columns), *rows]
+    return "".join(f"| {' | '.join(_cell(cell) for cell in line)} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"\s+", " ", text).replace("|", "\\|")

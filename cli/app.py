@@ -1,0 +1,67 @@
+"""The `ais` command. It parses the command line and turns outcomes into exit codes; other modules decide what is allowed.
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage; of commands to a desk also 3 recorded and not confirmed, 4 not known.
+"""
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from cli.commands import auditing, lifecycle, operating, processes, replaying, views
+from cli.commands.keys import keys
+
+
+class _GroupsLast(TyperGroup):
+    """Typer would list groups of commands before what one looks for first."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=lambda name: isinstance(self.commands[name], TyperGroup))
+
+
+app = typer.Typer(
+    cls=_GroupsLast, help="AIS: the control plane of a trading desk.", no_args_is_help=True,
+    pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+
+# In the order of `ais --help`.
+_COMMANDS = (
+    processes.dev,
+    processes.api,
+    processes.migrate,
+    processes.notify,
+    lifecycle.start,
+    lifecycle.restart,
+    lifecycle.release,
+    views.status,
+    views.watch,
+    views.doctor,
+    operating.kill,
+    operating.pause,
+    operating.resume,
+    operating.cancel_all,
+    operating.deleverage,
+    operating.limits,
+    views.desks,
+    views.log,
+    replaying.replay,
+)
+for command in _COMMANDS:
+    app.command(command.__name__.replace("_", "-"))(command)
+app.add_typer(auditing.app, name="audit")
+app.add_typer(keys, name="keys")
+app.add_typer(operating.symbols, name="symbols")
+
+
+def main() -> None:
+    """The entry point of the console script `ais` and of `python -m cli`."""
+    from startup import leave
+
+    try:
+        app(prog_name="ais")
+    except SystemExit as stop:
+        leave(stop.code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Carries out `ais audit verify` and `checkpoint`, and says what it found in words."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from cli.actor import actor
+from cli.audit import Line
+from domain.audit import NO_DESK
+from domain.values import printable
+from storage import migrate
+from storage.audit import checkpoints, verifying, watching
+from storage.audit.checkpoints import Checkpoint
+from storage.audit.verifying import AuditedDesk, FaultCount, Verification
+from storage.installation import read_id
+
+PROGRESS_SECONDS = 2.0
+
+
+class Asked(NamedTuple):
+    """What is to be verified: of which desk, from when on, and against what was signed."""
+
+    desk: str | None = None
+    since: datetime | None = None
+    signed: Checkpoint | None = None
+
+
+def verified(url: str, asked: Asked, say: Callable[[str], None]) -> Iterator[Line]:
+    """What is to be printed; the last line says whether the chain is whole. Raises where it cannot be checked."""
+    desk, signed = asked.desk, asked.signed
+    found, ticker = Verification(), Ticker(say)
+    with migrate.connections(url, migrate.UPGRADE_SECONDS) as engine, verifying.snapshot(engine) as connection:
+        _refuse_another(connection, signed)
+        known = sorted({*verifying.desks_of(connection), *(signed.chains if signed else ())})
+        if desk is not None and desk not in known:
+            raise LookupError(f"desk {desk!r} has no chain; the database has {', '.join(known) or 'none'}")
+        for each in known if desk is None else [desk]:
+            verifying.verify_desk(connection, each, asked.since, found, ticker.tell)
+            found.note(checkpoints.compare(connection, each, signed) if signed else ())
+            yield Line(_of_desk(found.desks[-1]))
+    yield from map(fault_line, found.faults)
+    kinds = len(found.faults)
+    yield Line(f"{found.rows:,} rows checked: {'the chain is whole' if not kinds else 'BROKEN'}.", agrees=not kinds)
+
+
+def made(url: str, key_file: str) -> str:
+    """A new checkpoint, as it is to be printed."""
+    key = checkpoints.read_key(Path(key_file))
+    with migrate.connections(url, migrate.CHECK_SECONDS) as engine, engine.begin() as connection:
+        return checkpoints.make(connection, key).document
+
+
+def accepted(url: str, desk: str, reason: str) -> str:
+    """What became of it. LookupError where there is nothing to accept, or where it cannot be done now."""
+    with migrate.connections(url, migrate.CHECK_SECONDS) as engine, engine.begin() as connection:
+        if desk not in {each.fault.desk for each in watching.faults(connection)}:
+            raise LookupError(
+                f"the workers know of no fault in the chain of {desk!r}; `ais audit verify` looks for one now"
+            )
+        seq = watching.accept(connection, desk, actor(), reason)
+        if seq is None:
+            raise LookupError(
+                "the chain cannot be appended to at the moment: try again, or see docs/runbook.md, The audit chain"
+            )
+    return f"Accepted in row {seq:,} of {desk}. The workers verify from there on; `ais audit verify` goes on naming the fault."
+
+
+def read_checkpoint(file: Path, public_key: str | None, key_file: str | None) -> Checkpoint:
+    """The checkpoint in a file, whose signature is right. Without a public key, that of AIS_AUDIT_KEY is taken."""
+    if public_key is None and key_file is None:
+        raise checkpoints.NotSigned("give the public key of the checkpoint's owner: --public-key, or AIS_AUDIT_KEY")
+    expected = public_key or checkpoints.public_key_of(checkpoints.read_key(Path(str(key_file))))
+    return checkpoints.read(file.read_text(), expected)
+
+
+def _refuse_another(connection: Connection, signed: Checkpoint | None) -> None:
+    if signed and signed.database_id != (found := read_id(connection)):
+        raise checkpoints.NotSigned(f"the checkpoint is of database {signed.database_id}, and this is {found}")
+
+
+class Ticker:
+    """Tells how far it is, once it takes long, and then every two seconds."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._next = time.monotonic() + PROGRESS_SECONDS
+
+    def tell(self, rows: int) -> None:
+        """After each batch of rows."""
+        if (now := time.monotonic()) >= self._next:
+            self._say(f"{rows:,} rows so far …")
+            self._next = now + PROGRESS_SECONDS
+
+
+def _of_desk(desk: AuditedDesk) -> str:
+    told = [f"{desk.rows:,} rows, the last is {desk.last:,}"]
+    if desk.desk == NO_DESK:
+        told.append("keys of the API, which belong to no desk")
+    if desk.older:
+        told.append(f"{desk.older:,} rows of its log are older than the chain and cannot be proved")
+    if desk.waiting:
+        told.append(f"{desk.waiting:,} entries wait to be chained")
+    return printable(f"{desk.desk}: {'; '.join(told)}.")
+
+
+def fault_line(found: FaultCount) -> Line:
+    """The first fault of a kind, in words."""
+    fault = found.first
+    where = "no row of the chain" if fault.seq is None else f"row {fault.seq:,}"
+    more = f" ({found.times:,} of this kind)" if found.times > 1 else ""
+    return Line(printable(f"{fault.desk}: {fault.kind.value.upper()}: {where}: {fault.what}{more}"), agrees=False)

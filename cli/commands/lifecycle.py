@@ -1,0 +1,105 @@
+"""Commands that start a desk, bring it back from a kill, or end its claim: `ais start`, `restart` and `release`."""
+
+import asyncio
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from cli import STARTED_AT
+from cli.options import DataDir, DeskName, Reason, need_reason, use_data_dir, use_desk
+from cli.terminal import expected_failures, say
+
+
+class ModeName(StrEnum):
+    """The modes, without the import that `ais --help` should not wait for."""
+
+    paper = "paper"
+    shadow = "shadow"
+    live = "live"
+
+
+def start(data_dir: DataDir = None) -> None:
+    """Start the coordinator of a desk that never ran. Does nothing if it is open already. Example: ais start"""
+    from cli import desk as desk_commands
+
+    with expected_failures(*desk_commands.EXPECTED):
+        use_data_dir(data_dir)
+        typer.echo(asyncio.run(desk_commands.start(say)))
+
+
+def restart(
+    reason: Reason,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    symbols: Annotated[str | None, typer.Option(help="The new whitelist, separated by commas.")] = None,
+    cycle_seconds: Annotated[float | None, typer.Option(help="The new time from one cycle to the next.")] = None,
+    kill_flattens: Annotated[
+        bool | None,
+        typer.Option("--kill-flattens/--no-kill-flattens", help="Whether kills close positions from now on."),
+    ] = None,
+    from_settings: Annotated[
+        bool, typer.Option("--from-settings", help="Take all of these from the settings.")
+    ] = False,
+    mode: Annotated[
+        ModeName | None, typer.Option(help="The new mode: paper, shadow or live. A worker of it has to be up.")
+    ] = None,
+    with_positions: Annotated[
+        bool,
+        typer.Option("--with-positions", help="Change the mode although positions or orders stand at the old venue."),
+    ] = False,
+    desk: DeskName = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Bring a killed desk back to running. There is no other way; a kill that arrives meanwhile wins.
+
+    The desk keeps its symbols, cycle, mode and AIS_KILL_FLATTENS unless you name others.
+
+    Example: ais restart --reason "add SOL" --symbols BTCUSDT,SOLUSDT
+    """
+    from cli import desk as desk_commands
+
+    use_desk(desk)
+
+    need_reason(reason)
+    if not yes and not is_terminal():
+        raise typer.BadParameter(
+            "stdin is not a terminal, so `ais` cannot ask for confirmation: add --yes.", param_hint="--yes"
+        )
+    with expected_failures(*desk_commands.EXPECTED):
+        use_data_dir(data_dir)
+        terms = desk_commands.asked_terms(symbols, cycle_seconds, kill_flattens, from_settings)
+        new_mode = desk_commands.named_mode(mode.value if mode else None, with_positions)
+        if new_mode or terms.model_dump(exclude_none=True):
+            say(asyncio.run(desk_commands.preview(terms, new_mode)))
+        if not yes:
+            _confirm(desk_commands.desk_name(), mode)
+        typer.echo(asyncio.run(desk_commands.restart(reason.strip(), STARTED_AT, terms, new_mode, say)))
+
+
+def is_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty()
+
+
+def _confirm(desk: str, mode: ModeName | None) -> None:
+    """Asks a person; raises Exit where the answer is no. Real money takes more than a letter."""
+    if mode is not ModeName.live:
+        sure = typer.confirm(f"Trading will start again. Restart desk {desk!r}?")
+    else:
+        sure = typer.prompt(f"Type the desk's name ({desk}) to have it trade with real money", default="") == desk
+    if not sure:
+        raise typer.Exit(1)
+
+
+def release(reason: Reason, data_dir: DataDir = None) -> None:
+    """Give back the account of a live desk that is killed and verified, so that another desk can use it.
+
+    Example: ais release --reason "the account moves to desk second"
+    """
+    from cli import desk as desk_commands
+
+    need_reason(reason)
+    with expected_failures(*desk_commands.EXPECTED):
+        use_data_dir(data_dir)
+        typer.echo(asyncio.run(desk_commands.release(reason.strip(), say)))

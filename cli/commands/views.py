@@ -1,0 +1,137 @@
+"""Commands that show and change nothing: `ais status`, `watch`, `doctor`, `desks` and `log`."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import AsJson, DataDir, DeskName, use_data_dir, use_desk
+from cli.terminal import coloured, expected_failures, say
+
+if TYPE_CHECKING:
+    from cli.doctor import Finding
+    from cli.log import LogLine, WrongOption
+
+
+def status(as_json: AsJson = False, desk: DeskName = None, data_dir: DataDir = None) -> None:
+    """Show what the coordinator says of its desk now. Example: ais status --desk main"""
+    from cli import desk as desk_commands
+
+    use_desk(desk)
+    with expected_failures(*desk_commands.EXPECTED):
+        use_data_dir(data_dir)
+        typer.echo(asyncio.run(desk_commands.status(as_json, say)))
+
+
+def watch(desk: DeskName = None, data_dir: DataDir = None) -> None:
+    """Show the desk on the whole screen, every second, until Ctrl-C. Example: ais watch --desk main
+
+    Into a pipe or a file it prints one frame. Whatever is older than 3 seconds is marked STALE.
+    """
+    from rich.console import Console
+
+    from cli import desk as desk_commands
+    from cli import watch as watching
+
+    use_desk(desk)
+    answered = True
+    with expected_failures(*desk_commands.EXPECTED):
+        use_data_dir(data_dir)
+        with suppress(KeyboardInterrupt):
+            answered = asyncio.run(watching.run(Console(highlight=False)))
+    raise typer.Exit(0 if answered else 1)
+
+
+def doctor(as_json: AsJson = False, desk: DeskName = None, data_dir: DataDir = None) -> None:
+    """Check settings, Temporal, coordinator, worker, database, clock, API and disk, and say what to do. Example: ais doctor
+
+    Exit status: 0 if nothing failed (warnings are no failure), otherwise 1.
+    """
+    from cli import doctor as checks
+
+    use_desk(desk)
+    if data_dir:
+        os.environ["AIS_DATA_DIR"] = str(data_dir.expanduser().resolve())
+
+    def show(finding: "Finding") -> None:
+        if not as_json:
+            colour = {"warn": "yellow", "fail": "red"}.get(finding.verdict.value)
+            typer.echo(coloured(checks.text_of(finding), colour))
+
+    found = asyncio.run(checks.run(show))
+    if as_json:
+        typer.echo(checks.as_json(found))
+    raise typer.Exit(0 if checks.passed(found) else 1)
+
+
+def desks(as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    """List every desk that Temporal knows: open ones, and those whose coordinator is closed. Example: ais desks"""
+    from cli import desk as desk_commands
+    from cli import desks as listing
+
+    with expected_failures(*desk_commands.EXPECTED):
+        use_data_dir(data_dir)
+        found = asyncio.run(listing.desks())
+        typer.echo(listing.as_json(found) if as_json else listing.table(found))
+
+
+class LogKind(StrEnum):
+    """What `ais log` can show."""
+
+    DECISIONS = "decisions"
+    COMMANDS = "commands"
+    INSTRUCTIONS = "instructions"
+    FILLS = "fills"
+
+
+def log(
+    kind: Annotated[LogKind, typer.Option(help="What to show.")] = LogKind.DECISIONS,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the newest rows.")] = 20,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Not before: 10m, 2h or 1d ago, or 2026-03-12T14:30:00 (UTC unless it has an offset)."),
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Before this time, written like --since.")] = None,
+    decision_type: Annotated[
+        str | None, typer.Option("--type", help="order_intent, control, risk_action or no_action.")
+    ] = None,
+    symbol: Annotated[str | None, typer.Option(help="Rows of this symbol.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Decisions in which this agent voted.")] = None,
+    command_id: Annotated[str | None, typer.Option(help="What this command did.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing new rows until Ctrl-C.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, with the keys of the HTTP API.")
+    ] = False,
+    desk: DeskName = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Show what the desk decided, was told, sent or traded, newest last. Example: ais log --since 1h --follow"""
+    from cli import log as log_commands
+
+    if follow and until:
+        raise typer.BadParameter("--follow has no end: leave --until out.", param_hint="--until")
+    use_desk(desk)
+    options = {
+        "--since": since, "--until": until, "--type": decision_type, "--symbol": symbol, "--agent": agent,
+        "--command-id": command_id,
+    }  # fmt: skip
+
+    def show(line: "LogLine") -> None:
+        typer.echo(log_commands.as_json(line) if as_json else coloured(line.text, line.colour))
+
+    with expected_failures(*log_commands.EXPECTED), _wrong_usage(log_commands.WrongOption), suppress(KeyboardInterrupt):
+        use_data_dir(data_dir)
+        asyncio.run(log_commands.run(log_commands.query_of(kind.value, limit, options), show, say, follow=follow))
+
+
+@contextmanager
+def _wrong_usage(kind: "type[WrongOption]") -> Iterator[None]:
+    """Turns an option that cannot be meant into exit code 2."""
+    try:
+        yield
+    except kind as error:
+        raise typer.BadParameter(str(error), param_hint=error.option) from None

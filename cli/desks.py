@@ -1,0 +1,123 @@
+"""Carries out `ais desks`: every desk that Temporal lists, and what its coordinator says of itself.
+
+Temporal's list is late, and says what was written there last. So each open coordinator is asked too, and where it does not answer
+the state is called one that is only listed.
+"""
+
+import asyncio
+import json
+from datetime import datetime
+
+from pydantic import BaseModel
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
+from temporalio.service import RPCError
+
+from cli.desk import connect_lazily
+from domain.values import iso, printable
+from workflows import names
+from workflows.gateway import DeskGateway, GatewayError, TemporalUnreachable, unreachable_text
+
+ASK_SECONDS = 2.0
+LIST_SECONDS = 10.0
+ASKED_AT_ONCE = 8
+# A namespace may keep thousands of closed runs of a desk that is started and stopped again and again.
+MAX_CLOSED = 2000
+NOT_KNOWN = "not known"
+
+_OPEN = f'WorkflowType="{names.WORKFLOW_TYPE}" AND ExecutionStatus="Running"'
+_CLOSED = f'WorkflowType="{names.WORKFLOW_TYPE}" AND ExecutionStatus!="Running" AND ExecutionStatus!="ContinuedAsNew"'
+
+
+class DeskLine(BaseModel):
+    """One desk. `confirmed`: its coordinator has just said so itself; what nobody said is None."""
+
+    desk: str
+    coordinator: str
+    state: str | None = None
+    confirmed: bool = False
+    mode: str | None = None
+    since: datetime | None = None
+    symbols: list[str] | None = None
+    closed_at: datetime | None = None
+    error: str | None = None
+
+
+async def desks() -> list[DeskLine]:
+    """Open desks first, then the newest closed coordinator of every other one. Raises GatewayError."""
+    client = await connect_lazily()
+    # A lazy client's first connect has no limit of its own.
+    await DeskGateway(client, "any", patience=ASK_SECONDS).open_status()
+    opened = {found.id: found for found in await _listed(client, _OPEN)}
+    closed: dict[str, WorkflowExecution] = {}
+    for found in await _listed(client, _CLOSED, MAX_CLOSED):
+        other = closed.setdefault(found.id, found)
+        closed[found.id] = max(other, found, key=lambda run: run.close_time or run.start_time)
+    turns = asyncio.Semaphore(ASKED_AT_ONCE)
+    asked = await asyncio.gather(*(_asked_line(client, _listed_line(found), turns) for found in opened.values()))
+    ended = [_listed_line(found) for id_, found in closed.items() if id_ not in opened]
+    return [*sorted(asked, key=lambda line: line.desk), *sorted(ended, key=lambda line: line.desk)]
+
+
+async def _listed(client: Client, query: str, limit: int | None = None) -> list[WorkflowExecution]:
+    try:
+        async with asyncio.timeout(LIST_SECONDS):
+            return [found async for found in client.list_workflows(query, limit=limit)]
+    except TimeoutError:
+        raise TemporalUnreachable(f"Temporal did not list the coordinators within {LIST_SECONDS:g} s") from None
+    except RuntimeError as error:
+        raise TemporalUnreachable(unreachable_text(error)) from error
+    except RPCError as error:
+        raise GatewayError(f"Temporal does not list the coordinators: {error.message}") from error
+
+
+def _listed_line(found: WorkflowExecution) -> DeskLine:
+    """What Temporal's list says of a coordinator, open or closed."""
+    ended = found.status or WorkflowExecutionStatus.COMPLETED
+    return DeskLine(
+        # From the id, which is what commands address; the attribute may be missing.
+        desk=found.id.removeprefix(names.workflow_id("")),
+        coordinator="open" if ended is WorkflowExecutionStatus.RUNNING else ended.name.lower().replace("_", " "),
+        state=found.typed_search_attributes.get(names.STATE_ATTRIBUTE),
+        mode=found.typed_search_attributes.get(names.MODE_ATTRIBUTE),
+        closed_at=found.close_time,
+    )
+
+
+async def _asked_line(client: Client, listed: DeskLine, turns: asyncio.Semaphore) -> DeskLine:
+    """What the coordinator says of itself; if it does not answer, what is listed."""
+    async with turns:
+        try:
+            status = await DeskGateway(client, listed.desk, patience=ASK_SECONDS).status()
+        except GatewayError as error:
+            return listed.model_copy(update={"error": printable(str(error))})
+    facts = status.model_dump(mode="json", include={"desk", "state", "mode", "since", "symbols"})
+    return DeskLine(coordinator="open", confirmed=True, **facts)
+
+
+def as_json(lines: list[DeskLine]) -> str:
+    """A list of objects, for programs."""
+    return json.dumps([line.model_dump(mode="json") for line in lines], indent=2)
+
+
+def table(lines: list[DeskLine]) -> str:
+    """A line a desk, and below it why its coordinator did not answer."""
+    rows = [f"{'desk':<16} {'coordinator':<12} {'mode':<9} {'state':<20} {'since':<26} symbols"]
+    for line in lines:
+        since = iso(line.since) if line.since else NOT_KNOWN
+        symbols = ", ".join(line.symbols) if line.symbols else NOT_KNOWN
+        cells = (
+            f"{line.desk:<16} {line.coordinator:<12} {line.mode or NOT_KNOWN:<9} {_state_text(line):<20} {since:<26}"
+        )
+        rows.append(printable(f"{cells} {symbols}"))
+        rows += [printable(f"  closed {iso(line.closed_at)}")] if line.closed_at else []
+        rows += [f"  {line.error}"] if line.error else []
+    return "\n".join(rows) if lines else "Temporal lists no coordinator. If the desk is new, run `ais start`"
+
+
+def _state_text(line: DeskLine) -> str:
+    """A state that a coordinator did not confirm itself is not told as one."""
+    if line.state is None:
+        return NOT_KNOWN
+    if line.confirmed:
+        return line.state.upper()
+    return f"{'was' if line.closed_at else 'listed as'} {line.state}"

@@ -1,0 +1,54 @@
+"""The one place where `ais dev` touches the coordinator."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.service import RPCError
+
+import settings
+from cli import desk as desk_commands
+from cli.refusals import Refused
+from startup import NotUp, Say
+from workflows import names
+from workflows.gateway import connect
+
+
+@dataclass(frozen=True)
+class StartRefusal:
+    """Why the coordinator was not started, for a person."""
+
+    why: str
+    passing: bool
+    """True if a store did not answer. Trying again is then safe, since a start is never a restart. Otherwise a person decides."""
+
+
+async def start(say: Say) -> StartRefusal | None:
+    """Starts the coordinator by the rules of `ais start`. Returns None once it is open."""
+    try:
+        # The worker has only just come up, and may not answer for the desk yet: `compare` waits for it.
+        await desk_commands.start(say, compares=False)
+    except NotUp as error:
+        return StartRefusal(str(error), passing=True)
+    except Refused as error:
+        return StartRefusal(str(error), passing=error.passing)
+    return None
+
+
+async def compare(say: Say) -> None:
+    """Says where the settings differ from what the desk has, as soon as it answers."""
+    try:
+        await desk_commands.compare(say)
+    except NotUp as error:
+        say(f"warning: it is not known whether the settings are what the desk has: {error}")
+
+
+async def is_open(data_dir: Path) -> bool:
+    """Whether a coordinator of this desk is open; after a person's `ais restart`, `ais dev` then prints `ready`."""
+    desk = settings.DeskSettings.load(data_dir).desk
+    try:
+        client = await connect(settings.temporal_connect_config(data_dir))
+        described = await client.get_workflow_handle(names.workflow_id(desk)).describe()
+    except (RPCError, RuntimeError):
+        return False
+    return described.status == WorkflowExecutionStatus.RUNNING

@@ -1,0 +1,38 @@
+"""Checks, before anything starts, whether the ports are free."""
+
+import socket
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from cli.dev.errors import PortTaken
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A requested port; 0 means any free one."""
+
+    port: int
+    what: str
+    flag: str
+
+
+def claim(wanted: Iterable[Wanted]) -> list[int]:
+    """Returns the ports in the order requested. It holds all of them at once, to notice two flags with the same number."""
+    ports: list[int] = []
+    with ExitStack() as held:
+        for one in wanted:
+            try:
+                # With SO_REUSEADDR, as the servers do: a connection from the last run in TIME_WAIT does not block the port.
+                # It listens too, since two may then bind one port as long as neither listens.
+                listener = held.enter_context(socket.create_server((HOST, one.port), backlog=1))
+            except OSError:
+                raise PortTaken(one.port, one.what, one.flag) from None
+            ports.append(listener.getsockname()[1])
+    return ports
+
+
+def free_port() -> int:
+    return claim([Wanted(0, "", "")])[0]

@@ -1,0 +1,174 @@
+"""Carries out `ais keys`: makes, lists, revokes and replaces keys of the HTTP API in the database."""
+
+import json
+import re
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
+
+import typer
+from sqlalchemy import Connection
+
+import settings
+from cli.actor import actor
+from domain.keys import EXPIRES_SOON, NAME, SECRET_BYTES, AccessKey, Role, key_id, read_key, write_key
+from domain.values import iso, printable
+from storage import keys
+from storage.clock import server_time
+from storage.database import Database, DatabaseUnavailable
+from storage.keys import NameTaken, NewKey, NoSuchKey
+
+T = TypeVar("T")
+
+CALL_SECONDS = 10.0
+LONGEST = timedelta(days=3650)
+EXPECTED = (DatabaseUnavailable, NameTaken, NoSuchKey)
+
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_STATES = ("works", "expires soon", "expired", "revoked")
+
+
+class MadeKey(NamedTuple):
+    """A new key: the text that is shown once, and what a person has to know of it."""
+
+    text: str
+    explanation: str
+
+
+class KeyList(NamedTuple):
+    """All keys, and what time it is by the database."""
+
+    keys: list[AccessKey]
+    now: datetime
+
+
+def span(text: str) -> timedelta:
+    """`12h`, `90d` or `52w`; raises ValueError."""
+    match = re.fullmatch(r"([1-9]\d{0,5})([hdw])", text.strip())
+    found = int(match[1]) * _UNITS[match[2]] if match else None
+    if found is None or found > LONGEST:
+        raise ValueError(f"{text!r} is no time that is meant here: give 12h, 90d or 52w, and ten years at most")
+    return found
+
+
+def checked_name(name: str) -> str:
+    """The name, where a log line can hold it; else wrong usage."""
+    if not re.fullmatch(NAME, name):
+        told = "letters, digits, `_`, `.`, `@` and `-`, 63 at most, a letter or digit first"
+        raise typer.BadParameter(f"{printable(name)!r} is no name of a key: it has {told}.", param_hint="NAME")
+    return name
+
+
+def checked_desks(desks: list[str] | None) -> tuple[str, ...] | None:
+    """Each once; None for every desk. A name that no desk can have is wrong usage: the key would open nothing."""
+    for desk in desks or []:
+        if not re.fullmatch(settings.DESK_NAME, desk):
+            raise typer.BadParameter(f"{printable(desk)!r} is no name of a desk.", param_hint="--desk")
+    return tuple(dict.fromkeys(desks)) if desks else None
+
+
+async def create(name: str, role: Role, desks: tuple[str, ...] | None, lifetime: timedelta | None) -> MadeKey:
+    """Raises NameTaken and DatabaseUnavailable."""
+    text, new = _new(lifetime)
+    unknown = (
+        f"It is not known whether the key {name} ({new.key_id}) was made; its text is not shown, so nobody can use it. Once the "
+        f"database answers: `ais keys revoke {new.key_id}` (no such key: it was not made), then create it again"
+    )
+    made = await _run(lambda connection: keys.create(connection, new, name, role, desks), unknown)
+    return MadeKey(text, f"{_described(made)} This is the only time that it is shown:")
+
+
+async def rotate(name: str, lifetime: timedelta | None, grace: timedelta) -> MadeKey:
+    """Raises NoSuchKey and DatabaseUnavailable."""
+    text, new = _new(lifetime)
+    ends = "ends after its grace" if grace else "is revoked"
+    unknown = (
+        f"It is not known whether the key {name} was replaced. If it was, the old one {ends}, and nobody has the text of the "
+        f"new one ({new.key_id}). Once the database answers, repeat this: it replaces whichever works. `ais keys list` shows both"
+    )
+    made = await _run(lambda connection: keys.rotate(connection, name, new, grace), unknown)
+    old = f"expires at {iso(made.created_at + grace)} at the latest" if grace else "is revoked, everywhere within 10 s"
+    return MadeKey(text, f"{_described(made)} The old key {old}. This is the only time that the new one is shown:")
+
+
+async def revoke(wanted: str) -> str:
+    """What was revoked. Raises NoSuchKey and DatabaseUnavailable."""
+    unknown = (
+        "It is not known whether the key is revoked: repeat this once the database answers. If that cannot wait, "
+        "restart the API while the database is away: it then knows AIS_API_KEY alone (docs/runbook.md, A key was stolen)"
+    )
+    ended = await _run(lambda connection: keys.revoke(connection, wanted, actor()), unknown)
+    which = "; ".join(f"{key.name} ({key.key_id}, {key.role})" for key in ended)
+    return f"revoked: {which}. Every API process that reaches the database refuses it within 10 s"
+
+
+async def all_keys() -> KeyList:
+    """Those that work first, then by name and age. Raises DatabaseUnavailable."""
+    found, now = await _run(lambda connection: (keys.read_all(connection), server_time(connection)))
+    return KeyList(sorted(found, key=lambda key: (not key.holds(now), key.name, key.created_at)), now)
+
+
+def table(found: KeyList) -> str:
+    """A line a key."""
+    if not found.keys:
+        return "There is no key beside AIS_API_KEY. Make one: ais keys create NAME --role viewer"
+    width = max(4, *(len(key.name) for key in found.keys))
+    rows = [f"{'name':<{width}}  {'id':<10}  {'role':<8}  {'state':<12}  {'expires':<25}  {'last used':<25}  desks"]
+    for key in found.keys:
+        expires, used = (iso(at) if at else "never" for at in (key.expires_at, key.last_used_at))
+        cells = f"{key.name:<{width}}  {key.key_id:<10}  {key.role.value:<8}  {state_of(key, found.now):<12}"
+        rows.append(f"{cells}  {expires:<25}  {used:<25}  {', '.join(key.desks) if key.desks else 'every desk'}")
+    return printable_rows(rows)
+
+
+def printable_rows(rows: list[str]) -> str:
+    """What stands in the database may have been put there by others."""
+    return "\n".join(printable(row) for row in rows)
+
+
+def as_json(found: KeyList) -> str:
+    """A list of objects, for programs; without the digests."""
+    return json.dumps([_fields(key, found.now) for key in found.keys], indent=2)
+
+
+def state_of(key: AccessKey, now: datetime) -> str:
+    """One of _STATES."""
+    if key.revoked_at is not None:
+        return _STATES[3]
+    if key.has_expired(now):
+        return _STATES[2]
+    return _STATES[1] if key.expires_at and key.expires_at - now <= EXPIRES_SOON else _STATES[0]
+
+
+def _fields(key: AccessKey, now: datetime) -> dict[str, Any]:
+    fields = {name: value for name, value in key._asdict().items() if name != "digest"}
+    shown = {name: value.astimezone(UTC).isoformat() for name, value in fields.items() if isinstance(value, datetime)}
+    return {**fields, **shown, "state": state_of(key, now)}
+
+
+def _new(lifetime: timedelta | None) -> tuple[str, NewKey]:
+    """The text of a new key, and what the database gets of it."""
+    text = write_key(key_id(secrets.token_bytes(8)), secrets.token_bytes(SECRET_BYTES))
+    shown = read_key(text.encode())
+    assert shown is not None
+    return text, NewKey(shown.key_id, shown.digest, actor(), lifetime)
+
+
+def _described(key: AccessKey) -> str:
+    until = f"until {iso(key.expires_at)}" if key.expires_at else "without an end"
+    desks = f"desk {', '.join(key.desks)}" if key.desks else "every desk"
+    return f"Key {key.name} ({key.key_id}): role {key.role}, {desks}, {until}."
+
+
+async def _run(work: Callable[[Connection], T], unknown: str = "") -> T:
+    """`unknown`: what a person has to know where a write got no answer; it may stand all the same."""
+    database = Database(
+        settings.DatabaseSettings.load().url, threads=1, timeout_seconds=CALL_SECONDS, application_name="ais-keys"
+    )
+    try:
+        return await database.run(work)
+    except DatabaseUnavailable as error:
+        raise DatabaseUnavailable(f"{error}. {unknown}" if unknown else str(error)) from error
+    finally:
+        database.close()

@@ -1,0 +1,281 @@
+"""Carries out `ais log`: reads decisions, commands, instructions or fills from PostgreSQL, and shows them newest last.
+
+Rows may be written late: the coordinator keeps them while the database is down. So `--follow` reads the last minutes again with
+every poll, and shows what it has not shown before.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+
+import settings
+from api.models import FillAnswer
+from api.rows import entry, instruction, shown
+from cli.refusals import Refused
+from domain.trading.decisions import Decision, DecisionType
+from domain.trading.instructions import InstructionOutcome, InstructionRow
+from domain.trading.symbols import normalise_symbol
+from domain.values import iso, plain, printable
+from startup import Say
+from storage import books, decisions, instructions, paper
+from storage.clock import server_time
+from storage.database import Database, DatabaseUnavailable
+from storage.decisions import DecisionFilter
+from storage.desks import read_desk
+from storage.instructions import InstructionFilter
+from storage.paging import PageFilter
+from storage.paper import StoredFill
+
+POLL_SECONDS = 1.0
+LATE = timedelta(minutes=10)
+PAGE_ROWS = 1000
+EXPECTED = (Refused, DatabaseUnavailable)
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+# Which kinds of rows an option can narrow.
+_NARROWS = {
+    "--type": ("decisions",),
+    "--agent": ("decisions",),
+    "--command-id": ("decisions", "commands", "instructions"),
+}
+
+
+class WrongOption(ValueError):
+    """An option that cannot be meant; `option` is its name."""
+
+    def __init__(self, option: str, text: str) -> None:
+        super().__init__(text)
+        self.option = option
+
+
+class LogLine(NamedTuple):
+    """A row as it is shown. `key` tells it from other rows, and from itself with an earlier outcome."""
+
+    key: str
+    moment: datetime
+    text: str
+    fields: dict[str, Any]
+    colour: str | None = None
+
+
+@dataclass(frozen=True)
+class LogQuery:
+    """What a person asked to see."""
+
+    desk: str
+    kind: str
+    limit: int
+    live: bool = False
+    filters: Mapping[str, Any] = field(default_factory=dict)
+
+    def page(self, connection: Connection, **changes: Any) -> tuple[list[LogLine], str | None]:
+        """One page, newest first, and the cursor of the next one."""
+        wanted = {"limit": self.limit, **self.filters, **changes}
+        if self.kind == "instructions":
+            rows, cursor = instructions.page(connection, self.desk, InstructionFilter(**wanted))
+            return [_instruction_line(row) for row in rows], cursor
+        if self.kind == "fills":
+            fills, cursor = _fills(connection, self.desk, self.live, PageFilter(**wanted))
+            return [_fill_line(fill) for fill in fills], cursor
+        found, cursor = decisions.page(connection, DecisionFilter(desk=self.desk, **wanted))
+        return [_decision_line(row) for row in found], cursor
+
+    def since(self, connection: Connection, moment: datetime) -> Iterator[LogLine]:
+        """Every row from a moment on."""
+        asked = self.filters.get("since")
+        changes = {"since": max(moment, asked) if asked else moment, "limit": PAGE_ROWS}
+        lines, cursor = self.page(connection, **changes)
+        yield from lines
+        while cursor:
+            lines, cursor = self.page(connection, **changes, cursor=cursor)
+            yield from lines
+
+
+class LogReader:
+    """Reads what was asked, and then what is new."""
+
+    def __init__(self, database: Database, query: LogQuery) -> None:
+        self._database = database
+        self._query = query
+        self._seen: dict[str, datetime] = {}
+
+    async def newest(self) -> tuple[list[LogLine], bool]:
+        """The newest rows, oldest first, and whether this database knows the desk. Raises DatabaseUnavailable or Refused."""
+
+        def read(connection: Connection) -> tuple[list[LogLine], list[LogLine], bool]:
+            newest, _ = self._query.page(connection, limit=1)
+            # The database's clock: that of whoever looks may be anything.
+            last = newest[0].moment if newest else server_time(connection)
+            # Late ones first: what is written meanwhile then belongs to the page, or to the next poll.
+            late = list(self._query.since(connection, last - LATE))
+            lines, _ = self._query.page(connection)
+            return lines, late, read_desk(connection, self._query.desk) is not None
+
+        lines, late, known = await self._database.run(read)
+        self._remember([*lines, *late])
+        return lines[::-1], known
+
+    async def new(self) -> list[LogLine]:
+        """Rows that were not there before, and instructions whose outcome changed; oldest first."""
+
+        def read(connection: Connection) -> tuple[datetime, list[LogLine]]:
+            # A row from a clock that is ahead must not hide what comes after it.
+            now = server_time(connection)
+            since = min(max(self._seen.values(), default=now), now) - LATE
+            return since, list(self._query.since(connection, since))
+
+        since, found = await self._database.run(read)
+        fresh = [line for line in found if line.key not in self._seen]
+        self._seen = {key: moment for key, moment in self._seen.items() if moment > since - LATE}
+        self._remember(fresh)
+        return fresh[::-1]
+
+    def _remember(self, lines: list[LogLine]) -> None:
+        self._seen.update((line.key, line.moment) for line in lines)
+
+
+async def _first(reader: LogReader) -> tuple[list[LogLine], bool]:
+    try:
+        return await reader.newest()
+    except DatabaseUnavailable as error:
+        raise Refused(
+            f"the log cannot be read: {error}. `ais status` needs no database; `ais doctor` says what is wrong"
+        ) from error
+
+
+async def run(query: LogQuery, show: Callable[[LogLine], None], say: Say, *, follow: bool = False) -> None:
+    """Shows the rows; with `follow` until it is cancelled. Raises Refused if the first reading fails."""
+    database = Database(settings.DatabaseSettings.load().url, threads=1, application_name="ais-cli")
+    try:
+        reader = LogReader(database, query)
+        lines, known = await _first(reader)
+        _show(lines, show)
+        if not lines:
+            unknown = "" if known else "; this database has never had a desk of that name"
+            say(f"no {query.kind} of desk {query.desk!r} to show{unknown}")
+        if follow:
+            await _follow(reader, show, say)
+    finally:
+        database.close()
+
+
+async def _follow(reader: LogReader, show: Callable[[LogLine], None], say: Say) -> None:
+    lost = False
+    while True:
+        await asyncio.sleep(POLL_SECONDS)
+        try:
+            lines = await reader.new()
+        except EXPECTED as error:
+            if not lost:
+                say(f"the log cannot be read: {error}; trying again. What is above may not be the newest")
+            lost = True
+        else:
+            if lost:
+                say("the log can be read again")
+            lost = False
+            _show(lines, show)
+
+
+def _show(lines: list[LogLine], show: Callable[[LogLine], None]) -> None:
+    for line in lines:
+        show(line)
+
+
+def as_json(line: LogLine) -> str:
+    """One object in one line. json.dumps escapes what steers a terminal."""
+    return json.dumps(line.fields)
+
+
+# --- what was asked -------------------------------------------------------------------------------------------------
+
+
+def query_of(kind: str, limit: int, options: Mapping[str, str | None]) -> LogQuery:
+    """What the options mean. Raises WrongOption."""
+    given = {name: text.strip() for name, text in options.items() if text}
+    for name in given.keys() & _NARROWS.keys():
+        if kind not in _NARROWS[name]:
+            raise WrongOption(name, f"--kind {kind} has nothing like it; use it with --kind {_NARROWS[name][0]}.")
+    filters: dict[str, Any] = {"decision_type": DecisionType.CONTROL} if kind == "commands" else {}
+    for name, text in given.items():
+        meaning, read = _OPTIONS[name]
+        try:
+            filters[meaning] = read(text)
+        except ValueError as error:
+            raise WrongOption(name, f"{error}.") from None
+    desk = settings.DeskSettings.load()
+    return LogQuery(desk.desk, kind, limit, desk.mode == "live", filters)
+
+
+def moment_of(text: str) -> datetime:
+    """`90s`, `10m`, `2h`, `1d` ago, or an ISO 8601 time: in UTC where it names no offset. Raises ValueError."""
+    if ago := re.fullmatch(r"(\d{1,6})([smhd])", text):
+        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time: give 10m, 2h, 1d or 2026-03-12T14:30:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _type_of(text: str) -> DecisionType:
+    try:
+        return DecisionType(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is none of {', '.join(DecisionType)}") from None
+
+
+_OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "--since": ("since", moment_of),
+    "--until": ("until", moment_of),
+    "--type": ("decision_type", _type_of),
+    "--symbol": ("symbol", normalise_symbol),
+    "--agent": ("agent_id", str),
+    "--command-id": ("command_id", str),
+}
+
+
+# --- how a row is shown ---------------------------------------------------------------------------------------------
+
+
+def _fills(connection: Connection, desk: str, live: bool, wanted: PageFilter) -> tuple[list[StoredFill], str | None]:
+    if not live:
+        return paper.fills_page(connection, desk, wanted)
+    found = books.find_books(connection, desk)
+    if found is None or found.state.opening is None:
+        # An empty answer would say that nothing was traded.
+        raise Refused(f"the books of desk {desk!r} are not read yet, so its fills are not known; see docs/venue.md")
+    return books.fills_page(connection, desk, wanted)
+
+
+def _decision_line(row: Decision) -> LogLine:
+    refused = f" [refused: {', '.join(row.risk_reasons)}]" if row.risk_passed is False else ""
+    words = row.decision_type.value.replace("_", " ")
+    text = printable(f"{iso(row.timestamp)}  {words:<12}  {row.summary}{refused}")
+    colour = {DecisionType.CONTROL: "cyan", DecisionType.RISK_ACTION: "yellow"}.get(row.decision_type)
+    return LogLine(row.decision_id, row.timestamp, text, entry(row), colour)
+
+
+def _instruction_line(row: InstructionRow) -> LogLine:
+    what, order = f"{row.tool.value} {row.symbol}", row.order
+    if order is not None:
+        price = f" at {plain(order.price)}" if order.price else ""
+        what += f" {order.side.value} {plain(order.quantity)}{price}{', reduce only' if order.reduce_only else ''}"
+    detail = f": {row.detail}" if row.detail else ""
+    text = printable(f"{iso(row.prepared_at)}  {row.outcome.value:<9}  {what} (command {row.command_id}){detail}")
+    bad = row.outcome in (InstructionOutcome.UNKNOWN, InstructionOutcome.FAILED)
+    key = f"{row.instruction_id} {row.outcome.value}"
+    return LogLine(key, row.prepared_at, text, instruction(row), "red" if bad else None)
+
+
+def _fill_line(fill: StoredFill) -> LogLine:
+    what = f"{fill.side.value} {plain(fill.quantity)} {fill.symbol} ({fill.market.value}) at {plain(fill.price)}"
+    money = f"fee {plain(fill.fee)}, realised profit {plain(fill.realised_profit)}"
+    text = printable(f"{iso(fill.filled_at)}  {what}; {money} (order {fill.order_id})")
+    (fields,) = shown([fill], FillAnswer)
+    return LogLine(fill.fill_id, fill.filled_at, text, fields)

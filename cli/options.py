@@ -1,0 +1,49 @@
+"""Options that several commands of `ais` have, and what they mean."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.terminal import say
+
+
+def _readable(text: str) -> str:
+    """A terminal of another encoding makes lone surrogates, which neither Temporal nor PostgreSQL takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="The data folder of a running `ais dev` (or AIS_DATA_DIR).")
+]
+Reason = Annotated[str, typer.Option(help="Why; recorded in the decision log.", callback=_readable)]
+DeskName = Annotated[str | None, typer.Option(help="The desk. [default: AIS_DESK, or main]")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+
+
+def use_data_dir(data_dir: Path | None) -> None:
+    """Exports the folder as AIS_DATA_DIR, for later readers of settings in this process or in a child."""
+    import settings
+
+    # A warning that nobody can read must not keep a kill from going out.
+    with suppress(OSError, ValueError):
+        for name in settings.unknown_variables():
+            say(f"warning: {name} is not a setting of AIS; docs/settings.md lists them all")
+    if data_dir:
+        os.environ["AIS_DATA_DIR"] = str(data_dir.expanduser().resolve())
+
+
+def need_reason(reason: str) -> None:
+    """Refuses a reason that says nothing."""
+    if not reason.strip():
+        raise typer.BadParameter("it must not be empty.", param_hint="--reason")
+
+
+def use_desk(desk: str | None) -> None:
+    """Exports the desk as AIS_DESK, for later readers of settings in this process."""
+    if desk is not None and not desk.strip():
+        raise typer.BadParameter("it must not be empty.", param_hint="--desk")
+    if desk:
+        os.environ["AIS_DESK"] = desk

@@ -1,0 +1,86 @@
+// The HTTP API, with the user's key.
+
+import { currentKey } from "./session.js";
+
+/** No answer, or none of the API's: nobody knows whether the request arrived. */
+export class Unreachable extends Error {}
+
+// Behind a proxy the API may stand under a prefix. The page stands in its folder `console/`.
+const ROOT = new URL("..", location.href).pathname.replace(/\/$/, "");
+const readings = new Set();
+
+export const address = (path) => `${ROOT}${path}`;
+
+/** Lets go of every connection that only reads. */
+export function makeRoom() {
+  for (const limit of readings) limit.abort("it made room for a kill");
+}
+
+let onWarning = () => {};
+
+/** Called with what the API says of the key beside its answers. */
+export function hearWarnings(work) {
+  onWarning = work;
+}
+
+/** `isUrgent`: goes before everything else, and on after the page is closed. `limit` ends it before its time. */
+export async function request(method, path, { body, idempotencyKey, seconds = 10, key = currentKey(), isUrgent = false, limit = new AbortController() } = {}) {
+  const headers = { Authorization: `Bearer ${key}` };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (idempotencyKey) headers["Idempotency-Key"] = idempotencyKey;
+  // Not `AbortSignal.any`: a browser of 2023 lacks it, and a kill must not fail for that.
+  const timer = setTimeout(() => limit.abort(`no answer within ${seconds} s`), seconds * 1000);
+  if (method === "GET") readings.add(limit);
+  try {
+    const response = await fetch(address(path), {
+      method, headers, cache: "no-store", credentials: "omit", referrerPolicy: "no-referrer", redirect: "error",
+      body: body === undefined ? undefined : JSON.stringify(body), signal: limit.signal,
+      ...(isUrgent ? { priority: "high", keepalive: true } : {}),
+    });
+    // A report's has no other warning than of the key; that of a command may be of its body.
+    if (method === "GET" && response.ok && key === currentKey()) onWarning(response.headers.get("X-AIS-Warning"));
+    return { status: response.status, headers: response.headers, ...(await read(response)) };
+  } catch {
+    throw new Unreachable(limit.signal.aborted ? limit.signal.reason : "no connection");
+  } finally {
+    clearTimeout(timer);
+    readings.delete(limit);
+  }
+}
+
+/** The body; `isJson` is false for whatever else stands between and answers: a proxy's page, a hotel's sign-in. */
+async function read(response) {
+  const text = await response.text();
+  try {
+    const body = JSON.parse(text);
+    return { body, isJson: body !== null && typeof body === "object" };
+  } catch (error) {
+    if (error instanceof SyntaxError) return { body: { detail: text.slice(0, 300) }, isJson: false };
+    throw error;
+  }
+}
+
+/** The rows of a report. */
+export async function rowsOf(path) {
+  const answer = await request("GET", path);
+  if (answer.status !== 200 || !Array.isArray(answer.body)) throw new Error(problem(answer));
+  return answer.body;
+}
+
+/**
+ * Whether an answer cannot be the API's: only its own words tell what became of a command. A gateway refuses in JSON, too; the
+ * API's answers all have an `X-Request-Id`, a 401 among them.
+ */
+export const isForeign = ({ status, headers, isJson }) => !isJson || status < 400 || !headers.has("X-Request-Id");
+
+/** Whether the same request may be let in a moment later: an API that has just started has not read its keys yet. */
+export const isPassing = ({ status, headers }) => (status === 401 || status === 403) && headers.has("Retry-After");
+
+/** What an answer says in words; a 422 has a list. Why a key was refused stands in a header, where its holder may know it. */
+export function problem({ status, headers, body, isJson }) {
+  if (!isJson) return `what answered is not the API (${status})`;
+  const detail = body.detail;
+  const text = Array.isArray(detail) ? detail.map((it) => `${(it?.loc ?? []).slice(1).join(" ")}: ${it?.msg}`).join("; ") : detail;
+  const hint = status === 401 ? headers.get("X-AIS-Warning") : "";
+  return `${String(text || "no explanation").replace(/\.$/, "")} (${status})${hint ? `: ${hint}` : ""}`;
+}

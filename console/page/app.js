@@ -1,0 +1,218 @@
+// Puts the page together: who is signed in, what the stream says, and what is drawn of it.
+
+import { hearWarnings, makeRoom, request } from "./api.js";
+import { doubt, drawBar, Heard } from "./bar.js";
+import { Charts } from "./charts.js";
+import { ServerClock } from "./clock.js";
+import { Commands } from "./commands.js";
+import { byId, setText } from "./dom.js";
+import { guard } from "./faults.js";
+import { byHand, Kill } from "./kill.js";
+import { Log } from "./log.js";
+import { drawPanels } from "./panels.js";
+import { currentKey, forget, isIdle, keep, lockAfter, noteInput, takeOver } from "./session.js";
+import { Stream } from "./stream.js";
+import { giveWay } from "./way.js";
+
+const TICK_MS = 500;
+const HEALTH_MS = 3000;
+// The API's own probes take two seconds at most.
+const HEALTH_SECONDS = 2.5;
+// A difference of a few seconds tells nothing of a clock: the answer was on its way, too.
+const SKEW_MS = 5000;
+const HIDDEN = "This tab was in the background and read nothing.";
+const YIELDING = "Another tab of this browser is sending a kill: this one has given up its connection for it.";
+
+const nothingKnown = () => ({ status: null, trouble: null, silent: false, cause: null, answered: false, heard: new Heard(), connected: false, isResting: false, health: null, healthAt: -Infinity, silentSince: null, terms: null, skew: 0, ahead: 0, role: null });
+const view = nothingKnown();
+const blank = byId("desk").cloneNode(true);
+const time = new ServerClock();
+let kill, commands, log, charts;
+let stream = null;
+let askedHealthAt = -Infinity;
+let lockWanted = null;
+
+const on = {
+  opened(headers) {
+    // Before an answer of the coordinator there is no other trouble than that there is none.
+    Object.assign(view, { connected: true, isResting: false, trouble: view.status ? view.trouble : null });
+    const terms = {
+      workflow: headers.get("X-AIS-Workflow"), address: headers.get("X-AIS-Temporal-Address"), namespace: headers.get("X-AIS-Temporal-Namespace"),
+    };
+    if (Object.values(terms).every(Boolean)) view.terms = terms;
+    lockAfter(Number(headers.get("X-AIS-Lock-Minutes")));
+    Object.assign(view, { role: headers.get("X-AIS-Role") });
+    tellOfKey(headers.get("X-AIS-Warning"));
+    askHealthSoon();
+    kill.drawLabel();
+    byId("signin-by-hand").replaceChildren();
+    log.news();
+    render();
+  },
+  event(name, text, readAt) {
+    let data;
+    if (!guard(`reading what the API sent (${name})`, () => { data = JSON.parse(text); })) {
+      // A comment that nothing changed must not confirm the status before this one.
+      if (name !== "log") view.trouble = "The API sent something that this page cannot read.";
+    } else if (name === "status") take(data, readAt);
+    else if (name === "unavailable") silent(String(data.detail), data.cause);
+    else if (name === "log") return log.news();
+    render();
+  },
+  confirmed(readAt) {
+    time.note(readAt);
+    // While the coordinator does not answer, a comment confirms just that.
+    if (view.status && !view.trouble) view.heard.now(time.lateness(readAt));
+  },
+  lost(why, answered = false) {
+    Object.assign(view, { connected: false, answered, trouble: why, silent: false, silentSince: null, health: null, isResting: why === HIDDEN || why === YIELDING });
+    render();
+  },
+  refused(why) {
+    lockWanted = `The API refused this key: ${why}`;
+    Object.assign(view, { connected: false, trouble: lockWanted });
+    tick();
+  },
+};
+
+// A fault in any of these is the page's, and no reason to read the stream anew.
+for (const [name, work] of Object.entries(on)) on[name] = (...facts) => guard(`the page (${name})`, () => work(...facts));
+
+/** Nobody answers for the coordinator. Why that is, what was read of Temporal before tells nothing of. */
+function silent(trouble, cause) {
+  if (!view.silent) askHealthSoon();
+  Object.assign(view, { trouble, cause, silent: true, silentSince: view.silentSince ?? performance.now() });
+}
+
+function take(status, readAt) {
+  time.note(readAt);
+  if (view.silent) askHealthSoon();
+  Object.assign(view, { status, trouble: null, silent: false, silentSince: null });
+  view.heard.now(time.lateness(readAt));
+  guard("the kill's news", () => kill.see(status));
+  guard("the commands", () => commands.see());
+  guard("the charts", () => charts.see(status));
+}
+
+function render() {
+  if (!stream) return;
+  view.ahead = time.ahead;
+  view.skew = Math.abs(time.ahead) > SKEW_MS ? -time.ahead : 0;
+  view.isKilledHere = kill.isAhead;
+  if (!guard("the bar", () => drawBar(view))) disown();
+  drawPanels(view);
+  guard("the kill", () => kill.tick());
+}
+
+/** That the key expires soon. */
+function tellOfKey(warning) {
+  const note = byId("key-note");
+  note.hidden = !warning;
+  setText(note, warning ? `This page's ${warning}` : "");
+}
+
+/** What the bar still shows is of nobody knows when. */
+function disown() {
+  document.body.classList.add("stale");
+  document.body.dataset.state = "unknown";
+  setText(byId("state"), "STATE NOT KNOWN");
+  setText(byId("state-was"), "");
+  document.title = "? AIS console";
+}
+
+/** The desk's part of the page as it was loaded: nothing of an earlier desk stays in it. */
+function build() {
+  kill?.stop();
+  log?.clear();
+  charts?.stop();
+  byId("desk").replaceWith(blank.cloneNode(true));
+  Object.assign(view, nothingKnown());
+  kill = new Kill(view, () => stream?.letGo());
+  commands = new Commands(view);
+  log = new Log();
+  charts = new Charts(view);
+  byId("lock").addEventListener("click", () => { lockWanted = "Locked."; tick(); });
+}
+
+function open() {
+  stream?.stop();
+  lockWanted = null;
+  build();
+  byId("signin").hidden = true;
+  byId("desk").hidden = false;
+  noteInput();
+  stream = new Stream(on);
+  if (document.hidden) stream.rest(HIDDEN);
+  render();
+}
+
+function lock(why = "") {
+  const said = kill && kill.said;
+  // Where the API is silent or a kill is open, the lines for a terminal are all that is left: they hold no secret.
+  const left = view.terms && (said || doubt(view)) ? byHand(view.terms, "") : [];
+  stream?.stop();
+  stream = null;
+  forget();
+  build();
+  byId("signin").hidden = false;
+  delete document.body.dataset.mode;
+  delete document.body.dataset.state;
+  document.body.classList.remove("stale", "old-reading");
+  document.title = "AIS console";
+  setText(byId("signin-problem"), [why, said].filter(Boolean).join(" "));
+  if (left.length) byId("signin-by-hand").replaceChildren(...left);
+  byId("key").focus();
+}
+
+const askHealthSoon = () => { askedHealthAt = -Infinity; };
+
+async function readHealth() {
+  const askedAt = (askedHealthAt = performance.now());
+  try {
+    const { headers, body } = await request("GET", "/health", { seconds: HEALTH_SECONDS });
+    time.note(Date.parse(headers.get("Date")));
+    // Two may be under way; the older one's answer is no news beside the newer one's.
+    if (askedAt > view.healthAt) Object.assign(view, { health: "db_connected" in body ? body : null, healthAt: askedAt });
+  } catch {
+    if (askedAt > view.healthAt) view.health = null;
+  }
+}
+
+function tick() {
+  if (!stream) return;
+  if (isIdle()) lockWanted ??= "Locked: there was no input for too long.";
+  byId("lock").disabled = kill.isBusy;
+  if (lockWanted !== null && !kill.isBusy) {
+    const why = lockWanted;
+    lockWanted = null;
+    return lock(why);
+  }
+  if (!view.isResting && performance.now() - askedHealthAt > HEALTH_MS) readHealth();
+  render();
+}
+
+byId("signin-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  keep(byId("key").value.trim());
+  byId("key").value = "";
+  setText(byId("signin-problem"), "");
+  open();
+});
+addEventListener("hashchange", () => takeOver() && !kill.isBusy && open());
+addEventListener("beforeunload", (event) => {
+  if (!kill?.isBusy) return;
+  event.preventDefault();
+  event.returnValue = "";
+});
+document.addEventListener("visibilitychange", () => {
+  kill?.release();
+  if (document.hidden) stream?.rest(HIDDEN);
+  else stream?.resume(HIDDEN);
+});
+giveWay(() => { makeRoom(); stream?.rest(YIELDING); }, () => stream?.resume(YIELDING));
+
+hearWarnings((warning) => warning && guard("the key's end", () => tellOfKey(warning)));
+takeOver();
+setInterval(tick, TICK_MS);
+if (currentKey()) open();
+else lock();

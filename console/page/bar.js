@@ -1,0 +1,139 @@
+// The bar: state, mode, lamps, clocks, and how old all of it is.
+
+import { byId, draw, h, setText } from "./dom.js";
+import { age, clock, utc } from "./format.js";
+
+export const STALE_MS = 3000;
+export const SILENT_API = "Nothing was heard from the API for more than 3 s.";
+const STATE_WORDS = { running: "RUNNING", paused: "PAUSED", killed: "KILLED" };
+const MODE_WORDS = {
+  live: "LIVE: REAL MONEY",
+  paper: "PAPER",
+  shadow: "SHADOW: reads the real venue, sends nothing",
+};
+
+/** When something was heard, by two clocks: one of them stands still while the machine sleeps. */
+export class Heard {
+  constructor() {
+    this.wall = this.steady = null;
+    this.lateMs = 0;
+  }
+
+  /** It is as old as that already. */
+  now(lateMs = 0) {
+    this.lateMs = lateMs;
+    this.wall = Date.now() - lateMs;
+    this.steady = performance.now() - lateMs;
+  }
+
+  get ms() {
+    if (this.wall === null) return Infinity;
+    return Math.max(Date.now() - this.wall, performance.now() - this.steady);
+  }
+}
+
+/** Why what is shown may not be true any more; null while it is current. */
+export function doubt(view) {
+  if (!view.status) return view.trouble || "Waiting for the first answer.";
+  if (view.trouble) return view.trouble;
+  if (view.heard.lateMs > STALE_MS - 1000 && view.heard.ms > STALE_MS) {
+    return `What the API sends comes ${age(view.heard.lateMs)} late: a proxy keeps it, or a server's clock was set.`;
+  }
+  if (view.heard.ms > STALE_MS) return SILENT_API;
+  return null;
+}
+
+/** Whether the API itself gives no answer; a refusal is one, and so is nothing before the first attempt has ended. */
+const isCut = (view) => !view.connected && Boolean(view.trouble) && !view.answered;
+
+const isSilent = (view) => !view.trouble && view.heard.ms > STALE_MS;
+
+/** Whether Temporal is what does not answer; true only by what was read since the coordinator fell silent. */
+export const lacksTemporal = (view) =>
+  view.silent && (view.cause === "unreachable" || (view.healthAt > view.silentSince && view.health?.temporal_connected === false));
+
+/** Whether a worker is what is missing: Temporal has answered since, and a coordinator is open. */
+const lacksWorker = (view) => view.silent && view.cause === "silent" && view.healthAt > view.silentSince && view.health?.temporal_connected === true;
+
+/** Where the coordinator cannot be asked: what that means for the desk, and what a person does. */
+function remedy(view) {
+  if (view.isResting) return "";
+  if (lacksTemporal(view)) {
+    return "The API does not reach Temporal. A worker that does may go on trading. Hold Kill: it is sent until it arrives; or use the lines for a terminal, from a machine that reaches Temporal. Until a kill is confirmed, cancel at the venue by hand. ais doctor says what is down.";
+  }
+  if (view.silent && view.cause === "closed") return "This API finds no open coordinator for this desk, so a kill has nothing to reach: compare desk and namespace with ais doctor. Orders and positions at the venue stay; cancel and close them there by hand.";
+  if (view.silent) return "Whether a worker runs is not known: the desk may be trading. Hold Kill: once Temporal has recorded it, a worker carries it out. Until then orders at the venue may still be filled. ais doctor says what is missing.";
+  if (isCut(view) || isSilent(view)) return "The desk may go on trading without the API. To kill: hold Kill, it is sent until the API answers; or use the lines at the end of this page. ais doctor finds what is down.";
+  return "";
+}
+
+export function drawBar(view) {
+  const { status } = view;
+  const why = doubt(view);
+  document.body.classList.toggle("stale", Boolean(why));
+  drawStale(view, why);
+  drawTimes(view, why);
+  drawLamps(view, why);
+  if (!status) {
+    setText(byId("state"), "STATE NOT KNOWN");
+    return;
+  }
+  setText(byId("desk-name"), status.desk);
+  setText(byId("mode"), MODE_WORDS[status.mode] || status.mode.toUpperCase());
+  setText(byId("state-was"), why ? "last known: " : "");
+  // The coordinator has confirmed a kill from this page, and what was read before it is still on its way.
+  const state = view.isKilledHere ? "killed" : status.state;
+  setText(byId("state"), STATE_WORDS[state] || state.toUpperCase());
+  document.body.dataset.state = why ? "unknown" : state;
+  document.body.dataset.mode = status.mode;
+  document.title = `${why ? "? " : ""}${state.toUpperCase()} · ${status.desk} (${status.mode})`;
+  const by = status.actor ? ` by ${status.actor}` : "";
+  const reason = status.reason ? `: ${status.reason}` : "";
+  setText(byId("state-why"), view.isKilledHere ? "by the kill from this page" : `since ${utc(status.since)} UTC${by}${reason}`);
+}
+
+function drawStale(view, why) {
+  const note = byId("stale");
+  note.hidden = !why;
+  if (!why) return;
+  const cause = lacksTemporal(view) && view.cause !== "unreachable" ? "Temporal does not answer." : sentence(why);
+  const last = view.status ? `The state was last confirmed at ${utc(view.heard.wall + view.skew)} UTC. What is below may be older, and may have changed.` : "";
+  setText(note, [view.status ? "STALE." : "", cause, last, remedy(view)].filter(Boolean).join(" "));
+}
+
+/** Whether the next of what comes once a cycle should have come by now, by the server's clock. */
+export const isOverdue = (view, at) => Date.now() - view.ahead - Date.parse(at) > view.status.cycle_seconds * 1000 + STALE_MS;
+
+function drawTimes(view, why) {
+  const now = Date.now() + view.skew;
+  const off = view.skew ? ` (this machine is ${age(Math.abs(view.skew))} off)` : "";
+  setText(byId("clock"), clock(now) + off);
+  setText(byId("seen"), view.heard.wall === null ? "never" : `${age(view.heard.ms)} ago${why ? ", STALE" : ""}`);
+  const at = view.status && view.status.last_cycle_at;
+  const overdue = at && !why && isOverdue(view, at) ? "OVERDUE: " : "";
+  setText(byId("cycle"), at ? `${overdue}${age(now - Date.parse(at))} ago, no. ${view.status.cycle_number}` : view.status ? "none yet" : "not known");
+}
+
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+
+const LAMPS = { up: "●", down: "✕", unknown: "?", off: "○" };
+
+function drawLamps(view, why) {
+  // What was read before the API fell silent is no news of now.
+  const isOld = isSilent(view) && performance.now() - view.healthAt > STALE_MS;
+  const health = isOld ? null : view.health;
+  const is = (name) => (!health ? "unknown" : health[name] ? "up" : "down");
+  const lamps = [
+    ["API", view.isResting || isOld ? "unknown" : view.connected ? "up" : isCut(view) ? "down" : "unknown"],
+    // An answer of the coordinator came through Temporal.
+    ["Temporal", !why ? "up" : lacksTemporal(view) ? "down" : view.silent && view.healthAt < view.silentSince ? "unknown" : is("temporal_connected")],
+    ["worker", !why ? "up" : lacksWorker(view) ? "down" : "unknown"],
+    ["database", is("db_connected")],
+    // Whether the venue is read is known from the coordinator alone.
+    ["venue", why ? "unknown" : is("aster_connected")],
+    ["Redis", !health ? "unknown" : health.redis_connected ? "up" : "off"],
+  ];
+  const words = { up: "answers", down: "DOES NOT ANSWER", unknown: "not known", off: "not used" };
+  draw(byId("lamps"), lamps, () =>
+    lamps.map(([name, lamp]) => h("li", { class: `lamp ${lamp}` }, h("span", { "aria-hidden": "true" }, LAMPS[lamp]), ` ${name} `, h("small", null, words[lamp]))));
+}

@@ -1,0 +1,181 @@
+// What the desk has: positions, orders, limits, warnings.
+
+import { doubt, isOverdue } from "./bar.js";
+import { byId, draw, h, setText, table } from "./dom.js";
+import { guard } from "./faults.js";
+import { LEVELS, about, age, percent, plain, utc, words } from "./format.js";
+
+export function drawPanels(view) {
+  const { status } = view;
+  if (!status) return;
+  const seen = status.observation;
+  guard("the age of the reading", () => tellAge(view));
+  const panel = (id, facts, make) => guard(id, () => draw(byId(id), facts, make));
+  panel("positions", [seen && seen.positions, seen && seen.nav], () => positions(seen));
+  panel("orders", [seen && seen.open_orders, status.resting_orders], () => orders(status));
+  panel("unknown", [status.unknown_orders, status.open_instructions, status.open_instructions_total], () => unsettled(status));
+  panel("limits", [status.portfolio, status.limits], () => limits(status));
+  guard("warnings", () => {
+    const found = warnings(view);
+    draw(byId("warnings"), found, () => (found.length ? found.map((it) => warning(it, view.skew)) : h("li", { class: "dim" }, "None.")));
+  });
+}
+
+/** Whether positions, orders and limits are of a reading that should have been followed by another. */
+const isOld = (view) => {
+  const { observation, observation_error } = view.status;
+  return Boolean(observation && (observation_error || isOverdue(view, observation.observed_at)));
+};
+
+/** On a stale page too: what was read last may be much older than what was confirmed last. */
+function tellAge(view) {
+  const old = Boolean(view.status.observation) && (Boolean(doubt(view)) || isOld(view));
+  document.body.classList.toggle("old-reading", old);
+  const at = old ? Date.parse(view.status.observation.observed_at) : 0;
+  for (const note of document.querySelectorAll(".old-note")) {
+    note.hidden = !old;
+    setText(note, old ? `Read at ${utc(at)} UTC, ${age(Date.now() - view.ahead - at)} ago. No newer reading is known: this may have changed.` : "");
+  }
+}
+
+function positions(seen) {
+  if (!seen) return h("p", { class: "dim" }, "Not known: the venue has not been read yet.");
+  const rows = seen.positions.map((it) => {
+    const notional = Number(it.quantity) * Number(it.mark_price);
+    const profit = Number(it.quantity) * (Number(it.mark_price) - Number(it.entry_price));
+    const side = Number(it.quantity) < 0 ? "short" : "long";
+    return { cells: [it.symbol, it.market, side, plain(it.quantity), about(Number(it.entry_price), 8), plain(it.mark_price), about(notional), about(profit, 4)] };
+  });
+  const names = ["symbol", "market", "side", "quantity", "entry", "mark", "value", "unrealised"];
+  const foot = h("p", { class: "dim" }, `Net asset value ${about(Number(seen.nav), 10)}; read ${utc(seen.observed_at)} UTC`);
+  return [table(names, rows, "None: the account was flat when it was last read."), foot];
+}
+
+function orders(status) {
+  const seen = status.observation;
+  if (!seen) return h("p", { class: "dim" }, "Not known: the venue has not been read yet.");
+  const agents = new Map(status.resting_orders.flatMap((it) => [[it.order_id, it.agent_id], [it.venue_order_id, it.agent_id]]));
+  const rows = seen.open_orders.map((it) => ({
+    cells: [it.symbol, it.side, plain(it.quantity), plain(it.filled_quantity), it.price === null ? "market" : plain(it.price),
+      it.reduce_only ? "yes" : "no", agents.has(it.order_id) ? agents.get(it.order_id) || "not this desk's" : "not known yet", it.order_id],
+  }));
+  return table(["symbol", "side", "quantity", "filled", "price", "reduce only", "agent", "id"], rows, "None when the venue was last read.");
+}
+
+function unsettled(status) {
+  const unknown = new Set(status.unknown_orders);
+  const rows = status.open_instructions.map((it) => ({
+    class: it.outcome === "unknown" ? "grave" : "",
+    cells: [it.outcome === "unknown" ? "NOT KNOWN" : "not confirmed", words(it.tool), it.symbol, utc(it.since), String(it.attempts), it.last_error || "–", it.instruction_id],
+  }));
+  const listed = new Set(status.open_instructions.map((it) => it.instruction_id));
+  for (const id of unknown) if (!listed.has(id)) rows.push({ class: "grave", cells: ["NOT KNOWN", "create order", "–", "–", "–", "–", id] });
+  const more = status.open_instructions_total - status.open_instructions.length;
+  return [table(["at the venue", "what", "symbol", "since (UTC)", "tries", "last error", "id"], rows, "None."),
+    ...(more > 0 ? [h("p", null, `and ${more} more`)] : [])];
+}
+
+function limits(status) {
+  if (!status.portfolio) return h("p", { class: "dim" }, "Not known: the account has not been assessed yet.");
+  const rows = status.portfolio.limits.map((it) => {
+    const show = it.limit === "leverage" ? (value) => `${Number(value).toFixed(2)} ×` : percent;
+    const used = Number(it.soft) > 0 ? Number(it.value) / Number(it.soft) : 0;
+    const bound = (at) => {
+      const left = Number(at) - Number(it.value);
+      return h("span", { class: "bound" }, show(at), h("small", null, left > 0 ? ` ${show(left)} left` : " reached"));
+    };
+    return {
+      class: it.level === "calm" ? "" : `level-${it.level}`,
+      cells: [words(it.limit), show(it.value), meter(used), LEVELS[it.level] || it.level, bound(it.soft), bound(it.hard)],
+    };
+  });
+  return table(["limit", "now", "of soft", "level", "soft: reduces", "hard: kills"], rows, "None.");
+}
+
+function meter(used) {
+  const text = `${Math.round(used * 100)} %`;
+  return h("span", { class: "meter" }, h("meter", { min: 0, max: 1, low: 0.5, high: 0.9, optimum: 0, value: Math.min(used, 1), "aria-label": "share of the soft limit" }), ` ${text}`);
+}
+
+const firstSeen = new Map();
+// What passes by itself within so long is not worth a warning.
+const SETTLES_MS = 5000;
+
+/** The gravest first. When the desk's warnings began is not told; since when this page has seen them is. */
+function warnings(view) {
+  const { status, health } = view;
+  const found = [];
+  const add = (rank, text, afterMs = 0) => found.push({ rank, text, afterMs });
+  if (status.unknown_orders.length) add(0, `Not known whether the venue has ${status.unknown_orders.length} of the desk's orders. The desk goes on asking it.`);
+  if (status.kill && !status.kill.latched) add(0, "The kill holds, and is not in the database yet. Until it is, a restart is refused.");
+  if (status.restart_pending) add(1, "A restart is under way. The desk stays killed until it is finished.");
+  for (const text of status.warnings) add(1, text);
+  if (status.observation_error) add(1, `The last reading of the venue failed: ${status.observation_error}`);
+  else if (!doubt(view) && isOld(view)) add(1, "No new reading of the venue for longer than a cycle and 3 s.");
+  if (status.observation && status.observation.account.halted) add(1, `The venue takes no new order: ${status.observation.account.halted}`);
+  for (const [name, it] of Object.entries(status.failing_agents)) {
+    const out = it.quarantined_until ? `, left out until cycle ${it.quarantined_until}` : "";
+    add(2, `Agent ${name} failed ${it.failures} times${out}.`);
+  }
+  if (status.records_waiting) add(2, "Rows of the log are not written yet: they wait for the database.", SETTLES_MS);
+  if (health && health.status === "degraded") add(2, "Health is degraded. What does not answer is marked at the top; ais doctor says more.", SETTLES_MS);
+  return keepTimes(found.sort((a, b) => a.rank - b.rank));
+}
+
+function keepTimes(found) {
+  const each = [...new Map(found.map((it) => [it.text, it])).values()];
+  const texts = new Set(each.map((it) => it.text));
+  for (const text of firstSeen.keys()) if (!texts.has(text)) firstSeen.delete(text);
+  for (const it of each) {
+    if (!firstSeen.has(it.text)) firstSeen.set(it.text, Date.now());
+    it.since = firstSeen.get(it.text);
+  }
+  return each.filter((it) => Date.now() - it.since >= it.afterMs);
+}
+
+const RANKS = ["GRAVE", "WARNING", "NOTE"];
+
+function warning(it, skew) {
+  return h("li", { class: `rank-${it.rank}` }, h("strong", null, RANKS[it.rank]), ` ${it.text} `, h("small", { class: "dim" }, `first seen by this page ${utc(it.since + skew)} UTC`));
+}
+
+/** What a kill has done so far, whoever asked for it. */
+export function drawKillProgress(view, instructions) {
+  const { status } = view;
+  const kill = status && status.kill;
+  byId("kill-progress").hidden = !kill;
+  if (!kill) return;
+  const end = kill.verified_at ? Date.parse(kill.verified_at) : null;
+  const facts = [kill, instructions, status.observation?.observed_at, end ? 0 : Math.floor(Date.now() / 1000)];
+  draw(byId("kill-progress-body"), facts, () => killFacts(view, kill, instructions, end));
+}
+
+function killFacts({ status, skew }, kill, instructions, end) {
+  const took = age((end || Date.now() + skew) - Date.parse(kill.at));
+  // A reading from before the kill says nothing of now.
+  const isSince = status.observation && Date.parse(status.observation.observed_at) > Date.parse(kill.at);
+  const positions = isSince ? status.observation.positions : null;
+  const flat = kill.flat_at ? `flat since ${utc(kill.flat_at)} UTC` : positions === null ? "not read since the kill"
+    : positions.length ? `NOT flat at ${utc(status.observation.observed_at)} UTC: ${positions.map((it) => `${it.symbol} ${plain(it.quantity)}`).join(", ")}${kill.flattens ? "; the desk closes them" : "; a kill leaves positions open on this desk"}`
+    : `none when read at ${utc(status.observation.observed_at)} UTC`;
+  const verified = kill.verified_at ? `VERIFIED: no open order at the venue, ${took} after the kill` : `NOT YET VERIFIED, ${took} since the kill`;
+  const rows = [
+    ["how far", verified], ["cancels", `${kill.confirmed} of ${kill.cancels} confirmed by the venue`],
+    ["still open", kill.residue.length ? h("ul", null, kill.residue.map((it) => h("li", null, it))) : "nothing"], ["positions", flat],
+    ["killed", `${utc(kill.at)} UTC by ${kill.actor} (${kill.source}): ${kill.reason}`],
+    ["database", kill.latched ? "the kill is written to it" : "the kill is not written to it yet; it holds all the same"],
+  ];
+  const grown = kill.grown.map((it) => `${it.symbol} ${plain(it.before)} → ${plain(it.now)}`);
+  if (grown.length) rows.push(["GREW", grown.join(", ")]);
+  const list = h("dl", { class: "facts" }, rows.map(([name, text]) => h("div", null, h("dt", null, name), h("dd", null, text))));
+  return [h("p", null, kill.progress), list, ...(instructions.length ? [outcomesTable(instructions)] : []),
+    h("p", { class: "dim" }, "Only a person brings the desk back, on the command line: ais restart. This page cannot.")];
+}
+
+export function outcomesTable(rows) {
+  return h("div", { class: "scroll cards", tabindex: 0, role: "region", "aria-label": "Instructions and their outcomes" },
+    table(["instruction", "symbol", "outcome", "attempts", "detail"], rows.map((it) => ({
+      class: ["unknown", "failed"].includes(it.outcome) ? "grave" : "",
+      cells: [words(it.tool), it.symbol, it.outcome, String(it.attempts), it.detail || "–"],
+    })), "None."));
+}

@@ -1,0 +1,125 @@
+// `GET /control/events`, read by fetch since EventSource sends no key. It comes back by itself for as long as it is wanted.
+
+import { address, isPassing, problem } from "./api.js";
+import { currentKey } from "./session.js";
+
+const FIRST_PAUSE = 300;
+const LONGEST_PAUSE = 2000;
+// The server says something each second; whoever hears nothing for so long starts again.
+const SILENCE = 6000;
+
+export class Stream {
+  /** `on`: opened(headers), event(name, text, readAt), confirmed(readAt), lost(why, answered), refused(why). */
+  constructor(on) {
+    this.on = on;
+    this.lastId = "";
+    this.stopped = false;
+    // Why it lets go of its connection for a while.
+    this.resting = new Set();
+    this.run();
+  }
+
+  stop() {
+    this.stopped = true;
+    this.letGo();
+  }
+
+  rest(why) {
+    this.resting.add(why);
+    this.letGo();
+  }
+
+  resume(why) {
+    this.resting.delete(why);
+    this.wake?.();
+  }
+
+  /** Lets go of the connection; it takes another one in a moment, behind whoever asked for it. */
+  letGo() {
+    this.abort?.abort();
+    this.wake?.();
+  }
+
+  async run() {
+    let pause = FIRST_PAUSE;
+    while (!this.stopped) {
+      if (this.resting.size) {
+        this.on.lost([...this.resting][0]);
+        await new Promise((done) => (this.wake = done));
+        continue;
+      }
+      try {
+        await this.once();
+        pause = FIRST_PAUSE;
+        if (!this.stopped) this.on.lost("The API closed the stream.");
+      } catch (error) {
+        if (this.stopped) return;
+        if (this.resting.size) continue;
+        const answered = error instanceof Answered;
+        this.on.lost(answered ? error.message : "The API cannot be reached.", answered);
+      }
+      await new Promise((done) => setTimeout(done, pause));
+      pause = Math.min(2 * pause, LONGEST_PAUSE);
+    }
+  }
+
+  async once() {
+    const abort = (this.abort = new AbortController());
+    this.watch();
+    try {
+      const headers = { Authorization: `Bearer ${currentKey()}`, Accept: "text/event-stream" };
+      if (this.lastId) headers["Last-Event-ID"] = this.lastId;
+      const response = await fetch(address("/control/events"), {
+        headers, cache: "no-store", credentials: "omit", redirect: "error", signal: abort.signal,
+      });
+      if (response.status !== 200) await this.refuse(response);
+      if (!(response.headers.get("Content-Type") || "").startsWith("text/event-stream")) throw new Answered("What answered is not the API.");
+      this.on.opened(response.headers);
+      await this.read(response.body.getReader());
+    } finally {
+      clearTimeout(this.silence);
+      // However it ended: an answer that nobody reads on would keep its connection.
+      abort.abort();
+    }
+  }
+
+  async refuse(response) {
+    const body = await response.json().catch(() => null);
+    const why = problem({ status: response.status, headers: response.headers, body, isJson: body !== null && typeof body === "object" });
+    if (body && (response.status === 401 || response.status === 403) && !isPassing(response)) {
+      this.stop();
+      this.on.refused(why);
+    }
+    throw new Answered(why);
+  }
+
+  async read(reader) {
+    const decoder = new TextDecoder();
+    let text = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done || this.stopped) return;
+      this.watch();
+      text += decoder.decode(value, { stream: true });
+      const parts = text.split("\n\n");
+      text = parts.pop();
+      for (const part of parts) this.take(part);
+    }
+  }
+
+  take(part) {
+    const lines = part.split("\n");
+    const readAt = Date.parse((lines.find((it) => it.startsWith(": read ")) || "").slice(7));
+    const fields = Object.fromEntries(lines.filter((it) => !it.startsWith(":")).map((it) => [it.split(":", 1)[0], it.slice(it.indexOf(":") + 2)]));
+    if (fields.id) this.lastId = fields.id;
+    if (fields.event) this.on.event(fields.event, fields.data, readAt);
+    else this.on.confirmed(readAt);
+  }
+
+  watch() {
+    clearTimeout(this.silence);
+    this.silence = setTimeout(() => this.abort.abort(), SILENCE);
+  }
+}
+
+class Answered extends Error {}

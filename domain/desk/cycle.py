@@ -1,0 +1,205 @@
+"""One cycle: observe, enforce the limits, decide, commit the decision, send the order.
+
+The coordinator's workflow and the replay both run it. What differs between them stands behind `Surroundings`: activities and
+waiting in the workflow, plain calls in a replay, where nothing is ever awaited.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from domain.deciding import Choice, nothing
+from domain.desk import enforcing, identity, inbox, latch, observing, ordering, requoting
+from domain.desk.carried import Carried, OrderEvent, PendingOrder
+from domain.desk.outbox import order_prepared, queue_row
+from domain.desk.states import State
+from domain.desk.traces import Tick
+from domain.desk.versions import knows_clocks
+from domain.health import books_seen, clocks
+from domain.risk.limits import Limits
+from domain.trading.decisions import Decision
+from domain.trading.market import DatabaseSeen, Observation
+from domain.trading.orders import Fate, Order, OrderReport
+from domain.trading.proposals import WaitingProposal
+
+NOT_READ_YET = "reset, and has yet to read the latch"
+
+
+class NotDone(Exception):
+    """What was asked for did not happen, and why. `database`: the one that a failed reading found."""
+
+    def __init__(self, why: str, database: DatabaseSeen | None = None) -> None:
+        super().__init__(why)
+        self.database = database
+
+
+class Surroundings(Protocol):
+    """What a cycle needs from outside. Commands may arrive during every `await`.
+
+    The workflow's recorded histories hang on the order of these calls, and on which of `tick` and `moment` is taken: one more,
+    one less or another order, and a run of an earlier release no longer replays (`domain/desk/versions.py`).
+    """
+
+    @property
+    def latch_read(self) -> bool:
+        """Whether the latch in the database was compared since the run began; after a reset of the workflow, since that."""
+
+    def tick(self) -> Tick:
+        """Now, for a change that people are shown."""
+
+    def moment(self) -> Tick:
+        """Now, for a change with nothing to show yet."""
+
+    async def observe(self) -> Observation:
+        """A reading of the venue that moves it on; raises NotDone."""
+
+    async def read_again(self) -> Observation | None:
+        """A second reading that moves nothing on; None where there is none."""
+
+    async def until_reduced(self) -> None:
+        """Until no automatic reduction is under way, or for a while."""
+
+    async def decide(
+        self, observation: Observation, blocked: dict[str, str], waiting: Sequence[WaitingProposal]
+    ) -> Choice:
+        """The agents' proposals and these, ranked and put to the guards; raises NotDone."""
+
+    async def commit(self, row: Decision) -> None:
+        """Writes the row to the decision log; raises NotDone."""
+
+    async def until_canceled(self, order: Order) -> None:
+        """Until the orders that this one replaces are canceled, or for a while."""
+
+    async def send(self, order: Order) -> OrderReport:
+        """Sends the order at most once, and says what is known of it."""
+
+
+async def run_cycle(c: Carried, outside: Surroundings) -> None:
+    """One cycle of the desk, from the reading to the order's report."""
+    known = latch.known_latch(c)
+    c.cycle_number += 1
+    if c.proposals:
+        inbox.expire(c, outside.tick())
+    observation = await _observe(c, outside)
+    if observation is None:
+        hold: str | None = f"the venue was not observed: {c.observation_error}"
+    else:
+        identity.take_account(c, observation.venue_account)
+        identity.take_database(c, observation.database, outside.moment())
+        observing.take_observation(c, observation, known, outside.tick())
+        latch.unread(c, observation.latch_error)
+        hold = await _enforce(c, observation, outside)
+        if hold is None and c.observation is not None and knows_clocks(c.schema_version):
+            # The worker's clock is too far from another one. What reduces goes on.
+            hold = clocks.too_far(c.observation.clocks, c.cycle_seconds)
+        hold = hold or books_seen.hold(observation.books)
+    if takes_risk(c, outside):
+        await _decide(c, observation, hold, outside)
+
+
+def takes_risk(c: Carried, outside: Surroundings) -> bool:
+    """Whether a new order may be decided on: the desk runs, and not merely in a past from before a reset."""
+    return outside.latch_read and c.state is State.RUNNING
+
+
+async def _observe(c: Carried, outside: Surroundings) -> Observation | None:
+    try:
+        seen = await outside.observe()
+    except NotDone as failed:
+        c.observation_error = str(failed)
+        identity.take_database(c, failed.database, outside.moment())
+        return None
+    if seen.doubts:
+        # It stands for nothing: what the last good reading showed is still what is known.
+        c.observation_error = seen.doubt
+        identity.take_database(c, seen.database, outside.moment())
+        return None
+    return seen
+
+
+async def _enforce(c: Carried, observation: Observation, outside: Surroundings) -> str | None:
+    """Does what the limits ask for. Returns why this cycle sends no order, or None."""
+    hold, assessment = None, observation.assessment
+    if assessment is None:
+        return None
+    enforcing.take_assessment(c, assessment, outside.tick())
+    if assessment.breaches and c.state is not State.KILLED:
+        second = await outside.read_again()
+        again = second.assessment if second and not second.doubts else None
+        hold = enforcing.confirm(c, assessment, again, outside.tick())
+    if cut := enforcing.reduce(c, assessment, outside.tick()):
+        hold = f"reducing {', '.join(cut)}"
+        # Before the next decision, where the venue lets it: what is cut is cut.
+        await outside.until_reduced()
+    return hold
+
+
+async def _decide(c: Carried, observation: Observation | None, hold: str | None, outside: Surroundings) -> None:
+    if c.proposals:
+        # Once more: a reading, a second one and a reduction may have taken longer than a proposal lives.
+        inbox.expire(c, outside.moment())
+    taken, limits = list(c.proposals), c.limits
+    if hold or observation is None:
+        choice, taken = nothing(f"No new order: {hold}"), []
+    else:
+        try:
+            choice = await outside.decide(observation, requoting.blocked(c) | ordering.blocked(c), taken)
+            c.agents = choice.agents
+        except NotDone as failed:
+            # Proposals from outside wait for the next cycle.
+            choice, taken = nothing(f"No new order: the decision failed: {failed}"), []
+    # The state is read anew after every await: paused or killed meanwhile, and there is no cycle row.
+    if not takes_risk(c, outside):
+        return
+    row = ordering.decision_of(c, choice, outside.moment())
+    inbox.taken_up(c, taken, choice, row, outside.moment())
+    if choice.instruction is None:
+        queue_row(c, row)
+        return
+    pending = order_prepared(c, ordering.order_of(c, choice, row, outside.moment()))
+    report = await _commit(c, row, pending.order, outside) or await _send(c, pending, limits, outside)
+    ordering.take_report(c, pending, report, outside.tick())
+
+
+async def _commit(c: Carried, row: Decision, order: Order, outside: Surroundings) -> OrderReport | None:
+    """None once the decision is committed (I5), otherwise the report of an order that is not sent."""
+    own = c.database_id
+    try:
+        await outside.commit(row)
+    except NotDone as failed:
+        # The same row, by the records' own queue: whether or not it was written, it stands once.
+        queue_row(c, row)
+        return _not_sent(order, f"its decision could not be committed: {failed}")
+    c.last_decision = row
+    identity.database_written(c, own, outside.moment())
+    return None
+
+
+async def _send(c: Carried, pending: PendingOrder, limits: Limits, outside: Surroundings) -> OrderReport:
+    order, why = pending.order, _why_not_sent(c, pending, limits, outside)
+    if why is None and requoting.replaced_by(c, order):
+        requoting.replace(c, order, outside.tick())
+        await outside.until_canceled(order)
+        still_rests = requoting.refusal(c, order) if takes_risk(c, outside) else None
+        why = still_rests or _why_not_sent(c, pending, limits, outside)
+    if why is not None:
+        return _not_sent(order, why)
+    pending.move(OrderEvent.SENT)
+    return await outside.send(order)
+
+
+def _why_not_sent(c: Carried, pending: PendingOrder, limits: Limits, outside: Surroundings) -> str | None:
+    """Why a committed order may not go out any more."""
+    symbol = pending.order.instruction.symbol
+    if c.limits != limits:
+        return "the limits were changed while it was being decided"
+    if not takes_risk(c, outside):
+        return f"the coordinator is {c.state if outside.latch_read or c.state is State.KILLED else NOT_READ_YET}"
+    if any(p is not pending and p.order.instruction.symbol == symbol for p in c.orders):
+        return f"another order of {symbol} is on its way, or unknown"
+    if outside.moment().now >= pending.order.not_after:
+        return "it took longer than a cycle until it could be sent"
+    return None
+
+
+def _not_sent(order: Order, detail: str) -> OrderReport:
+    return OrderReport(order_id=order.order_id, fate=Fate.NOT_SENT, detail=detail)

@@ -1,0 +1,39 @@
+"""The state of a real account's books as a reading reports it, and the warnings that follow."""
+
+from pydantic import Field
+
+from domain.values import Value
+
+MAX_NAMED = 5
+
+
+class BooksSeen(Value):
+    """Facts for people, bounded. `holder` is another desk that holds the account."""
+
+    differences: list[str] = Field(default_factory=list)
+    gaps: list[str] = Field(default_factory=list)
+    strangers: list[str] = Field(default_factory=list)
+    holder: str | None = None
+
+
+HELD = "the account belongs to another desk"
+
+
+def warnings_of(found: BooksSeen) -> dict[str, str | None]:
+    """One line a topic, or None where there is nothing to warn of."""
+    held = f"{HELD}: {found.holder!r}: no two desks may trade on one; kill one of them"
+    return {
+        "books_differ": _told("the books differ from the exchange", found.differences),
+        "books_not_whole": _told("the books are not whole", found.gaps),
+        "foreign_orders": _told("orders at the exchange that this desk did not send", found.strangers, ", "),
+        "account_held": held if found.holder else None,
+    }
+
+
+def _told(what: str, facts: list[str], between: str = "; ") -> str | None:
+    return f"{what}: {between.join(facts)}" if facts else None
+
+
+def hold(found: BooksSeen | None) -> str | None:
+    """Why no new risk is taken; None where there is no such reason."""
+    return f"{HELD}: {found.holder!r}" if found and found.holder else None

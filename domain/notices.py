@@ -1,0 +1,237 @@
+"""What people are told of by notifications, and in which words.
+
+An event becomes a notice once for each channel that wants its kind. Everything is made from what the database and the
+coordinator say; nothing here sends.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import NamedTuple
+
+from domain.audit import AuditFault
+from domain.desk.carried import Outcome
+from domain.desk.states import CommandKind, Mode
+from domain.desk.status import KillStatus, Status
+from domain.trading.assessment import Level
+from domain.trading.decisions import Decision
+from domain.values import Moment, Value, digits, iso, plain, printable
+
+OPEN_TOO_LONG = timedelta(seconds=60)
+SILENT_CYCLES = 3
+# So many notices of one kind are told one by one in a minute; more are gathered in one message.
+MOST_SINGLE = 5
+GATHERED_WITHIN = timedelta(seconds=60)
+MAX_TEXT_CHARS = 500
+# A checkpoint that is cut proves nothing: about 120 characters a desk, and 400 more.
+MAX_CHECKPOINT_CHARS = 100_000
+TOO_LONG = (
+    "It signs too many desks for a message. The whole one is the newest row of the table audit_checkpoints, column text: copy it "
+    "to where nobody can reach who may write the database. `ais audit checkpoint` prints another one"
+)
+
+
+class NoticeKind(StrEnum):
+    """What happened."""
+
+    KILL = "kill"
+    REDUCTION = "reduction"
+    INSTRUCTION_OPEN = "instruction_open"
+    KILL_NOT_OVER = "kill_not_over"
+    SILENT = "silent"
+    SPEAKS_AGAIN = "speaks_again"
+    AUDIT_BROKEN = "audit_broken"
+    START = "start"
+    RESTART = "restart"
+    PAUSE = "pause"
+    RESUME = "resume"
+    LIMITS = "limits"
+    SYMBOLS = "symbols"
+    CHECKPOINT = "checkpoint"
+    SUMMARY = "summary"
+    TEST = "test"
+
+    @property
+    def is_critical(self) -> bool:
+        """Whether channels of the level `critical` are told, too."""
+        return self in _CRITICAL
+
+    @property
+    def heading(self) -> str:
+        """As it stands in a message's first line."""
+        return _HEADINGS[self]
+
+
+_CRITICAL = frozenset(
+    {
+        NoticeKind.KILL,
+        NoticeKind.REDUCTION,
+        NoticeKind.INSTRUCTION_OPEN,
+        NoticeKind.KILL_NOT_OVER,
+        NoticeKind.SILENT,
+        # Whoever was told of the silence waits for this.
+        NoticeKind.SPEAKS_AGAIN,
+        NoticeKind.AUDIT_BROKEN,
+        NoticeKind.TEST,
+    }
+)
+_HEADINGS = {
+    NoticeKind.KILL: "KILLED",
+    NoticeKind.REDUCTION: "automatic reduction",
+    NoticeKind.INSTRUCTION_OPEN: "instruction not confirmed",
+    NoticeKind.KILL_NOT_OVER: "kill not over",
+    NoticeKind.SILENT: "coordinator silent",
+    NoticeKind.SPEAKS_AGAIN: "coordinator is back",
+    NoticeKind.AUDIT_BROKEN: "audit broken",
+    NoticeKind.START: "started",
+    NoticeKind.RESTART: "restarted",
+    NoticeKind.PAUSE: "paused",
+    NoticeKind.RESUME: "resumed",
+    NoticeKind.LIMITS: "limits changed",
+    NoticeKind.SYMBOLS: "symbols added",
+    NoticeKind.CHECKPOINT: "audit checkpoint",
+    NoticeKind.SUMMARY: "daily summary",
+    NoticeKind.TEST: "test",
+}
+_OF_COMMAND: dict[str, NoticeKind] = {
+    CommandKind.KILL: NoticeKind.KILL,
+    CommandKind.RESTART: NoticeKind.RESTART,
+    CommandKind.PAUSE: NoticeKind.PAUSE,
+    CommandKind.RESUME: NoticeKind.RESUME,
+    CommandKind.SET_LIMITS: NoticeKind.LIMITS,
+    CommandKind.ADD_SYMBOLS: NoticeKind.SYMBOLS,
+}
+
+
+class Notice(Value):
+    """One event. Its id is the same whoever notices it, however often."""
+
+    event_id: str
+    kind: NoticeKind
+    at: Moment
+    text: str
+
+
+class DeskDay(NamedTuple):
+    """What a day of a desk comes to; None where nothing was measured."""
+
+    day: date
+    equity: Decimal | None
+    first_equity: Decimal | None
+    drawdown: Decimal | None
+    trades: int
+    refusals: dict[str, int]
+
+
+class NoticeMessage(NamedTuple):
+    """A message as a channel gets it."""
+
+    title: str
+    body: str
+    is_critical: bool
+
+
+def of_row(row: Decision) -> Notice | None:
+    """What a row of the decision log tells: an applied command, or a limit that reduces."""
+    if row.source == Level.SOFT.name.lower():
+        kind: NoticeKind | None = NoticeKind.REDUCTION
+    elif row.command and row.result == Outcome.APPLIED:
+        kind = _OF_COMMAND.get(row.command)
+    else:
+        kind = None
+    if kind is None:
+        return None
+    return Notice(event_id=row.decision_id, kind=kind, at=row.timestamp, text=row.summary)
+
+
+def of_status(status: Status, now: datetime) -> list[Notice]:
+    """What has been open for too long. In shadow nothing is sent, so nothing can be confirmed."""
+    if status.mode is Mode.SHADOW:
+        return []
+    found = []
+    for i in status.open_instructions:
+        if now - i.since >= OPEN_TOO_LONG:
+            why = f": {i.last_error}" if i.last_error else ""
+            text = f"{i.tool} {i.symbol} is {i.outcome} since {iso(i.since)}, after {i.attempts} attempts{why}"
+            kind = NoticeKind.INSTRUCTION_OPEN
+            found.append(Notice(event_id=f"{kind}:{i.instruction_id}", kind=kind, at=now, text=text))
+    if (kill := status.kill) and now - kill.at >= OPEN_TOO_LONG and not _is_over(kill):
+        left = "; ".join(kill.residue[:5]) or kill.progress
+        text = f"Kill {status.kill_number} of {iso(kill.at)} is not over: {left}"
+        event_id = f"{NoticeKind.KILL_NOT_OVER}:{status.kill_number}:{kill.at.isoformat()}"
+        found.append(Notice(event_id=event_id, kind=NoticeKind.KILL_NOT_OVER, at=now, text=text))
+    return found
+
+
+def _is_over(kill: KillStatus) -> bool:
+    return kill.verified_at is not None and (kill.flat_at is not None or not kill.flattens)
+
+
+def started(status: Status) -> Notice:
+    """The coordinator's start."""
+    text = f"The coordinator runs in {status.mode} mode, every {status.cycle_seconds:g} s: {', '.join(status.symbols)}"
+    event_id = f"{NoticeKind.START}:{status.started_at.isoformat()}"
+    return Notice(event_id=event_id, kind=NoticeKind.START, at=status.started_at, text=text)
+
+
+def silent(last_cycle: datetime, now: datetime) -> Notice:
+    """No cycle for too long."""
+    text = f"The coordinator's last cycle was at {iso(last_cycle)}. No order goes out; look at `ais doctor`"
+    return Notice(event_id=f"silent:{last_cycle.isoformat()}", kind=NoticeKind.SILENT, at=now, text=text)
+
+
+def speaks_again(silent_since: datetime, now: datetime) -> Notice:
+    """The end of a silence."""
+    kind, text = NoticeKind.SPEAKS_AGAIN, f"The coordinator has cycles again. It was silent since {iso(silent_since)}"
+    return Notice(event_id=f"{kind}:{silent_since.isoformat()}", kind=kind, at=now, text=text)
+
+
+def summary(day: DeskDay, now: datetime) -> Notice:
+    """The day that has just ended."""
+    if day.equity is None or day.first_equity is None or day.drawdown is None:
+        money = "no reading of the account"
+    else:
+        change = digits(day.equity - day.first_equity)
+        money = f"equity {digits(day.equity)} ({change if change.startswith('-') else '+' + change})"
+        money += f", deepest drawdown {plain((day.drawdown * 100).quantize(Decimal('0.01')))} %"
+    refused = ", ".join(f"{code} {count}" for code, count in day.refusals.items())
+    text = f"{day.day}: {money}; {day.trades} trades; orders refused: {refused or 'none'}"
+    return Notice(event_id=f"{NoticeKind.SUMMARY}:{day.day}", kind=NoticeKind.SUMMARY, at=now, text=text)
+
+
+def checkpoint(at: datetime, document: str) -> Notice:
+    """A signed checkpoint of the audit chain, whole, so that a copy lies where the message goes."""
+    kind = NoticeKind.CHECKPOINT
+    return Notice(event_id=f"{kind}:{at.isoformat()}", kind=kind, at=at, text=document)
+
+
+def audit_broken(fault: AuditFault, since: datetime) -> Notice:
+    """The running verification has found a fault again. Its event is one for as long as the chain is not whole."""
+    where = f"row {fault.seq}" if fault.seq is not None else "no row of the chain"
+    text = f"The audit chain of {fault.desk}: {fault.kind.value}: {where}: {fault.what}. "
+    text += "Repair nothing: copy the database, and see `ais audit verify`"
+    kind = NoticeKind.AUDIT_BROKEN
+    return Notice(event_id=f"{kind}:{fault.desk}:{since.isoformat()}", kind=kind, at=since, text=text)
+
+
+def message(desk: str, told: Sequence[Notice], count: int) -> NoticeMessage:
+    """The message of these notices, the first of `count` of one kind."""
+    kind = told[0].kind
+    most = MAX_CHECKPOINT_CHARS if kind is NoticeKind.CHECKPOINT else MAX_TEXT_CHARS
+    lines = [f"{iso(notice.at)}  {_cut(printable(notice.text), kind, most)}" for notice in told]
+    if count > len(told):
+        lines.append(f"{count - len(told)} more of this kind")
+    return NoticeMessage(f"AIS {desk}: {kind.heading}", "\n".join(lines), kind.is_critical)
+
+
+def _cut(text: str, kind: NoticeKind, most: int) -> str:
+    if len(text) > most and kind is NoticeKind.CHECKPOINT:
+        # A part of it could not be verified.
+        return TOO_LONG
+    return text[:most]
+
+
+def wanted(notices: Iterable[Notice], *, critical_only: bool) -> list[Notice]:
+    """Those that a channel of this level is told."""
+    return [notice for notice in notices if notice.kind.is_critical or not critical_only]

@@ -1,0 +1,225 @@
+"""Checks the portfolio's limits: which were crossed, what has to be cut, and whether a hard one is reached.
+
+Pure, and called in an activity: Temporal records the result, so a changed rule never changes a replay.
+"""
+
+from collections.abc import Iterable
+from decimal import ROUND_CEILING, Decimal
+
+from domain.risk.limits import INSIDE, PORTFOLIO_LIMITS, Limits, PortfolioLimit
+from domain.risk.measures import Correlations, Exposures, exposures, gross, group, measured, remembered
+from domain.trading.assessment import WARNINGS, Assessment, Breach, Crossing, Cut, Level, Measures, RiskMemory
+from domain.trading.market import Market, Position, Reading
+from domain.values import ZERO, digits, plain
+
+
+def assess(
+    reading: Reading, limits: Limits, memory: RiskMemory, correlations: Correlations | None = None
+) -> Assessment:
+    """One reading against the limits, given what the readings before it left to be remembered."""
+    memory = remembered(memory, reading)
+    measures = measured(reading, memory, correlations or {}, limits.correlation_threshold)
+    awake = [limit for limit, bound in limits.wakes if getattr(measures, limit.name) >= bound]
+    found = {limit.name: _level(limit, limits, measures, memory) for limit in awake}
+    levels = {name: level for name, level in found.items() if level}
+    kept = {limit.name: _warned(limit, limits, measures, memory, found[limit.name]) for limit in awake}
+    warned = {name: level for name, level in kept.items() if level}
+    if (levels, warned) == (memory.levels, memory.warned) and all(level < Level.SOFT for level in levels.values()):
+        # Nothing is new, and nothing is to be done: so it is with most readings.
+        return Assessment(measures=measures, memory=memory)
+    return Assessment(
+        measures=measures,
+        memory=memory.model_copy(update={"levels": levels, "warned": warned}),
+        crossings=_crossings(limits, measures, memory, levels),
+        cuts=_cuts(reading, limits, measures, correlations or {}),
+        breaches=_breaches(limits, measures),
+    )
+
+
+def bound_of(limit: PortfolioLimit, limits: Limits, level: Level) -> Decimal:
+    """Where a level of a limit begins."""
+    return limits.bounds[limit.name][level]
+
+
+def reached(limit: PortfolioLimit, value: Decimal, bound: Decimal) -> bool:
+    """A loss reaches a limit at it, an exposure past it: an order may go up to it."""
+    return value >= bound if limit.is_loss else value > bound
+
+
+def comparison(limit: PortfolioLimit, value: Decimal, bound: Decimal) -> str:
+    """`drawdown_breached: 0.1043 >= 0.1`: the reason of the decision log."""
+    sign = ">=" if limit.is_loss else ">"
+    return f"{limit.reason}: {digits(value)} {sign} {plain(bound)}"
+
+
+def limit_named(name: str) -> PortfolioLimit:
+    """The portfolio limit of that name."""
+    return next(limit for limit in PORTFOLIO_LIMITS if limit.name == name)
+
+
+def _level(limit: PortfolioLimit, limits: Limits, measures: Measures, memory: RiskMemory) -> Level:
+    """The level that holds now: the one reached, or the one that held while the measure has not fallen clearly below it.
+
+    HARD is told by whoever kills, after a second reading: see `enforcing`.
+    """
+    value, held = getattr(measures, limit.name), memory.levels.get(limit.name, Level.CALM)
+    found = Level.CALM
+    for level, bound, inside in limits.steps[limit.name]:
+        if value < inside or (level is Level.HARD and held is not Level.HARD):
+            break
+        if level <= held or reached(limit, value, bound):
+            found = level
+    return found
+
+
+def _warned(limit: PortfolioLimit, limits: Limits, measures: Measures, memory: RiskMemory, now: Level) -> Level:
+    """The highest warning that is not told again: with `now` it has been, and the measure has not come back by the band."""
+    value, highest = getattr(measures, limit.name), max(_warned_before(memory, limit.name), now)
+    kept = (level for level, bound in limits.forgets[limit.name].items() if level <= highest and value >= bound)
+    return max(kept, default=Level.CALM)
+
+
+def _warned_before(memory: RiskMemory, name: str) -> Level:
+    """A memory of before there was a band knows only which level held: that one was told."""
+    return max(memory.warned.get(name, Level.CALM), memory.levels.get(name, Level.CALM))
+
+
+def _crossings(limits: Limits, measures: Measures, memory: RiskMemory, levels: dict[str, Level]) -> list[Crossing]:
+    """Each level that is reached now and did not hold before; of the warnings, those that nobody was told of."""
+    found = []
+    for name, now in levels.items():
+        held, warned = memory.levels.get(name, Level.CALM), _warned_before(memory, name)
+        for level, bound in limits.bounds[name].items():
+            if (warned if level in WARNINGS else held) < level <= now:
+                found.append(Crossing(limit=name, level=level, value=getattr(measures, name), bound=bound))
+    return found
+
+
+def _breaches(limits: Limits, measures: Measures) -> list[Breach]:
+    found = []
+    for limit in PORTFOLIO_LIMITS:
+        value, bound = getattr(measures, limit.name), bound_of(limit, limits, Level.HARD)
+        if reached(limit, value, bound):
+            found.append(Breach(limit=limit.name, reason=comparison(limit, value, bound), value=value, bound=bound))
+    return found
+
+
+# --- what has to be cut ---------------------------------------------------------------------------------------------
+
+
+def _cuts(reading: Reading, limits: Limits, measures: Measures, correlations: Correlations) -> list[Cut]:
+    """Reductions that bring every limit past its soft number inside again, the largest position first.
+
+    A loss cannot be brought back by reducing, only kept from growing: every position is closed.
+    """
+    breached = {
+        limit.name: limit
+        for limit in PORTFOLIO_LIMITS
+        if reached(limit, getattr(measures, limit.name), bound_of(limit, limits, Level.SOFT))
+    }
+    if not breached:
+        return []
+    held = sorted(_futures(reading), key=lambda p: (-abs(p.notional), p.symbol))
+    if closing := [name for name, limit in breached.items() if limit.is_loss]:
+        return [Cut(symbol=p.symbol, quantity=abs(p.quantity), limits=closing) for p in held]
+    plan = _Plan(reading, limits, measures.equity, correlations, held)
+    for name in _ORDER:
+        if name in breached:
+            plan.bring_inside(breached[name])
+    return plan.cuts()
+
+
+def _futures(reading: Reading) -> list[Position]:
+    return [p for p in reading.positions if p.market is Market.FUTURES and p.quantity]
+
+
+# From the narrowest to the widest: what is cut for one symbol counts for the whole portfolio as well.
+_ORDER = ("position", "concentration", "net_exposure", "leverage", "gross_exposure")
+
+
+class _Plan:
+    """Values that shrink as cuts are planned, and why each of them shrank."""
+
+    def __init__(
+        self,
+        reading: Reading,
+        limits: Limits,
+        equity: Decimal,
+        correlations: Correlations,
+        held: Iterable[Position],
+    ) -> None:
+        self._limits = limits
+        self._equity = max(equity, ZERO)
+        self._correlations = correlations
+        self._rules = reading.rules
+        self._held = {p.symbol: p for p in held}
+        self._futures = exposures(self._held.values())
+        self._values = exposures(reading.positions)
+        self._why: dict[str, list[str]] = {}
+
+    def bring_inside(self, limit: PortfolioLimit) -> None:
+        """Plans cuts until the limit's measure is inside."""
+        target = bound_of(limit, self._limits, Level.SOFT) * INSIDE * self._equity
+        match limit.name:
+            case "position":
+                for symbol, value in self._values.items():
+                    self._shrink([symbol], value, target, limit)
+            case "concentration":
+                for symbol in self._values:
+                    alike = group(symbol, self._values, self._correlations, self._limits.correlation_threshold)
+                    self._shrink(list(alike), sum(alike.values(), ZERO), target, limit, alike)
+            case "net_exposure":
+                self._shrink(list(self._values), sum(self._values.values(), ZERO), target, limit)
+            case "leverage":
+                self._shrink_gross(gross(self._futures), target, limit)
+            case "gross_exposure":
+                self._shrink_gross(gross(self._values), target, limit)
+
+    def _shrink(
+        self,
+        symbols: list[str],
+        total: Decimal,
+        target: Decimal,
+        limit: PortfolioLimit,
+        signed: Exposures | None = None,
+    ) -> None:
+        """Cuts those futures whose (as if one symbol) sign is that of a total which is too large."""
+        excess = abs(total) - target
+        for symbol in self._largest_first(symbols):
+            value = (signed or self._futures)[symbol] if symbol in self._futures else ZERO
+            if excess > 0 and value * total > 0:
+                excess -= self._cut(symbol, excess, limit)
+
+    def _shrink_gross(self, total: Decimal, target: Decimal, limit: PortfolioLimit) -> None:
+        excess = total - target
+        for symbol in self._largest_first(self._futures):
+            if excess > 0:
+                excess -= self._cut(symbol, excess, limit)
+
+    def _largest_first(self, symbols: Iterable[str]) -> list[str]:
+        held = [symbol for symbol in symbols if symbol in self._futures]
+        return sorted(held, key=lambda symbol: (-abs(self._futures[symbol]), symbol))
+
+    def _cut(self, symbol: str, excess: Decimal, limit: PortfolioLimit) -> Decimal:
+        """Takes up to `excess` off a position; returns how much."""
+        value = self._futures[symbol]
+        taken = min(abs(value), excess)
+        if taken:
+            signed = taken if value > 0 else -taken
+            self._futures[symbol] -= signed
+            self._values[symbol] -= signed
+            self._why.setdefault(symbol, []).append(limit.name)
+        return taken
+
+    def cuts(self) -> list[Cut]:
+        """What is to be cut of each position, rounded up to its lot step and never more than is held."""
+        found = []
+        for symbol, position in self._held.items():
+            if names := self._why.get(symbol):
+                taken = abs(position.notional) - abs(self._futures[symbol])
+                quantity = taken / position.mark_price
+                if rules := self._rules.get(symbol):
+                    lots = (quantity / rules.lot_step).to_integral_value(rounding=ROUND_CEILING)
+                    quantity = plain(lots * rules.lot_step)
+                found.append(Cut(symbol=symbol, quantity=min(quantity, abs(position.quantity)), limits=names))
+        return found

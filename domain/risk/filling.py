@@ -1,0 +1,109 @@
+"""How far resting orders could move each symbol's position, in either direction, if they fill."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+from domain.risk.measures import Correlations, exposures, group
+from domain.trading.instructions import Side
+from domain.trading.market import OpenOrder, Position
+from domain.trading.quotes import AgentQuote
+from domain.values import ZERO
+
+Marks = Mapping[str, Decimal]
+
+
+class Leg(NamedTuple):
+    """The unfilled part of an order, and its price."""
+
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+
+
+class Reach(NamedTuple):
+    """A symbol's signed value if only its sells fill (`low`), and if only its buys fill (`high`)."""
+
+    low: Decimal
+    high: Decimal
+
+    @property
+    def worst(self) -> Decimal:
+        """The bound that is larger in absolute value."""
+        return max(self, key=abs)
+
+    def towards(self, side: Side) -> Decimal:
+        """The bound in the direction of an order."""
+        return self.high if side is Side.BUY else self.low
+
+
+def sign(side: Side) -> int:
+    """1 for a buy, -1 for a sell."""
+    return 1 if side is Side.BUY else -1
+
+
+def legs_of(orders: Iterable[OpenOrder], marks: Marks) -> list[Leg]:
+    """Resting orders that may add risk, each at its own price or the mark price, whichever is higher."""
+    return [
+        Leg(o.symbol, o.side, o.quantity - o.filled_quantity, max(o.price or ZERO, marks.get(o.symbol, ZERO)))
+        for o in orders
+        if not o.reduce_only
+    ]
+
+
+def unlisted_legs(quotes: Iterable[AgentQuote], orders: Iterable[OpenOrder], marks: Marks) -> list[Leg]:
+    """Agents' orders that rest although the reading does not list them: it may have begun before they were placed."""
+    listed = {(order.symbol, order.order_id) for order in orders}
+    return [
+        Leg(q.symbol, q.side, q.remaining, max(q.price, marks.get(q.symbol, ZERO)))
+        for q in quotes
+        if not q.canceled and not q.names & listed
+    ]
+
+
+def together(found: Mapping[str, Reach], correlations: Correlations, threshold: float) -> Decimal:
+    """The largest value that could move together (`measures.concentration`), whichever of the resting orders fill.
+
+    An order that has not filled hedges nothing: each symbol counts at the end of its reach that is worse for the group.
+    """
+    lows = {symbol: reach.low for symbol, reach in found.items()}
+    highs = {symbol: reach.high for symbol, reach in found.items()}
+    return max((_worst_group(symbol, lows, highs, correlations, threshold) for symbol in found), default=ZERO)
+
+
+def _worst_group(symbol: str, lows: Marks, highs: Marks, correlations: Correlations, threshold: float) -> Decimal:
+    up, down = group(symbol, highs, correlations, threshold), group(symbol, lows, correlations, threshold)
+    # `group` turns the sign of what moves the other way, and with it which end is the upper one.
+    high = sum((max(up[other], down[other]) for other in up), ZERO)
+    low = sum((min(up[other], down[other]) for other in up), ZERO)
+    return max(abs(high), abs(low))
+
+
+def reaches(positions: Sequence[Position], legs: Sequence[Leg], marks: Marks) -> dict[str, Reach]:
+    """By symbol, of all that is held or may fill. What an order closes is worth the mark, what it opens its own price."""
+    values, held = exposures(positions), quantities(positions)
+    found = {}
+    for symbol in dict.fromkeys([*values, *(leg.symbol for leg in legs)]):
+        value, quantity, mark = values.get(symbol, ZERO), held.get(symbol, ZERO), marks.get(symbol)
+        mine = [leg for leg in legs if leg.symbol == symbol]
+        sides = ([leg for leg in mine if leg.side is side] for side in (Side.SELL, Side.BUY))
+        found[symbol] = Reach(*(_filled(value, quantity, side, mark) for side in sides))
+    return found
+
+
+def quantities(positions: Iterable[Position]) -> dict[str, Decimal]:
+    """Signed quantities by symbol, both markets together."""
+    held: dict[str, Decimal] = {}
+    for position in positions:
+        held[position.symbol] = held.get(position.symbol, ZERO) + position.quantity
+    return held
+
+
+def _filled(value: Decimal, held: Decimal, legs: Sequence[Leg], mark: Decimal | None) -> Decimal:
+    for leg in legs:
+        way = sign(leg.side)
+        closing = min(leg.quantity, max(ZERO, -way * held))
+        value += way * (closing * (mark or leg.price) + (leg.quantity - closing) * leg.price)
+        held += way * leg.quantity
+    return value

@@ -1,0 +1,319 @@
+"""Guards: each one risk rule, a pure function from a candidate order, the portfolio and the limits to a verdict.
+
+To add one: write the function, add it to `GUARDS`, its limit to `Limits`, and a row to docs/risk.md.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from typing import NamedTuple
+
+from domain.risk.assessing import comparison, limit_named
+from domain.risk.filling import Leg, Reach, legs_of, quantities, reaches, sign, together, unlisted_legs
+from domain.risk.limits import Limits
+from domain.risk.measures import Correlations, gross, share
+from domain.trading.instructions import OrderInstruction, Side
+from domain.trading.market import Market, Observation
+from domain.trading.quotes import AgentQuote
+from domain.values import ZERO, digits, plain
+
+RATE_WINDOW = timedelta(minutes=1)
+
+
+class BarSummary(NamedTuple):
+    """Figures from a symbol's newest bars: the median of the closes before the last, and an average bar's volume.
+
+    Both are in quote currency; None if there are too few bars.
+    """
+
+    reference_price: Decimal | None = None
+    bar_volume: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class MarketContext:
+    """What a cycle's order is weighed against. `sent` are the times of earlier orders, by the market's clock; `barless` the
+    symbols whose bars could not be read; `quotes` what agents have resting at the venue."""
+
+    observation: Observation
+    limits: Limits
+    symbols: Sequence[str]
+    now: datetime
+    blocked: Mapping[str, str] = field(default_factory=dict)
+    tapes: Mapping[str, BarSummary] = field(default_factory=dict)
+    correlations: Correlations = field(default_factory=dict)
+    sent: Sequence[datetime] = ()
+    barless: Sequence[str] = ()
+    quotes: Sequence[AgentQuote] = ()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An order that the guards have to check, with its context."""
+
+    instruction: OrderInstruction
+    given: MarketContext
+
+    @property
+    def limits(self) -> Limits:
+        """The desk's limits."""
+        return self.given.limits
+
+    @property
+    def observation(self) -> Observation:
+        """The reading."""
+        return self.given.observation
+
+    @property
+    def equity(self) -> Decimal:
+        """Net asset value."""
+        return self.observation.account.nav
+
+    @property
+    def mark(self) -> Decimal:
+        """Mark price of the order's symbol; 0 where there is none."""
+        return self.observation.marks.get(self.instruction.symbol, ZERO)
+
+    @property
+    def price(self) -> Decimal:
+        """What the order is weighed at: its limit or the mark price, whichever is higher. Once filled it counts at the mark."""
+        return max(self.mark, self.instruction.price or ZERO)
+
+    @property
+    def notional(self) -> Decimal:
+        """The order's value, without a sign."""
+        return self.instruction.quantity * self.price
+
+    @property
+    def tape(self) -> BarSummary:
+        """What the newest bars of the order's symbol tell."""
+        return self.given.tapes.get(self.instruction.symbol, BarSummary())
+
+    @cached_property
+    def after(self) -> dict[str, Decimal]:
+        """Signed values by symbol once the order is filled, and all that rests: of its symbol in its direction, of others
+        in whichever is worse."""
+        found = self._reaches(spot=True)
+        return {symbol: reach.worst for symbol, reach in found.items()} | self._own(found)
+
+    @cached_property
+    def reach_after(self) -> dict[str, Reach]:
+        """How far each symbol's value may move, with the order's own symbol at what it is once the order has filled."""
+        own = self.after[self.instruction.symbol]
+        return self._reaches(spot=True) | {self.instruction.symbol: Reach(own, own)}
+
+    @cached_property
+    def after_in_its_direction(self) -> dict[str, Decimal]:
+        """The same, where of other symbols that fills which goes the order's way."""
+        return {symbol: reach.towards(self.instruction.side) for symbol, reach in self._reaches(spot=True).items()}
+
+    @property
+    def futures_after(self) -> dict[str, Decimal]:
+        """The same as `after` of futures alone."""
+        found = self._reaches(spot=False)
+        return {symbol: reach.worst for symbol, reach in found.items()} | self._own(found)
+
+    def _own(self, found: Mapping[str, Reach]) -> dict[str, Decimal]:
+        symbol = self.instruction.symbol
+        return {symbol: found[symbol].towards(self.instruction.side)}
+
+    def _reaches(self, *, spot: bool) -> dict[str, Reach]:
+        seen, order = self.observation, self.instruction
+        counted = tuple(Market) if spot else (Market.FUTURES,)
+        legs = legs_of((o for o in seen.open_orders if o.market in counted), seen.marks)
+        legs += unlisted_legs(self.given.quotes, seen.open_orders, seen.marks)
+        own = Leg(order.symbol, order.side, order.quantity, self.price)
+        return reaches([p for p in seen.positions if p.market in counted], [*legs, own], seen.marks)
+
+    @property
+    def reduces(self) -> bool:
+        """Whether the order only takes risk off: with all that rests in its direction it makes its symbol's position smaller
+        and does not turn it."""
+        order, seen = self.instruction, self.observation
+        way = order.symbol, order.side
+        resting = (leg for leg in legs_of(seen.open_orders, seen.marks) if (leg.symbol, leg.side) == way)
+        held = quantities(seen.positions).get(order.symbol, ZERO)
+        left = held + sign(order.side) * sum((leg.quantity for leg in resting), order.quantity)
+        return bool(held) and abs(left) < abs(held) and left * held >= 0
+
+
+Guard = Callable[[Candidate], str | None]
+
+
+def kill_switch_triggered(candidate: Candidate) -> str | None:
+    """Refuses where the database's latch says killed: the coordinator kills itself by the same reading."""
+    latch = candidate.observation.latch
+    return "kill_switch_triggered" if latch is not None and latch.killed else None
+
+
+def limits_unwatched(candidate: Candidate) -> str | None:
+    """Refuses on a reading that nobody held against the portfolio's limits (I7)."""
+    return "limits_unwatched" if candidate.observation.assessment is None else None
+
+
+def data_stale(candidate: Candidate) -> str | None:
+    """Refuses on a price older than the limit."""
+    age = (candidate.given.now - candidate.observation.data_time).total_seconds()
+    limit = candidate.limits.max_data_age_seconds
+    return f"data_stale: {age:.1f}s > {limit:.1f}s" if age > limit else None
+
+
+def symbol_not_whitelisted(candidate: Candidate) -> str | None:
+    """Refuses a symbol that the desk does not trade."""
+    symbol = candidate.instruction.symbol
+    return None if symbol in candidate.given.symbols else f"symbol_not_whitelisted: {symbol}"
+
+
+def symbol_unknown(candidate: Candidate) -> str | None:
+    """Refuses a symbol without a price or without rules (I7)."""
+    known = candidate.mark > 0 and candidate.instruction.symbol in candidate.observation.rules
+    return None if known else f"symbol_unknown: {candidate.instruction.symbol}"
+
+
+def symbol_not_trading(candidate: Candidate) -> str | None:
+    """Refuses a symbol that takes no new order now, in the venue's own word."""
+    rules = candidate.observation.rules.get(candidate.instruction.symbol)
+    return f"symbol_not_trading: {rules.halted}" if rules and rules.halted else None
+
+
+def account_not_trading(candidate: Candidate) -> str | None:
+    """Refuses where the account may not trade, in the venue's own word."""
+    halted = candidate.observation.account.halted
+    return f"account_not_trading: {halted}" if halted else None
+
+
+def reading_doubtful(candidate: Candidate) -> str | None:
+    """Refuses on a reading that is no fact (I6)."""
+    doubt = candidate.observation.doubt
+    return f"reading_doubtful: {doubt}" if doubt else None
+
+
+def daily_loss_breached(candidate: Candidate) -> str | None:
+    """Refuses new risk from the soft limit of the day's loss on."""
+    return _loss_breached(candidate, "daily_loss", candidate.limits.soft_daily_loss)
+
+
+def drawdown_breached(candidate: Candidate) -> str | None:
+    """Refuses new risk from the soft limit of the drawdown on."""
+    return _loss_breached(candidate, "drawdown", candidate.limits.soft_drawdown)
+
+
+def leverage_breached(candidate: Candidate) -> str | None:
+    """Refuses an order after which the futures positions are worth more than so many times the equity."""
+    value = share(gross(candidate.futures_after), candidate.equity)
+    return _exceeded(candidate, "leverage", value, candidate.limits.max_leverage)
+
+
+def gross_exposure_exceeded(candidate: Candidate) -> str | None:
+    """Refuses an order after which all positions together are worth more than their share of equity."""
+    value = share(gross(candidate.after), candidate.equity)
+    exceeded = _exceeded(candidate, "gross_exposure", value, candidate.limits.max_gross_exposure_fraction)
+    return "gross_exposure_exceeded" if exceeded else None
+
+
+def net_exposure_exceeded(candidate: Candidate) -> str | None:
+    """Refuses an order after which longs less shorts are worth more than their share of equity."""
+    value = share(abs(sum(candidate.after_in_its_direction.values(), ZERO)), candidate.equity)
+    return _exceeded(candidate, "net_exposure", value, candidate.limits.max_net_exposure_fraction)
+
+
+def position_too_large(candidate: Candidate) -> str | None:
+    """Refuses an order after which one position is worth more than its share of equity."""
+    value = share(abs(candidate.after[candidate.instruction.symbol]), candidate.equity)
+    exceeded = _exceeded(candidate, "position", value, candidate.limits.max_position_fraction)
+    return "position_too_large" if exceeded else None
+
+
+def concentration_exceeded(candidate: Candidate) -> str | None:
+    """Refuses an order after which positions that move together are worth more than their share of equity.
+
+    A position whose bars could not be read may move with the order's symbol, so it counts as if it did (I7).
+    """
+    limits, symbol = candidate.limits, candidate.instruction.symbol
+    value = together(candidate.reach_after, candidate.given.correlations, limits.correlation_threshold)
+    unknown = [abs(candidate.after[other]) for other in candidate.given.barless if other in candidate.after]
+    if unknown and symbol not in candidate.given.barless:
+        value = max(value, abs(candidate.after[symbol]) + sum(unknown, ZERO))
+    return _exceeded(candidate, "concentration", share(value, candidate.equity), limits.max_concentration_fraction)
+
+
+def liquidity_insufficient(candidate: Candidate) -> str | None:
+    """Refuses an order that is too large for the market: more than its share of an average bar's volume."""
+    needed = candidate.notional / candidate.limits.max_volume_share
+    found = candidate.tape.bar_volume or ZERO
+    return f"liquidity_insufficient: {found:.0f} < {needed:.0f}" if found < needed else None
+
+
+def price_deviation_exceeded(candidate: Candidate) -> str | None:
+    """Refuses where the last price is far from the median of the closes before it: a bad print, or a crash under way."""
+    reference, limit = candidate.tape.reference_price, candidate.limits.max_price_deviation
+    if not reference:
+        return "price_deviation_exceeded: no price to compare with"
+    deviation = abs(candidate.mark - reference) / reference
+    return f"price_deviation_exceeded: {digits(deviation)} > {plain(limit)}" if deviation > limit else None
+
+
+def price_outside_band(candidate: Candidate) -> str | None:
+    """Refuses a limit price that the venue would: a purchase too far above the mark price, a sale too far below it."""
+    order, rules = candidate.instruction, candidate.observation.rules.get(candidate.instruction.symbol)
+    if order.price is None or rules is None:
+        return None
+    buys = order.side is Side.BUY
+    multiplier = rules.multiplier_up if buys else rules.multiplier_down
+    bound = None if multiplier is None else candidate.mark * multiplier
+    if bound is None or (order.price <= bound if buys else order.price >= bound):
+        return None
+    return f"price_outside_band: {plain(order.price)} {'>' if buys else '<'} {plain(bound)}"
+
+
+def order_rate_exceeded(candidate: Candidate) -> str | None:
+    """Refuses more orders in a minute of the market's time than allowed."""
+    since = candidate.observation.market_time - RATE_WINDOW
+    count = sum(1 for sent in candidate.given.sent if sent > since) + 1
+    limit = candidate.limits.max_orders_per_minute
+    return f"order_rate_exceeded: {count} > {limit}" if count > limit else None
+
+
+GUARDS: tuple[Guard, ...] = (
+    kill_switch_triggered,
+    limits_unwatched,
+    reading_doubtful,
+    data_stale,
+    symbol_not_whitelisted,
+    symbol_unknown,
+    symbol_not_trading,
+    account_not_trading,
+    daily_loss_breached,
+    drawdown_breached,
+    leverage_breached,
+    gross_exposure_exceeded,
+    net_exposure_exceeded,
+    position_too_large,
+    concentration_exceeded,
+    liquidity_insufficient,
+    price_deviation_exceeded,
+    price_outside_band,
+    order_rate_exceeded,
+)
+
+
+def refusals(candidate: Candidate) -> list[str]:
+    """The reason of every guard that says no, in the order of `GUARDS`; empty means approved."""
+    return [reason for guard in GUARDS if (reason := guard(candidate))]
+
+
+def _loss_breached(candidate: Candidate, name: str, bound: Decimal) -> str | None:
+    assessment = candidate.observation.assessment
+    if assessment is None or candidate.reduces:
+        return None
+    value: Decimal = getattr(assessment.measures, name)
+    return comparison(limit_named(name), value, bound) if value >= bound else None
+
+
+def _exceeded(candidate: Candidate, name: str, value: Decimal, bound: Decimal) -> str | None:
+    """What takes risk off is let through, however far past its limit the portfolio is."""
+    if candidate.reduces or value <= bound:
+        return None
+    return comparison(limit_named(name), value, bound)

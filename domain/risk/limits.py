@@ -1,0 +1,289 @@
+"""Limits of a desk: which orders it may send, when it reduces by itself, and when it kills itself.
+
+Each portfolio limit has up to three numbers. Guards refuse an order that would pass `max_…`. Past `soft_…` the desk reduces
+by itself; at `hard_…` it kills itself. Losses have no `max_…`, since no single order causes them; there `soft_…` also refuses
+orders.
+"""
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
+from itertools import pairwise
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from domain.likeness import MAX_NAME_CHARS, Names
+from domain.trading.assessment import WARNINGS, Level
+from domain.values import ZERO, Value, no_truth, plain
+
+# Last in each type: bounds that follow a validator are checked in Python, five times as slowly.
+_CHECKED = BeforeValidator(no_truth)
+Positive = Annotated[Decimal, Field(gt=0, le=1000, decimal_places=9, allow_inf_nan=False), _CHECKED]
+Fraction = Annotated[Decimal, Field(gt=0, le=1, decimal_places=9, allow_inf_nan=False), _CHECKED]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), _CHECKED]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), _CHECKED]
+Count = Annotated[int, Field(gt=0, le=10_000), _CHECKED]
+
+
+class PortfolioLimit(NamedTuple):
+    """A limit on the whole account. `name` is the name of its measure; the text of a breach begins with `reason`."""
+
+    name: str
+    reason: str
+    soft: str
+    hard: str
+    maximum: str | None
+    told: str
+    is_loss: bool = False
+
+    @property
+    def numbers(self) -> list[str]:
+        """Names of its numbers, from the first that acts to the one that kills."""
+        return [name for name in (self.maximum, self.soft, self.hard) if name]
+
+
+# A level holds until the measure has fallen this far below it, and the desk reduces this far inside a limit. Otherwise
+# prices that hover around a limit would cause rows and trades without end.
+INSIDE = Decimal("0.95")
+# A warning is told again only after the measure has come back by this share of the soft number, which is the step from the
+# first warning to the second: whoever was told has then seen it recover by a whole level, and another rise is news. With 5 %
+# of the level alone, a drawdown of 6 % was told six times in one crash.
+WARNING_BAND = Decimal("0.25")
+
+PORTFOLIO_LIMITS: tuple[PortfolioLimit, ...] = (
+    PortfolioLimit("drawdown", "drawdown_breached", "soft_drawdown", "hard_drawdown", None, "drawdown", is_loss=True),
+    PortfolioLimit(
+        "daily_loss", "daily_loss_breached", "soft_daily_loss", "hard_daily_loss", None, "loss of the day", is_loss=True
+    ),
+    PortfolioLimit("leverage", "leverage_breached", "soft_leverage", "hard_leverage", "max_leverage", "leverage"),
+    PortfolioLimit(
+        "gross_exposure",
+        "gross_exposure_exceeded",
+        "soft_gross_exposure_fraction",
+        "hard_gross_exposure_fraction",
+        "max_gross_exposure_fraction",
+        "gross exposure",
+    ),
+    PortfolioLimit(
+        "net_exposure",
+        "net_exposure_exceeded",
+        "soft_net_exposure_fraction",
+        "hard_net_exposure_fraction",
+        "max_net_exposure_fraction",
+        "net exposure",
+    ),
+    PortfolioLimit(
+        "position",
+        "position_too_large",
+        "soft_position_fraction",
+        "hard_position_fraction",
+        "max_position_fraction",
+        "largest position",
+    ),
+    PortfolioLimit(
+        "concentration",
+        "concentration_exceeded",
+        "soft_concentration_fraction",
+        "hard_concentration_fraction",
+        "max_concentration_fraction",
+        "correlated positions",
+    ),
+)
+
+
+class LevelStep(NamedTuple):
+    """A level of a limit: where it begins, and below what it is over."""
+
+    level: Level
+    bound: Decimal
+    inside: Decimal
+
+
+def _about(default: Any, description: str, unit: str = "fraction of NAV", allowed: str = "a number above 0") -> Any:
+    """A limit with its texts for docs and error messages."""
+    return Field(default, description=description, json_schema_extra={"unit": unit, "allowed": allowed})
+
+
+def _fraction(default: str, description: str, unit: str = "fraction of NAV") -> Any:
+    return _about(Decimal(default), description, unit, "a number above 0, 1 at most")
+
+
+def _number(default: str, description: str, unit: str = "fraction of NAV") -> Any:
+    return _about(Decimal(default), description, unit, "a number above 0, 1000 at most")
+
+
+# A reading of the venue may be this many cycles old, where nobody sets the limit to something else.
+DATA_AGE_CYCLES = 3
+
+
+class Limits(Value):
+    """Limits of a desk, carried by its coordinator."""
+
+    max_position_fraction: Positive = _number("0.25", "Largest position that an order may create.")
+    soft_position_fraction: Positive = _number("0.35", "The desk reduces a larger position.")
+    hard_position_fraction: Positive = _number("0.5", "A larger position kills the desk.")
+    max_gross_exposure_fraction: Positive = _number("1", "Largest sum of longs and shorts that an order may create.")
+    soft_gross_exposure_fraction: Positive = _number("1.25", "The desk reduces a larger sum of longs and shorts.")
+    hard_gross_exposure_fraction: Positive = _number("1.5", "A larger sum of longs and shorts kills the desk.")
+    max_net_exposure_fraction: Positive = _number(
+        "1", "Largest difference between longs and shorts that an order may create."
+    )
+    soft_net_exposure_fraction: Positive = _number(
+        "1.25", "The desk reduces a larger difference between longs and shorts."
+    )
+    hard_net_exposure_fraction: Positive = _number(
+        "1.5", "A larger difference between longs and shorts kills the desk."
+    )
+    max_concentration_fraction: Positive = _number(
+        "0.5", "Largest sum of correlated positions that an order may create."
+    )
+    soft_concentration_fraction: Positive = _number("0.75", "The desk reduces a larger sum of correlated positions.")
+    hard_concentration_fraction: Positive = _number("1", "A larger sum of correlated positions kills the desk.")
+    max_leverage: Positive = _number("2", "Largest total value of futures that an order may create.", "times NAV")
+    soft_leverage: Positive = _number("2.5", "The desk reduces a larger total value of futures.", "times NAV")
+    hard_leverage: Positive = _number("3", "A larger total value of futures kills the desk.", "times NAV")
+    soft_daily_loss: Fraction = _fraction(
+        "0.03",
+        "At this loss since the UTC day began, the desk closes all positions and refuses new risk.",
+        "fraction of its opening NAV",
+    )
+    hard_daily_loss: Fraction = _fraction(
+        "0.05", "This loss since the UTC day began kills the desk.", "fraction of its opening NAV"
+    )
+    soft_drawdown: Fraction = _fraction(
+        "0.08",
+        "At this loss since the peak, the desk closes all positions and refuses new risk.",
+        "fraction of the peak",
+    )
+    hard_drawdown: Fraction = _fraction("0.10", "This loss since the peak kills the desk.", "fraction of the peak")
+    max_data_age_seconds: Seconds = _about(180.0, "Maximum age of the market data behind an order.", "seconds")
+    max_price_deviation: Fraction = _fraction(
+        "0.05", "How far the last price may be from the median of the 20 closes before it.", "fraction of that median"
+    )
+    max_volume_share: Fraction = _fraction(
+        "0.10", "Largest order, as a share of the average volume of the last 20 bars.", "fraction of the value"
+    )
+    max_orders_per_minute: Count = _about(
+        10, "Most orders in one minute of market time.", "orders", "a whole number above 0, 10000 at most"
+    )
+    correlation_threshold: Share = _about(
+        0.8, "At or above this correlation, positive or negative, symbols move together.", "correlation", "0 to 1"
+    )
+    order_fraction: Fraction = _fraction("0.05", "Value of one order.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, given: Any) -> Any:
+        """Makes missing numbers no stricter than the given ones, so that a desk from when only `max_…` existed still runs."""
+        if not isinstance(given, Mapping):
+            return given
+        filled = dict(given)
+        for limit in PORTFOLIO_LIMITS:
+            for lower, upper in pairwise(limit.numbers):
+                default = cls.model_fields[upper].default
+                if upper not in filled and _read(filled.get(lower)) > default:
+                    filled[upper] = filled[lower]
+        return filled
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        for limit in PORTFOLIO_LIMITS:
+            for lower, upper in pairwise(limit.numbers):
+                if getattr(self, lower) > getattr(self, upper):
+                    values = f"{lower} ({getattr(self, lower)}) is above {upper} ({getattr(self, upper)})"
+                    raise ValueError(f"{values}; give both, with {lower} <= {upper}")
+        return self
+
+    @cached_property
+    def bounds(self) -> dict[str, dict[Level, Decimal]]:
+        """Where each level of each portfolio limit begins. The warnings are shares of the soft number; what the guards
+        let an order create is none."""
+        found = {}
+        for limit in PORTFOLIO_LIMITS:
+            soft = getattr(self, limit.soft)
+            allowed = getattr(self, limit.maximum) if limit.maximum else ZERO
+            warnings = {level: soft * share for level, share in WARNINGS.items() if soft * share > allowed}
+            found[limit.name] = {**warnings, Level.SOFT: soft, Level.HARD: getattr(self, limit.hard)}
+        return found
+
+    @cached_property
+    def forgets(self) -> dict[str, dict[Level, Decimal]]:
+        """Below which measure each warning of each limit is forgotten, so that it can be told again."""
+        return {
+            limit.name: {
+                level: bound - WARNING_BAND * getattr(self, limit.soft)
+                for level, bound in self.bounds[limit.name].items()
+                if level in WARNINGS
+            }
+            for limit in PORTFOLIO_LIMITS
+        }
+
+    @cached_property
+    def steps(self) -> dict[str, tuple[LevelStep, ...]]:
+        """The levels of each portfolio limit, lowest first."""
+        return {
+            name: tuple(LevelStep(level, bound, bound * INSIDE) for level, bound in bounds.items())
+            for name, bounds in self.bounds.items()
+        }
+
+    @cached_property
+    def wakes(self) -> tuple[tuple[PortfolioLimit, Decimal], ...]:
+        """Below the least of these a limit has nothing to say, and nothing that was said is worth remembering."""
+        return tuple(
+            (limit, min([self.bounds[limit.name][Level.SOFT] * INSIDE, *self.forgets[limit.name].values()]))
+            for limit in PORTFOLIO_LIMITS
+        )
+
+
+_NAMES = Names(Limits.model_fields)
+
+
+class Change(NamedTuple):
+    """One limit that became another."""
+
+    name: str
+    before: str
+    after: str
+    loosens: bool
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.before} -> {self.after}"
+
+
+def changed(limits: Limits, asked: Mapping[str, Any]) -> tuple[Limits, list[Change]]:
+    """The limits with what was asked, and what that changes; ValueError with a text for people."""
+    refuse_unknown(asked)
+    try:
+        after = Limits.model_validate(limits.model_dump() | dict(asked))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = f"{first['loc'][0]}: " if first["loc"] else ""
+        raise ValueError(where + str(first["msg"]).removeprefix("Value error, ")) from None
+    changes = []
+    for name in Limits.model_fields:
+        old, new = getattr(limits, name), getattr(after, name)
+        if old != new:
+            # Every limit is tighter the lower it is; so is the threshold, which makes more symbols count as one.
+            changes.append(Change(name, _shown(old), _shown(new), loosens=new > old))
+    return after, changes
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """ValueError where there is no such limit, naming the nearest."""
+    unknown = next((name for name in names if name not in Limits.model_fields), None)
+    if unknown is not None:
+        raise ValueError(f"there is no limit {unknown[:MAX_NAME_CHARS]!r}; did you mean {_NAMES.nearest(unknown)!r}?")
+
+
+def _read(value: Any) -> Decimal:
+    """What `value` may mean as a number, for a comparison; what is wrong with it is told where it is validated."""
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return ZERO
+    return number if number.is_finite() else ZERO
+
+
+def _shown(number: Any) -> str:
+    return str(plain(number)) if isinstance(number, Decimal) else f"{number:g}"

@@ -1,0 +1,141 @@
+"""A portfolio in numbers, from one reading of the account. Formulas are those of the field, each named where it stands."""
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+
+from domain.trading.assessment import Measures, RiskMemory
+from domain.trading.market import Market, Position, Reading
+from domain.values import ZERO
+
+# A share of equity where no equity is left: beyond every limit, and finite, so that it can be written down.
+RUINED = Decimal(999)
+
+Exposures = Mapping[str, Decimal]
+Correlations = Mapping[str, float]
+
+
+def remembered(memory: RiskMemory, reading: Reading) -> RiskMemory:
+    """The memory after one more reading: the peak so far, and the equity that the UTC day of the market opened with.
+
+    A day opens with the last equity of the day before, so that a gap over midnight belongs to the new day.
+    """
+    equity, day = reading.equity, reading.market_time.date()
+    opened = memory.day_open
+    if opened is None or memory.day != day:
+        opened = equity if memory.last_equity is None else memory.last_equity
+    peak = equity if memory.peak is None else max(memory.peak, equity)
+    seen = {"peak": peak, "day": day, "day_open": opened, "last_equity": equity}
+    if memory.day not in (None, day):
+        # The loss of the day begins anew, and so do its warnings.
+        memory = memory.without_warnings({"daily_loss"})
+    return memory.model_copy(update=seen)
+
+
+def measured(reading: Reading, memory: RiskMemory, correlations: Correlations, threshold: float) -> Measures:
+    """Every measure of the portfolio; `memory` is the one after this reading.
+
+    drawdown = (peak - equity) / peak (CFA Institute's maximum drawdown, taken at one moment); daily loss = (opening - equity) /
+    opening, 0 for a gain; gross exposure = sum |value| / equity and net exposure = |sum value| / equity (AIFMD's gross
+    method, Commission Delegated Regulation 231/2013, article 7, and its plain net); leverage = sum |futures value| /
+    equity; position = the largest |value of one symbol| / equity; concentration: see `concentration`.
+    """
+    equity = reading.equity
+    peak, opened = memory.peak or equity, memory.day_open or equity
+    losses = {"drawdown": loss(peak, equity), "daily_loss": loss(opened, equity)}
+    if not reading.positions:
+        return Measures(equity=equity, peak=peak, day_open=opened, **losses)
+    if len(reading.positions) == 1:
+        return _measured_of_one(reading.positions[0], equity, peak, opened, **losses)
+    values = exposures(reading.positions)
+    futures = exposures(p for p in reading.positions if p.market is Market.FUTURES)
+    return Measures(
+        equity=equity,
+        peak=peak,
+        day_open=opened,
+        **losses,
+        leverage=share(gross(futures), equity),
+        gross_exposure=share(gross(values), equity),
+        net_exposure=share(abs(sum(values.values(), ZERO)), equity),
+        position=share(largest(values), equity),
+        concentration=share(concentration(values, correlations, threshold), equity),
+    )
+
+
+def _measured_of_one(
+    position: Position, equity: Decimal, peak: Decimal, opened: Decimal, **losses: Decimal
+) -> Measures:
+    """The same of a single position, where every share of equity is the same quotient."""
+    part = share(abs(ZERO + position.notional), equity)
+    return Measures(
+        equity=equity,
+        peak=peak,
+        day_open=opened,
+        **losses,
+        leverage=part if position.market is Market.FUTURES else ZERO,
+        gross_exposure=part,
+        net_exposure=part,
+        position=part,
+        concentration=part,
+    )
+
+
+def loss(before: Decimal, now: Decimal) -> Decimal:
+    """What is lost since `before`, as a fraction of it; 0 for a gain."""
+    if now >= before:
+        return ZERO
+    return (before - now) / before if before > 0 else RUINED
+
+
+def share(value: Decimal, equity: Decimal) -> Decimal:
+    """`value` as a fraction of equity."""
+    if not value:
+        return ZERO
+    return min(value / equity, RUINED) if equity > 0 else RUINED
+
+
+def exposures(positions: Iterable[Position]) -> dict[str, Decimal]:
+    """Signed value of each symbol at its mark price, futures and spot together."""
+    values: dict[str, Decimal] = {}
+    for position in positions:
+        values[position.symbol] = values.get(position.symbol, ZERO) + position.notional
+    return values
+
+
+def gross(values: Exposures) -> Decimal:
+    """Longs and shorts added."""
+    return sum(map(abs, values.values()), ZERO)
+
+
+def largest(values: Exposures) -> Decimal:
+    """The largest value of one symbol, long or short."""
+    return max(map(abs, values.values()), default=ZERO)
+
+
+def concentration(values: Exposures, correlations: Correlations, threshold: float) -> Decimal:
+    """The largest value that would move together: of any symbol and all that are correlated with it, signs counted.
+
+    Two symbols whose returns have an absolute correlation of at least `threshold` count as one; a negative one turns the
+    sign, so that a long beside a short of a twin cancels out.
+    """
+    groups = (sum(group(symbol, values, correlations, threshold).values(), ZERO) for symbol in values)
+    return max(map(abs, groups), default=ZERO)
+
+
+def group(symbol: str, values: Exposures, correlations: Correlations, threshold: float) -> dict[str, Decimal]:
+    """The values of `symbol` and of what is correlated with it, as if all of it were `symbol`."""
+    found = {}
+    for other, value in values.items():
+        alike = 1.0 if other == symbol else correlation(symbol, other, correlations)
+        if abs(alike) >= threshold:
+            found[other] = value if alike > 0 else -value
+    return found
+
+
+def correlation(one: str, other: str, correlations: Correlations) -> float:
+    """Of the two symbols' returns; 0 where it is not known."""
+    return correlations.get(pair(one, other), 0.0)
+
+
+def pair(one: str, other: str) -> str:
+    """The key of two symbols."""
+    return "/".join(sorted((one, other)))

@@ -1,0 +1,52 @@
+"""The manual as a site, which `make site` makes of docs/ (`manual/site/`), and the list of its files.
+
+Where nobody made it there are none.
+
+The site is whole: no page of it loads anything from another host (`manual/whole.py` is the check).
+"""
+
+import re
+from base64 import b64encode
+from functools import cache
+from hashlib import sha256
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import NamedTuple
+
+INDEX = "index.html"
+_TYPES = {
+    "html": "text/html", "css": "text/css", "js": "text/javascript", "json": "application/json",
+    "png": "image/png", "svg": "image/svg+xml",
+}  # fmt: skip
+INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+
+
+class SiteFile(NamedTuple):
+    """One file as it is served. `scripts` are the hashes of those that stand in the page itself."""
+
+    content: bytes
+    media_type: str
+    scripts: tuple[str, ...] = ()
+
+
+@cache
+def files() -> dict[str, SiteFile]:
+    """Every file of the site by its path below `/manual/`."""
+    found = resources.files(__name__).joinpath("site")
+    return dict(_walk(found, "")) if found.is_dir() else {}
+
+
+def _walk(folder: Traversable, prefix: str) -> list[tuple[str, SiteFile]]:
+    walked: list[tuple[str, SiteFile]] = []
+    for item in sorted(folder.iterdir(), key=lambda item: item.name):
+        if item.is_dir():
+            walked += _walk(item, f"{prefix}{item.name}/")
+        elif kind := _TYPES.get(item.name.rpartition(".")[2]):
+            walked.append((prefix + item.name, _file(item.read_bytes(), kind)))
+    return walked
+
+
+def _file(content: bytes, media_type: str) -> SiteFile:
+    inline = INLINE_SCRIPT.findall(content.decode()) if media_type == "text/html" else []
+    hashes = {f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" for script in inline}
+    return SiteFile(content, media_type, tuple(sorted(hashes)))

@@ -1,0 +1,41 @@
+"""Whether a built site is whole: `python -m manual.whole FOLDER` names what a page would load from another host, or not find."""
+
+import re
+import sys
+from pathlib import Path
+from urllib.parse import urldefrag
+
+# What a browser loads by itself; a link that a reader may follow is none of it.
+_TAG = re.compile(r"<(?:script|link|img|iframe|source|video|audio|embed|object|form)\b[^>]*>")
+_ADDRESS = re.compile(r"""\b(?:src|href|srcset|data|action|poster)=["']?([^"'\s>]+)""")
+_IN_STYLES = re.compile(r"""(?:url\(|@import\s+)["']?((?:https?:)?//[^"')\s]+)""")
+
+
+def faults(folder: Path) -> list[str]:
+    """One line each: the page, and what is wrong with it."""
+    pages = sorted(folder.rglob("*.html"))
+    found = [f"{page.name}: {address}" for page in pages for address in _loaded(page) if not _is_there(page, address)]
+    styles = [(sheet, sheet.read_text()) for sheet in sorted(folder.rglob("*.css"))]
+    return found + [f"{sheet.name}: {address}" for sheet, text in styles for address in _IN_STYLES.findall(text)]
+
+
+def _loaded(page: Path) -> list[str]:
+    return [address for tag in _TAG.findall(page.read_text()) for address in _ADDRESS.findall(tag)]
+
+
+def _is_there(page: Path, address: str) -> bool:
+    """A file of the site, or what stands in the page itself."""
+    path, _ = urldefrag(address)
+    return address.startswith("data:") or not path or (page.parent / path).is_file()
+
+
+def main() -> None:
+    """Ends with 1 where something is wrong, or where there is no page at all."""
+    folder = Path(sys.argv[1])
+    wrong = faults(folder) if (folder / "index.html").is_file() else [f"{folder} holds no site"]
+    if wrong:
+        raise SystemExit("The manual would load what is not its own:\n" + "\n".join(wrong))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Every setting of AIS: its unit, default and what is allowed.
+
+One model a concern; a process loads the ones it needs. Nothing is read when this module is imported.
+
+Where a value comes from, the first that has one:
+
+1. the environment (`AIS_DESK=main`),
+2. a running `ais dev`, where its data folder was named by `--data-dir` or `AIS_DATA_DIR`,
+3. the file `.env` in the working directory,
+4. the default.
+
+The folder stands above `.env`, because whoever names it means the desk that runs there, and a `.env` written for
+another deployment must not split one desk over two databases. A wrong value is an error that names the variable, the
+value and what is allowed: see `explain`.
+"""
+
+from settings.explain import catalogue, explain, page, unknown_variables
+from settings.models import (
+    DESK_NAME,
+    HOW_TO_MAKE_A_KEY,
+    LIVE_KEY,
+    AgentSettings,
+    ApiSettings,
+    AsterSettings,
+    AuditSettings,
+    DatabaseSettings,
+    DeskName,
+    DeskSettings,
+    DiskSettings,
+    LimitSettings,
+    LogSettings,
+    NotifySettings,
+    OwnerSettings,
+    PaperVenueSettings,
+    RedisSettings,
+    TraceSettings,
+    WorkerSettings,
+)
+from settings.running_stack import (
+    DOTENV,
+    PORTS_FILE,
+    NoRunningStack,
+    NotConfigured,
+    Settings,
+    origin,
+    temporal_connect_config,
+)
+
+__all__ = [
+    "DESK_NAME",
+    "DOTENV",
+    "HOW_TO_MAKE_A_KEY",
+    "LIVE_KEY",
+    "PORTS_FILE",
+    "AgentSettings",
+    "ApiSettings",
+    "AsterSettings",
+    "AuditSettings",
+    "DatabaseSettings",
+    "DeskName",
+    "DeskSettings",
+    "DiskSettings",
+    "LimitSettings",
+    "LogSettings",
+    "NoRunningStack",
+    "NotConfigured",
+    "NotifySettings",
+    "OwnerSettings",
+    "PaperVenueSettings",
+    "RedisSettings",
+    "Settings",
+    "TraceSettings",
+    "WorkerSettings",
+    "catalogue",
+    "explain",
+    "origin",
+    "page",
+    "temporal_connect_config",
+    "unknown_variables",
+]

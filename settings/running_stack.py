@@ -1,0 +1,132 @@
+"""Where a setting's value comes from: the environment, a running `ais dev`, `.env`; and where Temporal is.
+
+Nothing is read when this module is imported.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from temporalio.envconfig import ClientConfig, ClientConnectConfig
+
+PREFIX = "AIS_"
+DOTENV = Path(".env")
+PORTS_FILE = "ports.json"
+
+
+class NotConfigured(Exception):
+    """The settings do not say how to connect this process; the text says what is wrong."""
+
+
+class WrongTemporalSettings(NotConfigured):
+    """Temporal's own settings cannot be read: a profile, its file, or a certificate named there."""
+
+    def __init__(self, error: Exception) -> None:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        super().__init__(
+            f"Temporal's settings cannot be read: {first}. Check the TEMPORAL_ variables and the files they name"
+        )
+
+
+class NoRunningStack(NotConfigured):
+    """No `ais dev` has recorded itself in the named data folder."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(
+            f"No `ais dev` runs in {data_dir} (it has no {PORTS_FILE}). Start it: ais dev --data-dir {data_dir}"
+        )
+
+
+class Settings(BaseSettings):
+    """The base of all settings models: it reads the prefix, `.env`, and the values that a running `ais dev` recorded."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=DOTENV, extra="ignore", frozen=True)
+
+    used_by: ClassVar[str] = ""
+    recorded_as: ClassVar[Mapping[str, str]] = {}
+    """Our field -> the key under which `ais dev` records its value in ports.json."""
+
+    @classmethod
+    def load(cls, data_dir: Path | None = None) -> Self:
+        """Read this model. Raises ValidationError (see `explain`) or NoRunningStack."""
+        recorded = dict(running_stack(data_dir) or {})
+        # The key has its own file (mode 0600); it is never in ports.json, and not everybody may read it.
+        if "api_key" in cls.recorded_as.values() and (file := recorded.get("api_key_file")):
+            recorded["api_key"] = Path(file).read_text().strip()
+        found = {field: recorded.get(key) for field, key in cls.recorded_as.items()}
+        return cls(**{field: it for field, it in found.items() if it is not None and not _in_environment(field)})
+
+
+def about(description: str, *, allowed: str, unit: str = "", **extra: Any) -> Any:
+    """A field with its texts for docs/settings.md and for error messages."""
+    return Field(description=description, json_schema_extra={"allowed": allowed, "unit": unit}, **extra)
+
+
+class FolderSettings(Settings):
+    """Where to find a running `ais dev`."""
+
+    used_by = "API, worker, ais"
+
+    data_dir: Path | None = about(
+        "Data folder of a running `ais dev`; the process then uses its Temporal, database, desk and key. "
+        "`--data-dir` overrides it.",
+        default=None,
+        allowed="the --data-dir of a running `ais dev`",
+    )
+
+
+def data_folder(data_dir: Path | None = None) -> Path | None:
+    """The folder that `--data-dir`, AIS_DATA_DIR or `.env` names, as an absolute path; None if none of them does."""
+    chosen = data_dir or FolderSettings().data_dir
+    return chosen.expanduser().resolve() if chosen else None
+
+
+def running_stack(data_dir: Path | None = None) -> Mapping[str, Any] | None:
+    """What the `ais dev` of the named folder has recorded; None if no folder is named."""
+    folder = data_folder(data_dir)
+    if folder is None:
+        return None
+    try:
+        recorded: dict[str, Any] = json.loads((folder / PORTS_FILE).read_text())
+    except FileNotFoundError:
+        raise NoRunningStack(folder) from None
+    return recorded
+
+
+def temporal_connect_config(data_dir: Path | None = None) -> ClientConnectConfig:
+    """Arguments of `temporalio.client.Client.connect`. Raises NoRunningStack or WrongTemporalSettings.
+
+    Temporal's own rules apply (TEMPORAL_* and profiles), and `.env` counts as environment. But if a data folder is in use
+    and TEMPORAL_ADDRESS is not set, the folder alone decides: a profile's TLS and key belong to another cluster.
+    """
+    recorded = running_stack(data_dir)
+    if recorded and "TEMPORAL_ADDRESS" not in os.environ:
+        return {"target_host": recorded["temporal_address"], "namespace": recorded["temporal_namespace"]}
+    try:
+        named = {name: value for name, value in dotenv_values(DOTENV).items() if value and name.startswith("TEMPORAL_")}
+        loaded = ClientConfig.load_client_connect_config(override_env_vars={**named, **os.environ})
+    except Exception as error:
+        # The SDK's errors share no base class, and a person wrote everything that this reads.
+        raise WrongTemporalSettings(error) from error
+    return {"target_host": "127.0.0.1:7233", "namespace": "default", **loaded}
+
+
+def origin(field: str) -> Literal["environment", ".env"] | None:
+    """Where a field is set: in the environment, in `.env`, or nowhere (None)."""
+    if _in_environment(field):
+        return "environment"
+    return ".env" if variable(field) in {name.upper() for name in dotenv_values(DOTENV)} else None
+
+
+def _in_environment(field: str) -> bool:
+    return any(name.upper() == variable(field) for name in os.environ)
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field: `desk` is AIS_DESK."""
+    return PREFIX + field.upper()

@@ -1,0 +1,159 @@
+"""Appending to the audit chain: in the transaction that writes what is recorded, and as the last thing in it.
+
+The last, because the append takes the lock of the desk's chain: nobody who has it waits for anything more. And whoever does
+not get it at once waits for nobody: a kill's latch must not stand behind a transaction that hangs. Such entries go to
+`audit_waiting`, by the same function of the database (migration 0013), and the next append chains them first.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import rfc8785
+import structlog
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.exc import DBAPIError
+
+from domain.audit import DECISIONS, REBUILT_DECISION, REBUILT_INSTRUCTION, AuditKind
+from domain.desk.states import CommandKind
+from domain.trading.decisions import Decision
+from domain.trading.instructions import InstructionOutcome, Tool
+from storage.cleaning import clean, clean_values
+from storage.tables import audit_waiting, decisions
+
+# Beyond it a number is not the same for every reader of JSON.
+SAFE_INTEGER = 2**53 - 1
+# All but the order of writing, which the database gives.
+PROVEN_COLUMNS = tuple(column for column in decisions.columns if column.name != "written")
+# Of an instruction that is only prepared: they change with each failed attempt, and are proved once it is settled.
+ATTEMPT_COLUMNS = frozenset({"attempts", "detail"})
+_DECISION_COLUMNS = {column.name for column in PROVEN_COLUMNS}
+_APPEND = text("SELECT audit_append(:desk, :kinds, :subjects, :bodies)")
+_APPEND_WAITING = text(
+    "SELECT audit_append(desk, '{}', '{}', '{}') FROM (SELECT DISTINCT desk FROM audit_waiting ORDER BY desk LIMIT 100) AS d"
+)
+
+log = structlog.get_logger("audit")
+
+
+class AuditEntry(NamedTuple):
+    """What is to be a row of the chain. `body` is canonical JSON."""
+
+    desk: str
+    kind: AuditKind
+    subject: str
+    body: str
+
+
+def entry(desk: str, kind: AuditKind, subject: str, body: Mapping[str, Any]) -> AuditEntry:
+    """An entry of these values; what is None is left out."""
+    return AuditEntry(clean(desk), kind, clean(subject), canonical(body))
+
+
+def decision_entry(row: Decision) -> AuditEntry:
+    """Of a row of the decision log, as it is stored."""
+    limits = row.command == CommandKind.SET_LIMITS and row.result == "applied"
+    kind = AuditKind.LIMITS_CHANGED if limits else AuditKind.DECISION
+    return entry(row.desk, kind, row.decision_id, row.model_dump(include=_DECISION_COLUMNS))
+
+
+def instruction_entry(stored: Mapping[str, Any]) -> AuditEntry:
+    """Of an instruction's row as it is now."""
+    body = stored
+    if stored["outcome"] == InstructionOutcome.PREPARED:
+        kind = AuditKind.INSTRUCTION_PREPARED
+        body = {name: value for name, value in stored.items() if name not in ATTEMPT_COLUMNS}
+    else:
+        kind = AuditKind.ORDER_FATE if stored["tool"] == Tool.CREATE_ORDER else AuditKind.INSTRUCTION_SETTLED
+    return entry(stored["desk"], kind, stored["instruction_id"], body)
+
+
+def rebuilt_entry(proved: AuditEntry, source: Mapping[str, Any]) -> AuditEntry:
+    """Of a row that was put back: all that its own entry says, and where that was found."""
+    begins = REBUILT_DECISION if proved.kind in DECISIONS else REBUILT_INSTRUCTION
+    return AuditEntry(
+        proved.desk, AuditKind.REBUILT, proved.subject, f'{begins}{proved.body},"source":{canonical(source)}}}'
+    )
+
+
+def append(connection: Connection, entries: Iterable[AuditEntry]) -> bool:
+    """Chains the entries, or has them wait for the next append: False where any waits. Nothing may follow but the commit."""
+    chained = True
+    # In the order of desks, as every lock of several desks is taken.
+    for desk, group in groupby(sorted(entries, key=lambda each: each.desk), key=lambda each: each.desk):
+        rows = list(group)
+        values = {"desk": desk, "kinds": [row.kind.value for row in rows]}
+        values |= {"subjects": [row.subject for row in rows], "bodies": [row.body for row in rows]}
+        chained = bool(connection.scalar(_APPEND, values)) and chained
+    return chained
+
+
+def append_if_possible(connection: Connection, entries: Iterable[AuditEntry]) -> bool:
+    """`append` for what must be written whatever becomes of the chain: a kill's latch. What is nowhere in it then is logged."""
+    rows = list(entries)
+    if not rows:
+        return True
+    try:
+        with connection.begin_nested():
+            return append(connection, rows)
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        log.error("the audit chain cannot be written", rows=[row.subject for row in rows], why=str(error.orig)[:200])
+        return False
+
+
+def append_waiting(connection: Connection) -> None:
+    """Chains what waits, of whatever desk: one that writes nothing more would never take it up."""
+    connection.execute(_APPEND_WAITING)
+
+
+class Waiting(NamedTuple):
+    """Entries that are not chained yet: how many, for how many seconds the oldest has waited, and why."""
+
+    entries: int
+    seconds: float
+    why: str
+
+
+def waiting(connection: Connection) -> Waiting:
+    """Of all desks. A moment is usual; longer means that the chain cannot be written."""
+    oldest = select(audit_waiting.c.why).order_by(audit_waiting.c.number).limit(1).scalar_subquery()
+    age = func.extract("epoch", func.clock_timestamp() - func.min(audit_waiting.c.at))
+    found = connection.execute(select(func.count(), age, oldest).select_from(audit_waiting)).one()
+    return Waiting(found[0], float(found[1] or 0), found[2] or "")
+
+
+def canonical(body: Mapping[str, Any]) -> str:
+    """The body as JSON that has one spelling (RFC 8785). Numbers that JSON cannot keep exactly are texts."""
+    return rfc8785.dumps(_plain(clean_values(body))).decode()
+
+
+def moment_text(moment: datetime) -> str:
+    """A moment in the chain: always UTC, always microseconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Mapping():
+            return {str(name): _plain(each) for name, each in value.items() if each is not None}
+        case list() | tuple():
+            return [_plain(each) for each in value]
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    match value:
+        case datetime():
+            return moment_text(value)
+        case Decimal():
+            return format(value, "f")
+        case int() if not isinstance(value, bool) and abs(value) > SAFE_INTEGER:
+            return str(value)
+        case str():
+            # Members of an enumeration too.
+            return str.__str__(value)
+    return value

@@ -1,0 +1,244 @@
+"""Checkpoints: the last row of every chain, signed, to be kept where nobody who may write the database can reach.
+
+The failure behind this file: whoever may write the database and knows the scheme can compute a chain anew from any row on, and no
+hash tells. What was signed before, and lies elsewhere, does. Signing needs the private key, checking the public one alone.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from pydantic import ValidationError
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects.postgresql import insert
+
+from domain.audit import AuditFault, FaultKind
+from domain.values import Moment, Value
+from storage.audit.chain import canonical
+from storage.clock import server_time
+from storage.installation import read_id
+from storage.tables import audit_checkpoints
+
+# The last row of each desk's chain, of the rows themselves: a head could be old, or gone. From desk to desk by the key, so that
+# the rows between are not read, in one statement and so at one moment.
+_HEADS = """
+WITH RECURSIVE d AS (
+    (SELECT desk FROM audit ORDER BY desk LIMIT 1)
+    UNION ALL SELECT (SELECT desk FROM audit WHERE desk > d.desk ORDER BY desk LIMIT 1) FROM d WHERE d.desk IS NOT NULL)
+SELECT d.desk, a.seq, encode(a.hash, 'hex') FROM d
+CROSS JOIN LATERAL (SELECT seq, hash FROM audit WHERE desk = d.desk ORDER BY seq DESC LIMIT 1) AS a
+"""
+# None from the future: a clock that was ahead once would have another one due every few seconds until its day comes.
+_NEWEST = """
+SELECT text FROM audit_checkpoints WHERE public_key = :key AND at <= clock_timestamp() AND octet_length(text) < 20000000
+ORDER BY at DESC LIMIT 20
+"""
+_NEWEST_AT = "SELECT max(at) FROM audit_checkpoints WHERE public_key = :key AND at <= clock_timestamp()"
+_LATCHED = (
+    "SELECT max(seq), bool_or(kind IN ('latch_set', 'latch_cleared')) FROM audit WHERE desk = :desk AND seq > :seq"
+)
+# Whoever makes one that is due has this lock: two workers make one.
+_LOCK = text("SELECT pg_try_advisory_xact_lock(1095329131)")
+_ROWS = """
+SELECT s.desk, a.hash FROM unnest(CAST(:desks AS text[]), CAST(:seqs AS bigint[])) AS s (desk, seq)
+LEFT JOIN audit AS a ON a.desk = s.desk AND a.seq = s.seq
+"""
+
+
+class NotSigned(Exception):
+    """A key that cannot be used, or a checkpoint that its key did not sign."""
+
+
+class SignedHead(Value):
+    """The last row of a desk's chain, and how many rows a chain without a gap has then."""
+
+    seq: int
+    hash: str
+    count: int
+
+
+class Checkpoint(Value):
+    """What is signed. `database_id` tells which database it is of."""
+
+    at: Moment
+    database_id: str | None
+    chains: dict[str, SignedHead]
+
+
+def make_key(path: Path) -> str:
+    """Writes a new private key, which only its owner may read, and returns the public key. Never replaces a file."""
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(pem)
+    except OSError as error:
+        raise NotSigned(f"the key cannot be written: {error}") from None
+    return public_key_of(key)
+
+
+def read_key(path: Path) -> Ed25519PrivateKey:
+    """The private key in the file."""
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise NotSigned(f"{path} holds no usable key: {error}") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise NotSigned(f"{path} holds no Ed25519 key; `ais audit key` makes one")
+    return key
+
+
+def public_key_of(key: Ed25519PrivateKey) -> str:
+    """The public key, as 64 hex digits."""
+    return key.public_key().public_bytes_raw().hex()
+
+
+def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
+    """The checkpoint as one line of JSON, with its signature and the public key."""
+    body = checkpoint.model_dump()
+    signature = key.sign(canonical(body).encode()).hex()
+    return canonical({"checkpoint": body, "public_key": public_key_of(key), "signature": signature})
+
+
+def read(document: str, public_key: str) -> Checkpoint:
+    """The checkpoint, if the owner of this public key signed it. Otherwise NotSigned."""
+    try:
+        found = json.loads(document)
+        checkpoint = Checkpoint.model_validate(found["checkpoint"])
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
+        key.verify(bytes.fromhex(found["signature"]), canonical(checkpoint.model_dump()).encode())
+    except InvalidSignature:
+        raise NotSigned("this key did not sign the checkpoint, or somebody changed it") from None
+    except (ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
+        raise NotSigned(f"no checkpoint or no public key: {str(error).splitlines()[0]}") from None
+    return checkpoint
+
+
+def take(connection: Connection) -> Checkpoint:
+    """The chains as they are in this transaction's eyes."""
+    # As many rows as the last one's number: `verify` finds a gap.
+    heads = connection.execute(text(_HEADS)).all()
+    chains = {desk: SignedHead(seq=seq, hash=hash_, count=seq) for desk, seq, hash_ in heads}
+    return Checkpoint(at=server_time(connection), database_id=read_id(connection), chains=chains)
+
+
+def keep(connection: Connection, at: datetime, public_key: str, document: str) -> None:
+    """Keeps a checkpoint in the database too, for whoever looks for the newest; it proves nothing there."""
+    values = {"at": at, "public_key": public_key, "text": document}
+    connection.execute(insert(audit_checkpoints).values(values).on_conflict_do_nothing())
+
+
+class MadeCheckpoint(NamedTuple):
+    """A new checkpoint, and the line that is signed."""
+
+    checkpoint: Checkpoint
+    document: str
+
+
+def make(connection: Connection, key: Ed25519PrivateKey) -> MadeCheckpoint:
+    """Takes a checkpoint, signs and keeps it. The document is to be printed, or sent to another place."""
+    checkpoint = take(connection)
+    document = sign(checkpoint, key)
+    keep(connection, checkpoint.at, public_key_of(key), document)
+    return MadeCheckpoint(checkpoint, document)
+
+
+class CheckpointLookout:
+    """What a process knows of the checkpoints that its key has signed, so that a look costs next to nothing while none is due:
+    a checkpoint of thousands of desks is long, and every worker looks every few seconds."""
+
+    def __init__(self, desk: str) -> None:
+        self.newest: Checkpoint | None = None
+        self._desk = desk
+        self._read_at: datetime | None = None
+        # The desk's last row that was seen not to be of a latch.
+        self._seen = 0
+
+    def is_due(self, connection: Connection, public_key: str) -> bool:
+        """The first one of a UTC day, one after each kill and restart of the desk, and one after its chain became shorter."""
+        now = server_time(connection)
+        if self.newest is not None and self.newest.at > now:
+            # A clock that was ahead.
+            self.newest, self._read_at = None, None
+        at = connection.scalar(text(_NEWEST_AT), {"key": public_key})
+        if at != self._read_at:
+            self.newest, self._read_at = _newest(connection, public_key, self.newest), at
+        if self.newest is None or self.newest.at.astimezone(UTC).date() != now.astimezone(UTC).date():
+            return True
+        return self._went_back(connection, self.newest) or self._has_news_of_a_latch(connection, self.newest)
+
+    def made(self, checkpoint: Checkpoint) -> None:
+        """By this process: nobody else can take it away."""
+        self.newest = checkpoint
+        self._read_at = checkpoint.at
+
+    def _went_back(self, connection: Connection, newest: Checkpoint) -> bool:
+        """Whether the desk's chain is shorter than it was: a database that came back older has another chain from here on,
+        which nothing proves until one is signed.
+        """
+        last = connection.scalar(text("SELECT max(seq) FROM audit WHERE desk = :desk"), {"desk": self._desk}) or 0
+        self._seen = min(self._seen, last)
+        signed = newest.chains.get(self._desk)
+        return signed is not None and last < signed.seq
+
+    def _has_news_of_a_latch(self, connection: Connection, newest: Checkpoint) -> bool:
+        signed = newest.chains[self._desk].seq if self._desk in newest.chains else 0
+        values = {"desk": self._desk, "seq": max(signed, self._seen)}
+        last, latched = connection.execute(text(_LATCHED), values).one()
+        if not latched and last:
+            self._seen = last
+        return bool(latched)
+
+
+def make_if_due(connection: Connection, key: Ed25519PrivateKey, lookout: CheckpointLookout) -> MadeCheckpoint | None:
+    """None if none is due, or another worker makes it."""
+    public_key = public_key_of(key)
+    if not lookout.is_due(connection, public_key) or not connection.scalar(_LOCK):
+        return None
+    # Another one may have made it meanwhile.
+    return make(connection, key) if lookout.is_due(connection, public_key) else None
+
+
+def _newest(connection: Connection, public_key: str, last: Checkpoint | None) -> Checkpoint | None:
+    """Of those that this key signed: whoever may write the database could put others there, to have none made any more.
+    `last`: the newest that this process knows, as nobody else can change it.
+    """
+    database_id = read_id(connection)
+    for document in connection.scalars(text(_NEWEST), {"key": public_key}):
+        with suppress(NotSigned):
+            found = read(document, public_key)
+            if found.database_id == database_id:
+                return found if last is None or found.at > last.at else last
+    return last
+
+
+def compare(connection: Connection, desk: str, signed: Checkpoint) -> list[AuditFault]:
+    """What a chain lacks or has otherwise than when it was signed; all before that row is proved by its own hashes."""
+    return list(compare_all(connection, [desk], signed).values())
+
+
+def compare_all(connection: Connection, desks: Iterable[str], signed: Checkpoint) -> dict[str, AuditFault]:
+    """`compare` of several desks by one statement: the fault of each that has one."""
+    heads = {desk: head for desk in desks if (head := signed.chains.get(desk))}
+    values = {"desks": list(heads), "seqs": [head.seq for head in heads.values()]}
+    found = connection.execute(text(_ROWS), values) if heads else ()
+    faults = {desk: _signed_otherwise(desk, heads[desk], hash_, signed.at) for desk, hash_ in found}
+    return {desk: fault for desk, fault in faults.items() if fault}
+
+
+def _signed_otherwise(desk: str, head: SignedHead, found: bytes | None, at: datetime) -> AuditFault | None:
+    if found is None:
+        return AuditFault(FaultKind.CUT_OFF, desk, head.seq, f"row {head.seq} was signed at {at.isoformat()}")
+    if bytes(found).hex() == head.hash:
+        return None
+    what = f"it is not the row that was signed at {at.isoformat()}"
+    return AuditFault(FaultKind.REWRITTEN, desk, head.seq, what)

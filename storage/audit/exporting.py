@@ -1,0 +1,67 @@
+"""Handing the chain out: the rows of one snapshot, a part of each desk's chain without a gap, and the row that says so.
+
+Row by row, so that memory does not grow with the log.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, text
+
+from domain.audit import AuditKind, Link
+from storage.audit import chain
+from storage.audit.verifying import AT_TEXT, ROWS_A_FETCH
+
+# Moments need not rise with `seq`: an entry that waited is older than the row before it. A part has no gaps all the same.
+_FIRST = "SELECT min(seq) FROM audit WHERE desk = :desk AND at >= :since"
+_LAST = "SELECT max(seq) FROM audit WHERE desk = :desk AND at < :until"
+_ROWS = text(f"""
+SELECT desk, seq, {AT_TEXT.format("at")}, kind, subject, body, previous, hash FROM audit
+WHERE desk = :desk AND seq BETWEEN :first AND :last ORDER BY seq
+""")  # noqa: S608 - our own text of a moment
+_CHECKPOINT = """
+SELECT text FROM audit_checkpoints WHERE at < coalesce(CAST(:until AS timestamptz), 'infinity') ORDER BY at DESC LIMIT 1
+"""
+_HIGHEST = 2**63 - 1
+
+
+class ExportWindow(NamedTuple):
+    """What is to be exported: of which desk, from when on, and until before when. None is without a bound."""
+
+    desk: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def rows_of(connection: Connection, desk: str, window: ExportWindow) -> Iterator[Link]:
+    """From the first row that is not older than the window to the last that is not newer, without a gap."""
+    first, last = (
+        _bound(connection, _FIRST, desk, since=window.since),
+        _bound(connection, _LAST, desk, until=window.until),
+    )
+    if first is None or last is None:
+        return
+    rows = connection.execute(
+        _ROWS.execution_options(yield_per=ROWS_A_FETCH), {"desk": desk, "first": first, "last": last}
+    )
+    yield from map(Link._make, rows)
+
+
+def newest_checkpoint(connection: Connection, until: datetime | None) -> str | None:
+    """As it was signed; of those from before `until`, since the rows that a later one signs are not in the part."""
+    found = connection.scalar(text(_CHECKPOINT), {"until": until})
+    return None if found is None else str(found)
+
+
+def record(connection: Connection, subject: str, bodies: Mapping[str, Mapping[str, Any]]) -> None:
+    """One row on each of these desks' chains, which says that a copy of it was made."""
+    chain.append(connection, [chain.entry(desk, AuditKind.EXPORT, subject, body) for desk, body in bodies.items()])
+
+
+def _bound(connection: Connection, query: str, desk: str, **moment: datetime | None) -> int | None:
+    (given,) = moment.values()
+    if given is None:
+        return 0 if query is _FIRST else _HIGHEST
+    found = connection.scalar(text(query), {"desk": desk, **moment})
+    return None if found is None else int(found)

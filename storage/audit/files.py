@@ -1,0 +1,184 @@
+"""An exported chain as a file: how its rows are written and read again.
+
+`body` is the exact text, since the hash is over it; `previous` and `hash` are hex digits, and bytes in Parquet. Reading needs no
+database, and a row that nobody can read stops nothing: it is told as None.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from domain.audit import Link
+
+# Of Parquet. Whoever writes holds a group until it is written, as columns, which take half of the memory of Python's objects: so
+# those are made of a few rows at a time.
+ROWS_A_GROUP, ROWS_A_BATCH = 2_000, 500
+BYTES_A_PAGE = 2**17
+# A body has no bound of its own, and the csv module has one.
+LONGEST_FIELD = 2**30
+
+
+class ExportFormat(StrEnum):
+    """How the rows of an exported chain are spelt."""
+
+    NDJSON = "ndjson"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+class ParquetMissing(Exception):
+    """What reads and writes Parquet is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__("Parquet needs an extra: pip install ais[parquet]")
+
+
+def write_rows(file: BinaryIO, kind: ExportFormat, rows: Iterable[Link]) -> None:
+    """All of the rows, in a file that is open. ParquetMissing before anything is taken from `rows`."""
+    _WRITERS[kind](file, rows)
+
+
+def read_rows(path: Path, kind: ExportFormat) -> Iterator[Link | None]:
+    """Row by row; None for one that is no row of a chain."""
+    return _READERS[kind](path)
+
+
+def need(kind: ExportFormat) -> None:
+    """Raises ParquetMissing where this format cannot be had."""
+    if kind is ExportFormat.PARQUET:
+        _pyarrow()
+
+
+def _write_ndjson(file: BinaryIO, rows: Iterable[Link]) -> None:
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+    for row in rows:
+        file.write(encode(_spelt(row)).encode() + b"\n")
+
+
+def _spelt(row: Link) -> dict[str, Any]:
+    return row._asdict() | {"previous": row.previous.hex(), "hash": row.hash.hex()}
+
+
+def _read_ndjson(path: Path) -> Iterator[Link | None]:
+    with path.open("rb") as file:
+        for line in file:
+            yield _link(_parsed(line))
+
+
+def _write_csv(file: BinaryIO, rows: Iterable[Link]) -> None:
+    # As RFC 4180 has it, and so that a carriage return within a text is quoted by every version of Python.
+    file.write((",".join(Link._fields) + "\r\n").encode())
+    lines = csv.writer(_Encoded(file), lineterminator="\r\n")
+    for row in rows:
+        lines.writerow((*row[:6], row.previous.hex(), row.hash.hex()))
+
+
+class _Encoded:
+    """A text file to whoever writes lines, which keeps none of it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        return self._file.write(line.encode())
+
+
+def _read_csv(path: Path) -> Iterator[Link | None]:
+    limit = csv.field_size_limit(LONGEST_FIELD)
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            lines = csv.reader(file)
+            if next(lines, None) != list(Link._fields):
+                yield None
+            for values in lines:
+                yield _link(dict(zip(Link._fields, values, strict=True)) if len(values) == len(Link._fields) else None)
+    except csv.Error:
+        # Where the next row begins is not known.
+        yield None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _link(found: Any) -> Link | None:
+    try:
+        texts = [found[name] for name in ("desk", "at", "kind", "subject", "body")]
+        # JSON can spell what no text of a database holds.
+        "".join(texts).encode()
+        desk, at, kind, subject, body = texts
+        previous, hash_ = bytes.fromhex(found["previous"]), bytes.fromhex(found["hash"])
+        return Link(desk, int(found["seq"]), at, kind, subject, body, previous, hash_)
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
+
+
+def _write_parquet(file: BinaryIO, rows: Iterable[Link]) -> None:
+    arrow = _pyarrow()
+    kinds = {"seq": arrow.int64(), "previous": arrow.binary(), "hash": arrow.binary()}
+    # Not null, so that no reader has to ask.
+    schema = arrow.schema([arrow.field(name, kinds.get(name, arrow.string()), nullable=False) for name in Link._fields])
+    batches = _batches(arrow, schema, iter(rows))
+    # Columns in which few texts repeat; a dictionary of the others is memory for nothing.
+    with arrow.parquet.ParquetWriter(
+        file, schema, compression="zstd", use_dictionary=["desk", "kind"], write_statistics=["desk", "seq"],
+        data_page_size=BYTES_A_PAGE, memory_pool=arrow.system_memory_pool(),
+    ) as writer:  # fmt: skip
+        while group := list(islice(batches, ROWS_A_GROUP // ROWS_A_BATCH)):
+            writer.write_table(arrow.Table.from_batches(group), ROWS_A_GROUP)
+
+
+def _batches(arrow: Any, schema: Any, rows: Iterator[Link]) -> Iterator[Any]:
+    # Arrow's own pool keeps what it has once had.
+    pool = arrow.system_memory_pool()
+    while batch := list(islice(rows, ROWS_A_BATCH)):
+        columns = zip(zip(*batch, strict=True), schema, strict=True)
+        arrays = [arrow.array(values, field.type, memory_pool=pool) for values, field in columns]
+        yield arrow.record_batch(arrays, schema=schema)
+
+
+def _read_parquet(path: Path) -> Iterator[Link | None]:
+    arrow = _pyarrow()
+    try:
+        with arrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS_A_BATCH, columns=list(Link._fields), use_threads=False):
+                yield from (_checked(values) for values in zip(*(c.to_pylist() for c in batch.columns), strict=True))
+    except (arrow.ArrowException, OSError, ValueError):
+        # What follows cannot be found without what is damaged here.
+        yield None
+
+
+_TYPES = (str, int, str, str, str, str, bytes, bytes)
+
+
+def _checked(values: tuple[Any, ...]) -> Link | None:
+    right = len(values) == len(_TYPES) and all(
+        isinstance(each, kind) for each, kind in zip(values, _TYPES, strict=True)
+    )
+    return Link._make(values) if right else None
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ParquetMissing from None
+    return pyarrow
+
+
+_WRITERS: dict[ExportFormat, Callable[[BinaryIO, Iterable[Link]], None]] = {
+    ExportFormat.NDJSON: _write_ndjson, ExportFormat.CSV: _write_csv, ExportFormat.PARQUET: _write_parquet,
+}  # fmt: skip
+_READERS: dict[ExportFormat, Callable[[Path], Iterator[Link | None]]] = {
+    ExportFormat.NDJSON: _read_ndjson, ExportFormat.CSV: _read_csv, ExportFormat.PARQUET: _read_parquet,
+}  # fmt: skip

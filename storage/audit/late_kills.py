@@ -1,0 +1,68 @@
+"""Kills that were latched while the chain could not be written, chained as soon as it can be.
+
+The latch in the desk's row never waits for the chain, so its row there may be nowhere: neither chained nor waiting. What the
+tables say of such a kill is chained later, and `found_at` says when that was. The chain's lock is held from before they are read
+until the commit: what a restart or another kill chains meanwhile comes after it, and none of them waits.
+"""
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from domain.audit import AuditKind
+from storage.audit.chain import AuditEntry, append, entry
+from storage.clock import server_time
+
+# As `audit_append` takes it (migration 0013): a second time in one transaction, it is there already.
+_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('audit:' || :desk, 0))")
+# Kills by their subject in the chain. One that a restart has cleared waits while another one holds: the last row of a latch must
+# say how the latch is.
+_KILLS = """
+SELECT k.subject, k.number AS kill_number, k.kill_id, k.cleared_by, k.held, d.reason, d.actor, d.killed_at FROM desks AS d
+JOIN (SELECT desk, kill_id AS subject, kill_number AS number, kill_id, cleared_by, false AS held FROM kills
+    WHERE (desk, kill_id) NOT IN (SELECT desk, kill_id FROM desks WHERE killed AND kill_id IS NOT NULL)
+    UNION ALL SELECT desk, coalesce(kill_id, 'kill ' || kill_number), kill_number, kill_id, NULL, true FROM desks WHERE killed
+) AS k ON k.desk = d.desk
+WHERE d.desk = :desk AND k.subject <> ALL(CAST(:known AS text[])) AND (k.cleared_by IS NULL OR NOT d.killed)
+ORDER BY k.number, k.subject
+"""
+_CHAINED = """
+SELECT subject FROM audit WHERE desk = :desk AND kind = 'latch_set' AND subject = ANY(CAST(:subjects AS text[]))
+UNION SELECT subject FROM audit_waiting WHERE desk = :desk AND kind = 'latch_set'
+"""
+# Kills from before the chain are counted with the log, and not proved: they have no row, and need none.
+_BEFORE = """
+SELECT k.subject FROM unnest(CAST(:subjects AS text[])) AS k (subject)
+JOIN audit AS a ON a.desk = :desk AND a.seq = 1 AND a.kind = 'chain_begun'
+LEFT JOIN decisions AS d ON d.decision_id = k.subject
+LEFT JOIN desks AS held ON held.desk = :desk AND held.killed AND k.subject IN (held.kill_id, 'kill ' || held.kill_number)
+WHERE coalesce(held.killed_at, d.timestamp, '-infinity') < (a.body::jsonb ->> 'until')::timestamptz
+"""
+
+
+def chain_late_kills(connection: Connection, desk: str, known: Collection[str]) -> set[str]:
+    """Chains the kills of a desk that the chain has not, and returns those that need no further look.
+
+    `known`: those of which an earlier call said so. To find out about others, the whole chain is read.
+    """
+    if not connection.scalar(_LOCK, {"desk": desk}):
+        return set()
+    kills = connection.execute(text(_KILLS), {"desk": desk, "known": list(known)}).all()
+    if not kills:
+        return set()
+    values = {"desk": desk, "subjects": [kill.subject for kill in kills]}
+    chained = {*connection.scalars(text(_CHAINED), values)} | {*connection.scalars(text(_BEFORE), values)}
+    late = [kill for kill in kills if kill.subject not in chained]
+    if late:
+        append(connection, [each for kill in late for each in _entries(connection, desk, kill)])
+    return {kill.subject for kill in kills}
+
+
+def _entries(connection: Connection, desk: str, kill: Row[Any]) -> Iterator[AuditEntry]:
+    """Why and by whom is known of the kill alone that holds."""
+    names = ("kill_number", "kill_id", *(("reason", "actor", "killed_at") if kill.held else ()))
+    body = {name: getattr(kill, name) for name in names} | {"found_at": server_time(connection)}
+    yield entry(desk, AuditKind.LATCH_SET, kill.subject, body)
+    if kill.cleared_by:
+        yield entry(desk, AuditKind.LATCH_CLEARED, kill.cleared_by, body | {"cleared_by": kill.cleared_by})

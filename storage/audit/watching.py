@@ -1,0 +1,274 @@
+"""The running verification: it goes along every chain, bit by bit, and keeps how far it is and what it found (`audit_watch`).
+
+Each desk has two rows there. One follows the new rows. The other goes over all of them again and again, a lap after the other,
+since what was whole yesterday can be edited today. The tables of the log are gone over too (`unproved`). One process works at a
+time, for a moment, and nobody waits for it: its price is the same for one worker as for a thousand.
+
+A fault is told once it was found in two looks, one after the other: what passes by itself is none. Where the rows are whole
+again, it is over; a person may accept it (`accept`).
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, text
+
+from domain.audit import AuditFault, AuditKind, FaultKind
+from storage.audit import chain, checkpoints, stretches, unproved
+from storage.audit.checkpoints import Checkpoint
+from storage.audit.stretches import CheckedStretch, DueStretch, Reached, as_array
+
+FOUND_TIMES = 2
+"""So often a fault is found before it is told."""
+_LOCK = text("SELECT pg_try_advisory_xact_lock(1095329132)")
+_WAIT_FOR_LOCK = text("SELECT pg_advisory_xact_lock(1095329132)")
+# A cheap look, by an index: most processes find that another one has just been here.
+_RESTS = text("""
+SELECT greatest((SELECT max(looked_at) FROM audit_watch), (SELECT max(looked_at) FROM audit_tables))
+    > clock_timestamp() - make_interval(secs => :seconds)
+""")
+# New rows of a desk that nobody has looked at are followed from its last one on; the first lap takes those before.
+_KNOW = text("""
+INSERT INTO audit_watch (desk, again, seq, hash, began_at, looked_at)
+SELECT h.desk, again, CASE WHEN again THEN 0 ELSE h.seq END, CASE WHEN again THEN NULL ELSE h.hash END,
+    clock_timestamp(), 'epoch'
+FROM audit_heads AS h CROSS JOIN (VALUES (false), (true)) AS rows (again)
+WHERE h.seq > 0 AND NOT EXISTS (SELECT FROM audit_watch AS w WHERE w.desk = h.desk AND w.again = rows.again)
+LIMIT 500 ON CONFLICT DO NOTHING
+""")
+# A chain without news is looked at too, now and then: its last rows may be gone.
+_NEWS = text("""
+SELECT w.*, h.seq AS head_seq FROM audit_watch AS w LEFT JOIN audit_heads AS h ON h.desk = w.desk
+WHERE NOT w.again AND (w.fault_kind IS NOT NULL OR h.seq IS DISTINCT FROM w.seq
+    OR w.looked_at < clock_timestamp() - interval '10 minutes')
+ORDER BY w.looked_at LIMIT 500
+""")
+_LAPS = text("""
+SELECT w.*, h.seq AS head_seq, w.began_at < clock_timestamp() - interval '1 day' AS was_long
+FROM audit_watch AS w LEFT JOIN audit_heads AS h ON h.desk = w.desk
+WHERE w.again AND (NOT w.at_end OR w.looked_at < clock_timestamp() - make_interval(secs => :seconds))
+ORDER BY w.looked_at LIMIT 500
+""")
+_NOTE = text("""
+UPDATE audit_watch AS w SET seq = n.seq, hash = n.hash, unsettled = CAST(n.unsettled AS bigint[]), latched = n.latched,
+    at_end = n.at_end, looked_at = clock_timestamp(),
+    began_at = CASE WHEN n.begins THEN clock_timestamp() ELSE w.began_at END,
+    ended_at = CASE WHEN n.at_end THEN clock_timestamp() ELSE w.ended_at END,
+    fault_at = CASE WHEN n.kind IS NULL THEN NULL WHEN w.fault_kind IS NULL THEN clock_timestamp() ELSE w.fault_at END,
+    fault_times = CASE WHEN n.kind IS NULL THEN 0 ELSE least(w.fault_times, 1000000) + 1 END,
+    fault_kind = n.kind, fault_seq = n.fault_seq, fault_what = n.what
+FROM unnest(CAST(:desk AS text[]), CAST(:begins AS boolean[]), CAST(:seq AS bigint[]), CAST(:hash AS bytea[]),
+    CAST(:unsettled AS text[]), CAST(:latched AS boolean[]), CAST(:at_end AS boolean[]), CAST(:kind AS text[]),
+    CAST(:fault_seq AS bigint[]), CAST(:what AS text[]))
+    AS n (desk, begins, seq, hash, unsettled, latched, at_end, kind, fault_seq, what)
+WHERE w.desk = n.desk AND w.again = :again RETURNING w.desk, w.fault_times
+""")
+_FAULTS = text("""
+SELECT DISTINCT ON (desk, of_tables) desk, fault_kind, fault_seq, fault_what, fault_at FROM (
+    SELECT desk, false AS of_tables, fault_kind, fault_seq, fault_what, fault_at FROM audit_watch
+    WHERE fault_kind IS NOT NULL AND fault_times >= :times
+    UNION ALL SELECT desk, true, :extra, NULL, source || ': ' || id, at FROM audit_unproved WHERE times >= :times) AS f
+ORDER BY desk, of_tables, fault_at
+""")
+_AGES = text("""
+SELECT desk, extract(epoch FROM clock_timestamp() - coalesce(max(ended_at), min(began_at))) FROM audit_watch
+WHERE desk = ANY(:desks) GROUP BY desk
+""")
+_ACCEPT = text("""
+UPDATE audit_watch SET seq = :seq, hash = :hash, unsettled = '{}', at_end = NOT again,
+    latched = (SELECT killed FROM desks WHERE desk = :desk), accepted_seq = :seq, accepted_at = clock_timestamp(),
+    fault_kind = NULL, fault_seq = NULL, fault_what = NULL, fault_at = NULL, fault_times = 0
+WHERE desk = :desk
+""")
+
+
+class Pace(NamedTuple):
+    """How much is done: seconds of work in a round on new rows, as many on a lap, and on the tables of the log; seconds between
+    two rounds of whatever process, and between two laps of a desk; rows a statement."""
+
+    work: float = 0.15
+    tables: float = 0.05
+    between_rounds: float = 4.0
+    between_laps: float = 20.0
+    rows: int = stretches.ROWS_A_STRETCH
+
+
+# Rows that may come while a chain is on its way into a statement.
+_SPARE_ROWS = 6
+_MOST_CHAINS = 100
+
+
+class StandingFault(NamedTuple):
+    """A fault that was found again. It is the same one for as long as its chain was not whole in between."""
+
+    fault: AuditFault
+    at: datetime
+
+
+class WatchRound(NamedTuple):
+    """What a process has done in a round: rows that it checked, desks whose fault it was the one to find again."""
+
+    rows: int = 0
+    found: frozenset[str] = frozenset()
+
+
+def watch(connection: Connection, signed: Checkpoint | None, pace: Pace) -> WatchRound:
+    """A round of work; none where another process works, or has just worked. `signed`: the newest checkpoint that is believed."""
+    if connection.scalar(_RESTS, {"seconds": pace.between_rounds}) or not connection.scalar(_LOCK):
+        return WatchRound()
+    # Compiling a comparison takes longer than a stretch, and a plan for many rows would read a table as a whole.
+    connection.execute(text("SET LOCAL jit = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"))
+    connection.execute(_KNOW)
+    news = connection.execute(_NEWS).all()
+    laps = connection.execute(_LAPS, {"seconds": pace.between_laps}).all()
+    rows, found = 0, set()
+    for each in (*_work(connection, map(_due, news), pace), *_work(connection, _begun(connection, laps, signed), pace)):
+        rows += each.rows
+        if each.fault and each.times == FOUND_TIMES:
+            found.add(each.fault.desk)
+    found |= {desk for desk, times in unproved.look_again(connection).items() if times == FOUND_TIMES}
+    for _ in unproved.look(connection, pace.tables, pace.between_laps, pace.rows):
+        pass
+    return WatchRound(rows, frozenset(found))
+
+
+class _DueChain(NamedTuple):
+    """A chain that is to be checked from here on: so many rows, as far as one knows; whether a lap begins here, and a fault
+    that its beginning has shown."""
+
+    desk: str
+    again: bool
+    reached: Reached
+    rows: float
+    begins: bool = False
+    fault: AuditFault | None = None
+
+    def share(self, pace: Pace) -> int:
+        """How many rows of a statement it takes."""
+        return int(min(pace.rows, self.rows + _SPARE_ROWS)) + len(self.reached.unsettled)
+
+
+class _Noted(NamedTuple):
+    """A stretch that was checked, and how often its fault was found by now."""
+
+    rows: int
+    fault: AuditFault | None
+    times: int
+
+
+def _due(row: Row[Any]) -> _DueChain:
+    reached = Reached(row.seq, bytes(row.hash) if row.hash else None, tuple(row.unsettled), row.latched)
+    return _DueChain(row.desk, row.again, reached, _left(row, reached))
+
+
+def _left(row: Row[Any], reached: Reached) -> float:
+    """By the chain's head, which proves nothing: rows that it does not tell of are checked by a statement more."""
+    return float("inf") if row.head_seq is None else max(0, row.head_seq - reached.seq)
+
+
+def _begun(connection: Connection, laps: Sequence[Row[Any]], signed: Checkpoint | None) -> list[_DueChain]:
+    """Begins a new lap where one has ended: with the first row, or where that took longer than a day, at the checkpoint."""
+    # What was signed before a person accepted a fault says nothing about the rows since.
+    heads = {
+        row.desk: head
+        for row in laps
+        if row.at_end and signed and (head := signed.chains.get(row.desk))
+        and not (row.accepted_at and signed.at < row.accepted_at)
+    }  # fmt: skip
+    wrong = checkpoints.compare_all(connection, heads, signed) if signed and heads else {}
+    due = []
+    for row in laps:
+        if not row.at_end:
+            due.append(_due(row))
+            continue
+        begin, head = Reached(row.accepted_seq, None, (), row.latched), heads.get(row.desk)
+        if head and row.was_long and head.seq > row.accepted_seq:
+            begin = begin._replace(seq=head.seq, hash=bytes.fromhex(head.hash))
+        due.append(_DueChain(row.desk, True, begin, _left(row, begin), True, wrong.get(row.desk)))
+    return due
+
+
+def _work(connection: Connection, chains: Iterable[_DueChain], pace: Pace) -> Iterator[_Noted]:
+    """Some chains after the others until the time is up, and at least one stretch."""
+    until = time.monotonic() + pace.work
+    due = deque(chains)
+    while due:
+        together = _together(due, pace)
+        checked = _checked(connection, together, pace)
+        times = _note(connection, together, checked)
+        for each, stretch in zip(together, checked, strict=True):
+            yield _Noted(stretch.rows, stretch.fault, times.get(each.desk, 0))
+            if not stretch.fault and not stretch.at_end:
+                left = max(0, each.rows - stretch.rows)
+                due.append(each._replace(reached=stretch.reached, rows=left, begins=False))
+        if time.monotonic() > until:
+            return
+
+
+def _together(due: deque[_DueChain], pace: Pace) -> list[_DueChain]:
+    """Takes as many chains as one statement may have. It reads of each as many rows as of the one that has most to check."""
+    together = [due.popleft()]
+    most = together[0].share(pace)
+    while due and len(together) < _MOST_CHAINS:
+        most = max(most, due[0].share(pace))
+        if most * (len(together) + 1) > pace.rows:
+            break
+        together.append(due.popleft())
+    return together
+
+
+def _checked(connection: Connection, together: Sequence[_DueChain], pace: Pace) -> list[CheckedStretch]:
+    # The next look begins anew where the checkpoint says otherwise, and compares again.
+    asked = [DueStretch(each.desk, each.reached) for each in together if not each.fault]
+    most = min(pace.rows, max(each.share(pace) for each in together))
+    found = iter(stretches.check(connection, asked, most) if asked else ())
+    return [CheckedStretch(each.reached, 0, True, each.fault) if each.fault else next(found) for each in together]
+
+
+def _note(connection: Connection, together: Sequence[_DueChain], checked: Sequence[CheckedStretch]) -> dict[str, int]:
+    """How often the fault of each desk was found by now."""
+    notes = [_note_of(each, stretch) for each, stretch in zip(together, checked, strict=True)]
+    columns = {name: [note[name] for note in notes] for name in notes[0]}
+    found = connection.execute(_NOTE, columns | {"again": together[0].again})
+    return {row.desk: row.fault_times for row in found}
+
+
+def _note_of(due: _DueChain, checked: CheckedStretch) -> dict[str, Any]:
+    fault, reached = checked.fault, checked.reached
+    note = {"desk": due.desk, "begins": due.begins, "seq": reached.seq, "hash": reached.hash}
+    # With a fault the same stretch is due again: unless the lap's beginning showed it.
+    at_end = checked.at_end and (fault is None or due.fault is not None)
+    note |= {"unsettled": as_array(reached.unsettled), "latched": reached.latched, "at_end": at_end}
+    return note | {"kind": fault and fault.kind.value, "fault_seq": fault and fault.seq, "what": fault and fault.what}
+
+
+def faults(connection: Connection) -> list[StandingFault]:
+    """What is wrong: of each desk a fault of its chain, and one row of the tables that no chain has. Neither hides the other."""
+    rows = connection.execute(_FAULTS, {"times": FOUND_TIMES, "extra": FaultKind.EXTRA.value})
+    return [StandingFault(AuditFault(FaultKind(kind), desk, seq, what), at) for desk, kind, seq, what, at in rows]
+
+
+def ages(connection: Connection, desks: Iterable[str]) -> dict[str, float]:
+    """For how many seconds each chain was not checked to its end. A desk that nobody has looked at yet is not named."""
+    return {desk: float(age) for desk, age in connection.execute(_AGES, {"desks": list(desks)})}
+
+
+def accept(connection: Connection, desk: str, by: str, reason: str) -> int | None:
+    """A person has looked into what is wrong: from here on the chain is checked from the row that says so, whose number is
+    returned; None where that row cannot be appended now. What is wrong stays so for `ais audit verify`.
+    """
+    # A round that is under way has some rows of `audit_watch` already, and would wait for the others.
+    connection.execute(_WAIT_FOR_LOCK)
+    wrong = [each.fault for each in faults(connection) if each.fault.desk == desk]
+    told = [{"fault": each.kind.value, "seq": each.seq, "what": each.what} for each in wrong]
+    body = {"by": by, "reason": reason, "faults": told}
+    if not chain.append(connection, [chain.entry(desk, AuditKind.FAULT_ACCEPTED, desk, body)]):
+        return None
+    last = "SELECT seq, hash FROM audit WHERE desk = :desk ORDER BY seq DESC LIMIT 1"
+    row = connection.execute(text(last), {"desk": desk}).one()
+    connection.execute(_ACCEPT, {"desk": desk, "seq": row.seq, "hash": row.hash})
+    connection.execute(text("DELETE FROM audit_unproved WHERE desk = :desk"), {"desk": desk})
+    return int(row.seq)

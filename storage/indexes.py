@@ -1,0 +1,60 @@
+"""The decision log's indexes and its list of voters, made while desks write: on a log of millions of rows, an index that
+is made in a migration's transaction would hold them up for minutes.
+
+Every step can be repeated. What a process that died has left half built is built anew.
+"""
+
+import time
+
+from sqlalchemy import Connection, text
+
+from storage.migrations.versions import r0010_decision_groups, r0014_notifications
+from storage.migrations.versions.r0010_decision_groups import FILL, REPLACED
+
+INDEXES = r0010_decision_groups.INDEXES | r0014_notifications.INDEXES
+
+_LOCK_KEY = 0x4149_5302
+_POLL_SECONDS = 0.2
+_VALID = """
+SELECT relname, indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+WHERE indrelid = to_regclass('decisions')
+"""
+# Longer than any index takes. Waiting for others' transactions is part of it.
+_PATIENCE = ("SET statement_timeout = 0", "SET lock_timeout = 0", "SET idle_in_transaction_session_timeout = 0")
+
+
+def missing(connection: Connection) -> list[str]:
+    """Indexes that are not there, or not whole."""
+    found = _found(connection)
+    return [name for name in INDEXES if not found.get(name)]
+
+
+def build(connection: Connection) -> None:
+    """Makes those that are missing, and drops those that they replace. The connection must be in autocommit."""
+    for statement in _PATIENCE:
+        connection.execute(text(statement))
+    # Every time: a row that was written while the trigger was off, or restored without it, would never be found by its agents.
+    connection.execute(text(FILL))
+    if not missing(connection) and not _found(connection).keys() & REPLACED.keys():
+        return
+    # Not by waiting in the server: who builds an index waits for everybody who waits there.
+    while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK_KEY}):
+        time.sleep(_POLL_SECONDS)
+    try:
+        _build(connection)
+    finally:
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK_KEY})
+
+
+def _build(connection: Connection) -> None:
+    if lacking := missing(connection):
+        for name in lacking:
+            connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
+            connection.execute(text(f"CREATE INDEX CONCURRENTLY {name} ON decisions {INDEXES[name]}"))
+        connection.execute(text("ANALYZE decisions"))
+    for name in _found(connection).keys() & REPLACED.keys():
+        connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
+
+
+def _found(connection: Connection) -> dict[str, bool]:
+    return {row.relname: row.indisvalid for row in connection.execute(text(_VALID))}

@@ -1,0 +1,119 @@
+"""The way to Redis: no wait without an end, and no thread that anybody else needs.
+
+The failure behind this file: a name server that does not answer holds the thread that asks it for half a minute, and no
+timeout ends that. The client's own lookups take such threads from the event loop's pool, a new one for every attempt, until
+the pool has none left for the venue's connection. So names are looked up here, by a thread that is nobody else's, and there
+is never a second lookup while one hangs.
+"""
+
+import asyncio
+import importlib
+import socket
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+CLOSE_SECONDS = 1.0
+
+
+class NameLookup:
+    """Looks up a name, one lookup at a time: who asks while one is under way gets its answer."""
+
+    def __init__(self) -> None:
+        self._running: Future[list[str]] | None = None
+        self.connected: str | None = None
+        """The address that was connected last."""
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        """The addresses of a host. Raises OSError where it has none; cancelling this ends no lookup."""
+        if self._running is None or self._running.done():
+            self._running = _begin(host, port)
+        return await asyncio.wrap_future(self._running)
+
+    def in_turn(self, addresses: list[str]) -> list[str]:
+        """Begins behind the one that was connected last, which was given up: it may hang, or be a replica by now."""
+        begin = addresses.index(self.connected) + 1 if self.connected in addresses else 0
+        return addresses[begin:] + addresses[:begin]
+
+
+def _begin(host: str, port: int) -> Future[list[str]]:
+    future: Future[list[str]] = Future()
+    # Running: a future that can be cancelled no more.
+    future.set_running_or_notify_cancel()
+    # No executor: the interpreter waits for an executor's threads when it ends.
+    threading.Thread(target=_look_up, args=(future, host, port), name="redis-name", daemon=True).start()
+    return future
+
+
+def _look_up(future: Future[list[str]], host: str, port: int) -> None:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        future.set_result(list(dict.fromkeys(str(address[0]) for *_, address in found)))
+    except Exception as error:
+        future.set_exception(error)
+
+
+class RedisConnection:
+    """Of one process and one URL. `seconds` bounds connecting, and each answer."""
+
+    def __init__(self, url: str, seconds: float) -> None:
+        self._url = url
+        self._seconds = seconds
+        self._names = NameLookup()
+        self._library: Any = None
+        self._client: Any = None
+
+    async def client(self) -> Any:
+        """The client, which connects with its first command."""
+        if self._client is None:
+            if self._library is None:
+                # Late, and beside the loop: who has no Redis does not pay for the library, and who has one does not stand still.
+                self._library = await asyncio.to_thread(importlib.import_module, "redis.asyncio")
+            waits = {"socket_timeout": self._seconds, "socket_connect_timeout": self._seconds}
+            self._client = self._library.from_url(self._url, **waits, retry=None)
+            pool = self._client.connection_pool
+            if hasattr(pool.connection_class, "_connection_arguments"):
+                pool.connection_class = _looked_up(pool.connection_class, self._names)
+        return self._client
+
+    async def close(self) -> None:
+        """Ends the connection, whatever state it is in; the next client makes a new one."""
+        client, self._client = self._client, None
+        if client is not None:
+            with suppress(Exception):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await client.aclose()
+
+
+def _looked_up(kind: Any, names: NameLookup) -> Any:
+    """A connection of this kind that connects to addresses, and never looks up a name by itself."""
+
+    class LookedUp(kind):  # type: ignore[misc]
+        async def _connect(self) -> None:
+            async with asyncio.timeout(self.socket_connect_timeout) as whole:
+                *others, last = names.in_turn(await names.addresses(self.host, self.port))
+                for number, address in enumerate(others):
+                    with suppress(OSError):
+                        async with asyncio.timeout(_share(whole, len(others) + 1 - number)):
+                            await self._connect_to(address)
+                        return
+                await self._connect_to(last)
+
+        async def _connect_to(self, address: str) -> None:
+            self._address = address
+            await super()._connect()
+            names.connected = address
+
+        def _connection_arguments(self) -> dict[str, Any]:
+            given: dict[str, Any] = super()._connection_arguments() | {"host": self._address}
+            # The certificate is the name's.
+            return given | {"server_hostname": self.host} if "ssl" in given else given
+
+    return LookedUp
+
+
+def _share(whole: asyncio.Timeout, addresses: int) -> float:
+    """Of the time that is left: an address that is silent leaves the others theirs."""
+    end = whole.when() or 0.0
+    return (end - asyncio.get_running_loop().time()) / addresses

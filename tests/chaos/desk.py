@@ -1,0 +1,204 @@
+"""One desk of one round: a fresh database, two APIs, two workers, and a proxy between any two parts."""
+
+import asyncio
+import contextlib
+import signal
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import make_url
+from temporalio.client import Client
+
+from cli.dev.ports import free_port
+from tests.chaos.forking import Process, Zygote
+from tests.chaos.proxy import Connect, Proxy, to_port, to_socket
+from tests.chaos.schedule import APIS, PROCESSES, SYMBOLS, WORKERS, Round, links
+from tests.chaos.servers import ROLE, Postgres, Temporal
+
+KEY = "chaos-0123456789-abcdefghijklmnopqrstuvwxyz"
+ACCOUNT = "chaos-account"
+READY_SECONDS = 60.0
+
+
+class Desk:
+    """Everything of one round that is not a store."""
+
+    def __init__(
+        self, plan: Round, zygote: Zygote, temporal: Temporal, postgres: Postgres, folder: Path, name: str
+    ) -> None:
+        self.plan = plan
+        self.name = name
+        self.zygote, self.temporal, self.postgres = zygote, temporal, postgres
+        self.folder = folder
+        self.database = ""
+        self.processes: dict[str, Process] = {}
+        self.proxies: dict[str, Proxy] = {}
+        self.venue_port = free_port() if plan.live else 0
+        self.api_ports = {api: free_port() for api in APIS}
+        self.http = httpx.AsyncClient(timeout=8.0, trust_env=False, limits=httpx.Limits(max_keepalive_connections=8))
+        self.client: Client | None = None
+        # Prices as they were when the round began; a limit order is placed beside them.
+        self.marks: dict[str, float] = {}
+        self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    # --- its life ------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Until the coordinator has said what it is, through both APIs."""
+        self.client = await self.temporal.client()
+        self.database = await asyncio.to_thread(self.postgres.new_database)
+        for link in links(self.plan.live):
+            self.proxies[link] = Proxy(self._other_end(link.split(">")[1]))
+            await self.proxies[link].start()
+        if self.plan.live:
+            await self._open_venue()
+        await asyncio.gather(*(self.start(name) for name in PROCESSES))
+        code, said = await self.ais("start")
+        assert code == 0, said
+        await self._until_ready()
+
+    async def close(self) -> None:
+        """Nothing of it goes on."""
+        with contextlib.suppress(Exception):
+            assert self.client
+            await self.client.get_workflow_handle(self.workflow_id).terminate("the round is over")
+        await asyncio.gather(*(process.end() for process in self.processes.values()))
+        await asyncio.gather(*(proxy.close() for proxy in self.proxies.values()))
+        await self.http.aclose()
+        if self.database:
+            await asyncio.to_thread(self.postgres.drop, self.database)
+
+    @property
+    def workflow_id(self) -> str:
+        """As people name it to Temporal."""
+        return f"coordinator-{self.name}"
+
+    # --- its processes -------------------------------------------------------------------------------------------------
+
+    async def start(self, name: str) -> None:
+        """One of the processes, anew."""
+        arguments = ("worker",) if name in WORKERS else ("ais", "api", "--port", str(self.api_ports[name]))
+        log = self.folder / f"{name}.log"
+        self.processes[name] = await self.zygote.start(*arguments, env=self._environment(name), log=log)
+
+    async def ais(self, *argv: str, seconds: float = 15.0, number: int = 0) -> tuple[int | None, str]:
+        """One command at a terminal of its own, past every proxy."""
+        log = self.folder / f"ais-{argv[0]}-{number}.log"
+        return await self.zygote.ais(*argv, env=self._environment("person"), log=log, seconds=seconds)
+
+    def _environment(self, name: str) -> dict[str, str]:
+        live = {
+            "AIS_MODE": "live",
+            "AIS_ENABLE_LIVE_TRADING": "true",
+            "AIS_ASTER_MCP": f"http://127.0.0.1:{self._port(name, 'venue')}/mcp",
+            "AIS_ASTER_ACCOUNT_ID": ACCOUNT,
+            "AIS_BOOKS_SECONDS": "10",
+            "AIS_ORDER_FRACTION": "0.01",
+        }
+        return {
+            "AIS_DESK": self.name,
+            "AIS_SYMBOLS": ",".join(SYMBOLS),
+            "AIS_CYCLE_SECONDS": str(self.plan.cycle_seconds),
+            "AIS_API_KEY": KEY,
+            "AIS_AGENTS": "none",
+            "AIS_SEED": str(self.plan.seed),
+            "AIS_METRICS_PORT": "0",
+            "AIS_SDK_METRICS_PORT": "0",
+            "AIS_GRACEFUL_SHUTDOWN_SECONDS": "2",
+            "AIS_DATABASE_URL": self._database_url(name),
+            "CHAOS_SCHEMA": str(self.plan.schema),
+            "CHAOS_CLOCK": str(self.clock_of(name)),
+            "TEMPORAL_ADDRESS": f"127.0.0.1:{self._port(name, 'temporal')}",
+            "TEMPORAL_NAMESPACE": "default",
+            **(live if self.plan.live else {}),
+        }
+
+    def clock_of(self, name: str) -> Path:
+        """The file that says by how many seconds the clock of a process is ahead."""
+        return self.folder / f"{name}.clock"
+
+    def _database_url(self, name: str) -> str:
+        direct = make_url(self.postgres.url_of(self.database, ROLE))
+        if (proxy := self.proxies.get(f"{name}>database")) is not None:
+            direct = make_url(f"postgresql+psycopg://{ROLE}@127.0.0.1:{proxy.port}/{self.database}")
+        return direct.render_as_string(hide_password=False)
+
+    def _port(self, name: str, part: str) -> int:
+        proxy = self.proxies.get(f"{name}>{part}")
+        there = {"temporal": self.temporal.port, "venue": self.venue_port}
+        return proxy.port if proxy else there[part]
+
+    def _other_end(self, part: str) -> Connect:
+        if part == "database":
+            return to_socket(self.postgres.socket)
+        ports = {"temporal": self.temporal.port, "venue": self.venue_port, **self.api_ports}
+        return to_port(ports[part])
+
+    # --- its ways in ---------------------------------------------------------------------------------------------------
+
+    def url(self, api: int) -> str:
+        """Of one of the APIs, through its proxy."""
+        return f"http://127.0.0.1:{self.proxies[f'client>{APIS[api]}'].port}"
+
+    async def status(self) -> dict[str, Any] | None:
+        """What the coordinator says through either API, past the proxies; None where neither answers."""
+        for port in self.api_ports.values():
+            with contextlib.suppress(httpx.HTTPError, ValueError):
+                answer = await self.http.get(
+                    f"http://127.0.0.1:{port}/control/coordinator", headers={"Authorization": f"Bearer {KEY}"}
+                )
+                if answer.status_code == 200:
+                    return dict(answer.json())
+        return None
+
+    async def venue(self, what: str, **switches: Any) -> dict[str, Any]:
+        """A switch of the venue's, or its state."""
+        base = f"http://127.0.0.1:{self.venue_port}/control/{what}"
+        answer = await (self.http.get(base) if what == "state" else self.http.post(base, json=switches))
+        return dict(answer.json())
+
+    async def _open_venue(self) -> None:
+        arguments = ("venue", "--port", str(self.venue_port), "--account", ACCOUNT)
+        self.processes["venue"] = await self.zygote.start(*arguments, env={}, log=self.folder / "venue.log")
+        await _until(self._venue_is_up, "the venue")
+
+    async def _venue_is_up(self) -> bool:
+        with contextlib.suppress(httpx.HTTPError, ValueError):
+            await self.venue("state")
+            return True
+        return False
+
+    async def _until_ready(self) -> None:
+        async def ready() -> bool:
+            status = await self.status()
+            if not status or not status["observation"]:
+                return False
+            self.marks = {symbol: float(mark) for symbol, mark in status["observation"]["marks"].items()}
+            return all([await self._answers(port) for port in self.api_ports.values()])
+
+        await _until(ready, f"desk {self.name}")
+
+    async def _answers(self, port: int) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return (await self.http.get(f"http://127.0.0.1:{port}/health/live")).status_code == 200
+        return False
+
+    async def revive(self) -> None:
+        """Everything that a fault has left dead, stopped or cut off works again."""
+        self.temporal.send(signal.SIGCONT)
+        for proxy in self.proxies.values():
+            if proxy.mode != "pass":
+                await proxy.change("pass")
+        for name in PROCESSES:
+            self.processes[name].send(signal.SIGCONT)
+            if self.processes[name].ended.done():
+                await self.start(name)
+
+
+async def _until(condition: Any, what: str, seconds: float = READY_SECONDS) -> None:
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not await condition():
+        assert asyncio.get_running_loop().time() < deadline, f"not in {seconds} s: {what}"
+        await asyncio.sleep(0.1)

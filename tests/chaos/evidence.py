@@ -1,0 +1,226 @@
+"""What is left after a round: the workflow's history, the database with every change of its rows, and the venue's own record."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import psycopg
+from psycopg.rows import dict_row
+from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import Client
+
+from tests.chaos.desk import Desk
+from tests.chaos.recorder import Call, Note
+from tests.postgres import plain_url
+
+
+@dataclass
+class Event:
+    """One event of a history, with what the checker needs of it. `at` is in seconds, `run` counts from 0."""
+
+    run: int
+    number: int
+    at: float
+    kind: str
+    name: str = ""
+    payload: Any = None
+    scheduled: int = 0
+    attempt: int = 0
+    most_attempts: int = 0
+
+
+@dataclass
+class Change:
+    """One change of a row: as it was afterwards, when it was made, and when its transaction was committed."""
+
+    number: int
+    at: float
+    committed: float
+    place: str
+    op: str
+    row: dict[str, Any]
+
+
+@dataclass
+class VenueOrder:
+    """An order in the venue's own record. `order_id` is ours, where the venue knows it."""
+
+    order_id: str
+    symbol: str
+    status: str
+    reduce_only: bool
+    at: float
+    not_after: float | None = None
+    # When its transaction was committed, on paper.
+    committed: float | None = None
+    filled: float = 0.0
+
+
+@dataclass
+class Evidence:
+    """One round, as the checker sees it."""
+
+    seed: int
+    live: bool
+    cycle_seconds: float
+    symbols: tuple[str, ...]
+    calls: list[Call]
+    notes: list[Note] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+    instructions: list[dict[str, Any]] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    orders: list[VenueOrder] = field(default_factory=list)
+    desk_row: dict[str, Any] = field(default_factory=dict)
+    kills: list[dict[str, Any]] = field(default_factory=list)
+    status: dict[str, Any] | None = None
+    # When everything worked again, and when nothing was left to do; None if that never came.
+    healed_at: float = 0.0
+    settled_at: float | None = None
+    # Why not, in the words of the status.
+    left: str = ""
+
+
+async def collect(desk: Desk, found: Evidence) -> None:
+    """Adds what the stores say to what the harness knows."""
+    assert desk.client
+    found.events = await history(desk.client, desk.workflow_id)
+    database(plain_url(desk.postgres.url_of(desk.database)), found)
+    if found.live:
+        found.orders = [_live_order(row) for row in (await desk.venue("state"))["orders"]]
+
+
+# --- the history -------------------------------------------------------------------------------------------------------
+
+
+async def history(client: Client, workflow_id: str) -> list[Event]:
+    """All events of all runs, from the first run on."""
+    described = await client.get_workflow_handle(workflow_id).describe()
+    run_id: str | None = described.raw_description.workflow_execution_info.first_run_id
+    events: list[Event] = []
+    run = 0
+    while run_id:
+        following = None
+        async for event in client.get_workflow_handle(workflow_id, run_id=run_id).fetch_history_events():
+            found = read_event(run, event)
+            events += [found] if found else []
+            if found and found.kind == "continued":
+                following = found.payload
+        run_id, run = following, run + 1
+    return events
+
+
+def read_event(run: int, event: HistoryEvent) -> Event | None:  # noqa: C901 - a table of kinds
+    """The events that matter; None for the others."""
+    kind = EventType.Name(event.event_type).removeprefix("EVENT_TYPE_")
+    at = event.event_time.seconds + event.event_time.nanos / 1e9
+    name = kind.lower() + "_event_attributes"
+    told: Any = getattr(event, name, None)
+    found = Event(run, event.event_id, at, "")
+    match kind:
+        case "WORKFLOW_EXECUTION_SIGNALED":
+            found.kind, found.name, found.payload = "signal", told.signal_name, _first(told.input)
+        case "WORKFLOW_EXECUTION_CANCEL_REQUESTED":
+            found.kind, found.payload = "cancel_requested", told.cause
+        case "WORKFLOW_EXECUTION_CONTINUED_AS_NEW":
+            found.kind, found.payload = "continued", told.new_execution_run_id
+        case "WORKFLOW_TASK_FAILED":
+            found.kind, found.payload = "task_failed", told.failure.message
+            found.name = WorkflowTaskFailedCause.Name(told.cause).removeprefix("WORKFLOW_TASK_FAILED_CAUSE_")
+        case "ACTIVITY_TASK_SCHEDULED":
+            found.kind, found.name, found.payload = "scheduled", told.activity_type.name, _first(told.input)
+            found.most_attempts = told.retry_policy.maximum_attempts
+        case "ACTIVITY_TASK_STARTED":
+            found.kind, found.scheduled, found.attempt = "started", told.scheduled_event_id, told.attempt
+        case "ACTIVITY_TASK_COMPLETED":
+            found.kind, found.scheduled, found.payload = "completed", told.scheduled_event_id, _first(told.result)
+        case "ACTIVITY_TASK_FAILED" | "ACTIVITY_TASK_TIMED_OUT" | "ACTIVITY_TASK_CANCELED":
+            found.kind, found.name, found.scheduled = "not_done", kind.split("_", 2)[2].lower(), told.scheduled_event_id
+        case "WORKFLOW_EXECUTION_STARTED":
+            found.kind = "began"
+        case "WORKFLOW_EXECUTION_FAILED" | "WORKFLOW_EXECUTION_COMPLETED" | "WORKFLOW_EXECUTION_CANCELED":
+            found.kind, found.name = "ended", kind
+        case _:
+            return None
+    return found
+
+
+def _first(payloads: Any) -> Any:
+    """The first payload, as JSON; its text where it is none."""
+    if not payloads.payloads:
+        return None
+    data = payloads.payloads[0].data
+    try:
+        return json.loads(data)
+    except ValueError:
+        return data.decode("utf-8", "replace")
+
+
+# --- the database ------------------------------------------------------------------------------------------------------
+
+CHANGES = "SELECT n, at, pg_xact_commit_timestamp(xmin) AS committed, place, op, row FROM chaos.changes ORDER BY n"
+
+
+def database(url: str, found: Evidence) -> None:
+    """Its rows, and every change of them."""
+    with psycopg.connect(url, row_factory=dict_row, connect_timeout=10) as connection:
+
+        def rows(statement: str) -> list[dict[str, Any]]:
+            return connection.execute(cast(Any, statement)).fetchall()
+
+        found.decisions = rows("SELECT * FROM decisions ORDER BY decision_id")
+        found.instructions = rows("SELECT * FROM instructions ORDER BY prepared_at, instruction_id")
+        found.kills = rows("SELECT * FROM kills ORDER BY kill_number")
+        found.desk_row = (rows("SELECT * FROM desks") or [{}])[0]
+        found.changes = [
+            Change(row["n"], row["at"].timestamp(), row["committed"].timestamp(), row["place"], row["op"], row["row"])
+            for row in rows(CHANGES)
+        ]
+        orders = rows("SELECT * FROM paper.orders ORDER BY created_at")
+    commits = {
+        change.row["order_id"]: change.committed
+        for change in found.changes
+        if change.place == "paper.orders" and change.op == "INSERT"
+    }
+    found.orders = [_paper_order(row, commits.get(row["order_id"])) for row in orders]
+
+
+def _paper_order(row: dict[str, Any], committed: float | None) -> VenueOrder:
+    return VenueOrder(
+        order_id=row["order_id"],
+        symbol=row["symbol"],
+        status=row["status"],
+        reduce_only=row["reduce_only"],
+        at=row["created_at"].timestamp(),
+        not_after=row["not_after"].timestamp() if row["not_after"] else None,
+        committed=committed,
+        filled=float(row["filled_quantity"]),
+    )
+
+
+def _live_order(row: dict[str, Any]) -> VenueOrder:
+    return VenueOrder(
+        order_id=str(row["orderId"]),
+        symbol=row["symbol"],
+        status=str(row["status"]).lower(),
+        reduce_only=bool(row.get("reduceOnly")),
+        at=float(row["time"]) / 1000,
+        filled=float(row["executedQty"]),
+    )
+
+
+# --- on the disk -------------------------------------------------------------------------------------------------------
+
+
+def save(found: Evidence, path: Path) -> None:
+    """As JSON, for whoever looks into a failure."""
+    path.write_text(json.dumps(found, default=_plain, indent=1))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return vars(value) if hasattr(value, "__dict__") else str(value)

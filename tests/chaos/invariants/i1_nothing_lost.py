@@ -1,0 +1,100 @@
+"""I1: nothing acknowledged is lost."""
+
+from collections.abc import Iterator
+
+from tests.chaos import recorder as r
+from tests.chaos.evidence import Event
+from tests.chaos.reading import Reading
+from tests.chaos.recorder import Call
+
+Found = Iterator[tuple[float, str]]
+# Of a proposal that is taken up there is no row of its own.
+WITH_A_ROW = ("pause", "resume", "kill", "restart", "cancel_all", "deleverage", "set_limits")
+VERDICTS = {r.DONE: (" applied by ", " repeated by "), r.REFUSED: (" refused by ",)}
+
+
+def every_acknowledged_command_has_its_outcome(reading: Reading) -> Found:
+    """A command that was acknowledged has a row in the log, and the row says what its caller was told."""
+    for call in reading.calls(*WITH_A_ROW):
+        if not call.acknowledged:
+            continue
+        rows = reading.rows_of(call.command_id, call.token)
+        if not rows:
+            yield call.start, f"{_named(call)} was answered {call.answer}, and the log has no row of it"
+        verdicts = VERDICTS.get(call.answer, ("",))
+        if rows and not any(verdict in row["summary"] for row in rows for verdict in verdicts):
+            yield call.start, f"{_named(call)} was answered {call.answer}, but the log says: {rows[0]['summary']}"
+
+
+def every_recorded_signal_is_dealt_with(reading: Reading) -> Found:
+    """What Temporal recorded has a row, whatever its caller was told."""
+    for event in reading.signals:
+        if event.name in WITH_A_ROW and (command := _told(event)):
+            command_id, token = command
+            if not reading.rows_of(command_id, token):
+                yield (
+                    event.at,
+                    f"signal {event.name} {command_id or token} is in the history, and the log has no row of it",
+                )
+
+
+def every_cancellation_kills(reading: Reading) -> Found:
+    """The server takes one cancellation a run: that one kills, under its own reason."""
+    events = [event for event in reading.e.events if event.kind == "cancel_requested"]
+    for event in events:
+        if not any(str(event.payload) in row["summary"] or _id_in(event, row) for row in reading.control_rows):
+            yield event.at, f"the workflow was cancelled ({event.payload}), and the log has no kill of it"
+    for call in reading.calls("cancel"):
+        if call.answer == r.ACCEPTED and not any(_stands_for(reading, event, call) for event in events):
+            yield call.start, f"cancellation {call.token} was accepted, and no run has one"
+
+
+def the_workflow_never_breaks(reading: Reading) -> Found:
+    """No workflow task fails but one that the server refuses for a signal that came meanwhile; no coordinator ends."""
+    for event in reading.e.events:
+        if event.kind == "task_failed" and event.name not in BY_THE_SERVER:
+            yield event.at, f"a workflow task failed: {event.name} {event.payload}"
+        if event.kind == "ended":
+            yield event.at, f"the coordinator ended: {event.name}"
+
+
+def everything_comes_to_an_end(reading: Reading) -> Found:
+    """Once everything works again, nothing is left to do after a minute."""
+    if reading.e.settled_at is None:
+        yield reading.e.healed_at, f"a minute after the last fault there is still something to do: {reading.e.left}"
+
+
+# A signal came while the run ended; or the server took a task back by itself.
+BY_THE_SERVER = ("UNHANDLED_COMMAND", "RESET_STICKY_TASK_QUEUE", "FORCE_CLOSE_COMMAND", "FAILOVER_CLOSE_COMMAND")
+
+
+def _told(event: Event) -> tuple[str | None, str | None] | None:
+    if not isinstance(event.payload, dict):
+        return None
+    command_id, token = event.payload.get("command_id"), event.payload.get("reason")
+    return (command_id, token) if command_id or token else None
+
+
+def _id_in(event: Event, row: dict[str, object]) -> bool:
+    return bool(row["command_id"]) and str(row["command_id"]) in str(event.payload)
+
+
+def _stands_for(reading: Reading, event: Event, call: Call) -> bool:
+    """Its own, or that of a run that was open while it was accepted."""
+    if event.payload == call.token:
+        return True
+    next_run = min((e.at for e in reading.e.events if e.run == event.run + 1), default=float("inf"))
+    return event.at <= (call.end or event.at) and next_run >= call.start
+
+
+def _named(call: Call) -> str:
+    return f"{call.client}'s {call.kind} {call.command_id or call.token} over {call.channel}"
+
+
+RULES = (
+    every_acknowledged_command_has_its_outcome,
+    every_recorded_signal_is_dealt_with,
+    every_cancellation_kills,
+    the_workflow_never_breaks,
+    everything_comes_to_an_end,
+)

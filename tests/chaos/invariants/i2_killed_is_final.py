@@ -1,0 +1,133 @@
+"""I2: killed is final."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.chaos import recorder as r
+from tests.chaos.linearizable import KILLED, PAUSED, RUNNING, Operation, explain
+from tests.chaos.reading import STATE_KINDS, Reading
+from tests.chaos.recorder import Call
+
+Found = Iterator[tuple[float, str]]
+
+
+def commands_on_the_state_are_linearizable(reading: Reading) -> Found:
+    """There is an order of all commands and readings in which every caller was told the truth."""
+    if why := explain(operations(reading)):
+        yield reading.e.healed_at, f"no order of the commands explains what everybody was told: {why}"
+
+
+def operations(reading: Reading) -> list[Operation]:
+    """What was done to the state and read of it; kills that the desk made itself come from its log."""
+    found = [each for call in reading.calls("status", "cancel", *STATE_KINDS) if (each := _operation(reading, call))]
+    own = [row for row in reading.control_rows if _is_own_kill(reading, row)]
+    found += [
+        Operation("kill", row["timestamp"].timestamp() - 1, reading.e.settled_at or 1e12, name="the desk's own kill")
+        for row in own
+    ]
+    if reading.e.status and reading.e.settled_at:
+        end = reading.e.settled_at
+        found.append(Operation("read", end + 0.001, end + 1, result=reading.e.status["state"], name="the last reading"))
+    return found
+
+
+def _operation(reading: Reading, call: Call) -> Operation | None:
+    name = f"{call.client}'s {call.kind} {call.token or ''}".strip()
+    if call.kind == "status":
+        known = call.state is not None and call.end is not None
+        return Operation("read", call.start, call.end or 0, result=call.state or "", name=name) if known else None
+    kind = "kill" if call.kind == "cancel" else call.kind
+    settled = reading.e.settled_at or float("inf")
+    match call.answer:
+        case r.DONE | r.REFUSED:
+            return Operation(kind, call.start, call.end or settled, result=call.answer, name=name)
+        case r.ACCEPTED:
+            return Operation(kind, call.start, settled, name=name)
+        case r.UNKNOWN:
+            return Operation(kind, call.start, must=False, name=name)
+    return None
+
+
+def _is_own_kill(reading: Reading, row: dict[str, Any]) -> bool:
+    known = {call.command_id for call in reading.e.calls} | reading.signals_by_id.keys()
+    by_hand = any(call.token and call.token in row["summary"] for call in reading.e.calls)
+    return row["summary"].startswith("kill ") and row["command_id"] not in known and not by_hand
+
+
+def the_log_is_a_way_through_the_table(reading: Reading) -> Found:
+    """The rows of commands, in the order in which they were made, lead from state to state as the table says."""
+    possible = frozenset({RUNNING})
+    for row in reading.control_rows:
+        kind, result = first_words(row["summary"])
+        if kind not in STATE_KINDS:
+            continue
+        after = frozenset(state for before in possible for state in _after(kind, result, before))
+        if not after:
+            yield row["timestamp"].timestamp(), f"from {'/'.join(sorted(possible))} no way leads to: {row['summary']}"
+            after = possible
+        possible = after
+
+
+def first_words(summary: str) -> tuple[str, str]:
+    """`kill repeated` of `kill repeated by http: drill`."""
+    kind, _, rest = summary.partition(" ")
+    return kind, rest.partition(" ")[0]
+
+
+# Where each row of a command on the state leads from and to. A restart's row is made when it is accepted; until it is carried
+# out, a kill may still beat it.
+_WAYS: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
+    ("kill", "applied"): {RUNNING: (KILLED,), PAUSED: (KILLED,)},
+    ("kill", "repeated"): {KILLED: (KILLED,)},
+    ("restart", "applied"): {KILLED: (KILLED, RUNNING)},
+    ("pause", "applied"): {RUNNING: (PAUSED,)},
+    ("pause", "repeated"): {PAUSED: (PAUSED,)},
+    ("resume", "applied"): {PAUSED: (RUNNING,)},
+    ("resume", "repeated"): {RUNNING: (RUNNING,)},
+}
+
+
+def _after(kind: str, result: str, state: str) -> tuple[str, ...]:
+    """A row without a way, a refusal above all, changes nothing."""
+    ways = _WAYS.get((kind, result))
+    return (state,) if ways is None else ways.get(state, ())
+
+
+def only_a_restart_clears_the_latch(reading: Reading) -> Found:
+    """The database's row goes from killed to not killed only together with a restart's row, and its number never falls."""
+    restarts = {row["decision_id"] for row in reading.control_rows if row["summary"].startswith("restart applied")}
+    was, number = False, 0
+    for change in reading.e.changes:
+        if change.place != "public.desks":
+            continue
+        row = change.row
+        if was and not row["killed"] and row["cleared_by"] not in restarts:
+            yield (
+                change.committed,
+                f"the latch of kill {row['kill_number']} was cleared by {row['cleared_by']}, no restart",
+            )
+        if row["kill_number"] < number:
+            yield change.committed, f"the kill's number in the database fell from {number} to {row['kill_number']}"
+        was, number = row["killed"], row["kill_number"]
+
+
+def both_places_agree_in_the_end(reading: Reading) -> Found:
+    """Workflow and database say the same once nothing is left to do."""
+    if reading.e.status is None or reading.e.settled_at is None:
+        return
+    killed = reading.e.status["state"] == KILLED
+    if killed != bool(reading.e.desk_row.get("killed")):
+        yield (
+            reading.e.settled_at,
+            f"the coordinator says {reading.e.status['state']}, the database {reading.e.desk_row}",
+        )
+    if killed and reading.e.desk_row.get("kill_number") != reading.e.status["kill_number"]:
+        yield reading.e.settled_at, "coordinator and database name different kills"
+
+
+RULES = (
+    commands_on_the_state_are_linearizable,
+    the_log_is_a_way_through_the_table,
+    only_a_restart_clears_the_latch,
+    both_places_agree_in_the_end,
+)

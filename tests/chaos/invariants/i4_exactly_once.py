@@ -1,0 +1,76 @@
+"""I4: exactly once."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from tests.chaos.reading import CANCEL_TOOLS, Reading
+
+Found = Iterator[tuple[float, str]]
+FINAL = ("confirmed", "failed")
+
+
+def every_order_is_sent_once(reading: Reading) -> Found:
+    """One activity an order, with one attempt, in all runs together."""
+    for order_id, placings in reading.placings.items():
+        first = placings[0].scheduled
+        if len(placings) > 1:
+            yield placings[1].scheduled.at, f"order {order_id} was sent {len(placings)} times"
+        if first.most_attempts != 1:
+            yield first.at, f"order {order_id} may be attempted {first.most_attempts or 'any number of'} times"
+        if any(placing.started and placing.started.attempt > 1 for placing in placings):
+            yield first.at, f"order {order_id} was attempted again"
+
+
+def the_venue_knows_no_order_twice(reading: Reading) -> Found:
+    """Whatever the venue has is one of our orders, and one only."""
+    begun = sum(placing.started is not None for placings in reading.placings.values() for placing in placings)
+    if len(reading.e.orders) > begun:
+        yield reading.e.healed_at, f"the venue has {len(reading.e.orders)} orders, and only {begun} sends began"
+    twice = [name for name, count in Counter(order.order_id for order in reading.e.orders).items() if count > 1]
+    if twice:
+        yield reading.e.healed_at, f"the venue has these orders more than once: {twice}"
+    named = Counter(row["venue_order_id"] for row in reading.e.instructions if row["venue_order_id"])
+    if shared := [name for name, count in named.items() if count > 1]:
+        yield reading.e.healed_at, f"several instructions claim the venue's orders {shared}"
+
+
+def every_command_is_carried_out_once(reading: Reading) -> Found:
+    """A command's row stands once, however often it was sent. A kill kills again; a restart forgets the ids before it."""
+    seen: set[str] = set()
+    for row in reading.control_rows:
+        if row["summary"].startswith("restart applied"):
+            seen.clear()
+        elif row["command_id"] and not row["summary"].startswith("kill"):
+            if row["command_id"] in seen and "was used for another" not in row["summary"]:
+                yield row["timestamp"].timestamp(), f"command {row['command_id']} has a second row: {row['summary']}"
+            seen.add(row["command_id"])
+
+
+def an_outcome_stands(reading: Reading) -> Found:
+    """An instruction that is confirmed or failed stays so, and is so once."""
+    known: dict[str, str] = {}
+    for change in reading.e.changes:
+        if change.place != "public.instructions":
+            continue
+        name, outcome = change.row["instruction_id"], change.row["outcome"]
+        if known.get(name) in FINAL and outcome != known[name]:
+            yield change.committed, f"instruction {name} was {known[name]}, and became {outcome}"
+        known[name] = outcome
+
+
+def every_cancel_is_confirmed(reading: Reading) -> Found:
+    """Cancels are repeated until the venue has confirmed them; or others of the same lane stand for them."""
+    if reading.e.settled_at is None:
+        return
+    for row in reading.e.instructions:
+        if row["tool"] in CANCEL_TOOLS and row["outcome"] != "confirmed" and "given up" not in (row["detail"] or ""):
+            yield reading.e.settled_at, f"cancel {row['instruction_id']} is {row['outcome']} once all is settled"
+
+
+RULES = (
+    every_order_is_sent_once,
+    the_venue_knows_no_order_twice,
+    every_command_is_carried_out_once,
+    an_outcome_stands,
+    every_cancel_is_confirmed,
+)

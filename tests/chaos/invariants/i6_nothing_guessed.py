@@ -1,0 +1,86 @@
+"""I6: nothing is guessed. What readings of the state said is part of I2's search for an order."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from tests.chaos import recorder as r
+from tests.chaos.reading import CANCEL_TOOLS, Reading
+
+Found = Iterator[tuple[float, str]]
+COMMANDS = ("pause", "resume", "kill", "cancel_all", "deleverage", "set_limits", "propose")
+
+
+def what_is_acknowledged_is_in_the_history(reading: Reading) -> Found:
+    """A caller is told of a success only once Temporal has recorded the command."""
+    cancelled = " ".join(str(event.payload) for event in reading.e.events if event.kind == "cancel_requested")
+    for call in reading.calls(*COMMANDS):
+        if not (call.acknowledged and call.command_id and call.end):
+            continue
+        recorded = reading.signals_by_id.get(call.command_id, [])
+        if not any(event.at <= call.end for event in recorded) and call.command_id not in cancelled:
+            yield (
+                call.end,
+                f"{call.client}'s {call.kind} {call.command_id} was answered {call.answer} before it was recorded",
+            )
+
+
+def what_is_not_recorded_never_happens(reading: Reading) -> Found:
+    """Whoever is told that nothing was recorded may rely on it."""
+    for call in reading.calls(*COMMANDS):
+        others = [c for c in reading.e.calls if c.command_id == call.command_id and c.answer != r.NOT_RECORDED]
+        if call.answer != r.NOT_RECORDED or call.command_id is None or others:
+            continue
+        if call.command_id in reading.signals_by_id or reading.rows_of(call.command_id, None):
+            yield call.start, f"{call.client}'s {call.kind} {call.command_id} was told 'not recorded', and took effect"
+
+
+def every_order_has_the_fate_that_is_told_of_it(reading: Reading) -> Found:
+    """A confirmed order is at the venue, one that failed is not."""
+    if reading.e.settled_at is None:
+        return
+    taken = {reading.our_ids.get(order.order_id) for order in reading.taken_orders}
+    for row in reading.e.instructions:
+        if row["tool"] != "create_order":
+            continue
+        name, there = row["instruction_id"], row["instruction_id"] in taken
+        if row["outcome"] == "confirmed" and not there:
+            yield _seconds(row["prepared_at"]), f"order {name} is told as confirmed, and the venue does not have it"
+        if row["outcome"] == "failed" and there:
+            yield (
+                _seconds(row["prepared_at"]),
+                f"order {name} is told as failed ({row['detail']}), and the venue has it",
+            )
+        if row["outcome"] not in ("confirmed", "failed"):
+            yield reading.e.settled_at, f"order {name} is {row['outcome']} once all is settled"
+
+
+def every_confirmed_cancel_was_confirmed(reading: Reading) -> Found:
+    """By a call of the venue that was made for it and ended well."""
+    confirmed = {name for each in reading.cancel_tries if each.confirmed for name in each.instruction_ids}
+    for row in reading.e.instructions:
+        if row["tool"] in CANCEL_TOOLS and row["outcome"] == "confirmed" and row["instruction_id"] not in confirmed:
+            yield _seconds(row["prepared_at"]), f"cancel {row['instruction_id']} is told as confirmed, and no call was"
+
+
+def a_verified_kill_left_nothing(reading: Reading) -> Found:
+    """Where a kill is told as verified, no order of before is open."""
+    kill = (reading.e.status or {}).get("kill") or {}
+    if not kill.get("verified_at"):
+        return
+    verified = datetime.fromisoformat(kill["verified_at"]).timestamp()
+    for order in reading.e.orders:
+        if order.status in ("open", "new", "partially_filled") and order.at < verified:
+            yield verified, f"the kill is told as verified, and order {order.order_id} of before is open"
+
+
+def _seconds(moment: datetime | str) -> float:
+    return (datetime.fromisoformat(moment) if isinstance(moment, str) else moment).timestamp()
+
+
+RULES = (
+    what_is_acknowledged_is_in_the_history,
+    what_is_not_recorded_never_happens,
+    every_order_has_the_fate_that_is_told_of_it,
+    every_confirmed_cancel_was_confirmed,
+    a_verified_kill_left_nothing,
+)

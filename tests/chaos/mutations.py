@@ -1,0 +1,217 @@
+"""Ways in which AIS could be broken, three an invariant: small changes of its text, applied to a copy of the source tree."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.forking import ROOT
+
+# What a process of AIS, and the zygote that starts it, are made of.
+PARTS = ("activities", "api", "cli", "console", "domain", "notify", "replay", "settings", "storage", "workflows")
+FILES = ("worker.py", "startup.py", "tracing.py", "pyproject.toml")
+OF_THE_TESTS = ("tests/chaos", "tests/venues", "tests/deploy", "tests/postgres.py")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One text instead of another, which stands exactly once in the file."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One way to be wrong, and the invariant that it breaks."""
+
+    name: str
+    invariant: str
+    edits: tuple[Edit, ...]
+
+
+def _mutation(invariant: str, name: str, *edits: tuple[str, str, str]) -> Mutation:
+    return Mutation(name, invariant, tuple(Edit(*edit) for edit in edits))
+
+
+APPLYING, OUTBOX, KILLING = "domain/desk/applying.py", "domain/desk/outbox.py", "domain/desk/killing.py"
+CYCLE, LANES, CONTROL = "domain/desk/cycle.py", "workflows/lanes.py", "api/routes/control.py"
+KILL_ROUTE = "    # Its path has no database, no thread pool and no limiter.\n"
+COMMIT_THEN_SEND = (
+    "    report = await _commit(c, row, pending.order, outside) or await _send(c, pending, limits, outside)\n"
+)
+SEND_THEN_COMMIT = """    report = await _send(c, pending, limits, outside)
+    await _commit(c, row, pending.order, outside)
+"""
+CACHED = """    import time
+
+    seen = status.__dict__
+    if time.monotonic() > seen.get("until", 0.0):
+        seen |= {"state": (await parts.desk.read()).status.state, "until": time.monotonic() + 1.5}
+    return StateAnswer(state=seen["state"])
+"""
+READS_FIRST = """    from contextlib import suppress
+
+    from storage.desks import read_desk
+
+    with suppress(Exception):
+        # The latch first: perhaps it is killed already.
+        await parts.reports._database.run(lambda connection: read_desk(connection, parts.desk_name), 30.0)
+"""
+ONE_AT_A_TIME = """            async with self._desk.__dict__.setdefault("lock", asyncio.Lock()):
+                with self._desk.carrying_out():
+                    return await self._carry_out(ask)
+"""
+
+MUTATIONS = (
+    _mutation(
+        "I1", "a refusal is not recorded",
+        (APPLYING, "    record.detail, record.code = refusal\n    _log_refusal(c, command, refusal.detail, tick)\n",
+         "    record.detail, record.code = refusal\n"),
+    ),
+    _mutation(
+        "I1", "rows that came while a batch was written are dropped",
+        (OUTBOX, "    del c.records[: len(batch.decisions)]\n", "    c.records.clear()\n"),
+    ),
+    _mutation(
+        "I1", "half of a turn of signals is forgotten",
+        ("workflows/coordinator.py", "        for arrival in self._arrivals.turn():\n",
+         "        for arrival in list(self._arrivals.turn())[:2]:\n"),
+    ),
+    _mutation(
+        "I2", "resume brings a killed desk back",
+        ("domain/desk/states.py",
+         "(State.KILLED, CommandKind.RESUME): Transition(State.KILLED, KILLED_REFUSAL)",
+         "(State.KILLED, CommandKind.RESUME): Transition(State.RUNNING)"),
+    ),
+    _mutation(
+        "I2", "the latch is not written",
+        ("workflows/outbox.py", "        if c.latch_due:\n", "        if False:\n"),
+    ),
+    _mutation(
+        "I2", "a second kill turns killed into paused",
+        (KILLING, "    _stand_down(c, command, tick)\n    record = remember",
+         "    _stand_down(c, command, tick)\n    c.state = State.PAUSED if repeated else c.state\n    record = remember"),
+    ),
+    _mutation(
+        "I3", "a worker asks nobody before it sends",
+        ("activities/act.py",
+         "        adds_risk = (partial(self._latched, order.desk), partial(self._stopped, call))\n",
+         "        adds_risk = ()\n"),
+        ("workflows/run.py", "            self._order.cancel()\n", "            pass\n"),
+        (CYCLE, "    if not takes_risk(c, outside):\n        return f\"the coordinator",
+         "    if False:\n        return f\"the coordinator"),
+    ),
+    _mutation(
+        "I3", "a kill cancels futures only",
+        (KILLING, " else symbols, CANCEL_TOOLS):\n", " else symbols, CANCEL_TOOLS[:1]):\n"),
+    ),
+    _mutation(
+        "I3", "a cancel of the paper venue does nothing",
+        ("storage/paper.py",
+         "    return _cancel(connection, desk, paper_orders.c.market == market, paper_orders.c.symbol == clean(symbol))\n",
+         "    return 0\n"),
+    ),
+    _mutation(
+        "I4", "the server may try an order twice",
+        ("activities/options.py",
+         "    \"start_to_close_timeout\": timedelta(seconds=15),\n    \"retry_policy\": _ONCE,\n",
+         "    \"start_to_close_timeout\": timedelta(seconds=15),\n    \"retry_policy\": _TWICE,\n"),
+    ),
+    _mutation("I4", "a command's id is not remembered", (APPLYING, "    if known and not must_kill:\n", "    if False:\n")),
+    _mutation(
+        "I4", "an order whose fate is unknown is sent again",
+        (CYCLE, "    return await outside.send(order)\n",
+         "    report = await outside.send(order)\n"
+         "    return report if report.fate is not Fate.UNKNOWN else await outside.send(order)\n"),
+    ),
+    _mutation("I5", "a decision is committed after its order", (CYCLE, COMMIT_THEN_SEND, SEND_THEN_COMMIT)),
+    _mutation(
+        "I5", "an order's decision is left out of its transaction",
+        ("activities/record.py", "insert_decisions(connection, batch.decisions)",
+         "insert_decisions(connection, [row for row in batch.decisions if not row.selected_order_id])"),
+    ),
+    _mutation(
+        "I5", "cancels wait until the rows are written",
+        (LANES, "        lanes = [lane for lane in self._c.cancels.lanes if lane not in self._running]\n",
+         "        lanes = [lane for lane in self._c.cancels.lanes if lane not in self._running and not self._c.records]\n"),
+    ),
+    _mutation(
+        "I6", "an API remembers the state for a second and a half",
+        (CONTROL, "    return StateAnswer(state=(await parts.desk.read()).status.state)\n", CACHED),
+    ),
+    _mutation(
+        "I6", "a signal that failed is told as recorded",
+        ("workflows/gateway.py", "                    raise await self._signal_error(error, maybe_recorded) from error\n",
+         "                    return\n"),
+    ),
+    _mutation(
+        "I6", "a cancel that failed is told as confirmed",
+        ("workflows/cancelling.py", "        if failed:\n", "        if False:\n"),
+    ),
+    _mutation(
+        "I7", "strangers are let in",
+        ("api/keys.py", "        if hmac.compare_digest(_digest(token), self._own):\n", "        if True:\n"),
+    ),
+    _mutation(
+        "I7", "a paused desk goes on trading",
+        (CYCLE, "    return outside.latch_read and c.state is State.RUNNING\n",
+         "    return outside.latch_read and c.state is not State.KILLED\n"),
+        ("activities/act.py", "        if word.state is not State.RUNNING:\n", "        if word.state is State.KILLED:\n"),
+        ("workflows/run.py", "        if (changed or self.c.state is not State.RUNNING) and",
+         "        if (changed or self.c.state is State.KILLED) and"),
+        ("domain/desk/states.py", "(State.PAUSED, CommandKind.PROPOSE): Transition(State.PAUSED, PAUSED_REFUSAL)",
+         "(State.PAUSED, CommandKind.PROPOSE): Transition(State.PAUSED)"),
+    ),
+    _mutation(
+        "I7", "a stale answer of the coordinator is good enough",
+        ("activities/clearance.py", "FRESH_SECONDS = 0.5\n", "FRESH_SECONDS = 30.0\n"),
+        ("activities/act.py",
+         "        adds_risk = (partial(self._latched, order.desk), partial(self._stopped, call))\n",
+         "        adds_risk = (self._stale, partial(self._latched, order.desk))\n"),
+        ("activities/act.py", "    async def _stopped(self, call: OrderCall) -> str | None:\n",
+         "    async def _stale(self) -> str | None:\n"
+         "        self.__dict__.setdefault(\"word\", await self._ask())\n"
+         "        return None\n\n"
+         "    async def _stopped(self, call: OrderCall) -> str | None:\n"),
+    ),
+    _mutation("I8", "a kill over HTTP reads the database first", (CONTROL, KILL_ROUTE, READS_FIRST)),
+    _mutation(
+        "I8", "a kill waits for the commands before it",
+        ("api/commands.py",
+         "            with self._desk.carrying_out():\n                return await self._carry_out(ask)\n", ONE_AT_A_TIME),
+    ),
+    _mutation(
+        "I8", "cancels are begun ten seconds late",
+        (LANES, "            began = workflow.now()\n            ids = [",
+         "            await workflow.sleep(10)\n            began = workflow.now()\n            ids = ["),
+    ),
+)  # fmt: skip
+
+
+def copy_tree(to: Path, source: Path = ROOT) -> None:
+    """The source tree, as far as processes of AIS need it."""
+    ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
+    for part in (*PARTS, *FILES, *OF_THE_TESTS):
+        if (source / part).is_dir():
+            shutil.copytree(source / part, to / part, ignore=ignore, dirs_exist_ok=True)
+        else:
+            (to / part).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / part, to / part)
+
+
+def changed(mutation: Mutation, source: Path = ROOT) -> dict[str, str]:
+    """The files that the mutation changes, as they are afterwards. Raises ValueError where a text is not there once."""
+    texts: dict[str, str] = {}
+    for edit in mutation.edits:
+        text = texts.get(edit.file) or (source / edit.file).read_text()
+        if text.count(edit.old) != 1:
+            raise ValueError(f"{mutation.name}: stands {text.count(edit.old)} times in {edit.file}: {edit.old!r}")
+        texts[edit.file] = text.replace(edit.old, edit.new)
+    return texts
+
+
+def apply(mutation: Mutation, tree: Path) -> None:
+    """Changes the copy."""
+    for file, text in changed(mutation, tree).items():
+        (tree / file).write_text(text)

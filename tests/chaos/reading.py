@@ -1,0 +1,206 @@
+"""What the checker reads out of the evidence, once for all invariants."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tests.chaos import recorder as r
+from tests.chaos.evidence import Event, Evidence, VenueOrder
+from tests.chaos.recorder import Call, Note
+
+CANCEL_TOOLS = ("cancel_all_orders", "cancel_spot_all_orders")
+STATE_KINDS = ("pause", "resume", "kill", "restart")
+ACCEPTED_BY_THE_VENUE = ("open", "filled", "partially_filled", "canceled", "expired", "new")
+
+
+@dataclass(frozen=True)
+class Violation:
+    """What did not hold, when, and by which function's account."""
+
+    invariant: str
+    rule: str
+    text: str
+    at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Activity:
+    """One activity of a history, from its scheduling to its end."""
+
+    scheduled: Event
+    started: Event | None
+    done: Event | None
+    position: int
+    done_position: int | None
+
+    @property
+    def name(self) -> str:
+        """Its type."""
+        return self.scheduled.name
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it ended well."""
+        return self.done is not None and self.done.kind == "completed"
+
+
+@dataclass(frozen=True)
+class CancelTry:
+    """One cancel of one lane, alone or together with others."""
+
+    activity: Activity
+    tool: str
+    symbol: str
+    instruction_ids: tuple[str, ...]
+    confirmed: bool
+
+
+class Reading:
+    """The evidence with its parts found."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.e = evidence
+
+    # --- calls ---------------------------------------------------------------------------------------------------------
+
+    def calls(self, *kinds: str) -> list[Call]:
+        """Of these kinds, by those who hold the key."""
+        return [call for call in self.e.calls if call.kind in kinds and "key" not in call.args]
+
+    def disturbed(self, start: float, end: float, *targets: str, after: float = 3.0) -> bool:
+        """Whether a fault of one of these touched the time between; what comes back needs a moment."""
+        return any(_touches(note, start, end, after) for note in self.e.notes if note.fault and note.target in targets)
+
+    # --- the log -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def control_rows(self) -> list[dict[str, Any]]:
+        """In the order in which they were made."""
+        rows = [row for row in self.e.decisions if row["decision_type"] == "control"]
+        return sorted(rows, key=lambda row: (row["timestamp"], row["decision_id"]))
+
+    def rows_of(self, command_id: str | None, token: str | None) -> list[dict[str, Any]]:
+        """A command's rows, by its id; where it has none that its caller knows, by the text that its reason has."""
+        if command_id:
+            return [row for row in self.control_rows if row["command_id"] == command_id]
+        return [row for row in self.control_rows if token and token in row["summary"]]
+
+    # --- the history ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def signals(self) -> list[Event]:
+        """In the order in which Temporal recorded them."""
+        return [event for event in self.e.events if event.kind == "signal"]
+
+    @cached_property
+    def signals_by_id(self) -> dict[str, list[Event]]:
+        """Those with an id."""
+        found: dict[str, list[Event]] = {}
+        for event in self.signals:
+            if isinstance(event.payload, dict) and isinstance(event.payload.get("command_id"), str):
+                found.setdefault(event.payload["command_id"], []).append(event)
+        return found
+
+    @cached_property
+    def kill_positions(self) -> list[int]:
+        """Where in the history a kill arrived, as a signal or as a cancellation."""
+        return [
+            n
+            for n, event in enumerate(self.e.events)
+            if event.kind == "cancel_requested" or (event.kind == "signal" and event.name == "kill")
+        ]
+
+    @cached_property
+    def activities(self) -> list[Activity]:
+        """In the order of their scheduling."""
+        started: dict[tuple[int, int], Event] = {}
+        done: dict[tuple[int, int], tuple[int, Event]] = {}
+        for n, event in enumerate(self.e.events):
+            if event.kind == "started":
+                started[event.run, event.scheduled] = event
+            elif event.kind in ("completed", "not_done"):
+                done[event.run, event.scheduled] = (n, event)
+        found = []
+        for n, event in enumerate(self.e.events):
+            if event.kind == "scheduled":
+                end = done.get((event.run, event.number))
+                begun = started.get((event.run, event.number))
+                found.append(Activity(event, begun, end[1] if end else None, n, end[0] if end else None))
+        return found
+
+    def named(self, name: str) -> list[Activity]:
+        """The activities of a type."""
+        return [activity for activity in self.activities if activity.name == name]
+
+    @cached_property
+    def cancel_tries(self) -> list[CancelTry]:
+        """Every cancel that was asked of the venue."""
+        return [each for activity in self.activities for each in _tries(activity)]
+
+    # --- orders --------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def placings(self) -> dict[str, list[Activity]]:
+        """The activities that sent an order, by its id."""
+        found: dict[str, list[Activity]] = {}
+        for activity in self.named("place_order"):
+            found.setdefault(activity.scheduled.payload["order"]["order_id"], []).append(activity)
+        return found
+
+    @cached_property
+    def our_ids(self) -> dict[str, str]:
+        """Our id of an order by the venue's: the same on paper."""
+        if not self.e.live:
+            return {order.order_id: order.order_id for order in self.e.orders}
+        rows = (row for row in self.e.instructions if row["tool"] == "create_order" and row["venue_order_id"])
+        return {row["venue_order_id"]: row["instruction_id"] for row in rows}
+
+    @cached_property
+    def taken_orders(self) -> list[VenueOrder]:
+        """What the venue accepted, whatever became of it."""
+        return [order for order in self.e.orders if order.status in ACCEPTED_BY_THE_VENUE]
+
+    @cached_property
+    def risky_orders(self) -> list[VenueOrder]:
+        """Those that could increase a position."""
+        return [order for order in self.taken_orders if not order.reduce_only]
+
+    def placing_of(self, order: VenueOrder) -> Activity | None:
+        """The activity that sent it, where that is known."""
+        found = self.placings.get(self.our_ids.get(order.order_id, ""), [])
+        return found[0] if found else None
+
+    def windows(self, ends: tuple[str, ...], *begins: str) -> Iterator[tuple[Call, float, float]]:
+        """For each acknowledged call of `begins`: from its answer until a call of `ends` may have undone it.
+
+        One that began before the answer came may have come after it; then there is no window.
+        """
+        for call in self.calls(*begins):
+            if call.answer in (r.DONE, r.ACCEPTED) and call.end is not None:
+                undoing = (c.start for c in self.calls(*ends) if c.start >= call.start and c.answer != r.NOT_RECORDED)
+                until = min(undoing, default=float("inf"))
+                if until > call.end:
+                    yield call, call.end, until
+
+
+def _touches(note: Note, start: float, end: float, after: float) -> bool:
+    return note.at <= end and (note.until or float("inf")) + after >= start
+
+
+def _tries(activity: Activity) -> list[CancelTry]:
+    if activity.name == "cancel":
+        return [_try(activity, activity.scheduled.payload, activity.succeeded)]
+    if activity.name != "cancel_many":
+        return []
+    answers = activity.done.payload if activity.succeeded and activity.done else []
+    calls = activity.scheduled.payload["cancels"]
+    said = [*answers, *[{"done": False}] * (len(calls) - len(answers))]
+    return [
+        _try(activity, call, answer.get("done", True) and not answer.get("error"))
+        for call, answer in zip(calls, said, strict=False)
+    ]
+
+
+def _try(activity: Activity, call: dict[str, Any], confirmed: bool) -> CancelTry:
+    return CancelTry(activity, call["tool"], call["symbol"], tuple(call["instruction_ids"]), confirmed)

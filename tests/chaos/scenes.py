@@ -1,0 +1,260 @@
+"""Scenes: moments that a fault at a random time hardly ever meets, waited for and then played out.
+
+Of an order's whole way, a second or two, the part between its decision and its send takes some hundredths. A kill that lands
+there, or an answer that is lost there, is what half of the code between `activities/act.py` and the venue exists for. So a scene
+does not look at the clock: it waits until the database says that the moment has come, and holds everybody still in it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import product
+
+import httpx
+import psycopg
+
+from tests.chaos.clients import over_http, run_step
+from tests.chaos.desk import KEY, Desk
+from tests.chaos.faults import a_signal, lasting
+from tests.chaos.recorder import Recorder
+from tests.chaos.schedule import APIS, SYMBOLS, WORKERS, Fault, Step
+from tests.postgres import plain_url
+
+# As in servers.HOLDS.
+AT_THE_INSERT, AT_THE_COMMIT = 1, 2
+# So long a scene waits for an order. Without one there is no scene, and the round goes on.
+PATIENCE_SECONDS = 6.0
+# Longer than a permission to send is good for, and short enough that the order's own time is not over.
+GROWS_OLD_SECONDS = 0.8
+# While the latch of the kill is not in the database yet.
+LATCH_SECONDS = 1.5
+# Longer than an API and a desk may take for a kill (invariants/i8_right_of_way.py).
+TOO_LONG_SECONDS = 7.5
+# Longer than a signal is tried for (workflows/gateway.py).
+AWAY_SECONDS = 5.0
+SIGNALS_AT_ONCE = 100
+WAITING = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND NOT granted AND database = %s"
+LATCH = Fault(0.0, LATCH_SECONDS, "unwritable", "database", "desks")
+
+
+async def run_scene(desk: Desk, recorder: Recorder) -> None:
+    """The round's own, if it has one."""
+    if scene := desk.plan.scene:
+        await asyncio.sleep(scene.at)
+        played = await SCENES[scene.kind](desk, recorder)
+        recorder.note(f"scene {scene.kind}: {'played' if played else 'its moment did not come'}")
+
+
+# --- a kill on an order's way out --------------------------------------------------------------------------------------
+
+
+async def kill_before_the_send(desk: Desk, recorder: Recorder) -> bool:
+    """The decision is committed and the order not out yet: nobody runs while the kill is recorded, and the latch is late."""
+    return await _before_the_send(desk, recorder, "kill")
+
+
+async def pause_before_the_send(desk: Desk, recorder: Recorder) -> bool:
+    """The same with a pause."""
+    return await _before_the_send(desk, recorder, "pause")
+
+
+async def _before_the_send(desk: Desk, recorder: Recorder, kind: str) -> bool:
+    async with _connection(desk) as connection, AsyncExitStack() as stops:
+        if not await _decided(connection):
+            return False
+        for worker in WORKERS:
+            await stops.enter_async_context(lasting(desk, Fault(0.0, 0.3, "stop", worker), recorder))
+        async with lasting(desk, LATCH, recorder):
+            await run_step(desk, Step(0.0, "scene", "temporal", kind, {}, 0, f"scene-{kind}"), recorder)
+            await asyncio.sleep(0.2)
+            await stops.aclose()
+            await asyncio.sleep(LATCH_SECONDS)
+    return True
+
+
+async def kill_in_the_transaction(desk: Desk, recorder: Recorder) -> bool:
+    """The order is written and not committed yet, and its permission grows old: the kill is recorded, and the latch is late."""
+    async with _connection(desk) as connection:
+        async with _held(connection, AT_THE_INSERT) as came:
+            if not await came():
+                return False
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(lasting(desk, LATCH, recorder))
+                await _kill(desk, recorder, "temporal")
+                await asyncio.sleep(GROWS_OLD_SECONDS)
+                latch = stack.pop_all()
+        async with latch:
+            await asyncio.sleep(LATCH_SECONDS)
+    return True
+
+
+# --- an order whose answer is lost -------------------------------------------------------------------------------------
+
+
+async def answer_is_lost(desk: Desk, recorder: Recorder) -> bool:
+    """The venue has the order, and whoever sent it never hears so."""
+    return await (_late_answer if desk.plan.live else _lost_commit)(desk, recorder)
+
+
+async def _lost_commit(desk: Desk, recorder: Recorder) -> bool:
+    async with _connection(desk) as connection, AsyncExitStack() as cuts:
+        async with _held(connection, AT_THE_COMMIT) as came:
+            if not await came():
+                return False
+            for worker in WORKERS:
+                await cuts.enter_async_context(lasting(desk, Fault(0.0, 0.5, "reset", f"{worker}>database"), recorder))
+        await asyncio.sleep(0.5)
+    return True
+
+
+async def _late_answer(desk: Desk, recorder: Recorder) -> bool:
+    late = Fault(0.0, PATIENCE_SECONDS, "late", "venue")
+    async with _connection(desk) as connection, lasting(desk, late, recorder):
+        played = await _decided(connection)
+        # Longer than a call of the venue may take.
+        await asyncio.sleep(5.0 if played else 0.0)
+    return played
+
+
+# --- a kill that nobody must hold up -----------------------------------------------------------------------------------
+
+
+async def database_hangs_at_a_kill(desk: Desk, recorder: Recorder) -> bool:
+    """Rows and latch hang, and the cancels go out all the same; so do the answers of APIs whose connections stand."""
+    for api in range(len(APIS)):
+        with suppress(httpx.HTTPError):
+            await desk.http.get(
+                desk.url(api) + "/reports/decisions?limit=1", headers={"Authorization": f"Bearer {KEY}"}
+            )
+    async with lasting(desk, Fault(0.0, TOO_LONG_SECONDS, "stop", "database"), recorder):
+        began = time.monotonic()
+        await asyncio.gather(_kill(desk, recorder, "http"), _kill(desk, recorder, "temporal"))
+        await asyncio.sleep(max(0.0, began + TOO_LONG_SECONDS - time.monotonic()))
+    return True
+
+
+async def workers_hang_at_a_kill(desk: Desk, recorder: Recorder) -> bool:
+    """Commands wait for a worker through the same API, and the kill comes after them."""
+    async with AsyncExitStack() as stops:
+        for worker in WORKERS:
+            await stops.enter_async_context(lasting(desk, Fault(0.0, TOO_LONG_SECONDS, "stop", worker), recorder))
+        before = [Step(n / 10, "scene", "http", "cancel_all", {}, 0, f"before-{n}") for n in range(4)]
+        async with asyncio.TaskGroup() as group:
+            for step in before:
+                group.create_task(over_http(desk, step, recorder, 0))
+            await asyncio.sleep(0.3)
+            group.create_task(_kill(desk, recorder, "http"))
+            # Whether Temporal itself is slow.
+            group.create_task(run_step(desk, Step(0.3, "scene", "temporal", "cancel_all", {}, 0, "beside"), recorder))
+            await asyncio.sleep(TOO_LONG_SECONDS)
+    return True
+
+
+async def an_order_rests_at_a_kill(desk: Desk, recorder: Recorder) -> bool:
+    """There is something to cancel."""
+    rests = {"symbol": SYMBOLS[0], "side": "BUY", "agent_id": "scene", "offset": -0.01}
+    await over_http(desk, Step(0.0, "scene", "http", "propose", rests, 0, "rests"), recorder, 0)
+    async with _connection(desk) as connection:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < until:
+            if await _rests(desk, connection):
+                await _kill(desk, recorder, "http")
+                return True
+            await asyncio.sleep(0.05)
+    return False
+
+
+async def _rests(desk: Desk, connection: psycopg.AsyncConnection) -> bool:
+    """By the venue's own record: the desk's next reading may be seconds away."""
+    if desk.plan.live:
+        return any(order["status"] == "NEW" for order in (await desk.venue("state"))["orders"])
+    found = await connection.execute("SELECT 1 FROM paper.orders WHERE status = 'open'")
+    return await found.fetchone() is not None
+
+
+async def signals_wait_for_a_worker(desk: Desk, recorder: Recorder) -> bool:
+    """No worker is up, thousands of signals wait, and the kill comes last; then the workers start."""
+    assert desk.plan.scene
+    async with AsyncExitStack() as dead:
+        for worker in WORKERS:
+            await dead.enter_async_context(lasting(desk, Fault(0.0, 0.0, "kill_9", worker), recorder))
+        for number in range(0, desk.plan.scene.signals, SIGNALS_AT_ONCE):
+            # One of them is recorded: how long Temporal takes for it, it takes for everybody.
+            told = Step(0.0, "scene", "temporal", "resume", {}, 0, f"flood-{number}")
+            others = (a_signal(desk, {}) for _ in range(SIGNALS_AT_ONCE - 1))
+            await asyncio.gather(run_step(desk, told, recorder), *others, return_exceptions=True)
+        await _kill(desk, recorder, "http")
+    return True
+
+
+# --- commands that nobody can record -----------------------------------------------------------------------------------
+
+
+async def temporal_is_away_at_commands(desk: Desk, recorder: Recorder) -> bool:
+    """From one API nothing leaves, from the other it leaves and is not answered, for longer than either tries."""
+    async with AsyncExitStack() as cuts:
+        for api, kind in zip(APIS, ("refused", "black_hole"), strict=True):
+            fault = Fault(0.0, AWAY_SECONDS, kind, f"{api}>temporal")
+            await cuts.enter_async_context(lasting(desk, fault, recorder))
+        async with asyncio.TaskGroup() as group:
+            for kind, number in product(("cancel_all", "resume", "kill"), range(len(APIS))):
+                step = Step(number / 10, "scene", "http", kind, {}, number, f"away-{kind}-{number}")
+                group.create_task(over_http(desk, step, recorder, number))
+            await asyncio.sleep(AWAY_SECONDS)
+    return True
+
+
+SCENES: dict[str, Callable[[Desk, Recorder], Awaitable[bool]]] = {
+    scene.__name__: scene
+    for scene in (
+        kill_before_the_send, pause_before_the_send, kill_in_the_transaction, answer_is_lost, database_hangs_at_a_kill,
+        workers_hang_at_a_kill, an_order_rests_at_a_kill, temporal_is_away_at_commands, signals_wait_for_a_worker,
+    )
+}  # fmt: skip
+
+
+async def _kill(desk: Desk, recorder: Recorder, channel: str) -> None:
+    await run_step(desk, Step(0.0, "scene", channel, "kill", {}, 0, f"scene-{channel}"), recorder)
+
+
+# --- moments -----------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _connection(desk: Desk) -> AsyncIterator[psycopg.AsyncConnection]:
+    url = plain_url(desk.postgres.url_of(desk.database))
+    connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _decided(connection: psycopg.AsyncConnection) -> bool:
+    """Whether a decision for an order was committed just now; False where none comes."""
+    await connection.execute("LISTEN chaos_decided")
+    async for _ in connection.notifies(timeout=PATIENCE_SECONDS, stop_after=1):
+        return True
+    return False
+
+
+@asynccontextmanager
+async def _held(connection: psycopg.AsyncConnection, where: int) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+    """No order that adds risk goes on from there. Yields what waits until one has come that far."""
+    await connection.execute("SELECT pg_advisory_lock(%s)", (where,))
+    try:
+        yield lambda: _came(connection, where)
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock(%s)", (where,))
+
+
+async def _came(connection: psycopg.AsyncConnection, where: int) -> bool:
+    until = time.monotonic() + PATIENCE_SECONDS
+    found = await connection.execute("SELECT oid FROM pg_database WHERE datname = current_database()")
+    (database,) = await found.fetchone() or (0,)
+    while time.monotonic() < until:
+        if await (await connection.execute(WAITING, (where, database))).fetchone():
+            return True
+        await asyncio.sleep(0.005)
+    return False

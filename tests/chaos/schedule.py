@@ -1,0 +1,333 @@
+"""What happens in a round: who says what when, and what breaks when. A pure function of the seed, decided before the round."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count, islice
+from typing import Any
+
+from domain.desk.versions import SCHEMA_VERSION
+
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+APIS = ("api-0", "api-1")
+WORKERS = ("worker-0", "worker-1")
+PROCESSES = (*APIS, *WORKERS)
+LINK_FAULTS = ("refused", "reset", "black_hole", "slow", "half_closed")
+DATABASE_FAULTS = ("read_only", "locked", "connection_limit", "stop", "kill_9", "disk_full")
+# By so many seconds a worker's clock may step: hours, and what a bad synchronisation makes of it.
+CLOCK_STEPS = ("7200", "-7200", "86400", "4", "-4")
+VENUE_FAULTS = ("errors", "slow", "late", "executes_and_fails")
+LOCKED_TABLES = ("decisions", "instructions", "desks", "paper.orders")
+# Of one round in so many the venue is the official server's likeness, and the desk trades live.
+LIVE_EVERY = 4
+QUIET_SECONDS = 1.0
+# Every second round has a scene (scenes.py), each in its turn, and so long after the beginning it is left alone: nothing else is
+# wrong, and nobody but an agent and a reader says anything. It waits for an order, for which a machine that is busy with commands
+# is too slow; and what a fault of another part may excuse, the checker does not count.
+SCENES = {
+    "kill_before_the_send": 6.0,
+    "answer_is_lost": 6.0,
+    "database_hangs_at_a_kill": 10.0,
+    "kill_in_the_transaction": 6.0,
+    "workers_hang_at_a_kill": 10.0,
+    "an_order_rests_at_a_kill": 6.0,
+    "temporal_is_away_at_commands": 6.0,
+    "pause_before_the_send": 6.0,
+    "signals_wait_for_a_worker": 11.0,
+}
+SCENE_BEGINS = 0.2
+# The server takes ten thousand signals a run, the kill among them. So many want a machine to themselves: `--signals 10000`.
+FLOOD = 1_000
+IN_A_SCENE = ("agent", "reader")
+# Of one round in so many the first run began under the release before, and workers of this one carry it on.
+SCHEMA_EVERY = 6
+LAST_SCHEMA = 4
+# The share of rounds in which every word between workers and database takes 8 ms each way.
+FAR_AWAY = 0.35
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of a client. `twice` sends it again under the same id, through the other API."""
+
+    at: float
+    client: str
+    channel: str
+    kind: str
+    args: dict[str, Any] = field(default_factory=dict)
+    api: int = 0
+    key: str | None = None
+    twice: bool = False
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault, from `at` for so long."""
+
+    at: float
+    seconds: float
+    kind: str
+    target: str
+    detail: str = ""
+
+    @property
+    def until(self) -> float:
+        """When it is over."""
+        return self.at + self.seconds
+
+    @property
+    def name(self) -> str:
+        """`link slow`, `process stop`: what reports count."""
+        return f"{self.target.split('-')[0]} {self.kind}" if ">" not in self.target else f"link {self.kind}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A moment that is waited for and played out, from `at` on. `signals`: so many wait in it."""
+
+    at: float
+    kind: str
+    signals: int = 0
+
+
+@dataclass(frozen=True)
+class Round:
+    """A whole round."""
+
+    seed: int
+    live: bool
+    seconds: float
+    cycle_seconds: float
+    steps: tuple[Step, ...]
+    faults: tuple[Fault, ...]
+    scene: Scene | None = None
+    # Of the run that the desk begins with; the next one takes the newest.
+    schema: int = SCHEMA_VERSION
+
+
+def scene_of(seed: int, live: bool) -> Scene | None:
+    """The scene of a seed; None in every second round."""
+    if seed % 2:
+        return None
+    kind = [*SCENES][seed // 2 % len(SCENES)]
+    if kind == "signals_wait_for_a_worker":
+        return Scene(SCENE_BEGINS, kind, FLOOD)
+    # A real venue has no transaction that could be held.
+    return Scene(SCENE_BEGINS, "kill_before_the_send" if live and kind == "kill_in_the_transaction" else kind)
+
+
+def links(live: bool) -> tuple[str, ...]:
+    """Every connection between two parts; each has a proxy of its own."""
+    stores = tuple(f"{process}>{store}" for process in PROCESSES for store in ("temporal", "database"))
+    venue = tuple(f"{worker}>venue" for worker in WORKERS) if live else ()
+    return (*(f"client>{api}" for api in APIS), *stores, *venue)
+
+
+def with_signals(found: Round, signals: int) -> Round:
+    """The same round; where a scene has signals wait, so many."""
+    return replace(found, scene=replace(found.scene, signals=signals)) if found.scene and found.scene.signals else found
+
+
+def plan(seed: int, seconds: float = 12.0, live: bool | None = None) -> Round:
+    """The round of a seed."""
+    chance = random.Random(f"chaos/{seed}")
+    is_live = chance.random() < 1 / LIVE_EVERY if live is None else live
+    scene = scene_of(seed, is_live)
+    # An order may go out for two seconds, or for one cycle where that is longer: a live reading takes a dozen calls.
+    cycle = chance.choice((1.0, 1.0, 3.0)) if not is_live else 3.0
+    quiet = min(SCENES[scene.kind], seconds - QUIET_SECONDS) if scene else min(TRADES_FIRST_SECONDS, seconds / 2)
+    steps = [step for client in CLIENTS for step in CLIENTS[client](chance, seconds, quiet)]
+    faults = _faults(chance, seconds, is_live)
+    if scene:
+        steps = [step for step in steps if step.at >= quiet or step.client in IN_A_SCENE]
+        faults = [fault for fault in faults if fault.at >= quiet]
+        if scene.kind == "an_order_rests_at_a_kill":
+            steps = [_with_a_price(step) if step.client == "agent" else step for step in steps]
+    return Round(
+        seed=seed,
+        live=is_live,
+        seconds=seconds,
+        cycle_seconds=3.0 if scene else cycle,
+        steps=tuple(sorted(steps, key=lambda step: (step.at, step.client))),
+        faults=tuple(sorted(faults, key=lambda fault: fault.at)),
+        scene=scene,
+        schema=LAST_SCHEMA if seed % SCHEMA_EVERY == 1 else SCHEMA_VERSION,
+    )
+
+
+def seeds(first: int, rounds: int, scene: str = "") -> Iterator[int]:
+    """So many from there on; of those that play a scene, where one is named."""
+    fitting = (seed for seed in count(first) if not scene or ((found := plan(seed).scene) and found.kind == scene))
+    return islice(fitting, rounds)
+
+
+# --- programs of the clients -------------------------------------------------------------------------------------------
+
+
+def _moments(chance: random.Random, seconds: float, every: float, first: float = 0.0) -> list[float]:
+    """Random moments, so far apart on average, that hold each other off by nothing: bursts are part of it."""
+    begin = min(first, seconds)
+    number = max(1, round((seconds - begin) / every))
+    return sorted(round(chance.uniform(begin, seconds), 3) for _ in range(number))
+
+
+COMMANDS = {"pause": 2.0, "resume": 6.0, "kill": 0.8, "cancel_all": 2.0, "deleverage": 1.0, "set_limits": 1.0}
+# Kills come later: a desk that is killed for most of a round sends no order, and every rule about orders holds for nothing.
+TRADES_FIRST_SECONDS = 4.0
+
+
+def _args(chance: random.Random, kind: str) -> dict[str, Any]:
+    match kind:
+        case "deleverage":
+            return {"symbol": chance.choice(SYMBOLS), "reduce_pct": chance.choice((0.5, 1.0))}
+        case "set_limits":
+            return {"limits": {"max_leverage": chance.choice(("1.9", "1.8", "1.7"))}}
+        case "cancel_all":
+            return {"symbols": [chance.choice(SYMBOLS)]} if chance.random() < 0.5 else {}
+        case _:
+            return {}
+
+
+def _a_command(chance: random.Random, at: float, quiet: float) -> str:
+    kind = chance.choices([*COMMANDS], [*COMMANDS.values()])[0]
+    return "resume" if kind in ("kill", "pause", "set_limits") and at < quiet else kind
+
+
+def _web(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
+    """Commands over HTTP, with and without a key, some of them twice."""
+    steps = []
+    for number, at in enumerate(_moments(chance, seconds, 0.7)):
+        kind = _a_command(chance, at, quiet)
+        key = f"key-{number}" if chance.random() < 0.6 else None
+        twice = key is not None and chance.random() < 0.4
+        steps.append(Step(at, "web", "http", kind, _args(chance, kind), chance.randrange(2), key, twice))
+    return steps
+
+
+def _second_web(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
+    """Another person with another browser: pauses, resumes and kills that race with the first one's."""
+    kinds = ("pause", "resume", "resume", "resume")
+    moments = [(at, chance.choice(kinds)) for at in _moments(chance, seconds, 1.2, quiet)]
+    moments.append((round(chance.uniform(quiet, seconds), 3), "kill"))
+    return [Step(at, "web-2", "http", kind, {}, chance.randrange(2)) for at, kind in moments]
+
+
+def _reader(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
+    return [
+        Step(at, "reader", "http", "status", {}, chance.randrange(2)) for at in _moments(chance, seconds + 1.0, 0.25)
+    ]
+
+
+def _signaller(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
+    """Signals, some without an id, and now and then a cancellation of the workflow."""
+    steps = []
+    for number, at in enumerate(_moments(chance, seconds, 0.8)):
+        if at > quiet and chance.random() < 0.06:
+            steps.append(Step(at, "signaller", "temporal", "cancel"))
+            continue
+        kind = _a_command(chance, at, quiet)
+        # Without an id only those whose row has their reason in any case can be found again.
+        key = f"signal-{number}" if chance.random() < 0.6 or kind not in ("kill", "cancel_all") else None
+        steps.append(
+            Step(
+                at,
+                "signaller",
+                "temporal",
+                kind,
+                _args(chance, kind),
+                0,
+                key,
+                key is not None and chance.random() < 0.3,
+            )
+        )
+    return steps
+
+
+def _operator(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
+    """A person at the command line: brings the desk back again and again, and gives a command now and then."""
+    steps = [Step(at, "operator", "ais", "restart") for at in _moments(chance, seconds, 0.6, quiet)]
+    others = ("resume", "resume", "kill", "cancel_all")
+    moments = _moments(chance, seconds, 3.0, quiet)
+    return [*steps, *(Step(at, "second", "ais", chance.choice(others)) for at in moments)]
+
+
+# From the market by so much: such an order rests until it is cancelled.
+AWAY = {"BUY": -0.01, "SELL": 0.01}
+
+
+def _agent(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
+    """Proposals from outside: market orders, and limit orders that rest."""
+    steps = []
+    # Opposite proposals would cancel out.
+    sides = {symbol: chance.choice(("BUY", "SELL")) for symbol in SYMBOLS}
+    for number, at in enumerate([0.0, *_moments(chance, seconds, 0.4)]):
+        symbol = chance.choice(SYMBOLS)
+        side = sides[symbol]
+        args: dict[str, Any] = {"symbol": symbol, "side": side, "agent_id": f"chaos-{number % 4}"}
+        if chance.random() < 0.4:
+            args["offset"] = AWAY[side]
+        key = f"proposal-{number}" if chance.random() < 0.5 else None
+        steps.append(
+            Step(at, "agent", "http", "propose", args, chance.randrange(2), key, key is not None and number % 7 == 0)
+        )
+    return steps
+
+
+def _with_a_price(step: Step) -> Step:
+    return replace(step, args={**step.args, "offset": AWAY[step.args["side"]]})
+
+
+def _stranger(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
+    """Somebody without the key."""
+    return [
+        Step(at, "stranger", "http", chance.choice(("kill", "resume", "status")), {"key": "wrong"}, chance.randrange(2))
+        for at in _moments(chance, seconds, 3.0)
+    ]
+
+
+CLIENTS = {
+    "web": _web,
+    "web-2": _second_web,
+    "reader": _reader,
+    "signaller": _signaller,
+    "operator": _operator,
+    "agent": _agent,
+    "stranger": _stranger,
+}
+
+
+# --- faults ------------------------------------------------------------------------------------------------------------
+
+
+def _faults(chance: random.Random, seconds: float, live: bool) -> list[Fault]:
+    """Now and then both workers are far from the database: then an order is under way long enough to meet a kill."""
+    distant = tuple(f"{worker}>database" for worker in WORKERS) if chance.random() < FAR_AWAY else ()
+    found = [_fault(chance, at, live) for at in _moments(chance, max(seconds - QUIET_SECONDS, 0.5), 1.5)]
+    if not distant:
+        return found
+    # Nothing else is wrong until the first kill: the permission to send is good for half a second, and shall not run out before.
+    others = [fault for fault in found if fault.target not in distant and fault.at > TRADES_FIRST_SECONDS + 1.0]
+    return [*others, *(Fault(0.0, seconds, "slow", link, "0.008") for link in distant)]
+
+
+def _fault(chance: random.Random, at: float, live: bool) -> Fault:
+    lasts = round(chance.uniform(0.4, 2.5), 2)
+    where = chance.choices(
+        ["process", "link", "database", "temporal", "coordinator", "venue"], [5, 8, 3, 1, 2, 3 if live else 0]
+    )[0]
+    match where:
+        case "process":
+            target = chance.choice(PROCESSES)
+            kind = chance.choice(("kill_9", "stop", "stop", "restart", *(["clock"] if target in WORKERS else [])))
+            return Fault(at, lasts, kind, target, chance.choice(CLOCK_STEPS) if kind == "clock" else "")
+        case "link":
+            return Fault(at, lasts, chance.choice(LINK_FAULTS), chance.choice(links(live)))
+        case "database":
+            kind = chance.choice(DATABASE_FAULTS)
+            return Fault(at, lasts, kind, "database", chance.choice(LOCKED_TABLES) if kind == "locked" else "")
+        case "temporal":
+            return Fault(at, min(lasts, 1.5), chance.choice(("kill_9", "stop")), "temporal")
+        case "venue":
+            return Fault(at, lasts, chance.choice(VENUE_FAULTS), "venue")
+        case _:
+            return Fault(at, 0.1, chance.choice(("flood", "continue_as_new")), "coordinator")

@@ -1,0 +1,353 @@
+"""The checker, rule by rule: what is sound passes, and each rule sees what it is there for in a record that is broken by hand."""
+
+import copy
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from tests.chaos import recorder as r
+from tests.chaos.checker import RULES, check
+from tests.chaos.evidence import Evidence, VenueOrder
+from tests.chaos.recorder import Note
+from tests.chaos.records import BEGAN, Script, a_sound_round, call_of, event_of, instruction_of, row_of
+
+Breaks = Callable[[Evidence], object]
+BREAKS: dict[str, list[Breaks]] = {}
+
+
+def breaks(rule: str) -> Callable[[Breaks], Breaks]:
+    """Marks a way to break a record, and the rule that has to see it."""
+
+    def mark(function: Breaks) -> Breaks:
+        BREAKS.setdefault(rule, []).append(function)
+        return function
+
+    return mark
+
+
+def violated(e: Evidence) -> set[str]:
+    return {violation.rule for violation in check(e)}
+
+
+def test_a_sound_round_passes() -> None:
+    assert check(a_sound_round()) == []
+
+
+def test_every_rule_has_a_record_that_breaks_it() -> None:
+    assert {rule.__name__ for rules in RULES.values() for rule in rules} == BREAKS.keys()
+
+
+# --- I1 ----------------------------------------------------------------------------------------------------------------
+
+
+@breaks("every_acknowledged_command_has_its_outcome")
+def the_row_of_a_pause_is_missing(e: Evidence) -> None:
+    e.decisions.remove(row_of(e, "why-p1"))
+
+
+@breaks("every_acknowledged_command_has_its_outcome")
+def the_row_says_something_else(e: Evidence) -> None:
+    row_of(e, "why-p1")["summary"] = "pause refused by http: killed"
+
+
+@breaks("every_recorded_signal_is_dealt_with")
+def a_signal_of_which_nobody_was_told_has_no_row(e: Evidence) -> None:
+    signal = copy.copy(event_of(e, "signal", "pause"))
+    signal.payload = {"command_id": "unheard"}
+    e.events.append(signal)
+
+
+@breaks("every_cancellation_kills")
+def a_cancellation_has_no_kill(e: Evidence) -> None:
+    e.decisions.remove(row_of(e, "cancel-1"))
+
+
+@breaks("every_cancellation_kills")
+def a_cancellation_is_in_no_run(e: Evidence) -> None:
+    e.events.remove(event_of(e, "cancel_requested"))
+
+
+@breaks("the_workflow_never_breaks")
+def a_workflow_task_fails(e: Evidence) -> None:
+    event = copy.copy(event_of(e, "signal", "pause"))
+    event.kind, event.name, event.payload = "task_failed", "WORKFLOW_WORKER_UNHANDLED_FAILURE", "KeyError: 'state'"
+    e.events.append(event)
+
+
+@breaks("the_workflow_never_breaks")
+def the_coordinator_ends(e: Evidence) -> None:
+    event = copy.copy(event_of(e, "signal", "pause"))
+    event.kind, event.name = "ended", "WORKFLOW_EXECUTION_FAILED"
+    e.events.append(event)
+
+
+@breaks("everything_comes_to_an_end")
+def it_never_settles(e: Evidence) -> None:
+    e.settled_at, e.left = None, "rows are unwritten"
+
+
+# --- I2 ----------------------------------------------------------------------------------------------------------------
+
+
+@breaks("commands_on_the_state_are_linearizable")
+def a_killed_desk_is_read_as_running(e: Evidence) -> None:
+    next(call for call in e.calls if call.state == "killed").state = "running"
+
+
+@breaks("commands_on_the_state_are_linearizable")
+def a_resume_of_a_killed_desk_is_told_as_done(e: Evidence) -> None:
+    call = copy.copy(call_of(e, "r1"))
+    call.start, call.end = BEGAN + 4.4, BEGAN + 4.5
+    e.calls.append(call)
+
+
+@breaks("the_log_is_a_way_through_the_table")
+def the_log_has_a_pause_of_a_killed_desk(e: Evidence) -> None:
+    row_of(e, "why-p1")["timestamp"] += timedelta(seconds=2.5)
+
+
+@breaks("only_a_restart_clears_the_latch")
+def nobody_clears_the_latch(e: Evidence) -> None:
+    next(c for c in e.changes if c.place == "public.desks" and c.row["cleared_by"]).row["cleared_by"] = "decision_0"
+
+
+@breaks("only_a_restart_clears_the_latch")
+def the_number_of_kills_falls(e: Evidence) -> None:
+    [c for c in e.changes if c.place == "public.desks"][-1].row["kill_number"] = 1
+
+
+@breaks("both_places_agree_in_the_end")
+def the_database_does_not_know_of_the_kill(e: Evidence) -> None:
+    e.desk_row["killed"] = False
+
+
+# --- I3 ----------------------------------------------------------------------------------------------------------------
+
+
+def an_order_at(e: Evidence, at: float) -> VenueOrder:
+    order = e.orders[-1]
+    order.at, order.committed, order.not_after = BEGAN + at, BEGAN + at + 0.01, BEGAN + at + 0.4
+    return order
+
+
+@breaks("no_order_after_a_kill")
+def an_order_is_begun_after_the_kill(e: Evidence) -> None:
+    an_order_at(e, 4.6)
+    for event in e.events:
+        if event.kind == "started" and 3.0 < event.at - BEGAN < 3.6:
+            event.at = BEGAN + 4.5
+
+
+@breaks("no_order_after_a_kill")
+def an_order_goes_out_by_a_permission_from_after_the_kill(e: Evidence) -> None:
+    an_order_at(e, 4.6).not_after = BEGAN + 5.5
+
+
+@breaks("no_order_after_a_kill")
+def an_order_reaches_a_real_venue_long_after_the_kill(e: Evidence) -> None:
+    instruction_of(e, "ord_2")["venue_order_id"] = "ord_2"
+    instruction_of(e, "ord_1")["venue_order_id"] = "ord_1"
+    e.live = True
+    order = e.orders[-1]
+    order.at, order.committed, order.not_after = BEGAN + 5.9, None, None
+
+
+@breaks("every_kill_cancels_everything")
+def a_kill_cancels_one_market_only(e: Evidence) -> None:
+    for event in e.events:
+        if event.name == "cancel_many" and event.at > BEGAN + 7:
+            event.payload = {"cancels": event.payload["cancels"][:1]}
+
+
+@breaks("nothing_rests_after_a_kill")
+def an_order_still_rests(e: Evidence) -> None:
+    e.orders[0].status = "open"
+
+
+# --- I4 ----------------------------------------------------------------------------------------------------------------
+
+
+@breaks("every_order_is_sent_once")
+def an_order_is_sent_again(e: Evidence) -> None:
+    e.events.append(copy.copy(event_of(e, "scheduled", "place_order")))
+
+
+@breaks("every_order_is_sent_once")
+def an_order_may_be_attempted_twice(e: Evidence) -> None:
+    event_of(e, "scheduled", "place_order").most_attempts = 2
+
+
+@breaks("the_venue_knows_no_order_twice")
+def the_venue_has_an_order_that_nobody_sent(e: Evidence) -> None:
+    e.orders.append(copy.copy(e.orders[0]))
+    e.orders[-1].order_id = "ord_3"
+
+
+@breaks("every_command_is_carried_out_once")
+def a_repeated_command_is_carried_out_again(e: Evidence) -> None:
+    e.decisions.append(row_of(e, "why-r1") | {"summary": "resume repeated by http: why-r1"})
+
+
+@breaks("an_outcome_stands")
+def a_confirmed_cancel_is_prepared_again(e: Evidence) -> None:
+    change = copy.copy(next(c for c in e.changes if c.row.get("outcome") == "confirmed"))
+    change.row = change.row | {"outcome": "prepared"}
+    e.changes.append(change)
+
+
+@breaks("every_cancel_is_confirmed")
+def a_cancel_is_forgotten(e: Evidence) -> None:
+    instruction_of(e, "k2")["outcome"] = "prepared"
+
+
+# --- I5 ----------------------------------------------------------------------------------------------------------------
+
+
+@breaks("every_decision_is_committed_before_its_order")
+def a_decision_is_committed_after_its_order(e: Evidence) -> None:
+    next(c for c in e.changes if c.row.get("selected_order_id") == "ord_1").committed += 1.0
+
+
+@breaks("every_decision_is_committed_before_its_order")
+def a_decision_is_never_committed(e: Evidence) -> None:
+    e.changes.remove(next(c for c in e.changes if c.row.get("selected_order_id") == "ord_1"))
+
+
+@breaks("every_send_follows_its_commit")
+def the_record_comes_after_the_send(e: Evidence) -> None:
+    record = event_of(e, "scheduled", "record")
+    e.events.remove(record)
+    e.events.append(record)
+
+
+@breaks("no_cancel_waits_for_the_database")
+def a_cancel_waits_until_the_row_is_written(e: Evidence) -> None:
+    s = Script()
+    s._number = 900
+    s.activity(7.055, "write_desk", {})
+    at = next(n for n, event in enumerate(e.events) if event.name == "cancel_many" and event.at > BEGAN + 7)
+    e.events[at:at] = s.e.events
+
+
+# --- I6 ----------------------------------------------------------------------------------------------------------------
+
+
+@breaks("what_is_acknowledged_is_in_the_history")
+def a_command_is_acknowledged_before_it_is_recorded(e: Evidence) -> None:
+    event_of(e, "signal", "pause").at = BEGAN + 2.9
+
+
+@breaks("what_is_not_recorded_never_happens")
+def what_was_not_recorded_takes_effect(e: Evidence) -> None:
+    call_of(e, "p1").answer = r.NOT_RECORDED
+
+
+@breaks("every_order_has_the_fate_that_is_told_of_it")
+def a_failed_order_is_at_the_venue(e: Evidence) -> None:
+    instruction_of(e, "ord_1")["outcome"] = "failed"
+
+
+@breaks("every_order_has_the_fate_that_is_told_of_it")
+def a_confirmed_order_is_not_at_the_venue(e: Evidence) -> None:
+    e.orders.pop(0)
+
+
+@breaks("every_confirmed_cancel_was_confirmed")
+def a_cancel_that_failed_is_told_as_confirmed(e: Evidence) -> None:
+    event_of(e, "completed", nth=-1).payload = [{"done": True, "error": "HTTP 503"}, {"done": True}]
+
+
+@breaks("a_verified_kill_left_nothing")
+def a_verified_kill_left_an_order(e: Evidence) -> None:
+    e.orders[0].status = "open"
+
+
+# --- I7 ----------------------------------------------------------------------------------------------------------------
+
+
+@breaks("no_order_while_paused")
+def an_order_is_begun_while_the_desk_is_paused(e: Evidence) -> None:
+    an_order_at(e, 2.6).not_after = BEGAN + 4.6
+
+
+@breaks("strangers_are_turned_away")
+def a_stranger_is_let_in(e: Evidence) -> None:
+    call_of(e, "stranger-kill").status = 200
+
+
+@breaks("strangers_are_turned_away")
+def what_a_stranger_said_is_recorded(e: Evidence) -> None:
+    event_of(e, "signal", "pause").payload["reason"] = "stranger-kill"
+
+
+@breaks("every_order_passed_the_guards")
+def an_order_was_refused_by_the_guards(e: Evidence) -> None:
+    row = next(row for row in e.decisions if row["selected_order_id"] == "ord_1")
+    row["risk_passed"], row["risk_reasons"] = False, ["leverage"]
+
+
+@breaks("every_order_passed_the_guards")
+def an_order_is_of_a_strange_symbol(e: Evidence) -> None:
+    e.orders[0].symbol = "DOGEUSDT"
+
+
+@breaks("no_order_outlives_its_time")
+def an_order_is_late(e: Evidence) -> None:
+    e.orders[0].not_after = e.orders[0].at - 0.5
+
+
+# --- I8 ----------------------------------------------------------------------------------------------------------------
+
+
+@breaks("a_kill_over_http_is_answered_in_time")
+def a_kill_takes_long(e: Evidence) -> None:
+    call = call_of(e, "k2")
+    call.end = call.start + 7.0
+
+
+@breaks("a_kill_over_http_is_answered_in_time")
+def a_kill_is_not_acknowledged(e: Evidence) -> None:
+    call_of(e, "k2").answer = r.UNKNOWN
+
+
+@breaks("a_kill_acts_at_once")
+def the_cancels_are_late(e: Evidence) -> None:
+    for event in e.events:
+        if event.name == "cancel_many" and event.at > BEGAN + 7:
+            event.at += 10.0
+
+
+CASES = [pytest.param(rule, each, id=each.__name__) for rule, ways in BREAKS.items() for each in ways]
+
+
+@pytest.mark.parametrize(("rule", "broken"), CASES)
+def test_a_broken_record_is_seen(rule: str, broken: Breaks) -> None:
+    e = a_sound_round()
+    broken(e)
+    assert rule in violated(e)
+
+
+def test_a_fault_on_its_way_excuses_a_kill_that_was_not_answered() -> None:
+    e = a_sound_round()
+    call_of(e, "k2").answer = r.UNKNOWN
+    e.notes.append(Note(BEGAN + 6.9, "temporal: stop", "temporal stop", "temporal", BEGAN + 8.0))
+    assert "a_kill_over_http_is_answered_in_time" not in violated(e)
+    e.notes[0].target = "database"
+    assert "a_kill_over_http_is_answered_in_time" in violated(e)
+
+
+def test_a_kill_that_waits_as_long_as_whoever_asks_temporal_itself_is_no_violation() -> None:
+    e = a_sound_round()
+    call_of(e, "k2").answer = r.UNKNOWN
+    slow = copy.copy(call_of(e, "cancel-1"))
+    slow.kind, slow.start, slow.end = "resume", BEGAN + 6.9, BEGAN + 7.8
+    e.calls.append(slow)
+    assert "a_kill_over_http_is_answered_in_time" not in violated(e)
+
+
+def test_an_order_that_was_on_its_way_when_the_kill_came_is_no_violation() -> None:
+    e = a_sound_round()
+    order = an_order_at(e, 4.3)
+    order.not_after = BEGAN + 4.45
+    assert violated(e) == set()

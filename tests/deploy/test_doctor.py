@@ -1,0 +1,233 @@
+"""`ais doctor` on real servers: what it finds, what it says to do, and what it never prints."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from sqlalchemy import NullPool, create_engine, make_url, text
+from temporalio.client import Client
+
+from cli import doctor
+from cli.doctor import Finding, Verdict
+from storage.audit.checkpoints import make_key
+from storage.clock import server_time
+from tests.deploy.dev_stack import ais
+from tests.postgres import Server
+from tests.workflows.test_versions import Deployment, typed
+from tests.workflows.world import Desk, World, running_desk
+
+KEY = "r8Jw_2kd8s7Hqp1Zx93bNMt"
+
+
+@pytest.fixture
+def address(temporal: Client, no_settings: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """This process finds the tests' servers by its settings, as `ais` does."""
+    found = temporal.service_client.config.target_host
+    monkeypatch.setenv("TEMPORAL_ADDRESS", found)
+    monkeypatch.setenv("AIS_DATABASE_URL", database_url)
+    monkeypatch.setenv("AIS_API_KEY", KEY)
+    monkeypatch.setenv("AIS_SYMBOLS", "BTCUSDT")
+    monkeypatch.setenv("AIS_CYCLE_SECONDS", "2")
+    return found
+
+
+async def examined() -> dict[str, Finding]:
+    return {finding.check: finding for finding in await doctor.run(lambda finding: None)}
+
+
+async def test_a_healthy_desk_passes(temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_desk(temporal, cycle_seconds=2) as desk:
+        monkeypatch.setenv("AIS_DESK", desk.desk)
+        found = await examined()
+        checks = (
+            "temporal",
+            "search attributes",
+            "coordinator",
+            "worker",
+            "desk and settings",
+            "database",
+            "schema",
+            "rights",
+            "audit",
+            "decision log",
+            "clock",
+        )
+        assert {check: found[check].verdict for check in checks} == dict.fromkeys(checks, Verdict.OK), found
+        assert doctor.passed(list(found.values()))
+
+
+async def test_a_key_of_the_audit_chain_that_cannot_be_used_is_told(
+    temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIS_AUDIT_KEY", str(tmp_path / "key.pem"))
+    assert (await examined())["audit key"].verdict is Verdict.WARN
+    make_key(tmp_path / "key.pem")
+    assert (await examined())["audit key"].verdict is Verdict.OK
+
+
+async def test_settings_that_differ_from_the_desk_are_named_with_the_way_to_adopt_them(
+    temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_desk(temporal, cycle_seconds=2) as desk:
+        monkeypatch.setenv("AIS_DESK", desk.desk)
+        monkeypatch.setenv("AIS_SYMBOLS", "BTCUSDT,ETHUSDT")
+        monkeypatch.setenv("AIS_CYCLE_SECONDS", "60")
+        monkeypatch.setenv("AIS_MODE", "shadow")
+        monkeypatch.setenv("AIS_KILL_FLATTENS", "true")
+        found = (await examined())["desk and settings"]
+        assert found.verdict is Verdict.WARN
+        for told in ("mode paper -> shadow", "symbols ", "cycle_seconds 2 -> 60", "kill_flattens false -> true"):
+            assert told in found.found
+        assert "ais restart --from-settings" in found.do
+
+
+async def test_without_a_worker_the_worker_fails_and_what_hangs_on_it_is_not_known(
+    temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "ASK_SECONDS", 1.0)
+    desk = Desk(temporal, World())
+    await desk.start()
+    monkeypatch.setenv("AIS_DESK", desk.desk)
+    found = await examined()
+    assert (found["coordinator"].verdict, found["worker"].verdict) == (Verdict.OK, Verdict.FAIL)
+    assert "start a worker" in found["worker"].do
+    for check in ("desk and settings", "warnings"):
+        assert found[check].verdict is Verdict.WARN
+        assert found[check].found.startswith("not known")
+    await desk.handle.terminate("the test is over")
+    closed = (await examined())["coordinator"]
+    assert (closed.verdict, "terminated" in closed.found, "ais restart" in closed.do) == (Verdict.FAIL, True, True)
+
+
+async def test_a_desk_whose_version_of_the_worker_is_not_up_is_told_which_and_how_to_move(
+    temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "ASK_SECONDS", 1.0)
+    deployment = Deployment(temporal, "auto-upgrade")
+    async with AsyncExitStack() as stack:
+        desk = await stack.enter_async_context(deployment.desk())
+        await stack.enter_async_context(deployment.worker("A"))
+        monkeypatch.setenv("AIS_DESK", desk.desk)
+        found = (await examined())["worker"]
+        assert found.verdict is Verdict.FAIL
+        assert f"needs a worker without a version; polled within 90 s: of version {deployment.name}:A" in found.found
+        command = f"temporal worker deployment set-current-version --build-id A --deployment-name {deployment.name}"
+        assert command in found.do
+        await typed(temporal, command)
+        assert (await examined())["worker"].verdict is Verdict.OK
+
+
+async def test_a_desk_that_never_ran_is_told_how_to_start(
+    temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIS_DESK", "nowhere")
+    found = (await examined())["coordinator"]
+    assert (found.verdict, "ais start" in found.do) == (Verdict.FAIL, True)
+
+
+async def test_a_namespace_that_is_not_there_is_named(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "elsewhere")
+    found = (await examined())["temporal"]
+    assert (found.verdict, "TEMPORAL_NAMESPACE" in found.do) == (Verdict.FAIL, True)
+    assert "elsewhere" in found.found
+
+
+async def test_an_empty_database_needs_a_migration(
+    address: str, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIS_DATABASE_URL", postgres.create_database())
+    found = (await examined())["schema"]
+    assert (found.verdict, found.do) == (Verdict.FAIL, "ais migrate")
+
+
+async def test_indexes_that_are_still_to_be_built_are_named(
+    address: str, new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = new_database_url()
+    with create_engine(url, poolclass=NullPool).begin() as connection:
+        connection.execute(text("DROP INDEX decisions_of_group"))
+    monkeypatch.setenv("AIS_DATABASE_URL", url)
+    found = (await examined())["schema"]
+    assert (found.verdict, found.do) == (Verdict.FAIL, "ais migrate")
+    assert "lacks decisions_of_group" in found.found
+
+
+async def test_a_database_that_takes_no_writes_fails_though_it_answers(
+    address: str, new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = new_database_url()
+    with create_engine(url, poolclass=NullPool).begin() as connection:
+        connection.execute(text(f"ALTER DATABASE {make_url(url).database} SET default_transaction_read_only = on"))
+    monkeypatch.setenv("AIS_DATABASE_URL", url)
+    found = await examined()
+    assert (found["database"].verdict, found["decision log"].verdict) == (Verdict.OK, Verdict.FAIL)
+    assert "read-only transaction" in found["decision log"].found
+
+
+class Answers(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/health/live" else 404)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+async def test_an_api_that_answers_is_found_and_one_that_does_not_is_no_failure(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        monkeypatch.setenv("AIS_API_PORT", str(server.server_port))
+        Thread(target=server.serve_forever, daemon=True).start()
+        assert (await examined())["api"].verdict is Verdict.OK
+        await asyncio.to_thread(server.shutdown)
+    assert (await examined())["api"].verdict is Verdict.WARN
+
+
+def test_where_nothing_answers_each_check_says_what_to_do_and_no_secret_is_printed(tmp_path: Path) -> None:
+    wrong = {
+        "TEMPORAL_ADDRESS": "127.0.0.1:1",
+        "AIS_DATABASE_URL": "postgresql://ais:hunter2@127.0.0.1:1/none",
+        "AIS_API_KEY": "hunter2",
+        "AIS_CYCLE_SECONDS": "soon",
+        "AIS_SIMBOLS": "BTCUSDT",
+        "AIS_NOTIFY_URLS": "critical:hunter2",
+    }
+    done = ais("doctor", cwd=tmp_path, **wrong)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "hunter2" not in done.stdout
+    assert "\x1b" not in done.stdout
+    for told in (
+        "AIS_SIMBOLS is not a setting",
+        "AIS_CYCLE_SECONDS is 'soon'",
+        "AIS_API_KEY is set, but",
+        "FAIL  settings of notifications",
+        "entry 1 is no level=URL",
+        "FAIL  temporal",
+    ):
+        assert told in done.stdout
+    checks = json.loads(ais("doctor", "--json", cwd=tmp_path, **wrong).stdout)
+    assert checks["ok"] is False
+    assert all(check["do"] for check in checks["checks"] if check["verdict"] != "ok")
+    assert {tuple(check) for check in checks["checks"]} == {("check", "verdict", "found", "do")}
+
+
+def test_a_password_among_the_parameters_of_the_url_is_not_shown() -> None:
+    url = make_url("postgresql+psycopg:///ais?host=/run/pg&password=hunter2").render_as_string(hide_password=False)
+    assert doctor._place(url) == "ais at /run/pg"
+
+
+@pytest.mark.parametrize(("ahead", "verdict"), [(0.0, Verdict.OK), (90.0, Verdict.WARN)])
+async def test_a_clock_that_differs_is_a_warning(
+    address: str, monkeypatch: pytest.MonkeyPatch, ahead: float, verdict: Verdict
+) -> None:
+    monkeypatch.setattr(doctor, "server_time", lambda connection: server_time(connection) - timedelta(seconds=ahead))
+    found = (await examined())["clock"]
+    assert found.verdict is verdict
+    assert "ahead of the database" in found.found

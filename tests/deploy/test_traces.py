@@ -1,0 +1,77 @@
+"""AIS_TRACES_URL: what it may be, and what a process without the packages of the extra `traces` does."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from settings import TraceSettings, explain
+from startup import open_traces
+from tests.house.sources import ROOT
+
+# As where `pip install ais` did not bring the extra: the API of OpenTelemetry is there, because the MCP client needs it.
+WITHOUT = """
+import sys
+class Away:
+    def find_spec(self, name, *rest):
+        if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter")):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Away())
+"""
+STARTS = {
+    "worker": "import worker; sys.argv = ['worker.py']; worker.main()",
+    "api": "from api.app import create_app; create_app()",
+}
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    basics = {"AIS_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/none", "AIS_API_KEY": "k3yqZ8wLx0vT2rPd6mNb"}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("AIS_")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=own | basics | environment,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+
+
+@pytest.mark.parametrize("process", STARTS)
+def test_a_process_without_the_packages_says_in_one_line_what_to_install(process: str) -> None:
+    done = run(WITHOUT + STARTS[process], AIS_TRACES_URL="http://user:hunter2@127.0.0.1:4318")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line == "AIS_TRACES_URL needs packages that are not installed: pip install 'ais[traces]'"
+
+
+def test_without_the_setting_a_process_needs_none_of_the_packages() -> None:
+    done = run(WITHOUT + "import worker; from api.app import create_app; create_app(); print('tracing' in sys.modules)")
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
+        ("https://user:secret@traces.example/", "https://user:secret@traces.example/v1/traces"),
+        ("http://jaeger:4318/in/v1/traces", "http://jaeger:4318/in/v1/traces"),
+        ("  ", None),
+    ],
+)
+def test_a_url_without_a_path_means_the_usual_one(given: str, used: str | None) -> None:
+    assert TraceSettings(traces_url=SecretStr(given)).url == used
+
+
+@pytest.mark.parametrize("given", ["hunter2", "grpc://u:hunter2@host:4317", "http://u:hunter2@", "http://h:hunter2/x"])
+def test_a_wrong_url_is_named_and_never_printed(given: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TraceSettings(traces_url=SecretStr(given))
+    assert "AIS_TRACES_URL" in explain(caught.value)
+    assert "hunter2" not in explain(caught.value) + repr(TraceSettings(traces_url=SecretStr("http://u:hunter2@h")))
+
+
+def test_no_url_means_no_traces() -> None:
+    assert open_traces(TraceSettings(traces_url=None), "api", "main") is None

@@ -1,0 +1,274 @@
+"""The notifier with real targets: each event once for each channel, whatever hangs, fails or dies."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import structlog
+from sqlalchemy import func, update
+
+from domain.desk.status import Status
+from notify import notifier as notifier_module
+from notify.channels import Channel
+from notify.delivery import Delivery
+from notify.notifier import Notifier
+from storage import notices
+from storage.database import Database, DatabaseUnavailable
+from storage.decisions import insert_decisions
+from storage.tables import notice_channels
+from tests.notify.targets import PASSWORD, HttpTarget
+from tests.postgres import Server
+from tests.storage.test_notices import make_command
+
+
+class Running:
+    """Notifiers on one desk, and the desk's log."""
+
+    def __init__(self, database: Database, url: str, desk: str) -> None:
+        self.desk = desk
+        self._database = database
+        self._url = url
+
+    def make(self, *channels: Channel) -> Notifier:
+        own = Database(self._url, threads=2, timeout_seconds=1, application_name="ais-notify")
+        return Notifier(self.desk, channels, own, _nobody, 5.0)
+
+    @asynccontextmanager
+    async def run(self, *channels: Channel, count: int = 1) -> AsyncIterator[None]:
+        notifiers = [self.make(*channels) for _ in range(count)]
+        await notifiers[0].look()
+        tasks = [asyncio.create_task(notifier.run()) for notifier in notifiers]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            began = time.monotonic()
+            await asyncio.wait(tasks)
+            assert time.monotonic() - began < 3, "a notifier must not hold up the end of its process"
+
+    async def happen(self, *events: str, command: str = "kill") -> None:
+        rows = [make_command(self.desk, command, summary=event) for event in events]
+        await self._database.run(lambda connection: insert_decisions(connection, rows))
+
+    async def execute(self, statement: Any) -> None:
+        await self._database.run(lambda connection: connection.execute(statement))
+
+
+async def _nobody() -> Status | None:
+    return None
+
+
+@pytest.fixture
+def running(database: Database, database_url: str, desk: str, monkeypatch: pytest.MonkeyPatch) -> Running:
+    monkeypatch.setattr(notifier_module, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(notifier_module, "SEND_SECONDS", 0.05)
+    monkeypatch.setattr(notifier_module, "SETTLE_SECONDS", 0.1)
+    return Running(database, database_url, desk)
+
+
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(180):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
+def _told(target: HttpTarget) -> list[str]:
+    return [line.partition("  ")[2] for message in target.got for line in message["message"].splitlines()]
+
+
+async def test_two_processes_tell_each_event_once_and_in_order(
+    running: Running, target: HttpTarget, other: HttpTarget
+) -> None:
+    async with running.run(target.channel(), other.channel("critical"), count=2):
+        await running.happen("one", "two")
+        await running.happen("paused", command="pause")
+        await until(lambda: len(target.got) == 3 and len(other.got) == 2)
+    assert _told(target) == ["one", "two", "paused"]
+    assert _told(other) == ["one", "two"]
+
+
+async def test_a_target_that_hangs_holds_up_no_other_and_no_end(
+    running: Running, target: HttpTarget, other: HttpTarget
+) -> None:
+    other.how = "hang"
+    async with running.run(target.channel(), other.channel()):
+        await running.happen("one", "two")
+        await until(lambda: len(target.got) == 2 and other.asked == 1)
+
+
+async def test_a_target_that_comes_back_is_told_what_it_missed_and_the_log_has_no_password(
+    running: Running, target: HttpTarget, caplog: pytest.LogCaptureFixture
+) -> None:
+    structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())
+    caplog.set_level(logging.DEBUG)
+    target.how = 500
+    async with running.run(target.channel()):
+        await running.happen("one")
+        await until(lambda: "was not taken" in caplog.text)
+        target.how = 200
+        await running.execute(update(notice_channels).values(not_before=func.now()))
+        await until(lambda: "taken again" in caplog.text)
+    assert _told(target) == ["one"]
+    assert "the target answered 500" in caplog.text
+    assert PASSWORD not in caplog.text
+    assert target.url not in caplog.text
+
+
+async def test_what_a_process_was_sending_when_it_was_stopped_is_sent_by_another_at_once(
+    running: Running, target: HttpTarget
+) -> None:
+    target.how = "hang"
+    async with running.run(target.channel()):
+        await running.happen("one")
+        await until(lambda: target.asked)
+    target.how = 200
+    async with running.run(target.channel()):
+        async with asyncio.timeout(notices.HELD_SECONDS / 3):
+            await until(lambda: target.got)
+    assert _told(target) == ["one"]
+
+
+async def test_what_was_just_sent_when_its_process_is_stopped_is_not_sent_again(
+    running: Running, target: HttpTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, really = asyncio.Event(), Notifier._settle
+
+    async def settle(self: Notifier, *of: Any) -> None:
+        begun.set()
+        await asyncio.sleep(0.2)
+        await really(self, *of)
+
+    monkeypatch.setattr(Notifier, "_settle", settle)
+    async with running.run(target.channel()):
+        await running.happen("one")
+        await begun.wait()
+    async with running.run(target.channel()):
+        await running.happen("two")
+        await until(lambda: len(target.got) == 2)
+    assert _told(target) == ["one", "two"]
+
+
+async def test_a_few_are_sent_at_a_time_and_a_critical_channel_does_not_wait_for_others(
+    running: Running, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sending, over = list[str](), asyncio.Event()
+
+    async def sends(channel: Channel, *_: Any) -> Delivery:
+        sending.append(channel.name)
+        await over.wait()
+        return Delivery(None)
+
+    monkeypatch.setattr(notifier_module, "deliver", sends)
+    channels = [Channel(f"info-{number}", False, "x") for number in range(6)]
+    notifier = running.make(*channels, *(Channel(f"critical-{number}", True, "x") for number in range(2)))
+    await notifier.look()
+    await running.happen("paused", command="pause")
+    await notifier.look()
+    await notifier.send()
+    await until(lambda: len(sending) == 2)
+    await running.happen("killed")
+    await notifier.look()
+    for _ in range(2):
+        await notifier.send()
+    await until(lambda: len(sending) == 3)
+    assert set(sending) == {"info-0", "info-1", "critical-0"}
+    over.set()
+    await notifier.settled()
+    await notifier.send()
+    await until(lambda: len(sending) == 6)
+    assert "critical-1" in sending[3:]
+    await notifier.settled()
+    notifier._database.close()
+
+
+async def test_a_database_that_was_away_makes_no_coordinator_silent(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = list[bool]()
+
+    def look(_: Any, watched: notices.Watched, __: Any) -> int:
+        told.append(watched.may_tell_silence)
+        if len(told) == 2:
+            raise DatabaseUnavailable("away")
+        return 0
+
+    monkeypatch.setattr(notices, "look", look)
+    notifier = running.make()
+    notifier._started -= 60
+    await notifier.look()
+    with pytest.raises(DatabaseUnavailable):
+        await notifier.look()
+    await notifier.look()
+    assert told == [True, True, False]
+    notifier._database.close()
+
+
+async def test_nothing_that_waited_through_a_long_pause_is_sent_before_the_first_look_ends_it(
+    running: Running, target: HttpTarget
+) -> None:
+    before = running.make(target.channel())
+    await before.look()
+    await running.happen("old")
+    await before.look()
+    before._database.close()
+    await running.execute(update(notice_channels).values(looked_at=func.now() - timedelta(hours=2)))
+    notifier = running.make(target.channel())
+    await notifier.send()
+    assert not notifier._sending
+    await notifier.look()
+    await notifier.send()
+    assert not notifier._sending
+    notifier._database.close()
+
+
+async def test_for_how_long_it_watches_is_its_age_however_long_the_database_was_away(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching = list[timedelta]()
+
+    def look(_: Any, watched: notices.Watched, __: Any) -> int:
+        watching.append(watched.watching)
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(notices, "look", look)
+    notifier = running.make()
+    notifier._born -= 7_200
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable):
+            await notifier.look()
+    assert all(timedelta(hours=2) <= each < timedelta(hours=2, minutes=1) for each in watching)
+    notifier._database.close()
+
+
+async def test_a_database_that_hangs_ends_nothing_and_what_was_sent_is_not_sent_again(
+    running: Running, target: HttpTarget, postgres: Server
+) -> None:
+    async with running.run(target.channel()):
+        target.how = "hang"
+        await running.happen("one")
+        await until(lambda: target.asked)
+        with postgres.hung():
+            target.over.set()
+            await until(lambda: target.got)
+            # Longer than a call to the database may take.
+            await asyncio.sleep(1.2)
+        await running.happen("two")
+        await until(lambda: len(target.got) == 2)
+    assert _told(target) == ["one", "two"]
+
+
+async def test_a_wrong_url_is_named_without_its_words_and_the_others_are_told(
+    running: Running, target: HttpTarget, caplog: pytest.LogCaptureFixture
+) -> None:
+    structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())
+    wrong = Channel("info-nonsense-1", False, f"nonsense://{PASSWORD}")
+    async with running.run(target.channel(), wrong):
+        await running.happen("one")
+        await until(lambda: target.got and "2 (info-nonsense-1)" in caplog.text)
+    assert PASSWORD not in caplog.text

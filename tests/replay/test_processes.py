@@ -1,0 +1,101 @@
+"""Stretches replayed in processes of their own come out as they do one by one."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import psutil
+import pytest
+
+import replay.run
+from activities.agents.catalogue import InstalledAgent
+from activities.market.funding import FundingTable
+from activities.market.port import MarketError
+from domain.paper.book import Terms
+from domain.risk.limits import Limits
+from replay.files import BarsFile, Selection
+from replay.run import ReplayPlan, Run
+from tests.deploy.dev_stack import takes_ctrl_c
+from tests.replay.builders import BTC, HEADER, liquid, made_bars
+
+ROOT = Path(__file__).parents[2]
+EPISODES = 3
+MOMENTUM = InstalledAgent("momentum", "activities.agents.momentum:momentum")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> BarsFile:
+    bars = liquid(made_bars(240, step=0.003))
+    lines = [
+        f"{int(b.open_time.timestamp() * 1000)},{b.open},{b.high},{b.low},{b.close},{b.volume},{number % EPISODES}"
+        for number, b in enumerate(bars)
+    ]
+    path = tmp_path / "bars.csv"
+    path.write_text("\n".join([f"{HEADER},episode", *lines]) + "\n")
+    return BarsFile(path, BTC, "base", Selection())
+
+
+def replayed(file: BarsFile, agent: InstalledAgent = MOMENTUM) -> tuple[bytes, list[Run], int]:
+    terms = Terms(fee_bps=Decimal(4), slippage_bps=Decimal(2))
+    plan = ReplayPlan(BTC, terms, FundingTable(Decimal("0.0001")), Decimal(100_000), Limits(), [agent])
+    target, seen = io.BytesIO(), list[int]()
+    runs = replay.run.replay(file, file.stretches(), plan, target, seen.append)
+    return target.getvalue(), runs, sum(seen)
+
+
+def test_processes_give_the_same_in_the_same_order(file: BarsFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    document, runs, seen = replayed(file)
+    monkeypatch.setattr(replay.run, "BARS_WORTH_PROCESSES", 0)
+    apart, runs_apart, seen_apart = replayed(file)
+    assert [run.stretch.episode for run in runs_apart] == [*map(str, range(EPISODES))]
+    assert apart == document
+    assert [run.tally.equity for run in runs_apart] == [run.tally.equity for run in runs]
+    assert seen_apart == seen == 240
+    assert runs[0].tally.fills
+
+
+def test_each_stretch_is_replayed_elsewhere(
+    file: BarsFile, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(replay.run, "BARS_WORTH_PROCESSES", 0)
+    replayed(file, InstalledAgent("tells", "tests.replay.buyer:tells_its_process"))
+    told = {int(line.split()[-1]) for line in capfd.readouterr().err.splitlines() if line.startswith("process")}
+    assert told
+    assert os.getpid() not in told
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM, signal.SIGKILL]
+)
+def test_whatever_ends_a_replay_ends_its_processes(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C, and a parent that is killed and can say nothing any more."""
+    bars = liquid(made_bars(30_000, step=0.003))
+    lines = [f"{int(b.open_time.timestamp() * 1000)},{b.open},{b.high},{b.low},{b.close},{b.volume}" for b in bars]
+    file = tmp_path / "bars.csv"
+    file.write_text(
+        "\n".join([f"{HEADER},episode", *(f"{line},{n % EPISODES}" for n, line in enumerate(lines))]) + "\n"
+    )
+    command = [sys.executable, "-m", "cli", "replay", str(file), "--symbol", BTC, "--no-chart", "--quiet"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=takes_ctrl_c,  # noqa: PLW1509 - takes no lock
+    )  # fmt: skip
+    parent = psutil.Process(process.pid)
+    while len(children := parent.children(recursive=True)) < 3:
+        assert process.poll() is None, "it ended before it had any process"
+        time.sleep(0.02)
+    process.send_signal(number)
+    process.wait(60)
+    psutil.wait_procs(children, timeout=180)
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_an_agent_that_ends_its_process_is_told(file: BarsFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay.run, "BARS_WORTH_PROCESSES", 0)
+    with pytest.raises(MarketError, match="an agent ended it"):
+        replayed(file, InstalledAgent("ends", "tests.replay.buyer:ends_the_process"))

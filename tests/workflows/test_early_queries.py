@@ -1,0 +1,120 @@
+"""A query that reaches a new worker between an activity's end and the workflow task for it, on a real server.
+
+With the SDK's own runner the run cannot be replayed afterwards, which is what `workflows/runner.py` is for. Once the first test
+fails, the SDK gives such news the right time, and the runner may go.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+from temporalio import activity
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import Client, WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer, Worker, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+from temporalio.workflow import NondeterminismError
+
+from tests.workflows.timed import Timed
+from workflows import runner
+from workflows.runner import TimelyRunner
+
+# So many look at the run, so that the new worker hears of a query before it hears of the task; where it does not, once more.
+LOOKS = 6
+TRIES = 5
+# With the refused query the SDK drops what it has of the run, also a task that has come meanwhile: the server gives it out again
+# after so long.
+TASK_TIMEOUT = timedelta(seconds=2)
+
+
+class TimedRun:
+    """One run, the activity that it waits for, and the workers that come and go."""
+
+    def __init__(self, client: Client, workflow_runner: WorkflowRunner) -> None:
+        self.client, self.runner = client, workflow_runner
+        self.name = f"timed-{uuid.uuid4().hex[:8]}"
+        self.begun, self.gate = asyncio.Event(), asyncio.Event()
+
+    @activity.defn(name="gated")
+    async def gated(self) -> None:
+        self.begun.set()
+        await self.gate.wait()
+
+    @activity.defn(name="at_once")
+    async def at_once(self) -> None:
+        """Nothing."""
+
+    @asynccontextmanager
+    async def activities(self) -> AsyncIterator[str]:
+        queue = f"{self.name}-activities"
+        async with Worker(self.client, task_queue=queue, activities=[self.gated, self.at_once]):
+            yield queue
+
+    def worker(self) -> Worker:
+        return Worker(self.client, task_queue=self.name, workflows=[Timed], workflow_runner=self.runner)
+
+    async def looked_at_by_a_new_worker(self) -> WorkflowHandle[Timed, None]:
+        """The run, ended. Nobody serves it when it is looked at; then its activity ends, and only then comes a worker."""
+        async with self.activities() as queue:
+            async with self.worker():
+                run = await self.client.start_workflow(
+                    Timed.run, queue, id=self.name, task_queue=self.name, task_timeout=TASK_TIMEOUT
+                )
+                await self.begun.wait()
+            looks = [asyncio.create_task(run.query(Timed.look)) for _ in range(LOOKS)]
+            await until(run, EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED)
+            self.gate.set()
+            await until(run, EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED)
+            async with self.worker():
+                await run.result()
+                for look in looks:
+                    look.cancel()
+                await asyncio.gather(*looks, return_exceptions=True)
+        return run
+
+
+async def events(run: WorkflowHandle[Timed, None]) -> list[HistoryEvent]:
+    return [*(await run.fetch_history()).events]
+
+
+async def until(run: WorkflowHandle[Timed, None], kind: EventType.ValueType) -> None:
+    while not any(event.event_type == kind for event in await events(run)):
+        await asyncio.sleep(0.02)
+
+
+async def replay(run: WorkflowHandle[Timed, None]) -> None:
+    replayer = Replayer(workflows=[Timed], data_converter=pydantic_data_converter)
+    await replayer.replay_workflow(await run.fetch_history())
+
+
+async def test_without_the_runner_the_run_cannot_be_replayed(temporal: Client) -> None:
+    for _ in range(TRIES):
+        run = await TimedRun(temporal, SandboxedWorkflowRunner()).looked_at_by_a_new_worker()
+        try:
+            await replay(run)
+        except NondeterminismError:
+            return
+    pytest.fail("the SDK does without workflows/runner.py, or the moment never came")
+
+
+async def test_with_the_runner_the_query_is_refused_and_the_run_can_be_replayed(
+    temporal: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals: dict[tuple[str, int], int] = {}
+    monkeypatch.setattr(runner, "_refusals", refusals)
+    for _ in range(TRIES):
+        timed = TimedRun(temporal, TimelyRunner())
+        run = await timed.looked_at_by_a_new_worker()
+        async with timed.worker():
+            assert await run.query(Timed.look) == "seen"
+        await replay(run)
+        # The second activity followed the first without a timer, as the time says.
+        assert not any(event.event_type == EventType.EVENT_TYPE_TIMER_STARTED for event in await events(run))
+        if any(run_id == run.first_execution_run_id for run_id, _ in refusals):
+            return
+    pytest.fail("the moment never came")

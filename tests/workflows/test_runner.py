@@ -1,0 +1,93 @@
+"""A run is never taken further by a query that came before the workflow task of what it brings."""
+
+from typing import Any
+
+import pytest
+from temporalio.bridge.proto.workflow_activation import WorkflowActivation
+from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
+from temporalio.worker import WorkflowInstance
+
+from workflows import names, runner
+from workflows.runner import TimelyInstance
+
+
+class Run(WorkflowInstance):
+    """Counts what it is given."""
+
+    def __init__(self) -> None:
+        self.activations: list[WorkflowActivation] = []
+
+    def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
+        self.activations.append(act)
+        done = WorkflowActivationCompletion()
+        done.successful.SetInParent()
+        return done
+
+    def get_serialization_context(self, command_info: Any) -> Any:
+        return command_info
+
+    def get_external_store_context(self, command_info: Any) -> Any:
+        return command_info
+
+    def get_info(self) -> Any:
+        return "info"
+
+
+def activation(
+    seconds: int, *, replayed: bool, job: str = "resolve_activity", run_id: str = "run"
+) -> WorkflowActivation:
+    made = WorkflowActivation(run_id=run_id, is_replaying=replayed, history_length=43)
+    made.timestamp.seconds = seconds
+    getattr(made.jobs.add(), job).SetInParent()
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_refusals", {})
+
+
+def test_news_at_the_time_of_a_task_that_was_replayed_is_refused() -> None:
+    run = Run()
+    timely = TimelyInstance(run)
+    timely.activate(activation(1, replayed=True, job="initialize_workflow"))
+    timely.activate(activation(2, replayed=True))
+    refused = timely.activate(activation(2, replayed=False))
+    assert refused.failed.failure.message == names.LATCH_UNREAD
+    assert len(run.activations) == 2
+
+
+@pytest.mark.parametrize(
+    "following",
+    [
+        pytest.param([activation(3, replayed=False)], id="a task of its own time"),
+        pytest.param([activation(2, replayed=True)], id="one more replayed activation of the same task"),
+        pytest.param(
+            [activation(3, replayed=False), activation(3, replayed=False)], id="two activations of one new task"
+        ),
+        pytest.param([activation(2, replayed=True, job="query_workflow"), activation(3, replayed=False)], id="a query"),
+    ],
+)
+def test_whatever_has_its_own_time_goes_on(following: list[WorkflowActivation]) -> None:
+    run = Run()
+    timely = TimelyInstance(run)
+    timely.activate(activation(2, replayed=True, job="initialize_workflow"))
+    assert [timely.activate(each).WhichOneof("status") for each in following] == ["successful"] * len(following)
+    assert len(run.activations) == 1 + len(following)
+
+
+def test_a_query_between_hides_nothing() -> None:
+    timely = TimelyInstance(Run())
+    timely.activate(activation(2, replayed=True))
+    assert timely.activate(activation(2, replayed=True, job="query_workflow")).HasField("successful")
+    assert timely.activate(activation(2, replayed=False)).HasField("failed")
+
+
+def test_a_run_is_not_refused_for_ever() -> None:
+    def attempt(run_id: str = "run") -> bool:
+        timely = TimelyInstance(Run())
+        timely.activate(activation(2, replayed=True, run_id=run_id))
+        return timely.activate(activation(2, replayed=False, run_id=run_id)).HasField("failed")
+
+    assert [attempt() for _ in range(runner.MOST_REFUSALS + 2)] == [True] * runner.MOST_REFUSALS + [False] * 2
+    assert attempt("another")

@@ -1,0 +1,11 @@
+"""How long a failed attempt at the venue waits for the next."""
+
+from workflows.lanes import spaced_seconds
+
+
+def test_an_attempt_that_failed_waits_longer_each_time_and_never_long() -> None:
+    assert [spaced_seconds(failures, 0) for failures in (1, 2, 3, 4, 9, 10**6)] == [0.5, 1, 2, 4, 4, 4]
+
+
+def test_what_the_attempt_took_counts() -> None:
+    assert [spaced_seconds(9, spent) for spent in (1.0, 3.8, 60.0)] == [3.0, 0.5, 0.5]

@@ -1,0 +1,163 @@
+"""What the histories of a desk's coordinator say was decided and instructed: the rows that its activities were given to write.
+
+Temporal keeps closed runs for as long as its retention says. The newest is read first, each from its end, a page at a time: so
+the first state of an instruction that is met is its newest, and a long history takes no more memory than a short one.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from temporalio.api.common.v1 import Payload, WorkflowExecution
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverseRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.calls import ClearLatchCall, RecordCall, clear_latch, record
+from domain.desk.outbox import RecordBatch
+from workflows import names
+
+# An event may hold 50 rows.
+_PAGE = 100
+_ANSWER = timedelta(seconds=30)
+
+
+class ListedRun(NamedTuple):
+    """One run that Temporal still lists."""
+
+    run_id: str
+    started_at: datetime
+
+
+class RecordedRows(NamedTuple):
+    """Rows that an activity was given, and by which event; `written`: it said that they are in the database.
+
+    `database_id` is the database that was meant.
+    """
+
+    run_id: str
+    event_id: int
+    batch: RecordBatch
+    database_id: str | None
+    written: bool
+
+
+class UnreadableRows(NamedTuple):
+    """Rows that an activity was given, in a form that nobody here can read."""
+
+    run_id: str
+    event_id: int
+    why: str
+
+
+class LostRun(NamedTuple):
+    """A run that another one continued, and that Temporal does not have any more."""
+
+    run_id: str
+
+
+Recorded = RecordedRows | UnreadableRows | LostRun
+
+
+async def listed_desks(client: Client) -> list[str]:
+    """Every desk of which Temporal lists a run. Raises RPCError."""
+    query = f'WorkflowType="{names.WORKFLOW_TYPE}"'
+    found = {run.id async for run in client.list_workflows(query)}
+    return sorted(id_.removeprefix(names.workflow_id("")) for id_ in found)
+
+
+async def listed_runs(client: Client, desk: str) -> list[ListedRun]:
+    """The runs of a desk, the newest first. Raises RPCError."""
+    id_ = names.workflow_id(desk)
+    if '"' in id_ or "\\" in id_:
+        return []
+    found = {run.run_id: run.start_time async for run in client.list_workflows(f'WorkflowId="{id_}"')}
+    try:
+        # The list is late.
+        newest = await client.get_workflow_handle(id_).describe(rpc_timeout=_ANSWER)
+        found[newest.run_id] = newest.start_time
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+    return sorted((ListedRun(run_id, at) for run_id, at in found.items()), key=lambda run: run.started_at, reverse=True)
+
+
+async def recorded(client: Client, desk: str, runs: Iterable[ListedRun]) -> AsyncGenerator[Recorded]:
+    """All that these runs, and those that they continued, were given to write, the newest first. Raises RPCError."""
+    waiting = [run.run_id for run in runs]
+    seen = set(waiting)
+    while waiting:
+        reader = _RunReader(client, desk, waiting.pop(0))
+        async for found in reader.read():
+            yield found
+        if (before := reader.continued) and before not in seen:
+            # Temporal did not list it; it may have it all the same.
+            seen.add(before)
+            waiting.insert(0, before)
+
+
+class _RunReader:
+    """Reads one history from its end."""
+
+    def __init__(self, client: Client, desk: str, run_id: str) -> None:
+        self._client = client
+        self._execution = WorkflowExecution(workflow_id=names.workflow_id(desk), run_id=run_id)
+        # The run before this one, once the history is read.
+        self.continued: str | None = None
+        # What became of activities whose beginning is still to come; True is what a `record` says by ending.
+        self._done: dict[int, bool] = {}
+
+    async def read(self) -> AsyncIterator[Recorded]:
+        try:
+            async for event in self._events():
+                if found := await self._take(event):
+                    yield found
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            yield LostRun(self._execution.run_id)
+
+    async def _events(self) -> AsyncIterator[HistoryEvent]:
+        request = GetWorkflowExecutionHistoryReverseRequest(
+            namespace=self._client.namespace, execution=self._execution, maximum_page_size=_PAGE
+        )
+        service = self._client.workflow_service
+        while True:
+            answer = await service.get_workflow_execution_history_reverse(request, retry=True, timeout=_ANSWER)
+            for event in answer.history.events:
+                yield event
+            if not answer.next_page_token:
+                return
+            request.next_page_token = answer.next_page_token
+
+    async def _take(self, event: HistoryEvent) -> Recorded | None:
+        if event.HasField("workflow_execution_started_event_attributes"):
+            self.continued = event.workflow_execution_started_event_attributes.continued_execution_run_id or None
+        elif event.HasField("activity_task_completed_event_attributes"):
+            completed = event.activity_task_completed_event_attributes
+            self._done[completed.scheduled_event_id] = _says_yes(completed.result.payloads)
+        elif event.HasField("activity_task_scheduled_event_attributes"):
+            return await self._scheduled(event)
+        return None
+
+    async def _scheduled(self, event: HistoryEvent) -> Recorded | None:
+        scheduled, done = event.activity_task_scheduled_event_attributes, self._done.pop(event.event_id, None)
+        name, run_id = scheduled.activity_type.name, self._execution.run_id
+        if name not in _CALLS or (name == _CLEAR_LATCH and not done):
+            return None
+        try:
+            (call,) = await self._client.data_converter.decode(scheduled.input.payloads, [_CALLS[name]])
+        except Exception as error:  # a codec that is not here, another form, a payload that is damaged
+            return UnreadableRows(run_id, event.event_id, f"{type(error).__name__}: {error}".splitlines()[0][:200])
+        batch = call.batch if isinstance(call, RecordCall) else RecordBatch(decisions=[call.row])
+        return RecordedRows(run_id, event.event_id, batch, call.scope.database_id, bool(done))
+
+
+def _says_yes(payloads: Iterable[Payload]) -> bool:
+    """False only where it says so: `record` answers nothing, and `clear_latch` whether it did anything."""
+    return all(payload.data != b"false" for payload in payloads)
+
+
+_RECORD, _CLEAR_LATCH = record.__name__, clear_latch.__name__
+_CALLS: dict[str, type[RecordCall] | type[ClearLatchCall]] = {_RECORD: RecordCall, _CLEAR_LATCH: ClearLatchCall}

@@ -1,0 +1,126 @@
+"""Which version of the worker a desk needs, and which are up (docs/operations.md, Upgrading workers).
+
+The hazard behind this file: where workers have versions, Temporal hands a workflow task to those of one version alone. If none
+of them is up, the desk stands still, and a kill of it waits, although workers of other versions poll the same queue.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from temporalio.api.deployment.v1 import WorkerDeploymentOptions
+from temporalio.api.deployment.v1 import WorkerDeploymentVersion as DeploymentVersion
+from temporalio.api.enums.v1 import TaskQueueType, VersioningBehavior
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflow.v1 import WorkflowExecutionVersioningInfo
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, DescribeTaskQueueResponse
+from temporalio.client import Client
+from temporalio.common import WorkerDeploymentVersion
+
+from workflows import names
+
+# A worker asks again at the latest after the 60 s of its long poll. Temporal lists pollers that are gone for minutes.
+POLLED_WITHIN = timedelta(seconds=90)
+ASK_TIMEOUT = timedelta(seconds=3)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Who gets the next workflow task of a desk, and who polls for any. None stands for workers without a version."""
+
+    desk: str
+    needed: WorkerDeploymentVersion | None
+    is_pinned: bool
+    polling: tuple[WorkerDeploymentVersion | None, ...]
+
+    @property
+    def is_versioned(self) -> bool:
+        """Whether versions play any part here."""
+        return self.needed is not None or any(self.polling)
+
+    @property
+    def text(self) -> str:
+        """Who is needed and who polls, for a person."""
+        polled = ", ".join(sorted(map(shown, self.polling))) or "nobody"
+        within, pinned = POLLED_WITHIN.total_seconds(), " (pinned)" if self.is_pinned else ""
+        return f"the desk needs a worker {shown(self.needed)}{pinned}; polled within {within:g} s: {polled}"
+
+    @property
+    def remedies(self) -> tuple[str, ...]:
+        """The commands that hand the desk to another version that polls; one for each."""
+        return tuple(self._remedy(version) for version in self.polling if version != self.needed)
+
+    def _remedy(self, version: WorkerDeploymentVersion | None) -> str:
+        if not self.is_pinned:
+            return making_current(version, self.needed.deployment_name if self.needed else "")
+        move = f"{_UPDATE} {names.workflow_id(self.desk)} --versioning-override-behavior"
+        if version is None:
+            return f"{move} auto_upgrade"
+        name, build = version.deployment_name, version.build_id
+        return f"{move} one_time --versioning-override-build-id {build} --versioning-override-deployment-name {name}"
+
+
+_UPDATE = "temporal workflow update-options --workflow-id"
+_CURRENT = "temporal worker deployment set-current-version"
+
+
+def shown(version: WorkerDeploymentVersion | None) -> str:
+    """A version of a worker, for people; `ais:1.4` is how Temporal's lists write it."""
+    return f"of version {version.deployment_name}:{version.build_id}" if version else "without a version"
+
+
+def making_current(version: WorkerDeploymentVersion | None, deployment: str) -> str:
+    """The command that gives a version all new runs, and the desks that are not pinned."""
+    if version is None:
+        return f"{_CURRENT} --unversioned --deployment-name {deployment}"
+    return f"{_CURRENT} --build-id {version.build_id} --deployment-name {version.deployment_name}"
+
+
+async def current_version(client: Client, queue: str = names.TASK_QUEUE) -> WorkerDeploymentVersion | None:
+    """The version that is current for a queue; None for workers without one. Raises RPCError."""
+    return _current(await _described(client, queue))
+
+
+async def serving(client: Client, desk: str) -> Serving:
+    """Looks at a desk's coordinator and at its queue. Raises RPCError."""
+    handle = client.get_workflow_handle(names.workflow_id(desk))
+    found = (await handle.describe(rpc_timeout=ASK_TIMEOUT)).raw_description
+    described = await _described(client, found.execution_config.task_queue.name)
+    info = found.workflow_execution_info.versioning_info
+    pinned = _pinned(info)
+    return Serving(desk, pinned or _current(described), pinned is not None, _polling(described))
+
+
+def _pinned(info: WorkflowExecutionVersioningInfo) -> WorkerDeploymentVersion | None:
+    """The version that a run is bound to. What a person overrides comes before what the worker asked for."""
+    override = info.versioning_override
+    if override.HasField("pinned"):
+        return _version(override.pinned.version)
+    if override.HasField("one_time"):
+        return _version(override.one_time.target_deployment_version)
+    if override.auto_upgrade or info.behavior != VersioningBehavior.VERSIONING_BEHAVIOR_PINNED:
+        return None
+    return _version(info.deployment_version)
+
+
+def _current(described: DescribeTaskQueueResponse) -> WorkerDeploymentVersion | None:
+    return _version(described.versioning_info.current_deployment_version)
+
+
+def _polling(described: DescribeTaskQueueResponse) -> tuple[WorkerDeploymentVersion | None, ...]:
+    """Each version that polled lately, once."""
+    since = datetime.now(UTC) - POLLED_WITHIN
+    polled = [each for each in described.pollers if each.last_access_time.ToDatetime(UTC) >= since]
+    return tuple(dict.fromkeys(_version(each.deployment_options) for each in polled))
+
+
+async def _described(client: Client, queue: str) -> DescribeTaskQueueResponse:
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    )
+    return await client.workflow_service.describe_task_queue(request, retry=False, timeout=ASK_TIMEOUT)
+
+
+def _version(told: DeploymentVersion | WorkerDeploymentOptions) -> WorkerDeploymentVersion | None:
+    return WorkerDeploymentVersion(told.deployment_name, told.build_id) if told.deployment_name else None
