@@ -177,7 +177,10 @@ def test_a_kill_with_twenty_symbols_outlives_kill_9_of_the_worker_and_a_symbol_t
     assert kill_of(live)["progress"] == "38 of 40 cancels confirmed"
     assert any("of 40" in text for text in seen)
     # A reading that began while cancels were under way shows more than is left; the next one does not.
-    wait_until(lambda: residue_is_of(live, "S07USDT"), "what is left is named")
+    try:
+        wait_until(lambda: residue_is_of(live, "S07USDT"), "what is left is named")
+    except AssertionError as error:
+        raise AssertionError(f"named instead: {kill_of(live)}") from error
     wait_until(lambda: time.monotonic() - began > seconds, "it has failed for long enough", seconds + 30)
     venue.control("faults", errors={}, symbols=[])
     wait_until(lambda: bool(kill_of(live).get("verified_at")), "verified")
