@@ -3,7 +3,7 @@
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage; of commands to a desk also 3 recorded and not confirmed, 4 not known.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -51,6 +51,23 @@ for command in _COMMANDS:
 app.add_typer(auditing.app, name="audit")
 app.add_typer(keys, name="keys")
 app.add_typer(operating.symbols, name="symbols")
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(version("ais"))
+        raise typer.Exit
+
+
+@app.callback()
+def _ais(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """AIS: the control plane of a trading desk."""
 
 
 def main() -> None:

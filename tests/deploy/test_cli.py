@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 from decimal import Decimal
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ COMMANDS = {name: found for name, found in _LISTED.items() if name not in _GROUP
 
 KEY = {"AIS_API_KEY": "r8Jw_2kd8s7Hqp1Zx93bNMt"}
 DATABASE = {"AIS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+
+
+def test_it_tells_its_version(tmp_path: Path) -> None:
+    told = ais("--version", cwd=tmp_path)
+
+    assert (told.returncode, told.stdout, told.stderr) == (0, f"{version('ais')}\n", "")
 
 
 def test_the_api_refuses_to_start_without_a_key_and_says_how_to_make_one(tmp_path: Path) -> None:
