@@ -9,13 +9,13 @@ STAMP := $(VENV)/.installed
 # Without compiled files every process compiles all of AIS anew, and a workflow's sandbox does so for each run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run test test-oldest check format races chaos chaos-mutants soak bench bench-peers lock audit-deps docs site \
+.PHONY: help install run test test-thorough test-oldest check format races chaos chaos-mutants soak bench bench-peers lock audit-deps docs site \
 	pictures
 help:
 	@echo "make run      install, then start everything on this machine (Ctrl-C stops it; ARGS='--port 8001' passes flags)"
 	@echo "make install  .venv from hash-locked requirements"
 	@echo "make test     the tests with coverage    make check   lint, format, types    make format  fix what can be fixed"
-	@echo "make test-oldest   the tests on Python 3.11"
+	@echo "make test-thorough   all tests, those of a quarter of an hour too    make test-oldest   the tests on Python 3.11"
 	@echo "make chaos ROUNDS=10 SEED=1   faults, interleavings and a checker    make chaos-mutants   the checker is checked"
 	@echo "make bench ARGS='replay keys'   some subjects of it    make bench-peers   other programs over the same bars"
 	@echo "make audit-deps   licences, SBOM and known vulnerabilities of what is locked"
@@ -42,8 +42,13 @@ MEASURE = COVERAGE_CORE=$(if $(filter 11,$(VERSION)),ctrace,sysmon)
 COVER = --cov --cov-report=term $(if $(filter 12 13,$(VERSION)),,--cov-branch)
 # One more than there are cores: half of the time a test waits for a server of its own.
 WORKERS = $(shell $(BIN)/python -c "import os; print(min(4, (os.cpu_count() or 1) + 1))")
+QUICK = not long and not thorough
 test: install
-	$(MEASURE) $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist worksteal $(COVER) $(ARGS)
+	$(MEASURE) $(BIN)/python -m pytest -m "$(QUICK)" -n $(WORKERS) --dist worksteal $(COVER) $(ARGS)
+
+# Those that `make test` leaves to it as well: whole desks and all their variants, a quarter of an hour.
+test-thorough:
+	$(MAKE) test QUICK="not long" ARGS="$(ARGS)"
 
 # The oldest Python that is promised: all but whole desks and the browser, of which nothing else depends on the interpreter.
 test-oldest:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from sqlalchemy import NullPool, create_engine, text
 
 from storage import paper
@@ -15,6 +16,7 @@ from tests.storage.builders import make_decision
 from tests.venues.builders import make_paper_order
 
 
+@pytest.mark.thorough
 def test_totals_are_compared_with_all_records_and_made_anew(
     new_database_url: Callable[[], str], tmp_path: Path
 ) -> None:
@@ -61,6 +63,7 @@ def test_a_chain_is_verified_and_the_exit_status_says_so(new_database_url: Calla
     assert verify(at="postgresql://127.0.0.1:1/none")[0] == 2
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_is_made_and_verified_with_the_public_key_alone(
     new_database_url: Callable[[], str], tmp_path: Path
 ) -> None:

@@ -131,6 +131,7 @@ def test_colour_is_for_terminals_without_no_color(
     assert ("\x1b" in cli.terminal.coloured("killed", "red")) is coloured
 
 
+@pytest.mark.thorough
 def test_a_desk_that_cannot_be_one_is_refused_in_one_line(tmp_path: Path) -> None:
     for command in (["status"], ["log"], ["watch"], ["limits"], ["restart", "--reason", "over", "--yes"]):
         refused = ais(*command, "--desk", "no/desk", cwd=tmp_path, **DATABASE)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from storage.instructions import upsert_instructions
 from tests.deploy.dev_stack import ais, clean_environment, takes_ctrl_c
 from tests.postgres import Server
 from tests.storage.builders import make_decision, make_instruction, make_order_instruction
+
+THOROUGH = partial(pytest.param, marks=pytest.mark.thorough)
 
 ROOT = Path(__file__).parents[2]
 
@@ -219,9 +222,9 @@ async def test_ctrl_c_ends_a_followed_log_with_0(database: Database, database_ur
     ("arguments", "code", "told"),
     [
         (["log", "--kind", "orders"], 2, "decisions"),
-        (["log", "--limit", "0"], 2, "--limit"),
-        (["log", "--follow", "--until", "1h"], 2, "--until"),
-        (["log", "--since", "noon"], 2, "10m, 2h, 1d"),
+        THOROUGH(["log", "--limit", "0"], 2, "--limit"),
+        THOROUGH(["log", "--follow", "--until", "1h"], 2, "--until"),
+        THOROUGH(["log", "--since", "noon"], 2, "10m, 2h, 1d"),
         (["log"], 1, "PostgreSQL"),
     ],
 )

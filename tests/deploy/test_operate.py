@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from tests.domain.builders import NOW, a_command, a_desk, a_tick, an_observation
 from tests.workflows.parts import Venue
 from tests.workflows.world import Desk, World, running_desk
 from workflows.gateway import NoCoordinator, SignalRefused, SignalUnanswered, TemporalUnreachable
+
+THOROUGH = partial(pytest.param, marks=pytest.mark.thorough)
 
 ROOT = Path(__file__).parents[2]
 
@@ -387,10 +390,10 @@ async def test_a_pause_while_temporal_is_away_says_that_nothing_was_sent(
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (["deleverage", "BTCUSDT", "50"], 2, "50% or 0.5"),
+        THOROUGH(["deleverage", "BTCUSDT", "50"], 2, "50% or 0.5"),
         (["deleverage", "BTCUSDT"], 2, "SHARE"),
-        (["deleverage", "BTCUSDT", "nan"], 2, "50% or 0.5"),
-        (["pause", "--desk", ""], 2, "must not be empty"),
+        THOROUGH(["deleverage", "BTCUSDT", "nan"], 2, "50% or 0.5"),
+        THOROUGH(["pause", "--desk", ""], 2, "must not be empty"),
         (["pause"], 1, "nothing was sent: Temporal cannot be reached"),
     ],
 )

@@ -23,6 +23,7 @@ def target() -> Iterator[HttpTarget]:
         yield target
 
 
+@pytest.mark.thorough
 def test_a_kill_waits_for_no_listener_and_each_hears_of_it_later(stack: DevStack, target: HttpTarget) -> None:
     stack.settings = {"AIS_NOTIFY_URLS": f"critical={target.url}", "AIS_REDIS_URL": "redis://127.0.0.1:1/0"}
     stack.start("--redis", "--cycle-seconds", "1")

@@ -130,6 +130,7 @@ HARD = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     [LONG(HARD, STRANGERS), (SOFT, STRANGERS), LONG(HARD, 1_000)],
     ids=["above soft", "above hard", "below"],
 )
+@pytest.mark.thorough
 async def test_a_kill_gets_in_beside_strangers_who_finish_no_request(live: Live, hard: int, count: int) -> None:
     """Above the soft limit, above the hard one, and below both."""
     api = Served(live, hard)

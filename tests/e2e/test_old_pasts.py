@@ -40,6 +40,7 @@ def a_worker(live: Live) -> Iterator[None]:
         assert worker.wait(40) == 0
 
 
+@pytest.mark.thorough
 def test_a_kill_in_a_past_that_came_back_twice_stays_a_kill(live: Live) -> None:
     live.start()
     wait_until(lambda: len(live.decisions()) >= 1, "a cycle")

@@ -63,6 +63,7 @@ def test_a_proposal_over_http_and_one_by_temporal_are_taken_up(desk: Live) -> No
     assert desk.post("/proposals", proposal | {"symbol": "DOGEUSDT"}).status_code == 422
 
 
+@pytest.mark.thorough
 def test_limits_crossed_by_hand_warn_reduce_and_kill_each_once(desk: Live) -> None:
     """A position of a few per cent; then the limits come down on it."""
 

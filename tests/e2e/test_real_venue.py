@@ -110,6 +110,7 @@ def listed(live: Live, report: str) -> list[Any]:
     return list(answer.json()) if answer.status_code == 200 else []
 
 
+@pytest.mark.thorough
 def test_its_books_are_those_of_the_exchange(desk: tuple[Live, Venue]) -> None:
     live, venue = desk
     venue.control("book", kind="FUNDING_FEE", amount="-0.75", symbol="S00USDT")
@@ -206,6 +207,7 @@ def test_a_kill_with_twenty_symbols_outlives_kill_9_of_the_worker_and_a_symbol_t
     assert live.ais("restart", "--yes", "--reason", "the test goes on").returncode == 0
 
 
+@pytest.mark.thorough
 def test_nothing_secret_is_in_history_database_logs_or_answers(desk: tuple[Live, Venue]) -> None:
     live, venue = desk
     venue.control("faults", errors={"create_order": 400, "get_order_book": 400, "cancel_all_orders": 401})

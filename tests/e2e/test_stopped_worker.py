@@ -93,6 +93,7 @@ def test_on_paper_a_worker_that_goes_on_after_a_kill_commits_no_order(live: Live
 
 
 @pytest.mark.parametrize("point", [LONG("at_the_answer"), "at_the_last_look"])
+@pytest.mark.thorough
 def test_at_aster_a_worker_that_goes_on_after_a_kill_sends_no_order(live: Live, venue: Venue, point: str) -> None:
     with a_worker_that_stops(live, point) as worker:
         status = kill_and_go_on(live, worker)

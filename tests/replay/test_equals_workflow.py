@@ -123,7 +123,9 @@ def bars(request: pytest.FixtureRequest) -> list[Bar]:
     return read_bars(CRASH, "quote")[6_200:6_310]
 
 
-@pytest.mark.parametrize("agents", [(), ("quoter",)], ids=["takers", "quoter"])
+@pytest.mark.parametrize(
+    "agents", [(), pytest.param(("quoter",), marks=pytest.mark.thorough)], ids=["takers", "quoter"]
+)
 async def test_a_replay_decides_as_a_desk_does(
     temporal: Client,
     database: Database,

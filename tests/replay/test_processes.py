@@ -70,7 +70,12 @@ def test_each_stretch_is_replayed_elsewhere(
 
 
 @pytest.mark.parametrize(
-    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM, signal.SIGKILL]
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.long),
+        signal.SIGTERM,
+        pytest.param(signal.SIGKILL, marks=pytest.mark.thorough),
+    ],
 )
 def test_whatever_ends_a_replay_ends_its_processes(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C, and a parent that is killed and can say nothing any more."""

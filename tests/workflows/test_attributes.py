@@ -60,7 +60,9 @@ async def is_over(desk: Desk) -> None:
     await desk.until(lambda s: s.kill is not None and s.kill.latched and s.kill.row_written and bool(s.kill.quiet_at))
 
 
-@pytest.mark.parametrize("gone", [["AisState"], ["AisState", "AisDesk", "AisMode"]])
+@pytest.mark.parametrize(
+    "gone", [["AisState"], pytest.param(["AisState", "AisDesk", "AisMode"], marks=pytest.mark.thorough)]
+)
 async def test_a_kill_and_all_that_follows_it_needs_no_search_attribute(own_temporal: Client, gone: list[str]) -> None:
     desk = Desk(own_temporal, World())
     await desk.start(search_attributes=True)

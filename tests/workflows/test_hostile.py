@@ -190,7 +190,7 @@ async def update(desk: Desk, name: str, inputs: list[Payload]) -> None:
 QUERIES = ["status", "outcome", "outcomes", "nobody", "kill", "__temporal_workflow_metadata", "__stack_trace"]
 
 
-@pytest.mark.parametrize("how", [ask, update])
+@pytest.mark.parametrize("how", [pytest.param(ask, marks=pytest.mark.thorough), update])
 async def test_no_query_and_no_update_keeps_a_kill_from_killing(temporal: Client, how: Callable[..., Any]) -> None:
     names = QUERIES if how is ask else [*CommandKind, "nobody", "__temporal_x"]
     refused = set()

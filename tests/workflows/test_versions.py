@@ -33,7 +33,7 @@ from workflows.patience import allow_a_full_signal_queue
 from workflows.serving import Serving, current_version, making_current, serving
 
 WORKFLOWS = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
-BEHAVIORS = ("auto-upgrade", "pinned")
+BEHAVIORS = (pytest.param("auto-upgrade", marks=pytest.mark.thorough), "pinned")
 
 
 class Deployment:
@@ -234,6 +234,7 @@ async def test_the_first_version_and_the_way_back_to_none(temporal: Client, beha
 
 
 @pytest.mark.parametrize("behavior", BEHAVIORS)
+@pytest.mark.thorough
 async def test_a_desk_whose_version_is_gone_is_killed_once_a_person_types_what_the_doctor_says(
     temporal: Client, behavior: str
 ) -> None:

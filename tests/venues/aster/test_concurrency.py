@@ -5,6 +5,7 @@ import contextlib
 import shlex
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from domain.trading.orders import Fate
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.aster.running import PATIENT, Heard, OwnProcess, make_venue, serving
 from tests.venues.builders import make_order
+
+THOROUGH = partial(pytest.param, marks=pytest.mark.thorough)
 
 FUTURES = Tool.CANCEL_ALL_ORDERS
 
@@ -140,7 +143,7 @@ async def test_a_server_that_answers_nothing_any_more_is_left_for_a_new_connecti
     assert await hasty._caller._session.connection(1) is not first
 
 
-@pytest.mark.parametrize(("path", "flags"), [("/mcp", ()), ("/mcp", ("--legacy",)), ("/sse", ())])
+@pytest.mark.parametrize(("path", "flags"), [("/mcp", ()), THOROUGH("/mcp", ("--legacy",)), THOROUGH("/sse", ())])
 async def test_either_protocol_works_over_either_http_transport(path: str, flags: tuple[str, ...]) -> None:
     process = OwnProcess(*flags)
     await process.start()

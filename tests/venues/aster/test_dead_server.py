@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from functools import partial
 
 import pytest
 
@@ -12,6 +13,8 @@ from domain.trading.instructions import Tool
 from domain.trading.orders import Fate
 from tests.venues.aster.running import OwnProcess, make_venue
 from tests.venues.builders import make_order
+
+THOROUGH = partial(pytest.param, marks=pytest.mark.thorough)
 
 
 async def until_it_answers(venue: AsterVenue) -> None:
@@ -25,7 +28,7 @@ async def until_it_answers(venue: AsterVenue) -> None:
                 return
 
 
-@pytest.mark.parametrize(("path", "flags"), [("/mcp", ()), ("/mcp", ("--legacy",)), ("/sse", ())])
+@pytest.mark.parametrize(("path", "flags"), [("/mcp", ()), THOROUGH("/mcp", ("--legacy",)), THOROUGH("/sse", ())])
 async def test_pending_calls_fail_at_once_and_the_next_ones_connect_anew(path: str, flags: tuple[str, ...]) -> None:
     process = OwnProcess(*flags)
     await process.start()
