@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.chaos.forking import ROOT
 
 PROGRAM = """
@@ -33,7 +31,6 @@ print(json.dumps([*found, ahead()]))
 """
 
 
-@pytest.mark.thorough
 def test_it_steps_and_comes_back(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "clock")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

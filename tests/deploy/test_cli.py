@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 from decimal import Decimal
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from startup import NotUp
 from tests.deploy.dev_stack import ais
 
 ROOT = Path(__file__).parents[2]
+THOROUGH = partial(pytest.param, marks=pytest.mark.thorough)
 _LISTED = get_command(app).commands  # type: ignore[attr-defined]
 _GROUPS = {name: found.commands for name, found in _LISTED.items() if hasattr(found, "commands")}
 COMMANDS = {name: found for name, found in _LISTED.items() if name not in _GROUPS} | {
@@ -131,12 +133,13 @@ def test_colour_is_for_terminals_without_no_color(
     assert ("\x1b" in cli.terminal.coloured("killed", "red")) is coloured
 
 
-@pytest.mark.thorough
-def test_a_desk_that_cannot_be_one_is_refused_in_one_line(tmp_path: Path) -> None:
-    for command in (["status"], ["log"], ["watch"], ["limits"], ["restart", "--reason", "over", "--yes"]):
-        refused = ais(*command, "--desk", "no/desk", cwd=tmp_path, **DATABASE)
-        assert (refused.returncode, refused.stdout) == (1, "")
-        assert refused.stderr.startswith("AIS_DESK is 'no/desk', which is not allowed.")
+@pytest.mark.parametrize(
+    "command", [["status"], *map(THOROUGH, (["log"], ["watch"], ["limits"], ["restart", "--reason", "over", "--yes"]))]
+)
+def test_a_desk_that_cannot_be_one_is_refused_in_one_line(command: list[str], tmp_path: Path) -> None:
+    refused = ais(*command, "--desk", "no/desk", cwd=tmp_path, **DATABASE)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("AIS_DESK is 'no/desk', which is not allowed.")
 
 
 async def test_a_temporal_that_takes_connections_and_says_nothing_is_told_in_time(

@@ -45,7 +45,6 @@ async def is_killed(desk: Desk) -> None:
     await desk.handle.terminate("the test is over")
 
 
-@pytest.mark.thorough
 async def test_a_run_ends_at_a_length_that_can_be_replayed_though_the_server_would_take_more(temporal: Client) -> None:
     desk = await flooded(temporal, LONGEST_RUN_EVENTS, cycle_seconds=1)
     first = (await desk.handle.describe()).run_id

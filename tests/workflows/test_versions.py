@@ -234,7 +234,6 @@ async def test_the_first_version_and_the_way_back_to_none(temporal: Client, beha
 
 
 @pytest.mark.parametrize("behavior", BEHAVIORS)
-@pytest.mark.thorough
 async def test_a_desk_whose_version_is_gone_is_killed_once_a_person_types_what_the_doctor_says(
     temporal: Client, behavior: str
 ) -> None:
