@@ -47,11 +47,10 @@ from activities.venues.aster.access import AsterAccess
 from activities.venues.build import PaperAccount, VenuePlan, build_bookkeeper, build_venue
 from activities.venues.port import CERTAIN, Venue, VenueError
 from domain.books import EXCHANGE
-from domain.desk.commands import NewTerms
 from domain.desk.identity import fingerprint
 from domain.desk.states import Mode
 from domain.desk.status import Status
-from domain.desk.terms import tell_apart
+from domain.desk.terms import configured_terms, tell_apart
 from domain.risk.limits import Limits
 from domain.trading.decisions import ENTROPY_BITS, time_ordered_id
 from notify.channels import channels_of
@@ -221,14 +220,14 @@ async def _serve(config: Config, agents: AgentRunner, traces: "Traces | None", s
     gateway, gone = DeskGateway(client, scope.desk, STATE_SECONDS, traces), asyncio.get_running_loop().create_future()
     activities = activities_of(config, scope, gateway, ActivityParts(venue, agents, metrics, records, latch))
     workers = build_workers(client, scope, activities, config.worker.graceful_shutdown, _leaving(gone), versioned)
-    standby = _standby(scope, gateway, latch)
+    standby, terms = _standby(scope, gateway, latch), configured_terms(config.desk)
     try:
         async with (
             _books(config, scope, metrics),
             _notifications(config, gateway),
             _mirror(config, gateway),
             _auditing(config, metrics),
-            in_background(once_known(_looking(gateway, 1.0), partial(tell_apart, log.warning, _terms(config.desk)))),
+            in_background(once_known(_looking(gateway, 1.0), partial(tell_apart, log.warning, terms))),
             _watching_version(client, versioned),
         ):
             await _run_until(workers, standby, stop, gone)
@@ -297,10 +296,6 @@ async def _auditing(config: Config, metrics: WorkerMetrics) -> AsyncIterator[Non
     watcher = ChainWatcher(config.desk.desk, database, metrics, levels, lambda: auditor.signed)
     async with in_background(auditor.run(), watcher.run()):
         yield
-
-
-def _terms(desk: settings.DeskSettings) -> NewTerms:
-    return NewTerms(mode=Mode(desk.mode), symbols=list(desk.symbols), cycle_seconds=desk.cycle_seconds)
 
 
 @contextlib.asynccontextmanager

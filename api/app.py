@@ -40,10 +40,9 @@ from api.reporting import PostgresReports, Reports
 from api.routes import console, control, events, proposals, public, reports
 from api.state import Parts
 from console import files
-from domain.desk.commands import NewTerms
 from domain.desk.states import Mode
 from domain.desk.status import Status
-from domain.desk.terms import tell_apart
+from domain.desk.terms import configured_terms, tell_apart
 from notify.channels import channels_of
 from notify.notifier import Notifier
 from startup import TracesNotInstalled, configure_logging, in_background, once_known, open_traces
@@ -207,14 +206,14 @@ def _lifespan(
         feed = EventFeed(desk, found, settings.desk.desk, min(MOST_STREAMS, most // 2))
         redis = RedisProbe(settings.redis.url, settings.desk.desk)
         app.state.parts = _parts(settings, instruments, desk, found, feed, ring, redis)
-        source = keys or PostgresKeys(settings.database.url)
+        source, terms = keys or PostgresKeys(settings.database.url), configured_terms(settings.desk)
         try:
             async with (
                 _following(traces),
                 _reading_keys(ring, source),
                 _notifications(settings, desk),
                 # Whoever brings a coordinator of his own knows what it carries.
-                in_background(once_known(_looking(desk), partial(tell_apart, log.warning, _terms(settings.desk))))
+                in_background(once_known(_looking(desk), partial(tell_apart, log.warning, terms)))
                 if gateway is None
                 else nullcontext(),
             ):
@@ -256,10 +255,6 @@ async def _notifications(settings: AppSettings, desk: Desk) -> AsyncIterator[Non
     notifier = Notifier(settings.desk.desk, channels, database, _looking(desk), settings.desk.cycle_seconds)
     async with in_background(notifier.run()):
         yield
-
-
-def _terms(desk: configuration.DeskSettings) -> NewTerms:
-    return NewTerms(mode=Mode(desk.mode), symbols=list(desk.symbols), cycle_seconds=desk.cycle_seconds)
 
 
 def _looking(desk: Desk) -> Callable[[], Awaitable[Status | None]]:

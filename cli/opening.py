@@ -18,7 +18,7 @@ from temporalio.service import RPCError
 from domain.desk.carried import Carried
 from domain.desk.commands import NewTerms
 from domain.desk.states import Mode, State
-from domain.desk.terms import data_age
+from domain.desk.terms import configured_terms, data_age
 from domain.risk.limits import Limits
 from workflows import names
 from workflows.coordinator import Coordinator
@@ -41,12 +41,7 @@ class DeskTerms:
 
     def terms(self) -> NewTerms:
         """Those that a restart compares with what an open coordinator has."""
-        return NewTerms(
-            mode=self.mode,
-            symbols=list(self.symbols),
-            cycle_seconds=self.cycle_seconds,
-            kill_flattens=self.kill_flattens,
-        )
+        return configured_terms(self, self.kill_flattens)
 
     def with_terms(self, terms: NewTerms) -> "DeskTerms":
         """The same, but for these."""
