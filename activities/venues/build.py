@@ -53,7 +53,7 @@ class VenuePlan:
 
 
 def build_venue(plan: VenuePlan, database: Database, instruments: WorkerMetrics) -> Venue:
-    """The venue of the plan's mode; MarketError names the setting that is wrong. A new venue is one line here."""
+    """The venue of the plan's mode; MarketError names the setting that is wrong. A new exchange becomes a case here."""
     match plan.mode:
         case Mode.PAPER:
             paper, (market, funding) = plan.paper, _paper_market(plan, instruments)
