@@ -55,7 +55,7 @@ class RecordActivities:
 
     @activity.defn(name="write_desk")
     async def write_desk(self, call: WriteDeskCall) -> LatchRow:
-        """Writes the desk's row; a kill becomes the second place of the latch. What the row says of it then."""
+        """Writes the desk's row, the second place of the latch, and returns what the row then says of the latch."""
         refuse_other(self._scope, call.scope)
         row = call.row
         written = await self._run(lambda connection: write_desk(connection, row))
@@ -66,7 +66,7 @@ class RecordActivities:
 
     @activity.defn(name="clear_latch")
     async def clear_latch(self, call: ClearLatchCall) -> bool:
-        """The first step of a restart, in one transaction."""
+        """The first step of a restart, in one transaction: clears the latch. False for another kill."""
         refuse_other(self._scope, call.scope)
         cleared = ClearedKill(number=call.kill_number, kill_id=call.kill_id or None)
 
@@ -77,7 +77,7 @@ class RecordActivities:
         return await self._run(work)
 
     def _claim(self, connection: Connection) -> None:
-        """A desk that runs again in live mode has its account, or stays killed."""
+        """A desk that runs again in live mode must own its account, or it stays killed."""
         if self._scope.mode is not Mode.LIVE or not self._scope.account:
             return
         claim = claims.take(connection, AccountKey(EXCHANGE, self._scope.account), self._scope.desk)
@@ -89,7 +89,7 @@ class RecordActivities:
         try:
             return await self._database.run(work)
         except DatabaseUnavailable as error:
-            # Retries repeat what was asked: that the desk has another database by now is known to the next call alone.
+            # A retry repeats the same call. Only the next call knows that the desk has another database by now.
             strange = isinstance(error, WrongDatabase)
             text = f"the database cannot be reached: {error}"
             raise ApplicationError(text, type="DatabaseUnavailable", non_retryable=strange) from None
