@@ -1,6 +1,6 @@
-"""Carries out `ais doctor`: looks at one thing after the other that a desk needs, and says what to do about each fault.
+"""Carries out `ais doctor`: checks everything that a desk needs, one by one, and says what to do about each fault.
 
-A check that cannot be made is never told as one that passed.
+A check that cannot be made is never reported as passed.
 """
 
 import asyncio
@@ -52,16 +52,16 @@ from workflows.serving import serving, shown
 
 ASK_SECONDS = 3.0
 API_SECONDS = 2.0
-# A few cycles: the next append chains what waits.
+# A few cycles. Waiting entries are chained with the next append, so longer than this is a fault.
 AUDIT_WAITS_SECONDS = 300.0
-# Beyond it, a fault of the chain would not be noticed for a long time.
+# If the last verification is older, a fault in the chain could go unnoticed for long.
 AUDIT_AGE_SECONDS = 3600.0
 SHOWN_RIGHTS = 6
 OPEN = "RUNNING"
 
 
 class Verdict(StrEnum):
-    """What a check came to."""
+    """The result of a check."""
 
     OK = "ok"
     WARN = "warn"
@@ -78,12 +78,12 @@ class Finding(NamedTuple):
 
 
 def ok(check: str, found: str) -> Finding:
-    """As it should be."""
+    """Everything is as it should be."""
     return Finding(check, Verdict.OK, found)
 
 
 def warn(check: str, found: str, do: str) -> Finding:
-    """It works, but a person should look; or it could not be looked at."""
+    """It works, but a person should look; or it could not be checked."""
     return Finding(check, Verdict.WARN, found, do)
 
 
@@ -93,7 +93,7 @@ def fail(check: str, found: str, do: str) -> Finding:
 
 
 def unknown(check: str, needs: str) -> Finding:
-    """Not looked at, since an earlier check failed."""
+    """Not checked, because an earlier check failed."""
     return warn(check, f"not known: {needs}", "first correct what failed above")
 
 
@@ -108,7 +108,7 @@ class Doctor:
     loaded: dict[type[settings.Settings], Any] = field(default_factory=dict)
 
     async def examine(self) -> AsyncIterator[Finding]:
-        """Each finding as soon as it is there."""
+        """Yields each finding as soon as it is known."""
         for finding in [*self._settings(), *await self._audit_key()]:
             yield finding
         for check in (
@@ -119,7 +119,7 @@ class Doctor:
 
     @property
     def desk(self) -> str | None:
-        """The desk that the settings name; None where they cannot be read."""
+        """The desk that the settings name; None if they cannot be read."""
         found: settings.DeskSettings | None = self.loaded.get(settings.DeskSettings)
         return found.desk if found else None
 
@@ -216,7 +216,7 @@ class Doctor:
         return ok("worker", f"answers: desk {self.desk!r} is {self.status.state.value} since {since}")
 
     async def _silent(self, client: Client, desk: str, why: str) -> Finding:
-        """Nobody answers. Where workers have versions, those that are up may not be the ones that this desk needs."""
+        """No worker answers. If workers have versions, those that are up may not be the ones that this desk needs."""
         with suppress(RPCError, RuntimeError):
             found = await serving(client, desk)
             if found.is_versioned:
@@ -255,7 +255,7 @@ class Doctor:
         self.url = found.url
         database_id, wanted = None, self.status.database_id if self.status else None
         with suppress(DatabaseUnavailable):
-            # Its schema may not be there yet.
+            # The schema may not exist yet.
             database_id = await _ask(found.url, read_id)
         if None not in (wanted, database_id) and wanted != database_id:
             told = f"{where} is database {database_id}, the desk's is {wanted}"
@@ -293,7 +293,7 @@ class Doctor:
         return ok("rights", "the role of AIS_DATABASE_URL may do what is needed, and not change the audit chain")
 
     async def _audit_key(self) -> list[Finding]:
-        """Only where one is named; in a thread, as a file system may hang."""
+        """Checked only if a key is configured; in a thread, because a file system may hang."""
         found: settings.AuditSettings | None = self.loaded.get(settings.AuditSettings)
         if found is None or not found.audit_key:
             return []
@@ -328,7 +328,7 @@ class Doctor:
         return ok("audit", f"no entry waits to be chained; {seen}; `ais audit verify` checks the whole chain")
 
     async def _writing(self) -> Finding:
-        """Of the role of these settings. A replica answers like any other server, until it is written to."""
+        """Whether the role of these settings can write. A replica answers like any other server until it is written to."""
         if self.url is None:
             return unknown("decision log", "the database cannot be reached")
         try:
@@ -404,13 +404,13 @@ _MODELS: dict[type[settings.Settings], str] = {
 
 
 def text_of(finding: Finding) -> str:
-    """One check for a person: what was found, and below it what to do."""
+    """A finding as text: what was found, and below it what to do."""
     line = f"{finding.verdict.value.upper():<5} {finding.check:<28} {printable(finding.found)}"
     return f"{line}\n{'':<5} do: {printable(finding.do)}" if finding.do else line
 
 
 def as_json(findings: list[Finding]) -> str:
-    """All checks for programs; `ok` is whether none failed."""
+    """All findings as JSON; `ok` says whether none failed."""
     checks = [finding._asdict() for finding in findings]
     return json.dumps({"ok": passed(findings), "checks": checks}, indent=2)
 
@@ -421,7 +421,7 @@ def passed(findings: list[Finding]) -> bool:
 
 
 async def run(show: Callable[[Finding], None]) -> list[Finding]:
-    """Every finding; `show` gets each as soon as it is there."""
+    """Makes all checks; `show` gets each finding as soon as it is known."""
     found = []
     async for finding in Doctor().examine():
         show(finding)
@@ -452,8 +452,8 @@ async def _ask(url: str, work: Callable[[Any], Any]) -> Any:
 
 
 def _get(url: str) -> int:
-    """The status of an answer, of an error too."""
-    # Past any proxy of the environment: the address is one of this machine.
+    """The HTTP status of the answer, also of an error."""
+    # Bypass any proxy of the environment: the address is on this machine.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(url, timeout=API_SECONDS) as answer:
@@ -463,7 +463,7 @@ def _get(url: str) -> int:
 
 
 def _place(url: str) -> str:
-    """Where the database is. Parameters may hold a password too, so only host, port and name are shown."""
+    """Where the database is. Only host, port and name are shown, since parameters may contain a password."""
     found = make_url(url)
     host = found.host or found.query.get("host", "the local socket")
     return f"{found.database} at {host if isinstance(host, str) else host[0]}{f':{found.port}' if found.port else ''}"
