@@ -99,7 +99,14 @@ class Mirror:
         """Writes until it is cancelled. A bug in it ends no worker."""
         try:
             while True:
-                await self._try()
+                try:
+                    if (status := await self._ask()) is not None:
+                        await self.write(status)
+                    self._tell(None)
+                except Exception as error:
+                    # Reconnect next time: after a failover the name leads to another server.
+                    await self.close()
+                    self._tell(trouble_of(error))
                 await asyncio.sleep(POLL_SECONDS)
         finally:
             await self.close()
@@ -118,17 +125,6 @@ class Mirror:
     async def close(self) -> None:
         """Closes the connection; the next write opens a new one."""
         await self._connection.close()
-
-    async def _try(self) -> None:
-        try:
-            if (status := await self._ask()) is not None:
-                await self.write(status)
-        except Exception as error:
-            # Reconnect next time: after a failover the name leads to another server.
-            await self.close()
-            self._tell(trouble_of(error))
-        else:
-            self._tell(None)
 
     def _tell(self, trouble: str | None) -> None:
         """Logs each trouble once, and once more when it is over."""

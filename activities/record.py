@@ -71,19 +71,15 @@ class RecordActivities:
         cleared = ClearedKill(number=call.kill_number, kill_id=call.kill_id or None)
 
         def work(connection: Connection) -> bool:
-            self._claim(connection)
+            # A desk that runs again in live mode must own its account, or it stays killed.
+            if self._scope.mode is Mode.LIVE and self._scope.account:
+                claim = claims.take(connection, AccountKey(EXCHANGE, self._scope.account), self._scope.desk)
+                if claim.desk != self._scope.desk:
+                    text = claims.held_text(self._scope.desk, claim)
+                    raise ApplicationError(text, type="AccountHeld", non_retryable=True)
             return clear_latch(connection, call.scope.desk, cleared, call.row)
 
         return await self._run(work)
-
-    def _claim(self, connection: Connection) -> None:
-        """A desk that runs again in live mode must own its account, or it stays killed."""
-        if self._scope.mode is not Mode.LIVE or not self._scope.account:
-            return
-        claim = claims.take(connection, AccountKey(EXCHANGE, self._scope.account), self._scope.desk)
-        if claim.desk != self._scope.desk:
-            text = claims.held_text(self._scope.desk, claim)
-            raise ApplicationError(text, type="AccountHeld", non_retryable=True)
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
         try:

@@ -92,22 +92,18 @@ def _shared_errors(found: Json) -> dict[str, str]:
 
 
 def _operation(path: str, method: str, told: Json, errors: Mapping[str, str]) -> str:
+    parameters = [
+        (f"`{it['name']}`", it["in"], _kind(it["schema"]), it.get("description", ""))
+        for it in told.get("parameters", ())
+    ]
     parts = [
         f"### {method.upper()} {path}",
         f"{told['summary']}. {told['description']}",
-        _parameters(told),
+        _table(("parameter", "in", "value", "meaning"), parameters) if parameters else "",
         _body(told),
         _answers(told, errors),
     ]
     return "".join(f"\n{part.rstrip()}\n" for part in parts if part)
-
-
-def _parameters(told: Json) -> str:
-    rows = [
-        (f"`{it['name']}`", it["in"], _kind(it["schema"]), it.get("description", ""))
-        for it in told.get("parameters", ())
-    ]
-    return _table(("parameter", "in", "value", "meaning"), rows) if rows else ""
 
 
 def _body(told: Json) -> str:

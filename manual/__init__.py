@@ -1,8 +1,7 @@
-"""The manual as a site, which `make site` makes of docs/ (`manual/site/`), and the list of its files.
+"""The manual as a site: `make site` builds it from docs/ into `manual/site/`; this lists its files.
 
-Where nobody made it there are none.
-
-The site is whole: no page of it loads anything from another host (`manual/whole.py` is the check).
+If the site was not built there are none. The site is self-contained: no page loads anything from another host (`manual/whole.py`
+checks that).
 """
 
 import re
@@ -22,7 +21,7 @@ INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
 class SiteFile(NamedTuple):
-    """One file as it is served. `scripts` are the hashes of those that stand in the page itself."""
+    """One file as it is served. `scripts` are the hashes of the page's inline scripts."""
 
     content: bytes
     media_type: str
