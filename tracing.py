@@ -337,7 +337,10 @@ class _WorkflowInbound(WorkflowInboundInterceptor):
     async def handle_signal(self, input: HandleSignalInput) -> None:
         if found := _read(input.headers):
             traceparent, command_id = found
-            if self._may_show():
+            if self._task != workflow.now():
+                self._task, self._shown = workflow.now(), 0
+            self._shown += 1
+            if self._shown <= SIGNALS_SHOWN:
                 traceparent = self.span(f"HandleSignal:{input.signal}", traceparent, SpanKind.SERVER)
             self._traces[command_id] = traceparent
             if len(self._traces) > COMMANDS_REMEMBERED:
@@ -356,12 +359,6 @@ class _WorkflowInbound(WorkflowInboundInterceptor):
     def span(self, name: str, traceparent: str, kind: SpanKind) -> str:
         """A span, once: a replay makes none."""
         return traceparent if workflow.unsafe.is_replaying() else _make_span(name, traceparent, kind)
-
-    def _may_show(self) -> bool:
-        if self._task != workflow.now():
-            self._task, self._shown = workflow.now(), 0
-        self._shown += 1
-        return self._shown <= SIGNALS_SHOWN
 
 
 class _WorkflowOutbound(WorkflowOutboundInterceptor):

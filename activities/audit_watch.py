@@ -63,7 +63,12 @@ class ChainWatcher:
         self._metrics.audit_verified(done.rows, ages)
         self._take(standing, shown=ages)
         self._mine |= done.found
-        await self._tell()
+        # People are notified once of each fault.
+        mine = [each for each in standing if each.fault.desk in self._mine]
+        found = [domain_notices.audit_broken(each.fault, each.at) for each in mine]
+        if new := [notice for notice in found if notice.event_id not in self._told]:
+            await self._database.run(lambda c: notices.tell(c, self._watched, new))
+        self._told = {notice.event_id for notice in found}
 
     def _take(self, standing: list[StandingFault], shown: Iterable[str]) -> None:
         known = {(each.fault.desk, each.at) for each in self._standing}
@@ -76,14 +81,6 @@ class ChainWatcher:
             log.warning("the audit chain is whole again, or a person has accepted its fault", desk=desk)
         self._metrics.audit_looked_at((), {*shown, *was_broken} - is_broken)
         self._standing = standing
-
-    async def _tell(self) -> None:
-        """Notifies people, once for each fault."""
-        mine = [each for each in self._standing if each.fault.desk in self._mine]
-        found = [domain_notices.audit_broken(each.fault, each.at) for each in mine]
-        if new := [notice for notice in found if notice.event_id not in self._told]:
-            await self._database.run(lambda c: notices.tell(c, self._watched, new))
-        self._told = {notice.event_id for notice in found}
 
     async def _guarded_round(self) -> None:
         """Logs each kind of trouble once."""

@@ -49,8 +49,8 @@ async def rebuilt(url: str, asked: AskedRebuild, say: Callable[[str], None]) -> 
     await DeskGateway(client, "any").open_status()
     with migrate.connections(url, migrate.UPGRADE_SECONDS) as engine, engine.connect() as connection:
         rebuild, total = Rebuilding(connection, writes=asked.writes), 0
-        mine, listed = await _desks(engine, client)
-        for desk in _wanted(mine, listed, asked.desk):
+        mine, wanted = await _desks(engine, client, asked.desk)
+        for desk in wanted:
             of_desk = DeskRebuild(desk, engine, client, rebuild, ticker)
             if asked.desk is None and desk not in mine and await of_desk.another_database():
                 continue  # A desk of this Temporal that was never in this database.
@@ -68,17 +68,14 @@ def _last(total: int, *, writes: bool) -> Line:
     return Line(f"{total:,} rows can be put back: `ais audit rebuild --yes` does so.", agrees=False)
 
 
-async def _desks(engine: Engine, client: Client) -> tuple[set[str], set[str]]:
-    """The desks of the database, and those of Temporal."""
+async def _desks(engine: Engine, client: Client, asked: str | None) -> tuple[set[str], list[str]]:
+    """The desks of the database, and those to rebuild: `asked`, or all that the database or Temporal knows."""
     with verifying.snapshot(engine) as connection:
         mine = {*verifying.desks_of(connection)} - {NO_DESK}
-    return mine, {*await recorded.listed_desks(client)}
-
-
-def _wanted(mine: set[str], listed: set[str], asked: str | None) -> list[str]:
-    if asked is not None and asked not in mine | listed:
+    known = mine | {*await recorded.listed_desks(client)}
+    if asked is not None and asked not in known:
         raise LookupError(f"neither the database nor Temporal knows desk {asked!r}")
-    return sorted(mine | listed) if asked is None else [asked]
+    return mine, sorted(known) if asked is None else [asked]
 
 
 class DeskRebuild:

@@ -23,7 +23,7 @@ CHECKS = (
 async def examine() -> AsyncIterator[Finding]:
     """Yields each finding as soon as it is known."""
     seen = Examination()
-    for finding in [*configured.settings_of(seen), *await configured.audit_key(seen)]:
+    for finding in [*configured.settings_of(seen), configured.mode(seen), *await configured.audit_key(seen)]:
         yield finding
     for check in CHECKS:
         yield await check(seen)

@@ -5,7 +5,7 @@ import re
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import typer
 from sqlalchemy import Connection
@@ -129,7 +129,12 @@ def printable_rows(rows: list[str]) -> str:
 
 def as_json(found: KeyList) -> str:
     """The keys as a JSON list, without their digests."""
-    return json.dumps([_fields(key, found.now) for key in found.keys], indent=2)
+    rows = []
+    for key in found.keys:
+        fields = {name: value for name, value in key._asdict().items() if name != "digest"}
+        moments = {name: it.astimezone(UTC).isoformat() for name, it in fields.items() if isinstance(it, datetime)}
+        rows.append({**fields, **moments, "state": state_of(key, found.now)})
+    return json.dumps(rows, indent=2)
 
 
 def state_of(key: AccessKey, now: datetime) -> str:
@@ -139,12 +144,6 @@ def state_of(key: AccessKey, now: datetime) -> str:
     if key.has_expired(now):
         return _STATES[2]
     return _STATES[1] if key.expires_at and key.expires_at - now <= EXPIRES_SOON else _STATES[0]
-
-
-def _fields(key: AccessKey, now: datetime) -> dict[str, Any]:
-    fields = {name: value for name, value in key._asdict().items() if name != "digest"}
-    shown = {name: value.astimezone(UTC).isoformat() for name, value in fields.items() if isinstance(value, datetime)}
-    return {**fields, **shown, "state": state_of(key, now)}
 
 
 def _new(lifetime: timedelta | None) -> tuple[str, NewKey]:

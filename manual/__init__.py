@@ -41,11 +41,8 @@ def _walk(folder: Traversable, prefix: str) -> list[tuple[str, SiteFile]]:
         if item.is_dir():
             walked += _walk(item, f"{prefix}{item.name}/")
         elif kind := _TYPES.get(item.name.rpartition(".")[2]):
-            walked.append((prefix + item.name, _file(item.read_bytes(), kind)))
+            content = item.read_bytes()
+            inline = INLINE_SCRIPT.findall(content.decode()) if kind == "text/html" else []
+            hashes = {f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" for script in inline}
+            walked.append((prefix + item.name, SiteFile(content, kind, tuple(sorted(hashes)))))
     return walked
-
-
-def _file(content: bytes, media_type: str) -> SiteFile:
-    inline = INLINE_SCRIPT.findall(content.decode()) if media_type == "text/html" else []
-    hashes = {f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" for script in inline}
-    return SiteFile(content, media_type, tuple(sorted(hashes)))

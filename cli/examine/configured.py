@@ -36,7 +36,7 @@ def settings_of(seen: Examination) -> list[Finding]:
         warn("settings", f"{name} is not a setting of AIS", "correct its name: docs/settings.md lists them all")
         for name in strange
     ] or [ok("settings", "every AIS_ variable is a setting")]
-    return [*found, *(_load(seen, model) for model in _MODELS), _mode(seen)]
+    return [*found, *(_load(seen, model) for model in _MODELS)]
 
 
 def _load(seen: Examination, model: type[settings.Settings]) -> Finding:
@@ -54,7 +54,8 @@ def _load(seen: Examination, model: type[settings.Settings]) -> Finding:
     return ok(check, "can be read")
 
 
-def _mode(seen: Examination) -> Finding:
+def mode(seen: Examination) -> Finding:
+    """Whether the mode has all the settings that it needs."""
     models = (
         settings.DeskSettings, settings.WorkerSettings, settings.PaperVenueSettings, settings.AsterSettings,
     )  # fmt: skip
