@@ -1,4 +1,4 @@
-"""What every process does when it starts: it sets up logging, and waits for what is not up yet."""
+"""What every process does when it starts: sets up logging, and waits for what is not up yet."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FIRST_DELAY_SECONDS = 0.25
 LAST_DELAY_SECONDS = 5.0
-# What tells others gets so long to give back what it holds, once the process is to end.
+# Once the process ends, background loops get this long to release what they hold.
 LAST_WORDS_SECONDS = 2.5
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ def leave(code: int | str | None) -> NoReturn:
 
 
 def open_traces(chosen: "TraceSettings", process: str, desk: str) -> "Traces | None":
-    """The traces of this process; None where nobody wants them, and then their packages are not imported either."""
+    """The traces of this process. None if they are switched off; their packages are not imported then."""
     if chosen.url is None:
         return None
     try:
@@ -87,7 +87,7 @@ def _first_line(error: Exception) -> str:
 
 @contextlib.asynccontextmanager
 async def in_background(*loops: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
-    """Runs these beside whatever is done within; nothing waits for them but for their last words."""
+    """Runs these loops beside the body. Nothing waits for them, except briefly at the end."""
     running = {asyncio.create_task(loop) for loop in loops}
     for task in running:
         task.add_done_callback(_tell_error)
@@ -100,13 +100,13 @@ async def in_background(*loops: Coroutine[Any, Any, object]) -> AsyncIterator[No
 
 
 def _tell_error(loop: asyncio.Task[object]) -> None:
-    """Nobody awaits it while the process runs: it would be missing without a word."""
+    """Logs a loop that failed: nobody awaits it while the process runs, so it would end unnoticed."""
     if not loop.cancelled() and (error := loop.exception()):
         logging.getLogger("startup").error("a loop in the background ended by an error: a bug", exc_info=error)
 
 
 async def once_known(ask: Callable[[], Awaitable[T | None]], tell: Callable[[T], object]) -> None:
-    """Tells of the first answer that there is."""
+    """Asks until there is an answer, and passes it to `tell`."""
     while (found := await ask()) is None:
         await asyncio.sleep(LAST_DELAY_SECONDS)
     tell(found)
@@ -114,7 +114,7 @@ async def once_known(ask: Callable[[], Awaitable[T | None]], tell: Callable[[T],
 
 def configure_logging(log: "LogSettings") -> None:
     """Sends structlog's and the standard library's logs to standard error, as text for people or JSON for machines."""
-    # Late: a command in an incident needs no log, and must not wait for it.
+    # Imported late: a command in an incident needs no log, and must not wait for it.
     import structlog
 
     from domain.values import printable_texts
@@ -126,16 +126,10 @@ def configure_logging(log: "LogSettings") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         lambda _logger, _method, event: printable_texts(event),
     ]
-    last: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if log.log_format == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(),
-            # By default rich draws a traceback with every local variable: it blocked everything else for 13 s
-            # (measured), and the locals of a request hold the key.
-            exception_formatter=structlog.dev.plain_traceback,
-        )
-    )
+    # By default rich draws a traceback with every local variable. That blocked everything else for 13 s (measured), and the
+    # locals of a request contain the key.
+    text = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    last = structlog.processors.JSONRenderer() if log.log_format == "json" else text
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -92,7 +92,9 @@ class Traces:
         with _around(self._tracer, what, None, SpanKind.CLIENT) as span:
             if command_id and span.is_recording():
                 span.set_attribute("ais.command_id", str(command_id))
-            yield _headers(span, command_id)
+            traceparent = _traceparent(span)
+            carrier = {"traceparent": traceparent or "", "command_id": str(command_id or "")}
+            yield {HEADER: _payload(carrier)} if traceparent else {}
 
     def venue_called(self, tool: str, seconds: float, symbol: str | None, outcome: str) -> None:
         """A span of a venue call that has just ended."""
@@ -335,9 +337,14 @@ class _WorkflowInbound(WorkflowInboundInterceptor):
     async def handle_signal(self, input: HandleSignalInput) -> None:
         if found := _read(input.headers):
             traceparent, command_id = found
-            if self._may_show():
+            if self._task != workflow.now():
+                self._task, self._shown = workflow.now(), 0
+            self._shown += 1
+            if self._shown <= SIGNALS_SHOWN:
                 traceparent = self.span(f"HandleSignal:{input.signal}", traceparent, SpanKind.SERVER)
-            self._remember(command_id, traceparent)
+            self._traces[command_id] = traceparent
+            if len(self._traces) > COMMANDS_REMEMBERED:
+                del self._traces[next(iter(self._traces))]
         await super().handle_signal(input)
 
     async def handle_query(self, input: HandleQueryInput) -> Any:
@@ -352,17 +359,6 @@ class _WorkflowInbound(WorkflowInboundInterceptor):
     def span(self, name: str, traceparent: str, kind: SpanKind) -> str:
         """A span, once: a replay makes none."""
         return traceparent if workflow.unsafe.is_replaying() else _make_span(name, traceparent, kind)
-
-    def _may_show(self) -> bool:
-        if self._task != workflow.now():
-            self._task, self._shown = workflow.now(), 0
-        self._shown += 1
-        return self._shown <= SIGNALS_SHOWN
-
-    def _remember(self, command_id: str, traceparent: str) -> None:
-        self._traces[command_id] = traceparent
-        if len(self._traces) > COMMANDS_REMEMBERED:
-            del self._traces[next(iter(self._traces))]
 
 
 class _WorkflowOutbound(WorkflowOutboundInterceptor):
@@ -396,12 +392,6 @@ def _commands_of(call: object) -> Iterator[str]:
         case RecordCall():
             yield from (row.command_id for row in call.batch.instructions)
             yield from (row.command_id for row in call.batch.decisions if row.command_id)
-
-
-def _headers(span: Span, command_id: object) -> Mapping[str, Payload]:
-    if not (traceparent := _traceparent(span)):
-        return {}
-    return {HEADER: _payload({"traceparent": traceparent, "command_id": str(command_id or "")})}
 
 
 def _payload(carrier: Mapping[str, str]) -> Payload:

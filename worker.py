@@ -9,7 +9,7 @@ import contextlib
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -47,11 +47,10 @@ from activities.venues.aster.access import AsterAccess
 from activities.venues.build import PaperAccount, VenuePlan, build_bookkeeper, build_venue
 from activities.venues.port import CERTAIN, Venue, VenueError
 from domain.books import EXCHANGE
-from domain.desk.commands import NewTerms
 from domain.desk.identity import fingerprint
 from domain.desk.states import Mode
 from domain.desk.status import Status
-from domain.desk.terms import tell_apart
+from domain.desk.terms import configured_terms, tell_apart
 from domain.risk.limits import Limits
 from domain.trading.decisions import ENTROPY_BITS, time_ordered_id
 from notify.channels import channels_of
@@ -223,14 +222,7 @@ async def _serve(config: Config, agents: AgentRunner, traces: "Traces | None", s
     workers = build_workers(client, scope, activities, config.worker.graceful_shutdown, _leaving(gone), versioned)
     standby = _standby(scope, gateway, latch)
     try:
-        async with (
-            _books(config, scope, metrics),
-            _notifications(config, gateway),
-            _mirror(config, gateway),
-            _auditing(config, metrics),
-            in_background(once_known(_looking(gateway, 1.0), partial(tell_apart, log.warning, _terms(config.desk)))),
-            _watching_version(client, versioned),
-        ):
+        async with _books(config, scope, metrics), in_background(*_beside(config, gateway, metrics, versioned)):
             await _run_until(workers, standby, stop, gone)
     finally:
         await venue.close()
@@ -250,7 +242,7 @@ async def _connect(config: settings.WorkerSettings, traces: "Traces | None") -> 
 
 
 def _standby(scope: Scope, gateway: DeskGateway, latch: Database) -> Refusing:
-    """What keeps a worker from serving a desk that is not its own."""
+    """Keeps the worker from serving a desk that is not its own."""
     standby = Standby(scope, _asking(gateway), log.warning)
     if scope.mode is not Mode.LIVE:
         return standby
@@ -276,44 +268,31 @@ async def _books(config: Config, scope: Scope, metrics: WorkerMetrics) -> AsyncI
         await keeper.close()
 
 
-@contextlib.asynccontextmanager
-async def _notifications(config: Config, gateway: DeskGateway) -> AsyncIterator[None]:
-    """Tells people what happens, in the background; nothing waits for it."""
-    if not (channels := channels_of(config.notify.targets)):
-        yield
-        return
-    database = Database(config.database.url, threads=3, application_name="ais-notify")
-    notifier = Notifier(config.desk.desk, channels, database, _looking(gateway, 1.0), config.desk.cycle_seconds)
-    async with in_background(notifier.run()):
-        yield
-
-
-@contextlib.asynccontextmanager
-async def _auditing(config: Config, metrics: WorkerMetrics) -> AsyncIterator[None]:
-    """Looks after the audit chain and verifies it, in the background; nothing waits for it."""
-    database = Database(config.database.url, threads=1, application_name="ais-audit")
-    levels = {channel.name: channel.critical_only for channel in channels_of(config.notify.targets)}
-    auditor = Auditor(config.desk.desk, config.audit.audit_key, levels, database)
-    watcher = ChainWatcher(config.desk.desk, database, metrics, levels, lambda: auditor.signed)
-    async with in_background(auditor.run(), watcher.run()):
-        yield
-
-
-def _terms(desk: settings.DeskSettings) -> NewTerms:
-    return NewTerms(mode=Mode(desk.mode), symbols=list(desk.symbols), cycle_seconds=desk.cycle_seconds)
-
-
-@contextlib.asynccontextmanager
-async def _watching_version(client: Client, versioned: WorkerDeploymentConfig | None) -> AsyncIterator[None]:
-    """Says whether this worker's version is the current one, in the background; nothing waits for it."""
-    if versioned is None:
-        yield
-        return
-    async with in_background(_watch_version(client, versioned.version)):
-        yield
+def _beside(
+    config: Config, gateway: DeskGateway, metrics: WorkerMetrics, versioned: WorkerDeploymentConfig | None
+) -> list[Coroutine[Any, Any, object]]:
+    """What runs beside the activities: the audit, notifications, the mirror, and hints in the log. Nothing waits for it."""
+    desk, url, channels = config.desk.desk, config.database.url, channels_of(config.notify.targets)
+    levels = {channel.name: channel.critical_only for channel in channels}
+    audited = Database(url, threads=1, application_name="ais-audit")
+    auditor = Auditor(desk, config.audit.audit_key, levels, audited)
+    loops: list[Coroutine[Any, Any, object]] = [
+        auditor.run(),
+        ChainWatcher(desk, audited, metrics, levels, lambda: auditor.signed).run(),
+        once_known(_looking(gateway, 1.0), partial(tell_apart, log.warning, configured_terms(config.desk))),
+    ]
+    if channels:
+        notices = Database(url, threads=3, application_name="ais-notify")
+        loops.append(Notifier(desk, channels, notices, _looking(gateway, 1.0), config.desk.cycle_seconds).run())
+    if config.redis.url is not None:
+        loops.append(Mirror(config.redis.url, desk, _looking(gateway, 0.5)).run())
+    if versioned is not None:
+        loops.append(_watch_version(gateway.client, versioned.version))
+    return loops
 
 
 async def _watch_version(client: Client, mine: WorkerDeploymentVersion) -> None:
+    """Says whether this worker's version is the current one, whenever that changes."""
     told: str | None = None
     while True:
         with contextlib.suppress(RPCError, RuntimeError):
@@ -334,16 +313,6 @@ def _tell_version(mine: WorkerDeploymentVersion, current: WorkerDeploymentVersio
         current=shown(current),
         to_make_it_current=making_current(mine, mine.deployment_name),
     )
-
-
-@contextlib.asynccontextmanager
-async def _mirror(config: Config, gateway: DeskGateway) -> AsyncIterator[None]:
-    """Mirrors the desk's state in Redis, in the background; nothing waits for it."""
-    if config.redis.url is None:
-        yield
-        return
-    async with in_background(Mirror(config.redis.url, config.desk.desk, _looking(gateway, 0.5)).run()):
-        yield
 
 
 def scope_of(config: VenueConfig, database_id: str | None) -> Scope:
@@ -554,7 +523,7 @@ async def _runtime(config: settings.WorkerSettings) -> Runtime:
 
 
 def _looking(gateway: DeskGateway, seconds: float) -> Callable[[], Awaitable[Status | None]]:
-    """For the mirror and the notifications: what a kill's cancels ask for does not wait behind their queries."""
+    """The status for whatever only reports it: a query of a kill's cancels never waits behind these."""
 
     async def look() -> Status | None:
         try:

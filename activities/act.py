@@ -26,8 +26,8 @@ from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
 
 LATCH_SECONDS = 2.0
-# The cancels of one activity wait for each other while one after another is answered. One that hangs must not hold up what is
-# known of the rest: after so long without an answer they are told, and in any case before the activity's time is over.
+# The cancels of one activity are answered together, as long as one after another comes in. One that hangs must not hold up the
+# others: after this long without a new answer, and in any case before the activity's time is over, it returns what it has.
 IDLE_SECONDS = 3.0
 TOGETHER_SECONDS = 5.0
 
@@ -35,7 +35,7 @@ log = structlog.get_logger("orders")
 
 
 class CoordinatorState(NamedTuple):
-    """What the coordinator says of itself."""
+    """What the coordinator reports about itself."""
 
     state: State
     limits: Limits | None = None
@@ -55,12 +55,12 @@ class ActActivities:
         self._database = database
         self._ask = ask
         self._instruments = instruments
-        # Cancels of `cancel_many` that are under way, in whose answer somebody is still interested.
+        # Cancels begun by `cancel_many` that are still running; a later `cancel` call may join one.
         self._cancelling: dict[tuple[Tool, str], asyncio.Task[None]] = {}
 
     @activity.defn(name="cancel")
     async def cancel(self, call: CancelCall) -> None:
-        """Cancels; needs nothing but the venue, so that no database and no record holds it up."""
+        """Cancels. It needs only the venue, so neither the database nor a record can hold it up."""
         refuse_other(self._scope, call.scope)
         joined = self._cancelling.get((call.tool, call.symbol)) if call.goes_on else None
         try:
@@ -70,8 +70,8 @@ class ActActivities:
 
     @activity.defn(name="cancel_many")
     async def cancel_many(self, call: CancelManyCall) -> list[CancelAnswer]:
-        """All of them at the same time; their answers in the same order. What takes long goes on, and holds up no other: its
-        answer is asked for by `cancel`."""
+        """Runs all cancels at once and returns their answers in the same order. A slow one keeps running without holding up the
+        others; a later `cancel` call collects its answer."""
         refuse_other(self._scope, call.scope)
         running = []
         for each in call.cancels:
@@ -110,22 +110,22 @@ class ActActivities:
 
     @activity.defn(name="place_order")
     async def place_order(self, call: OrderCall) -> OrderReport:
-        """Sends once, or says why it did not. Never raises once the send has begun: then the fate is unknown."""
+        """Sends the order once, or reports why not. Never raises once the send has begun: the fate is unknown then."""
         refuse_other(self._scope, call.scope)
         order = call.order
-        # Whatever takes risk off asks nobody. The coordinator is asked last.
+        # An order that only reduces risk asks nobody. The coordinator is asked last.
         adds_risk = (partial(self._latched, order.desk), partial(self._stopped, call))
-        word = FreshClearance(() if order.instruction.reduce_only else adds_risk, order.not_after, self._grew_old)
-        # At once, so that nothing is read for an order that must not go; the venue asks again, immediately before the send.
-        if why := await word.refusal():
+        clearance = FreshClearance(() if order.instruction.reduce_only else adds_risk, order.not_after, self._grew_old)
+        # Ask once now, to read nothing for an order that must not go. The venue asks again right before the send.
+        if why := await clearance.refusal():
             return _report(order, Fate.NOT_SENT, why)
-        return await self._send(order, word)
+        return await self._send(order, clearance)
 
     @activity.defn(name="settle_order")
     async def settle_order(self, call: OrderCall) -> OrderReport:
-        """What the venue knows. An order it has never seen counts as not sent only when none can arrive any more."""
+        """Asks the venue what became of an order. One it has never seen counts as not sent only when it can no longer arrive."""
         refuse_other(self._scope, call.scope)
-        # Before the venue is asked: what arrives after its answer is not in it.
+        # Decided before the venue is asked: an order that arrives after its answer is not in that answer.
         over = await none_can_arrive(call.order, self._venue.settles_after, self._venue.time)
         with self._timed("get_open_orders", call.order.instruction.symbol):
             found = await self._venue.find_order(call.order)
@@ -137,7 +137,7 @@ class ActActivities:
 
     def _grew_old(self, error: StateTooOld) -> None:
         self._instruments.words_too_old.labels(self._scope.desk).inc()
-        log.warning("an order was held back in the last moment; the coordinator is asked again", why=str(error))
+        log.warning("an order was held back at the last moment; the coordinator is asked again", why=str(error))
 
     async def _latched(self, desk: str) -> str | None:
         try:
@@ -150,18 +150,18 @@ class ActActivities:
 
     async def _stopped(self, call: OrderCall) -> str | None:
         try:
-            word = await self._ask()
+            answer = await self._ask()
         except Exception as error:  # Whatever went wrong: no answer, no send.
             return f"the coordinator did not answer before the send: {error}"
-        if word.state is not State.RUNNING:
-            return f"the coordinator is {word.state.value}"
-        outdated = call.limits is not None and call.limits != word.limits
+        if answer.state is not State.RUNNING:
+            return f"the coordinator is {answer.state.value}"
+        outdated = call.limits is not None and call.limits != answer.limits
         return "the limits were changed since it was decided" if outdated else None
 
-    async def _send(self, order: Order, word: FreshClearance) -> OrderReport:
+    async def _send(self, order: Order, clearance: FreshClearance) -> OrderReport:
         try:
             with self._counted("create_order", order.instruction.symbol):
-                report = await self._venue.create_order(order, word)
+                report = await self._venue.create_order(order, clearance)
         except VenueRefused as error:
             return _report(order, Fate.REJECTED, str(error))
         except VenueNotSent as error:
@@ -177,7 +177,7 @@ class ActActivities:
 
     @contextmanager
     def _timed(self, tool: str, symbol: str) -> Iterator[None]:
-        """Counts the call, and tells Temporal of its failure."""
+        """Counts the call, and turns its failure into one of Temporal's."""
         try:
             with self._counted(tool, symbol):
                 yield
@@ -198,7 +198,7 @@ class ActActivities:
 
 
 def _answer(task: asyncio.Task[None]) -> CancelAnswer:
-    """Raises what is no venue's error: that is a bug, and ends the activity."""
+    """Raises any error that is not a VenueError: that is a bug, and ends the activity."""
     if not task.done():
         return CancelAnswer(done=False)
     try:

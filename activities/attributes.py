@@ -1,4 +1,4 @@
-"""The activity that reads from Temporal which search attributes the namespace knows."""
+"""The activity that asks Temporal which search attributes the namespace knows."""
 
 from collections.abc import Awaitable, Callable
 
@@ -11,7 +11,7 @@ Registered = Callable[[], Awaitable[set[str]]]
 
 
 class AttributeActivities:
-    """`registered` returns the names of the namespace's custom search attributes; RPCError where Temporal does not say."""
+    """`registered` returns the names of the namespace's custom search attributes, or raises RPCError."""
 
     def __init__(self, scope: Scope, registered: Registered) -> None:
         self._scope = scope
@@ -19,7 +19,7 @@ class AttributeActivities:
 
     @activity.defn(name="missing_attributes")
     async def missing_attributes(self, call: AttributesCall) -> list[str]:
-        """Which of these the namespace does not know."""
+        """The names that the namespace does not know."""
         refuse_other(self._scope, call.scope)
         registered = await self._registered()
         return [name for name in call.names if name not in registered]

@@ -1,8 +1,8 @@
-"""Watches the audit chain: verifies new rows and old ones, bit by bit, and tells of a fault (`storage.audit.watching`).
+"""Watches the audit chain: verifies new and old rows, bit by bit, and reports faults (`storage.audit.watching`).
 
-It runs beside the activities, on the auditor's connection, and nothing waits for it. It changes nothing but its own notes: a
-broken chain stops no desk, since the chain does not say what to trade; a person is told. While the database is away nothing is
-known, and an older fault stays told.
+It runs beside the activities, on the auditor's connection, and nothing waits for it. It changes only its own notes. A broken
+chain stops no desk, since trading does not depend on it, but people are notified. While the database is away, nothing new is
+known, and a fault found before stays reported.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from storage.database import Database, DatabaseUnavailable
 from storage.notices import Watched
 
 ROUND_SECONDS = 5.0
-# Beyond the work of a round: a database that is slow needs longer for one statement.
+# Longer than the work of a round: a slow database needs longer for one statement.
 DATABASE_SECONDS = 20.0
 
 log: Any = structlog.get_logger("audit")
 
 
 class ChainWatcher:
-    """Of one worker. It works on whatever chain is due, and shows its own desk's and that of the keys."""
+    """One worker's watcher. It verifies whichever chain is due; its metrics show its own desk's chain and that of the keys."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class ChainWatcher:
         self._pace = pace or Pace()
         self._watched = Watched(desk, channels, may_tell_silence=False)
         self._standing: list[StandingFault] = []
-        # Of this desk, and of those that belong to nobody who looks: who finds a fault again tells it.
+        # Desks whose faults this worker notifies people of: its own, and any in whose chain it found a fault itself.
         self._mine = {desk}
         self._told: set[str] = set()
         self._trouble: str | None = None
@@ -56,14 +56,19 @@ class ChainWatcher:
             await asyncio.sleep(ROUND_SECONDS)
 
     async def round(self) -> None:
-        """Works if it is this process' turn, then tells what is known, whoever found it."""
+        """Verifies a stretch if it is this process's turn, then reports all known faults, whoever found them."""
         signed, pace, shown = self._signed(), self._pace, (self._desk, NO_DESK)
         done = await self._database.run(lambda c: watching.watch(c, signed, pace), DATABASE_SECONDS)
         standing, ages = await self._database.run(lambda c: (watching.faults(c), watching.ages(c, shown)))
         self._metrics.audit_verified(done.rows, ages)
         self._take(standing, shown=ages)
         self._mine |= done.found
-        await self._tell()
+        # People are notified once of each fault.
+        mine = [each for each in standing if each.fault.desk in self._mine]
+        found = [domain_notices.audit_broken(each.fault, each.at) for each in mine]
+        if new := [notice for notice in found if notice.event_id not in self._told]:
+            await self._database.run(lambda c: notices.tell(c, self._watched, new))
+        self._told = {notice.event_id for notice in found}
 
     def _take(self, standing: list[StandingFault], shown: Iterable[str]) -> None:
         known = {(each.fault.desk, each.at) for each in self._standing}
@@ -77,16 +82,8 @@ class ChainWatcher:
         self._metrics.audit_looked_at((), {*shown, *was_broken} - is_broken)
         self._standing = standing
 
-    async def _tell(self) -> None:
-        """Once for each fault."""
-        mine = [each for each in self._standing if each.fault.desk in self._mine]
-        found = [domain_notices.audit_broken(each.fault, each.at) for each in mine]
-        if new := [notice for notice in found if notice.event_id not in self._told]:
-            await self._database.run(lambda c: notices.tell(c, self._watched, new))
-        self._told = {notice.event_id for notice in found}
-
     async def _guarded_round(self) -> None:
-        """Each trouble stands in the log once."""
+        """Logs each kind of trouble once."""
         try:
             await self.round()
         except Exception as error:
@@ -99,7 +96,7 @@ class ChainWatcher:
         else:
             self._trouble = None
         finally:
-            # A fault stays told where nobody can look: it is not over.
+            # A fault stays on the gauge while nobody can look: it is not over.
             self._metrics.audit_looked_at(_desks(self._standing), ())
 
 

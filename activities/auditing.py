@@ -1,8 +1,8 @@
-"""Looks after the audit chain: chains what had to wait, or could not even do that, and signs a checkpoint a day, and one after
-each kill and restart.
+"""Maintains the audit chain: adds the entries that had to wait and kills that were never queued, and signs checkpoints.
 
-It runs beside the activities, with its own connection; no cycle, kill or shutdown waits for it. A checkpoint goes to the
-notifications too: only a copy that lies elsewhere proves anything against somebody who may write the database.
+A checkpoint is signed once a day, and after each kill and restart. It is sent as a notification too: only a copy kept elsewhere
+proves anything against somebody who can write to the database. The auditor runs beside the activities, with its own connection;
+no cycle, kill or shutdown waits for it.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ log = structlog.get_logger("audit")
 
 
 class Auditor:
-    """Of one desk. Without a key file it signs nothing. `channels` as `storage.notices.Watched` has them."""
+    """One desk's auditor. Without a key file it signs nothing. `channels` are those of `storage.notices.Watched`."""
 
     def __init__(self, desk: str, key_file: str | None, channels: Mapping[str, bool], database: Database) -> None:
         self._desk = desk
@@ -38,12 +38,12 @@ class Auditor:
         self._database = database
         self._lookout = CheckpointLookout(desk)
         self._trouble: str | None = None
-        # Kills that the chain has.
+        # Ids of kills that are in the chain already.
         self._chained: set[str] = set()
 
     @property
     def signed(self) -> Checkpoint | None:
-        """The newest checkpoint of this key, for whoever compares with it."""
+        """The newest checkpoint signed with this key, for the watcher to compare with."""
         return self._lookout.newest
 
     async def run(self) -> NoReturn:
@@ -56,9 +56,11 @@ class Auditor:
             self._database.close()
 
     async def round(self) -> None:
-        """Chains what waits, and kills that could not even wait; and makes a checkpoint if one is due."""
+        """Chains waiting entries and kills that were never queued, then makes a checkpoint if one is due."""
         await self._database.run(chain.append_waiting)
-        self._chained |= await self._database.run(self._late_kills, DATABASE_SECONDS)
+        self._chained |= await self._database.run(
+            lambda connection: chain_late_kills(connection, self._desk, self._chained), DATABASE_SECONDS
+        )
         if (key_file := self._key_file) is None:
             return
         made = await self._database.run(lambda connection: self._checkpoint(connection, key_file), DATABASE_SECONDS)
@@ -66,11 +68,8 @@ class Auditor:
             self._lookout.made(made.checkpoint)
             log.info("audit checkpoint", chains=len(made.checkpoint.chains), at=made.checkpoint.at.isoformat())
 
-    def _late_kills(self, connection: Connection) -> set[str]:
-        return chain_late_kills(connection, self._desk, self._chained)
-
     def _checkpoint(self, connection: Connection, key_file: Path) -> MadeCheckpoint | None:
-        # Here and not before: a file system may hang, and then holds up this one thread.
+        # Read here, in the database's thread: a file system that hangs then holds up only this thread.
         key = checkpoints.read_key(key_file)
         made = checkpoints.make_if_due(connection, key, self._lookout)
         if made is not None:
@@ -78,7 +77,7 @@ class Auditor:
         return made
 
     async def _guarded_round(self) -> None:
-        """Each trouble stands in the log once."""
+        """Logs each kind of trouble once."""
         try:
             await self.round()
         except Exception as error:

@@ -12,7 +12,7 @@ from domain.risk.measures import pair
 from domain.trading.market import Bar
 
 TAPE_BARS = 20
-# Fewer returns than these say nothing about what moves together.
+# Fewer returns than these do not show what moves together.
 MIN_RETURNS = 20
 PLACES = 4
 
@@ -28,8 +28,8 @@ def tape_of(bars: Sequence[Bar]) -> BarSummary:
 
 
 def correlations_of(bars: Mapping[str, Sequence[Bar]]) -> dict[str, float]:
-    """Pearson's correlation of the logarithmic returns of each two symbols, over the bars that both have. Pairs with too few
-    bars are left out, and those of which one does not move."""
+    """Pearson's correlation of the logarithmic returns of each pair of symbols, over the bars that both have. Pairs with too few
+    common bars are left out, and so are pairs with a symbol whose price does not move."""
     found = {}
     for one, other in combinations(sorted(bars), 2):
         closes = {bar.open_time: bar.close for bar in bars[one]}

@@ -37,25 +37,26 @@ from storage.database import Database, DatabaseUnavailable
 
 T = TypeVar("T")
 
-# One round of calls; what it did not come to, the next one does.
+# The time of one round of calls; the next round does what is left.
 ROUND_SECONDS = 45.0
 LEASE_SECONDS = ROUND_SECONDS + 15.0
 DATABASE_SECONDS = 20.0
-# Rows may be listed later than they are stamped, and clocks differ.
+# Rows may appear later than their time stamps say, and clocks differ.
 OVERLAP = timedelta(minutes=10)
-# So long the exchange may take to list a fill whose money it has booked.
+# How long the exchange may take to list a fill that it has already booked.
 LISTED_WITHIN = timedelta(minutes=2)
 OPENING_SECONDS = 5.0
 ACCOUNT = "account"
 MOST_SECONDS = 600.0
 
-log = structlog.get_logger("books")
-# Of 2,000 records, in each round.
+# Batches of 2,000 records that one round adds up.
 TOTALS_BATCHES = 5
+
+log = structlog.get_logger("books")
 
 
 class Bookkeeper:
-    """Reads one desk's account, every so many seconds."""
+    """Reads one desk's account at regular intervals."""
 
     def __init__(
         self, reader: Reader, statements: Statements, database: Database, every: float, instruments: WorkerMetrics
@@ -79,12 +80,12 @@ class Bookkeeper:
             await asyncio.sleep(delay)
 
     async def close(self) -> None:
-        """Ends the connections."""
+        """Closes the connections."""
         await self._statements.close()
         self._database.close()
 
     async def round(self) -> float:
-        """Reads what is new, once; how many seconds to wait for the next time."""
+        """Reads what is new, once. Returns the seconds to wait until the next round."""
         state: BooksState | None = None
         try:
             async with asyncio.timeout(ROUND_SECONDS):
@@ -111,7 +112,7 @@ class Bookkeeper:
         return reading.state
 
     def _show(self, state: BooksState) -> None:
-        """Each fact once in the log, and once more when it is over."""
+        """Logs each fact once, and once more when it is over."""
         told = [text for text in warnings_of(seen(state, None, self._reader.desk)).values() if text]
         for text in told:
             if text not in self._told:
@@ -122,7 +123,7 @@ class Bookkeeper:
         self._instruments.books_read(state.read_at, len(state.facts), len(state.strangers))
 
     def _lease(self, connection: Connection) -> Lease | None:
-        """The right to read: of an account that nobody else holds. A desk that was killed may have given it back."""
+        """Takes the right to read the account, unless another desk holds it. A killed desk may have given its account back."""
         holder = claims.holder(connection, self._reader.key)
         if holder and holder.desk != self._reader.desk:
             return None
@@ -142,7 +143,7 @@ class Bookkeeper:
 
 class _Run(Protocol):
     async def __call__(self, work: Callable[[Connection], T], /) -> T:
-        """What `work` returns."""
+        """Runs `work` in a transaction and returns its result."""
 
 
 class LeaseLost(DatabaseUnavailable):
@@ -163,21 +164,21 @@ class _Reading:
         self._run = run
 
     async def everything(self) -> None:
-        """Raises VenueError where the exchange cannot be read; what was read until then is written."""
+        """Reads all sources. Raises VenueError if the exchange cannot be read; what was read until then is stored."""
         now = await self._told(self._now())
         await self._source(INCOME, now)
         desk = self._reader.desk
         traded = await self._run(lambda connection: books.traded_symbols(connection, desk))
         held = self.state.opening.held if self.state.opening else {}
         for symbol in dict.fromkeys([*self._lease.symbols, *traded, *held, *self.state.until]):
-            # One that the exchange refuses, delisted for instance, holds up no other.
+            # A symbol that the exchange refuses, because it is delisted for example, must not hold up the others.
             if symbol != INCOME:
                 with suppress(VenueRefused):
                     await self._source(symbol, now)
         await self._compare(now)
 
     async def _now(self) -> datetime:
-        """The exchange's clock: what is listed is stamped by it."""
+        """The exchange's clock, which stamps the rows that it lists."""
         try:
             return await self._statements.now(self._lease.symbols[0]) or datetime.now(UTC)
         except VenueRefused:
@@ -228,9 +229,9 @@ class _Reading:
         await self._add_up()
 
     async def _add_up(self) -> None:
-        """In transactions of their own: one that has written records cannot have the totals alone.
+        """Brings the totals up to date, in transactions of their own.
 
-        A round of the books must fail for no totals, nor last until all of a long past is added up.
+        A round must not fail because of its totals, nor last until a long past is added up.
         """
         if self.state.opening is None:
             return
@@ -257,5 +258,5 @@ class _Reading:
 
 
 def reader_of(desk: str, key: claims.AccountKey) -> Reader:
-    """This worker, by a name that no other has."""
+    """This worker as a reader, under a name that no other worker has."""
     return Reader(desk, key, secrets.token_hex(8))

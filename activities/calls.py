@@ -1,4 +1,4 @@
-"""Signatures of the activities: what the workflow calls and what it gets back. The classes beside this file carry them out."""
+"""The activities' signatures: what the workflow calls and what it gets back. The classes beside this file implement them."""
 
 from decimal import Decimal
 from typing import NoReturn
@@ -21,14 +21,14 @@ from domain.trading.proposals import Proposal
 from domain.trading.quotes import AgentQuote
 from domain.values import Moment, Value
 
-# Type of the error by which a worker refuses what is meant for another.
+# The error type with which a worker refuses work that is meant for another.
 WRONG_WORKER = "WrongWorker"
-# The class of the venue's error, by which Temporal names it: a test compares them.
+# The name that Temporal gives the venue's error: that of its class (a test compares them).
 VENUE_NOT_SENT = "VenueNotSent"
 
 
 class Scope(Value):
-    """The desk, venue account and database that a call is for. A worker of another one refuses before it touches any (I7).
+    """The desk, venue account and database that a call is for. A worker with another one refuses the call (I7).
 
     None means not known, and matches anything. `database_seen_at` is when the desk's own database was last read or written.
     """
@@ -65,11 +65,11 @@ class ObserveCall(Value):
 
 
 class DecideCall(Value):
-    """What one decision is made from.
+    """The input of one decision.
 
     `blocked` maps a symbol to why it takes no new order; `sent` are the times of the newest orders, by the market's clock.
-    `agents` is the agents' health as the last cycle left it (`Choice.agents`), `proposals` come from agents outside, and
-    `quotes` are what agents have resting at the venue.
+    `agents` is the agents' health as the last cycle left it (`Choice.agents`), `proposals` come from agents outside the
+    worker, and `quotes` are the agents' resting orders at the venue.
     """
 
     scope: Scope
@@ -85,8 +85,8 @@ class DecideCall(Value):
 
 
 class CancelCall(Value):
-    """One cancel at the venue; it confirms every instruction that was prepared before it began. `order_ids` are the venue's,
-    where single orders are meant and not all of the symbol."""
+    """One cancel at the venue. It confirms every instruction that was prepared before it began. `order_ids` are the venue's ids
+    if single orders are to be canceled, instead of all orders of the symbol."""
 
     scope: Scope
     tool: Tool
@@ -98,14 +98,14 @@ class CancelCall(Value):
 
 
 class CancelManyCall(Value):
-    """Cancels that are due at the same time, each of another symbol or market."""
+    """Cancels that are due at the same time, each for a different symbol or market."""
 
     scope: Scope
     cancels: list[CancelCall]
 
 
 class CancelAnswer(Value):
-    """The result of one cancel: confirmed if it is `done` without `error`. `not_sent`: other calls came first."""
+    """The result of one cancel: confirmed if it is `done` without an `error`. `not_sent`: nothing reached the venue."""
 
     done: bool = True
     error: str | None = None
@@ -155,7 +155,7 @@ class ClearLatchCall(Value):
 
     scope: Scope
     kill_number: int
-    # Empty where a run of schema 3 asks.
+    # Empty in calls of runs of schema 3.
     kill_id: str = ""
     row: Decision
 
@@ -179,7 +179,7 @@ async def observe(call: ObserveCall) -> Observation:
 
 @activity.defn
 async def decide(call: DecideCall) -> Choice:
-    """Runs the agents, chooses, sizes and weighs; recorded, so that a changed rule never changes a replay."""
+    """Runs the agents, chooses, sizes and checks. Its result is recorded, so that a changed rule never changes a replay."""
     _by_a_worker()
 
 
@@ -191,19 +191,19 @@ async def record(call: RecordCall) -> None:
 
 @activity.defn
 async def read_latch(call: ReadLatchCall) -> LatchReading:
-    """Reads the latch alone: what a run does before it says anything."""
+    """Reads only the latch, which a run does before it reports any state."""
     _by_a_worker()
 
 
 @activity.defn
 async def write_desk(call: WriteDeskCall) -> LatchRow | None:
-    """Writes the desk's row, the latch with it; what the row says of the latch then. None in histories of schema 3."""
+    """Writes the desk's row, including the latch, and returns what the row then says of it. None in histories of schema 3."""
     _by_a_worker()
 
 
 @activity.defn
 async def clear_latch(call: ClearLatchCall) -> bool:
-    """Clears the latch; False where the row does not match."""
+    """Clears the latch; False if the row does not match."""
     _by_a_worker()
 
 

@@ -1,4 +1,4 @@
-"""Makes one cycle's choice once the agents have answered: the same code for a worker and for a replay.
+"""Makes one cycle's choice once the agents have answered; worker and replay run the same code.
 
 who is asked ─► (agents) ─► analysis ─► arbitration ─► size ─► guards ─► choice, and the agents' health after it
 """
@@ -31,12 +31,12 @@ class Round:
 
     @property
     def asked(self) -> list[str]:
-        """Who is asked."""
+        """The agents that are asked."""
         return to_ask(self.names, self.health, self.cycle)
 
     @property
     def away(self) -> dict[str, int]:
-        """Who is in quarantine, and until which cycle."""
+        """The agents in quarantine, and until which cycle."""
         if not self.health:
             return {}
         found = quarantined(self.health, self.cycle)
@@ -44,8 +44,8 @@ class Round:
 
 
 class CycleContext(NamedTuple):
-    """What a choice is made in. `bars` and `books` are by symbol, `blocked` says why a symbol takes no new order,
-    `quotes` what agents have resting."""
+    """The facts behind a choice. `bars` and `books` are by symbol, `blocked` says why a symbol takes no new order, `quotes` are
+    the agents' resting orders."""
 
     observation: Observation
     limits: Limits
@@ -66,7 +66,7 @@ def choose(
     outside: Sequence[Proposal],
     new_id: Callable[[str], str],
 ) -> Choice:
-    """The choice among what the agents answered and what was proposed from `outside`."""
+    """Chooses among the agents' answers and the proposals from `outside`."""
     analysis = analyse(answers, new_id, round_.away, outside)
     choice = _chosen(analysis, context) if analysis.proposals else abstained(analysis, context.observation)
     health: Health = {}
@@ -79,7 +79,7 @@ def choose(
 
 
 def _chosen(analysis: Analysis, context: CycleContext) -> Choice:
-    # What is worked out of bars and books is asked for of symbols on which something is proposed.
+    # Figures from bars and books are needed only for symbols that somebody has proposed.
     proposed = list(dict.fromkeys(proposal.symbol for proposal in analysis.proposals))
     bars = context.bars
     market = MarketContext(

@@ -25,11 +25,11 @@ class Refusing(Protocol):
     """A check that may say that this worker must exit."""
 
     async def refusal(self) -> str | None:
-        """Why; None where it may stay."""
+        """Why it must exit; None if it may stay."""
 
 
 class ClaimCheck:
-    """Asks `first`, then checks whose the account is. `say` reports the result to people."""
+    """Runs the check `first`, then checks whose the account is. `say` reports the result to people."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class ClaimCheck:
         self._say = say
 
     async def refusal(self) -> str | None:
-        """Why this worker must leave; None once it may take activities."""
+        """Why this worker must exit; None once it may take activities."""
         if why := await self._first.refusal():
             return why
 

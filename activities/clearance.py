@@ -18,23 +18,23 @@ Question = Callable[[], Awaitable[str | None]]
 """Answers why an order must not be sent: that the desk is killed, for one. None lets it through."""
 
 FRESH_SECONDS = 0.5
-# A machine that is slow for once finds its way back by asking again; one that always is sends nothing.
+# A machine that was slow once recovers by asking again. One that is always slow sends nothing.
 MOST_ASKS = 5
 TOO_LATE = "too late: its time ran out before it could be sent"
 
 
 class ClockPair(NamedTuple):
-    """One moment on two clocks, in seconds: neither alone notices every way in which a process can be suspended.
+    """One moment on two clocks, in seconds. Neither clock alone notices every way in which a process can be suspended.
 
-    `boot` runs on while the machine sleeps, and nobody can set it. It may stand still in a paused virtual machine, whose wall
-    clock is corrected afterwards.
+    `boot` keeps running while the machine sleeps, and nobody can set it. It may stop in a paused virtual machine; there the wall
+    clock jumps when it is corrected afterwards.
     """
 
     boot: float
     wall: float
 
     def seconds_since(self, earlier: "ClockPair") -> float:
-        """The longer one of the two. A wall clock that went back says as little as one that went on."""
+        """The longer of the two intervals. A wall clock that jumped back counts like one that jumped forward."""
         return max(self.boot - earlier.boot, abs(self.wall - earlier.wall))
 
 
@@ -45,29 +45,29 @@ def read_clocks() -> ClockPair:
 
 
 class FreshClearance:
-    """A venue's `Clearance`. The last of the `questions` goes to the coordinator; its answer is what can become too old.
+    """A venue's `Clearance`. The last of the `questions` goes to the coordinator, and only its answer can become too old.
 
-    Without questions nothing can. `told` is called for each answer that was too old.
+    Without questions nothing becomes too old. `on_too_old` is called for each answer that did.
     """
 
     def __init__(
         self,
         questions: Sequence[Question] = (),
         not_after: datetime | None = None,
-        told: Callable[[StateTooOld], None] = lambda error: None,
+        on_too_old: Callable[[StateTooOld], None] = lambda error: None,
         clocks: Callable[[], ClockPair] = read_clocks,
     ) -> None:
         self._questions = questions
         self._not_after = not_after
-        self._told = told
+        self._on_too_old = on_too_old
         self._clocks = clocks
         self._asked: ClockPair | None = None
 
     async def refusal(self) -> str | None:
-        """Asks. Why the order must not be sent; None lets it through, for half a second."""
+        """Asks the questions. Returns why the order must not be sent; None lets it through, for half a second."""
         try:
             for question in self._questions:
-                # When it was asked: what happened while the answer was on its way is not in it.
+                # The time of the question, not of the answer: the answer knows nothing of what happened on its way.
                 self._asked = self._clocks()
                 if why := await question():
                     return why
@@ -76,7 +76,7 @@ class FreshClearance:
         return TOO_LATE if self._is_late else None
 
     async def send(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Asks and makes the attempt, and once more where the word grew too old in between. Raises VenueNotSent."""
+        """Asks and makes the attempt; repeats both if the answer became too old in between. Raises VenueNotSent."""
         old: StateTooOld | None = None
         for _ in range(MOST_ASKS):
             if why := await self.refusal():
@@ -85,16 +85,16 @@ class FreshClearance:
                 return await attempt()
             except StateTooOld as error:
                 old = error
-                self._told(error)
+                self._on_too_old(error)
         raise VenueNotSent(f"{old}, {MOST_ASKS} times in a row: the worker keeps being suspended, or is too slow")
 
     @property
     def seconds_left(self) -> float | None:
-        """For how long the word is still good; None where none was needed."""
+        """For how long the answer is still valid; None if none was needed."""
         return None if self._asked is None else FRESH_SECONDS - self._clocks().seconds_since(self._asked)
 
     def check(self) -> None:
-        """The last instruction before the bytes leave. Raises StateTooOld, or VenueNotSent where its time has run out."""
+        """The last instruction before the bytes leave. Raises StateTooOld, or VenueNotSent if the order's time has run out."""
         left = self.seconds_left
         if left is not None and left < 0:
             age = FRESH_SECONDS - left

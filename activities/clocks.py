@@ -14,7 +14,7 @@ SECONDS = 2.0
 
 
 class Clocks:
-    """The clocks around one worker. The paper venue has no clock of its own; it uses the database's."""
+    """The clocks that one worker is compared with. The paper venue has none of its own; it uses the database's."""
 
     def __init__(self, scope: Scope, venue: Venue, database: Database) -> None:
         self._scope = scope
@@ -22,14 +22,14 @@ class Clocks:
         self._database = database
 
     async def of_database(self) -> ClockReading | None:
-        """None where it does not answer: that is told elsewhere."""
+        """The database's clock. None if it does not answer; other checks report that."""
         try:
             return await _read(OtherClock.DATABASE, lambda: self._database.run(server_time, SECONDS))
         except DatabaseUnavailable:
             return None
 
     async def of_exchange(self, symbol: str) -> ClockReading | None:
-        """None on paper, and where the exchange does not tell."""
+        """The exchange's clock. None on paper, or if the exchange does not tell its time."""
         if self._scope.mode is Mode.PAPER:
             return None
         try:

@@ -1,7 +1,7 @@
-"""A gauge of what was read last, which vanishes when nothing reads it any more: absent rather than stale.
+"""A gauge that vanishes when its value is no longer renewed: absent rather than stale.
 
-Any other gauge shows its last value for as long as the process lives: a worker that another one took the cycles from would tell
-of yesterday's open instructions for ever.
+Any other gauge shows its last value for as long as the process lives. A worker whose cycles another worker took over would show
+yesterday's open instructions for ever.
 """
 
 import time
@@ -30,11 +30,11 @@ class FreshGauge(Collector):
         registry.register(self)
 
     def set(self, value: float, *labels: str) -> None:
-        """What was just read."""
+        """Sets a value that was just read."""
         self._values[labels] = (value, self._clock() + self._seconds)
 
     def describe(self) -> Iterable[Metric]:
-        """The name, for the registry to know before anything was read."""
+        """The metric without values: the registry asks for it before anything was read."""
         yield self._family()
 
     def collect(self) -> Iterator[Metric]:

@@ -20,21 +20,21 @@ Leave = Callable[[str], None]
 
 
 class ActivityGate(Interceptor):
-    """`leave` ends the process, with a text that says why."""
+    """`leave` ends the process; its argument says why."""
 
     def __init__(self, mine: Scope, leave: Leave) -> None:
         self._mine = mine
         self._leave = leave
-        # When the desk's own database was last seen, as this worker met another for the first time.
+        # When the desk's own database was last seen, noted as this worker met another database for the first time.
         self._seen_at: datetime | None = None
         self._met = False
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
-        """Temporal's way in."""
+        """Called by Temporal."""
         return _Inbound(next, self)
 
     def look_at(self, asked: Scope, met: ExpectedDatabase | None) -> None:
-        """After an activity: leaves where it was meant for somebody else, who is there."""
+        """After an activity: exits if it was meant for another worker and that worker is up."""
         if other_account(self._mine, asked):
             self._leave(account_text(self._mine, asked))
         elif met and met.strangers:

@@ -1,4 +1,4 @@
-"""The worker's metrics (docs/metrics.md). They count when an activity writes a new row, never in code that replays."""
+"""The worker's metrics (docs/metrics.md). They count when an activity writes a new row, never in code that Temporal replays."""
 
 from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,18 +18,17 @@ from domain.trading.decisions import Decision, DecisionType
 from domain.trading.instructions import InstructionOutcome, InstructionRow, Tool
 from domain.trading.market import Observation
 
-# Tool, seconds, symbol and outcome of a venue call.
+# Takes the tool, seconds, symbol and outcome of a venue call.
 VenueFollower = Callable[[str, float, str | None, str], None]
 
 _AGENT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-# What a cycle reads is shown for three of them, and for so long where they are short.
+# A value read by a cycle is shown for three cycles, and for a minute at least.
 _FRESH_CYCLES, _FRESH_SECONDS = 3, 60.0
-# Books wait up to ten minutes for an exchange that does not answer (`activities/books.py`).
-# A few looks, each of which may wait for the database.
-_AUDIT_FRESH_SECONDS = 120.0
+# The books wait up to ten minutes for an exchange that does not answer (`activities/books.py`).
 _BOOKS_FRESH_ROUNDS, _BOOKS_FRESH_SECONDS = 3, 900.0
-
+# A few rounds of the audit's watcher, each of which may wait for the database.
+_AUDIT_FRESH_SECONDS = 120.0
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -50,7 +49,7 @@ class WorkerMetrics:
         self._follow = follow
         self._fresh_seconds = max(_FRESH_SECONDS, _FRESH_CYCLES * cycle_seconds)
         self._books_fresh_seconds = max(_BOOKS_FRESH_SECONDS, _BOOKS_FRESH_ROUNDS * books_seconds)
-        # The newest cycle, and the one that was decided last: what a retry tells again is not counted again.
+        # The newest cycle, and the cycle that was decided last: what a retry reports again is not counted again.
         self._cycle_ended = _NEVER
         self._decided: object = None
         self._trading_instruments(r)
@@ -74,7 +73,7 @@ class WorkerMetrics:
         return FreshGauge(name, documentation, labels or ("desk",), self.registry, self._fresh_seconds)
 
     def _start_at_zero(self) -> None:
-        """Prometheus sees an increase only where it has seen the number before it."""
+        """Prometheus notices the first increase only if it has seen a zero before."""
         self.doubtful_readings.labels(self._desk)
         self.words_too_old.labels(self._desk)
         for source in Source:
@@ -147,13 +146,13 @@ class WorkerMetrics:
         self.audit_rows.labels(self._desk)
 
     def audit_looked_at(self, broken: Iterable[str], whole: Iterable[str]) -> None:
-        """The chains of which a fault is known, and those of which none is."""
+        """Sets which chains have a known fault and which have none."""
         for value, desks in ((0, whole), (1, broken)):
             for desk in desks:
                 self.audit_broken.set(value, desk)
 
     def audit_verified(self, rows: int, ages: Mapping[str, float]) -> None:
-        """Rows that this worker has verified, and when somebody last came to a chain's end."""
+        """Counts the rows that this worker verified, and sets how long ago each chain was last verified to its end."""
         self.audit_rows.labels(self._desk).inc(rows)
         for desk, seconds in ages.items():
             since = datetime.now(UTC) - timedelta(seconds=seconds)
@@ -167,24 +166,24 @@ class WorkerMetrics:
         self.strangers.set(strangers, self._desk)
 
     def disks_seen(self, disks: Iterable[DiskSpace]) -> None:
-        """What the watched folders have left."""
+        """Sets the free space and the size of the watched file systems."""
         for disk in disks:
             self.disk_free.set(disk.free_bytes, disk.folder)
             self.disk_size.set(disk.size_bytes, disk.folder)
 
     def venue_called(self, tool: str, seconds: float, outcome: str, symbol: str | None = None) -> None:
-        """One call of the venue, ended: counted, and shown in the trace if there is one."""
+        """Counts a venue call that ended, and adds it to the trace if there is one."""
         self.venue.labels(tool).observe(seconds)
         self.venue_errors.labels(tool).inc(outcome != "ok")
         if self._follow:
             self._follow(tool, seconds, symbol, outcome)
 
     def venue_data(self, kind: str, as_of: datetime) -> None:
-        """Data of a kind as of a moment; its age grows until the next."""
+        """Sets how old the data of a kind is; the age grows until the next reading."""
         self.data_age.labels(kind).set_function(partial(_seconds_since, as_of))
 
     def decision_written(self, row: Decision) -> None:
-        """A row that is new in the database."""
+        """Counts a row that is new in the database."""
         passed = "none" if row.risk_passed is None else str(row.risk_passed).lower()
         self.decisions.labels(self._desk, row.decision_type.value, passed).inc()
         if row.decision_type is DecisionType.ORDER_INTENT and row.risk_passed:
@@ -196,13 +195,13 @@ class WorkerMetrics:
             self.kills.labels(self._desk, row.source or "signal").inc()
 
     def instruction_written(self, row: InstructionRow) -> None:
-        """An instruction whose row is new or changed its outcome."""
+        """Counts an instruction whose row is new or has a new outcome."""
         self.instructions.labels(self._desk, row.tool.value, row.outcome.value).inc()
         if row.tool is Tool.CREATE_ORDER and row.order and row.outcome is InstructionOutcome.CONFIRMED:
             self.orders.labels(row.symbol, row.order.side.value).inc()
 
     def cycle_completed(self, cycle: CycleSummary) -> None:
-        """Counts the previous cycle, once, even if a retry reports it again."""
+        """Counts the previous cycle once, even if a retry reports it again."""
         self.cycle_age.labels(self._desk).set_function(partial(_seconds_since, cycle.ended_at))
         self.open_instructions.set(cycle.open_instructions, self._desk)
         if cycle.ended_at > self._cycle_ended:
@@ -211,7 +210,7 @@ class WorkerMetrics:
 
     def agents_answered(self, answers: Iterable[AgentAnswer], decided: object) -> None:
         """Counts the calls of this desk's agents, and their proposals once a decision: `decided` is the same for a retry.
-        Agents outside are not counted: they may choose any name."""
+        Agents outside the worker are not counted: they may choose any name."""
         again, self._decided = decided == self._decided, decided
         for answer in answers:
             self.agent.labels(answer.agent_id).observe(answer.seconds)
@@ -221,19 +220,19 @@ class WorkerMetrics:
                 self.signals.labels(answer.agent_id, suggestion.side.value).inc()
 
     def quarantine(self, agent_ids: Iterable[str], away: Container[str]) -> None:
-        """Which agents were asked in this cycle, and which were not."""
+        """Sets which agents were left out of this cycle."""
         for agent_id in agent_ids:
             self.agent_quarantined.set(float(agent_id in away), agent_id)
 
     def fill_seen(self, symbol: str, *, whole: bool, on_paper: bool = True) -> None:
-        """A fill that is told for the first time; `whole` where it was the order's last."""
+        """Counts a fill that is reported for the first time; `whole` if it completed the order."""
         if on_paper:
             self.paper_fills.labels(symbol).inc()
         if whole:
             self.filled.labels(symbol).inc()
 
     def observed(self, observation: Observation) -> None:
-        """A reading of the account; money stays on the worker's own port."""
+        """Sets the gauges of the account; money appears only on the worker's own port."""
         for fill in observation.fills:
             self.fill_seen(fill.symbol, whole=fill.whole)
         self.nav.set(float(observation.account.nav), self._desk)

@@ -4,8 +4,8 @@ The failure behind this file: a system that kept its kill switch in Redis traded
 for Redis and nothing depends on it: a task of the worker asks the coordinator and writes down the answer, every second. What
 nobody confirms any more expires by itself.
 
-`seq` is the time of the newest thing in a status that moves with time, by Temporal's clock, in microseconds. So every worker
-finds the same number in the same status, and a write that comes late is known by it.
+`seq` is the newest of a status's times, by Temporal's clock, in microseconds. So every worker computes the same number for the
+same status, and a late write is recognised by its smaller number.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ KILLED_LIVES_SECONDS = 3600.0
 EVENTS_KEPT = 10_000
 
 # KEYS: the state, the events. ARGV: seq, how long the state lives in ms, how many events are kept, the event as JSON, then
-# names and values. A state that has expired is compared with the newest event, so that its return is no change, and a write
-# that comes late replaces neither.
+# names and values. An expired state is compared with the newest event, so that its return does not count as a change. A late
+# write replaces neither state nor event.
 SCRIPT = """
 local facts = {}
 for i = 5, #ARGV, 2 do facts[ARGV[i]] = ARGV[i + 1] end
@@ -62,7 +62,7 @@ log: Any = structlog.get_logger("mirror")
 
 
 def facts_of(status: Status, now: datetime) -> dict[str, str]:
-    """What stands in the mirror."""
+    """The fields that the mirror shows."""
     return {
         "state": status.state.value,
         "since": status.since.isoformat(),
@@ -76,18 +76,18 @@ def facts_of(status: Status, now: datetime) -> dict[str, str]:
 
 
 def sequence_of(status: Status) -> int:
-    """Grows with every change of the desk and with every cycle. A double, as Lua has it, holds it exactly."""
+    """A number that grows with every change of the desk and every cycle. Lua's doubles hold it exactly."""
     moments = (status.started_at, status.since, status.last_kill_at, status.last_cycle_at)
     return max(int(moment.timestamp() * 1_000_000) for moment in moments if moment)
 
 
 def keys_of(desk: str) -> tuple[str, str]:
-    """The state's key and the events'. The braces keep both on one node of a cluster."""
+    """The keys of the state and of the events. The braces keep both on one node of a cluster."""
     return f"ais:{{{desk}}}:state", f"ais:{{{desk}}}:events"
 
 
 class Mirror:
-    """Of one desk. `ask`: the coordinator's status; None where nobody answers in time."""
+    """One desk's mirror. `ask` returns the coordinator's status, or None if nobody answers in time."""
 
     def __init__(self, url: str, desk: str, ask: Callable[[], Awaitable[Status | None]]) -> None:
         self._connection = RedisConnection(url, SOCKET_SECONDS)
@@ -96,16 +96,23 @@ class Mirror:
         self._trouble: str | None = None
 
     async def run(self) -> None:
-        """Until it is cancelled. A bug in it ends no worker."""
+        """Writes until it is cancelled. A bug in it ends no worker."""
         try:
             while True:
-                await self._try()
+                try:
+                    if (status := await self._ask()) is not None:
+                        await self.write(status)
+                    self._tell(None)
+                except Exception as error:
+                    # Reconnect next time: after a failover the name leads to another server.
+                    await self.close()
+                    self._tell(trouble_of(error))
                 await asyncio.sleep(POLL_SECONDS)
         finally:
             await self.close()
 
     async def write(self, status: Status) -> bool:
-        """Writes a status; whether it was a change. Raises what the client raises."""
+        """Writes a status and returns whether it changed anything. Raises what the client raises."""
         facts = facts_of(status, datetime.now(UTC))
         pairs = [part for pair in facts.items() for part in pair]
         lives = max(LIVES_CYCLES * status.cycle_seconds, LIVES_AT_LEAST_SECONDS)
@@ -116,22 +123,11 @@ class Mirror:
             return bool(await client.eval(SCRIPT, 2, *self._keys, *arguments) == 1)
 
     async def close(self) -> None:
-        """Ends the connection; the next write makes a new one."""
+        """Closes the connection; the next write opens a new one."""
         await self._connection.close()
 
-    async def _try(self) -> None:
-        try:
-            if (status := await self._ask()) is not None:
-                await self.write(status)
-        except Exception as error:
-            # A new connection next time: after a failover the name leads to another server.
-            await self.close()
-            self._tell(trouble_of(error))
-        else:
-            self._tell(None)
-
     def _tell(self, trouble: str | None) -> None:
-        """Each trouble once in the log, and once more when it is over."""
+        """Logs each trouble once, and once more when it is over."""
         if trouble != self._trouble:
             if trouble:
                 log.warning("Redis is not up to date; trying every second", why=trouble)
@@ -141,7 +137,7 @@ class Mirror:
 
 
 def trouble_of(error: Exception) -> str:
-    """What is wrong, without anything of the URL: the error's class and, of an answer, its code, such as OOM or READONLY."""
+    """What is wrong, without any part of the URL: the error's class, and the code of an error reply such as OOM or READONLY."""
     first = str(error).split(" ")[0]
     code = f" {first}" if first.isalpha() and first.isupper() else ""
     return f"{type(error).__name__}{code}"

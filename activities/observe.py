@@ -1,4 +1,4 @@
-"""Activities that read: the venue, the latch, and what the agents make of it."""
+"""Activities that read venue and latch, and that ask the agents."""
 
 import asyncio
 import time
@@ -45,12 +45,12 @@ log = structlog.get_logger("observe")
 
 LATCH_SECONDS = 2.0
 CURVE_SECONDS = 5.0
-# What a reading of the account leaves of its activity's time.
+# What is left of the activity's time after the account is read.
 CORRELATION_SECONDS = 2.0
 
 
 class _Row(NamedTuple):
-    """What one look at the database has told, by the names of an observation's fields."""
+    """What one look at the database found, named like the fields of an observation."""
 
     latch: LatchRow | None = None
     latch_error: str | None = None
@@ -59,7 +59,7 @@ class _Row(NamedTuple):
 
 
 class ObserveActivities:
-    """Reads venue and latch at the same time, and asks the agents of what the venue shows. `weights` are by agent id."""
+    """Reads venue and latch at the same time, and asks the agents about what the venue shows. `weights` are by agent id."""
 
     def __init__(
         self,
@@ -93,13 +93,13 @@ class ObserveActivities:
             self._see(call), self._row(call.scope), self._low_disks(), self._read_clocks(call)
         )
         if isinstance(seen, VenueError):
-            # Why a venue may refuse whatever is signed; nothing where the clocks agree.
+            # A clock that is off explains why a venue refuses everything signed; empty if the clocks agree.
             why = "".join(f"{each.text}; " for each in clocks if each.differs and each.clock is OtherClock.EXCHANGE)
-            # A paper venue is away with its database: which one that is has to be told all the same.
+            # A paper venue is down with its database. The coordinator must learn which database it is all the same.
             details = [row.database] if row.database else []
             raise failure(seen, f"the venue cannot be observed: {why}", *details)
         watched = row._asdict() | {"venue_account": self._scope.account, "low_disks": disks, "clocks": clocks}
-        # A reading that is no fact is held against no limit.
+        # A doubtful reading is not measured against any limit.
         if call.limits is not None and not seen.doubts:
             found = assess(seen.reading, call.limits, call.risk, await self._correlations(seen))
             self._instruments.limits_used(found.measures, call.limits)
@@ -114,7 +114,7 @@ class ObserveActivities:
         return observation
 
     def _keep(self, observation: Observation) -> None:
-        """A point of the equity curve. Nothing waits for it and it decides nothing, so a curve may have gaps."""
+        """Stores a point of the equity curve. Nothing waits for it and nothing depends on it, so a curve may have gaps."""
         if observation.assessment is None or (self._keeping and not self._keeping.done()):
             return
         measures = observation.assessment.measures.model_dump(include=set(EquityPoint.model_fields))
@@ -130,7 +130,7 @@ class ObserveActivities:
             log.warning("equity_point_lost", time=iso(point.time), error=repr(error)[:200])
 
     async def _low_disks(self) -> list[DiskSpace]:
-        """A file system that does not answer says nothing here; the gauges keep what they had."""
+        """Disks with little space left; empty if a file system does not answer, and the gauges then keep their values."""
         try:
             disks = await self._disks.look()
         except TimeoutError:
@@ -139,7 +139,7 @@ class ObserveActivities:
         return low(disks)
 
     async def _read_clocks(self, call: ObserveCall) -> list[ClockReading]:
-        """Once a cycle: what a kill reads again is kept light."""
+        """Only in a cycle: the readings that verify a kill stay light."""
         if call.cycle_id is None:
             return []
         of_exchange = (self._clocks.of_exchange(symbol) for symbol in call.symbols[:1])
@@ -155,7 +155,7 @@ class ObserveActivities:
 
     @activity.defn(name="decide")
     async def decide(self, call: DecideCall) -> Choice:
-        """What the agents propose, chosen, sized and weighed."""
+        """Asks the agents, then chooses, sizes and checks one of the proposals."""
         refuse_other(self._scope, call.scope)
         try:
             known = await self._venue.markets(call.symbols, MAX_BARS)
@@ -164,7 +164,7 @@ class ObserveActivities:
         if self._scope.mode is Mode.PAPER and any(view.book for view in known.values()):
             # The real venue reports the age of its books itself.
             self._instruments.venue_data("book", call.observation.data_time)
-        # Agents are told what they hold of every symbol, also of one that the venue has no data for.
+        # Agents see the desk's position in every symbol, even if the venue has no data for it.
         views = {symbol: known.get(symbol, MarketView(bars=[])) for symbol in call.symbols}
         round_ = Round(self._agents.names, call.agents, call.cycle)
         answers = await self._agents.ask(round_.asked, arguments_of(views, call.observation.positions))
@@ -185,8 +185,8 @@ class ObserveActivities:
         return choose(round_, answers, context, call.proposals, self._new_id)
 
     async def _correlations(self, seen: Observation) -> dict[str, float]:
-        """What is held moves together as its newest bars did. A venue that gives no bars must not end the watch over all
-        other limits: then nothing counts as moving together in this reading."""
+        """How the held symbols move together, from their newest bars. Empty if the venue gives no bars: all other limits must
+        still be watched."""
         held = sorted({p.symbol for p in seen.positions if p.quantity})
         if len(held) < 2:
             return {}
@@ -210,8 +210,8 @@ class ObserveActivities:
                 self._instruments.venue_called("observe", time.monotonic() - started, outcome)
 
     async def _row(self, asked: Scope) -> _Row:
-        """What the database says, and which one it is: a stranger's word on the latch is none. Of a live desk also what its
-        books say, and who holds its account."""
+        """Reads the latch, and which database this is: what another desk's database says of the latch does not count. For a live
+        desk, also its books and who holds its account."""
 
         def work(connection: Connection) -> tuple[str | None, DeskRecord | None, BooksSeen | None]:
             database_id, record = given_id(connection, asked.database_id), read_desk(connection, asked.desk)

@@ -1,7 +1,7 @@
-"""Time-outs and retries of each kind of activity; the default would be to retry for ever, on one attempt without end.
+"""Time-outs and retries of each kind of activity. By default Temporal would retry for ever, and let one attempt run without end.
 
-Lanes of the outbox repeat by themselves, so most attempts here are single: a new instruction then never waits out a back-off
-that belongs to an older one.
+The outbox's lanes repeat by themselves, so most activities here have a single attempt. Otherwise a new instruction would wait
+out the back-off of an older one.
 """
 
 from datetime import timedelta
@@ -19,7 +19,7 @@ OBSERVE: dict[str, Any] = {
     "schedule_to_close_timeout": timedelta(seconds=12),
     "retry_policy": _TWICE,
 }
-# A hundred and twenty calls of sixty symbols, on a machine that is busy, and then the agents.
+# A hundred and twenty calls for sixty symbols on a busy machine, and then the agents.
 DECIDE: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=18),
     "schedule_to_close_timeout": timedelta(seconds=24),
@@ -35,7 +35,7 @@ RECORD: dict[str, Any] = {
     "schedule_to_close_timeout": timedelta(seconds=12),
     "retry_policy": _DATABASE,
 }
-# Two seconds for the database: until then nobody hears of a run in which state it is.
+# Two seconds for the database: until then a run reports no state.
 READ_LATCH: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=4),
     "schedule_to_close_timeout": timedelta(seconds=6),

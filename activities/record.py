@@ -55,7 +55,7 @@ class RecordActivities:
 
     @activity.defn(name="write_desk")
     async def write_desk(self, call: WriteDeskCall) -> LatchRow:
-        """Writes the desk's row; a kill becomes the second place of the latch. What the row says of it then."""
+        """Writes the desk's row, the second place of the latch, and returns what the row then says of the latch."""
         refuse_other(self._scope, call.scope)
         row = call.row
         written = await self._run(lambda connection: write_desk(connection, row))
@@ -66,30 +66,26 @@ class RecordActivities:
 
     @activity.defn(name="clear_latch")
     async def clear_latch(self, call: ClearLatchCall) -> bool:
-        """The first step of a restart, in one transaction."""
+        """The first step of a restart, in one transaction: clears the latch. False for another kill."""
         refuse_other(self._scope, call.scope)
         cleared = ClearedKill(number=call.kill_number, kill_id=call.kill_id or None)
 
         def work(connection: Connection) -> bool:
-            self._claim(connection)
+            # A desk that runs again in live mode must own its account, or it stays killed.
+            if self._scope.mode is Mode.LIVE and self._scope.account:
+                claim = claims.take(connection, AccountKey(EXCHANGE, self._scope.account), self._scope.desk)
+                if claim.desk != self._scope.desk:
+                    text = claims.held_text(self._scope.desk, claim)
+                    raise ApplicationError(text, type="AccountHeld", non_retryable=True)
             return clear_latch(connection, call.scope.desk, cleared, call.row)
 
         return await self._run(work)
-
-    def _claim(self, connection: Connection) -> None:
-        """A desk that runs again in live mode has its account, or stays killed."""
-        if self._scope.mode is not Mode.LIVE or not self._scope.account:
-            return
-        claim = claims.take(connection, AccountKey(EXCHANGE, self._scope.account), self._scope.desk)
-        if claim.desk != self._scope.desk:
-            text = claims.held_text(self._scope.desk, claim)
-            raise ApplicationError(text, type="AccountHeld", non_retryable=True)
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
         try:
             return await self._database.run(work)
         except DatabaseUnavailable as error:
-            # Retries repeat what was asked: that the desk has another database by now is known to the next call alone.
+            # A retry repeats the same call. Only the next call knows that the desk has another database by now.
             strange = isinstance(error, WrongDatabase)
             text = f"the database cannot be reached: {error}"
             raise ApplicationError(text, type="DatabaseUnavailable", non_retryable=strange) from None

@@ -1,4 +1,4 @@
-"""A worker serves one desk in one mode on one venue account; what is meant for another is refused before a venue is touched."""
+"""A worker serves one desk in one mode on one venue account. It refuses work meant for another before it touches a venue."""
 
 from temporalio.exceptions import ApplicationError
 
@@ -6,7 +6,7 @@ from activities.calls import WRONG_WORKER, Scope
 
 
 def refuse_other(mine: Scope, asked: Scope) -> None:
-    """Raises where `asked` is not `mine`: a coordinator's mode changes by a restart alone, a worker's by its settings."""
+    """Raises if `asked` is not `mine`. A coordinator's mode changes only by a restart, a worker's by its settings."""
     if (mine.desk, mine.mode) != (asked.desk, asked.mode):
         text = (
             f"this worker serves desk {mine.desk!r} in mode {mine.mode.value}, the coordinator runs desk {asked.desk!r} "
@@ -18,7 +18,7 @@ def refuse_other(mine: Scope, asked: Scope) -> None:
 
 
 def other_account(mine: Scope, asked: Scope) -> bool:
-    """Whether the two are of one desk in one mode, both accounts are known, and differ."""
+    """Whether both are the same desk in the same mode, and both accounts are known and differ."""
     same_desk = (mine.desk, mine.mode) == (asked.desk, asked.mode)
     return same_desk and None not in (mine.account, asked.account) and mine.account != asked.account
 

@@ -1,7 +1,7 @@
-"""Before a worker takes its first activity: whether it belongs to the desk, as the coordinator tells it.
+"""Checks, before a worker takes its first activity, whether it belongs to the desk. It asks the coordinator.
 
-A worker with another database stands by: it takes no turn of the one who can serve, and leaves once it has seen that there
-is one. Where nobody serves the desk's own database, it goes on: the database may be lost, and a kill's cancels need none. No
+A worker with another database stands by: it takes no work from a worker that can serve the desk, and exits once it has seen that
+there is one. If nobody serves the desk's own database, it goes on: that database may be lost, and a kill's cancels need none. No
 clock is compared with another, and nothing here waits for a database.
 """
 
@@ -16,21 +16,21 @@ from domain.desk.status import Status
 from storage.installation import stranger_text
 
 POLL_SECONDS = 0.5
-# Longer than a cancel at a slow venue: whoever tries one is not away.
+# Longer than a cancel at a slow venue: a worker that is trying one is not away.
 STUCK_SECONDS = 5.0
 LONGEST_SECONDS = 300.0
 
 StatusQuery = Callable[[], Awaitable[Status | None]]
-"""The coordinator's status; None where nobody answers in time."""
+"""The coordinator's status; None if nobody answers in time."""
 
 
 def somebody_else(found: str, wanted: str | None) -> str:
-    """Why a worker leaves that has another database than the desk."""
+    """Why a worker with another database than the desk's exits."""
     return f"{stranger_text(found, wanted)}. Another worker serves the desk's database, so this one exits"
 
 
 class Standby:
-    """Of one worker. `say` tells people that it waits, and why."""
+    """One worker's check. `say` tells people that it waits, and why."""
 
     def __init__(self, mine: Scope, ask: StatusQuery, say: Callable[[str], object]) -> None:
         self._mine = mine
@@ -38,10 +38,10 @@ class Standby:
         self._say = say
 
     async def refusal(self) -> str | None:
-        """Why this worker must leave; None once it may take activities."""
+        """Why this worker must exit; None once it may take activities."""
         status = await self._ask()
         if status is None or status.mode is not self._mine.mode:
-            # Another mode is another queue: nothing of this coordinator's comes there.
+            # Another mode has another queue: none of this coordinator's activities arrive there.
             return None
         asked = Scope(desk=status.desk, mode=status.mode, account=status.account)
         if other_account(self._mine, asked):
@@ -54,7 +54,7 @@ class Standby:
         )
 
     async def _stand_by(self, first: Status) -> str | None:
-        """Two cycles, in which whoever serves the desk's own database is seen to."""
+        """Waits for about two cycles: a worker that serves the desk's own database shows itself within that time."""
         why = stranger_text(self._mine.database_id, first.database_id)
         self._say(f"{why}. Standing by, to see whether another worker serves the desk's database")
         started, waiting_since = time.monotonic(), time.monotonic()
@@ -68,7 +68,7 @@ class Standby:
                 return somebody_else(self._mine.database_id or "", first.database_id)
             if not (waiting := waiting & _waiting(status)):
                 waiting, waiting_since = _waiting(status), time.monotonic()
-            # Cancels wait that nobody tries. On paper the account is in the database, and this one has none of it.
+            # Cancels are waiting and nobody tries them, so this worker must. Not on paper: that account is in its database.
             if waiting and self._mine.mode is not Mode.PAPER and time.monotonic() - waiting_since > STUCK_SECONDS:
                 return None
         return None

@@ -1,4 +1,4 @@
-"""What happens to every request besides its answer: counted, timed, logged, and a bug of ours contained."""
+"""Counts, times and logs every request, and contains our bugs."""
 
 import re
 import time
@@ -16,14 +16,14 @@ from api.streams import is_endless
 
 INTERNAL_ERROR = {"detail": "Internal Server Error"}
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-# Asked for every few seconds by machines: of interest when something is being debugged, noise otherwise.
+# Machines request these every few seconds: useful for debugging, noise otherwise.
 _QUIET = frozenset({"/health", "/health/live", "/metrics"})
 
 log: Any = structlog.get_logger("api")
 
 
 class Access:
-    """Around everything but the headers. It logs no header, body or query string: a key may stand in any of them."""
+    """Wraps everything but the security headers. It logs no header, body or query string: each may contain a key."""
 
     def __init__(self, app: ASGIApp, instruments: ApiMetrics) -> None:
         self._app = app
@@ -53,7 +53,7 @@ class _Exchange:
                 self._status = message["status"]
                 MutableHeaders(scope=message)["X-Request-Id"] = self._request_id
                 if is_endless(self._scope):
-                    # Once it is over, its hours would look like a slow answer.
+                    # Counted now: at its end, a stream's hours would look like a slow answer.
                     self._count(time.perf_counter() - started)
             await send(message)
 
@@ -75,7 +75,7 @@ class _Exchange:
         write("request", **self._facts(), status=status, ms=round(seconds * 1000, 1))
 
     def _facts(self) -> dict[str, Any]:
-        # The raw path is percent-encoded: a decoded one could hold a line break and forge a line of the log.
+        # The raw, percent-encoded path: a decoded one could contain a line break and forge a line of the log.
         path = self._scope.get("raw_path") or b""
         facts = {"method": self._scope["method"], "path": path.decode("ascii", "replace")[:200]}
         command_id = self._scope.get("state", {}).get("command_id")

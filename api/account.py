@@ -1,4 +1,4 @@
-"""A desk's account as a report: computed again from its records, valued at the coordinator's prices, and compared."""
+"""A desk's account as a report: recomputed from its records, valued at the coordinator's prices, and compared."""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -14,7 +14,7 @@ _COMPARED = ("quantity", "cost", "realised_profit", "fees", "funding")
 
 
 def portfolio_answer(books: PaperBooks | LiveBooks, observation: ObservationStatus | None) -> PortfolioAnswer:
-    """The report. Where the coordinator has no reading, the last prices that records named stand."""
+    """The report. If the coordinator has no reading, the last prices in the records are used."""
     portfolio = books.portfolio
     if observation is not None:
         portfolio = portfolio.marked(observation.market_time, observation.marks)
@@ -26,7 +26,7 @@ def portfolio_answer(books: PaperBooks | LiveBooks, observation: ObservationStat
 
 
 def differences(books: PaperBooks) -> Iterator[str]:
-    """What the venue's book says otherwise than its own records; nothing, or somebody has to look."""
+    """Differences between the venue's book and its own records. If there are any, somebody has to look."""
     yield from _difference("balance", books.account.balance, books.portfolio.balance)
     computed = books.portfolio.holdings
     for key in sorted(books.holdings.keys() | computed.keys()):

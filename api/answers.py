@@ -1,4 +1,4 @@
-"""The bodies of command answers, made in one place: what a POST is told, and `/control/commands/{id}` later."""
+"""The bodies of command answers, for a POST and later for `/control/commands/{id}`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,7 @@ from domain.trading.instructions import CancelInstruction, OrderInstruction
 
 
 def applied_body(outcome: CommandOutcome, reason: str) -> dict[str, Any]:
-    """The body of a command that was applied; its keys are the contract's. A POST is told its own reason in full."""
+    """The body for an applied command; its keys are the contract's. A POST gets back its own reason in full."""
     action: str
     facts: dict[str, Any]
     match outcome.command:
@@ -41,12 +41,12 @@ def applied_body(outcome: CommandOutcome, reason: str) -> dict[str, Any]:
 
 
 def pending_body(outcome: CommandOutcome) -> dict[str, Any]:
-    """The body of a command that the coordinator has taken in and not settled yet."""
+    """The body for a command that the coordinator has accepted but not settled."""
     return {"action": f"{outcome.command.value}_accepted", **_proposal(outcome)}
 
 
 def unconfirmed_body(command: Command, cancels: Iterable[CancelInstruction] | None) -> dict[str, Any]:
-    """The body of a command that is recorded and not confirmed; of a kill, `cancels` is what it will cancel."""
+    """The body for a command that is recorded but not confirmed; for a kill, `cancels` are those it will send."""
     action = {"action": f"{command.kind.value}_accepted"}
     if cancels is None:
         return action
@@ -55,7 +55,7 @@ def unconfirmed_body(command: Command, cancels: Iterable[CancelInstruction] | No
 
 
 def outcome_body(outcome: CommandOutcome) -> dict[str, Any]:
-    """What became of one command, with its answer."""
+    """What became of a command, with the command's own answer."""
     head = {"command_id": outcome.command_id, "command": outcome.command.value, "outcome": outcome.outcome.value}
     match outcome.outcome:
         case Outcome.APPLIED:
@@ -67,7 +67,7 @@ def outcome_body(outcome: CommandOutcome) -> dict[str, Any]:
 
 
 def _proposal(outcome: CommandOutcome) -> dict[str, Any]:
-    """What the coordinator made of a proposal; nothing for another command."""
+    """What became of a proposal; empty for other commands."""
     if outcome.proposal_id is None:
         return {}
     expires_at = outcome.expires_at.isoformat() if outcome.expires_at else None
@@ -79,5 +79,5 @@ def _order(instruction: OrderInstruction | None) -> dict[str, Any] | None:
     if instruction is None:
         return None
     shown = instruction.model_dump(mode="json", exclude_none=True)
-    # A JSON number, as the contract has it; lots have far fewer digits than a double holds exactly.
+    # JSON numbers, as in the contract; lots have far fewer digits than a double holds exactly.
     return {name: float(value) if name in ("quantity", "price") else value for name, value in shown.items()}

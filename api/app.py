@@ -1,12 +1,12 @@
 """The API's composition root: `uvicorn --factory api.app:create_app`.
 
-Everything is built here and handed down. The process listens at once and waits for nothing: Temporal's client connects
-with the first call that needs it, and again with the next one for as long as that fails; so does the database's pool.
+Everything is built here and handed down. The process listens at once and waits for nothing: Temporal's client connects with the
+first call that needs it, and if that fails, with the next one. So does the database's pool.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -40,10 +40,9 @@ from api.reporting import PostgresReports, Reports
 from api.routes import console, control, events, proposals, public, reports
 from api.state import Parts
 from console import files
-from domain.desk.commands import NewTerms
 from domain.desk.states import Mode
 from domain.desk.status import Status
-from domain.desk.terms import tell_apart
+from domain.desk.terms import configured_terms, tell_apart
 from notify.channels import channels_of
 from notify.notifier import Notifier
 from startup import TracesNotInstalled, configure_logging, in_background, once_known, open_traces
@@ -73,7 +72,7 @@ ROUTERS = (
 
 @dataclass(frozen=True)
 class AppSettings:
-    """All that the API is configured by. `temporal` are arguments of `Client.connect`."""
+    """All settings of the API. `temporal` are arguments of `Client.connect`."""
 
     api: configuration.ApiSettings
     desk: configuration.DeskSettings
@@ -87,7 +86,7 @@ class AppSettings:
 
     @classmethod
     def load(cls) -> "AppSettings":
-        """From the environment, `.env` or a running `ais dev`; a wrong one ends the process, naming the variable."""
+        """Reads the environment, `.env` or a running `ais dev`. A wrong value ends the process with a message that names it."""
         try:
             found = cls(
                 api=configuration.ApiSettings.load(),
@@ -121,7 +120,7 @@ def create_app(
     keys: KeySource | None = None,
     traces: "Traces | None" = None,
 ) -> FastAPI:
-    """The application. What is not given is built from the settings, which are read only now."""
+    """The application. Parts that are not given are built from the settings, which are read only now."""
     own_process = settings is None
     if settings is None:
         settings = AppSettings.load()
@@ -145,7 +144,7 @@ def create_app(
     for router in ROUTERS:
         app.include_router(router)
     if own_process:
-        # What FastAPI would do in the middle of the first requests: 0.1 to 0.3 s (measured) in which a kill waits.
+        # Otherwise the first requests would do this: 0.1 to 0.3 s (measured) in which a kill would wait.
         app.openapi()
         docs.load_assets()
         manual.load()
@@ -161,14 +160,14 @@ def _traces(settings: AppSettings) -> "Traces | None":
 
 
 def _is_traced(scope: Scope) -> bool:
-    """Not what strangers may ask for, and no stream: its hours would hold all that one feed reads for everybody."""
+    """Traces authenticated requests, but no streams: a span of hours would contain everything that the feed reads."""
     return is_authenticated(scope) and not scope["path"].endswith(events.STREAM)
 
 
 def _middleware(
     settings: AppSettings, instruments: ApiMetrics, ring: KeyRing, traces: "Traces | None"
 ) -> list[Middleware]:
-    """Outermost first. A preflight carries no token: CORS, where it is open at all, stands before authentication."""
+    """Outermost first. A preflight carries no token, so CORS (if it is enabled) comes before authentication."""
     origins = settings.api.cors_origins
     cors = Middleware(
         CORSMiddleware,
@@ -182,7 +181,7 @@ def _middleware(
         Middleware(Access, instruments=instruments),
         *([cors] if origins else []),
         Middleware(Authentication, ring=ring, refused=RefusedKeys(instruments), desk=settings.desk.desk),
-        # Behind authentication: a flood of strangers makes no spans.
+        # After authentication, so that a flood of strangers makes no spans.
         *([Middleware(traces.http, follows=_is_traced)] if traces else []),
         Middleware(BodyLimit),
         Middleware(HeadAsGet),
@@ -208,18 +207,12 @@ def _lifespan(
         redis = RedisProbe(settings.redis.url, settings.desk.desk)
         app.state.parts = _parts(settings, instruments, desk, found, feed, ring, redis)
         source = keys or PostgresKeys(settings.database.url)
+        loops = _beside(settings, desk, ring, source, own_gateway=gateway is None)
         try:
-            async with (
-                _following(traces),
-                _reading_keys(ring, source),
-                _notifications(settings, desk),
-                # Whoever brings a coordinator of his own knows what it carries.
-                in_background(once_known(_looking(desk), partial(tell_apart, log.warning, _terms(settings.desk))))
-                if gateway is None
-                else nullcontext(),
-            ):
+            async with _following(traces), in_background(*loops):
                 yield {STATE_KEY: Connections(most, instruments)}
         finally:
+            source.close()
             feed.close()
             await redis.close()
             if reports is None:
@@ -245,29 +238,30 @@ async def _following(traces: "Traces | None") -> AsyncIterator[None]:
         await traces.close()
 
 
-@asynccontextmanager
-async def _notifications(settings: AppSettings, desk: Desk) -> AsyncIterator[None]:
-    """Tells people what happens, in the background: a worker that is gone cannot tell of itself."""
-    if not (channels := channels_of(settings.notify.targets)):
-        yield
-        return
-
-    database = Database(settings.database.url, threads=3, application_name="ais-notify")
-    notifier = Notifier(settings.desk.desk, channels, database, _looking(desk), settings.desk.cycle_seconds)
-    async with in_background(notifier.run()):
-        yield
-
-
-def _terms(desk: configuration.DeskSettings) -> NewTerms:
-    return NewTerms(mode=Mode(desk.mode), symbols=list(desk.symbols), cycle_seconds=desk.cycle_seconds)
+def _beside(
+    settings: AppSettings, desk: Desk, ring: KeyRing, source: KeySource, *, own_gateway: bool
+) -> list[Coroutine[Any, Any, object]]:
+    """What runs beside the requests: reading the keys, notifications, a hint in the log. No request waits for it."""
+    loops: list[Coroutine[Any, Any, object]] = [KeyWatch(ring, source).run()]
+    # The worker notifies too, but one that is gone cannot report itself.
+    if channels := channels_of(settings.notify.targets):
+        database = Database(settings.database.url, threads=3, application_name="ais-notify")
+        loops.append(
+            Notifier(settings.desk.desk, channels, database, _looking(desk), settings.desk.cycle_seconds).run()
+        )
+    # A caller with its own coordinator knows that coordinator's terms.
+    if own_gateway:
+        terms = configured_terms(settings.desk)
+        loops.append(once_known(_looking(desk), partial(tell_apart, log.warning, terms)))
+    return loops
 
 
 def _looking(desk: Desk) -> Callable[[], Awaitable[Status | None]]:
-    """The status, for what only tells of it."""
+    """The status for whatever only reports it."""
 
     async def look() -> Status | None:
         if desk.is_waited_for:
-            # All of this process share one query: it is left to the commands, for a second at most.
+            # The whole process shares one query. Leave it to the commands, for a second at most.
             await asyncio.sleep(YIELD_SECONDS)
         try:
             return (await desk.read(seconds=STATUS_SECONDS)).status
@@ -275,16 +269,6 @@ def _looking(desk: Desk) -> Callable[[], Awaitable[Status | None]]:
             return None
 
     return look
-
-
-@asynccontextmanager
-async def _reading_keys(ring: KeyRing, source: KeySource) -> AsyncIterator[None]:
-    """In the background: nobody waits for the first reading."""
-    try:
-        async with in_background(KeyWatch(ring, source).run()):
-            yield
-    finally:
-        source.close()
 
 
 def _parts(

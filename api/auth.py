@@ -1,8 +1,8 @@
-"""Authentication, before the body is read and before anything else; and what the key's role allows.
+"""Authentication, before anything else of a request is read; and what the key's role allows.
 
-As a FastAPI dependency it would answer 422 to an unauthenticated `{`: FastAPI parses the body first. So it is
-middleware, and the holder in the scope lets the routers refuse whatever should ever reach them another way. The role is looked at
-by the route, before it reads the body.
+A FastAPI dependency would answer 422 to an unauthenticated `{`, because FastAPI parses the body first. So this is middleware. It
+puts the key's holder into the scope, and the routers refuse any request that reaches them without one. The route checks the role
+before it reads the body.
 """
 
 from collections.abc import Callable, Coroutine, Mapping
@@ -32,7 +32,7 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
 class Authentication:
-    """Asks for the bearer token under the protected prefixes."""
+    """Requires a bearer token under the protected prefixes."""
 
     def __init__(self, app: ASGIApp, ring: KeyRing, refused: RefusedKeys, desk: str) -> None:
         self._app = app
@@ -55,7 +55,7 @@ class Authentication:
     async def _refuse(self, refused: RefusedKey, scope: Scope, receive: Receive, send: Send) -> None:
         client = scope.get("client")
         self._refused.count(refused, client[0] if client else "")
-        # A caller that does not know of the restart must not take this for the end of its key, and give up a kill.
+        # Right after a restart: the caller must not take this for the end of its key and give up a kill.
         retry_after = RETRY_SECONDS if refused.why is KeyRefusal.NOT_READ else 0
         error: ApiError = NotAuthenticated(header_text(refused.hint), retry_after)
         if refused.why is KeyRefusal.OTHER_DESK and refused.key:
@@ -64,14 +64,14 @@ class Authentication:
 
 
 def _token(scope: Scope) -> bytes:
-    """The bearer token; empty where there is none, or more than one header that could hold it."""
+    """The bearer token; empty if there is none, or more than one Authorization header."""
     values = [value for name, value in scope["headers"] if name == b"authorization"]
     scheme, _, token = values[0].partition(b" ") if len(values) == 1 else (b"", b"", b"")
     return bytes(token) if scheme.lower() == b"bearer" else b""
 
 
 def _warning(send: Send, text: str) -> Send:
-    """Adds it to what else the answer warns of."""
+    """Adds the text to the answer's X-AIS-Warning."""
 
     async def send_with_warning(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -83,13 +83,13 @@ def _warning(send: Send, text: str) -> Send:
 
 
 def is_protected(scope: Scope) -> bool:
-    """Whether the path stands under a protected prefix."""
+    """Whether the path is under a protected prefix."""
     path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in PROTECTED)
 
 
 def holder_of(scope: Mapping[str, Any]) -> Holder | None:
-    """Who the middleware found to have sent this request."""
+    """The sender of this request, as the middleware found it."""
     return scope.get(_HOLDER)
 
 
@@ -102,13 +102,13 @@ _scheme = HTTPBearer(auto_error=False, description="The value of AIS_API_KEY, or
 
 
 async def require_authentication(request: Request, _: object = Security(_scheme)) -> None:
-    """The routers' own look at what the middleware found."""
+    """The routers' own check that the middleware found a key."""
     if not is_authenticated(request.scope):
         raise NotAuthenticated
 
 
 def needs(role: Role) -> Callable[[Endpoint], Endpoint]:
-    """Says which role an endpoint needs: whoever calls it, and in its description."""
+    """Sets the role that an endpoint requires, and adds it to its description."""
 
     def add(endpoint: Endpoint) -> Endpoint:
         setattr(endpoint, _ROLE, role)
@@ -119,7 +119,7 @@ def needs(role: Role) -> Callable[[Endpoint], Endpoint]:
 
 
 class GuardedRoute(APIRoute):
-    """A route under the protected prefixes. There is none without a role: it would be open to every key."""
+    """A route under the protected prefixes. Without a role it would be open to every key, so every one needs a role."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         role: Role | None = getattr(endpoint, _ROLE, None)
@@ -132,7 +132,7 @@ class GuardedRoute(APIRoute):
         super().__init__(path, endpoint, openapi_extra=extra, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Looks at the role before anything of the request is read."""
+        """Checks the role before anything else of the request is read."""
         handle = super().get_route_handler()
 
         async def handle_if_allowed(request: Request) -> Response:
@@ -147,7 +147,7 @@ class GuardedRoute(APIRoute):
 
 
 def actor_of(request: Request) -> str:
-    """Who sends this, for the decision log: the key says it, and no body can."""
+    """The sender, for the decision log. Only the key determines it, never the body."""
     holder = holder_of(request.scope)
     return holder.actor if holder else OWN_ACTOR
 

@@ -1,6 +1,6 @@
-"""Which database is the desk's, as the coordinator last said: reports of another are never shown as the desk's.
+"""Which database is the desk's, as the coordinator last said: reports from another are never shown as the desk's.
 
-Asked at most once in a while, and for a second: reports are there while Temporal or the worker is away.
+The coordinator is asked only every few seconds, for a second at most: reports must work while Temporal or the worker is away.
 """
 
 import time
@@ -13,7 +13,7 @@ ASK_SECONDS = 1.0
 
 
 class Belonging:
-    """What this process knows of the desk's own database; None where nobody has said."""
+    """What this process knows about the desk's own database; None until the coordinator has told."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -27,7 +27,7 @@ class Belonging:
         return self._database_id
 
     async def ask(self) -> str | None:
-        """The id as the coordinator says it now, or as it last did."""
+        """Asks the coordinator for the id; the last known one if it does not answer."""
         self._asked_at = time.monotonic()
         try:
             self._database_id = (await self._desk.read(seconds=ASK_SECONDS)).status.database_id

@@ -1,4 +1,4 @@
-"""Sends a command and waits for what became of it: recorded, confirmed, refused, or unknown, and never guessed.
+"""Sends a command and waits for its outcome: recorded, confirmed, refused or unknown, never guessed.
 
     signal ─┬─ accepted ── outcome found ─┬─ applied ─── 200
             │                             └─ refused ─── 409, 422, 503
@@ -8,7 +8,7 @@
             └─ refused ─┬─ kill: cancellation ────────── 200, 202, or 503 as above
                         └─ others ────────────────────── 503 "not recorded"
 
-The kill's way through here uses no database, no thread and no limit.
+The kill's way through here needs no database, no thread and no limit.
 """
 
 import asyncio
@@ -51,12 +51,12 @@ from workflows.gateway import (
 )
 
 _SIGNAL_SHARE = 2 / 3
-# After the kill is in: how long to look which cancellation the run was asked for first.
+# After the kill is in: how long to look for the cancellation that the run was asked for first.
 STANDING_SECONDS = 0.5
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.2
 _WAITS_FOR_A_CYCLE = (CommandKind.PROPOSE,)
-# The field that is to blame where the coordinator finds a command invalid.
+# The field to blame if the coordinator finds a command invalid.
 _BLAMED = {CommandKind.DELEVERAGE: "symbol", CommandKind.PROPOSE: "symbol", CommandKind.SET_LIMITS: "limits"}
 
 log: Any = structlog.get_logger("api")
@@ -64,7 +64,7 @@ log: Any = structlog.get_logger("api")
 
 @dataclass(frozen=True)
 class CommandRequest:
-    """One command as it came in. `fields` is what it says besides its id, in the words of the signal."""
+    """One command as it arrived. `fields` are the fields of its signal, without the id."""
 
     kind: CommandKind
     command_id: str
@@ -74,7 +74,7 @@ class CommandRequest:
 
     @property
     def fingerprint(self) -> str:
-        """What the coordinator will compute, read by the same function from the same bytes."""
+        """The fingerprint that the coordinator will compute: the same function reads the same bytes."""
         return self.command.fingerprint
 
     @property
@@ -83,7 +83,7 @@ class CommandRequest:
         return read_command(self.kind, [RawPayload("json/plain", to_json(dict(self.fields)))], self.command_id)
 
     def payload(self, now: datetime) -> dict[str, Any]:
-        """The signal's one input; whatever the fields are called, they name no actor."""
+        """The signal's input. Its actor is the key's, whatever the fields contain."""
         return {**self.fields, "command_id": self.command_id, "actor": self.actor, "sent_at": now.isoformat()}
 
 
@@ -105,7 +105,7 @@ class Commander:
         self._instruments = instruments
 
     async def carry_out(self, ask: CommandRequest) -> CommandResponse:
-        """Sends and waits; raises ApiError for everything but 200 and 202."""
+        """Sends the command and waits; raises ApiError for everything but 200 and 202."""
         try:
             with self._desk.carrying_out():
                 return await self._carry_out(ask)
@@ -132,7 +132,7 @@ class Commander:
         self._instruments.confirmed(ask.kind, time.monotonic() - started)
         if outcome.outcome is not Outcome.PENDING:
             return self._settled(ask, outcome)
-        # Confirmed by the coordinator, and settled by its next cycle.
+        # Confirmed by the coordinator; its next cycle will settle it.
         self._refuse_reused_key(ask, outcome)
         self._instruments.command(ask.kind, "accepted")
         return CommandResponse(202, pending_body(outcome), _headers(ask) | _where_to_ask(ask.command_id))
@@ -150,7 +150,7 @@ class Commander:
         self._desk.recorded(ask.command_id)
 
     async def _confirmation(self, ask: CommandRequest, deadline: float) -> CommandOutcome | None:
-        """The command's settled outcome, or None where nobody gave one in time; one that a cycle settles need only be known."""
+        """The command's settled outcome, or None if there is none in time. If a cycle settles the command, pending is enough."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
             outcome = await self._look(ask, deadline)
@@ -169,7 +169,7 @@ class Commander:
         except GatewayError:
             return None
         except Exception:
-            # The signal is recorded: whatever is wrong with the answer, it must not look as if the command were lost.
+            # The signal is recorded, so an unreadable answer must not look as if the command were lost.
             log.exception("outcome cannot be read", command_id=ask.command_id)
             return None
         return found.outcomes.get(ask.command_id)
@@ -177,11 +177,11 @@ class Commander:
     async def _kill_by_cancelling(
         self, ask: CommandRequest, refusal: SignalRefused, deadline: float
     ) -> CommandResponse:
-        """A run takes 10,000 signals, and a cancellation was still accepted then (measured): it means kill."""
+        """A run takes 10,000 signals. After that it still accepts a cancellation (measured), which means kill."""
         log.warning("kill signal refused, requesting cancellation", command_id=ask.command_id, error=str(refusal))
         try:
             seconds = min(SIGNAL_SECONDS, max(deadline - time.monotonic(), 0.5))
-            # The request's reason carries what a kill signal does, so that the kill can be followed by its id.
+            # The reason carries the content of a kill signal, so that the kill can be followed by its id.
             reason = to_json(ask.payload(datetime.now(UTC))).decode()
             await self._desk.gateway.request_cancel(reason, seconds)
         except SignalUnanswered as error:
@@ -198,7 +198,7 @@ class Commander:
         return await self._accepted_as_cancellation(ask, warning)
 
     async def _accepted_as_cancellation(self, ask: CommandRequest, warning: str) -> CommandResponse:
-        """Where an earlier kill of the same run went in as a cancellation, that one is carried out for both, under its id."""
+        """If an earlier kill of this run also went in as a cancellation, it is carried out for both, under its id."""
         answer = self._accepted(ask, warning)
         reason = await self._desk.gateway.standing_cancellation(STANDING_SECONDS)
         standing = None if reason is None else read_cancellation(reason, "")
@@ -207,7 +207,7 @@ class Commander:
         headers = _headers(
             ask, warning, "an earlier cancellation request already kills this run; this kill is carried out with it"
         )
-        # One by hand has no id of its own.
+        # A cancellation by hand has no id.
         where = _where_to_ask(standing.command_id) if standing.command_id else {}
         return answer._replace(headers=headers | where)
 
@@ -241,7 +241,7 @@ class Commander:
 
 
 def refusal_of(kind: CommandKind, outcome: CommandOutcome) -> ApiError:
-    """The error that a recorded refusal means."""
+    """The error for a recorded refusal."""
     detail = outcome.detail or "refused"
     match outcome.code:
         case RefusalCode.INVALID:
@@ -262,6 +262,6 @@ def _headers(ask: CommandRequest, *warnings: str) -> dict[str, str]:
 
 
 def header_text(text: str) -> str:
-    """Text fit for a header: one line of ASCII."""
+    """The text as a header may hold it: one line of ASCII."""
     flat = text.encode("ascii", "backslashreplace").decode()
     return "".join(character if character.isprintable() else " " for character in flat)[:1000]

@@ -1,9 +1,9 @@
-"""Who is connected, whom to send away for a newcomer, and a count of everybody who was sent away.
+"""Who is connected, whom to turn away for a newcomer, and a count of all that were turned away.
 
-Whoever dawdles makes room first: half a request, or one answered without a key, and nothing since. Then the oldest of
-the others, then who has shown a key and is idle. A kill comes in one piece and so never dawdles: measured, 1,100 strangers
-who came again as soon as they were sent away took the place of a kill before it was read, when simply the oldest went.
-What is sent away is counted one by one, and logged at most once in ten seconds a reason.
+Dawdling connections make room first: those with half a request, or with a request answered without a key and nothing since. Then
+goes the oldest of the others, then one that has shown a key and is idle. A kill arrives in one piece, so it never dawdles. When
+simply the oldest had to go, 1,100 strangers that reconnected at once pushed out a kill before it was read (measured). Each
+connection turned away is counted; the log gets one line per reason in ten seconds.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import structlog
 from api.metrics import ApiMetrics
 
 LOG_SECONDS = 10.0
-# Where the server's state has it, from the application's start on.
+# The key of the `Connections` in the server's state.
 STATE_KEY = "doorkeeper"
 
 log: Any = structlog.get_logger("api")
@@ -42,16 +42,16 @@ class Visitor(Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request of it is being answered."""
+        """Whether none of its requests is being answered."""
 
     def make_room(self) -> None:
         """Closes it at once."""
 
 
 class Connections:
-    """The connections of one process, at most `limit`. Coming and going cost the same however many there are.
+    """The connections of one process, at most `limit`. Entering and leaving cost the same however many there are.
 
-    The three are ordered by when their connections came to stand there; each connection stands in one.
+    Each connection is in one of three ordered sets (`_new`, `_dawdling`, `_known`), in the order in which it got there.
     """
 
     def __init__(self, limit: int, instruments: ApiMetrics) -> None:
@@ -64,7 +64,7 @@ class Connections:
         self._quiet: set[Reason] = set()
 
     def enter(self, visitor: Visitor) -> None:
-        """Takes a newcomer in, and has somebody else leave where there are too many."""
+        """Admits a newcomer, and closes another connection if there are too many."""
         self._new[visitor] = None
         if self.open > self._limit:
             leaving = self._who_leaves(visitor)
@@ -78,12 +78,12 @@ class Connections:
             place.pop(visitor, None)
 
     def asks(self, visitor: Visitor) -> None:
-        """Its request is whole."""
+        """Its request is complete."""
         if visitor in self._dawdling:
             self._new[visitor] = self._dawdling.pop(visitor)
 
     def dawdles(self, visitor: Visitor) -> None:
-        """Its request is not whole, or answered without a key."""
+        """Its request is incomplete, or was answered without a key."""
         if visitor in self._new:
             place = self._known if visitor.has_shown_a_key else self._dawdling
             place[visitor] = self._new.pop(visitor)
@@ -92,14 +92,14 @@ class Connections:
         if self._dawdling:
             return next(iter(self._dawdling))
         while (oldest := next(iter(self._new))).has_shown_a_key:
-            # Each connection comes this way once in its life.
+            # This happens once in the life of a connection.
             self._known[oldest] = self._new.pop(oldest)
         if oldest is not newcomer:
             return oldest
         return next((visitor for visitor in self._known if visitor.is_idle), newcomer)
 
     def count(self, reason: Reason) -> None:
-        """Counts one, and sees to it that the log tells of it."""
+        """Counts a connection turned away, and has it logged."""
         self._instruments.turned_away(reason.value)
         self._untold[reason] += 1
         if reason not in self._quiet:

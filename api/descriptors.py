@@ -1,4 +1,4 @@
-"""File descriptors: as many as this process may have, and a part of them that no connection gets.
+"""File descriptors: raises their limit, and reserves some that no connection gets.
 
 Measured: 1,100 connections that never finished a request used up the 1,024 descriptors of a process, and every kill
 over HTTP was reset for as long as they stayed.
@@ -7,7 +7,7 @@ over HTTP was reset for as long as they stayed.
 import resource
 from typing import NamedTuple
 
-# More connections than that only cost memory: one stranger's may hold a head of 64 KiB.
+# More connections than this would only cost memory: each may hold a head of 64 KiB.
 MOST_CONNECTIONS = 4_096
 MOST_WAITING = 2_048
 # The listening socket, Temporal, PostgreSQL, logs, files of metrics, and connections that are just being closed.
@@ -16,14 +16,14 @@ _ENOUGH = MOST_CONNECTIONS + MOST_WAITING + OWN
 
 
 class ConnectionBudget(NamedTuple):
-    """How many connections may be open, and how many may wait to be accepted: all of these at once still fit."""
+    """How many connections may be open, and how many may wait to be accepted; all of them together still fit."""
 
     connections: int
     waiting: int
 
 
 def raise_limit() -> ConnectionBudget:
-    """Raises the soft limit of this process, and so of its children, as far as it is of use; the room that there is."""
+    """Raises the soft limit of this process and its children as far as useful; returns the resulting budget."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = hard if hard != resource.RLIM_INFINITY else _ENOUGH
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -33,6 +33,6 @@ def raise_limit() -> ConnectionBudget:
 
 
 def room(descriptors: int) -> ConnectionBudget:
-    """What `descriptors` leave for connections. A burst is accepted before anything can be closed for it."""
+    """The connections that fit into `descriptors`. A burst is accepted before anything can be closed for it."""
     waiting = min(MOST_WAITING, max(descriptors // 4, 1))
     return ConnectionBudget(max(min(MOST_CONNECTIONS, descriptors - waiting - OWN), 16), waiting)

@@ -10,15 +10,15 @@ from domain.desk.status import Outcomes, Status
 from workflows.gateway import CoordinatorSilent
 
 MAX_UNCONFIRMED = 100
-# A run keeps every row of a command until the database has it, and what it carries is bounded.
+# A run keeps each row of a command until the database has it, and may carry only so much.
 MAX_UNWRITTEN = 2_000
 ADMISSION_SECONDS = 1.0
-# A read may wait for the end of the query in flight; the gateway then says itself what was wrong.
+# A read may have to wait for the query in flight to end. The gateway then reports the error itself.
 _GRACE_SECONDS = 0.2
 
 
 class Gateway(Protocol):
-    """What the API needs of `workflows.gateway.DeskGateway`."""
+    """The part of `workflows.gateway.DeskGateway` that the API needs."""
 
     desk: str
 
@@ -38,7 +38,7 @@ class Gateway(Protocol):
         """Status and outcomes."""
 
     async def open_status(self) -> str | None:
-        """Temporal's word for the newest run."""
+        """Temporal's status of the newest run."""
 
 
 class Desk:
@@ -56,7 +56,7 @@ class Desk:
     async def read(self, command_ids: Iterable[str] = (), seconds: float | None = None) -> Outcomes:
         """Status and outcomes from a query that begins after this call; raises GatewayError within `seconds`."""
         limit = self._patience + _GRACE_SECONDS if seconds is None else seconds
-        # Such a query sees every signal recorded before it: whatever stands here now is confirmed by its answer.
+        # Such a query sees every signal recorded before it, so its answer confirms all commands noted so far.
         before = set(self._unconfirmed)
         try:
             async with asyncio.timeout(limit):
@@ -73,11 +73,11 @@ class Desk:
 
     @property
     def waiting(self) -> int:
-        """Commands that are on their way, recorded and unconfirmed, or not settled by the coordinator."""
+        """The number of commands that are being sent, are unconfirmed, or are not settled by the coordinator."""
         return self._sending + len(self._unconfirmed) + self._pending
 
     async def admit(self) -> None:
-        """Refuses where too many commands or their rows wait already; asks the coordinator before it does."""
+        """Raises if too many commands or rows are waiting, after asking the coordinator whether they still are."""
         if self._refusal() is None:
             return
         with suppress(CoordinatorSilent):
@@ -92,7 +92,7 @@ class Desk:
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """While a signal is on its way."""
+        """Counts a signal while it is being sent."""
         self._sending += 1
         try:
             yield
@@ -101,7 +101,7 @@ class Desk:
 
     @contextmanager
     def carrying_out(self) -> Iterator[None]:
-        """While somebody waits for the outcome of a command."""
+        """Counts a client while it waits for the outcome of a command."""
         self._carrying_out += 1
         try:
             yield
@@ -110,9 +110,9 @@ class Desk:
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether anybody waits for an outcome now. `waiting` counts others, too, whose clients have left long ago."""
+        """Whether any client waits for an outcome now. `waiting` also counts commands whose clients have left."""
         return self._carrying_out > 0
 
     def recorded(self, command_id: str) -> None:
-        """Notes a command that Temporal has, or may have, and that no query has seen."""
+        """Notes a command that Temporal has or may have, and that no query has seen yet."""
         self._unconfirmed.add(command_id)

@@ -1,4 +1,4 @@
-"""Swagger UI and ReDoc without internet: the API serves their files itself, from the package that holds them."""
+"""Swagger UI and ReDoc without internet: the API serves their files from an installed package."""
 
 from functools import cache
 from importlib import resources
@@ -64,7 +64,7 @@ async def redoc() -> HTMLResponse:
 
 @router.get("/docs/start.js")
 async def start_swagger() -> Response:
-    """Starts Swagger UI; a file, so that no page needs inline scripts."""
+    """The script that starts Swagger UI; as a file, so that no page needs inline scripts."""
     return Response(_START_SWAGGER, media_type="text/javascript")
 
 

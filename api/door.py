@@ -1,12 +1,12 @@
-"""The door: uvicorn's HTTP protocol, with an end to everything that a stranger can hold open without a key.
+"""The door: uvicorn's HTTP protocol, with a time limit on everything that a stranger can hold open without a key.
 
     connected ── 10 s ──▶ first byte ── 5 s ──▶ head whole ── answer ── 10 s, 32 MiB ──▶ body whole ── 75 s idle ──▶ closed
                               │
-                              └─ no HTTP ─┬─ a kill: mended and carried out
+                              └─ not HTTP ┬─ a kill: mended and carried out
                                           └─ others: 400, JSON
 
-No byte prolongs any of these times. A body that somebody waits for has its time in `api.limits` and `api.kill_body`: only
-the application knows whether it waits. `ais api` serves with this class; by hand: `uvicorn --http api.door:Door --ws none`.
+No byte prolongs any of these times. The time for a body that a handler waits for is in `api.limits` and `api.kill_body`, since
+only the application knows whether it waits. `ais api` serves with this class; by hand: `uvicorn --http api.door:Door --ws none`.
 """
 
 import asyncio
@@ -26,28 +26,28 @@ from api.streams import end, is_endless
 
 FIRST_BYTE_SECONDS = 10.0
 HEAD_SECONDS = 5.0
-# After the answer: what the client still sends is read and thrown away, or it would find a reset instead of the answer.
+# After the answer, whatever the client still sends is read and discarded. Otherwise it would see a reset instead of the answer.
 DRAIN_SECONDS = 10.0
 DRAIN_BYTES = 32 * 1024 * 1024
-# For an answer that its client does not read; for a stream, whose client has only to keep up.
+# For an answer that its client does not read; less for a stream, whose client has to keep up.
 UNREAD_SECONDS = 20.0
 UNREAD_STREAM_SECONDS = 5.0
 
 
 class _RequestPart(Enum):
-    """Where in a request the connection is."""
+    """The part of a request that the connection is in."""
 
     BETWEEN = auto()
     HEAD = auto()
     BODY = auto()
-    # In the head of a kill that is no HTTP, and is not there to its end yet.
+    # In the incomplete head of a kill that is not valid HTTP.
     BROKEN_KILL = auto()
-    # Answered for the last time: whatever still comes is thrown away.
+    # Answered for the last time: whatever still arrives is discarded.
     LEAVING = auto()
 
 
 class _Exit:
-    """The transport; closing it is done so that its client can read what was answered."""
+    """The transport, closed in a way that lets the client read its answer."""
 
     def __init__(self, transport: asyncio.Transport, door: "Door") -> None:
         self._transport = transport
@@ -58,11 +58,11 @@ class _Exit:
         return getattr(self._transport, name)
 
     def is_closing(self) -> bool:
-        """Whether nothing more is answered here."""
+        """Whether nothing more will be answered."""
         return self.is_left or self._transport.is_closing()
 
     def close(self) -> None:
-        """Ends our half alone while the client is still sending: bytes that nobody reads make the kernel reset it."""
+        """While the client is still sending, closes only our half: unread bytes would make the kernel reset the connection."""
         if self.is_closing():
             return
         if not self._door.is_being_sent_to:
@@ -74,7 +74,7 @@ class _Exit:
         self._door.drain()
 
     def shut(self) -> None:
-        """Closes it, once all is written or the time for that is over."""
+        """Closes it once everything is written, or the time for that is over."""
         self._transport.close()
         self._door.give(UNREAD_SECONDS, self._transport.abort)
 
@@ -84,22 +84,22 @@ class Door(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Every request gets a copy of this state; the keeper is no business of theirs.
+        # Every request gets a copy of this state, which must not contain the keeper.
         self.app_state = dict(self.app_state)
         self._keeper: Connections = self.app_state.pop(STATE_KEY)
         self._exit: _Exit
         self._place = _RequestPart.BETWEEN
         self._head = bytearray()
-        # What came in one piece with the request before it, and may be the beginning of the next head.
+        # Bytes that arrived with the previous request and may begin the next head.
         self._behind = b""
         self._drained = 0
         self._had_key = False
-        # The request that is being answered; heads and requests that came behind it wait.
+        # The request that is being answered; those behind it wait.
         self._answering: dict[str, Any] = {}
         self._clock: asyncio.TimerHandle | None = None
         self._unread_clock: asyncio.TimerHandle | None = None
 
-    # What the keeper and the exit ask.
+    # Used by the keeper and the exit.
 
     @property
     def has_shown_a_key(self) -> bool:
@@ -109,13 +109,13 @@ class Door(HttpToolsProtocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request of it is being answered."""
+        """Whether none of its requests is being answered."""
         cycle: Any = self.cycle
         return cycle is None or bool(cycle.response_complete)
 
     @property
     def is_endless(self) -> bool:
-        """Whether a stream is what it is answered with, and nobody has to wait for the end of that."""
+        """Whether its answer is a stream, whose end nobody waits for."""
         return not self.is_idle and is_endless(self._answering)
 
     @property
@@ -128,7 +128,7 @@ class Door(HttpToolsProtocol):
         self._exit.abort()
 
     def drain(self) -> None:
-        """From here on what comes is thrown away, for so long."""
+        """Discards whatever arrives from now on, for a limited time."""
         self.flow.resume_reading()
         if self._place is _RequestPart.BROKEN_KILL:
             self._place = _RequestPart.LEAVING
@@ -144,17 +144,17 @@ class Door(HttpToolsProtocol):
             self._clock.cancel()
             self._clock = None
 
-    # What the server and the transport tell.
+    # Called by the server and the transport.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begins the time for the first byte."""
+        """Starts the time for the first byte."""
         self._exit = _Exit(transport, self)
         super().connection_made(self._exit)  # type: ignore[arg-type]
         self.give(FIRST_BYTE_SECONDS, self._head_is_late)
         self._keeper.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forgets it."""
+        """Forgets the connection."""
         self._keeper.leave(self)
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
@@ -162,14 +162,14 @@ class Door(HttpToolsProtocol):
         self._stop_unread_clock()
 
     def shutdown(self) -> None:
-        """The server stops: nobody waits for those who only hold a connection."""
+        """The server stops: idle connections and streams are closed at once."""
         if self.is_idle or self.is_endless:
             self._exit.shut()
         else:
             super().shutdown()
 
     def data_received(self, data: bytes) -> None:
-        """Parses, as long as anything is expected."""
+        """Parses the data, unless it is to be discarded."""
         self._unset_keepalive_if_required()
         is_thrown_away = self._place in (_RequestPart.BODY, _RequestPart.LEAVING)
         self._behind = data if is_thrown_away else b""
@@ -178,7 +178,7 @@ class Door(HttpToolsProtocol):
             if self._drained > DRAIN_BYTES:
                 self._body_is_late()
         else:
-            # The first byte of a head starts its clock, and no other touches it.
+            # Only the first byte of a head starts its clock.
             if not self._head:
                 self.give(HEAD_SECONDS, self._head_is_late)
             self._head += data
@@ -191,7 +191,7 @@ class Door(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # Answered as if it had not asked for one.
+            # The request is answered as if it had not asked for an upgrade.
             pass
         except httptools.HttpParserError:
             self._cannot_parse()
@@ -208,7 +208,7 @@ class Door(HttpToolsProtocol):
         self._unread_clock = self.loop.call_later(seconds, self._answer_is_not_read)
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """The client reads again."""
         super().resume_writing()
         self._stop_unread_clock()
 
@@ -217,10 +217,10 @@ class Door(HttpToolsProtocol):
             self._unread_clock.cancel()
             self._unread_clock = None
 
-    # What the parser and the application tell.
+    # Called by the parser and the application.
 
     def on_message_begin(self) -> None:
-        """A head begins; it may have come in one piece with the request before it."""
+        """A head begins; it may have arrived together with the previous request."""
         self._had_key = self.has_shown_a_key
         self._place = _RequestPart.HEAD
         self._head += self._behind
@@ -230,7 +230,7 @@ class Door(HttpToolsProtocol):
             self.give(HEAD_SECONDS, self._head_is_late)
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """The head is complete."""
         self._place = _RequestPart.BODY
         self._behind = bytes(self._head).partition(request_head.END)[2]
         self._head.clear()
@@ -242,18 +242,18 @@ class Door(HttpToolsProtocol):
         self._answer(self.cycle.scope if is_first else self._answering)
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body; what stands behind that of one in chunks cannot be told, and is not needed."""
+        """A part of the body. What follows a chunked body cannot be told apart here, and is not needed."""
         self._behind = self._behind[len(body) :] if self._behind.startswith(body) else b""
         super().on_body(body)
 
     def _answer(self, request: Any) -> None:
-        """A stream with a request behind it ends: it would go on for ever, the client's leaving not noticed."""
+        """Begins an answer. A stream with a request behind it ends: it would run for ever, even after the client left."""
         self._answering = request
         if self.pipeline or self._place in (_RequestPart.BROKEN_KILL, _RequestPart.LEAVING):
             end(request)
 
     def on_message_complete(self) -> None:
-        """The body is whole: whoever was about to leave goes."""
+        """The body is complete: a connection that is to be closed is closed now."""
         super().on_message_complete()
         self._place = _RequestPart.BETWEEN
         self._stop_clock()
@@ -261,7 +261,7 @@ class Door(HttpToolsProtocol):
             self._exit.shut()
 
     def on_response_complete(self) -> None:
-        """Answered. What is left of the body is read to its end, so that the connection can go on."""
+        """Answered. The rest of the body is read to its end, so that the connection can be used again."""
         following = self.pipeline[-1][0].scope if self.pipeline else None
         super().on_response_complete()
         if following is not None:
@@ -282,7 +282,7 @@ class Door(HttpToolsProtocol):
             end(self._answering)
             self._mend_when_whole()
         elif self._place is _RequestPart.BODY or not self.is_idle:
-            # An answer is on its way already, and a second one would end up in the middle of it.
+            # An answer is being written, and a second one would end up in the middle of it.
             self._leave(Reason.BROKEN)
         elif len(self._head) > request_head.MAX_BYTES:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, request_head.TOO_LARGE, Reason.BROKEN)
@@ -290,27 +290,27 @@ class Door(HttpToolsProtocol):
             self._refuse(HTTPStatus.BAD_REQUEST, request_head.flaw(bytes(self._head)), Reason.BROKEN)
 
     def _mend_when_whole(self) -> None:
-        """Has the kill carried out as soon as its head has ended, or has become too long to be read on."""
+        """Has the kill carried out as soon as its head ends or becomes too long."""
         head, ending, body = bytes(self._head).partition(request_head.END)
         if not ending and len(head) <= request_head.MAX_BYTES:
             self._keeper.dawdles(self)
             return
         if not self.is_idle:
-            # Its turn comes when what is being answered is over; nothing is read until then.
+            # Its turn comes after the answer that is being written. Nothing is read until then.
             self._stop_clock()
             self.flow.pause_reading()
             return
         self._keeper.count(Reason.MENDED)
         if not ending:
-            # The last line may be half of one.
+            # The last line may be incomplete.
             head = head.rpartition(b"\r\n")[0]
         if not (ending and self._parse_anew(request_head.mended(head) + body)):
-            # The body's length is no number, or is not known yet: the kill is its head alone.
+            # The length of the body is invalid or not known yet, so only the head counts.
             self._parse_anew(request_head.mended(head, with_body=False))
             self._place = _RequestPart.LEAVING
 
     def _parse_anew(self, data: bytes) -> bool:
-        """Whether these bytes hold a head."""
+        """Parses these bytes from the start; whether they contain a whole head."""
         self._place = _RequestPart.BETWEEN
         self._head.clear()
         self.parser = httptools.HttpRequestParser(self)
@@ -322,7 +322,7 @@ class Door(HttpToolsProtocol):
         return True
 
     def _leave(self, reason: Reason) -> None:
-        """Says no more than what is being answered; of a stream, no more than it has said."""
+        """Closes the connection after the current answer; a stream ends now."""
         self._keeper.count(reason)
         self._place = _RequestPart.LEAVING
         if self.is_idle:
@@ -345,14 +345,14 @@ class Door(HttpToolsProtocol):
         self._exit.write(b"\r\n".join(lines) + request_head.END + body)
         self._exit.close()
 
-    # Times that are over.
+    # When time runs out.
 
     def _head_is_late(self) -> None:
         self._stop_clock()
         if not self.is_idle:
             self._leave(Reason.HEAD_TIME)
         elif self._place is _RequestPart.BETWEEN and not self._head:
-            # Nothing was asked, so an answer would be taken for that of the next question.
+            # Nothing was asked, and the client would take an answer for that of its next request.
             self._keeper.count(Reason.HEAD_TIME)
             self._exit.shut()
         else:

@@ -2,7 +2,7 @@
 
 ApiError
 ├── NotAuthenticated      401
-├── Forbidden             403   a key that is known, and may not do this
+├── Forbidden             403   the key is known, but may not do this
 │   ├── NeedsRole
 │   └── NotForThisDesk
 ├── UnknownCommand        404
@@ -64,8 +64,8 @@ class ApiError(Exception):
 class NotAuthenticated(ApiError):
     """The token is missing, malformed or wrong; the response does not say which.
 
-    `hint`: what whoever shows it may know all the same, for a header: that it is mistyped, or has ended. `retry_after`: in how
-    many seconds the same token may be let in, where that is so.
+    `hint` goes into a header and tells the sender what it may know all the same: the key is mistyped, or has ended.
+    `retry_after` is set if the same token may be accepted after so many seconds.
     """
 
     status = 401
@@ -78,7 +78,7 @@ class NotAuthenticated(ApiError):
 
 
 class Forbidden(ApiError):
-    """The key is known, and may not do this."""
+    """The key is known, but may not do this."""
 
     status = 403
 
@@ -93,7 +93,7 @@ class NeedsRole(Forbidden):
 class NotForThisDesk(Forbidden):
     """The key is for other desks than the one that this process serves.
 
-    Told before the command's id is read: by this header alone a sender knows that the refusal is ours, and not a gateway's.
+    Raised before the command's id is read. Only by this header can a sender tell the refusal from that of a proxy in between.
     """
 
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}

@@ -1,12 +1,12 @@
-"""What the console watches: the coordinator's status and the newest decision, read once for all who watch.
+"""The console's feed: the coordinator's status and the newest decision, read once for all streams.
 
     coordinator ── a query every 0.25 s ──┐                    ┌─▶ stream
                                           ├─▶ newest events ───┼─▶ stream
     decision log ── a read every 1 s ─────┘                    └─▶ stream
 
-Both are read only while somebody watches. A kill uses none of this. The query is the one that all readers of the status
-share, so it is left to whoever waits for the outcome of a command, for a second at most. Streams are woken a few at a time,
-so that a request that comes meanwhile does not wait for all of them.
+Both are read only while somebody watches. A kill uses none of this. All readers of the status share one query, so the feed leaves
+it to clients that wait for the outcome of a command, for a second at most. Streams are woken a few at a time, so that a request
+in between need not wait for all of them.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from workflows.gateway import CoordinatorSilent, GatewayError, NoCoordinator, Te
 
 STATUS_SECONDS = 0.25
 LOG_SECONDS = 1.0
-# For how long commands that wait for their outcome have the query to themselves: theirs would begin behind the feed's.
+# For how long waiting commands have the query to themselves: otherwise theirs would begin after the feed's.
 YIELD_SECONDS = 1.0
-# A status that did not change is confirmed by a comment this often, so that its reader knows how old it is.
+# How often a comment confirms an unchanged status, so that its reader knows how old it is.
 CONFIRM_SECONDS = 1.0
-# A reader marks what it shows as stale after three seconds; whoever waits longer for the coordinator is told so before.
+# The console marks its status as stale after three seconds. A reading that takes longer is reported before that.
 READ_SECONDS = 2.0
 MOST_STREAMS = 1_000
 WOKEN_AT_ONCE = 25
@@ -40,16 +40,16 @@ log: Any = structlog.get_logger("api")
 
 
 class FeedEvent(NamedTuple):
-    """One event as it goes over the wire."""
+    """One event as it is sent."""
 
     text: bytes
     id: str | None = None
 
 
 class Watcher:
-    """One stream: counted from here on until it is closed, and what it has sent already.
+    """One stream, counted until it is closed, and what it has sent already.
 
-    A newcomer is shown the status from the next reading on. Once `may_watch` says no, the stream is over.
+    A new stream gets the status from the next reading on. Once `may_watch` returns False, the stream ends.
     """
 
     def __init__(self, feed: "EventFeed", turn: int, last_id: str | None, may_watch: Callable[[], bool]) -> None:
@@ -65,7 +65,7 @@ class Watcher:
 
     async def __anext__(self) -> bytes:
         while True:
-            # It is woken every second or two, changed or not.
+            # Checked every second or two: the stream is woken that often, even without news.
             if not self._may_watch():
                 raise StopAsyncIteration
             self.wake.clear()
@@ -74,12 +74,12 @@ class Watcher:
             await self.wake.wait()
 
     def close(self) -> None:
-        """Its place is free again; once or often."""
+        """Frees its place; may be called several times."""
         self._feed.leave(self)
 
 
 class EventFeed:
-    """The one reader of a process. `room` is how many streams it may have at a time."""
+    """The only reader of a process. `room` is the most streams at a time."""
 
     def __init__(self, desk: Desk, reports: Reports, desk_name: str, room: int = MOST_STREAMS) -> None:
         self._desk = desk
@@ -90,26 +90,26 @@ class EventFeed:
         self._readers: list[asyncio.Task[None]] = []
         self._status: FeedEvent | None = None
         self._log: FeedEvent | None = None
-        # How often the status was told or confirmed.
+        # Counts how often the status was sent or confirmed.
         self._turn = 0
         self._told_at = 0.0
         # When the last reading ended.
         self._asked_at = 0.0
-        # A line of comment. Simple readers take what begins with one for nothing else, so it stands last.
+        # A comment line. It comes last, because simple readers ignore anything that begins with a comment.
         self._read_at = b""
 
     @property
     def streams(self) -> int:
-        """How many are open."""
+        """The number of open streams."""
         return len(self._watchers)
 
     def watch(self, last_id: str | None, may_watch: Callable[[], bool] = lambda: True) -> Watcher:
-        """Everything from now on, and what the log has beyond `last_id`; to be closed. Raises TooManyStreams."""
+        """A stream of everything from now on, and of a log entry newer than `last_id`. Close it. Raises TooManyStreams."""
         if len(self._watchers) >= self._room:
             raise TooManyStreams(self._room)
         watcher = Watcher(self, self._turn, last_id, may_watch)
         self._watchers[watcher] = None
-        # So that the next reading is told, changed or not.
+        # So that the next reading is sent, changed or not.
         self._told_at = 0.0
         if not self._readers:
             self._readers = [
@@ -119,7 +119,7 @@ class EventFeed:
         return watcher
 
     def news(self, watcher: Watcher) -> bytes:
-        """Everything that this stream has not sent, at its newest, and when it was read: a proxy may keep it."""
+        """The newest of everything that this stream has not sent, with the time of reading, since a proxy may delay it."""
         news = b""
         if self._status and self._turn != watcher.turn:
             news += (_CONFIRMED if self._status is watcher.status else self._status.text)[:-1] + self._read_at
@@ -130,13 +130,13 @@ class EventFeed:
         return news
 
     def leave(self, watcher: Watcher) -> None:
-        """Forgets a stream; nothing is read for nobody."""
+        """Forgets a stream. Without streams, nothing is read."""
         self._watchers.pop(watcher, None)
         if not self._watchers:
             self.close()
 
     def close(self) -> None:
-        """Stops reading, and forgets: whoever comes next is not shown what was true when the last one left."""
+        """Stops reading and forgets: the next stream must not be shown an old status."""
         for reader in self._readers:
             reader.cancel()
         self._readers = []
@@ -149,8 +149,8 @@ class EventFeed:
                 await work()
                 told = ""
             except Exception as error:
-                # A bug must not end the feed in silence, nor fill the log with one trace. Nothing is confirmed meanwhile, so
-                # readers see it grow old.
+                # A bug must neither end the feed silently nor fill the log with one trace. Nothing is confirmed meanwhile, so
+                # readers see the status grow old.
                 if repr(error) != told:
                     told = repr(error)
                     log.exception("events cannot be read")
@@ -178,7 +178,7 @@ class EventFeed:
         await self._wake_all()
 
     async def _read_log(self) -> None:
-        # Where the database does not answer, the log has no news; `/health` and the reports say why.
+        # If the database does not answer, the log has no news; `/health` and the reports say why.
         with suppress(ApiError):
             rows, _ = await self._reports.page(self._newest)
             if rows and (self._log is None or self._log.id != rows[0].decision_id):
@@ -195,7 +195,7 @@ class EventFeed:
 
 
 def _cause(error: GatewayError) -> str:
-    """What is missing, as far as it is known: Temporal, an open coordinator, somebody who answers for it, or what he knows."""
+    """What is missing, as far as known: Temporal, an open coordinator, an answer, or an answer that can be read."""
     if isinstance(error, TemporalUnreachable):
         return "unreachable"
     if isinstance(error, NoCoordinator):

@@ -1,6 +1,6 @@
-"""HEAD, answered as GET without the body: load balancers and `wget --spider` ask that way.
+"""Answers HEAD like GET, without the body: load balancers and `wget --spider` ask that way.
 
-On the public paths alone. Under the protected ones a HEAD stays what it was, a method that they do not have.
+Only on public paths. Under the protected ones HEAD remains a method that they do not have.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -9,7 +9,7 @@ from api.auth import is_protected
 
 
 class HeadAsGet:
-    """Innermost: whoever counts and logs a request outside still sees that it was a HEAD."""
+    """The innermost middleware, so that those that count and log requests still see a HEAD."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -23,7 +23,7 @@ class HeadAsGet:
             emptied = {**message, "body": b""} if message["type"] == "http.response.body" else message
             await send(emptied)
 
-        # A copy: the server looks at its own scope to know that the announced length is not the body's.
+        # A copy: by its own scope the server knows that no body follows the announced length.
         asked = {**scope, "method": "GET"}
         try:
             await self._app(asked, receive, send_without_body)

@@ -3,8 +3,8 @@
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Nothing of the API is a page; the two that are (docs) load scripts and styles from here alone. ReDoc draws with inline
-# styles and searches in a worker that it makes from a blob.
+# Apart from the two pages of documentation, answers are not pages. Those two load scripts and styles only from here. ReDoc uses
+# inline styles, and searches in a worker made from a blob.
 _NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
 _DOCS_PAGE = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -19,7 +19,7 @@ _HEADERS = {
 
 
 class SecurityHeaders:
-    """Adds them, where the answer has not set its own."""
+    """Adds the headers that the answer has not set itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

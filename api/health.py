@@ -1,7 +1,7 @@
-"""Health: every probe is real, all run at once, two seconds at most.
+"""Health: every probe is real; all run at once, for two seconds at most.
 
-Whoever asks while a round of probes runs shares it: the path is public, and a flood of askers must not become a flood
-of calls on Temporal and the database.
+Requests that arrive during a round of probes share it: the path is public, and a flood of requests must not become a flood of
+calls to Temporal and the database.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ log: Any = structlog.get_logger("api")
 
 
 class ExpectedDesk(NamedTuple):
-    """What this process is configured for; a coordinator that differs is degraded."""
+    """The desk that this process is configured for. If the coordinator's differs, health is degraded."""
 
     desk: str
     mode: str
@@ -50,13 +50,13 @@ class Health:
         self._expected = expected
         self._disks = disks
         self._redis = redis
-        # What the last round found that the role of this process may not do.
+        # The rights that the role of this process lacked in the last round.
         self.missing_rights: list[str] = []
         self._low: list[str] = []
         self._round: asyncio.Task[HealthAnswer] | None = None
 
     async def check(self) -> HealthAnswer:
-        """The findings of the round that runs, or of a new one."""
+        """The findings of the current round of probes, or of a new one."""
         if self._round is None:
             self._round = asyncio.create_task(self._probe())
             self._round.add_done_callback(self._finish)
@@ -77,7 +77,7 @@ class Health:
             bounded(self._redis.connected(), False),
         )
         aster = status is not None and is_fresh(status, datetime.now(UTC))
-        # An answer of the coordinator came through Temporal, whatever became of the probe of its own.
+        # An answer of the coordinator came through Temporal, whatever Temporal's own probe found.
         temporal = temporal or status is not None
         fine = aster and database and temporal and space and status is not None and self._expected.matches(status)
         if status is not None and None not in (database_id, status.database_id):
@@ -87,26 +87,26 @@ class Health:
             status="ok" if fine and not rights else "degraded",
             aster_connected=aster,
             db_connected=database,
-            # This alone does not degrade: AIS reads nothing from it.
+            # Redis alone does not degrade health: AIS reads nothing from it.
             redis_connected=redis,
             temporal_connected=temporal,
         )
 
     def _take_rights(self, lacking: list[str]) -> None:
-        """The log tells of each change."""
+        """Notes the missing rights, and logs each change."""
         if lacking and lacking != self.missing_rights:
             log.warning("the database's role lacks rights: `ais migrate --grant` gives them", missing=lacking)
         self.missing_rights = lacking
 
     async def status(self) -> Status | None:
-        """The coordinator's status; None where nobody answers in the probe's time."""
+        """The coordinator's status; None if nobody answers in time."""
         try:
             return (await self._desk.read(seconds=PROBE_SECONDS)).status
         except GatewayError:
             return None
 
     async def _has_space(self) -> bool:
-        """Whether no watched folder is low; the log tells of each change."""
+        """Whether no watched folder is low on space; logs each change."""
         found = await bounded(self._disks.look(), None)
         if found is None:
             return False
@@ -122,7 +122,7 @@ class Health:
 
 
 async def bounded(probe: Awaitable[T], otherwise: T) -> T:
-    """What the probe says within its time, or `otherwise`."""
+    """The probe's result, or `otherwise` if it fails or takes too long."""
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             return await probe

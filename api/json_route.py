@@ -1,4 +1,4 @@
-"""Routes whose body is JSON whatever `Content-Type` says (`curl -d` sends another), answered under a command id."""
+"""Routes whose body is JSON whatever `Content-Type` says (`curl -d` sends another). Each request gets a command id."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _JSON_TYPE = (b"content-type", b"application/json")
 
 
 class JsonRequest(Request):
-    """A request whose body nothing but JSON can be; every flaw is told in the one way that FastAPI answers with 422."""
+    """A request whose body must be JSON. It raises the error that FastAPI answers with 422, whatever is wrong with the body."""
 
     async def json(self) -> Any:
         try:
@@ -27,7 +27,7 @@ class JsonRequest(Request):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuses a name that stands twice: whichever were taken, the other was meant as well."""
+    """Refuses a repeated name: it is not clear which of its values is meant."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a name stands twice")
@@ -42,7 +42,7 @@ class CommandRoute(GuardedRoute):
 
         async def handle_command(request: Request) -> Response:
             scope = request.scope
-            # One id from the first moment on, so that refusals carry it too; a good Idempotency-Key is that id.
+            # The id is set first, so that refusals carry it too. A valid Idempotency-Key is the id.
             request.state.command_id = idempotency_key(request) or uuid.uuid4().hex
             scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"content-type"] + [_JSON_TYPE]
             return await handle(JsonRequest(scope, request.receive))
@@ -51,6 +51,6 @@ class CommandRoute(GuardedRoute):
 
 
 def idempotency_key(request: Request) -> str | None:
-    """The key, where there is exactly one and it is 1 to 128 printable ASCII characters."""
+    """The Idempotency-Key, if there is exactly one, of 1 to 128 printable ASCII characters."""
     keys = [key.strip() for key in request.headers.getlist("idempotency-key")]
     return keys[0] if len(keys) == 1 and _KEY.fullmatch(keys[0]) else None

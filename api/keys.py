@@ -1,10 +1,10 @@
-"""The keys that one API process knows: in memory, so that a check waits for nothing, and read anew in the background.
+"""The keys that one API process knows: held in memory, so that a check waits for nothing, and re-read in the background.
 
     database ── every 5 s ──▶ KeyRing ◀── check ── each request
              ◀── last used ──
 
-A kill must not wait for the database, so no check does. While the database is away the last reading stands, and what was revoked
-stays revoked. Before the first reading AIS_API_KEY alone opens anything.
+A kill must not wait for the database, so no check does. While the database is away, the last reading applies, and revoked keys
+stay revoked. Before the first reading, only AIS_API_KEY works.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from storage import keys as stored
 from storage.database import Database, DatabaseUnavailable, WrongDatabase
 from storage.keys import KeyState
 
-# From the beginning of one reading to that of the next, and how long one may take: a revocation holds after 10 s at the latest.
+# The time between the starts of two readings, and the longest reading: a revocation takes effect within 10 s.
 READ_SECONDS = 5.0
 CALL_SECONDS = 2.5
 FIRST_READ_SECONDS = 1.0
@@ -34,11 +34,11 @@ WRITE_SECONDS = 15.0
 FRESH_SECONDS = 10.0
 SHORTEST_PAUSE_SECONDS = 0.1
 MOST_NAMED = 10
-# So many lost keys are written after a reading: within its call, and the next reading is not late for a revocation.
+# At most this many lost keys are written after a reading, so that the next reading is not late for a revocation.
 MOST_WRITTEN = 200
 
 OWN_ACTOR = "http"
-# What a token is compared with whose id nobody knows, so that it takes as long as any other.
+# Compared with tokens of an unknown id, so that they take as long as any other.
 _NOBODYS = bytes(32)
 
 log: Any = structlog.get_logger("api")
@@ -57,14 +57,14 @@ class KeyRefusal(StrEnum):
 
 
 class RefusedKey(NamedTuple):
-    """A refusal. `key` is there only where its whole secret was shown."""
+    """A refusal. `key` is set only if its whole secret was presented."""
 
     why: KeyRefusal
     key: AccessKey | None = None
 
     @property
     def hint(self) -> str:
-        """What whoever shows it may know; empty where that is nothing."""
+        """What the sender may know about the refusal; may be empty."""
         match self.why, self.key:
             case KeyRefusal.MISTYPED, _:
                 return "this key is mistyped: its checksum is wrong; copy it again, to its last character"
@@ -85,7 +85,7 @@ class Holder(NamedTuple):
     key: AccessKey | None = None
 
     def warning(self, now: datetime) -> str:
-        """That the key expires soon; else empty."""
+        """A warning that the key expires soon, or an empty text."""
         if self.key is None or self.key.expires_at is None or self.key.expires_at - now > EXPIRES_SOON:
             return ""
         name, left = self.key.name, self.key.expires_at - now
@@ -103,15 +103,15 @@ class KeyRing:
         self._administrator = Holder(OWN_ACTOR, Role.ADMIN)
         self._keys: Mapping[str, AccessKey] = {}
         self._read_at: float | None = None
-        # When each key was last used, to the minute: as noted here, and as still to be written.
+        # When each key was last used, to the minute: all that is known, and what is still to be written.
         self._noted: dict[str, datetime] = {}
         self._unwritten: dict[str, datetime] = {}
 
     def check(self, token: bytes) -> Holder | RefusedKey:
-        """Who shows this token. It asks nobody."""
+        """The holder of this token, without asking anybody."""
         if not token:
             return RefusedKey(KeyRefusal.MISSING)
-        # Digests of one length: the comparison tells neither the key's length nor how much of it was right.
+        # Digests have the same length, so the comparison reveals neither the key's length nor how much of it was right.
         if hmac.compare_digest(_digest(token), self._own):
             return self._administrator
         try:
@@ -130,13 +130,15 @@ class KeyRing:
             return RefusedKey(KeyRefusal.REVOKED, key)
         if key.has_expired(now):
             return RefusedKey(KeyRefusal.EXPIRED, key)
-        self._note_use(key.key_id, now.replace(second=0, microsecond=0))
+        minute = now.replace(second=0, microsecond=0)
+        if self._noted.get(key.key_id) != minute:
+            self._noted[key.key_id] = self._unwritten[key.key_id] = minute
         if not key.opens(self._desk):
             return RefusedKey(KeyRefusal.OTHER_DESK, key)
         return Holder(f"{OWN_ACTOR}:{key.name}", key.role, key)
 
     def still_opens(self, holder: Holder) -> bool:
-        """Whether a key that was let in would be now."""
+        """Whether a key that was accepted before would be accepted now."""
         if holder.key is None:
             return True
         key = self._keys.get(holder.key.key_id)
@@ -154,34 +156,30 @@ class KeyRing:
 
     @property
     def age_seconds(self) -> float | None:
-        """Since when the knowledge is; None before the first reading."""
+        """Seconds since the last reading; None before the first."""
         return None if self._read_at is None else time.monotonic() - self._read_at
 
     @property
     def freshness(self) -> str:
-        """How old the knowledge is, in words."""
+        """How current the keys are, in words."""
         age = self.age_seconds
         if age is None:
             return "AIS_API_KEY alone; the database's keys have not been read since this process started"
         return "current" if age < FRESH_SECONDS else f"as read {age:.0f} s ago; later changes are not known"
 
     def take(self, keys: Mapping[str, AccessKey] | None) -> None:
-        """What a reading found; None where nothing has changed."""
+        """Takes the keys that a reading found; None if nothing has changed."""
         self._read_at = time.monotonic()
         if keys is not None:
             self._keys = keys
 
-    def _note_use(self, key_id: str, minute: datetime) -> None:
-        if self._noted.get(key_id) != minute:
-            self._noted[key_id] = self._unwritten[key_id] = minute
-
     def take_uses(self) -> dict[str, datetime]:
-        """The uses that are still to be written; they are the caller's now."""
+        """The uses that are still to be written. The caller now has to write them, or give them back."""
         uses, self._unwritten = self._unwritten, {}
         return uses
 
     def give_back(self, uses: Mapping[str, datetime]) -> None:
-        """Uses that could not be written."""
+        """Takes back uses that could not be written."""
         self._unwritten = {**uses, **self._unwritten}
 
 
@@ -196,7 +194,7 @@ class KeySource(Protocol):
     """Where the keys are stored. Each call raises DatabaseUnavailable, and ends within CALL_SECONDS."""
 
     async def read(self, before: KeyState | None, known: Mapping[str, AccessKey]) -> KeyReading | None:
-        """What has changed since `before`; None for nothing."""
+        """The keys, if anything has changed since `before`; else None."""
 
     async def keep_ends(self, ended: Sequence[AccessKey]) -> None:
         """Writes keys and ends that the database has lost."""
@@ -209,18 +207,20 @@ class KeySource(Protocol):
 
 
 class PostgresKeys:
-    """Keys in PostgreSQL, on threads and connections of their own: one to read, so that no write is in a reading's way."""
+    """Keys in PostgreSQL, with their own threads and connections: two, so that a write never delays a reading."""
 
     def __init__(self, url: str) -> None:
         self._database = Database(url, threads=2, timeout_seconds=CALL_SECONDS, application_name="ais-api-keys")
-        # The last one that was read: somebody may empty the table, and this process must not take any database for its own then.
+        # The last id read: if somebody empties the table, this process must not accept any database as its own.
         self._database_id: str | None = None
 
     async def read(self, before: KeyState | None, known: Mapping[str, AccessKey]) -> KeyReading | None:
         def work(connection: Connection) -> tuple[str | None, KeyReading | None]:
-            # The state first: a change that comes meanwhile is read twice, and not overlooked.
+            # Read the state first: a change in between is then read twice instead of overlooked.
             state = stored.read_state(connection)
-            _check_database(self._database_id, state.database_id)
+            # The keys of another database count for nothing until somebody restarts the process with it.
+            if None not in (self._database_id, state.database_id) and self._database_id != state.database_id:
+                raise WrongDatabase(installation.stranger_text(state.database_id, self._database_id))
             if state == before:
                 return state.database_id, None
             # Merged here, off the event loop, which serves kills.
@@ -240,14 +240,8 @@ class PostgresKeys:
         self._database.close()
 
 
-def _check_database(known: str | None, found: str | None) -> None:
-    """The keys of another database are none here, until somebody restarts the process with it."""
-    if None not in (known, found) and known != found:
-        raise WrongDatabase(installation.stranger_text(found, known))
-
-
 class KeyWatch:
-    """Keeps a ring up to date, for as long as it runs. Whatever fails here is told once, and tried again."""
+    """Keeps a ring up to date while it runs. A failure is logged once, and tried again."""
 
     def __init__(self, ring: KeyRing, source: KeySource) -> None:
         self._ring = ring
@@ -256,7 +250,7 @@ class KeyWatch:
         self._told: dict[str, str] = {}
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Runs until it is cancelled."""
         await asyncio.gather(
             self._repeat("read", self._read_once, READ_SECONDS),
             self._repeat("noted as used", self._write_uses, WRITE_SECONDS),
@@ -265,18 +259,15 @@ class KeyWatch:
     async def _repeat(self, what: str, work: Callable[[], Awaitable[None]], seconds: float) -> None:
         while True:
             began = time.monotonic()
-            await self._try(what, work)
+            try:
+                await work()
+            except Exception as error:
+                # Neither a missing right nor a bug of ours may end the search for revocations.
+                self._tell(what, str(error) if isinstance(error, DatabaseUnavailable) else repr(error))
+            else:
+                self._tell(what, "")
             pause = seconds if self._ring.has_read else FIRST_READ_SECONDS
             await asyncio.sleep(max(began + pause - time.monotonic(), SHORTEST_PAUSE_SECONDS))
-
-    async def _try(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await work()
-        except Exception as error:
-            # A missing right or a bug of ours is no reason to stop looking for revocations, either.
-            self._tell(what, str(error) if isinstance(error, DatabaseUnavailable) else repr(error))
-        else:
-            self._tell(what, "")
 
     def _tell(self, what: str, error: str) -> None:
         if error and not self._told.get(what):
@@ -294,7 +285,7 @@ class KeyWatch:
         if not found.merged.lost:
             self._state = found.state
             return
-        # Until they stand there again, every reading is a whole one.
+        # Until the database has them again, every reading is a complete one.
         names = [key.name for key in found.merged.lost]
         log.warning(
             "the database has lost keys, or their ends; writing them again",
@@ -314,7 +305,7 @@ class KeyWatch:
 
 
 def _roughly(left: timedelta) -> str:
-    """Rounded down: never more than there is."""
+    """A time in words, rounded down."""
     for unit, word in ((timedelta(days=1), "days"), (timedelta(hours=1), "hours")):
         if left >= 2 * unit:
             return f"{left // unit} {word}"

@@ -1,4 +1,4 @@
-"""Reads the body of a kill: whatever it holds, and however it comes, there is a reason and never an error."""
+"""Reads the body of a kill. Whatever it contains and however it arrives, the result is a reason, never an error."""
 
 import asyncio
 import json
@@ -11,20 +11,20 @@ from domain.desk.payloads import DEFAULT_REASONS, MAX_REASON_CHARS
 from domain.desk.states import CommandKind
 from domain.values import clean
 
-# A body that was announced and does not come must not hold up the kill.
+# An announced body that does not arrive must not hold up the kill.
 BODY_SECONDS = 1.0
 DEFAULT_REASON = DEFAULT_REASONS[CommandKind.KILL]
 
 
 class KillBody(NamedTuple):
-    """The reason, and what could not be read."""
+    """The reason, and warnings about what could not be read."""
 
     reason: str
     warnings: tuple[str, ...] = ()
 
 
 async def read_kill_body(request: Request) -> KillBody:
-    """The body of this request; reads at most 64 KiB of it, for at most one second."""
+    """Reads the body of this request: at most 64 KiB, for at most one second."""
     data = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -40,7 +40,7 @@ async def read_kill_body(request: Request) -> KillBody:
 
 
 def parse_kill_body(data: bytes) -> KillBody:
-    """What these bytes say."""
+    """Interprets these bytes as the body of a kill."""
     if not data.strip():
         return KillBody(DEFAULT_REASON)
     try:
@@ -64,6 +64,6 @@ def _from_reason(value: object) -> KillBody:
         return KillBody(DEFAULT_REASON, ("reason is not a string and was ignored",))
     text = clean(value)
     if len(text) > MAX_REASON_CHARS:
-        # Cleaned again: the cut may leave a blank at the end, which the coordinator would strip from its copy.
+        # Cleaned again: the cut may leave a blank at the end, which the coordinator would strip.
         return KillBody(clean(text[:MAX_REASON_CHARS]), (f"reason was cut to {MAX_REASON_CHARS} characters",))
     return KillBody(text or DEFAULT_REASON, () if text else ("reason is blank",))

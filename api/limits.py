@@ -1,6 +1,6 @@
-"""The limits of bodies, in size and time, after authentication and before anything is read.
+"""Limits the size and time of bodies, after authentication and before a body is read.
 
-The kill switch alone is exempt: it reads at most as much, for a shorter time, ignores the rest, and kills.
+Only the kill switch is exempt: it reads no more than the limit, for a shorter time, ignores the rest, and kills.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 class BodyLimit:
-    """Answers 413 to a body over the limit, announced or in chunks, and 408 to one that does not come to its end."""
+    """Answers 413 to a body over the limit, announced or in chunks, and 408 to one that does not end in time."""
 
     def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES) -> None:
         self._app = app
@@ -43,7 +43,7 @@ class BodyLimit:
         await self._app(scope, replay, send)
 
     async def _read(self, scope: Scope, receive: Receive) -> list[Message] | None:
-        """The messages of the body, read where a route would read it; None where it is too large."""
+        """The messages of the body, if a route would read it; None if it is too large."""
         announced = [value for name, value in scope["headers"] if name == b"content-length" and value.isdigit()]
         if max(map(int, announced), default=0) > self._limit:
             return None

@@ -1,6 +1,6 @@
-"""The manual: the site, where `make site` made one; in a checkout, the pages of `docs/` as they are written.
+"""The manual: the site if `make site` has built one; otherwise, in a checkout, the pages of `docs/` as text.
 
-The API's own documentation links to the pages as they are called in the repository, without internet.
+The API's own documentation links to these pages by their names in the repository, and needs no internet.
 """
 
 from functools import cache
@@ -14,9 +14,9 @@ from manual import INDEX, SiteFile, files
 router = APIRouter(include_in_schema=False)
 
 _ROOT = Path(__file__).parents[1]
-# Their names change with their content.
+# For files whose names change with their content.
 _CACHED = {"Cache-Control": "public, max-age=86400"}
-# Its search draws with inline styles; of scripts, those alone that stand in the page.
+# The site's search needs inline styles. Of inline scripts, only the page's own may run.
 _POLICY = (
     "default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -31,8 +31,8 @@ def load() -> None:
 
 @cache
 def texts() -> dict[str, str]:
-    """Every page of `docs/` by its name. A wheel has none of them: they stand in the repository."""
-    # Beside an installed wheel, a folder of that name is somebody else's.
+    """Every page of `docs/` by its name; empty in an installed wheel, which has no pages."""
+    # Beside an installed wheel, a folder of that name would be somebody else's.
     found = sorted(_ROOT.glob("docs/*.md")) if (_ROOT / "pyproject.toml").exists() else []
     return {file.name: file.read_text() for file in found}
 
@@ -45,14 +45,19 @@ async def to_manual(request: Request) -> Response:
 
 @router.get("/manual/{page:path}")
 async def page(page: str) -> Response:
-    """One file of the site; or one page as text, which a browser shows, where it would save Markdown as a file."""
+    """A file of the site, or a page as plain text: a browser shows that, but would download Markdown."""
     if found := files().get(page or INDEX):
         return _site_file(page, found)
     if (rendered := page.removesuffix(".md") + ".html") in files():
         return RedirectResponse(rendered, 307)
     if (text := texts().get(page)) is not None:
         return Response(text, media_type="text/plain")
-    return JSONResponse({"detail": _missing()}, 404)
+    detail = "There is no such page in the manual; /manual/ is the first one."
+    if not files():
+        detail = (
+            "There is no such page here: the manual was not built (make site). The repository has its pages in docs/."
+        )
+    return JSONResponse({"detail": detail}, 404)
 
 
 def _site_file(path: str, found: SiteFile) -> Response:
@@ -60,9 +65,3 @@ def _site_file(path: str, found: SiteFile) -> Response:
     if found.media_type == "text/html":
         headers = {"Content-Security-Policy": _POLICY.format(scripts=" ".join(found.scripts))}
     return Response(found.content, media_type=found.media_type, headers=headers)
-
-
-def _missing() -> str:
-    if files():
-        return "There is no such page in the manual; /manual/ is the first one."
-    return "There is no such page here: the manual was not built (make site). The repository has its pages in docs/."

@@ -1,8 +1,8 @@
-"""The API's instruments, and one scrape of them.
+"""The API's metrics, and their scrape.
 
-With several API processes prometheus_client counts in files of a shared folder (PROMETHEUS_MULTIPROC_DIR, set by
-`ais api`), so that a counter never jumps back from one scrape to the next. What the coordinator says is no instrument: it
-is asked at each scrape, and absent when nobody answers, so that no scrape ever shows a state that held once.
+With several API processes, prometheus_client counts in files of a shared folder (PROMETHEUS_MULTIPROC_DIR, set by `ais api`), so
+that a counter never jumps back between two scrapes. The coordinator's metrics are not stored: it is asked at each scrape, and
+they are absent if nobody answers, so that no scrape shows an old state.
 """
 
 import os
@@ -43,7 +43,7 @@ class ApiMetrics:
             buckets=_SECONDS,
         )  # fmt: skip
         for outcome in ("failed", "unconfirmed"):
-            # An alert waits for these: Prometheus sees an increase only where it has seen the number before it.
+            # An alert watches these, and Prometheus notices the first increase only if it has seen a zero before.
             self._commands.labels(desk, CommandKind.KILL.value, outcome)
         self._turned_away = Counter(
             "ais_http_connections_turned_away_total", "Connections closed before their client wanted it.", ("reason",),
@@ -56,7 +56,7 @@ class ApiMetrics:
         )  # fmt: skip
 
     def request(self, method: str, route: str | None, status: int, seconds: float) -> None:
-        """Counts one request; what is not ours to name (unknown paths, made-up methods) shares one label value."""
+        """Counts one request. Unknown paths share one label value, and so do made-up methods."""
         labels = (method if method in METHODS else OTHER_METHOD, route or UNMATCHED, str(status))
         self._requests.labels(*labels).inc()
         self._request_seconds.labels(*labels).observe(seconds)
@@ -78,7 +78,7 @@ class ApiMetrics:
         self._command_seconds.labels(kind.value).observe(seconds)
 
     def scrape(self, status: Status | None, keys_age_seconds: float | None = None) -> bytes:
-        """The exposition text, with what the coordinator says where it answers."""
+        """The text for Prometheus, with the coordinator's metrics if it answered."""
         registry = CollectorRegistry()
         if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
@@ -90,7 +90,7 @@ class ApiMetrics:
 
 
 class _All(Collector):
-    """What another registry holds."""
+    """All metrics of another registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -100,7 +100,7 @@ class _All(Collector):
 
 
 class _Coordinator(Collector):
-    """What the coordinator said a moment ago; of one that did not answer no more than that."""
+    """The coordinator's metrics, from a status read just now. Without one: only that it did not answer."""
 
     def __init__(self, desk: str, status: Status | None) -> None:
         self._desk = desk
@@ -128,7 +128,7 @@ class _Coordinator(Collector):
 
 
 class _Keys(Collector):
-    """How old this process's keys are; nothing before their first reading."""
+    """The age of this process's keys; no metric before their first reading."""
 
     def __init__(self, desk: str, age_seconds: float | None) -> None:
         self._desk = desk
@@ -147,7 +147,7 @@ def _gauge(desk: str, name: str, documentation: str, value: float) -> GaugeMetri
 
 
 def _left_of_kill(status: Status) -> int:
-    """How many things; in shadow the account's open orders are somebody else's, and nothing is done about them."""
+    """How many things are left. In shadow the open orders are somebody else's, and do not count."""
     kill = status.kill
     if kill is None:
         return 0

@@ -1,4 +1,4 @@
-"""Answers as OpenAPI describes them, each with an example."""
+"""The models of the API's answers for OpenAPI, each with an example."""
 
 from datetime import date, datetime
 from decimal import Decimal
@@ -29,7 +29,7 @@ _ORDER: dict[str, Any] = {
 }
 
 
-# The exchange's `0.00000000` is `0` and a millionth of a cent has its zeros: `str` would write `0E-8` and `1E-8`.
+# `0.00000000` is written `0`, and small amounts without an exponent: `str` would write `0E-8` and `1E-8`.
 Amount = Annotated[Decimal, PlainSerializer(lambda number: f"{plain(number):f}", return_type=str, when_used="json")]
 
 

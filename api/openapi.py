@@ -1,6 +1,6 @@
-"""What the OpenAPI document says of answers that several routes share.
+"""The OpenAPI descriptions of answers that several routes share.
 
-Examples of errors are made by the errors themselves, so that they read as the API answers.
+The errors themselves make their examples, so that these read exactly like the API's answers.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ from workflows.gateway import NoCoordinator
 Responses = dict[int | str, dict[str, Any]]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
-# How the manual's pages are addressed from /docs and /redoc, whatever prefix a proxy puts before both.
+# The manual's address relative to /docs and /redoc, whatever prefix a proxy puts before both.
 _MANUAL = "manual"
 _COMMAND = "9f1c"
 _NEVER_STARTED = str(NoCoordinator("main", None))
@@ -125,24 +125,24 @@ def links(*pages: str) -> str:
 
 
 def bodies(**examples: Any) -> dict[str, Any]:
-    """Named examples of a request's body, each under its name in words."""
-    return {name: {"summary": _in_words(name), "value": value} for name, value in examples.items()}
+    """Named examples of a request's body, each titled with its name."""
+    return {name: {"summary": name.replace("_", " ").capitalize(), "value": value} for name, value in examples.items()}
 
 
 def problems(*statuses: int) -> Responses:
-    """The errors of a route that it shares with most."""
+    """The errors that a route shares with most others."""
     return {status: problem(status) for status in statuses}
 
 
 def problem(status: int, examples: Examples | None = None, description: str | None = None) -> dict[str, Any]:
-    """One error of a route, with examples of its own where it has some."""
+    """One error of a route, with the route's own examples if it has any."""
     told, usual = _ERRORS[status]
     shown = {name: error.body for name, error in (examples or usual).items()}
     return answer(Invalid if status == 422 else Problem, description or told, examples=shown)
 
 
 def refusal(**details: str) -> dict[str, Any]:
-    """409 of a command: what the coordinator says when it refuses, by the case."""
+    """The 409 of a command, with an example of each refusal."""
     return problem(409, {name: CommandRefused(detail) for name, detail in details.items()})
 
 
@@ -152,7 +152,7 @@ def answer(
     headers: dict[str, Any] | None = None,
     examples: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One answer of a route; without examples of its own, its model's are shown."""
+    """One answer of a route. Without `examples`, those of the model are shown."""
     content = {"content": {"application/json": {"examples": bodies(**examples)}}} if examples else {}
     return {"model": model, "description": description, **({"headers": headers} if headers else {}), **content}
 
@@ -180,7 +180,7 @@ def unhealthy() -> dict[str, Any]:
 
 @cache
 def status_example() -> dict[str, Any]:
-    """What a coordinator answers right after a kill."""
+    """The status right after a kill."""
     at = datetime(2026, 3, 12, 14, 30, tzinfo=UTC)
     carried = Carried(
         desk="main",
@@ -198,7 +198,3 @@ def status_example() -> dict[str, Any]:
     )
     apply(carried, kill, Tick(at, lambda prefix: f"{prefix}_0190f3a2c4e1d0000000000000000001"))
     return status_of(carried, run_id="0190f3a2-c4e1-7d00-8000-000000000001").model_dump(mode="json")
-
-
-def _in_words(name: str) -> str:
-    return name.replace("_", " ").capitalize()

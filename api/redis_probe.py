@@ -1,4 +1,4 @@
-"""Whether Redis takes writes now, for `/health`. A PING alone would call one fine that is full, or a replica."""
+"""Whether Redis accepts writes now, for `/health`. A PING also succeeds on a full Redis, or on a replica."""
 
 from storage.redis_connection import RedisConnection
 
@@ -7,14 +7,14 @@ LIVES_MS = 10_000
 
 
 class RedisProbe:
-    """Of one API process; None for the URL where no Redis is configured."""
+    """One API process's probe. `url` is None if no Redis is configured."""
 
     def __init__(self, url: str | None, desk: str) -> None:
         self._connection = RedisConnection(url, SOCKET_SECONDS) if url else None
         self._key = f"ais:{{{desk}}}:probe"
 
     async def connected(self) -> bool:
-        """False where none is configured, too."""
+        """Whether a write succeeded; False also if no Redis is configured."""
         if self._connection is None:
             return False
         try:
@@ -25,6 +25,6 @@ class RedisProbe:
             return False
 
     async def close(self) -> None:
-        """Ends the connection; the next probe makes a new one."""
+        """Closes the connection; the next probe opens a new one."""
         if self._connection is not None:
             await self._connection.close()

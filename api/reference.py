@@ -1,4 +1,4 @@
-"""The page of the HTTP API, docs/http.md, out of the OpenAPI document (`make docs`)."""
+"""Generates docs/http.md, the page of the HTTP API, from the OpenAPI document (`make docs`)."""
 
 import json
 import re
@@ -21,7 +21,7 @@ A running API shows the same at `/docs`, with the fields of every answer, and tr
 
 ## Errors
 
-What means the same wherever it is answered. Below, each request names those that it can answer with, and tells what is its own.
+These mean the same for every request. Below, each request lists which of them it can answer, and explains its own.
 
 {errors}"""
 _BOUNDS = {
@@ -35,7 +35,7 @@ _BOUNDS = {
 
 
 def document() -> Json:
-    """The OpenAPI document, of an application without parts."""
+    """The OpenAPI document of an application without parts."""
     app = guide.DocumentedApi(
         title="AIS",
         version="-",
@@ -51,7 +51,7 @@ def document() -> Json:
 
 
 def _inlined(found: Json, part: Any) -> Any:
-    """With each reference replaced by what it names; no model of ours holds itself."""
+    """The document with each reference replaced by its target; none of our models contains itself."""
     if isinstance(part, list):
         return [_inlined(found, it) for it in part]
     if not isinstance(part, dict):
@@ -62,7 +62,7 @@ def _inlined(found: Json, part: Any) -> Any:
 
 
 def page() -> str:
-    """docs/http.md; a test fails when the file is not this."""
+    """The text of docs/http.md. A test fails if the file differs."""
     found = document()
     errors = _shared_errors(found)
     text = INTRODUCTION.format(
@@ -75,7 +75,7 @@ def page() -> str:
             for path, method, told in _operations(found)
             if tag["name"] in told["tags"]
         )
-    # The document is read at /docs, the page in the folder of the others.
+    # Links are relative to /docs in the document, but to the folder of the other pages here.
     return text.replace("](manual/", "](")
 
 
@@ -84,7 +84,7 @@ def _operations(found: Json) -> Iterator[tuple[str, str, Json]]:
 
 
 def _shared_errors(found: Json) -> dict[str, str]:
-    """Status -> what it means nearly everywhere."""
+    """Maps a status to its usual meaning."""
     answers = [it for _, _, told in _operations(found) for it in told["responses"].items() if it[0] >= "400"]
     said = Counter((status, answer["description"]) for status, answer in answers)
     of_status = Counter(status for status, _ in answers)
@@ -92,22 +92,18 @@ def _shared_errors(found: Json) -> dict[str, str]:
 
 
 def _operation(path: str, method: str, told: Json, errors: Mapping[str, str]) -> str:
+    parameters = [
+        (f"`{it['name']}`", it["in"], _kind(it["schema"]), it.get("description", ""))
+        for it in told.get("parameters", ())
+    ]
     parts = [
         f"### {method.upper()} {path}",
         f"{told['summary']}. {told['description']}",
-        _parameters(told),
+        _table(("parameter", "in", "value", "meaning"), parameters) if parameters else "",
         _body(told),
         _answers(told, errors),
     ]
     return "".join(f"\n{part.rstrip()}\n" for part in parts if part)
-
-
-def _parameters(told: Json) -> str:
-    rows = [
-        (f"`{it['name']}`", it["in"], _kind(it["schema"]), it.get("description", ""))
-        for it in told.get("parameters", ())
-    ]
-    return _table(("parameter", "in", "value", "meaning"), rows) if rows else ""
 
 
 def _body(told: Json) -> str:
@@ -127,17 +123,16 @@ def _body(told: Json) -> str:
 def _answers(told: Json, errors: Mapping[str, str]) -> str:
     answers = told["responses"]
     usual = sorted(status for status in answers if errors.get(status) == answers[status]["description"])
-    own = [(status, _told_of(answers[status])) for status in sorted(answers.keys() - usual)]
+    # "Successful Response" is FastAPI's own text for an answer without a description.
+    described = {
+        status: str(it["description"]).replace("Successful Response", "Done.") for status, it in answers.items()
+    }
+    own = [(status, described[status]) for status in sorted(answers.keys() - usual)]
     text = _table(("status", "meaning"), own)
     text += f"\nBesides {', '.join(usual)}, as [above](#errors).\n" if usual else ""
     best = answers.get("200") or answers["202"]
     content = best.get("content", {}).get("application/json", {})
     return text + _example("An answer", content)
-
-
-def _told_of(answer: Json) -> str:
-    """FastAPI says the second of what nobody described."""
-    return str(answer["description"]).replace("Successful Response", "Done.")
 
 
 def _example(title: str, content: Json) -> str:
@@ -149,15 +144,15 @@ def _example(title: str, content: Json) -> str:
 
 
 def _kinds(schema: Json) -> list[Json]:
-    """What it may be, but nothing."""
+    """The schemas that a value may have, without null."""
     return [it for it in schema.get("anyOf", (schema,)) if it.get("type") != "null"]
 
 
 def _kind(schema: Json) -> str:
-    """`string, at most 64 characters`, or whatever of it is known."""
+    """The kind of a value in words, such as `string, at most 64 characters`."""
     kinds = _kinds(schema)
     words = [" or ".join(dict.fromkeys(_word(it) for it in kinds))]
-    words += [text for it in (schema, *kinds) for text in _bounds(it)]
+    words += [text.format(f"{it[name]:g}") for it in (schema, *kinds) for name, text in _BOUNDS.items() if name in it]
     default = schema.get("default")
     words += [f"default `{json.dumps(default)}`"] if default is not None else []
     return ", ".join(dict.fromkeys(filter(None, words)))
@@ -171,10 +166,6 @@ def _word(schema: Json) -> str:
     if schema.get("type") == "object":
         return "object"
     return {"date-time": "time"}.get(schema.get("format", ""), str(schema.get("type", "")))
-
-
-def _bounds(schema: Json) -> Iterator[str]:
-    return (words.format(f"{schema[name]:g}") for name, words in _BOUNDS.items() if name in schema)
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -1,7 +1,7 @@
-"""Keys that were refused: counted by reason, and told by address in one line of the log in ten seconds.
+"""Counts refused keys by reason, and logs their addresses in one line every ten seconds.
 
-Never with the key: a mistyped one is nearly the right one. Nobody is slowed down for it, since an address may be a proxy's, with
-everybody behind it. Addresses are a label of no metric: strangers would choose how many there are.
+The key itself is never logged: a mistyped one is nearly the right one. Nobody is slowed down, since an address may be that of a
+proxy with everybody behind it. Addresses are not a label of any metric: strangers would choose how many values it has.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ log: Any = structlog.get_logger("api")
 
 
 class RefusedKeys:
-    """What is counted of them in one process."""
+    """The counts of one process."""
 
     def __init__(self, instruments: ApiMetrics) -> None:
         self._instruments = instruments
@@ -34,11 +34,12 @@ class RefusedKeys:
         self._is_quiet = False
 
     def count(self, refused: RefusedKey, address: str) -> None:
-        """Counts one. A request without any key is a stranger's, and no more than counted."""
+        """Counts a refusal. A request without any key comes from a stranger, and is only counted."""
         self._instruments.key_refused(refused.why.value)
         if refused.why is KeyRefusal.MISSING:
             return
-        address = _shown(address)
+        # A proxy's header may contain anything, of any length.
+        address = printable(address[:MAX_ADDRESS_CHARS])[:MAX_ADDRESS_CHARS]
         is_known = address in self._addresses or len(self._addresses) < MOST_ADDRESSES
         self._addresses[address if is_known else OTHERS] += 1
         self._reasons[refused.why.value] += 1
@@ -60,8 +61,3 @@ class RefusedKeys:
         )  # fmt: skip
         self._addresses, self._reasons, self._names = Counter(), Counter(), set()
         asyncio.get_running_loop().call_later(LOG_SECONDS, self._tell)
-
-
-def _shown(address: str) -> str:
-    """A proxy's header may say anything, of any length."""
-    return printable(address[:MAX_ADDRESS_CHARS])[:MAX_ADDRESS_CHARS]

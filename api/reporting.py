@@ -1,4 +1,4 @@
-"""The database as the API reads it. Reports and the health probe have threads and connections of their own."""
+"""The API's access to the database. Reports and health probes have separate threads and connections."""
 
 import time
 from collections.abc import Callable
@@ -34,16 +34,16 @@ EntryPage = tuple[list[StoredEntry], str | None]
 
 REPORT_THREADS = 4
 REPORT_SECONDS = 5.0
-# Without totals, a whole account is computed from every fill that it ever had.
+# Without totals, an account is computed from every fill that it ever had.
 ACCOUNT_SECONDS = 30.0
 PROBE_SECONDS = 1.5
-# Everybody may ask for health: this part of it works the disk, and each failure is a line in PostgreSQL's own log.
+# Anybody may request /health. This probe writes to disk, and each failure leaves a line in PostgreSQL's own log.
 SPACE_SECONDS = 10.0
 FAILED_SECONDS = 1.0
 
 
 class PaperBooks(NamedTuple):
-    """An account twice: as the paper venue keeps it, and as its records add up."""
+    """An account twice: as the paper venue keeps it, and as the sum of its records."""
 
     account: PaperBalance
     holdings: dict[HoldingKey, Holding]
@@ -51,18 +51,18 @@ class PaperBooks(NamedTuple):
 
 
 class LiveBooks(NamedTuple):
-    """A real account as its records add up, and whatever keeps them from being the whole truth."""
+    """A real account as the sum of its records, and the facts that put the records in question."""
 
     portfolio: Portfolio
     facts: list[str]
 
 
 class _Unread(Exception):
-    """The books are not known yet; the text is why, or empty."""
+    """The books are not known yet; the text says why, or is empty."""
 
 
 class Reports(Protocol):
-    """What the API asks of the database; each but the probes raises ApiError."""
+    """What the API needs from the database. All methods but the probes raise ApiError."""
 
     async def page(self, wanted: DecisionFilter) -> DecisionPage:
         """One page of decisions and the next cursor."""
@@ -80,7 +80,7 @@ class Reports(Protocol):
         """One page of a desk's ledger."""
 
     async def books(self, desk: str) -> PaperBooks | LiveBooks | None:
-        """A desk's account; None where the paper venue has none of it."""
+        """A desk's account; None if the paper venue has none for it."""
 
     async def curve(self, desk: str, wanted: CurveFilter) -> list[EquityPoint]:
         """A desk's equity over time, oldest first."""
@@ -89,17 +89,17 @@ class Reports(Protocol):
         """Whether a row could be written, within the probe's time."""
 
     async def missing_rights(self) -> list[str]:
-        """What the role of this process lacks, within the probe's time; none where nobody says."""
+        """The rights that the role of this process lacks, read within the probe's time; empty if they cannot be read."""
 
     async def database_id(self) -> str | None:
-        """Which database this is, within the probe's time; None where it does not say."""
+        """The id of this database, read within the probe's time; None if it cannot be read."""
 
     def close(self) -> None:
         """Ends what is running."""
 
 
 class PostgresReports:
-    """Reports from PostgreSQL. Those on fills and money are of a `live` desk's real account, or of the paper venue."""
+    """Reports from PostgreSQL. Fills and money are those of a `live` desk's real account, or of the paper venue."""
 
     def __init__(self, url: str, belonging: Belonging | None = None, *, live: bool = False) -> None:
         self._belonging = belonging
@@ -159,13 +159,13 @@ class PostgresReports:
         return await self._probed("id", read_id)
 
     async def _probed(self, what: str, work: Callable[[Connection], T]) -> T | None:
-        """What a probe found; None where it fails, or failed a moment ago."""
+        """A probe's result; None if it fails, or failed a moment ago."""
         if time.monotonic() < self._failed_until.get(what, 0.0):
             return None
         try:
             return await self._probe.run(work)
         except (DatabaseUnavailable, DBAPIError):
-            # Missing rights are a bug of ours to every other statement, and to these an answer.
+            # For other statements a missing right is a bug of ours; for a probe it is an answer.
             self._failed_until[what] = time.monotonic() + FAILED_SECONDS
             return None
 
@@ -192,34 +192,30 @@ class PostgresReports:
 
     async def _run(self, work: Callable[[Connection], T], seconds: float | None = None) -> T:
         def told(connection: Connection) -> tuple[T, str | None]:
-            # Last, since what `work` does may have to be the transaction's first.
+            # Last, since the statements of `work` may have to come first in the transaction.
             return work(connection), read_id(connection)
 
         return await self._checked(told, seconds)
 
     async def _checked(self, told: Callable[[Connection], tuple[T, str | None]], seconds: float | None = None) -> T:
-        """What `told` returns beside the id of the database that it was read from."""
+        """What `told` returns, with the id of its database. Raises OtherDatabase if that is not the desk's."""
         try:
             found, database_id = await self._database.run(told, seconds)
         except InvalidCursor as error:
             raise InvalidRequest(("query", "cursor"), str(error)) from error
         except DatabaseUnavailable as error:
             raise ReportsUnavailable(error) from error
-        await self._check(database_id)
-        return found
-
-    async def _check(self, database_id: str | None) -> None:
-        """Raises where this is another database than the desk's; asks once more where it may have been changed."""
         belonging = self._belonging
-        if belonging is None or await belonging.database_id() in (None, database_id):
-            return
-        wanted = await belonging.ask()
-        if wanted not in (None, database_id):
-            raise OtherDatabase(database_id, wanted)
+        if belonging is not None and await belonging.database_id() not in (None, database_id):
+            # The desk may have got another database since: ask once more.
+            wanted = await belonging.ask()
+            if wanted not in (None, database_id):
+                raise OtherDatabase(database_id, wanted)
+        return found
 
 
 def read_books(connection: Connection, desk: str) -> PaperBooks | None:
-    """Account, holdings and records as of one moment: a fill that comes meanwhile must not look like a difference."""
+    """Account, holdings and records as of one moment: a fill in between must not look like a difference."""
     connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
     account = paper.find_account(connection, desk)
     if account is None:

@@ -1,7 +1,7 @@
-"""A request's head that is no HTTP: what is wrong with it, and what a kill in it still says.
+"""Heads of requests that are not valid HTTP: finds what is wrong, and mends those of kills.
 
-A kill kills, whatever stands in its other headers. So a kill's head is mended: a value with control characters is
-made one that nothing accepts, and a line that is no header is left out. No other request is read like that.
+A kill must work whatever its other headers contain. So its head is mended: control characters in a value are replaced so that no
+check accepts the value, and lines that are not headers are left out. No other request is mended.
 """
 
 import re
@@ -16,18 +16,18 @@ _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):(.*)", re.DOTALL)
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _OWN = frozenset({b"connection", b"upgrade", b"expect"})
-# Outside ASCII: every check of a value refuses it.
+# Not ASCII, so every check of a value refuses it.
 _NOTHING = b"\xff"
 
 
 def is_kill(head: bytes) -> bool:
-    """Whether its first line is whole and asks for the kill."""
+    """Whether its first line is complete and requests a kill."""
     first, end, _ = head.partition(b"\r\n")
     return bool(end) and _KILL.fullmatch(first) is not None
 
 
 def mended(head: bytes, with_body: bool = True) -> bytes:
-    """The same request as HTTP that every parser takes, the last one of its connection."""
+    """The same request as valid HTTP, which closes its connection."""
     first, *lines = head.split(b"\r\n")
     kept = [header for line in lines if (header := _mended_header(line, with_body))]
     return b"\r\n".join([first, *kept, b"Connection: close"]) + END
@@ -42,7 +42,7 @@ def _mended_header(line: bytes, with_body: bool) -> bytes | None:
 
 
 def flaw(head: bytes) -> str:
-    """What is wrong with it, for the answer; names no value, since a key may stand in any of them."""
+    """What is wrong with the head, for the answer. It quotes no value, since any may contain a key."""
     _, *lines = head.partition(END)[0].split(b"\r\n")
     for line in lines:
         match = _HEADER.fullmatch(line)

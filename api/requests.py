@@ -1,4 +1,4 @@
-"""Bodies and queries as they are read. Unknown fields are forbidden: a typo must not widen an action."""
+"""The models of bodies and queries. Unknown fields are refused: a typo must not widen an action."""
 
 from datetime import datetime
 from math import isfinite
@@ -34,12 +34,12 @@ def _symbol(text: str) -> str:
 
 Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON_CHARS), AfterValidator(_not_blank)]
 Symbol = Annotated[str, Field(min_length=1, max_length=2 * MAX_SYMBOL_CHARS), AfterValidator(_symbol)]
-# Each once.
+# Without repetitions.
 Symbols = Annotated[list[Symbol], Field(min_length=1), AfterValidator(lambda given: list(dict.fromkeys(given)))]
 
 
 def _moment(value: object) -> object:
-    """An ISO 8601 time with its offset, in which an unescaped `+` arrived as a blank."""
+    """An ISO 8601 time with its offset. An unescaped `+` arrives as a blank."""
     try:
         moment = datetime.fromisoformat(str(value).strip().replace(" ", "+"))
     except ValueError:
@@ -61,7 +61,7 @@ def _limit_number(value: object) -> object:
     return value
 
 
-# Pydantic does not look into either: a lone surrogate broke the signal and was a 500. Replaced, it is a 422 of the coordinator.
+# Pydantic lets lone surrogates pass, and one broke the signal: a 500. Replaced, it becomes a 422 from the coordinator.
 LimitName = Annotated[str, AfterValidator(encodable)]
 LimitNumber = Annotated[float | str, BeforeValidator(_limit_number), AfterValidator(encodable)]
 

@@ -1,4 +1,4 @@
-"""Rows of the database as programs get them: the HTTP API answers with these keys, and `ais log --json` prints them."""
+"""Database rows as the HTTP API answers them and `ais log --json` prints them."""
 
 from collections.abc import Sequence
 from datetime import UTC
@@ -19,13 +19,13 @@ def entry(row: Decision) -> dict[str, Any]:
 
 
 def instruction(row: InstructionRow) -> dict[str, Any]:
-    """An instruction with its order's fields beside its own."""
+    """An instruction, with the fields of its order at the same level."""
     order = row.order.model_dump(mode="json", exclude={"tool", "symbol"}) if row.order else {}
     order |= {"venue_order_id": row.venue_order_id} if row.order or row.venue_order_id else {}
     return row.model_dump(mode="json", exclude={"order", "desk", "venue_order_id"}) | order
 
 
 def shown(rows: Sequence[Value], model: type[BaseModel]) -> list[dict[str, Any]]:
-    """Rows with the keys of their answer alone."""
+    """Rows with only the keys of their answer model."""
     names = set(model.model_fields)
     return [model.model_validate(row.model_dump(include=names)).model_dump(mode="json") for row in rows]

@@ -1,4 +1,4 @@
-"""What the routes are given, built once in `api.app`."""
+"""The parts that routes use, built once in `api.app`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from domain.desk.states import Mode
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of one API process. `page_terms` are headers for the console: what its user needs where this process is gone."""
+    """The parts of one API process. `page_terms` are headers for the console: what its user needs once this process is gone."""
 
     desk_name: str
     mode: Mode
@@ -33,7 +33,7 @@ class Parts:
 
 
 async def _parts(request: Request) -> Parts:
-    # `async`, like every dependency here: a plain function would run in the thread pool, the kill's too.
+    # `async`, like every dependency here: a plain function would run in the thread pool, even for a kill.
     parts: Parts = request.app.state.parts
     return parts
 

@@ -1,7 +1,7 @@
-"""An answer that has no end: events (`text/event-stream`) for as long as the client stays.
+"""An answer without an end: events (`text/event-stream`) for as long as the client stays.
 
-It keeps nothing for a slow client. Whatever came while an earlier event was on its way is replaced by what is newest, and a
-client that does not read at all is closed by the door.
+It buffers nothing for a slow client: while an event is being sent, newer ones replace older ones. The door closes the connection
+of a client that does not read at all.
 """
 
 import asyncio
@@ -16,22 +16,22 @@ _OVER = "ais.over"
 
 
 def is_endless(scope: Mapping[str, Any]) -> bool:
-    """Whether this request is answered by a stream: its length says nothing, and nobody waits for its end."""
+    """Whether this request is answered by a stream, whose duration means nothing and whose end nobody waits for."""
     return bool(scope.get(_FLAG))
 
 
 def end(scope: MutableMapping[str, Any]) -> None:
-    """Ends this stream, before it begins too: somebody waits behind it."""
+    """Ends this stream, even before it begins: another request waits behind it."""
     scope.setdefault(_OVER, asyncio.Event()).set()
 
 
 class EventSource(Protocol):
-    """What a stream sends. Its place is taken from the beginning, and free once it is closed."""
+    """The events that a stream sends. It occupies a place until it is closed."""
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
     def close(self) -> None:
-        """Called at the end, however that comes."""
+        """Called at the end, however the stream ends."""
 
 
 class EventStream(Response):
@@ -41,9 +41,9 @@ class EventStream(Response):
 
     def __init__(self, events: EventSource, headers: Mapping[str, str] | None = None, status_code: int = 200) -> None:
         super().__init__(status_code=status_code, headers=headers)
-        # Until the client leaves, the length of the answer is not known.
+        # The length of the answer is not known.
         del self.headers["content-length"]
-        # A proxy of the nginx kind would keep events until it has a few KB of them.
+        # Otherwise nginx and similar proxies would hold events back until they have a few KB.
         self.headers["X-Accel-Buffering"] = "no"
         self._events = events
         self._has_begun = False
@@ -62,7 +62,9 @@ class EventStream(Response):
         for result in results:
             if isinstance(result, Exception):
                 raise result
-        await self._finish(send)
+        # Goes nowhere if the client has left. If another request waits behind this one, it is answered now.
+        await self._begin(send)
+        await send({"type": "http.response.body", "body": b""})
 
     async def _send_all(self, send: Send) -> None:
         await self._begin(send)
@@ -73,11 +75,6 @@ class EventStream(Response):
         if not self._has_begun:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             self._has_begun = True
-
-    async def _finish(self, send: Send) -> None:
-        """Where the client has left, this goes nowhere; where another request waits behind, it is answered now."""
-        await self._begin(send)
-        await send({"type": "http.response.body", "body": b""})
 
 
 async def _left(receive: Receive) -> None:

@@ -2,5 +2,5 @@
 
 from datetime import UTC, datetime
 
-# Taken before all other imports, which take a second: a kill after this moment cannot be the one that a restart is to undo.
+# Taken before all other imports, which take a second: a restart must not undo a kill that came after this moment.
 STARTED_AT = datetime.now(UTC)

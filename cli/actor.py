@@ -1,4 +1,4 @@
-"""Who is at this command line. On its own, so that what needs no Temporal does not load it."""
+"""Who is at this command line. A module of its own, so that commands without Temporal need not load its client."""
 
 import getpass
 import os
@@ -12,6 +12,6 @@ def actor() -> str:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
-        # A container's user without a name: no reason not to kill.
+        # A container's user may have no name. That must not prevent a kill.
         user = f"uid-{os.getuid()}"
     return str(encodable(f"cli:{user}@{socket.gethostname()}"))

@@ -1,6 +1,6 @@
 """The `ais` command. It parses the command line and turns outcomes into exit codes; other modules decide what is allowed.
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage; of commands to a desk also 3 recorded and not confirmed, 4 not known.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage. Commands to a desk also: 3 recorded but not confirmed, 4 not known.
 """
 
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from cli.commands.keys import keys
 
 
 class _GroupsLast(TyperGroup):
-    """Typer would list groups of commands before what one looks for first."""
+    """Lists groups of commands after single commands; Typer would list them first."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=lambda name: isinstance(self.commands[name], TyperGroup))

@@ -10,14 +10,14 @@ from storage import migrate, totals
 
 
 class Line(NamedTuple):
-    """What is printed of one account."""
+    """A line to print about one account."""
 
     text: str
     agrees: bool = True
 
 
 def audited(url: str, *, rebuild: bool) -> Iterator[Line]:
-    """One account after the other. Raises DatabaseUnavailable."""
+    """Checks one account after the other. Raises DatabaseUnavailable."""
     with migrate.connections(url, migrate.UPGRADE_SECONDS) as engine:
         with engine.begin() as connection:
             found = totals.accounts(connection)
@@ -33,7 +33,7 @@ def audited(url: str, *, rebuild: bool) -> Iterator[Line]:
                     totals.forget(connection, account)
     if rebuild and found:
         migrate.add_up(url)
-        yield Line("The totals are made anew.")
+        yield Line("The totals are rebuilt.")
 
 
 def _lines(checked: totals.Audit) -> Iterator[Line]:
@@ -43,4 +43,4 @@ def _lines(checked: totals.Audit) -> Iterator[Line]:
     for difference in checked.differences:
         yield Line(printable(f"{name}: {difference}"), agrees=False)
     if checked.differences:
-        yield Line("`ais audit totals --rebuild` makes them anew.")
+        yield Line("`ais audit totals --rebuild` rebuilds them.")

@@ -1,12 +1,10 @@
-"""Carries out `ais audit verify` and `checkpoint`, and says what it found in words."""
+"""Carries out `ais audit verify`, `checkpoint` and `accept`, and words the findings."""
 
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
-
-from sqlalchemy import Connection
 
 from cli.actor import actor
 from cli.audit import Line
@@ -22,7 +20,7 @@ PROGRESS_SECONDS = 2.0
 
 
 class Asked(NamedTuple):
-    """What is to be verified: of which desk, from when on, and against what was signed."""
+    """What to verify: which desk, from when on, and against which signed checkpoint."""
 
     desk: str | None = None
     since: datetime | None = None
@@ -30,11 +28,12 @@ class Asked(NamedTuple):
 
 
 def verified(url: str, asked: Asked, say: Callable[[str], None]) -> Iterator[Line]:
-    """What is to be printed; the last line says whether the chain is whole. Raises where it cannot be checked."""
+    """The lines to print; the last says whether the chain is whole. Raises if it cannot be checked."""
     desk, signed = asked.desk, asked.signed
     found, ticker = Verification(), Ticker(say)
     with migrate.connections(url, migrate.UPGRADE_SECONDS) as engine, verifying.snapshot(engine) as connection:
-        _refuse_another(connection, signed)
+        if signed and signed.database_id != (found_id := read_id(connection)):
+            raise checkpoints.NotSigned(f"the checkpoint is of database {signed.database_id}, and this is {found_id}")
         known = sorted({*verifying.desks_of(connection), *(signed.chains if signed else ())})
         if desk is not None and desk not in known:
             raise LookupError(f"desk {desk!r} has no chain; the database has {', '.join(known) or 'none'}")
@@ -48,14 +47,14 @@ def verified(url: str, asked: Asked, say: Callable[[str], None]) -> Iterator[Lin
 
 
 def made(url: str, key_file: str) -> str:
-    """A new checkpoint, as it is to be printed."""
+    """Makes a checkpoint and returns its text."""
     key = checkpoints.read_key(Path(key_file))
     with migrate.connections(url, migrate.CHECK_SECONDS) as engine, engine.begin() as connection:
         return checkpoints.make(connection, key).document
 
 
 def accepted(url: str, desk: str, reason: str) -> str:
-    """What became of it. LookupError where there is nothing to accept, or where it cannot be done now."""
+    """Accepts a fault and returns the result in words. LookupError if there is nothing to accept, or it cannot be done now."""
     with migrate.connections(url, migrate.CHECK_SECONDS) as engine, engine.begin() as connection:
         if desk not in {each.fault.desk for each in watching.faults(connection)}:
             raise LookupError(
@@ -70,27 +69,22 @@ def accepted(url: str, desk: str, reason: str) -> str:
 
 
 def read_checkpoint(file: Path, public_key: str | None, key_file: str | None) -> Checkpoint:
-    """The checkpoint in a file, whose signature is right. Without a public key, that of AIS_AUDIT_KEY is taken."""
+    """Reads a checkpoint from a file and checks its signature: by `public_key`, or else by that of AIS_AUDIT_KEY."""
     if public_key is None and key_file is None:
         raise checkpoints.NotSigned("give the public key of the checkpoint's owner: --public-key, or AIS_AUDIT_KEY")
     expected = public_key or checkpoints.public_key_of(checkpoints.read_key(Path(str(key_file))))
     return checkpoints.read(file.read_text(), expected)
 
 
-def _refuse_another(connection: Connection, signed: Checkpoint | None) -> None:
-    if signed and signed.database_id != (found := read_id(connection)):
-        raise checkpoints.NotSigned(f"the checkpoint is of database {signed.database_id}, and this is {found}")
-
-
 class Ticker:
-    """Tells how far it is, once it takes long, and then every two seconds."""
+    """Reports progress every two seconds."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._next = time.monotonic() + PROGRESS_SECONDS
 
     def tell(self, rows: int) -> None:
-        """After each batch of rows."""
+        """Called after each batch of rows."""
         if (now := time.monotonic()) >= self._next:
             self._say(f"{rows:,} rows so far …")
             self._next = now + PROGRESS_SECONDS

@@ -1,5 +1,6 @@
-"""Carries out `ais audit export`: one snapshot into a file, a row on each chain that says so, and then the manifest."""
+"""Carries out `ais audit export`: writes a snapshot to a file, records the export on each chain, and writes the manifest."""
 
+import itertools
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -25,7 +26,7 @@ DESKS_AT_ONCE = 50
 
 
 class AskedExport(NamedTuple):
-    """What is to be exported, and where to."""
+    """What to export, and where to."""
 
     window: ExportWindow
     kind: ExportFormat
@@ -34,7 +35,7 @@ class AskedExport(NamedTuple):
 
 
 class _Copied(NamedTuple):
-    """What the snapshot had, at this moment of the database's clock."""
+    """What the snapshot contained, and its time by the database's clock."""
 
     at: datetime
     chains: dict[str, ExportedChain]
@@ -43,7 +44,7 @@ class _Copied(NamedTuple):
 
 
 def exported(url: str, asked: AskedExport, say: Callable[[str], None]) -> Iterator[Line]:
-    """Makes the file and its manifest, and says what is in them. Where it raises, neither of them is there."""
+    """Makes the file and its manifest, and says what they contain. If it raises, neither exists."""
     need(asked.kind)
     with manifests.new_export(asked.file, replace=asked.force) as export:
         with migrate.connections(url, migrate.UPGRADE_SECONDS) as engine:
@@ -58,27 +59,25 @@ def exported(url: str, asked: AskedExport, say: Callable[[str], None]) -> Iterat
 
 
 def _copy(connection: Connection, asked: AskedExport, export: NewExport, ticker: Ticker) -> _Copied:
-    # First: what is signed later than this may not be in the snapshot.
+    # The time first: what is signed after it may be missing in the snapshot.
     at, known, window = server_time(connection), verifying.chained_desks_of(connection), asked.window
     if window.desk is not None and window.desk not in known:
         raise LookupError(f"desk {window.desk!r} has no chain; the database has {', '.join(known) or 'none'}")
     tallies = {desk: RowTally() for desk in (known if window.desk is None else [window.desk])}
     with export.part() as file:
-        write_rows(file, asked.kind, _told(_rows(connection, tallies, window), ticker))
+        write_rows(file, asked.kind, _rows(connection, tallies, window, ticker))
     chains = {desk: tally.chain for desk, tally in tallies.items()}
     return _Copied(at, chains, exporting.newest_checkpoint(connection, window.until), read_id(connection))
 
 
-def _rows(connection: Connection, tallies: dict[str, RowTally], window: ExportWindow) -> Iterator[Link]:
+def _rows(connection: Connection, tallies: dict[str, RowTally], window: ExportWindow, ticker: Ticker) -> Iterator[Link]:
+    """Every row to copy, counted by the tally of its desk."""
+    done = itertools.count()
     for desk, tally in tallies.items():
-        yield from tally.counted(exporting.rows_of(connection, desk, window))
-
-
-def _told(rows: Iterator[Link], ticker: Ticker) -> Iterator[Link]:
-    for number, row in enumerate(rows):
-        if number and number % verifying.ROWS_A_FETCH == 0:
-            ticker.tell(number)
-        yield row
+        for row in tally.counted(exporting.rows_of(connection, desk, window)):
+            if (number := next(done)) and number % verifying.ROWS_A_FETCH == 0:
+                ticker.tell(number)
+            yield row
 
 
 def _manifest(asked: AskedExport, copied: _Copied, sha256: str) -> ExportManifest:
@@ -90,7 +89,7 @@ def _manifest(asked: AskedExport, copied: _Copied, sha256: str) -> ExportManifes
 
 
 def _record(engine: Engine, manifest: ExportManifest) -> None:
-    """Before the file has its name: a copy that nobody can tell of is not handed out."""
+    """Records the export on each chain. This happens before the file gets its name, so that no copy exists without a record."""
     shared: dict[str, Any] = {"actor": manifest.made_by}
     shared |= manifest.model_dump(mode="json", include={"file", "format", "sha256", "since", "until"})
     bodies = {
@@ -101,7 +100,7 @@ def _record(engine: Engine, manifest: ExportManifest) -> None:
     subject = f"export_{uuid.uuid4().hex}"
     desks = sorted(bodies)
     for start in range(0, len(desks), DESKS_AT_ONCE):
-        # While their locks are held, what these desks append has to wait for the next append.
+        # While the locks of these desks are held, their new entries wait for the next append.
         with engine.begin() as connection:
             exporting.record(connection, subject, {desk: bodies[desk] for desk in desks[start : start + DESKS_AT_ONCE]})
 

@@ -1,4 +1,4 @@
-"""Carries out `ais audit verify --export`: says in words what was found of a file. No database is asked."""
+"""Carries out `ais audit verify --export`: checks a file and words the findings. It needs no database."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,9 +14,9 @@ from storage.audit.manifests import ExportManifest
 
 
 def file_verified(file: Path, signed: Checkpoint | None, key: str | None, say: Callable[[str], None]) -> Iterator[Line]:
-    """What is to be printed; the last line says whether the file is whole. Raises where it cannot be checked.
+    """The lines to print; the last says whether the file is whole. Raises if it cannot be checked.
 
-    Without a checkpoint the one in the manifest is taken, if a public key is given to check its signature with.
+    Without `signed`, the checkpoint in the manifest is used, if there is a public key to check its signature.
     """
     manifest = manifests.read(file)
     need(manifest.format)

@@ -1,6 +1,6 @@
-"""Carries out `ais audit rebuild`: what the database lost, put back from the chain and from Temporal's histories.
+"""Carries out `ais audit rebuild`: restores rows that the database lost from the chain and from Temporal's histories.
 
-The chain comes first, where it is whole: it is proved by its own hashes. Temporal knows what the chain lost too, and how often a
+The chain comes first if it is whole, since its own hashes prove it. Temporal also knows what the chain has lost, and how often a
 cancel was tried.
 """
 
@@ -29,31 +29,31 @@ from workflows import recorded
 from workflows.gateway import DeskGateway
 from workflows.recorded import ListedRun, RecordedRows, UnreadableRows
 
-# Of each desk: rows that are missing, and rows that differ. The chain names all that were put back.
+# How many missing and how many differing rows are named for each desk. The chain names every row that was put back.
 MOST_NAMED = 20
-# What says that a table is not as it was; anything else is said of the chain itself.
+# Faults of the tables; all others are faults of the chain itself.
 _OF_TABLES = frozenset({FaultKind.MISSING, FaultKind.EXTRA, FaultKind.CHANGED})
 
 
 class AskedRebuild(NamedTuple):
-    """Of which desk, and whether rows are to be written."""
+    """Which desk to rebuild (None: all), and whether to write rows."""
 
     desk: str | None = None
     writes: bool = False
 
 
 async def rebuilt(url: str, asked: AskedRebuild, say: Callable[[str], None]) -> AsyncIterator[Line]:
-    """What is to be printed. Where it raises, it could not be checked; what was told as put back until then stays."""
+    """The lines to print. Raises if it cannot be checked; rows reported as put back until then stay."""
     client, ticker = await connect_lazily(), Ticker(say)
     # A lazy client's first connect has no limit of its own.
     await DeskGateway(client, "any").open_status()
     with migrate.connections(url, migrate.UPGRADE_SECONDS) as engine, engine.connect() as connection:
         rebuild, total = Rebuilding(connection, writes=asked.writes), 0
-        mine, listed = await _desks(engine, client)
-        for desk in _wanted(mine, listed, asked.desk):
+        mine, wanted = await _desks(engine, client, asked.desk)
+        for desk in wanted:
             of_desk = DeskRebuild(desk, engine, client, rebuild, ticker)
             if asked.desk is None and desk not in mine and await of_desk.another_database():
-                continue  # Another desk of this Temporal, which was never in this database.
+                continue  # A desk of this Temporal that was never in this database.
             async for line in of_desk.lines():
                 yield line
             total += of_desk.missing.total()
@@ -68,21 +68,18 @@ def _last(total: int, *, writes: bool) -> Line:
     return Line(f"{total:,} rows can be put back: `ais audit rebuild --yes` does so.", agrees=False)
 
 
-async def _desks(engine: Engine, client: Client) -> tuple[set[str], set[str]]:
-    """Those of the database, and those of Temporal."""
+async def _desks(engine: Engine, client: Client, asked: str | None) -> tuple[set[str], list[str]]:
+    """The desks of the database, and those to rebuild: `asked`, or all that the database or Temporal knows."""
     with verifying.snapshot(engine) as connection:
         mine = {*verifying.desks_of(connection)} - {NO_DESK}
-    return mine, {*await recorded.listed_desks(client)}
-
-
-def _wanted(mine: set[str], listed: set[str], asked: str | None) -> list[str]:
-    if asked is not None and asked not in mine | listed:
+    known = mine | {*await recorded.listed_desks(client)}
+    if asked is not None and asked not in known:
         raise LookupError(f"neither the database nor Temporal knows desk {asked!r}")
-    return sorted(mine | listed) if asked is None else [asked]
+    return mine, sorted(known) if asked is None else [asked]
 
 
 class DeskRebuild:
-    """One desk: what is missing, where it was found, and what cannot be reached."""
+    """Rebuilds one desk: finds what is missing, where it is recorded, and what cannot be reached."""
 
     def __init__(self, desk: str, engine: Engine, client: Client, rebuild: Rebuilding, ticker: Ticker) -> None:
         self._desk = desk
@@ -90,20 +87,20 @@ class DeskRebuild:
         self._client = client
         self._rebuild = rebuild
         self._ticker = ticker
-        # By where they were found.
+        # Counts by the place where the rows were found.
         self.missing = Counter[str]()
         self._differing = 0
         self._looked_at = 0
-        # Bodies and runs that cannot be read, by what is wrong with them; the first of each is named.
+        # The first body or run that cannot be read, for each kind of problem.
         self._unreached: dict[str, str] = {}
         self._unreached_times = Counter[str]()
 
     async def lines(self) -> AsyncIterator[Line]:
-        """What is found, in the order in which it is looked for."""
+        """The findings, in the order of the search."""
         if why := await self.another_database():
             raise WrongDatabase(why)
         runs = await recorded.listed_runs(self._client, self._desk)
-        # One snapshot: what the chain says is believed as it was checked.
+        # One snapshot: the chain is used exactly as it was checked.
         with verifying.snapshot(self._engine) as snapshot:
             faults = self._faults(snapshot)
             whole = all(each.first.kind in _OF_TABLES for each in faults)
@@ -119,7 +116,7 @@ class DeskRebuild:
             yield line
 
     async def another_database(self) -> str | None:
-        """Why the desk's rows do not belong into this database: the newest that were written say which is the desk's."""
+        """Why the desk's rows do not belong in this database, or None. The newest written rows tell which one is the desk's."""
         with self._engine.connect() as connection:
             mine = read_id(connection)
         runs = await recorded.listed_runs(self._client, self._desk)
@@ -155,16 +152,16 @@ class DeskRebuild:
         is_open = await DeskGateway(self._client, self._desk).open_status() == OPEN
         found: list[RememberedRow] = []
         async for each in recorded.recorded(self._client, self._desk, runs):
-            if not isinstance(each, RecordedRows):
-                what = (
-                    "rows of a payload that cannot be decoded"
-                    if isinstance(each, UnreadableRows)
-                    else "runs past retention"
-                )
-                self._cannot_reach(what, f"run {each.run_id}{_detail(each)}")
+            if isinstance(each, UnreadableRows):
+                where = f"run {each.run_id}, event {each.event_id}: {each.why}"
+                self._cannot_reach("rows of a payload that cannot be decoded", where)
+            elif not isinstance(each, RecordedRows):
+                self._cannot_reach("runs past retention", f"run {each.run_id}")
             elif each.written or not is_open:
-                # What an open coordinator has not written yet, it still will.
-                found += _remembered(each)
+                # An open coordinator will still write what it has not written yet.
+                source = {"run": each.run_id, "event": each.event_id}
+                found += [RememberedRow(row, source) for row in each.batch.decisions]
+                found += [RememberedRow(row, source) for row in each.batch.instructions]
             if len(found) >= ROWS_A_BATCH:
                 for line in self._take(found):
                     yield line
@@ -201,13 +198,16 @@ class DeskRebuild:
         if (left := self._rebuild.left(self._desk)).rows:
             what = f"{left.rows:,} rows that the chain names are missing, and nobody can put them back, the first is {left.first}"
             yield self._line(what, agrees=False)
-        yield from self._still_wrong() if self._rebuild.writes else _but_missing(faults)
+        if self._rebuild.writes:
+            yield from self._still_wrong()
+        else:
+            yield from (fault_line(each) for each in faults if each.first.kind is not FaultKind.MISSING)
         told = [f"{count:,} from {source}" for source, count in self.missing.items()]
         done = "put back" if self._rebuild.writes else "missing"
         yield self._line(f"{done}: {', '.join(told) or 'nothing'}", agrees=self._rebuild.writes or not told)
 
     def _still_wrong(self) -> Iterator[Line]:
-        """What `ais audit verify` finds after all."""
+        """What `ais audit verify` finds after the rebuild."""
         self._rebuild.chain_the_rest(self._desk)
         with verifying.snapshot(self._engine) as snapshot:
             yield from map(fault_line, self._faults(snapshot))
@@ -220,21 +220,7 @@ class DeskRebuild:
         return Line(printable(f"{self._desk}: {text}."), agrees)
 
 
-def _but_missing(faults: list[FaultCount]) -> Iterator[Line]:
-    return (fault_line(each) for each in faults if each.first.kind is not FaultKind.MISSING)
-
-
-def _remembered(found: RecordedRows) -> Iterator[RememberedRow]:
-    source = {"run": found.run_id, "event": found.event_id}
-    yield from (RememberedRow(row, source) for row in found.batch.decisions)
-    yield from (RememberedRow(row, source) for row in found.batch.instructions)
-
-
 def _source(row: RememberedRow) -> str:
     if "chain" in row.source:
         return f"row {row.source['chain']:,} of the chain"
     return f"event {row.source['event']} of run {row.source['run']}"
-
-
-def _detail(found: recorded.Recorded) -> str:
-    return f", event {found.event_id}: {found.why}" if isinstance(found, UnreadableRows) else ""

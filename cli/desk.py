@@ -43,7 +43,7 @@ async def start(say: Say, compares: bool = True) -> str:
 
 
 async def compare(say: Say) -> None:
-    """Says where the settings differ from what the desk has, as soon as it answers."""
+    """Says where the settings differ from the desk's terms, as soon as the desk answers."""
     mine = plan(settings.DeskSettings.load(), settings.LimitSettings.load()).terms()
     gateway = _gateway(await connect_lazily())
 
@@ -62,7 +62,7 @@ async def restart(reason: str, asked_at: datetime, terms: NewTerms, new_mode: Ne
 
 
 def named_mode(mode: str | None, with_positions: bool) -> NewMode | None:
-    """The mode that a person names, with the account that it is for; raises Refused where settings are missing for it."""
+    """The mode that a person named, with its account. Raises Refused if settings are missing for it."""
     if mode is None:
         return None
     desk = settings.DeskSettings.load().model_copy(update={"mode": mode})
@@ -77,7 +77,7 @@ def named_mode(mode: str | None, with_positions: bool) -> NewMode | None:
 def asked_terms(
     symbols: str | None, cycle_seconds: float | None, kill_flattens: bool | None, settings_too: bool
 ) -> NewTerms:
-    """The terms that a person names, over those of the settings where they want these; raises Refused."""
+    """The terms that a person named, on top of those in the settings if `settings_too`. Raises Refused."""
     given = {"symbols": None if symbols is None else symbols.split(","), "cycle_seconds": cycle_seconds}
     base = plan(settings.DeskSettings.load(), settings.LimitSettings.load()).terms() if settings_too else NewTerms()
     try:
@@ -88,7 +88,7 @@ def asked_terms(
 
 
 async def preview(terms: NewTerms, new_mode: NewMode | None) -> str:
-    """What these terms would change of the desk as it is. Raises Refused where its mode cannot change now."""
+    """What these terms would change in the desk. Raises Refused if its mode cannot change now."""
     client = await connect_lazily()
     try:
         status = await _gateway(client).status()
@@ -117,7 +117,7 @@ async def release(reason: str, say: Say) -> str:
 
 
 async def status(as_json: bool, say: Say) -> str:
-    """The status, as a table or as JSON; `say` hears where the settings differ from what the desk has."""
+    """The status, as a table or as JSON. Says where the settings differ from the desk's terms."""
     found = await _gateway(await connect_lazily()).status()
     if told := apart(found, _set_terms()):
         say(f"warning: {told}")
@@ -147,7 +147,7 @@ async def set_limits(asked: dict[str, str], reason: str) -> str:
 
 
 def _set_terms() -> NewTerms:
-    """The terms that somebody has set here; a default says nothing of a desk. None at all where the settings are wrong."""
+    """The terms that somebody has set here: a default says nothing about a desk. Empty if the settings are wrong."""
     try:
         desk, limits = settings.DeskSettings.load(), settings.LimitSettings.load()
     except ValidationError:
@@ -174,7 +174,7 @@ def plan(desk: settings.DeskSettings, limits: settings.LimitSettings, account: s
 
 
 def account_of(desk: settings.DeskSettings) -> str | None:
-    """The fingerprint of the venue account; None where these settings do not name it."""
+    """The fingerprint of the venue account; None if these settings do not name it."""
     if desk.mode == "paper":
         return fingerprint("")
     account_id = settings.AsterSettings.load().aster_account_id
@@ -196,7 +196,7 @@ async def _with_lifecycle(action: Callable[[Lifecycle], Awaitable[str]], say: Sa
 
 
 async def connect_lazily() -> Client:
-    """A client that connects with its first call, so that an unreachable Temporal is told at once."""
+    """A client that connects with its first call, so that an unreachable Temporal is reported at once."""
     config = settings.temporal_connect_config()
     try:
         return await connect(config, lazy=True)
@@ -211,7 +211,7 @@ async def _connect(say: Say) -> Client:
     what, began = f"Temporal at {config.get('target_host')}", time.monotonic()
 
     async def attempt() -> Client:
-        # A server that takes connections and says nothing would hold one attempt for longer than all of them may take.
+        # A server that accepts connections but says nothing would hold one attempt for longer than all attempts may take.
         left = max(0.1, CONNECT_SECONDS - (time.monotonic() - began))
         try:
             async with asyncio.timeout(left):

@@ -1,7 +1,7 @@
-"""Carries out `ais desks`: every desk that Temporal lists, and what its coordinator says of itself.
+"""Carries out `ais desks`: every desk that Temporal lists, and what its coordinator says.
 
-Temporal's list is late, and says what was written there last. So each open coordinator is asked too, and where it does not answer
-the state is called one that is only listed.
+Temporal's list lags behind, and shows what was written there last. So each open coordinator is asked too. If it does not answer,
+its state is shown as merely listed.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from workflows.gateway import DeskGateway, GatewayError, TemporalUnreachable, un
 ASK_SECONDS = 2.0
 LIST_SECONDS = 10.0
 ASKED_AT_ONCE = 8
-# A namespace may keep thousands of closed runs of a desk that is started and stopped again and again.
+# A namespace may keep thousands of closed runs of a desk that was started and stopped many times.
 MAX_CLOSED = 2000
 NOT_KNOWN = "not known"
 
@@ -29,7 +29,7 @@ _CLOSED = f'WorkflowType="{names.WORKFLOW_TYPE}" AND ExecutionStatus!="Running" 
 
 
 class DeskLine(BaseModel):
-    """One desk. `confirmed`: its coordinator has just said so itself; what nobody said is None."""
+    """One desk. `confirmed`: the coordinator itself has just said so. Unknown fields are None."""
 
     desk: str
     coordinator: str
@@ -71,10 +71,10 @@ async def _listed(client: Client, query: str, limit: int | None = None) -> list[
 
 
 def _listed_line(found: WorkflowExecution) -> DeskLine:
-    """What Temporal's list says of a coordinator, open or closed."""
+    """A coordinator, open or closed, as Temporal lists it."""
     ended = found.status or WorkflowExecutionStatus.COMPLETED
     return DeskLine(
-        # From the id, which is what commands address; the attribute may be missing.
+        # From the workflow id, which commands address; the attribute may be missing.
         desk=found.id.removeprefix(names.workflow_id("")),
         coordinator="open" if ended is WorkflowExecutionStatus.RUNNING else ended.name.lower().replace("_", " "),
         state=found.typed_search_attributes.get(names.STATE_ATTRIBUTE),
@@ -84,7 +84,7 @@ def _listed_line(found: WorkflowExecution) -> DeskLine:
 
 
 async def _asked_line(client: Client, listed: DeskLine, turns: asyncio.Semaphore) -> DeskLine:
-    """What the coordinator says of itself; if it does not answer, what is listed."""
+    """A desk as its coordinator reports it, or as listed if the coordinator does not answer."""
     async with turns:
         try:
             status = await DeskGateway(client, listed.desk, patience=ASK_SECONDS).status()
@@ -100,7 +100,7 @@ def as_json(lines: list[DeskLine]) -> str:
 
 
 def table(lines: list[DeskLine]) -> str:
-    """A line a desk, and below it why its coordinator did not answer."""
+    """One line for each desk, and below it why its coordinator did not answer."""
     rows = [f"{'desk':<16} {'coordinator':<12} {'mode':<9} {'state':<20} {'since':<26} symbols"]
     for line in lines:
         since = iso(line.since) if line.since else NOT_KNOWN
@@ -115,7 +115,7 @@ def table(lines: list[DeskLine]) -> str:
 
 
 def _state_text(line: DeskLine) -> str:
-    """A state that a coordinator did not confirm itself is not told as one."""
+    """The state; marked as listed or past unless the coordinator itself confirmed it."""
     if line.state is None:
         return NOT_KNOWN
     if line.confirmed:

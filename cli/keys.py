@@ -5,7 +5,7 @@ import re
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import typer
 from sqlalchemy import Connection
@@ -30,14 +30,14 @@ _STATES = ("works", "expires soon", "expired", "revoked")
 
 
 class MadeKey(NamedTuple):
-    """A new key: the text that is shown once, and what a person has to know of it."""
+    """A new key: its text, which is shown only once, and what a person has to know about it."""
 
     text: str
     explanation: str
 
 
 class KeyList(NamedTuple):
-    """All keys, and what time it is by the database."""
+    """All keys, and the time by the database's clock."""
 
     keys: list[AccessKey]
     now: datetime
@@ -48,28 +48,28 @@ def span(text: str) -> timedelta:
     match = re.fullmatch(r"([1-9]\d{0,5})([hdw])", text.strip())
     found = int(match[1]) * _UNITS[match[2]] if match else None
     if found is None or found > LONGEST:
-        raise ValueError(f"{text!r} is no time that is meant here: give 12h, 90d or 52w, and ten years at most")
+        raise ValueError(f"{text!r} is not a span of time: give 12h, 90d or 52w, and ten years at most")
     return found
 
 
 def checked_name(name: str) -> str:
-    """The name, where a log line can hold it; else wrong usage."""
+    """The name, if a log line can contain it; otherwise raises BadParameter."""
     if not re.fullmatch(NAME, name):
         told = "letters, digits, `_`, `.`, `@` and `-`, 63 at most, a letter or digit first"
-        raise typer.BadParameter(f"{printable(name)!r} is no name of a key: it has {told}.", param_hint="NAME")
+        raise typer.BadParameter(f"{printable(name)!r} cannot name a key: a name has {told}.", param_hint="NAME")
     return name
 
 
 def checked_desks(desks: list[str] | None) -> tuple[str, ...] | None:
-    """Each once; None for every desk. A name that no desk can have is wrong usage: the key would open nothing."""
+    """The desks without repetitions; None for every desk. Raises BadParameter for an impossible name: it would open nothing."""
     for desk in desks or []:
         if not re.fullmatch(settings.DESK_NAME, desk):
-            raise typer.BadParameter(f"{printable(desk)!r} is no name of a desk.", param_hint="--desk")
+            raise typer.BadParameter(f"{printable(desk)!r} cannot name a desk.", param_hint="--desk")
     return tuple(dict.fromkeys(desks)) if desks else None
 
 
 async def create(name: str, role: Role, desks: tuple[str, ...] | None, lifetime: timedelta | None) -> MadeKey:
-    """Raises NameTaken and DatabaseUnavailable."""
+    """Makes a key. Raises NameTaken and DatabaseUnavailable."""
     text, new = _new(lifetime)
     unknown = (
         f"It is not known whether the key {name} ({new.key_id}) was made; its text is not shown, so nobody can use it. Once the "
@@ -80,7 +80,7 @@ async def create(name: str, role: Role, desks: tuple[str, ...] | None, lifetime:
 
 
 async def rotate(name: str, lifetime: timedelta | None, grace: timedelta) -> MadeKey:
-    """Raises NoSuchKey and DatabaseUnavailable."""
+    """Replaces a key. Raises NoSuchKey and DatabaseUnavailable."""
     text, new = _new(lifetime)
     ends = "ends after its grace" if grace else "is revoked"
     unknown = (
@@ -93,7 +93,7 @@ async def rotate(name: str, lifetime: timedelta | None, grace: timedelta) -> Mad
 
 
 async def revoke(wanted: str) -> str:
-    """What was revoked. Raises NoSuchKey and DatabaseUnavailable."""
+    """Revokes keys by name or id, and says which. Raises NoSuchKey and DatabaseUnavailable."""
     unknown = (
         "It is not known whether the key is revoked: repeat this once the database answers. If that cannot wait, "
         "restart the API while the database is away: it then knows AIS_API_KEY alone (docs/runbook.md, A key was stolen)"
@@ -104,15 +104,15 @@ async def revoke(wanted: str) -> str:
 
 
 async def all_keys() -> KeyList:
-    """Those that work first, then by name and age. Raises DatabaseUnavailable."""
+    """All keys: working ones first, then by name and age. Raises DatabaseUnavailable."""
     found, now = await _run(lambda connection: (keys.read_all(connection), server_time(connection)))
     return KeyList(sorted(found, key=lambda key: (not key.holds(now), key.name, key.created_at)), now)
 
 
 def table(found: KeyList) -> str:
-    """A line a key."""
+    """One line for each key."""
     if not found.keys:
-        return "There is no key beside AIS_API_KEY. Make one: ais keys create NAME --role viewer"
+        return "There is no key besides AIS_API_KEY. Make one: ais keys create NAME --role viewer"
     width = max(4, *(len(key.name) for key in found.keys))
     rows = [f"{'name':<{width}}  {'id':<10}  {'role':<8}  {'state':<12}  {'expires':<25}  {'last used':<25}  desks"]
     for key in found.keys:
@@ -123,13 +123,18 @@ def table(found: KeyList) -> str:
 
 
 def printable_rows(rows: list[str]) -> str:
-    """What stands in the database may have been put there by others."""
+    """Makes the rows safe to print: others may have written what is in the database."""
     return "\n".join(printable(row) for row in rows)
 
 
 def as_json(found: KeyList) -> str:
-    """A list of objects, for programs; without the digests."""
-    return json.dumps([_fields(key, found.now) for key in found.keys], indent=2)
+    """The keys as a JSON list, without their digests."""
+    rows = []
+    for key in found.keys:
+        fields = {name: value for name, value in key._asdict().items() if name != "digest"}
+        moments = {name: it.astimezone(UTC).isoformat() for name, it in fields.items() if isinstance(it, datetime)}
+        rows.append({**fields, **moments, "state": state_of(key, found.now)})
+    return json.dumps(rows, indent=2)
 
 
 def state_of(key: AccessKey, now: datetime) -> str:
@@ -141,14 +146,8 @@ def state_of(key: AccessKey, now: datetime) -> str:
     return _STATES[1] if key.expires_at and key.expires_at - now <= EXPIRES_SOON else _STATES[0]
 
 
-def _fields(key: AccessKey, now: datetime) -> dict[str, Any]:
-    fields = {name: value for name, value in key._asdict().items() if name != "digest"}
-    shown = {name: value.astimezone(UTC).isoformat() for name, value in fields.items() if isinstance(value, datetime)}
-    return {**fields, **shown, "state": state_of(key, now)}
-
-
 def _new(lifetime: timedelta | None) -> tuple[str, NewKey]:
-    """The text of a new key, and what the database gets of it."""
+    """The text of a new key, and the part that the database gets."""
     text = write_key(key_id(secrets.token_bytes(8)), secrets.token_bytes(SECRET_BYTES))
     shown = read_key(text.encode())
     assert shown is not None
@@ -162,7 +161,7 @@ def _described(key: AccessKey) -> str:
 
 
 async def _run(work: Callable[[Connection], T], unknown: str = "") -> T:
-    """`unknown`: what a person has to know where a write got no answer; it may stand all the same."""
+    """Runs `work`. `unknown` tells a person what to do if a write got no answer: it may have been stored all the same."""
     database = Database(
         settings.DatabaseSettings.load().url, threads=1, timeout_seconds=CALL_SECONDS, application_name="ais-keys"
     )

@@ -1,4 +1,4 @@
-"""Starting and restarting a desk: the only two ways to a running coordinator. A person uses either, `ais dev` only start.
+"""Starts and restarts a desk: the only two ways to a running coordinator. A person uses either, `ais dev` only start.
 
 The incident behind this file: terminate-and-start, based on a state read earlier, lost a confirmed kill in 28 of 30 tries.
 So a restart of an open coordinator is a compare-and-set inside it, and a start never touches what was there before. Both
@@ -66,7 +66,7 @@ class Lifecycle:
     async def start(self, compares: bool = True) -> str:
         """Starts a desk that never ran; does nothing if its coordinator is open. Raises Refused in all other cases.
 
-        `compares`: says of an open one, if it answers at once, where the settings differ from what it carries.
+        `compares`: if the desk is open and answers at once, says where the settings differ from its terms.
         """
         with told_if_it_fails("nothing was started"):
             row, opened = await self._row(), await self._gateway.open_status()
@@ -101,7 +101,7 @@ class Lifecycle:
         return f"the coordinator of desk {self._plan.desk!r} is open already"
 
     async def _tell_other_terms(self) -> None:
-        """An open desk keeps its terms, whatever the settings say: nobody must take those for what holds."""
+        """Warns if the settings differ from the open desk's terms: the desk keeps its own."""
         with suppress(GatewayError):
             status = await DeskGateway(self._client, self._plan.desk, LOOK_SECONDS).status()
             if told := apart(status, self._plan.terms()):
@@ -117,7 +117,7 @@ class Lifecycle:
     ) -> str:
         """Brings a killed desk, or one whose coordinator is gone, back to running. A kill after `asked_at` wins.
 
-        An open coordinator takes `terms` and `new_mode`; a new one starts with the settings, and with these where they differ.
+        An open coordinator takes `terms` and `new_mode`. A new one starts with the settings, overridden by these.
         """
         with told_if_it_fails("nothing was restarted"):
             row, opened = await self._row(), await self._gateway.open_status()
@@ -138,7 +138,7 @@ class Lifecycle:
         return f"{text}; its mode is {new_mode.mode.value} now. {afterwards(new_mode)}"
 
     async def _prepared(self, terms: NewTerms, new_mode: NewMode | None) -> dict[str, object]:
-        """What the restart's signal says of terms, once everything is there that they need: the account, and a worker."""
+        """The terms for the restart's signal, after checking that the account and a worker for them are there."""
         status = await self._gateway.status()
         if new_mode is not None and new_mode.moves(status):
             check_state(status, new_mode)
@@ -196,7 +196,7 @@ class Lifecycle:
             raise Refused(outcome.detail or "the restart was refused")
 
     async def _hand_over_database(self, reason: str, actor: str) -> None:
-        """If a person restarts with another database than the desk's, the desk adopts it; it gets the kill's latch first."""
+        """If a person restarts the desk with another database, the desk moves there. The kill is latched there first."""
         with told_if_it_fails("nothing was restarted"):
             status = await self._gateway.status()
         if None in (status.database_id, self._database_id) or status.database_id == self._database_id:
@@ -210,7 +210,7 @@ class Lifecycle:
         await self._restart_signal(status, reason=reason, actor=actor, database_id=self._database_id)
 
     async def _settled(self) -> Status:
-        """Waits until the kill is written and no order is unknown, but not for ever: in the end the coordinator decides."""
+        """Waits until the kill is written and no order is unknown, for a limited time. After that the coordinator decides."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while True:
             with told_if_it_fails("nothing was restarted"):
@@ -267,7 +267,7 @@ class Lifecycle:
         kill: Command | None = None,
         **told: object,
     ) -> None:
-        """Starts the coordinator, and writes that to the database. `before` says what was done by then."""
+        """Starts the coordinator, and notes that in the database. `before` says what was done until then."""
         try:
             registered = await register_search_attributes(self._client, self._say)
             carried = self._plan.carried(kill_number, self._database_id, registered).model_copy(update=told)
@@ -337,14 +337,14 @@ class Lifecycle:
 
 
 def _may_act_on_its_account(status: Status) -> bool:
-    """Whether a desk may send anything to the exchange, now or after a restart that is under way."""
+    """Whether the desk may send anything to the exchange, now or after a pending restart."""
     if status.mode is not Mode.LIVE:
-        # It has left the account behind: a desk moves only once it is done there.
+        # It has left the account already: a desk moves only after it is done there.
         return status.restart_pending
     verified = status.state is State.KILLED and status.kill is not None and status.kill.verified_at is not None
     return not verified or bool(status.unknown_orders or status.open_instructions_total)
 
 
 def _planned(plan: DeskTerms, new_mode: NewMode | None) -> DeskTerms:
-    """The plan in the mode that a person has named."""
+    """The plan, in the mode that a person named."""
     return plan if new_mode is None else replace(plan, mode=new_mode.mode, account=new_mode.account)

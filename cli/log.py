@@ -1,7 +1,7 @@
 """Carries out `ais log`: reads decisions, commands, instructions or fills from PostgreSQL, and shows them newest last.
 
-Rows may be written late: the coordinator keeps them while the database is down. So `--follow` reads the last minutes again with
-every poll, and shows what it has not shown before.
+Rows may be written late, since the coordinator keeps them while the database is down. So each poll of `--follow` reads the last
+minutes again, and shows what it has not shown before.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ PAGE_ROWS = 1000
 EXPECTED = (Refused, DatabaseUnavailable)
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-# Which kinds of rows an option can narrow.
+# The kinds of rows that an option can filter.
 _NARROWS = {
     "--type": ("decisions",),
     "--agent": ("decisions",),
@@ -47,7 +47,7 @@ _NARROWS = {
 
 
 class WrongOption(ValueError):
-    """An option that cannot be meant; `option` is its name."""
+    """An option that makes no sense here; `option` is its name."""
 
     def __init__(self, option: str, text: str) -> None:
         super().__init__(text)
@@ -55,7 +55,7 @@ class WrongOption(ValueError):
 
 
 class LogLine(NamedTuple):
-    """A row as it is shown. `key` tells it from other rows, and from itself with an earlier outcome."""
+    """A row as it is shown. `key` differs between rows, and between two outcomes of the same row."""
 
     key: str
     moment: datetime
@@ -87,7 +87,7 @@ class LogQuery:
         return [_decision_line(row) for row in found], cursor
 
     def since(self, connection: Connection, moment: datetime) -> Iterator[LogLine]:
-        """Every row from a moment on."""
+        """Every row since a moment."""
         asked = self.filters.get("since")
         changes = {"since": max(moment, asked) if asked else moment, "limit": PAGE_ROWS}
         lines, cursor = self.page(connection, **changes)
@@ -98,7 +98,7 @@ class LogQuery:
 
 
 class LogReader:
-    """Reads what was asked, and then what is new."""
+    """Reads the rows of a query, then new ones."""
 
     def __init__(self, database: Database, query: LogQuery) -> None:
         self._database = database
@@ -110,9 +110,9 @@ class LogReader:
 
         def read(connection: Connection) -> tuple[list[LogLine], list[LogLine], bool]:
             newest, _ = self._query.page(connection, limit=1)
-            # The database's clock: that of whoever looks may be anything.
+            # By the database's clock, since this machine's may be wrong.
             last = newest[0].moment if newest else server_time(connection)
-            # Late ones first: what is written meanwhile then belongs to the page, or to the next poll.
+            # Late rows first: a row written in between is then on the page, or in the next poll.
             late = list(self._query.since(connection, last - LATE))
             lines, _ = self._query.page(connection)
             return lines, late, read_desk(connection, self._query.desk) is not None
@@ -122,10 +122,10 @@ class LogReader:
         return lines[::-1], known
 
     async def new(self) -> list[LogLine]:
-        """Rows that were not there before, and instructions whose outcome changed; oldest first."""
+        """New rows, and instructions with a new outcome; oldest first."""
 
         def read(connection: Connection) -> tuple[datetime, list[LogLine]]:
-            # A row from a clock that is ahead must not hide what comes after it.
+            # A row from a clock that is ahead must not hide the rows after it.
             now = server_time(connection)
             since = min(max(self._seen.values(), default=now), now) - LATE
             return since, list(self._query.since(connection, since))
@@ -150,7 +150,7 @@ async def _first(reader: LogReader) -> tuple[list[LogLine], bool]:
 
 
 async def run(query: LogQuery, show: Callable[[LogLine], None], say: Say, *, follow: bool = False) -> None:
-    """Shows the rows; with `follow` until it is cancelled. Raises Refused if the first reading fails."""
+    """Shows the rows, and with `follow` new ones until it is cancelled. Raises Refused if the first reading fails."""
     database = Database(settings.DatabaseSettings.load().url, threads=1, application_name="ais-cli")
     try:
         reader = LogReader(database, query)
@@ -188,7 +188,7 @@ def _show(lines: list[LogLine], show: Callable[[LogLine], None]) -> None:
 
 
 def as_json(line: LogLine) -> str:
-    """One object in one line. json.dumps escapes what steers a terminal."""
+    """One JSON object in one line. json.dumps escapes control characters."""
     return json.dumps(line.fields)
 
 
@@ -196,11 +196,11 @@ def as_json(line: LogLine) -> str:
 
 
 def query_of(kind: str, limit: int, options: Mapping[str, str | None]) -> LogQuery:
-    """What the options mean. Raises WrongOption."""
+    """The query that the options describe. Raises WrongOption."""
     given = {name: text.strip() for name, text in options.items() if text}
     for name in given.keys() & _NARROWS.keys():
         if kind not in _NARROWS[name]:
-            raise WrongOption(name, f"--kind {kind} has nothing like it; use it with --kind {_NARROWS[name][0]}.")
+            raise WrongOption(name, f"it does not apply to --kind {kind}; use it with --kind {_NARROWS[name][0]}.")
     filters: dict[str, Any] = {"decision_type": DecisionType.CONTROL} if kind == "commands" else {}
     for name, text in given.items():
         meaning, read = _OPTIONS[name]
@@ -213,13 +213,13 @@ def query_of(kind: str, limit: int, options: Mapping[str, str | None]) -> LogQue
 
 
 def moment_of(text: str) -> datetime:
-    """`90s`, `10m`, `2h`, `1d` ago, or an ISO 8601 time: in UTC where it names no offset. Raises ValueError."""
+    """A moment `90s`, `10m`, `2h` or `1d` ago, or an ISO 8601 time, in UTC if it has no offset. Raises ValueError."""
     if ago := re.fullmatch(r"(\d{1,6})([smhd])", text):
         return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no time: give 10m, 2h, 1d or 2026-03-12T14:30:00") from None
+        raise ValueError(f"{text!r} is not a time: give 10m, 2h, 1d or 2026-03-12T14:30:00") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
@@ -248,7 +248,7 @@ def _fills(connection: Connection, desk: str, live: bool, wanted: PageFilter) ->
         return paper.fills_page(connection, desk, wanted)
     found = books.find_books(connection, desk)
     if found is None or found.state.opening is None:
-        # An empty answer would say that nothing was traded.
+        # An empty answer would claim that nothing was traded.
         raise Refused(f"the books of desk {desk!r} are not read yet, so its fills are not known; see docs/venue.md")
     return books.fills_page(connection, desk, wanted)
 

@@ -1,4 +1,4 @@
-"""A desk's move to another mode at a restart: what has to be there first, and what a person is told before it happens."""
+"""Moves a desk to another mode at a restart: checks the conditions, and tells a person what will change."""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -22,14 +22,14 @@ ASK_SECONDS = 5.0
 
 
 class NewMode(NamedTuple):
-    """The mode that a person has named, and the fingerprint of the account that the settings give for it."""
+    """The mode that a person named, and the fingerprint of the account that the settings give for it."""
 
     mode: Mode
     account: str
     with_positions: bool = False
 
     def told(self, terms: NewTerms) -> dict[str, object]:
-        """What a restart's signal says of these terms and this mode."""
+        """The fields of a restart's signal for these terms and this mode."""
         moved = terms.model_copy(update={"mode": self.mode, "account": self.account})
         return moved.model_dump(exclude_none=True) | ({"with_positions": True} if self.with_positions else {})
 
@@ -39,7 +39,7 @@ class NewMode(NamedTuple):
 
 
 def check_named(status: Status, terms: NewTerms, new: NewMode | None) -> None:
-    """Raises Refused where only the settings name another mode: a variable alone must not turn paper into real money."""
+    """Raises Refused if only the settings name another mode: a variable alone must not turn paper into real money."""
     if new is None and terms.mode not in (None, status.mode):
         raise Refused(
             f"desk {status.desk!r} is {status.mode.value}, AIS_MODE says {terms.mode}: to change the mode name it, "
@@ -48,7 +48,7 @@ def check_named(status: Status, terms: NewTerms, new: NewMode | None) -> None:
 
 
 def check_state(status: Status, new: NewMode) -> None:
-    """Raises Refused where the desk plainly cannot move now. The coordinator has the last word."""
+    """Raises Refused if the desk clearly cannot move now. The coordinator has the last word."""
     if status.state is not State.KILLED or status.kill is None:
         raise Refused(
             f"desk {status.desk!r} is {status.state.value}: a mode changes only at the restart of a killed desk. "
@@ -68,7 +68,7 @@ def check_state(status: Status, new: NewMode) -> None:
 
 
 async def check_worker(client: Client, desk: str, mode: Mode) -> None:
-    """Raises Refused where no worker of this mode polls: the desk would stand still, and its kill with it."""
+    """Raises Refused if no worker of this mode polls: neither the desk nor its kill would then get anywhere."""
     queue = names.activity_queue(desk, mode.value)
     how = f"start one with AIS_DESK={desk} AIS_MODE={mode.value} beside the old one, then repeat. Nothing was restarted"
     request = DescribeTaskQueueRequest(
@@ -107,12 +107,12 @@ def told(status: Status, new: NewMode) -> str:
 
 
 def afterwards(new: NewMode) -> str:
-    """What is left to a person once the desk has moved."""
+    """What a person has to do once the desk has moved."""
     return f"Now set AIS_MODE={new.mode.value} for API, worker and command line, and restart the API; then stop the old worker"
 
 
 def standing(status: Status) -> str:
-    """The symbols with a position or an open order, by the newest reading."""
+    """The symbols with a position or an open order in the newest reading."""
     seen = status.observation
     if seen is None:
         return ""

@@ -1,4 +1,4 @@
-"""Carries out `ais notify test`: one message to each channel, straight away and whatever the database says."""
+"""Carries out `ais notify test`: sends one message to each channel at once, without the database."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -11,14 +11,14 @@ from notify.delivery import deliver
 
 
 class Tried(NamedTuple):
-    """What came of one channel's message."""
+    """The result for one channel."""
 
     text: str
     was_sent: bool
 
 
 def try_all(desk: str, channels: Sequence[Channel]) -> Iterator[Tried]:
-    """All at the same time, told in the order of the setting."""
+    """Sends all messages at the same time; yields the results in the order of the setting."""
     now = datetime.now(UTC)
     notice = Notice(event_id="test", kind=NoticeKind.TEST, at=now, text="A test: `ais notify test` sent this")
     asked = message(desk, [notice], 1)

@@ -18,7 +18,7 @@ from temporalio.service import RPCError
 from domain.desk.carried import Carried
 from domain.desk.commands import NewTerms
 from domain.desk.states import Mode, State
-from domain.desk.terms import data_age
+from domain.desk.terms import configured_terms, data_age
 from domain.risk.limits import Limits
 from workflows import names
 from workflows.coordinator import Coordinator
@@ -28,7 +28,7 @@ from workflows.patience import TASK_TIMEOUT
 
 @dataclass(frozen=True)
 class DeskTerms:
-    """What a start fixes, and a restart can change; of the limits only the age of data follows the cycle."""
+    """What a start fixes and a restart can change. Of the limits, only the one on the age of data follows the cycle."""
 
     desk: str
     mode: Mode
@@ -40,16 +40,11 @@ class DeskTerms:
     account: str | None = None
 
     def terms(self) -> NewTerms:
-        """Those that a restart compares with what an open coordinator has."""
-        return NewTerms(
-            mode=self.mode,
-            symbols=list(self.symbols),
-            cycle_seconds=self.cycle_seconds,
-            kill_flattens=self.kill_flattens,
-        )
+        """The terms that a restart compares with those of an open coordinator."""
+        return configured_terms(self, self.kill_flattens)
 
     def with_terms(self, terms: NewTerms) -> "DeskTerms":
-        """The same, but for these."""
+        """The same, with these terms instead."""
         asked = terms.model_dump(exclude_none=True, exclude={"mode"})
         if terms.symbols is not None:
             asked["symbols"] = tuple(terms.symbols)
@@ -76,7 +71,7 @@ class DeskTerms:
             since=now,
             kill_number=kill_number,
             latched_number=kill_number,
-            # Command ids may be reused, and the database holds their instructions: each kill was at most one round.
+            # Command ids may be reused, and the database has their instructions. Each kill counted for one round at most.
             forgotten_rounds=kill_number,
             shown_state=State.RUNNING if search_attributes else None,
         )

@@ -1,5 +1,5 @@
-"""Carries out `ais kill`, `pause`, `resume`, `cancel-all` and `deleverage`: sends a signal to Temporal, waits for what became
-of it, and says only what is known. They need neither the API nor the database."""
+"""Carries out `ais kill`, `pause`, `resume`, `cancel-all` and `deleverage`: sends a signal to Temporal, waits for its outcome,
+and says only what is known. They need neither the API nor the database."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ POLL_SECONDS = 0.25
 
 
 class ExitCode(IntEnum):
-    """What a script can rely on; 2 is wrong usage."""
+    """The exit codes that scripts can rely on; 2 is wrong usage."""
 
     DONE = 0
     REFUSED = 1
@@ -53,7 +53,7 @@ class Sent(IntEnum):
 
 
 class Result(NamedTuple):
-    """What is known of a command at its end."""
+    """What is known about a command in the end."""
 
     code: ExitCode
     text: str
@@ -62,7 +62,7 @@ class Result(NamedTuple):
 
 
 class OperatorCommand:
-    """One command of a person at this command line, to one desk."""
+    """One command from a person at this command line to one desk."""
 
     def __init__(self, kind: CommandKind, fields: Mapping[str, Any], say: Say) -> None:
         self._kind = kind
@@ -70,19 +70,19 @@ class OperatorCommand:
         self._told: str | None = None
         self._outcome: CommandOutcome | None = None
         self._status: Status | None = None
-        # Why the newest question was not answered; then what was read before is not current any more.
+        # Why the newest query was not answered. If set, what was read before is no longer current.
         self._silence: str | None = None
         self._where: Mapping[str, Any] = {}
         self.sent = Sent.NO
         self.command_id = f"{kind.value}-{uuid.uuid4().hex}"
-        # Nothing but the name: a kill must not fail for a setting that it does not need.
+        # Only the name is read: a kill must not fail because of a setting that it does not need.
         self.desk = settings.DeskName.load().desk
         head = {"command_id": self.command_id, "actor": actor(), "sent_at": datetime.now(UTC).isoformat()}
         self._payload = {**head, **fields}
 
     async def run(self, wait_seconds: float = 0) -> Result:
         """Sends it and waits for its outcome; with `wait_seconds` also until a kill is verified."""
-        # Once: `ais dev` forgets its folder's addresses when it stops, and a kill goes on trying.
+        # Read once: `ais dev` forgets its addresses when it stops, and a kill keeps trying.
         self._where = settings.temporal_connect_config()
         gateway = DeskGateway(await connect_lazily(), self.desk, patience=QUERY_SECONDS)
         try:
@@ -102,7 +102,7 @@ class OperatorCommand:
         return Result(ExitCode.DONE, _applied_text(self.desk, self._outcome, self._status), self._outcome, self._status)
 
     def interrupted(self) -> Result:
-        """What is known where a person stops waiting."""
+        """What is known when a person stops waiting."""
         if self.sent is not Sent.YES:
             return self._unsent("you stopped waiting")
         return self._unfinished("you stopped waiting; ")
@@ -131,7 +131,7 @@ class OperatorCommand:
                 try:
                     await self._try(self._signal(gateway))
                 except SignalRefused:
-                    # A run takes 10,000 signals, and a cancellation even then (measured): it means kill.
+                    # A run takes 10,000 signals. After that it still accepts a cancellation (measured), which means kill.
                     await self._try(gateway.request_cancel(json.dumps(self._payload)))
             except (TemporalUnreachable, SignalRefused, SignalUnanswered) as error:
                 self._tell(_other_ways(self.desk, gateway.workflow_id, error, self.sent, self._where))
@@ -147,7 +147,7 @@ class OperatorCommand:
             self._status, self._outcome = found.status, found.outcomes.get(self.command_id)
 
     async def _verified(self, gateway: DeskGateway, seconds: float) -> Result:
-        """Waits until the kill in force is verified, and the desk flat where it flattens."""
+        """Waits until the kill in force is verified and, if it flattens, until the desk is flat."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -175,7 +175,7 @@ class OperatorCommand:
         return self._unfinished(f"after {seconds:g} s: ")
 
     def _tell(self, text: str) -> None:
-        """Each thing once, until there is something else to tell. Nobody has to read it: a closed pipe ends no kill."""
+        """Says something new, but nothing twice in a row. Nobody has to read it: a closed pipe must not end a kill."""
         if text != self._told:
             self._told = text
             with suppress(OSError):
@@ -192,7 +192,7 @@ class OperatorCommand:
         return Result(ExitCode.UNKNOWN, f"it is not known whether the command was recorded: {again} ({why})")
 
     def _closed(self, error: NoCoordinator) -> Result:
-        """Nobody carries anything out, so nothing is promised; and who wants to stop is not told how to start."""
+        """No coordinator is open, so nothing is promised. Somebody who wants to stop is not told how to start."""
         left = "AIS sends nothing for this desk; orders and positions stay at the venue: cancel and close them there"
         if self._outcome is not None and self._outcome.outcome is Outcome.APPLIED:
             text = f"desk {self.desk!r} was killed, and its coordinator is closed now, not verified: {left}"
@@ -203,7 +203,7 @@ class OperatorCommand:
         return Result(code, f"{known}: {why}. {left}", self._outcome)
 
     def _unfinished(self, since: str) -> Result:
-        """Recorded, and no more than that; or killed, and not verified."""
+        """Recorded but no more; or killed but not verified."""
         status, kill = self._status, self._status.kill if self._status else None
         if self._kind is CommandKind.KILL and status and status.state is State.KILLED and kill:
             old = f" as last read (no answer now: {self._silence})" if self._silence else ""
@@ -247,7 +247,7 @@ def fraction(text: str) -> Decimal:
     except ArithmeticError:
         share = Decimal(0)
     if not share.is_finite() or not 0 < share <= 1:
-        raise ValueError(f"{text!r} is no share of a position: give 50% or 0.5, and 100% or 1 for all of it")
+        raise ValueError(f"{text!r} is not a share of a position: give 50% or 0.5, and 100% or 1 for all of it")
     return share
 
 
@@ -272,7 +272,7 @@ def _applied_text(desk: str, outcome: CommandOutcome, status: Status | None) -> 
 
 
 def _killed_text(status: Status, kill: KillStatus) -> str:
-    """What was confirmed, and what else an operator must not overlook."""
+    """What was confirmed, and what an operator must not overlook."""
     if status.mode is Mode.SHADOW:
         return f"desk {status.desk!r} is killed (kill {status.kill_number}); in shadow there is nothing to cancel"
     assert kill.verified_at is not None
@@ -284,7 +284,7 @@ def _killed_text(status: Status, kill: KillStatus) -> str:
 
 
 def _positions(status: Status, kill: KillStatus) -> str:
-    """Only from a reading since the kill was verified: an order may have filled after the one before."""
+    """The positions, only from a reading after the kill was verified: an order may have filled after an earlier one."""
     if kill.flat_at is not None:
         return f"No futures position was left at {iso(kill.flat_at)}."
     seen = status.observation
@@ -295,7 +295,7 @@ def _positions(status: Status, kill: KillStatus) -> str:
 
 
 def _other_ways(desk: str, workflow_id: str, error: GatewayError, sent: Sent, config: Mapping[str, Any]) -> str:
-    """What else stops trading while Temporal takes no kill from here."""
+    """Other ways to stop trading while Temporal accepts no kill from here."""
     known = "NOT KILLED YET" if sent is Sent.NO else "NOT KNOWN WHETHER KILLED"
     where = f"--address {config.get('target_host')} --namespace {config.get('namespace') or 'default'}"
     return f"""{known}: desk {desk!r}. {error}

@@ -1,4 +1,4 @@
-"""Options that several commands of `ais` have, and what they mean."""
+"""Options shared by several commands of `ais`, and their meaning."""
 
 import os
 from contextlib import suppress
@@ -11,7 +11,7 @@ from cli.terminal import say
 
 
 def _readable(text: str) -> str:
-    """A terminal of another encoding makes lone surrogates, which neither Temporal nor PostgreSQL takes."""
+    """Replaces lone surrogates, which terminals with another encoding produce: neither Temporal nor PostgreSQL accepts them."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -24,10 +24,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
 
 def use_data_dir(data_dir: Path | None) -> None:
-    """Exports the folder as AIS_DATA_DIR, for later readers of settings in this process or in a child."""
+    """Exports the folder as AIS_DATA_DIR, for settings read later in this process or in a child."""
     import settings
 
-    # A warning that nobody can read must not keep a kill from going out.
+    # A warning that cannot be printed must not stop a kill.
     with suppress(OSError, ValueError):
         for name in settings.unknown_variables():
             say(f"warning: {name} is not a setting of AIS; docs/settings.md lists them all")
@@ -36,13 +36,13 @@ def use_data_dir(data_dir: Path | None) -> None:
 
 
 def need_reason(reason: str) -> None:
-    """Refuses a reason that says nothing."""
+    """Refuses a blank reason."""
     if not reason.strip():
         raise typer.BadParameter("it must not be empty.", param_hint="--reason")
 
 
 def use_desk(desk: str | None) -> None:
-    """Exports the desk as AIS_DESK, for later readers of settings in this process."""
+    """Exports the desk as AIS_DESK, for settings read later in this process."""
     if desk is not None and not desk.strip():
         raise typer.BadParameter("it must not be empty.", param_hint="--desk")
     if desk:

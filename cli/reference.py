@@ -1,4 +1,4 @@
-"""The page of all arguments and options, docs/cli.md, out of the commands themselves (`make docs`)."""
+"""Generates docs/cli.md, the page of all arguments and options, from the commands themselves (`make docs`)."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _NOT_TOLD = {"--help", "--data-dir"}
 
 
 def page() -> str:
-    """docs/cli.md; a test fails when the file is not this."""
+    """The text of docs/cli.md. A test fails if the file differs."""
     # Not at the top: that module is about to import its commands.
     from cli.app import app
 

@@ -1,4 +1,4 @@
-"""What a person is told where a start or a restart is refused or breaks off: what is known by then, and what to do."""
+"""Words what a person is told if a start or restart is refused or breaks off: what is known by then, and what to do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,10 +34,10 @@ def told_if_it_fails(known: str) -> Iterator[None]:
 
 
 def how_to_stop(desk: str) -> str:
-    """Two ways to a kill that need no API."""
+    """Two ways to kill without the API."""
     return f"`ais kill --desk {desk}` or `temporal workflow signal --workflow-id {names.workflow_id(desk)} --name kill` kills it"
 
 
 def may_run(desk: str) -> str:
-    """For a step whose effect is not known."""
+    """What to do after a step whose effect is not known."""
     return f"the desk may be running; {LOOK}; {how_to_stop(desk)}"

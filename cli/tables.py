@@ -6,7 +6,7 @@ from domain.desk.status import LimitStatus, Status
 from domain.risk.limits import PORTFOLIO_LIMITS
 from domain.values import digits, iso, plain, printable
 
-# What a level means, by the word for it in the status: in a sentence, and in a narrow column.
+# The wording of each level of the status: in a sentence, and in a narrow column.
 LEVELS = {
     "calm": ("is calm", "calm"),
     "warn_50": ("has reached 50 % of its soft limit", "50 % of soft"),
@@ -15,7 +15,7 @@ LEVELS = {
     "soft": ("has reached its soft limit", "soft limit"),
     "hard": ("has reached its hard limit", "hard limit"),
 }
-# Beyond its cycle: by then what comes once a cycle should have come.
+# How long past its cycle something that comes once a cycle counts as overdue.
 OVERDUE_SECONDS = 3.0
 NOT_READ = "not known: the venue has not been read yet"
 _TOLD = {limit.name: limit.told for limit in PORTFOLIO_LIMITS}
@@ -36,7 +36,7 @@ def limit_table(status: Status) -> str:
 
 
 def table(status: Status, now: datetime) -> str:
-    """What an operator looks for first: a name and a value on each line. What is older than it should be is marked STALE."""
+    """What an operator looks for first: a name and a value on each line. Values that are too old are marked STALE."""
     last = iso(status.last_cycle_at) if status.last_cycle_at else "never"
     account = f", venue account {status.account}" if status.account else ""
     old = "STALE: " if reading_is_old(status, now) else ""
@@ -70,7 +70,7 @@ def table(status: Status, now: datetime) -> str:
 
 
 def kill_text(status: Status) -> str:
-    """Where the kill stands, and how far it is."""
+    """Where the kill is latched, and how far it has got."""
     kill = status.kill
     if kill is None:
         return f"none (last number {status.kill_number})"
@@ -87,18 +87,18 @@ def _observed_text(status: Status) -> str:
 
 
 def is_overdue(moment: datetime, status: Status, now: datetime) -> bool:
-    """Whether the next one should have come by now: what comes once a cycle is not late between two cycles."""
+    """Whether something that comes once a cycle should have come again by now."""
     return (now - moment).total_seconds() > status.cycle_seconds + OVERDUE_SECONDS
 
 
 def reading_is_old(status: Status, now: datetime) -> bool:
-    """Whether positions and limits may have changed since: the venue was not read when it should have been."""
+    """Whether positions and limits may be outdated, because the venue was not read when it should have been."""
     seen = status.observation
     return seen is not None and (status.observation_error is not None or is_overdue(seen.observed_at, status, now))
 
 
 def _positions_text(status: Status) -> str:
-    """An account that nobody has read is not an empty one."""
+    """The positions; an account that nobody has read is not shown as empty."""
     if status.observation is None:
         return NOT_READ
     held = [f"{p.symbol} {p.quantity} at {p.entry_price}" for p in status.observation.positions if p.quantity]

@@ -1,4 +1,4 @@
-"""What a command of `ais` prints, and how it ends: an expected failure is one line on stderr, never a traceback."""
+"""Output and failures of the commands of `ais`: an expected failure is one line on stderr, never a traceback."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ import typer
 
 
 def coloured(text: str, colour: str | None) -> str:
-    """In colour on a terminal, unless NO_COLOR is set."""
+    """The text in colour, on a terminal and unless NO_COLOR is set."""
     wanted = colour and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     return typer.style(text, fg=colour) if wanted else text
 

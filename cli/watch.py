@@ -1,6 +1,6 @@
-"""Carries out `ais watch`: the desk on a whole screen, drawn anew every second.
+"""Carries out `ais watch`: the desk on the whole screen, redrawn every second.
 
-What cannot be read any more stays on the screen only as what it was: its age stands beside it, and the word STALE.
+If the coordinator no longer answers, the last answer stays on the screen, marked STALE and with its age.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _COLOURS = {State.RUNNING: "black on green", State.PAUSED: "black on yellow", St
 
 
 class Sight(NamedTuple):
-    """What is known: the last answer and its age, and why there is no newer one."""
+    """What is known: the last answer, its age, and why there is no newer one."""
 
     desk: str
     status: Status | None
@@ -44,12 +44,12 @@ class Sight(NamedTuple):
 
     @property
     def is_stale(self) -> bool:
-        """Whether the last answer may no longer hold: it is old, or a newer question was not answered."""
+        """Whether the last answer may be outdated: it is old, or a newer query was not answered."""
         return self.status is None or self.error is not None or self.age_seconds > STALE_SECONDS
 
 
 class StatusPoller:
-    """Asks one coordinator again and again, and keeps the last answer."""
+    """Queries one coordinator repeatedly, and keeps the last answer."""
 
     def __init__(self, gateway: DeskGateway) -> None:
         self._gateway = gateway
@@ -58,17 +58,17 @@ class StatusPoller:
         self._error: str | None = None
 
     async def ask(self) -> None:
-        """One question; an error leaves the last answer as it was."""
+        """Queries once; an error leaves the last answer as it was."""
         asked_at = time.monotonic()
         try:
             self._status = await self._gateway.status()
-            # The answer is as old as the question, however long it took.
+            # The answer counts from the time of the query, however long it took.
             self._read_at, self._error = asked_at, None
         except GatewayError as error:
             self._error = str(error)
 
     async def keep_asking(self) -> None:
-        """Until it is cancelled."""
+        """Queries until it is cancelled."""
         while True:
             await self.ask()
             await asyncio.sleep(REFRESH_SECONDS)
@@ -80,7 +80,7 @@ class StatusPoller:
 
 
 async def run(console: Console) -> bool:
-    """On a terminal until it is cancelled, elsewhere one frame; returns whether the coordinator answered."""
+    """Draws until cancelled on a terminal, or a single frame elsewhere. Returns whether the coordinator answered."""
     desk = settings.DeskSettings.load().desk
     poller = StatusPoller(DeskGateway(await connect_lazily(), desk, patience=ASK_SECONDS))
     if not console.is_terminal:
@@ -90,7 +90,7 @@ async def run(console: Console) -> bool:
     asking = asyncio.create_task(poller.keep_asking())
     try:
         with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="ellipsis") as live:
-            # Drawn whether or not the question is answered: the ages go on.
+            # Redrawn whether or not the query is answered, since the ages grow.
             while not asking.done():
                 live.update(frame(poller.sight()), refresh=True)
                 await asyncio.sleep(REFRESH_SECONDS / 2)
@@ -105,7 +105,7 @@ async def run(console: Console) -> bool:
 
 
 def frame(sight: Sight, *, plain_text: bool = False) -> RenderableType:
-    """The screen: the state first and largest, then what needs a person, then the rest."""
+    """The screen: first the state in large letters, then what needs a person's attention, then the rest."""
     parts: list[RenderableType] = [_banner(sight, plain_text)]
     if sight.is_stale:
         why = printable(sight.error or "the coordinator has not answered since")
@@ -121,7 +121,7 @@ def frame(sight: Sight, *, plain_text: bool = False) -> RenderableType:
 
 
 def _banner(sight: Sight, plain_text: bool) -> RenderableType:
-    """A state that nobody has confirmed just now is told in the past."""
+    """The state in large letters; in the past tense unless it was confirmed just now."""
     state = sight.status.state if sight.status else None
     word = "NOT KNOWN" if state is None else f"WAS {state.value.upper()}" if sight.is_stale else state.value.upper()
     if plain_text:
@@ -136,7 +136,7 @@ def _facts(sight: Sight, status: Status) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, text, style in _rows(sight, status):
-        # Text, not markup: a reason may hold brackets.
+        # As text, not markup: a reason may contain brackets.
         table.add_row(Text(name, style="bold"), Text(printable(text), style=style))
     return table
 
@@ -173,7 +173,7 @@ def _kill_rows(status: Status) -> Iterator[tuple[str, str, str]]:
 
 
 def _waiting_rows(status: Status) -> Iterator[tuple[str, str, str]]:
-    """What is normally nothing."""
+    """Counts that are normally all zero."""
     counts = {
         "open instructions": status.open_instructions_total,
         "unknown orders": len(status.unknown_orders),
@@ -188,8 +188,9 @@ def _waiting_rows(status: Status) -> Iterator[tuple[str, str, str]]:
 def _cycle_text(sight: Sight, status: Status) -> tuple[str, str]:
     if status.last_cycle_at is None:
         return "never", "bold"
+    overdue = sight.is_stale or is_overdue(status.last_cycle_at, status, sight.now)
     text = f"{status.cycle_number}, {_ago(status.last_cycle_at, sight.now)}, every {status.cycle_seconds:g} s"
-    return (f"STALE: {text}", STALE) if _is_overdue(status.last_cycle_at, sight, status) else (text, "")
+    return (f"STALE: {text}", STALE) if overdue else (text, "")
 
 
 def _positions_text(sight: Sight, status: Status) -> tuple[str, str]:
@@ -232,11 +233,6 @@ def _short(number: object) -> str:
 
 def _reading_is_stale(seen: ObservationStatus, sight: Sight, status: Status) -> bool:
     return sight.is_stale or reading_is_old(status, sight.now)
-
-
-def _is_overdue(moment: datetime, sight: Sight, status: Status) -> bool:
-    """Whether the next one should have come by now: what comes once a cycle is not stale between two cycles."""
-    return sight.is_stale or is_overdue(moment, status, sight.now)
 
 
 def _ago(moment: datetime, now: datetime) -> str:

@@ -1,8 +1,7 @@
-"""The manual as a site, which `make site` makes of docs/ (`manual/site/`), and the list of its files.
+"""The manual as a site: `make site` builds it from docs/ into `manual/site/`; this lists its files.
 
-Where nobody made it there are none.
-
-The site is whole: no page of it loads anything from another host (`manual/whole.py` is the check).
+If the site was not built there are none. The site is self-contained: no page loads anything from another host (`manual/whole.py`
+checks that).
 """
 
 import re
@@ -22,7 +21,7 @@ INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
 class SiteFile(NamedTuple):
-    """One file as it is served. `scripts` are the hashes of those that stand in the page itself."""
+    """One file as it is served. `scripts` are the hashes of the page's inline scripts."""
 
     content: bytes
     media_type: str
@@ -42,11 +41,8 @@ def _walk(folder: Traversable, prefix: str) -> list[tuple[str, SiteFile]]:
         if item.is_dir():
             walked += _walk(item, f"{prefix}{item.name}/")
         elif kind := _TYPES.get(item.name.rpartition(".")[2]):
-            walked.append((prefix + item.name, _file(item.read_bytes(), kind)))
+            content = item.read_bytes()
+            inline = INLINE_SCRIPT.findall(content.decode()) if kind == "text/html" else []
+            hashes = {f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" for script in inline}
+            walked.append((prefix + item.name, SiteFile(content, kind, tuple(sorted(hashes)))))
     return walked
-
-
-def _file(content: bytes, media_type: str) -> SiteFile:
-    inline = INLINE_SCRIPT.findall(content.decode()) if media_type == "text/html" else []
-    hashes = {f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" for script in inline}
-    return SiteFile(content, media_type, tuple(sorted(hashes)))

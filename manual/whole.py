@@ -1,11 +1,11 @@
-"""Whether a built site is whole: `python -m manual.whole FOLDER` names what a page would load from another host, or not find."""
+"""Checks a built site: `python -m manual.whole FOLDER` names what a page would load from another host, or not find."""
 
 import re
 import sys
 from pathlib import Path
 from urllib.parse import urldefrag
 
-# What a browser loads by itself; a link that a reader may follow is none of it.
+# Tags whose targets a browser loads by itself, unlike links that a reader may follow.
 _TAG = re.compile(r"<(?:script|link|img|iframe|source|video|audio|embed|object|form)\b[^>]*>")
 _ADDRESS = re.compile(r"""\b(?:src|href|srcset|data|action|poster)=["']?([^"'\s>]+)""")
 _IN_STYLES = re.compile(r"""(?:url\(|@import\s+)["']?((?:https?:)?//[^"')\s]+)""")
@@ -24,13 +24,13 @@ def _loaded(page: Path) -> list[str]:
 
 
 def _is_there(page: Path, address: str) -> bool:
-    """A file of the site, or what stands in the page itself."""
+    """Whether the address is a file of the site, or part of the page itself."""
     path, _ = urldefrag(address)
     return address.startswith("data:") or not path or (page.parent / path).is_file()
 
 
 def main() -> None:
-    """Ends with 1 where something is wrong, or where there is no page at all."""
+    """Exits with 1 if something is wrong, or if there is no page at all."""
     folder = Path(sys.argv[1])
     wrong = faults(folder) if (folder / "index.html").is_file() else [f"{folder} holds no site"]
     if wrong:

@@ -1,11 +1,11 @@
-"""Notifications: what happens to a desk is told to people, wherever they are.
+"""Notifications: tells people what happens to a desk, wherever they are.
 
 | file | holds |
 |---|---|
-| `channels.py` | who is told, and of what |
+| `channels.py` | who is notified, and of what |
 | `delivery.py` | one message to one channel, in a process of its own |
 | `sender.py` | what that process runs |
 | `notifier.py` | notes what happens and sends it, as long as a worker or an API runs |
 
-What is told, and in which words, is in `domain/notices.py`; what waits is in `storage/notices.py`.
+`domain/notices.py` decides what people are told, and words it; `storage/notices.py` keeps what waits to be sent.
 """

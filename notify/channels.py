@@ -1,4 +1,4 @@
-"""Who is told: an Apprise URL and its level. The URL holds secrets, so a channel has a name that tells none of them."""
+"""Who is notified: an Apprise URL and its level. The URL contains secrets, so a channel has a name without any."""
 
 import hashlib
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ def channels_of(entries: Iterable[tuple[str, str]]) -> list[Channel]:
 
 
 def _name(level: str, url: str) -> str:
-    # 32 bits tell a few channels apart. They leave a random password as unknown as it was, but confirm a guess of a weak one:
-    # no key is at hand that every process has, and docs/notifications.md says so.
+    # 32 bits distinguish a few channels. They reveal nothing about a random password, but can confirm a guess of a weak one:
+    # there is no key that every process has (docs/notifications.md says so).
     digest = hashlib.blake2s(url.encode(), digest_size=4).hexdigest()
     return f"{level}-{url.partition('://')[0].lower()}-{digest}"

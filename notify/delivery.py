@@ -1,7 +1,7 @@
-"""One message to one channel, in a process of its own that is ended at its time limit.
+"""Sends one message to one channel, in its own process, which is ended at its time limit.
 
-A target may take a connection and never answer, or answer a byte at a time: a thread that waits for that cannot be ended, a
-process can. Apprise is imported there alone, so that a worker has neither its memory nor its log, in which URLs may stand.
+A target may accept a connection and never answer, or answer one byte at a time. A thread that waits for it cannot be ended, but a
+process can. Only that process imports Apprise, so that a worker has neither its memory nor its log, which may contain URLs.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ T = TypeVar("T")
 
 
 class Delivery(NamedTuple):
-    """What became of a message: None for `error` where the target took it."""
+    """What became of a message: `error` is None if the target accepted it."""
 
     error: str | None
 
 
 class SenderFailed(Exception):
-    """The sending process did not do its work; the text says why, and holds no URL."""
+    """The sending process did not do its work; the text says why, and contains no URL."""
 
 
 async def deliver(channel: Channel, message: NoticeMessage, seconds: float = LIMIT_SECONDS) -> Delivery:
@@ -53,15 +53,16 @@ async def deliver(channel: Channel, message: NoticeMessage, seconds: float = LIM
 
 
 async def not_understood(channels: Sequence[Channel], seconds: float = LIMIT_SECONDS) -> list[int]:
-    """The numbers, from 1, of channels whose URL Apprise does not understand. Raises SenderFailed where nobody can say."""
+    """The numbers, from 1, of channels whose URL Apprise does not understand. Raises SenderFailed if that cannot be found out."""
     answer = await _run({"urls": [channel.url for channel in channels]}, seconds)
     return [number + 1 for number in answer["wrong"]]
 
 
 async def _run(asked: dict[str, Any], seconds: float) -> dict[str, Any]:
+    environment = {name: value for name, value in os.environ.items() if name.upper() in _INHERITED}
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", str(SENDER), env=_environment(), start_new_session=True,
+            sys.executable, "-I", str(SENDER), env=environment, start_new_session=True,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
     except OSError as error:
@@ -104,7 +105,3 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(ENDS_SECONDS):
                 await process.wait()
-
-
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.upper() in _INHERITED}

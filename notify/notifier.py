@@ -2,8 +2,8 @@
 
     decision log, coordinator ── looks every few seconds ──▶ notices ──▶ a task a channel ──▶ a process a message
 
-Nothing waits for any of this: it has its own connections, and whatever fails is tried again later. Worker and API both run
-one, since a silent coordinator, or a worker that is gone, cannot tell of itself.
+Nothing waits for any of this: it has its own connections, and whatever fails is tried again later. Worker and API each run one,
+since neither a silent coordinator nor a missing worker can report itself.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ from storage.notices import HELD_SECONDS, Dispatch, Watched
 SEND_SECONDS = 1.0
 LOOK_SECONDS = 2.0
 SETTLE_SECONDS = 2.0
-# A process costs almost a second of processor time and 50 MB. Critical channels have a place that no other one takes.
+# A process costs almost a second of CPU time and 50 MB. One place is reserved for critical channels.
 MOST_SENDING = 3
 MOST_INFO_SENDING = 2
-# At the end of the process: to note what was sent, and to let go of a channel.
+# At the end of the process: the time to note what was sent, and to release a channel.
 STOP_SECONDS = 1.0
 SUMMARY_SECONDS = 30.0
 # The summary of a day is the longest.
@@ -41,11 +41,11 @@ DATABASE_SECONDS = 20.0
 log: Any = structlog.get_logger("notify")
 
 StatusSource = Callable[[], Awaitable[Status | None]]
-"""The coordinator's status; None where nobody answers in time."""
+"""The coordinator's status; None if nobody answers in time."""
 
 
 class Notifier:
-    """Of one desk, in one process. `cycle_seconds` as configured, until the coordinator has told its own."""
+    """One desk's notifier in one process. `cycle_seconds` is the configured value, until the coordinator tells its own."""
 
     def __init__(
         self, desk: str, channels: Sequence[Channel], database: Database, ask: StatusSource, cycle_seconds: float
@@ -63,13 +63,13 @@ class Notifier:
         self._has_looked = False
 
     async def run(self) -> None:
-        """Until it is cancelled. Messages that are being sent then are ended."""
+        """Runs until it is cancelled, and then ends the messages that are being sent."""
         try:
             await asyncio.gather(
                 self._guarded("check", self.check()),
                 self._repeat(self.look, LOOK_SECONDS),
                 self._repeat(self.send, SEND_SECONDS),
-                # By itself: it reads a whole day, and nothing else has to wait for that.
+                # Separate, since it reads a whole day and nothing else should wait for that.
                 self._repeat(self.summarise, SUMMARY_SECONDS),
             )
         finally:
@@ -79,9 +79,9 @@ class Notifier:
             self._database.close()
 
     async def check(self) -> None:
-        """Says which URLs Apprise does not understand, without any of them.
+        """Logs which URLs Apprise does not understand, without showing any.
 
-        Beside everything else, and as a line in the log: no worker refuses to start by it, since a kill needs one.
+        It runs beside everything else and only logs: no worker refuses to start because of it, since a kill needs one.
         """
         channels = list(self._channels.values())
         try:
@@ -98,19 +98,19 @@ class Notifier:
         status = await self._ask()
         if status is not None:
             self._cycle_seconds = status.cycle_seconds
-        # Right after its start a process cannot know for how long there was no cycle.
+        # Right after its start, a process cannot know how long there has been no cycle.
         has_waited = time.monotonic() - self._started > SILENT_CYCLES * self._cycle_seconds
         watched = self._watched(may_tell_silence=has_waited)
         try:
             await self._database.run(lambda connection: notices.look(connection, watched, status), DATABASE_SECONDS)
         except Exception:
-            # Nor after a time in which no cycle could be noted.
+            # The same applies after a time in which no cycle could be noticed.
             self._started = time.monotonic()
             raise
         self._has_looked = True
 
     async def summarise(self) -> None:
-        """Notes what the day before came to."""
+        """Notes the summary of the previous day."""
         watched = self._watched(may_tell_silence=False)
         await self._database.run(lambda connection: notices.summarise(connection, watched), DATABASE_SECONDS)
 
@@ -119,9 +119,9 @@ class Notifier:
         return Watched(self._desk, levels, may_tell_silence, timedelta(seconds=time.monotonic() - self._born))
 
     async def send(self) -> None:
-        """Starts messages of channels that have one to tell, and have none under way: a few at a time."""
+        """Starts sending on channels that have a message waiting and none under way, a few at a time."""
         if not self._has_looked:
-            # The first look ends what has waited since before a long pause.
+            # The first look discards what has waited since before a long pause.
             return
         self._sending = {name: task for name, task in self._sending.items() if not task.done()}
         idle = [name for name in self._channels if name not in self._sending]
@@ -133,7 +133,7 @@ class Notifier:
             self._sending[name] = asyncio.create_task(telling)
 
     def _first(self, due: Sequence[str]) -> list[str]:
-        """Those that have a place: critical ones first, and of each level those first that take their messages."""
+        """The channels that may send now: critical ones first, and within a level those that accept their messages."""
         free = MOST_SENDING - len(self._sending)
         critical = [name for name in due if self._channels[name].critical_only]
         others = sum(not self._channels[name].critical_only for name in self._sending)
@@ -144,7 +144,7 @@ class Notifier:
         ][:free]
 
     async def settled(self) -> None:
-        """Returns once every message that is being sent now is done with."""
+        """Returns once all messages that are being sent now are settled."""
         await asyncio.gather(*self._sending.values())
 
     async def _tell(self, channel: Channel) -> None:
@@ -165,7 +165,7 @@ class Notifier:
             raise
 
     async def _deliver(self, channel: Channel) -> tuple[Dispatch | None, str | None]:
-        """What was sent, and what went wrong."""
+        """Sends the channel's next message; returns what was sent, and the error if any."""
         desk, me = self._desk, self._me
         dispatch = await self._database.run(lambda connection: notices.take(connection, desk, channel.name, me))
         if dispatch is None:
@@ -174,7 +174,7 @@ class Notifier:
         return dispatch, done.error
 
     async def _let_go(self, channel: Channel) -> None:
-        """Another process need not wait until this one's hold on the channel expires."""
+        """Releases the channel, so that another process need not wait until this one's hold expires."""
         desk, me = self._desk, self._me
         with suppress(DatabaseUnavailable):
             await self._database.run(
@@ -182,16 +182,16 @@ class Notifier:
             )
 
     def _note(self, channel: Channel, error: str | None) -> None:
-        """A channel's trouble once in the log, and once more when it is over."""
+        """Logs a channel's trouble once, and once more when it is over."""
         if error is None and channel.name in self._failing:
-            log.info("notifications are taken again", channel=channel.name)
+            log.info("notifications are accepted again", channel=channel.name)
             self._failing.discard(channel.name)
         elif error is not None and channel.name not in self._failing:
-            log.warning("a notification was not taken; trying again later", channel=channel.name, why=error)
+            log.warning("a notification was not accepted; trying again later", channel=channel.name, why=error)
             self._failing.add(channel.name)
 
     async def _settle(self, channel: Channel, dispatch: Dispatch, error: str | None) -> None:
-        """Until the database has it: a message that was sent would be sent once more otherwise."""
+        """Notes the result, repeatedly until the database has it: otherwise a sent message would be sent again."""
         deadline, desk, me = time.monotonic() + HELD_SECONDS, self._desk, self._me
         while True:
             try:
@@ -211,7 +211,7 @@ class Notifier:
             await asyncio.sleep(seconds)
 
     async def _guarded(self, name: str, step: Coroutine[Any, Any, None]) -> None:
-        """A bug in it ends no worker and no API. Each trouble stands in the log once."""
+        """Runs a step. A bug in it ends neither worker nor API, and each kind of trouble is logged once."""
         try:
             await step
         except Exception as error:

@@ -1,7 +1,7 @@
-"""What a sending process runs: reads one message from standard input, hands it to Apprise, prints what came of it.
+"""The program of a sending process: reads one message from standard input, hands it to Apprise, prints the result.
 
-It runs as a script, with nothing of ours imported. It prints numbers and fixed words only: what Apprise and the libraries
-under it write may hold URLs with their passwords.
+It runs as a script and imports nothing of ours. It prints only numbers and fixed words: the output of Apprise and its libraries
+may contain URLs with their passwords.
 """
 
 import json
@@ -12,8 +12,7 @@ import signal
 import sys
 from typing import Any
 
-# Whoever started this may be gone: no wait lasts longer, neither until Apprise is imported nor after that. Twice this is how
-# long a channel is held.
+# The process that started this may be gone, so this limits importing Apprise, and then sending. A channel is held twice as long.
 LONGEST_SECONDS = 30
 READY = "ready"
 
@@ -26,7 +25,7 @@ class Heard(logging.Handler):
     status: str | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Numbers alone are kept."""
+        """Keeps only the number."""
         if found := STATUS.search(record.getMessage()):
             self.status = found[1]
 
@@ -54,7 +53,7 @@ def check(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _apprise() -> Any:
-    """The library. Says when it is imported: on a busy machine that may take longer than the sending."""
+    """Imports the library and reports that: on a busy machine the import may take longer than the sending."""
     import apprise
 
     print("\n" + READY, flush=True)
@@ -65,11 +64,11 @@ def _apprise() -> Any:
 def main() -> None:
     """Sends or checks, as the input says."""
     signal.alarm(LONGEST_SECONDS)
-    # A kill and a cycle need the processor more.
+    # Kills and cycles need the processor more.
     os.nice(10)
     asked = json.load(sys.stdin)
     answer = check(asked) if "urls" in asked else send(asked)
-    # Whatever a library may have printed stands before the last line.
+    # On the last line, after anything that a library may have printed.
     print("\n" + json.dumps(answer))
 
 

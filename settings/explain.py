@@ -79,7 +79,7 @@ def _shown_default(info: FieldInfo) -> str:
 
 
 def unknown_variables() -> list[str]:
-    """AIS_ variables in the environment that are no setting: typos that would otherwise be silently ignored."""
+    """AIS_ variables in the environment that are not settings: typos that would otherwise be silently ignored."""
     known = {setting.variable for setting in catalogue()}
     return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
 
@@ -93,7 +93,10 @@ def _explain_one(detail: ErrorDetails) -> str:
     field = str(detail["loc"][0]) if detail["loc"] else ""
     info = next((model.model_fields[field] for model in MODELS if field in model.model_fields), None)
     if info is None:
-        return _of_the_whole_model(str(detail["msg"]))
+        # An error of a whole model names fields. People know variables: `AIS_HARD_DRAWDOWN (0.01) is below …`.
+        fields = {name for model in MODELS for name in model.model_fields if "_" in name}
+        told = str(detail["msg"]).removeprefix("Value error, ")
+        return re.sub(r"\w+", lambda word: variable(word[0]) if word[0] in fields else word[0], told)
     if detail["type"] == "missing":
         wrong = "is not set"
     elif _is_secret(info):
@@ -105,15 +108,8 @@ def _explain_one(detail: ErrorDetails) -> str:
     return f"{variable(field)} {wrong}. Allowed: {_extra(info)['allowed']}"
 
 
-def _of_the_whole_model(text: str) -> str:
-    """Replaces field names by variables, as in `AIS_HARD_DRAWDOWN (0.01) is below …`."""
-    fields = {name for model in MODELS for name in model.model_fields if "_" in name}
-    named = re.sub(r"\w+", lambda word: variable(word[0]) if word[0] in fields else word[0], text)
-    return named.removeprefix("Value error, ")
-
-
 def page() -> str:
-    """docs/settings.md; a test fails when the file is not this."""
+    """The text of docs/settings.md. A test fails if the file differs."""
     head = "| variable | default | unit | allowed | meaning |\n|---|---|---|---|---|\n"
     text = INTRODUCTION
     for (group, used_by), rows in groupby(catalogue(), key=lambda setting: (setting.group, setting.used_by)):

@@ -15,11 +15,11 @@ from domain.trading.proposals import AGENT_ID
 GROUP = "ais.agents"
 OURS = "ais"
 ALL, NONE = ("all",), ("none",)
-# It sends orders that rest, in every cycle in which nobody else speaks. So `all` leaves it out; `all,quoter` has it too.
+# The quoter has a resting order out whenever no other agent proposes. So `all` leaves it out; `all,quoter` includes it.
 ONLY_BY_NAME = ("quoter",)
 
-# The same as in pyproject.toml, which a test compares. What is installed of ourselves may be older than this file (a
-# checkout), so ours are taken from here.
+# The same as in pyproject.toml (a test compares them). In a checkout the installed metadata may be older than this file, so
+# our own agents are taken from here.
 BUILT_IN = {
     "momentum": "activities.agents.momentum:momentum",
     "mean_reversion": "activities.agents.mean_reversion:mean_reversion",
@@ -30,14 +30,14 @@ BUILT_IN = {
 
 
 class InstalledAgent(NamedTuple):
-    """An agent's name, and where it is: `package.module:attribute`."""
+    """An agent's name, and where its code is: `package.module:attribute`."""
 
     name: str
     target: str
 
 
 class Installed(NamedTuple):
-    """Every agent that is installed, and a sentence for each entry point that was refused."""
+    """Every installed agent, and a warning for each refused entry point."""
 
     agents: dict[str, InstalledAgent]
     warnings: list[str]
@@ -55,7 +55,7 @@ class NotAnAgent(Exception):
 
 
 def installed_agents() -> Installed:
-    """Ours first, then those of other packages by name."""
+    """Our own agents first, then those of other packages by name."""
     agents = {name: InstalledAgent(name, target) for name, target in BUILT_IN.items()}
     warnings = []
     for point in sorted(entry_points(group=GROUP), key=lambda p: (p.name, _package(p))):
@@ -75,7 +75,7 @@ def installed_agents() -> Installed:
 
 
 def select(installed: Installed, names: Sequence[str]) -> list[InstalledAgent]:
-    """The agents that AIS_AGENTS names; UnknownAgent where one is not installed. `all` leaves out what takes its name."""
+    """The agents that AIS_AGENTS names. Raises UnknownAgent if one is not installed. `all` leaves out ONLY_BY_NAME."""
     wanted: Iterable[str] = () if tuple(names) == NONE else names
     if tuple(names[:1]) == ALL:
         wanted = dict.fromkeys([*(name for name in installed.agents if name not in ONLY_BY_NAME), *names[1:]])
@@ -86,7 +86,7 @@ def select(installed: Installed, names: Sequence[str]) -> list[InstalledAgent]:
 
 
 def load(agent: InstalledAgent) -> Agent:
-    """Imports an agent; a class is made an instance of. Whatever its module raises, this raises."""
+    """Imports an agent; a class is instantiated. Raises whatever its module raises."""
     found = EntryPoint(agent.name, agent.target, GROUP).load()
     made = found() if isinstance(found, type) else found
     if not callable(made):

@@ -18,20 +18,20 @@ from activities.agents.port import Agent
 from activities.agents.reply import Reply, failed, reply_of
 from domain.trading.proposals import FailureKind
 
-# Once a process, which serves one agent: its class is made an instance of once, its module imported once.
+# A process serves one agent, so its module is imported once, and its class is instantiated once.
 _loaded: dict[str, Agent] = {}
 
 
 def begin() -> None:
-    """First thing in the process: from here on it can be ended at any time, and does not outlive the worker."""
-    # Pebble has set a handler in Python, which waits while C code runs; the default action does not.
+    """Runs first in the process: from here on it can be ended at any time, and does not outlive the worker."""
+    # Pebble has set a handler in Python, which has to wait while C code runs. The default action does not.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_worker, daemon=True).start()
 
 
 def load(agent: InstalledAgent, seconds: float) -> bytes:
-    """Imports the agent, so that the first call does not pay for it."""
+    """Imports the agent, so that the first call need not."""
     with _alarm(seconds):
         return _sent(_loading(agent))
 
@@ -64,7 +64,7 @@ def _sent(reply: Reply) -> bytes:
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """The kernel ends this process when the time is over, whatever it runs and whoever is left to notice."""
+    """Has the kernel end this process when the time is over, whatever runs in it, even if nobody else is left to notice."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
@@ -74,7 +74,7 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 
 def _end_with_the_worker() -> None:
-    """After a kill -9 of the worker; threads that the agent started would keep the process alive."""
+    """Ends this process with the worker, after a kill -9 too: threads that the agent started would keep it alive."""
     worker = multiprocessing.parent_process()
     if worker is not None:
         worker.join()

@@ -1,4 +1,4 @@
-"""Funding rate: where holders of one side pay much to those of the other, be the one who is paid."""
+"""Funding rate: if one side pays the other much, take the side that is paid."""
 
 from activities.agents.port import Bars, Book, Funding, Positions, Suggestion
 from domain.trading.instructions import Side
@@ -8,11 +8,11 @@ FULL_CONFIDENCE = 0.0012
 
 
 def funding_rate(bars: Bars, book: Book, funding: Funding, positions: Positions) -> list[Suggestion]:
-    """Takes the side that receives the next funding, where the rate is extreme.
+    """Takes the side that receives the next funding, if the rate is extreme.
 
-    The exchange's rule: every eight hours longs pay shorts the rate times their notional, and shorts pay longs where it
-    is negative; 0.0001 is what it tends to when the perpetual trades at its index. From |rate| >= 0.0003 it proposes to
-    sell where the rate is positive and to buy where it is negative. Confidence is |rate| / 0.0012, at most 1, and the
+    The exchange's rule: every eight hours longs pay shorts the rate times their notional; if it is negative, shorts pay
+    longs. It tends to 0.0001 when the perpetual trades at its index. From |rate| >= 0.0003 on, the agent proposes to sell if
+    the rate is positive and to buy if it is negative. Confidence is |rate| / 0.0012, at most 1, and the
     rate is the expected return.
 
     Source: He, Manela, Ross and von Wachter, "Fundamentals of perpetual futures" (2022): the rate is what ties the

@@ -1,4 +1,4 @@
-"""Mean reversion: what has strayed far from its mean is expected back, unless it is a trend that took it there."""
+"""Mean reversion: a price far from its mean is expected back, unless a trend took it there."""
 
 import math
 
@@ -11,11 +11,11 @@ WINDOW_BARS = 20
 BAND_WIDTH = 2.0
 FULL_CONFIDENCE = 4.0
 TREND = 0.5
-"""From this share of its way that the price went in one direction, the bars before the newest one were a trend."""
+"""The bars before the newest one count as a trend from this efficiency ratio on."""
 
 SHARE_OF_THE_WAY_BACK = 0.5
 
-# A tenth of what `mean` takes on so few numbers.
+# Ten times as fast as `mean` on so few numbers.
 _MEAN = np.full(WINDOW_BARS, 1 / WINDOW_BARS)
 
 
@@ -23,10 +23,10 @@ def mean_reversion(bars: Bars, book: Book, funding: Funding, positions: Position
     """Sells above the upper Bollinger band, buys below the lower one.
 
     With mean and standard deviation of the last 20 closes: z = (close - mean) / stdev. At |z| >= 2 it takes the other
-    side; confidence grows with |z|, up to 1 at FULL_CONFIDENCE. It expects half of the way back.
+    side; confidence grows with |z|, up to 1 at FULL_CONFIDENCE. It expects the price to come half of the way back.
 
-    It abstains where that would stand against a trend: the efficiency ratio of the bars before the newest one, their net
-    change over the sum of their single changes, is TREND or more in the direction that it would fade.
+    It abstains if that would trade against a trend: if the efficiency ratio of the bars before the newest one (their net change
+    over the sum of their single changes) is TREND or more in the direction that it would fade.
 
     Sources: Bollinger, "Bollinger on Bollinger Bands" (2001), for bands and their numbers; Poterba and Summers, "Mean
     reversion in stock prices", Journal of Financial Economics 22 (1988), and Lo and MacKinlay, "When are contrarian
@@ -42,7 +42,7 @@ def _fade(symbol: str, bars: BarArrays) -> Suggestion | None:
     window = bars.close[-WINDOW_BARS:]
     away = window - window.dot(_MEAN)
     stdev, distance = math.sqrt(away @ away / WINDOW_BARS), float(away[-1])
-    # The second: closes that stand still differ by the rounding of their mean.
+    # The second condition: if the closes do not move, they still differ from their mean by its rounding.
     if abs(distance) < BAND_WIDTH * stdev or stdev < float(window[-1]) * 1e-12:
         return None
     # The efficiency ratio: from -1, straight down, to 1, straight up.

@@ -13,7 +13,7 @@ FULL_CONFIDENCE = 4.0
 
 
 def momentum(bars: Bars, book: Book, funding: Funding, positions: Positions) -> list[Suggestion]:
-    """Follows the way that the price has come, measured against the noise of the bars that it took.
+    """Follows the price's move, measured against the noise of its bars.
 
     With r_i the log return of one bar, over the last N = 12 bars: score = (r_1 + … + r_N) / (stdev(r) * sqrt(N)), the
     move in units of what chance alone would explain. Below THRESHOLD it abstains; from there, confidence grows with the
@@ -33,7 +33,7 @@ def _follow(symbol: str, bars: BarArrays) -> Suggestion | None:
     # Each return's distance from their mean, so that the length of `noise` is stdev(r) * sqrt(N).
     noise = logs[1:] - logs[:-1] - change / LOOKBACK_BARS
     explained_by_chance = math.sqrt(noise @ noise)
-    # Without any noise a move is as certain as it can be, and no move is none.
+    # Without noise, any move counts fully, and no move counts as none.
     score = math.copysign(FULL_CONFIDENCE, change) if change else 0.0
     if explained_by_chance > abs(change) / FULL_CONFIDENCE:
         score = change / explained_by_chance

@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 1.0
 """How long a cycle waits for an agent that is still being imported, before it goes on without it."""
 
 GRACE_SECONDS = 1.0
-"""How long after its time limit a process ends itself, and a call is given up: if the pool has not ended it by then."""
+"""If the pool has not ended a process at its time limit, the process ends itself this much later, and the call is given up."""
 
 
 class AgentPool:
@@ -45,11 +45,11 @@ class AgentPool:
         return list(self._processes)
 
     async def open(self) -> None:
-        """Starts and imports all of them, so that the first cycle need not wait; without it, `ask` does."""
+        """Starts and imports all agents, so that the first cycle need not wait. Otherwise `ask` does it."""
         await asyncio.gather(*(process.load() for process in self._processes.values()))
 
     async def ask(self, names: Iterable[str], arguments: Arguments) -> list[AgentAnswer]:
-        """An answer of each, after the time limit at the latest, and that of loading where it is not loaded."""
+        """Returns an answer of each agent, after the time limit at the latest (plus that of loading it, if it is not loaded)."""
         payload = pickle.dumps(arguments)
         return await asyncio.gather(*(self._processes[name].ask(payload) for name in names))
 
@@ -59,7 +59,7 @@ class AgentPool:
 
 
 class AgentProcess:
-    """One agent's process. It starts when first needed, and again after the worker has ended it."""
+    """One agent's process. It starts when first needed, and again after the worker ended it."""
 
     def __init__(self, agent: InstalledAgent, seconds: float) -> None:
         self._agent = agent
@@ -69,7 +69,7 @@ class AgentProcess:
         self._starting = asyncio.Lock()
 
     async def ask(self, payload: bytes) -> AgentAnswer:
-        """What it says of the arguments in the payload. Never raises."""
+        """The agent's answer to the arguments in the payload. Never raises."""
         started = time.perf_counter()
         try:
             reply = await asyncio.wait_for(self.load(), PATIENCE_SECONDS)
@@ -82,7 +82,7 @@ class AgentProcess:
         return answer_of(self._agent.name, reply, time.perf_counter() - started)
 
     async def load(self) -> Reply:
-        """Has the agent imported, unless it is; an empty reply, or why it cannot be."""
+        """Imports the agent unless that is done. Returns an empty reply, or why it cannot be imported."""
         if self._loading is None:
             self._loading = asyncio.create_task(self._run(child.load, self._agent, limit=LOAD_SECONDS))
         loading = self._loading
@@ -105,7 +105,7 @@ class AgentProcess:
         try:
             pool = await self._running_pool()
             future = pool.schedule(function, (*args, limit + GRACE_SECONDS), timeout=limit)
-            # Pebble ends the process at its limit. Should it be busy with that, this gives up, and cancels the call.
+            # Pebble ends the process at its limit. If it is too busy for that, this gives up and cancels the call.
             sent = await asyncio.wait_for(asyncio.wrap_future(future), limit + GRACE_SECONDS)
             return Reply.model_validate_json(sent)
         except TimeoutError:
@@ -119,19 +119,19 @@ class AgentProcess:
                 else f"ended with exit code {error.exitcode}"
             )
             return failed(FailureKind.DIED, f"its process {how}")
-        except Exception as error:  # Whatever became of its process, the other agents' answers must not be lost.
+        except Exception as error:  # Whatever happened to this process, the other agents' answers must not be lost.
             return failed(FailureKind.DIED, error)
 
     async def _running_pool(self) -> ProcessPool:
         async with self._starting:
             if self._pool is None or not self._pool.active:
-                # Also where the process died between two calls, which breaks its pool.
+                # Also if the process died between two calls, which breaks its pool.
                 await self._drop_pool()
-                # A fork of a small process that has imported numpy already, so not of this one with its threads and sockets.
+                # Fork a small process that has imported numpy already, not this one with its threads and sockets.
                 context = multiprocessing.get_context("forkserver")
                 context.set_forkserver_preload(PRELOADED)
                 pool = ProcessPool(max_workers=1, initializer=child.begin, context=context)
-                # In a thread: the first process of all waits until the fork server has imported numpy.
+                # In a thread, since the very first process waits until the fork server has imported numpy.
                 await asyncio.to_thread(lambda: pool.active)
                 self._pool = pool
             return self._pool

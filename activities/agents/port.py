@@ -5,7 +5,7 @@ An agent is a function of four mappings, each by symbol:
     def agent(bars, book, funding, positions):
         return [{"symbol": "BTCUSDT", "side": "BUY", "confidence": 0.7}]
 
-docs/agents.md tells the rest, and how to install one.
+docs/agents.md has the rest, and how to install one.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ from domain.trading.quotes import QuoteTerms
 from domain.values import ZERO
 
 MAX_BARS = 60
-"""How many bars an agent gets of a symbol, at most."""
+"""The most bars that an agent gets of a symbol."""
 
 MAX_SUGGESTIONS = 100
 
@@ -54,7 +54,7 @@ class BarArrays:
         return len(self.time)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Arrays come out of a pickle writable; by way of the constructor they do not.
+        # Unpickled arrays are writable; the constructor makes them read-only again.
         return BarArrays, self._arrays()
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
@@ -62,7 +62,7 @@ class BarArrays:
 
 
 class Quote(NamedTuple):
-    """Best prices, and how much of the base asset they are good for."""
+    """Best prices, and the quantities of the base asset offered at them."""
 
     bid: float
     ask: float
@@ -71,7 +71,7 @@ class Quote(NamedTuple):
 
 
 class Arguments(NamedTuple):
-    """The four arguments of an agent. What is not known of a symbol is missing; `positions` has every symbol."""
+    """The four arguments of an agent. A symbol whose data is unknown is missing from a mapping; `positions` has every symbol."""
 
     bars: Mapping[str, BarArrays]
     book: Mapping[str, Quote]
@@ -80,7 +80,7 @@ class Arguments(NamedTuple):
 
 
 def _clip(text: object) -> object:
-    """A long rationale is no reason to lose a vote, and half a surrogate pair none to lose a cycle."""
+    """Cuts a rationale: a long one must not cost a vote, and half a surrogate pair must not cost a cycle."""
     if not isinstance(text, str):
         return text
     return text[:MAX_RATIONALE_CHARS].encode("utf-8", "replace").decode()
@@ -90,8 +90,8 @@ class Suggestion(QuoteTerms):
     """What an agent would do. `confidence` is a fraction of 1, `expected_return` a fraction of the price, before costs.
     With a `price` it is a limit order.
 
-    Checked again when it is taken in, since it may have been made without checks. A field that is not one of these is an
-    error: a misspelt one would go unnoticed.
+    Validated again when it is received, since the agent may have made it without validation. An unknown field is an error: a
+    misspelt one would go unnoticed.
     """
 
     model_config = ConfigDict(revalidate_instances="always", extra="forbid")
@@ -112,7 +112,7 @@ Agent = Callable[[Bars, Book, Funding, Positions], Iterable[Suggestion | Mapping
 
 
 def arguments_of(views: Mapping[str, MarketView], positions: Sequence[Position]) -> Arguments:
-    """What agents get to see of the market and of the futures positions of its symbols."""
+    """What agents see: the market, and the futures positions in its symbols."""
     futures = [position for position in positions if position.market is Market.FUTURES]
     return Arguments(
         bars={symbol: arrays_of(view.bars) for symbol, view in views.items() if view.bars},
@@ -127,7 +127,7 @@ def arrays_of(bars: Sequence[Bar]) -> BarArrays:
     newest = bars[-MAX_BARS:]
     prices = np.array([(b.open, b.high, b.low, b.close, b.volume) for b in newest], dtype=np.float64).reshape(-1, 5)
     time = np.array([round(bar.open_time.timestamp() * 1000) for bar in newest], dtype=np.int64)
-    # A copy of each column: an agent that takes dot products wants it in one piece.
+    # Copy each column into one piece of memory, which makes an agent's dot products faster.
     return BarArrays(time, *(column.copy() for column in prices.T))
 
 

@@ -6,7 +6,7 @@ from activities.agents.port import Bars, Book, Funding, Positions, Suggestion
 from domain.trading.instructions import Side
 
 AWAY = 0.001
-"""How far from the middle of the book a quote is at least, as a fraction."""
+"""The least distance of a quote from the middle of the book, as a fraction."""
 
 CONFIDENCE = 0.1
 DIGITS = 3
@@ -15,8 +15,8 @@ DIGITS = 3
 def quoter(bars: Bars, book: Book, funding: Funding, positions: Positions) -> list[Suggestion]:
     """A post-only bid below the middle of the book, or an ask above it where the desk is long.
 
-    The price has three digits, rounded away from the middle, so that a quote stands for a while before the price has moved so
-    far that another one takes its place. Its confidence is small: any other agent that speaks is heard before it.
+    The price has three digits, rounded away from the middle, so that a quote rests for a while before the market has moved far
+    enough for another one to replace it. Its confidence is small: a proposal of any other agent goes first.
 
     A maker is paid for waiting by the distance to the middle, and quotes the side that brings its inventory back.
 
@@ -30,7 +30,7 @@ def quoter(bars: Bars, book: Book, funding: Funding, positions: Positions) -> li
             continue
         middle, asks = (seen.bid + seen.ask) / 2, positions[symbol] > 0
         wanted = middle * (1 + AWAY if asks else 1 - AWAY)
-        # `63948` becomes `63900`, or `64000` where it goes up.
+        # 63948 becomes 63900, or 64000 if rounded up.
         places = DIGITS - 1 - math.floor(math.log10(wanted))
         grid = 10.0**-places
         price = round((math.ceil if asks else math.floor)(wanted / grid) * grid, max(places, 0))

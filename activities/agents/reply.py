@@ -15,7 +15,7 @@ MAX_ERROR_CHARS = 200
 
 
 class Reply(Value):
-    """An agent's suggestions; or, where `failure` is set, why there are none."""
+    """An agent's suggestions; or, if `failure` is set, why there are none."""
 
     suggestions: list[Suggestion] = Field(default_factory=list)
     failure: FailureKind | None = None
@@ -30,7 +30,7 @@ class Nonsense(Exception):
 
 
 def failed(kind: FailureKind, error: BaseException | str) -> Reply:
-    """A reply that is a failure, told in one line that is short and fit to be written down as UTF-8."""
+    """A failure as a reply: one short line that can be encoded as UTF-8."""
     text = error if isinstance(error, str) else type(error).__name__
     if not isinstance(error, str):
         with contextlib.suppress(Exception):  # Its own text may raise.
@@ -39,7 +39,7 @@ def failed(kind: FailureKind, error: BaseException | str) -> Reply:
 
 
 def reply_of(agent: Agent, arguments: Arguments) -> Reply:
-    """Calls the agent. KeyboardInterrupt alone passes: in a process of ours it is a person's."""
+    """Calls the agent. Only KeyboardInterrupt passes through: in our own process it comes from a person."""
     try:
         answer: Any = agent(*arguments)
         if isinstance(answer, list) and not answer:

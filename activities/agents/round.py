@@ -11,9 +11,9 @@ NewId = Callable[[str], str]
 def analyse(
     answers: Sequence[AgentAnswer], new_id: NewId, quarantined: Mapping[str, int], outside: Sequence[Proposal] = ()
 ) -> Analysis:
-    """All that was said. `outside` are proposals of agents that run elsewhere; one under a name of ours is not taken."""
+    """Collects all answers. `outside` are proposals of agents that run elsewhere; one that uses the name of ours is not taken."""
     if not (outside or quarantined or any(answer.suggestions or answer.failure for answer in answers)):
-        # So it is in most cycles: everybody was asked, and everybody abstained.
+        # The usual cycle: every agent was asked, and every agent abstained.
         return Analysis(votes={answer.agent_id: 0.0 for answer in answers})
     ours = {answer.agent_id for answer in answers}.union(quarantined)
     not_taken = {p.proposal_id: f"{p.agent_id} is an agent of this desk's own" for p in outside if p.agent_id in ours}

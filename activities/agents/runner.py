@@ -28,11 +28,11 @@ class AgentRunner(Protocol):
         """All of them, in their order."""
 
     async def ask(self, names: Iterable[str], arguments: Arguments) -> list[AgentAnswer]:
-        """An answer of each, whatever it does: one that fails costs its own vote and nothing else."""
+        """An answer of each agent, whatever it does: one that fails loses its own vote and nothing else."""
 
 
 def answer_of(agent_id: str, reply: Reply, seconds: float) -> AgentAnswer:
-    """A reply with the name of who gave it."""
+    """A reply with the name of its agent."""
     if reply.failure is None:
         return AgentAnswer(agent_id, reply.suggestions, None, seconds)
     failure = AgentFailure(agent_id=agent_id, error=reply.error, kind=reply.failure)
@@ -56,11 +56,11 @@ class InlineAgents:
         return list(self._agents)
 
     async def ask(self, names: Iterable[str], arguments: Arguments) -> list[AgentAnswer]:
-        """`answers`, as a room for processes has it."""
+        """The same as `answers`; asynchronous, as `AgentRunner` wants it."""
         return self.answers(names, arguments)
 
     def answers(self, names: Iterable[str], arguments: Arguments) -> list[AgentAnswer]:
-        """An answer of each."""
+        """An answer of each agent."""
         # One agent must not change what the next one sees.
         bars, book, funding, positions = arguments
         shared = Arguments(

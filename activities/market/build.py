@@ -20,7 +20,7 @@ _ALLOWED_FILES = "FILE.csv (for the desk's first symbol) or SYMBOL=FILE.csv,SYMB
 def build_market(spec: str, symbols: Sequence[str], seed: int, volume: VolumeUnit = BASE) -> MarketSource:
     """`simulated`, `replay:FILE` or `replay:SYMBOL=FILE,…`; MarketError for anything else.
 
-    `volume` is what the files' volume counts.
+    `volume` is the unit of the files' volume.
     """
     if spec == "simulated":
         return SimulatedMarket(symbols, seed)
@@ -28,7 +28,7 @@ def build_market(spec: str, symbols: Sequence[str], seed: int, volume: VolumeUni
 
 
 def build_funding(spec: str, symbols: Sequence[str], rate: Decimal) -> FundingTable:
-    """`FILE` or `SYMBOL=FILE,…` with funding rates; `rate` holds for every symbol without a file."""
+    """`FILE` or `SYMBOL=FILE,…` with funding rates; `rate` applies to every symbol without a file."""
     files = _files(spec, spec, symbols, _ALLOWED_FILES) if spec else {}
     return FundingTable(rate, {symbol: read_funding(path) for symbol, path in files.items()})
 

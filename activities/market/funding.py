@@ -1,4 +1,4 @@
-"""Funding rates: one rate for everything, or a file of what an exchange once paid."""
+"""Funding rates: one rate for all symbols, or files of the rates that an exchange once had."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta

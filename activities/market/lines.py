@@ -9,7 +9,7 @@ from activities.market.port import MarketError
 
 
 class FileLine(NamedTuple):
-    """A line that holds something, and its number in the file."""
+    """A line that is not empty, and its number in the file."""
 
     number: int
     cells: list[str]
@@ -21,7 +21,7 @@ class FileLine(NamedTuple):
 
 
 def read_lines(path: Path) -> Iterator[FileLine]:
-    """The header, empty where the file has none, and then every line that is not empty."""
+    """The header (empty in an empty file), then every line that is not empty."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = csv.reader(file)
@@ -34,7 +34,7 @@ def read_lines(path: Path) -> Iterator[FileLine]:
 
 
 def places(path: Path, header: FileLine, names: Sequence[str], expected: str) -> list[int]:
-    """In which cells the named columns are."""
+    """The indexes of the named columns."""
     missing = [name for name in names if name not in header.cells]
     if missing:
         raise MarketError(f"{path}, line 1: no column {missing[0]}; expected {expected}")

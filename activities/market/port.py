@@ -14,16 +14,16 @@ class MarketError(Exception):
 class MarketSource(Protocol):
     """Bars by number, the same in every process, so that several workers see one market.
 
-    The defaults here are for a market that each new cycle moves on by one bar. A market that moves with time, and has to be
-    read first, overrides them.
+    The defaults are those of a market that each new cycle moves on by one bar. A market that moves with time and has to be read
+    first overrides them.
     """
 
     is_live: bool = False
-    """Whether time moves it: then a cycle may find no new bar, or several."""
+    """Whether it moves with time: then a cycle may find no new bar, or several."""
 
     @property
     def warm_up(self) -> int:
-        """How many bars have passed when a new desk first looks, so that agents have a past to judge by."""
+        """The number of bars before a new desk's first look, so that agents have a past to judge by."""
 
     def bar(self, symbol: str, number: int) -> Bar | None:
         """Bar `number`, from 0; None where there is none."""
@@ -36,13 +36,13 @@ class MarketSource(Protocol):
         return
 
     def due(self, after: int, *, idle: bool) -> range:
-        """The numbers of the bars that an account which has seen bar `after` sees next; `idle`: no bar can change it."""
+        """The numbers of the bars to show to an account that has seen bar `after`; `idle`: no bar can change the account."""
         return range(after + 1, after + 2)
 
     def good_until(self, bar_time: datetime) -> datetime | None:
-        """Until when a bar that opened then is the newest there can be; None where only a cycle brings another."""
+        """Until when a bar opened at `bar_time` can be the newest; None if only a cycle brings the next one."""
         return None
 
     async def close(self) -> None:
-        """Ends whatever it holds open."""
+        """Closes whatever it holds open."""
         return

@@ -1,4 +1,4 @@
-"""A market read from files of bars, one bar a cycle; when a file is finished, nothing comes after it."""
+"""A market read from files of bars, one bar a cycle. After the end of a file there are no more bars."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -16,15 +16,15 @@ from domain.values import EXACT
 COLUMNS = ("open_time_ms", "open", "high", "low", "close", "volume")
 QUOTE_COLUMN = "quote_volume"
 EPISODE_COLUMN = "episode"
-# A price with more digits than a double holds was a double once: 1.1953999999999998 is a traded 1.1954.
+# A price with more digits than a double holds was once a double: 1.1953999999999998 is a traded 1.1954.
 DOUBLE = Context(prec=15)
 _EXPECTED = f"a header {','.join(COLUMNS)}, then one bar a line in the order of time (more columns are ignored)"
-# What a price can be; an account that holds a thing of any other cannot be computed in the digits that money has here.
+# The range of prices and volumes: accounts beyond it could not be computed exactly in the digits used for money.
 _LOWEST, _HIGHEST, _MOST = Decimal("1e-18"), Decimal("1e18"), Decimal("1e30")
-# Times of our days, counted in seconds: as milliseconds they would lie in 1970.
+# Present-day times in seconds; read as milliseconds they would lie in 1970.
 _SECONDS = range(1_000_000_000, 10_000_000_000)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# To how many places a volume in base units is known that was counted in quote currency.
+# The precision of a volume in base units that was converted from quote currency.
 VOLUME_STEP = Decimal("1e-12")
 
 Cells = Callable[[Sequence[str]], tuple[str, ...]]
@@ -34,7 +34,7 @@ QUOTE: VolumeUnit = "quote"
 
 
 class ReplayMarket(MarketSource):
-    """Bars from one file a symbol. A symbol without a file has no data: nothing is guessed."""
+    """Bars from one file for each symbol. A symbol without a file has no data: nothing is guessed."""
 
     def __init__(self, files: Mapping[str, Path], volume: VolumeUnit = BASE) -> None:
         self._bars = {symbol: read_bars(path, volume) for symbol, path in files.items()}
@@ -61,16 +61,16 @@ def read_bars(path: Path, volume: VolumeUnit = BASE) -> list[Bar]:
 
 
 def iter_bars(path: Path, volume: VolumeUnit = BASE) -> Iterator[Bar]:
-    """The bars of a file one after another, however long it is; MarketError as soon as one of them is wrong.
+    """The bars of a file one after another, however long it is; MarketError as soon as one is wrong.
 
-    `volume` is what the column `volume` counts; bars always count in base units. A file with `quote_volume` and without
-    `volume` says for itself that it counts quote currency.
+    `volume` is the unit of the column `volume`; bars always count base units. A file with `quote_volume` and without `volume`
+    counts quote currency by itself.
     """
     return (bar for _, bar in iter_episodes(path, volume))
 
 
 def iter_episodes(path: Path, volume: VolumeUnit = BASE) -> Iterator[tuple[str, Bar]]:
-    """The same, each bar with the episode that it belongs to: what the column `episode` says, or nothing."""
+    """The same, each bar with its episode: the value of the column `episode`, or an empty text."""
     lines = read_lines(path)
     header = next(lines)
     names: tuple[str, ...] = COLUMNS
@@ -95,7 +95,7 @@ def rules_of(symbol: str, bars: Iterable[Bar]) -> SymbolRules:
 
 
 class Steps:
-    """What bars tell of a symbol's steps; the lot suits the first close.
+    """A symbol's steps, derived from its bars; the lot suits the first close.
 
     The tick is the finest price. Zeros at its end count as long as they leave a price no more than six digits: 41677.0 has
     a tick of 0.1, and so does 41677.00000000.
@@ -105,11 +105,11 @@ class Steps:
         self._first: Decimal | None = None
         self._written = 0
         self._finest = 0
-        # A price with as many places as the longest one, and a whole number of the finest steps, tells nothing new.
+        # A price with as many places as the longest one that is a multiple of the finest step adds nothing new.
         self._longest = self._step = Decimal(1)
 
     def add(self, bar: Bar) -> None:
-        """Takes a bar in."""
+        """Takes a bar into account."""
         self._first = self._first or bar.close
         for price in (bar.open, bar.high, bar.low, bar.close):
             if price.same_quantum(self._longest) and not EXACT.remainder(price, self._step):
@@ -119,7 +119,7 @@ class Steps:
             self._longest, self._step = Decimal(1).scaleb(self._written), Decimal(1).scaleb(self._finest)
 
     def rules(self, symbol: str) -> SymbolRules:
-        """The symbol's rules; MarketError where there was no bar."""
+        """The symbol's rules; MarketError if there was no bar."""
         if self._first is None:
             raise MarketError(f"there is no bar of {symbol} to read its steps off")
         exponent = max(self._written, min(self._finest, _exponent(tick_near(self._first))))
@@ -145,7 +145,7 @@ def _parse(path: Path, line: FileLine, cells: Cells, volume: VolumeUnit, before:
         raise MarketError(f"{path}, line {line.number}: {problem}; expected {_EXPECTED}")
     if volume == BASE:
         return bar
-    # Wide: whatever number a file holds, this must not fail on it.
+    # In a wide context, which must not fail on any number that a file may hold.
     in_base = EXACT.quantize(EXACT.divide(bar.volume, bar.close), VOLUME_STEP)
     return bar.model_copy(update={"volume": in_base})
 

@@ -1,9 +1,9 @@
 """A seeded market: the same bars in every process, for any bar number, without keeping the past.
 
 Bars come in chunks. Each chunk is a Brownian bridge between two anchors in the logarithm of the price: a random walk
-whose ends are given (Glasserman, Monte Carlo Methods in Financial Engineering, 2003, section 3.1). Anchors are drawn
-each by itself, so that any chunk can be made without the ones before it; the way from one anchor to the next is the
-chunk's trend. So prices wander for months and stay in the neighbourhood of their base.
+whose ends are given (Glasserman, Monte Carlo Methods in Financial Engineering, 2003, section 3.1). Each anchor is drawn
+independently, so that any chunk can be made without those before it. The way from one anchor to the next is the chunk's
+trend. So prices wander for months and stay near their base.
 """
 
 import math
@@ -36,7 +36,7 @@ _OTHER_BASE_PRICE = Decimal(100)
 
 
 class _Candle(NamedTuple):
-    """One bar before it has a place in time; `wick_up` and `wick_down` are fractions of the price, `volume` is in base."""
+    """One bar without a time yet; `wick_up` and `wick_down` are fractions of the price, `volume` is in base."""
 
     open: float
     close: float
@@ -46,7 +46,7 @@ class _Candle(NamedTuple):
 
 
 class SimulatedMarket(MarketSource):
-    """Random walks with trends, one a symbol."""
+    """Random walks with trends, one for each symbol."""
 
     def __init__(self, symbols: Sequence[str], seed: int) -> None:
         self._rules = {symbol: rules_near(symbol, _base(symbol)) for symbol in symbols}

@@ -1,4 +1,4 @@
-"""Rules of a symbol for which no exchange has told us any."""
+"""Trading rules for a symbol whose exchange rules are unknown."""
 
 from decimal import Decimal
 

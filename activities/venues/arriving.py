@@ -1,7 +1,7 @@
 """Decides when an order that a venue has never seen can no longer arrive there.
 
-A stalled attempt may still begin to send until the order's `not_after`, and the send itself takes time. A worker whose clock
-was an hour ahead settled such an order's fate at once. So two clocks must agree: this machine's and the venue's.
+A stalled attempt may begin to send as late as the order's `not_after`, and the send itself takes time. A worker whose clock was
+an hour ahead once settled such an order's fate at once. So two clocks must agree: this machine's and the venue's.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,7 @@ VenueTime = Callable[[str], Awaitable[datetime | None]]
 
 
 async def none_can_arrive(order: Order, settles_after: timedelta, venue_time: VenueTime) -> bool:
-    """By both clocks; False where the venue does not tell its own. Ask before the venue is looked at, not after."""
+    """True once both clocks say so; False if the venue does not tell its time. Ask before looking at the venue, not after."""
     last = order.not_after + settles_after
     if datetime.now(UTC) <= last:
         return False

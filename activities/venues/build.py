@@ -1,7 +1,7 @@
 """The venue of a mode, built from what the settings say.
 
-What speaks to Aster is imported where it is built: the SDK of MCP behind it is a third of all that a worker would import, and
-a desk on paper does without.
+Modules that speak to Aster are imported only where they are used: the MCP SDK behind them is a third of all that a worker would
+import, and a paper desk does not need it.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ class VenuePlan:
 
 
 def build_venue(plan: VenuePlan, database: Database, instruments: WorkerMetrics) -> Venue:
-    """The venue of the plan's mode; MarketError names the setting that is wrong. A new venue is one line here."""
+    """The venue of the plan's mode; MarketError names the setting that is wrong. A new exchange becomes a case here."""
     match plan.mode:
         case Mode.PAPER:
             paper, (market, funding) = plan.paper, _paper_market(plan, instruments)
@@ -66,7 +66,7 @@ def build_venue(plan: VenuePlan, database: Database, instruments: WorkerMetrics)
 
 
 def build_bookkeeper(plan: VenuePlan, database: Database, account: str, instruments: WorkerMetrics) -> Bookkeeper:
-    """What keeps a live desk's books, over a connection of its own. `account` is the fingerprint."""
+    """The keeper of a live desk's books, with its own connection. `account` is the fingerprint."""
     from activities.venues.aster.build import build_caller
 
     statements = Statements(build_caller(plan.aster, instruments))
@@ -91,7 +91,7 @@ def _paper_market(plan: VenuePlan, instruments: WorkerMetrics) -> tuple[MarketSo
 
 @contextlib.contextmanager
 def _naming(variable: str) -> Iterator[None]:
-    """A file that cannot be used is told with the variable that named it."""
+    """Names the variable in the error about an unusable file."""
     try:
         yield
     except MarketError as error:

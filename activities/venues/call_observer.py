@@ -5,10 +5,10 @@ from typing import Protocol
 
 
 class CallObserver(Protocol):
-    """Is called after every call to the venue, and whenever data was read."""
+    """Hears of every call to the venue, and of all data that was read."""
 
     def venue_called(self, tool: str, seconds: float, outcome: str, symbol: str | None = None) -> None:
-        """One call of the venue, ended. `outcome` is `ok`, or the class of what went wrong."""
+        """A call to the venue has ended. `outcome` is `ok`, or the name of the error's class."""
 
     def venue_data(self, kind: str, as_of: datetime) -> None:
-        """Data of a kind (ticker, positions, book) as of a moment."""
+        """Data of a kind (ticker, positions, book) was read, as of a moment."""

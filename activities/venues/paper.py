@@ -1,7 +1,7 @@
-"""The paper venue: an account and an order book of the desk's own, in PostgreSQL, on a market that moves a bar a cycle.
+"""The paper venue: the desk's own account and order book in PostgreSQL, on a market that moves one bar a cycle.
 
-Every change of a desk's account is one transaction under one lock, the row of its clock, so that any number of workers
-see one account. Everything is idempotent: a reading by its cycle, an order by its client order id.
+Every change of a desk's account is one transaction under one lock (the row of its clock), so that any number of workers see the
+same account. Everything is idempotent: a reading by its cycle, an order by its client order id.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ T = TypeVar("T")
 log = structlog.get_logger("paper")
 _Step = tuple[int, Mapping[str, Bar]]
 
-# A decision follows a reading of the market, by this process or another, and reads it no second time.
+# A decision follows a reading of the market, by this process or another, and does not read it again.
 READ_LATELY_SECONDS = 30.0
 FINISHED = "the replay file is finished"
 OLD_AT_COMMIT = "the coordinator's answer was too old before the order could be committed"
@@ -51,7 +51,7 @@ _MARKETS = {Tool.CANCEL_ALL_ORDERS: Market.FUTURES, Tool.CANCEL_SPOT_ALL_ORDERS:
 class PaperVenue:
     """One desk's account. `database` should be the venue's own, so that it shares no thread with the records."""
 
-    # The database refuses to commit an order after its time; only clocks that differ are left.
+    # The database refuses to commit an order after its time; this allows for clocks that differ.
     settles_after = timedelta(seconds=2)
     counts_its_calls = False
 
@@ -72,16 +72,16 @@ class PaperVenue:
         self._exchange = Exchange(terms, market.rules, funding)
 
     async def check(self) -> None:
-        """The account is our own."""
+        """Nothing to check: the account is our own."""
 
     async def observe(self, symbols: Sequence[str], cycle_id: str | None, known: Known = NOTHING_KNOWN) -> Observation:
-        """The account and the newest bar. A cycle that is new moves the market on, once; None only reads.
+        """The account and the newest bar. A new cycle moves the market on, once; None only reads.
 
-        What has to be read elsewhere is read before the transaction, and for None not at all: a kill is verified with the
-        database alone.
+        Anything from elsewhere is read before the transaction, and not at all for None: a kill is verified with the database
+        alone.
         """
         if cycle_id is not None and self._market.is_live:
-            # What is asked for, and what the account holds or has resting.
+            # The symbols asked for, and those that the account holds or has orders in.
             in_play = await self._run(
                 lambda connection: _covered(symbols, paper.load_book(connection, self._lock(connection), {}))
             )
@@ -89,13 +89,13 @@ class PaperVenue:
         return await self._run(lambda connection: self._observe(connection, symbols, cycle_id))
 
     async def look(self, symbol: str) -> Observation:
-        """A reading of everything: here it costs no more."""
+        """A reading of the whole account, which costs no more here."""
         return await self.observe([symbol], None)
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
-        """What each symbol with data shows, as of the last observation."""
+        """The market view of each symbol with data, as of the last observation."""
         if self._market.is_live:
-            # Another process may have observed.
+            # Another process may have made the observation.
             await self._market.refresh(symbols, READ_LATELY_SECONDS)
         return await self._run(lambda connection: self._markets(connection, symbols, bars))
 
@@ -107,22 +107,22 @@ class PaperVenue:
         await self._cancel(lambda connection: paper.cancel_open(connection, self._desk, market, symbol))
 
     async def cancel_order(self, symbol: str, order_id: str) -> None:
-        """Cancels one order, where it rests."""
+        """Cancels one order if it rests."""
         await self._cancel(lambda connection: paper.cancel_order(connection, self._desk, order_id))
 
     async def create_order(self, order: Order, clearance: Clearance = CLEARED) -> OrderReport:
-        """Executes a futures order once: a repeated one is told what became of the first."""
+        """Executes a futures order once. A repeated call gets the report of the first."""
         try:
             return await clearance.send(partial(self.create, order, Market.FUTURES, clearance))
         except VenueNotSent as error:
             return OrderReport(order_id=order.order_id, fate=Fate.NOT_SENT, detail=str(error))
 
     async def create(self, order: Order, market: Market | str, clearance: Clearance = CLEARED) -> OrderReport:
-        """`create_order` on either market; an instruction cannot name spot."""
+        """Like `create_order`, but on either market: an instruction cannot name spot."""
         try:
             return await self._run(lambda connection: self._create(connection, order, Market(market), clearance))
         except DBAPIError as error:
-            # The commit itself came too late and undid everything (migration 0002).
+            # The commit itself came too late, so the database undid everything (migration 0002).
             if _sqlstate(error) != paper.TOO_LATE:
                 raise
             if clearance.seconds_left is not None:
@@ -134,10 +134,10 @@ class PaperVenue:
             raise StateTooOld(OLD_AT_COMMIT) from None
 
     async def _was_ended_idle(self, order: Order, clearance: Clearance, error: VenueUnavailable) -> bool:
-        """Whether the server has ended the order's transaction, since nothing was heard of it. Then nothing of it stands.
+        """Whether the server ended the order's transaction because it was idle for too long. Then none of it took effect.
 
-        A server that closes with our statement unread resets the connection, and what it said is lost with it (three times of
-        ten). Then the order is looked for: the lock waits for the end of that transaction.
+        A server that closes the connection while our statement is unread resets it, and its message is lost (three times in
+        ten). Then this looks for the order: taking the lock waits for the end of that transaction.
         """
         cause, left = error.__cause__ and error.__cause__.__cause__, clearance.seconds_left
         if left is None or not isinstance(cause, DBAPIError):
@@ -147,7 +147,7 @@ class PaperVenue:
         return left <= 0 and cause.connection_invalidated and await self.find_order(order) is None
 
     async def find_order(self, order: Order) -> OrderReport | None:
-        """What became of an order; None where there is none. It may yet come until its `not_after`, not later."""
+        """What became of an order; None if it is not there. It may still arrive until its `not_after`, not later."""
         return await self._run(lambda connection: self._find(connection, order))
 
     async def time(self, symbol: str) -> datetime | None:
@@ -155,7 +155,7 @@ class PaperVenue:
         return await self._run(paper.now)
 
     async def close(self) -> None:
-        """Ends what the market holds open."""
+        """Closes what the market holds open."""
         await self._market.close()
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
@@ -186,14 +186,14 @@ class PaperVenue:
                 clock, book, events = self._advance(connection, book, steps, cycle_id)
         if unpriced := book.unpriced():
             raise VenueRefused(f"there is a position in {unpriced[0]}, but the market has no data for it")
-        # A market that brings no new bars must be seen to be old.
+        # The data of a market without new bars must grow old.
         until = clock.bar_time and self._market.good_until(clock.bar_time)
         data_time = min(clock.advanced_at, until) if until else clock.advanced_at
         times = Times(observed_at=paper.now(connection), data_time=data_time, bar_time=clock.bar_time)
         return observation_of(book, self._exchange, times, events, note)
 
     def _next_bars(self, book: Book, symbols: Iterable[str]) -> tuple[list[_Step], str | None]:
-        """The next bars of every symbol that has data; none from where one has come to its end, and why."""
+        """The next bars of every symbol with data, up to the first that ends; and why there are no more."""
         known = [symbol for symbol in symbols if self._market.rules(symbol)]
         steps: list[_Step] = []
         for number in self._market.due(book.bar_no, idle=book.is_idle) if known else ():
@@ -208,22 +208,22 @@ class PaperVenue:
     ) -> tuple[paper.Clock, Book, Events]:
         book, events = before, NOTHING_HAPPENED
         for number, bars in steps:
-            # Bars that nobody needs to see are passed over.
+            # Bars that change nothing are skipped.
             book, happened = advance(book._replace(bar_no=number - 1), bars, self._exchange)
             paper.write_events(connection, happened, number)
             events = events.then(happened)
         clock = paper.write_clock(connection, self._desk, cycle_id, book, keep_bars=self._market.is_live)
         paper.write_book(connection, self._desk, before, book)
-        # Here and not with an order, which must not be held up.
+        # Here and not in `_create`: an order must not be held up.
         self._keep_totals(connection)
         return clock, book, events
 
     def _keep_totals(self, connection: Connection) -> None:
-        """A bar must not be undone by what only makes reports quicker."""
+        """Brings the totals up to date. They only make reports faster, so their failure must not undo a bar."""
         try:
             with connection.begin_nested():
                 totals.keep_up(connection, self._desk)
-        except Exception as error:  # whatever it is: a lost connection fails at the commit as well
+        except Exception as error:  # whatever it is: a lost connection makes the commit fail as well
             log.warning(
                 "totals were not brought up to date; reports take longer", desk=self._desk, why=str(error)[:200]
             )
@@ -231,16 +231,16 @@ class PaperVenue:
     def _create(self, connection: Connection, order: Order, market: Market, clearance: Clearance) -> OrderReport:
         clearance.check()
         if (left := clearance.seconds_left) is not None:
-            # A worker that is stopped in here must not hold up cancels and the latch of a kill.
+            # If this worker is suspended in here, its transaction must not hold up a kill's cancels and latch.
             paper.end_where_idle(connection, left)
         clock = self._lock(connection)
         if known := self._find(connection, order):
             return known
-        # In this order: what is left is never counted from a later moment.
+        # In this order, so that the time left is never counted from a later moment.
         now, left = paper.now(connection), clearance.seconds_left
         if now > order.not_after:
             return _too_late(order)
-        # The database itself refuses a commit after that, so that not even a COMMIT which was sent late comes true.
+        # The database itself refuses a commit after that, so that even a COMMIT that was sent late has no effect.
         until = order.not_after if left is None else min(order.not_after, now + timedelta(seconds=left))
         book = self._book(connection, clock, [order.instruction.symbol])
         asked = PaperOrder.asked(order.order_id, self._desk, market, order.instruction)
@@ -255,7 +255,7 @@ class PaperVenue:
         return report_of(step.order)
 
     def _find(self, connection: Connection, order: Order) -> OrderReport | None:
-        # Under the lock: a transaction that is about to commit this very order is waited for.
+        # Under the lock: this waits for a transaction that is about to commit this very order.
         self._lock(connection)
         found = paper.find_order(connection, order.order_id)
         if found is not None and found.desk != self._desk:
@@ -263,7 +263,7 @@ class PaperVenue:
         return report_of(found) if found else None
 
     def _book(self, connection: Connection, clock: paper.Clock, symbols: Iterable[str]) -> Book:
-        """The account, and the newest bar of what is asked for and of all that it holds."""
+        """The account, with the newest bar of each symbol that is asked for or held."""
         book = paper.load_book(connection, clock, {})
         covered = _covered(symbols, book)
         kept = {symbol: bar for symbol, bar in clock.bars.items() if symbol in covered}
@@ -287,7 +287,7 @@ class PaperVenue:
 
 
 def _covered(symbols: Iterable[str], book: Book) -> list[str]:
-    """What is asked for, what is held and what rests, each once."""
+    """The symbols asked for, held and with resting orders, each once."""
     held = (key.symbol for key, holding in book.holdings.items() if holding.quantity)
     return list(dict.fromkeys([*symbols, *held, *(order.symbol for order in book.open_orders)]))
 

@@ -2,9 +2,9 @@
 
 VenueError
 ├── VenueUnavailable         no answer, or a 5xx: the outcome of a send is unknown
-│   └── VenueRateLimited     the venue asked us to wait, or we still wait; says for how long
+│   └── VenueRateLimited     the venue asked for a pause, which is not over; says how long it lasts
 ├── VenueNotSent             nothing was sent: its turn did not come, or something prevented it
-│   └── StateTooOld          the coordinator's answer was too old by then; ask again
+│   └── StateTooOld          the coordinator's answer had become too old; ask again
 └── VenueRefused             the venue answered and refused: nothing was done
     ├── VenueMisconfigured   401, 403, a missing tool: a wrong setting, which no retry fixes
     └── HedgeMode            the account holds LONG and SHORT side by side, which AIS cannot trade
@@ -22,9 +22,9 @@ T = TypeVar("T")
 
 
 class VenueError(Exception):
-    """Base of a venue's errors; the text holds no secret and is fit for people.
+    """Base of a venue's errors. The text holds no secret and may be shown to people.
 
-    `retryable` says whether the same call may succeed a moment later; every class says it for itself.
+    `retryable` says whether the same call may succeed a moment later; every class sets it explicitly.
     """
 
     retryable: ClassVar[bool] = True
@@ -38,7 +38,7 @@ class VenueUnavailable(VenueError):
 
 
 class VenueRateLimited(VenueUnavailable):
-    """The venue asks for a pause. Going on earns a ban."""
+    """The venue asks for a pause. Calling on would earn a ban."""
 
     retryable = True
 
@@ -54,7 +54,7 @@ class VenueNotSent(VenueError):
 
 
 class StateTooOld(VenueNotSent):
-    """Nothing was sent, because the coordinator's answer was too old by then; ask it again."""
+    """Nothing was sent, because the coordinator's answer had become too old; ask again."""
 
     retryable = True
 
@@ -66,7 +66,7 @@ class VenueRefused(VenueError):
 
 
 class VenueMisconfigured(VenueRefused):
-    """The venue refuses us until somebody changes a setting."""
+    """The venue refuses our calls until somebody changes a setting."""
 
     retryable = False
 
@@ -80,7 +80,7 @@ class HedgeMode(VenueRefused):
         super().__init__("the account is in hedge mode: switch it to one-way; nothing is traded")
 
 
-# Wrong, and wrong until somebody changes a setting or the account.
+# Errors that last until somebody changes a setting or the account.
 CERTAIN = (VenueMisconfigured, HedgeMode)
 
 
@@ -88,14 +88,14 @@ class Clearance(Protocol):
     """One order's permission to go out: obtained immediately before the send, and checked again in its last instruction."""
 
     async def send(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Asks and makes the attempt; asks again where the answer grew too old in between. Raises VenueNotSent."""
+        """Asks and makes the attempt; repeats both if the answer became too old in between. Raises VenueNotSent."""
 
     @property
     def seconds_left(self) -> float | None:
-        """For how long the answer is still good; None where none was needed."""
+        """For how long the answer is still valid; None if none was needed."""
 
     def check(self) -> None:
-        """The last instruction before the bytes leave. Raises VenueNotSent where the answer is not good any more."""
+        """The last instruction before the bytes leave. Raises VenueNotSent if the answer is no longer valid."""
 
 
 class AlwaysCleared:
@@ -108,7 +108,7 @@ class AlwaysCleared:
         return await attempt()
 
     def check(self) -> None:
-        """Nothing grows old."""
+        """Passes: nothing becomes too old."""
 
 
 CLEARED = AlwaysCleared()
@@ -121,23 +121,23 @@ class Venue(Protocol):
     """How long past its `not_after` an order that the venue has never seen may still arrive there."""
 
     counts_its_calls: bool
-    """Whether it counts its own calls; the activities count those of a venue that does not."""
+    """Whether it counts its own calls. If not, the activities count them."""
 
     async def check(self) -> None:
-        """Raises one of CERTAIN where two answers in a row say that the account cannot be traded; VenueError where nobody
-        can tell now.
+        """Raises one of CERTAIN if two answers in a row say that the account cannot be traded, or VenueError if that cannot be
+        known now.
         """
 
     async def observe(self, symbols: Sequence[str], cycle_id: str | None, known: Known = NOTHING_KNOWN) -> Observation:
         """A reading of prices, positions, orders and account; its `latch` is left empty.
 
-        Idempotent by `cycle_id`: a new one moves a market that moves with the cycles on by one bar; None only reads. What is
-        gone since `known` is confirmed by a second source, or told as one of the reading's `doubts`.
+        Idempotent by `cycle_id`: a new one moves a market that is driven by cycles one bar further; None only reads. If something
+        in `known` is gone, a second source confirms it, or it becomes one of the reading's `doubts`.
         """
 
     async def look(self, symbol: str) -> SymbolReading | Observation:
-        """One symbol's positions and rules, now, as cheaply as they are to be had; a position that is not there is never
-        guessed from less than `observe` goes by.
+        """One symbol's current positions and rules, read as cheaply as possible. That a position is gone is never concluded
+        from less than `observe` needs for it.
         """
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
@@ -150,22 +150,22 @@ class Venue(Protocol):
         """Cancels every open order of `symbol` on the tool's market; returns once the venue has confirmed it."""
 
     async def cancel_order(self, symbol: str, order_id: str) -> None:
-        """Cancels one futures order by the id that the venue gave it; returns once the venue has confirmed that it is open no
-        longer, also where it had ended before. Nothing of a kill waits for it.
+        """Cancels one futures order by the venue's own id. Returns once the venue has confirmed that it is no longer open, also
+        if it had ended before. No part of a kill waits for this.
         """
 
     async def create_order(self, order: Order, clearance: Clearance = CLEARED) -> OrderReport:
         """Sends an order once. Idempotent by `order_id`; refuses to begin after `not_after`.
 
-        Sends through `clearance`, after whatever takes time, and lets it check in the last instruction before the bytes leave: a
-        kill that was acknowledged meanwhile stops the order (I3), also where this process stood still in between.
+        Sends through `clearance`, after everything that takes time, and has it check in the last instruction before the bytes
+        leave: a kill acknowledged meanwhile stops the order (I3), even if this process was suspended in between.
         """
 
     async def find_order(self, order: Order) -> OrderReport | None:
-        """What the venue knows of an order; None where it has never seen it."""
+        """What the venue knows of an order; None if it has never seen it."""
 
     async def time(self, symbol: str) -> datetime | None:
-        """The venue's own clock, now; None where it does not tell. `symbol` is one that it knows."""
+        """The venue's own clock, now; None if it does not tell. `symbol` is any that it knows."""
 
     async def close(self) -> None:
-        """Ends whatever it holds open."""
+        """Closes whatever it holds open."""

@@ -1,4 +1,4 @@
-"""Shadow: the real venue's readings, and nothing sent to it."""
+"""Shadow: reads the real venue, and sends it nothing."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from domain.trading.orders import Fate, Order, OrderReport
 
 
 class ShadowVenue:
-    """Reads through the venue behind it. Calls that would change something there are prepared, but never sent."""
+    """Reads through the venue behind it. Calls that would change something there are never sent."""
 
     settles_after = timedelta(0)
     counts_its_calls = True
@@ -20,10 +20,10 @@ class ShadowVenue:
         self._venue = venue
 
     async def check(self) -> None:
-        """Nothing is sent, so nothing stands in the way."""
+        """Nothing to check, since nothing is sent."""
 
     async def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         await self._venue.close()
 
     async def observe(self, symbols: Sequence[str], cycle_id: str | None, known: Known = NOTHING_KNOWN) -> Observation:

@@ -1,1 +1,1 @@
-"""One module a noun: control, reports, and what is public."""
+"""The routes, one module for each noun: control, reports, public."""

@@ -1,4 +1,4 @@
-"""The console's files: public, since the page holds no data and no secret. What it shows comes through the API, with a key."""
+"""The console's files. They are public and hold neither data nor secrets: the page reads its data through the API, with a key."""
 
 from collections.abc import Mapping
 

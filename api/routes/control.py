@@ -64,7 +64,7 @@ _KeyHeader = Annotated[
     ),
 ]
 
-# A body that may be left out; the document does not offer `null`, which generated clients get wrong when it is left out.
+# A body that may be left out. The document does not offer `null`: generated clients get that wrong.
 _Nothing = SkipJsonSchema[None]
 _NOT_SENT = "Nothing was sent, or nobody knows whether it was recorded; `detail` says which, and what to do."
 _KILLED = refusal(killed=KILLED)
@@ -86,7 +86,7 @@ async def _checked_id(request: Request, _key: _KeyHeader = None) -> str:
 
 
 def answers_of(applied: type[Any], action: str, refused: dict[str, Any], examples: Examples = COMMANDING) -> Responses:
-    """What a command's route answers; `action` is the one of its 202."""
+    """The answers of a command's route; `action` is that of its 202."""
     return {
         200: answer(applied, "Applied, and confirmed by the coordinator.", COMMAND_ID),
         202: accepted(action),
@@ -98,7 +98,7 @@ def answers_of(applied: type[Any], action: str, refused: dict[str, Any], example
 
 
 def as_json(found: CommandResponse) -> JSONResponse:
-    """The response of an answer."""
+    """The HTTP response."""
     return JSONResponse(found.body, found.status, headers=found.headers)
 
 
@@ -131,8 +131,8 @@ CommandId = Annotated[str, Depends(_checked_id)]
 @see("runbook", "architecture")
 @needs(Role.OPERATOR)
 async def kill_switch(parts: PartsOf, request: Request, _key: _KeyHeader = None) -> JSONResponse:
-    """Stops the desk for good: from now on it opens no position and sends no order but those that reduce risk. All open
-    orders are cancelled, futures and spot, of every symbol that the desk trades or has seen an order or a position in.
+    """Stops the desk for good: from now on it opens no position, and sends only orders that reduce risk. It cancels all open
+    orders, futures and spot, in every symbol that it trades or has seen an order or a position in.
     Positions stay open, unless the desk was started with `AIS_KILL_FLATTENS`.
 
     Only a person's `ais restart` brings it back. Killing a killed desk is allowed, and sends the cancels again.
@@ -141,7 +141,7 @@ async def kill_switch(parts: PartsOf, request: Request, _key: _KeyHeader = None)
     takes effect, but no worker has confirmed it yet. **503**: it was not recorded, or nobody knows; `detail` says which. With
     202 and 503, carry out the `cancel_instructions` by hand.
     """
-    # Its path has no database, no thread pool and no limiter.
+    # A kill's path needs no database, no thread pool and no limiter.
     reason, warnings = await read_kill_body(request)
     if "idempotency-key" in request.headers and idempotency_key(request) is None:
         warnings += (f"{_KEY_PROBLEM}; a fresh id was used",)
@@ -203,8 +203,8 @@ async def cancel_all(
         Body(openapi_examples=bodies(two_symbols={"symbols": ["BTCUSDT", "ETHUSDT"]}, every_symbol={"symbols": None})),
     ] = None,
 ) -> JSONResponse:
-    """Cancels all open orders of the named symbols, futures and spot; of every symbol where none is named. The answer lists
-    the cancels that the desk now sends, and repeats until the venue confirms them. Positions stay. Works in every state.
+    """Cancels all open orders of the named symbols, futures and spot, or of every symbol if none is named. The answer lists
+    the cancels, which the desk sends now and repeats until the venue confirms them. Positions stay. Works in every state.
     """
     symbols = (body or CancelAllRequest()).symbols
     ask = CommandRequest(CommandKind.CANCEL_ALL, command_id, {"symbols": symbols}, actor=actor)
@@ -239,9 +239,9 @@ async def deleverage(
         ),
     ],
 ) -> JSONResponse:
-    """Sends one reduce-only market order for a fraction of the futures position: `0.5` is half of it, `1` all. The fraction is
-    of the position as it is when the coordinator carries this out, rounded down to the lot step. So two calls of 0.5 leave a
-    quarter. Works in every state.
+    """Sends one reduce-only market order for a fraction of the futures position: `0.5` is half of it, `1` all. It is a
+    fraction of the position at the time when the coordinator carries this out, rounded down to the lot step. So two calls of
+    0.5 leave a quarter. Works in every state.
     """
     fields = {"symbol": body.symbol, "reduce_pct": body.reduce_pct}
     ask = CommandRequest(CommandKind.DELEVERAGE, command_id, fields, actor=actor)
@@ -269,8 +269,8 @@ async def set_limits(
         Body(openapi_examples=bodies(tighter={"limits": {"max_leverage": 1.5}, "reason": "volatile day"})),
     ],
 ) -> JSONResponse:
-    """Changes the named limits; the others stay. Lower is tighter. Tightening works at once in every state; loosening any
-    of them only while the desk is paused (409 otherwise). `GET /control/coordinator` shows those in force.
+    """Changes the named limits; the others stay. Lower is tighter. Tightening works at once in every state; loosening works
+    only while the desk is paused (409 otherwise). `GET /control/coordinator` shows the limits in force.
     """
     fields = {"limits": body.limits, **({"reason": body.reason} if body.reason else {})}
     ask = CommandRequest(CommandKind.SET_LIMITS, command_id, fields, actor=actor)
@@ -291,7 +291,7 @@ async def mode(parts: PartsOf) -> ModeAnswer:
 @see("architecture")
 @needs(Role.VIEWER)
 async def status(parts: PartsOf) -> StateAnswer:
-    """`running`, `paused` or `killed`, asked of the coordinator now. It is never guessed: where nobody answers, this is 503."""
+    """`running`, `paused` or `killed`, as the coordinator says now. It is never guessed: if nobody answers, this is 503."""
     return StateAnswer(state=(await parts.desk.read()).status.state)
 
 
@@ -324,11 +324,11 @@ async def command(
     parts: PartsOf,
     command_id: Annotated[str, Path(description="The `X-Command-Id` of the command's answer.", examples=["9f1c"])],
 ) -> JSONResponse:
-    """`applied`, `refused` (with the reason in `detail`) or `pending`, and beside it what the command itself answered. A 202
-    names this address in its `Location` header. The coordinator remembers the last 1,000 commands, and those of the last 24 h.
+    """`applied`, `refused` (with the reason in `detail`) or `pending`, together with the command's own answer. The `Location`
+    header of a 202 names this address. The coordinator remembers the last 1,000 commands, and those of the last 24 h.
     """
     if len(command_id) > MAX_COMMAND_ID_CHARS:
-        # Nobody has such a command, and the query that it would ride in is shared with a kill that waits.
+        # There is no such command, and the query for it would be shared with a kill that waits.
         raise UnknownCommand(command_id[:MAX_COMMAND_ID_CHARS])
     outcome = (await parts.desk.read([command_id])).outcomes.get(command_id)
     if outcome is None:

@@ -1,4 +1,4 @@
-"""Proposals of agents outside: taken in here, taken up by the next cycle."""
+"""Proposals of agents outside: accepted here, weighed by the next cycle."""
 
 from typing import Annotated
 
@@ -30,7 +30,7 @@ _PRICE_MISSING = InvalidRequest(("body",), "post_only needs a price", "quote")
     summary="Propose an order",
     responses={
         200: answer(ProposedAnswer, "Repeated, and taken up by a cycle meanwhile.", COMMAND_ID),
-        202: answer(ProposalAcceptedAnswer, "Taken in; `Location` tells later what a cycle made of it.", ACCEPTED),
+        202: answer(ProposalAcceptedAnswer, "Accepted; `Location` is the URL of what a cycle made of it.", ACCEPTED),
         409: refusal(paused=PAUSED_REFUSAL, killed=KILLED),
         422: problem(422, {**COMMANDING, "price_missing": _PRICE_MISSING}),
         503: problem(503, SENDING),
@@ -46,10 +46,10 @@ async def propose(
     body: Annotated[ProposalBody, Body(openapi_examples=bodies(at_market=_AT_MARKET, with_a_price=_WITH_A_PRICE))],
 ) -> JSONResponse:
     """For trading agents that run outside of AIS. The next cycle weighs the proposal beside those of the desk's own agents,
-    and chooses one at most; the guards may still refuse its order. A proposal takes the place of what the same agent proposed
-    before on the same symbol. **202** is what to expect: it was taken in, and nothing is decided yet.
+    and chooses one at most; the guards may still refuse its order. A proposal replaces the same agent's earlier one
+    on the same symbol. The usual answer is **202**: it was accepted, and nothing is decided yet.
     """
-    # A worker of before there were limit orders refuses a field that it does not know.
+    # Workers from before limit orders existed refuse fields that they do not know.
     at_market = {"post_only"} if body.price is None else set()
     fields = body.model_dump(mode="json", exclude_none=True, exclude=at_market)
     ask = CommandRequest(CommandKind.PROPOSE, command_id, fields, actor=actor)

@@ -1,4 +1,4 @@
-"""What anybody may ask: health, liveness, metrics."""
+"""The public routes: health, liveness, metrics."""
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
@@ -25,10 +25,10 @@ ais_coordinator_state{desk="main",state="running"} 1.0
 @see("operations", "runbook")
 async def read_health(parts: PartsOf) -> HealthAnswer:
     """Probes Temporal, the coordinator, its venue and the database, all at once, in 2 s at most. The database counts as
-    connected if a row could be written to it, the venue if it was read in the last three cycles. `degraded` where one of them
-    fails, or where the coordinator runs another mode or other symbols than this process is configured for. Redis alone does
-    not degrade. 503 only where Temporal cannot be reached: then no command gets through. `X-AIS-Keys` says how old this process'
-    knowledge of the keys is, and `X-AIS-Missing-Rights` what the database's role may not do and should.
+    connected if a row could be written to it, the venue if it was read in the last three cycles. `degraded` if one of them
+    fails, or if the coordinator runs another mode or other symbols than this process is configured for. Redis alone does not
+    degrade. 503 only if Temporal cannot be reached: then no command gets through. `X-AIS-Keys` says how current this process's
+    keys are, and `X-AIS-Missing-Rights` which rights the database's role lacks.
     """
     found = await parts.health.check()
     status = 200 if found.temporal_connected else 503
@@ -41,7 +41,7 @@ async def read_health(parts: PartsOf) -> HealthAnswer:
 @health.get("/health/live", summary="Ask whether the process is alive", responses=problems(500))
 @see("operations")
 async def live() -> AliveAnswer:
-    """What load balancers and containers ask. It probes nothing, so that a lost database never takes the kill switch out of
+    """For load balancers and containers. It probes nothing, so that a lost database never takes the kill switch out of
     rotation.
     """
     return AliveAnswer(status="alive")
@@ -58,8 +58,8 @@ async def live() -> AliveAnswer:
 )
 @see("metrics")
 async def read_metrics(parts: PartsOf) -> Response:
-    """The state of the desk, its commands and the HTTP requests of this process, for Prometheus. The state is asked for at each
-    scrape, and absent where nobody answers. The worker has metrics of its own, on ports of its own.
+    """The state of the desk, its commands and the HTTP requests of this process, for Prometheus. The coordinator is asked for its
+    state at each scrape; if nobody answers, the state is absent. The worker has its own metrics, on its own ports.
     """
     text = parts.instruments.scrape(await parts.health.status(), parts.ring.age_seconds)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

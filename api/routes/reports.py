@@ -1,4 +1,4 @@
-"""Reports from the database: what the desk decided, sent, traded and has."""
+"""Reports from the database: what the desk decided, sent and traded, and its account."""
 
 from datetime import UTC
 from typing import Annotated, Any
@@ -41,8 +41,8 @@ def _page_of(model: type[BaseModel], unread: Examples = READING) -> Responses:
 @see("risk", "agents")
 @needs(Role.VIEWER)
 async def decisions(parts: PartsOf, request: Request, query: Annotated[DecisionQuery, Query()]) -> Response:
-    """What this desk decided and why, newest first. One entry for each cycle (`order_intent`, or `no_action` where nothing was
-    chosen), for each command (`control`), and for what a risk limit did by itself (`risk_action`). The next page is the
+    """What this desk decided and why, newest first. One entry for each cycle (`order_intent`, or `no_action` if nothing was
+    chosen), for each command (`control`), and for each action of a risk limit (`risk_action`). The next page is the
     address in the `Link` header.
     """
     text, cursor = await parts.reports.page_text(DecisionFilter(**query.model_dump(), desk=parts.desk_name))
@@ -94,9 +94,9 @@ async def ledger(parts: PartsOf, request: Request, query: Annotated[PageQuery, Q
 @see("risk")
 @needs(Role.VIEWER)
 async def equity(parts: PartsOf, query: Annotated[EquityQuery, Query()]) -> JSONResponse:
-    """What the desk's account was worth in each cycle, with drawdown and exposure. Of more cycles than `points`, the extremes of
-    equal stretches of time stay; over long times a curve begins and ends with a whole hour. A cycle in which the database was
-    away has no point.
+    """What the desk's account was worth in each cycle, with drawdown and exposure. If there are more cycles than `points`,
+    the extremes of equal stretches of time are kept; over long times a curve begins and ends at a full hour. A cycle in which the
+    database was away has no point.
     """
     wanted = CurveFilter(**query.model_dump(exclude={"symbol"}))
     return JSONResponse([_point(each, query.symbol) for each in await parts.reports.curve(parts.desk_name, wanted)])
@@ -114,9 +114,9 @@ async def equity(parts: PartsOf, query: Annotated[EquityQuery, Query()]) -> JSON
 @see("venue", "paper-venue")
 @needs(Role.VIEWER)
 async def portfolio(parts: PartsOf, _: Annotated[NoQuery, Query()]) -> PortfolioAnswer:
-    """Profit, fees, equity, drawdown and exposure of this desk, computed again from all of its fills and ledger entries, and
-    compared with the paper venue's book, or with what the exchange says of a real account. `differences` is empty as long as
-    they agree.
+    """Profit, fees, equity, drawdown and exposure of this desk, recomputed from all of its fills and ledger entries, and
+    compared with the paper venue's book or, for a real account, with the exchange. `differences` is empty as long as they
+    agree.
     """
     books = await parts.reports.books(parts.desk_name)
     if books is None:
@@ -124,7 +124,7 @@ async def portfolio(parts: PartsOf, _: Annotated[NoQuery, Query()]) -> Portfolio
     try:
         observation = (await parts.desk.read()).status.observation
     except GatewayError:
-        # Without prices of now it is still the account; `valued_at` says so.
+        # It is still the account, only without current prices; `valued_at` says so.
         observation = None
     return portfolio_answer(books, observation)
 

@@ -1,4 +1,4 @@
-"""`ais audit`: what proves that the log and the totals are what they were."""
+"""`ais audit`: proves that the log and the totals are unchanged."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,12 +13,20 @@ if TYPE_CHECKING:
 
 BROKEN, NOT_CHECKED = 1, 2
 
-app = typer.Typer(help="Prove that the log and the totals are what they were.", no_args_is_help=True)
+OnlyDesk = Annotated[str | None, typer.Option(help="Only this desk. [default: all]")]
+PublicKey = Annotated[
+    str | None,
+    typer.Option(
+        help="Key that signed the checkpoint, or with --export the manifest's. [default with --checkpoint: AIS_AUDIT_KEY's]"
+    ),
+]
+
+app = typer.Typer(help="Prove that the log and the totals are unchanged.", no_args_is_help=True)
 
 
 @app.command()
 def totals(
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make new totals of all records afterwards.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Rebuild the totals from all records afterwards.")] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Add up every fill and ledger entry of every account, and compare with the totals that reports use.
@@ -40,21 +48,16 @@ def totals(
 
 @app.command()
 def verify(
-    desk: Annotated[str | None, typer.Option(help="Only this desk. [default: all]")] = None,
+    desk: OnlyDesk = None,
     since: Annotated[
         str | None, typer.Option(help="Only rows since then: 10m, 2h or 1d ago, or 2026-03-12T14:30:00 (UTC).")
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Compare with this signed checkpoint too.")] = None,
-    public_key: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose checkpoint it is; with --export that of the manifest, too. [default with --checkpoint: AIS_AUDIT_KEY's]"
-        ),
-    ] = None,
+    public_key: PublicKey = None,
     export: Annotated[Path | None, typer.Option(help="Check this exported file instead; needs no database.")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Check the audit chain: every hash anew, then decisions and instructions against it. Example: ais audit verify
+    """Check the audit chain: recompute every hash, then compare decisions and instructions. Example: ais audit verify
 
     Exit status: 0 whole, 1 broken, 2 could not be checked.
     """
@@ -90,7 +93,7 @@ def export(
     kind: Annotated[str, typer.Option("--format", help="ndjson, csv or parquet.")] = "ndjson",
     since: Annotated[str | None, typer.Option(help="Only rows since then, as `ais audit verify` takes it.")] = None,
     until: Annotated[str | None, typer.Option(help="Only rows from before then.")] = None,
-    desk: Annotated[str | None, typer.Option(help="Only this desk. [default: all]")] = None,
+    desk: OnlyDesk = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there already.")] = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -115,14 +118,14 @@ def export(
 
 @app.command()
 def rebuild(
-    desk: Annotated[str | None, typer.Option(help="Only this desk. [default: all]")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Write the rows. Without it they are only counted.")] = False,
+    desk: OnlyDesk = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Write the rows. Without --yes they are only counted.")] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Look for decisions and instructions that the database lost, and with --yes put them back. Example: ais audit rebuild
 
-    They come from the audit chain, where it is whole, and from Temporal's histories. A row that is there is never changed.
-    Exits with 0 nothing missing or all put back, 1 something missing or differing, 2 could not be checked.
+    They come from the audit chain, if it is whole, and from Temporal's histories. An existing row is never changed.
+    Exit status: 0 nothing missing or all put back, 1 something missing or differing, 2 could not be checked.
     """
     import asyncio
 
@@ -160,10 +163,10 @@ def key(data_dir: DataDir = None) -> None:
 
 @app.command()
 def checkpoint(data_dir: DataDir = None) -> None:
-    """Sign the last row and the count of every desk's chain, print it and keep it. Example: ais audit checkpoint > today.json
+    """Sign the last row and the count of every desk's chain, store and print them. Example: ais audit checkpoint > today.json
 
-    Keep the file where nobody who may write the database can reach: `ais audit verify --checkpoint` then finds a chain that was
-    cut off or written anew.
+    Keep the file out of reach of anybody who can write to the database: `ais audit verify --checkpoint` then finds a chain that
+    was cut off or rewritten.
     """
     import settings
     from cli.audit_chain import made
@@ -177,8 +180,8 @@ def checkpoint(data_dir: DataDir = None) -> None:
 
 @app.command()
 def accept(
-    reason: Annotated[str, typer.Option(help="What was found out; it stands in the chain.")],
-    desk: Annotated[str | None, typer.Option(help="Of which desk; `-` for the keys. [default: AIS_DESK]")] = None,
+    reason: Annotated[str, typer.Option(help="What was found out; recorded in the chain.")],
+    desk: Annotated[str | None, typer.Option(help="The desk, or `-` for the keys. [default: AIS_DESK]")] = None,
     data_dir: DataDir = None,
 ) -> None:
     """End the alert of a fault that the workers found and a person has explained. Example: ais audit accept --reason "restored"

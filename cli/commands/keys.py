@@ -13,8 +13,8 @@ from cli.terminal import expected_failures, say
 keys = typer.Typer(
     help="""Make, list, revoke and replace keys of the HTTP API, each with a name, a role and perhaps an end.
 
-    Whoever can run this reaches the database, and so is an administrator already. AIS_API_KEY is not one of these keys: it is a
-    setting, and always an administrator's.
+    Anybody who can run this has access to the database, and so is an administrator already. AIS_API_KEY is not one of these keys:
+    it is a setting, and always an administrator's.
     """,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -30,7 +30,7 @@ class RoleName(StrEnum):
     ADMIN = "admin"
 
 
-Name = Annotated[str, typer.Argument(help="Whose key it is. Actions are logged as http:NAME.")]
+Name = Annotated[str, typer.Argument(help="The key's name. Its actions are logged as http:NAME.")]
 Expires = Annotated[str | None, typer.Option(help="How long it works: 12h, 90d or 52w. [default: without an end]")]
 NewExpires = Annotated[
     str | None, typer.Option(help="How long it works: 12h, 90d or 52w. [default: as long as the old one]")
@@ -45,14 +45,14 @@ def create(
         typer.Option(help="viewer reads; operator also sends commands and proposals; admin also changes limits."),
     ],
     desk: Annotated[
-        list[str] | None, typer.Option(help="A desk that it is for; repeat it for more. [default: every desk]")
+        list[str] | None, typer.Option(help="A desk that the key opens; repeat for more. [default: every desk]")
     ] = None,
     expires: Expires = None,
     data_dir: DataDir = None,
 ) -> None:
     """Make a key and print it, once. Example: ais keys create alice --role operator --desk main --expires 90d
 
-    Standard output has the key alone. AIS keeps only a hash of it: if it is lost, replace it with `ais keys rotate`.
+    Standard output gets only the key. AIS stores only a hash of it: if you lose it, replace it with `ais keys rotate`.
     """
     from cli import keys as work
     from domain.keys import Role
@@ -68,9 +68,9 @@ def create(
 
 @keys.command("list")
 def show(as_json: AsJson = False, data_dir: DataDir = None) -> None:
-    """Show every key that was ever made, those that work first. Example: ais keys list
+    """Show every key that was ever made, working ones first. Example: ais keys list
 
-    No secret is shown: AIS does not have them.
+    No secret is shown: AIS does not store them.
     """
     from cli import keys as work
 
@@ -115,7 +115,7 @@ def rotate(
 
 
 def _span(text: str | None, option: str) -> timedelta | None:
-    """The time that an option names; a wrong one is wrong usage."""
+    """The span of time that an option names. Raises BadParameter."""
     from cli.keys import span
 
     try:

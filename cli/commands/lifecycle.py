@@ -13,11 +13,26 @@ from cli.terminal import expected_failures, say
 
 
 class ModeName(StrEnum):
-    """The modes, without the import that `ais --help` should not wait for."""
+    """The modes, defined here so that `ais --help` need not import the domain."""
 
     paper = "paper"
     shadow = "shadow"
     live = "live"
+
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+NewSymbols = Annotated[str | None, typer.Option(help="The new whitelist, separated by commas.")]
+NewCycle = Annotated[float | None, typer.Option(help="The new time from one cycle to the next.")]
+NewFlattens = Annotated[
+    bool | None, typer.Option("--kill-flattens/--no-kill-flattens", help="Whether kills close positions from now on.")
+]
+FromSettings = Annotated[bool, typer.Option("--from-settings", help="Take all of these from the settings.")]
+ToMode = Annotated[
+    ModeName | None, typer.Option(help="The new mode: paper, shadow or live. A worker of that mode has to be up.")
+]
+WithPositions = Annotated[
+    bool, typer.Option("--with-positions", help="Change the mode although the old venue has positions or orders.")
+]
 
 
 def start(data_dir: DataDir = None) -> None:
@@ -31,23 +46,13 @@ def start(data_dir: DataDir = None) -> None:
 
 def restart(
     reason: Reason,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
-    symbols: Annotated[str | None, typer.Option(help="The new whitelist, separated by commas.")] = None,
-    cycle_seconds: Annotated[float | None, typer.Option(help="The new time from one cycle to the next.")] = None,
-    kill_flattens: Annotated[
-        bool | None,
-        typer.Option("--kill-flattens/--no-kill-flattens", help="Whether kills close positions from now on."),
-    ] = None,
-    from_settings: Annotated[
-        bool, typer.Option("--from-settings", help="Take all of these from the settings.")
-    ] = False,
-    mode: Annotated[
-        ModeName | None, typer.Option(help="The new mode: paper, shadow or live. A worker of it has to be up.")
-    ] = None,
-    with_positions: Annotated[
-        bool,
-        typer.Option("--with-positions", help="Change the mode although positions or orders stand at the old venue."),
-    ] = False,
+    yes: Yes = False,
+    symbols: NewSymbols = None,
+    cycle_seconds: NewCycle = None,
+    kill_flattens: NewFlattens = None,
+    from_settings: FromSettings = False,
+    mode: ToMode = None,
+    with_positions: WithPositions = False,
     desk: DeskName = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -60,7 +65,6 @@ def restart(
     from cli import desk as desk_commands
 
     use_desk(desk)
-
     need_reason(reason)
     if not yes and not is_terminal():
         raise typer.BadParameter(
@@ -78,12 +82,12 @@ def restart(
 
 
 def is_terminal() -> bool:
-    """Whether somebody can be asked."""
+    """Whether there is a person to ask."""
     return sys.stdin.isatty()
 
 
 def _confirm(desk: str, mode: ModeName | None) -> None:
-    """Asks a person; raises Exit where the answer is no. Real money takes more than a letter."""
+    """Asks a person to confirm; raises Exit if the answer is no. Real money takes more than a single letter."""
     if mode is not ModeName.live:
         sure = typer.confirm(f"Trading will start again. Restart desk {desk!r}?")
     else:

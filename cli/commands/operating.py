@@ -58,7 +58,7 @@ def resume(reason: Reason = "", desk: DeskName = None, as_json: AsJson = False, 
 
 
 def cancel_all(
-    symbols: Annotated[list[str] | None, typer.Argument(help="Symbols. Without any, all of the desk.")] = None,
+    symbols: Annotated[list[str] | None, typer.Argument(help="Symbols. Without any, all symbols of the desk.")] = None,
     reason: Reason = "",
     desk: DeskName = None,
     as_json: AsJson = False,
@@ -99,9 +99,9 @@ def add_symbols(
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Add symbols to a paused desk; `ais resume` goes on with them. Only `ais restart --symbols` takes one away.
+    """Add symbols to a paused desk; `ais resume` trades them. Only `ais restart --symbols` removes one.
 
-    The venue has to know each of them. Then set AIS_SYMBOLS as well. Example: ais symbols add SOLUSDT --reason "listed"
+    The venue must know each of them. Then set AIS_SYMBOLS as well. Example: ais symbols add SOLUSDT --reason "listed"
     """
     from domain.desk.states import CommandKind
 
@@ -129,7 +129,7 @@ def _operate(
         typer.echo(text, err=not as_json and result.code is not operate.ExitCode.DONE)
         sys.stdout.flush()
     except (OSError, ValueError):
-        # The exit status says it as well: a full disk or a closed pipe must not turn a kill into a failure.
+        # The exit status tells the result too: a full disk or a closed pipe must not make a kill look failed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     raise typer.Exit(result.code)
 

@@ -1,4 +1,4 @@
-"""Commands that start a process, or look after its database: `ais dev`, `api` and `migrate`; `ais notify`."""
+"""Commands that run a process or maintain what it needs: `ais dev`, `api`, `migrate` and `notify`."""
 
 import asyncio
 import os
@@ -97,7 +97,7 @@ def migrate(
     ] = False,
     grant: Annotated[
         str | None,
-        typer.Option(metavar="ROLE", help="Then give this role what worker, API and `ais` need, and no more."),
+        typer.Option(metavar="ROLE", help="Then grant this role what worker, API and `ais` need, and no more."),
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -125,9 +125,9 @@ def notify(
     desk: DeskName = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Send a test message to each channel of AIS_NOTIFY_URLS, and say what came of it. Example: ais notify test
+    """Send a test message to each channel of AIS_NOTIFY_URLS, and report the results. Example: ais notify test
 
-    Exits with 1 if a channel did not take it.
+    Exits with 1 if a channel did not accept it.
     """
     import settings
     from cli.notify import try_all
@@ -141,7 +141,7 @@ def notify(
         channels = channels_of(settings.NotifySettings.load().targets)
         name = settings.DeskName.load().desk
     if not channels:
-        fail("AIS_NOTIFY_URLS is not set, so nobody is told anything (docs/notifications.md).")
+        fail("AIS_NOTIFY_URLS is not set, so nobody is notified (docs/notifications.md).")
     tried = list(try_all(name, channels))
     for one in tried:
         typer.echo(one.text)

@@ -7,22 +7,20 @@ import typer
 
 from cli.terminal import expected_failures
 
+OwnLimits = Annotated[list[str] | None, typer.Option(help="NAME=VALUE, repeatable: overrides a limit of the desk.")]
+Balance = Annotated[str | None, typer.Option(help="Opening balance of the account. [default: AIS_PAPER_BALANCE]")]
+Unit = Annotated[str | None, typer.Option(help="Unit of the volume: base or quote. [default: AIS_MARKET_VOLUME]")]
+
 
 def replay(
     file: Annotated[
         Path, typer.Argument(help="CSV of bars: open_time_ms,open,high,low,close,volume; `episode` splits the file.")
     ],
     symbol: Annotated[str, typer.Option(help="The symbol of these bars.")],
-    limit: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE, repeatable: overrides a limit of the desk.")
-    ] = None,
-    balance: Annotated[
-        str | None, typer.Option(help="Opening balance of the account. [default: AIS_PAPER_BALANCE]")
-    ] = None,
+    limit: OwnLimits = None,
+    balance: Balance = None,
     agents: Annotated[str | None, typer.Option(help="Agents, separated by commas. [default: AIS_AGENTS]")] = None,
-    volume: Annotated[
-        str | None, typer.Option(help="Unit of the volume: base or quote. [default: AIS_MARKET_VOLUME]")
-    ] = None,
+    volume: Unit = None,
     funding: Annotated[Path | None, typer.Option(help="CSV of funding rates: funding_time_ms,funding_rate.")] = None,
     episode: Annotated[str | None, typer.Option(help="One episode of the file, by its name or a prefix of it.")] = None,
     since: Annotated[str | None, typer.Option("--from", help="Time of the first bar, UTC.")] = None,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def status(as_json: AsJson = False, desk: DeskName = None, data_dir: DataDir = None) -> None:
-    """Show what the coordinator says of its desk now. Example: ais status --desk main"""
+    """Show the desk as its coordinator reports it now. Example: ais status --desk main"""
     from cli import desk as desk_commands
 
     use_desk(desk)
@@ -30,7 +30,7 @@ def status(as_json: AsJson = False, desk: DeskName = None, data_dir: DataDir = N
 def watch(desk: DeskName = None, data_dir: DataDir = None) -> None:
     """Show the desk on the whole screen, every second, until Ctrl-C. Example: ais watch --desk main
 
-    Into a pipe or a file it prints one frame. Whatever is older than 3 seconds is marked STALE.
+    Into a pipe or a file it prints one frame. Data older than 3 seconds is marked STALE.
     """
     from rich.console import Console
 
@@ -101,8 +101,8 @@ def log(
     ] = None,
     symbol: Annotated[str | None, typer.Option(help="Rows of this symbol.")] = None,
     agent: Annotated[str | None, typer.Option(help="Decisions in which this agent voted.")] = None,
-    command_id: Annotated[str | None, typer.Option(help="What this command did.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing new rows until Ctrl-C.")] = False,
+    command_id: Annotated[str | None, typer.Option(help="Rows of this command.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new rows until Ctrl-C.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line, with the keys of the HTTP API.")
     ] = False,
@@ -130,7 +130,7 @@ def log(
 
 @contextmanager
 def _wrong_usage(kind: "type[WrongOption]") -> Iterator[None]:
-    """Turns an option that cannot be meant into exit code 2."""
+    """Turns a wrong option into exit code 2."""
     try:
         yield
     except kind as error:

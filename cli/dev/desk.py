@@ -36,11 +36,11 @@ async def start(say: Say) -> StartRefusal | None:
 
 
 async def compare(say: Say) -> None:
-    """Says where the settings differ from what the desk has, as soon as it answers."""
+    """Says where the settings differ from the desk's terms, as soon as the desk answers."""
     try:
         await desk_commands.compare(say)
     except NotUp as error:
-        say(f"warning: it is not known whether the settings are what the desk has: {error}")
+        say(f"warning: it is not known whether the settings match the desk's terms: {error}")
 
 
 async def is_open(data_dir: Path) -> bool:

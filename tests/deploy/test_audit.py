@@ -33,7 +33,7 @@ def test_totals_are_compared_with_all_records_and_made_anew(
         paper.insert_order(connection, make_paper_order(order_id="o", desk="main", status="filled"), None, 0)
         paper.insert_fill(connection, a_fill(order_id="o", fee=3))
     assert audit() == (0, ["main (paper): the totals agree; they hold 0 of 1 records."])
-    assert audit("--rebuild")[1][-1] == "The totals are made anew."
+    assert audit("--rebuild")[1][-1] == "The totals are rebuilt."
     with engine.begin() as connection:
         connection.execute(text("""UPDATE paper.totals SET state = state || '{"balance": "996"}'"""))
     status, told = audit("--rebuild")

@@ -15,6 +15,7 @@ from temporalio.client import Client
 
 from cli import doctor
 from cli.doctor import Finding, Verdict
+from cli.examine import database, findings
 from storage.audit.checkpoints import make_key
 from storage.clock import server_time
 from tests.deploy.dev_stack import ais
@@ -90,7 +91,7 @@ async def test_settings_that_differ_from_the_desk_are_named_with_the_way_to_adop
 async def test_without_a_worker_the_worker_fails_and_what_hangs_on_it_is_not_known(
     temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "ASK_SECONDS", 1.0)
+    monkeypatch.setattr(findings, "ASK_SECONDS", 1.0)
     desk = Desk(temporal, World())
     await desk.start()
     monkeypatch.setenv("AIS_DESK", desk.desk)
@@ -108,7 +109,7 @@ async def test_without_a_worker_the_worker_fails_and_what_hangs_on_it_is_not_kno
 async def test_a_desk_whose_version_of_the_worker_is_not_up_is_told_which_and_how_to_move(
     temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "ASK_SECONDS", 1.0)
+    monkeypatch.setattr(findings, "ASK_SECONDS", 1.0)
     deployment = Deployment(temporal, "auto-upgrade")
     async with AsyncExitStack() as stack:
         desk = await stack.enter_async_context(deployment.desk())
@@ -220,14 +221,14 @@ def test_where_nothing_answers_each_check_says_what_to_do_and_no_secret_is_print
 
 def test_a_password_among_the_parameters_of_the_url_is_not_shown() -> None:
     url = make_url("postgresql+psycopg:///ais?host=/run/pg&password=hunter2").render_as_string(hide_password=False)
-    assert doctor._place(url) == "ais at /run/pg"
+    assert database.place(url) == "ais at /run/pg"
 
 
 @pytest.mark.parametrize(("ahead", "verdict"), [(0.0, Verdict.OK), (90.0, Verdict.WARN)])
 async def test_a_clock_that_differs_is_a_warning(
     address: str, monkeypatch: pytest.MonkeyPatch, ahead: float, verdict: Verdict
 ) -> None:
-    monkeypatch.setattr(doctor, "server_time", lambda connection: server_time(connection) - timedelta(seconds=ahead))
+    monkeypatch.setattr(database, "server_time", lambda connection: server_time(connection) - timedelta(seconds=ahead))
     found = (await examined())["clock"]
     assert found.verdict is verdict
     assert "ahead of the database" in found.found

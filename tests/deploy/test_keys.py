@@ -89,10 +89,10 @@ def test_a_key_is_made_shown_once_listed_replaced_and_revoked(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("create", "two words", "--role", "viewer"), "is no name of a key"),
+        (("create", "two words", "--role", "viewer"), "cannot name a key"),
         (("create", "bob", "--role", "root"), "--role"),
         (("create", "bob", "--role", "viewer", "--expires", "soon"), "give 12h, 90d or 52w"),
-        (("create", "bob", "--role", "viewer", "--desk", "a b"), "is no name of a desk"),
+        (("create", "bob", "--role", "viewer", "--desk", "a b"), "cannot name a desk"),
         (("rotate", "bob", "--grace", "-1h"), "give 12h, 90d or 52w"),
     ],
 )

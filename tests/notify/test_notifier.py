@@ -110,10 +110,10 @@ async def test_a_target_that_comes_back_is_told_what_it_missed_and_the_log_has_n
     target.how = 500
     async with running.run(target.channel()):
         await running.happen("one")
-        await until(lambda: "was not taken" in caplog.text)
+        await until(lambda: "was not accepted" in caplog.text)
         target.how = 200
         await running.execute(update(notice_channels).values(not_before=func.now()))
-        await until(lambda: "taken again" in caplog.text)
+        await until(lambda: "accepted again" in caplog.text)
     assert _told(target) == ["one"]
     assert "the target answered 500" in caplog.text
     assert PASSWORD not in caplog.text

@@ -46,7 +46,7 @@ class Stopped:
         self._times = times
 
     def word(self) -> FreshClearance:
-        return FreshClearance([self._answer], told=self.told.append, clocks=self._clocks)
+        return FreshClearance([self._answer], on_too_old=self.told.append, clocks=self._clocks)
 
     async def _answer(self) -> str | None:
         self.asked += 1

@@ -77,7 +77,7 @@ class Word(FreshClearance):
         self.held = HeldAtTheEnd()
         self.told: list[StateTooOld] = []
         self._left = iter(answers)
-        super().__init__([self._answer], told=self.told.append, clocks=clocks)
+        super().__init__([self._answer], on_too_old=self.told.append, clocks=clocks)
 
     async def _answer(self) -> str | None:
         return next(self._left)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class AsterAccess:
-    """`account_id` is empty where only the public tools are used."""
+    """`account_id` is empty if only the public tools are used."""
 
     address: str
     account_id: str

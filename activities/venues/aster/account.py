@@ -31,18 +31,18 @@ from activities.venues.port import VenueError, VenueRateLimited, VenueRefused
 from domain.trading.market import Account, Known, Market, OpenOrder, RestingOrder
 from domain.values import ZERO
 
-# A fill between two calls looks like a contradiction for a moment.
+# A fill between two calls looks like a contradiction for a moment, so contradictions are read again after these pauses.
 LOOKS_AGAIN_SECONDS = (0.05, 0.3)
-# Of what every source leaves out nobody says that it is gone: that counts once it has been so for this long.
+# If every source leaves something out, none of them says that it is gone. It counts as gone after this long.
 GONE_AFTER_SECONDS = 2.0
-# Between the two lists without an order that a kill is verified by.
+# Between the two empty lists of orders that verify a kill.
 SECOND_LOOK_SECONDS = 0.3
-# What confirms a reading must not take longer than the reading may.
+# A call that confirms a reading must not exceed the reading's own time.
 CONFIRM_SECONDS = 2.0
 MOST_ORDERS_ASKED = 100
 MOST_POSITIONS_ASKED = 20
 REMEMBERED = 2000
-# A balance moves this far with fills, funding and fees; farther only with a second source.
+# Fills, funding and fees may move the balance this far. A larger move needs a second source.
 BALANCE_MOVES = Decimal("0.05")
 STILL_OPEN = ("NEW", "PARTIALLY_FILLED")
 _ASKS = {Market.FUTURES: "get_order", Market.SPOT: "get_spot_order"}
@@ -61,7 +61,7 @@ class AccountSnapshot(NamedTuple):
 
 
 class AccountAnswers(NamedTuple):
-    """The answers of one round."""
+    """The answers of one round of calls."""
 
     holdings: Mapping[str, ExchangePosition]
     futures: list[OpenOrder]
@@ -80,7 +80,7 @@ class AccountReader:
         self._jumped_to: tuple[Decimal, float] | None = None
 
     async def read(self, known: Known) -> AccountSnapshot:
-        """One round of calls, and what confirms it. Raises VenueError."""
+        """Makes one round of calls, and those that confirm it. Raises VenueError."""
         seen = await self._agreed()
         (listed, hidden), (lost, unlisted), (resting, untold), jumped = await asyncio.gather(
             self._looked_twice(seen, known),
@@ -95,7 +95,7 @@ class AccountReader:
         return AccountSnapshot({**_shown(seen), **lost}, list(orders.values()), seen.account.account, doubts)
 
     async def held(self, symbol: str) -> ExchangePosition | None:
-        """One symbol's position; None where nothing is held. A list without a row of it says nothing: then the account's does."""
+        """One symbol's position; None if nothing is held. A list without its row proves nothing: then the account is asked."""
         found = holdings_of(await self._caller.call("get_positions", symbol)).get(symbol)
         if found is not None:
             return found
@@ -106,7 +106,7 @@ class AccountReader:
     # --- positions -------------------------------------------------------------------------------------------------------
 
     async def _agreed(self) -> AccountAnswers:
-        """A round of calls, and what its sources say later where they contradicted each other."""
+        """A round of calls. If its sources contradict each other, they are asked again, twice at most."""
         call = self._caller.call
         held, futures, spot, account = await asyncio.gather(
             call("get_positions"), call("get_open_orders"), call("get_spot_open_orders"), call("get_account_v4")
@@ -134,7 +134,7 @@ class AccountReader:
     async def _lost_positions(
         self, seen: AccountAnswers, known: Known
     ) -> tuple[dict[str, ExchangePosition], list[str]]:
-        """What the desk held and no source lists any more, not even as zero; and why that is no fact yet."""
+        """Positions that the desk held and that no source lists any more, not even as zero; and why that is no fact yet."""
         listed = {*seen.holdings, *seen.account.held}
         lost = [symbol for symbol in known.held if symbol not in listed]
         self._missing = {symbol: since for symbol, since in self._missing.items() if symbol not in listed}
@@ -142,7 +142,7 @@ class AccountReader:
             self._caller.call_or_none(holdings_of, "get_positions", symbol=symbol, seconds=CONFIRM_SECONDS)
             for symbol in lost[:MOST_POSITIONS_ASKED]
         )
-        # A row of the symbol's own says zero where nothing is held.
+        # Asked for one symbol, the exchange answers a row with zero if nothing is held.
         told = dict(zip(lost, await asyncio.gather(*asked), strict=False))
         found, doubts = {}, []
         for symbol in lost:
@@ -164,7 +164,7 @@ class AccountReader:
     async def _looked_twice(self, seen: AccountAnswers, known: Known) -> tuple[list[OpenOrder], list[str]]:
         """The orders that are listed.
 
-        A list without one ends a kill only where it is empty a moment later, too, and no spot balance is locked.
+        An empty list ends a kill only if it is empty again a moment later, and no spot balance is locked.
         """
         ends = known.verifies or (known.flattens and not any(h.quantity for h in _shown(seen).values()))
         if not ends or seen.futures or seen.spot:
@@ -173,7 +173,7 @@ class AccountReader:
         futures, spot, locked = await asyncio.gather(
             self._caller.call("get_open_orders"),
             self._caller.call("get_spot_open_orders"),
-            # None where the venue does not tell: the lists are read twice all the same.
+            # None if the venue does not tell: the lists are read twice all the same.
             self._caller.call_or_none(locked_of, "get_spot_account", seconds=CONFIRM_SECONDS),
         )
         of_spot = orders_of("get_spot_open_orders", spot, Market.SPOT)
@@ -182,7 +182,7 @@ class AccountReader:
         return [*orders_of("get_open_orders", futures, Market.FUTURES), *of_spot], hidden
 
     async def _lost_orders(self, seen: AccountAnswers, known: Known) -> tuple[list[OpenOrder], list[str]]:
-        """Orders that rested and are not listed any more: still open by their own status, and those nobody tells of."""
+        """Orders that rested and are no longer listed: those that are open by their own status, and doubts about the others."""
         listed = {(order.market, order.symbol, order.order_id) for order in [*seen.futures, *seen.spot]}
         lost = [o for o in known.resting if o not in self._over and (o.market, o.symbol, o.order_id) not in listed]
         told = await asyncio.gather(*(self._status(order) for order in lost[:MOST_ORDERS_ASKED]))
@@ -193,7 +193,7 @@ class AccountReader:
         return found, [*hidden, *(str(error) for error in told if isinstance(error, VenueError))]
 
     async def _status(self, order: RestingOrder) -> OpenOrder | VenueError | None:
-        """The order where it is still open, the error where nobody tells, None where it is over."""
+        """The order if it is still open, the error if its status cannot be read, None if it is over."""
         tool = _ASKS[order.market]
         try:
             answer = await self._caller.call(tool, order.symbol, seconds=CONFIRM_SECONDS, order_id=int(order.order_id))
@@ -203,7 +203,7 @@ class AccountReader:
         except VenueRateLimited:
             raise
         except VenueRefused:
-            pass  # The exchange forgets what was canceled a week after it was made: two sources do not know it.
+            pass  # The exchange forgets a canceled order after a week. By now two sources do not know it.
         except VenueError as error:
             return error
         self._over[order] = None
@@ -214,7 +214,7 @@ class AccountReader:
     # --- the balance -----------------------------------------------------------------------------------------------------
 
     async def _jumped(self, seen: AccountSeen, known: Known) -> list[str]:
-        """A balance that is far from the last one is a fact where another endpoint says the same."""
+        """Doubts about a balance that is far from the last one, unless another endpoint confirms it."""
         balance = seen.account.balance
         if known.balance is None or _near(balance, known.balance):
             self._jumped_to = None
@@ -225,7 +225,7 @@ class AccountReader:
         except VenueRateLimited:
             raise
         except VenueError as error:
-            # Without a second source it counts once the same has been read for long enough.
+            # Without a second source, it counts once the same balance has been read for long enough.
             if self._jumped_to is None or not _near(balance, self._jumped_to[0]):
                 self._jumped_to = (balance, self._clock())
             return [] if self._clock() - self._jumped_to[1] >= GONE_AFTER_SECONDS else [f"{told}, and {error}"]
@@ -244,14 +244,14 @@ def _contradictions(seen: AccountAnswers) -> list[str]:
     ]
     if _hides_orders(seen):
         found.append("get_open_orders lists none, though get_account_v4 has margin set aside for open orders")
-    # Both lists may come from one source at the exchange, which loses them together; the margin is counted elsewhere.
+    # Both lists may come from one source at the exchange, which loses them together. The margin comes from another.
     if not held and seen.account.position_margin > 0:
         found.append("no position is listed, though get_account_v4 has margin set aside for positions")
     return found
 
 
 def _both(seen: AccountAnswers) -> dict[str, tuple[Decimal, Decimal]]:
-    """What each of the two endpoints says of every symbol that either shows as held."""
+    """Both endpoints' quantities, for every symbol that either shows as held."""
     one = {symbol: holding.quantity for symbol, holding in seen.holdings.items()}
     other = seen.account.held
     held = dict.fromkeys(symbol for symbol, quantity in [*one.items(), *other.items()] if quantity)
@@ -259,8 +259,8 @@ def _both(seen: AccountAnswers) -> dict[str, tuple[Decimal, Decimal]]:
 
 
 def _shown(seen: AccountAnswers) -> dict[str, ExchangePosition]:
-    """Every holding, those that only the account shows as well. Of two quantities the smaller one that is not zero: closing
-    more than is held would be refused."""
+    """Every holding, including those that only the account shows. If two quantities differ, the smaller one that is not zero
+    counts: closing more than is held would be refused."""
     shown = dict(seen.holdings)
     for symbol, told in _both(seen).items():
         quantity = min((each for each in told if each), key=abs)

@@ -1,7 +1,7 @@
-"""What a tool of the server answered, or which error it flagged.
+"""Unwraps a tool's answer, or turns the error that it flagged into one of ours.
 
-The text of a failed call contains the requested URL with its signature. So no text of the server ever leaves this module: we
-take only the HTTP status of an error, and write every sentence ourselves.
+The text of a failed call contains the requested URL with its signature. So no text of the server ever leaves this module: it
+takes only an error's HTTP status, and words every message itself.
 """
 
 import json
@@ -14,16 +14,16 @@ from mcp_types import CallToolResult, TextContent
 from activities.venues.aster.results import Unreadable
 from activities.venues.port import VenueError, VenueMisconfigured, VenueRefused, VenueUnavailable
 
-# How `requests` and `httpx` begin the text of a bad status; a bare number may be anything.
+# How `requests` and `httpx` report a bad status; a bare number could be anything.
 _STATUS = re.compile(r"\b([45]\d\d) (?:Client|Server) Error\b|(?:Client|Server) error '([45]\d\d)\b")
 _RATE_LIMIT = (418, 429)
 _SETTING = (401, 403)
 _BAD_REQUEST = 400
 _TIMED_OUT = 408
-# The official server's own words for an account that it does not have, and for one of the kind (v3) that has no spot tools.
+# The official server's messages for an account that it does not have, and for one of a kind (v3) without spot tools.
 _NO_SUCH_ACCOUNT = re.compile(r"账户 \S+ (?:不存在|为 V3 密钥签名)")
-# Tools without a schema of results, of which fastmcp leaves nothing for `[]`, and nothing for `null`: for whoever compares what
-# they list with a second reading.
+# Tools without a result schema: fastmcp sends nothing at all for `[]`, and for `null` too. Their callers compare the list with a
+# second reading.
 _SAY_NOTHING_OF_NONE = ("get_income",)
 
 
@@ -45,22 +45,22 @@ class TooManyRequests(Exception):
 
 
 def payload(call: str, result: CallToolResult) -> object:
-    """What a tool answered, bare. Raises VenueError or TooManyRequests for what it flagged as an error."""
+    """A tool's bare answer. Raises VenueError or TooManyRequests if the tool flagged an error."""
     texts = [block.text for block in result.content if isinstance(block, TextContent)]
     if result.is_error:
         raise error_of(call, "\n".join(texts))
     answer: object = result.structured_content
     if answer is None:
-        # Older servers answer in text alone: one block, or one for each element of a list.
+        # Older servers answer only in text: one block, or one for each element of a list.
         try:
             found = [json.loads(text, parse_float=Decimal) for text in texts]
         except ValueError:
             raise Unreadable(call, "it is no JSON") from None
         if not found and call not in _SAY_NOTHING_OF_NONE:
-            # Not even an empty list: nothing was said, and nothing is taken for "none".
+            # Not even an empty list. No answer must not pass for "none".
             raise Unreadable(call, "it is empty")
         answer = found[0] if len(found) == 1 else found
-    # Lists come wrapped, since structured content has to be an object.
+    # Lists come wrapped, because structured content has to be an object.
     if isinstance(answer, Mapping) and set(answer) == {"result"}:
         return answer["result"]
     return answer

@@ -1,9 +1,9 @@
 """How long to leave the exchange alone after 429 or 418.
 
 Calling on after a 429 earns a ban of the whole address: two minutes at first, up to three days for repeated offences. So one
-429 pauses the readings of all cycles, and all new orders. But a single refusal must not delay a kill. So everything else
-waits only for refusals of its own kind: a kill's readings wait for the pause of their own tool, and cancels for that of
-cancels. One cancel at a time keeps trying, since only an attempt shows whether the exchange has recovered.
+429 pauses the readings of all cycles, and all new orders. But a single refusal must not delay a kill. So all other
+calls wait only for refusals of their own kind: a kill's readings wait for the pause of their own tool, and cancels for that of
+cancels. One cancel at a time keeps trying, because only an attempt shows whether the exchange has recovered.
 """
 
 import time
@@ -17,7 +17,7 @@ TOO_MANY_SECONDS = 10.0
 TOO_MANY_MOST_SECONDS = 60.0
 BANNED_SECONDS = 120.0
 BANNED_MOST_SECONDS = 3600.0
-# Between two cancels that try whether the exchange takes cancels again.
+# Between two cancels that probe whether the exchange accepts cancels again.
 FIRST_TRY_SECONDS = 1.0
 LAST_TRY_SECONDS = 10.0
 _BANNED = 418
@@ -25,7 +25,7 @@ _PAUSES = {False: (TOO_MANY_SECONDS, TOO_MANY_MOST_SECONDS), True: (BANNED_SECON
 
 
 class Pause:
-    """One pause; the next is twice as long, until a call gets through."""
+    """One pause. The next is twice as long, until a call gets through."""
 
     def __init__(self) -> None:
         self.until = 0.0
@@ -33,17 +33,17 @@ class Pause:
         self._told_at = 0.0
 
     def again(self, now: float, first: float, most: float) -> None:
-        """The venue asked for a pause. Several calls that were on their way together are told together: that is one."""
+        """The venue asked for a pause. Calls that were under way together are refused together, which counts once."""
         if now >= self.until or first > self._seconds:
             self._seconds = max(self._seconds, min(max(2 * self._seconds, first), most))
             self.until = now + self._seconds
         self._told_at = now
 
     def got_through(self, now: float, began: float, *, own: bool) -> None:
-        """A call was answered, whose `own` pause this is or another's. One that began before the pause says nothing.
+        """A call was answered; `own` says whether this is its own kind's pause. One that began before the pause proves nothing.
 
-        An address that is banned gets no answer at all. So one that gets through shows that it is not, and what was told to
-        wait for two minutes waits for no more than after a 429.
+        A banned address gets no answer at all. So an answer shows that the address is not banned, and a pause of two minutes
+        shrinks to what follows a 429.
         """
         if began < self._told_at:
             return
@@ -61,13 +61,13 @@ class Backoff:
         self.now = clock
         self._address = Pause()
         self._tools: dict[str, Pause] = {}
-        # When a cancel was refused last, when the next may try, and for how long they then wait again.
+        # When a cancel was last refused, when the next may try, and how long cancels then wait again.
         self._refused_at = 0.0
         self._next_try = 0.0
         self._try_seconds = 0.0
 
     def refuse(self, call: str, tool: str, urgency: Urgency) -> None:
-        """Raises while the call has to wait. Whatever ends a cancel that has begun does not."""
+        """Raises VenueRateLimited while the call has to wait. Calls that complete a cancel never wait."""
         if urgency is Urgency.UNDER_WAY:
             return
         left = self._left(tool, urgency) - self.now()
@@ -77,11 +77,11 @@ class Backoff:
             self._next_try = self.now() + self._try_seconds
 
     def told(self, call: str, tool: str, urgency: Urgency, status: int, began: float) -> VenueRateLimited:
-        """The venue asked for a pause, with its answer to a call that began at `began`."""
+        """The venue answered a call that began at `began` by asking for a pause."""
         now = self.now()
         pauses = [self._address]
         if urgency <= Urgency.CANCEL:
-            # Those that were on their way together are refused together.
+            # Cancels that were under way together are refused together, which counts once.
             if began > self._refused_at:
                 self._try_seconds = min(max(2 * self._try_seconds, FIRST_TRY_SECONDS), LAST_TRY_SECONDS)
             self._refused_at, self._next_try = now, now + self._try_seconds
@@ -92,7 +92,7 @@ class Backoff:
         return VenueRateLimited(call, timedelta(seconds=self._left(tool, urgency) - now))
 
     def answered(self, tool: str, urgency: Urgency, began: float) -> None:
-        """A call got through that began at `began`."""
+        """A call that began at `began` got through."""
         now = self.now()
         if urgency <= Urgency.CANCEL and began > self._refused_at:
             self._next_try = self._try_seconds = 0.0
@@ -101,7 +101,7 @@ class Backoff:
             pause.got_through(now, began, own=name == tool)
 
     def _left(self, tool: str, urgency: Urgency) -> float:
-        """Until when such a call waits."""
+        """Until when such a call has to wait."""
         if urgency <= Urgency.CANCEL:
             return self._next_try
         own = self._tools[tool].until if tool in self._tools else 0.0

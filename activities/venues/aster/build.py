@@ -20,14 +20,14 @@ def build_aster_venue(aster: AsterAccess, instruments: WorkerMetrics) -> AsterVe
 
 
 def build_aster_market(aster: AsterAccess, instruments: WorkerMetrics) -> AsterMarket:
-    """By the public tools alone: no account, and no order ever goes there."""
+    """The market, read with public tools only: it needs no account and sends no orders."""
     caller = build_caller(aster, instruments)
     tape, rules = MarketData(caller, instruments, aster.interval), RuleBook(caller, public=True)
     return AsterMarket(tape, rules, length_of(aster.interval), caller.close)
 
 
 def build_caller(aster: AsterAccess, instruments: WorkerMetrics) -> Caller:
-    """A connection of its own."""
+    """A caller with its own connection, not connected yet."""
     if aster.leaves_this_machine:
         log.warning(
             "the MCP server has no authentication, and it is asked over plain HTTP beyond this machine: whoever reaches "

@@ -1,5 +1,5 @@
 """Calls the server's tools by name: adds the account, respects the exchange's pauses, counts, and turns every failure into a
-VenueError. It logs neither arguments, which hold the account's name, nor answers, which hold its money.
+VenueError. It logs neither arguments (they contain the account's name) nor answers (they contain its money).
 """
 
 import asyncio
@@ -34,7 +34,7 @@ Send = Callable[[Connection, Call, float], Awaitable[object]]
 
 
 class Ready:
-    """A tool that may be called now, over a connection that is open. Until it is called, nothing has been sent."""
+    """A tool ready to be called over an open connection. Until it is called, nothing has been sent."""
 
     def __init__(self, connection: Connection, call: Call, send: Send) -> None:
         self.label = call.label
@@ -48,14 +48,14 @@ class Ready:
         return bool(self._properties.get(argument, {}).get("type") == "string")
 
     async def __call__(self, arguments: dict[str, Any], seconds: float, clearance: Clearance = CLEARED) -> object:
-        """Sends it, once; VenueNotSent where something stands in the way in the last moment."""
+        """Sends the call, once. Raises VenueNotSent if something prevents it at the last moment."""
         return await self._send(
             self._connection, self._call._replace(arguments=arguments, clearance=clearance), seconds
         )
 
 
 class Caller:
-    """Calls the tools for one account. Each call, including the time to connect, may take `timeout_seconds` from its turn on."""
+    """Calls the tools for one account. From its turn on, a call may take `timeout_seconds`, including the time to connect."""
 
     def __init__(
         self,
@@ -74,9 +74,9 @@ class Caller:
         self._signing = Signing()
 
     async def call(self, tool: str, symbol: str | None = None, *, seconds: float | None = None, **more: Any) -> object:
-        """What the tool answers, bare. Raises VenueError."""
+        """The tool's bare answer. Raises VenueError."""
         label, operation = _label(tool, symbol), current()
-        # What ends a cancel that has begun goes before the next cancel.
+        # A call that completes a cancel goes before the next cancel.
         ends_a_cancel = operation.urgency is Urgency.CANCEL and not tool.startswith("cancel_")
         urgency = Urgency.UNDER_WAY if ends_a_cancel else operation.urgency
         self._backoff.refuse(label, tool, urgency)
@@ -92,8 +92,8 @@ class Caller:
     async def call_or_none(
         self, read: Callable[[object], T], tool: str, *, heeds_pauses: bool = True, **more: Any
     ) -> T | None:
-        """What `read` makes of the answer; None where that fails: the call is an extra. A pause that the exchange asks for is
-        raised all the same where the call `heeds_pauses`."""
+        """What `read` makes of the answer; None if that fails, since the call is an extra. If it `heeds_pauses`, a pause that the
+        exchange asks for is raised all the same."""
         try:
             return read(await self.call(tool, **more))
         except VenueError as error:
@@ -102,13 +102,13 @@ class Caller:
             return None
 
     async def ready(self, tool: str, symbol: str | None = None) -> Ready:
-        """All that comes before the send of an order: an error raised here means that nothing was sent."""
+        """Everything that comes before the send of an order. An error raised here means that nothing was sent."""
         label = _label(tool, symbol)
         self._backoff.refuse(label, tool, current().urgency)
         return await self._ready(tool, label, Urgency.UNDER_WAY, self.timeout_seconds, Turn())
 
     async def close(self) -> None:
-        """Ends the session."""
+        """Closes the session."""
         await self._session.close()
 
     async def _ready(self, tool: str, label: str, urgency: Urgency, seconds: float, turn: Turn) -> Ready:
@@ -139,7 +139,7 @@ class Caller:
             say("venue call", tool=call.tool, seconds=round(took, 3), outcome=outcome)
 
     async def _answer(self, connection: Connection, call: Call, seconds: float) -> object:
-        # Whose pause a refusal begins: an order goes out at once and is no cancel.
+        # The kind whose pause a refusal begins: an order is not held back like a cycle's readings, and is no cancel.
         urgency = Urgency.SOON if call.tool == "create_order" else call.urgency
         began = self._backoff.now()
         result = await connection.call(call, seconds)

@@ -28,13 +28,13 @@ class LastLook:
         self.withheld: asyncio.Future[VenueNotSent] = asyncio.get_running_loop().create_future()
 
     def context(self) -> Context:
-        """For the task that sends."""
+        """The context for the task that sends."""
         context = copy_context()
         context.run(_LOOK.set, self)
         return context
 
     def check(self) -> None:
-        """Raises what keeps it from going out."""
+        """Raises VenueNotSent if the order must not go out."""
         try:
             self._clearance.check()
         except VenueNotSent as error:
@@ -43,7 +43,7 @@ class LastLook:
             raise
 
     async def trace(self, event: str, info: dict[str, Any]) -> None:
-        """The HTTP client's own account of what it does next."""
+        """Called by the HTTP client before each of its steps."""
         if event.endswith(_BEFORE_WRITING):
             self.check()
 
@@ -52,7 +52,7 @@ class LookingClient(httpx2.AsyncClient):
     """An HTTP client that makes the last check before it writes."""
 
     async def send(self, request: httpx2.Request, **more: Any) -> httpx2.Response:
-        """As the SDK calls it; 202 where nothing was written."""
+        """Sends as the SDK asks; answers 202 if nothing was written."""
         look = _LOOK.get()
         if look is None:
             return await super().send(request, **more)

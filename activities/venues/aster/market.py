@@ -22,11 +22,11 @@ from domain.trading.market import Bar, SymbolRules
 from domain.values import ZERO
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# What an account catches up on that saw no bar for a while, and how far back agents can look after it.
+# The most bars that an account catches up on after a while without any, and how many agents can look back on after that.
 MOST_CAUGHT_UP = 500
 KEPT_BARS = 600
 KEPT_HOURS = 6
-# An observation has to end before its activity does.
+# A reading has to end before its activity does.
 READ_SECONDS = 6.0
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -35,12 +35,12 @@ log = structlog.get_logger("market")
 
 
 def length_of(interval: str) -> timedelta:
-    """`1m`, `4h`, `1d`, as the exchange calls its bars."""
+    """The length of `1m`, `4h` or `1d`, as the exchange names its bars."""
     return int(interval[:-1]) * _UNITS[interval[-1]]
 
 
 class AsterMarket(MarketSource):
-    """The bars of one interval. The event loop reads them in, other threads use them; so each update replaces all of them."""
+    """The bars of one interval. The event loop reads them and other threads use them, so each update replaces the mappings."""
 
     is_live = True
 
@@ -65,12 +65,12 @@ class AsterMarket(MarketSource):
 
     @property
     def warm_up(self) -> int:
-        """All that has passed but the newest bar, with which an account begins."""
+        """All bars but the newest, with which an account begins."""
         newest = self._newest()
         return 0 if newest is None else newest
 
     def bar(self, symbol: str, number: int) -> Bar | None:
-        """A finished bar; one that the exchange left out stands still at the close before it, and nothing was traded."""
+        """A finished bar. One that the exchange left out stays at the close before it, without volume."""
         series = self._series.get(symbol, {})
         if number in series or not series or not min(series) <= number:
             return series.get(number)
@@ -79,15 +79,15 @@ class AsterMarket(MarketSource):
         return Bar(open_time=opened, open=close, high=close, low=close, close=close, volume=ZERO)
 
     def rules(self, symbol: str) -> SymbolRules | None:
-        """The exchange's filters; None for a symbol that it does not trade, or of which it has no bar."""
+        """The exchange's rules; None for a symbol that it does not trade, or without bars."""
         return self._rules.get(symbol) if self._series.get(symbol) else None
 
     def rate(self, symbol: str, at: datetime) -> Decimal | None:
-        """The rate that was last foretold for a funding hour, for eight hours; None for one that nobody looked at before."""
+        """The last forecast for a funding hour, as a rate for eight hours; None if nobody read one before that hour."""
         return self._funding.get((symbol, at))
 
     async def refresh(self, symbols: Sequence[str], seconds: float) -> None:
-        """Reads the newest bars and the funding rates. Raises VenueError, and leaves what is known."""
+        """Reads the newest bars and the funding rates. Raises VenueError, and then leaves everything as it was."""
         async with self._lock:
             due = time.monotonic() - seconds
             stale = [symbol for symbol in symbols if self._read_at.get(symbol, 0.0) <= due]
@@ -107,7 +107,7 @@ class AsterMarket(MarketSource):
             self._read_at |= dict.fromkeys(stale, time.monotonic())
 
     def due(self, after: int, *, idle: bool) -> range:
-        """Every bar since, or the newest alone where none of the others can change anything."""
+        """Every bar since `after`, or only the newest if no other can change anything."""
         newest = self._newest()
         if newest is None or newest <= after:
             return range(0)
@@ -124,17 +124,17 @@ class AsterMarket(MarketSource):
         return bar_time + 2 * self._interval
 
     async def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         await self._close()
 
     def _newest(self) -> int | None:
-        """The newest bar that every symbol has, but those that have fallen silent: one behind may come in a moment."""
+        """The newest bar that every symbol has, not counting silent symbols: one that is a single bar behind may catch up."""
         newest = [max(series) for series in self._series.values() if series]
         return min((number for number in newest if number >= max(newest) - 1), default=None)
 
     async def _bars(self, symbol: str) -> Mapping[int, Bar]:
         known = self._series.get(symbol, {})
-        # Those since the newest that is known, and that one, since it may have been read early.
+        # The bars since the newest known one, and that one again, since it may have been read early.
         missing = (self._now() - _EPOCH) // self._interval - max(known) if known else MOST_CAUGHT_UP
         try:
             read = await self._tape.bars(symbol, min(MOST_CAUGHT_UP, max(1, missing)))

@@ -29,7 +29,7 @@ BOOK_LEVELS = 5
 # One call for the marks of all symbols weighs ten times as much as one for a single symbol, and takes one turn.
 MARKS_ONE_BY_ONE = 3
 _FUNDING_HOURS_FRESH_SECONDS = 3600.0
-# A second round of calls, for which what reads the account has little time left.
+# For the second round of calls, for which a reading of the account has little time left.
 _LAST_PRICE_SECONDS = 1.0
 
 
@@ -53,8 +53,8 @@ class MarketData:
         self._funding_hours_until = 0.0
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
-        """What agents and guards see; a symbol that the venue does not know, whose bars or book cannot be read, or of which it
-        has no bars or fewer than before, is left out: it takes no new order."""
+        """What agents and guards see. Left out, so that they take no new order: symbols that the venue does not know, whose bars
+        or book cannot be read, or that have no bars or fewer than before."""
         views = asyncio.gather(*(self._view(symbol, bars) for symbol in symbols))
         funding, read = await asyncio.gather(self.funding(symbols), views)
         found = dict(zip(symbols, read, strict=True))
@@ -63,7 +63,7 @@ class MarketData:
         }
 
     async def funding(self, symbols: Sequence[str]) -> dict[str, Decimal | None]:
-        """The rates that are paid next, for eight hours whatever a symbol's own interval; None where it is not known."""
+        """The next funding rates, converted to eight hours whatever a symbol's own interval; None if not known."""
         hours, marks = await asyncio.gather(self._hours(), self.marks(symbols))
         rates = {symbol: marks[symbol].funding_rate for symbol in symbols}
         return {
@@ -72,18 +72,18 @@ class MarketData:
         }
 
     async def time(self, symbol: str) -> datetime | None:
-        """The exchange's clock: no tool tells it, but a book says when it was sent. Raises VenueError."""
+        """The exchange's clock, from the time stamp of a book, since no tool tells it. Raises VenueError."""
         return book_time_of(await self._caller.call("get_order_book", symbol, limit=BOOK_LEVELS))
 
     async def bars(self, symbol: str, limit: int) -> list[Bar]:
         """The newest finished bars of a symbol, oldest first. Raises VenueError."""
-        # One more than is wanted, since the newest is still being made.
+        # One more than wanted, since the newest is not finished.
         answer = await self._caller.call("get_klines", symbol, interval=self._interval, limit=limit + 1)
         return bars_of(answer, limit, datetime.now(UTC))
 
     async def marks(self, symbols: Sequence[str]) -> dict[str, Mark]:
-        """Mark prices, each with its own time; empty ones where the venue does not tell them."""
-        # Another tool may still know a price that is missing here.
+        """Mark prices, each with its own time; NO_MARK if the venue does not tell one."""
+        # A missing price is no error: another tool may know it.
         call = self._caller.call_or_none
         if len(symbols) > MARKS_ONE_BY_ONE:
             found = await call(marks_of, "get_funding_rate") or {}
@@ -95,7 +95,7 @@ class MarketData:
     async def prices(
         self, symbols: Sequence[str], marks: Mapping[str, Mark], known: Mapping[str, Decimal], began: datetime
     ) -> Prices:
-        """One for each symbol: its mark price, else one that is `known`, else the last price."""
+        """A price for each symbol: its mark price, else a `known` one, else the last price."""
         found = await asyncio.gather(*(self._price(symbol, marks, known) for symbol in symbols))
         priced = [(symbol, mark) for symbol, (mark, _) in zip(symbols, found, strict=True)]
         as_of = min([began, *(mark.as_of for _, mark in priced if mark.as_of is not None)])
@@ -124,7 +124,7 @@ class MarketData:
             found, book = await asyncio.gather(self.bars(symbol, bars), self._book(symbol))
         except (VenueRefused, Unreadable):
             return None
-        # Fewer bars than there have been: a short answer hides what a price is weighed by.
+        # Fewer bars than before: a short answer would hide what guards compare a price with.
         most = min(bars, self._most_bars.get(symbol, 0))
         if len(found) < most:
             return None
@@ -139,10 +139,10 @@ class MarketData:
         return book
 
     async def _hours(self) -> Mapping[str, Decimal]:
-        """How often each symbol pays funding; where nobody says it, every eight hours, as the exchange does unless told."""
+        """The hours between two payments of funding, by symbol. A missing symbol pays every eight hours, the default."""
         now = asyncio.get_running_loop().time()
         if now >= self._funding_hours_until:
-            # Also where it failed: an extra that is not there is not asked for with every cycle.
+            # Also if it failed: a missing extra is not asked for in every cycle.
             self._funding_hours_until = now + _FUNDING_HOURS_FRESH_SECONDS
             read = await self._caller.call_or_none(funding_hours_of, "get_funding_info", heeds_pauses=False)
             self._funding_hours = self._funding_hours if read is None else read

@@ -24,13 +24,13 @@ NO_MARK = Mark(None, None, None)
 
 
 def mark_of(answer: object, symbol: str) -> Mark:
-    """From what get_funding_rate answers for one symbol."""
+    """A mark, from the answer of get_funding_rate for one symbol."""
     row = Row("get_funding_rate", answer[0] if isinstance(answer, list) and len(answer) == 1 else answer)
     return _mark(_of(row, symbol))
 
 
 def marks_of(answer: object) -> dict[str, Mark]:
-    """By symbol, from what get_funding_rate answers for all of them."""
+    """Marks by symbol, from the answer of get_funding_rate for all symbols."""
     return {row.text("symbol"): _mark(row) for row in rows("get_funding_rate", answer)}
 
 
@@ -46,21 +46,21 @@ def _mark(row: Row) -> Mark:
 
 
 def last_price_of(answer: object, symbol: str) -> Mark:
-    """From what get_ticker answers: the price that is left where nobody tells a mark price."""
+    """The last price, from the answer of get_ticker; it stands in for a missing mark price."""
     row = _of(Row("get_ticker", answer), symbol)
     return Mark(row.positive("lastPrice"), row.moment("closeTime"), None)
 
 
 def funding_hours_of(answer: object) -> dict[str, Decimal]:
-    """How many hours lie between two payments, by symbol."""
+    """The hours between two payments of funding, by symbol."""
     found = rows("get_funding_info", answer)
     return {row.text("symbol"): hours for row in found if (hours := row.positive("fundingIntervalHours"))}
 
 
 def bars_of(answer: object, limit: int, now: datetime) -> list[Bar]:
-    """The newest finished bars, oldest first. The bar that is still being made is dropped: it changes under the reader.
+    """The newest finished bars, oldest first. An unfinished bar is dropped, since it still changes.
 
-    A bar says itself when it ends; one that does not say it is taken for unfinished where it is the last.
+    A bar contains its own closing time. The last one counts as unfinished if it does not.
     """
     if not isinstance(answer, list):
         raise Unreadable("get_klines", "a list was expected")
@@ -81,7 +81,7 @@ def bars_of(answer: object, limit: int, now: datetime) -> list[Bar]:
 
 
 def book_of(answer: object) -> TopOfBook | None:
-    """Best prices; None where a side of the book is empty."""
+    """Best prices; None if a side of the book is empty."""
     row = Row("get_order_book", answer)
     bids, asks = row.listed("bids"), row.listed("asks")
     if not bids or not asks:
@@ -95,7 +95,7 @@ def book_of(answer: object) -> TopOfBook | None:
 
 
 def book_time_of(answer: object) -> datetime | None:
-    """When the book was that, where the venue says so."""
+    """The time of the book, if the venue tells it."""
     return Row("get_order_book", answer).moment("E")
 
 

@@ -1,7 +1,7 @@
 """The purpose of a call: how urgent it is, and until when its answer is useful.
 
-Sixty symbols take a hundred and twenty calls. Once one of them fails, the whole reading has failed. Calls that still wait
-for a turn must then not be sent: they would take the turns of the next reading, which would fail as well.
+Sixty symbols take a hundred and twenty calls. Once one of them fails, the whole reading has failed. Calls that still wait for a
+turn must not be sent then: they would take the turns of the next reading, and it would fail as well.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from enum import IntEnum
 
 
 class Urgency(IntEnum):
-    """The order of calls: first the rest of what has begun, then cancels, then what a kill, a limit or a reduction waits
+    """The order of calls: first those that complete something begun, then cancels, then what a kill, a limit or a reduction waits
     for, then the readings of a cycle.
     """
 
@@ -31,7 +31,7 @@ class Operation:
         self.is_over = False
 
     def left(self, seconds: float) -> float:
-        """At most `seconds`, or what the operation still has; 0 once it is over."""
+        """The time left, `seconds` at most; 0 once the operation is over."""
         if self.is_over:
             return 0.0
         return seconds if self.until is None else max(0.0, min(seconds, self.until - time.monotonic()))
@@ -42,13 +42,13 @@ _READING = Operation(Urgency.READING)
 
 
 def current() -> Operation:
-    """The operation that this task is on; a reading that nothing bounds where nobody named one."""
+    """The operation of this task; an unbounded reading if none was named."""
     return _OPERATION.get() or _READING
 
 
 @contextlib.contextmanager
 def operation(urgency: Urgency, seconds: float) -> Iterator[Operation]:
-    """All calls of the block, and of the tasks that it starts, are for the same thing, which may take `seconds` in all."""
+    """Makes all calls of the block, and of the tasks that it starts, parts of one operation, which may take `seconds` in all."""
     mine = Operation(urgency, time.monotonic() + seconds)
     token = _OPERATION.set(mine)
     try:

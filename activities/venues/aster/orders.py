@@ -1,9 +1,9 @@
-"""What is sent for an order, and what the exchange's words say of its fate.
+"""What is sent for an order, and what the exchange's status says of its fate.
 
-A MARKET order goes out as LIMIT, IOC, at a price well through the book. The server sends `timeInForce` with every order,
-for MARKET too, and an exchange of this family may refuse just that (-1106), which would leave no way to close a position.
-LIMIT with IOC is taken either way; the price is a bound that a market order does not have, and what it does not fill is
-canceled at once. Where no price is known the order goes out as MARKET after all.
+A MARKET order goes out as LIMIT, IOC, at a price well through the book. The server sends `timeInForce` with every order, for
+MARKET too, and an exchange of this family may refuse that (-1106), which would leave no way to close a position. LIMIT with IOC
+is always accepted. Its price is a bound that a market order does not have, and what it does not fill is canceled at once. If no
+price is known, the order goes out as MARKET after all.
 """
 
 from datetime import timedelta
@@ -16,21 +16,21 @@ from domain.trading.market import SymbolRules
 from domain.trading.orders import Fate, Order, OrderReport
 from domain.values import ZERO, floor_to_step, plain
 
-# How far through the mark price a market order may fill, and how near to the edge of PERCENT_PRICE that may be: the mark
-# that the exchange measures by has moved on since we read it.
+# How far beyond the mark price a market order may fill, and how much of PERCENT_PRICE that may use: the exchange's mark has
+# moved since we read it.
 MOST_SLIPPAGE = Decimal("0.05")
 _SHARE_OF_PERCENT_PRICE = Decimal("0.9")
-# The exchange takes a request that is stamped up to a second ahead of its own clock.
+# The exchange accepts requests stamped up to a second ahead of its own clock.
 _CLOCK_SLACK = timedelta(seconds=2)
 _RESTING = (None, TimeInForce.GTC, TimeInForce.GTX)
 
 
 class NotRepresentable(Exception):
-    """The order cannot be written in numbers that the venue takes; the text is fit for people."""
+    """The order cannot be written in numbers that the venue accepts; the text may be shown to people."""
 
 
 class SymbolSnapshot(NamedTuple):
-    """One symbol as it stands at the exchange: what is held and what rests."""
+    """One symbol's state at the exchange: the position and the resting orders."""
 
     position: Decimal
     mark: Decimal | None
@@ -38,16 +38,16 @@ class SymbolSnapshot(NamedTuple):
 
     @property
     def order_ids(self) -> frozenset[str]:
-        """Of what rests."""
+        """The ids of the resting orders."""
         return frozenset(row.text("orderId") for row in self.resting)
 
     def same_as(self, other: "SymbolSnapshot") -> bool:
-        """Whether nothing was bought, sold or put there in between."""
+        """Whether nothing was bought, sold or placed since `other`."""
         return self.position == other.position and self.order_ids <= other.order_ids
 
 
 def arguments_of(instruction: OrderInstruction, rules: SymbolRules | None, mark: Decimal | None) -> dict[str, Any]:
-    """Arguments of create_order, but for the account. Raises NotRepresentable."""
+    """The arguments of create_order, without the account. Raises NotRepresentable."""
     quantity = quantity_of(instruction, rules)
     price, time_in_force = instruction.price, instruction.time_in_force or TimeInForce.GTC
     order_type = instruction.order_type
@@ -65,7 +65,7 @@ def arguments_of(instruction: OrderInstruction, rules: SymbolRules | None, mark:
 
 
 def quantity_of(instruction: OrderInstruction, rules: SymbolRules | None) -> Decimal:
-    """In whole lot steps. Without rules only what reduces is sent, as it is: I7 forbids the rest."""
+    """The quantity in whole lot steps. Without rules, only a reduce-only order is sent, as it is: I7 forbids the rest."""
     if rules is None:
         if not instruction.reduce_only:
             raise NotRepresentable(f"the rules of {instruction.symbol} are not known")
@@ -77,7 +77,7 @@ def quantity_of(instruction: OrderInstruction, rules: SymbolRules | None) -> Dec
 
 
 def as_float(number: Decimal) -> float:
-    """The number as the tool takes it. The server writes it down as Python does: 0.00001 would go out as 1e-05."""
+    """The number as the tool takes it. The server formats it as Python does: 0.00001 would go out as 1e-05."""
     written = repr(float(number))
     if "e" in written or Decimal(written) != number:
         raise NotRepresentable(f"{number} cannot be sent: it would go out as {written}")
@@ -85,7 +85,7 @@ def as_float(number: Decimal) -> float:
 
 
 def _bound(side: Side, rules: SymbolRules | None, mark: Decimal | None) -> Decimal | None:
-    """The worst price at which a market order may fill; None where it cannot be said."""
+    """The worst price at which a market order may fill; None if it is not known."""
     if rules is None or mark is None:
         return None
     multiplier = rules.multiplier_up if side is Side.BUY else rules.multiplier_down
@@ -104,18 +104,18 @@ def _bound(side: Side, rules: SymbolRules | None, mark: Decimal | None) -> Decim
 
 
 def rests(instruction: OrderInstruction) -> bool:
-    """Whether it may wait in the book."""
+    """Whether the order may rest in the book."""
     return instruction.order_type is OrderType.LIMIT and instruction.time_in_force in _RESTING
 
 
 def position_tells(order: Order) -> bool:
-    """Whether a position that moved says what became of the order: not while another order of the desk may fill, nor of one
-    that may fill again later."""
+    """Whether a changed position shows what became of the order. It does not while another order of the desk may fill, nor for an
+    order that may fill again later."""
     return not order.others and not rests(order.instruction)
 
 
 def fate_of(status: str, *, resting: bool) -> Fate | None:
-    """In our words; None where the exchange has not decided yet, or says what we do not know."""
+    """The exchange's status as a `Fate`; None if it is not decided yet, or unknown to us."""
     match status:
         case "FILLED":
             return Fate.FILLED
@@ -130,7 +130,7 @@ def fate_of(status: str, *, resting: bool) -> Fate | None:
 
 
 def report_of(order: Order, row: Row, before: Decimal | None) -> OrderReport | None:
-    """What a row of the exchange's says of an order; None where it is not decided."""
+    """What a row from the exchange says of an order; None if it is not decided."""
     fate = fate_of(row.text("status"), resting=rests(order.instruction))
     if fate is None:
         return None
@@ -149,7 +149,7 @@ def report_of(order: Order, row: Row, before: Decimal | None) -> OrderReport | N
 
 
 def is_of(order: Order, row: Row, quantity: Decimal) -> bool:
-    """Whether a row of the order history can only be this order: the tool takes no id of ours."""
+    """Whether a row of the order history matches this order in everything: the tool takes no id of ours."""
     instruction, placed = order.instruction, row.moment("time")
     return (
         row.text("symbol") == instruction.symbol
@@ -162,7 +162,7 @@ def is_of(order: Order, row: Row, quantity: Decimal) -> bool:
 
 
 def by_position(order: Order, before: Decimal, now: Decimal, quantity: Decimal, *, over: bool) -> OrderReport | None:
-    """What a position that has moved says of an order: all of it, a part of it, or nothing (None).
+    """What a changed position says of an order: all of it filled, a part of it, or nothing is known (None).
 
     A part decides nothing while the rest may still fill; `over` says that it no longer can.
     """

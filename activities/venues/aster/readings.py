@@ -9,15 +9,15 @@ from domain.trading.instructions import OrderType, Side
 from domain.trading.market import Account, Market, OpenOrder, Position
 from domain.values import ZERO
 
-# So that balance and profit add up to what the exchange says, to the last digit.
+# Exact, so that balance and profit add up to the exchange's sum to the last digit.
 _EXACT = Context(prec=60)
 _ONE_WAY = "BOTH"
-# How far two numbers of one answer may be apart that ought to be one: a part of the margin balance, or a unit of money.
+# How far two numbers of one answer that ought to be equal may differ: a fraction of the margin balance, or one unit of money.
 _APART = Decimal("0.01")
 
 
 class AccountSeen(NamedTuple):
-    """What get_account_v4 says: the money, the positions by symbol, and what is set aside for open futures orders and for
+    """The answer of get_account_v4: the money, the positions by symbol, and the margin for open futures orders and for
     positions."""
 
     account: Account
@@ -36,7 +36,7 @@ class ExchangePosition(NamedTuple):
 
 
 def holdings_of(answer: object) -> dict[str, ExchangePosition]:
-    """By symbol, empty ones too, since they carry prices. Raises HedgeMode at any sign of it."""
+    """Positions by symbol, including empty ones, since they carry prices. Raises HedgeMode at any sign of it."""
     found = _one_way(rows("get_positions", answer))
     listed = {}
     for row in found:
@@ -48,7 +48,7 @@ def holdings_of(answer: object) -> dict[str, ExchangePosition]:
 
 
 def position_of(holding: ExchangePosition, mark: Decimal | None) -> Position:
-    """What is held, at a price that is known. Raises Unreadable where none is."""
+    """A position at its mark price. Raises Unreadable if there is none."""
     if mark is None:
         raise Unreadable("get_positions", f"{holding.symbol} is held and has no price")
     return Position(symbol=holding.symbol, quantity=holding.quantity, entry_price=holding.entry_price, mark_price=mark)
@@ -74,27 +74,27 @@ def account_of(answer: object) -> AccountSeen:
 
 
 def wallet_of(answer: object) -> Decimal:
-    """The balance without unrealised profit, from what get_account_info answers."""
+    """The balance without unrealised profit, from the answer of get_account_info."""
     row = Row("get_account_info", answer)
     return row.number("totalMarginBalance") - row.number("totalUnrealizedProfit")
 
 
 def locked_of(answer: object) -> list[str]:
-    """Assets of which open spot orders lock something, from what get_spot_account answers."""
+    """The assets locked in part by open spot orders, from the answer of get_spot_account."""
     listed = Row("get_spot_account", answer).listed("balances")
     balances = [Row("get_spot_account", fields) for fields in listed]
     return [row.text("asset") for row in balances if row.number("locked")]
 
 
 def _one_way(found: list[Row]) -> list[Row]:
-    # In hedge mode the exchange lists LONG and SHORT rows even where nothing is held.
+    # In hedge mode the exchange lists LONG and SHORT rows even if nothing is held.
     if any(row.has("positionSide") and row.text("positionSide") != _ONE_WAY for row in found):
         raise HedgeMode
     return found
 
 
 def _adds_up(row: Row, listed: list[Row], margin: Decimal, profit: Decimal) -> None:
-    """Raises Unreadable where the answer contradicts itself: a half of one, or one of several moments."""
+    """Raises Unreadable if the answer contradicts itself: it is incomplete, or mixes several moments."""
     most = max(Decimal(1), abs(margin) * _APART)
     if row.has("totalWalletBalance") and abs(row.number("totalWalletBalance") + profit - margin) > most:
         raise Unreadable(row.call, "wallet balance and unrealised profit do not make up the margin balance")
@@ -113,7 +113,7 @@ def open_order_of(row: Row, market: Market) -> OpenOrder:
         symbol=row.text("symbol"),
         market=market,
         side=side_of(row),
-        # A stop order of somebody else's is shown as the order that it becomes.
+        # Somebody else's stop order is shown as the order that it will become.
         order_type=OrderType.MARKET if price is None else OrderType.LIMIT,
         quantity=row.number("origQty"),
         filled_quantity=row.number("executedQty") if row.has("executedQty") else ZERO,
@@ -123,7 +123,7 @@ def open_order_of(row: Row, market: Market) -> OpenOrder:
 
 
 def side_of(row: Row) -> Side:
-    """Of an order or a trade."""
+    """The side of an order or a trade."""
     try:
         return Side(row.text("side"))
     except ValueError:

@@ -1,6 +1,6 @@
 """Reads the values in the answers of the server's tools.
 
-It knows nothing of MCP: its SDK is a third of all that a worker would import, and a desk on paper reads no answer of a server.
+It does not import MCP: that SDK is a third of all that a worker would import, and a paper desk reads no server's answers.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ class Unreadable(VenueUnavailable):
 
 
 class Row:
-    """One object of an answer. A missing value, or one that is not a number, is an error: nothing gets a default."""
+    """One object of an answer. A missing or malformed value is an error: nothing gets a default."""
 
     def __init__(self, call: str, fields: object) -> None:
         if not isinstance(fields, Mapping):
@@ -30,7 +30,7 @@ class Row:
         self._fields = fields
 
     def of_order(self, order_id: int) -> "Row":
-        """This row; raises Unreadable where it is of another order than the one that was asked for."""
+        """This row; raises Unreadable if it is not the order that was asked for."""
         if self.number("orderId") != order_id:
             raise Unreadable(self.call, "it is of another order")
         return self
@@ -49,7 +49,7 @@ class Row:
         return self.text(name) if self._fields.get(name) not in (None, "") else ""
 
     def number(self, name: str) -> Decimal:
-        """Strings and numbers both occur; NaN, infinity and truth values are no numbers."""
+        """A number, written as a number or a string. NaN, infinity and booleans are refused."""
         value = self._fields.get(name)
         if isinstance(value, str | int | float | Decimal) and not isinstance(value, bool):
             with contextlib.suppress(InvalidOperation):
@@ -59,7 +59,7 @@ class Row:
         raise Unreadable(self.call, f"{name} is missing or not a number")
 
     def positive(self, name: str) -> Decimal | None:
-        """A price or size; None where there is none: zero stands for that."""
+        """A price or size; None if it is missing or zero, which means the same."""
         if not self.has(name):
             return None
         found = self.number(name)
@@ -69,7 +69,7 @@ class Row:
         return str(self._fields.get(name)).lower() == "true"
 
     def moment(self, name: str) -> datetime | None:
-        """A time in milliseconds; None where the venue does not tell it."""
+        """A time in milliseconds; None if the venue does not tell it."""
         milliseconds = self.positive(name)
         return None if milliseconds is None else moment_of(self.call, milliseconds)
 

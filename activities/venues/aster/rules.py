@@ -13,13 +13,13 @@ from activities.venues.port import VenueError
 from domain.trading.market import SymbolRules
 from domain.values import ZERO
 
-# Filters change on announcement, days ahead; a symbol may stop trading at any moment.
+# Filters change with days of notice, but a symbol may stop trading at any moment.
 FRESH_SECONDS = 60.0
 STALE_SECONDS = 3600.0
 BRACKETS_FRESH_SECONDS = 1800.0
 TRADING = "TRADING"
 NOT_LISTED = "not listed"
-# What a market order goes out as.
+# How a market order is sent.
 _ORDER_TYPE, _TIME_IN_FORCE = "LIMIT", "IOC"
 _NO_FILTER: dict[str, Any] = {}
 
@@ -27,8 +27,8 @@ _NO_FILTER: dict[str, Any] = {}
 class RuleBook:
     """The rules of every symbol: up to a minute old, or up to an hour while they cannot be read.
 
-    Concurrent callers wait for the same reading. A symbol that a later list leaves out keeps its rules, so that it can be
-    closed, and takes no new order."""
+    Concurrent callers wait for the same reading. A symbol that a later list leaves out keeps its rules, so that its position
+    can be closed, but takes no new order."""
 
     def __init__(self, caller: Caller, clock: Callable[[], float] = time.monotonic, *, public: bool = False) -> None:
         self._caller = caller
@@ -42,7 +42,7 @@ class RuleBook:
         self._lock = asyncio.Lock()
 
     async def rules(self, seconds: float | None = None) -> dict[str, SymbolRules]:
-        """By symbol; one that the exchange does not list, or whose filters make no sense, is left out."""
+        """Rules by symbol, without symbols that the exchange does not list or whose filters make no sense."""
         async with self._lock:
             if not self._expired and self._age() <= FRESH_SECONDS:
                 return self._rules
@@ -61,14 +61,14 @@ class RuleBook:
             return self._rules
 
     def expire(self) -> None:
-        """Whoever needs the rules next reads them anew."""
+        """Makes the next caller read the rules anew."""
         self._expired = True
 
     def _age(self) -> float:
         return float("inf") if self._read_at is None else self._clock() - self._read_at
 
     async def _maintenance_ratios(self, seconds: float | None) -> dict[str, Decimal]:
-        """Of each symbol's first bracket. An extra, for which it takes an account: else the domain's own, cautious one holds."""
+        """The ratio of each symbol's first bracket. It takes an account; otherwise the domain's cautious default applies."""
         read_at = self._ratios_read_at
         if self._public or (read_at is not None and self._clock() - read_at <= BRACKETS_FRESH_SECONDS):
             return self._ratios
@@ -82,13 +82,13 @@ class RuleBook:
 
 
 def rules_of(answer: object, ratios: dict[str, Decimal] | None = None) -> dict[str, SymbolRules]:
-    """By symbol, from what get_exchange_info answers. Raises Unreadable for a list without a symbol."""
+    """Rules by symbol, from the answer of get_exchange_info. Raises Unreadable for an empty list."""
     listed = [Row("get_exchange_info", symbol) for symbol in Row("get_exchange_info", answer).listed("symbols")]
     if not listed:
         raise Unreadable("get_exchange_info", "it lists no symbol")
     found = {}
     for symbol in listed:
-        # One symbol that cannot be read costs no other its rules.
+        # One unreadable symbol must not cost the others their rules.
         with contextlib.suppress(VenueError):
             if rules := _from_filters(symbol, ratios or {}):
                 found[rules.symbol] = rules
@@ -123,7 +123,7 @@ def _from_filters(listed: Row, ratios: dict[str, Decimal]) -> SymbolRules | None
 
 
 def _halted(listed: Row) -> str | None:
-    """The exchange's own word for why a symbol takes no new order now. One that does not say that it trades does not."""
+    """Why a symbol takes no new order now, in the exchange's terms. A symbol without a status does not trade."""
     if not listed.has("status"):
         return "no status"
     words = [listed.text("status")]

@@ -1,6 +1,6 @@
 """Sends orders: reads first, sends once, reads again. An unknown outcome is a state of its own.
 
-The tool takes no client order id, and a call that we give up may still execute. So the adapter reads the position before the
+The tool takes no client order id, and a call that we gave up may still be executed. So the adapter reads the position before the
 send, makes one call and never a second, and settles a missing outcome later from what the exchange shows.
 """
 
@@ -37,14 +37,14 @@ from domain.trading.market import SymbolRules
 from domain.trading.orders import Fate, Order, OrderReport
 from domain.values import ZERO
 
-# Sends that this process remembers having begun; an order is asked for again within seconds, if at all.
+# How many begun sends this process remembers; a repeated call for an order comes within seconds, if at all.
 REMEMBERED = 1000
-# What is read before a send; the send itself, and what follows, have to fit into the rest of the activity's time.
+# For the readings before a send; the send and what follows have to fit into the rest of the activity's time.
 PREPARE_SECONDS = 6.0
-# An order that the exchange has taken and not yet decided is looked at for so long before it is called unknown.
+# How long an accepted but undecided order is watched before its fate counts as unknown.
 FOLLOW_SECONDS = 2.0
 _FIRST_LOOK_SECONDS = 0.05
-# How far back before the order's own time its traces are looked for.
+# How long before the order's own time the search for its traces begins.
 _BEFORE = timedelta(seconds=10)
 
 
@@ -52,10 +52,10 @@ ReadHolding = Callable[[str], Awaitable[ExchangePosition | None]]
 
 
 class Before(NamedTuple):
-    """What stood there before a send: how much was held, and which orders the history already listed.
+    """The state before a send: the position, and the orders that the history already listed.
 
-    Orders differ by nothing but their time, and clocks differ too: an equal order of a moment ago must not be taken for
-    this one. `listed` is None where the history could not be read, or where another process sent.
+    Equal orders differ only in their time, and clocks differ too: an equal order of a moment ago must not be mistaken for this
+    one. `listed` is None if the history could not be read, or if another process sent the order.
     """
 
     position: Decimal | None
@@ -63,7 +63,7 @@ class Before(NamedTuple):
 
 
 class PreparedOrder(NamedTuple):
-    """An order that may be sent now: the readings made before, and the arguments of the call."""
+    """An order that is ready to be sent: the readings made before, and the call's arguments."""
 
     order: Order
     quantity: Decimal
@@ -87,7 +87,7 @@ class OrderSender:
         self._begun: OrderedDict[str, Before] = OrderedDict()
 
     async def create(self, order: Order, clearance: Clearance) -> OrderReport:
-        """Sends an order, at most once. What has not begun to be sent is reported as such, never raised."""
+        """Sends an order, at most once. If the send never began, that is reported, not raised."""
         if order.order_id in self._begun:
             return await self._asked_again(order)
         try:
@@ -96,7 +96,7 @@ class OrderSender:
             return _report(order, Fate.NOT_SENT, str(error))
         if datetime.now(UTC) > order.not_after:
             return _report(order, Fate.NOT_SENT, "too late: its time ran out before it could be sent")
-        # Once more, since another attempt may have read the position at the same time; nothing is awaited from here on.
+        # Checked again, since another attempt may have prepared at the same time. Nothing is awaited from here to the note below.
         if order.order_id in self._begun:
             return await self._asked_again(order)
         self._begun[order.order_id] = Before(prepared.before.position, prepared.listed)
@@ -105,9 +105,9 @@ class OrderSender:
         return await self._send(prepared, clearance)
 
     async def find(self, order: Order) -> OrderReport | None:
-        """What the exchange shows of an order; None where it shows nothing of it."""
+        """What the exchange shows of an order; None if it shows no trace of it."""
         symbol = order.instruction.symbol
-        # Before the readings: what arrives after them is not in them.
+        # Decided before the readings: an order that arrives after them is not in them.
         over = await none_can_arrive(order, self._settles_after, self._venue_time)
         look, history = await asyncio.gather(self._look(symbol), self._history(order))
         before = self._begun.get(order.order_id) or Before(order.position_before, None)
@@ -135,7 +135,7 @@ class OrderSender:
     # --- before the send -------------------------------------------------------------------------------------------------
 
     async def _prepare(self, order: Order) -> PreparedOrder:
-        """Everything that a send needs. Raises VenueError or NotRepresentable while nothing has been sent."""
+        """Prepares everything that a send needs, without sending. Raises VenueError or NotRepresentable."""
         instruction = order.instruction
         if datetime.now(UTC) > order.not_after:
             raise NotRepresentable("too late: its time ran out before the venue could begin")
@@ -151,7 +151,7 @@ class OrderSender:
         quantity, arguments = quantity_of(instruction, rules), arguments_of(instruction, rules, look.mark)
         ready = await self._caller.ready("create_order", instruction.symbol)
         if ready.takes_text("quantity"):
-            # A later version of the server, which wants the digits.
+            # Newer versions of the server take decimal text.
             arguments["quantity"] = f"{quantity:f}"
         listed = None if history is None else frozenset(row.text("orderId") for row in history) | look.order_ids
         return PreparedOrder(order, quantity, look, listed, arguments, ready)
@@ -206,11 +206,11 @@ class OrderSender:
                 return decided
             return await self._follow(prepared, int(row.number("orderId")) if row.has("orderId") else None)
         except VenueError as error:
-            # It was taken, and what the exchange said of it, or says now, cannot be read.
+            # The order was accepted, but an answer about it cannot be read.
             return _unknown(order, str(error), before)
 
     async def _follow(self, prepared: PreparedOrder, order_id: int | None) -> OrderReport:
-        """Looks at an order that was taken until it is decided. MARKET and IOC are, within moments."""
+        """Watches an accepted order until it is decided, which takes moments for MARKET and IOC."""
         began, pause = time.monotonic(), _FIRST_LOOK_SECONDS
         while (left := FOLLOW_SECONDS - (time.monotonic() - began)) > 0:
             if decided := await self._look_at(prepared, order_id, left):
@@ -222,7 +222,7 @@ class OrderSender:
     async def _look_at(self, prepared: PreparedOrder, order_id: int | None, seconds: float) -> OrderReport | None:
         order, before, symbol = prepared.order, prepared.before.position, prepared.order.instruction.symbol
         if order_id is not None:
-            # Where that cannot be read the position may still tell.
+            # If the order cannot be read, the position may still tell.
             with contextlib.suppress(VenueError):
                 found = await self._caller.call("get_order", symbol, seconds=seconds, order_id=order_id)
                 return report_of(order, Row("get_order", found).of_order(order_id), before)
@@ -232,7 +232,7 @@ class OrderSender:
         return by_position(order, before, look.position, prepared.quantity, over=False)
 
     async def _history(self, order: Order) -> list[Row] | None:
-        """The symbol's orders since a little before this one, oldest first; None where the venue does not show them."""
+        """The symbol's orders from shortly before this one on, oldest first; None if they cannot be read."""
         since, symbol = int((order.prepared_at - _BEFORE).timestamp() * 1000), order.instruction.symbol
         listed = partial(rows, "get_all_orders")
         return await self._caller.call_or_none(
@@ -241,9 +241,9 @@ class OrderSender:
 
 
 def _is_new(row: Row, before: Before, position: Decimal) -> bool:
-    """Whether a row that looks like the order was not there before it.
+    """Whether a row that matches the order was not there before it.
 
-    Where nobody noted what was listed, one that filled has to be seen in the position as well.
+    If nobody noted what was listed before, the position has to show the row's fill as well.
     """
     if before.listed is not None:
         return row.text("orderId") not in before.listed
@@ -254,10 +254,10 @@ def _is_new(row: Row, before: Before, position: Decimal) -> bool:
 def _from_position(
     order: Order, before: Decimal, now: Decimal, quantity: Decimal, *, over: bool, listed: bool
 ) -> OrderReport | None:
-    """Where no order is listed that could be this one."""
+    """The report if no listed order can be this one; None if there is no trace of it."""
     if found := by_position(order, before, now, quantity, over=over):
         return found
-    # Without a history the position alone says nothing: a fill and its closing leave it as it was.
+    # Without a history the position alone proves nothing: a fill and a later close would leave it unchanged.
     if listed and (now == before or over):
         return None
     return _unknown(order, f"the position went from {before} to {now}, and no order is listed that explains it", before)

@@ -23,16 +23,16 @@ from activities.venues.aster.results import Unreadable
 from activities.venues.aster.turns import Turn, Turns
 from activities.venues.port import CLEARED, Clearance, VenueUnavailable
 
-# The server gives a request to the exchange up after half a minute; its late answer gives a turn back until then.
+# The server gives up a request to the exchange after half a minute. Until then a late answer returns its turn.
 LISTENS_SECONDS = 30.0
 FIRST_PAUSE_SECONDS = 0.1
 LAST_PAUSE_SECONDS = 1.0
-# So many calls given up, and for the time of two not one answer, not even a late one: the connection is taken for dead.
+# After this many calls given up, without any answer (even a late one) for the time of two calls, the connection counts as dead.
 SILENT_CALLS = 3
 SILENT_TIMES = 2
-# The part of its time in which a cancel may wait for its turn; one sent with the rest of a moment is given up for nothing.
+# The share of its time that a cancel may spend waiting for its turn: one sent too late would be given up for nothing.
 WAITS_FOR_A_TURN = 2 / 3
-# Nothing that reads waits longer for its turn; an operation that has less time waits less.
+# The longest wait of a reading for its turn; an operation with less time waits less.
 WAITS_SECONDS = 10.0
 
 log = structlog.get_logger("aster")
@@ -50,15 +50,13 @@ class GivenUp(VenueUnavailable):
 
 
 def silence_the_sdk() -> None:
-    """Its loggers write down whole messages, arguments and error texts: nothing of that may reach a log."""
+    """Silences the SDK's loggers: they would log whole messages, arguments and error texts, which must never reach a log."""
     for name in ("mcp", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 class Call(NamedTuple):
-    """One tool call. `label` names it for people; its `turn` lasts until the call has really ended; an order needs its
-    `clearance`.
-    """
+    """One tool call. `label` names it for people, `turn` lasts until it has really ended, `clearance` permits an order."""
 
     tool: str
     label: str
@@ -69,7 +67,7 @@ class Call(NamedTuple):
 
 
 class Connection:
-    """One client block, held open by a task of its own."""
+    """One client block, held open by its own task."""
 
     def __init__(self, client: Client, timeout_seconds: float, connect_seconds: float) -> None:
         self.schemas: Schemas = {}
@@ -88,11 +86,11 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether new calls may go through it."""
+        """Whether it takes new calls."""
         return self._opened.is_set() and not self._retired.is_set() and not self._owner.done()
 
     async def opened(self) -> bool:
-        """Waits until it is open; False where that failed or took too long."""
+        """Waits until it is open; False if that failed or took too long."""
         waiting = asyncio.create_task(self._opened.wait())
         await asyncio.wait({waiting, self._owner}, timeout=self._connect_seconds, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -101,11 +99,11 @@ class Connection:
         return self.is_open
 
     async def call(self, call: Call, seconds: float) -> CallToolResult:
-        """Sends it once, within `seconds`. Raises VenueUnavailable, whose text is our own."""
+        """Sends the call once, within `seconds`. Raises VenueUnavailable, with a text of our own."""
         if self._turns is None:
             return await call.clearance.send(lambda: self._call(call, seconds))
         until = time.monotonic() + seconds
-        # A cancel and its reading back have to fit into one attempt; whatever only reads has its time from its turn on.
+        # A cancel and its confirmation have to fit into one attempt. The time of a reading starts with its turn.
         waits = seconds * WAITS_FOR_A_TURN if call.urgency <= Urgency.CANCEL else current().left(WAITS_SECONDS)
         async with self._turns.turn(call.label, call.urgency, waits):
             left = until - time.monotonic() if call.urgency <= Urgency.CANCEL else current().left(seconds)
@@ -118,7 +116,7 @@ class Connection:
         running.add_done_callback(self._ended)
         call.turn.lasts_as_long_as(running)
         either: set[asyncio.Future[Any]] = {running, look.withheld}
-        # Whoever gives it up leaves it running: the server is at it all the same, and its late answer gives the turn back.
+        # A call that we give up keeps running: the server works on it all the same, and its late answer returns the turn.
         await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if look.withheld.done():
             running.cancel()
@@ -129,17 +127,17 @@ class Connection:
 
     async def _written(self, call: Call, look: LastLook) -> CallToolResult:
         assert self._session is not None
-        # Over stdio this is the last look; HTTP takes another one where the bytes leave.
+        # Over stdio this is the last check; HTTP makes another one where the bytes leave.
         look.check()
-        # Not `Client.call_tool`: that one sends a second time where the server asks it to.
+        # Not `Client.call_tool`: it sends a second time if the server asks for that.
         return await self._session.call_tool(call.tool, call.arguments, read_timeout_seconds=LISTENS_SECONDS)
 
     def retire(self) -> None:
-        """No new calls; those under way end by themselves."""
+        """Takes no new calls; those under way end by themselves."""
         self._retired.set()
 
     async def close(self) -> None:
-        """Ends it with whatever is under way."""
+        """Closes it, with all calls under way."""
         self._retired.set()
         self._owner.cancel()
         await asyncio.wait({self._owner}, timeout=self._timeout)
@@ -155,7 +153,7 @@ class Connection:
                 if self._calls:
                     await asyncio.wait(self._calls, timeout=LISTENS_SECONDS)
         except Exception as error:
-            # An ExceptionGroup as a rule, around something whose text may hold an address: the class has to do.
+            # Usually an ExceptionGroup around an error whose text may contain an address, so only the class is logged.
             say = log.debug if self._retired.is_set() else log.warning
             say("the MCP connection broke", error=type(error).__name__)
         finally:
@@ -174,7 +172,7 @@ class Connection:
             self.retire()
             raise VenueUnavailable(f"{label}: the MCP server broke off (code {error.code})") from None
         except RuntimeError:
-            # The SDK's way to say that an answer breaks its tool's own schema, as `null` does: the connection is well.
+            # So the SDK reports an answer that breaks its tool's schema, as `null` does. The connection is fine.
             raise Unreadable(label, "it is not what the tool promises") from None
         except Exception as error:
             # Closed streams and broken transports.
@@ -183,7 +181,7 @@ class Connection:
         return result
 
     def _given_up(self, label: str, seconds: float) -> GivenUp:
-        """Nobody reads its late answer."""
+        """Notes a call given up. After too many without any answer, the connection takes no new calls."""
         self._silent += 1
         if self._silent >= SILENT_CALLS and time.monotonic() - self._heard_at > SILENT_TIMES * self._timeout:
             self.retire()
@@ -198,7 +196,7 @@ class Connection:
 class Session:
     """The way to the server: the open connection, or a new one.
 
-    An attempt to connect may take `connect_seconds`, which can exceed the time of a call: our own process has to start.
+    Connecting may take `connect_seconds`, longer than a call: a server over stdio has to start first.
     """
 
     def __init__(
@@ -213,7 +211,7 @@ class Session:
         self._not_before = 0.0
 
     async def connection(self, seconds: float) -> Connection:
-        """An open connection; everybody who waits for one waits for the same attempt. Raises VenueUnavailable."""
+        """An open connection. All callers wait for the same attempt to connect. Raises VenueUnavailable."""
         attempt = self._connecting
         if attempt is None or (
             attempt.done() and (attempt.cancelled() or attempt.exception() or not attempt.result().is_open)
@@ -226,7 +224,7 @@ class Session:
         return attempt.result()
 
     async def close(self) -> None:
-        """Ends the connection, if there is one."""
+        """Closes the connection, if there is one."""
         attempt, self._connecting = self._connecting, None
         if attempt is not None and not attempt.done():
             attempt.cancel()
@@ -248,14 +246,14 @@ class Session:
             await connection.close()
             raise
         self._failures = 0
-        # Even one that breaks at once is not followed by another at once.
+        # Even if this connection breaks at once, the next does not follow at once.
         self._not_before = loop.time() + FIRST_PAUSE_SECONDS
         log.info("connected to the MCP server", tools=len(connection.schemas))
         return connection
 
 
 async def _schemas(session: ClientSession) -> Schemas:
-    """Every tool's input schema. Listing them also spares the SDK from doing so behind the first call."""
+    """Every tool's input schema. Otherwise the SDK would list them with the first call."""
     found: dict[str, Mapping[str, Any]] = {}
     cursor: str | None = None
     while True:
@@ -267,11 +265,11 @@ async def _schemas(session: ClientSession) -> Schemas:
 
 
 def _runs_one_at_a_time(client: Client) -> bool:
-    """A server that gives itself no version has that of fastmcp, and fastmcp 2 runs one call after another."""
+    """Whether the server is fastmcp 2, which runs one call after another. One with no version of its own reports that one."""
     if client.server_info is None or not client.server_info.version.startswith("2."):
         return False
     log.warning(
-        "this MCP server runs one call after another, so that one that hangs holds up every cancel: run it with a "
+        "this MCP server runs one call after another, so a call that hangs holds up every cancel: run it with a "
         "newer fastmcp",
         version=client.server_info.version,
     )
@@ -279,6 +277,6 @@ def _runs_one_at_a_time(client: Client) -> bool:
 
 
 def _forget(task: asyncio.Task[Any]) -> None:
-    """Takes note of a task's exception, which asyncio would otherwise write to the log with all that it holds."""
+    """Retrieves a task's exception. Otherwise asyncio would log it with everything in it."""
     if not task.cancelled():
         task.exception()

@@ -16,7 +16,7 @@ log = structlog.get_logger("aster")
 
 
 class SignatureRefused(VenueUnavailable):
-    """The exchange refuses every signed call, but answers public ones."""
+    """The exchange refuses every signed call but answers public ones."""
 
     retryable = True
 
@@ -45,7 +45,7 @@ class Signing:
             self._public_at = time.monotonic()
 
     def refused(self, tool: str, call: str, error: VenueRefused) -> VenueRefused | SignatureRefused:
-        """What to say of a signed call that was refused; an order is rejected, whatever the reason."""
+        """The error for a refused signed call. An order counts as rejected, whatever the reason."""
         if not isinstance(error, BadRequest):
             return error
         if not self._refused:

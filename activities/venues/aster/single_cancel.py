@@ -1,7 +1,7 @@
-"""The cancel of a single order, by the exchange's id: part of a quote that is replaced, never of a kill.
+"""Cancels a single order by the exchange's id: used to replace a quote, never by a kill.
 
-Two sources have to say that it is over: what the cancel answered, or the order's own status, and a list of open orders that began
-after it. An order that filled or was canceled before is over as well.
+Two sources have to confirm that the order is over: the answer of the cancel (or the order's own status), and a list of open
+orders requested after it. An order that filled or was canceled before is over as well.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ async def cancel_one(caller: Caller, symbol: str, order_id: int) -> None:
         if row.text("status") in STILL_OPEN:
             raise Unreadable(row.call, "it does not say that it is done")
     except (VenueNotSent, VenueRateLimited):
-        raise  # Nothing was sent: there is nothing to read back.
+        raise  # Nothing was sent, so there is nothing to confirm.
     except VenueError as error:
         failed = error
     for pause in (*LOOKS_AGAIN_SECONDS, None):
@@ -41,7 +41,7 @@ async def cancel_one(caller: Caller, symbol: str, order_id: int) -> None:
 
 
 async def _status(caller: Caller, symbol: str, order_id: int) -> str:
-    """In the exchange's word. It forgets orders after a week: one that it does not know is not open."""
+    """The order's status at the exchange. It forgets orders after a week, so one that it does not know is not open."""
     try:
         row = Row("get_order", await caller.call("get_order", symbol, order_id=order_id))
     except VenueRefused:

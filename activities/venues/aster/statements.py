@@ -1,7 +1,7 @@
 """Reads one account's history and money from the exchange: trades, ledger, balances, resting orders.
 
 It has its own connection and back-off, so that nothing it waits for delays a reading, an order or a cancel. It makes one call
-at a time. A full page may be truncated, so it never counts as complete: its period is halved and read again.
+at a time. A full page may be truncated, so it never counts as complete: its period is halved, and both halves are read.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -26,7 +26,7 @@ Read = Callable[[int, int], Awaitable[list[Row]]]
 
 
 class Page(NamedTuple):
-    """All rows of a period. `whole` is False if one millisecond has more rows than the exchange lists."""
+    """The rows of a period. `whole` is False if a single millisecond has more rows than the exchange lists."""
 
     rows: list[Row]
     since: datetime
@@ -43,17 +43,17 @@ class Tools(Protocol):
 
 
 class Statements:
-    """One account's. Every method raises VenueError."""
+    """One account's statements. Every method raises VenueError."""
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
 
     async def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         await self._tools.close()
 
     async def now(self, symbol: str) -> datetime | None:
-        """The exchange's clock; None where a book does not tell it."""
+        """The exchange's clock; None if a book does not tell it."""
         return book_time_of(await self._tools.call("get_order_book", symbol, limit=_BOOK_LEVELS))
 
     def trades(self, symbol: str, since: datetime, until: datetime) -> AsyncGenerator[Page]:
@@ -80,7 +80,7 @@ class Statements:
         held = holdings_of(await self._tools.call("get_positions"))
         listed = rows("get_account_v4", account.listed("positions")) if account.has("positions") else []
         for row in listed:
-            # An empty list of positions is no position only where the account says so too.
+            # An empty list of positions counts only if the account agrees.
             quantity = row.number("positionAmt") if row.has("positionAmt") else None
             if quantity and (row.text("symbol") not in held or held[row.text("symbol")].quantity != quantity):
                 raise Unreadable("get_positions", f"it says otherwise of {row.text('symbol')} than get_account_v4")
@@ -91,7 +91,7 @@ class Statements:
         assets = rows("get_account_v4", account.listed("assets")) if account.has("assets") else []
         balances = {row.text("asset"): row.number("walletBalance") for row in assets if row.has("walletBalance")}
         if QUOTE not in balances:
-            # Where the exchange lists none, the total stands for the quote asset.
+            # If the exchange lists no quote asset, the total stands for it.
             balances[QUOTE] = account.number("totalWalletBalance")
         return ExchangeAccount(balances=balances, positions=positions)
 
@@ -101,7 +101,7 @@ class Statements:
 
 
 def fill_of(row: Row, desk: str, account: str) -> LiveFill:
-    """One trade. Its list leaves open whether a fee that was paid is negative: the ledger settles that (`storage.books`)."""
+    """One trade. The list does not define the sign of a paid fee; the ledger settles that (`storage.books`)."""
     symbol, trade_id, at = row.text("symbol"), row.text("id"), _moment(row)
     return LiveFill(
         fill_id=f"{account}:{Market.FUTURES.value}:{symbol}:{trade_id}",
@@ -123,7 +123,7 @@ def fill_of(row: Row, desk: str, account: str) -> LiveFill:
 
 
 def income_of(row: Row) -> Income:
-    """One row of the ledger. `tranId` is unique for one type; symbol, asset and trade tell apart what one event moved."""
+    """One row of the ledger. `tranId` is unique only within a type; symbol, asset and trade distinguish the rows of one event."""
     kind, symbol = row.text("incomeType"), row.words("symbol")
     trade_id, asset = row.words("tradeId"), row.text("asset")
     return Income(
@@ -139,13 +139,13 @@ def income_of(row: Row) -> Income:
 
 async def _pages(read: Read, since: datetime, until: datetime) -> AsyncGenerator[Page]:
     begin, stop, longest = _milliseconds(since), _milliseconds(until), LONGEST // _MILLISECOND
-    # The newest first, since the last one is taken next.
+    # Newest first, since the last element is read next.
     waiting = [(at, min(at + longest, stop)) for at in range(begin, stop + 1, longest + 1)][::-1]
     while waiting:
         start, end = waiting.pop()
         found = await read(start, end)
         if len(found) >= PAGE_ROWS:
-            # Halving the time of an exchange that does not look at it would go on for ever.
+            # If the exchange ignored the period, halving it would go on for ever.
             if any(not start <= int(row.number("time")) <= end for row in found):
                 raise Unreadable(found[0].call, "it holds what was not asked for, and may have been cut")
             if end > start:

@@ -18,13 +18,13 @@ from activities.venues.aster.last_look import LookingClient
 from activities.venues.aster.session import Session
 
 STDIO = "stdio:"
-# The rules of every symbol come in one message, and the SDK's own limit of one megabyte is less than they take.
+# The rules of all symbols come in one message, which exceeds the SDK's own limit of one megabyte.
 MOST_BYTES = 64 * 1024 * 1024
 
 
-# A server that we start ourselves imports half a second to three seconds of Python first.
+# A server that we start ourselves first spends 0.5 to 3 s on imports.
 STDIO_CONNECT_SECONDS = 20.0
-# Of every error that the exchange answers, the official server draws a coloured trace: a third of a second of its processor.
+# The official server renders a coloured traceback of every error from the exchange, which costs a third of a second of CPU.
 _QUIET = {"FASTMCP_LOG_LEVEL": "CRITICAL"}
 
 
@@ -35,7 +35,7 @@ def session_for(address: str, timeout_seconds: float) -> Session:
 
 def client_for(address: str, timeout_seconds: float) -> Client:
     """A client that is not connected yet; entering it connects."""
-    # The response cache is for lists that we read once a connection.
+    # No response cache: it would serve only lists that we read once a connection.
     return Client(
         _streams(address, timeout_seconds), read_timeout_seconds=_patience(address, timeout_seconds), cache=None
     )
@@ -59,14 +59,14 @@ async def _streams(address: str, timeout_seconds: float) -> AsyncIterator[Any]:
         if address.startswith(STDIO):
             command, *arguments = shlex.split(address.removeprefix(STDIO))
             parameters = StdioServerParameters(command=command, args=arguments, env=_QUIET)
-            # The server's own log goes nowhere: it writes down failed requests with their signatures.
+            # Discard the server's own log: it contains failed requests with their signatures.
             nowhere = opened.enter_context(open(os.devnull, "w"))  # noqa: ASYNC230 - it never blocks
             transport = stdio_client(parameters, nowhere)
         elif urlsplit(address).path.rstrip("/").endswith("/sse"):
             transport = sse_client(address, httpx_client_factory=partial(_http_client, address, timeout_seconds))
         else:
             http = await opened.enter_async_context(_http_client(address, timeout_seconds))
-            # No goodbye: to a server that hangs it would take as long as that hangs.
+            # Do not say goodbye: a server that hangs would hold that up.
             transport = streamable_http_client(
                 address, http_client=http, terminate_on_close=False, max_sse_event_size=MOST_BYTES
             )
@@ -74,10 +74,10 @@ async def _streams(address: str, timeout_seconds: float) -> AsyncIterator[Any]:
 
 
 def _http_client(address: str, timeout_seconds: float, **_asked: object) -> httpx2.AsyncClient:
-    """As we want it, whatever the SDK asks for.
+    """Our own HTTP client, whatever options the SDK asks for.
 
-    Reading has no time-out of its own: one slow call would end the connection and every other call with it. A proxy from the
-    environment is for the world outside; plain HTTP is spoken with a neighbour.
+    Reading has no time-out of its own: one slow call would end the connection, and every other call with it. A proxy from the
+    environment is for the outside world; plain HTTP goes to a neighbour.
     """
     return LookingClient(
         timeout=httpx2.Timeout(timeout_seconds, read=None, pool=None),

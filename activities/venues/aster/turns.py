@@ -4,9 +4,9 @@ The official server runs its tools in forty threads. A call whose exchange does 
 minute after we have given it up. So the readings of a cycle may use only part of the threads, a kill's readings may use more,
 and cancels wait for nobody. A call returns its turn when it has really ended, not when we stopped waiting for it.
 
-A server of fastmcp 2 runs one call after another. Measured against one, with calls of 200 ms: thirty-two cancels sent at once
-wait in the server, are given up after three seconds, are still carried out, and are sent again. A kill of forty took 80 s. So
-calls wait here instead: the most urgent goes first, and a call that runs out of time was never sent.
+A server of fastmcp 2 runs one call after another. Measured with calls of 200 ms: thirty-two cancels sent at once wait in
+the server, are given up after three seconds, are still carried out, and are sent again. A kill of forty cancels took 80 s. So
+calls wait here instead: the most urgent goes first, and a call whose time runs out is never sent.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from typing import Any
 from activities.venues.aster.operation import Urgency
 from activities.venues.port import VenueNotSent
 
-# Calls under way up to which one of an urgency may begin.
+# By urgency: a call may begin while fewer calls than this are under way.
 ONE_AT_A_TIME: Mapping[Urgency, int] = MappingProxyType(dict.fromkeys(Urgency, 1))
 _NO_BOUND = 1_000_000
 FORTY_THREADS: Mapping[Urgency, int] = MappingProxyType(
@@ -35,7 +35,7 @@ class Turn:
         self.running: asyncio.Future[Any] | None = None
 
     def lasts_as_long_as(self, running: asyncio.Future[Any]) -> None:
-        """From now on the turn ends with this call, however long somebody waits for it."""
+        """From now on the turn ends with this call, even if nobody waits for it any more."""
         self.running = running
 
 
@@ -52,15 +52,15 @@ class Turns:
 
     @property
     def taken(self) -> int:
-        """Calls under way, with those that nobody waits for any more."""
+        """The number of calls under way, including those that nobody waits for any more."""
         return self._taken
 
     @contextlib.asynccontextmanager
     async def turn(self, call: str, urgency: Urgency, seconds: float) -> AsyncIterator[Turn]:
-        """Holds the turn. Raises VenueNotSent where it does not come within `seconds`."""
+        """Waits for a turn and holds it. Raises VenueNotSent if it does not come within `seconds`."""
         while self._waiting and self._waiting[0][2].done():
             heapq.heappop(self._waiting)
-        # Whoever is as urgent and came first goes first.
+        # An earlier call that is at least as urgent goes first.
         is_behind = bool(self._waiting) and self._waiting[0][0] <= urgency
         if self._taken < self._widths[urgency] and not is_behind:
             self._taken += 1

@@ -1,4 +1,4 @@
-"""The Aster venue: implements the port with the server's tools. It judges outcomes by reading the state back."""
+"""The Aster venue: implements the port with the server's tools. It confirms every change by a later reading."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ _READS_BACK = {
     Tool.CANCEL_ALL_ORDERS: "get_open_orders",
     Tool.CANCEL_SPOT_ALL_ORDERS: "get_spot_open_orders",
 }
-# Less than the activities have, so that what nobody waits for any more is not sent either.
+# Less than the activities have, so that nothing is sent that nobody waits for any more.
 OBSERVE_SECONDS = 5.5
 LOOK_SECONDS = 4.5
 MARKETS_SECONDS = 12.0
@@ -50,10 +50,10 @@ _LOOKS_AGAIN_SECONDS = (0.1, 0.3)
 
 
 class AsterVenue:
-    """One account at Aster. Whatever a server does, a method raises only VenueError."""
+    """One account at Aster. Whatever the server does, methods raise only VenueError."""
 
-    # A signed request is good for five seconds after it was stamped, a hanging server stamps it late, and one that was
-    # told to wait (429) tries it again by itself.
+    # A signed request is valid for five seconds from its time stamp. But a hanging server stamps it late, and after a 429 the
+    # server tries again by itself.
     settles_after = timedelta(seconds=30)
     counts_its_calls = True
 
@@ -80,18 +80,18 @@ class AsterVenue:
         try:
             holdings_of(await self._caller.call("get_positions"))
         except BadRequest:
-            # Whether public calls are answered tells what is wrong with this one.
+            # Whether public calls are answered shows what is wrong with this one.
             await self.ping()
             holdings_of(await self._caller.call("get_positions"))
 
     async def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         await self._caller.close()
 
     async def observe(self, symbols: Sequence[str], cycle_id: str | None, known: Known = NOTHING_KNOWN) -> Observation:
-        """The whole account, and the prices and rules of these symbols and of what is held. It moves nothing.
+        """The whole account, with prices and rules of these symbols and of what is held. It moves nothing.
 
-        One that belongs to no cycle is what a kill or a limit waits for.
+        A reading without a cycle is urgent: a kill or a limit waits for it.
         """
         with operation(Urgency.READING if cycle_id else Urgency.SOON, OBSERVE_SECONDS):
             return await self._observe(symbols, known)
@@ -119,8 +119,8 @@ class AsterVenue:
         )
 
     async def look(self, symbol: str) -> SymbolReading | Observation:
-        """One symbol's position at a twentieth of the weight. Where it shows none, the whole account is read: a position that
-        is missing in one answer may be missing in that answer alone.
+        """One symbol's position, at a twentieth of the weight. If it shows none, the whole account is read: a position may be
+        missing in a single answer.
         """
         with operation(Urgency.SOON, LOOK_SECONDS):
             held, (rules, _) = await asyncio.gather(self._caller.call("get_positions", symbol), self._rules_or_why())
@@ -130,13 +130,13 @@ class AsterVenue:
             return SymbolReading(positions=[position_of(holding, holding.mark_price)], rules={symbol: rules[symbol]})
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
-        """Newest finished bars, top of the book and next funding rate, of all symbols at once."""
+        """Newest finished bars, top of the book and next funding rate of each symbol, read all at once."""
         with operation(Urgency.READING, MARKETS_SECONDS):
             return await self._tape.markets(symbols, bars)
 
     async def cancel_all(self, tool: Tool, symbol: str) -> None:
-        """Cancels, and returns only once two sources say that nothing is open: what the cancel answered, and a reading that
-        began after it. Where the cancel did not say so, the order history has to."""
+        """Cancels, and returns only once two sources confirm that nothing is open: the answer of the cancel and a reading begun
+        after it. If the cancel failed, the order history has to confirm it instead."""
         if tool not in _READS_BACK:
             raise VenueRefused(f"{tool.value} is not a tool that cancels")
         call, why = f"{tool.value} {symbol}", ""
@@ -146,10 +146,10 @@ class AsterVenue:
                 if Row(call, await self._caller.call(tool.value, symbol)).text("code") != _DONE:
                     raise Unreadable(call, "it does not say that it is done")
             except (VenueNotSent, VenueRateLimited):
-                raise  # Nothing was sent: there is nothing to read back, and others wait for the room.
+                raise  # Nothing was sent, so there is nothing to confirm, and others wait for the turn.
             except VenueError as error:
                 why = f" ({error})"
-            # Both at once: the activity has the time of two calls.
+            # Both at once, since the activity has the time of two calls.
             active = self._active(tool, symbol) if why else asyncio.sleep(0, 0)
             left = max(await asyncio.gather(self._left_open(tool, symbol), active))
         if left:
@@ -157,7 +157,7 @@ class AsterVenue:
             raise VenueUnavailable(f"{call}: {orders} still open{why}")
 
     async def cancel_order(self, symbol: str, order_id: str) -> None:
-        """Cancels one order. It waits with the readings: whatever the exchange refuses of it holds up no cancel of a kill."""
+        """Cancels one order. It is as urgent as a cycle's readings, so that a refusal of it holds up no cancel of a kill."""
         with operation(Urgency.READING, CANCEL_SECONDS):
             await cancel_one(self._caller, symbol, int(order_id))
 
@@ -167,7 +167,7 @@ class AsterVenue:
             return await self._placing.create(order, clearance)
 
     async def find_order(self, order: Order) -> OrderReport | None:
-        """What became of an order, from position, resting orders and history."""
+        """What became of an order, judged by position, resting orders and history."""
         with operation(Urgency.SOON, CANCEL_SECONDS):
             return await self._placing.find(order)
 
@@ -177,7 +177,7 @@ class AsterVenue:
             return await self._tape.time(symbol)
 
     async def _rules_or_why(self) -> tuple[Mapping[str, SymbolRules], str | None]:
-        """Positions and account are worth reading without rules; new orders are not worth sending."""
+        """The rules, or why there are none: positions and account are worth reading without them."""
         try:
             return await self._rules.rules(), None
         except VenueError as error:
@@ -193,7 +193,7 @@ class AsterVenue:
         return left
 
     async def _active(self, tool: Tool, symbol: str) -> int:
-        """By the order history, which lists open orders too; a market that does not have the symbol has none."""
+        """The number of open orders by the order history; 0 on a market that does not have the symbol."""
         reads = _HISTORY[tool]
         try:
             answer = await self._caller.call(reads, symbol, limit=1000)
@@ -206,6 +206,6 @@ class AsterVenue:
         try:
             answer = await self._caller.call(reads, symbol)
         except VenueRefused:
-            # A symbol that only the other market has is no reason never to be quiet: the whole list tells too.
+            # A symbol that only the other market has must not keep a kill open: the list of all symbols tells too.
             answer = await self._caller.call(reads)
         return sum(row.text("symbol") == symbol for row in rows(reads, answer))

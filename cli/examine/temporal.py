@@ -1,0 +1,133 @@
+"""Checks of `ais doctor`: Temporal, the coordinator, and the worker that answers for it."""
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+import settings
+from cli.desk import connect_lazily, plan
+from cli.examine import findings
+from cli.examine.findings import Examination, Finding, fail, ok, unknown, warn
+from domain.desk.terms import changes, how_to_adopt, shown_terms
+from domain.values import iso
+from startup import NotUp
+from workflows import names
+from workflows.gateway import (
+    DeskGateway,
+    GatewayError,
+    NoCoordinator,
+    TemporalUnreachable,
+    registered_attributes,
+    unreachable_text,
+)
+from workflows.serving import serving, shown
+
+OPEN = "RUNNING"
+_UNREACHABLE = "start Temporal, or correct TEMPORAL_ADDRESS (docs/runbook.md, Temporal down)"
+
+
+async def temporal(seen: Examination) -> Finding:
+    """Whether Temporal answers, and its namespace exists. Later checks use this connection."""
+    try:
+        address, client = settings.temporal_connect_config().get("target_host"), await connect_lazily()
+        version, kept = await asyncio.wait_for(_about(client), findings.ASK_SECONDS)
+    except (settings.NotConfigured, NotUp) as error:
+        return fail("temporal", str(error), "correct the TEMPORAL_ variables")
+    except TimeoutError:
+        return fail("temporal", f"no answer within {findings.ASK_SECONDS:g} s", _UNREACHABLE)
+    except (RPCError, RuntimeError) as error:
+        if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
+            return fail("temporal", error.message, "correct TEMPORAL_NAMESPACE, or create the namespace")
+        return fail("temporal", unreachable_text(error), _UNREACHABLE)
+    seen.client = client
+    days = f"{kept:g} {'day' if kept == 1 else 'days'}"
+    return ok("temporal", f"server {version} at {address}, namespace {client.namespace}, keeps closed runs for {days}")
+
+
+async def _about(client: Client) -> tuple[str, float]:
+    """The server's version, and for how many days it keeps closed runs."""
+    limit, service = timedelta(seconds=findings.ASK_SECONDS), client.workflow_service
+    system = await service.get_system_info(GetSystemInfoRequest(), retry=False, timeout=limit)
+    request = DescribeNamespaceRequest(namespace=client.namespace)
+    namespace = await service.describe_namespace(request, retry=False, timeout=limit)
+    kept = namespace.config.workflow_execution_retention_ttl.ToTimedelta()
+    return system.server_version, kept.total_seconds() / 86_400
+
+
+async def attributes(seen: Examination) -> Finding:
+    """Whether the search attributes are registered, by which desks are found."""
+    check, wanted = "search attributes", [key.name for key in names.SEARCH_ATTRIBUTES]
+    if seen.client is None:
+        return unknown(check, "Temporal cannot be reached")
+    try:
+        registered = await asyncio.wait_for(registered_attributes(seen.client), findings.ASK_SECONDS)
+    except (RPCError, RuntimeError, TimeoutError) as error:
+        return warn(check, f"not known: {error}", "ask who administers Temporal whether they are registered")
+    if missing := [name for name in wanted if name not in registered]:
+        options = " ".join(f"--name {name} --type Keyword" for name in missing)
+        told = f"not registered: {', '.join(missing)}; desks cannot be found by their state"
+        return warn(check, told, f"temporal operator search-attribute create {options}")
+    return ok(check, f"{', '.join(wanted)} are registered")
+
+
+async def coordinator(seen: Examination) -> Finding:
+    """Whether the desk's coordinator is open."""
+    if seen.client is None or seen.desk is None:
+        return unknown("coordinator", "Temporal or the desk is not known")
+    try:
+        opened = await DeskGateway(seen.client, seen.desk, patience=findings.ASK_SECONDS).open_status()
+    except TemporalUnreachable as error:
+        return fail("coordinator", str(error), _UNREACHABLE)
+    if opened != OPEN:
+        what, _, remedy = str(NoCoordinator(seen.desk, opened)).partition("; ")
+        return fail("coordinator", what, remedy)
+    return ok("coordinator", f"{names.workflow_id(seen.desk)} is open")
+
+
+async def worker(seen: Examination) -> Finding:
+    """Whether a worker answers for the coordinator. Later checks use the status."""
+    if seen.client is None or seen.desk is None:
+        return unknown("worker", "Temporal or the desk is not known")
+    try:
+        seen.status = await DeskGateway(seen.client, seen.desk, patience=findings.ASK_SECONDS).status()
+    except NoCoordinator:
+        return unknown("worker", "there is no open coordinator to answer for")
+    except GatewayError as error:
+        return await _silent(seen.client, seen.desk, str(error))
+    since = iso(seen.status.since)
+    return ok("worker", f"answers: desk {seen.desk!r} is {seen.status.state.value} since {since}")
+
+
+async def _silent(client: Client, desk: str, why: str) -> Finding:
+    """No worker answers. If workers have versions, those that are up may not be the ones that this desk needs."""
+    with suppress(RPCError, RuntimeError):
+        found = await serving(client, desk)
+        if found.is_versioned:
+            how = ", or: ".join((f"start a worker {shown(found.needed)}", *found.remedies))
+            return fail("worker", f"{why}; {found.text}", f"{how} (docs/operations.md, Upgrading workers)")
+    return fail("worker", why, "start a worker of this desk and mode (docs/runbook.md, Worker down)")
+
+
+async def terms(seen: Examination) -> Finding:
+    """Whether the settings match the desk's terms."""
+    models = (settings.DeskSettings, settings.LimitSettings)
+    if seen.status is None or any(model not in seen.loaded for model in models):
+        return unknown("desk and settings", "the coordinator or the settings cannot be read")
+    wanted = plan(*(seen.loaded[model] for model in models)).terms()
+    if differ := changes(shown_terms(seen.status), wanted):
+        adopt = f"correct the settings; or have the desk adopt them: {how_to_adopt(seen.status, wanted)}"
+        return warn("desk and settings", f"the settings would change: {'; '.join(differ)}", adopt)
+    return ok("desk and settings", "symbols, mode, cycle and AIS_KILL_FLATTENS are those of the desk")
+
+
+async def warnings(seen: Examination) -> Finding:
+    """The desk's own warnings."""
+    if seen.status is None:
+        return unknown("warnings", "the coordinator does not answer")
+    if told := seen.status.warnings:
+        return warn("warnings", "; ".join(told), "look them up in docs/runbook.md")
+    return ok("warnings", "the desk has none")
