@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, NullPool, event, text
+from sqlalchemy.engine.interfaces import CacheStats
 from sqlalchemy.exc import DBAPIError
 
 from domain.audit import AuditKind, FaultKind
@@ -181,6 +182,22 @@ def test_an_append_is_one_statement(engine: Engine, desk: str) -> None:
         entries = [chain.decision_entry(make_decision(desk=desk)) for _ in range(100)]
         assert chain.append(connection, entries)
         assert len(statements) == 1
+
+
+def test_a_batch_of_another_size_is_not_compiled_anew(engine: Engine, desk: str) -> None:
+    """Compiling took longer than PostgreSQL with the rows."""
+    misses: list[str] = []
+    for count in (2, 3):
+        misses.clear()
+        with engine.begin() as connection:
+            event.listen(
+                connection,
+                "after_cursor_execute",
+                lambda *args: misses.append(args[2]) if args[4].cache_hit is not CacheStats.CACHE_HIT else None,
+            )
+            rows = range(count)
+            record(connection, [make_decision(desk=desk) for _ in rows], [make_instruction(desk=desk) for _ in rows])
+    assert misses == []
 
 
 def test_a_body_is_canonical_json() -> None:
