@@ -2,7 +2,7 @@
 
 The last, because the append takes the lock of the desk's chain: nobody who has it waits for anything more. And whoever does
 not get it at once waits for nobody: a kill's latch must not stand behind a transaction that hangs. Such entries go to
-`audit_waiting`, by the same function of the database (migration 0013), and the next append chains them first.
+`audit_waiting`, by the same function of the database (migration 0016), and the next append chains them first.
 """
 
 from collections.abc import Iterable, Mapping

@@ -17,8 +17,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspect, text
 
 from domain.accounting import HoldingKey, folded
+from domain.audit import AuditKind
 from domain.trading.market import Market
 from storage import decisions, migrate, paper, tables
+from storage.audit import verifying
+from storage.audit.chain import AuditEntry, append
+from storage.audit.verifying import Verification
 from storage.database import DatabaseUnavailable
 from tests.deploy.dev_stack import ais
 from tests.postgres import Server, plain_url
@@ -209,6 +213,24 @@ def test_a_log_of_the_old_version_goes_on_in_the_new_one(postgres: Server) -> No
         assert "decisions_by_type" in index_names(connection)
     migrate.upgrade(url)
     migrate.check(url)
+
+
+def test_a_chain_goes_on_whichever_version_appends_to_it(postgres: Server) -> None:
+    url = postgres.create_database()
+    migrate.upgrade(url)
+    engine = create_engine(url, poolclass=NullPool)
+    entries = [AuditEntry("main", AuditKind.EXPORT, subject, "{}") for subject in ("é", "")]
+    for step, revision in ((command.downgrade, "0015"), (command.upgrade, "head"), (command.downgrade, "0015")):
+        with engine.begin() as connection:
+            move(connection, step, revision)
+        with engine.begin() as connection:
+            assert append(connection, entries)
+    found = Verification()
+    with verifying.snapshot(engine) as connection:
+        verifying.verify_desk(connection, "main", None, found, lambda rows: None)
+        asked = "SELECT has_function_privilege('public', 'audit_append(text, text[], text[], text[])', 'EXECUTE')"
+        assert connection.scalar(text(asked)) is False
+    assert (found.faults, found.rows) == ([], 6)
 
 
 def test_an_index_that_was_left_half_built_is_built_anew(postgres: Server) -> None:
