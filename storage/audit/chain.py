@@ -32,7 +32,7 @@ PROVEN_COLUMNS = tuple(column for column in decisions.columns if column.name != 
 # Of an instruction that is only prepared: they change with each failed attempt, and are proved once it is settled.
 ATTEMPT_COLUMNS = frozenset({"attempts", "detail"})
 _DECISION_COLUMNS = {column.name for column in PROVEN_COLUMNS}
-_APPEND = text("SELECT audit_append(:desk, :kinds, :subjects, :bodies)")
+_APPEND = "SELECT audit_append(%s, %s, %s, %s)"
 _APPEND_WAITING = text(
     "SELECT audit_append(desk, '{}', '{}', '{}') FROM (SELECT DISTINCT desk FROM audit_waiting ORDER BY desk LIMIT 100) AS d"
 )
@@ -91,10 +91,17 @@ def append(connection: Connection, entries: Iterable[AuditEntry]) -> bool:
     # In the order of desks, as every lock of several desks is taken.
     for desk, group in groupby(sorted(entries, key=lambda each: each.desk), key=lambda each: each.desk):
         rows = list(group)
-        values = {"desk": desk, "kinds": [row.kind.value for row in rows]}
-        values |= {"subjects": [row.subject for row in rows], "bodies": [row.body for row in rows]}
-        chained = bool(connection.scalar(_APPEND, values)) and chained
+        columns = ([row.kind for row in rows], [row.subject for row in rows], [row.body for row in rows])
+        values = (desk, *map(_array, columns))
+        # As the driver takes it: SQLAlchemy's own and the driver's arrays need longer than all the rest of the call.
+        chained = bool(connection.exec_driver_sql(_APPEND, values).scalar_one()) and chained
     return chained
+
+
+def _array(values: Iterable[str]) -> str:
+    """A text[] as PostgreSQL reads it."""
+    escaped = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values)
+    return '{"' + '","'.join(escaped) + '"}'
 
 
 def append_if_possible(connection: Connection, entries: Iterable[AuditEntry]) -> bool:
