@@ -1,6 +1,8 @@
 """The schema: brought up to date once however many try, and checked before anybody works with it."""
 
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +16,13 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspect, text
 
 from domain.accounting import HoldingKey, folded
 from domain.audit import AuditKind
 from domain.trading.market import Market
-from storage import decisions, migrate, paper, tables
+from storage import decisions, indexes, migrate, paper, tables
 from storage.audit import verifying
 from storage.audit.chain import AuditEntry, append
 from storage.audit.verifying import Verification
@@ -59,6 +62,14 @@ def test_the_migrations_make_exactly_the_tables_that_the_code_names(database_url
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"include_schemas": True, "compare_type": True})
         assert compare_metadata(context, tables.metadata) == []
+
+
+def test_the_newest_migration_is_known_without_the_tool_that_applies_them() -> None:
+    assert migrate.newest_revision() == ScriptDirectory.from_config(migrate.alembic_config()).get_current_head()
+    assert indexes.definitions().keys() == {index.name for index in tables.decisions.indexes}
+    imported = "import sys, worker, api.app; print([name for name in sys.modules if name.startswith('alembic')])"
+    told = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
