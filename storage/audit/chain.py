@@ -91,8 +91,8 @@ def append(connection: Connection, entries: Iterable[AuditEntry]) -> bool:
     # In the order of desks, as every lock of several desks is taken.
     for desk, group in groupby(sorted(entries, key=lambda each: each.desk), key=lambda each: each.desk):
         rows = list(group)
-        columns = ([row.kind for row in rows], [row.subject for row in rows], [row.body for row in rows])
-        values = (desk, *map(_array, columns))
+        kinds, subjects, bodies = (row.kind for row in rows), (row.subject for row in rows), (row.body for row in rows)
+        values = (desk, _array(kinds), _array(subjects), _array(bodies))
         # As the driver takes it: SQLAlchemy's own and the driver's arrays need longer than all the rest of the call.
         chained = bool(connection.exec_driver_sql(_APPEND, values).scalar_one()) and chained
     return chained
