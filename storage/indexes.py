@@ -56,11 +56,12 @@ def definitions() -> dict[str, str]:
 def _build(connection: Connection) -> None:
     from storage.migrations.versions.r0010_decision_groups import REPLACED
 
-    columns = definitions()
-    if lacking := missing(connection):
-        for name in lacking:
-            connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
-            connection.execute(text(f"CREATE INDEX CONCURRENTLY {name} ON decisions {columns[name]}"))
+    if lacking := set(missing(connection)):
+        # In the order in which they are defined: every page reads the first.
+        for name, columns in definitions().items():
+            if name in lacking:
+                connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
+                connection.execute(text(f"CREATE INDEX CONCURRENTLY {name} ON decisions {columns}"))
         connection.execute(text("ANALYZE decisions"))
     for name in _found(connection).keys() & REPLACED.keys():
         connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))

@@ -203,7 +203,7 @@ def test_a_log_of_the_old_version_goes_on_in_the_new_one(postgres: Server) -> No
         connection.execute(text(OLD_LOG))
         # So far a migration comes whose process dies before the indexes.
         move(connection, command.upgrade, "head")
-    with pytest.raises(migrate.SchemaOutOfDate, match=r"lacks decisions_of_desk, .*: run `ais migrate`"):
+    with pytest.raises(migrate.SchemaOutOfDate, match=r"lacks .*decisions_of_desk, .*: run `ais migrate`"):
         migrate.check(url)
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(migrate.upgrade, [url] * 3))
