@@ -15,7 +15,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
-from bench.database import server
+from bench.database import Backend, server
 from bench.machine import cpu_seconds
 from bench.subject import Pair, Remark, Sample, Steps, Subject
 from domain.trading.decisions import Decision, DecisionType, time_ordered_id
@@ -47,15 +47,25 @@ def batch() -> tuple[Decision, InstructionRow]:
     )  # fmt: skip
 
 
-def record(engine: Engine, *, chained: bool) -> float:
-    """Seconds of one recorded cycle, its commit included."""
+def writing(*, chained: bool) -> Callable[[Connection], None]:
+    """Writes a batch of its own."""
     decision, instruction = batch()
-    began = time.perf_counter()
-    with engine.begin() as connection:
+
+    def write(connection: Connection) -> None:
         rows, written = insert_decisions(connection, [decision]), upsert_instructions(connection, [instruction])
         if chained:
             entries = [*map(chain.decision_entry, rows), *map(chain.instruction_entry, written.stored)]
             chain.append(connection, entries)
+
+    return write
+
+
+def record(engine: Engine, *, chained: bool) -> float:
+    """Seconds of one recorded cycle, its commit included."""
+    write = writing(chained=chained)
+    began = time.perf_counter()
+    with engine.begin() as connection:
+        write(connection)
     return time.perf_counter() - began
 
 
@@ -100,12 +110,20 @@ def pairs(rows: int) -> Steps:
     """Recording, then verifying."""
     with ExitStack() as stack:
         url = stack.enter_context(server())
-        engine, alone = create_engine(url), create_engine(url, poolclass=NullPool)
+        engine, alone, backend = create_engine(url), create_engine(url, poolclass=NullPool), Backend(url)
         stack.callback(engine.dispose)
+        stack.callback(backend.engine.dispose)
         yield Pair(
             "a recorded cycle, chained",
             lambda: record(engine, chained=True),
             lambda: record(engine, chained=False),
+            CYCLES,
+            floor_name="the same, not chained",
+        )
+        yield Pair(
+            "a recorded cycle, chained, CPU time of both sides",
+            lambda: backend.seconds_of(writing(chained=True)),
+            lambda: backend.seconds_of(writing(chained=False)),
             CYCLES,
             floor_name="the same, not chained",
         )

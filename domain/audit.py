@@ -135,7 +135,8 @@ class ChainWalk:
         # The row before the one that is held back: its number, and its hash where rows may be compared with it.
         self.seq = start - 1
         self.hash: bytes | None = FIRST if start == 1 else None
-        self._held: _PlacedLink | None = None
+        self._held: Link | None = None
+        self._held_moved: int | None = None
         # By how much all rows from here on are renumbered.
         self._shift = 0
         self._bytes_left = MOST_SEARCHED_BYTES
@@ -143,20 +144,20 @@ class ChainWalk:
     def take(self, link: Link) -> Iterable[AuditFault]:
         """The faults that this row shows, of itself or of the row before it."""
         moved = 0 if self._shift == 0 and link_hash(link) == link.hash else self._moved(link)
-        held, self._held = self._held, _PlacedLink(link, moved)
+        before, before_moved = self._held, self._held_moved
+        self._held, self._held_moved = link, moved
         self.count += 1
-        if held is None:
+        if before is None:
             return ()
-        before = held.link
-        if moved == 0 and held.moved == 0 and before.previous == self.hash and before.seq == self.seq + 1:
+        if moved == 0 and before_moved == 0 and before.previous == self.hash and before.seq == self.seq + 1:
             self.seq, self.hash = before.seq, before.hash
             return ()
-        return self._judge(held, self._held)
+        return self._judge(_PlacedLink(before, before_moved), _PlacedLink(link, moved))
 
     def end(self, head: ChainHead | None) -> Iterator[AuditFault]:
         """What the end of the chain shows, and its head besides."""
         if self._held:
-            yield from self._judge(self._held, None)
+            yield from self._judge(_PlacedLink(self._held, self._held_moved), None)
         if head is None:
             return
         if head.seq > self.seq:
@@ -169,7 +170,7 @@ class ChainWalk:
     @property
     def trusted(self) -> bool:
         """Whether the row that was taken last has the hash of what it says, so that a table may be compared with it."""
-        return self._held is not None and self._held.moved is not None
+        return self._held_moved is not None
 
     def _moved(self, link: Link) -> int | None:
         """How far the row is from its own place, beyond the shift that is known. Not without an end: each search costs many
@@ -220,7 +221,7 @@ class ChainWalk:
     def _shift_by(self, moved: int, following: _PlacedLink | None) -> None:
         self._shift += moved
         if following:
-            self._held = _PlacedLink(following.link, 0)
+            self._held_moved = 0
 
     def _fault(self, kind: FaultKind, seq: int, what: str) -> AuditFault:
         return AuditFault(kind, self.desk, seq, what)

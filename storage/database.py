@@ -134,7 +134,8 @@ class Database:
     def _transact(self, call: "_Call", work: Callable[[Connection], T], seconds: float) -> T:
         connection = self._begin(call, seconds)
         try:
-            if call.expected and (why := installation.stranger(connection, call.expected)):
+            expected = call.expected
+            if expected and call.met != expected.database_id and (why := installation.stranger(connection, expected)):
                 raise WrongDatabase(why)
             result = work(connection)
             if _status(connection) != TransactionStatus.INTRANS:
@@ -164,7 +165,8 @@ class Database:
         try:
             call.attach(_descriptor(connection.connection.dbapi_connection))
             connection.begin()
-            _begin_on_server(connection, f"SET LOCAL statement_timeout = {_milliseconds(seconds)}")
+            asks = installation.READ_ID if call.expected else ""
+            call.met = _begin_on_server(connection, f"SET LOCAL statement_timeout = {_milliseconds(seconds)}", asks)
         except BaseException:
             call.detach()
             connection.close()
@@ -194,6 +196,8 @@ class _Call:
 
     def __init__(self, expected: installation.ExpectedDatabase | None) -> None:
         self.expected = expected
+        # The id of the database that was met; only read where one is expected.
+        self.met: str | None = None
         self._lock = threading.Lock()
         self._abandoned = False
         self._socket: socket.socket | None = None
@@ -226,13 +230,14 @@ class _Call:
                     self._socket.shutdown(socket.SHUT_RDWR)
 
 
-def _begin_on_server(connection: Connection, first: str) -> None:
-    """Begins, with a first statement, in one round trip: the driver's own BEGIN would be one more for every transaction.
+def _begin_on_server(connection: Connection, first: str, asks: str) -> str | None:
+    """Begins, with a first statement, in one round trip: the driver's own BEGIN would be one more for every transaction. The
+    answer is that to `asks`: a query of one value, or empty.
 
     Always READ COMMITTED: locks and triggers rely on seeing what was committed before them, whatever the server's default is.
     """
     dbapi_connection: Any = connection.connection.dbapi_connection
-    result = dbapi_connection.pgconn.exec_(f"BEGIN ISOLATION LEVEL READ COMMITTED; {first}".encode())
+    result = dbapi_connection.pgconn.exec_(f"BEGIN ISOLATION LEVEL READ COMMITTED; {first}; {asks}".encode())
     status = dbapi_connection.info.transaction_status
     if status == TransactionStatus.INERROR:
         # Told from this result: every later statement would only hear that the transaction is aborted. Closing rolls back.
@@ -241,6 +246,8 @@ def _begin_on_server(connection: Connection, first: str) -> None:
     if status != TransactionStatus.INTRANS:
         # Raises what is wrong as SQLAlchemy tells it.
         connection.execute(text(first))
+    answer = result.get_value(0, 0) if asks and result.ntuples else None
+    return answer.decode() if answer else None
 
 
 def make_engine(url: str, timeout_seconds: float, application_name: str, **pool: Any) -> Engine:

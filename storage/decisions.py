@@ -41,6 +41,12 @@ SHOWN = (
 _FILTERS = ("desk", "decision_type", "risk_passed", "symbol", "agent_id", "command_id")
 _TEXTS = ("desk", "symbol", "agent_id", "command_id")
 _NARROWING = frozenset({"decision_type", "risk_passed", "symbol", "agent_id"})
+# Rows are given as parameters: a statement that holds them, as `values([...])` does, is compiled anew each time.
+_INSERT = (
+    insert(decisions)
+    .on_conflict_do_nothing(index_elements=[decisions.c.decision_id])
+    .returning(decisions.c.decision_id)
+)
 # An agent that votes with ever other agents is found by a walk along everybody's rows.
 MAX_GROUPS = 200
 
@@ -65,9 +71,7 @@ def insert_decisions(connection: Connection, rows: Sequence[Decision], *, is_new
     by_id = {clean(row.decision_id): row for row in rows}
     number = {} if is_news else {"written": None}
     values = [clean_values(row.model_dump(include=_STORED)) | number for row in by_id.values()]
-    statement = insert(decisions).values(values)
-    statement = statement.on_conflict_do_nothing(index_elements=[decisions.c.decision_id])
-    new = set(connection.scalars(statement.returning(decisions.c.decision_id)))
+    new = set(connection.scalars(_INSERT, values))
     return [row for decision_id, row in by_id.items() if decision_id in new]
 
 

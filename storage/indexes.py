@@ -8,10 +8,7 @@ import time
 
 from sqlalchemy import Connection, text
 
-from storage.migrations.versions import r0010_decision_groups, r0014_notifications
-from storage.migrations.versions.r0010_decision_groups import FILL, REPLACED
-
-INDEXES = r0010_decision_groups.INDEXES | r0014_notifications.INDEXES
+from storage.tables import decisions
 
 _LOCK_KEY = 0x4149_5302
 _POLL_SECONDS = 0.2
@@ -26,11 +23,14 @@ _PATIENCE = ("SET statement_timeout = 0", "SET lock_timeout = 0", "SET idle_in_t
 def missing(connection: Connection) -> list[str]:
     """Indexes that are not there, or not whole."""
     found = _found(connection)
-    return [name for name in INDEXES if not found.get(name)]
+    return sorted(str(index.name) for index in decisions.indexes if not found.get(str(index.name)))
 
 
 def build(connection: Connection) -> None:
     """Makes those that are missing, and drops those that they replace. The connection must be in autocommit."""
+    # Here, since migrations import Alembic, for which a worker that looks for what is missing has no use.
+    from storage.migrations.versions.r0010_decision_groups import FILL, REPLACED
+
     for statement in _PATIENCE:
         connection.execute(text(statement))
     # Every time: a row that was written while the trigger was off, or restored without it, would never be found by its agents.
@@ -46,11 +46,22 @@ def build(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK_KEY})
 
 
+def definitions() -> dict[str, str]:
+    """Each index by its name, as what follows `ON decisions`."""
+    from storage.migrations.versions import r0010_decision_groups, r0014_notifications
+
+    return r0010_decision_groups.INDEXES | r0014_notifications.INDEXES
+
+
 def _build(connection: Connection) -> None:
-    if lacking := missing(connection):
-        for name in lacking:
-            connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
-            connection.execute(text(f"CREATE INDEX CONCURRENTLY {name} ON decisions {INDEXES[name]}"))
+    from storage.migrations.versions.r0010_decision_groups import REPLACED
+
+    if lacking := set(missing(connection)):
+        # In the order in which they are defined: every page reads the first.
+        for name, columns in definitions().items():
+            if name in lacking:
+                connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
+                connection.execute(text(f"CREATE INDEX CONCURRENTLY {name} ON decisions {columns}"))
         connection.execute(text("ANALYZE decisions"))
     for name in _found(connection).keys() & REPLACED.keys():
         connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))

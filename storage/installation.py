@@ -14,6 +14,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from storage.tables import installation
 
+READ_ID = "SELECT database_id FROM installation"
+"""`read_id` for whoever begins a transaction."""
+
 
 class ExpectedDatabase:
     """The database that whoever calls is meant for; `strangers` are the ids of others that were met instead."""

@@ -21,6 +21,17 @@ CHANGEABLE = ("outcome", "settled_at", "attempts", "detail", "venue_order_id")
 _BY_TIME = Keyset(instructions.c.prepared_at, instructions.c.instruction_id)
 _ORDER_COLUMNS = ("symbol", "side", "order_type", "quantity", "price", "reduce_only", "time_in_force")
 
+# Without rows, as that of the decisions: SQLAlchemy compiles it once.
+_INSERT = (
+    insert(instructions).on_conflict_do_nothing(index_elements=[instructions.c.instruction_id]).returning(instructions)
+)
+_UPDATE = (
+    update(instructions)
+    .where(instructions.c.instruction_id == bindparam("id_"))
+    .values({name: bindparam(f"new_{name}") for name in CHANGEABLE})
+    .returning(instructions)
+)
+
 
 class Upserted(NamedTuple):
     """What a write did: the instructions that are new or whose outcome changed, and the rows that the audit chain is to have.
@@ -51,9 +62,7 @@ def upsert_instructions(connection: Connection, rows: Sequence[InstructionRow]) 
 
 def insert_instructions(connection: Connection, rows: Sequence[InstructionRow]) -> list[dict[str, Any]]:
     """Writes rows that are not there yet, and returns them as they are stored."""
-    statement = insert(instructions).values([columns_of(row) for row in rows])
-    statement = statement.on_conflict_do_nothing(index_elements=[instructions.c.instruction_id])
-    return [dict(row) for row in connection.execute(statement.returning(instructions)).mappings()]
+    return [dict(row) for row in connection.execute(_INSERT, [columns_of(row) for row in rows]).mappings()]
 
 
 def read_instructions(connection: Connection, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
@@ -104,12 +113,10 @@ def _lock(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[Instruc
 
 def _update(connection: Connection, rows: dict[str, InstructionRow]) -> list[dict[str, Any]]:
     updated = []
-    statement = update(instructions).where(instructions.c.instruction_id == bindparam("id_"))
-    statement = statement.values({name: bindparam(f"new_{name}") for name in CHANGEABLE}).returning(instructions)
     for id_, row in rows.items():
         values = columns_of(row)
         values = {"id_": id_} | {f"new_{name}": values[name] for name in CHANGEABLE}
-        updated.append(dict(connection.execute(statement, values).mappings().one()))
+        updated.append(dict(connection.execute(_UPDATE, values).mappings().one()))
     return updated
 
 

@@ -5,7 +5,7 @@ keys have one chain, also those of some desks only: that of no desk (`NO_DESK`).
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -139,7 +139,7 @@ def _end(connection: Connection, ended: Iterable[AccessKey]) -> list[AuditEntry]
     if not by_id:
         return []
     known = {key.key_id: key for key in map(_key, connection.execute(_keys().where(keys.c.key_id.in_(by_id))))}
-    after = {key.key_id: key for key in map(_key, connection.execute(_ending(list(by_id.values()))))}
+    after = {key.key_id: key for key in map(_key, connection.execute(_ending(), [*map(_values, by_id.values())]))}
     return [_entry(kind, after[id_]) for id_ in by_id if (kind := _changed(known.get(id_), after[id_]))]
 
 
@@ -149,8 +149,8 @@ def _changed(before: AccessKey | None, after: AccessKey) -> AuditKind | None:
     return AuditKind.KEY_CHANGED if before.expires_at != after.expires_at else None
 
 
-def _ending(ended: Sequence[AccessKey]) -> ReturningInsert[Any]:
-    statement = insert(keys).values([_values(key) for key in ended])
+def _ending() -> ReturningInsert[Any]:
+    statement = insert(keys)
     given = statement.excluded
     merged = {
         "expires_at": func.least(keys.c.expires_at, given.expires_at),

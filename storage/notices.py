@@ -106,8 +106,8 @@ def _note(connection: Connection, watched: Watched, events: Mapping[str, Sequenc
     ]
     if not rows:
         return 0
-    added = insert(notices).values(rows).on_conflict_do_nothing().returning(notices.c.number)
-    count = len(connection.execute(added).all())
+    added = insert(notices).on_conflict_do_nothing().returning(notices.c.number)
+    count = len(connection.execute(added, rows).all())
     if count:
         _prune(connection, watched.desk)
     return count
@@ -168,9 +168,10 @@ def _note_looked(connection: Connection, desk: str, now: datetime, begun: Mappin
     if not begun:
         return
     fresh = {"desk": clean(desk), "failures": 0, "looked_at": now}
-    noted = insert(notice_channels).values([fresh | {"channel": name, "begun": begun[name]} for name in begun])
+    noted = insert(notice_channels)
     changed = {"begun": noted.excluded.begun, "looked_at": noted.excluded.looked_at}
-    connection.execute(noted.on_conflict_do_update(index_elements=["desk", "channel"], set_=changed))
+    noted = noted.on_conflict_do_update(index_elements=["desk", "channel"], set_=changed)
+    connection.execute(noted, [fresh | {"channel": name, "begun": begun[name]} for name in begun])
 
 
 def _end_waiting(connection: Connection, desk: str, channels: Sequence[str], paused: datetime) -> None:

@@ -404,7 +404,7 @@ equity_hours = Table(
     Column("highest_time", Moment, nullable=False),
 )
 
-# What one believes (`storage.audit`): a chain a desk, of all that must be provable. `audit_append` (migration 0013) writes it.
+# What one believes (`storage.audit`): a chain a desk, of all that must be provable. `audit_append` (migration 0016) writes it.
 audit = Table(
     "audit",
     metadata,

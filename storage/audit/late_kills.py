@@ -14,7 +14,7 @@ from domain.audit import AuditKind
 from storage.audit.chain import AuditEntry, append, entry
 from storage.clock import server_time
 
-# As `audit_append` takes it (migration 0013): a second time in one transaction, it is there already.
+# As `audit_append` takes it (migration 0016): a second time in one transaction, it is there already.
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('audit:' || :desk, 0))")
 # Kills by their subject in the chain. One that a restart has cleared waits while another one holds: the last row of a latch must
 # say how the latch is.

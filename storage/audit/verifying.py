@@ -170,10 +170,12 @@ SELECT a.seq, {AT_TEXT.format("a.at")}, a.kind, a.subject, a.body, a.previous, a
     WHEN {OF_INSTRUCTIONS} THEN {_compared(instructions.columns, "i", "instruction_id", REBUILT_INSTRUCTION)}
     ELSE 0 END
 FROM audit AS a
-LEFT JOIN decisions AS d ON d.decision_id = a.subject AND {OF_DECISIONS}
-LEFT JOIN instructions AS i ON i.instruction_id = a.subject AND {OF_INSTRUCTIONS}
+LEFT JOIN decisions AS d ON d.decision_id = CASE WHEN {OF_DECISIONS} THEN a.subject END
+LEFT JOIN instructions AS i ON i.instruction_id = CASE WHEN {OF_INSTRUCTIONS} THEN a.subject END
 """  # noqa: S608 - names of our own columns and kinds
-"""The rows of a chain, each with what its table says: 0 as the body has it, 1 none, 2 something else."""
+"""The rows of a chain, each with what its table says: 0 as the body has it, 1 none, 2 something else. Of each the one table is
+looked into that it proves: a condition beside the key would be read after a look into both.
+"""
 _CHAIN = f"""
 SELECT a.desk, {COMPARED_ROWS.partition("SELECT")[2]} WHERE a.desk = %(desk)s AND a.seq >= %(start)s ORDER BY a.seq
 """

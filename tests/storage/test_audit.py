@@ -10,18 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, NullPool, event, text
+from sqlalchemy.engine.interfaces import CacheStats
 from sqlalchemy.exc import DBAPIError
 
 from domain.audit import AuditKind, FaultKind
 from domain.trading.instructions import InstructionOutcome, Tool
 from storage.audit import chain, checkpoints, verifying
 from storage.audit.verifying import Verification
+from storage.cleaning import clean
 from storage.database import make_engine, unavailable
 from storage.decisions import insert_decisions
 from storage.desks import ClearedKill, clear_latch, read_desk, write_desk
 from storage.instructions import upsert_instructions
 from tests.storage.builders import later, make_decision, make_desk_row, make_instruction, make_order_instruction
+
+# Of every size, and those whose spelling is special.
+FLOATS = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(
+    [0.0, -0.0, 1.0, -7.0, 1e-4, 9.99e-5, 1e-7, 1e15, 1e16, 2.0**53, 1e20, 1e21, 1e22, 0.1, 123456.5]
+)
 
 
 @contextmanager
@@ -183,6 +193,23 @@ def test_an_append_is_one_statement(engine: Engine, desk: str) -> None:
         assert len(statements) == 1
 
 
+def test_a_batch_of_another_size_is_not_compiled_anew(engine: Engine, desk: str) -> None:
+    """Compiling took longer than PostgreSQL with the rows."""
+    compiled: list[str] = []
+
+    def note(*args: Any) -> None:
+        if args[4].compiled and args[4].cache_hit is not CacheStats.CACHE_HIT:
+            compiled.append(args[2])
+
+    for count in (2, 3):
+        compiled.clear()
+        with engine.begin() as connection:
+            event.listen(connection, "after_cursor_execute", note)
+            rows = range(count)
+            record(connection, [make_decision(desk=desk) for _ in rows], [make_instruction(desk=desk) for _ in rows])
+    assert compiled == []
+
+
 def test_a_body_is_canonical_json() -> None:
     body = {
         "b": Decimal("1E+2"),
@@ -195,6 +222,39 @@ def test_a_body_is_canonical_json() -> None:
     }
     told = '{"b":"100","k":"export","n":"1152921504606846976","t":"2026-03-12T14:30:00.000000Z","x":"�","é":[1,true]}'
     assert chain.canonical(body) == told
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=8),
+        st.recursive(
+            st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | FLOATS | st.text(max_size=8),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+            max_leaves=8,
+        ),
+        max_size=4,
+    )
+)
+def test_a_body_is_spelt_as_the_library_of_the_standard_spells_it(body: dict[str, Any]) -> None:
+    assert chain.canonical({"of": body}) == rfc8785.dumps({"of": without_none(body)}).decode()
+
+
+def without_none(value: Any) -> Any:
+    """What a body leaves out, and text that PostgreSQL refuses."""
+    match value:
+        case str():
+            return clean(value)
+        case list():
+            return [without_none(each) for each in value]
+        case dict():
+            return {clean(name): without_none(each) for name, each in value.items() if each is not None}
+    return value
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_body_has_no_number_that_is_none(number: float) -> None:
+    with pytest.raises(ValueError, match="JCS"):
+        chain.canonical({"votes": {"a": number}})
 
 
 def test_only_its_owner_may_append_unless_told_otherwise(engine: Engine) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError, ProgrammingError
 
-from storage.database import Database, DatabaseUnavailable
+from storage import installation
+from storage.database import Database, DatabaseUnavailable, WrongDatabase
 from tests.postgres import Server, plain_url
 
 TIMEOUT = 0.4
@@ -144,6 +146,38 @@ async def test_no_server_is_an_outage_and_tells_no_secret(tmp_path: Path) -> Non
 async def test_a_database_without_our_schema_says_what_to_do(database: Database) -> None:
     with pytest.raises(DatabaseUnavailable, match="ais migrate"):
         await database.run(lambda connection: connection.execute(text("SELECT * FROM nothing_here")))
+
+
+async def test_which_database_it_is_takes_no_statement_of_its_own(database: Database) -> None:
+    statements: list[str] = []
+    event.listen(database._engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    with installation.expecting(await database.run(installation.read_id)):
+        statements.clear()
+        await database.run(lambda connection: None)
+    assert statements == []
+
+
+async def test_another_database_is_refused_before_anything_is_done(database: Database) -> None:
+    with installation.expecting(str(uuid.uuid4())) as expected, pytest.raises(WrongDatabase, match="but the desk's is"):
+        await database.run(add("for another"))
+    assert not await database.run(exists("for another"))
+    assert expected
+    assert expected.strangers == [await database.run(installation.read_id)]
+
+
+async def test_a_database_that_was_emptied_is_given_its_id_again(database: Database) -> None:
+    mine = await database.run(installation.read_id)
+    await database.run(lambda connection: connection.execute(text("DELETE FROM installation")))
+    with installation.expecting(mine):
+        await database.run(lambda connection: None)
+    assert await database.run(installation.read_id) == mine
+
+
+async def test_a_database_without_a_table_of_ids_says_what_to_do(new_database_url: Callable[[], str]) -> None:
+    with make_database(new_database_url()) as database:
+        await database.run(lambda connection: connection.execute(text("DROP TABLE installation")))
+        with installation.expecting(str(uuid.uuid4())), pytest.raises(DatabaseUnavailable, match="run `ais migrate`"):
+            await database.run(lambda connection: None)
 
 
 async def test_a_standby_that_only_reads_is_an_outage(database: Database) -> None:

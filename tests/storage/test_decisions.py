@@ -49,6 +49,16 @@ async def test_a_row_stands_once_however_often_it_is_written(database: Database,
     assert {r.decision_id for r in await read(database, desk=desk)} == {row.decision_id, other.decision_id}
 
 
+async def test_a_batch_of_thousands_stands_once_and_in_its_order(database: Database, desk: str) -> None:
+    """SQLAlchemy sends more than 1,000 rows in several statements."""
+    rows = [make_decision(desk=desk) for _ in range(2_500)]
+    await insert(database, rows[1_200])
+    assert await insert(database, *rows) == [row for row in rows if row is not rows[1_200]]
+    written = "SELECT decision_id FROM decisions WHERE desk = :desk ORDER BY written"
+    told = await database.run(lambda connection: list(connection.scalars(text(written), {"desk": desk})))
+    assert told == [row.decision_id for row in (rows[1_200], *rows[:1_200], *rows[1_201:])]
+
+
 async def test_writers_at_once_agree_on_whose_row_is_new(database: Database, desk: str) -> None:
     rows = [make_decision(desk=desk, agent_votes={"momentum": 0.5}) for _ in range(20)]
     new = await asyncio.gather(*(insert(database, *rows) for _ in range(4)))

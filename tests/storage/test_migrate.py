@@ -1,6 +1,8 @@
 """The schema: brought up to date once however many try, and checked before anybody works with it."""
 
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +17,16 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspect, text
 
 from domain.accounting import HoldingKey, folded
+from domain.audit import AuditKind
 from domain.trading.market import Market
-from storage import decisions, migrate, paper, tables
+from storage import decisions, indexes, migrate, paper, tables
+from storage.audit import verifying
+from storage.audit.chain import AuditEntry, append
+from storage.audit.verifying import Verification
 from storage.database import DatabaseUnavailable
 from tests.deploy.dev_stack import ais
 from tests.postgres import Server, plain_url
@@ -58,6 +65,14 @@ def test_the_migrations_make_exactly_the_tables_that_the_code_names(database_url
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"include_schemas": True, "compare_type": True})
         assert compare_metadata(context, tables.metadata) == []
+
+
+def test_the_newest_migration_is_known_without_the_tool_that_applies_them() -> None:
+    assert migrate.newest_revision() == ScriptDirectory.from_config(migrate.alembic_config()).get_current_head()
+    assert indexes.definitions().keys() == {index.name for index in tables.decisions.indexes}
+    imported = "import sys, worker, api.app; print([name for name in sys.modules if name.startswith('alembic')])"
+    told = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
@@ -191,7 +206,7 @@ def test_a_log_of_the_old_version_goes_on_in_the_new_one(postgres: Server) -> No
         connection.execute(text(OLD_LOG))
         # So far a migration comes whose process dies before the indexes.
         move(connection, command.upgrade, "head")
-    with pytest.raises(migrate.SchemaOutOfDate, match=r"lacks decisions_of_desk, .*: run `ais migrate`"):
+    with pytest.raises(migrate.SchemaOutOfDate, match=r"lacks .*decisions_of_desk, .*: run `ais migrate`"):
         migrate.check(url)
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(migrate.upgrade, [url] * 3))
@@ -212,6 +227,24 @@ def test_a_log_of_the_old_version_goes_on_in_the_new_one(postgres: Server) -> No
         assert "decisions_by_type" in index_names(connection)
     migrate.upgrade(url)
     migrate.check(url)
+
+
+def test_a_chain_goes_on_whichever_version_appends_to_it(postgres: Server) -> None:
+    url = postgres.create_database()
+    migrate.upgrade(url)
+    engine = create_engine(url, poolclass=NullPool)
+    entries = [AuditEntry("main", AuditKind.EXPORT, subject, "{}") for subject in ("é", "", '{"a\\",NULL}')]
+    for step, revision in ((command.downgrade, "0015"), (command.upgrade, "head"), (command.downgrade, "0015")):
+        with engine.begin() as connection:
+            move(connection, step, revision)
+        with engine.begin() as connection:
+            assert append(connection, entries)
+    found = Verification()
+    with verifying.snapshot(engine) as connection:
+        verifying.verify_desk(connection, "main", None, found, lambda rows: None)
+        asked = "SELECT has_function_privilege('public', 'audit_append(text, text[], text[], text[])', 'EXECUTE')"
+        assert connection.scalar(text(asked)) is False
+    assert (found.faults, found.rows) == ([], 9)
 
 
 def test_an_index_that_was_left_half_built_is_built_anew(postgres: Server) -> None:
