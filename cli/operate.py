@@ -166,9 +166,8 @@ class OperatorCommand:
                     )
                     return Result(ExitCode.RECORDED, text, self._outcome, status)
                 kill = status.kill
-                verified = kill.verified_at is not None and (kill.flat_at is not None or not kill.flattens)
                 # In shadow nothing was sent, so there is nothing to verify.
-                if verified or status.mode is Mode.SHADOW:
+                if kill.is_over or status.mode is Mode.SHADOW:
                     return Result(ExitCode.DONE, _killed_text(status, kill), self._outcome, status)
                 self._tell(f"killed; {kill.progress}; outstanding: {_residue(kill)}")
             await asyncio.sleep(POLL_SECONDS)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from domain.audit import AuditFault
 from domain.desk.carried import Outcome
 from domain.desk.states import CommandKind, Mode
-from domain.desk.status import KillStatus, Status
+from domain.desk.status import Status
 from domain.trading.assessment import Level
 from domain.trading.decisions import Decision
 from domain.values import Moment, Value, digits, iso, plain, printable
@@ -156,16 +156,12 @@ def of_status(status: Status, now: datetime) -> list[Notice]:
             text = f"{i.tool} {i.symbol} is {i.outcome} since {iso(i.since)}, after {i.attempts} attempts{why}"
             kind = NoticeKind.INSTRUCTION_OPEN
             found.append(Notice(event_id=f"{kind}:{i.instruction_id}", kind=kind, at=now, text=text))
-    if (kill := status.kill) and now - kill.at >= OPEN_TOO_LONG and not _is_over(kill):
+    if (kill := status.kill) and now - kill.at >= OPEN_TOO_LONG and not kill.is_over:
         left = "; ".join(kill.residue[:5]) or kill.progress
         text = f"Kill {status.kill_number} of {iso(kill.at)} is not over: {left}"
         event_id = f"{NoticeKind.KILL_NOT_OVER}:{status.kill_number}:{kill.at.isoformat()}"
         found.append(Notice(event_id=event_id, kind=NoticeKind.KILL_NOT_OVER, at=now, text=text))
     return found
-
-
-def _is_over(kill: KillStatus) -> bool:
-    return kill.verified_at is not None and (kill.flat_at is not None or not kill.flattens)
 
 
 def started(status: Status) -> Notice:

@@ -47,6 +47,11 @@ class KillStatus(Value):
     flat_at: Moment | None
     grown: list[GrownPosition] = Field(default_factory=list)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the kill is verified and, if it flattens, the desk is flat."""
+        return self.verified_at is not None and (self.flat_at is not None or not self.flattens)
+
 
 class OpenInstruction(Value):
     """An instruction that the venue has not confirmed."""
