@@ -1,4 +1,4 @@
-"""Ways in which AIS could be broken, three or more an invariant: small changes of its text, applied to a copy of the source tree."""
+"""Ways in which AIS could be broken, three or more an invariant: small changes of its text, applied to a copy of the tree."""
 
 import shutil
 from dataclasses import dataclass

@@ -138,7 +138,7 @@ class Script:
 
     def reading(self, at: float, held: str, *resting: str) -> None:
         """A reading of the account."""
-        seen = {"observed_at": _iso(at), "rules": {SYMBOL: {"lot_step": "0.01"}}}
+        seen: dict[str, Any] = {"observed_at": _iso(at), "rules": {SYMBOL: {"lot_step": "0.01"}}}
         seen |= {"open_orders": [{"order_id": name} for name in resting]}
         self.activity(at - 0.005, "observe", {}, seen | {"positions": [{"symbol": SYMBOL, "quantity": held}]})
 

@@ -301,7 +301,7 @@ def report_of(e: Evidence, name: str) -> dict[str, Any]:
 
 
 def the_reading(e: Evidence) -> dict[str, Any]:
-    return Reading(e).named("observe")[0].result  # type: ignore[no-any-return]
+    return Reading(e).named("observe")[0].result
 
 
 @breaks("a_verified_kill_left_nothing")
@@ -374,7 +374,7 @@ def a_position_is_overlooked(e: Evidence) -> None:
 
 
 def the_plan(e: Evidence) -> dict[str, Any]:
-    return Reading(e).named("plan_deleverage")[0].result  # type: ignore[no-any-return]
+    return Reading(e).named("plan_deleverage")[0].result
 
 
 # --- I8 ----------------------------------------------------------------------------------------------------------------
