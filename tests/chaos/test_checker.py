@@ -186,6 +186,12 @@ def the_venue_has_an_order_that_nobody_sent(e: Evidence) -> None:
     e.orders[-1].order_id = "ord_4"
 
 
+@breaks("the_venue_knows_no_order_twice")
+def two_orders_claim_one_of_the_venue(e: Evidence) -> None:
+    for name in ("ord_1", "ord_2"):
+        instruction_of(e, name)["venue_order_id"] = "1000"
+
+
 @breaks("an_agent_has_one_order_a_symbol")
 def an_order_comes_while_the_one_that_it_replaces_rests(e: Evidence) -> None:
     e.orders[1].versions[0].status = "open"
@@ -406,6 +412,13 @@ def test_a_broken_record_is_seen(rule: str, broken: Breaks) -> None:
     e = a_sound_round()
     broken(e)
     assert rule in violated(e)
+
+
+def test_the_cancel_of_a_single_order_names_it_as_the_order_itself_does() -> None:
+    e = a_sound_round()
+    instruction_of(e, "ord_1")["venue_order_id"] = instruction_of(e, "k1")["venue_order_id"] = "1000"
+    instruction_of(e, "k1")["tool"] = "cancel_order"
+    assert "the_venue_knows_no_order_twice" not in violated(e)
 
 
 def test_a_fault_on_its_way_excuses_a_kill_that_was_not_answered() -> None:

@@ -30,7 +30,9 @@ def the_venue_knows_no_order_twice(reading: Reading) -> Found:
     twice = [name for name, count in Counter(order.order_id for order in reading.e.orders).items() if count > 1]
     if twice:
         yield reading.e.healed_at, f"the venue has these orders more than once: {twice}"
-    named = Counter(row["venue_order_id"] for row in reading.e.instructions if row["venue_order_id"])
+    # The cancel of a single order names it, too.
+    orders = (row for row in reading.e.instructions if row["tool"] == "create_order" and row["venue_order_id"])
+    named = Counter(row["venue_order_id"] for row in orders)
     if shared := [name for name, count in named.items() if count > 1]:
         yield reading.e.healed_at, f"several instructions claim the venue's orders {shared}"
 
