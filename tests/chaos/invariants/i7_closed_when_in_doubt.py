@@ -56,14 +56,13 @@ def every_order_is_as_it_was_written_down(reading: Reading) -> Found:
 
 
 def _differences(order: VenueOrder, row: dict[str, Any]) -> list[str]:
-    facts = ((name, getattr(order, name), row[name]) for name in ("symbol", "side", "reduce_only", "quantity", "price"))
-    return [f"{name} {had}, not {said}" for name, had, said in facts if not _same(had, said)]
-
-
-def _same(had: Any, said: Any) -> bool:
-    if None in (had, said) or isinstance(had, str | bool):
-        return bool(had == said)
-    return isclose(had, float(said), rel_tol=1e-9)
+    facts = [(name, getattr(order, name), row[name]) for name in ("symbol", "side", "reduce_only")]
+    # A real venue cuts an order that only reduces to what is held, and has a bound as the price of one at market.
+    if not (order.reduce_only and order.quantity < float(row["quantity"])):
+        facts.append(("quantity", order.quantity, float(row["quantity"])))
+    if row["price"] is not None:
+        facts.append(("price", order.price, float(row["price"])))
+    return [f"{name} {had}, not {said}" for name, had, said in facts if had != said]
 
 
 def every_reduction_is_of_what_is_held(reading: Reading) -> Found:
