@@ -122,7 +122,7 @@ class Script:
     def sent(self, at: float, name: str, order: VenueOrder) -> None:
         """The send, what the venue makes of it, and what the log says of that."""
         facts = {"symbol": SYMBOL, "side": "BUY", "reduce_only": order.reduce_only, "quantity": "1"}
-        told = {"order_id": name, "agent_id": "momentum", "instruction": facts}
+        told = {"order_id": name, "command_id": name, "agent_id": "momentum", "instruction": facts}
         fate = "open" if order.versions[0].status == "open" else "filled"
         report = {"order_id": name, "fate": fate, "filled_quantity": str(order.versions[0].filled)}
         self.activity(at - 0.05, "place_order", {"order": told}, report, attempts=1, takes=0.08)

@@ -291,6 +291,11 @@ def an_order_that_rests_is_told_as_filled(e: Evidence) -> None:
     report_of(e, "ord_3")["fate"] = "filled"
 
 
+@breaks("every_deleverage_that_was_applied_reduced")
+def an_applied_deleverage_has_no_order(e: Evidence) -> None:
+    row_of(e, "why-p1")["summary"] = "deleverage applied by http: why-p1"
+
+
 @breaks("every_reading_shows_what_the_venue_had")
 def a_reading_misses_an_order(e: Evidence) -> None:
     the_reading(e)["open_orders"].clear()

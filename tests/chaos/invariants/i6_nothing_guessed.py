@@ -110,6 +110,19 @@ def _agrees(report: dict[str, Any], version: Version) -> bool:
     return filled and version.status in STATUSES[report["fate"]]
 
 
+def every_deleverage_that_was_applied_reduced(reading: Reading) -> Found:
+    """Where the log says so, the venue has an order of that command which only reduces."""
+    taken = {reading.our_ids.get(order.order_id) for order in reading.taken_orders if order.reduce_only}
+    sent = (placings[0].scheduled.payload["order"] for placings in reading.placings.values())
+    reduced = {order["command_id"] for order in sent if order["order_id"] in taken}
+    for row in reading.control_rows:
+        if row["summary"].startswith("deleverage applied") and row["command_id"] not in reduced:
+            yield (
+                _seconds(row["timestamp"]),
+                f"deleverage {row['command_id']} is told as applied, and the venue has no order of it",
+            )
+
+
 def every_reading_shows_what_the_venue_had(reading: Reading) -> Found:
     """The open orders and the positions of a reading, at its own moment; on paper, where every moment is on record."""
     for activity in [] if reading.e.live else reading.named("observe"):
@@ -147,6 +160,7 @@ RULES = (
     every_confirmed_cancel_was_confirmed,
     a_confirmed_cancel_left_nothing,
     every_report_is_what_the_venue_had,
+    every_deleverage_that_was_applied_reduced,
     every_reading_shows_what_the_venue_had,
     a_verified_kill_left_nothing,
 )
