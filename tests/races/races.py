@@ -12,7 +12,9 @@ from tests.chaos.schedule import LAST_SCHEMA, SYMBOLS, WORKERS
 from tests.races.track import SYMBOL, Track
 
 Act = Callable[[Track], Awaitable[None]]
-SIGNALS_AT_ONCE, MOST_SIGNALS = 5, 400
+# As many as make a run too long (tests/chaos/servers.py: SUGGEST_AFTER).
+SIGNALS_AT_ONCE, MOST_SIGNALS = 5, 100
+CLOCK_SECONDS = 0.002
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,17 @@ class Trial:
 First = Callable[[Trial, Sequence[Event]], bool | None]
 
 
+def never(trial: Trial, events: Sequence[Event]) -> bool:
+    """Whoever comes first, the desk is killed afterwards."""
+    return False
+
+
 @dataclass(frozen=True)
 class Race:
-    """`first` says whether the kill came first, None where the other never came. `trials` share a desk."""
+    """`first` says whether the kill came first, None where the other never came; `may_run` whether the desk may run afterwards.
+
+    `trials` share a desk.
+    """
 
     name: str
     prepare: Act
@@ -38,6 +48,7 @@ class Race:
     first: First
     # What the begin does not wait for; asked for in warm-ups alone, since a kill may prevent it.
     effect: Act | None = None
+    may_run: Callable[[Trial, Sequence[Event]], bool] = never
     trials: int = 50
     schema: int | None = None
 
@@ -73,9 +84,18 @@ def ended(trial: Trial, events: Sequence[Event]) -> bool | None:
     return None if kill is None else events[kill].at < trial.ended
 
 
-def undone(trial: Trial, events: Sequence[Event]) -> bool | None:
-    """A restart is refused where a kill came first, and killed again where it came last: the harness knows which."""
-    return not trial.carried_out
+def before_the_restart(trial: Trial, events: Sequence[Event]) -> bool | None:
+    """Whether the kill is recorded before the restart is, or the restart is not at all, since it saw the kill in time."""
+    kill = _signal(events, f"kill-{trial.number}")
+    named = ((n, event.at) for n, event in enumerate(events) if event.kind == "signal" and event.name == "restart")
+    sent = [n for n, at in named if trial.began <= at <= trial.ended]
+    return None if kill is None else not sent or kill < sent[0]
+
+
+def asked_later(trial: Trial, events: Sequence[Event]) -> bool:
+    """Who asks for a restart once the kill is recorded means that kill, and may clear it; any later one wins."""
+    kill = _signal(events, f"kill-{trial.number}")
+    return trial.carried_out and kill is not None and events[kill].at <= trial.began + CLOCK_SECONDS
 
 
 # --- the others --------------------------------------------------------------------------------------------------------
@@ -133,8 +153,13 @@ async def continue_as_new(track: Track) -> bool:
         args: dict[str, object] = {"symbols": [SYMBOLS[number % len(SYMBOLS)]]}
         await asyncio.gather(*(a_signal(track.desk, args) for _ in range(SIGNALS_AT_ONCE)), return_exceptions=True)
         if await track.run_id() != before:
-            return True
-    return False
+            break
+
+    async def went_on() -> bool:
+        return await track.run_id() != before
+
+    # The server begins no two runs within a second.
+    return await track.comes(went_on)
 
 
 async def worker_shutdown(track: Track) -> bool:
@@ -188,7 +213,7 @@ RACES = {
         Race("cancel_all", Track.at_rest, command("cancel_all"), recorded("cancel_all"), cancelled),
         Race("deleverage", Track.held, deleverage, recorded("deleverage"), reduced),
         Race("limits", Track.running, limits, recorded("set_limits")),
-        Race("restart", Track.killed, restart, undone),
+        Race("restart", Track.killed, restart, before_the_restart, may_run=asked_later),
         Race("continue_as_new", Track.running, continue_as_new, continued),
         Race("worker_shutdown", both_workers, worker_shutdown, ended),
         # A run of the release before is what a desk begins with, once.

@@ -119,18 +119,19 @@ async def _heat(place: Arena, race: Race, number: int, offsets: list[float], tal
     track = await _opened(place, race, str(number))
     found = Evidence(number, False, 1.0, SYMBOLS, track.recorder.calls, track.recorder.notes)
     raced: list[Trial] = []
+    alive: list[tuple[Trial, str]] = []
     try:
         for track.number, offset in enumerate(offsets):
-            raced.append(await _trial(race, track, offset))
+            trial = await _trial(race, track, offset)
+            raced.append(trial)
             if (state := (await track.status())["state"]) != "killed":
-                tally.wrong.append(
-                    f"desk {number}, trial {track.number}: {state} after a kill that came at {offset:.3f} s"
-                )
+                alive.append((trial, f"trial {trial.number}: {state} after a kill that came at {offset:.3f} s"))
         await heal(track.desk, found)
         await evidence.collect(track.desk, found)
     finally:
         track.recorder.close()
         await track.close()
+    tally.wrong += [f"desk {number}, {told}" for trial, told in alive if not race.may_run(trial, found.events)]
     _count(race, raced, found, tally)
     _check(f"{race.name}-{number}", found, tally, out)
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.chaos.evidence import Event
 from tests.chaos.rounds import Arena, arena
-from tests.races.races import RACES, Trial, continued, ended, recorded, undone
+from tests.races.races import RACES, Trial, asked_later, before_the_restart, continued, ended, recorded
 from tests.races.running import run_race
 
 TRIAL = Trial(7, began=10.0, ended=12.0, carried_out=True)
@@ -37,8 +37,13 @@ def test_a_kill_is_before_the_end_of_a_process_or_after_it() -> None:
     assert ended(TRIAL, []) is None
 
 
-def test_a_restart_that_was_carried_out_was_first() -> None:
-    assert undone(TRIAL, []) is False
+def test_a_restart_clears_only_a_kill_that_was_recorded_when_it_was_asked_for() -> None:
+    restart = signal(10.3, "restart-x")
+    assert before_the_restart(TRIAL, [signal(10.1, "kill-7"), restart]) is True
+    assert before_the_restart(TRIAL, [restart, signal(10.4, "kill-7")]) is False
+    assert before_the_restart(TRIAL, [signal(10.1, "kill-7")]) is True
+    assert asked_later(TRIAL, [signal(9.9, "kill-7"), restart])
+    assert not asked_later(TRIAL, [signal(10.1, "kill-7"), restart])
 
 
 @pytest.fixture(scope="module")
