@@ -60,33 +60,34 @@ def recorded(kind: str) -> First:
     """By the history: the order in which Temporal took both signals is that in which the coordinator hears of them."""
 
     def first(trial: Trial, events: Sequence[Event]) -> bool | None:
-        kill, other = (_signal(events, f"{name}-{trial.number}") for name in ("kill", kind))
+        kill, other = (signal_of(events, f"{name}-{trial.number}") for name in ("kill", kind))
         return None if kill is None or other is None else kill < other
 
     return first
 
 
-def _signal(events: Sequence[Event], command_id: str) -> int | None:
+def signal_of(events: Sequence[Event], command_id: str) -> int | None:
+    """Where in the history a command arrived."""
     signals = (n for n, event in enumerate(events) if event.kind == "signal" and isinstance(event.payload, dict))
     return next((n for n in signals if events[n].payload.get("command_id") == command_id), None)
 
 
 def continued(trial: Trial, events: Sequence[Event]) -> bool | None:
     """Whether the kill is in the run that was there when the trial began."""
-    kill = _signal(events, f"kill-{trial.number}")
+    kill = signal_of(events, f"kill-{trial.number}")
     ends = [n for n, event in enumerate(events) if event.kind == "continued" and event.at >= trial.began]
     return None if kill is None or not ends else kill < ends[0]
 
 
 def ended(trial: Trial, events: Sequence[Event]) -> bool | None:
     """Whether the kill was recorded while the process that was told to end was still there."""
-    kill = _signal(events, f"kill-{trial.number}")
+    kill = signal_of(events, f"kill-{trial.number}")
     return None if kill is None else events[kill].at < trial.ended
 
 
 def before_the_restart(trial: Trial, events: Sequence[Event]) -> bool | None:
     """Whether the kill is recorded before the restart is, or the restart is not at all, since it saw the kill in time."""
-    kill = _signal(events, f"kill-{trial.number}")
+    kill = signal_of(events, f"kill-{trial.number}")
     named = ((n, event.at) for n, event in enumerate(events) if event.kind == "signal" and event.name == "restart")
     sent = [n for n, at in named if trial.began <= at <= trial.ended]
     return None if kill is None else not sent or kill < sent[0]
@@ -94,7 +95,7 @@ def before_the_restart(trial: Trial, events: Sequence[Event]) -> bool | None:
 
 def asked_later(trial: Trial, events: Sequence[Event]) -> bool:
     """Who asks for a restart once the kill is recorded means that kill, and may clear it; any later one wins."""
-    kill = _signal(events, f"kill-{trial.number}")
+    kill = signal_of(events, f"kill-{trial.number}")
     return trial.carried_out and kill is not None and events[kill].at <= trial.began + CLOCK_SECONDS
 
 
@@ -164,7 +165,7 @@ async def continue_as_new(track: Track) -> bool:
 
 async def worker_shutdown(track: Track) -> bool:
     """SIGTERM to one of the two."""
-    await track.desk.processes[WORKERS[track.number % 2]].end(signal.SIGTERM, 30.0)
+    await _stop(track, WORKERS[track.number % 2])
     return True
 
 
@@ -172,20 +173,32 @@ async def both_workers(track: Track) -> None:
     """Running, with both workers there: the one that the trial before has ended is started."""
     for name in WORKERS:
         if track.desk.processes[name].ended.done():
-            await _start(track, name)
+            await track.desk.start(name)
+        await _polls(track, name)
     await track.running()
 
 
 async def upgrade(track: Track) -> bool:
     """One worker after the other is replaced, and the run of the release before continues as new into this one's."""
     for name in WORKERS:
-        await track.desk.processes[name].end(signal.SIGTERM, 30.0)
+        await _stop(track, name)
         await _start(track, name)
     return await continue_as_new(track)
 
 
+async def _stop(track: Track, name: str) -> None:
+    """As the checker knows it of rounds: what a worker had in hand may have to wait for another one."""
+    note = track.recorder.note(f"{name}: restart", "worker restart", name)
+    await track.desk.processes[name].end(signal.SIGTERM, 30.0)
+    note.until = time.time()
+
+
 async def _start(track: Track, name: str) -> None:
     await track.desk.start(name)
+    await _polls(track, name)
+
+
+async def _polls(track: Track, name: str) -> None:
     pid = track.desk.processes[name].pid
     assert await track.comes(lambda: track.polls(pid)), f"{name} takes no work"
 

@@ -14,7 +14,7 @@ from tests.chaos.recorder import Recorder
 from tests.chaos.rounds import Arena, heal
 from tests.chaos.schedule import SYMBOLS, Round
 from tests.chaos.timeline import timeline
-from tests.races.races import Race, Trial
+from tests.races.races import Race, Trial, signal_of
 from tests.races.track import Track
 from tests.races.window import Window, measured, moments
 
@@ -22,6 +22,7 @@ from tests.races.window import Window, measured, moments
 WARM_UPS, WARM_UP_DESKS = 8, 4
 # So soon after the preparation a trial's first call begins.
 LEAD_SECONDS = 0.02
+CANCELS = ("cancel", "cancel_many")
 # With fewer trials chance may put all of them on one side.
 ENOUGH_TRIALS = 20
 
@@ -38,7 +39,9 @@ class Tally:
     neither: int = 0
     # Both were under way at the same moment.
     together: int = 0
-    slowest_kill: float = 0.0
+    slowest_answer: float = 0.0
+    # From a kill's arrival at Temporal until its first cancel is begun.
+    slowest_cancel: float = 0.0
     wrong: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -52,12 +55,14 @@ class Tally:
         window = f"-{1000 * self.window.before:.0f} to {1000 * self.window.after:.0f} ms"
         verdict = f"{len(self.wrong)} WRONG" if self.wrong else "held"
         counts = f"{self.trials} | {self.kill_first} | {self.other_first} | {self.neither} | {self.together}"
-        return f"| {self.race} | {window} | {counts} | {self.slowest_kill:.2f} s | {self.seconds:.0f} s | {verdict} |"
+        slowest = f"{self.slowest_answer:.2f} s | {self.slowest_cancel:.2f} s"
+        return f"| {self.race} | {window} | {counts} | {slowest} | {self.seconds:.0f} s | {verdict} |"
 
 
 HEAD = (
-    "| kill and | window | trials | kill first | other first | neither | under way together | slowest kill | took | |\n"
-    "|---|---|---|---|---|---|---|---|---|---|"
+    "| kill and | window | trials | kill first | other first | neither | under way together | slowest answer | slowest cancel "
+    "| took | |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -89,8 +94,9 @@ async def _measure(place: Arena, race: Race) -> Window:
         try:
             for track.number in range(1 if alone else WARM_UPS):
                 await race.prepare(track)
-                others.append(await _timed(race, track))
                 kills.append(await _timed_kill(track))
+                await race.prepare(track)
+                others.append(await _timed(race, track))
         finally:
             track.recorder.close()
             await track.close()
@@ -172,9 +178,18 @@ def _count(race: Race, raced: list[Trial], found: Evidence, tally: Tally) -> Non
         tally.neither += first is None
         end = kill.end or kill.start
         tally.together += kill.start < trial.ended and trial.began < end
-        tally.slowest_kill = max(tally.slowest_kill, end - kill.start)
+        tally.slowest_answer = max(tally.slowest_answer, end - kill.start)
+        tally.slowest_cancel = max(tally.slowest_cancel, _seconds_to_a_cancel(trial, found))
         if not kill.acknowledged:
             tally.wrong.append(f"trial {trial.number}: the kill was told {kill.answer} {kill.status} {kill.told}")
+
+
+def _seconds_to_a_cancel(trial: Trial, found: Evidence) -> float:
+    kill = signal_of(found.events, f"kill-{trial.number}")
+    if kill is None:
+        return 0.0
+    begun = (event.at for event in found.events[kill:] if event.kind == "scheduled" and event.name in CANCELS)
+    return next(begun, found.events[kill].at) - found.events[kill].at
 
 
 def _check(name: str, found: Evidence, tally: Tally, out: Path) -> None:
