@@ -81,14 +81,15 @@ class Desk:
         """One of the processes, anew."""
         arguments = ("worker",) if name in WORKERS else ("ais", "api", "--port", str(self.api_ports[name]))
         log = self.folder / f"{name}.log"
-        self.processes[name] = await self.zygote.start(*arguments, env=self._environment(name), log=log)
+        self.processes[name] = await self.zygote.start(*arguments, env=self.environment(name), log=log)
 
     async def ais(self, *argv: str, seconds: float = 15.0, number: int = 0) -> tuple[int | None, str]:
         """One command at a terminal of its own, past every proxy."""
         log = self.folder / f"ais-{argv[0]}-{number}.log"
-        return await self.zygote.ais(*argv, env=self._environment("person"), log=log, seconds=seconds)
+        return await self.zygote.ais(*argv, env=self.environment("person"), log=log, seconds=seconds)
 
-    def _environment(self, name: str) -> dict[str, str]:
+    def environment(self, name: str) -> dict[str, str]:
+        """The settings of one of its processes; a `person` goes past every proxy."""
         live = {
             "AIS_MODE": "live",
             "AIS_ENABLE_LIVE_TRADING": "true",

@@ -44,6 +44,19 @@ class Change:
     row: dict[str, Any]
 
 
+RESTS = ("open", "new", "partially_filled")
+
+
+@dataclass
+class Version:
+    """An order as the venue had it from one moment on: when that was written, and when it was committed."""
+
+    written: float
+    committed: float
+    status: str
+    filled: float
+
+
 @dataclass
 class VenueOrder:
     """An order in the venue's own record. `order_id` is ours, where the venue knows it."""
@@ -57,6 +70,25 @@ class VenueOrder:
     # When its transaction was committed, on paper.
     committed: float | None = None
     filled: float = 0.0
+    market: str = "futures"
+    side: str = "BUY"
+    quantity: float = 0.0
+    price: float | None = None
+    # All that it ever was, in the order of time. Of a real venue only the last is known, as if it had been so from the beginning.
+    versions: list[Version] = field(default_factory=list)
+
+    @property
+    def sign(self) -> int:
+        """Of what its fills do to a position."""
+        return 1 if self.side == "BUY" else -1
+
+    def committed_by(self, moment: float) -> Version | None:
+        """What everybody could see of it then; None before there was anything."""
+        return next((v for v in reversed(self.versions) if v.committed <= moment), None)
+
+    def written_by(self, moment: float) -> Version | None:
+        """What it was for whoever held the account's lock then; nobody else writes meanwhile."""
+        return next((v for v in reversed(self.versions) if v.written <= moment), None)
 
 
 @dataclass
@@ -180,15 +212,18 @@ def database(url: str, found: Evidence) -> None:
             for row in rows(CHANGES)
         ]
         orders = rows("SELECT * FROM paper.orders ORDER BY created_at")
-    commits = {
-        change.row["order_id"]: change.committed
-        for change in found.changes
-        if change.place == "paper.orders" and change.op == "INSERT"
-    }
-    found.orders = [_paper_order(row, commits.get(row["order_id"])) for row in orders]
+    versions: dict[str, list[Version]] = {}
+    for change in found.changes:
+        if change.place == "paper.orders":
+            versions.setdefault(change.row["order_id"], []).append(_version(change))
+    found.orders = [_paper_order(row, versions.get(row["order_id"], [])) for row in orders]
 
 
-def _paper_order(row: dict[str, Any], committed: float | None) -> VenueOrder:
+def _version(change: Change) -> Version:
+    return Version(change.at, change.committed, change.row["status"], float(change.row["filled_quantity"]))
+
+
+def _paper_order(row: dict[str, Any], versions: list[Version]) -> VenueOrder:
     return VenueOrder(
         order_id=row["order_id"],
         symbol=row["symbol"],
@@ -196,19 +231,29 @@ def _paper_order(row: dict[str, Any], committed: float | None) -> VenueOrder:
         reduce_only=row["reduce_only"],
         at=row["created_at"].timestamp(),
         not_after=row["not_after"].timestamp() if row["not_after"] else None,
-        committed=committed,
+        committed=versions[0].committed if versions else None,
         filled=float(row["filled_quantity"]),
+        market=row["market"],
+        side=row["side"],
+        quantity=float(row["quantity"]),
+        price=None if row["price"] is None else float(row["price"]),
+        versions=versions,
     )
 
 
 def _live_order(row: dict[str, Any]) -> VenueOrder:
+    at, status, filled = float(row["time"]) / 1000, str(row["status"]).lower(), float(row["executedQty"])
     return VenueOrder(
         order_id=str(row["orderId"]),
         symbol=row["symbol"],
-        status=str(row["status"]).lower(),
+        status=status,
         reduce_only=bool(row.get("reduceOnly")),
-        at=float(row["time"]) / 1000,
-        filled=float(row["executedQty"]),
+        at=at,
+        filled=filled,
+        side=row["side"],
+        quantity=float(row["origQty"]),
+        price=float(row["price"]) or None,
+        versions=[Version(at, at, status, filled)],
     )
 
 

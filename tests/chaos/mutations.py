@@ -1,4 +1,4 @@
-"""Ways in which AIS could be broken, three an invariant: small changes of its text, applied to a copy of the source tree."""
+"""Ways in which AIS could be broken, three or more an invariant: small changes of its text, applied to a copy of the tree."""
 
 import shutil
 from dataclasses import dataclass
@@ -125,6 +125,11 @@ MUTATIONS = (
          "    report = await outside.send(order)\n"
          "    return report if report.fate is not Fate.UNKNOWN else await outside.send(order)\n"),
     ),
+    _mutation(
+        "I4", "a replaced order is not cancelled",
+        ("domain/desk/requoting.py",
+         "    return quotes_of(c.quotes.values(), order.agent_id, order.instruction.symbol)\n", "    return []\n"),
+    ),
     _mutation("I5", "a decision is committed after its order", (CYCLE, COMMIT_THEN_SEND, SEND_THEN_COMMIT)),
     _mutation(
         "I5", "an order's decision is left out of its transaction",
@@ -148,6 +153,14 @@ MUTATIONS = (
     _mutation(
         "I6", "a cancel that failed is told as confirmed",
         ("workflows/cancelling.py", "        if failed:\n", "        if False:\n"),
+    ),
+    _mutation(
+        "I6", "an order is told as filled whole",
+        ("domain/paper/view.py", "        filled_quantity=order.filled_quantity,\n", "        filled_quantity=order.quantity,\n"),
+    ),
+    _mutation(
+        "I6", "a reading leaves out what rests",
+        ("domain/paper/view.py", " for order in book.open_orders],\n", " for order in book.open_orders[:0]],\n"),
     ),
     _mutation(
         "I7", "strangers are let in",
@@ -174,6 +187,15 @@ MUTATIONS = (
          "        self.__dict__.setdefault(\"word\", await self._ask())\n"
          "        return None\n\n"
          "    async def _stopped(self, call: OrderCall) -> str | None:\n"),
+    ),
+    _mutation(
+        "I7", "an order goes out for twice its quantity",
+        ("domain/paper/book.py", "        facts = instruction.model_dump(exclude={\"tool\"})\n",
+         "        facts = instruction.model_dump(exclude={\"tool\"}) | {\"quantity\": 2 * instruction.quantity}\n"),
+    ),
+    _mutation(
+        "I7", "a deleverage takes twice what was asked for",
+        ("domain/risk/reducing.py", "    wanted = size * reduce_pct if", "    wanted = min(size, 2 * size * reduce_pct) if"),
     ),
     _mutation("I8", "a kill over HTTP reads the database first", (CONTROL, KILL_ROUTE, READS_FIRST)),
     _mutation(

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from tests.chaos import recorder as r
-from tests.chaos.evidence import Event, Evidence, VenueOrder
+from tests.chaos.evidence import RESTS, Event, Evidence, VenueOrder
 from tests.chaos.recorder import Call, Note
 
 CANCEL_TOOLS = ("cancel_all_orders", "cancel_spot_all_orders")
@@ -44,6 +44,16 @@ class Activity:
         """Whether it ended well."""
         return self.done is not None and self.done.kind == "completed"
 
+    @property
+    def result(self) -> Any:
+        """What it returned; None unless it ended well."""
+        return self.done.payload if self.done and self.succeeded else None
+
+    @property
+    def ended(self) -> float:
+        """When; as good as never where the history does not say."""
+        return self.done.at if self.done else float("inf")
+
 
 @dataclass(frozen=True)
 class CancelTry:
@@ -54,6 +64,22 @@ class CancelTry:
     symbol: str
     instruction_ids: tuple[str, ...]
     confirmed: bool
+    # The venue's ids, where single orders are meant.
+    order_ids: tuple[str, ...] = ()
+    # A call that an earlier activity began, and whose answer this one waits for.
+    goes_on: bool = False
+
+    @property
+    def lane(self) -> tuple[str, str]:
+        """One call after the other."""
+        return self.tool, self.symbol
+
+    def covers(self, order: VenueOrder) -> bool:
+        """Whether it leaves nothing of an order that rested before it began."""
+        if self.tool not in CANCEL_TOOLS:
+            return order.order_id in self.order_ids
+        market = "spot" if "spot" in self.tool else "futures"
+        return (order.market, order.symbol) == (market, self.symbol)
 
 
 class Reading:
@@ -138,6 +164,13 @@ class Reading:
         """Every cancel that was asked of the venue."""
         return [each for activity in self.activities for each in _tries(activity)]
 
+    def span_of(self, cancel: CancelTry) -> tuple[float, float]:
+        """When the call to the venue began at the earliest, and when it had ended at the latest."""
+        same = [t for t in self.cancel_tries if t.lane == cancel.lane and not t.goes_on]
+        first = [t for t in same if t.activity.position < cancel.activity.position][-1:] if cancel.goes_on else [cancel]
+        started = first[0].activity.started if first else None
+        return started.at if started else float("-inf"), cancel.activity.ended
+
     # --- orders --------------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -171,6 +204,27 @@ class Reading:
         found = self.placings.get(self.our_ids.get(order.order_id, ""), [])
         return found[0] if found else None
 
+    # --- the account, on paper: whoever writes it holds its lock, so that every moment has one truth ------------------------
+
+    def resting_at(self, at: float) -> set[str]:
+        """The orders that rested then."""
+        return {order.order_id for order in self.e.orders if (v := order.written_by(at)) and v.status in RESTS}
+
+    def position_at(self, symbol: str, at: float) -> float:
+        """Signed, in units of the base asset: what all fills until then come to."""
+        mine = [order for order in self.e.orders if (order.symbol, order.market) == (symbol, "futures")]
+        return round(sum(order.sign * v.filled for order in mine if (v := order.written_by(at))), 9)
+
+    def positions_between(self, symbol: str, start: float, end: float) -> list[float]:
+        """Every position that there was."""
+        written = (version.written for order in self.e.orders for version in order.versions)
+        return [self.position_at(symbol, at) for at in (start, *(at for at in sorted(written) if start < at <= end))]
+
+    def lot_step(self, symbol: str) -> float:
+        """In units of the base asset, as readings say."""
+        seen = (each.result["rules"] for each in self.named("observe") if each.result)
+        return next(float(rules[symbol]["lot_step"]) for rules in seen if symbol in rules)
+
     def windows(self, ends: tuple[str, ...], *begins: str) -> Iterator[tuple[Call, float, float]]:
         """For each acknowledged call of `begins`: from its answer until a call of `ends` may have undone it.
 
@@ -203,4 +257,12 @@ def _tries(activity: Activity) -> list[CancelTry]:
 
 
 def _try(activity: Activity, call: dict[str, Any], confirmed: bool) -> CancelTry:
-    return CancelTry(activity, call["tool"], call["symbol"], tuple(call["instruction_ids"]), confirmed)
+    return CancelTry(
+        activity=activity,
+        tool=call["tool"],
+        symbol=call["symbol"],
+        instruction_ids=tuple(call["instruction_ids"]),
+        confirmed=confirmed,
+        order_ids=tuple(call.get("order_ids", ())),
+        goes_on=bool(call.get("goes_on")),
+    )

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.chaos import recorder as r
-from tests.chaos.evidence import Change, Event, Evidence, VenueOrder
+from tests.chaos.evidence import Change, Event, Evidence, VenueOrder, Version
 from tests.chaos.recorder import Call
 
 SYMBOL = "BTCUSDT"
@@ -33,11 +33,13 @@ class Script:
         self.e.events.append(event)
         return event
 
-    def activity(self, at: float, name: str, payload: Any, result: Any = None, *, attempts: int = 0) -> None:
-        """One activity that ends well at once."""
+    def activity(
+        self, at: float, name: str, payload: Any, result: Any = None, *, attempts: int = 0, takes: float = 0.01
+    ) -> None:
+        """One activity that ends well, and at once."""
         scheduled = self.event(at, "scheduled", name, payload, most_attempts=attempts)
         self.event(at + 0.001, "started", scheduled=scheduled.number, attempt=1)
-        self.event(at + 0.01, "completed", payload=result, scheduled=scheduled.number)
+        self.event(at + takes, "completed", payload=result, scheduled=scheduled.number)
 
     def row(self, at: float, summary: str, command_id: str | None, **more: Any) -> dict[str, Any]:
         """A row of the log."""
@@ -107,14 +109,51 @@ class Script:
         )
         told = {"batch": {"decisions": [{"selected_order_id": name, "decision_id": row["decision_id"]}]}}
         self.activity(at - 0.12, "record", told)
-        order = {"order_id": name, "instruction": {"reduce_only": False, "symbol": SYMBOL}}
-        self.activity(at - 0.05, "place_order", {"order": order}, attempts=1)
-        when = BEGAN + at
-        self.e.orders.append(VenueOrder(name, SYMBOL, "filled", False, when, when + 0.4, when + 0.01, 1.0))
-        row = {"instruction_id": name, "tool": "create_order", "symbol": SYMBOL, "detail": None, "outcome": "confirmed"}
-        row |= {"venue_order_id": None, "prepared_at": datetime.fromtimestamp(BEGAN + at - 0.1, UTC)}
+        self.sent(at, name, _of_the_venue(name, at, "filled", 1.0))
+
+    def rest(self, at: float, name: str, until: float) -> None:
+        """An agent's order that rests until it is cancelled. No decision and no record: whoever needs them, adds them."""
+        order = _of_the_venue(name, at, "canceled", 0.0)
+        order.versions.insert(0, Version(BEGAN + at, BEGAN + at + 0.01, "open", 0.0))
+        order.versions[-1].written = order.versions[-1].committed = BEGAN + until
+        order.price, order.reduce_only = 90.0, True
+        self.sent(at, name, order)
+
+    def sent(self, at: float, name: str, order: VenueOrder) -> None:
+        """The send, what the venue makes of it, and what the log says of that."""
+        facts = {"symbol": SYMBOL, "side": "BUY", "reduce_only": order.reduce_only, "quantity": "1"}
+        told = {"order_id": name, "command_id": name, "agent_id": "momentum", "instruction": facts}
+        fate = "open" if order.versions[0].status == "open" else "filled"
+        report = {"order_id": name, "fate": fate, "filled_quantity": str(order.versions[0].filled)}
+        self.activity(at - 0.05, "place_order", {"order": told}, report, attempts=1, takes=0.08)
+        self.e.orders.append(order)
+        row = {"instruction_id": name, "tool": "create_order", "detail": None, "outcome": "confirmed", **facts}
+        row |= {
+            "venue_order_id": None,
+            "prepared_at": datetime.fromtimestamp(BEGAN + at - 0.1, UTC),
+            "price": order.price,
+        }
         self.change(at + 0.02, "public.instructions", "INSERT", row)
         self.e.instructions.append(row)
+
+    def reading(self, at: float, held: str, *resting: str) -> None:
+        """A reading of the account."""
+        seen: dict[str, Any] = {"observed_at": _iso(at), "rules": {SYMBOL: {"lot_step": "0.01"}}}
+        seen |= {"open_orders": [{"order_id": name} for name in resting]}
+        self.activity(at - 0.005, "observe", {}, seen | {"positions": [{"symbol": SYMBOL, "quantity": held}]})
+
+    def planned(self, at: float, held: str, quantity: str) -> None:
+        """A reduction by half, and the order that is to do it."""
+        order = {"symbol": SYMBOL, "side": "SELL", "reduce_only": True, "quantity": quantity}
+        asked = {"symbol": SYMBOL, "reduce_pct": "0.5", "quantity": None}
+        self.activity(at, "plan_deleverage", asked, {"instruction": order, "position": held, "closed": False})
+
+
+def _of_the_venue(name: str, at: float, status: str, filled: float) -> VenueOrder:
+    when = BEGAN + at
+    order = VenueOrder(name, SYMBOL, status, False, when, when + 0.4, when + 0.01, filled, quantity=1.0)
+    order.versions.append(Version(when, when + 0.01, status, filled))
+    return order
 
 
 def a_sound_round() -> Evidence:
@@ -127,6 +166,9 @@ def a_sound_round() -> Evidence:
     s.command(3.0, "resume", "r1")
     s.state(3.3, "running")
     s.order(3.5, "ord_2")
+    s.planned(3.6, "2", "1.00")
+    s.rest(3.7, "ord_3", until=4.065)
+    s.reading(3.8, "2", "ord_3")
     s.command(4.0, "kill", "k1")
     s.cancels(4.06, "k1", 1)
     s.state(4.3, "killed")

@@ -70,7 +70,7 @@ class Arena:
             opened = time.time()
             found = Evidence(plan.seed, plan.live, plan.cycle_seconds, SYMBOLS, recorder.calls, recorder.notes)
             await _chaos(desk, recorder)
-            await _heal(desk, found)
+            await heal(desk, found)
             await evidence.collect(desk, found)
             settled = time.time()
         finally:
@@ -110,7 +110,8 @@ async def _chaos(desk: Desk, recorder: Recorder) -> None:
         group.create_task(run_scene(desk, recorder))
 
 
-async def _heal(desk: Desk, found: Evidence) -> None:
+async def heal(desk: Desk, found: Evidence) -> None:
+    """Everything works again, and then until nothing is left to do."""
     await desk.revive()
     found.healed_at = time.time()
     waited = desk.plan.scene.signals if desk.plan.scene else 0

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import product
+from typing import Any
 
 import httpx
 import psycopg
@@ -25,6 +26,8 @@ from tests.postgres import plain_url
 AT_THE_INSERT, AT_THE_COMMIT = 1, 2
 # So long a scene waits for an order. Without one there is no scene, and the round goes on.
 PATIENCE_SECONDS = 6.0
+# A cycle of a scene takes three seconds, and a proposal is decided in the next one.
+PROPOSALS, PROPOSE_AGAIN_SECONDS = 4, 2.0
 # Longer than a permission to send is good for, and short enough that the order's own time is not over.
 GROWS_OLD_SECONDS = 0.8
 # While the latch of the kill is not in the database yet.
@@ -151,26 +154,84 @@ async def workers_hang_at_a_kill(desk: Desk, recorder: Recorder) -> bool:
     return True
 
 
+# --- what the venue has, and what becomes of it ------------------------------------------------------------------------
+
+
 async def an_order_rests_at_a_kill(desk: Desk, recorder: Recorder) -> bool:
-    """There is something to cancel."""
-    rests = {"symbol": SYMBOLS[0], "side": "BUY", "agent_id": "scene", "offset": -0.01}
-    await over_http(desk, Step(0.0, "scene", "http", "propose", rests, 0, "rests"), recorder, 0)
+    """There is something to cancel, and a kill has to."""
+    return await _with_an_order_at_rest(desk, recorder, "kill")
+
+
+async def an_order_rests_at_a_cancel_all(desk: Desk, recorder: Recorder) -> bool:
+    """The same with a cancel_all: nobody reads the account afterwards to see what is left."""
+    return await _with_an_order_at_rest(desk, recorder, "cancel_all")
+
+
+async def _with_an_order_at_rest(desk: Desk, recorder: Recorder, kind: str) -> bool:
     async with _connection(desk) as connection:
-        until = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < until:
-            if await _rests(desk, connection):
-                await _kill(desk, recorder, "http")
-                return True
-            await asyncio.sleep(0.05)
+        rests = await _proposed(desk, recorder, connection, AT_REST, lambda had: "open" in had)
+    if rests:
+        await over_http(desk, Step(0.0, "scene", "http", kind, {}, 0, f"scene-{kind}"), recorder, 0)
+    return rests
+
+
+async def an_order_is_replaced(desk: Desk, recorder: Recorder) -> bool:
+    """An agent changes its mind about the price while its order rests."""
+    async with _connection(desk) as connection:
+        if not await _proposed(desk, recorder, connection, AT_REST, lambda had: "open" in had):
+            return False
+        before = len(await _statuses(desk, connection))
+        lower = AT_REST | {"offset": 2 * AT_REST["offset"]}
+        return await _proposed(desk, recorder, connection, lower, lambda had: len(had) > before)
+
+
+async def a_position_is_reduced(desk: Desk, recorder: Recorder) -> bool:
+    """Random rounds hold a position when a deleverage comes about as seldom as they have an order at rest at a kill."""
+    async with _connection(desk) as connection:
+        if not await _proposed(desk, recorder, connection, AT_MARKET, lambda had: "filled" in had):
+            return False
+        before = len(await _statuses(desk, connection))
+        # The real venue's account is small: of one lot there is no half.
+        part = {"symbol": SYMBOLS[0], "reduce_pct": 1.0 if desk.plan.live else 0.5}
+        await over_http(desk, Step(0.0, "scene", "http", "deleverage", part, 0, "scene-reduces"), recorder, 0)
+        return await _comes(desk, connection, lambda had: len(had) > before)
+
+
+AT_MARKET: dict[str, Any] = {"symbol": SYMBOLS[0], "side": "BUY", "agent_id": "scene"}
+AT_REST = AT_MARKET | {"offset": -0.01}
+Came = Callable[[list[str]], bool]
+
+
+async def _proposed(
+    desk: Desk, recorder: Recorder, connection: psycopg.AsyncConnection, args: dict[str, Any], came: Came
+) -> bool:
+    """Until the venue has what was meant: a proposal lasts for a cycle, and a reading or a guard may make nothing of it."""
+    for number in range(PROPOSALS):
+        key = f"scene-{args.get('offset', 'market')}-{number}"
+        await over_http(desk, Step(0.0, "scene", "http", "propose", args, 0, key), recorder, 0)
+        if await _comes(desk, connection, came):
+            return True
     return False
 
 
-async def _rests(desk: Desk, connection: psycopg.AsyncConnection) -> bool:
-    """By the venue's own record: the desk's next reading may be seconds away."""
+async def _comes(desk: Desk, connection: psycopg.AsyncConnection, came: Came) -> bool:
+    until = time.monotonic() + PROPOSE_AGAIN_SECONDS
+    while time.monotonic() < until:
+        if came(await _statuses(desk, connection)):
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+async def _statuses(desk: Desk, connection: psycopg.AsyncConnection) -> list[str]:
+    """Of every order, by the venue's own record: the desk's next reading may be seconds away."""
     if desk.plan.live:
-        return any(order["status"] == "NEW" for order in (await desk.venue("state"))["orders"])
-    found = await connection.execute("SELECT 1 FROM paper.orders WHERE status = 'open'")
-    return await found.fetchone() is not None
+        return [order["status"].lower().replace("new", "open") for order in (await desk.venue("state"))["orders"]]
+    found = await connection.execute("SELECT status FROM paper.orders")
+    return [status for (status,) in await found.fetchall()]
+
+
+# --- a kill behind a flood ---------------------------------------------------------------------------------------------
 
 
 async def signals_wait_for_a_worker(desk: Desk, recorder: Recorder) -> bool:
@@ -210,6 +271,8 @@ SCENES: dict[str, Callable[[Desk, Recorder], Awaitable[bool]]] = {
     for scene in (
         kill_before_the_send, pause_before_the_send, kill_in_the_transaction, answer_is_lost, database_hangs_at_a_kill,
         workers_hang_at_a_kill, an_order_rests_at_a_kill, temporal_is_away_at_commands, signals_wait_for_a_worker,
+        an_order_rests_at_a_cancel_all,
+        an_order_is_replaced, a_position_is_reduced,
     )
 }  # fmt: skip
 

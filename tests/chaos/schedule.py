@@ -30,14 +30,24 @@ SCENES = {
     "database_hangs_at_a_kill": 10.0,
     "kill_in_the_transaction": 6.0,
     "workers_hang_at_a_kill": 10.0,
-    "an_order_rests_at_a_kill": 6.0,
+    "an_order_rests_at_a_kill": 8.0,
     "temporal_is_away_at_commands": 6.0,
     "pause_before_the_send": 6.0,
     "signals_wait_for_a_worker": 11.0,
+    "an_order_rests_at_a_cancel_all": 8.0,
+    "an_order_is_replaced": 9.0,
+    "a_position_is_reduced": 9.0,
 }
 SCENE_BEGINS = 0.2
 # The server takes ten thousand signals a run, the kill among them. So many want a machine to themselves: `--signals 10000`.
 FLOOD = 1_000
+# They propose for themselves, and no other agent must be chosen instead.
+PROPOSES = (
+    "an_order_rests_at_a_kill",
+    "an_order_rests_at_a_cancel_all",
+    "an_order_is_replaced",
+    "a_position_is_reduced",
+)
 IN_A_SCENE = ("agent", "reader")
 # Of one round in so many the first run began under the release before, and workers of this one carry it on.
 SCHEMA_EVERY = 6
@@ -139,10 +149,9 @@ def plan(seed: int, seconds: float = 12.0, live: bool | None = None) -> Round:
     steps = [step for client in CLIENTS for step in CLIENTS[client](chance, seconds, quiet)]
     faults = _faults(chance, seconds, is_live)
     if scene:
-        steps = [step for step in steps if step.at >= quiet or step.client in IN_A_SCENE]
+        others = IN_A_SCENE[1:] if scene.kind in PROPOSES else IN_A_SCENE
+        steps = [step for step in steps if step.at >= quiet or step.client in others]
         faults = [fault for fault in faults if fault.at >= quiet]
-        if scene.kind == "an_order_rests_at_a_kill":
-            steps = [_with_a_price(step) if step.client == "agent" else step for step in steps]
     return Round(
         seed=seed,
         live=is_live,
@@ -271,10 +280,6 @@ def _agent(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
             Step(at, "agent", "http", "propose", args, chance.randrange(2), key, key is not None and number % 7 == 0)
         )
     return steps
-
-
-def _with_a_price(step: Step) -> Step:
-    return replace(step, args={**step.args, "offset": AWAY[step.args["side"]]})
 
 
 def _stranger(chance: random.Random, seconds: float, quiet: float) -> list[Step]:

@@ -3,12 +3,14 @@
 import copy
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from tests.chaos import recorder as r
 from tests.chaos.checker import RULES, check
-from tests.chaos.evidence import Evidence, VenueOrder
+from tests.chaos.evidence import Evidence, VenueOrder, Version
+from tests.chaos.reading import Reading
 from tests.chaos.recorder import Note
 from tests.chaos.records import BEGAN, Script, a_sound_round, call_of, event_of, instruction_of, row_of
 
@@ -126,7 +128,7 @@ def the_database_does_not_know_of_the_kill(e: Evidence) -> None:
 
 
 def an_order_at(e: Evidence, at: float) -> VenueOrder:
-    order = e.orders[-1]
+    order = e.orders[1]
     order.at, order.committed, order.not_after = BEGAN + at, BEGAN + at + 0.01, BEGAN + at + 0.4
     return order
 
@@ -149,7 +151,7 @@ def an_order_reaches_a_real_venue_long_after_the_kill(e: Evidence) -> None:
     instruction_of(e, "ord_2")["venue_order_id"] = "ord_2"
     instruction_of(e, "ord_1")["venue_order_id"] = "ord_1"
     e.live = True
-    order = e.orders[-1]
+    order = e.orders[1]
     order.at, order.committed, order.not_after = BEGAN + 5.9, None, None
 
 
@@ -181,7 +183,18 @@ def an_order_may_be_attempted_twice(e: Evidence) -> None:
 @breaks("the_venue_knows_no_order_twice")
 def the_venue_has_an_order_that_nobody_sent(e: Evidence) -> None:
     e.orders.append(copy.copy(e.orders[0]))
-    e.orders[-1].order_id = "ord_3"
+    e.orders[-1].order_id = "ord_4"
+
+
+@breaks("the_venue_knows_no_order_twice")
+def two_orders_claim_one_of_the_venue(e: Evidence) -> None:
+    for name in ("ord_1", "ord_2"):
+        instruction_of(e, name)["venue_order_id"] = "1000"
+
+
+@breaks("an_agent_has_one_order_a_symbol")
+def an_order_comes_while_the_one_that_it_replaces_rests(e: Evidence) -> None:
+    e.orders[1].versions[0].status = "open"
 
 
 @breaks("every_command_is_carried_out_once")
@@ -258,6 +271,50 @@ def a_cancel_that_failed_is_told_as_confirmed(e: Evidence) -> None:
     event_of(e, "completed", nth=-1).payload = [{"done": True, "error": "HTTP 503"}, {"done": True}]
 
 
+@breaks("a_confirmed_cancel_left_nothing")
+def a_confirmed_cancel_did_nothing(e: Evidence) -> None:
+    e.orders[2].versions.pop()
+
+
+@breaks("a_confirmed_cancel_left_nothing")
+def an_order_fills_after_its_cancel_was_confirmed(e: Evidence) -> None:
+    e.orders[2].versions.append(Version(BEGAN + 4.2, BEGAN + 4.2, "filled", 1.0))
+
+
+@breaks("every_report_is_what_the_venue_had")
+def a_fill_is_made_up(e: Evidence) -> None:
+    report_of(e, "ord_2")["filled_quantity"] = "2"
+
+
+@breaks("every_report_is_what_the_venue_had")
+def an_order_that_rests_is_told_as_filled(e: Evidence) -> None:
+    report_of(e, "ord_3")["fate"] = "filled"
+
+
+@breaks("every_deleverage_that_was_applied_reduced")
+def an_applied_deleverage_has_no_order(e: Evidence) -> None:
+    row_of(e, "why-p1")["summary"] = "deleverage applied by http: why-p1"
+
+
+@breaks("every_reading_shows_what_the_venue_had")
+def a_reading_misses_an_order(e: Evidence) -> None:
+    the_reading(e)["open_orders"].clear()
+
+
+@breaks("every_reading_shows_what_the_venue_had")
+def a_reading_shows_another_position(e: Evidence) -> None:
+    the_reading(e)["positions"][0]["quantity"] = "1"
+
+
+def report_of(e: Evidence, name: str) -> dict[str, Any]:
+    reports = (event.payload for event in e.events if event.kind == "completed" and isinstance(event.payload, dict))
+    return next(report for report in reports if report.get("order_id") == name)
+
+
+def the_reading(e: Evidence) -> dict[str, Any]:
+    return Reading(e).named("observe")[0].result
+
+
 @breaks("a_verified_kill_left_nothing")
 def a_verified_kill_left_an_order(e: Evidence) -> None:
     e.orders[0].status = "open"
@@ -297,6 +354,40 @@ def an_order_is_late(e: Evidence) -> None:
     e.orders[0].not_after = e.orders[0].at - 0.5
 
 
+@breaks("every_order_is_as_it_was_written_down")
+def the_venue_has_more_than_was_written_down(e: Evidence) -> None:
+    e.orders[0].quantity = 2.0
+
+
+@breaks("every_order_is_as_it_was_written_down")
+def the_venue_has_another_price(e: Evidence) -> None:
+    e.orders[2].price = 91.0
+
+
+@breaks("every_reduction_is_of_what_is_held")
+def a_reduction_is_of_another_position(e: Evidence) -> None:
+    the_plan(e)["position"] = "4"
+
+
+@breaks("every_reduction_is_of_what_is_held")
+def a_reduction_takes_more_than_was_asked_for(e: Evidence) -> None:
+    the_plan(e)["instruction"]["quantity"] = "1.5"
+
+
+@breaks("every_reduction_is_of_what_is_held")
+def a_reduction_adds(e: Evidence) -> None:
+    the_plan(e)["instruction"]["side"] = "BUY"
+
+
+@breaks("every_reduction_is_of_what_is_held")
+def a_position_is_overlooked(e: Evidence) -> None:
+    the_plan(e).update(instruction=None, closed=True)
+
+
+def the_plan(e: Evidence) -> dict[str, Any]:
+    return Reading(e).named("plan_deleverage")[0].result
+
+
 # --- I8 ----------------------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +417,13 @@ def test_a_broken_record_is_seen(rule: str, broken: Breaks) -> None:
     e = a_sound_round()
     broken(e)
     assert rule in violated(e)
+
+
+def test_the_cancel_of_a_single_order_names_it_as_the_order_itself_does() -> None:
+    e = a_sound_round()
+    instruction_of(e, "ord_1")["venue_order_id"] = instruction_of(e, "k1")["venue_order_id"] = "1000"
+    instruction_of(e, "k1")["tool"] = "cancel_order"
+    assert "the_venue_knows_no_order_twice" not in violated(e)
 
 
 def test_a_fault_on_its_way_excuses_a_kill_that_was_not_answered() -> None:

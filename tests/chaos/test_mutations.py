@@ -14,6 +14,8 @@ def test_a_mutation_applies(mutation: Mutation) -> None:
         ast.parse(text)
 
 
-def test_there_are_three_for_each_invariant() -> None:
-    assert Counter(mutation.invariant for mutation in MUTATIONS) == {f"I{n}": 3 for n in range(1, 9)}
+def test_there_are_three_or_more_for_each_invariant() -> None:
+    counts = Counter(mutation.invariant for mutation in MUTATIONS)
+    assert counts.keys() == {f"I{n}" for n in range(1, 9)}
+    assert min(counts.values()) >= 3
     assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS)

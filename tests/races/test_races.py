@@ -1,122 +1,60 @@
-"""Races, many times over: a kill is never lost, whatever it races with and through whichever process it came.
+"""The races themselves: who came first by the record, and a few trials on real servers."""
 
-`AIS_RACES` sets how often (500 and 100 by default); `make races` runs them.
-"""
-
-import asyncio
-import os
-import random
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import pytest
 
-import settings
-from cli.desk import plan
-from cli.dev.ports import free_port
-from cli.lifecycle import Lifecycle
-from cli.refusals import Refused
-from domain.desk.states import State
-from storage.database import Database
-from tests.deploy.dev_stack import clean_environment, wait_until
-from tests.e2e.live import Live
-from workflows.gateway import DeskGateway, connect
+from tests.chaos.evidence import Event
+from tests.chaos.rounds import Arena, arena
+from tests.races.races import RACES, Trial, asked_later, before_the_restart, continued, ended, recorded
+from tests.races.running import run_race
 
-pytestmark = pytest.mark.long
+TRIAL = Trial(7, began=10.0, ended=12.0, carried_out=True)
 
-RACES = int(os.environ.get("AIS_RACES", "500"))
+
+def signal(at: float, command_id: str) -> Event:
+    return Event(0, 0, at, "signal", command_id.partition("-")[0], {"command_id": command_id})
+
+
+def test_of_two_commands_that_one_is_first_which_the_history_has_first() -> None:
+    history = [signal(9.0, "kill-6"), signal(10.1, "kill-7"), signal(10.2, "pause-7")]
+    assert recorded("pause")(TRIAL, history) is True
+    assert recorded("pause")(TRIAL, history[::-1]) is False
+    assert recorded("pause")(TRIAL, history[:2]) is None
+
+
+def test_a_kill_is_before_the_next_run_or_in_it() -> None:
+    before, after = Event(0, 0, 9.0, "continued"), Event(0, 0, 11.0, "continued")
+    assert continued(TRIAL, [before, signal(10.5, "kill-7"), after]) is True
+    assert continued(TRIAL, [before, after, signal(11.5, "kill-7")]) is False
+    assert continued(TRIAL, [before, signal(10.5, "kill-7")]) is None
+
+
+def test_a_kill_is_before_the_end_of_a_process_or_after_it() -> None:
+    assert ended(TRIAL, [signal(11.9, "kill-7")]) is True
+    assert ended(TRIAL, [signal(12.1, "kill-7")]) is False
+    assert ended(TRIAL, []) is None
+
+
+def test_a_restart_clears_only_a_kill_that_was_recorded_when_it_was_asked_for() -> None:
+    restart = signal(10.3, "restart-x")
+    assert before_the_restart(TRIAL, [signal(10.1, "kill-7"), restart]) is True
+    assert before_the_restart(TRIAL, [restart, signal(10.4, "kill-7")]) is False
+    assert before_the_restart(TRIAL, [signal(10.1, "kill-7")]) is True
+    assert asked_later(TRIAL, [signal(9.9, "kill-7"), restart])
+    assert not asked_later(TRIAL, [signal(10.1, "kill-7"), restart])
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    desk = Live(tmp_path_factory.mktemp("races").resolve() / "desk")
-    desk.start()
-    yield desk
-    desk.clean_up()
+async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Arena]:
+    async with arena(tmp_path_factory.mktemp("races")) as made:
+        yield made
 
 
-@pytest.fixture(scope="module")
-def second_api(live: Live) -> Iterator[str]:
-    """Another API process beside the stack's own."""
-    port = free_port()
-    command = [sys.executable, "-m", "cli", "api", "--port", str(port), "--data-dir", str(live.folder)]
-    process = subprocess.Popen(command, env=clean_environment(), stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    wait_until(lambda: _answers(url), "the second API")
-    yield url
-    process.send_signal(signal.SIGTERM)
-    process.wait(30)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url + "/health/live").status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
-@asynccontextmanager
-async def a_lifecycle(folder: Path) -> AsyncIterator[tuple[Lifecycle, DeskGateway]]:
-    """What `ais restart` uses, without the two seconds that a process takes to start."""
-    desk = settings.DeskSettings.load(folder)
-    client = await connect(settings.temporal_connect_config(folder))
-    database = Database(settings.DatabaseSettings.load(folder).url, threads=1, application_name="races")
-    try:
-        yield (
-            Lifecycle(client, database, plan(desk, settings.LimitSettings.load(folder))),
-            DeskGateway(client, desk.desk),
-        )
-    finally:
-        database.close()
-
-
-async def test_a_kill_beats_resume_and_pause_through_two_api_processes(live: Live, second_api: str) -> None:
-    chance = random.Random(1)
-    headers = {"Authorization": f"Bearer {live.key}"}
-    urls = [live.stack.recorded["api_url"], second_api]
-    async with a_lifecycle(live.folder) as (lifecycle, gateway), httpx.AsyncClient(headers=headers, timeout=15) as http:
-
-        async def call(path: str) -> int:
-            await asyncio.sleep(chance.uniform(0, 0.01))
-            return (await http.post(chance.choice(urls) + path)).status_code
-
-        for number in range(RACES):
-            paths = ["/control/resume", "/control/pause", "/control/kill-switch", "/control/resume", "/control/pause"]
-            answers = await asyncio.gather(*(call(path) for path in chance.sample(paths, len(paths))))
-            assert all(answer in (200, 202, 409) for answer in answers), (number, answers)
-            assert (await gateway.status()).state is State.KILLED, f"race {number}"
-            await lifecycle.restart(f"race {number}", "races", datetime.now(UTC))
-            assert (await gateway.status()).state is State.RUNNING
-
-
-async def test_a_kill_beats_a_restart(live: Live) -> None:
-    chance = random.Random(2)
-    headers = {"Authorization": f"Bearer {live.key}"}
-    url = live.stack.recorded["api_url"] + "/control/kill-switch"
-    won = 0
-    async with a_lifecycle(live.folder) as (lifecycle, gateway), httpx.AsyncClient(headers=headers, timeout=15) as http:
-        await http.post(url)
-        for number in range(RACES // 5):
-
-            async def restart(number: int = number) -> bool:
-                try:
-                    await lifecycle.restart(f"race {number}", "races", datetime.now(UTC))
-                except Refused:
-                    return False
-                return True
-
-            async def kill() -> None:
-                await asyncio.sleep(chance.uniform(0, 0.3))
-                assert (await http.post(url)).status_code == 200
-
-            restarted, _ = await asyncio.gather(restart(), kill())
-            # Either order is right: a kill that came last killed what ran again, one that came first refused the restart.
-            assert (await gateway.status()).state is State.KILLED, f"race {number}"
-            won += restarted
-    assert 0 < won < RACES // 5, "no race took place: every restart ended the same way"
+@pytest.mark.long
+@pytest.mark.parametrize("race", RACES)
+async def test_a_few_trials_hold(place: Arena, tmp_path: Path, race: str) -> None:
+    tally = await run_race(place, RACES[race], 4, tmp_path)
+    assert not tally.wrong
+    assert tally.trials == 4

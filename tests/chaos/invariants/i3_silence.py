@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tests.chaos.evidence import VenueOrder
+from tests.chaos.evidence import RESTS, VenueOrder
 from tests.chaos.reading import CANCEL_TOOLS, Reading
 from tests.chaos.schedule import WORKERS
 
@@ -68,7 +68,7 @@ def nothing_rests_after_a_kill(reading: Reading) -> Found:
     if reading.e.status is None or reading.e.settled_at is None or reading.e.status["state"] != "killed":
         return
     for order in reading.e.orders:
-        if order.status in ("open", "new", "partially_filled"):
+        if order.status in RESTS:
             yield (
                 order.at,
                 f"the desk is killed and settled, and order {order.order_id} of {order.symbol} is still open",

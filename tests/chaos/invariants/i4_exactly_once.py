@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from tests.chaos.evidence import RESTS, VenueOrder
 from tests.chaos.reading import CANCEL_TOOLS, Reading
 
 Found = Iterator[tuple[float, str]]
@@ -29,9 +30,26 @@ def the_venue_knows_no_order_twice(reading: Reading) -> Found:
     twice = [name for name, count in Counter(order.order_id for order in reading.e.orders).items() if count > 1]
     if twice:
         yield reading.e.healed_at, f"the venue has these orders more than once: {twice}"
-    named = Counter(row["venue_order_id"] for row in reading.e.instructions if row["venue_order_id"])
+    # The cancel of a single order names it, too.
+    orders = (row for row in reading.e.instructions if row["tool"] == "create_order" and row["venue_order_id"])
+    named = Counter(row["venue_order_id"] for row in orders)
     if shared := [name for name, count in named.items() if count > 1]:
         yield reading.e.healed_at, f"several instructions claim the venue's orders {shared}"
+
+
+def an_agent_has_one_order_a_symbol(reading: Reading) -> Found:
+    """An agent's new order replaces its last one of the symbol: at the venue that rests no longer when the new one comes."""
+    orders = {reading.our_ids.get(order.order_id): order for order in reading.e.orders}
+    seen: dict[tuple[str, str], list[VenueOrder]] = {}
+    for order_id, (placing, *_) in reading.placings.items():
+        agent, order = placing.scheduled.payload["order"].get("agent_id"), orders.get(order_id)
+        if agent is None or order is None:
+            continue
+        earlier = seen.setdefault((agent, order.symbol), [])
+        for other in earlier:
+            if (then := other.written_by(order.at)) and then.status in RESTS:
+                yield order.at, f"order {order_id} of {agent} came while its order {other.order_id} still rested"
+        earlier.append(order)
 
 
 def every_command_is_carried_out_once(reading: Reading) -> Found:
@@ -70,6 +88,7 @@ def every_cancel_is_confirmed(reading: Reading) -> Found:
 RULES = (
     every_order_is_sent_once,
     the_venue_knows_no_order_twice,
+    an_agent_has_one_order_a_symbol,
     every_command_is_carried_out_once,
     an_outcome_stands,
     every_cancel_is_confirmed,

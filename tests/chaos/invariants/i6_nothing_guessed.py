@@ -2,11 +2,18 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from math import isclose
+from typing import Any
 
 from tests.chaos import recorder as r
+from tests.chaos.evidence import RESTS, VenueOrder, Version
 from tests.chaos.reading import CANCEL_TOOLS, Reading
 
 Found = Iterator[tuple[float, str]]
+# The venue's clock is that of Temporal's server here; a real venue writes whole milliseconds.
+CLOCK_SECONDS = 0.002
+# What the venue calls that which an activity reports.
+STATUSES = {"open": RESTS, "filled": ("filled",), "canceled": ("canceled", "expired")}
 COMMANDS = ("pause", "resume", "kill", "cancel_all", "deleverage", "set_limits", "propose")
 
 
@@ -62,6 +69,75 @@ def every_confirmed_cancel_was_confirmed(reading: Reading) -> Found:
             yield _seconds(row["prepared_at"]), f"cancel {row['instruction_id']} is told as confirmed, and no call was"
 
 
+def a_confirmed_cancel_left_nothing(reading: Reading) -> Found:
+    """What rested at the venue before a confirmed cancel began neither rests nor fills once that is confirmed."""
+    for cancel in reading.cancel_tries:
+        began, ended = reading.span_of(cancel)
+        for order in reading.e.orders if cancel.confirmed else ():
+            before = order.committed_by(began - CLOCK_SECONDS)
+            if before and before.status in RESTS and cancel.covers(order) and (after := _goes_on(order, ended)):
+                name = f"{cancel.tool} {cancel.symbol}"
+                yield (
+                    ended,
+                    f"{name} was confirmed, and order {order.order_id}, which rested before it, was {after} then",
+                )
+
+
+def _goes_on(order: VenueOrder, after: float) -> str | None:
+    """What became of an order that should be over by then; None where nothing did."""
+    last = order.committed_by(after + CLOCK_SECONDS)
+    later = [version.status for version in order.versions if version.committed > after + CLOCK_SECONDS]
+    return last.status if last and last.status in RESTS else next(iter(later), None)
+
+
+def every_report_is_what_the_venue_had(reading: Reading) -> Found:
+    """What is told of an order's fate and fill, by whoever sent it or asked for it, the venue had by then."""
+    orders = {reading.our_ids.get(order.order_id): order for order in reading.e.orders}
+    for activity in (*reading.named("place_order"), *reading.named("settle_order")):
+        report = activity.result or {}
+        order = orders.get(report.get("order_id"))
+        # Of a real venue it is not known any more how much an order had filled that rested then.
+        if order is None or report["fate"] not in STATUSES or (reading.e.live and report["fate"] == "open"):
+            continue
+        had = [version for version in order.versions if version.written <= activity.ended + CLOCK_SECONDS]
+        if not any(_agrees(report, version) for version in had):
+            told = f"{report['fate']}, {report['filled_quantity']} filled"
+            yield activity.ended, f"order {order.order_id} is told as {told}, and the venue had {had}"
+
+
+def _agrees(report: dict[str, Any], version: Version) -> bool:
+    filled = isclose(float(report["filled_quantity"]), version.filled, abs_tol=1e-9)
+    return filled and version.status in STATUSES[report["fate"]]
+
+
+def every_deleverage_that_was_applied_reduced(reading: Reading) -> Found:
+    """Where the log says so, the venue has an order of that command which only reduces."""
+    taken = {reading.our_ids.get(order.order_id) for order in reading.taken_orders if order.reduce_only}
+    sent = (placings[0].scheduled.payload["order"] for placings in reading.placings.values())
+    reduced = {order["command_id"] for order in sent if order["order_id"] in taken}
+    for row in reading.control_rows:
+        if row["summary"].startswith("deleverage applied") and row["command_id"] not in reduced:
+            yield (
+                _seconds(row["timestamp"]),
+                f"deleverage {row['command_id']} is told as applied, and the venue has no order of it",
+            )
+
+
+def every_reading_shows_what_the_venue_had(reading: Reading) -> Found:
+    """The open orders and the positions of a reading, at its own moment; on paper, where every moment is on record."""
+    for activity in [] if reading.e.live else reading.named("observe"):
+        if (seen := activity.result) is None:
+            continue
+        at = _seconds(seen["observed_at"])
+        shown = {order["order_id"] for order in seen["open_orders"]}
+        if shown != (rested := reading.resting_at(at)):
+            yield at, f"a reading shows the open orders {sorted(shown)}, and the venue had {sorted(rested)}"
+        for symbol in reading.e.symbols:
+            held = sum(float(each["quantity"]) for each in seen["positions"] if each["symbol"] == symbol)
+            if not isclose(held, had := reading.position_at(symbol, at), abs_tol=1e-9):
+                yield at, f"a reading shows {held:g} {symbol}, and the venue had {had:g}"
+
+
 def a_verified_kill_left_nothing(reading: Reading) -> Found:
     """Where a kill is told as verified, no order of before is open."""
     kill = (reading.e.status or {}).get("kill") or {}
@@ -69,7 +145,7 @@ def a_verified_kill_left_nothing(reading: Reading) -> Found:
         return
     verified = datetime.fromisoformat(kill["verified_at"]).timestamp()
     for order in reading.e.orders:
-        if order.status in ("open", "new", "partially_filled") and order.at < verified:
+        if order.status in RESTS and order.at < verified:
             yield verified, f"the kill is told as verified, and order {order.order_id} of before is open"
 
 
@@ -82,5 +158,9 @@ RULES = (
     what_is_not_recorded_never_happens,
     every_order_has_the_fate_that_is_told_of_it,
     every_confirmed_cancel_was_confirmed,
+    a_confirmed_cancel_left_nothing,
+    every_report_is_what_the_venue_had,
+    every_deleverage_that_was_applied_reduced,
+    every_reading_shows_what_the_venue_had,
     a_verified_kill_left_nothing,
 )
