@@ -36,7 +36,7 @@ def _mutation(invariant: str, name: str, *edits: tuple[str, str, str]) -> Mutati
 
 APPLYING, OUTBOX, KILLING = "domain/desk/applying.py", "domain/desk/outbox.py", "domain/desk/killing.py"
 CYCLE, LANES, CONTROL = "domain/desk/cycle.py", "workflows/lanes.py", "api/routes/control.py"
-KILL_ROUTE = "    # Its path has no database, no thread pool and no limiter.\n"
+KILL_ROUTE = "    # A kill's path needs no database, no thread pool and no limiter.\n"
 COMMIT_THEN_SEND = (
     "    report = await _commit(c, row, pending.order, outside) or await _send(c, pending, limits, outside)\n"
 )
@@ -170,7 +170,7 @@ MUTATIONS = (
         "I7", "a paused desk goes on trading",
         (CYCLE, "    return outside.latch_read and c.state is State.RUNNING\n",
          "    return outside.latch_read and c.state is not State.KILLED\n"),
-        ("activities/act.py", "        if word.state is not State.RUNNING:\n", "        if word.state is State.KILLED:\n"),
+        ("activities/act.py", "        if answer.state is not State.RUNNING:\n", "        if answer.state is State.KILLED:\n"),
         ("workflows/run.py", "        if (changed or self.c.state is not State.RUNNING) and",
          "        if (changed or self.c.state is State.KILLED) and"),
         ("domain/desk/states.py", "(State.PAUSED, CommandKind.PROPOSE): Transition(State.PAUSED, PAUSED_REFUSAL)",

@@ -154,6 +154,7 @@ async def test_a_kill_gets_in_beside_strangers_who_finish_no_request(live: Live,
         api.stop()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("workers", [LONG(1), 2])
 def test_kills_that_no_parser_takes_and_large_ones_are_answered(live: Live, workers: int) -> None:
     """Through `ais api`'s own event loop and processes, with a client that sends everything before it reads."""

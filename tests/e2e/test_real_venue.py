@@ -163,7 +163,9 @@ def test_an_order_whose_answer_never_came_is_one_order_and_blocks_its_symbol_unt
     venue.control("faults", late={}, errors={})
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(6), pytest.param(30, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(6, marks=pytest.mark.thorough), pytest.param(30, marks=pytest.mark.long)]
+)
 def test_a_kill_with_twenty_symbols_outlives_kill_9_of_the_worker_and_a_symbol_that_fails(
     desk: tuple[Live, Venue], seconds: int
 ) -> None:

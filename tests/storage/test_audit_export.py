@@ -183,7 +183,7 @@ def interrupted(*arguments: Any) -> None:
 
 @pytest.mark.parametrize("fault", [full, interrupted])
 @pytest.mark.parametrize(
-    "step", ["cli.audit_export._told", "cli.audit_export._record", "storage.audit.manifests._sync"]
+    "step", ["cli.audit_export._rows", "cli.audit_export._record", "storage.audit.manifests._sync"]
 )
 def test_an_export_that_broke_off_leaves_no_file(
     place: Place, desk: str, monkeypatch: pytest.MonkeyPatch, step: str, fault: Callable[..., None]
