@@ -57,7 +57,7 @@ async def test_a_page_without_a_key(console: Console) -> None:
     await is_sound(console, "refused")
 
 
-@pytest.mark.parametrize("mode", [Mode.PAPER, Mode.LIVE])
+@pytest.mark.parametrize("mode", [Mode.PAPER, pytest.param(Mode.LIVE, marks=pytest.mark.thorough)])
 async def test_a_desk_that_runs_is_paused_and_killed(console: Console, mode: Mode) -> None:
     fill(console)
     console.gateway.carried.mode = mode

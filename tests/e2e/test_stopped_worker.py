@@ -83,6 +83,7 @@ def is_not_sent(live: Live) -> bool:
     return the_orders(live) == [("failed", "the coordinator is killed")]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("point", [LONG("at_the_answer"), LONG("in_the_transaction"), "at_the_commit"])
 def test_on_paper_a_worker_that_goes_on_after_a_kill_commits_no_order(live: Live, point: str) -> None:
     with a_worker_that_stops(live, point) as worker:
