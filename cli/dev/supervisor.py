@@ -17,8 +17,10 @@ from cli.dev.process import POLL_SECONDS, Child
 COME_UP_SECONDS = 60.0
 # In some 200 starts on a busy machine, Temporal's server panicked once as it came up; the next start worked.
 FIRST_STARTS = 2
+# A part that came up before it crashed starts again after the first delay: a kill waits for its worker. The delay grows only for
+# one that does not come up.
 FIRST_DELAY_SECONDS = 5.0
-LONGEST_DELAY_SECONDS = 60.0  # a part that lived longer than this before it crashed starts again at the first delay
+LONGEST_DELAY_SECONDS = 60.0
 
 
 class Part(Protocol):
@@ -76,13 +78,10 @@ class Supervisor:
     async def _keep_up(self, part: Part) -> None:
         delay = FIRST_DELAY_SECONDS
         while True:
-            began = time.monotonic()
             ended = await part.child.wait_ended()
             if ended.is_clean:
                 self._console.say(f"{part.name} {ended}: it stays stopped.")
                 return
-            if time.monotonic() - began > LONGEST_DELAY_SECONDS:
-                delay = FIRST_DELAY_SECONDS
             self._console.say(f"{part.name} {ended}: starting it again in {delay:.0f} s (log: {part.child.log})")
             await asyncio.sleep(delay)
             delay = min(2 * delay, LONGEST_DELAY_SECONDS)
@@ -92,6 +91,7 @@ class Supervisor:
             except StackError as error:
                 self._console.say(str(error).splitlines()[0])
             else:
+                delay = FIRST_DELAY_SECONDS
                 self._changed()
                 self._console.say(f"{part.name} is back: {part.where}")
 

@@ -22,6 +22,7 @@ class Sleeper:
     name = "sleeper"
     where = "here"
     stop_grace_seconds = 5.0
+    comes_up = True
 
     def __init__(self, child: Child, code: str = "import time; time.sleep(600)") -> None:
         self.child = child
@@ -31,7 +32,7 @@ class Sleeper:
         self.child.spawn(ProcessCommand([sys.executable, "-c", self.code], dict(os.environ)))
 
     async def answers(self) -> bool:
-        return self.child.ended() is None
+        return self.comes_up and self.child.ended() is None
 
 
 class Heard(Console):
@@ -86,6 +87,34 @@ async def test_a_part_that_crashed_is_reported_and_started_again(heard: Heard, s
     assert "ended by SIGKILL: starting it again in 0 s" in await heard.hear("SIGKILL")
     await heard.hear("sleeper is back")
     assert sleeper.child.pid != first
+
+
+@pytest.mark.usefixtures("watched")
+async def test_only_a_part_that_does_not_come_up_waits_longer_each_time(
+    heard: Heard, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was five seconds, then ten, twenty and forty for a worker that came back each time; a kill waited as long."""
+    monkeypatch.setattr(supervisor, "FIRST_DELAY_SECONDS", 0.6)
+
+    async def said(count: int) -> list[str]:
+        async with asyncio.timeout(180):
+            while len(found := [line for line in heard.lines if "starting it again" in line]) < count:
+                await asyncio.sleep(0.01)
+        return [line.partition(" again in ")[2].partition(" s")[0] for line in found]
+
+    async def back(count: int) -> None:
+        async with asyncio.timeout(180):
+            while sum("is back" in line for line in heard.lines) < count:
+                await asyncio.sleep(0.01)
+
+    for number in range(1, 4):
+        _signal(sleeper, signal.SIGKILL)
+        await back(number)
+    assert (await said(3))[1:] == ["1", "1"], "it came up each time"
+    sleeper.comes_up, sleeper.code = False, "raise SystemExit(1)"
+    _signal(sleeper, signal.SIGKILL)
+    assert (await said(5))[3:] == ["1", "1"], "the second was the first that did not come up"
+    assert (await said(6))[5:] == ["2"]
 
 
 @pytest.mark.usefixtures("watched")
