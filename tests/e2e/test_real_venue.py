@@ -92,12 +92,18 @@ def residue_is_of(live: Live, symbol: str) -> bool:
     return len(residue) >= 2 and all(symbol in text for text in residue)
 
 
+def buy(live: Live, venue: Venue) -> None:
+    """One order of S00USDT, by whichever test is the first to want it."""
+    if not venue.orders("S00USDT"):
+        live.post("/proposals", PROPOSAL | LASTING)
+        wait_until(lambda: bool(venue.orders("S00USDT")), "the order is there")
+
+
 def test_it_trades_there_and_tells_what_the_account_holds(desk: tuple[Live, Venue]) -> None:
     live, venue = desk
     assert live.get("/control/mode").json() == {"default_mode": "live"}
     assert live.get("/health").json()["aster_connected"] is True
-    live.post("/proposals", PROPOSAL | LASTING)
-    wait_until(lambda: bool(venue.orders("S00USDT")), "the order is there")
+    buy(live, venue)
     wait_until(lambda: bool(live.coordinator()["observation"]["positions"]), "the position is read")
     (held,) = live.coordinator()["observation"]["positions"]
     (order,) = venue.orders("S00USDT")
@@ -113,6 +119,7 @@ def listed(live: Live, report: str) -> list[Any]:
 @pytest.mark.thorough
 def test_its_books_are_those_of_the_exchange(desk: tuple[Live, Venue]) -> None:
     live, venue = desk
+    buy(live, venue)
     venue.control("book", kind="FUNDING_FEE", amount="-0.75", symbol="S00USDT")
     wait_until(lambda: bool(listed(live, "ledger") and listed(live, "fills")), "both are known")
     (entry,), (fill,) = live.get("/reports/ledger").json(), live.get("/reports/fills").json()
