@@ -15,7 +15,7 @@ help:
 	@echo "make run      install, then start everything on this machine (Ctrl-C stops it; ARGS='--port 8001' passes flags)"
 	@echo "make install  .venv from hash-locked requirements"
 	@echo "make test     the tests with coverage    make check   lint, format, types    make format  fix what can be fixed"
-	@echo "make test-thorough   all tests, those of a quarter of an hour too    make test-oldest   the tests on Python 3.11"
+	@echo "make test-thorough   all but the long ones: twenty minutes    make test-oldest   the tests on Python 3.11"
 	@echo "make chaos ROUNDS=10 SEED=1   faults, interleavings and a checker    make chaos-mutants   the checker is checked"
 	@echo "make bench ARGS='replay keys'   some subjects of it    make bench-peers   other programs over the same bars"
 	@echo "make audit-deps   licences, SBOM and known vulnerabilities of what is locked"
@@ -47,9 +47,9 @@ QUICK = not long and not thorough
 test: install
 	$(MEASURE) $(BIN)/python -m pytest -m "$(QUICK)" -n $(WORKERS) --dist worksteal $(COVER) $(ARGS)
 
-# Those that `make test` leaves to it as well: whole desks and all their variants, a quarter of an hour.
+# All but the long ones: also those that `make test` leaves out, which are whole desks and further variants.
 test-thorough:
-	$(MAKE) test QUICK="not long" ARGS="$(ARGS)"
+	$(MAKE) test QUICK="not long"
 
 # The oldest Python that is promised: all but whole desks and the browser, of which nothing else depends on the interpreter.
 test-oldest:

@@ -35,7 +35,6 @@ async def test_a_short_round_holds(place: Arena, tmp_path: Path) -> None:
     holds(result)
 
 
-@pytest.mark.thorough
 async def test_a_full_disk_refuses_rows_until_there_is_room(place: Arena) -> None:
     server = place.postgres
     if not server.has_a_disk:

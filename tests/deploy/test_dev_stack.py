@@ -116,7 +116,6 @@ def test_a_part_that_cannot_come_up_shows_the_end_of_its_log_and_everything_is_s
     assert stack.processes() == []
 
 
-@pytest.mark.thorough
 def test_ctrl_c_in_a_terminal_stops_in_order_and_exits_with_0(stack: DevStack) -> None:
     """A terminal sends it to the whole foreground group: children in that group would die before their turn."""
     pid, terminal = pty.fork()
@@ -142,7 +141,6 @@ def _read(terminal: int) -> bytes:
     return _seen[terminal]
 
 
-@pytest.mark.thorough
 def test_an_interrupt_while_it_starts_stops_what_has_started(stack: DevStack) -> None:
     stack.start(*WITHOUT_PROGRAMS)
     wait_until(lambda: bool(stack.processes()), "a first child")
