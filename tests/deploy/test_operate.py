@@ -265,6 +265,24 @@ async def test_a_kill_that_was_carried_out_before_its_coordinator_closed_is_told
     assert (result.code, "was killed, and its coordinator is closed now" in result.text) == (ExitCode.RECORDED, True)
 
 
+async def test_a_kill_that_flattens_is_done_once_the_desk_is_flat(
+    scripted: Callable[..., OperatorCommand], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = a_desk()
+    apply(desk, a_command(CommandKind.KILL, "k"), a_tick())
+    assert desk.kill
+    desk.kill.flattens, desk.kill.verified_at = True, NOW
+    verified = status_of(desk, "run")
+    desk.kill.flat_at = NOW
+    said: list[str] = []
+    monkeypatch.setattr(operate, "POLL_SECONDS", 0)
+    script = {"signal": [None], "settled": [None], "status": [verified, status_of(desk, "run")]}
+    command = scripted(CommandKind.KILL, said.append, **script)
+    monkeypatch.setattr(command, "_outcome", an_outcome(CommandKind.KILL))
+    result = await command.run(30)
+    assert (result.code, len([text for text in said if "; outstanding: " in text])) == (ExitCode.DONE, 1)
+
+
 @pytest.mark.parametrize(
     ("observed", "told"),
     [
