@@ -31,6 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """A folder for what processes leave behind that a test kills; whoever runs in parts (xdist) has one for all of them."""
     if hasattr(config, "workerinput"):
         return
+    # Temporal's garbage collector is a tenth of the server's time, and a test's server has little to keep.
+    os.environ.setdefault("GOGC", "400")
     scratch = config.stash[_SCRATCH] = Path(tempfile.mkdtemp(prefix="ais-", dir=_short(tempfile.gettempdir())))
     # PostgreSQL runs as a user of its own.
     scratch.chmod(0o1777)

@@ -383,12 +383,13 @@ class Desk:
         """Polls until the condition holds; the time bound only ends a broken test.
 
         The status is asked for where the history has grown: each answer replays all of it, and who asks without a pause
-        keeps a busy machine from everything else.
+        keeps a busy machine from everything else. For the same reason it looks less and less often.
         """
         async with asyncio.timeout(180):
-            told, status = await self._past(), await self.status()
+            pause, told, status = 0.02, await self._past(), await self.status()
             while not condition(status):
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(pause)
+                pause = min(1.3 * pause, 0.2)
                 if (past := await self._past()) != told:
                     told, status = past, await self.status()
         return status
