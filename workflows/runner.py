@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
+from temporalio.converter import StorageDriverStoreContext
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
@@ -21,6 +22,7 @@ from workflows import names
 # Of one run at one length of its history. Should a later SDK give a workflow task the time of the one before it, the run goes on.
 MOST_REFUSALS = 5
 MOST_REMEMBERED = 1_000
+_NO_STORE = StorageDriverStoreContext()
 
 log = structlog.get_logger("worker")
 _refusals: dict[tuple[str, int], int] = {}
@@ -66,8 +68,9 @@ class TimelyInstance(WorkflowInstance):
         The SDK asks this for every payload, and the sandbox would be entered for each answer, which takes 40 µs.
         """
 
-    def get_external_store_context(self, command_info: Any) -> None:
-        """None: every payload is kept in the history itself."""
+    def get_external_store_context(self, command_info: Any) -> StorageDriverStoreContext:
+        """Of nothing: every payload is kept in the history itself."""
+        return _NO_STORE
 
     def get_info(self) -> Any:
         """As the run has it."""
