@@ -47,6 +47,7 @@ from temporalio.worker import (
 )
 
 from activities.calls import CancelCall, CancelManyCall, OrderCall, RecordCall
+from domain.health.troubles import KnownTroubles
 
 QUEUE_SPANS = 2_048
 EXPORT_SECONDS = 5.0
@@ -163,7 +164,7 @@ class _Delivery(SpanExporter):
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
-        self._delivers = True
+        self._troubles = KnownTroubles()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         try:
@@ -171,13 +172,11 @@ class _Delivery(SpanExporter):
         except Exception:
             # Its text may hold the URL, and that a password.
             result = SpanExportResult.FAILURE
-        delivers = result is SpanExportResult.SUCCESS
-        if delivers != self._delivers:
-            self._delivers = delivers
-            if delivers:
-                log.info("traces are delivered again")
-            else:
+        if result is not SpanExportResult.SUCCESS:
+            if self._troubles.begin():
                 log.warning("traces are not delivered and are dropped; check AIS_TRACES_URL and its receiver")
+        elif self._troubles.end():
+            log.info("traces are delivered again")
         return result
 
     def shutdown(self) -> None:

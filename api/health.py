@@ -17,6 +17,7 @@ from api.redis_probe import RedisProbe
 from api.reporting import Reports
 from domain.desk.status import Status
 from domain.health.disks import low
+from domain.health.troubles import KnownTroubles
 from storage.disks import DiskWatch
 from workflows.gateway import GatewayError
 
@@ -52,7 +53,7 @@ class Health:
         self._redis = redis
         # The rights that the role of this process lacked in the last round.
         self.missing_rights: list[str] = []
-        self._low: list[str] = []
+        self._troubles = KnownTroubles()
         self._round: asyncio.Task[HealthAnswer] | None = None
 
     async def check(self) -> HealthAnswer:
@@ -82,7 +83,11 @@ class Health:
         fine = aster and database and temporal and space and status is not None and self._expected.matches(status)
         if status is not None and None not in (database_id, status.database_id):
             fine = fine and database_id == status.database_id
-        self._take_rights(rights)
+        self.missing_rights = rights
+        if not rights:
+            self._troubles.end("rights")
+        elif self._troubles.begin("rights", ", ".join(rights)):
+            log.warning("the database's role lacks rights: `ais migrate --grant` gives them", missing=rights)
         return HealthAnswer(
             status="ok" if fine and not rights else "degraded",
             aster_connected=aster,
@@ -91,12 +96,6 @@ class Health:
             redis_connected=redis,
             temporal_connected=temporal,
         )
-
-    def _take_rights(self, lacking: list[str]) -> None:
-        """Notes the missing rights, and logs each change."""
-        if lacking and lacking != self.missing_rights:
-            log.warning("the database's role lacks rights: `ais migrate --grant` gives them", missing=lacking)
-        self.missing_rights = lacking
 
     async def status(self) -> Status | None:
         """The coordinator's status; None if nobody answers in time."""
@@ -111,9 +110,10 @@ class Health:
         if found is None:
             return False
         little = low(found)
-        if little and [disk.folder for disk in little] != self._low:
+        if not little:
+            self._troubles.end("disks")
+        elif self._troubles.begin("disks", ", ".join(disk.folder for disk in little)):
             log.warning("little disk space", disks=[disk.text for disk in little])
-        self._low = [disk.folder for disk in little]
         return not little
 
     async def _temporal(self) -> bool:

@@ -19,6 +19,7 @@ import structlog
 
 from domain import notices as domain_notices
 from domain.desk.status import Status
+from domain.health.troubles import KnownTroubles
 from domain.notices import SILENT_CYCLES
 from notify.channels import Channel
 from notify.delivery import SenderFailed, deliver, not_understood
@@ -57,8 +58,8 @@ class Notifier:
         self._cycle_seconds = cycle_seconds
         self._me = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._sending: dict[str, asyncio.Task[None]] = {}
-        self._failing: set[str] = set()
-        self._troubles: dict[str, str] = {}
+        # By channel, and by step.
+        self._failing, self._troubles = KnownTroubles(), KnownTroubles()
         self._born = self._started = time.monotonic()
         self._has_looked = False
 
@@ -182,13 +183,12 @@ class Notifier:
             )
 
     def _note(self, channel: Channel, error: str | None) -> None:
-        """Logs a channel's trouble once, and once more when it is over."""
-        if error is None and channel.name in self._failing:
-            log.info("notifications are accepted again", channel=channel.name)
-            self._failing.discard(channel.name)
-        elif error is not None and channel.name not in self._failing:
+        if error is None:
+            if self._failing.end(channel.name):
+                log.info("notifications are accepted again", channel=channel.name)
+        # Each attempt may fail with another text: that is still the same trouble.
+        elif self._failing.begin(channel.name):
             log.warning("a notification was not accepted; trying again later", channel=channel.name, why=error)
-            self._failing.add(channel.name)
 
     async def _settle(self, channel: Channel, dispatch: Dispatch, error: str | None) -> None:
         """Notes the result, repeatedly until the database has it: otherwise a sent message would be sent again."""
@@ -211,17 +211,16 @@ class Notifier:
             await asyncio.sleep(seconds)
 
     async def _guarded(self, name: str, step: Coroutine[Any, Any, None]) -> None:
-        """Runs a step. A bug in it ends neither worker nor API, and each kind of trouble is logged once."""
+        """Runs a step. A bug in it ends neither worker nor API."""
         try:
             await step
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            if self._troubles.get(name) == text:
+            if not self._troubles.begin(name, f"{type(error).__name__}: {error}"):
                 return
-            self._troubles[name] = text
             if isinstance(error, DatabaseUnavailable):
                 log.warning("notifications wait for the database", step=name, why=str(error))
             else:
                 log.exception("notifications failed: a bug", step=name)
         else:
-            self._troubles.pop(name, None)
+            if self._troubles.end(name):
+                log.info("notifications work again", step=name)
