@@ -398,7 +398,7 @@ def _payload(carrier: Mapping[str, str]) -> Payload:
 
 
 def _read(headers: Mapping[str, Payload]) -> tuple[str, str] | None:
-    """The trace and the command of a header; None where it holds no such thing. Never raises."""
+    """The trace and the command of a header; None if it holds no such thing. Never raises."""
     payload = headers.get(HEADER)
     if payload is None or len(payload.data) > HEADER_BYTES:
         return None

@@ -437,7 +437,7 @@ BEHAVIORS: Mapping[str, VersioningBehavior] = {
 
 
 def versioned_as(config: settings.WorkerSettings) -> WorkerDeploymentConfig | None:
-    """The version under which this worker polls; None where versioning is off. Raises NotConfigured."""
+    """The version under which this worker polls; None if versioning is off. Raises NotConfigured."""
     if config.worker_versioning == "off":
         return None
     try:
