@@ -21,7 +21,7 @@ ASKED = 3
 CLAIM_SECONDS = 2.0
 
 
-class Refusing(Protocol):
+class StartCheck(Protocol):
     """A check that may say that this worker must exit."""
 
     async def refusal(self) -> str | None:
@@ -33,7 +33,7 @@ class ClaimCheck:
 
     def __init__(
         self,
-        first: Refusing,
+        first: StartCheck,
         database: Database,
         desk: str,
         key: AccountKey,

@@ -100,19 +100,23 @@ class Mirror:
         """Writes until it is cancelled. A bug in it ends no worker."""
         try:
             while True:
-                try:
-                    if (status := await self._ask()) is not None:
-                        await self.write(status)
-                    if self._troubles.end():
-                        log.info("Redis is up to date again")
-                except Exception as error:
-                    # Reconnect next time: after a failover the name leads to another server.
-                    await self.close()
-                    if self._troubles.begin(text=(why := trouble_of(error))):
-                        log.warning("Redis is not up to date; trying every second", why=why)
+                await self._guarded_round()
                 await asyncio.sleep(POLL_SECONDS)
         finally:
             await self.close()
+
+    async def _guarded_round(self) -> None:
+        try:
+            if (status := await self._ask()) is not None:
+                await self.write(status)
+        except Exception as error:
+            # Reconnect next time: after a failover the name leads to another server.
+            await self.close()
+            if self._troubles.begin(text=(why := trouble_of(error))):
+                log.warning("Redis is not up to date; trying every second", why=why)
+        else:
+            if self._troubles.end():
+                log.info("Redis is up to date again")
 
     async def write(self, status: Status) -> bool:
         """Writes a status and returns whether it changed anything. Raises what the client raises."""

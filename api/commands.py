@@ -23,7 +23,7 @@ import structlog
 from pydantic_core import to_json
 
 from api.answers import applied_body, pending_body, unconfirmed_body
-from api.desk import Desk
+from api.coordinator import CoordinatorClient
 from api.errors import (
     ApiError,
     CommandRefused,
@@ -98,7 +98,9 @@ class CommandResponse(NamedTuple):
 class Commander:
     """Carries commands to the coordinator. `acknowledge_seconds` bounds signal and confirmation together."""
 
-    def __init__(self, desk: Desk, symbols: Sequence[str], acknowledge_seconds: float, instruments: ApiMetrics) -> None:
+    def __init__(
+        self, desk: CoordinatorClient, symbols: Sequence[str], acknowledge_seconds: float, instruments: ApiMetrics
+    ) -> None:
         self._desk = desk
         self._symbols = symbols
         self._seconds = acknowledge_seconds

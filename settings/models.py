@@ -130,8 +130,8 @@ class DatabaseSettings(Settings):
         return self.database_url.get_secret_value()
 
 
-class OwnerSettings(DatabaseSettings):
-    """PostgreSQL as the role that owns the tables. Only `ais dev` has a URL of its own for it; elsewhere it is AIS_DATABASE_URL."""
+class TableOwnerSettings(DatabaseSettings):
+    """PostgreSQL as the role that owns the tables. Only `ais dev` has a separate URL for it; else it is AIS_DATABASE_URL."""
 
     recorded_as: ClassVar[Mapping[str, str]] = {"database_url": "owner_url"}
 

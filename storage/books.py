@@ -42,7 +42,7 @@ class Books(Value):
     state: BooksState
 
 
-class Reader(NamedTuple):
+class BooksReader(NamedTuple):
     """A worker that reads: for which desk, which account, and under which name."""
 
     desk: str
@@ -50,7 +50,7 @@ class Reader(NamedTuple):
     name: str
 
 
-class Lease(NamedTuple):
+class BooksLease(NamedTuple):
     """The right to read the books for a while, with the desk's own symbols and whether it is killed."""
 
     books: Books
@@ -58,7 +58,7 @@ class Lease(NamedTuple):
     killed: bool
 
 
-def lease(connection: Connection, reader: Reader, seconds: float) -> Lease | None:
+def lease(connection: Connection, reader: BooksReader, seconds: float) -> BooksLease | None:
     """Takes the right to read the desk's books for so many seconds. None if another worker has it, if the desk was never
     started, or while a kill still sends cancels: reading must not slow those down."""
     desk = read_desk(connection, reader.desk)
@@ -72,11 +72,11 @@ def lease(connection: Connection, reader: Reader, seconds: float) -> Lease | Non
     until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
     taken = update(live_books).where(*mine).values(leased_by=reader.name, leased_until=until).returning(live_books)
     found = connection.execute(taken).mappings().one_or_none()
-    return Lease(Books.model_validate(dict(found)), desk.symbols, desk.killed) if found else None
+    return BooksLease(Books.model_validate(dict(found)), desk.symbols, desk.killed) if found else None
 
 
 def write_page(
-    connection: Connection, reader: Reader, state: BooksState, fills: Sequence[LiveFill], rows: Sequence[Income]
+    connection: Connection, reader: BooksReader, state: BooksState, fills: Sequence[LiveFill], rows: Sequence[Income]
 ) -> bool:
     """Writes a page's rows and how far it was read. The newest answer replaces a row that is there already, so that a later
     answer corrects an earlier one. Returns False, and writes nothing, if `write_state` does."""
@@ -93,7 +93,7 @@ def write_page(
     return True
 
 
-def write_state(connection: Connection, reader: Reader, state: BooksState) -> bool:
+def write_state(connection: Connection, reader: BooksReader, state: BooksState) -> bool:
     """Writes how far the books were read. False if another worker has taken over, or a kill has begun."""
     killing = exists().where(desks.c.desk == live_books.c.desk, desks.c.killed, desks.c.quiet_at.is_(None))
     mine = (live_books.c.desk == clean(reader.desk), live_books.c.leased_by == reader.name, ~killing)

@@ -51,7 +51,7 @@ class DeskRecord(Value):
         return LatchRow(**{name: getattr(self, name) for name in LatchRow.model_fields})
 
 
-class Written(NamedTuple):
+class WrittenDesk(NamedTuple):
     """The latch after a write of the row, and whether this write set `quiet_at`."""
 
     latch: LatchRow
@@ -73,7 +73,7 @@ class KnownKill(StrEnum):
     CLEARED = "cleared"
 
 
-class DeskFacts(Value):
+class NewDesk(Value):
     """What a start fixes."""
 
     desk: str
@@ -96,7 +96,7 @@ def is_killed(connection: Connection, desk: str) -> bool:
     return bool(connection.scalar(select(desks.c.killed).where(desks.c.desk == clean(desk)).with_for_update(read=True)))
 
 
-def begin_start(connection: Connection, facts: DeskFacts) -> bool:
+def begin_start(connection: Connection, facts: NewDesk) -> bool:
     """Notes that a start is under way, unless the desk has a row. True if this call wrote it."""
     return _insert_desk(connection, facts)
 
@@ -107,9 +107,9 @@ def finish_start(connection: Connection, desk: str, now: datetime) -> None:
     connection.execute(statement.values(started_at=now))
 
 
-def write_desk(connection: Connection, row: DeskRow) -> Written:
+def write_desk(connection: Connection, row: DeskRow) -> WrittenDesk:
     """Writes the workflow's view. This can set `killed`, but never clear it. Returns what the row holds after the write."""
-    _insert_desk(connection, DeskFacts(desk=row.desk, mode=row.mode, symbols=row.symbols, now=row.started_at))
+    _insert_desk(connection, NewDesk(desk=row.desk, mode=row.mode, symbols=row.symbols, now=row.started_at))
     stored = _locked(connection, row.desk)
     if stored is None:
         # AIS deletes no desk. The workflow tries again.
@@ -125,7 +125,7 @@ def write_desk(connection: Connection, row: DeskRow) -> Written:
     ):
         # The kill is latched even if the chain cannot be written.
         append_if_possible(connection, [_latch_entry(merged)])
-    return Written(merged.latch, newly_quiet=stored.quiet_at is None and merged.quiet_at is not None)
+    return WrittenDesk(merged.latch, newly_quiet=stored.quiet_at is None and merged.quiet_at is not None)
 
 
 def merge(stored: DeskRecord, row: DeskRow, seen: KnownKill) -> DeskRecord:
@@ -223,7 +223,7 @@ def _record(result: Result[Any]) -> DeskRecord | None:
     return DeskRecord.model_validate(dict(found)) if found else None
 
 
-def _insert_desk(connection: Connection, facts: DeskFacts) -> bool:
+def _insert_desk(connection: Connection, facts: NewDesk) -> bool:
     values = clean_values(facts.model_dump(include={"desk", "mode", "symbols"}))
     fresh = {"created_at": facts.now, "killed": False, "kill_number": 0, "cleared_number": 0}
     statement = insert(desks).values(values | fresh).on_conflict_do_nothing().returning(desks.c.desk)

@@ -26,7 +26,7 @@ IDLE_TOO_LONG = "25P03"
 _CHANGED_ORDER = {"status", "filled_quantity", "filled_value", "fills", "code", "reason"}
 
 
-class Clock(Value):
+class MarketClock(Value):
     """How far a desk's market has come. `bar_no` is the number of the newest bar; -1 before the first one.
 
     `bars` are the newest bars by symbol, if the market cannot be asked for them again later.
@@ -60,7 +60,7 @@ class StoredEntry(LedgerEntry):
     at: Moment
 
 
-def lock(connection: Connection, desk: str, opening_balance: Decimal, first_bar: int) -> Clock:
+def lock(connection: Connection, desk: str, opening_balance: Decimal, first_bar: int) -> MarketClock:
     """Takes the desk's lock until the transaction ends. Opens its account if there is none yet."""
     clock = _locked_clock(connection, desk)
     if clock is None:
@@ -74,13 +74,13 @@ def lock(connection: Connection, desk: str, opening_balance: Decimal, first_bar:
     return clock
 
 
-def read_clock(connection: Connection, desk: str) -> Clock | None:
+def read_clock(connection: Connection, desk: str) -> MarketClock | None:
     """The clock, without its lock."""
     found = connection.execute(select(paper_clocks).where(paper_clocks.c.desk == clean(desk))).mappings().one_or_none()
-    return Clock.model_validate(dict(found)) if found else None
+    return MarketClock.model_validate(dict(found)) if found else None
 
 
-def write_clock(connection: Connection, desk: str, cycle_id: str, book: Book, *, keep_bars: bool) -> Clock:
+def write_clock(connection: Connection, desk: str, cycle_id: str, book: Book, *, keep_bars: bool) -> MarketClock:
     """Moves the clock on to the book's newest bars."""
     values = {
         "cycle_id": clean(cycle_id),
@@ -90,7 +90,7 @@ def write_clock(connection: Connection, desk: str, cycle_id: str, book: Book, *,
         "bars": {symbol: bar.model_dump(mode="json") for symbol, bar in book.bars.items()} if keep_bars else {},
     }
     statement = update(paper_clocks).where(paper_clocks.c.desk == clean(desk)).values(values).returning(paper_clocks)
-    return Clock.model_validate(dict(connection.execute(statement).mappings().one()))
+    return MarketClock.model_validate(dict(connection.execute(statement).mappings().one()))
 
 
 def now(connection: Connection) -> datetime:
@@ -104,7 +104,7 @@ def end_where_idle(connection: Connection, seconds: float) -> None:
     connection.execute(select(func.set_config("idle_in_transaction_session_timeout", limit, True)))
 
 
-def load_book(connection: Connection, clock: Clock, bars: Mapping[str, Bar]) -> Book:
+def load_book(connection: Connection, clock: MarketClock, bars: Mapping[str, Bar]) -> Book:
     """The account of the clock's desk. `bars` are the newest ones, as of the clock."""
     balance = select(paper_accounts.c.balance).where(paper_accounts.c.desk == clean(clock.desk))
     o = paper_orders.c
@@ -122,7 +122,7 @@ def load_book(connection: Connection, clock: Clock, bars: Mapping[str, Bar]) -> 
     )
 
 
-def taken(connection: Connection, clock: Clock) -> dict[str, Decimal]:
+def taken(connection: Connection, clock: MarketClock) -> dict[str, Decimal]:
     """How much of the newest bar's volume the desk's fills have used, by symbol."""
     total = func.sum(paper_fills.c.quantity)
     statement = select(paper_fills.c.symbol, total).where(
@@ -270,7 +270,7 @@ def _page(
     return keyset.read(connection, statement, wanted)
 
 
-def _locked_clock(connection: Connection, desk: str) -> Clock | None:
+def _locked_clock(connection: Connection, desk: str) -> MarketClock | None:
     statement = select(paper_clocks).where(paper_clocks.c.desk == clean(desk)).with_for_update()
     found = connection.execute(statement).mappings().one_or_none()
-    return Clock.model_validate(dict(found)) if found else None
+    return MarketClock.model_validate(dict(found)) if found else None

@@ -74,7 +74,7 @@ class AccountRecords(NamedTuple):
     settled: datetime | None = None
 
 
-class Audit(NamedTuple):
+class TotalsCheck(NamedTuple):
     """Totals compared with all records: `differences` is empty if they agree; `kept` counts the records in the totals."""
 
     account: AccountRecords
@@ -113,14 +113,14 @@ def portfolio(connection: Connection, account: AccountRecords) -> Portfolio:
     return _added(connection, account, _newest(connection, account)).fold.valued()
 
 
-def audit(connection: Connection, account: AccountRecords) -> Audit:
+def check(connection: Connection, account: AccountRecords) -> TotalsCheck:
     """Adds up all records and compares. The transaction must be REPEATABLE READ."""
     kept = _newest(connection, account)
     whole = _added(connection, account, _Kept(Fold(account.start)))
     found, expected = _added(connection, account, kept).fold.valued()._asdict(), whole.fold.valued()._asdict()
     wrong = [f"{name}: {found[name]} in the totals, {expected[name]} by all records" for name in found]
     differences = [text for name, text in zip(found, wrong, strict=True) if found[name] != expected[name]]
-    return Audit(account, kept.records, whole.records, differences)
+    return TotalsCheck(account, kept.records, whole.records, differences)
 
 
 def keep(connection: Connection, account: AccountRecords, most: int = BATCH) -> bool:

@@ -108,7 +108,7 @@ def test_totals_and_what_came_since_are_the_fold_over_everything(
         while totals.keep(connection, account(), most):
             pass
         assert totals.portfolio(connection, account()) == by_all_records(connection)
-        checked = totals.audit(connection, account())
+        checked = totals.check(connection, account())
         assert (checked.kept, checked.records, checked.differences) == (len(steps), len(steps), [])
         undone.rollback()
 
@@ -141,7 +141,7 @@ def test_totals_that_a_record_contradicts_are_deleted_with_it(connection: Connec
             connection.execute(paper_fills.delete().where(of_nine))
     assert 0 < len(kept(connection)) < before
     assert totals.portfolio(connection, account()) == by_all_records(connection)
-    assert totals.audit(connection, account()).differences == []
+    assert totals.check(connection, account()).differences == []
 
 
 @pytest.mark.parametrize("table", ["paper.fills", "paper.ledger"])
@@ -174,7 +174,7 @@ def test_totals_of_another_version_or_another_beginning_are_not_used(
     totals.keep(connection, account())
     connection.execute(update(paper_totals).values(state=paper_totals.c.state + text("""'{"balance": "1"}'""")))
     assert totals.portfolio(connection, account()).balance == 1
-    assert totals.audit(connection, account()).differences[0] == "balance: 1 in the totals, 100000 by all records"
+    assert totals.check(connection, account()).differences[0] == "balance: 1 in the totals, 100000 by all records"
     other = totals.AccountRecords(totals.PAPER, Portfolio.opened("main", D(5)))
     assert totals.portfolio(connection, other) == folded("main", D(5), paper.list_records(connection, "main"))
     monkeypatch.setattr(totals, "FOLD_VERSION", 99)
@@ -302,7 +302,7 @@ def test_totals_that_cannot_be_made_fail_no_migration(
 def test_a_real_account_is_added_up_as_far_as_every_source_was_read(connection: Connection) -> None:
     start_desk(connection, "main", NOON)
     key = AccountKey("aster", "0123456789abcdef")
-    reader = books.Reader("main", key, "reader")
+    reader = books.BooksReader("main", key, "reader")
     assert books.lease(connection, reader, 60)
     opening = Opening(balances={"USDT": D(1_000)})
     until = NOON + timedelta(minutes=40)
@@ -312,10 +312,10 @@ def test_a_real_account_is_added_up_as_far_as_every_source_was_read(connection: 
     assert found.settled == NOON + timedelta(minutes=30)
     assert totals.keep(connection, found)
     assert not totals.keep(connection, found)
-    whole = totals.audit(connection, found)
+    whole = totals.check(connection, found)
     assert (whole.kept, whole.records, whole.differences) == (2, 3, [])
     # The exchange's ledger corrects a fee.
     connection.execute(update(live_fills).where(live_fills.c.trade_id == "1").values(fee=2))
-    assert totals.audit(connection, found).kept == 0
+    assert totals.check(connection, found).kept == 0
     assert totals.portfolio(connection, found) == folded_live("main", opening, books.list_records(connection, "main"))
     assert connection.scalar(select(func.count()).select_from(live_fills)) == 3
