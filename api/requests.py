@@ -160,7 +160,9 @@ class EquityQuery(_Request):
         None, description="Inclusive, with offset; without it, from the desk's first cycle."
     )
     until: OffsetMoment | None = Field(None, description="Exclusive, with offset; without it, to the newest cycle.")
-    points: int = Field(500, ge=MIN_POINTS, le=MAX_POINTS, description="How many points at most; extremes are always kept.")
+    points: int = Field(
+        500, ge=MIN_POINTS, le=MAX_POINTS, description="How many points at most; extremes are always kept."
+    )
     symbol: Symbol | None = Field(None, description="Whose price to show as `price`.")
 
 
