@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 from api.app import ROUTERS
 from api.auth import GuardedRoute, is_protected
 from settings import catalogue
+from storage.tables import metadata
 from tests.house.generated import PAGES
 from tests.house.sources import ROOT, sources
 
@@ -89,3 +90,17 @@ def test_every_endpoint_under_a_protected_path_has_a_role_and_the_page_of_keys_s
         "Authentication looks at api.auth.PROTECTED alone."
     )
     assert found == _roles_on_the_page(), "Correct the table of endpoints in docs/keys.md."
+
+
+def test_the_architecture_says_of_every_table_who_writes_it() -> None:
+    section = (
+        (ROOT / "docs/architecture.md").read_text().partition("## Who writes which table")[2].partition("\n## ")[0]
+    )
+    named = {
+        name
+        for row in section.splitlines()
+        if row.startswith("| `")
+        for name in re.findall(r"`([\w.]+)`", row.split("|")[1])
+    }
+
+    assert named == set(metadata.tables), f"Correct these rows: {sorted(named ^ set(metadata.tables))}"
