@@ -23,9 +23,10 @@ from domain.health.troubles import KnownTroubles
 from domain.notices import SILENT_CYCLES
 from notify.channels import Channel
 from notify.delivery import SenderFailed, deliver, not_understood
-from storage import notices
+from storage import notice_queue, notices
 from storage.database import Database, DatabaseUnavailable
-from storage.notices import HELD_SECONDS, Dispatch, Watched
+from storage.notice_queue import HELD_SECONDS, Dispatch
+from storage.notices import Watched
 
 SEND_SECONDS = 1.0
 LOOK_SECONDS = 2.0
@@ -128,7 +129,7 @@ class Notifier:
         idle = [name for name in self._channels if name not in self._sending]
         if not idle or len(self._sending) >= MOST_SENDING:
             return
-        due = await self._database.run(lambda connection: notices.due(connection, self._desk, idle))
+        due = await self._database.run(lambda connection: notice_queue.due(connection, self._desk, idle))
         for name in self._first(due):
             telling = self._guarded(f"tell {name}", self._tell(self._channels[name]))
             self._sending[name] = asyncio.create_task(telling)
@@ -168,7 +169,7 @@ class Notifier:
     async def _deliver(self, channel: Channel) -> tuple[Dispatch | None, str | None]:
         """Sends the channel's next message; returns what was sent, and the error if any."""
         desk, me = self._desk, self._me
-        dispatch = await self._database.run(lambda connection: notices.take(connection, desk, channel.name, me))
+        dispatch = await self._database.run(lambda connection: notice_queue.take(connection, desk, channel.name, me))
         if dispatch is None:
             return None, None
         done = await deliver(channel, domain_notices.message(desk, dispatch.told, len(dispatch.numbers)))
@@ -179,7 +180,7 @@ class Notifier:
         desk, me = self._desk, self._me
         with suppress(DatabaseUnavailable):
             await self._database.run(
-                lambda connection: notices.let_go(connection, desk, channel.name, me), STOP_SECONDS
+                lambda connection: notice_queue.let_go(connection, desk, channel.name, me), STOP_SECONDS
             )
 
     def _note(self, channel: Channel, error: str | None) -> None:
@@ -196,7 +197,7 @@ class Notifier:
         while True:
             try:
                 await self._database.run(
-                    lambda connection: notices.settle(connection, desk, channel.name, me, dispatch.numbers, error)
+                    lambda connection: notice_queue.settle(connection, desk, channel.name, me, dispatch.numbers, error)
                 )
             except DatabaseUnavailable:
                 if time.monotonic() > deadline:
