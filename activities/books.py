@@ -238,7 +238,7 @@ class _Reading:
         account = totals.live_account(self._lease.books.model_copy(update={"state": self.state}))
         try:
             for _ in range(TOTALS_BATCHES):
-                if not await self._run(lambda connection: totals.keep(connection, account)):
+                if not await self._run(lambda connection: totals.extend(connection, account)):
                     return
         except Exception as error:
             log.warning("totals were not brought up to date; reports take longer", why=str(error)[:200])

@@ -22,23 +22,23 @@ import settings as configuration
 from api import docs, errors, guide, manual
 from api.access import AccessLog
 from api.auth import Authentication, is_authenticated
+from api.body_limit import BodyLimit
 from api.commands import Commander, header_text
 from api.connections import STATE_KEY, Connections
 from api.coordinator import CoordinatorClient, Gateway
 from api.descriptors import raise_limit
 from api.desk_database import DeskDatabase
 from api.feed import MOST_STREAMS, YIELD_SECONDS, EventFeed
-from api.head import HeadAsGet
+from api.head_as_get import HeadAsGet
 from api.headers import SecurityHeaders
 from api.health import ExpectedDesk, Health
 from api.keys import KeyRing, KeySource, KeyWatch, PostgresKeys
-from api.limits import BodyLimit
 from api.metrics import ApiMetrics
+from api.parts import ApiParts
 from api.redis_probe import RedisProbe
 from api.refused_keys import RefusedKeyCounter
 from api.reporting import PostgresReports, Reports
 from api.routes import console, control, events, proposals, public, reports
-from api.state import ApiParts
 from console import files
 from domain.desk.states import Mode
 from domain.desk.status import Status

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import structlog
 from pydantic_core import to_json
 
-from api.answers import applied_body, pending_body, unconfirmed_body
+from api.command_answers import applied_body, pending_body, unconfirmed_body
 from api.coordinator import CoordinatorClient
 from api.errors import (
     ApiError,

@@ -5,8 +5,9 @@
                               └─ not HTTP ┬─ a kill: mended and carried out
                                           └─ others: 400, JSON
 
-No byte prolongs any of these times. The time for a body that a handler waits for is in `api.limits` and `api.kill_body`, since
-only the application knows whether it waits. `ais api` serves with this class; by hand: `uvicorn --http api.door:Door --ws none`.
+No byte prolongs any of these times. The time for a body that a handler waits for is in `api.body_limit` and `api.kill_body`,
+since only the application knows whether it waits. `ais api` serves with this class; by hand: `uvicorn --http api.door:Door
+--ws none`.
 """
 
 import asyncio

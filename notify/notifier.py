@@ -180,7 +180,7 @@ class Notifier:
         desk, me = self._desk, self._me
         with suppress(DatabaseUnavailable):
             await self._database.run(
-                lambda connection: notice_queue.let_go(connection, desk, channel.name, me), STOP_SECONDS
+                lambda connection: notice_queue.release(connection, desk, channel.name, me), STOP_SECONDS
             )
 
     def _note(self, channel: Channel, error: str | None) -> None:

@@ -94,7 +94,7 @@ class NewKey(NamedTuple):
 
 def create(connection: Connection, new: NewKey, name: str, role: Role, desks: tuple[str, ...] | None) -> AccessKey:
     """Writes a new key. Raises NameTaken."""
-    now = _alone(connection)
+    now = _lock_writers(connection)
     if any(other.holds(now) for other in _named(connection, name)):
         raise NameTaken(name)
     made = new.made(now, name, role, desks)
@@ -105,7 +105,7 @@ def create(connection: Connection, new: NewKey, name: str, role: Role, desks: tu
 
 def revoke(connection: Connection, wanted: str, by: str) -> list[AccessKey]:
     """Revokes the key with this id, or all keys of this name, and returns them. Raises NoSuchKey."""
-    now = _alone(connection)
+    now = _lock_writers(connection)
     by_id = [_key(row) for row in connection.execute(_keys().where(keys.c.key_id == wanted))]
     found = [key for key in by_id or _named(connection, wanted) if key.revoked_at is None]
     if not found:
@@ -120,7 +120,7 @@ def rotate(connection: Connection, name: str, new: NewKey, grace: timedelta) -> 
 
     The old ones are revoked, or expire after `grace`. Raises NoSuchKey.
     """
-    now = _alone(connection)
+    now = _lock_writers(connection)
     working = [key for key in _named(connection, name) if key.holds(now)]
     if not working:
         raise NoSuchKey(name)
@@ -129,7 +129,7 @@ def rotate(connection: Connection, name: str, new: NewKey, grace: timedelta) -> 
     made = new._replace(lifetime=lifetime).made(now, name, old.role, old.desks)
     # The sooner end counts: a grace never extends a key.
     end = {"expires_at": now + grace} if grace else {"revoked_at": now, "revoked_by": new.by}
-    ended = _end(connection, [key._replace(**end) for key in working])
+    ended = _write_ends(connection, [key._replace(**end) for key in working])
     connection.execute(insert(keys).values(_values(made)))
     chain.append(connection, [*ended, _entry(AuditKind.KEY_MADE, made)])
     return made
@@ -140,11 +140,11 @@ def keep_ends(connection: Connection, ended: Iterable[AccessKey]) -> None:
 
     A stolen key must end even if the audit chain cannot be written.
     """
-    _alone(connection)
-    chain.append_if_possible(connection, _end(connection, ended))
+    _lock_writers(connection)
+    chain.append_if_possible(connection, _write_ends(connection, ended))
 
 
-def _end(connection: Connection, ended: Iterable[AccessKey]) -> list[AuditEntry]:
+def _write_ends(connection: Connection, ended: Iterable[AccessKey]) -> list[AuditEntry]:
     """Writes the ends. Returns audit entries for what that changed; what was there before has its entry already."""
     by_id = {key.key_id: key for key in ended}
     if not by_id:
@@ -181,7 +181,7 @@ def note_uses(connection: Connection, uses: Mapping[str, datetime]) -> None:
     connection.execute(update(keys).where(keys.c.key_id == used.c.key_id).values(last_used_at=newest))
 
 
-def _alone(connection: Connection) -> datetime:
+def _lock_writers(connection: Connection) -> datetime:
     """Waits until no other transaction writes keys, and returns the time then."""
     connection.execute(select(func.pg_advisory_xact_lock(_WRITERS_LOCK)))
     return server_time(connection)

@@ -201,7 +201,7 @@ def add_up(url: str) -> None:
             more = True
             while more:
                 with engine.begin() as connection:
-                    more = totals.keep(connection, account)
+                    more = totals.extend(connection, account)
 
 
 def check(url: str) -> None:

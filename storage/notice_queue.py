@@ -38,7 +38,7 @@ def take(connection: Connection, desk: str, channel: str, me: str) -> Dispatch |
         return None
     dispatch = _next(connection, desk, channel, now)
     if dispatch is None:
-        _let_go(connection, desk, channel, me, {})
+        _release(connection, desk, channel, me, {})
     return dispatch
 
 
@@ -50,16 +50,16 @@ def settle(connection: Connection, desk: str, channel: str, me: str, numbers: Se
     now = server_time(connection)
     if error is None:
         connection.execute(update(notices).where(notices.c.number.in_(numbers)).values(sent_at=now))
-        return _let_go(connection, desk, channel, me, {"failures": 0, "not_before": None, "last_error": None})
+        return _release(connection, desk, channel, me, {"failures": 0, "not_before": None, "last_error": None})
     failures = connection.scalar(select(notice_channels.c.failures).where(*_of(desk, channel))) or 0
     pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 10), LONGEST_PAUSE_SECONDS)
     failed = {"failures": failures + 1, "not_before": now + timedelta(seconds=pause), "last_error": clean(error)}
-    return _let_go(connection, desk, channel, me, failed)
+    return _release(connection, desk, channel, me, failed)
 
 
-def let_go(connection: Connection, desk: str, channel: str, me: str) -> None:
+def release(connection: Connection, desk: str, channel: str, me: str) -> None:
     """Releases a channel whose message was not settled."""
-    _let_go(connection, desk, channel, me, {})
+    _release(connection, desk, channel, me, {})
 
 
 def due(connection: Connection, desk: str, channels: Iterable[str]) -> list[str]:
@@ -85,7 +85,7 @@ def _hold(connection: Connection, desk: str, channel: str, me: str, now: datetim
     return connection.scalar(taken) is not None
 
 
-def _let_go(connection: Connection, desk: str, channel: str, me: str, changes: Mapping[str, Any]) -> bool:
+def _release(connection: Connection, desk: str, channel: str, me: str, changes: Mapping[str, Any]) -> bool:
     mine = update(notice_channels).where(*_of(desk, channel), notice_channels.c.held_by == me)
     done = mine.values(held_by=None, held_until=None, **changes).returning(notice_channels.c.channel)
     return connection.scalar(done) is not None

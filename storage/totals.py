@@ -123,23 +123,23 @@ def check(connection: Connection, account: AccountRecords) -> TotalsCheck:
     return TotalsCheck(account, kept.records, whole.records, differences)
 
 
-def keep(connection: Connection, account: AccountRecords, most: int = BATCH) -> bool:
+def extend(connection: Connection, account: AccountRecords, most: int = BATCH) -> bool:
     """Adds about `most` records to the totals. Returns whether there were any. Waits for transactions that write records."""
     # Those that write records wait for this transaction: if it comes to a standstill, the server ends it.
     idle = func.set_config("idle_in_transaction_session_timeout", KEEPER_IDLE, True)
     connection.execute(select(idle, func.pg_advisory_xact_lock(_lock_key(account))))
-    return _keep(connection, account, most)
+    return _extend(connection, account, most)
 
 
-def keep_up(connection: Connection, desk: str) -> None:
+def extend_if_behind(connection: Connection, desk: str) -> None:
     """Adds new records to a paper desk's totals if there are many and no other process does it."""
     if _are_behind(connection, PAPER, desk) and (found := paper.find_account(connection, desk)):
         account = paper_account(found)
         if connection.scalar(select(func.pg_try_advisory_xact_lock(_lock_key(account)))):
-            _keep(connection, account, 8 * KEEP_EVERY)
+            _extend(connection, account, 8 * KEEP_EVERY)
 
 
-def _keep(connection: Connection, account: AccountRecords, most: int) -> bool:
+def _extend(connection: Connection, account: AccountRecords, most: int) -> bool:
     kept = _newest(connection, account)
     records = _records(connection, account.books, account.start.desk, kept.through, most)
     if account.settled is not None:

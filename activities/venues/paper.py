@@ -222,7 +222,7 @@ class PaperVenue:
         """Brings the totals up to date. They only make reports faster, so their failure must not undo a bar."""
         try:
             with connection.begin_nested():
-                totals.keep_up(connection, self._desk)
+                totals.extend_if_behind(connection, self._desk)
         except Exception as error:  # whatever it is: a lost connection makes the commit fail as well
             log.warning(
                 "totals were not brought up to date; reports take longer", desk=self._desk, why=str(error)[:200]

@@ -104,3 +104,16 @@ def test_the_architecture_says_of_every_table_who_writes_it() -> None:
     }
 
     assert named == set(metadata.tables), f"Correct these rows: {sorted(named ^ set(metadata.tables))}"
+
+
+@pytest.mark.parametrize(
+    "folder", ["activities", "activities/venues/aster", "api", "cli", "domain/desk", "notify", "storage"]
+)
+def test_the_map_of_a_package_names_all_of_its_files(folder: str) -> None:
+    package = ROOT / folder
+    rows = [row.split("|")[1] for row in (package / "__init__.py").read_text().splitlines() if row.startswith("| `")]
+    named = {name.removesuffix("/") for row in rows for name in re.findall(r"`([\w./]+)`", row)}
+    there = {path.name for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+
+    wrong = sorted(named ^ (there - {"__init__.py", "__main__.py"}))
+    assert not wrong, f"Correct the table in {folder}/__init__.py: {wrong}"

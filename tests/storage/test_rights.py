@@ -160,7 +160,7 @@ def test_a_desk_can_do_everything(roles: Roles) -> None:
         assert watching.watch(connection, None, HASTY).rows
         checkpoints.keep(connection, checkpoints.take(connection).at, "key", "{}")
         for account in totals.accounts(connection):
-            totals.keep(connection, account)
+            totals.extend(connection, account)
 
     with roles.engine.begin() as connection:
         all_at_once(connection)
