@@ -185,6 +185,10 @@ class Lifecycle:
             raise Refused(f"{unknown} ({error})") from error
         except GatewayError as error:
             raise Refused(f"nothing was restarted ({error})") from error
+        await self._check_restarted(command_id)
+
+    async def _check_restarted(self, command_id: str) -> None:
+        """Waits for the outcome of a restart. Raises Refused unless it is applied."""
         outcome = None
         with suppress(GatewayError):
             found = await self._gateway.settled(command_id, OUTCOME_SECONDS)
