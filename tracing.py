@@ -294,7 +294,7 @@ class CommandInterceptor(TracingInterceptor):
         return _WorkflowInbound
 
     def _workflow_span(self, name: str, traceparent: str, kind: SpanKind) -> str:
-        """A span without length, made outside of the sandbox; what follows it hangs below it."""
+        """A span without a duration, made outside of the sandbox. Later spans of the command are its children."""
         span = self.tracer.start_span(name, _context(traceparent), kind)
         span.end()
         return _traceparent(span) or traceparent
@@ -411,7 +411,7 @@ def _read(headers: Mapping[str, Payload]) -> tuple[str, str] | None:
 
 
 def _context(traceparent: str) -> Any:
-    """The context of a span elsewhere; an empty one where there is none."""
+    """The context of a span elsewhere; None if there is none."""
     return _W3C.extract({"traceparent": traceparent}) if _TRACEPARENT.fullmatch(traceparent) else None
 
 
