@@ -47,6 +47,7 @@ from temporalio.worker import (
 )
 
 from activities.calls import CancelCall, CancelManyCall, OrderCall, RecordCall
+from domain.health.troubles import KnownTroubles
 
 QUEUE_SPANS = 2_048
 EXPORT_SECONDS = 5.0
@@ -163,7 +164,7 @@ class _Delivery(SpanExporter):
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
-        self._delivers = True
+        self._troubles = KnownTroubles()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         try:
@@ -171,13 +172,11 @@ class _Delivery(SpanExporter):
         except Exception:
             # Its text may hold the URL, and that a password.
             result = SpanExportResult.FAILURE
-        delivers = result is SpanExportResult.SUCCESS
-        if delivers != self._delivers:
-            self._delivers = delivers
-            if delivers:
-                log.info("traces are delivered again")
-            else:
+        if result is not SpanExportResult.SUCCESS:
+            if self._troubles.begin():
                 log.warning("traces are not delivered and are dropped; check AIS_TRACES_URL and its receiver")
+        elif self._troubles.end():
+            log.info("traces are delivered again")
         return result
 
     def shutdown(self) -> None:
@@ -295,7 +294,7 @@ class CommandInterceptor(TracingInterceptor):
         return _WorkflowInbound
 
     def _workflow_span(self, name: str, traceparent: str, kind: SpanKind) -> str:
-        """A span without length, made outside of the sandbox; what follows it hangs below it."""
+        """A span without a duration, made outside of the sandbox. Later spans of the command are its children."""
         span = self.tracer.start_span(name, _context(traceparent), kind)
         span.end()
         return _traceparent(span) or traceparent
@@ -399,7 +398,7 @@ def _payload(carrier: Mapping[str, str]) -> Payload:
 
 
 def _read(headers: Mapping[str, Payload]) -> tuple[str, str] | None:
-    """The trace and the command of a header; None where it holds no such thing. Never raises."""
+    """The trace and the command of a header; None if it holds no such thing. Never raises."""
     payload = headers.get(HEADER)
     if payload is None or len(payload.data) > HEADER_BYTES:
         return None
@@ -412,7 +411,7 @@ def _read(headers: Mapping[str, Payload]) -> tuple[str, str] | None:
 
 
 def _context(traceparent: str) -> Any:
-    """The context of a span elsewhere; an empty one where there is none."""
+    """The context of a span elsewhere; None if there is none."""
     return _W3C.extract({"traceparent": traceparent}) if _TRACEPARENT.fullmatch(traceparent) else None
 
 

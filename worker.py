@@ -35,7 +35,7 @@ from activities.attributes import AttributeActivities
 from activities.audit_watch import ChainWatcher
 from activities.auditing import Auditor
 from activities.calls import Scope
-from activities.claiming import ClaimCheck, Refusing
+from activities.claiming import ClaimCheck, StartCheck
 from activities.gate import ActivityGate, Leave
 from activities.market.port import MarketError
 from activities.metrics import WorkerMetrics
@@ -241,7 +241,7 @@ async def _connect(config: settings.WorkerSettings, traces: "Traces | None") -> 
     )
 
 
-def _standby(scope: Scope, gateway: DeskGateway, latch: Database) -> Refusing:
+def _standby(scope: Scope, gateway: DeskGateway, latch: Database) -> StartCheck:
     """Keeps the worker from serving a desk that is not its own."""
     standby = Standby(scope, _asking(gateway), log.warning)
     if scope.mode is not Mode.LIVE:
@@ -437,7 +437,7 @@ BEHAVIORS: Mapping[str, VersioningBehavior] = {
 
 
 def versioned_as(config: settings.WorkerSettings) -> WorkerDeploymentConfig | None:
-    """The version under which this worker polls; None where versioning is off. Raises NotConfigured."""
+    """The version under which this worker polls; None if versioning is off. Raises NotConfigured."""
     if config.worker_versioning == "off":
         return None
     try:
@@ -552,7 +552,7 @@ def _leaving(gone: asyncio.Future[str]) -> Leave:
     return leave
 
 
-async def _run_until(workers: Workers, standby: Refusing, stop: asyncio.Event, gone: asyncio.Future[str]) -> None:
+async def _run_until(workers: Workers, standby: StartCheck, stop: asyncio.Event, gone: asyncio.Future[str]) -> None:
     """Takes workflow tasks at once, since any worker can; takes activities once it knows that they are this desk's."""
     running = [asyncio.create_task(workers.shared.run())]
     stopping, opening = asyncio.create_task(stop.wait()), asyncio.create_task(standby.refusal())

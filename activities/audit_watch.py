@@ -14,6 +14,7 @@ import structlog
 from activities.metrics import WorkerMetrics
 from domain import notices as domain_notices
 from domain.audit import NO_DESK
+from domain.health.troubles import KnownTroubles
 from storage import notices
 from storage.audit import watching
 from storage.audit.checkpoints import Checkpoint
@@ -47,7 +48,7 @@ class ChainWatcher:
         # Desks whose faults this worker notifies people of: its own, and any in whose chain it found a fault itself.
         self._mine = {desk}
         self._told: set[str] = set()
-        self._trouble: str | None = None
+        self._troubles = KnownTroubles()
 
     async def run(self) -> NoReturn:
         """Round after round, until it is cancelled. A bug in it ends no worker: a kill needs one."""
@@ -83,18 +84,17 @@ class ChainWatcher:
         self._standing = standing
 
     async def _guarded_round(self) -> None:
-        """Logs each kind of trouble once."""
         try:
             await self.round()
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            if text != self._trouble and isinstance(error, DatabaseUnavailable):
-                log.warning("the audit chain is not verified at the moment", why=str(error))
-            elif text != self._trouble:
-                log.exception("verifying the audit chain failed: a bug")
-            self._trouble = text
+            if self._troubles.begin(text=f"{type(error).__name__}: {error}"):
+                if isinstance(error, DatabaseUnavailable):
+                    log.warning("the audit chain is not verified at the moment", why=str(error))
+                else:
+                    log.exception("verifying the audit chain failed: a bug")
         else:
-            self._trouble = None
+            if self._troubles.end():
+                log.info("the audit chain is verified again")
         finally:
             # A fault stays on the gauge while nobody can look: it is not over.
             self._metrics.audit_looked_at(_desks(self._standing), ())

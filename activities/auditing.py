@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy import Connection
 
 from domain import notices as domain_notices
+from domain.health.troubles import KnownTroubles
 from storage import notices
 from storage.audit import chain, checkpoints
 from storage.audit.checkpoints import Checkpoint, CheckpointLookout, MadeCheckpoint, NotSigned
@@ -37,7 +38,7 @@ class Auditor:
         self._watched = Watched(desk, channels, may_tell_silence=False)
         self._database = database
         self._lookout = CheckpointLookout(desk)
-        self._trouble: str | None = None
+        self._troubles = KnownTroubles()
         # Ids of kills that are in the chain already.
         self._chained: set[str] = set()
 
@@ -77,14 +78,11 @@ class Auditor:
         return made
 
     async def _guarded_round(self) -> None:
-        """Logs each kind of trouble once."""
         try:
             await self.round()
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            if text == self._trouble:
+            if not self._troubles.begin(text=f"{type(error).__name__}: {error}"):
                 return
-            self._trouble = text
             if isinstance(error, NotSigned):
                 log.error("no audit checkpoint is made: AIS_AUDIT_KEY cannot be used", why=str(error))
             elif isinstance(error, DatabaseUnavailable):
@@ -92,4 +90,5 @@ class Auditor:
             else:
                 log.exception("looking after the audit chain failed: a bug")
         else:
-            self._trouble = None
+            if self._troubles.end():
+                log.info("the audit chain is looked after again")

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Connection
 
 from activities.metrics import WorkerMetrics
-from activities.venues.aster.statements import Page, Statements, fill_of, income_of
+from activities.venues.aster.statements import StatementPage, Statements, fill_of, income_of
 from activities.venues.port import VenueError, VenueRefused
 from domain.books import (
     INCOME,
@@ -32,7 +32,7 @@ from domain.books import (
 )
 from domain.health.books_seen import warnings_of
 from storage import books, claims, totals
-from storage.books import Lease, Reader
+from storage.books import BooksLease, BooksReader
 from storage.database import Database, DatabaseUnavailable
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class Bookkeeper:
     """Reads one desk's account at regular intervals."""
 
     def __init__(
-        self, reader: Reader, statements: Statements, database: Database, every: float, instruments: WorkerMetrics
+        self, reader: BooksReader, statements: Statements, database: Database, every: float, instruments: WorkerMetrics
     ) -> None:
         self._reader = reader
         self._statements = statements
@@ -122,7 +122,7 @@ class Bookkeeper:
         self._told = told
         self._instruments.books_read(state.read_at, len(state.facts), len(state.strangers))
 
-    def _lease(self, connection: Connection) -> Lease | None:
+    def _lease(self, connection: Connection) -> BooksLease | None:
         """Takes the right to read the account, unless another desk holds it. A killed desk may have given its account back."""
         holder = claims.holder(connection, self._reader.key)
         if holder and holder.desk != self._reader.desk:
@@ -156,7 +156,7 @@ class LeaseLost(DatabaseUnavailable):
 class _Reading:
     """One round: reads every source from where the last round ended, then compares."""
 
-    def __init__(self, statements: Statements, reader: Reader, lease: Lease, run: _Run) -> None:
+    def __init__(self, statements: Statements, reader: BooksReader, lease: BooksLease, run: _Run) -> None:
         self.state = lease.books.state
         self._statements = statements
         self._reader = reader
@@ -197,7 +197,7 @@ class _Reading:
             await self._save(not_read(self.state, source, str(error), now))
             raise
 
-    async def _write(self, source: str, page: Page) -> None:
+    async def _write(self, source: str, page: StatementPage) -> None:
         state = read_on(self.state, source, page.until)
         if not page.whole:
             why = "more rows at one moment than the exchange lists"
@@ -238,7 +238,7 @@ class _Reading:
         account = totals.live_account(self._lease.books.model_copy(update={"state": self.state}))
         try:
             for _ in range(TOTALS_BATCHES):
-                if not await self._run(lambda connection: totals.keep(connection, account)):
+                if not await self._run(lambda connection: totals.extend(connection, account)):
                     return
         except Exception as error:
             log.warning("totals were not brought up to date; reports take longer", why=str(error)[:200])
@@ -257,6 +257,6 @@ class _Reading:
         self.state = state
 
 
-def reader_of(desk: str, key: claims.AccountKey) -> Reader:
+def reader_of(desk: str, key: claims.AccountKey) -> BooksReader:
     """This worker as a reader, under a name that no other worker has."""
-    return Reader(desk, key, secrets.token_hex(8))
+    return BooksReader(desk, key, secrets.token_hex(8))

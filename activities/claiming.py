@@ -21,7 +21,7 @@ ASKED = 3
 CLAIM_SECONDS = 2.0
 
 
-class Refusing(Protocol):
+class StartCheck(Protocol):
     """A check that may say that this worker must exit."""
 
     async def refusal(self) -> str | None:
@@ -33,7 +33,7 @@ class ClaimCheck:
 
     def __init__(
         self,
-        first: Refusing,
+        first: StartCheck,
         database: Database,
         desk: str,
         key: AccountKey,
@@ -62,13 +62,15 @@ class ClaimCheck:
             return None
         if claim is None or claim.desk == self._desk:
             return None
-        # The coordinator's kill may not have reached the database.
-        for _ in range(0 if killed else ASKED):
-            if (status := await self._ask()) is not None:
-                killed = status.state is State.KILLED
-                break
         told = claims.held_text(self._desk, claim)
-        if not killed:
+        if not killed and not await self._coordinator_is_killed():
             return told
         self._say(f"serving a killed desk on another's account; it takes no new risk: {told}")
         return None
+
+    async def _coordinator_is_killed(self) -> bool:
+        """Whether the coordinator says killed: its kill may not have reached the database."""
+        for _ in range(ASKED):
+            if (status := await self._ask()) is not None:
+                return status.state is State.KILLED
+        return False

@@ -18,6 +18,7 @@ import structlog
 
 from domain.desk.states import State
 from domain.desk.status import Status
+from domain.health.troubles import KnownTroubles
 from storage.redis_connection import RedisConnection
 
 POLL_SECONDS = 1.0
@@ -93,23 +94,29 @@ class Mirror:
         self._connection = RedisConnection(url, SOCKET_SECONDS)
         self._keys = keys_of(desk)
         self._ask = ask
-        self._trouble: str | None = None
+        self._troubles = KnownTroubles()
 
     async def run(self) -> None:
         """Writes until it is cancelled. A bug in it ends no worker."""
         try:
             while True:
-                try:
-                    if (status := await self._ask()) is not None:
-                        await self.write(status)
-                    self._tell(None)
-                except Exception as error:
-                    # Reconnect next time: after a failover the name leads to another server.
-                    await self.close()
-                    self._tell(trouble_of(error))
+                await self._guarded_round()
                 await asyncio.sleep(POLL_SECONDS)
         finally:
             await self.close()
+
+    async def _guarded_round(self) -> None:
+        try:
+            if (status := await self._ask()) is not None:
+                await self.write(status)
+        except Exception as error:
+            # Reconnect next time: after a failover the name leads to another server.
+            await self.close()
+            if self._troubles.begin(text=(why := trouble_of(error))):
+                log.warning("Redis is not up to date; trying every second", why=why)
+        else:
+            if self._troubles.end():
+                log.info("Redis is up to date again")
 
     async def write(self, status: Status) -> bool:
         """Writes a status and returns whether it changed anything. Raises what the client raises."""
@@ -125,15 +132,6 @@ class Mirror:
     async def close(self) -> None:
         """Closes the connection; the next write opens a new one."""
         await self._connection.close()
-
-    def _tell(self, trouble: str | None) -> None:
-        """Logs each trouble once, and once more when it is over."""
-        if trouble != self._trouble:
-            if trouble:
-                log.warning("Redis is not up to date; trying every second", why=trouble)
-            else:
-                log.info("Redis is up to date again")
-        self._trouble = trouble
 
 
 def trouble_of(error: Exception) -> str:

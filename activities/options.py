@@ -1,4 +1,4 @@
-"""Time-outs and retries of each kind of activity. By default Temporal would retry for ever, and let one attempt run without end.
+"""Timeouts and retries of each kind of activity. By default Temporal would retry for ever, and let one attempt run without end.
 
 The outbox's lanes repeat by themselves, so most activities here have a single attempt. Otherwise a new instruction would wait
 out the back-off of an older one.
@@ -55,7 +55,7 @@ CANCEL: dict[str, Any] = {
 SETTLE = CANCEL
 
 # An order's activity has no heartbeat on purpose: without one a cancellation never reaches an attempt that has begun, so
-# its result is always taken. It is given up only where no worker has begun it.
+# its result is always taken. It is given up only if no worker has begun it.
 ORDER: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=15),
     "retry_policy": _ONCE,

@@ -22,7 +22,7 @@ _QUIET = frozenset({"/health", "/health/live", "/metrics"})
 log: Any = structlog.get_logger("api")
 
 
-class Access:
+class AccessLog:
     """Wraps everything but the security headers. It logs no header, body or query string: each may contain a key."""
 
     def __init__(self, app: ASGIApp, instruments: ApiMetrics) -> None:

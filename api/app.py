@@ -20,25 +20,25 @@ from starlette.types import Scope
 
 import settings as configuration
 from api import docs, errors, guide, manual
-from api.access import Access
+from api.access import AccessLog
 from api.auth import Authentication, is_authenticated
-from api.belonging import Belonging
+from api.body_limit import BodyLimit
 from api.commands import Commander, header_text
 from api.connections import STATE_KEY, Connections
+from api.coordinator import CoordinatorClient, Gateway
 from api.descriptors import raise_limit
-from api.desk import Desk, Gateway
+from api.desk_database import DeskDatabase
 from api.feed import MOST_STREAMS, YIELD_SECONDS, EventFeed
-from api.head import HeadAsGet
+from api.head_as_get import HeadAsGet
 from api.headers import SecurityHeaders
 from api.health import ExpectedDesk, Health
 from api.keys import KeyRing, KeySource, KeyWatch, PostgresKeys
-from api.limits import BodyLimit
 from api.metrics import ApiMetrics
+from api.parts import ApiParts
 from api.redis_probe import RedisProbe
-from api.refused_keys import RefusedKeys
+from api.refused_keys import RefusedKeyCounter
 from api.reporting import PostgresReports, Reports
 from api.routes import console, control, events, proposals, public, reports
-from api.state import Parts
 from console import files
 from domain.desk.states import Mode
 from domain.desk.status import Status
@@ -144,12 +144,16 @@ def create_app(
     for router in ROUTERS:
         app.include_router(router)
     if own_process:
-        # Otherwise the first requests would do this: 0.1 to 0.3 s (measured) in which a kill would wait.
-        app.openapi()
-        docs.load_assets()
-        manual.load()
-        files()
+        _warm_up(app)
     return app
+
+
+def _warm_up(app: FastAPI) -> None:
+    """Does at once what the first requests would do otherwise: 0.1 to 0.3 s (measured) in which a kill would wait."""
+    app.openapi()
+    docs.load_assets()
+    manual.load()
+    files()
 
 
 def _traces(settings: AppSettings) -> "Traces | None":
@@ -178,9 +182,9 @@ def _middleware(
     )
     return [
         Middleware(SecurityHeaders),
-        Middleware(Access, instruments=instruments),
+        Middleware(AccessLog, instruments=instruments),
         *([cors] if origins else []),
-        Middleware(Authentication, ring=ring, refused=RefusedKeys(instruments), desk=settings.desk.desk),
+        Middleware(Authentication, ring=ring, refused=RefusedKeyCounter(instruments), desk=settings.desk.desk),
         # After authentication, so that a flood of strangers makes no spans.
         *([Middleware(traces.http, follows=_is_traced)] if traces else []),
         Middleware(BodyLimit),
@@ -199,8 +203,8 @@ def _lifespan(
 ) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def run(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        desk = Desk(gateway or await _own_gateway(settings, traces), settings.api.ack_timeout)
-        found = reports or PostgresReports(settings.database.url, Belonging(desk), live=settings.desk.mode == "live")
+        desk = CoordinatorClient(gateway or await _own_gateway(settings, traces), settings.api.ack_timeout)
+        found = reports or PostgresReports(settings.database.url, DeskDatabase(desk), live=settings.desk.mode == "live")
         most = raise_limit().connections
         # Half of the connections, so that streams leave room for commands.
         feed = EventFeed(desk, found, settings.desk.desk, min(MOST_STREAMS, most // 2))
@@ -239,7 +243,7 @@ async def _following(traces: "Traces | None") -> AsyncIterator[None]:
 
 
 def _beside(
-    settings: AppSettings, desk: Desk, ring: KeyRing, source: KeySource, *, own_gateway: bool
+    settings: AppSettings, desk: CoordinatorClient, ring: KeyRing, source: KeySource, *, own_gateway: bool
 ) -> list[Coroutine[Any, Any, object]]:
     """What runs beside the requests: reading the keys, notifications, a hint in the log. No request waits for it."""
     loops: list[Coroutine[Any, Any, object]] = [KeyWatch(ring, source).run()]
@@ -256,7 +260,7 @@ def _beside(
     return loops
 
 
-def _looking(desk: Desk) -> Callable[[], Awaitable[Status | None]]:
+def _looking(desk: CoordinatorClient) -> Callable[[], Awaitable[Status | None]]:
     """The status for whatever only reports it."""
 
     async def look() -> Status | None:
@@ -274,14 +278,14 @@ def _looking(desk: Desk) -> Callable[[], Awaitable[Status | None]]:
 def _parts(
     settings: AppSettings,
     instruments: ApiMetrics,
-    desk: Desk,
+    desk: CoordinatorClient,
     reports: Reports,
     feed: EventFeed,
     ring: KeyRing,
     redis: RedisProbe,
-) -> Parts:
+) -> ApiParts:
     name, mode, symbols = settings.desk.desk, settings.desk.mode, settings.desk.symbols
-    return Parts(
+    return ApiParts(
         desk_name=name,
         mode=Mode(mode),
         desk=desk,

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.commands import header_text
 from api.errors import ApiError, NeedsRole, NotAuthenticated, NotForThisDesk
 from api.keys import OWN_ACTOR, Holder, KeyRefusal, KeyRing, RefusedKey
-from api.refused_keys import RefusedKeys
+from api.refused_keys import RefusedKeyCounter
 from domain.keys import Role
 
 PROTECTED = ("/control", "/reports", "/proposals")
@@ -34,7 +34,7 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 class Authentication:
     """Requires a bearer token under the protected prefixes."""
 
-    def __init__(self, app: ASGIApp, ring: KeyRing, refused: RefusedKeys, desk: str) -> None:
+    def __init__(self, app: ASGIApp, ring: KeyRing, refused: RefusedKeyCounter, desk: str) -> None:
         self._app = app
         self._ring = ring
         self._refused = refused

@@ -22,8 +22,8 @@ from urllib.parse import quote
 import structlog
 from pydantic_core import to_json
 
-from api.answers import applied_body, pending_body, unconfirmed_body
-from api.desk import Desk
+from api.command_answers import applied_body, pending_body, unconfirmed_body
+from api.coordinator import CoordinatorClient
 from api.errors import (
     ApiError,
     CommandRefused,
@@ -98,7 +98,9 @@ class CommandResponse(NamedTuple):
 class Commander:
     """Carries commands to the coordinator. `acknowledge_seconds` bounds signal and confirmation together."""
 
-    def __init__(self, desk: Desk, symbols: Sequence[str], acknowledge_seconds: float, instruments: ApiMetrics) -> None:
+    def __init__(
+        self, desk: CoordinatorClient, symbols: Sequence[str], acknowledge_seconds: float, instruments: ApiMetrics
+    ) -> None:
         self._desk = desk
         self._symbols = symbols
         self._seconds = acknowledge_seconds
@@ -179,23 +181,25 @@ class Commander:
     ) -> CommandResponse:
         """A run takes 10,000 signals. After that it still accepts a cancellation (measured), which means kill."""
         log.warning("kill signal refused, requesting cancellation", command_id=ask.command_id, error=str(refusal))
+        await self._request_cancellation(ask, refusal, deadline)
+        warning = "Temporal refused the kill signal; the kill went in as a cancellation of the workflow"
+        outcome = await self._confirmation(ask, deadline)
+        if outcome is not None:
+            return self._settled(ask, outcome)._replace(headers=_headers(ask, warning))
+        return await self._accepted_as_cancellation(ask, warning)
+
+    async def _request_cancellation(self, ask: CommandRequest, refusal: SignalRefused, deadline: float) -> None:
+        seconds = min(SIGNAL_SECONDS, max(deadline - time.monotonic(), 0.5))
+        # The reason carries the content of a kill signal, so that the kill can be followed by its id.
+        reason = to_json(ask.payload(datetime.now(UTC))).decode()
         try:
-            seconds = min(SIGNAL_SECONDS, max(deadline - time.monotonic(), 0.5))
-            # The reason carries the content of a kill signal, so that the kill can be followed by its id.
-            reason = to_json(ask.payload(datetime.now(UTC))).decode()
             await self._desk.gateway.request_cancel(reason, seconds)
         except SignalUnanswered as error:
             self._desk.recorded(ask.command_id)
             raise PerhapsRecorded(ask.command_id, self._cancels(ask)) from error
         except GatewayError as error:
             raise NotRecorded(f"{refusal}; and its cancellation: {error}", self._cancels(ask)) from error
-        warning = "Temporal refused the kill signal; the kill went in as a cancellation of the workflow"
         self._desk.recorded(ask.command_id)
-        outcome = await self._confirmation(ask, deadline)
-        if outcome is not None:
-            answer = self._settled(ask, outcome)
-            return answer._replace(headers=_headers(ask, warning))
-        return await self._accepted_as_cancellation(ask, warning)
 
     async def _accepted_as_cancellation(self, ask: CommandRequest, warning: str) -> CommandResponse:
         """If an earlier kill of this run also went in as a cancellation, it is carried out for both, under its id."""

@@ -22,7 +22,7 @@ STATE_KEY = "doorkeeper"
 log: Any = structlog.get_logger("api")
 
 
-class Reason(StrEnum):
+class CloseReason(StrEnum):
     """Why a connection was closed before its client wanted it."""
 
     HEAD_TIME = "head_too_slow"
@@ -60,8 +60,8 @@ class Connections:
         self._new: dict[Visitor, None] = {}
         self._dawdling: dict[Visitor, None] = {}
         self._known: dict[Visitor, None] = {}
-        self._untold: Counter[Reason] = Counter()
-        self._quiet: set[Reason] = set()
+        self._untold: Counter[CloseReason] = Counter()
+        self._quiet: set[CloseReason] = set()
 
     def enter(self, visitor: Visitor) -> None:
         """Admits a newcomer, and closes another connection if there are too many."""
@@ -69,7 +69,7 @@ class Connections:
         if self.open > self._limit:
             leaving = self._who_leaves(visitor)
             self.leave(leaving)
-            self.count(Reason.ROOM)
+            self.count(CloseReason.ROOM)
             leaving.make_room()
 
     def leave(self, visitor: Visitor) -> None:
@@ -98,7 +98,7 @@ class Connections:
             return oldest
         return next((visitor for visitor in self._known if visitor.is_idle), newcomer)
 
-    def count(self, reason: Reason) -> None:
+    def count(self, reason: CloseReason) -> None:
         """Counts a connection turned away, and has it logged."""
         self._instruments.turned_away(reason.value)
         self._untold[reason] += 1
@@ -106,7 +106,7 @@ class Connections:
             self._quiet.add(reason)
             self._tell(reason)
 
-    def _tell(self, reason: Reason) -> None:
+    def _tell(self, reason: CloseReason) -> None:
         number = self._untold.pop(reason, 0)
         if not number:
             self._quiet.discard(reason)

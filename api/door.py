@@ -5,8 +5,9 @@
                               └─ not HTTP ┬─ a kill: mended and carried out
                                           └─ others: 400, JSON
 
-No byte prolongs any of these times. The time for a body that a handler waits for is in `api.limits` and `api.kill_body`, since
-only the application knows whether it waits. `ais api` serves with this class; by hand: `uvicorn --http api.door:Door --ws none`.
+No byte prolongs any of these times. The time for a body that a handler waits for is in `api.body_limit` and `api.kill_body`,
+since only the application knows whether it waits. `ais api` serves with this class; by hand: `uvicorn --http api.door:Door
+--ws none`.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api import request_head
 from api.auth import is_authenticated
-from api.connections import STATE_KEY, Connections, Reason
+from api.connections import STATE_KEY, CloseReason, Connections
 from api.streams import end, is_endless
 
 FIRST_BYTE_SECONDS = 10.0
@@ -283,11 +284,11 @@ class Door(HttpToolsProtocol):
             self._mend_when_whole()
         elif self._place is _RequestPart.BODY or not self.is_idle:
             # An answer is being written, and a second one would end up in the middle of it.
-            self._leave(Reason.BROKEN)
+            self._leave(CloseReason.BROKEN)
         elif len(self._head) > request_head.MAX_BYTES:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, request_head.TOO_LARGE, Reason.BROKEN)
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, request_head.TOO_LARGE, CloseReason.BROKEN)
         else:
-            self._refuse(HTTPStatus.BAD_REQUEST, request_head.flaw(bytes(self._head)), Reason.BROKEN)
+            self._refuse(HTTPStatus.BAD_REQUEST, request_head.flaw(bytes(self._head)), CloseReason.BROKEN)
 
     def _mend_when_whole(self) -> None:
         """Has the kill carried out as soon as its head ends or becomes too long."""
@@ -300,7 +301,7 @@ class Door(HttpToolsProtocol):
             self._stop_clock()
             self.flow.pause_reading()
             return
-        self._keeper.count(Reason.MENDED)
+        self._keeper.count(CloseReason.MENDED)
         if not ending:
             # The last line may be incomplete.
             head = head.rpartition(b"\r\n")[0]
@@ -321,7 +322,7 @@ class Door(HttpToolsProtocol):
             return not self.is_idle
         return True
 
-    def _leave(self, reason: Reason) -> None:
+    def _leave(self, reason: CloseReason) -> None:
         """Closes the connection after the current answer; a stream ends now."""
         self._keeper.count(reason)
         self._place = _RequestPart.LEAVING
@@ -331,7 +332,7 @@ class Door(HttpToolsProtocol):
             self.cycle.keep_alive = False
             end(self._answering)
 
-    def _refuse(self, status: HTTPStatus, detail: str, reason: Reason) -> None:
+    def _refuse(self, status: HTTPStatus, detail: str, reason: CloseReason) -> None:
         self._keeper.count(reason)
         self._place = _RequestPart.LEAVING
         body = json.dumps({"detail": detail}).encode()
@@ -350,18 +351,18 @@ class Door(HttpToolsProtocol):
     def _head_is_late(self) -> None:
         self._stop_clock()
         if not self.is_idle:
-            self._leave(Reason.HEAD_TIME)
+            self._leave(CloseReason.HEAD_TIME)
         elif self._place is _RequestPart.BETWEEN and not self._head:
             # Nothing was asked, and the client would take an answer for that of its next request.
-            self._keeper.count(Reason.HEAD_TIME)
+            self._keeper.count(CloseReason.HEAD_TIME)
             self._exit.shut()
         else:
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT, request_head.TOO_LATE, Reason.HEAD_TIME)
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, request_head.TOO_LATE, CloseReason.HEAD_TIME)
 
     def _body_is_late(self) -> None:
-        self._keeper.count(Reason.BODY_TIME)
+        self._keeper.count(CloseReason.BODY_TIME)
         self._exit.abort()
 
     def _answer_is_not_read(self) -> None:
-        self._keeper.count(Reason.UNREAD)
+        self._keeper.count(CloseReason.UNREAD)
         self._exit.abort()

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from api.desk import Desk
+from api.coordinator import CoordinatorClient
 from api.errors import ApiError, CoordinatorUnavailable, TooManyStreams
 from api.reporting import Reports
 from storage.decisions import DecisionFilter
@@ -46,7 +46,7 @@ class FeedEvent(NamedTuple):
     id: str | None = None
 
 
-class Watcher:
+class FeedStream:
     """One stream, counted until it is closed, and what it has sent already.
 
     A new stream gets the status from the next reading on. Once `may_watch` returns False, the stream ends.
@@ -60,7 +60,7 @@ class Watcher:
         self._feed = feed
         self._may_watch = may_watch
 
-    def __aiter__(self) -> "Watcher":
+    def __aiter__(self) -> "FeedStream":
         return self
 
     async def __anext__(self) -> bytes:
@@ -81,12 +81,12 @@ class Watcher:
 class EventFeed:
     """The only reader of a process. `room` is the most streams at a time."""
 
-    def __init__(self, desk: Desk, reports: Reports, desk_name: str, room: int = MOST_STREAMS) -> None:
+    def __init__(self, desk: CoordinatorClient, reports: Reports, desk_name: str, room: int = MOST_STREAMS) -> None:
         self._desk = desk
         self._reports = reports
         self._newest = DecisionFilter(limit=1, desk=desk_name)
         self._room = room
-        self._watchers: dict[Watcher, None] = {}
+        self._watchers: dict[FeedStream, None] = {}
         self._readers: list[asyncio.Task[None]] = []
         self._status: FeedEvent | None = None
         self._log: FeedEvent | None = None
@@ -103,11 +103,11 @@ class EventFeed:
         """The number of open streams."""
         return len(self._watchers)
 
-    def watch(self, last_id: str | None, may_watch: Callable[[], bool] = lambda: True) -> Watcher:
+    def watch(self, last_id: str | None, may_watch: Callable[[], bool] = lambda: True) -> FeedStream:
         """A stream of everything from now on, and of a log entry newer than `last_id`. Close it. Raises TooManyStreams."""
         if len(self._watchers) >= self._room:
             raise TooManyStreams(self._room)
-        watcher = Watcher(self, self._turn, last_id, may_watch)
+        watcher = FeedStream(self, self._turn, last_id, may_watch)
         self._watchers[watcher] = None
         # So that the next reading is sent, changed or not.
         self._told_at = 0.0
@@ -118,7 +118,7 @@ class EventFeed:
             ]
         return watcher
 
-    def news(self, watcher: Watcher) -> bytes:
+    def news(self, watcher: FeedStream) -> bytes:
         """The newest of everything that this stream has not sent, with the time of reading, since a proxy may delay it."""
         news = b""
         if self._status and self._turn != watcher.turn:
@@ -129,7 +129,7 @@ class EventFeed:
             watcher.log_id = self._log.id
         return news
 
-    def leave(self, watcher: Watcher) -> None:
+    def leave(self, watcher: FeedStream) -> None:
         """Forgets a stream. Without streams, nothing is read."""
         self._watchers.pop(watcher, None)
         if not self._watchers:

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
-from api.desk import Desk
+from api.coordinator import CoordinatorClient
 from api.models import HealthAnswer
 from api.redis_probe import RedisProbe
 from api.reporting import Reports
 from domain.desk.status import Status
 from domain.health.disks import low
+from domain.health.troubles import KnownTroubles
 from storage.disks import DiskWatch
 from workflows.gateway import GatewayError
 
@@ -43,7 +44,7 @@ class Health:
     """The probes of one API process."""
 
     def __init__(
-        self, desk: Desk, reports: Reports, expected: ExpectedDesk, disks: DiskWatch, redis: RedisProbe
+        self, desk: CoordinatorClient, reports: Reports, expected: ExpectedDesk, disks: DiskWatch, redis: RedisProbe
     ) -> None:
         self._desk = desk
         self._reports = reports
@@ -52,26 +53,20 @@ class Health:
         self._redis = redis
         # The rights that the role of this process lacked in the last round.
         self.missing_rights: list[str] = []
-        self._low: list[str] = []
+        self._troubles = KnownTroubles()
         self._round: asyncio.Task[HealthAnswer] | None = None
 
     async def check(self) -> HealthAnswer:
         """The findings of the current round of probes, or of a new one."""
-        if self._round is None:
+        if self._round is None or self._round.done():
             self._round = asyncio.create_task(self._probe())
-            self._round.add_done_callback(self._finish)
         return await asyncio.shield(self._round)
-
-    def _finish(self, _: object) -> None:
-        self._round = None
 
     async def _probe(self) -> HealthAnswer:
         temporal, status, (database, rights), database_id, space, redis = await asyncio.gather(
             bounded(self._temporal(), False),
             self.status(),
-            asyncio.gather(
-                bounded(self._reports.can_write(), False), bounded(self._reports.missing_rights(), list[str]())
-            ),
+            asyncio.gather(bounded(self._reports.can_write(), False), self._lacking_rights()),
             bounded(self._reports.database_id(), None),
             self._has_space(),
             bounded(self._redis.connected(), False),
@@ -79,12 +74,9 @@ class Health:
         aster = status is not None and is_fresh(status, datetime.now(UTC))
         # An answer of the coordinator came through Temporal, whatever Temporal's own probe found.
         temporal = temporal or status is not None
-        fine = aster and database and temporal and space and status is not None and self._expected.matches(status)
-        if status is not None and None not in (database_id, status.database_id):
-            fine = fine and database_id == status.database_id
-        self._take_rights(rights)
+        fine = aster and database and temporal and space and not rights and self._agrees(status, database_id)
         return HealthAnswer(
-            status="ok" if fine and not rights else "degraded",
+            status="ok" if fine else "degraded",
             aster_connected=aster,
             db_connected=database,
             # Redis alone does not degrade health: AIS reads nothing from it.
@@ -92,11 +84,20 @@ class Health:
             temporal_connected=temporal,
         )
 
-    def _take_rights(self, lacking: list[str]) -> None:
-        """Notes the missing rights, and logs each change."""
-        if lacking and lacking != self.missing_rights:
+    def _agrees(self, status: Status | None, database_id: str | None) -> bool:
+        """Whether the coordinator runs what this process is configured for, on the same database if both ids are known."""
+        if status is None or not self._expected.matches(status):
+            return False
+        return None in (database_id, status.database_id) or database_id == status.database_id
+
+    async def _lacking_rights(self) -> list[str]:
+        """The rights that the database's role lacks; logs each change."""
+        self.missing_rights = lacking = await bounded(self._reports.missing_rights(), list[str]())
+        if not lacking:
+            self._troubles.end("rights")
+        elif self._troubles.begin("rights", ", ".join(lacking)):
             log.warning("the database's role lacks rights: `ais migrate --grant` gives them", missing=lacking)
-        self.missing_rights = lacking
+        return lacking
 
     async def status(self) -> Status | None:
         """The coordinator's status; None if nobody answers in time."""
@@ -111,9 +112,10 @@ class Health:
         if found is None:
             return False
         little = low(found)
-        if little and [disk.folder for disk in little] != self._low:
+        if not little:
+            self._troubles.end("disks")
+        elif self._troubles.begin("disks", ", ".join(disk.folder for disk in little)):
             log.warning("little disk space", disks=[disk.text for disk in little])
-        self._low = [disk.folder for disk in little]
         return not little
 
     async def _temporal(self) -> bool:

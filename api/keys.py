@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import structlog
 from sqlalchemy import Connection
 
+from domain.health.troubles import KnownTroubles
 from domain.keys import EXPIRES_SOON, AccessKey, Merged, MistypedKey, PresentedKey, Role, merge, read_key
 from domain.values import iso
 from storage import installation
@@ -247,7 +248,7 @@ class KeyWatch:
         self._ring = ring
         self._source = source
         self._state: KeyState | None = None
-        self._told: dict[str, str] = {}
+        self._troubles = KnownTroubles()
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
@@ -263,18 +264,14 @@ class KeyWatch:
                 await work()
             except Exception as error:
                 # Neither a missing right nor a bug of ours may end the search for revocations.
-                self._tell(what, str(error) if isinstance(error, DatabaseUnavailable) else repr(error))
+                if self._troubles.begin(what):
+                    text = str(error) if isinstance(error, DatabaseUnavailable) else repr(error)
+                    log.warning(f"keys cannot be {what}", error=text[:300], keys=self._ring.freshness)
             else:
-                self._tell(what, "")
+                if self._troubles.end(what):
+                    log.info(f"keys are {what} again")
             pause = seconds if self._ring.has_read else FIRST_READ_SECONDS
             await asyncio.sleep(max(began + pause - time.monotonic(), SHORTEST_PAUSE_SECONDS))
-
-    def _tell(self, what: str, error: str) -> None:
-        if error and not self._told.get(what):
-            log.warning(f"keys cannot be {what}", error=error[:300], keys=self._ring.freshness)
-        elif not error and self._told.get(what):
-            log.info(f"keys are {what} again")
-        self._told[what] = error
 
     async def _read_once(self) -> None:
         found = await self._source.read(self._state, self._ring.known)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
 
-from api.limits import MAX_BODY_BYTES
+from api.body_limit import MAX_BODY_BYTES
 from domain.desk.payloads import DEFAULT_REASONS, MAX_REASON_CHARS
 from domain.desk.states import CommandKind
 from domain.values import clean

@@ -141,7 +141,7 @@ class LimitsAnswer(_Answer):
 
 
 class ProposalAcceptedAnswer(_Answer):
-    """Accepted for the next cycle; without an id where it is recorded and not confirmed yet."""
+    """Accepted for the next cycle; without an id if it is recorded and not confirmed yet."""
 
     model_config = _example(
         {"action": "propose_accepted", "proposal_id": "sig_0190f3", "expires_at": "2026-03-12T14:35:00+00:00"}

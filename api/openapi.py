@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from api.body_limit import BODY_SECONDS, MAX_BODY_BYTES
 from api.errors import (
     ApiError,
     BodyTooLarge,
@@ -28,7 +29,6 @@ from api.errors import (
     TooManyWaiting,
     UnknownCommand,
 )
-from api.limits import BODY_SECONDS, MAX_BODY_BYTES
 from api.models import KILLED, AcceptedAnswer, HealthAnswer, Invalid, Problem, UnconfirmedKill
 from domain.desk.applying import apply
 from domain.desk.carried import Carried

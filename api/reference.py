@@ -171,8 +171,5 @@ def _word(schema: Json) -> str:
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     columns = tuple(head)
     lines = [columns, ("---",) * len(columns), *rows]
-    return "".join(f"| {' | '.join(_cell(cell) for cell in line)} |\n" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return re.sub(r"\s+", " ", text).replace("|", "\\|")
+    cells = [[re.sub(r"\s+", " ", cell).replace("|", "\\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)

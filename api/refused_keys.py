@@ -23,7 +23,7 @@ OTHERS = "others"
 log: Any = structlog.get_logger("api")
 
 
-class RefusedKeys:
+class RefusedKeyCounter:
     """The counts of one process."""
 
     def __init__(self, instruments: ApiMetrics) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from api.belonging import Belonging
+from api.desk_database import DeskDatabase
 from api.errors import BooksUnread, InvalidRequest, OtherDatabase, ReportsUnavailable
 from domain.accounting import Holding, HoldingKey, Portfolio
 from domain.trading.decisions import Decision
@@ -101,8 +101,8 @@ class Reports(Protocol):
 class PostgresReports:
     """Reports from PostgreSQL. Fills and money are those of a `live` desk's real account, or of the paper venue."""
 
-    def __init__(self, url: str, belonging: Belonging | None = None, *, live: bool = False) -> None:
-        self._belonging = belonging
+    def __init__(self, url: str, desk_database: DeskDatabase | None = None, *, live: bool = False) -> None:
+        self._desk_database = desk_database
         self._live = live
         self._database = Database(
             url, threads=REPORT_THREADS, timeout_seconds=REPORT_SECONDS, application_name="ais-api-reports"
@@ -205,10 +205,10 @@ class PostgresReports:
             raise InvalidRequest(("query", "cursor"), str(error)) from error
         except DatabaseUnavailable as error:
             raise ReportsUnavailable(error) from error
-        belonging = self._belonging
-        if belonging is not None and await belonging.database_id() not in (None, database_id):
+        desk_database = self._desk_database
+        if desk_database is not None and await desk_database.database_id() not in (None, database_id):
             # The desk may have got another database since: ask once more.
-            wanted = await belonging.ask()
+            wanted = await desk_database.ask()
             if wanted not in (None, database_id):
                 raise OtherDatabase(database_id, wanted)
         return found

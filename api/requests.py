@@ -74,7 +74,7 @@ class PauseRequest(_Request):
     """Why the desk is paused."""
 
     reason: Reason = Field(
-        DEFAULT_REASONS[CommandKind.PAUSE], description="Stands in the decision log.", examples=["manual review"]
+        DEFAULT_REASONS[CommandKind.PAUSE], description="Written to the decision log.", examples=["manual review"]
     )
 
 
@@ -87,7 +87,7 @@ class KillRequest(BaseModel):
 
     reason: str = Field(
         DEFAULT_REASONS[CommandKind.KILL],
-        description="Stands in the decision log; cut to 500 characters.",
+        description="Written to the decision log; cut to 500 characters.",
         examples=["drawdown exceeded manual threshold"],
     )
 
@@ -115,7 +115,7 @@ class LimitsRequest(_Request):
     limits: Annotated[dict[LimitName, LimitNumber], Field(min_length=1)] = Field(
         description="The new numbers, each under the limit's name.", examples=[{"max_leverage": 1.5}]
     )
-    reason: Reason | None = Field(None, description="Stands in the decision log.", examples=["volatile day"])
+    reason: Reason | None = Field(None, description="Written to the decision log.", examples=["volatile day"])
 
 
 class ProposalBody(QuoteTerms):
@@ -144,11 +144,11 @@ Token = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x20-\x7e
 class PageQuery(_Request):
     """Filters of a report in pages; unknown ones are refused."""
 
-    limit: int = Field(50, ge=1, le=1000, description="Rows a page.")
+    limit: int = Field(50, ge=1, le=1000, description="Rows per page.")
     cursor: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[\x21-\x7e]+$")] | None = Field(
         None, description="Where to go on; taken from the `Link` header."
     )
-    symbol: Symbol | None = Field(None, description="Rows of this symbol alone.")
+    symbol: Symbol | None = Field(None, description="Only rows of this symbol.")
     since: OffsetMoment | None = Field(None, description="By the desk's clock, inclusive; with offset.")
     until: OffsetMoment | None = Field(None, description="By the desk's clock, exclusive; with offset.")
 
@@ -160,14 +160,16 @@ class EquityQuery(_Request):
         None, description="Inclusive, with offset; without it, from the desk's first cycle."
     )
     until: OffsetMoment | None = Field(None, description="Exclusive, with offset; without it, to the newest cycle.")
-    points: int = Field(500, ge=MIN_POINTS, le=MAX_POINTS, description="At most so many; every extreme stays.")
+    points: int = Field(
+        500, ge=MIN_POINTS, le=MAX_POINTS, description="How many points at most; extremes are always kept."
+    )
     symbol: Symbol | None = Field(None, description="Whose price to show as `price`.")
 
 
 class DecisionQuery(PageQuery):
     """Filters of the decision log."""
 
-    decision_type: DecisionType | None = Field(None, description="Rows of this kind alone.")
+    decision_type: DecisionType | None = Field(None, description="Only rows of this kind.")
     risk_passed: bool | None = Field(None, description="Orders that the guards passed, or refused.")
     agent_id: Token | None = Field(None, description="Rows in which this agent voted.")
 

@@ -18,8 +18,8 @@ from sqlalchemy import create_engine
 
 from api.app import create_app
 from api.door import Door
+from api.parts import PartsOf
 from api.reporting import PostgresReports
-from api.state import PartsOf
 from bench.database import server
 from bench.decisions import fill
 from bench.load import ask_once

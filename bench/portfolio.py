@@ -43,7 +43,7 @@ def report_of(backend: Backend, desk: str) -> Sample:
 
 def check(connection: Connection) -> str:
     """The kept totals against every record."""
-    found = [totals.audit(connection, account) for account in totals.accounts(connection)]
+    found = [totals.check(connection, account) for account in totals.accounts(connection)]
     return "; ".join(
         f"{each.kept:,} of {each.records:,} records kept, {each.differences or 'they agree'}" for each in found
     )

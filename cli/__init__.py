@@ -1,4 +1,17 @@
-"""The command line: `ais`, its commands, and `ais dev`."""
+"""The command line: `ais`, its commands, and `ais dev`.
+
+| file | holds |
+|---|---|
+| `app.py`, `commands/`, `options.py`, `terminal.py` | the command line: commands, options, output and failures |
+| `desk.py`, `lifecycle.py`, `opening.py`, `moving.py`, `refusals.py` | `ais start`, `restart`, `release`, `status`, `limits` |
+| `operate.py`, `actor.py` | `ais kill`, `pause`, `resume`, `cancel-all`, `deleverage` |
+| `desks.py`, `watch.py`, `log.py`, `tables.py` | `ais desks`, `watch`, `log`, and tables for people |
+| `doctor.py`, `examine/` | `ais doctor` |
+| `keys.py`, `notify.py` | `ais keys`, `ais notify` |
+| `audit.py`, `audit_chain.py`, `audit_export.py`, `audit_file.py`, `audit_rebuild.py` | `ais audit` |
+| `dev/` | `ais dev` |
+| `reference.py` | writes docs/cli.md |
+"""
 
 from datetime import UTC, datetime
 

@@ -26,7 +26,7 @@ def audited(url: str, *, rebuild: bool) -> Iterator[Line]:
         for account in found:
             with engine.begin() as connection:
                 connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-                checked = totals.audit(connection, account)
+                checked = totals.check(connection, account)
             yield from _lines(checked)
             if rebuild:
                 with engine.begin() as connection:
@@ -36,7 +36,7 @@ def audited(url: str, *, rebuild: bool) -> Iterator[Line]:
         yield Line("The totals are rebuilt.")
 
 
-def _lines(checked: totals.Audit) -> Iterator[Line]:
+def _lines(checked: totals.TotalsCheck) -> Iterator[Line]:
     name = printable(f"{checked.account.start.desk} ({checked.account.books.name})")
     if not checked.differences:
         yield Line(f"{name}: the totals agree; they hold {checked.kept:,} of {checked.records:,} records.")

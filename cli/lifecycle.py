@@ -39,7 +39,7 @@ from storage.audit import chain
 from storage.claims import AccountKey
 from storage.database import Database
 from storage.decisions import insert_decisions
-from storage.desks import ClearedKill, DeskFacts, DeskRecord, begin_start, clear_latch, finish_start, read_desk
+from storage.desks import ClearedKill, DeskRecord, NewDesk, begin_start, clear_latch, finish_start, read_desk
 from storage.installation import read_id
 from workflows import names
 from workflows.gateway import DeskGateway, GatewayError, SignalUnanswered, may_have_arrived
@@ -185,6 +185,10 @@ class Lifecycle:
             raise Refused(f"{unknown} ({error})") from error
         except GatewayError as error:
             raise Refused(f"nothing was restarted ({error})") from error
+        await self._check_restarted(command_id)
+
+    async def _check_restarted(self, command_id: str) -> None:
+        """Waits for the outcome of a restart. Raises Refused unless it is applied."""
         outcome = None
         with suppress(GatewayError):
             found = await self._gateway.settled(command_id, OUTCOME_SECONDS)
@@ -306,7 +310,7 @@ class Lifecycle:
 
     def _begin(self, connection: Connection) -> None:
         self._claim(connection)
-        facts = DeskFacts(
+        facts = NewDesk(
             desk=self._plan.desk, mode=self._plan.mode, symbols=list(self._plan.symbols), now=datetime.now(UTC)
         )
         begin_start(connection, facts)

@@ -18,6 +18,7 @@ import settings
 from api.models import FillAnswer
 from api.rows import entry, instruction, shown
 from cli.refusals import Refused
+from domain.health.troubles import KnownTroubles
 from domain.trading.decisions import Decision, DecisionType
 from domain.trading.instructions import InstructionOutcome, InstructionRow
 from domain.trading.symbols import normalise_symbol
@@ -166,19 +167,17 @@ async def run(query: LogQuery, show: Callable[[LogLine], None], say: Say, *, fol
 
 
 async def _follow(reader: LogReader, show: Callable[[LogLine], None], say: Say) -> None:
-    lost = False
+    troubles = KnownTroubles()
     while True:
         await asyncio.sleep(POLL_SECONDS)
         try:
             lines = await reader.new()
         except EXPECTED as error:
-            if not lost:
+            if troubles.begin():
                 say(f"the log cannot be read: {error}; trying again. What is above may not be the newest")
-            lost = True
         else:
-            if lost:
+            if troubles.end():
                 say("the log can be read again")
-            lost = False
             _show(lines, show)
 
 

@@ -10,14 +10,14 @@ from notify.channels import Channel
 from notify.delivery import deliver
 
 
-class Tried(NamedTuple):
+class ChannelResult(NamedTuple):
     """The result for one channel."""
 
     text: str
     was_sent: bool
 
 
-def try_all(desk: str, channels: Sequence[Channel]) -> Iterator[Tried]:
+def try_all(desk: str, channels: Sequence[Channel]) -> Iterator[ChannelResult]:
     """Sends all messages at the same time; yields the results in the order of the setting."""
     now = datetime.now(UTC)
     notice = Notice(event_id="test", kind=NoticeKind.TEST, at=now, text="A test: `ais notify test` sent this")
@@ -27,4 +27,4 @@ def try_all(desk: str, channels: Sequence[Channel]) -> Iterator[Tried]:
         return [done.error for done in await asyncio.gather(*(deliver(channel, asked) for channel in channels))]
 
     for number, (channel, error) in enumerate(zip(channels, asyncio.run(all_of_them()), strict=True), 1):
-        yield Tried(f"{number}  {channel.name}  {f'not sent: {error}' if error else 'sent'}", error is None)
+        yield ChannelResult(f"{number}  {channel.name}  {f'not sent: {error}' if error else 'sent'}", error is None)

@@ -42,10 +42,6 @@ def table(status: Status, now: datetime) -> str:
     old = "STALE: " if reading_is_old(status, now) else ""
     late = "OVERDUE: " if status.last_cycle_at and is_overdue(status.last_cycle_at, status, now) else ""
     open_instructions = [f"{i.tool.value} {i.symbol} ({i.outcome.value})" for i in status.open_instructions[:5]]
-    failing = [
-        f"{name} quarantined until cycle {agent.quarantined_until}" if agent.quarantined_until else f"{name} failed"
-        for name, agent in status.failing_agents.items()
-    ]
     rows = {
         "desk": f"{status.desk} ({status.mode.value}; {', '.join(status.symbols)})",
         "state": f"{status.state.value.upper()} since {iso(status.since)}",
@@ -59,7 +55,7 @@ def table(status: Status, now: datetime) -> str:
         "positions": old + _positions_text(status),
         "resting orders": old + _resting_text(status),
         "limits": old + _portfolio_text(status),
-        "failing agents": ", ".join(failing) or "none",
+        "failing agents": _failing_text(status),
         "last decision": status.last_decision.summary if status.last_decision else "-",
         "open instructions": _first_of(status.open_instructions_total, open_instructions, ", "),
         "unknown orders": ", ".join(status.unknown_orders) or "none",
@@ -114,6 +110,14 @@ def _resting_text(status: Status) -> str:
         for o in status.resting_orders[:5]
     ]
     return _first_of(status.resting_orders_total, shown, "; ")
+
+
+def _failing_text(status: Status) -> str:
+    failing = [
+        f"{name} quarantined until cycle {agent.quarantined_until}" if agent.quarantined_until else f"{name} failed"
+        for name, agent in status.failing_agents.items()
+    ]
+    return ", ".join(failing) or "none"
 
 
 def _first_of(total: int, shown: list[str], separator: str) -> str:

@@ -7,5 +7,6 @@
 | `sender.py` | what that process runs |
 | `notifier.py` | notes what happens and sends it, as long as a worker or an API runs |
 
-`domain/notices.py` decides what people are told, and words it; `storage/notices.py` keeps what waits to be sent.
+`domain/notices.py` decides what people are told, and words it; `storage/notices.py` keeps the
+events, `storage/notice_queue.py` hands them out to be sent.
 """

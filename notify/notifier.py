@@ -19,12 +19,14 @@ import structlog
 
 from domain import notices as domain_notices
 from domain.desk.status import Status
+from domain.health.troubles import KnownTroubles
 from domain.notices import SILENT_CYCLES
 from notify.channels import Channel
 from notify.delivery import SenderFailed, deliver, not_understood
-from storage import notices
+from storage import notice_queue, notices
 from storage.database import Database, DatabaseUnavailable
-from storage.notices import HELD_SECONDS, Dispatch, Watched
+from storage.notice_queue import HELD_SECONDS, Dispatch
+from storage.notices import Watched
 
 SEND_SECONDS = 1.0
 LOOK_SECONDS = 2.0
@@ -57,8 +59,8 @@ class Notifier:
         self._cycle_seconds = cycle_seconds
         self._me = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._sending: dict[str, asyncio.Task[None]] = {}
-        self._failing: set[str] = set()
-        self._troubles: dict[str, str] = {}
+        # By channel, and by step.
+        self._failing, self._troubles = KnownTroubles(), KnownTroubles()
         self._born = self._started = time.monotonic()
         self._has_looked = False
 
@@ -127,7 +129,7 @@ class Notifier:
         idle = [name for name in self._channels if name not in self._sending]
         if not idle or len(self._sending) >= MOST_SENDING:
             return
-        due = await self._database.run(lambda connection: notices.due(connection, self._desk, idle))
+        due = await self._database.run(lambda connection: notice_queue.due(connection, self._desk, idle))
         for name in self._first(due):
             telling = self._guarded(f"tell {name}", self._tell(self._channels[name]))
             self._sending[name] = asyncio.create_task(telling)
@@ -167,7 +169,7 @@ class Notifier:
     async def _deliver(self, channel: Channel) -> tuple[Dispatch | None, str | None]:
         """Sends the channel's next message; returns what was sent, and the error if any."""
         desk, me = self._desk, self._me
-        dispatch = await self._database.run(lambda connection: notices.take(connection, desk, channel.name, me))
+        dispatch = await self._database.run(lambda connection: notice_queue.take(connection, desk, channel.name, me))
         if dispatch is None:
             return None, None
         done = await deliver(channel, domain_notices.message(desk, dispatch.told, len(dispatch.numbers)))
@@ -178,17 +180,16 @@ class Notifier:
         desk, me = self._desk, self._me
         with suppress(DatabaseUnavailable):
             await self._database.run(
-                lambda connection: notices.let_go(connection, desk, channel.name, me), STOP_SECONDS
+                lambda connection: notice_queue.release(connection, desk, channel.name, me), STOP_SECONDS
             )
 
     def _note(self, channel: Channel, error: str | None) -> None:
-        """Logs a channel's trouble once, and once more when it is over."""
-        if error is None and channel.name in self._failing:
-            log.info("notifications are accepted again", channel=channel.name)
-            self._failing.discard(channel.name)
-        elif error is not None and channel.name not in self._failing:
+        if error is None:
+            if self._failing.end(channel.name):
+                log.info("notifications are accepted again", channel=channel.name)
+        # Each attempt may fail with another text: that is still the same trouble.
+        elif self._failing.begin(channel.name):
             log.warning("a notification was not accepted; trying again later", channel=channel.name, why=error)
-            self._failing.add(channel.name)
 
     async def _settle(self, channel: Channel, dispatch: Dispatch, error: str | None) -> None:
         """Notes the result, repeatedly until the database has it: otherwise a sent message would be sent again."""
@@ -196,7 +197,7 @@ class Notifier:
         while True:
             try:
                 await self._database.run(
-                    lambda connection: notices.settle(connection, desk, channel.name, me, dispatch.numbers, error)
+                    lambda connection: notice_queue.settle(connection, desk, channel.name, me, dispatch.numbers, error)
                 )
             except DatabaseUnavailable:
                 if time.monotonic() > deadline:
@@ -211,17 +212,16 @@ class Notifier:
             await asyncio.sleep(seconds)
 
     async def _guarded(self, name: str, step: Coroutine[Any, Any, None]) -> None:
-        """Runs a step. A bug in it ends neither worker nor API, and each kind of trouble is logged once."""
+        """Runs a step. A bug in it ends neither worker nor API."""
         try:
             await step
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            if self._troubles.get(name) == text:
+            if not self._troubles.begin(name, f"{type(error).__name__}: {error}"):
                 return
-            self._troubles[name] = text
             if isinstance(error, DatabaseUnavailable):
                 log.warning("notifications wait for the database", step=name, why=str(error))
             else:
                 log.exception("notifications failed: a bug", step=name)
         else:
-            self._troubles.pop(name, None)
+            if self._troubles.end(name):
+                log.info("notifications work again", step=name)

@@ -1,17 +1,17 @@
 """Every setting of AIS: its unit, default and what is allowed.
 
-One model a concern; a process loads the ones it needs. Nothing is read when this module is imported.
+There is one model per concern; a process loads those that it needs. Importing this module reads nothing.
 
-Where a value comes from, the first that has one:
+A value comes from the first of these that has one:
 
 1. the environment (`AIS_DESK=main`),
 2. a running `ais dev`, where its data folder was named by `--data-dir` or `AIS_DATA_DIR`,
 3. the file `.env` in the working directory,
 4. the default.
 
-The folder stands above `.env`, because whoever names it means the desk that runs there, and a `.env` written for
-another deployment must not split one desk over two databases. A wrong value is an error that names the variable, the
-value and what is allowed: see `explain`.
+The folder comes before `.env`: somebody who names it means the desk that runs there, and a `.env` for another deployment
+must not split one desk over two databases. A wrong value is an error that names the variable, the value and what is allowed:
+see `explain`.
 """
 
 from settings.explain import catalogue, explain, page, unknown_variables
@@ -30,9 +30,9 @@ from settings.models import (
     LimitSettings,
     LogSettings,
     NotifySettings,
-    OwnerSettings,
     PaperVenueSettings,
     RedisSettings,
+    TableOwnerSettings,
     TraceSettings,
     WorkerSettings,
 )
@@ -65,10 +65,10 @@ __all__ = [
     "NoRunningStack",
     "NotConfigured",
     "NotifySettings",
-    "OwnerSettings",
     "PaperVenueSettings",
     "RedisSettings",
     "Settings",
+    "TableOwnerSettings",
     "TraceSettings",
     "WorkerSettings",
     "catalogue",

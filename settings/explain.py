@@ -48,7 +48,7 @@ class Setting:
 
 
 def catalogue() -> list[Setting]:
-    """Every setting there is, in the order of the models above."""
+    """All settings, in the order of MODELS."""
     return [_row(model, name, info) for model in MODELS for name, info in model.model_fields.items()]
 
 

@@ -45,7 +45,7 @@ BasisPoints = Annotated[Decimal, Field(ge=0, lt=10_000, allow_inf_nan=False)]
 
 
 class DeskName(Settings):
-    """The desk alone, for a command that must not fail for any other setting."""
+    """The desk alone, for commands that must work even if other settings are wrong."""
 
     recorded_as: ClassVar[Mapping[str, str]] = {"desk": "desk"}
 
@@ -130,8 +130,8 @@ class DatabaseSettings(Settings):
         return self.database_url.get_secret_value()
 
 
-class OwnerSettings(DatabaseSettings):
-    """PostgreSQL as the role that owns the tables. A running `ais dev` has two; elsewhere AIS_DATABASE_URL names the one."""
+class TableOwnerSettings(DatabaseSettings):
+    """PostgreSQL as the role that owns the tables. Only `ais dev` has a separate URL for it; else it is AIS_DATABASE_URL."""
 
     recorded_as: ClassVar[Mapping[str, str]] = {"database_url": "owner_url"}
 
@@ -143,8 +143,8 @@ class ApiSettings(Settings):
     recorded_as: ClassVar[Mapping[str, str]] = {"api_key": "api_key", "api_port": "api_port"}
 
     api_key: SecretStr = about(
-        "The bearer token for /control, /reports and /proposals: an administrator's. Always required; `ais keys` makes others, "
-        f"with roles. Make one: `{HOW_TO_MAKE_A_KEY}`",
+        "The administrator's bearer token, for /control, /reports and /proposals. Always required. `ais keys` makes further "
+        f"keys, with roles. Make this one: `{HOW_TO_MAKE_A_KEY}`",
         allowed=f"{MIN_KEY_CHARS} or more printable ASCII characters ({LIVE_KEY_CHARS} in live mode), no placeholder. "
         f"Make one: {HOW_TO_MAKE_A_KEY}",
     )
@@ -244,16 +244,16 @@ class WorkerSettings(Settings):
     )
     graceful_shutdown_seconds: Seconds = about(
         "How long running activities may take to finish after SIGTERM. Keep it above the longest activity and below "
-        "the container's stop grace.",
+        "the container's stop grace period.",
         default=30.0,
         unit="seconds",
         allowed="a number above 0, 600 at most",
         le=600,
     )
     worker_versioning: Versioning = about(
-        "Temporal's Worker Deployment Versioning. With `auto-upgrade` a desk goes over to the current version at once, with "
-        "`pinned` when its next run begins. A worker with a version does nothing for a desk until that version is made "
-        "current: docs/operations.md, Upgrading workers. `ais dev` leaves it off.",
+        "Temporal's Worker Deployment Versioning. With `auto-upgrade` a desk switches to the current version at once, with "
+        "`pinned` when its next run begins. A worker with a version does nothing for a desk until somebody makes that version "
+        "the current one: docs/operations.md, Upgrading workers. `ais dev` leaves it off.",
         default="off",
         allowed="off, auto-upgrade or pinned",
     )
@@ -264,8 +264,8 @@ class WorkerSettings(Settings):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
     )
     worker_build_id: str | None = about(
-        "The build id of this worker's code, another one for each that you deploy. Without it the version of the installed "
-        "package counts.",
+        "The build id of this worker's code. Use a new one for each deployment. By default it is the version of the installed "
+        "package.",
         default=None,
         allowed="letters, digits, `_`, `.`, `+` and `-`, 127 at most",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,126}$",
@@ -415,7 +415,7 @@ class PaperVenueSettings(Settings):
     )
 
     def terms(self) -> Terms:
-        """What the paper venue charges and allows."""
+        """The paper venue's fees and limits."""
         return Terms(
             fee_bps=self.paper_fee_bps,
             maker_fee_bps=self.paper_maker_fee_bps,
@@ -473,7 +473,7 @@ class AsterSettings(Settings):
 
     @field_validator("aster_mcp")
     @classmethod
-    def _is_reachable_by_us_alone(cls, value: str) -> str:
+    def _is_private_or_encrypted(cls, value: str) -> str:
         if value.startswith("stdio:"):
             if not value.removeprefix("stdio:").strip():
                 raise PydanticCustomError("aster_mcp", "no command")
@@ -481,7 +481,7 @@ class AsterSettings(Settings):
         url = urlsplit(value)
         if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc:
             raise PydanticCustomError("aster_mcp", "no such address")
-        if url.scheme == "http" and not _is_near(url.hostname):
+        if url.scheme == "http" and not _is_private_host(url.hostname):
             raise PydanticCustomError("aster_mcp", "plain HTTP over a public network")
         return value
 
@@ -500,7 +500,7 @@ class AsterSettings(Settings):
             return url.hostname != "localhost"
 
 
-def _is_near(host: str) -> bool:
+def _is_private_host(host: str) -> bool:
     """Whether the host is this machine, in a private network, or a name that only a private network resolves."""
     try:
         address = ip_address(host)
@@ -510,7 +510,7 @@ def _is_near(host: str) -> bool:
 
 
 class LimitSettings(Settings, Limits):  # type: ignore[misc]
-    """Limits for guards and portfolio: a coordinator takes them at its start; later only `set_limits` changes them."""
+    """Limits of guards and portfolio. A coordinator takes them when it starts; later only `set_limits` changes them."""
 
     used_by = "ais"
 
@@ -542,8 +542,8 @@ class AuditSettings(Settings):
 
     audit_key: str | None = about(
         "File with the private key that signs checkpoints of the audit chain; `ais audit key` makes one. With it the worker "
-        "signs one a day, and after each kill and restart. Keep the public key and each checkpoint where nobody who may "
-        "write the database can reach.",
+        "signs one a day, and after each kill and restart. Keep the public key and each checkpoint out of reach of anybody who "
+        "may write to the database.",
         default=None,
         allowed="path of a file",
     )
@@ -574,10 +574,10 @@ class NotifySettings(Settings):
     used_by = "API, worker, ais"
 
     notify_urls: SecretStr | None = about(
-        "Who is told what happens: a level and an Apprise URL each. `critical` is told of kills and of what needs somebody at "
-        "once, `info` of everything (docs/notifications.md). The same for worker and API.",
+        "Where notifications go: a level and an Apprise URL for each target. A `critical` target gets kills and what needs "
+        "somebody at once, an `info` target gets everything (docs/notifications.md). Set the same for worker and API.",
         default=None,
-        allowed="critical=URL or info=URL, several separated by blanks, 20 at most, each once",
+        allowed="critical=URL or info=URL; separate several by spaces, 20 at most, each once",
     )
 
     @field_validator("notify_urls")
@@ -589,18 +589,18 @@ class NotifySettings(Settings):
             if not re.fullmatch(r"(critical|info)=[A-Za-z][A-Za-z0-9+.-]*://\S+", entry):
                 raise PydanticCustomError("notify_urls", "entry {number} is no level=URL", {"number": number})
         if len(set(entries)) < len(entries) or len(entries) > MOST_TARGETS:
-            raise PydanticCustomError("notify_urls", "an entry stands in it twice, or there are too many")
+            raise PydanticCustomError("notify_urls", "an entry is listed twice, or there are too many")
         return value if entries else None
 
     @property
     def targets(self) -> list[tuple[str, str]]:
-        """Level and URL of each."""
+        """The level and URL of each target."""
         entries = self.notify_urls.get_secret_value().split() if self.notify_urls else []
         return [(level, url) for level, _, url in (entry.partition("=") for entry in entries)]
 
 
 class RedisSettings(Settings):
-    """Redis, for programs that only want to look."""
+    """Redis: a copy of the desk's state, for other programs."""
 
     used_by = "API, worker"
     recorded_as: ClassVar[Mapping[str, str]] = {"redis_url": "redis_url"}
@@ -609,7 +609,7 @@ class RedisSettings(Settings):
         "Where the worker mirrors the desk's state, and what the API probes for `/health` (docs/redis.md). AIS itself reads "
         "nothing from it.",
         default=None,
-        allowed="redis://, rediss:// or unix://, with user and password where there are any: redis://:password@host:6379/0",
+        allowed="redis://, rediss:// or unix://, with user and password if it has them: redis://:password@host:6379/0",
     )
 
     @field_validator("redis_url")

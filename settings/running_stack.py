@@ -1,6 +1,6 @@
 """Where a setting's value comes from: the environment, a running `ais dev`, `.env`; and where Temporal is.
 
-Nothing is read when this module is imported.
+Importing this module reads nothing.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Who holds what a change of the schema waits for: seen while it waits, because afterwards nobody can tell."""
+"""Finds the sessions that a schema change waits for. It looks during the wait: afterwards they cannot be found."""
 
 import threading
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain.values import iso, printable
@@ -19,7 +19,7 @@ _BLOCKERS = text(
 
 
 class Blocker(NamedTuple):
-    """A session that is in the way. What the server does not show to this user is None."""
+    """A session that a schema change waits for. A field is None if the server does not show it to this user."""
 
     pid: int
     application_name: str | None
@@ -31,27 +31,24 @@ class Blocker(NamedTuple):
 
 
 class BlockerWatch:
-    """Those who were last seen in the way."""
+    """The sessions that were in the way when it last saw any."""
 
     def __init__(self) -> None:
         self.seen: list[Blocker] = []
         self._ended = threading.Event()
 
     def follow(self, engine: Engine, waiting: int) -> None:
-        """Looks again and again until `end`. It is a courtesy: whatever fails in it is no failure of the change."""
+        """Looks repeatedly until `end`. Its own failures are ignored: they must not fail the schema change."""
         with suppress(SQLAlchemyError), engine.connect() as connection:
             while not self._ended.wait(POLL_SECONDS):
-                self._look(connection, waiting)
+                found = [Blocker(*row) for row in connection.execute(_BLOCKERS, {"waiting": waiting})]
+                # A transaction left open would see the same sessions for ever.
+                connection.rollback()
+                self.seen = found or self.seen
 
     def end(self) -> None:
-        """No more looking."""
+        """Stops looking."""
         self._ended.set()
-
-    def _look(self, connection: Connection, waiting: int) -> None:
-        found = [Blocker(*row) for row in connection.execute(_BLOCKERS, {"waiting": waiting})]
-        # A transaction left open would see the same sessions for ever.
-        connection.rollback()
-        self.seen = found or self.seen
 
 
 @contextmanager
@@ -64,5 +61,5 @@ def watched(engine: Engine, waiting: int) -> Iterator[BlockerWatch]:
         yield watch
     finally:
         watch.end()
-        # It may hang where the server does.
+        # If the server hangs, so does this thread.
         thread.join(POLL_SECONDS * 5)

@@ -1,7 +1,7 @@
-"""A real account's books: fills and money as the exchange lists them, each once, and how far they were read.
+"""A real account's books: its fills and money movements as the exchange lists them, each once, and how far they were read.
 
-One worker at a time reads for a desk, by a lease that ends by itself when the worker dies. What it read and how far it came are
-written in one transaction, so that nothing is left out and nothing counts twice whatever dies in between.
+One worker at a time reads for a desk. It holds a lease, which expires if the worker dies. What it read and how far it came are
+written in one transaction, so that a crash neither loses a record nor counts one twice.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ from storage.paging import Keyset, PageFilter
 from storage.paper import StoredEntry, StoredFill
 from storage.tables import desks, instructions, live_books, live_fills, live_income
 
-# How far the clocks of the exchange and of whoever wrote an order's row may be apart.
+# How far apart the clocks of the exchange and of the worker that wrote an order's row may be.
 _SLACK = text("interval '30 seconds'")
 _STRANGE_FOR = text("interval '1 day'")
 MAX_LISTED = 200
-# Not the fee, which the ledger settles, nor the desk: whoever wrote a row first keeps it.
+# Not the fee, which comes from the ledger, nor the desk: a row stays with the desk that wrote it first.
 _TOLD_OF_FILLS = ("order_id", "side", "quantity", "price", "realised_profit", "maker", "filled_at")
 _TOLD_OF_INCOME = ("kind", "amount", "at")
 
@@ -42,25 +42,25 @@ class Books(Value):
     state: BooksState
 
 
-class Reader(NamedTuple):
-    """Who reads whose account."""
+class BooksReader(NamedTuple):
+    """A worker that reads: for which desk, which account, and under which name."""
 
     desk: str
     key: AccountKey
     name: str
 
 
-class Lease(NamedTuple):
-    """The right to read until it ends, the desk's own symbols, and whether it is killed."""
+class BooksLease(NamedTuple):
+    """The right to read the books for a while, with the desk's own symbols and whether it is killed."""
 
     books: Books
     symbols: list[str]
     killed: bool
 
 
-def lease(connection: Connection, reader: Reader, seconds: float) -> Lease | None:
-    """The desk's books, to read on for so long. None where another worker reads, the desk was never started, or a kill has
-    cancels to send: nothing takes the venue's time from those."""
+def lease(connection: Connection, reader: BooksReader, seconds: float) -> BooksLease | None:
+    """Takes the right to read the desk's books for so many seconds. None if another worker has it, if the desk was never
+    started, or while a kill still sends cancels: reading must not slow those down."""
     desk = read_desk(connection, reader.desk)
     if desk is None or desk.started_at is None or (desk.killed and desk.quiet_at is None):
         return None
@@ -72,14 +72,14 @@ def lease(connection: Connection, reader: Reader, seconds: float) -> Lease | Non
     until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
     taken = update(live_books).where(*mine).values(leased_by=reader.name, leased_until=until).returning(live_books)
     found = connection.execute(taken).mappings().one_or_none()
-    return Lease(Books.model_validate(dict(found)), desk.symbols, desk.killed) if found else None
+    return BooksLease(Books.model_validate(dict(found)), desk.symbols, desk.killed) if found else None
 
 
 def write_page(
-    connection: Connection, reader: Reader, state: BooksState, fills: Sequence[LiveFill], rows: Sequence[Income]
+    connection: Connection, reader: BooksReader, state: BooksState, fills: Sequence[LiveFill], rows: Sequence[Income]
 ) -> bool:
-    """What one page told, and how far it was read. A row that is there already stands once, as it was told last: what one answer
-    got wrong, the next one mends. False, and nothing is written, where `write_state` says so."""
+    """Writes a page's rows and how far it was read. The newest answer replaces a row that is there already, so that a later
+    answer corrects an earlier one. Returns False, and writes nothing, if `write_state` does."""
     if not write_state(connection, reader, state):
         return False
     own = {"desk": reader.desk, "exchange": reader.key.exchange, "account": reader.key.account}
@@ -93,15 +93,15 @@ def write_page(
     return True
 
 
-def write_state(connection: Connection, reader: Reader, state: BooksState) -> bool:
-    """How far the books have come. False where another worker has taken over, or a kill has begun."""
+def write_state(connection: Connection, reader: BooksReader, state: BooksState) -> bool:
+    """Writes how far the books were read. False if another worker has taken over, or a kill has begun."""
     killing = exists().where(desks.c.desk == live_books.c.desk, desks.c.killed, desks.c.quiet_at.is_(None))
     mine = (live_books.c.desk == clean(reader.desk), live_books.c.leased_by == reader.name, ~killing)
     return connection.execute(update(live_books).where(*mine).values(state=state.model_dump(mode="json"))).rowcount > 0
 
 
 def find_books(connection: Connection, desk: str) -> Books | None:
-    """A desk's books; None where nobody has begun to read them."""
+    """A desk's books; None if no worker has begun to read them."""
     found = connection.execute(select(live_books).where(live_books.c.desk == clean(desk))).mappings().one_or_none()
     return Books.model_validate(dict(found)) if found else None
 
@@ -115,7 +115,7 @@ def traded_symbols(connection: Connection, desk: str) -> list[str]:
 
 
 def sums(connection: Connection, desk: str) -> Sums:
-    """What the records add up to."""
+    """The sums of all records."""
     f, i = live_fills.c, live_income.c
     by_asset = select(i.asset, func.sum(i.amount)).where(i.desk == clean(desk)).group_by(i.asset)
     ours = and_(i.desk == clean(desk), i.asset == QUOTE, i.kind.is_not(None))
@@ -131,7 +131,7 @@ def sums(connection: Connection, desk: str) -> Sums:
 
 
 def unlisted(connection: Connection, desk: str, before: datetime) -> list[str]:
-    """Trades that the exchange booked money for before a moment, and whose fill it does not list."""
+    """Trades for which the exchange booked money before a moment, but lists no fill."""
     f, i = live_fills.c, live_income.c
     listed = exists().where(f.desk == i.desk, f.symbol == i.symbol, f.trade_id == i.trade_id)
     booked = and_(i.desk == clean(desk), i.income_type.in_(OF_TRADES), i.trade_id.is_not(None), i.at < before)
@@ -140,7 +140,7 @@ def unlisted(connection: Connection, desk: str, before: datetime) -> list[str]:
 
 
 def strangers(connection: Connection, desk: str, now: datetime, resting: Sequence[OpenOrder]) -> list[ForeignOrder]:
-    """Orders at the exchange that no instruction of the desk explains: what rests, and what filled within a day."""
+    """Orders at the exchange that no instruction of the desk explains: resting ones, and those that filled within a day."""
     f = live_fills.c
     recent = and_(f.desk == clean(desk), f.filled_at > literal(now) - _STRANGE_FOR)
     ours = _is_ours(desk, f.order_id, f.symbol, f.side, f.filled_at)
@@ -159,10 +159,13 @@ def strangers(connection: Connection, desk: str, now: datetime, resting: Sequenc
 
 
 def fills_page(connection: Connection, desk: str, wanted: PageFilter) -> tuple[list[StoredFill], str | None]:
-    """One page of a desk's fills, newest first; an order is named by its instruction where that is known."""
-    rows, cursor = _page(
-        connection, _fills_of(desk), Keyset(live_fills.c.filled_at, live_fills.c.fill_id), live_fills, wanted
-    )
+    """One page of a desk's fills, newest first; an order is named by its instruction if that is known."""
+    i = instructions.c
+    of_order = and_(i.desk == live_fills.c.desk, i.venue_order_id == live_fills.c.order_id)
+    named = select(func.min(i.instruction_id)).where(of_order, i.symbol == live_fills.c.symbol).scalar_subquery()
+    statement = select(live_fills, named.label("instruction_id")).where(live_fills.c.desk == clean(desk))
+    keyset = Keyset(live_fills.c.filled_at, live_fills.c.fill_id)
+    rows, cursor = _page(connection, statement, keyset, live_fills, wanted)
     return [_stored_fill(row) for row in rows], cursor
 
 
@@ -183,8 +186,8 @@ def list_books(connection: Connection) -> list[Books]:
 def list_fills(
     connection: Connection, desk: str, after: datetime | None = None, most: int | None = None
 ) -> list[StoredFill]:
-    """Fills of a desk in the order of time, to be added up: all, or at most so many of those after a moment. An order is named as
-    the exchange names it."""
+    """A desk's fills in the order of time, for sums: all, or at most `most` of those after a moment. An order is named as the
+    exchange names it."""
     statement = select(live_fills, literal(None).label("instruction_id")).where(live_fills.c.desk == clean(desk))
     statement = Keyset(live_fills.c.filled_at, live_fills.c.fill_id).following(after, most, statement)
     return [_stored_fill(row) for row in connection.execute(statement).mappings()]
@@ -200,7 +203,7 @@ def list_entries(
 
 
 def list_records(connection: Connection, desk: str) -> list[StoredFill | StoredEntry]:
-    """Fills and entries in the quote asset, in the order of time: what a portfolio is folded from."""
+    """Fills and entries in the quote asset, in the order of time: a portfolio is computed from these."""
     records: list[StoredFill | StoredEntry] = [*list_fills(connection, desk), *list_entries(connection, desk)]
     return sorted(records, key=lambda record: record.filled_at if isinstance(record, StoredFill) else record.at)
 
@@ -209,13 +212,6 @@ def _page(connection: Connection, statement: Select[Any], keyset: Keyset, table:
     if wanted.symbol is not None:
         statement = statement.where(table.c.symbol == clean(wanted.symbol))
     return keyset.read(connection, statement, wanted)
-
-
-def _fills_of(desk: str) -> Select[Any]:
-    i = instructions.c
-    of_order = and_(i.desk == live_fills.c.desk, i.venue_order_id == live_fills.c.order_id)
-    named = select(func.min(i.instruction_id)).where(of_order, i.symbol == live_fills.c.symbol).scalar_subquery()
-    return select(live_fills, named.label("instruction_id")).where(live_fills.c.desk == clean(desk))
 
 
 def _entries_of(desk: str) -> Select[Any]:
@@ -231,7 +227,7 @@ def _stored_fill(row: Any) -> StoredFill:
 
 def _stored_entry(row: Any) -> StoredEntry:
     facts = dict(row)
-    # What concerns no symbol, such as a transfer, is told by its asset.
+    # An entry without a symbol, such as a transfer, shows its asset.
     told = {"symbol": facts["symbol"] or facts["asset"], "market": Market.FUTURES, "market_time": facts["at"]}
     return StoredEntry.model_validate(dict.fromkeys(("price", "rate")) | {"bar_no": 0} | facts | told)
 
@@ -240,7 +236,7 @@ def _stored_entry(row: Any) -> StoredEntry:
 
 
 def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]], told: Sequence[str]) -> None:
-    """An answer may hold a row twice: the last one stands."""
+    """Inserts rows, or updates the columns `told`. If an answer holds a row twice, the last one counts."""
     keys = [column.name for column in table.primary_key]
     newest = {tuple(row[key] for key in keys): row for row in rows}
     if not newest:
@@ -252,7 +248,7 @@ def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]], to
 
 
 def _settle_fees(connection: Connection, desk: str, trades: set[str]) -> None:
-    """The exchange's ledger says what a trade's fee came to, with its sign; its list of trades is not clear about that."""
+    """Takes each trade's fee, with its sign, from the exchange's ledger: its list of trades does not show the sign reliably."""
     f, i = live_fills.c, live_income.c
     paid = select(i.symbol, i.trade_id, i.asset, func.sum(-i.amount).label("fee"))
     paid = paid.where(i.desk == clean(desk), i.income_type == "COMMISSION", i.trade_id.in_(trades))
@@ -263,7 +259,7 @@ def _settle_fees(connection: Connection, desk: str, trades: set[str]) -> None:
 
 
 def _is_ours(desk: str, order_id: Any, symbol: Any, side: Any, at: Any) -> Any:
-    """An instruction that names the order, or one that may be it and has not been told its id."""
+    """Whether an instruction names the order, or has no order id yet and may be it."""
     i = instructions.c
     may_be = and_(
         i.venue_order_id.is_(None), i.symbol == symbol, i.side == side, i.outcome != InstructionOutcome.FAILED.value,

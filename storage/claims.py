@@ -1,7 +1,7 @@
-"""Which desk an account belongs to: one at a time, since two that send on one account cannot tell their orders apart.
+"""Claims: which desk an account belongs to. One at a time, since two desks on one account cannot tell their orders apart.
 
 The failure behind this file: two desks traded on one account, and the kill of one was "verified: no open order" while the other
-went on.
+went on trading.
 """
 
 from datetime import datetime
@@ -22,14 +22,14 @@ class AccountKey(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """Who holds an account, and since when."""
+    """The desk that holds an account, and since when."""
 
     desk: str
     claimed_at: datetime
 
 
 def take(connection: Connection, key: AccountKey, desk: str) -> Claim:
-    """Claims an account that nobody holds. The answer is who holds it then: this desk, or another."""
+    """Claims an account if no desk holds it. Returns who holds it now: this desk, or another one."""
     values = {"exchange": key.exchange, "account": clean(key.account), "desk": clean(desk)}
     fresh = insert(claims).values(values | {"claimed_at": func.clock_timestamp()})
     connection.execute(fresh.on_conflict_do_nothing())
@@ -40,7 +40,7 @@ def take(connection: Connection, key: AccountKey, desk: str) -> Claim:
 
 
 def holder(connection: Connection, key: AccountKey) -> Claim | None:
-    """Who holds an account; None where nobody does."""
+    """Who holds an account; None if no desk does."""
     statement = select(claims.c.desk, claims.c.claimed_at)
     mine = (claims.c.exchange == key.exchange, claims.c.account == clean(key.account))
     found = connection.execute(statement.where(*mine)).one_or_none()
@@ -48,7 +48,7 @@ def holder(connection: Connection, key: AccountKey) -> Claim | None:
 
 
 def release(connection: Connection, desk: str) -> int:
-    """Gives back whatever a desk holds; how many accounts that were."""
+    """Gives back all accounts that a desk holds. Returns how many they were."""
     return connection.execute(delete(claims).where(claims.c.desk == clean(desk))).rowcount
 
 

@@ -1,8 +1,8 @@
 """Text as PostgreSQL can hold it.
 
-The failure behind this file: a reason with a NUL or half a surrogate pair in it, which JSON may spell, is refused by
-PostgreSQL on every try, and the queue of rows behind it is never written. A kill's row must not depend on what somebody
-typed as the reason.
+The failure behind this file: JSON can express a reason with a NUL or half a surrogate pair in it. PostgreSQL refuses such a
+text on every try, and the rows that wait behind it are never written. A kill's row must not depend on what somebody typed as
+the reason.
 """
 
 from collections.abc import Mapping

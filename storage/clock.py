@@ -6,6 +6,6 @@ from sqlalchemy import Connection, func, select
 
 
 def server_time(connection: Connection) -> datetime:
-    """Now, and not when the transaction began."""
+    """The time now, not the time when the transaction began."""
     moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
     return moment

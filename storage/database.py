@@ -1,9 +1,9 @@
-"""The way to PostgreSQL: bounded threads, one transaction a call, and no wait without an end.
+"""The way to PostgreSQL: a bounded number of threads, one transaction per call, and a time limit on every wait.
 
 The failure behind this file: a PostgreSQL that is stopped instead of dead (SIGSTOP, a hung disk, a cut network) answers
-nothing and closes nothing. A thread that reads from it stays there, the pool runs dry, and whoever asks next hangs too.
-Server-side time-outs do not help, because nobody runs them. So the caller keeps the clock: when it is up, the socket
-under the call is shut down, which frees the thread at once, and nothing more of that transaction is ever sent.
+nothing and closes nothing. A thread that reads from it hangs, the pool runs dry, and the next callers hang too. Server-side
+timeouts do not help, because the server does not run. So the caller keeps the time. When it is up, the caller shuts down the
+call's socket: that frees the thread at once, and nothing more of that transaction is ever sent.
 """
 
 import asyncio
@@ -31,18 +31,18 @@ CONNECT_TIMEOUT_SECONDS = 2
 CALLS_WAITING_PER_THREAD = 32
 MAX_TEXT_CHARS = 200
 
-# Not OperationalError by class, but not a bug of ours either: a table, a schema, a column or a function that is not there.
+# A table, schema, column or function is missing. The driver raises no OperationalError for it, but it is no bug of ours either.
 _MISSING_SCHEMA = frozenset({"42P01", "3F000", "42703", "42883"})
 _MISSING_RIGHT = frozenset({"42501"})
 _READ_ONLY_SERVER = frozenset({"25006"})
 
 
 class DatabaseUnavailable(Exception):
-    """PostgreSQL did not do what it was asked, by no fault of the statement; a write may stand all the same."""
+    """PostgreSQL failed, and the statement is not to blame. A write may have been committed all the same."""
 
 
 class WrongDatabase(DatabaseUnavailable):
-    """PostgreSQL answered, and it is another database than the one that is meant: nothing was done in it."""
+    """PostgreSQL answered, but it is not the expected database. Nothing was done in it."""
 
 
 class _Abandoned(Exception):
@@ -50,7 +50,7 @@ class _Abandoned(Exception):
 
 
 class Database:
-    """One PostgreSQL: an engine and the only threads that use it. Constructing it does not connect."""
+    """A PostgreSQL database: an engine, and the only threads that use it. The constructor does not connect."""
 
     def __init__(self, url: str, *, threads: int = 4, timeout_seconds: float = 5.0, application_name: str) -> None:
         self._timeout_seconds = timeout_seconds
@@ -65,11 +65,10 @@ class Database:
         event.listen(self._engine, "connect", self._attach_new_connection, insert=True)
 
     async def run(self, work: Callable[[Connection], T], timeout_seconds: float | None = None) -> T:
-        """What `work` returns, done in one transaction that is committed.
+        """Runs `work` in a transaction, commits it, and returns what `work` returned.
 
-        DatabaseUnavailable after `timeout_seconds` at the latest, and where it is not the database that
-        `installation.expecting` names. When this raises or is cancelled, a call that has not
-        begun never begins, and one that has begun sends nothing more.
+        Raises DatabaseUnavailable after `timeout_seconds` at the latest, and if this is not the database that
+        `installation.expecting` names. Once this has raised or was cancelled, `work` sends nothing more, or never begins.
         """
         seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
         call = _Call(installation.expected())
@@ -95,19 +94,19 @@ class Database:
         return True
 
     def close(self) -> None:
-        """Ends what is running and closes every connection; later calls are DatabaseUnavailable."""
+        """Ends what is running and closes every connection; later calls raise DatabaseUnavailable."""
         self._closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
         for call in list(self._calls):
             call.abandon()
-        # The pool's own: the engine's would take a new pool, and what comes back to the old one stays open.
+        # Not `engine.dispose()`: that begins a new pool, and connections that return to the old one stay open.
         self._engine.pool.dispose()
 
     def _submit(self, call: "_Call", work: Callable[[Connection], T], seconds: float) -> Future[T]:
         if not self._slots.acquire(blocking=False):
             raise DatabaseUnavailable("too many calls wait for PostgreSQL")
         try:
-            # With the caller's context: whoever follows a statement sees for what it is.
+            # With the caller's context, so that a trace of a statement knows its caller.
             future = self._executor.submit(contextvars.copy_context().run, self._perform, call, work, seconds)
         except RuntimeError as error:
             self._slots.release()
@@ -139,19 +138,19 @@ class Database:
                 raise WrongDatabase(why)
             result = work(connection)
             if _status(connection) != TransactionStatus.INTRANS:
-                # The server would answer COMMIT by rolling back, and nobody would be told.
+                # The server would answer COMMIT by rolling back, without an error.
                 raise DatabaseUnavailable("PostgreSQL aborted the transaction, so nothing was written")
             connection.commit()
             return result
         finally:
-            # Detached first: once closed, the connection belongs to the pool's next taker.
+            # Detach first: once closed, the connection belongs to whoever takes it from the pool next.
             with contextlib.suppress(DBAPIError):
                 connection.rollback()
             call.detach()
             connection.close()
 
     def _begin(self, call: "_Call", seconds: float) -> Connection:
-        """A connection whose transaction has begun; one that died in the pool is replaced, with all of its age."""
+        """A connection whose transaction has begun. If it died in the pool, all connections as old as it are replaced."""
         try:
             return self._try_to_begin(call, seconds)
         except DBAPIError as error:
@@ -178,7 +177,7 @@ class Database:
         try:
             return self._engine.connect()
         except BaseException:
-            # SQLAlchemy asks a new connection a few things first, and leaves it open where one of them fails.
+            # SQLAlchemy asks a new connection a few things first, and leaves it open if one of them fails.
             call.detach()
             if self._current.new_connection is not None:
                 self._current.new_connection.close()
@@ -192,23 +191,23 @@ class Database:
 
 
 class _Call:
-    """One call's hold on the socket that serves it, so that another thread can end it."""
+    """A call's hold on its socket, so that another thread can end the call."""
 
     def __init__(self, expected: installation.ExpectedDatabase | None) -> None:
         self.expected = expected
-        # The id of the database that was met; only read where one is expected.
+        # The id that the database told; read only if a certain one is expected.
         self.met: str | None = None
         self._lock = threading.Lock()
         self._abandoned = False
         self._socket: socket.socket | None = None
 
     def check(self) -> None:
-        """Raises where the caller has given up."""
+        """Raises if the caller has given up."""
         if self._abandoned:
             raise _Abandoned("the caller has given up")
 
     def attach(self, descriptor: int) -> None:
-        """Takes hold. A duplicate: the driver may close its own, and the number may come to mean another socket."""
+        """Takes hold of a duplicate: the driver may close its own descriptor, and the number may be given to another socket."""
         self.detach()
         with self._lock:
             self.check()
@@ -231,34 +230,34 @@ class _Call:
 
 
 def _begin_on_server(connection: Connection, first: str, asks: str) -> str | None:
-    """Begins, with a first statement, in one round trip: the driver's own BEGIN would be one more for every transaction. The
-    answer is that to `asks`: a query of one value, or empty.
+    """Begins a transaction with the statement `first`, and returns the answer to `asks`: a query of one value, or empty.
 
-    Always READ COMMITTED: locks and triggers rely on seeing what was committed before them, whatever the server's default is.
+    All in one round trip: the driver's own BEGIN would be one more in every transaction. Always READ COMMITTED, whatever the
+    server's default is: locks and triggers rely on seeing what was committed before them.
     """
     dbapi_connection: Any = connection.connection.dbapi_connection
     result = dbapi_connection.pgconn.exec_(f"BEGIN ISOLATION LEVEL READ COMMITTED; {first}; {asks}".encode())
     status = dbapi_connection.info.transaction_status
     if status == TransactionStatus.INERROR:
-        # Told from this result: every later statement would only hear that the transaction is aborted. Closing rolls back.
+        # Raise what this result says: later statements would only hear that the transaction is aborted. Closing rolls back.
         error = error_from_result(result, encoding=dbapi_connection.info.encoding)
         raise DBAPIError.instance(first, None, error, psycopg.Error, hide_parameters=True)
     if status != TransactionStatus.INTRANS:
-        # Raises what is wrong as SQLAlchemy tells it.
+        # This raises what is wrong, as SQLAlchemy's error.
         connection.execute(text(first))
     answer = result.get_value(0, 0) if asks and result.ntuples else None
     return answer.decode() if answer else None
 
 
 def make_engine(url: str, timeout_seconds: float, application_name: str, **pool: Any) -> Engine:
-    """An engine with every time-out that client and server offer."""
+    """An engine with every timeout that client and server offer."""
     parsed = make_url(url)
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     return create_engine(
         parsed,
         connect_args=_connect_args(parsed, timeout_seconds, application_name),
-        # Each saves a round trip or a leak: no look-up of a type that is not used, no values in error texts.
+        # No look-up of a type that nobody uses, which costs a round trip; no values in error texts.
         use_native_hstore=False,
         hide_parameters=True,
         **pool,
@@ -302,7 +301,7 @@ def _descriptor(dbapi_connection: Any) -> int:
 
 
 def unavailable(error: Exception) -> DatabaseUnavailable | None:
-    """The DatabaseUnavailable that `error` means; None where it is a bug of ours, such as a violated constraint."""
+    """The DatabaseUnavailable that `error` means; None if it is a bug of ours, such as a violated constraint."""
     if isinstance(error, _Abandoned | PoolTimeoutError):
         return DatabaseUnavailable("PostgreSQL did not answer in time")
     if not isinstance(error, DBAPIError):

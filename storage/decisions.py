@@ -1,4 +1,4 @@
-"""The decision log: rows that stand once, read in pages, newest first."""
+"""The decision log. Each row is written once; pages show the newest first."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -41,18 +41,18 @@ SHOWN = (
 _FILTERS = ("desk", "decision_type", "risk_passed", "symbol", "agent_id", "command_id")
 _TEXTS = ("desk", "symbol", "agent_id", "command_id")
 _NARROWING = frozenset({"decision_type", "risk_passed", "symbol", "agent_id"})
-# Rows are given as parameters: a statement that holds them, as `values([...])` does, is compiled anew each time.
+# Rows are given as parameters: a statement that contains them, as with `values([...])`, is compiled again each time.
 _INSERT = (
     insert(decisions)
     .on_conflict_do_nothing(index_elements=[decisions.c.decision_id])
     .returning(decisions.c.decision_id)
 )
-# An agent that votes with ever other agents is found by a walk along everybody's rows.
+# If an agent voted with more combinations of other agents than this, its rows are searched for among all.
 MAX_GROUPS = 200
 
 
 class DecisionFilter(PageFilter):
-    """Which rows, and how many. Pages without a desk have no index."""
+    """The wanted rows, and how many. Pages without a desk have no index."""
 
     decision_type: DecisionType | None = None
     risk_passed: bool | None = None
@@ -62,9 +62,9 @@ class DecisionFilter(PageFilter):
 
 
 def insert_decisions(connection: Connection, rows: Sequence[Decision], *, is_news: bool = True) -> list[Decision]:
-    """Writes rows that are not there yet, and returns those. Idempotent by `decision_id`.
+    """Writes the rows that are not there yet, and returns those. Idempotent by `decision_id`.
 
-    What is no news gets no number, so that notifications never hear of it: people have been told of that kill before.
+    With `is_news=False` rows get no number, so that they cause no notification: people know of that kill already.
     """
     if not rows:
         return []
@@ -95,7 +95,7 @@ def page(connection: Connection, wanted: DecisionFilter) -> tuple[list[Decision]
 
 
 class PageText(NamedTuple):
-    """A page as the text of a JSON array, and the database's id, where that was read with it."""
+    """A page as the text of a JSON array, and the database's id; None if the page is empty."""
 
     text: str
     cursor: str | None
@@ -103,7 +103,7 @@ class PageText(NamedTuple):
 
 
 def page_text(connection: Connection, wanted: DecisionFilter) -> PageText:
-    """`page` as text. PostgreSQL writes it: objects made of its rows, and text of those, cost more than all the rest."""
+    """`page` as text, which PostgreSQL makes: to build objects of the rows and text of those costs more than all the rest."""
     found = connection.execute(*page_statement(connection, wanted, as_text=True)).mappings().all()
     rows, cursor = _ORDER.cut(found, wanted)
     database_id = rows[0]["database_id"] if rows else None
@@ -113,7 +113,7 @@ def page_text(connection: Connection, wanted: DecisionFilter) -> PageText:
 def page_statement(
     connection: Connection, wanted: DecisionFilter, *, as_text: bool = False
 ) -> tuple[Select[Any], dict[str, Any]]:
-    """The query of a page, and of one row more, with its values."""
+    """The query of a page and one row more, with its parameters."""
     values = {name: getattr(wanted, name) for name in _FILTERS if getattr(wanted, name) is not None}
     values |= {name: clean(values[name]) for name in _TEXTS if name in values}
     bounded = _ORDER.values(wanted)
@@ -125,16 +125,13 @@ def page_statement(
         numbers = connection.scalars(_groups_of_agent(names), values).all()
         if len(numbers) <= MAX_GROUPS:
             return _newest(names, bounds, by_agents=True, as_text=as_text), values | {"numbers": numbers}
-    kinds = list(product([wanted.decision_type] if wanted.decision_type else DecisionType, _verdicts(wanted)))
+    verdicts = [True, False, None] if wanted.risk_passed is None else [wanted.risk_passed]
+    kinds = list(product([wanted.decision_type] if wanted.decision_type else DecisionType, verdicts))
     values |= {"types": [kind for kind, _ in kinds], "verdicts": [verdict for _, verdict in kinds]}
     return _newest(names, bounds, by_agents=False, as_text=as_text), values
 
 
-def _verdicts(wanted: DecisionFilter) -> list[bool | None]:
-    return [True, False, None] if wanted.risk_passed is None else [wanted.risk_passed]
-
-
-# --- statements: made once for each set of filters, since SQLAlchemy needs longer for one than PostgreSQL for its rows --------
+# --- statements: made once for each set of filters, since SQLAlchemy needs longer to make one than PostgreSQL for its rows ----
 
 
 @cache
@@ -145,7 +142,7 @@ def _rows(names: frozenset[str], bounds: frozenset[str], *, as_text: bool) -> Se
 
 @cache
 def _groups_of_agent(names: frozenset[str]) -> Select[Any]:
-    """The numbers of all groups in which the agent has voted; more than MAX_GROUPS where there are too many."""
+    """The numbers of all groups in which the agent has voted; at most one more than MAX_GROUPS."""
     v = decision_voters.c
     groups = select(v.decision_group)
     if "symbol" in names:
@@ -157,15 +154,15 @@ def _groups_of_agent(names: frozenset[str]) -> Select[Any]:
 
 @cache
 def _newest(names: frozenset[str], bounds: frozenset[str], *, by_agents: bool, as_text: bool) -> Select[Any]:
-    """The newest rows of all groups: of each group its newest, along an index, and of those the newest.
+    """The newest rows of these groups: each group's newest along an index, and of all of those the newest.
 
-    However rare a combination of filters is, no row is read in vain. What is asked is compared once more, since two groups may
-    have one number.
+    However rare a combination of filters is, no other row is read. The filters are applied once more, since two groups may have
+    the same number.
     """
     of_symbol = "symbol" in names
     groups = _numbers() if by_agents else _groups(of_symbol=of_symbol)
     rows = select(decisions).where(decision_group(symbol=of_symbol, agents=by_agents) == groups.c.number)
-    # As the indexes have it.
+    # The same conditions as in the indexes.
     rows = rows.where(*([HAS_SYMBOL] if of_symbol else []), *([HAS_VOTES] if by_agents else _voted(decisions.c, names)))
     walk = _ORDER.walk(rows, bounds).lateral()
     found = (
@@ -179,7 +176,7 @@ def _numbers() -> FromClause:
 
 
 def _groups(*, of_symbol: bool) -> FromClause:
-    """The numbers of all groups that there may be: each type, with each verdict on it."""
+    """The numbers of all possible groups: each type with each verdict."""
     types, verdicts = bindparam("types", type_=ARRAY(Text)), bindparam("verdicts", type_=ARRAY(Boolean))
     k = func.unnest(types, verdicts).table_valued("decision_type", "risk_passed").render_derived()
     desk, symbol = bindparam("desk", type_=Text), bindparam("symbol", type_=Text) if of_symbol else null()
@@ -188,11 +185,11 @@ def _groups(*, of_symbol: bool) -> FromClause:
 
 
 def _columns(rows: FromClause, *, as_text: bool) -> list[ColumnElement[Any]]:
-    """All, or what a page needs to be cut and the answer's keys as JSON."""
+    """All columns; or, as text, the answer's keys as JSON and the columns that paging needs."""
     if not as_text:
         return list(rows.c)
     at = func.timezone("UTC", rows.c.timestamp)
-    # As Python writes it: no fraction where there is none.
+    # In the format of Python: no fraction if it is zero.
     fraction = case((func.date_trunc("second", at) == at, ""), else_=func.to_char(at, ".US"))
     moment = func.to_char(at, 'YYYY-MM-DD"T"HH24:MI:SS') + fraction + "+00:00"
     pairs = [part for name in SHOWN for part in (literal(name), moment if name == "timestamp" else rows.c[name])]

@@ -1,11 +1,11 @@
-"""One row a desk: that it was started, and the second place where a kill is latched (I2).
+"""One row per desk: that it was started, and the second place where a kill is latched (I2).
 
-The failure behind this file: a kill that lives in one store alone is gone when that store comes back empty or old.
-Writing `killed` here is a latch: the workflow can set it and never take it back. Only `clear_latch`, a restart by a
-person, does, for the very kill that it names and in one transaction with the row that tells who did it.
+The failure behind this file: a kill that only one store holds is lost if that store comes back empty or old. So `killed` is a
+latch: the workflow can set it, but never clear it. Only `clear_latch` does, for a restart by a person: it clears exactly the
+named kill, in one transaction with the row that says who did it.
 
-A kill is never refused for its number: stores that come back old make numbers equal. A write that comes late, of a kill which a
-restart has cleared, is known by that kill's id.
+A kill is never refused for its number: after a store came back old, two kills may have the same one. A late write of a kill
+that a restart has cleared is recognised by the kill's id.
 """
 
 from collections.abc import Mapping
@@ -47,33 +47,33 @@ class DeskRecord(Value):
 
     @property
     def latch(self) -> LatchRow:
-        """What the row says of the kill."""
+        """The kill, according to the row."""
         return LatchRow(**{name: getattr(self, name) for name in LatchRow.model_fields})
 
 
-class Written(NamedTuple):
-    """What a write of the row left there, and whether it was this one that told of the silence after a kill."""
+class WrittenDesk(NamedTuple):
+    """The latch after a write of the row, and whether this write set `quiet_at`."""
 
     latch: LatchRow
     newly_quiet: bool
 
 
 class ClearedKill(NamedTuple):
-    """The kill that a restart names; without an id where its coordinator knew none yet."""
+    """The kill that a restart names. The id is None if the coordinator did not know one."""
 
     number: int
     kill_id: str | None
 
 
 class KnownKill(StrEnum):
-    """What the database knows of a kill's id already."""
+    """What the database knows about a kill's id."""
 
     NEW = "new"
     HELD = "held"
     CLEARED = "cleared"
 
 
-class DeskFacts(Value):
+class NewDesk(Value):
     """What a start fixes."""
 
     desk: str
@@ -83,36 +83,36 @@ class DeskFacts(Value):
 
 
 def read_desk(connection: Connection, desk: str) -> DeskRecord | None:
-    """The desk's row; None where it was never started."""
+    """The desk's row; None if it was never started."""
     return _record(connection.execute(_by_desk(desk)))
 
 
 def is_killed(connection: Connection, desk: str) -> bool:
-    """Whether the row holds a kill; False where there is no row.
+    """Whether the row holds a kill; False if there is no row.
 
-    FOR SHARE: until the caller's transaction ends no kill is written there, and what it commits came before the kill. A kill's
-    write waits for it, so ask last.
+    It locks the row FOR SHARE: until the caller's transaction ends, no kill can be written, so what the caller commits came
+    before the kill. A kill's write has to wait for that, so call this last.
     """
     return bool(connection.scalar(select(desks.c.killed).where(desks.c.desk == clean(desk)).with_for_update(read=True)))
 
 
-def begin_start(connection: Connection, facts: DeskFacts) -> bool:
-    """Notes that a start is under way, unless the desk has a row. True where this call wrote it."""
+def begin_start(connection: Connection, facts: NewDesk) -> bool:
+    """Notes that a start is under way, unless the desk has a row. True if this call wrote it."""
     return _insert_desk(connection, facts)
 
 
 def finish_start(connection: Connection, desk: str, now: datetime) -> None:
-    """Notes that the coordinator runs; the first time stands."""
+    """Notes that the coordinator runs. A time that is there already stays."""
     statement = update(desks).where(desks.c.desk == clean(desk), desks.c.started_at.is_(None))
     connection.execute(statement.values(started_at=now))
 
 
-def write_desk(connection: Connection, row: DeskRow) -> Written:
-    """Writes the workflow's view. `killed` is only ever set here; the answer is what the row says after the write."""
-    _insert_desk(connection, DeskFacts(desk=row.desk, mode=row.mode, symbols=row.symbols, now=row.started_at))
+def write_desk(connection: Connection, row: DeskRow) -> WrittenDesk:
+    """Writes the workflow's view. This can set `killed`, but never clear it. Returns what the row holds after the write."""
+    _insert_desk(connection, NewDesk(desk=row.desk, mode=row.mode, symbols=row.symbols, now=row.started_at))
     stored = _locked(connection, row.desk)
     if stored is None:
-        # Nothing of ours deletes a desk; the workflow's next try finds what is going on.
+        # AIS deletes no desk. The workflow tries again.
         raise LookupError(f"the row of desk {row.desk!r} vanished while it was written")
     merged = merge(stored, row, _seen(connection, stored, row.latch))
     _update(connection, row.desk, merged.model_dump(exclude={"desk"}))
@@ -123,13 +123,13 @@ def write_desk(connection: Connection, row: DeskRow) -> Written:
     if merged.killed and (
         not stored.killed or (merged.kill_number, merged.kill_id) != (stored.kill_number, stored.kill_id)
     ):
-        # Whatever becomes of the chain, the kill is latched.
+        # The kill is latched even if the chain cannot be written.
         append_if_possible(connection, [_latch_entry(merged)])
-    return Written(merged.latch, newly_quiet=stored.quiet_at is None and merged.quiet_at is not None)
+    return WrittenDesk(merged.latch, newly_quiet=stored.quiet_at is None and merged.quiet_at is not None)
 
 
 def merge(stored: DeskRecord, row: DeskRow, seen: KnownKill) -> DeskRecord:
-    """What the row becomes when the workflow writes `row` over it."""
+    """The stored row after the workflow has written `row`."""
     latch = row.latch
     kills = latch.killed and seen is not KnownKill.CLEARED
     changes: dict[str, Any] = {
@@ -146,17 +146,17 @@ def merge(stored: DeskRecord, row: DeskRow, seen: KnownKill) -> DeskRecord:
     if kills and stored.quiet_at is None:
         changes["quiet_at"] = row.quiet_at
     if not latch.killed and not stored.killed and latch.kill_number > stored.kill_number:
-        # This database came back from before a kill that is over: it must not take that kill for a new one.
+        # This database came back from before a kill that is over, and must not take it for a new one.
         changes |= {"kill_id": latch.kill_id, "cleared_number": max(stored.cleared_number, latch.cleared_number)}
-        # A restart that is named here already stays: the coordinator has yet to find that it does not remember it.
+        # A restart that is named here stays: the coordinator does not remember it, and still has to find that out.
         changes["cleared_by"] = stored.cleared_by or latch.cleared_by
     return stored.model_copy(update=changes)
 
 
 def clear_latch(connection: Connection, desk: str, cleared: ClearedKill, control: Decision) -> bool:
-    """Clears the kill that is named and writes `control`, in the caller's transaction. False: nothing was written.
+    """Clears the named kill and writes `control`, in the caller's transaction. False if it did not, and wrote nothing.
 
-    Idempotent: True again where `control` is written already, or where an earlier restart had cleared this very kill.
+    Idempotent: True as well if `control` is written already, or if an earlier restart cleared the same kill.
     """
     if decision_exists(connection, control.decision_id):
         return True
@@ -190,7 +190,7 @@ def _may_clear(stored: DeskRecord, cleared: ClearedKill) -> bool:
     if stored.killed:
         another = cleared.kill_id and stored.kill_id and stored.kill_id != cleared.kill_id
         return stored.kill_number == cleared.number and not another
-    # Not killed here, as far as this row knows (cleared before, or it came back old or empty): settled all the same.
+    # This row holds no kill: it was cleared before, or the database came back old or empty. The restart may go on.
     return stored.kill_number <= cleared.number
 
 
@@ -223,7 +223,7 @@ def _record(result: Result[Any]) -> DeskRecord | None:
     return DeskRecord.model_validate(dict(found)) if found else None
 
 
-def _insert_desk(connection: Connection, facts: DeskFacts) -> bool:
+def _insert_desk(connection: Connection, facts: NewDesk) -> bool:
     values = clean_values(facts.model_dump(include={"desk", "mode", "symbols"}))
     fresh = {"created_at": facts.now, "killed": False, "kill_number": 0, "cleared_number": 0}
     statement = insert(desks).values(values | fresh).on_conflict_do_nothing().returning(desks.c.desk)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from domain.health.disks import DiskSpace
 
-# A network file system that is gone answers nothing, for as long as it is gone.
+# A network file system that is away does not answer at all.
 LOOK_SECONDS = 1.0
 
 
 def free_space(folders: Sequence[str]) -> list[DiskSpace]:
-    """Each file system once, by the first of its folders; a folder that this process cannot see is left out."""
+    """The space of each file system, once, by the first of its folders. Folders that this process cannot see are left out."""
     found: dict[int, DiskSpace] = {}
     for folder in folders:
         try:
@@ -24,14 +24,14 @@ def free_space(folders: Sequence[str]) -> list[DiskSpace]:
 
 
 class DiskWatch:
-    """The folders of one process. One look at a time, however many ask and however long it takes."""
+    """The folders that a process watches. Callers share one look at a time, however long it takes."""
 
     def __init__(self, folders: Sequence[str]) -> None:
         self._folders = folders
         self._looking: asyncio.Future[list[DiskSpace]] | None = None
 
     async def look(self) -> list[DiskSpace]:
-        """What there is now; raises TimeoutError where a file system does not answer."""
+        """The free space now. Raises TimeoutError if a file system does not answer."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(asyncio.to_thread(free_space, self._folders))
         async with asyncio.timeout(LOOK_SECONDS):

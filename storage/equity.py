@@ -1,8 +1,8 @@
-"""What a desk's account was worth, cycle by cycle: written by each reading that is a fact, read as a curve.
+"""What a desk's account was worth in each cycle. Every reliable reading writes a point; reports read them as a curve.
 
-A curve has no more points than somebody can see, and keeps every extreme: the time asked for is cut into equal stretches, and
-of each stretch the lowest and the highest equity stay, beside the first and the last point of all. Over long times the
-stretches are made of whole hours, whose extremes were noted when the points were written.
+A curve has a limited number of points and keeps the extremes. The time is cut into equal stretches; each stretch keeps its
+lowest and its highest equity, and the curve its first and last point. Over long times, stretches consist of whole hours, whose
+extremes were noted when the points were written.
 """
 
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ MAX_POINTS = 5_000
 
 
 class EquityPoint(Value):
-    """The account at one moment. Amounts in quote currency; drawdown, exposures and leverage as fractions of equity (drawdown:
-    of the peak); `prices` are marks by symbol."""
+    """The account at one moment. Amounts are in quote currency. Exposures and leverage are fractions of equity, the drawdown of
+    the peak. `prices` are mark prices by symbol."""
 
     time: Moment
     equity: Decimal
@@ -38,7 +38,7 @@ class EquityPoint(Value):
 
 
 class CurveFilter(Value):
-    """Which time of a desk, and how many points at most. Without `since` from its first point, without `until` to its last."""
+    """The wanted time, from the first point or `since` to the last point or `until`, and the most points to return."""
 
     since: Moment | None = None
     until: Moment | None = None
@@ -49,7 +49,7 @@ _Ends = tuple[datetime, datetime]
 
 
 class _Source(NamedTuple):
-    """Where stretches are made from: the points themselves, or the hours' extremes."""
+    """What stretches are made of: the points themselves, or the hours' extremes."""
 
     desk: ColumnElement[str]
     moment: ColumnElement[datetime]
@@ -71,7 +71,7 @@ _HOURS = _Source(
 
 
 def write_point(connection: Connection, desk: str, point: EquityPoint) -> None:
-    """Writes a point and what it is in its hour; one that is there already stays as it is."""
+    """Writes a point, and updates the extremes of its hour. A point that is there already stays as it is."""
     row = point.model_dump(exclude={"prices"}) | {"prices": {name: str(price) for name, price in point.prices.items()}}
     written = (
         insert(equity).values(clean_values({"desk": desk} | row)).on_conflict_do_nothing().returning(equity.c.time)
@@ -109,7 +109,7 @@ def read_curve(connection: Connection, desk: str, wanted: CurveFilter) -> list[E
     if _width(ends, wanted) < HOUR:
         times = _extremes(connection, clean(desk), _POINTS, ends, wanted)
     else:
-        # An hour's extreme may lie outside a time that begins or ends within it: whole hours are shown.
+        # If the time began within an hour, that hour's extreme could lie before it: so the curve covers whole hours.
         ends = _ends(connection, clean(desk), _whole_hours(wanted)) or ends
         times = _extremes(connection, clean(desk), _HOURS, ends, wanted)
     rows = connection.execute(
@@ -129,7 +129,7 @@ def _ends(connection: Connection, desk: str, wanted: CurveFilter) -> _Ends | Non
 
 
 def _stretches(wanted: CurveFilter) -> int:
-    """Two points of each, beside the two ends."""
+    """The number of stretches: each has two points, and the curve two ends."""
     return (max(wanted.points, MIN_POINTS) - 2) // 2
 
 
@@ -150,7 +150,7 @@ def _hour(moment: datetime) -> datetime:
 def _extremes(
     connection: Connection, desk: str, source: _Source, ends: _Ends, wanted: CurveFilter
 ) -> Iterator[datetime]:
-    """When the lowest and the highest of each stretch were; of equal ones the first."""
+    """The times of the lowest and the highest point of each stretch; of equal points, the first."""
     since_first = func.extract("epoch", source.moment - literal(ends[0]))
     number = func.floor(since_first / literal(_width(ends, wanted).total_seconds()))
     # The hour of the first point begins before it, and the last point is where the last stretch ends.

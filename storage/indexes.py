@@ -1,7 +1,7 @@
-"""The decision log's indexes and its list of voters, made while desks write: on a log of millions of rows, an index that
-is made in a migration's transaction would hold them up for minutes.
+"""Builds the decision log's indexes and its list of voters while desks write. On a log of millions of rows, a migration that
+built an index in its transaction would hold the desks up for minutes.
 
-Every step can be repeated. What a process that died has left half built is built anew.
+Every step can be repeated. If a process dies and leaves an index half built, the next one builds it again.
 """
 
 import time
@@ -16,19 +16,19 @@ _VALID = """
 SELECT relname, indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
 WHERE indrelid = to_regclass('decisions')
 """
-# Longer than any index takes. Waiting for others' transactions is part of it.
+# No timeouts: an index may take long, and waits for other transactions.
 _PATIENCE = ("SET statement_timeout = 0", "SET lock_timeout = 0", "SET idle_in_transaction_session_timeout = 0")
 
 
 def missing(connection: Connection) -> list[str]:
-    """Indexes that are not there, or not whole."""
+    """Indexes that do not exist or are not finished."""
     found = _found(connection)
     return sorted(str(index.name) for index in decisions.indexes if not found.get(str(index.name)))
 
 
 def build(connection: Connection) -> None:
-    """Makes those that are missing, and drops those that they replace. The connection must be in autocommit."""
-    # Here, since migrations import Alembic, for which a worker that looks for what is missing has no use.
+    """Builds the missing indexes, and drops those that they replace. The connection must be in autocommit mode."""
+    # Imported here: migrations import Alembic, which a worker that only looks for missing indexes does not need.
     from storage.migrations.versions.r0010_decision_groups import FILL, REPLACED
 
     for statement in _PATIENCE:

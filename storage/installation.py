@@ -1,8 +1,8 @@
-"""Which database this is: an id of its own, made once when its schema was, and compared in every transaction of a worker.
+"""The database's own id: made once with its schema, and compared in every transaction of a worker.
 
-The failure behind this file: a second worker with another, migrated, empty database was accepted without a word, and the
-latch of a kill came to stand in both. So a database that is not the coordinator's is no database: every call on it ends as
-one on a server that is down does, before it has read or written anything.
+The failure behind this file: a second worker with another, migrated, empty database was accepted silently, and the latch of a
+kill was written to both. So a database that is not the coordinator's counts as unavailable: every call on it fails as it does
+when the server is down, before it reads or writes anything.
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from sqlalchemy.dialects.postgresql import insert
 from storage.tables import installation
 
 READ_ID = "SELECT database_id FROM installation"
-"""`read_id` for whoever begins a transaction."""
+"""`read_id` as text, for the statement that begins a transaction."""
 
 
 class ExpectedDatabase:
-    """The database that whoever calls is meant for; `strangers` are the ids of others that were met instead."""
+    """The database that a task must use. `strangers` are the ids of the others that answered instead."""
 
     def __init__(self, database_id: str) -> None:
         self.database_id = database_id
@@ -30,13 +30,13 @@ _EXPECTED: ContextVar[ExpectedDatabase | None] = ContextVar("expected_database",
 
 
 def read_id(connection: Connection) -> str | None:
-    """The database's own id; None where somebody has emptied the table."""
+    """The database's own id; None if its table was emptied."""
     found = connection.scalar(select(installation.c.database_id))
     return str(found) if found else None
 
 
 def given_id(connection: Connection, wanted: str | None) -> str | None:
-    """The database's own id. One whose tables were all emptied is given the id that is wanted of it again."""
+    """The database's own id. If its table was emptied, the database gets the id `wanted` again."""
     if (found := read_id(connection)) is None and wanted:
         connection.execute(insert(installation).values(database_id=wanted).on_conflict_do_nothing())
         return read_id(connection)
@@ -44,13 +44,13 @@ def given_id(connection: Connection, wanted: str | None) -> str | None:
 
 
 def expected() -> ExpectedDatabase | None:
-    """What the running task expects; None where it takes any database."""
+    """What the running task expects; None if it may use any database."""
     return _EXPECTED.get()
 
 
 @contextmanager
 def expecting(database_id: str | None) -> Iterator[ExpectedDatabase | None]:
-    """Within it, every call of this task works on this database alone; None takes any."""
+    """Within the block, this task's calls work on this database only; with None, on any."""
     wanted = ExpectedDatabase(database_id) if database_id else None
     token = _EXPECTED.set(wanted)
     try:
@@ -60,7 +60,7 @@ def expecting(database_id: str | None) -> Iterator[ExpectedDatabase | None]:
 
 
 def stranger(connection: Connection, wanted: ExpectedDatabase) -> str | None:
-    """What is wrong with this database; None where it is the one that is wanted."""
+    """What is wrong with this database; None if it is the expected one."""
     found = given_id(connection, wanted.database_id)
     if found == wanted.database_id:
         return None

@@ -21,7 +21,7 @@ CHANGEABLE = ("outcome", "settled_at", "attempts", "detail", "venue_order_id")
 _BY_TIME = Keyset(instructions.c.prepared_at, instructions.c.instruction_id)
 _ORDER_COLUMNS = ("symbol", "side", "order_type", "quantity", "price", "reduce_only", "time_in_force")
 
-# Without rows, as that of the decisions: SQLAlchemy compiles it once.
+# Rows are given as parameters, so that SQLAlchemy compiles the statement once.
 _INSERT = (
     insert(instructions).on_conflict_do_nothing(index_elements=[instructions.c.instruction_id]).returning(instructions)
 )
@@ -34,9 +34,9 @@ _UPDATE = (
 
 
 class Upserted(NamedTuple):
-    """What a write did: the instructions that are new or whose outcome changed, and the rows that the audit chain is to have.
+    """What a write did: the instructions that are new or have a new outcome, and the rows for the audit chain.
 
-    A failed attempt of a cancel is none of these: with the venue away there are two a second, for as long as it is away.
+    Neither holds failed attempts of a cancel: while the venue is away, there are two of those per second.
     """
 
     changed: list[InstructionRow]
@@ -47,7 +47,7 @@ def upsert_instructions(connection: Connection, rows: Sequence[InstructionRow]) 
     """Writes the newest state of each instruction."""
     if not rows:
         return Upserted([], [])
-    # In the order of ids, which keeps two writers from waiting for each other in a circle.
+    # In the order of ids, so that two writers cannot deadlock.
     ranked = sorted(rows, key=lambda row: (row.instruction_id, *progress(row.outcome, row.attempts)))
     newest = {clean(row.instruction_id): row for row in ranked}
     inserted = insert_instructions(connection, list(newest.values()))
@@ -72,18 +72,18 @@ def read_instructions(connection: Connection, ids: Sequence[str]) -> dict[str, M
 
 
 def progress(outcome: str, attempts: int) -> tuple[int, int]:
-    """How far an instruction is: of two states of one, the later one is the greater."""
+    """How far an instruction is. Of two states of one instruction, the later one is greater."""
     return _RANK[InstructionOutcome(outcome)], attempts
 
 
 def as_row(stored: Mapping[str, Any]) -> InstructionRow:
-    """An instruction of its stored columns."""
+    """An instruction from its stored columns."""
     order = {name: stored.get(name) for name in _ORDER_COLUMNS} if stored.get("order_type") else None
     return InstructionRow.model_validate({**stored, "order": order})
 
 
 class InstructionFilter(PageFilter):
-    """Which rows, and how many."""
+    """The wanted rows, and how many."""
 
     command_id: str | None = None
     outcome: InstructionOutcome | None = None
@@ -121,7 +121,7 @@ def _update(connection: Connection, rows: dict[str, InstructionRow]) -> list[dic
 
 
 def columns_of(row: InstructionRow) -> dict[str, Any]:
-    """An instruction as its row is stored."""
+    """The columns of an instruction's row."""
     own = _ORDER_COLUMNS[1:]
     order = row.order.model_dump(include=set(own)) if row.order is not None else dict.fromkeys(own)
     return clean_values(row.model_dump(exclude={"order"}) | order)

@@ -1,7 +1,7 @@
-"""Keys of the API in the database. Rows are never deleted, and nothing here takes an end back.
+"""Keys of the API in the database. Rows are never deleted, and a revoked or expired key never works again.
 
-The database hears the digest of a secret, never the secret; the audit chain hears a hash of the digest, which opens nothing. All
-keys have one chain, also those of some desks only: that of no desk (`NO_DESK`).
+The database gets the digest of a secret, never the secret. The audit chain gets a hash of the digest, which opens nothing. All
+keys share one chain, `NO_DESK`, even those that are valid for some desks only.
 """
 
 import hashlib
@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, func, literal, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
-from sqlalchemy.sql.dml import ReturningInsert
 
 from domain.audit import NO_DESK, AuditKind
 from domain.keys import AccessKey, Role
@@ -22,11 +21,11 @@ from storage.clock import server_time
 from storage.installation import read_id
 from storage.tables import Moment, keys
 
-# Whoever makes, rotates or revokes keys does so alone: a name is one key's.
+# Keys are made, rotated and revoked by one transaction at a time, so that a name belongs to one working key.
 _WRITERS_LOCK = 0x4149_6B65
 _MOMENTS = ARRAY(Moment)
 
-# All that a check of a key depends on, as one short text: comparing it costs the reader nothing, however many keys there are.
+# All that a check of a key depends on, as one short text: comparing it is cheap, however many keys there are.
 _STATE = text(
     """SELECT encode(sha256(convert_to(coalesce(string_agg(
            concat_ws('|', key_id, encode(digest, 'hex'), name, role, array_to_string(desks, ','), expires_at, '-', revoked_at),
@@ -34,12 +33,23 @@ _STATE = text(
 )
 
 
+_INSERT = insert(keys)
+_WRITE_END = _INSERT.on_conflict_do_update(
+    index_elements=[keys.c.key_id],
+    set_={
+        "expires_at": func.least(keys.c.expires_at, _INSERT.excluded.expires_at),
+        "revoked_by": func.coalesce(keys.c.revoked_by, _INSERT.excluded.revoked_by),
+        "revoked_at": func.coalesce(keys.c.revoked_at, _INSERT.excluded.revoked_at),
+    },
+).returning(*(keys.c[name] for name in AccessKey._fields))
+
+
 class NameTaken(Exception):
-    """There is a key of this name that still works."""
+    """A key of this name still works."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"there is a key {name!r} already, and actions in the log are told by that name: take another name, or replace "
+            f"there is a key {name!r} already, and the log names its actions by that name: choose another name, or replace "
             f"it with `ais keys rotate {name}`"
         )
 
@@ -52,14 +62,14 @@ class NoSuchKey(Exception):
 
 
 class KeyState(NamedTuple):
-    """Which keys a database holds: two that are equal hold the same."""
+    """What identifies the keys of a database: two equal states hold the same keys."""
 
     database_id: str | None
     digest: str
 
 
 def read_state(connection: Connection) -> KeyState:
-    """What a reader compares before it reads all keys."""
+    """The state to compare before reading all keys."""
     return KeyState(read_id(connection), str(connection.scalar(_STATE)))
 
 
@@ -69,7 +79,7 @@ def read_all(connection: Connection) -> list[AccessKey]:
 
 
 class NewKey(NamedTuple):
-    """What somebody asks for; when it is made is the database's to say. `lifetime`: None for one without an end."""
+    """A key that somebody asks for; the database's clock sets when it is made. `lifetime` is None if it never expires."""
 
     key_id: str
     digest: bytes
@@ -84,7 +94,7 @@ class NewKey(NamedTuple):
 
 def create(connection: Connection, new: NewKey, name: str, role: Role, desks: tuple[str, ...] | None) -> AccessKey:
     """Writes a new key. Raises NameTaken."""
-    now = _alone(connection)
+    now = _lock_writers(connection)
     if any(other.holds(now) for other in _named(connection, name)):
         raise NameTaken(name)
     made = new.made(now, name, role, desks)
@@ -94,9 +104,10 @@ def create(connection: Connection, new: NewKey, name: str, role: Role, desks: tu
 
 
 def revoke(connection: Connection, wanted: str, by: str) -> list[AccessKey]:
-    """Revokes the keys of a name, or the one of an id; those that it ended. Raises NoSuchKey."""
-    now = _alone(connection)
-    found = [key for key in _found(connection, wanted) if key.revoked_at is None]
+    """Revokes the key with this id, or all keys of this name, and returns them. Raises NoSuchKey."""
+    now = _lock_writers(connection)
+    by_id = [_key(row) for row in connection.execute(_keys().where(keys.c.key_id == wanted))]
+    found = [key for key in by_id or _named(connection, wanted) if key.revoked_at is None]
     if not found:
         raise NoSuchKey(wanted)
     ended = [key._replace(revoked_at=now, revoked_by=by) for key in found]
@@ -105,41 +116,41 @@ def revoke(connection: Connection, wanted: str, by: str) -> list[AccessKey]:
 
 
 def rotate(connection: Connection, name: str, new: NewKey, grace: timedelta) -> AccessKey:
-    """Another key with name, role and desks of the newest that works, and its lifetime where `new` has none.
+    """Makes a key with the name, role and desks of the newest working one, and with its lifetime if `new` has none.
 
-    The others are revoked; with `grace` they expire after it. Raises NoSuchKey.
+    The old ones are revoked, or expire after `grace`. Raises NoSuchKey.
     """
-    now = _alone(connection)
+    now = _lock_writers(connection)
     working = [key for key in _named(connection, name) if key.holds(now)]
     if not working:
         raise NoSuchKey(name)
     old = working[-1]
     lifetime = new.lifetime or (old.expires_at - old.created_at if old.expires_at else None)
     made = new._replace(lifetime=lifetime).made(now, name, old.role, old.desks)
-    # The sooner end stands: a grace prolongs nothing.
+    # The sooner end counts: a grace never extends a key.
     end = {"expires_at": now + grace} if grace else {"revoked_at": now, "revoked_by": new.by}
-    ended = _end(connection, [key._replace(**end) for key in working])
+    ended = _write_ends(connection, [key._replace(**end) for key in working])
     connection.execute(insert(keys).values(_values(made)))
     chain.append(connection, [*ended, _entry(AuditKind.KEY_MADE, made)])
     return made
 
 
 def keep_ends(connection: Connection, ended: Iterable[AccessKey]) -> None:
-    """Writes when keys end, and whole keys of which the database knows nothing any more. The sooner end stands.
+    """Writes when keys end, and inserts keys that the database has lost. The sooner end counts.
 
-    A stolen key must end whatever becomes of the chain.
+    A stolen key must end even if the audit chain cannot be written.
     """
-    _alone(connection)
-    chain.append_if_possible(connection, _end(connection, ended))
+    _lock_writers(connection)
+    chain.append_if_possible(connection, _write_ends(connection, ended))
 
 
-def _end(connection: Connection, ended: Iterable[AccessKey]) -> list[AuditEntry]:
-    """Writes the ends; what that changed, for the chain. What stood there already has its row, or is not ours to tell."""
+def _write_ends(connection: Connection, ended: Iterable[AccessKey]) -> list[AuditEntry]:
+    """Writes the ends. Returns audit entries for what that changed; what was there before has its entry already."""
     by_id = {key.key_id: key for key in ended}
     if not by_id:
         return []
     known = {key.key_id: key for key in map(_key, connection.execute(_keys().where(keys.c.key_id.in_(by_id))))}
-    after = {key.key_id: key for key in map(_key, connection.execute(_ending(), [*map(_values, by_id.values())]))}
+    after = {key.key_id: key for key in map(_key, connection.execute(_WRITE_END, [*map(_values, by_id.values())]))}
     return [_entry(kind, after[id_]) for id_ in by_id if (kind := _changed(known.get(id_), after[id_]))]
 
 
@@ -149,20 +160,8 @@ def _changed(before: AccessKey | None, after: AccessKey) -> AuditKind | None:
     return AuditKind.KEY_CHANGED if before.expires_at != after.expires_at else None
 
 
-def _ending() -> ReturningInsert[Any]:
-    statement = insert(keys)
-    given = statement.excluded
-    merged = {
-        "expires_at": func.least(keys.c.expires_at, given.expires_at),
-        "revoked_by": func.coalesce(keys.c.revoked_by, given.revoked_by),
-        "revoked_at": func.coalesce(keys.c.revoked_at, given.revoked_at),
-    }
-    written = statement.on_conflict_do_update(index_elements=[keys.c.key_id], set_=merged)
-    return written.returning(*(keys.c[name] for name in AccessKey._fields))
-
-
 def proven_body(key: AccessKey) -> str:
-    """What the chain says of a key: all but its last use, and of the digest only a hash."""
+    """What the audit chain holds of a key: all but its last use, and a hash instead of the digest."""
     values = {name: value for name, value in _values(key).items() if name not in ("digest", "last_used_at")}
     values["digest_sha256"] = hashlib.sha256(key.digest).hexdigest()
     return chain.canonical(values)
@@ -173,7 +172,7 @@ def _entry(kind: AuditKind, key: AccessKey) -> AuditEntry:
 
 
 def note_uses(connection: Connection, uses: Mapping[str, datetime]) -> None:
-    """When keys were last used, all in one statement."""
+    """Writes when keys were last used, all in one statement."""
     used = select(
         func.unnest(literal(list(uses), keys.c.desks.type)).label("key_id"),
         func.unnest(literal(list(uses.values()), _MOMENTS)).label("at"),
@@ -182,8 +181,8 @@ def note_uses(connection: Connection, uses: Mapping[str, datetime]) -> None:
     connection.execute(update(keys).where(keys.c.key_id == used.c.key_id).values(last_used_at=newest))
 
 
-def _alone(connection: Connection) -> datetime:
-    """Waits until nobody else writes keys; the time then."""
+def _lock_writers(connection: Connection) -> datetime:
+    """Waits until no other transaction writes keys, and returns the time then."""
     connection.execute(select(func.pg_advisory_xact_lock(_WRITERS_LOCK)))
     return server_time(connection)
 
@@ -191,11 +190,6 @@ def _alone(connection: Connection) -> datetime:
 def _named(connection: Connection, name: str) -> list[AccessKey]:
     found = connection.execute(_keys().where(keys.c.name == name).order_by(keys.c.created_at, keys.c.key_id))
     return [_key(row) for row in found]
-
-
-def _found(connection: Connection, wanted: str) -> list[AccessKey]:
-    by_id = connection.execute(_keys().where(keys.c.key_id == wanted))
-    return [_key(row) for row in by_id] or _named(connection, wanted)
 
 
 def _keys() -> Select[Any]:

@@ -1,7 +1,7 @@
-"""Bringing the schema up to date, and refusing to work with one that is not.
+"""Brings the schema up to date, and refuses to work with one that is not.
 
-A revision is a note that somebody left. The incident behind the comparison: after a partial restore without some of the tables,
-`ais migrate` said "up to date". So what is there is compared with what should be.
+The recorded revision alone proves nothing. The incident behind this file: after a partial restore, without some of the tables,
+`ais migrate` said "up to date". So the tables and columns that exist are compared with those that should.
 """
 
 import time
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 MIGRATIONS = Path(__file__).parent / "migrations"
 CHECK_SECONDS = 5.0
 UPGRADE_SECONDS = 300.0
-# A change gives up a table that others use after so long, and tries again after a pause in which they all get on.
+# A change waits this long for a table that others use. It then gives up, pauses so that they can go on, and tries again.
 TRY_LOCK_MS = 1_000
 PAUSE_SECONDS = 2.0
 LOCK_SECONDS = 150.0
 MAX_NAMED = 12
-# The one that begins the audit chain.
+# The revision that begins the audit chain.
 _AUDIT_REVISION = "0013"
 _COUNTED = frozenset({"decisions", "instructions", "desks"})
 _LOCK_KEY = 0x4149_5301
@@ -48,33 +48,33 @@ class SchemaOutOfDate(Exception):
 
 
 class SchemaIncomplete(SchemaOutOfDate):
-    """Parts of the schema are gone, which no migration brings back: it would come back empty, and nobody would know."""
+    """Parts of the schema are gone. No migration makes them again: they would be empty, and nobody would notice."""
 
     def __init__(self, what: str) -> None:
         Exception.__init__(
             self,
             f"the database is incomplete: {what}. Nothing was changed. Restore the whole backup (pg_restore into an empty "
-            "database); where there is none, give AIS_DATABASE_URL a new, empty database and run `ais migrate`. "
+            "database); if there is no backup, give AIS_DATABASE_URL a new, empty database and run `ais migrate`. "
             "See docs/runbook.md, The database is lost",
         )
 
 
 class SchemaUnfinished(SchemaOutOfDate):
-    """Indexes that reports read are still to be built; everything else works without them."""
+    """Indexes for reports are not built yet. Everything else works without them."""
 
     def __init__(self, lacking: list[str]) -> None:
         Exception.__init__(self, f"the database lacks {_few(lacking)}: run `ais migrate`, or wait until it has ended")
 
 
 class SchemaNewer(SchemaOutOfDate):
-    """The database was brought up by a newer program than this one."""
+    """A newer program than this one has migrated the database."""
 
     def __init__(self, why: str) -> None:
         Exception.__init__(self, f"the database is newer than this program ({why}): install the newer version of AIS")
 
 
 class TablesInUse(DatabaseUnavailable):
-    """Somebody holds tables that are to be changed, and did so for as long as was waited."""
+    """Other sessions have used the tables for as long as the change could wait."""
 
     def __init__(self, blockers: list[Blocker]) -> None:
         super().__init__(
@@ -84,22 +84,22 @@ class TablesInUse(DatabaseUnavailable):
 
 
 def _untold(text: str) -> None:
-    """For callers to whom nobody listens."""
+    """Tells nobody."""
 
 
 def upgrade(url: str, tell: Callable[[str], None] = _untold) -> None:
-    """Brings the schema to the newest revision, then makes what only reports need. What passes or is no failure is told.
+    """Brings the schema to the newest revision, then builds what only reports need. `tell` hears of waits and lesser failures.
 
-    SchemaIncomplete where parts of it are gone, DatabaseUnavailable where nobody answers.
+    Raises SchemaIncomplete if parts of the schema are gone, DatabaseUnavailable if the database does not answer.
     """
     upgrade_schema(url, tell)
     finish(url, tell)
 
 
 def upgrade_schema(url: str, tell: Callable[[str], None] = _untold) -> None:
-    """What a worker needs, all or nothing. Of two at once, the second waits and finds it done.
+    """Makes what a worker needs, all or nothing. If two run at once, the second one waits and finds it done.
 
-    TablesInUse where somebody else's transaction has been in the way for LOCK_SECONDS.
+    Raises TablesInUse if other transactions have been in the way for LOCK_SECONDS.
     """
     with connections(url, UPGRADE_SECONDS) as engine, engine.connect() as connection:
         with connection.begin():
@@ -109,12 +109,12 @@ def upgrade_schema(url: str, tell: Callable[[str], None] = _untold) -> None:
 
 
 def _upgrade_patiently(connection: Connection, watch: BlockerWatch, tell: Callable[[str], None]) -> None:
-    """In short tries: whoever wants a table that a change is waiting for queues up behind the change, every desk too."""
+    """Upgrades in short attempts: while a change waits for a table, every desk that wants it queues up behind the change."""
     until, told, audited = time.monotonic() + LOCK_SECONDS, "", None
     while True:
         try:
             if audited is None and (audited := _audited(connection)) is not None:
-                # The count was no waiting for others.
+                # The time for counting does not count as waiting.
                 until = time.monotonic() + LOCK_SECONDS
             with connection.begin():
                 _upgrade(connection, audited)
@@ -131,9 +131,10 @@ def _upgrade_patiently(connection: Connection, watch: BlockerWatch, tell: Callab
 
 
 def _audited(connection: Connection) -> Any:
-    """What the audit chain begins with; None where there is none to begin.
+    """What the audit chain begins with; None if the chain has begun already, or begins with empty tables.
 
-    Counted in a transaction of its own: a kill's latch would wait for it once an older revision has changed the table `desks`.
+    It counts in a separate transaction. In the upgrade's, a kill's latch would have to wait, once an older revision has changed
+    the table `desks`.
     """
     with connection.begin():
         revision = _revision(connection)
@@ -141,7 +142,7 @@ def _audited(connection: Connection) -> Any:
             return None
         from alembic.script import ScriptDirectory
 
-        # It locks nothing that a desk needs, and takes its time where there are many rows.
+        # It locks nothing that a desk needs. With many rows it takes long.
         connection.execute(text(f"SET LOCAL lock_timeout = '{TRY_LOCK_MS}ms'; SET LOCAL statement_timeout = 0"))
         return ScriptDirectory.from_config(alembic_config()).get_revision(_AUDIT_REVISION).module.counted(connection)
 
@@ -150,7 +151,7 @@ def _upgrade(connection: Connection, audited: Any) -> None:
     from alembic import command
     from alembic.util import CommandError
 
-    # Without any table, so as long as the other `ais migrate` takes.
+    # No table is locked yet, so this may wait for as long as the other `ais migrate` takes.
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
     connection.execute(text(f"SET LOCAL lock_timeout = '{TRY_LOCK_MS}ms'"))
     _refuse_remains(connection)
@@ -166,32 +167,32 @@ def _upgrade(connection: Connection, audited: Any) -> None:
             raise DatabaseUnavailable(
                 f"PostgreSQL: {first} (run `ais migrate` as the role that owns the tables)"
             ) from error
-        # A migration finds what it changes not there, or what it makes there already.
+        # What the migration changes is missing, or what it makes exists already.
         first = str(error).splitlines()[0][:200]
         raise SchemaIncomplete(f"a migration cannot be applied to it ({first})") from error
     _refuse_gaps(connection)
 
 
 def finish(url: str, tell: Callable[[str], None] = _untold) -> None:
-    """What only reports need, and takes its time where there are many rows: indexes and totals."""
+    """Makes what only reports need: indexes and totals. With many rows it takes long."""
     with connections(url, UPGRADE_SECONDS) as engine, engine.connect() as connection:
         indexes.build(connection.execution_options(isolation_level="AUTOCOMMIT"))
     try:
         add_up(url)
-    except Exception as error:  # whatever it is: without totals the numbers are the same
+    except Exception as error:  # whatever it is: reports are right without totals
         tell(f"The totals were not brought up to date, so reports take longer ({str(error).splitlines()[0][:200]}).")
 
 
 def grant(url: str, role: str) -> None:
-    """Gives the role of the running processes its rights; `url` is of the tables' owner. NotGranted where that cannot be."""
+    """Gives the role of worker and API its rights. `url` is that of the tables' owner. Raises NotGranted if it cannot."""
     with _transaction(url, CHECK_SECONDS) as connection:
         rights.grant(connection, role)
 
 
 def add_up(url: str) -> None:
-    """Brings the totals of every account up to date, in transactions so short that no desk waits for them.
+    """Brings the totals of every account up to date, in transactions so short that no desk notices.
 
-    DatabaseUnavailable where nobody answers.
+    Raises DatabaseUnavailable if the database does not answer.
     """
     with connections(url, CHECK_SECONDS) as engine:
         with engine.begin() as connection:
@@ -200,12 +201,14 @@ def add_up(url: str) -> None:
             more = True
             while more:
                 with engine.begin() as connection:
-                    more = totals.keep(connection, account)
+                    more = totals.extend(connection, account)
 
 
 def check(url: str) -> None:
-    """Returns where the schema is the newest and whole; SchemaOutOfDate or SchemaIncomplete where not, DatabaseUnavailable
-    where nobody answers."""
+    """Checks that the schema is the newest and complete.
+
+    Raises SchemaOutOfDate or one of its kinds if it is not, DatabaseUnavailable if the database does not answer.
+    """
     needs = newest_revision()
     with _transaction(url, CHECK_SECONDS) as connection:
         _refuse_remains(connection)
@@ -218,8 +221,8 @@ def check(url: str) -> None:
 
 
 def newest_revision() -> str:
-    """What this program needs, by the names of its migrations: a worker that checks this has no use for the tool that applies
-    them, whose import takes a twentieth of the worker's start.
+    """The revision that this program needs, from the names of its migrations. Alembic is not used for this: importing it would
+    take a twentieth of a worker's start.
     """
     return max(path.stem[1:5] for path in (MIGRATIONS / "versions").glob("r[0-9]*_*.py"))
 
@@ -232,7 +235,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _refuse_remains(connection: Connection) -> None:
-    """Tables of ours without the note of their revision: somebody dropped or restored one schema of two."""
+    """Refuses tables of ours without a recorded revision: somebody dropped or restored one of the two schemas."""
     if connection.scalar(text("SELECT current_schema()")) is None:
         raise SchemaIncomplete(
             "the schema `public` is gone, or this user may not use it (CREATE SCHEMA public makes one)"
@@ -253,7 +256,7 @@ def _refuse_gaps(connection: Connection) -> None:
 
 
 def _columns(connection: Connection) -> dict[str, set[str]]:
-    """The columns of every table in the schemas that ours live in."""
+    """The columns of every table in our schemas."""
     inspector, found = inspect(connection), dict[str, set[str]]()
     for schema in {table.schema for table in metadata.tables.values()}:
         for (_, name), columns in inspector.get_multi_columns(schema=schema).items():
@@ -271,7 +274,7 @@ def _named(blockers: list[Blocker]) -> str:
 
 
 def alembic_config() -> "Config":
-    """Alembic's configuration, without a file: the migrations lie beside this module."""
+    """Alembic's configuration, without a file. The migrations are beside this module."""
     from alembic.config import Config
 
     config = Config()
@@ -289,7 +292,7 @@ def _transaction(url: str, timeout_seconds: float) -> Iterator[Connection]:
 
 @contextmanager
 def connections(url: str, timeout_seconds: float) -> Iterator[Engine]:
-    """An engine for the length of the block, in which a database that does not answer is DatabaseUnavailable."""
+    """An engine for the block. If the database does not answer within it, this raises DatabaseUnavailable."""
     engine = make_engine(url, timeout_seconds, "ais migrate", poolclass=NullPool)
     try:
         yield engine

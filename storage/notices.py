@@ -1,49 +1,43 @@
-"""Notices: what happened, once for each channel, until it is told.
+"""Notices: each event that people are to hear of, once for each channel. `storage/notice_queue.py` sends them.
 
-Whoever looks, worker or API, looks under a lock on the desk's row, so that an event is noted once. Whoever sends holds the
-channel for a while, so that one process sends at a time, in the order of events. If that process dies between sending and
-noting it, the message is sent again: a target that has answered nobody cannot be asked whether it got it.
-
-All of this is deleted again: a desk keeps its newest notices, told or not.
+Workers and APIs look for events. Each of them locks the desk's row first, so that an event is noted once. Notices are deleted
+in the end: a desk keeps its newest MOST_KEPT, sent or not.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, RowMapping, Select, delete, func, or_, select, text, update
+from sqlalchemy import Connection, RowMapping, Select, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from domain import notices as domain_notices
 from domain.desk.status import Status
-from domain.notices import GATHERED_WITHIN, MOST_SINGLE, SILENT_CYCLES, DeskDay, Notice, NoticeKind
+from domain.notices import SILENT_CYCLES, DeskDay, Notice
 from domain.trading.decisions import Decision
 from storage.cleaning import clean, clean_values
 from storage.clock import server_time
 from storage.tables import IS_TOLD, decisions, notice_channels, notice_desks, notices
 
-# More than the rows that are read once more come to, for every channel: what is read again is then known to be told.
+# More than OVERLAP rows for each of 20 channels: a row that is read again must find its notice, or people would be told twice.
 MOST_KEPT = 5_000
 MOST_ROWS = 500
-# Rows that were numbered earlier may be committed later: so many rows are read once more.
+# A row with a lower number may be committed later, so this many rows are read again.
 OVERLAP = 100
-HELD_SECONDS = 60
-FIRST_PAUSE_SECONDS = 5.0
-LONGEST_PAUSE_SECONDS = 300.0
-# A coordinator that started this shortly before the first look belongs to what is told.
+# A coordinator that started at most this long before the first look is still announced.
 JUST_NOW = timedelta(seconds=60)
-# Where nobody looked for longer, a channel begins anew behind what is older: old kills would be told as if they were new.
+# If nobody looked for longer than this, a channel skips what is older: otherwise old kills would be announced as new.
 LONGEST_PAUSE = timedelta(hours=1)
 LOOKED_EVERY = timedelta(minutes=1)
-# Longer than a reading takes, so that a day's last ones are in its summary.
+# Longer than a reading takes, so that a summary includes the last readings of its day.
 AFTER_MIDNIGHT = timedelta(minutes=1)
 
 
 class Watched(NamedTuple):
-    """Whose events are noted, and for whom: channel -> whether it is told of nothing but what is critical.
+    """The desk whose events are noted, and the channels: each with True if it gets critical events only.
 
-    `may_tell_silence`: whether whoever looks has been there for long enough to know. `watching`: for how long it has tried to
-    look: a database that was away made no pause.
+    `may_tell_silence`: whether this process has run for long enough to know that the coordinator is silent. `watching`: how long
+    the process has been trying to look; a time without the database counts as watched.
     """
 
     desk: str
@@ -52,17 +46,11 @@ class Watched(NamedTuple):
     watching: timedelta = timedelta(0)
 
 
-class Dispatch(NamedTuple):
-    """What one message tells: these notices, the first of all that `numbers` names."""
-
-    told: list[Notice]
-    numbers: list[int]
-
-
 def look(connection: Connection, watched: Watched, status: Status | None) -> int:
-    """Notes what is new, by the database and by the coordinator; how many events that were."""
+    """Notes the new events in the log and in the coordinator's status. Returns how many notices are new."""
     now, desk = server_time(connection), _locked(connection, watched.desk)
-    indexed = _is_indexed(connection)
+    # Without the index each look would read the whole log: what is written meanwhile is noted once the index is built.
+    indexed = bool(connection.scalar(text(_INDEXED)))
     if desk is None:
         _begin(connection, watched.desk, status, now, _newest(connection, watched.desk, indexed=indexed))
     begun = _channels(connection, watched, now, indexed=indexed)
@@ -82,7 +70,7 @@ def look(connection: Connection, watched: Watched, status: Status | None) -> int
 
 
 def summarise(connection: Connection, watched: Watched) -> int:
-    """Notes the summary of the day before, once it is over; of no day on which nobody looked. Only then is the desk locked."""
+    """Notes the summary of the previous day, once; none for a day on which nobody looked. Locks the desk only if it is due."""
     now, c = server_time(connection), notice_desks.c
     day = (now - AFTER_MIDNIGHT).astimezone(UTC).date() - timedelta(days=1)
     mine = (c.desk == clean(watched.desk), c.summarised < day)
@@ -94,7 +82,7 @@ def summarise(connection: Connection, watched: Watched) -> int:
 
 
 def tell(connection: Connection, watched: Watched, found: Sequence[Notice]) -> int:
-    """Notes events that somebody else has found, each once for each channel; how many notices are new."""
+    """Notes events that the caller has found, each once for each channel. Returns how many notices are new."""
     return _note(connection, watched, dict.fromkeys(watched.channels, found))
 
 
@@ -120,16 +108,13 @@ def _prune(connection: Connection, desk: str) -> None:
     connection.execute(delete(notices).where(mine, notices.c.number <= oldest))
 
 
-# --- what happened ---------------------------------------------------------------------------------------------------------
-
-
 def _locked(connection: Connection, desk: str) -> RowMapping | None:
     statement = select(notice_desks).where(notice_desks.c.desk == clean(desk)).with_for_update()
     return connection.execute(statement).mappings().one_or_none()
 
 
 def _begin(connection: Connection, desk: str, status: Status | None, now: datetime, newest: int) -> None:
-    """What was before is not told."""
+    """Notes where the desk's log and cycles stand now: nothing older is announced."""
     values: dict[str, Any] = {"desk": desk, "begun_at": now - JUST_NOW, "begun": newest, "read": newest}
     values |= {"summarised": now.astimezone(UTC).date() - timedelta(days=1), "cycle_seconds": 60.0}
     if status is not None:
@@ -138,7 +123,7 @@ def _begin(connection: Connection, desk: str, status: Status | None, now: dateti
 
 
 def _channels(connection: Connection, watched: Watched, now: datetime, *, indexed: bool) -> dict[str, int]:
-    """From where on each channel is told: a new one from here on, one that nobody looked for from LONGEST_PAUSE ago on."""
+    """The row number behind which each channel's events begin: the newest for a new channel; after a long pause, a later one."""
     found, paused = _known(connection, watched), now - watched.watching - LONGEST_PAUSE
     begun = {name: int(row["begun"]) for name, row in found.items()}
     if new := watched.channels.keys() - begun.keys():
@@ -149,7 +134,7 @@ def _channels(connection: Connection, watched: Watched, now: datetime, *, indexe
     if anew and indexed:
         behind = _behind(connection, watched.desk, paused)
         begun |= {name: max(begun[name], behind) for name in anew}
-    # Without the index nobody can tell where one begins anew: `looked_at` stays, so that a later look finds out.
+    # Without the index it is not known where such a channel goes on: `looked_at` stays, so that a later look finds out.
     waits = [] if indexed else anew
     stale = [name for name in begun.keys() - waits if name in new or found[name]["looked_at"] < now - LOOKED_EVERY]
     _note_looked(connection, watched.desk, now, {name: begun[name] for name in stale})
@@ -175,15 +160,15 @@ def _note_looked(connection: Connection, desk: str, now: datetime, begun: Mappin
 
 
 def _end_waiting(connection: Connection, desk: str, channels: Sequence[str], paused: datetime) -> None:
-    """What waited for these channels all the time is old news, like what the log has from then."""
+    """Deletes what has waited for these channels since before the pause: old news, like the log's rows of that time."""
     c = notices.c
     waiting = (c.desk == clean(desk), c.channel.in_(channels), c.sent_at.is_(None))
     connection.execute(delete(notices).where(*waiting, c.at < paused))
 
 
 def _behind(connection: Connection, desk: str, paused: datetime) -> int:
-    """The number before the first row that is not older; where rows are not in the order of their times, older ones come too."""
-    # A sum, so that PostgreSQL looks for it by time: by number it would walk through all that is older.
+    """The number before that of the first row since `paused`. Older rows with higher numbers are announced too."""
+    # The sum makes PostgreSQL search by time; by number it would read all older rows.
     first = _rows(desk, func.min(decisions.c.written + 0)).where(decisions.c.timestamp >= paused)
     found = connection.scalar(first)
     return _newest(connection, desk, indexed=True) if found is None else int(found) - 1
@@ -194,7 +179,7 @@ def _rows(desk: str, *columns: Any) -> Select[Any]:
 
 
 def _newest(connection: Connection, desk: str, *, indexed: bool) -> int:
-    """The number of the last row that was written; without the index that of any desk, since the log is not read."""
+    """The number of the row that was written last; without the index, of the last row of any desk."""
     newest = _rows(desk, func.max(decisions.c.written)) if indexed else text(_NUMBERED)
     return int(connection.scalar(newest) or 0)
 
@@ -202,16 +187,11 @@ def _newest(connection: Connection, desk: str, *, indexed: bool) -> int:
 _NUMBERED = "SELECT pg_sequence_last_value('decisions_written')"
 
 
-def _is_indexed(connection: Connection) -> bool:
-    """Without the index every look would read the whole log: what is written meanwhile is told once it is built."""
-    return bool(connection.scalar(text(_INDEXED)))
-
-
 _INDEXED = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('decisions_as_written')"
 
 
 def _from_log(connection: Connection, desk: RowMapping) -> tuple[list[tuple[int, Notice]], dict[str, Any]]:
-    """The rows that are new in the decision log, in the order in which they were written."""
+    """The new rows of the decision log in the order in which they were written, and the changes to the desk's row."""
     written = decisions.c.written
     earlier = _rows(desk["desk"], written).where(written <= desk["read"]).order_by(written.desc())
     since = max(desk["begun"], connection.scalar(earlier.offset(OVERLAP).limit(1)) or 0)
@@ -225,7 +205,7 @@ def _from_log(connection: Connection, desk: RowMapping) -> tuple[list[tuple[int,
 def _from_cycles(
     desk: RowMapping, watched: Watched, status: Status | None, now: datetime, changes: dict[str, Any]
 ) -> list[Notice]:
-    """Silence and its end. Only the database's clock counts, so that all who look agree."""
+    """Silence and its end. Only the database's clock counts, so that all processes agree."""
     if status and _is_newer(status, desk):
         changes |= {"cycle_at": _cycle_at(status), "cycle_seen_at": now, "cycle_seconds": status.cycle_seconds}
         if desk["silent_since"] is None:
@@ -241,7 +221,7 @@ def _from_cycles(
 
 
 def _is_newer(status: Status, desk: RowMapping) -> bool:
-    """Whether it tells of another cycle: a late answer, older than what is known, must end no silence."""
+    """Whether the status is of a newer cycle than the known one: a late answer must not end a silence."""
     if desk["cycle_at"] is None or desk["started_at"] not in (None, status.started_at):
         return True
     known: datetime = desk["cycle_at"]
@@ -260,7 +240,7 @@ def _start(desk: RowMapping, status: Status, changes: dict[str, Any]) -> list[No
 
 
 def desk_day(connection: Connection, desk: str, day: date) -> DeskDay:
-    """What a UTC day came to."""
+    """The figures of a UTC day."""
     begin = datetime.combine(day, time(), UTC)
     within = {"desk": clean(desk), "begin": begin, "end": begin + timedelta(days=1)}
     first, last, deepest = connection.execute(_MONEY, within).one()
@@ -277,7 +257,7 @@ _TRADES = text("""
 SELECT (SELECT count(*) FROM paper.fills WHERE desk = :desk AND filled_at >= :begin AND filled_at < :end)
     + (SELECT count(*) FROM live.fills WHERE desk = :desk AND filled_at >= :begin AND filled_at < :end)
 """)
-# By the index of groups: refused orders are one of them.
+# The first condition uses the index of groups: refused orders are one group.
 _REFUSALS = text("""
 SELECT split_part(reason, ':', 1), count(*)
 FROM decisions CROSS JOIN LATERAL jsonb_array_elements_text(risk_reasons) AS reason
@@ -285,96 +265,3 @@ WHERE decision_group(desk, decision_type, risk_passed, NULL, NULL) = decision_gr
     AND desk = :desk AND decision_type = 'order_intent' AND risk_passed = false AND timestamp >= :begin AND timestamp < :end
 GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 10
 """)
-
-
-# --- telling it ------------------------------------------------------------------------------------------------------------
-
-
-def take(connection: Connection, desk: str, channel: str, me: str) -> Dispatch | None:
-    """The next message of a channel; None where there is none, or another process has the channel.
-
-    Whoever takes one holds the channel until `settle`, or for HELD_SECONDS.
-    """
-    now = server_time(connection)
-    if not _hold(connection, desk, channel, me, now):
-        return None
-    dispatch = _next(connection, desk, channel, now)
-    if dispatch is None:
-        _let_go(connection, desk, channel, me, {})
-    return dispatch
-
-
-def settle(connection: Connection, desk: str, channel: str, me: str, numbers: Sequence[int], error: str | None) -> bool:
-    """Notes what became of a message, and lets go of the channel; False where it is held by another process by now.
-
-    A message that was sent is noted as sent all the same.
-    """
-    now = server_time(connection)
-    if error is None:
-        connection.execute(update(notices).where(notices.c.number.in_(numbers)).values(sent_at=now))
-        return _let_go(connection, desk, channel, me, {"failures": 0, "not_before": None, "last_error": None})
-    failures = connection.scalar(select(notice_channels.c.failures).where(*_of(desk, channel))) or 0
-    pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 10), LONGEST_PAUSE_SECONDS)
-    failed = {"failures": failures + 1, "not_before": now + timedelta(seconds=pause), "last_error": clean(error)}
-    return _let_go(connection, desk, channel, me, failed)
-
-
-def let_go(connection: Connection, desk: str, channel: str, me: str) -> None:
-    """Gives a channel back that was taken and not settled."""
-    _let_go(connection, desk, channel, me, {})
-
-
-def due(connection: Connection, desk: str, channels: Iterable[str]) -> list[str]:
-    """The channels that have something to tell, and may be tried now."""
-    now, c, named = server_time(connection), notice_channels.c, list(channels)
-    waiting = select(notices.c.channel).where(
-        notices.c.desk == clean(desk), notices.c.sent_at.is_(None), notices.c.channel.in_(named)
-    )
-    found = set(connection.scalars(waiting.distinct()))
-    busy = select(c.channel).where(c.desk == clean(desk), or_(c.held_until > now, c.not_before > now))
-    return [channel for channel in named if channel in found - set(connection.scalars(busy))]
-
-
-def _of(desk: str, channel: str) -> tuple[Any, Any]:
-    return notice_channels.c.desk == clean(desk), notice_channels.c.channel == channel
-
-
-def _hold(connection: Connection, desk: str, channel: str, me: str, now: datetime) -> bool:
-    c = notice_channels.c
-    free = or_(c.held_until.is_(None), c.held_until <= now), or_(c.not_before.is_(None), c.not_before <= now)
-    held = {"held_by": me, "held_until": now + timedelta(seconds=HELD_SECONDS)}
-    taken = update(notice_channels).where(*_of(desk, channel), *free).values(held).returning(c.channel)
-    return connection.scalar(taken) is not None
-
-
-def _let_go(connection: Connection, desk: str, channel: str, me: str, changes: Mapping[str, Any]) -> bool:
-    mine = update(notice_channels).where(*_of(desk, channel), notice_channels.c.held_by == me)
-    done = mine.values(held_by=None, held_until=None, **changes).returning(notice_channels.c.channel)
-    return connection.scalar(done) is not None
-
-
-def _next(connection: Connection, desk: str, channel: str, now: datetime) -> Dispatch | None:
-    """The oldest kind that may be told now: alone, or gathered with the others of its kind where those are many."""
-    mine = (notices.c.desk == clean(desk), notices.c.channel == channel)
-    waiting = select(notices.c.kind).where(*mine, notices.c.sent_at.is_(None))
-    for kind in connection.scalars(waiting.group_by(notices.c.kind).order_by(func.min(notices.c.number))):
-        lately = (notices.c.kind == kind, notices.c.sent_at > now - GATHERED_WITHIN)
-        sent = connection.scalar(select(func.count(notices.c.sent_at.distinct())).where(*mine, *lately)) or 0
-        if sent >= MOST_SINGLE:
-            continue
-        rows = connection.execute(
-            select(notices)
-            .where(*mine, notices.c.kind == kind, notices.c.sent_at.is_(None))
-            .order_by(notices.c.number)
-            .limit(MOST_KEPT)
-        ).all()
-        return _dispatch(rows, gathered=len(rows) > MOST_SINGLE - sent)
-    return None
-
-
-def _dispatch(rows: Sequence[Row[Any]], *, gathered: bool) -> Dispatch:
-    told = rows if gathered else rows[:1]
-    shown = [
-        Notice(event_id=row.event_id, kind=NoticeKind(row.kind), at=row.at, text=row.text) for row in told[:MOST_SINGLE]
-    ]
-    return Dispatch(shown, [row.number for row in told])

@@ -1,4 +1,4 @@
-"""Pages, newest first: each goes on exactly where the one before it ended, whatever was written meanwhile (keyset)."""
+"""Pages, newest first. Each begins exactly where the previous one ended, whatever was written meanwhile (keyset)."""
 
 import base64
 import binascii
@@ -14,14 +14,14 @@ from storage.cleaning import clean
 
 
 class InvalidCursor(ValueError):
-    """A cursor that no page has given out."""
+    """The cursor did not come from a page of this report."""
 
     def __init__(self) -> None:
-        super().__init__("the cursor is not one that a page of this report has given out")
+        super().__init__("the cursor did not come from a page of this report")
 
 
 class PageFilter(Value):
-    """Which rows, and how many. What is None does not filter; `until` is exclusive."""
+    """The wanted rows, and how many. None does not filter; `until` is exclusive."""
 
     limit: int = 50
     cursor: str | None = None
@@ -31,13 +31,13 @@ class PageFilter(Value):
 
 
 class Keyset(NamedTuple):
-    """The columns that a walk follows; ids settle what was written in the same microsecond."""
+    """The columns that order the rows; ids order rows of the same microsecond."""
 
     moment: ColumnElement[datetime]
     row_id: ColumnElement[str]
 
     def walk(self, statement: Select[Any], bounds: frozenset[str]) -> Select[Any]:
-        """The statement's rows, newest first, within `bounds`: a page, and one row more, which tells whether there is a next."""
+        """The statement's rows, newest first, within `bounds`: a page, and one row more if there is a next page."""
         if "since" in bounds:
             statement = statement.where(self.moment >= bindparam("since", type_=self.moment.type))
         if "until" in bounds:
@@ -49,7 +49,7 @@ class Keyset(NamedTuple):
         return statement.limit(bindparam("rows", type_=Integer))
 
     def values(self, wanted: PageFilter) -> dict[str, Any]:
-        """What `walk` is to be executed with, and by its names the bounds that there are."""
+        """The parameters of `walk`. Their names are its `bounds`."""
         values: dict[str, Any] = {"since": wanted.since, "until": wanted.until, "rows": wanted.limit + 1}
         if wanted.cursor is not None:
             place = _place(wanted.cursor)
@@ -57,7 +57,7 @@ class Keyset(NamedTuple):
         return {name: value for name, value in values.items() if value is not None}
 
     def following(self, after: datetime | None, most: int | None, statement: Select[Any]) -> Select[Any]:
-        """The other way: the statement's rows in the order of time, those after a moment, at most so many."""
+        """The other direction: the statement's rows in the order of time, after a moment, at most `most`."""
         if after is not None:
             statement = statement.where(self.moment > after)
         return statement.order_by(self.moment, self.row_id).limit(most)
@@ -71,7 +71,7 @@ class Keyset(NamedTuple):
         return self.cut(found.mappings().all(), wanted)
 
     def cut(self, found: Sequence[RowMapping], wanted: PageFilter) -> tuple[list[RowMapping], str | None]:
-        """A page of what was found, which may be one row more, and the cursor of the next one."""
+        """Cuts what `walk` found to a page. Returns it with the cursor of the next one; None on the last page."""
         rows = list(found[: wanted.limit])
         if len(found) <= wanted.limit:
             return rows, None

@@ -1,4 +1,4 @@
-"""The paper venue's tables. Whoever changes a desk's account holds the lock of its clock row first."""
+"""The paper venue's tables. Every change of a desk's account is made under the lock of its clock row."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -18,18 +18,18 @@ from storage.clock import server_time
 from storage.paging import Keyset, PageFilter
 from storage.tables import paper_accounts, paper_clocks, paper_fills, paper_ledger, paper_orders, paper_positions
 
-# What the trigger of migrations 0002 and 0003 raises.
+# The SQLSTATE that the trigger of migrations 0002 and 0003 raises.
 TOO_LATE = "AIS01"
-# A transaction of which nothing was heard: the server has undone it.
+# The SQLSTATE of a transaction that the server has rolled back because it was idle.
 IDLE_TOO_LONG = "25P03"
 
 _CHANGED_ORDER = {"status", "filled_quantity", "filled_value", "fills", "code", "reason"}
 
 
-class Clock(Value):
-    """How far a desk's market has come. `bar_no` is the newest bar; before the first one it is -1.
+class MarketClock(Value):
+    """How far a desk's market has come. `bar_no` is the number of the newest bar; -1 before the first one.
 
-    `bars` are the newest ones of a market that cannot be asked for them again at any time, by symbol.
+    `bars` are the newest bars by symbol, if the market cannot be asked for them again later.
     """
 
     desk: str
@@ -41,7 +41,7 @@ class Clock(Value):
 
 
 class PaperBalance(Value):
-    """What a desk began with, and what it has."""
+    """A desk's opening balance and its present one."""
 
     desk: str
     balance: Decimal
@@ -60,8 +60,8 @@ class StoredEntry(LedgerEntry):
     at: Moment
 
 
-def lock(connection: Connection, desk: str, opening_balance: Decimal, first_bar: int) -> Clock:
-    """Takes the desk's lock until the transaction ends; opens its account where there is none yet."""
+def lock(connection: Connection, desk: str, opening_balance: Decimal, first_bar: int) -> MarketClock:
+    """Takes the desk's lock until the transaction ends. Opens its account if there is none yet."""
     clock = _locked_clock(connection, desk)
     if clock is None:
         account = {"desk": clean(desk), "balance": opening_balance, "opening_balance": opening_balance}
@@ -74,14 +74,14 @@ def lock(connection: Connection, desk: str, opening_balance: Decimal, first_bar:
     return clock
 
 
-def read_clock(connection: Connection, desk: str) -> Clock | None:
+def read_clock(connection: Connection, desk: str) -> MarketClock | None:
     """The clock, without its lock."""
     found = connection.execute(select(paper_clocks).where(paper_clocks.c.desk == clean(desk))).mappings().one_or_none()
-    return Clock.model_validate(dict(found)) if found else None
+    return MarketClock.model_validate(dict(found)) if found else None
 
 
-def write_clock(connection: Connection, desk: str, cycle_id: str, book: Book, *, keep_bars: bool) -> Clock:
-    """Moves the clock on to the bars that the book has just come to."""
+def write_clock(connection: Connection, desk: str, cycle_id: str, book: Book, *, keep_bars: bool) -> MarketClock:
+    """Moves the clock on to the book's newest bars."""
     values = {
         "cycle_id": clean(cycle_id),
         "bar_no": book.bar_no,
@@ -90,21 +90,21 @@ def write_clock(connection: Connection, desk: str, cycle_id: str, book: Book, *,
         "bars": {symbol: bar.model_dump(mode="json") for symbol, bar in book.bars.items()} if keep_bars else {},
     }
     statement = update(paper_clocks).where(paper_clocks.c.desk == clean(desk)).values(values).returning(paper_clocks)
-    return Clock.model_validate(dict(connection.execute(statement).mappings().one()))
+    return MarketClock.model_validate(dict(connection.execute(statement).mappings().one()))
 
 
 def now(connection: Connection) -> datetime:
-    """The database's clock, which is the venue's."""
+    """The time, by the database's clock, which is also the venue's."""
     return server_time(connection)
 
 
 def end_where_idle(connection: Connection, seconds: float) -> None:
-    """The server ends this transaction, and gives back what it has locked, where nothing is heard of it for so long."""
+    """Has the server end this transaction, and release its locks, once it has been idle for so many seconds."""
     limit = f"{max(1, int(seconds * 1000))}ms"
     connection.execute(select(func.set_config("idle_in_transaction_session_timeout", limit, True)))
 
 
-def load_book(connection: Connection, clock: Clock, bars: Mapping[str, Bar]) -> Book:
+def load_book(connection: Connection, clock: MarketClock, bars: Mapping[str, Bar]) -> Book:
     """The account of the clock's desk. `bars` are the newest ones, as of the clock."""
     balance = select(paper_accounts.c.balance).where(paper_accounts.c.desk == clean(clock.desk))
     o = paper_orders.c
@@ -122,8 +122,8 @@ def load_book(connection: Connection, clock: Clock, bars: Mapping[str, Bar]) -> 
     )
 
 
-def taken(connection: Connection, clock: Clock) -> dict[str, Decimal]:
-    """What the desk's fills have had of the volume of the newest bar."""
+def taken(connection: Connection, clock: MarketClock) -> dict[str, Decimal]:
+    """How much of the newest bar's volume the desk's fills have used, by symbol."""
     total = func.sum(paper_fills.c.quantity)
     statement = select(paper_fills.c.symbol, total).where(
         paper_fills.c.desk == clean(clock.desk), paper_fills.c.bar_no == clock.bar_no
@@ -132,7 +132,7 @@ def taken(connection: Connection, clock: Clock) -> dict[str, Decimal]:
 
 
 def write_book(connection: Connection, desk: str, before: Book, after: Book) -> None:
-    """Writes what changed of balance and holdings."""
+    """Writes the changes of balance and holdings."""
     if after.balance != before.balance:
         statement = update(paper_accounts).where(paper_accounts.c.desk == clean(desk))
         connection.execute(statement.values(balance=after.balance))
@@ -152,9 +152,9 @@ def find_order(connection: Connection, order_id: str) -> PaperOrder | None:
 
 
 def insert_order(connection: Connection, order: PaperOrder, not_after: datetime | None, bar_no: int) -> None:
-    """A new order, whatever became of it. Past `not_after` the commit of an accepted one fails (TOO_LATE).
+    """Writes a new order with its result. After `not_after`, the commit of an accepted one fails (TOO_LATE).
 
-    Only an order of the venue's own, a liquidation, has no `not_after`.
+    Only the venue's own orders, which are liquidations, have no `not_after`.
     """
     facts = {"not_after": not_after, "bar_no": bar_no, "created_at": func.clock_timestamp()}
     values = clean_values(order.model_dump()) | facts | {"average_price": order.average_price}
@@ -162,26 +162,26 @@ def insert_order(connection: Connection, order: PaperOrder, not_after: datetime 
 
 
 def update_order(connection: Connection, order: PaperOrder) -> None:
-    """What became of an order that rested."""
+    """Writes the new state of an order that rested."""
     changed = order.model_dump(include=_CHANGED_ORDER) | {"average_price": order.average_price}
     connection.execute(update(paper_orders).where(paper_orders.c.order_id == clean(order.order_id)).values(changed))
 
 
 def insert_fill(connection: Connection, fill: Fill) -> None:
-    """A new fill."""
+    """Writes a new fill."""
     connection.execute(
         insert(paper_fills).values(clean_values(fill.model_dump()) | {"filled_at": func.clock_timestamp()})
     )
 
 
 def insert_entry(connection: Connection, entry: LedgerEntry) -> None:
-    """A new ledger entry. One with its id twice fails, and all that was to be written with it: the money moved once."""
+    """Writes a new ledger entry. A second one with the same id fails with its whole transaction: money moves once."""
     values = clean_values(entry.model_dump()) | {"at": func.clock_timestamp()}
     connection.execute(insert(paper_ledger).values(values))
 
 
 def write_events(connection: Connection, events: Events, bar_no: int) -> None:
-    """Everything that a bar did but the book itself."""
+    """Writes everything that a bar caused, except for the book itself."""
     for order in events.liquidations:
         insert_order(connection, order, None, bar_no)
     for order in events.changed:
@@ -198,7 +198,7 @@ def cancel_open(connection: Connection, desk: str, market: Market, symbol: str) 
 
 
 def cancel_order(connection: Connection, desk: str, order_id: str) -> int:
-    """Cancels one order of a desk, where it rests; returns how many that were."""
+    """Cancels an order of a desk if it rests. Returns how many were canceled: 1 or 0."""
     return _cancel(connection, desk, paper_orders.c.order_id == clean(order_id))
 
 
@@ -209,7 +209,7 @@ def _cancel(connection: Connection, desk: str, *which: ColumnElement[bool]) -> i
 
 
 def find_account(connection: Connection, desk: str) -> PaperBalance | None:
-    """A desk's money; None where the venue has never seen the desk."""
+    """A desk's money; None if the venue has never seen the desk."""
     statement = select(paper_accounts).where(paper_accounts.c.desk == clean(desk))
     found = connection.execute(statement).mappings().one_or_none()
     return PaperBalance.model_validate(dict(found)) if found else None
@@ -230,7 +230,7 @@ def entries_page(connection: Connection, desk: str, wanted: PageFilter) -> tuple
 def list_fills(
     connection: Connection, desk: str, after: datetime | None = None, most: int | None = None
 ) -> list[StoredFill]:
-    """Fills of a desk, in the order of time: all, or at most so many of those written after a moment."""
+    """A desk's fills in the order of time: all, or at most `most` of those written after a moment."""
     statement = Keyset(paper_fills.c.filled_at, paper_fills.c.fill_id).following(after, most, select(paper_fills))
     rows = connection.execute(statement.where(paper_fills.c.desk == clean(desk))).mappings()
     return [StoredFill.model_validate(dict(row)) for row in rows]
@@ -246,13 +246,13 @@ def list_entries(
 
 
 def list_records(connection: Connection, desk: str) -> list[StoredFill | StoredEntry]:
-    """Fills and entries of a desk together, in the order in which they were written: what a portfolio is folded from."""
+    """A desk's fills and entries, in the order in which they were written: a portfolio is computed from these."""
     records: list[StoredFill | StoredEntry] = [*list_fills(connection, desk), *list_entries(connection, desk)]
     return sorted(records, key=lambda record: record.filled_at if isinstance(record, StoredFill) else record.at)
 
 
 def load_holdings(connection: Connection, desk: str) -> dict[HoldingKey, Holding]:
-    """What the venue's book holds, everything ever held included."""
+    """The holdings in the venue's book, including those that are zero now."""
     statement = select(paper_positions).where(paper_positions.c.desk == clean(desk))
     ordered = statement.order_by(paper_positions.c.market, paper_positions.c.symbol)
     return {
@@ -270,7 +270,7 @@ def _page(
     return keyset.read(connection, statement, wanted)
 
 
-def _locked_clock(connection: Connection, desk: str) -> Clock | None:
+def _locked_clock(connection: Connection, desk: str) -> MarketClock | None:
     statement = select(paper_clocks).where(paper_clocks.c.desk == clean(desk)).with_for_update()
     found = connection.execute(statement).mappings().one_or_none()
-    return Clock.model_validate(dict(found)) if found else None
+    return MarketClock.model_validate(dict(found)) if found else None

@@ -1,9 +1,8 @@
-"""The way to Redis: no wait without an end, and no thread that anybody else needs.
+"""The way to Redis: every wait has a time limit, and none takes a thread that others need.
 
-The failure behind this file: a name server that does not answer holds the thread that asks it for half a minute, and no
-timeout ends that. The client's own lookups take such threads from the event loop's pool, a new one for every attempt, until
-the pool has none left for the venue's connection. So names are looked up here, by a thread that is nobody else's, and there
-is never a second lookup while one hangs.
+The failure behind this file: a name server that does not answer blocks the thread that asks it for half a minute, and no
+timeout ends that. The client's own lookups take their threads from the event loop's pool, a new one for every attempt, until
+none is left for the venue's connection. So names are looked up here, in a separate thread, and one lookup at a time.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ CLOSE_SECONDS = 1.0
 
 
 class NameLookup:
-    """Looks up a name, one lookup at a time: who asks while one is under way gets its answer."""
+    """Looks up a name, one lookup at a time: a caller during a lookup gets its answer."""
 
     def __init__(self) -> None:
         self._running: Future[list[str]] | None = None
@@ -26,24 +25,20 @@ class NameLookup:
         """The address that was connected last."""
 
     async def addresses(self, host: str, port: int) -> list[str]:
-        """The addresses of a host. Raises OSError where it has none; cancelling this ends no lookup."""
+        """The addresses of a host. Raises OSError if it has none; cancelling this ends no lookup."""
         if self._running is None or self._running.done():
-            self._running = _begin(host, port)
+            self._running = Future()
+            # Running: nobody can cancel it then.
+            self._running.set_running_or_notify_cancel()
+            # No executor: the interpreter waits for an executor's threads when it ends.
+            asked = (self._running, host, port)
+            threading.Thread(target=_look_up, args=asked, name="redis-name", daemon=True).start()
         return await asyncio.wrap_future(self._running)
 
     def in_turn(self, addresses: list[str]) -> list[str]:
-        """Begins behind the one that was connected last, which was given up: it may hang, or be a replica by now."""
+        """The addresses, the one connected last at the end: that connection failed, so it may hang or be a replica by now."""
         begin = addresses.index(self.connected) + 1 if self.connected in addresses else 0
         return addresses[begin:] + addresses[:begin]
-
-
-def _begin(host: str, port: int) -> Future[list[str]]:
-    future: Future[list[str]] = Future()
-    # Running: a future that can be cancelled no more.
-    future.set_running_or_notify_cancel()
-    # No executor: the interpreter waits for an executor's threads when it ends.
-    threading.Thread(target=_look_up, args=(future, host, port), name="redis-name", daemon=True).start()
-    return future
 
 
 def _look_up(future: Future[list[str]], host: str, port: int) -> None:
@@ -55,7 +50,7 @@ def _look_up(future: Future[list[str]], host: str, port: int) -> None:
 
 
 class RedisConnection:
-    """Of one process and one URL. `seconds` bounds connecting, and each answer."""
+    """A process's connection to one URL. `seconds` is the limit for connecting, and for each answer."""
 
     def __init__(self, url: str, seconds: float) -> None:
         self._url = url
@@ -68,7 +63,7 @@ class RedisConnection:
         """The client, which connects with its first command."""
         if self._client is None:
             if self._library is None:
-                # Late, and beside the loop: who has no Redis does not pay for the library, and who has one does not stand still.
+                # Imported late, since most desks have no Redis, and in a thread, so that the event loop goes on.
                 self._library = await asyncio.to_thread(importlib.import_module, "redis.asyncio")
             waits = {"socket_timeout": self._seconds, "socket_connect_timeout": self._seconds}
             self._client = self._library.from_url(self._url, **waits, retry=None)
@@ -78,7 +73,7 @@ class RedisConnection:
         return self._client
 
     async def close(self) -> None:
-        """Ends the connection, whatever state it is in; the next client makes a new one."""
+        """Ends the connection, whatever state it is in; the next call of `client` makes a new one."""
         client, self._client = self._client, None
         if client is not None:
             with suppress(Exception):
@@ -87,7 +82,7 @@ class RedisConnection:
 
 
 def _looked_up(kind: Any, names: NameLookup) -> Any:
-    """A connection of this kind that connects to addresses, and never looks up a name by itself."""
+    """A class of connection that connects to the addresses from `names` and never looks up a name itself."""
 
     class LookedUp(kind):  # type: ignore[misc]
         async def _connect(self) -> None:
@@ -107,13 +102,13 @@ def _looked_up(kind: Any, names: NameLookup) -> Any:
 
         def _connection_arguments(self) -> dict[str, Any]:
             given: dict[str, Any] = super()._connection_arguments() | {"host": self._address}
-            # The certificate is the name's.
+            # The certificate is for the name, not the address.
             return given | {"server_hostname": self.host} if "ssl" in given else given
 
     return LookedUp
 
 
 def _share(whole: asyncio.Timeout, addresses: int) -> float:
-    """Of the time that is left: an address that is silent leaves the others theirs."""
+    """An equal share of the time that is left, so that a silent address leaves time for the others."""
     end = whole.when() or 0.0
     return (end - asyncio.get_running_loop().time()) / addresses

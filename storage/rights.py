@@ -1,7 +1,7 @@
-"""What the role of the running processes may do, and nothing more: `ais migrate --grant` grants it, doctor and health look at it.
+"""The rights of the role that worker and API run as. `ais migrate --grant` grants exactly these; doctor and health check them.
 
-Two roles make the audit chain worth something: one owns the tables and migrates, the other runs worker and API. Whoever takes
-over a process can then write what AIS writes, and neither change nor remove a row of the chain.
+The audit chain is worth something only with two roles: one owns the tables and migrates, the other runs worker and API. Somebody
+who takes over a process can then write what AIS writes, but neither change nor remove a row of the chain.
 """
 
 from typing import NamedTuple
@@ -33,7 +33,7 @@ RIGHTS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 SEQUENCES = ("decisions_written",)
 FUNCTIONS = ("audit_append", "decision_group", "voting_agents")
-"""Those that a statement of ours calls; triggers call theirs whoever writes."""
+"""Functions that our statements call. Functions that only triggers call need no right."""
 PROOF = ("audit", "audit_heads", "audit_waiting")
 _CHANGES = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
 
@@ -79,10 +79,11 @@ class _Grantee(NamedTuple):
 
 
 def missing(connection: Connection, role: str | None = None) -> list[str]:
-    """The rights that a role lacks, or that of this connection: `INSERT on public.decisions`. Of what is not there, none."""
+    """The rights that a role, or this connection's role, lacks: `INSERT on public.decisions`. Missing tables do not count."""
     if connection.scalar(text("SELECT current_schema()")) is None:
         return ["USAGE on schema public"]
-    wanted = [(*_split(table), right) for table, rights in RIGHTS.items() for right in rights]
+    # A name may have a schema before its dot.
+    wanted = [(*table.rpartition(".")[::2], right) for table, rights in RIGHTS.items() for right in rights]
     wanted += [("", sequence, "USAGE") for sequence in SEQUENCES]
     schemas, names, needed = (list(column) for column in zip(*wanted, strict=True))
     values = {"schemas": schemas, "names": names, "needed": needed, "functions": list(FUNCTIONS), "role": role}
@@ -90,13 +91,13 @@ def missing(connection: Connection, role: str | None = None) -> list[str]:
 
 
 def may_change_the_chain(connection: Connection, role: str | None = None) -> bool:
-    """Whether a role, or that of this connection, could write, change or remove rows of the chain past `audit_append`."""
+    """Whether a role, or this connection's role, could write, change or remove rows of the chain without `audit_append`."""
     return bool(connection.scalar(text(_MAY_CHANGE), {"names": list(PROOF), "needed": list(_CHANGES), "role": role}))
 
 
 def grant(connection: Connection, role: str) -> None:
-    """Gives the role exactly these rights on what this connection's role owns. Other rights that it was given there are taken
-    away, in the same transaction, so that processes that run miss none. Repeating it is harmless; later migrations need it again.
+    """Gives the role exactly these rights on what this connection's role owns, and takes away its other rights there. All in one
+    transaction, so that running processes never lack one. It may be repeated, and has to be after later migrations.
     """
     grantee = _grantee(connection, role)
     schema = str(connection.scalar(text("SELECT quote_ident(current_schema())")))
@@ -131,8 +132,8 @@ def _grantee(connection: Connection, role: str) -> _Grantee:
 
 
 def _check(connection: Connection, grantee: _Grantee) -> None:
-    """What it was granted by other ways, such as by PUBLIC, is not taken away here. An owner who is no superuser may ask
-    about another role, and not act as one."""
+    """Raises NotGranted if the role now has too few rights or too many. Rights by other ways, such as a grant to PUBLIC, are not
+    taken away here. It asks about the role instead of acting as it, which only a superuser may."""
     lacking, too_much = missing(connection, grantee.name), may_change_the_chain(connection, grantee.name)
     if lacking:
         raise NotGranted(f"the role {grantee.name!r} lacks {', '.join(lacking[:8])}: are these tables another role's?")
@@ -140,8 +141,3 @@ def _check(connection: Connection, grantee: _Grantee) -> None:
         raise NotGranted(
             f"the role {grantee.name!r} may change the audit chain by a grant to PUBLIC or to a role that it is in"
         )
-
-
-def _split(table: str) -> tuple[str, str]:
-    schema, _, name = table.rpartition(".")
-    return schema, name

@@ -39,12 +39,12 @@ metadata = MetaData(
 )
 
 Moment = DateTime(timezone=True)
-# Without precision: PostgreSQL keeps every digit that it is given.
+# Without precision: PostgreSQL keeps every digit.
 Exact = Numeric(asdecimal=True)
-# Byte order: pages must be cut alike on every server, whatever its locale.
+# Byte order, so that pages are the same on every server, whatever its locale.
 Identifier = Text(collation="C")
 
-# One row: which database this is (`storage.installation`).
+# One row: the id of this database (`storage.installation`).
 installation = Table(
     "installation",
     metadata,
@@ -69,15 +69,16 @@ decisions = Table(
     Column("symbol", Text),
     Column("command_id", Text),
     Column("cycles", Integer, nullable=False),
-    # Facts of the row, for notifications; None where an older version wrote it.
+    # The facts of the event, for notifications; None if an older version wrote the row.
     Column("command", Text),
     Column("result", Text),
     Column("source", Text),
-    # The order in which rows were written, which is not that of their timestamps.
+    # The order in which rows were written; their timestamps may be in another order.
     Column("written", BigInteger, server_default=text("nextval('decisions_written')")),
 )
 
-# Who voted in rows of one desk, type and verdict: each set of agents once. A trigger of `decisions` keeps it (migration 0010).
+# The agents that voted in rows of one desk, type and verdict: each set of agents once. A trigger of `decisions` writes it
+# (migration 0010).
 decision_voters = Table(
     "decision_voters",
     metadata,
@@ -95,14 +96,14 @@ decision_voters = Table(
 
 
 def decision_group(*, symbol: bool = False, agents: bool = False) -> ColumnElement[int]:
-    """The number of a row's group, as the indexes have it: its desk, type and verdict, and what else is asked for."""
+    """The number of a row's group, as in the indexes: from its desk, type and verdict, and from symbol and voters on request."""
     d = decisions.c
     voters = func.voting_agents(d.agent_votes) if agents else null()
     return func.decision_group(d.desk, d.decision_type, d.risk_passed, d.symbol if symbol else null(), voters)
 
 
-# One walk along an index for each group that a page's filters leave, however rare their combination. None holds the id, which
-# is four times as long as the rest: rows of the same moment are sorted when they are read.
+# A page reads along one of these indexes for each group that its filters allow, however rare their combination is. No index
+# holds the id, which is four times as long as the rest: rows of the same moment are sorted when they are read.
 HAS_SYMBOL = decisions.c.symbol.is_not(None)
 HAS_VOTES = literal_column("agent_votes <> '{}'::jsonb", Boolean)
 Index("decisions_of_desk", decisions.c.desk, decisions.c.timestamp)
@@ -138,7 +139,7 @@ instructions = Table(
     Column("quantity", Exact),
     Column("price", Exact),
     Column("reduce_only", Boolean),
-    # The order's id at the venue, where the venue has told it.
+    # The order's id at the venue, if known.
     Column("venue_order_id", Identifier),
     Column("time_in_force", Text),
 )
@@ -146,7 +147,7 @@ Index("instructions_by_venue_order", instructions.c.desk, instructions.c.venue_o
 Index("instructions_by_time", instructions.c.desk, instructions.c.prepared_at, instructions.c.instruction_id)
 Index("instructions_by_command", instructions.c.command_id)
 
-# One row a desk: whether it was ever started, and the second place of the kill's latch.
+# One row per desk: whether it was ever started, and the second copy of the kill's latch.
 desks = Table(
     "desks",
     metadata,
@@ -166,7 +167,7 @@ desks = Table(
     Column("cleared_by", Identifier),
 )
 
-# Every kill that was ever written to a desk's row, and the restart that cleared it: a write that comes late is known by it.
+# Every kill that was ever written to a desk's row, and the restart that cleared it. It tells a late write from a new kill.
 kills = Table(
     "kills",
     metadata,
@@ -176,7 +177,7 @@ kills = Table(
     Column("cleared_by", Identifier),
 )
 
-# The paper venue: a world of its own that happens to live in the same database.
+# The paper venue. It is a separate system that shares the database.
 PAPER = "paper"
 
 paper_accounts = Table(
@@ -188,7 +189,7 @@ paper_accounts = Table(
     schema=PAPER,
 )
 
-# Its row is also the lock of the desk's whole account: whoever changes anything holds it.
+# The row is also the lock of the desk's whole account: every change is made under it.
 paper_clocks = Table(
     "clocks",
     metadata,
@@ -221,7 +222,7 @@ paper_orders = Table(
     Column("average_price", Exact),
     Column("code", Integer),
     Column("reason", Text, nullable=False),
-    # None for the venue's own orders, which close what it liquidates and have no time to run out.
+    # None for the venue's own orders: liquidations, which do not expire.
     Column("not_after", Moment),
     Column("created_at", Moment, nullable=False),
     Column("bar_no", BigInteger, nullable=False),
@@ -250,12 +251,12 @@ paper_fills = Table(
     Column("maker", Boolean, nullable=False),
     Column("filled_at", Moment, nullable=False),
     Column("bar_no", BigInteger, nullable=False),
-    # None where an older version wrote the fill.
+    # None if an older version wrote the fill.
     Column("market_time", Moment),
     schema=PAPER,
 )
 Index("fills_by_time", paper_fills.c.desk, paper_fills.c.filled_at, paper_fills.c.fill_id)
-# What the account has had of a bar's volume is the sum of that bar's fills.
+# The sum of a bar's fills is the part of its volume that the account has used.
 Index("fills_by_bar", paper_fills.c.desk, paper_fills.c.bar_no)
 
 paper_ledger = Table(
@@ -294,7 +295,7 @@ paper_totals = Table(
     "totals",
     metadata,
     Column("desk", Text, primary_key=True),
-    # Every record up to this moment is in it.
+    # The totals include every record up to this moment.
     Column("through", Moment, primary_key=True),
     Column("version", Integer, nullable=False),
     Column("start", Text, nullable=False),
@@ -303,7 +304,7 @@ paper_totals = Table(
     schema=PAPER,
 )
 
-# Which desk trades on an account: one at a time (`storage.claims`). The account is its fingerprint.
+# Which desk trades on an account: one at a time (`storage.claims`). `account` is the fingerprint of its id.
 claims = Table(
     "claims",
     metadata,
@@ -313,7 +314,7 @@ claims = Table(
     Column("claimed_at", Moment, nullable=False),
 )
 
-# What a real account did, as the exchange tells it (`storage.books`).
+# What a real account did, according to the exchange (`storage.books`).
 LIVE = "live"
 
 live_books = Table(
@@ -323,7 +324,7 @@ live_books = Table(
     Column("exchange", Text, nullable=False),
     Column("account", Text, nullable=False),
     Column("opened_at", Moment, nullable=False),
-    # Who reads at the exchange, and until when nobody else does.
+    # The worker that reads at the exchange, and until when no other one does.
     Column("leased_by", Text),
     Column("leased_until", Moment),
     Column("state", JSONB, nullable=False),
@@ -362,7 +363,7 @@ live_income = Table(
     Column("entry_id", Identifier, primary_key=True),
     Column("desk", Text, nullable=False),
     Column("income_type", Text, nullable=False),
-    # None for what the fills tell already: fees and realised profits.
+    # None for what the fills show already: fees and realised profits.
     Column("kind", Text),
     Column("symbol", Text, nullable=False),
     Column("asset", Text, nullable=False),
@@ -376,7 +377,7 @@ Index("income_by_trade", live_income.c.desk, live_income.c.symbol, live_income.c
 
 live_totals = paper_totals.to_metadata(metadata, schema=LIVE)
 
-# What a desk's account was worth, a row a cycle (`storage.equity`); exposures are fractions of equity.
+# What a desk's account was worth, one row per cycle (`storage.equity`); exposures are fractions of equity.
 equity = Table(
     "equity",
     metadata,
@@ -388,11 +389,11 @@ equity = Table(
     Column("gross_exposure", Exact, nullable=False),
     Column("net_exposure", Exact, nullable=False),
     Column("leverage", Exact, nullable=False),
-    # Marks by symbol, as texts.
+    # Mark prices by symbol, as texts.
     Column("prices", JSONB, nullable=False),
 )
 
-# Where in `equity` the extremes of each hour are: a curve over months is drawn from these.
+# The times in `equity` of each hour's extremes: curves over months are drawn from these.
 equity_hours = Table(
     "equity_hours",
     metadata,
@@ -404,7 +405,7 @@ equity_hours = Table(
     Column("highest_time", Moment, nullable=False),
 )
 
-# What one believes (`storage.audit`): a chain a desk, of all that must be provable. `audit_append` (migration 0016) writes it.
+# The audit chain (`storage.audit`): one per desk, with all that must be provable. `audit_append` (migration 0016) writes it.
 audit = Table(
     "audit",
     metadata,
@@ -413,7 +414,7 @@ audit = Table(
     Column("at", Moment, nullable=False),
     Column("kind", Text, nullable=False),
     Column("subject", Identifier, nullable=False),
-    # Canonical JSON, exact text: the hash is over it.
+    # Canonical JSON. The hash is computed over this exact text.
     Column("body", Text, nullable=False),
     Column("previous", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
@@ -421,7 +422,7 @@ audit = Table(
 Index("audit_by_time", audit.c.at, postgresql_using="brin")
 Index("audit_by_subject", audit.c.subject)
 
-# Where the next link goes: a convenience, and what tells that a chain was cut off.
+# The end of each chain, to append there quickly, and to detect that a chain was cut off.
 audit_heads = Table(
     "audit_heads",
     metadata,
@@ -430,7 +431,7 @@ audit_heads = Table(
     Column("hash", LargeBinary, nullable=False),
 )
 
-# Entries that could not be chained when they were written; the next append takes them first.
+# Entries that could not be chained when they were written; the next append begins with them.
 audit_waiting = Table(
     "audit_waiting",
     metadata,
@@ -453,43 +454,43 @@ audit_checkpoints = Table(
     Column("text", Text, nullable=False),
 )
 
-# How far the workers' running verification is (`storage.audit.watching`): two rows a desk, one that follows the new rows, and
-# one (`again`) that goes over all of them again and again.
+# How far the workers have verified each chain (`storage.audit.watching`). Two rows per desk: one follows the new rows, and one
+# (`again`) goes over all rows, again and again.
 audit_watch = Table(
     "audit_watch",
     metadata,
     Column("desk", Text, primary_key=True),
     Column("again", Boolean, primary_key=True),
-    # The last row that was found whole; NULL where its hash is to be believed.
+    # The last row that was found whole; NULL if its hash is to be believed.
     Column("seq", BigInteger, nullable=False),
     Column("hash", LargeBinary),
-    # Rows of instructions up to there whose newest row is still to come.
+    # Rows of instructions up to `seq` of which a newer row has to follow.
     Column("unsettled", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
-    # Whether the last latch up to there was set; NULL where no row says so.
+    # Whether the last latch up to `seq` was set; NULL if no row says so.
     Column("latched", Boolean),
     Column("began_at", Moment, nullable=False),
     Column("looked_at", Moment, nullable=False),
     Column("ended_at", Moment),
     Column("at_end", Boolean, nullable=False, server_default=text("false")),
-    # What is wrong after `seq`, since when, and in how many looks one after the other.
+    # What is wrong after `seq`, since when, and how many checks in a row have found it.
     Column("fault_kind", Text),
     Column("fault_seq", BigInteger),
     Column("fault_what", Text),
     Column("fault_at", Moment),
     Column("fault_times", Integer, nullable=False, server_default=text("0")),
-    # Up to there a person has accepted what is wrong, and when.
+    # The row up to which a person has accepted the faults, and when.
     Column("accepted_seq", BigInteger, nullable=False, server_default=text("0")),
     Column("accepted_at", Moment),
 )
 Index("audit_watch_looked", audit_watch.c.looked_at)
 Index("audit_watch_faults", audit_watch.c.desk, postgresql_where=audit_watch.c.fault_kind.isnot(None))
 
-# How far the tables of the log are looked through for rows without a link (`storage.audit.unproved`), and what was found.
+# How far the log's tables have been searched for rows that are not in the chain (`storage.audit.unproved`), and what was found.
 audit_tables = Table(
     "audit_tables",
     metadata,
     Column("source", Text, primary_key=True),
-    # The last id that was looked at; empty where a lap begins.
+    # The id that was looked at last; empty at the beginning of a lap.
     Column("after", Identifier, nullable=False, server_default=""),
     Column("looked_at", Moment),
     Column("ended_at", Moment),
@@ -497,16 +498,16 @@ audit_tables = Table(
 audit_unproved = Table(
     "audit_unproved",
     metadata,
-    # One row is enough to tell of.
+    # One such row is reported.
     Column("desk", Text, primary_key=True),
     Column("source", Text, nullable=False),
     Column("id", Identifier, nullable=False),
     Column("at", Moment, nullable=False),
-    # In how many looks one after the other.
+    # How many checks in a row have found it.
     Column("times", Integer, nullable=False),
 )
 
-# Notices: one event for one channel each (`storage.notices`).
+# Notices: each is one event for one channel (`storage.notices`).
 notices = Table(
     "notices",
     metadata,
@@ -517,7 +518,7 @@ notices = Table(
     Column("kind", Text, nullable=False),
     Column("at", Moment, nullable=False),
     Column("text", Text, nullable=False),
-    # Of notices that were told in one message the same.
+    # The same for all notices of one message.
     Column("sent_at", Moment),
 )
 Index("notices_of_event", notices.c.desk, notices.c.event_id, notices.c.channel, unique=True)
@@ -526,15 +527,15 @@ Index(
 )
 Index("notices_sent", notices.c.desk, notices.c.channel, notices.c.kind, notices.c.sent_at)
 
-# Who sends to a channel at the moment, and since when it takes nothing.
+# The process that sends to a channel now, and when the channel may be tried again after a failure.
 notice_channels = Table(
     "notice_channels",
     metadata,
     Column("desk", Text, primary_key=True),
     Column("channel", Text, primary_key=True),
-    # `decisions.written`: up to there nothing is told.
+    # In `decisions.written`: no event up to this number is sent.
     Column("begun", BigInteger, nullable=False),
-    # When somebody last looked for this channel, give or take a minute.
+    # When a process last looked for this channel's events, to about a minute.
     Column("looked_at", Moment, nullable=False),
     Column("held_by", Text),
     Column("held_until", Moment),
@@ -549,16 +550,16 @@ notice_desks = Table(
     metadata,
     Column("desk", Text, primary_key=True),
     Column("begun_at", Moment, nullable=False),
-    # `decisions.written`: up to there nothing is told, and up to there everything is noted.
+    # In `decisions.written`: nothing up to `begun` is sent; everything up to `read` is noted.
     Column("begun", BigInteger, nullable=False),
     Column("read", BigInteger, nullable=False),
     Column("started_at", Moment),
-    # The newest cycle that anybody saw, and when; by whose clock each is, `storage.notices` says.
+    # The newest cycle that any process saw (the coordinator's clock), and when it was seen (the database's clock).
     Column("cycle_at", Moment),
     Column("cycle_seen_at", Moment),
     Column("cycle_seconds", Double, nullable=False),
     Column("silent_since", Moment),
-    # The newest day that was told in a summary, or that is not to be told.
+    # The newest day that has a summary or is to have none.
     Column("summarised", Date, nullable=False),
 )
 
@@ -577,7 +578,7 @@ keys = Table(
     Column("revoked_at", Moment),
     Column("revoked_by", Text),
     Column("last_used_at", Moment),
-    # A role that nobody knows would be refused all; an empty list of desks would be one for none.
+    # A key with an unknown role could do nothing; an empty list of desks would mean no desk at all.
     CheckConstraint("role IN ('viewer', 'operator', 'admin')", name="known_role"),
     CheckConstraint("cardinality(desks) > 0", name="some_desk"),
 )

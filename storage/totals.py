@@ -1,12 +1,12 @@
-"""Totals: how far a desk's account has been added up, so that a report need not begin with the first fill that there ever was.
+"""Totals: a desk's account added up so far, so that a report need not begin with the very first fill.
 
-A row is the account as its records up to one moment, `through`, come to; whoever reads it adds what was written since. So
-totals can be missing or behind, and no number is wrong: it only takes longer. Where a record is written, changed or deleted at or
-before that moment, triggers of the records' tables (migration 0009) delete the row, whoever wrote.
+A row holds the account after all its records up to one moment, `through`. A reader adds the records written since. So totals
+that are missing or behind make no number wrong; they only cost time. If a record is written, changed or deleted at or before
+`through`, triggers of the records' tables (migration 0009) delete the row, whoever made the change.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
@@ -29,16 +29,16 @@ _Record = StoredFill | StoredEntry
 Records = Callable[[Connection, str, datetime | None, int | None], list[StoredFill] | list[StoredEntry]]
 
 BATCH = 2_000
-# So many records a reader adds up by itself: fewer than two milliseconds.
+# A reader adds up this many records by itself, which takes less than two milliseconds.
 KEEP_EVERY = 64
 KEEPER_IDLE = "1s"
-# Of a real account: rows may be listed later than they are stamped.
+# For real accounts: the exchange may list a row some time after the row's own time.
 SETTLED_AFTER = timedelta(minutes=10)
 _FOREVER_AGO = text("'-infinity'::timestamptz")
 
 
 class RecordTables(NamedTuple):
-    """Where the records of an account are, and how they are added up. `times` say when the rows of a desk were written."""
+    """Where an account's records are, and how they are added up. `times` are the columns of desk and time of each table."""
 
     name: str
     totals: Table
@@ -67,15 +67,15 @@ LIVE = RecordTables(
 
 
 class AccountRecords(NamedTuple):
-    """One account: its books, how it began, and up to which moment its records are settled; None for all of them."""
+    """One account: its tables, how it began, and the moment up to which its records are final; None if all are."""
 
     books: RecordTables
     start: Portfolio
     settled: datetime | None = None
 
 
-class Audit(NamedTuple):
-    """Totals against all records: `differences` are empty where they agree, and `kept` counts the records in the totals."""
+class TotalsCheck(NamedTuple):
+    """Totals compared with all records: `differences` is empty if they agree; `kept` counts the records in the totals."""
 
     account: AccountRecords
     kept: int
@@ -101,7 +101,7 @@ class _Stored(Value):
 
 
 class _Kept(NamedTuple):
-    """Totals, or the beginning where there are none."""
+    """Totals, or the account's beginning if there are none."""
 
     fold: Fold
     through: datetime | None = None
@@ -109,37 +109,37 @@ class _Kept(NamedTuple):
 
 
 def portfolio(connection: Connection, account: AccountRecords) -> Portfolio:
-    """The account, from its totals and the records since. Its transaction must see one moment (REPEATABLE READ)."""
+    """The account, from its totals and the records since. The transaction must be REPEATABLE READ."""
     return _added(connection, account, _newest(connection, account)).fold.valued()
 
 
-def audit(connection: Connection, account: AccountRecords) -> Audit:
-    """Adds up every record there is, and compares. Its transaction must see one moment."""
+def check(connection: Connection, account: AccountRecords) -> TotalsCheck:
+    """Adds up all records and compares. The transaction must be REPEATABLE READ."""
     kept = _newest(connection, account)
     whole = _added(connection, account, _Kept(Fold(account.start)))
     found, expected = _added(connection, account, kept).fold.valued()._asdict(), whole.fold.valued()._asdict()
     wrong = [f"{name}: {found[name]} in the totals, {expected[name]} by all records" for name in found]
     differences = [text for name, text in zip(found, wrong, strict=True) if found[name] != expected[name]]
-    return Audit(account, kept.records, whole.records, differences)
+    return TotalsCheck(account, kept.records, whole.records, differences)
 
 
-def keep(connection: Connection, account: AccountRecords, most: int = BATCH) -> bool:
-    """Brings the totals forward by about `most` records; whether there were any. It waits for whoever writes records."""
-    # Whoever writes a record waits for a keeper that has come to a standstill: the server ends its transaction.
+def extend(connection: Connection, account: AccountRecords, most: int = BATCH) -> bool:
+    """Adds about `most` records to the totals. Returns whether there were any. Waits for transactions that write records."""
+    # Those that write records wait for this transaction: if it comes to a standstill, the server ends it.
     idle = func.set_config("idle_in_transaction_session_timeout", KEEPER_IDLE, True)
     connection.execute(select(idle, func.pg_advisory_xact_lock(_lock_key(account))))
-    return _keep(connection, account, most)
+    return _extend(connection, account, most)
 
 
-def keep_up(connection: Connection, desk: str) -> None:
-    """Brings a paper desk's totals forward where they are behind, and nobody else is at it."""
+def extend_if_behind(connection: Connection, desk: str) -> None:
+    """Adds new records to a paper desk's totals if there are many and no other process does it."""
     if _are_behind(connection, PAPER, desk) and (found := paper.find_account(connection, desk)):
         account = paper_account(found)
         if connection.scalar(select(func.pg_try_advisory_xact_lock(_lock_key(account)))):
-            _keep(connection, account, 8 * KEEP_EVERY)
+            _extend(connection, account, 8 * KEEP_EVERY)
 
 
-def _keep(connection: Connection, account: AccountRecords, most: int) -> bool:
+def _extend(connection: Connection, account: AccountRecords, most: int) -> bool:
     kept = _newest(connection, account)
     records = _records(connection, account.books, account.start.desk, kept.through, most)
     if account.settled is not None:
@@ -173,7 +173,7 @@ def live_account(found: live.Books) -> AccountRecords:
     state = found.state
     if state.opening is None:
         raise LookupError(f"the books of desk {found.desk!r} are not open")
-    # A source that is behind may yet bring records from before what the others have told.
+    # A source that is read less far may still bring older records than the others have.
     settled = min(state.until.values(), default=found.opened_at) - SETTLED_AFTER
     return AccountRecords(LIVE, domain_books.opened(found.desk, state.opening), settled)
 
@@ -182,22 +182,16 @@ def live_account(found: live.Books) -> AccountRecords:
 
 
 def _added(connection: Connection, account: AccountRecords, kept: _Kept) -> _Kept:
-    """With every record that is not in it yet."""
-    for records in _batches(connection, account.books, account.start.desk, kept.through):
+    """The totals with every record that is not in them yet."""
+    while records := _records(connection, account.books, account.start.desk, kept.through, BATCH):
         kept = _Kept(account.books.fold(kept.fold, records), _at(records[-1]), kept.records + len(records))
     return kept
-
-
-def _batches(connection: Connection, books: RecordTables, desk: str, after: datetime | None) -> Iterator[list[_Record]]:
-    while records := _records(connection, books, desk, after, BATCH):
-        yield records
-        after = _at(records[-1])
 
 
 def _records(
     connection: Connection, books: RecordTables, desk: str, after: datetime | None, most: int
 ) -> list[_Record]:
-    """The next records in the order in which they were written, always all of a moment."""
+    """The next records in the order in which they were written; all or none of those that share a time."""
     kinds = [books.fills(connection, desk, after, most), books.entries(connection, desk, after, most)]
     records: list[_Record] = sorted((record for kind in kinds for record in kind), key=_at)
     cut = min((_at(kind[-1]) for kind in kinds if len(kind) == most), default=None)
@@ -229,12 +223,12 @@ def _are_behind(connection: Connection, books: RecordTables, desk: str) -> bool:
 
 
 def _lock_key(account: AccountRecords) -> ColumnElement[int]:
-    """As in migration 0009: a record that is being written, and totals that may cover it, wait for each other."""
+    """The same key as in migration 0009: writing a record and writing totals that may include it exclude each other."""
     return func.hashtextextended(f"{account.books.name}.totals:{clean(account.start.desk)}", 0)
 
 
 def _newest(connection: Connection, account: AccountRecords) -> _Kept:
-    """Only of this version's arithmetic, and of an account that began like this one."""
+    """The newest totals that this version computed for an account that began like this one."""
     t = account.books.totals.c
     mine = (t.desk == clean(account.start.desk), t.version == FOLD_VERSION, t.start == _digest(account.start))
     statement = select(t.through, t.records, t.state).where(*mine).order_by(t.through.desc()).limit(1)
@@ -245,7 +239,7 @@ def _newest(connection: Connection, account: AccountRecords) -> _Kept:
 
 
 def _write(connection: Connection, account: AccountRecords, kept: _Kept) -> None:
-    """Of each day the last row stays: one that a late record deletes leaves the day before to go on from."""
+    """Keeps the last row of each day: if a late record deletes a row, the previous day's is still there to start from."""
     t, through = account.books.totals.c, kept.through
     if through is None:
         return
@@ -259,7 +253,7 @@ def _write(connection: Connection, account: AccountRecords, kept: _Kept) -> None
 
 
 def _digest(start: Portfolio) -> str:
-    """What tells accounts apart that began differently."""
+    """Identifies how an account began."""
     return hashlib.sha256(_dumped(Fold(start)).model_dump_json().encode()).hexdigest()
 
 

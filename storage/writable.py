@@ -1,8 +1,8 @@
-"""Whether a row could be written now, found out without writing one.
+"""Tests whether a row could be written now, without writing one.
 
-The failure behind this file: after a failover to a replica `/health` said `db_connected: true`, since PostgreSQL answered, while
-no row could be written. So the probe makes the statements of the decision log, on no rows: PostgreSQL checks the server's
-mode, rights, tables and locks before it looks for rows. Nothing is stored, no transaction gets a number, no table grows.
+The failure behind this file: after a failover to a replica, `/health` said `db_connected: true` because PostgreSQL answered, but
+no row could be written. So the probe runs the statements of the decision log on no rows: PostgreSQL checks the server's mode,
+rights, tables and locks before it looks for rows. Nothing is stored, no transaction gets a number, no table grows.
 """
 
 from sqlalchemy import ClauseElement, Connection, Table, false, select, text, update
@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from storage.database import DatabaseUnavailable
 from storage.tables import decisions, desks, instructions, kills
 
-# The one right that an insert of no rows does not ask for: rows are numbered as they are written.
+# An insert of no rows does not check this right, since only a row that is written gets a number.
 _MAY_NUMBER = "SELECT has_sequence_privilege('decisions_written', 'USAGE')"
 
 
@@ -27,7 +27,7 @@ def _change_nothing(table: Table) -> ClauseElement:
 
 
 def _all_at_once(writes: list[ClauseElement]) -> str:
-    """One statement, so that a probe is one round trip more, and compiled once."""
+    """All of them in one statement, which costs one round trip and is compiled once."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     compiled = [str(write.compile(dialect=dialect)) for write in writes]
     return f"WITH {', '.join(f'write_{number} AS ({each})' for number, each in enumerate(compiled))} {_MAY_NUMBER}"
@@ -47,7 +47,7 @@ _SPILLS = text(
 
 
 def try_to_write(connection: Connection) -> None:
-    """Raises where the log's rows could not be written: read-only server, missing rights or tables, a lock that stays."""
+    """Raises if the log's rows cannot be written: a read-only server, missing rights or tables, a lock that lasts."""
     if not connection.scalar(_WRITES):
         raise DatabaseUnavailable(
             "PostgreSQL: permission denied for sequence decisions_written (docs/operations.md, Two roles)"
@@ -55,7 +55,7 @@ def try_to_write(connection: Connection) -> None:
 
 
 def try_to_grow(connection: Connection) -> None:
-    """Raises where the file system of the tables is full."""
+    """Raises if the file system of the tables is full."""
     # Empty: beside the database's own tables, wherever else the administrator sends temporary files.
     connection.execute(text("SET LOCAL work_mem = '64kB'; SET LOCAL temp_tablespaces = ''"))
     connection.execute(_SPILLS)

@@ -173,7 +173,7 @@ class PaperVenue:
 
     # --- inside one transaction, under the desk's lock ---------------------------------------------------------------
 
-    def _lock(self, connection: Connection) -> paper.Clock:
+    def _lock(self, connection: Connection) -> paper.MarketClock:
         return paper.lock(connection, self._desk, self._balance, self._market.warm_up - 1)
 
     def _observe(self, connection: Connection, symbols: Sequence[str], cycle_id: str | None) -> Observation:
@@ -205,7 +205,7 @@ class PaperVenue:
 
     def _advance(
         self, connection: Connection, before: Book, steps: Iterable[_Step], cycle_id: str
-    ) -> tuple[paper.Clock, Book, Events]:
+    ) -> tuple[paper.MarketClock, Book, Events]:
         book, events = before, NOTHING_HAPPENED
         for number, bars in steps:
             # Bars that change nothing are skipped.
@@ -222,7 +222,7 @@ class PaperVenue:
         """Brings the totals up to date. They only make reports faster, so their failure must not undo a bar."""
         try:
             with connection.begin_nested():
-                totals.keep_up(connection, self._desk)
+                totals.extend_if_behind(connection, self._desk)
         except Exception as error:  # whatever it is: a lost connection makes the commit fail as well
             log.warning(
                 "totals were not brought up to date; reports take longer", desk=self._desk, why=str(error)[:200]
@@ -262,7 +262,7 @@ class PaperVenue:
             raise VenueRefused(f"order id {order.order_id} belongs to another desk")
         return report_of(found) if found else None
 
-    def _book(self, connection: Connection, clock: paper.Clock, symbols: Iterable[str]) -> Book:
+    def _book(self, connection: Connection, clock: paper.MarketClock, symbols: Iterable[str]) -> Book:
         """The account, with the newest bar of each symbol that is asked for or held."""
         book = paper.load_book(connection, clock, {})
         covered = _covered(symbols, book)

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Body, Depends, Header, Path, Request
 from fastapi.responses import JSONResponse
 from pydantic.json_schema import SkipJsonSchema
 
-from api.answers import outcome_body
 from api.auth import ActorOf, GuardedRoute, actor_of, needs, require_authentication
+from api.command_answers import outcome_body
 from api.commands import CommandRequest, CommandResponse
 from api.errors import InvalidRequest, UnknownCommand
 from api.json_route import CommandRoute, idempotency_key
@@ -42,8 +42,8 @@ from api.openapi import (
     see,
     unconfirmed_kill,
 )
+from api.parts import PartsOf
 from api.requests import CancelAllRequest, DeleverageRequest, KillRequest, LimitsRequest, PauseRequest, ResumeRequest
-from api.state import PartsOf
 from domain.desk.facts import MAX_COMMAND_ID_CHARS
 from domain.desk.states import CommandKind
 from domain.desk.status import Status

@@ -8,7 +8,7 @@ from api.auth import GuardedRoute, holder_of, needs, require_authentication
 from api.commands import header_text
 from api.errors import NotAuthenticated
 from api.openapi import problems, see
-from api.state import PartsOf
+from api.parts import PartsOf
 from api.streams import EventStream
 from domain.keys import Role
 

@@ -11,9 +11,9 @@ from api.errors import InvalidRequest
 from api.json_route import CommandRoute
 from api.models import KILLED, ProposalAcceptedAnswer, ProposedAnswer
 from api.openapi import ACCEPTED, COMMAND_ID, COMMANDING, SENDING, answer, bodies, problem, problems, refusal, see
+from api.parts import PartsOf
 from api.requests import ProposalBody
 from api.routes.control import CommandId, as_json
-from api.state import PartsOf
 from domain.desk.states import PAUSED_REFUSAL, CommandKind
 from domain.keys import Role
 

@@ -6,7 +6,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from api.models import AliveAnswer, HealthAnswer
 from api.openapi import problems, see, unhealthy
-from api.state import PartsOf
+from api.parts import PartsOf
 
 # A header has to stay short.
 MOST_RIGHTS = 12

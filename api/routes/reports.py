@@ -12,9 +12,9 @@ from api.auth import GuardedRoute, needs, require_authentication
 from api.errors import NoAccount
 from api.models import DecisionAnswer, EntryAnswer, EquityAnswer, FillAnswer, InstructionAnswer, PortfolioAnswer
 from api.openapi import FILTERING, READING, READING_BOOKS, Examples, Responses, answer, problem, problems, see
+from api.parts import PartsOf
 from api.requests import DecisionQuery, EquityQuery, InstructionQuery, NoQuery, PageQuery
 from api.rows import instruction, shown
-from api.state import PartsOf
 from domain.desk.states import Mode
 from domain.keys import Role
 from storage.decisions import DecisionFilter

@@ -31,7 +31,7 @@ class RoleName(StrEnum):
 
 
 Name = Annotated[str, typer.Argument(help="The key's name. Its actions are logged as http:NAME.")]
-Expires = Annotated[str | None, typer.Option(help="How long it works: 12h, 90d or 52w. [default: without an end]")]
+Expires = Annotated[str | None, typer.Option(help="How long it works: 12h, 90d or 52w. [default: it never expires]")]
 NewExpires = Annotated[
     str | None, typer.Option(help="How long it works: 12h, 90d or 52w. [default: as long as the old one]")
 ]

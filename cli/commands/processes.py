@@ -108,7 +108,7 @@ def migrate(
     from storage.rights import NotGranted
 
     with expected_failures(DatabaseUnavailable, migrations.SchemaOutOfDate, NotGranted):
-        url = settings.OwnerSettings.load(data_dir).url
+        url = settings.TableOwnerSettings.load(data_dir).url
         bring_up = migrations.upgrade_schema if schema_only else migrations.upgrade
         bring_up(url, partial(typer.echo, err=True))
         if grant:

@@ -104,7 +104,7 @@ def log(
     command_id: Annotated[str | None, typer.Option(help="Rows of this command.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new rows until Ctrl-C.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line, with the keys of the HTTP API.")
+        bool, typer.Option("--json", help="One JSON object per line, with the keys of the HTTP API.")
     ] = False,
     desk: DeskName = None,
     data_dir: DataDir = None,

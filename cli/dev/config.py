@@ -78,7 +78,7 @@ class StackConfig:
             "database_url": database_url,
             # For `ais migrate` alone.
             "owner_url": owner_url,
-            # Empty where there is none: a `.env` that names another one is not meant for this desk.
+            # Empty if there is none: a `.env` that names one is not meant for this desk.
             "redis_url": url_of(ports.redis) if self.redis else "",
             "redis_port": ports.redis if self.redis else None,
             # It contains the data of PostgreSQL and Temporal.

@@ -11,7 +11,7 @@ HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PortRequest:
     """A requested port; 0 means any free one."""
 
     port: int
@@ -19,7 +19,7 @@ class Wanted:
     flag: str
 
 
-def claim(wanted: Iterable[Wanted]) -> list[int]:
+def claim(wanted: Iterable[PortRequest]) -> list[int]:
     """Returns the ports in the order requested. It holds all of them at once, to notice two flags with the same number."""
     ports: list[int] = []
     with ExitStack() as held:
@@ -35,4 +35,4 @@ def claim(wanted: Iterable[Wanted]) -> list[int]:
 
 
 def free_port() -> int:
-    return claim([Wanted(0, "", "")])[0]
+    return claim([PortRequest(0, "", "")])[0]

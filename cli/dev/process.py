@@ -33,7 +33,7 @@ class ProcessCommand:
 
 
 @dataclass(frozen=True)
-class Ended:
+class ChildExit:
     """How a child ended."""
 
     returncode: int
@@ -85,12 +85,12 @@ class Child:
     def pid(self) -> int | None:
         return self._popen.pid if self._popen else None
 
-    def ended(self) -> Ended | None:
+    def ended(self) -> ChildExit | None:
         """None while the process exists, even if it hangs or was SIGSTOPped: its clients will notice that."""
         code = self._popen.poll() if self._popen else 0
-        return None if code is None else Ended(code)
+        return None if code is None else ChildExit(code)
 
-    async def wait_ended(self) -> Ended:
+    async def wait_ended(self) -> ChildExit:
         while (ended := self.ended()) is None:
             await asyncio.sleep(POLL_SECONDS)
         return ended

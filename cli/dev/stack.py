@@ -16,7 +16,7 @@ from cli.dev.environment import adopt
 from cli.dev.errors import PartFailed
 from cli.dev.folder import DataFolder
 from cli.dev.orphans import end_orphans
-from cli.dev.ports import Wanted, claim, free_port
+from cli.dev.ports import PortRequest, claim, free_port
 from cli.dev.postgres import ROLE, Postgres
 from cli.dev.process import Child
 from cli.dev.programs import Api, Worker
@@ -88,14 +88,14 @@ class Stack:
         if count := await asyncio.to_thread(end_orphans, self.folder.path, self.folder.postgres):
             self._console.progress("orphans", f"ended {count} processes left by a killed run")
         asked = {
-            "temporal": Wanted(self.ports.temporal, "Temporal", "--temporal-port"),
-            "ui": Wanted(self.ports.ui, "the Temporal web UI", "--ui-port"),
-            "metrics": Wanted(0, "", ""),
-            "sdk_metrics": Wanted(0, "", ""),
-            "redis": Wanted(0, "", ""),
+            "temporal": PortRequest(self.ports.temporal, "Temporal", "--temporal-port"),
+            "ui": PortRequest(self.ports.ui, "the Temporal web UI", "--ui-port"),
+            "metrics": PortRequest(0, "", ""),
+            "sdk_metrics": PortRequest(0, "", ""),
+            "redis": PortRequest(0, "", ""),
         }
         if self.config.has("api") or self.ports.api == 0:
-            asked["api"] = Wanted(self.ports.api, "the API", "--port")
+            asked["api"] = PortRequest(self.ports.api, "the API", "--port")
         self.ports = replace(self.ports, **dict(zip(asked, claim(asked.values()), strict=True)))
         self.folder.rotate_logs()
         self._record()

@@ -1,1 +1,1 @@
-"""What a reading reports besides the market: clocks, disks, and whether the books agree."""
+"""What a reading reports besides the market: clocks, disks, whether the books agree; and which troubles are known already."""

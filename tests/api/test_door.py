@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api import app, connections, door, limits, request_head
+from api import app, body_limit, connections, door, request_head
 from api.descriptors import ConnectionBudget, room
 from tests.api.serving import KILL, Client, Reply, head, serving
 from tests.api.world import World
@@ -59,7 +59,7 @@ async def desk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
     monkeypatch.setattr(door, "FIRST_BYTE_SECONDS", 0.6)
     monkeypatch.setattr(door, "HEAD_SECONDS", 0.3)
     monkeypatch.setattr(door, "DRAIN_SECONDS", 0.4)
-    monkeypatch.setattr(limits, "BODY_SECONDS", 0.4)
+    monkeypatch.setattr(body_limit, "BODY_SECONDS", 0.4)
     async with Desk() as served:
         yield served
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api import door, kill_body, limits
+from api import body_limit, door, kill_body
 from tests.api.serving import KILL, Client, Reply, head, serving
 from tests.api.world import AUTHORIZED, KEY, World
 
@@ -243,7 +243,7 @@ class Desk(World):
 @pytest.fixture
 async def desk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
     """Served with times short enough to be waited for."""
-    monkeypatch.setattr(limits, "BODY_SECONDS", 0.4)
+    monkeypatch.setattr(body_limit, "BODY_SECONDS", 0.4)
     monkeypatch.setattr(kill_body, "BODY_SECONDS", 0.2)
     made = Desk()
     async with serving(made.app) as made.port:
@@ -323,5 +323,5 @@ async def knock(port: int, calls: int) -> Counter[int]:
 
 def test_what_is_said_of_these_bodies_fits() -> None:
     """Each is small enough to be read, but for the one that is meant to be too large."""
-    too_large: list[Any] = [name for name, body in BODIES.items() if len(body) > limits.MAX_BODY_BYTES]
+    too_large: list[Any] = [name for name, body in BODIES.items() if len(body) > body_limit.MAX_BODY_BYTES]
     assert too_large == ["10 MB"]

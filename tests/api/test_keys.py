@@ -16,7 +16,7 @@ from api import keys as api_keys
 from api.auth import ROLE_IN_DOCUMENT
 from api.keys import Holder, KeyRefusal, KeyRing, KeyWatch, PostgresKeys, RefusedKey
 from api.metrics import ApiMetrics
-from api.refused_keys import RefusedKeys
+from api.refused_keys import RefusedKeyCounter
 from domain.keys import AccessKey, Role
 from storage import keys as stored
 from storage.database import DatabaseUnavailable, WrongDatabase
@@ -206,7 +206,7 @@ def test_how_long_a_key_still_works_is_told_in_a_unit_that_fits(left: timedelta,
 
 
 def test_an_address_of_any_length_is_kept_short() -> None:
-    refused = RefusedKeys(ApiMetrics("main"))
+    refused = RefusedKeyCounter(ApiMetrics("main"))
     refused._is_quiet = True
     for end in "ab":
         refused.count(RefusedKey(KeyRefusal.UNKNOWN), "1" * 100_000 + end)

@@ -13,7 +13,7 @@ from api.reporting import PostgresReports
 from domain.books import EXCHANGE, BooksState, Difference, Failing, Gap, Income, LiveFill, Opening
 from domain.trading.market import Market
 from storage import books
-from storage.books import Reader
+from storage.books import BooksReader
 from storage.claims import AccountKey
 from storage.database import Database
 from storage.instructions import upsert_instructions
@@ -24,7 +24,7 @@ from workflows.gateway import CoordinatorSilent
 
 D = Decimal
 NOON = datetime(2026, 3, 12, 12, tzinfo=UTC)
-READER = Reader("main", AccountKey(EXCHANGE, "0123456789abcdef"), "reader")
+READER = BooksReader("main", AccountKey(EXCHANGE, "0123456789abcdef"), "reader")
 OPENED = BooksState(opening=Opening(balances={"USDT": D(1_000)}))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.desk import MAX_UNCONFIRMED, MAX_UNWRITTEN
+from api.coordinator import MAX_UNCONFIRMED, MAX_UNWRITTEN
 from domain.desk.carried import Outcome
 from tests.api.test_control import BTC_CANCELS, ETH_CANCELS
 from tests.api.world import ACK_SECONDS, World
@@ -208,7 +208,7 @@ async def fill_the_queue(world: World) -> None:
 async def test_with_more_than_100_unconfirmed_commands_others_than_kill_are_503(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.desk.ADMISSION_SECONDS", 0.1)
+    monkeypatch.setattr("api.coordinator.ADMISSION_SECONDS", 0.1)
     await fill_the_queue(world)
     for path, body in COMMANDS:
         response = await send(world, path, body)

@@ -14,8 +14,8 @@ from sqlalchemy import NullPool, create_engine, make_url
 from temporalio.client import Client
 
 from cli.dev.errors import PortTaken
-from cli.dev.ports import Wanted, claim, free_port
-from settings import DatabaseSettings, DiskSettings, OwnerSettings, temporal_connect_config
+from cli.dev.ports import PortRequest, claim, free_port
+from settings import DatabaseSettings, DiskSettings, TableOwnerSettings, temporal_connect_config
 from storage import rights
 from tests.deploy.dev_stack import FREE_PORTS, WITHOUT_PROGRAMS, DevStack, ais, clean_environment, wait_until
 
@@ -75,7 +75,7 @@ def test_after_a_kill_9_of_everything_it_starts_again_with_its_data(stack: DevSt
 
 
 def _runs_as_a_role_that_cannot_change_the_chain(stack: DevStack) -> None:
-    url, owner = DatabaseSettings.load(stack.folder).url, OwnerSettings.load(stack.folder).url
+    url, owner = DatabaseSettings.load(stack.folder).url, TableOwnerSettings.load(stack.folder).url
     assert (make_url(url).username, make_url(owner).username) == ("ais", "postgres")
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
@@ -100,7 +100,7 @@ def test_one_port_for_two_things_is_a_taken_port() -> None:
     port = free_port()
 
     with pytest.raises(PortTaken, match="--temporal-port"):
-        claim([Wanted(port, "the API", "--port"), Wanted(port, "Temporal", "--temporal-port")])
+        claim([PortRequest(port, "the API", "--port"), PortRequest(port, "Temporal", "--temporal-port")])
 
 
 def test_a_part_that_cannot_come_up_shows_the_end_of_its_log_and_everything_is_stopped(stack: DevStack) -> None:

@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 from api.app import ROUTERS
 from api.auth import GuardedRoute, is_protected
 from settings import catalogue
+from storage.tables import metadata
 from tests.house.generated import PAGES
 from tests.house.sources import ROOT, sources
 
@@ -89,3 +90,30 @@ def test_every_endpoint_under_a_protected_path_has_a_role_and_the_page_of_keys_s
         "Authentication looks at api.auth.PROTECTED alone."
     )
     assert found == _roles_on_the_page(), "Correct the table of endpoints in docs/keys.md."
+
+
+def test_the_architecture_says_of_every_table_who_writes_it() -> None:
+    section = (
+        (ROOT / "docs/architecture.md").read_text().partition("## Who writes which table")[2].partition("\n## ")[0]
+    )
+    named = {
+        name
+        for row in section.splitlines()
+        if row.startswith("| `")
+        for name in re.findall(r"`([\w.]+)`", row.split("|")[1])
+    }
+
+    assert named == set(metadata.tables), f"Correct these rows: {sorted(named ^ set(metadata.tables))}"
+
+
+@pytest.mark.parametrize(
+    "folder", ["activities", "activities/venues/aster", "api", "cli", "domain/desk", "notify", "storage"]
+)
+def test_the_map_of_a_package_names_all_of_its_files(folder: str) -> None:
+    package = ROOT / folder
+    rows = [row.split("|")[1] for row in (package / "__init__.py").read_text().splitlines() if row.startswith("| `")]
+    named = {name.removesuffix("/") for row in rows for name in re.findall(r"`([\w./]+)`", row)}
+    there = {path.name for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+
+    wrong = sorted(named ^ (there - {"__init__.py", "__main__.py"}))
+    assert not wrong, f"Correct the table in {folder}/__init__.py: {wrong}"

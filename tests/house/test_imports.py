@@ -56,7 +56,7 @@ MAY_IMPORT = {
     # How a log line may look.
     "startup": ("settings", "domain.values", "tracing"),
     # What an activity was called with says which command it carries out.
-    "tracing": ("activities.calls",),
+    "tracing": ("activities.calls", "domain.health"),
 }
 
 NEVER = {

@@ -110,7 +110,7 @@ def test_the_command_tries_each_channel_and_says_what_came_of_it(
         ("", "AIS_NOTIFY_URLS is not set"),
         (f"json://a:{PASSWORD}@host/", "AIS_NOTIFY_URLS is set, but entry 1 is no level=URL"),
         (f"info=json://x urgent=json://a:{PASSWORD}@host/", "AIS_NOTIFY_URLS is set, but entry 2 is no level=URL"),
-        (f"info=json://a:{PASSWORD}@h/ info=json://a:{PASSWORD}@h/", "an entry stands in it twice"),
+        (f"info=json://a:{PASSWORD}@h/ info=json://a:{PASSWORD}@h/", "an entry is listed twice"),
         (f"info=nonsense://{PASSWORD}", ""),
     ],
 )

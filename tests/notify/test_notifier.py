@@ -17,7 +17,7 @@ from notify import notifier as notifier_module
 from notify.channels import Channel
 from notify.delivery import Delivery
 from notify.notifier import Notifier
-from storage import notices
+from storage import notice_queue, notices
 from storage.database import Database, DatabaseUnavailable
 from storage.decisions import insert_decisions
 from storage.tables import notice_channels
@@ -129,7 +129,7 @@ async def test_what_a_process_was_sending_when_it_was_stopped_is_sent_by_another
         await until(lambda: target.asked)
     target.how = 200
     async with running.run(target.channel()):
-        async with asyncio.timeout(notices.HELD_SECONDS / 3):
+        async with asyncio.timeout(notice_queue.HELD_SECONDS / 3):
             await until(lambda: target.got)
     assert _told(target) == ["one"]
 

@@ -10,8 +10,8 @@ from storage import decisions
 from storage.database import Database
 from storage.desks import (
     ClearedKill,
-    DeskFacts,
     DeskRecord,
+    NewDesk,
     begin_start,
     clear_latch,
     finish_start,
@@ -48,7 +48,7 @@ async def test_a_desk_that_was_never_started_has_no_row(database: Database, desk
 
 
 async def test_a_start_that_broke_off_is_seen_and_goes_on(database: Database, desk: str) -> None:
-    facts = DeskFacts(desk=desk, mode=Mode.PAPER, symbols=["BTCUSDT", "ETHUSDT"], now=NOW)
+    facts = NewDesk(desk=desk, mode=Mode.PAPER, symbols=["BTCUSDT", "ETHUSDT"], now=NOW)
     assert await database.run(partial(begin_start, facts=facts))
     assert not await database.run(partial(begin_start, facts=facts))
     assert (await read(database, desk)).started_at is None

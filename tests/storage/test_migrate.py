@@ -138,7 +138,7 @@ def test_an_account_of_the_old_version_goes_on_in_the_new_one(postgres: Server) 
         connection.execute(text(OLD_WORLD))
     migrate.upgrade(url)
     with engine.begin() as connection:
-        clock = paper.Clock(desk="main", bar_no=3, cycle_id=None, advanced_at=NOW, bar_time=None)
+        clock = paper.MarketClock(desk="main", bar_no=3, cycle_id=None, advanced_at=NOW, bar_time=None)
         book = paper.load_book(connection, clock, {})
         held = book.held(HoldingKey(Market.FUTURES, "BTCUSDT"))
         assert (held.realised_profit, held.fees, held.funding) == (Decimal(-5), Decimal("0.05"), Decimal(0))

@@ -17,11 +17,12 @@ from domain.desk.status import Status, status_of
 from domain.notices import Notice, NoticeKind, message, of_status
 from domain.risk.limits import Limits
 from domain.trading.decisions import Decision, DecisionType
-from storage import notices
+from storage import notice_queue, notices
 from storage.database import Database
 from storage.decisions import insert_decisions
 from storage.equity import EquityPoint, write_point
-from storage.notices import Dispatch, Watched
+from storage.notice_queue import Dispatch
+from storage.notices import Watched
 from storage.tables import notice_channels, notice_desks
 from storage.tables import notices as table
 from tests.storage.builders import make_decision
@@ -64,12 +65,12 @@ class Ledger:
         await self.database.run(lambda connection: insert_decisions(connection, rows))
 
     async def take(self, channel: str = ALL, me: str = "me") -> Dispatch | None:
-        return await self.database.run(lambda connection: notices.take(connection, self.desk, channel, me))
+        return await self.database.run(lambda connection: notice_queue.take(connection, self.desk, channel, me))
 
     async def settle(self, dispatch: Dispatch, channel: str = ALL, me: str = "me", error: str | None = None) -> bool:
         numbers = dispatch.numbers
         return await self.database.run(
-            lambda connection: notices.settle(connection, self.desk, channel, me, numbers, error)
+            lambda connection: notice_queue.settle(connection, self.desk, channel, me, numbers, error)
         )
 
     async def told(self, channel: str = ALL) -> list[str]:
@@ -94,7 +95,7 @@ class Ledger:
         return [tuple(row) for row in await self.database.run(lambda connection: connection.execute(failing).all())]
 
     async def due(self, *channels: str) -> list[str]:
-        return await self.database.run(lambda connection: notices.due(connection, self.desk, channels))
+        return await self.database.run(lambda connection: notice_queue.due(connection, self.desk, channels))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, Engine, NullPool, make_url, text
 from sqlalchemy.exc import ProgrammingError
 
-from storage import migrate, notices, rights, totals
+from storage import migrate, notice_queue, notices, rights, totals
 from storage.audit import checkpoints, verifying, watching
 from storage.audit.chain import append_waiting
 from storage.audit.verifying import Verification
@@ -155,12 +155,12 @@ def test_a_desk_can_do_everything(roles: Roles) -> None:
             notices.look(connection, watched, None)
             notices.summarise(connection, watched)
         for channel in watched.channels:
-            notices.take(connection, "main", channel, "me")
-            notices.settle(connection, "main", channel, "me", [1], None)
+            notice_queue.take(connection, "main", channel, "me")
+            notice_queue.settle(connection, "main", channel, "me", [1], None)
         assert watching.watch(connection, None, HASTY).rows
         checkpoints.keep(connection, checkpoints.take(connection).at, "key", "{}")
         for account in totals.accounts(connection):
-            totals.keep(connection, account)
+            totals.extend(connection, account)
 
     with roles.engine.begin() as connection:
         all_at_once(connection)

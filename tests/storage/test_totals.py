@@ -103,12 +103,12 @@ def test_totals_and_what_came_since_are_the_fold_over_everything(
             # An id of its own, and the bar that it is told.
             write(connection, number, at, **{"bar_no": bar} | facts)
             if keep:
-                totals.keep(connection, account(), most)
+                totals.extend(connection, account(), most)
         assert totals.portfolio(connection, account()) == by_all_records(connection)
-        while totals.keep(connection, account(), most):
+        while totals.extend(connection, account(), most):
             pass
         assert totals.portfolio(connection, account()) == by_all_records(connection)
-        checked = totals.audit(connection, account())
+        checked = totals.check(connection, account())
         assert (checked.kept, checked.records, checked.differences) == (len(steps), len(steps), [])
         undone.rollback()
 
@@ -116,7 +116,7 @@ def test_totals_and_what_came_since_are_the_fold_over_everything(
 def test_of_each_day_one_row_stays(connection: Connection) -> None:
     for number in range(9):
         write(connection, number, NOON + timedelta(hours=8 * number))
-        totals.keep(connection, account())
+        totals.extend(connection, account())
     assert kept(connection) == [2, 5, 8, 9]
 
 
@@ -124,7 +124,7 @@ def test_of_each_day_one_row_stays(connection: Connection) -> None:
 def test_totals_that_a_record_contradicts_are_deleted_with_it(connection: Connection, change: str) -> None:
     for number in range(0, 20, 2):
         write(connection, number, NOON + timedelta(hours=8 * number), price=100 + number)
-        totals.keep(connection, account())
+        totals.extend(connection, account())
     before = len(kept(connection))
     of_nine = paper_fills.c.fill_id == "o:000010"
     late = NOON + timedelta(hours=8 * 9)
@@ -141,7 +141,7 @@ def test_totals_that_a_record_contradicts_are_deleted_with_it(connection: Connec
             connection.execute(paper_fills.delete().where(of_nine))
     assert 0 < len(kept(connection)) < before
     assert totals.portfolio(connection, account()) == by_all_records(connection)
-    assert totals.audit(connection, account()).differences == []
+    assert totals.check(connection, account()).differences == []
 
 
 @pytest.mark.parametrize("table", ["paper.fills", "paper.ledger"])
@@ -149,7 +149,7 @@ def test_a_table_of_records_that_is_truncated_takes_all_totals_with_it(connectio
     for number in range(4):
         changes: dict[str, Any] = {"amount": "1"} if number % 2 else {}
         write(connection, number, **changes)
-    totals.keep(connection, account())
+    totals.extend(connection, account())
     assert kept(connection) == [4]
     connection.execute(text(f"TRUNCATE {table}"))
     assert kept(connection) == []
@@ -158,12 +158,12 @@ def test_a_table_of_records_that_is_truncated_takes_all_totals_with_it(connectio
 
 def test_a_fill_that_is_written_twice_counts_once(connection: Connection) -> None:
     write(connection, 1)
-    totals.keep(connection, account())
+    totals.extend(connection, account())
     again = a_fill(fill_id="o:000001", order_id="o").model_dump() | {"filled_at": NOON + timedelta(hours=1)}
     statement = paper_fills.insert().values(again)
     with pytest.raises(Exception, match="fills_pkey"), connection.begin_nested():
         connection.execute(statement)
-    assert totals.keep(connection, account()) is False
+    assert totals.extend(connection, account()) is False
     assert totals.portfolio(connection, account()).holdings == by_all_records(connection).holdings
 
 
@@ -171,22 +171,22 @@ def test_totals_of_another_version_or_another_beginning_are_not_used(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(connection, 1)
-    totals.keep(connection, account())
+    totals.extend(connection, account())
     connection.execute(update(paper_totals).values(state=paper_totals.c.state + text("""'{"balance": "1"}'""")))
     assert totals.portfolio(connection, account()).balance == 1
-    assert totals.audit(connection, account()).differences[0] == "balance: 1 in the totals, 100000 by all records"
+    assert totals.check(connection, account()).differences[0] == "balance: 1 in the totals, 100000 by all records"
     other = totals.AccountRecords(totals.PAPER, Portfolio.opened("main", D(5)))
     assert totals.portfolio(connection, other) == folded("main", D(5), paper.list_records(connection, "main"))
     monkeypatch.setattr(totals, "FOLD_VERSION", 99)
     assert totals.portfolio(connection, account()) == by_all_records(connection)
-    totals.keep(connection, account())
+    totals.extend(connection, account())
     assert kept(connection) == [1]
 
 
 def test_many_records_of_one_moment_are_taken_together(connection: Connection) -> None:
     for number in range(25):
         write(connection, number, NOON)
-    assert totals.keep(connection, account(), 2)
+    assert totals.extend(connection, account(), 2)
     assert kept(connection) == [25]
     assert totals.portfolio(connection, account()) == by_all_records(connection)
 
@@ -194,12 +194,12 @@ def test_many_records_of_one_moment_are_taken_together(connection: Connection) -
 def test_a_cycle_brings_totals_forward_once_they_are_behind(connection: Connection) -> None:
     for number in range(totals.KEEP_EVERY - 1):
         write(connection, number)
-    totals.keep_up(connection, "main")
+    totals.extend_if_behind(connection, "main")
     assert kept(connection) == []
     write(connection, totals.KEEP_EVERY, amount="1")
-    totals.keep_up(connection, "main")
+    totals.extend_if_behind(connection, "main")
     assert kept(connection) == [totals.KEEP_EVERY]
-    totals.keep_up(connection, "nobody")
+    totals.extend_if_behind(connection, "nobody")
 
 
 def test_a_fill_that_is_not_yet_committed_is_never_passed_over(new_database_url: Callable[[], str]) -> None:
@@ -211,7 +211,7 @@ def test_a_fill_that_is_not_yet_committed_is_never_passed_over(new_database_url:
 
     def keep() -> None:
         with engine.begin() as connection:
-            totals.keep(connection, account())
+            totals.extend(connection, account())
 
     slow = engine.connect()
     write(slow, 1)
@@ -227,7 +227,7 @@ def test_a_fill_that_is_not_yet_committed_is_never_passed_over(new_database_url:
         connection.execute(paper_totals.delete())
     # And the other way round: the totals are there first, and the fill of before them comes while they are not committed.
     keeping = engine.connect()
-    totals.keep(keeping, account())
+    totals.extend(keeping, account())
     writer = threading.Thread(target=lambda: write_committed(engine, 2))
     writer.start()
     writer.join(0.3)
@@ -250,7 +250,7 @@ def test_a_keeper_that_stands_still_holds_up_no_record_for_long(
         open_account(connection)
         write(connection, 5)
     stopped = engine.connect()
-    totals.keep(stopped, account())
+    totals.extend(stopped, account())
     write_committed(engine, 1)
     with pytest.raises(DBAPIError):
         stopped.commit()
@@ -302,7 +302,7 @@ def test_totals_that_cannot_be_made_fail_no_migration(
 def test_a_real_account_is_added_up_as_far_as_every_source_was_read(connection: Connection) -> None:
     start_desk(connection, "main", NOON)
     key = AccountKey("aster", "0123456789abcdef")
-    reader = books.Reader("main", key, "reader")
+    reader = books.BooksReader("main", key, "reader")
     assert books.lease(connection, reader, 60)
     opening = Opening(balances={"USDT": D(1_000)})
     until = NOON + timedelta(minutes=40)
@@ -310,12 +310,12 @@ def test_a_real_account_is_added_up_as_far_as_every_source_was_read(connection: 
     books.write_page(connection, reader, state, [a_trade(number, "BUY", "1", 100) for number in (1, 29, 31)], [])
     (found,) = [it for it in totals.accounts(connection) if it.books is totals.LIVE]
     assert found.settled == NOON + timedelta(minutes=30)
-    assert totals.keep(connection, found)
-    assert not totals.keep(connection, found)
-    whole = totals.audit(connection, found)
+    assert totals.extend(connection, found)
+    assert not totals.extend(connection, found)
+    whole = totals.check(connection, found)
     assert (whole.kept, whole.records, whole.differences) == (2, 3, [])
     # The exchange's ledger corrects a fee.
     connection.execute(update(live_fills).where(live_fills.c.trade_id == "1").values(fee=2))
-    assert totals.audit(connection, found).kept == 0
+    assert totals.check(connection, found).kept == 0
     assert totals.portfolio(connection, found) == folded_live("main", opening, books.list_records(connection, "main"))
     assert connection.scalar(select(func.count()).select_from(live_fills)) == 3

@@ -24,7 +24,7 @@ _BANNED = 418
 _PAUSES = {False: (TOO_MANY_SECONDS, TOO_MANY_MOST_SECONDS), True: (BANNED_SECONDS, BANNED_MOST_SECONDS)}
 
 
-class Pause:
+class BackoffPause:
     """One pause. The next is twice as long, until a call gets through."""
 
     def __init__(self) -> None:
@@ -59,8 +59,8 @@ class Backoff:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.now = clock
-        self._address = Pause()
-        self._tools: dict[str, Pause] = {}
+        self._address = BackoffPause()
+        self._tools: dict[str, BackoffPause] = {}
         # When a cancel was last refused, when the next may try, and how long cancels then wait again.
         self._refused_at = 0.0
         self._next_try = 0.0
@@ -86,7 +86,7 @@ class Backoff:
                 self._try_seconds = min(max(2 * self._try_seconds, FIRST_TRY_SECONDS), LAST_TRY_SECONDS)
             self._refused_at, self._next_try = now, now + self._try_seconds
         else:
-            pauses.append(self._tools.setdefault(tool, Pause()))
+            pauses.append(self._tools.setdefault(tool, BackoffPause()))
         for pause in pauses:
             pause.again(now, *_PAUSES[status == _BANNED])
         return VenueRateLimited(call, timedelta(seconds=self._left(tool, urgency) - now))

@@ -12,7 +12,7 @@ import structlog
 from activities.venues.aster.answers import TooManyRequests, payload
 from activities.venues.aster.backoff import Backoff
 from activities.venues.aster.operation import Urgency, current
-from activities.venues.aster.session import WAITS_SECONDS, Call, Connection, Session
+from activities.venues.aster.session import WAITS_SECONDS, Connection, Session, ToolCall
 from activities.venues.aster.signing import Signing
 from activities.venues.aster.turns import FORTY_THREADS, Turn, Turns
 from activities.venues.call_observer import CallObserver
@@ -30,13 +30,13 @@ from activities.venues.port import (
 log = structlog.get_logger("aster")
 
 T = TypeVar("T")
-Send = Callable[[Connection, Call, float], Awaitable[object]]
+Send = Callable[[Connection, ToolCall, float], Awaitable[object]]
 
 
-class Ready:
+class ReadyCall:
     """A tool ready to be called over an open connection. Until it is called, nothing has been sent."""
 
-    def __init__(self, connection: Connection, call: Call, send: Send) -> None:
+    def __init__(self, connection: Connection, call: ToolCall, send: Send) -> None:
         self.label = call.label
         self._properties: Mapping[str, Any] = connection.schemas[call.tool].get("properties", {})
         self._connection = connection
@@ -101,7 +101,7 @@ class Caller:
                 raise
             return None
 
-    async def ready(self, tool: str, symbol: str | None = None) -> Ready:
+    async def ready(self, tool: str, symbol: str | None = None) -> ReadyCall:
         """Everything that comes before the send of an order. An error raised here means that nothing was sent."""
         label = _label(tool, symbol)
         self._backoff.refuse(label, tool, current().urgency)
@@ -111,13 +111,13 @@ class Caller:
         """Closes the session."""
         await self._session.close()
 
-    async def _ready(self, tool: str, label: str, urgency: Urgency, seconds: float, turn: Turn) -> Ready:
+    async def _ready(self, tool: str, label: str, urgency: Urgency, seconds: float, turn: Turn) -> ReadyCall:
         connection = await self._session.connection(seconds)
         if tool not in connection.schemas:
             raise VenueMisconfigured(f"{label}: the MCP server has no such tool; is it Aster's?")
-        return Ready(connection, Call(tool, label, {}, urgency, turn), self._send)
+        return ReadyCall(connection, ToolCall(tool, label, {}, urgency, turn), self._send)
 
-    async def _send(self, connection: Connection, call: Call, seconds: float) -> object:
+    async def _send(self, connection: Connection, call: ToolCall, seconds: float) -> object:
         began, outcome = time.monotonic(), "ok"
         signed = "account_id" in connection.schemas[call.tool].get("properties", {})
         if signed:
@@ -138,7 +138,7 @@ class Caller:
             say = log.debug if outcome == "ok" else log.warning
             say("venue call", tool=call.tool, seconds=round(took, 3), outcome=outcome)
 
-    async def _answer(self, connection: Connection, call: Call, seconds: float) -> object:
+    async def _answer(self, connection: Connection, call: ToolCall, seconds: float) -> object:
         # The kind whose pause a refusal begins: an order is not held back like a cycle's readings, and is no cancel.
         urgency = Urgency.SOON if call.tool == "create_order" else call.urgency
         began = self._backoff.now()

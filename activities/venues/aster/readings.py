@@ -27,7 +27,7 @@ class AccountSeen(NamedTuple):
 
 
 class ExchangePosition(NamedTuple):
-    """One row of the exchange's positions; its mark price is None where the row has none."""
+    """One row of the exchange's positions; its mark price is None if the row has none."""
 
     symbol: str
     quantity: Decimal

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from activities.venues.arriving import VenueTime, none_can_arrive
-from activities.venues.aster.caller import Caller, Ready
+from activities.venues.aster.caller import Caller, ReadyCall
 from activities.venues.aster.markets import mark_of
 from activities.venues.aster.operation import current, operation
 from activities.venues.aster.orders import (
@@ -51,7 +51,7 @@ _BEFORE = timedelta(seconds=10)
 ReadHolding = Callable[[str], Awaitable[ExchangePosition | None]]
 
 
-class Before(NamedTuple):
+class BeforeSend(NamedTuple):
     """The state before a send: the position, and the orders that the history already listed.
 
     Equal orders differ only in their time, and clocks differ too: an equal order of a moment ago must not be mistaken for this
@@ -70,7 +70,7 @@ class PreparedOrder(NamedTuple):
     before: SymbolSnapshot
     listed: frozenset[str] | None
     arguments: dict[str, Any]
-    ready: Ready
+    ready: ReadyCall
 
 
 class OrderSender:
@@ -84,7 +84,7 @@ class OrderSender:
         self._held = held
         self._settles_after = settles_after
         self._venue_time = venue_time
-        self._begun: OrderedDict[str, Before] = OrderedDict()
+        self._begun: OrderedDict[str, BeforeSend] = OrderedDict()
 
     async def create(self, order: Order, clearance: Clearance) -> OrderReport:
         """Sends an order, at most once. If the send never began, that is reported, not raised."""
@@ -99,7 +99,7 @@ class OrderSender:
         # Checked again, since another attempt may have prepared at the same time. Nothing is awaited from here to the note below.
         if order.order_id in self._begun:
             return await self._asked_again(order)
-        self._begun[order.order_id] = Before(prepared.before.position, prepared.listed)
+        self._begun[order.order_id] = BeforeSend(prepared.before.position, prepared.listed)
         while len(self._begun) > REMEMBERED:
             self._begun.popitem(last=False)
         return await self._send(prepared, clearance)
@@ -110,7 +110,7 @@ class OrderSender:
         # Decided before the readings: an order that arrives after them is not in them.
         over = await none_can_arrive(order, self._settles_after, self._venue_time)
         look, history = await asyncio.gather(self._look(symbol), self._history(order))
-        before = self._begun.get(order.order_id) or Before(order.position_before, None)
+        before = self._begun.get(order.order_id) or BeforeSend(order.position_before, None)
         if not position_tells(order):
             before = before._replace(position=None)
         try:
@@ -240,7 +240,7 @@ class OrderSender:
         )
 
 
-def _is_new(row: Row, before: Before, position: Decimal) -> bool:
+def _is_new(row: Row, before: BeforeSend, position: Decimal) -> bool:
     """Whether a row that matches the order was not there before it.
 
     If nobody noted what was listed before, the position has to show the row's fill as well.

@@ -55,7 +55,7 @@ def silence_the_sdk() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
-class Call(NamedTuple):
+class ToolCall(NamedTuple):
     """One tool call. `label` names it for people, `turn` lasts until it has really ended, `clearance` permits an order."""
 
     tool: str
@@ -98,7 +98,7 @@ class Connection:
             self._owner.cancel()
         return self.is_open
 
-    async def call(self, call: Call, seconds: float) -> CallToolResult:
+    async def call(self, call: ToolCall, seconds: float) -> CallToolResult:
         """Sends the call once, within `seconds`. Raises VenueUnavailable, with a text of our own."""
         if self._turns is None:
             return await call.clearance.send(lambda: self._call(call, seconds))
@@ -109,7 +109,7 @@ class Connection:
             left = until - time.monotonic() if call.urgency <= Urgency.CANCEL else current().left(seconds)
             return await call.clearance.send(lambda: self._call(call, max(0.0, left)))
 
-    async def _call(self, call: Call, seconds: float) -> CallToolResult:
+    async def _call(self, call: ToolCall, seconds: float) -> CallToolResult:
         look = LastLook(call.clearance)
         running = asyncio.create_task(self._written(call, look), context=look.context())
         self._calls.add(running)
@@ -125,7 +125,7 @@ class Connection:
             raise self._given_up(call.label, seconds)
         return self._outcome(running, call.label, seconds)
 
-    async def _written(self, call: Call, look: LastLook) -> CallToolResult:
+    async def _written(self, call: ToolCall, look: LastLook) -> CallToolResult:
         assert self._session is not None
         # Over stdio this is the last check; HTTP makes another one where the bytes leave.
         look.check()

@@ -11,6 +11,7 @@ import structlog
 
 from activities.venues.aster.answers import BadRequest
 from activities.venues.port import VenueRefused, VenueUnavailable
+from domain.health.troubles import KnownTroubles
 
 log = structlog.get_logger("aster")
 
@@ -34,13 +35,13 @@ class Signing:
         self._refused: set[str] = set()
         self._refused_since = 0.0
         self._public_at = 0.0
-        self._told = False
+        self._troubles = KnownTroubles()
 
     def answered(self, *, signed: bool) -> None:
         """A call got through."""
         if signed:
             self._refused.clear()
-            self._told = False
+            self._troubles.end()
         else:
             self._public_at = time.monotonic()
 
@@ -54,7 +55,6 @@ class Signing:
         nothing_to_be_wrong = call == tool
         if not (nothing_to_be_wrong or len(self._refused) > 1) or self._public_at < self._refused_since:
             return error
-        if not self._told:
+        if self._troubles.begin():
             log.warning("every signed call is refused (HTTP 400) while public ones are answered: compare the clocks")
-        self._told = True
         return error if tool == "create_order" else SignatureRefused(call)

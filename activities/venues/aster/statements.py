@@ -25,7 +25,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 Read = Callable[[int, int], Awaitable[list[Row]]]
 
 
-class Page(NamedTuple):
+class StatementPage(NamedTuple):
     """The rows of a period. `whole` is False if a single millisecond has more rows than the exchange lists."""
 
     rows: list[Row]
@@ -56,7 +56,7 @@ class Statements:
         """The exchange's clock; None if a book does not tell it."""
         return book_time_of(await self._tools.call("get_order_book", symbol, limit=_BOOK_LEVELS))
 
-    def trades(self, symbol: str, since: datetime, until: datetime) -> AsyncGenerator[Page]:
+    def trades(self, symbol: str, since: datetime, until: datetime) -> AsyncGenerator[StatementPage]:
         """The account's futures trades in a symbol, oldest first."""
 
         async def read(start: int, end: int) -> list[Row]:
@@ -65,7 +65,7 @@ class Statements:
 
         return _pages(read, since, until)
 
-    def income(self, since: datetime, until: datetime) -> AsyncGenerator[Page]:
+    def income(self, since: datetime, until: datetime) -> AsyncGenerator[StatementPage]:
         """The futures account's ledger, oldest first."""
 
         async def read(start: int, end: int) -> list[Row]:
@@ -137,7 +137,7 @@ def income_of(row: Row) -> Income:
     )
 
 
-async def _pages(read: Read, since: datetime, until: datetime) -> AsyncGenerator[Page]:
+async def _pages(read: Read, since: datetime, until: datetime) -> AsyncGenerator[StatementPage]:
     begin, stop, longest = _milliseconds(since), _milliseconds(until), LONGEST // _MILLISECOND
     # Newest first, since the last element is read next.
     waiting = [(at, min(at + longest, stop)) for at in range(begin, stop + 1, longest + 1)][::-1]
@@ -152,7 +152,7 @@ async def _pages(read: Read, since: datetime, until: datetime) -> AsyncGenerator
                 middle = (start + end) // 2
                 waiting += [(middle + 1, end), (start, middle)]
                 continue
-        yield Page(found, _at(start), _at(end), whole=len(found) < PAGE_ROWS)
+        yield StatementPage(found, _at(start), _at(end), whole=len(found) < PAGE_ROWS)
 
 
 def _moment(row: Row) -> datetime:

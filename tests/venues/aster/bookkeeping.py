@@ -16,7 +16,7 @@ from domain.desk.states import Mode
 from storage import books
 from storage.claims import AccountKey
 from storage.database import Database
-from storage.desks import DeskFacts, begin_start, finish_start
+from storage.desks import NewDesk, begin_start, finish_start
 from storage.paging import PageFilter
 from storage.paper import StoredEntry, StoredFill
 from tests.venues.aster.fake_server import ACCOUNT
@@ -29,7 +29,7 @@ KEY = AccountKey(EXCHANGE, FINGERPRINT)
 
 def start_desk(connection: Connection, desk: str, started_at: datetime, symbols: Sequence[str] = SYMBOLS) -> None:
     """As `ais start` does, without a claim."""
-    begin_start(connection, DeskFacts(desk=desk, mode=Mode.LIVE, symbols=list(symbols), now=started_at))
+    begin_start(connection, NewDesk(desk=desk, mode=Mode.LIVE, symbols=list(symbols), now=started_at))
     finish_start(connection, desk, started_at)
 
 

@@ -41,7 +41,7 @@ class Gateway(Protocol):
         """Temporal's status of the newest run."""
 
 
-class Desk:
+class CoordinatorClient:
     """One coordinator, behind its gateway."""
 
     def __init__(self, gateway: Gateway, patience_seconds: float) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.commands import Commander
-from api.desk import Desk
+from api.coordinator import CoordinatorClient
 from api.feed import EventFeed
 from api.health import Health
 from api.keys import KeyRing
@@ -17,12 +17,12 @@ from domain.desk.states import Mode
 
 
 @dataclass(frozen=True)
-class Parts:
+class ApiParts:
     """The parts of one API process. `page_terms` are headers for the console: what its user needs once this process is gone."""
 
     desk_name: str
     mode: Mode
-    desk: Desk
+    desk: CoordinatorClient
     commander: Commander
     reports: Reports
     health: Health
@@ -32,10 +32,10 @@ class Parts:
     page_terms: Mapping[str, str]
 
 
-async def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> ApiParts:
     # `async`, like every dependency here: a plain function would run in the thread pool, even for a kill.
-    parts: Parts = request.app.state.parts
+    parts: ApiParts = request.app.state.parts
     return parts
 
 
-PartsOf = Annotated[Parts, Depends(_parts)]
+PartsOf = Annotated[ApiParts, Depends(_parts)]

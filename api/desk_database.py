@@ -5,17 +5,17 @@ The coordinator is asked only every few seconds, for a second at most: reports m
 
 import time
 
-from api.desk import Desk
+from api.coordinator import CoordinatorClient
 from workflows.gateway import GatewayError
 
 ASK_EVERY_SECONDS = 5.0
 ASK_SECONDS = 1.0
 
 
-class Belonging:
+class DeskDatabase:
     """What this process knows about the desk's own database; None until the coordinator has told."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: CoordinatorClient) -> None:
         self._desk = desk
         self._asked_at: float | None = None
         self._database_id: str | None = None

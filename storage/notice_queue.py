@@ -1,0 +1,118 @@
+"""The queue of each notification channel: takes the notices that wait, in their order, and notes whether they were sent.
+
+To send, a process holds the channel for a while, so that one process sends at a time, in the order of events. If it dies after
+sending a message and before noting that, the message is sent again: the target cannot be asked whether it has it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, func, or_, select, update
+
+from domain.notices import GATHERED_WITHIN, MOST_SINGLE, Notice, NoticeKind
+from storage.cleaning import clean
+from storage.clock import server_time
+from storage.notices import MOST_KEPT
+from storage.tables import notice_channels, notices
+
+HELD_SECONDS = 60
+FIRST_PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 300.0
+
+
+class Dispatch(NamedTuple):
+    """One message: the notices that it shows, and the numbers of all that it covers, which may be more."""
+
+    told: list[Notice]
+    numbers: list[int]
+
+
+def take(connection: Connection, desk: str, channel: str, me: str) -> Dispatch | None:
+    """The next message of a channel; None if there is none, or another process holds the channel.
+
+    The caller then holds the channel until `settle`, at most for HELD_SECONDS.
+    """
+    now = server_time(connection)
+    if not _hold(connection, desk, channel, me, now):
+        return None
+    dispatch = _next(connection, desk, channel, now)
+    if dispatch is None:
+        _release(connection, desk, channel, me, {})
+    return dispatch
+
+
+def settle(connection: Connection, desk: str, channel: str, me: str, numbers: Sequence[int], error: str | None) -> bool:
+    """Notes whether a message was sent, and releases the channel. False if another process holds the channel by now.
+
+    A message that was sent is noted as sent even then.
+    """
+    now = server_time(connection)
+    if error is None:
+        connection.execute(update(notices).where(notices.c.number.in_(numbers)).values(sent_at=now))
+        return _release(connection, desk, channel, me, {"failures": 0, "not_before": None, "last_error": None})
+    failures = connection.scalar(select(notice_channels.c.failures).where(*_of(desk, channel))) or 0
+    pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 10), LONGEST_PAUSE_SECONDS)
+    failed = {"failures": failures + 1, "not_before": now + timedelta(seconds=pause), "last_error": clean(error)}
+    return _release(connection, desk, channel, me, failed)
+
+
+def release(connection: Connection, desk: str, channel: str, me: str) -> None:
+    """Releases a channel whose message was not settled."""
+    _release(connection, desk, channel, me, {})
+
+
+def due(connection: Connection, desk: str, channels: Iterable[str]) -> list[str]:
+    """The channels that have a message waiting and may be tried now."""
+    now, c, named = server_time(connection), notice_channels.c, list(channels)
+    waiting = select(notices.c.channel).where(
+        notices.c.desk == clean(desk), notices.c.sent_at.is_(None), notices.c.channel.in_(named)
+    )
+    found = set(connection.scalars(waiting.distinct()))
+    busy = select(c.channel).where(c.desk == clean(desk), or_(c.held_until > now, c.not_before > now))
+    return [channel for channel in named if channel in found - set(connection.scalars(busy))]
+
+
+def _of(desk: str, channel: str) -> tuple[Any, Any]:
+    return notice_channels.c.desk == clean(desk), notice_channels.c.channel == channel
+
+
+def _hold(connection: Connection, desk: str, channel: str, me: str, now: datetime) -> bool:
+    c = notice_channels.c
+    free = or_(c.held_until.is_(None), c.held_until <= now), or_(c.not_before.is_(None), c.not_before <= now)
+    held = {"held_by": me, "held_until": now + timedelta(seconds=HELD_SECONDS)}
+    taken = update(notice_channels).where(*_of(desk, channel), *free).values(held).returning(c.channel)
+    return connection.scalar(taken) is not None
+
+
+def _release(connection: Connection, desk: str, channel: str, me: str, changes: Mapping[str, Any]) -> bool:
+    mine = update(notice_channels).where(*_of(desk, channel), notice_channels.c.held_by == me)
+    done = mine.values(held_by=None, held_until=None, **changes).returning(notice_channels.c.channel)
+    return connection.scalar(done) is not None
+
+
+def _next(connection: Connection, desk: str, channel: str, now: datetime) -> Dispatch | None:
+    """The next message: the oldest notice, or many of one kind gathered. None if every kind has to wait."""
+    mine = (notices.c.desk == clean(desk), notices.c.channel == channel)
+    waiting = select(notices.c.kind).where(*mine, notices.c.sent_at.is_(None))
+    for kind in connection.scalars(waiting.group_by(notices.c.kind).order_by(func.min(notices.c.number))):
+        lately = (notices.c.kind == kind, notices.c.sent_at > now - GATHERED_WITHIN)
+        sent = connection.scalar(select(func.count(notices.c.sent_at.distinct())).where(*mine, *lately)) or 0
+        if sent >= MOST_SINGLE:
+            continue
+        rows = connection.execute(
+            select(notices)
+            .where(*mine, notices.c.kind == kind, notices.c.sent_at.is_(None))
+            .order_by(notices.c.number)
+            .limit(MOST_KEPT)
+        ).all()
+        return _dispatch(rows, gathered=len(rows) > MOST_SINGLE - sent)
+    return None
+
+
+def _dispatch(rows: Sequence[Row[Any]], *, gathered: bool) -> Dispatch:
+    told = rows if gathered else rows[:1]
+    shown = [
+        Notice(event_id=row.event_id, kind=NoticeKind(row.kind), at=row.at, text=row.text) for row in told[:MOST_SINGLE]
+    ]
+    return Dispatch(shown, [row.number for row in told])
