@@ -12,10 +12,11 @@ import structlog
 from sqlalchemy import Connection
 from temporalio import activity
 
+from activities import options
 from activities.agents.port import MAX_BARS, arguments_of
 from activities.agents.runner import AgentRunner
 from activities.bar_summaries import correlations_of
-from activities.calls import DecideCall, ObserveCall, ReadLatchCall, Scope
+from activities.calls import DecideCall, ObserveAnswer, ObserveCall, ReadLatchCall, Scope
 from activities.choosing import CycleContext, Round, choose
 from activities.clocks import Clocks
 from activities.failures import failure
@@ -25,6 +26,7 @@ from activities.venues.port import Venue, VenueError
 from domain.books import EXCHANGE
 from domain.books import seen as books_seen
 from domain.deciding import Choice
+from domain.desk.ahead import may_choose
 from domain.desk.states import Mode
 from domain.health.books_seen import BooksSeen
 from domain.health.clocks import ClockReading, OtherClock
@@ -47,6 +49,9 @@ LATCH_SECONDS = 2.0
 CURVE_SECONDS = 5.0
 # What is left of the activity's time after the account is read.
 CORRELATION_SECONDS = 2.0
+# How long a reading waits for the choice beside it, and when both have to be done: agents that are slow hold up no reading, and
+# make none fail.
+AHEAD_SECONDS, ANSWERED_BY_SECONDS = 2.0, options.OBSERVE["start_to_close_timeout"].total_seconds() - 2.0
 
 
 class _Row(NamedTuple):
@@ -56,6 +61,24 @@ class _Row(NamedTuple):
     latch_error: str | None = None
     database: DatabaseSeen | None = None
     books: BooksSeen | None = None
+
+
+def _tell_failure(choosing: asyncio.Task[Choice]) -> None:
+    """Of a decision that nobody may ask for any more."""
+    if not choosing.cancelled() and (error := choosing.exception()):
+        log.info("no_choice_beside_the_reading", error=str(error)[:200])
+
+
+class _Begun(NamedTuple):
+    """A decision that was begun beside its reading."""
+
+    call: DecideCall
+    choosing: asyncio.Task[Choice]
+
+    def serves(self, call: DecideCall) -> bool:
+        """Whether the coordinator asks for this very decision, and it has not failed."""
+        failed = self.choosing.done() and self.choosing.exception() is not None
+        return not failed and self.call == call.model_copy(update={"scope": self.call.scope})
 
 
 class ObserveActivities:
@@ -82,11 +105,13 @@ class ObserveActivities:
         self._disks = disks or DiskWatch(())
         self._clocks = Clocks(scope, venue, database)
         self._keeping: asyncio.Task[None] | None = None
+        self._begun: _Begun | None = None
 
     @activity.defn(name="observe")
-    async def observe(self, call: ObserveCall) -> Observation:
+    async def observe(self, call: ObserveCall) -> ObserveAnswer:
         """One reading. A database that does not answer leaves the latch unknown, which allows no new risk."""
         refuse_other(self._scope, call.scope)
+        began = time.monotonic()
         if call.previous:
             self._instruments.cycle_completed(call.previous)
         seen, row, disks, clocks = await asyncio.gather(
@@ -111,7 +136,26 @@ class ObserveActivities:
             self._instruments.doubtful_readings.labels(self._scope.desk).inc()
         else:
             self._instruments.observed(observation)
-        return observation
+        left = min(AHEAD_SECONDS, began + ANSWERED_BY_SECONDS - time.monotonic())
+        return ObserveAnswer.of(observation, await self._ahead(call, observation, left))
+
+    async def _ahead(self, call: ObserveCall, observation: Observation, seconds: float) -> Choice | None:
+        """The choice from this reading, if it takes no longer. None, whatever goes wrong: the coordinator then asks for it."""
+        if call.decides is None or call.limits is None or seconds <= 0 or not may_choose(observation):
+            return None
+        facts = vars(call.decides)
+        decision = DecideCall(
+            scope=call.scope, symbols=call.symbols, observation=observation, limits=call.limits, **facts
+        )
+        choosing = asyncio.create_task(self._choose(decision))
+        self._begun = _Begun(decision, choosing)
+        done, _ = await asyncio.wait({choosing}, timeout=seconds)
+        if not done:
+            # It goes on, so that no agent is asked twice: `decide` waits for it.
+            choosing.add_done_callback(_tell_failure)
+            return None
+        _tell_failure(choosing)
+        return None if choosing.exception() else choosing.result()
 
     def _keep(self, observation: Observation) -> None:
         """Stores a point of the equity curve. Nothing waits for it and nothing depends on it, so a curve may have gaps."""
@@ -157,6 +201,13 @@ class ObserveActivities:
     async def decide(self, call: DecideCall) -> Choice:
         """Asks the agents, then chooses, sizes and checks one of the proposals."""
         refuse_other(self._scope, call.scope)
+        begun, self._begun = self._begun, None
+        if begun and begun.serves(call):
+            # Should it still fail, this attempt fails with it, and the next one begins anew.
+            return await asyncio.shield(begun.choosing)
+        return await self._choose(call)
+
+    async def _choose(self, call: DecideCall) -> Choice:
         try:
             known = await self._venue.markets(call.symbols, MAX_BARS)
         except VenueError as error:
