@@ -18,7 +18,7 @@ from activities.agents.runner import AgentRunner
 from activities.bar_summaries import correlations_of
 from activities.calls import DecideCall, ObserveAnswer, ObserveCall, ReadLatchCall, Scope
 from activities.choosing import CycleContext, Round, choose
-from activities.clocks import Clocks
+from activities.clocks import of_database, of_exchange
 from activities.failures import failure
 from activities.metrics import WorkerMetrics
 from activities.scope import refuse_other
@@ -29,7 +29,7 @@ from domain.deciding import Choice
 from domain.desk.ahead import may_choose
 from domain.desk.states import Mode
 from domain.health.books_seen import BooksSeen
-from domain.health.clocks import ClockReading, OtherClock
+from domain.health.clocks import ClockReading
 from domain.health.disks import DiskSpace, low
 from domain.risk.assessing import assess
 from domain.trading.market import DatabaseSeen, LatchReading, LatchRow, MarketView, Observation
@@ -61,6 +61,7 @@ class _Row(NamedTuple):
     latch_error: str | None = None
     database: DatabaseSeen | None = None
     books: BooksSeen | None = None
+    clocks: tuple[ClockReading, ...] = ()
 
 
 def _tell_failure(choosing: asyncio.Task[Choice]) -> None:
@@ -103,7 +104,6 @@ class ObserveActivities:
         self._new_id = new_id
         self._weights = weights
         self._disks = disks or DiskWatch(())
-        self._clocks = Clocks(scope, venue, database)
         self._keeping: asyncio.Task[None] | None = None
         self._begun: _Begun | None = None
 
@@ -114,23 +114,25 @@ class ObserveActivities:
         began = time.monotonic()
         if call.previous:
             self._instruments.cycle_completed(call.previous)
-        seen, row, disks, clocks = await asyncio.gather(
-            self._see(call), self._row(call.scope), self._low_disks(), self._read_clocks(call)
+        in_cycle = call.cycle_id is not None
+        seen, row, disks, clock = await asyncio.gather(
+            self._see(call), self._row(call.scope, in_cycle), self._low_disks(), self._exchange_clock(call)
         )
         if isinstance(seen, VenueError):
             # A clock that is off explains why a venue refuses everything signed; empty if the clocks agree.
-            why = "".join(f"{each.text}; " for each in clocks if each.differs and each.clock is OtherClock.EXCHANGE)
+            why = f"{clock.text}; " if clock and clock.differs else ""
             # A paper venue is down with its database. The coordinator must learn which database it is all the same.
             details = [row.database] if row.database else []
             raise failure(seen, f"the venue cannot be observed: {why}", *details)
-        watched = row._asdict() | {"venue_account": self._scope.account, "low_disks": disks, "clocks": clocks}
+        watched = row._asdict() | {"venue_account": self._scope.account, "low_disks": disks}
+        watched["clocks"] = [*row.clocks, *([clock] if clock else [])]
         # A doubtful reading is not measured against any limit.
         if call.limits is not None and not seen.doubts:
             found = assess(seen.reading, call.limits, call.risk, await self._correlations(seen))
             self._instruments.limits_used(found.measures, call.limits)
             watched["assessment"] = found
         observation = seen.model_copy(update=watched)
-        if call.cycle_id is not None and row.latch_error is None:
+        if in_cycle and row.latch_error is None:
             self._keep(observation)
         if observation.doubts:
             self._instruments.doubtful_readings.labels(self._scope.desk).inc()
@@ -182,13 +184,11 @@ class ObserveActivities:
         self._instruments.disks_seen(disks)
         return low(disks)
 
-    async def _read_clocks(self, call: ObserveCall) -> list[ClockReading]:
+    async def _exchange_clock(self, call: ObserveCall) -> ClockReading | None:
         """Only in a cycle: the readings that verify a kill stay light."""
-        if call.cycle_id is None:
-            return []
-        of_exchange = (self._clocks.of_exchange(symbol) for symbol in call.symbols[:1])
-        read = await asyncio.gather(self._clocks.of_database(), *of_exchange)
-        return [reading for reading in read if reading]
+        if call.cycle_id is None or not call.symbols:
+            return None
+        return await of_exchange(self._scope, self._venue, call.symbols[0])
 
     @activity.defn(name="read_latch")
     async def read_latch(self, call: ReadLatchCall) -> LatchReading:
@@ -260,12 +260,14 @@ class ObserveActivities:
             if not self._venue.counts_its_calls:
                 self._instruments.venue_called("observe", time.monotonic() - started, outcome)
 
-    async def _row(self, asked: Scope) -> _Row:
+    async def _row(self, asked: Scope, with_clock: bool = False) -> _Row:
         """Reads the latch, and which database this is: what another desk's database says of the latch does not count. For a live
         desk, also its books and who holds its account."""
+        clocks: list[ClockReading] = []
 
         def work(connection: Connection) -> tuple[str | None, DeskRecord | None, BooksSeen | None]:
             database_id, record = given_id(connection, asked.database_id), read_desk(connection, asked.desk)
+            clocks[:] = [of_database(connection)] if with_clock else []
             if self._scope.mode is not Mode.LIVE:
                 return database_id, record, None
             holder = claims.holder(connection, AccountKey(EXCHANGE, self._scope.account or ""))
@@ -283,4 +285,4 @@ class ObserveActivities:
             if wanted := expected():
                 wanted.strangers.append(database_id or "")
             return _Row(latch_error=stranger_text(database_id, asked.database_id), database=seen)
-        return _Row(latch=record.latch if record else None, database=seen, books=books)
+        return _Row(latch=record.latch if record else None, database=seen, books=books, clocks=tuple(clocks))

@@ -64,8 +64,8 @@ class TimelyInstance(WorkflowInstance):
         return not act.is_replaying and last == (True, *now)
 
     def get_serialization_context(self, command_info: Any) -> None:
-        """None: no part of our converter asks for it. The SDK wants one for each payload, and it would cost a turn in the sandbox:
-        a fifth of what a cycle took of the worker's event loop."""
+        """None: no part of our converter asks for it. The SDK wants one for each payload, and each would cost a turn in the
+        sandbox: a fifth of what a cycle took of the worker's event loop."""
 
     def get_external_store_context(self, command_info: Any) -> StorageDriverStoreContext:
         """None of a payload is stored outside."""

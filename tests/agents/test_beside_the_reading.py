@@ -18,7 +18,6 @@ from domain.desk.ahead import DecisionFacts
 from domain.desk.states import Mode
 from domain.risk.limits import Limits
 from domain.trading.market import MarketView, Observation
-from storage.clock import server_time
 from tests.agents.builders import BTC, some_bars
 from tests.domain.builders import an_observation
 
@@ -64,7 +63,7 @@ class NoDesk:
     """A database without a row of the desk."""
 
     async def run(self, work: Any, _: float) -> Any:
-        return None if work is server_time else ("db", None, None)
+        return "db", None, None
 
 
 class Worker:
