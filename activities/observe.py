@@ -150,14 +150,11 @@ class ObserveActivities:
             scope=call.scope, symbols=call.symbols, observation=observation, limits=call.limits, **facts
         )
         choosing = asyncio.create_task(self._choose(decision))
+        choosing.add_done_callback(_tell_failure)
         self._begun = _Begun(decision, choosing)
+        # One that takes longer goes on, so that no agent is asked twice: `decide` waits for it.
         done, _ = await asyncio.wait({choosing}, timeout=seconds)
-        if not done:
-            # It goes on, so that no agent is asked twice: `decide` waits for it.
-            choosing.add_done_callback(_tell_failure)
-            return None
-        _tell_failure(choosing)
-        return None if choosing.exception() else choosing.result()
+        return choosing.result() if done and not choosing.exception() else None
 
     def _keep(self, observation: Observation) -> None:
         """Stores a point of the equity curve. Nothing waits for it and nothing depends on it, so a curve may have gaps."""

@@ -3,23 +3,29 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from decimal import Decimal
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from temporalio.client import Client
 
+from bench.cycle import costs_of
 from domain.desk.states import State
 from domain.desk.versions import SCHEMA_VERSION
 from domain.health.clocks import ClockReading, OtherClock
 from domain.trading.decisions import DecisionType
 from domain.trading.orders import Fate
+from tests.replay.builders import liquid, made_bars, written
 from tests.workflows.parts import Agents, Orders, Readings, Venue
+from tests.workflows.test_metrics import PaperDesk
 from tests.workflows.world import BTC, PROPOSAL, TIGHT, Desk, World, running_desk
+from workflows import names
 
-EVENTS_OF_A_QUIET_CYCLE = 17
+# As `make bench ARGS=cycle` measures them (docs/performance.md).
+EVENTS_OF_A_QUIET_CYCLE, BYTES_OF_A_QUIET_CYCLE = 17, 6_000
 
 
 async def activities(desk: Desk) -> Counter[str]:
@@ -67,6 +73,25 @@ async def test_a_quiet_cycle_is_two_activities_and_seventeen_events(temporal: Cl
         assert (await activities(desk))["decide"] == 0
         agents = desk.world.agents
         assert agents.asked == agents.chosen_ahead > 0
+
+
+async def test_a_quiet_cycle_of_a_real_worker_stays_under_six_kilobytes_of_history(
+    temporal: Client, database_url: str, tmp_path: Path
+) -> None:
+    bars = written(tmp_path / "bars.csv", liquid(made_bars(500)))
+    with closing(PaperDesk(temporal, database_url, bars, "quiet")) as desk:
+        async with desk.running():
+            # It buys until its limits refuse more.
+            await desk.until("ais_risk_rejections_total{")
+            began = (await desk.gateway.status()).cycle_number
+            while (await desk.gateway.status()).cycle_number < began + 8:
+                await asyncio.sleep(0.05)
+            handle = temporal.get_workflow_handle(names.workflow_id("quiet"))
+            costs = await costs_of(handle, "observe")
+    # Some have a write of their own, of the latch or of what the buyer did before.
+    usual = sorted(costs)[len(costs) // 2]
+    assert usual.events <= EVENTS_OF_A_QUIET_CYCLE
+    assert usual.size <= BYTES_OF_A_QUIET_CYCLE
 
 
 async def test_an_order_that_is_chosen_beside_the_reading_is_committed_and_sent(temporal: Client) -> None:
