@@ -70,7 +70,7 @@ def _tell_failure(choosing: asyncio.Task[Choice]) -> None:
         log.info("no_choice_beside_the_reading", error=str(error)[:200])
 
 
-class _Begun(NamedTuple):
+class _EarlyDecision(NamedTuple):
     """A decision that was begun beside its reading."""
 
     call: DecideCall
@@ -105,7 +105,7 @@ class ObserveActivities:
         self._weights = weights
         self._disks = disks or DiskWatch(())
         self._keeping: asyncio.Task[None] | None = None
-        self._begun: _Begun | None = None
+        self._early: _EarlyDecision | None = None
 
     @activity.defn(name="observe")
     async def observe(self, call: ObserveCall) -> ObserveAnswer:
@@ -151,7 +151,7 @@ class ObserveActivities:
         )
         choosing = asyncio.create_task(self._choose(decision))
         choosing.add_done_callback(_tell_failure)
-        self._begun = _Begun(decision, choosing)
+        self._early = _EarlyDecision(decision, choosing)
         # One that takes longer goes on, so that no agent is asked twice: `decide` waits for it.
         done, _ = await asyncio.wait({choosing}, timeout=seconds)
         return choosing.result() if done and not choosing.exception() else None
@@ -198,10 +198,10 @@ class ObserveActivities:
     async def decide(self, call: DecideCall) -> Choice:
         """Asks the agents, then chooses, sizes and checks one of the proposals."""
         refuse_other(self._scope, call.scope)
-        begun, self._begun = self._begun, None
-        if begun and begun.serves(call):
+        early, self._early = self._early, None
+        if early and early.serves(call):
             # Should it still fail, this attempt fails with it, and the next one begins anew.
-            return await asyncio.shield(begun.choosing)
+            return await asyncio.shield(early.choosing)
         return await self._choose(call)
 
     async def _choose(self, call: DecideCall) -> Choice:

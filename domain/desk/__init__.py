@@ -6,6 +6,7 @@
 | `commands.py` | what an operator asks, a class for each kind |
 | `arrivals.py`, `payloads.py`, `facts.py` | the signals that arrive, and how they are read as commands |
 | `applying.py`, `inbox.py`, `observing.py`, `ordering.py` | how commands, proposals, readings and orders change the state |
+| `cycle.py`, `ahead.py` | one cycle, and the choice that may come with its reading |
 | `killing.py`, `growth.py`, `enforcing.py` | kills, positions that grew after one, and limits |
 | `outbox.py`, `open_cancels.py` | what is still to be written or carried out |
 | `latch.py`, `identity.py` | the database: its latch, and which database is the desk's |
