@@ -7,18 +7,16 @@ from pydantic import Field
 from temporalio import activity
 
 from domain.deciding import Choice
+from domain.desk.ahead import DecisionFacts, ObservedAndChosen
 from domain.desk.outbox import DeskRow, RecordBatch
 from domain.desk.states import Mode
 from domain.risk.limits import Limits
 from domain.risk.reducing import Reduction
-from domain.trading.agents import AgentHealth
 from domain.trading.assessment import RiskMemory
 from domain.trading.decisions import Decision
 from domain.trading.instructions import Tool
 from domain.trading.market import NOTHING_KNOWN, Known, LatchReading, LatchRow, Observation
 from domain.trading.orders import Order, OrderReport
-from domain.trading.proposals import Proposal
-from domain.trading.quotes import AgentQuote
 from domain.values import Moment, Value
 
 # The error type with which a worker refuses work that is meant for another.
@@ -52,7 +50,8 @@ class CycleSummary(Value):
 class ObserveCall(Value):
     """A reading for one cycle; `cycle_id` makes a retry the same reading of a market that moves with the cycles.
 
-    Without one it only reads again. The reading is checked against `limits` and `risk`, and compared with `known`.
+    Without one it only reads again. The reading is checked against `limits` and `risk`, and compared with `known`. With
+    `decides`, a choice made from it and from these facts may come with the reading.
     """
 
     scope: Scope
@@ -62,26 +61,37 @@ class ObserveCall(Value):
     limits: Limits | None = None
     risk: RiskMemory = Field(default_factory=RiskMemory)
     known: Known = NOTHING_KNOWN
+    # A worker of an older release ignores it, and sends no choice.
+    decides: DecisionFacts | None = None
 
 
-class DecideCall(Value):
-    """The input of one decision.
+class ObserveAnswer(Observation):
+    """A reading, with the choice made from it. None: the coordinator asks for a decision of its own, if it needs one.
 
-    `blocked` maps a symbol to why it takes no new order; `sent` are the times of the newest orders, by the market's clock.
-    `agents` is the agents' health as the last cycle left it (`Choice.agents`), `proposals` come from agents outside the
-    worker, and `quotes` are the agents' resting orders at the venue.
+    Flat, so that a worker and a coordinator of different releases read each other's.
     """
+
+    choice: Choice | None = None
+
+    @classmethod
+    def of(cls, observation: Observation, choice: Choice | None) -> "ObserveAnswer":
+        """Both together."""
+        return cls.model_construct(**vars(observation), choice=choice)
+
+    @property
+    def apart(self) -> ObservedAndChosen:
+        """Each by itself: the coordinator carries the reading, and not the choice."""
+        seen = {name: value for name, value in vars(self).items() if name != "choice"}
+        return ObservedAndChosen(Observation.model_construct(**seen), self.choice)
+
+
+class DecideCall(DecisionFacts):
+    """The input of one decision: a reading, and the facts beside it."""
 
     scope: Scope
     symbols: list[str]
     observation: Observation
     limits: Limits
-    blocked: dict[str, str]
-    sent: list[Moment] = Field(default_factory=list)
-    cycle: int = 0
-    agents: dict[str, AgentHealth] = Field(default_factory=dict)
-    proposals: list[Proposal] = Field(default_factory=list)
-    quotes: list[AgentQuote] = Field(default_factory=list)
 
 
 class CancelCall(Value):
@@ -172,8 +182,8 @@ def _by_a_worker() -> NoReturn:
 
 
 @activity.defn
-async def observe(call: ObserveCall) -> Observation:
-    """Reads the venue and the latch."""
+async def observe(call: ObserveCall) -> ObserveAnswer:
+    """Reads the venue and the latch. May decide at once where the reading gives no cause to act first."""
     _by_a_worker()
 
 

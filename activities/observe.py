@@ -12,12 +12,13 @@ import structlog
 from sqlalchemy import Connection
 from temporalio import activity
 
+from activities import options
 from activities.agents.port import MAX_BARS, arguments_of
 from activities.agents.runner import AgentRunner
 from activities.bar_summaries import correlations_of
-from activities.calls import DecideCall, ObserveCall, ReadLatchCall, Scope
+from activities.calls import DecideCall, ObserveAnswer, ObserveCall, ReadLatchCall, Scope
 from activities.choosing import CycleContext, Round, choose
-from activities.clocks import Clocks
+from activities.clocks import of_database, of_exchange
 from activities.failures import failure
 from activities.metrics import WorkerMetrics
 from activities.scope import refuse_other
@@ -25,9 +26,10 @@ from activities.venues.port import Venue, VenueError
 from domain.books import EXCHANGE
 from domain.books import seen as books_seen
 from domain.deciding import Choice
+from domain.desk.ahead import may_choose
 from domain.desk.states import Mode
 from domain.health.books_seen import BooksSeen
-from domain.health.clocks import ClockReading, OtherClock
+from domain.health.clocks import ClockReading
 from domain.health.disks import DiskSpace, low
 from domain.risk.assessing import assess
 from domain.trading.market import DatabaseSeen, LatchReading, LatchRow, MarketView, Observation
@@ -47,6 +49,9 @@ LATCH_SECONDS = 2.0
 CURVE_SECONDS = 5.0
 # What is left of the activity's time after the account is read.
 CORRELATION_SECONDS = 2.0
+# How long a reading waits for the choice beside it, and when both have to be done: agents that are slow hold up no reading, and
+# make none fail.
+AHEAD_SECONDS, ANSWERED_BY_SECONDS = 2.0, options.OBSERVE["start_to_close_timeout"].total_seconds() - 2.0
 
 
 class _Row(NamedTuple):
@@ -56,6 +61,25 @@ class _Row(NamedTuple):
     latch_error: str | None = None
     database: DatabaseSeen | None = None
     books: BooksSeen | None = None
+    clocks: tuple[ClockReading, ...] = ()
+
+
+def _tell_failure(choosing: asyncio.Task[Choice]) -> None:
+    """Of a decision that nobody may ask for any more."""
+    if not choosing.cancelled() and (error := choosing.exception()):
+        log.info("no_choice_beside_the_reading", error=str(error)[:200])
+
+
+class _EarlyDecision(NamedTuple):
+    """A decision that was begun beside its reading."""
+
+    call: DecideCall
+    choosing: asyncio.Task[Choice]
+
+    def serves(self, call: DecideCall) -> bool:
+        """Whether the coordinator asks for this very decision, and it has not failed."""
+        failed = self.choosing.done() and self.choosing.exception() is not None
+        return not failed and self.call == call.model_copy(update={"scope": self.call.scope})
 
 
 class ObserveActivities:
@@ -80,38 +104,57 @@ class ObserveActivities:
         self._new_id = new_id
         self._weights = weights
         self._disks = disks or DiskWatch(())
-        self._clocks = Clocks(scope, venue, database)
         self._keeping: asyncio.Task[None] | None = None
+        self._early: _EarlyDecision | None = None
 
     @activity.defn(name="observe")
-    async def observe(self, call: ObserveCall) -> Observation:
+    async def observe(self, call: ObserveCall) -> ObserveAnswer:
         """One reading. A database that does not answer leaves the latch unknown, which allows no new risk."""
         refuse_other(self._scope, call.scope)
+        began = time.monotonic()
         if call.previous:
             self._instruments.cycle_completed(call.previous)
-        seen, row, disks, clocks = await asyncio.gather(
-            self._see(call), self._row(call.scope), self._low_disks(), self._read_clocks(call)
+        in_cycle = call.cycle_id is not None
+        seen, row, disks, clock = await asyncio.gather(
+            self._see(call), self._row(call.scope, in_cycle), self._low_disks(), self._exchange_clock(call)
         )
         if isinstance(seen, VenueError):
             # A clock that is off explains why a venue refuses everything signed; empty if the clocks agree.
-            why = "".join(f"{each.text}; " for each in clocks if each.differs and each.clock is OtherClock.EXCHANGE)
+            why = f"{clock.text}; " if clock and clock.differs else ""
             # A paper venue is down with its database. The coordinator must learn which database it is all the same.
             details = [row.database] if row.database else []
             raise failure(seen, f"the venue cannot be observed: {why}", *details)
-        watched = row._asdict() | {"venue_account": self._scope.account, "low_disks": disks, "clocks": clocks}
+        watched = row._asdict() | {"venue_account": self._scope.account, "low_disks": disks}
+        watched["clocks"] = [*row.clocks, *([clock] if clock else [])]
         # A doubtful reading is not measured against any limit.
         if call.limits is not None and not seen.doubts:
             found = assess(seen.reading, call.limits, call.risk, await self._correlations(seen))
             self._instruments.limits_used(found.measures, call.limits)
             watched["assessment"] = found
         observation = seen.model_copy(update=watched)
-        if call.cycle_id is not None and row.latch_error is None:
+        if in_cycle and row.latch_error is None:
             self._keep(observation)
         if observation.doubts:
             self._instruments.doubtful_readings.labels(self._scope.desk).inc()
         else:
             self._instruments.observed(observation)
-        return observation
+        left = min(AHEAD_SECONDS, began + ANSWERED_BY_SECONDS - time.monotonic())
+        return ObserveAnswer.of(observation, await self._ahead(call, observation, left))
+
+    async def _ahead(self, call: ObserveCall, observation: Observation, seconds: float) -> Choice | None:
+        """The choice from this reading, if it takes no longer. None, whatever goes wrong: the coordinator then asks for it."""
+        if call.decides is None or call.limits is None or seconds <= 0 or not may_choose(observation):
+            return None
+        facts = vars(call.decides)
+        decision = DecideCall(
+            scope=call.scope, symbols=call.symbols, observation=observation, limits=call.limits, **facts
+        )
+        choosing = asyncio.create_task(self._choose(decision))
+        choosing.add_done_callback(_tell_failure)
+        self._early = _EarlyDecision(decision, choosing)
+        # One that takes longer goes on, so that no agent is asked twice: `decide` waits for it.
+        done, _ = await asyncio.wait({choosing}, timeout=seconds)
+        return choosing.result() if done and not choosing.exception() else None
 
     def _keep(self, observation: Observation) -> None:
         """Stores a point of the equity curve. Nothing waits for it and nothing depends on it, so a curve may have gaps."""
@@ -138,13 +181,11 @@ class ObserveActivities:
         self._instruments.disks_seen(disks)
         return low(disks)
 
-    async def _read_clocks(self, call: ObserveCall) -> list[ClockReading]:
+    async def _exchange_clock(self, call: ObserveCall) -> ClockReading | None:
         """Only in a cycle: the readings that verify a kill stay light."""
-        if call.cycle_id is None:
-            return []
-        of_exchange = (self._clocks.of_exchange(symbol) for symbol in call.symbols[:1])
-        read = await asyncio.gather(self._clocks.of_database(), *of_exchange)
-        return [reading for reading in read if reading]
+        if call.cycle_id is None or not call.symbols:
+            return None
+        return await of_exchange(self._scope, self._venue, call.symbols[0])
 
     @activity.defn(name="read_latch")
     async def read_latch(self, call: ReadLatchCall) -> LatchReading:
@@ -157,6 +198,13 @@ class ObserveActivities:
     async def decide(self, call: DecideCall) -> Choice:
         """Asks the agents, then chooses, sizes and checks one of the proposals."""
         refuse_other(self._scope, call.scope)
+        early, self._early = self._early, None
+        if early and early.serves(call):
+            # Should it still fail, this attempt fails with it, and the next one begins anew.
+            return await asyncio.shield(early.choosing)
+        return await self._choose(call)
+
+    async def _choose(self, call: DecideCall) -> Choice:
         try:
             known = await self._venue.markets(call.symbols, MAX_BARS)
         except VenueError as error:
@@ -209,12 +257,14 @@ class ObserveActivities:
             if not self._venue.counts_its_calls:
                 self._instruments.venue_called("observe", time.monotonic() - started, outcome)
 
-    async def _row(self, asked: Scope) -> _Row:
+    async def _row(self, asked: Scope, with_clock: bool = False) -> _Row:
         """Reads the latch, and which database this is: what another desk's database says of the latch does not count. For a live
         desk, also its books and who holds its account."""
+        clocks: list[ClockReading] = []
 
         def work(connection: Connection) -> tuple[str | None, DeskRecord | None, BooksSeen | None]:
             database_id, record = given_id(connection, asked.database_id), read_desk(connection, asked.desk)
+            clocks[:] = [of_database(connection)] if with_clock else []
             if self._scope.mode is not Mode.LIVE:
                 return database_id, record, None
             holder = claims.holder(connection, AccountKey(EXCHANGE, self._scope.account or ""))
@@ -232,4 +282,4 @@ class ObserveActivities:
             if wanted := expected():
                 wanted.strangers.append(database_id or "")
             return _Row(latch_error=stranger_text(database_id, asked.database_id), database=seen)
-        return _Row(latch=record.latch if record else None, database=seen, books=books)
+        return _Row(latch=record.latch if record else None, database=seen, books=books, clocks=tuple(clocks))

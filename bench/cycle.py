@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import psutil
@@ -42,8 +42,11 @@ class CycleCost(NamedTuple):
 
 
 async def _costs(address: str, workflow: str, first: str) -> list[CycleCost]:
+    return await costs_of((await Client.connect(address)).get_workflow_handle(workflow), first)
+
+
+async def costs_of(handle: WorkflowHandle[Any, Any], first: str) -> list[CycleCost]:
     """Of each whole cycle without an order. A cycle begins where its activity `first` is scheduled."""
-    handle: WorkflowHandle[object, object] = (await Client.connect(address)).get_workflow_handle(workflow)
     cycles: list[list[tuple[str, int]]] = []
     async for event in handle.fetch_history_events():
         name = event.activity_task_scheduled_event_attributes.activity_type.name

@@ -12,9 +12,11 @@ with workflow.unsafe.imports_passed_through():
     from activities import calls, options
     from domain.deciding import Choice
     from domain.desk import enforcing, latch, requoting
+    from domain.desk.ahead import ChoiceAhead, facts_of
     from domain.desk.cycle import NotDone, run_cycle, takes_risk
     from domain.desk.outbox import RecordBatch
     from domain.desk.traces import Tick
+    from domain.desk.versions import decides_ahead
     from domain.trading.decisions import Decision
     from domain.trading.market import LatchReading, Observation
     from domain.trading.orders import Order, OrderReport
@@ -31,6 +33,7 @@ class CycleTask:
     def __init__(self, run: CoordinatorRun) -> None:
         self._run = run
         self._c = run.c
+        self._ahead: ChoiceAhead | None = None
         self.idle = True
 
     async def run(self) -> None:
@@ -89,12 +92,16 @@ class CycleTask:
         return self._run.moment()
 
     async def observe(self) -> Observation:
-        """A reading of the venue that moves it on, and tells the metrics how long the cycle before took."""
+        """A reading of the venue that moves it on, and tells the metrics how long the cycle before took. A choice may come
+        with it, unless it could not be used anyway."""
         c = self._c
+        ahead = self._ahead = ChoiceAhead(c) if decides_ahead(c.schema_version) and takes_risk(c, self) else None
         try:
-            return await self._run.observe(self._run.cycle_id, f"cycle {c.cycle_number}", self._previous())
+            text, facts = f"cycle {c.cycle_number}", ahead.facts if ahead else None
+            came = await self._run.observe(self._run.cycle_id, text, self._previous(), decides=facts)
         except ActivityError as error:
             raise NotDone(why(error), database_of(error)) from error
+        return ahead.take(came) if ahead else came.observation
 
     def _previous(self) -> calls.CycleSummary | None:
         c = self._c
@@ -118,19 +125,17 @@ class CycleTask:
     async def decide(
         self, observation: Observation, blocked: dict[str, str], waiting: Sequence[WaitingProposal]
     ) -> Choice:
-        """The choice of the agents' proposals and of these."""
+        """The choice of the agents' proposals and of these. The one that came with the reading, if nothing has changed that it
+        was made from."""
         c = self._c
+        if self._ahead and (choice := self._ahead.choice(c, observation, blocked, waiting)):
+            return choice
         call = calls.DecideCall(
             scope=self._run.scope,
             symbols=c.symbols,
             observation=observation,
             limits=c.limits,
-            blocked=blocked,
-            sent=c.recent_orders,
-            cycle=c.cycle_number,
-            agents=c.agents,
-            proposals=[w.proposal for w in waiting],
-            quotes=list(c.quotes.values()),
+            **vars(facts_of(c, blocked, waiting)),
         )
         try:
             text = f"decide cycle {c.cycle_number}"

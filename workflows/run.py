@@ -21,6 +21,7 @@ from workflows import names
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
+    from domain.desk.ahead import DecisionFacts, ObservedAndChosen
     from domain.desk.carried import Carried
     from domain.desk.commands import NewTerms
     from domain.desk.knowledge import known_of
@@ -177,8 +178,9 @@ class CoordinatorRun:
         summary: str,
         previous: calls.CycleSummary | None = None,
         also: Sequence[str] = (),
-    ) -> Observation:
-        """One reading of the venue, watched by the limits; raises ActivityError."""
+        decides: DecisionFacts | None = None,
+    ) -> ObservedAndChosen:
+        """One reading of the venue, watched by the limits; with `decides` perhaps a choice. Raises ActivityError."""
         c = self.c
         call = calls.ObserveCall(
             scope=self.scope,
@@ -188,15 +190,17 @@ class CoordinatorRun:
             limits=c.limits,
             risk=c.risk,
             known=known_of(c),
+            decides=decides,
         )
-        return await workflow.execute_activity(
+        answer: calls.ObserveAnswer = await workflow.execute_activity(
             calls.observe, call, task_queue=self.queue, summary=summary, **options.OBSERVE
         )
+        return answer.apart
 
     async def read_again(self) -> Observation | None:
         """A fresh reading that moves nothing on; None where there is none. One that is no fact tells of its doubts."""
         try:
-            reading = await self.observe(None, "read again")
+            reading = (await self.observe(None, "read again")).observation
         except ActivityError as error:
             self.c.observation_error = why(error)
             return None
@@ -210,8 +214,9 @@ class CoordinatorRun:
 
     async def look_for(self, symbols: Sequence[str]) -> Observation | str:
         """A reading of these symbols beside the desk's own; or why there is none. It moves nothing on."""
+        text = short(f"look for {', '.join(symbols)}")
         try:
-            return await self.observe(self.cycle_id, short(f"look for {', '.join(symbols)}"), also=symbols)
+            return (await self.observe(self.cycle_id, text, also=symbols)).observation
         except ActivityError as error:
             return why(error)
 

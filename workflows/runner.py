@@ -22,6 +22,7 @@ from workflows import names
 # Of one run at one length of its history. Should a later SDK give a workflow task the time of the one before it, the run goes on.
 MOST_REFUSALS = 5
 MOST_REMEMBERED = 1_000
+
 _NO_STORE = StorageDriverStoreContext()
 
 log = structlog.get_logger("worker")
@@ -63,10 +64,8 @@ class TimelyInstance(WorkflowInstance):
         return not act.is_replaying and last == (True, *now)
 
     def get_serialization_context(self, command_info: Any) -> None:
-        """None: our converter makes the same of a value wherever it stands.
-
-        The SDK asks this for every payload, and the sandbox would be entered for each answer, which takes 40 µs.
-        """
+        """None: our converter makes the same of a value wherever it stands. The SDK asks for each payload, and the sandbox would
+        be entered for each answer."""
 
     def get_external_store_context(self, command_info: Any) -> StorageDriverStoreContext:
         """Of nothing: every payload is kept in the history itself."""

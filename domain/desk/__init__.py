@@ -6,7 +6,8 @@
 | `commands.py` | what an operator asks, a class for each kind |
 | `arrivals.py`, `payloads.py`, `facts.py` | the signals that arrive, and how they are read as commands |
 | `applying.py`, `inbox.py`, `observing.py`, `ordering.py` | how commands, proposals, readings and orders change the state |
-| `cycle.py`, `resting.py`, `requoting.py` | the steps of a cycle, resting orders, and orders that replace one |
+| `cycle.py`, `ahead.py` | the steps of a cycle, and the choice that may come with its reading |
+| `resting.py`, `requoting.py` | resting orders, and orders that replace one |
 | `terms.py`, `adding.py`, `moving.py` | the terms of a desk, symbols that are added, and a change of mode |
 | `killing.py`, `growth.py`, `enforcing.py` | kills, positions that grew after one, and limits |
 | `outbox.py`, `open_cancels.py` | what is still to be written or carried out |

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from domain.deciding import Choice, nothing
 from domain.desk import enforcing, identity, inbox, latch, observing, ordering, requoting
+from domain.desk.ahead import blocked_symbols
 from domain.desk.carried import Carried, OrderEvent, PendingOrder
 from domain.desk.outbox import order_prepared, queue_row
 from domain.desk.states import State
@@ -61,7 +62,8 @@ class Surroundings(Protocol):
     async def decide(
         self, observation: Observation, blocked: dict[str, str], waiting: Sequence[WaitingProposal]
     ) -> Choice:
-        """The agents' proposals and these, ranked and put to the guards; raises NotDone."""
+        """The agents' proposals and these, ranked and put to the guards; raises NotDone. A choice that was made beside the
+        reading may stand for it, if it was made from exactly these facts (`domain/desk/ahead.py`)."""
 
     async def commit(self, row: Decision) -> None:
         """Writes the row to the decision log; raises NotDone."""
@@ -142,7 +144,7 @@ async def _decide(c: Carried, observation: Observation | None, hold: str | None,
         choice, taken = nothing(f"No new order: {hold}"), []
     else:
         try:
-            choice = await outside.decide(observation, requoting.blocked(c) | ordering.blocked(c), taken)
+            choice = await outside.decide(observation, blocked_symbols(c), taken)
             c.agents = choice.agents
         except NotDone as failed:
             # Proposals from outside wait for the next cycle.

@@ -4,7 +4,12 @@ A run keeps the rules that it began with, since its history must replay; the nex
 of an old version can be open any more, remove that version together with its recorded histories.
 """
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
+
+
+def decides_ahead(version: int) -> bool:
+    """Whether the reading of a cycle may bring its choice. Before, each decision was an activity of its own."""
+    return version >= 6
 
 
 def takes_turns(version: int) -> bool:

@@ -6,16 +6,18 @@ from decimal import Decimal
 from typing import Any
 
 from domain.deciding import Choice
+from domain.desk.ahead import DecisionFacts, may_choose
 from domain.desk.carried import Carried, PendingDeleverage
 from domain.desk.cycle import NotDone
 from domain.health.clocks import ClockReading, OtherClock
 from domain.risk.assessing import assess
+from domain.risk.limits import Limits
 from domain.risk.reducing import Reduction, plan
 from domain.trading.decisions import DecisionType
 from domain.trading.instructions import OrderInstruction, OrderType, Side
 from domain.trading.market import DatabaseSeen, LatchRow, Observation
 from domain.trading.orders import Fate, Order, OrderReport
-from domain.trading.proposals import Proposal, WaitingProposal
+from domain.trading.proposals import Proposal
 from tests.domain.builders import BTC, ETH, a_position, an_observation, an_open_order, some_rules
 
 AWAY = NotDone("nobody answered")
@@ -40,6 +42,9 @@ READINGS = {
     for word, changes in READINGS.items()
 }
 CHOICES = ("nothing", "buy BTC", "sell ETH", "quote at 99", "quote at 98", "as proposed", "away")
+# Readings that a choice may come with: the first two leave it to be used, the others change what it was made from, or forbid it.
+WITH = ("flat", "long", "resting", "short", "clock off", "too large")
+AHEAD = [f"{seen} with {made}" for seen in WITH for made in CHOICES if made != "away"]
 FATES = ("filled", "half", "open", "rejected", "not sent", "unknown", "empty")
 SETTLED = ("filled", "open", "not sent", "unknown", "away")
 WRITES = ("done", "lost", "away")
@@ -68,22 +73,29 @@ def reading(
     return seen.model_copy(update={"assessment": assess(seen.reading, c.limits, c.risk)})
 
 
-def choice(word: str, c: Carried, blocked: dict[str, str], waiting: Sequence[WaitingProposal]) -> Choice | NotDone:
+def choice(word: str, limits: Limits, facts: DecisionFacts) -> Choice | NotDone:
     """What agents and guards make of it: a blocked symbol is refused, and so are too many orders a minute."""
-    if word == "away":
-        return AWAY
-    proposal = _proposal(word, waiting)
+    return AWAY if word == "away" else _chosen(word, limits, facts)
+
+
+def choice_ahead(word: str, seen: Observation, limits: Limits, facts: DecisionFacts) -> Choice | None:
+    """The choice that comes with the reading: none where the reading has to be acted on first."""
+    return _chosen(word, limits, facts) if word and may_choose(seen) else None
+
+
+def _chosen(word: str, limits: Limits, facts: DecisionFacts) -> Choice:
+    proposal = _proposal(word, facts.proposals)
     if proposal is None:
         return Choice(decision_type=DecisionType.NO_ACTION, summary="No agent proposed an order")
-    others = {w.proposal.proposal_id: "not chosen" for w in waiting if w.proposal is not proposal}
+    others = {other.proposal_id: "not chosen" for other in facts.proposals if other is not proposal}
     told: dict[str, Any] = {"proposal": proposal, "decision_type": DecisionType.ORDER_INTENT, "not_taken": others}
-    too_many = "too many orders" if len(c.recent_orders) >= c.limits.max_orders_per_minute else None
-    if why := [text for text in (blocked.get(proposal.symbol), too_many) if text]:
+    too_many = "too many orders" if len(facts.sent) >= limits.max_orders_per_minute else None
+    if why := [text for text in (facts.blocked.get(proposal.symbol), too_many) if text]:
         return Choice(summary="refused", risk_passed=False, risk_reasons=why, **told)
     return Choice(summary="an order", risk_passed=True, instruction=_instruction(proposal), **told)
 
 
-def _proposal(word: str, waiting: Sequence[WaitingProposal]) -> Proposal | None:
+def _proposal(word: str, waiting: Sequence[Proposal]) -> Proposal | None:
     facts: dict[str, Any] = {
         "proposal_id": "sig",
         "agent_id": "maker",
@@ -93,7 +105,7 @@ def _proposal(word: str, waiting: Sequence[WaitingProposal]) -> Proposal | None:
     }
     match word.split():
         case ["as", "proposed"]:
-            return waiting[0].proposal if waiting else None
+            return waiting[0] if waiting else None
         case ["sell", symbol]:
             return Proposal(**facts | {"symbol": f"{symbol}USDT", "side": Side.SELL})
         case ["buy", _]:

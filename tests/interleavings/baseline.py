@@ -25,6 +25,7 @@ TEXTS = {"summary", "detail", "reason", "text", "risk_reasons", "last_error", "o
 SEES: list[Step] = [["read latch", "read"], ["cycle", "begin"], ["cycle", "long"]]
 SENDS: list[Step] = [*SEES, ["cycle", "buy BTC"], ["cycle", "done"]]
 RESTS: list[Step] = [*SEES, ["cycle", "quote at 99"], ["cycle", "done"], ["cycle", "open"]]
+AHEAD: list[Step] = [*SEES[:-1], ["cycle", "long with buy BTC"]]
 KILL: Step = ["turn", [["kill", {"command_id": "k"}]]]
 WRITES: list[Step] = [["begin", "records"], ["end", "records", "done"], ["begin", "latch"], ["end", "latch", "done"]]
 RESTART: Step = ["turn", [["restart", {"command_id": "r", "kill_number": 1}]]]
@@ -34,6 +35,7 @@ REDUCING = "deleverage/BTCUSDT"
 PREFIXES: dict[str, list[Step]] = {
     "started": [["read latch", "read"]],
     "observed": SEES,
+    "decided beside the reading": AHEAD,
     "an order is being sent": SENDS,
     "an order's fate is unknown": [*SENDS, ["cycle", "unknown"]],
     "an order rests": RESTS,

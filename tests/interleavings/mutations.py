@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from domain.desk import applying, cycle, killing, states
+from domain.desk import ahead, applying, cycle, killing, states
 from domain.desk.carried import Carried
 from domain.desk.open_cancels import OpenCancels
 from domain.desk.states import CommandKind, State, Transition
@@ -39,10 +39,15 @@ def _the_next_run_has_no_cancels(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(rehearsal, "pack", lambda c, *_: c.model_copy(update={"cancels": OpenCancels()}))
 
 
+def _a_choice_ahead_is_used_whatever_came_since(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ahead, "_everything", lambda c, facts: ())
+
+
 MUTATIONS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "resume leads out of killed": _resume_leads_out_of_killed,
     "a paused desk trades": _a_paused_desk_trades,
     "a kill cancels one market only": _a_kill_cancels_one_market,
+    "a choice ahead is used whatever came since": _a_choice_ahead_is_used_whatever_came_since,
     "a command id is not remembered": _a_command_id_is_not_remembered,
     "the next run has no cancels": _the_next_run_has_no_cancels,
 }

@@ -8,7 +8,11 @@ from tests.interleavings.rehearsal import Rehearsal, Step
 
 KINDS = ["pause", "resume", "resume", "resume", "resume", "kill", "cancel_all", "deleverage", "deleverage", "restart"]
 KINDS += ["set_limits", "propose", "propose", "kil"]
-USUAL = {"observe": ["flat"] * 8 + ["long"] * 8, "decide": ["buy BTC", "quote at 98"] * 2, "commit": ["done"] * 4}
+USUAL = {
+    "observe": ["flat"] * 8 + ["long"] * 8 + ["flat with buy BTC", "long with quote at 98"] * 6,
+    "decide": ["buy BTC", "quote at 98"] * 2,
+    "commit": ["done"] * 4,
+}
 Pick = Callable[[Any], Any]
 
 

@@ -8,10 +8,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from domain.desk.ahead import DecisionFacts, ObservedAndChosen
 from domain.desk.carried import PendingOrder, PendingRestart
+from domain.desk.cycle import NotDone
 from domain.desk.handover import pack
 from domain.desk.outbox import DeskRow, RecordBatch
 from domain.desk.versions import SCHEMA_VERSION
+from domain.risk.limits import Limits
 from domain.trading.market import LatchReading, LatchRow
 from domain.trading.orders import Order
 from storage.desks import ClearedKill
@@ -28,7 +31,7 @@ STEP_SECONDS = 0.05
 SEEN = [*answers.READINGS, "away"]
 # What the cycle may be answered, by what it asks.
 CYCLE_ANSWERS: dict[str, Sequence[str]] = {
-    "observe": SEEN,
+    "observe": [*SEEN, *answers.AHEAD],
     "read_again": SEEN,
     "until_reduced": ["done"],
     "decide": answers.CHOICES,
@@ -47,6 +50,10 @@ LANE_ANSWERS: dict[str, Sequence[str]] = {
 }
 
 
+def _told(asked: tuple[Limits, DecisionFacts]) -> str:
+    return "\n".join(part.model_dump_json() for part in asked)
+
+
 class Rehearsal:
     """`step` makes one step and checks what must hold after it."""
 
@@ -58,6 +65,7 @@ class Rehearsal:
         self.written: list[DeskRow] = []
         self.watch = Watch()
         self._latch_before: LatchRow | None = None
+        self._asked_ahead = ""
 
     @property
     def database(self) -> FakeDatabase:
@@ -100,7 +108,11 @@ class Rehearsal:
             return self.run.may_begin_cycle and self._feed("cycle")
         if word not in CYCLE_ANSWERS[asked.name]:
             return False
-        return self._feed("cycle", value=self._answer(asked.name, asked.argument, word))
+        made = self._feed("cycle", value=self._answer(asked.name, asked.argument, word))
+        if used := self.run.decided_ahead:
+            assert _told(used) == self._asked_ahead, "a choice was used that was made from something else"
+            self.run.decided_ahead = None
+        return made
 
     def _begin(self, lane: str) -> bool:
         return lane in self.run.lanes.due() and self._feed("begin", lane)
@@ -135,8 +147,12 @@ class Rehearsal:
 
     def _feed(self, kind: str, lane: str = "", value: Any = None) -> bool:
         self.run.feed(Event(self.now, kind, lane, value))
-        if self.run.request and self.run.request.name in ("observe", "read_again"):
+        asked = self.run.request
+        if asked and asked.name in ("observe", "read_again"):
             self._latch_before = self.database.latch
+        if asked and asked.name == "observe" and (kind, lane) == ("cycle", ""):
+            # As text: what it was asked with changes afterwards.
+            self._asked_ahead = _told(asked.argument) if asked.argument else ""
         return True
 
     # --- what the world answers --------------------------------------------------------------------------------------
@@ -144,11 +160,11 @@ class Rehearsal:
     def _answer(self, name: str, argument: Any, word: str) -> Any:
         match name:
             case "observe":
-                return self._reading(word)
+                return self._seen_ahead(argument, *word.split(" with "))
             case "read_again":
                 return None if word == "away" else self._reading(word)
             case "decide":
-                return answers.choice(word, self.run.c, *argument)
+                return answers.choice(word, *argument)
             case "commit":
                 return self._write(word, self.database.record, RecordBatch(decisions=[argument]))
             case "send":
@@ -199,6 +215,12 @@ class Rehearsal:
 
     def _reading(self, word: str) -> Any:
         return answers.reading(word, self.run.c, self.now, (self.database.latch, self._latch_before))
+
+    def _seen_ahead(self, asked: Any, word: str, chosen: str = "") -> Any:
+        seen = self._reading(word)
+        if isinstance(seen, NotDone):
+            return seen
+        return ObservedAndChosen(seen, answers.choice_ahead(chosen, seen, *asked) if asked else None)
 
     def _write(self, word: str, work: Callable[[Any], Any], asked: Any) -> Any:
         """A write that is done, or is done although its answer is lost, or is not."""

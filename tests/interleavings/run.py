@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from domain.deciding import Choice
 from domain.desk import applying, enforcing, latch, requoting
+from domain.desk.ahead import ChoiceAhead, DecisionFacts, facts_of
 from domain.desk.arrivals import Arrival, Arrivals
 from domain.desk.carried import Carried
 from domain.desk.cycle import NotDone, run_cycle, takes_risk
@@ -19,6 +20,7 @@ from domain.desk.handover import unpack
 from domain.desk.payloads import RawPayload, read_command
 from domain.desk.states import State
 from domain.desk.traces import Issued, Tick
+from domain.risk.limits import Limits
 from domain.trading.decisions import Decision
 from domain.trading.market import LatchReading, Observation
 from domain.trading.orders import Order, OrderReport
@@ -65,6 +67,9 @@ class DeskRun:
         self.now = self.c.started_at
         self.lanes = Lanes(self.c, self.tick, lambda: self._cycle is None)
         self._cycle: Coroutine[Request, Any, None] | None = None
+        self._ahead: ChoiceAhead | None = None
+        # What a decision would be made from, where a choice that came with the reading was used in its place.
+        self.decided_ahead: tuple[Limits, DecisionFacts] | None = None
         self._made = 0
 
     def again(self) -> "DeskRun":
@@ -73,7 +78,7 @@ class DeskRun:
         other.ledger.checks = False
         for event in self.history:
             other.feed(event)
-        other.ledger = self.ledger
+        other.ledger, other.decided_ahead = self.ledger, None
         return other
 
     def feed(self, event: Event) -> None:
@@ -161,8 +166,10 @@ class DeskRun:
             self.c.last_cycle_at, self.c.last_cycle_seconds = self.now, 0.0
 
     async def observe(self) -> Observation:
-        """A reading of the venue."""
-        return await _ask("observe")
+        """A reading of the venue, perhaps with a choice."""
+        ahead = self._ahead = ChoiceAhead(self.c) if takes_risk(self.c, self) else None
+        came = await _ask("observe", (self.c.limits, ahead.facts) if ahead else None)
+        return ahead.take(came) if ahead else came.observation
 
     async def read_again(self) -> Observation | None:
         """A second reading."""
@@ -175,9 +182,13 @@ class DeskRun:
         if enforcing.reducing(self.c):
             await _ask("until_reduced")
 
-    async def decide(self, _seen: Observation, blocked: dict[str, str], waiting: Sequence[WaitingProposal]) -> Choice:
+    async def decide(self, seen: Observation, blocked: dict[str, str], waiting: Sequence[WaitingProposal]) -> Choice:
         """What agents and guards make of it."""
-        return await _ask("decide", (blocked, tuple(waiting)))
+        now = self.c.limits, facts_of(self.c, blocked, waiting)
+        if self._ahead and (choice := self._ahead.choice(self.c, seen, blocked, waiting)):
+            self.decided_ahead = now
+            return choice
+        return await _ask("decide", now)
 
     async def commit(self, row: Decision) -> None:
         """To the decision log."""

@@ -97,6 +97,17 @@ async def proposed(desk: Desk) -> None:
     await desk.until(lambda s: any(row.agent_votes == {"mine": 0.8} for row in desk.world.database.decisions.values()))
 
 
+async def overtaken(desk: Desk) -> None:
+    """A proposal that came while the venue was read: the choice beside that reading was dropped."""
+    readings = desk.world.readings
+    readings.gate = asyncio.Event()
+    await readings.begun.wait()
+    await desk.signal("propose", PROPOSAL | {"command_id": "p", "ttl_seconds": 60})
+    await desk.until(lambda s: s.proposals_waiting == 1)
+    readings.gate.set()
+    await desk.until(lambda s: any(row.agent_votes == {"mine": 0.8} for row in desk.world.database.decisions.values()))
+
+
 async def verified(desk: Desk) -> None:
     """Killed with more symbols than are cancelled at once, and an order that only the verification found."""
     await desk.until(lambda s: s.cycle_number >= 1)
@@ -172,6 +183,7 @@ STORIES: dict[Story, dict[str, Any]] = {
     limited: {"limits": TIGHT},
     flattened: {"kill_flattens": True},
     proposed: {},
+    overtaken: {},
     verified: {"symbols": [f"S{number:02}USDT" for number in range(20)]},
     shadowed: {"mode": Mode.SHADOW},
     flooded: {"before": backlog},

@@ -11,6 +11,7 @@ from decimal import Decimal
 from temporalio.exceptions import ApplicationError
 
 from activities import calls
+from domain.desk.ahead import DecisionFacts
 from domain.health.books_seen import BooksSeen
 from domain.health.clocks import ClockReading
 from domain.trading.agents import AgentHealth
@@ -94,9 +95,15 @@ class Agents:
     fail: bool = False
     # The activity itself comes to a decision.
     decide: bool = True
+    # They are asked beside the reading; otherwise as by a worker of an older release.
+    ahead: bool = True
     gate: asyncio.Event | None = None
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     health: list[dict[str, AgentHealth]] = field(default_factory=list)
+    # What each reading had for a decision; how many decisions there were, and how many of them beside a reading.
+    asked_ahead: list[DecisionFacts | None] = field(default_factory=list)
+    asked: int = 0
+    chosen_ahead: int = 0
 
 
 @dataclass

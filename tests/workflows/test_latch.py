@@ -67,7 +67,8 @@ async def test_after_a_reset_without_signals_running_is_never_shown(temporal: Cl
 
 @pytest.mark.parametrize("answered", ["observe", "decide", "record"])
 async def test_a_decision_from_before_a_reset_sends_no_order(temporal: Client, answered: str) -> None:
-    async with running_desk(temporal, World(Agents(propose=True)), cycle_seconds=600.0) as desk:
+    agents = Agents(propose=True, ahead=answered != "decide")
+    async with running_desk(temporal, World(agents), cycle_seconds=600.0) as desk:
         await desk.until(lambda s: s.last_cycle_at is not None)
         sent = list(desk.world.orders.sent)
         assert sent

@@ -110,6 +110,9 @@ class PaperDesk:
     def text(self) -> str:
         return generate_latest(self.instruments.registry).decode()
 
+    def close(self) -> None:
+        self.database.close()
+
     async def until(self, *wanted: str) -> None:
         """Until each of these samples is there."""
         until = time.monotonic() + 60
@@ -133,7 +136,7 @@ def labels_of(text: str) -> dict[str, list[str]]:
 def desk(temporal: Client, database_url: str, tmp_path: Path) -> Iterator[PaperDesk]:
     made = PaperDesk(temporal, database_url, written(tmp_path / "bars.csv", liquid(made_bars(2_000))), "metered")
     yield made
-    made.database.close()
+    made.close()
 
 
 async def test_every_metric_that_is_promised_is_there_with_its_labels(desk: PaperDesk, temporal: Client) -> None:

@@ -19,6 +19,7 @@ from temporalio.worker import Replayer, Worker
 from activities import calls
 from activities.scope import refuse_other
 from domain.deciding import Choice, nothing
+from domain.desk.ahead import may_choose
 from domain.desk.carried import Carried
 from domain.desk.states import Mode, State
 from domain.desk.status import Outcomes, Status
@@ -97,7 +98,7 @@ class World:
         self.server = _part(Server, unusual)
 
     @activity.defn(name="observe")
-    async def observe(self, call: calls.ObserveCall) -> Observation:
+    async def observe(self, call: calls.ObserveCall) -> calls.ObserveAnswer:
         self.venue.reached()
         if not self.readings.possible:
             raise ApplicationError("the venue does not answer", type="VenueUnavailable")
@@ -126,12 +127,26 @@ class World:
             self.readings.begun.set()
             await gate.wait()
         watched = None if call.limits is None else assess(seen.reading, call.limits, call.risk)
-        return seen.model_copy(update={"assessment": watched})
+        seen = seen.model_copy(update={"assessment": watched})
+        return calls.ObserveAnswer.of(seen, await self._ahead(call, seen))
+
+    async def _ahead(self, call: calls.ObserveCall, seen: Observation) -> Choice | None:
+        """As a worker does: agents that are slow, or a decision that fails, leave it to a decision of its own."""
+        self.agents.asked_ahead.append(call.decides)
+        able = self.agents.ahead and self.agents.decide and not self.agents.gate
+        if not able or call.decides is None or call.limits is None or not may_choose(seen):
+            return None
+        facts = vars(call.decides)
+        self.agents.chosen_ahead += 1
+        return await self.decide(
+            calls.DecideCall(scope=call.scope, symbols=call.symbols, observation=seen, limits=call.limits, **facts)
+        )
 
     @activity.defn(name="decide")
     async def decide(self, call: calls.DecideCall) -> Choice:
         if not self.agents.decide:
             raise ApplicationError("no decision", type="Test", non_retryable=True)
+        self.agents.asked += 1
         self.agents.health.append(dict(call.agents))
         if self.agents.gate:
             self.agents.begun.set()

@@ -1,0 +1,102 @@
+"""A choice made ahead: by the activity that reads the venue, beside its reading, so that a quiet cycle needs no second activity.
+
+The hazard behind this file: commands arrive while the venue is read, and the reading itself changes the state. A choice made
+from older facts must never be used. So the coordinator notes what the choice is made from, and takes it only if a decision
+that it asked for now would be made from the very same.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from pydantic import Field
+
+from domain.deciding import Choice
+from domain.desk import ordering, requoting
+from domain.desk.carried import Carried
+from domain.health import books_seen
+from domain.trading.agents import AgentHealth
+from domain.trading.market import Observation
+from domain.trading.proposals import Proposal, WaitingProposal
+from domain.trading.quotes import AgentQuote
+from domain.values import Moment, Value
+
+
+class DecisionFacts(Value):
+    """What a decision is made from, besides the reading, the limits and the symbols.
+
+    `blocked` maps a symbol to why it takes no new order; `sent` are the times of the newest orders, by the market's clock.
+    `agents` is the agents' health as the last cycle left it (`Choice.agents`), `proposals` come from agents outside the
+    worker, and `quotes` are the agents' resting orders at the venue.
+    """
+
+    blocked: dict[str, str]
+    sent: list[Moment] = Field(default_factory=list)
+    cycle: int = 0
+    agents: dict[str, AgentHealth] = Field(default_factory=dict)
+    proposals: list[Proposal] = Field(default_factory=list)
+    quotes: list[AgentQuote] = Field(default_factory=list)
+
+
+class ObservedAndChosen(NamedTuple):
+    """A reading, and the choice made from it; None where the activity left that to a decision of its own."""
+
+    observation: Observation
+    choice: Choice | None
+
+
+def blocked_symbols(c: Carried) -> dict[str, str]:
+    """Symbols that take no new order, and why."""
+    return requoting.blocked(c) | ordering.blocked(c)
+
+
+def facts_of(c: Carried, blocked: Mapping[str, str], waiting: Sequence[WaitingProposal]) -> DecisionFacts:
+    """The facts of a decision that is asked for now."""
+    return DecisionFacts(
+        blocked=dict(blocked),
+        sent=c.recent_orders,
+        cycle=c.cycle_number,
+        agents=c.agents,
+        proposals=[w.proposal for w in waiting],
+        quotes=list(c.quotes.values()),
+    )
+
+
+def may_choose(observation: Observation) -> bool:
+    """Whether a reading gives no cause to do anything before a decision. Otherwise the coordinator acts first."""
+    found, latch = observation.assessment, observation.latch
+    if found is None or found.breaches or found.cuts or observation.doubts or observation.latch_error:
+        return False
+    return not (latch and latch.killed) and books_seen.hold(observation.books) is None
+
+
+class ChoiceAhead:
+    """The choice that comes with a reading, and the facts that it was asked for with."""
+
+    def __init__(self, c: Carried) -> None:
+        self.facts = facts_of(c, blocked_symbols(c), c.proposals)
+        # As text: the state's own objects change while the venue is read, and would always equal themselves.
+        self._made_from = _everything(c, self.facts)
+        self._came: ObservedAndChosen | None = None
+
+    def take(self, came: ObservedAndChosen) -> Observation:
+        """Keeps the choice that came with the reading, and returns the reading."""
+        self._came = came
+        return came.observation
+
+    def choice(
+        self, c: Carried, observation: Observation, blocked: Mapping[str, str], waiting: Sequence[WaitingProposal]
+    ) -> Choice | None:
+        """The choice, if a decision on this reading would be made from the same facts now."""
+        if self._came is None or self._came.observation is not observation:
+            return None
+        is_same = _everything(c, facts_of(c, blocked, waiting)) == self._made_from
+        return self._came.choice if is_same else None
+
+
+def _everything(c: Carried, facts: DecisionFacts) -> tuple[str, ...]:
+    """All that a choice depends on. The account and the database say which workers may decide."""
+    return (
+        facts.model_dump_json(),
+        c.limits.model_dump_json(),
+        " ".join([c.mode, str(c.account), str(c.database_id), *c.symbols]),
+    )
