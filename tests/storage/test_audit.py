@@ -207,7 +207,7 @@ def test_an_append_on_a_lost_connection_says_so(engine: Engine, desk: str) -> No
         with engine.begin() as other:
             other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
         entries = [chain.decision_entry(make_decision(desk=desk))]
-        with pytest.raises(DBAPIError, match="server closed the connection|terminating") as raised:
+        with pytest.raises(DBAPIError, match=r"server closed the connection|terminating") as raised:
             chain.append(connection, entries)
         assert raised.value.connection_invalidated
         assert unavailable(raised.value)
