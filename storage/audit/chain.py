@@ -106,8 +106,8 @@ def append(connection: Connection, entries: Iterable[AuditEntry]) -> bool:
 def _call(connection: Connection, values: Sequence[str]) -> bool:
     """By libpq itself: in SQLAlchemy and the driver's cursor the call takes five times as long of the processor."""
     driver: Any = connection.connection.dbapi_connection
-    if driver.info.transaction_status == TransactionStatus.IDLE:
-        # Nothing has begun the transaction yet, and libpq does not.
+    if driver.info.transaction_status != TransactionStatus.INTRANS:
+        # Begins the transaction, which libpq does not, or says what is wrong with it.
         connection.execute(_BEGIN)
     result = driver.pgconn.exec_params(_APPEND, [value.encode() for value in values])
     if result.status == ExecStatus.TUPLES_OK:
