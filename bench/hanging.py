@@ -38,26 +38,22 @@ def _is_asked(server: socket.socket, held: list[socket.socket]) -> bool:
 def pairs(_size: int) -> Steps:
     """With the database well, then with the database hanging too."""
     with ExitStack() as stack:
-        servers = {name: stack.enter_context(silent()) for name in ("Redis", "SMTP", "the webhook")}
-        redis, smtp, webhook = (server.getsockname()[1] for server in servers.values())
-        targets = (
-            f"info=mailto://127.0.0.1:{smtp}?from=ais@desk.test&to=anna@desk.test&mode=insecure",
-            f"critical=json://127.0.0.1:{webhook}",
-        )
-        hung = stack.enter_context(
-            a_desk(AIS_REDIS_URL=f"redis://127.0.0.1:{redis}", AIS_NOTIFY_URLS=" ".join(targets))
-        )
-        idle = stack.enter_context(a_desk())
-        ours, floor = Clients(hung, stack), Clients(idle, stack)
-        # A first kill, of which the targets are to be told.
+        smtp, webhook = stack.enter_context(silent()), stack.enter_context(silent())
+        mail = f"mailto://127.0.0.1:{smtp.getsockname()[1]}?from=ais@desk.test&to=anna@desk.test&mode=insecure"
+        targets = f"info={mail} critical=json://127.0.0.1:{webhook.getsockname()[1]}"
+        hung = stack.enter_context(a_desk("--redis", AIS_NOTIFY_URLS=targets))
+        idle = stack.enter_context(a_desk("--redis"))
+        ours, floor, pids = Clients(hung, stack), Clients(idle, stack), hung.stack.recorded["pids"]
+        stack.enter_context(hanging(pids["Redis"]))
+        # A first kill, of which both targets are to be told.
         ours.kill()
         held: list[socket.socket] = []
-        for name, server in servers.items():
+        for name, server in (("SMTP", smtp), ("the webhook", webhook)):
             wait_until(partial(_is_asked, server, held), f"{name} is asked", NOTICES_WITHIN_SECONDS)
         row = yield Pair("Redis, SMTP and a webhook hang", ours.kill, floor.kill, SAMPLES, warm_up=WARM_UP)
         assert row
         yield right_of_way(row.floor, row.ours)
-        with hanging(hung.stack.recorded["pids"]["PostgreSQL"]):
+        with hanging(pids["PostgreSQL"]):
             row = yield Pair("PostgreSQL too", ours.kill, floor.kill, SAMPLES, warm_up=WARM_UP)
             assert row
             yield right_of_way(row.floor, row.ours)
