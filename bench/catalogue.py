@@ -5,6 +5,7 @@ from bench import (
     control,
     cycle,
     decisions,
+    hanging,
     keys,
     kill,
     memory,
@@ -20,6 +21,7 @@ from bench.subject import Subject
 
 _MODULES = (
     control,
+    hanging,
     strangers,
     kill,
     slow,

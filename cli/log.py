@@ -6,10 +6,9 @@ minutes again, and shows what it has not shown before.
 
 import asyncio
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -17,6 +16,7 @@ from sqlalchemy import Connection
 import settings
 from api.models import FillAnswer
 from api.rows import entry, instruction, shown
+from cli.moments import moment_of
 from cli.refusals import Refused
 from domain.health.troubles import KnownTroubles
 from domain.trading.decisions import Decision, DecisionType
@@ -38,7 +38,6 @@ LATE = timedelta(minutes=10)
 PAGE_ROWS = 1000
 EXPECTED = (Refused, DatabaseUnavailable)
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 # The kinds of rows that an option can filter.
 _NARROWS = {
     "--type": ("decisions",),
@@ -209,17 +208,6 @@ def query_of(kind: str, limit: int, options: Mapping[str, str | None]) -> LogQue
             raise WrongOption(name, f"{error}.") from None
     desk = settings.DeskSettings.load()
     return LogQuery(desk.desk, kind, limit, desk.mode == "live", filters)
-
-
-def moment_of(text: str) -> datetime:
-    """A moment `90s`, `10m`, `2h` or `1d` ago, or an ISO 8601 time, in UTC if it has no offset. Raises ValueError."""
-    if ago := re.fullmatch(r"(\d{1,6})([smhd])", text):
-        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a time: give 10m, 2h, 1d or 2026-03-12T14:30:00") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _type_of(text: str) -> DecisionType:

@@ -216,7 +216,7 @@ def _explained(error: Exception) -> str:
 
 
 def _moment(text: str | None, option: str) -> "datetime | None":
-    from cli.log import moment_of
+    from cli.moments import moment_of
 
     try:
         return moment_of(text) if text else None

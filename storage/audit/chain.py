@@ -6,15 +6,18 @@ not get it at once waits for nobody: a kill's latch must not stand behind a tran
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby
 from json import JSONEncoder
 from typing import Any, NamedTuple
 
+import psycopg
 import rfc8785
 import structlog
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, TransactionStatus
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError
 
@@ -31,16 +34,19 @@ SAFE_INTEGER = 2**53 - 1
 PROVEN_COLUMNS = tuple(column for column in decisions.columns if column.name != "written")
 # Of an instruction that is only prepared: they change with each failed attempt, and are proved once it is settled.
 ATTEMPT_COLUMNS = frozenset({"attempts", "detail"})
-_DECISION_COLUMNS = {column.name for column in PROVEN_COLUMNS}
-_APPEND = "SELECT audit_append(%s, %s, %s, %s)"
+_DECISION_COLUMNS = tuple(column.name for column in PROVEN_COLUMNS)
+_APPEND = b"SELECT audit_append($1, $2, $3, $4)"
+_BEGIN = text("SELECT")
 _APPEND_WAITING = text(
     "SELECT audit_append(desk, '{}', '{}', '{}') FROM (SELECT DISTINCT desk FROM audit_waiting ORDER BY desk LIMIT 100) AS d"
 )
 
-_ENCODER = JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-# Where Python's JSON differs from RFC 8785, or may: an exponent, a fraction of zero, a number that is none. Beyond ASCII that may
-# be the order of names.
-_OTHERWISE_SPELT = re.compile(r"\de[-+]\d|\.0[,\]}]|NaN|Infinity")
+# Where Python's JSON differs from RFC 8785, or may, besides the order of names that are not ASCII: a fraction of zero, a number
+# that is none, an exponent. Looked for one by one, which is ten times as fast as one expression.
+_OTHERWISE_SPELT = (".0,", ".0]", ".0}", "NaN", "Infinity")
+_EXPONENT = re.compile(r"\de[-+]\d")
+# What the encoder spells as we do, but for a NUL. The rest is made plain first.
+_ENCODED = frozenset({str, bool, datetime, Decimal})
 
 log = structlog.get_logger("audit")
 
@@ -63,7 +69,8 @@ def decision_entry(row: Decision) -> AuditEntry:
     """Of a row of the decision log, as it is stored."""
     limits = row.command == CommandKind.SET_LIMITS and row.result == "applied"
     kind = AuditKind.LIMITS_CHANGED if limits else AuditKind.DECISION
-    return entry(row.desk, kind, row.decision_id, row.model_dump(include=_DECISION_COLUMNS))
+    values = vars(row)
+    return entry(row.desk, kind, row.decision_id, {name: values[name] for name in _DECISION_COLUMNS})
 
 
 def instruction_entry(stored: Mapping[str, Any]) -> AuditEntry:
@@ -92,10 +99,26 @@ def append(connection: Connection, entries: Iterable[AuditEntry]) -> bool:
     for desk, group in groupby(sorted(entries, key=lambda each: each.desk), key=lambda each: each.desk):
         rows = list(group)
         kinds, subjects, bodies = (row.kind for row in rows), (row.subject for row in rows), (row.body for row in rows)
-        values = (desk, _array(kinds), _array(subjects), _array(bodies))
-        # As the driver takes it: SQLAlchemy's own and the driver's arrays need longer than all the rest of the call.
-        chained = bool(connection.exec_driver_sql(_APPEND, values).scalar_one()) and chained
+        chained = _call(connection, (desk, _array(kinds), _array(subjects), _array(bodies))) and chained
     return chained
+
+
+def _call(connection: Connection, values: Sequence[str]) -> bool:
+    """By libpq itself: in SQLAlchemy and the driver's cursor the call takes five times as long of the processor."""
+    driver: Any = connection.connection.dbapi_connection
+    if driver.info.transaction_status != TransactionStatus.INTRANS:
+        # Begins the transaction, which libpq does not, or says what is wrong with it.
+        connection.execute(_BEGIN)
+    result = driver.pgconn.exec_params(_APPEND, [value.encode() for value in values])
+    if result.status == ExecStatus.TUPLES_OK:
+        return bool(result.get_value(0, 0) == b"t")
+    error = error_from_result(result, encoding=driver.info.encoding)
+    if driver.closed:
+        # Otherwise the end of the transaction fails as well, and its error hides this one.
+        connection.invalidate(error)
+    raise DBAPIError.instance(
+        "audit_append", None, error, psycopg.Error, hide_parameters=True, connection_invalidated=driver.closed
+    )
 
 
 def _array(values: Iterable[str]) -> str:
@@ -142,15 +165,23 @@ def waiting(connection: Connection) -> Waiting:
 
 def canonical(body: Mapping[str, Any]) -> str:
     """The body as JSON that has one spelling (RFC 8785). Numbers that JSON cannot keep exactly are texts."""
-    plain = {name: _plain(value) for name, value in body.items() if value is not None}
-    told = _ENCODER.encode(plain)
-    # Nearly always that is the same already, in a fifth of the time.
-    return told if told.isascii() and not _OTHERWISE_SPELT.search(told) else rfc8785.dumps(plain).decode()
+    nearly = {name: each if type(each) in _ENCODED else _plain(each) for name, each in body.items() if each is not None}
+    told = _ENCODER.encode(nearly)
+    # Nearly always that is it already, in a fifth of the time.
+    return told if _is_canonical(told) and "\\u0000" not in told else rfc8785.dumps(_plain(body)).decode()
+
+
+def _is_canonical(told: str) -> bool:
+    return (
+        told.isascii()
+        and not any(part in told for part in _OTHERWISE_SPELT)
+        and not (("e-" in told or "e+" in told) and _EXPONENT.search(told))
+    )
 
 
 def moment_text(moment: datetime) -> str:
     """A moment in the chain: always UTC, always microseconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def _plain(value: Any) -> Any:
@@ -176,3 +207,6 @@ def _scalar(value: Any) -> Any:
         case Decimal():
             return format(value, "f")
     return value
+
+
+_ENCODER = JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=_plain)

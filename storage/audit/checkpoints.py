@@ -10,11 +10,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import ValidationError
 from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql import insert
@@ -25,6 +22,10 @@ from storage.audit.chain import canonical
 from storage.clock import server_time
 from storage.installation import read_id
 from storage.tables import audit_checkpoints
+
+if TYPE_CHECKING:
+    # Imported where it is used: 9 MB, which most processes need never.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 # The last row of each desk's chain, of the rows themselves: a head could be old, or gone. From desk to desk by the key, so that
 # the rows between are not read, in one statement and so at one moment.
@@ -74,6 +75,9 @@ class Checkpoint(Value):
 
 def make_key(path: Path) -> str:
     """Writes a new private key, which only its owner may read, and returns the public key. Never replaces a file."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     try:
@@ -84,8 +88,9 @@ def make_key(path: Path) -> str:
     return public_key_of(key)
 
 
-def read_key(path: Path) -> Ed25519PrivateKey:
+def read_key(path: Path) -> "Ed25519PrivateKey":
     """The private key in the file."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
@@ -97,12 +102,12 @@ def read_key(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def public_key_of(key: Ed25519PrivateKey) -> str:
+def public_key_of(key: "Ed25519PrivateKey") -> str:
     """The public key, as 64 hex digits."""
     return key.public_key().public_bytes_raw().hex()
 
 
-def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
+def sign(checkpoint: Checkpoint, key: "Ed25519PrivateKey") -> str:
     """The checkpoint as one line of JSON, with its signature and the public key."""
     body = checkpoint.model_dump()
     signature = key.sign(canonical(body).encode()).hex()
@@ -111,6 +116,9 @@ def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
 
 def read(document: str, public_key: str) -> Checkpoint:
     """The checkpoint, if the owner of this public key signed it. Otherwise NotSigned."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     try:
         found = json.loads(document)
         checkpoint = Checkpoint.model_validate(found["checkpoint"])
@@ -144,7 +152,7 @@ class MadeCheckpoint(NamedTuple):
     document: str
 
 
-def make(connection: Connection, key: Ed25519PrivateKey) -> MadeCheckpoint:
+def make(connection: Connection, key: "Ed25519PrivateKey") -> MadeCheckpoint:
     """Takes a checkpoint, signs and keeps it. The document is to be printed, or sent to another place."""
     checkpoint = take(connection)
     document = sign(checkpoint, key)
@@ -199,7 +207,7 @@ class CheckpointLookout:
         return bool(latched)
 
 
-def make_if_due(connection: Connection, key: Ed25519PrivateKey, lookout: CheckpointLookout) -> MadeCheckpoint | None:
+def make_if_due(connection: Connection, key: "Ed25519PrivateKey", lookout: CheckpointLookout) -> MadeCheckpoint | None:
     """None if none is due, or another worker makes it."""
     public_key = public_key_of(key)
     if not lookout.is_due(connection, public_key) or not connection.scalar(_LOCK):

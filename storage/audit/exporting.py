@@ -11,15 +11,15 @@ from sqlalchemy import Connection, text
 
 from domain.audit import AuditKind, Link
 from storage.audit import chain
-from storage.audit.verifying import AT_TEXT, ROWS_A_FETCH
+from storage.audit.verifying import AT_TEXT, fetched
 
 # Moments need not rise with `seq`: an entry that waited is older than the row before it. A part has no gaps all the same.
 _FIRST = "SELECT min(seq) FROM audit WHERE desk = :desk AND at >= :since"
 _LAST = "SELECT max(seq) FROM audit WHERE desk = :desk AND at < :until"
-_ROWS = text(f"""
+_ROWS = f"""
 SELECT desk, seq, {AT_TEXT.format("at")}, kind, subject, body, previous, hash FROM audit
-WHERE desk = :desk AND seq BETWEEN :first AND :last ORDER BY seq
-""")  # noqa: S608 - our own text of a moment
+WHERE desk = %(desk)s AND seq BETWEEN %(first)s AND %(last)s ORDER BY seq
+"""  # noqa: S608 - our own text of a moment
 _CHECKPOINT = """
 SELECT text FROM audit_checkpoints WHERE at < coalesce(CAST(:until AS timestamptz), 'infinity') ORDER BY at DESC LIMIT 1
 """
@@ -42,10 +42,8 @@ def rows_of(connection: Connection, desk: str, window: ExportWindow) -> Iterator
     )
     if first is None or last is None:
         return
-    rows = connection.execute(
-        _ROWS.execution_options(yield_per=ROWS_A_FETCH), {"desk": desk, "first": first, "last": last}
-    )
-    yield from map(Link._make, rows)
+    for rows in fetched(connection, _ROWS, {"desk": desk, "first": first, "last": last}):
+        yield from map(Link._make, rows)
 
 
 def newest_checkpoint(connection: Connection, until: datetime | None) -> str | None:

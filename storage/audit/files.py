@@ -6,7 +6,9 @@ database, and a row that nobody can read stops nothing: it is told as None.
 
 import csv
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -16,8 +18,10 @@ from domain.audit import Link
 
 # Of Parquet. Whoever writes holds a group until it is written, as columns, which take half of the memory of Python's objects: so
 # those are made of a few rows at a time.
-ROWS_A_GROUP, ROWS_A_BATCH = 2_000, 500
+ROWS_A_GROUP, ROWS_A_BATCH = 2_000, 200
 BYTES_A_PAGE = 2**17
+# What pyarrow imports where it can, and does without where it cannot: 23 MB.
+_UNNEEDED = ("numpy", "pyarrow._s3fs", "pyarrow._gcsfs", "pyarrow._azurefs", "pyarrow._hdfs")
 # A body has no bound of its own, and the csv module has one.
 LONGEST_FIELD = 2**30
 
@@ -150,11 +154,17 @@ def _read_parquet(path: Path) -> Iterator[Link | None]:
     arrow = _pyarrow()
     try:
         with arrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROWS_A_BATCH, columns=list(Link._fields), use_threads=False):
+            for batch in _read_batches(file):
                 yield from (_checked(values) for values in zip(*(c.to_pylist() for c in batch.columns), strict=True))
     except (arrow.ArrowException, OSError, ValueError):
         # What follows cannot be found without what is damaged here.
         yield None
+
+
+def _read_batches(file: Any) -> Iterator[Any]:
+    # Group by group: asked for all of them at once, Arrow opens all of them at once, which takes 100 MB of a million rows.
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(ROWS_A_BATCH, row_groups=[group], columns=list(Link._fields), use_threads=False)
 
 
 _TYPES = (str, int, str, str, str, str, bytes, bytes)
@@ -169,11 +179,24 @@ def _checked(values: tuple[Any, ...]) -> Link | None:
 
 def _pyarrow() -> Any:
     try:
-        import pyarrow
-        import pyarrow.parquet
+        with _not_importable(_UNNEEDED):
+            import pyarrow
+            import pyarrow.parquet
     except ImportError:
         raise ParquetMissing from None
     return pyarrow
+
+
+@contextmanager
+def _not_importable(names: Iterable[str]) -> Iterator[None]:
+    """Those that are not imported yet cannot be, as if they were not installed."""
+    hidden: dict[str, Any] = {name: None for name in names if name not in sys.modules}
+    sys.modules.update(hidden)
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 _WRITERS: dict[ExportFormat, Callable[[BinaryIO, Iterable[Link]], None]] = {

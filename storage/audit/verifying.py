@@ -5,7 +5,7 @@ compares a body with its row; the hashes are computed here, by a second program 
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ from storage.tables import instructions
 
 Progress = Callable[[int], None]
 
-ROWS_A_FETCH = 2_000
+ROWS_A_FETCH = 500
 # Instructions whose newest body is still to come: those that are under way, unless somebody has changed their rows.
 MOST_UNSETTLED = 100_000
 AT_TEXT = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
@@ -255,7 +255,7 @@ def verify_desk(
     walk, compared = ChainWalk(desk, start), _Comparison(connection, desk)
     keys = KeyComparison(whole=since is None) if desk == NO_DESK else None
     # Rows before the first are read too: AIS writes none, and they would vouch for what they name.
-    for rows in _read(connection, desk, _LOWEST if since is None else start):
+    for rows in fetched(connection, _CHAIN, {"desk": desk, "start": _LOWEST if since is None else start}):
         for row in rows:
             link = Link._make(row[:-1])
             if faults := walk.take(link):
@@ -278,12 +278,15 @@ def verify_desk(
     found.desks.append(AuditedDesk(desk, walk.count, walk.seq, older, int(waiting or 0)))
 
 
-def _read(connection: Connection, desk: str, start: int) -> Iterator[list[tuple[Any, ...]]]:
-    """By a cursor of the driver's own, and in binary: to make SQLAlchemy's rows of them takes as long as to hash them."""
+def fetched(connection: Connection, query: str, values: Mapping[str, Any]) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows of a query, some at a time.
+
+    By a cursor of the driver's own, and in binary: to make SQLAlchemy's rows of them takes as long as to hash them.
+    """
     driver: Any = connection.connection.driver_connection
     try:
         with driver.cursor(name="audit_chain", binary=True) as cursor:
-            cursor.execute(_CHAIN, {"desk": desk, "start": start})
+            cursor.execute(query, values)
             while rows := cursor.fetchmany(ROWS_A_FETCH):
                 yield rows
     except psycopg.Error as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, NullPool, make_url, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 from temporalio import activity
 from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
@@ -21,9 +22,9 @@ from cli.audit import Line
 from cli.audit_rebuild import AskedRebuild, rebuilt
 from domain.desk.states import State
 from domain.trading.market import LatchRow
-from storage.audit import verifying
+from storage.audit import chain, verifying
 from storage.audit.verifying import Verification
-from storage.database import Database, WrongDatabase, make_engine
+from storage.database import Database, DatabaseUnavailable, WrongDatabase, make_engine
 from storage.installation import read_id
 from tests.postgres import Server
 from tests.workflows.world import World, running_desk
@@ -276,3 +277,33 @@ async def test_a_run_past_retention_is_named(copy: Copy, past: Past) -> None:
     lines = await copy.rebuild(writes=True)
     assert f"runs past retention, the first is run {gone}" in told(lines)
     assert (agree(lines), copy.faults()) == (True, [])
+
+
+async def test_without_the_database_nothing_is_told_to_be_whole(copy: Copy) -> None:
+    copy.url = "postgresql://nobody@127.0.0.1:1/none"
+    for writes in (False, True):
+        with pytest.raises(DatabaseUnavailable):
+            await copy.rebuild(writes=writes)
+
+
+async def test_rows_that_were_not_put_back_when_the_database_died_are_put_back_by_the_next_run(
+    copy: Copy, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = copy.rows()
+    copy.execute("DELETE FROM decisions", "DELETE FROM instructions")
+    with monkeypatch.context() as patched:
+
+        def dies(*_: object) -> bool:
+            postgres.kill()
+            raise OperationalError("append", None, Exception("the connection is lost"))
+
+        patched.setattr(chain, "append", dies)
+        try:
+            with pytest.raises((DatabaseUnavailable, DBAPIError)):
+                await copy.rebuild(writes=True)
+        finally:
+            postgres.start_again()
+    assert copy.scalar("SELECT count(*) FROM decisions") == 0
+    written = await copy.rebuild(writes=True)
+    assert agree(written), told(written)
+    assert (copy.rows(), copy.faults()) == (before, [])

@@ -17,7 +17,8 @@ import pytest
 
 from api.models import DecisionAnswer, InstructionAnswer
 from cli import log
-from cli.log import LogLine, LogQuery, WrongOption, moment_of, query_of
+from cli.log import LogLine, LogQuery, WrongOption, query_of
+from cli.moments import moment_of
 from cli.refusals import Refused
 from domain.trading.decisions import DecisionType
 from domain.trading.instructions import InstructionOutcome

@@ -263,6 +263,24 @@ async def test_a_database_that_hangs_ends_nothing_and_what_was_sent_is_not_sent_
     assert _told(target) == ["one", "two"]
 
 
+async def test_a_database_that_is_killed_while_something_is_sent_ends_nothing_and_each_event_is_told_once(
+    running: Running, target: HttpTarget, postgres: Server
+) -> None:
+    async with running.run(target.channel()):
+        target.how = "hang"
+        await running.happen("one")
+        await until(lambda: target.asked)
+        await asyncio.to_thread(postgres.kill)
+        try:
+            target.over.set()
+            await until(lambda: target.got)
+        finally:
+            await asyncio.to_thread(postgres.start_again)
+        await running.happen("two")
+        await until(lambda: len(target.got) == 2)
+    assert _told(target) == ["one", "two"]
+
+
 async def test_a_wrong_url_is_named_without_its_words_and_the_others_are_told(
     running: Running, target: HttpTarget, caplog: pytest.LogCaptureFixture
 ) -> None:

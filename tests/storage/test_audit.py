@@ -185,12 +185,32 @@ def test_many_writers_of_two_desks_leave_one_row_each_and_no_gap(engine: Engine,
 
 
 def test_an_append_is_one_statement(engine: Engine, desk: str) -> None:
-    statements = []
+    calls = "SELECT pg_stat_get_xact_function_calls('audit_append'::regproc)"
     with engine.begin() as connection:
-        event.listen(connection, "before_cursor_execute", lambda *args: statements.append(args[2]))
+        connection.execute(text("SET LOCAL track_functions = 'all'"))
         entries = [chain.decision_entry(make_decision(desk=desk)) for _ in range(100)]
         assert chain.append(connection, entries)
-        assert len(statements) == 1
+        assert connection.scalar(text(calls)) == 1
+
+
+def test_an_append_that_is_the_first_statement_is_part_of_its_transaction(engine: Engine, desk: str) -> None:
+    """The driver begins the transaction before its own statements alone."""
+    with engine.connect() as connection:
+        chain.append(connection, [chain.decision_entry(make_decision(desk=desk))])
+        connection.rollback()
+    assert kinds(engine, desk) == []
+
+
+def test_an_append_on_a_lost_connection_says_so(engine: Engine, desk: str) -> None:
+    with engine.connect() as connection:
+        pid = connection.scalar(text("SELECT pg_backend_pid()"))
+        with engine.begin() as other:
+            other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+        entries = [chain.decision_entry(make_decision(desk=desk))]
+        with pytest.raises(DBAPIError, match=r"server closed the connection|terminating") as raised:
+            chain.append(connection, entries)
+        assert raised.value.connection_invalidated
+        assert unavailable(raised.value)
 
 
 def test_a_batch_of_another_size_is_not_compiled_anew(engine: Engine, desk: str) -> None:
