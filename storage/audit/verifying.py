@@ -34,6 +34,8 @@ from storage.tables import instructions
 
 Progress = Callable[[int], None]
 
+_LATCH_KINDS = frozenset({AuditKind.LATCH_SET, AuditKind.LATCH_CLEARED})
+
 ROWS_A_FETCH = 500
 # Instructions whose newest body is still to come: those that are under way, unless somebody has changed their rows.
 MOST_UNSETTLED = 100_000
@@ -311,8 +313,10 @@ class _Comparison:
         """What the row's table shows; `state` as the query tells it."""
         if link.seq == 1:
             self._from_the_start = link.kind != AuditKind.CHAIN_BEGUN
-        if link.kind in (AuditKind.LATCH_SET, AuditKind.LATCH_CLEARED):
+        if link.kind in _LATCH_KINDS:
             self._latch = link
+        if not state and not self._unsettled:
+            return ()
         if proves_instruction(link):
             return self._take_instruction(link, state)
         return [self._fault(link, state)] if state else ()
