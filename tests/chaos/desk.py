@@ -14,7 +14,7 @@ from temporalio.client import Client
 from cli.dev.ports import free_port
 from tests.chaos.forking import Process, Zygote
 from tests.chaos.proxy import Connect, Proxy, to_port, to_socket
-from tests.chaos.schedule import APIS, PROCESSES, SYMBOLS, WORKERS, Round, links
+from tests.chaos.schedule import APIS, EARLIER, PROCESSES, SYMBOLS, THIS, WORKERS, Round, links
 from tests.chaos.servers import ROLE, Postgres, Temporal
 
 KEY = "chaos-0123456789-abcdefghijklmnopqrstuvwxyz"
@@ -26,11 +26,20 @@ class Desk:
     """Everything of one round that is not a store."""
 
     def __init__(
-        self, plan: Round, zygote: Zygote, temporal: Temporal, postgres: Postgres, folder: Path, name: str
+        self,
+        plan: Round,
+        zygote: Zygote,
+        temporal: Temporal,
+        postgres: Postgres,
+        folder: Path,
+        name: str,
+        earlier: Zygote | None = None,
     ) -> None:
         self.plan = plan
         self.name = name
         self.zygote, self.temporal, self.postgres = zygote, temporal, postgres
+        self.zygotes = {THIS: zygote, **({EARLIER: earlier} if earlier else {})}
+        self.releases = {name: EARLIER if name in plan.earlier else THIS for name in PROCESSES}
         self.folder = folder
         self.database = ""
         self.processes: dict[str, Process] = {}
@@ -81,7 +90,8 @@ class Desk:
         """One of the processes, anew."""
         arguments = ("worker",) if name in WORKERS else ("ais", "api", "--port", str(self.api_ports[name]))
         log = self.folder / f"{name}.log"
-        self.processes[name] = await self.zygote.start(*arguments, env=self.environment(name), log=log)
+        zygote = self.zygotes[self.releases[name]]
+        self.processes[name] = await zygote.start(*arguments, env=self.environment(name), log=log)
 
     async def ais(self, *argv: str, seconds: float = 15.0, number: int = 0) -> tuple[int | None, str]:
         """One command at a terminal of its own, past every proxy."""

@@ -52,6 +52,9 @@ IN_A_SCENE = ("agent", "reader")
 # Of one round in so many the first run began under the release before, and workers of this one carry it on.
 SCHEMA_EVERY = 6
 LAST_SCHEMA = 4
+# The share of rounds in which workers of an earlier release take part, where there is one.
+EARLIER_SHARE = 0.4
+THIS, EARLIER = "this release", "the earlier release"
 # The share of rounds in which every word between workers and database takes 8 ms each way.
 FAR_AWAY = 0.35
 
@@ -113,6 +116,9 @@ class Round:
     scene: Scene | None = None
     # Of the run that the desk begins with; the next one takes the newest.
     schema: int = SCHEMA_VERSION
+    # Which workers are of the earlier release at first, and how it goes on with them.
+    earlier: tuple[str, ...] = ()
+    upgrade: str = ""
 
 
 def scene_of(seed: int, live: bool) -> Scene | None:
@@ -138,8 +144,8 @@ def with_signals(found: Round, signals: int) -> Round:
     return replace(found, scene=replace(found.scene, signals=signals)) if found.scene and found.scene.signals else found
 
 
-def plan(seed: int, seconds: float = 12.0, live: bool | None = None) -> Round:
-    """The round of a seed."""
+def plan(seed: int, seconds: float = 12.0, live: bool | None = None, earlier: int | None = None) -> Round:
+    """The round of a seed. `earlier`: the rules that an earlier release knows, None where none takes part."""
     chance = random.Random(f"chaos/{seed}")
     is_live = chance.random() < 1 / LIVE_EVERY if live is None else live
     scene = scene_of(seed, is_live)
@@ -152,7 +158,7 @@ def plan(seed: int, seconds: float = 12.0, live: bool | None = None) -> Round:
         others = IN_A_SCENE[1:] if scene.kind in PROPOSES else IN_A_SCENE
         steps = [step for step in steps if step.at >= quiet or step.client in others]
         faults = [fault for fault in faults if fault.at >= quiet]
-    return Round(
+    found = Round(
         seed=seed,
         live=is_live,
         seconds=seconds,
@@ -161,6 +167,38 @@ def plan(seed: int, seconds: float = 12.0, live: bool | None = None) -> Round:
         faults=tuple(sorted(faults, key=lambda fault: fault.at)),
         scene=scene,
         schema=LAST_SCHEMA if seed % SCHEMA_EVERY == 1 else SCHEMA_VERSION,
+    )
+    return found if earlier is None else _with_earlier_workers(found, earlier, quiet)
+
+
+# What becomes of workers: who is of the earlier release at first, who is replaced in the middle, and by what.
+ONE, ALL = WORKERS[:1], WORKERS
+UPGRADES: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "all upgraded": (ALL, "workers", THIS),
+    "one upgraded": (ONE, ONE[0], THIS),
+    "one stays": (ONE, "", ""),
+    "one downgraded": ((), ONE[0], EARLIER),
+    "all downgraded": ((), "workers", EARLIER),
+}
+# A worker that does not know a run's rules cannot carry it out: neither beside one that does, nor after it.
+WITH_OTHER_RULES = ("all upgraded",)
+
+
+def _with_earlier_workers(found: Round, schema: int, quiet: float) -> Round:
+    """Decided apart from everything else: the rest of a seed's round is the same without an earlier release."""
+    chance = random.Random(f"upgrade/{found.seed}")
+    if chance.random() >= EARLIER_SHARE:
+        return found
+    kind = chance.choice([*UPGRADES] if schema == SCHEMA_VERSION else WITH_OTHER_RULES)
+    first, target, release = UPGRADES[kind]
+    at = round(chance.uniform(quiet, max(quiet, found.seconds - QUIET_SECONDS)), 3)
+    faults = [*found.faults, *([Fault(at, 0.1, "replace", target, release)] if target else [])]
+    return replace(
+        found,
+        faults=tuple(sorted(faults, key=lambda fault: fault.at)),
+        schema=min(schema, found.schema),
+        earlier=first,
+        upgrade=kind,
     )
 
 
