@@ -12,7 +12,7 @@ class NewerRules(Exception):
 
 
 def check_known(version: int) -> None:
-    """Whether this release knows the rules of a run; what it made of it otherwise, no newer one could replay. Raises NewerRules."""
+    """Of a run whose rules this release does not know it would make what no newer one could replay. Raises NewerRules."""
     if version > SCHEMA_VERSION:
         raise NewerRules(
             f"this run has the rules of version {version}, and this worker knows them up to version {SCHEMA_VERSION}:"
