@@ -95,15 +95,16 @@ async def arena(folder: Path, source: Path = ROOT, earlier: Earlier | None = Non
     before = Zygote(folder / "earlier", earlier.source, ("worker",)) if earlier else None
     zygotes = [zygote, before] if before else [zygote]
     temporal.start()
-    postgres, _, *_ = await asyncio.gather(
-        asyncio.to_thread(Postgres), temporal.client(), *(each.open() for each in zygotes)
-    )
+    async with asyncio.TaskGroup() as group:
+        postgres = group.create_task(asyncio.to_thread(Postgres))
+        for opening in (temporal.client(), *(each.open() for each in zygotes)):
+            group.create_task(opening)
     try:
-        yield Arena(temporal, postgres, zygote, folder, before)
+        yield Arena(temporal, postgres.result(), zygote, folder, before)
     finally:
         await asyncio.gather(*(each.close() for each in zygotes))
         temporal.kill()
-        await asyncio.to_thread(postgres.stop)
+        await asyncio.to_thread(postgres.result().stop)
 
 
 async def _chaos(desk: Desk, recorder: Recorder) -> None:

@@ -68,7 +68,7 @@ def _import_everything() -> None:
 def _import_worker() -> None:
     import worker
 
-    assert worker
+    assert all((worker,))
 
 
 def _tell_who_ended() -> None:
