@@ -50,6 +50,8 @@ class Race:
     effect: Act | None = None
     may_run: Callable[[Trial, Sequence[Event]], bool] = never
     trials: int = 50
+    # It ends workers, and those of every desk take each other's workflow tasks.
+    alone: bool = False
     schema: int | None = None
 
 
@@ -228,8 +230,8 @@ RACES = {
         Race("limits", Track.running, limits, recorded("set_limits")),
         Race("restart", Track.killed, restart, before_the_restart, may_run=asked_later),
         Race("continue_as_new", Track.running, continue_as_new, continued),
-        Race("worker_shutdown", both_workers, worker_shutdown, ended),
+        Race("worker_shutdown", both_workers, worker_shutdown, ended, alone=True),
         # A run of the release before is what a desk begins with, once.
-        Race("upgrade", Track.running, upgrade, continued, trials=1, schema=LAST_SCHEMA),
+        Race("upgrade", Track.running, upgrade, continued, trials=1, alone=True, schema=LAST_SCHEMA),
     )
 }
