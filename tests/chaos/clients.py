@@ -53,6 +53,9 @@ async def run_step(desk: Desk, step: Step, recorder: Recorder) -> None:
             tries = [over_http(desk, step, recorder, step.api)]
             tries += [over_http(desk, step, recorder, 1 - step.api)] if step.twice else []
             await asyncio.gather(*tries)
+            if step.again:
+                await asyncio.sleep(step.again)
+                await over_http(desk, step, recorder, 1 - step.api)
         case "temporal", "cancel":
             await cancel(desk, step, recorder)
         case "temporal", _:

@@ -62,14 +62,19 @@ async def pause_before_the_send(desk: Desk, recorder: Recorder) -> bool:
     return await _before_the_send(desk, recorder, "pause")
 
 
-async def _before_the_send(desk: Desk, recorder: Recorder, kind: str) -> bool:
+async def limits_before_the_send(desk: Desk, recorder: Recorder) -> bool:
+    """The same with limits: what goes out was decided under others."""
+    return await _before_the_send(desk, recorder, "set_limits", {"limits": {"max_leverage": "1.6"}})
+
+
+async def _before_the_send(desk: Desk, recorder: Recorder, kind: str, args: dict[str, Any] | None = None) -> bool:
     async with _connection(desk) as connection, AsyncExitStack() as stops:
         if not await _decided(connection):
             return False
         for worker in WORKERS:
             await stops.enter_async_context(lasting(desk, Fault(0.0, 0.3, "stop", worker), recorder))
         async with lasting(desk, LATCH, recorder):
-            await run_step(desk, Step(0.0, "scene", "temporal", kind, {}, 0, f"scene-{kind}"), recorder)
+            await run_step(desk, Step(0.0, "scene", "temporal", kind, args or {}, 0, f"scene-{kind}"), recorder)
             await asyncio.sleep(0.2)
             await stops.aclose()
             await asyncio.sleep(LATCH_SECONDS)
@@ -271,7 +276,7 @@ SCENES: dict[str, Callable[[Desk, Recorder], Awaitable[bool]]] = {
     for scene in (
         kill_before_the_send, pause_before_the_send, kill_in_the_transaction, answer_is_lost, database_hangs_at_a_kill,
         workers_hang_at_a_kill, an_order_rests_at_a_kill, temporal_is_away_at_commands, signals_wait_for_a_worker,
-        an_order_rests_at_a_cancel_all,
+        an_order_rests_at_a_cancel_all, limits_before_the_send,
         an_order_is_replaced, a_position_is_reduced,
     )
 }  # fmt: skip

@@ -37,6 +37,7 @@ SCENES = {
     "an_order_rests_at_a_cancel_all": 8.0,
     "an_order_is_replaced": 9.0,
     "a_position_is_reduced": 9.0,
+    "limits_before_the_send": 6.0,
 }
 SCENE_BEGINS = 0.2
 # The server takes ten thousand signals a run, the kill among them. So many want a machine to themselves: `--signals 10000`.
@@ -61,7 +62,7 @@ FAR_AWAY = 0.35
 
 @dataclass(frozen=True)
 class Step:
-    """One call of a client. `twice` sends it again under the same id, through the other API."""
+    """One call of a client. `twice` sends it again under the same id, through the other API; `again` so many seconds later."""
 
     at: float
     client: str
@@ -71,6 +72,7 @@ class Step:
     api: int = 0
     key: str | None = None
     twice: bool = False
+    again: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,7 @@ def _moments(chance: random.Random, seconds: float, every: float, first: float =
 
 
 COMMANDS = {"pause": 2.0, "resume": 6.0, "kill": 0.8, "cancel_all": 2.0, "deleverage": 1.0, "set_limits": 1.0}
+REPEATED_LATER = ("cancel_all", "deleverage")
 # Kills come later: a desk that is killed for most of a round sends no order, and every rule about orders holds for nothing.
 TRADES_FIRST_SECONDS = 4.0
 
@@ -247,7 +250,9 @@ def _web(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
         kind = _a_command(chance, at, quiet)
         key = f"key-{number}" if chance.random() < 0.6 else None
         twice = key is not None and chance.random() < 0.4
-        steps.append(Step(at, "web", "http", kind, _args(chance, kind), chance.randrange(2), key, twice))
+        # A command on the state is true in its moment alone; of these an effect that comes again would show.
+        again = round(chance.uniform(1.5, 4.0), 3) if key and kind in REPEATED_LATER else 0.0
+        steps.append(Step(at, "web", "http", kind, _args(chance, kind), chance.randrange(2), key, twice, again))
     return steps
 
 

@@ -13,7 +13,7 @@ from tests.races.track import SYMBOL, Track
 
 Act = Callable[[Track], Awaitable[None]]
 # As many as make a run too long (tests/chaos/servers.py: SUGGEST_AFTER).
-SIGNALS_AT_ONCE, MOST_SIGNALS = 5, 100
+SIGNALS_AT_ONCE, MOST_SIGNALS = 5, 200
 CLOCK_SECONDS = 0.002
 
 

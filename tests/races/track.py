@@ -40,7 +40,8 @@ class Track:
         self.desk, self.recorder = desk, recorder
         self.number = 0
         self.restarted: dict[int, bool] = {}
-        self._restarts, self._proposals = count(), count()
+        # Those that are no trial's have numbers that no trial has.
+        self._restarts, self._proposals, self._resumes = count(), count(), count(50_000)
 
     async def open(self) -> None:
         """Until it trades."""
@@ -97,8 +98,11 @@ class Track:
     async def running(self) -> None:
         """Whatever the trial before has left; the run that a restart begins is there as well."""
         while not await self._runs():
-            if (await self.status())["state"] == "killed":
-                await self.restart()
+            match (await self.status())["state"]:
+                case "killed":
+                    await self.restart()
+                case "paused":
+                    await self.command("resume", 0, next(self._resumes))
             await asyncio.sleep(0.02)
 
     async def _runs(self) -> bool:

@@ -1,6 +1,7 @@
 """I3: after a kill, silence."""
 
 from collections.abc import Iterator
+from itertools import product
 
 from tests.chaos.evidence import RESTS, VenueOrder
 from tests.chaos.reading import CANCEL_TOOLS, Reading
@@ -11,6 +12,9 @@ Found = Iterator[tuple[float, str]]
 PERMISSION_SECONDS = 0.5
 CLOCK_SECONDS = 0.1
 IN_FLIGHT_SECONDS = 1.5
+SOON_SECONDS = 5.0
+# What is told of an order that the venue accepted.
+TAKEN = ("open", "filled", "canceled")
 
 
 def no_order_after_a_kill(reading: Reading) -> Found:
@@ -22,11 +26,12 @@ def orders_within(reading: Reading, what: str, ends: tuple[str, ...], *begins: s
     """Orders that add risk, while calls of these kinds forbid it."""
     for call, start, until in reading.windows(ends, *begins):
         for order in reading.risky_orders:
-            if start < (order.committed or order.at) < until and (why := _why_wrong(reading, order, start)):
+            if start < (order.committed or order.at) < until and (why := why_wrong(reading, order, start)):
                 yield order.at, f"order {order.order_id} {why} {what} {call.command_id or call.token} was acknowledged"
 
 
-def _why_wrong(reading: Reading, order: VenueOrder, start: float) -> str | None:
+def why_wrong(reading: Reading, order: VenueOrder, start: float) -> str | None:
+    """Why an order should not have come after a moment; None where it had begun by then, and was in flight."""
     placing = reading.placing_of(order)
     begun = placing.started.at if placing and placing.started else start
     if begun > start + CLOCK_SECONDS:
@@ -52,15 +57,44 @@ def every_kill_cancels_everything(reading: Reading) -> Found:
         return
     for position in reading.kill_positions:
         event = reading.e.events[position]
-        confirmed = {(t.tool, t.symbol) for t in reading.cancel_tries if t.activity.position > position and t.confirmed}
-        missing = [
-            f"{tool} {symbol}"
-            for symbol in reading.e.symbols
-            for tool in CANCEL_TOOLS
-            if (tool, symbol) not in confirmed
-        ]
-        if missing:
+        if missing := reading.unconfirmed(position, reading.e.symbols):
             yield event.at, f"after kill {event.payload} nobody confirmed {', '.join(missing)}"
+
+
+def every_cancel_all_cancels_what_it_names(reading: Reading) -> Found:
+    """Its symbols, or all, on both markets: under its own name, or by a call soon after it where many wait already."""
+    own = {(row["command_id"], row["tool"], row["symbol"]) for row in reading.e.instructions}
+    for command_id, events in reading.signals_by_id.items() if reading.e.settled_at else ():
+        event, position = events[0], reading.e.events.index(events[0])
+        if event.name != "cancel_all" or not reading.applied(command_id, "cancel_all"):
+            continue
+        later = [t for t in reading.cancel_tries if t.activity.position > position]
+        soon = {t.lane for t in later if t.activity.scheduled.at < event.at + SOON_SECONDS}
+        lanes = product(CANCEL_TOOLS, event.payload.get("symbols") or reading.e.symbols)
+        if missing := [lane for lane in lanes if lane not in soon and (command_id, *lane) not in own]:
+            yield event.at, f"of cancel_all {command_id} there is no cancel of {missing}"
+
+
+def what_was_in_flight_at_a_kill_is_canceled_again(reading: Reading) -> Found:
+    """Once it is known that the venue took it: the cancels of the kill may have come before it."""
+    for told in (*reading.named("place_order"), *reading.named("settle_order")):
+        order = told.scheduled.payload["order"]
+        if reading.e.settled_at is None or told.done_position is None or (told.result or {}).get("fate") not in TAKEN:
+            continue
+        sent = reading.placings[order["order_id"]][0].position
+        kills = [n for n in reading.kill_positions if sent < n < told.done_position]
+        if not kills or _restarted(reading, reading.e.events[kills[-1]].at, told.ended):
+            continue
+        if missing := reading.unconfirmed(told.done_position, (order["instruction"]["symbol"],)):
+            yield (
+                told.ended,
+                f"order {order['order_id']} was in flight at a kill, and after it nobody confirmed {missing}",
+            )
+
+
+def _restarted(reading: Reading, start: float, end: float) -> bool:
+    """Whether a restart may have come in between; then the desk is free to have an order at rest."""
+    return any(e.name == "restart" and start <= e.at <= end + IN_FLIGHT_SECONDS for e in reading.signals)
 
 
 def nothing_rests_after_a_kill(reading: Reading) -> Found:
@@ -75,4 +109,10 @@ def nothing_rests_after_a_kill(reading: Reading) -> Found:
             )
 
 
-RULES = (no_order_after_a_kill, every_kill_cancels_everything, nothing_rests_after_a_kill)
+RULES = (
+    no_order_after_a_kill,
+    every_kill_cancels_everything,
+    every_cancel_all_cancels_what_it_names,
+    what_was_in_flight_at_a_kill_is_canceled_again,
+    nothing_rests_after_a_kill,
+)

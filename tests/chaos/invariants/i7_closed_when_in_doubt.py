@@ -1,14 +1,19 @@
 """I7: closed when in doubt."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from math import isclose
 from typing import Any
 
+from tests.chaos import recorder as r
 from tests.chaos.evidence import VenueOrder
-from tests.chaos.invariants.i3_silence import orders_within
+from tests.chaos.invariants.i3_silence import orders_within, why_wrong
 from tests.chaos.reading import Activity, Reading
 
 Found = Iterator[tuple[float, str]]
+# domain/desk/ordering.py: of cycles that are shorter.
+SHORTEST_ORDER_SECONDS = 2.0
+CLOCK_SECONDS = 0.01
 
 
 def no_order_while_paused(reading: Reading) -> Found:
@@ -40,10 +45,54 @@ def every_order_passed_the_guards(reading: Reading) -> Found:
 
 
 def no_order_outlives_its_time(reading: Reading) -> Found:
-    """What was decided for one cycle is not begun after it."""
+    """What was decided for one cycle is not begun after it, and its time is no longer than that."""
+    for order_id, (placing, *_) in reading.placings.items():
+        order, longest = placing.scheduled.payload["order"], max(reading.e.cycle_seconds, SHORTEST_ORDER_SECONDS)
+        if order["instruction"]["reduce_only"] or not order.get("prepared_at"):
+            continue
+        if (lasts := _seconds(order["not_after"]) - _seconds(order["prepared_at"])) > longest + CLOCK_SECONDS:
+            yield placing.scheduled.at, f"order {order_id} may be sent for {lasts:g} s, and a cycle takes {longest:g} s"
     for order in reading.risky_orders:
         if order.not_after is not None and order.at > order.not_after:
             yield order.at, f"order {order.order_id} was sent {order.at - order.not_after:.2f} s after its time"
+
+
+def no_order_under_limits_of_before(reading: Reading) -> Found:
+    """Once new limits are applied, nothing that was decided under others is given out; nor sent, once that is told."""
+    for order_id, (placing, *_) in reading.placings.items():
+        if (other := _others(placing, _limits_at(reading, placing.scheduled.at))) and placing.started:
+            yield placing.scheduled.at, f"order {order_id} was given out after other limits ({other}) were applied"
+    known: set[str | None] = set()
+    for call, start, until in reading.windows(("set_limits", "restart"), "set_limits"):
+        if call.answer != r.DONE or call.command_id in known:
+            continue
+        known.add(call.command_id)
+        for order in reading.risky_orders:
+            sent = reading.placing_of(order)
+            if sent is None or not start < (order.committed or order.at) < until:
+                continue
+            if (other := _others(sent, call.args["limits"])) and (why := why_wrong(reading, order, start)):
+                yield order.at, f"order {order.order_id} {why} other limits ({other}) were told as applied"
+
+
+def _limits_at(reading: Reading, moment: float) -> dict[str, Any]:
+    """Those that were set last before it; a restart may bring others."""
+    found: dict[str, Any] = {}
+    for row in reading.control_rows:
+        if row["timestamp"].timestamp() >= moment - CLOCK_SECONDS:
+            break
+        if row["summary"].startswith("restart applied"):
+            found = {}
+        elif row["summary"].startswith("set_limits applied"):
+            told = reading.signals_by_id.get(row["command_id"], [])
+            found = told[0].payload["limits"] if told else {}
+    return found
+
+
+def _others(placing: Activity, limits: dict[str, Any]) -> str:
+    """The names of those limits under which an order was not decided."""
+    under = placing.scheduled.payload.get("limits") or {}
+    return ", ".join(name for name, value in limits.items() if name in under and float(under[name]) != float(value))
 
 
 def every_order_is_as_it_was_written_down(reading: Reading) -> Found:
@@ -90,11 +139,16 @@ def _why_unsound(reading: Reading, activity: Activity) -> str | None:
     return None if against and fits else f"of {wanted:g} of {position:g} became {order['side']} {sized:g}"
 
 
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
+
+
 RULES = (
     no_order_while_paused,
     strangers_are_turned_away,
     every_order_passed_the_guards,
     no_order_outlives_its_time,
+    no_order_under_limits_of_before,
     every_order_is_as_it_was_written_down,
     every_reduction_is_of_what_is_held,
 )
