@@ -112,6 +112,7 @@ class Script:
         row = self.row(
             at - 0.1, "Selected BTCUSDT", None, decision_type="order_intent", selected_order_id=name, risk_passed=True
         )
+        self.activity(at - 0.15, "decide", {"limits": {"max_leverage": "1.80"}}, {})
         told = {"batch": {"decisions": [{"selected_order_id": name, "decision_id": row["decision_id"]}]}}
         self.activity(at - 0.12, "record", told)
         self.sent(at, name, _of_the_venue(name, at, "filled", 1.0))
@@ -131,8 +132,7 @@ class Script:
         told |= {"prepared_at": _iso(at - 0.1), "not_after": _iso(at + 0.9)}
         fate = "open" if order.versions[0].status == "open" else "filled"
         report = {"order_id": name, "fate": fate, "filled_quantity": str(order.versions[0].filled)}
-        call = {"order": told, "limits": {"max_leverage": "1.80"}}
-        self.activity(at - 0.05, "place_order", call, report, attempts=1, takes=0.08)
+        self.activity(at - 0.05, "place_order", {"order": told}, report, attempts=1, takes=0.08)
         self.e.orders.append(order)
         row = {
             "instruction_id": name,

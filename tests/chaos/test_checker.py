@@ -498,7 +498,7 @@ def an_order_has_more_time_than_a_cycle(e: Evidence) -> None:
 
 @breaks("no_order_under_limits_of_before")
 def an_order_was_decided_under_other_limits(e: Evidence) -> None:
-    event_of(e, "scheduled", "place_order", 1).payload["limits"]["max_leverage"] = "1.9"
+    event_of(e, "scheduled", "decide", 1).payload["limits"]["max_leverage"] = "1.9"
 
 
 @breaks("every_command_is_carried_out_once")

@@ -33,12 +33,13 @@ def every_send_follows_its_commit(reading: Reading) -> Found:
     for order_id, (placing, *_) in reading.placings.items():
         if placing.scheduled.payload["order"]["instruction"]["reduce_only"]:
             continue
-        written = (each for each in reading.named("record") if order_id in _orders_in(each))
+        written = (each for each in reading.named("record") if order_id in orders_in(each))
         if not any(each.succeeded and each.position < (each.done_position or 0) < placing.position for each in written):
             yield placing.scheduled.at, f"order {order_id} was sent before its decision was committed"
 
 
-def _orders_in(record: Activity) -> list[str | None]:
+def orders_in(record: Activity) -> list[str | None]:
+    """The orders whose decisions it writes."""
     return [row.get("selected_order_id") for row in record.scheduled.payload["batch"]["decisions"]]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from tests.chaos import recorder as r
 from tests.chaos.evidence import VenueOrder
 from tests.chaos.invariants.i3_silence import orders_within, why_wrong
+from tests.chaos.invariants.i5_written_before_done import orders_in
 from tests.chaos.reading import Activity, Reading
 
 Found = Iterator[tuple[float, str]]
@@ -60,7 +61,7 @@ def no_order_outlives_its_time(reading: Reading) -> Found:
 def no_order_under_limits_of_before(reading: Reading) -> Found:
     """Once new limits are applied, nothing that was decided under others is given out; nor sent, once that is told."""
     for order_id, (placing, *_) in reading.placings.items():
-        if (other := _others(placing, _limits_at(reading, placing.scheduled.at))) and placing.started:
+        if other := _others(reading, order_id, _limits_at(reading, placing.scheduled.at)):
             yield placing.scheduled.at, f"order {order_id} was given out after other limits ({other}) were applied"
     known: set[str | None] = set()
     for call, start, until in reading.windows(("set_limits", "restart"), "set_limits"):
@@ -68,10 +69,10 @@ def no_order_under_limits_of_before(reading: Reading) -> Found:
             continue
         known.add(call.command_id)
         for order in reading.risky_orders:
-            sent = reading.placing_of(order)
-            if sent is None or not start < (order.committed or order.at) < until:
+            order_id = reading.our_ids.get(order.order_id, "")
+            if not start < (order.committed or order.at) < until:
                 continue
-            if (other := _others(sent, call.args["limits"])) and (why := why_wrong(reading, order, start)):
+            if (other := _others(reading, order_id, call.args["limits"])) and (why := why_wrong(reading, order, start)):
                 yield order.at, f"order {order.order_id} {why} other limits ({other}) were told as applied"
 
 
@@ -89,10 +90,20 @@ def _limits_at(reading: Reading, moment: float) -> dict[str, Any]:
     return found
 
 
-def _others(placing: Activity, limits: dict[str, Any]) -> str:
+def _others(reading: Reading, order_id: str, limits: dict[str, Any]) -> str:
     """The names of those limits under which an order was not decided."""
-    under = placing.scheduled.payload.get("limits") or {}
+    under = _decided_under(reading, order_id)
     return ", ".join(name for name, value in limits.items() if name in under and float(under[name]) != float(value))
+
+
+def _decided_under(reading: Reading, order_id: str) -> dict[str, Any]:
+    """The limits of the last choice before an order's decision was written. A reading may bring a choice, too."""
+    written = next((a for a in reading.named("record") if order_id in orders_in(a)), None)
+    readings = [a for a in reading.named("observe") if (a.result or {}).get("choice")]
+    chosen = [a for a in (*reading.named("decide"), *readings) if a.succeeded and a.done_position is not None]
+    before = [a for a in chosen if written and (a.done_position or 0) < written.position]
+    last = max(before, key=lambda a: a.done_position or 0, default=None)
+    return last.scheduled.payload.get("limits") or {} if last else {}
 
 
 def every_order_is_as_it_was_written_down(reading: Reading) -> Found:
