@@ -4,21 +4,26 @@ import asyncio
 import contextlib
 import signal
 from collections import defaultdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 from sqlalchemy import make_url
+from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from cli.dev.ports import free_port
 from tests.chaos.forking import Process, Zygote
 from tests.chaos.proxy import Connect, Proxy, to_port, to_socket
-from tests.chaos.schedule import APIS, EARLIER, PROCESSES, SYMBOLS, THIS, WORKERS, Round, links
+from tests.chaos.schedule import APIS, EARLIER, PROCESSES, SYMBOLS, THIS, VERSIONS, WORKERS, Round, links
 from tests.chaos.servers import ROLE, Postgres, Temporal
 
 KEY = "chaos-0123456789-abcdefghijklmnopqrstuvwxyz"
 ACCOUNT = "chaos-account"
+# All workers of a namespace share one: any of them takes the workflow tasks of any desk.
+DEPLOYMENT = "ais"
 READY_SECONDS = 60.0
 
 
@@ -64,6 +69,8 @@ class Desk:
         if self.plan.live:
             await self._open_venue()
         await asyncio.gather(*(self.start(name) for name in PROCESSES))
+        if self.plan.upgrade == VERSIONS:
+            await self.make_current(EARLIER)
         code, said = await self.ais("start")
         assert code == 0, said
         await self._until_ready()
@@ -73,6 +80,8 @@ class Desk:
         with contextlib.suppress(Exception):
             assert self.client
             await self.client.get_workflow_handle(self.workflow_id).terminate("the round is over")
+        if self.plan.upgrade == VERSIONS:
+            await self.make_current(None)
         await asyncio.gather(*(process.end() for process in self.processes.values()))
         await asyncio.gather(*(proxy.close() for proxy in self.proxies.values()))
         await self.http.aclose()
@@ -83,6 +92,28 @@ class Desk:
     def workflow_id(self) -> str:
         """As people name it to Temporal."""
         return f"coordinator-{self.name}"
+
+    # --- versions of its workers ---------------------------------------------------------------------------------------
+
+    async def make_current(self, release: str | None) -> None:
+        """What `temporal worker deployment set-current-version` does, once a worker of it polls; None: of no version."""
+        assert self.client
+        request = SetWorkerDeploymentCurrentVersionRequest(
+            namespace="default", deployment_name=DEPLOYMENT, build_id=self._build(release) if release else "",
+            ignore_missing_task_queues=True,
+        )  # fmt: skip
+        service = self.client.workflow_service
+
+        async def told() -> bool:
+            with contextlib.suppress(RPCError):
+                await service.set_worker_deployment_current_version(request, retry=False, timeout=timedelta(seconds=5))
+                return True
+            return False
+
+        await _until(told, f"workers of {release or 'no version'}")
+
+    def _build(self, release: str) -> str:
+        return f"{self.name}-{'new' if release == THIS else 'old'}"
 
     # --- its processes -------------------------------------------------------------------------------------------------
 
@@ -108,6 +139,11 @@ class Desk:
             "AIS_BOOKS_SECONDS": "10",
             "AIS_ORDER_FRACTION": "0.01",
         }
+        versions = {
+            "AIS_WORKER_VERSIONING": "pinned",
+            "AIS_WORKER_DEPLOYMENT": DEPLOYMENT,
+            "AIS_WORKER_BUILD_ID": self._build(self.releases.get(name, THIS)),
+        }
         return {
             "AIS_DESK": self.name,
             "AIS_SYMBOLS": ",".join(SYMBOLS),
@@ -124,6 +160,7 @@ class Desk:
             "TEMPORAL_ADDRESS": f"127.0.0.1:{self._port(name, 'temporal')}",
             "TEMPORAL_NAMESPACE": "default",
             **(live if self.plan.live else {}),
+            **(versions if self.plan.upgrade == VERSIONS else {}),
         }
 
     def clock_of(self, name: str) -> Path:

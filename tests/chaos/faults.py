@@ -18,7 +18,7 @@ from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest
 from tests.chaos.desk import Desk
 from tests.chaos.proxy import SLOW_SECONDS
 from tests.chaos.recorder import Recorder
-from tests.chaos.schedule import PROCESSES, SYMBOLS, WORKERS, Fault
+from tests.chaos.schedule import PROCESSES, SYMBOLS, VERSIONS, WORKERS, Fault
 from tests.postgres import plain_url
 
 FLOOD = 120
@@ -95,6 +95,8 @@ async def replaced(desk: Desk, fault: Fault) -> AsyncIterator[None]:
     yield
     desk.releases[fault.target] = fault.detail
     await start_again(desk, fault.target)
+    if desk.plan.upgrade == VERSIONS:
+        await desk.make_current(fault.detail)
 
 
 async def start_again(desk: Desk, name: str) -> None:

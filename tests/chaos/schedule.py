@@ -181,9 +181,12 @@ UPGRADES: dict[str, tuple[tuple[str, ...], str, str]] = {
     "one stays": (ONE, "", ""),
     "one downgraded": ((), ONE[0], EARLIER),
     "all downgraded": ((), "workers", EARLIER),
+    # Workers have versions: the old one goes on with the run that it has, and the new one begins the next.
+    "versions": (ALL, ONE[0], THIS),
 }
-# A worker that does not know a run's rules cannot carry it out: neither beside one that does, nor after it.
-WITH_OTHER_RULES = ("all upgraded",)
+VERSIONS = "versions"
+# A worker that does not know a run's rules cannot carry it out: neither after one that does, nor beside it without versions.
+WITH_OTHER_RULES = ("all upgraded", VERSIONS)
 
 
 def _with_earlier_workers(found: Round, schema: int, quiet: float) -> Round:
