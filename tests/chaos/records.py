@@ -88,7 +88,6 @@ class Script:
         for call in calls:
             row: dict[str, Any] = {
                 "instruction_id": call["instruction_ids"][0],
-                "command_id": command_id,
                 "tool": call["tool"],
                 "symbol": SYMBOL,
                 "detail": None,
@@ -136,7 +135,6 @@ class Script:
         self.e.orders.append(order)
         row = {
             "instruction_id": name,
-            "command_id": name,
             "tool": "create_order",
             "detail": None,
             "outcome": "confirmed",
@@ -184,7 +182,7 @@ def a_sound_round() -> Evidence:
     s.command(3.0, "resume", "r1")
     s.state(3.3, "running")
     s.command(3.35, "cancel_all", "c1")
-    s.canceled(3.41, "c1", 1)
+    s.canceled(3.4, "c1", 1)
     s.order(3.6, "ord_2")
     s.planned(3.65, "2", "1.00")
     s.rest(3.7, "ord_3", until=4.065)

@@ -62,17 +62,20 @@ def every_kill_cancels_everything(reading: Reading) -> Found:
 
 
 def every_cancel_all_cancels_what_it_names(reading: Reading) -> Found:
-    """Its symbols, or all, on both markets: under its own name, or by a call soon after it where many wait already."""
-    own = {(row["command_id"], row["tool"], row["symbol"]) for row in reading.e.instructions}
+    """Its symbols, or all, on both markets, in the moment in which it is applied; or soon, where many wait already.
+
+    Commands that are taken in the same moment share their cancels.
+    """
+    prepared = {(row["prepared_at"], row["tool"], row["symbol"]) for row in reading.e.instructions}
     for command_id, events in reading.signals_by_id.items() if reading.e.settled_at else ():
-        event, position = events[0], reading.e.events.index(events[0])
-        if event.name != "cancel_all" or not reading.applied(command_id, "cancel_all"):
+        rows = reading.applied(command_id, "cancel_all")
+        if events[0].name != "cancel_all" or not rows:
             continue
-        later = [t for t in reading.cancel_tries if t.activity.position > position]
-        soon = {t.lane for t in later if t.activity.scheduled.at < event.at + SOON_SECONDS}
-        lanes = product(CANCEL_TOOLS, event.payload.get("symbols") or reading.e.symbols)
-        if missing := [lane for lane in lanes if lane not in soon and (command_id, *lane) not in own]:
-            yield event.at, f"of cancel_all {command_id} there is no cancel of {missing}"
+        moment, at = rows[0]["timestamp"], rows[0]["timestamp"].timestamp()
+        soon = {t.lane for t in reading.cancel_tries if 0 <= t.activity.scheduled.at - at < SOON_SECONDS}
+        lanes = product(CANCEL_TOOLS, events[0].payload.get("symbols") or reading.e.symbols)
+        if missing := [lane for lane in lanes if lane not in soon and (moment, *lane) not in prepared]:
+            yield at, f"of cancel_all {command_id} there is no cancel of {missing}"
 
 
 def what_was_in_flight_at_a_kill_is_canceled_again(reading: Reading) -> Found:
