@@ -96,6 +96,7 @@ class Script:
                 "outcome": "confirmed",
                 "venue_order_id": None,
                 "prepared_at": datetime.fromtimestamp(BEGAN + at, UTC),
+                "settled_at": datetime.fromtimestamp(BEGAN + at + 0.02, UTC),
             }
             self.change(at, "public.instructions", "INSERT", row | {"outcome": "prepared"})
             self.change(at + 0.02, "public.instructions", "UPDATE", row)
@@ -143,6 +144,7 @@ class Script:
         row |= {
             "venue_order_id": None,
             "prepared_at": datetime.fromtimestamp(BEGAN + at - 0.1, UTC),
+            "settled_at": datetime.fromtimestamp(BEGAN + at, UTC),
             "price": order.price,
         }
         self.change(at + 0.02, "public.instructions", "INSERT", row)

@@ -506,6 +506,32 @@ def a_command_is_carried_out_again_after_a_restart(e: Evidence) -> None:
     e.decisions.append(row_of(e, "why-c1") | {"decision_id": "again", "timestamp": row_of(e, "why-k2")["timestamp"]})
 
 
+def test_a_kill_that_is_sent_twice_under_one_id_cancels_once() -> None:
+    e = a_sound_round()
+    event = copy.copy(event_of(e, "signal", "kill", 1))
+    e.events.append(event)
+    assert "every_kill_cancels_everything" not in violated(e)
+    event.payload = {"command_id": "k3", "reason": "another"}
+    assert "every_kill_cancels_everything" in violated(e)
+
+
+def test_a_restart_that_was_accepted_may_be_refused_in_the_end() -> None:
+    e = a_sound_round()
+    e.decisions.append(
+        row_of(e, "restart applied") | {"decision_id": "z", "summary": "restart refused by cli: a kill came"}
+    )
+    assert "every_command_is_carried_out_once" not in violated(e)
+
+
+def test_where_as_many_cancels_wait_as_may_wait_there_is_no_other() -> None:
+    e = a_sound_round()
+    a_cancel_all_leaves_a_market_out(e)
+    row = instruction_of(e, "k1:1:cancel_spot")
+    early = row | {"prepared_at": row["prepared_at"] - timedelta(seconds=2)}
+    e.instructions += [early | {"instruction_id": f"wait-{n}"} for n in range(10)]
+    assert "every_cancel_all_cancels_what_it_names" not in violated(e)
+
+
 def test_under_the_rules_of_before_a_restart_forgets_the_ids() -> None:
     e = a_sound_round()
     event_of(e, "began").payload = 4

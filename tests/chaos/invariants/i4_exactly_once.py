@@ -53,12 +53,12 @@ def an_agent_has_one_order_a_symbol(reading: Reading) -> Found:
 
 
 def every_command_is_carried_out_once(reading: Reading) -> Found:
-    """A command's row stands once, however often it was sent. A kill kills again."""
+    """A command's row stands once, however often it was sent. A kill kills again; a restart is accepted, and may fail then."""
     seen: set[str] = set()
     for row in reading.control_rows:
         if reading.forgets_ids(row):
             seen.clear()
-        elif row["command_id"] and not row["summary"].startswith("kill"):
+        elif row["command_id"] and not row["summary"].startswith(("kill", "restart refused")):
             if row["command_id"] in seen and "was used for another" not in row["summary"]:
                 yield row["timestamp"].timestamp(), f"command {row['command_id']} has a second row: {row['summary']}"
             seen.add(row["command_id"])

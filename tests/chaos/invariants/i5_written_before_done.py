@@ -73,7 +73,7 @@ def no_reduction_waits_for_the_database(reading: Reading) -> Found:
             continue
         symbol = plan.scheduled.payload["symbol"]
         sent = next((p.position for p in _reductions(reading, symbol) if p.position > plan.done_position), None)
-        if sent and any(w.position < sent and plan.done_position < (w.done_position or 0) < sent for w in writes):
+        if sent and any(plan.done_position < w.position and (w.done_position or 0) < sent for w in writes):
             yield plan.ended, f"a reduction of {symbol} waited for a write to the database"
 
 
