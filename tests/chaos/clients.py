@@ -68,16 +68,16 @@ async def run_step(desk: Desk, step: Step, recorder: Recorder) -> None:
 # --- HTTP --------------------------------------------------------------------------------------------------------------
 
 
-def _headers(step: Step) -> dict[str, str]:
-    key = {"Idempotency-Key": step.key} if step.key else {}
-    return {"Authorization": f"Bearer {step.args.get('key', KEY)}"} | key
+def _headers(desk: Desk, step: Step) -> dict[str, str]:
+    key, named = {"Idempotency-Key": step.key} if step.key else {}, step.args.get("key")
+    return {"Authorization": f"Bearer {desk.keys.get(named, named) if named else KEY}"} | key
 
 
 async def read_state(desk: Desk, step: Step, recorder: Recorder) -> None:
     """One reading of the state."""
-    call = recorder.begin(step.client, "http", "status", args=step.args)
+    call = recorder.begin(step.client, "http", "status", args={**step.args, "api": step.api})
     try:
-        answer = await desk.http.get(desk.url(step.api) + "/control/status", headers=_headers(step))
+        answer = await desk.http.get(desk.url(step.api) + "/control/status", headers=_headers(desk, step))
         state = answer.json().get("state") if answer.status_code == 200 else None
         recorder.end(call, r.DONE if state else r.UNKNOWN, status=answer.status_code, state=state)
     except (httpx.HTTPError, ValueError) as error:
@@ -90,7 +90,7 @@ async def over_http(desk: Desk, step: Step, recorder: Recorder, api: int) -> Non
     call = recorder.begin(step.client, "http", step.kind, key=step.key, token=token, args={**step.args, "api": api})
     body = await _body(desk, step, token)
     try:
-        answer = await desk.http.post(desk.url(api) + PATHS[step.kind], json=body, headers=_headers(step))
+        answer = await desk.http.post(desk.url(api) + PATHS[step.kind], json=body, headers=_headers(desk, step))
     except httpx.HTTPError as error:
         never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
         recorder.end(call, r.NOT_RECORDED if never_sent else r.UNKNOWN, told=type(error).__name__, command_id=step.key)

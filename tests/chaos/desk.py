@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import re
 import signal
+import time
 from collections import defaultdict
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +19,19 @@ from temporalio.service import RPCError
 from cli.dev.ports import free_port
 from tests.chaos.forking import Process, Zygote
 from tests.chaos.proxy import Connect, Proxy, to_port, to_socket
-from tests.chaos.schedule import APIS, EARLIER, PROCESSES, SYMBOLS, THIS, VERSIONS, WORKERS, Round, links
+from tests.chaos.schedule import (
+    APIS,
+    EARLIER,
+    FORMER,
+    PROCESSES,
+    SYMBOLS,
+    THIS,
+    VERSIONS,
+    VIEWER,
+    WORKERS,
+    Round,
+    links,
+)  # fmt: skip
 from tests.chaos.servers import ROLE, Postgres, Temporal
 
 KEY = "chaos-0123456789-abcdefghijklmnopqrstuvwxyz"
@@ -53,6 +67,9 @@ class Desk:
         self.api_ports = {api: free_port() for api in APIS}
         self.http = httpx.AsyncClient(timeout=8.0, trust_env=False, limits=httpx.Limits(max_keepalive_connections=8))
         self.client: Client | None = None
+        # Of a viewer, and one that was revoked, and when.
+        self.keys: dict[str, str] = {}
+        self.revoked_at = 0.0
         # Prices as they were when the round began; a limit order is placed beside them.
         self.marks: dict[str, float] = {}
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -68,12 +85,22 @@ class Desk:
             await self.proxies[link].start()
         if self.plan.live:
             await self._open_venue()
+        # Before the APIs start, whose first reading of the keys then has both.
+        await asyncio.gather(self._make_key(VIEWER, 1), self._make_key(FORMER, 2))
         await asyncio.gather(*(self.start(name) for name in PROCESSES))
         if self.plan.upgrade == VERSIONS:
             await self.make_current(EARLIER)
         code, said = await self.ais("start")
         assert code == 0, said
         await self._until_ready()
+        code, said = await self.ais("keys", "revoke", FORMER, number=3)
+        assert code == 0, said
+        self.revoked_at = time.time()
+
+    async def _make_key(self, name: str, number: int) -> None:
+        code, said = await self.ais("keys", "create", name, "--role", "viewer", number=number)
+        assert code == 0, said
+        self.keys[name] = next(word for word in said.split() if re.fullmatch(r"ais_\w+_\w+", word))
 
     async def close(self) -> None:
         """Nothing of it goes on."""

@@ -113,6 +113,8 @@ class Evidence:
     desk_row: dict[str, Any] = field(default_factory=dict)
     kills: list[dict[str, Any]] = field(default_factory=list)
     status: dict[str, Any] | None = None
+    # When a key was revoked, before the round.
+    revoked_at: float = 0.0
     # When everything worked again, and when nothing was left to do; None if that never came.
     healed_at: float = 0.0
     settled_at: float | None = None

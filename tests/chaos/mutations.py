@@ -275,6 +275,11 @@ MUTATIONS = (
         ("activities/act.py", "        outdated = call.limits is not None and call.limits != answer.limits\n",
          "        outdated = False\n"),
     ),
+    _mutation(
+        "I7", "a key that was revoked goes on",
+        ("api/keys.py", "        if keys is not None:\n            self._keys = keys\n",
+         "        if keys is not None and not self._keys:\n            self._keys = keys\n"),
+    ),
 )  # fmt: skip
 
 

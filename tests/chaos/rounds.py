@@ -74,6 +74,7 @@ class Arena:
             await desk.open()
             opened = time.time()
             found = Evidence(plan.seed, plan.live, plan.cycle_seconds, SYMBOLS, recorder.calls, recorder.notes)
+            found.revoked_at = desk.revoked_at
             await _chaos(desk, recorder)
             await heal(desk, found)
             await evidence.collect(desk, found)

@@ -8,6 +8,8 @@ from typing import Any
 
 from domain.desk.versions import SCHEMA_VERSION
 
+# Keys that are not the administrator's: no key at all, one that may only read, and one that was revoked before the round.
+WRONG_KEY, VIEWER, FORMER = "wrong", "viewer", "former"
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 APIS = ("api-0", "api-1")
 WORKERS = ("worker-0", "worker-1")
@@ -329,11 +331,11 @@ def _agent(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
 
 
 def _stranger(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
-    """Somebody without the key."""
-    return [
-        Step(at, "stranger", "http", chance.choice(("kill", "resume", "status")), {"key": "wrong"}, chance.randrange(2))
-        for at in _moments(chance, seconds, 3.0)
-    ]
+    """Somebody without the key, a viewer who would like to command, and at the end somebody whose key was revoked."""
+    kinds = ("kill", "resume", "status")
+    tries = [(at, chance.choice((WRONG_KEY, VIEWER)), chance.choice(kinds)) for at in _moments(chance, seconds, 1.5)]
+    tries += [(round(chance.uniform(seconds - 1.0, seconds + 0.8), 3), FORMER, "status") for _ in range(4)]
+    return [Step(at, "stranger", "http", kind, {"key": key}, chance.randrange(2)) for at, key, kind in sorted(tries)]
 
 
 CLIENTS = {

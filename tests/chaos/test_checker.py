@@ -506,6 +506,26 @@ def a_command_is_carried_out_again_after_a_restart(e: Evidence) -> None:
     e.decisions.append(row_of(e, "why-c1") | {"decision_id": "again", "timestamp": row_of(e, "why-k2")["timestamp"]})
 
 
+@breaks("strangers_are_turned_away")
+def a_viewer_kills(e: Evidence) -> None:
+    call = call_of(e, "stranger-kill")
+    call.args["key"], call.status = "viewer", 200
+
+
+@breaks("a_revoked_key_opens_nothing")
+def a_revoked_key_opens(e: Evidence) -> None:
+    e.revoked_at = BEGAN - 10.0
+    call = call_of(e, "stranger-kill")
+    call.kind, call.args["key"], call.status = "status", "former", 200
+
+
+def test_an_api_that_cannot_read_the_database_knows_a_revoked_key_for_longer() -> None:
+    e = a_sound_round()
+    a_revoked_key_opens(e)
+    e.notes.append(Note(BEGAN, "database: stop", "database stop", "database", BEGAN + 1))
+    assert "a_revoked_key_opens_nothing" not in violated(e)
+
+
 def test_a_kill_that_is_sent_twice_under_one_id_cancels_once() -> None:
     e = a_sound_round()
     event = copy.copy(event_of(e, "signal", "kill", 1))

@@ -10,11 +10,16 @@ from tests.chaos.evidence import VenueOrder
 from tests.chaos.invariants.i3_silence import orders_within, why_wrong
 from tests.chaos.invariants.i5_written_before_done import orders_in
 from tests.chaos.reading import Activity, Reading
+from tests.chaos.schedule import APIS, FORMER, VIEWER, WRONG_KEY
 
 Found = Iterator[tuple[float, str]]
 # domain/desk/ordering.py: of cycles that are shorter.
 SHORTEST_ORDER_SECONDS = 2.0
 CLOCK_SECONDS = 0.01
+# docs/keys.md says ten.
+REVOKED_WITHIN_SECONDS = 10.5
+# A process that has not read the keys yet knows none of them.
+TURNED_AWAY = {WRONG_KEY: (401,), VIEWER: (401, 403, 503), FORMER: (401, 403, 503)}
 
 
 def no_order_while_paused(reading: Reading) -> Found:
@@ -23,15 +28,27 @@ def no_order_while_paused(reading: Reading) -> Found:
 
 
 def strangers_are_turned_away(reading: Reading) -> Found:
-    """Whoever has no key is told 401, and nothing that he says is recorded."""
+    """Whoever has no key is told 401; nothing that he says is recorded, nor what somebody says who may only read."""
     said = [event.payload for event in reading.signals if isinstance(event.payload, dict)]
     for call in reading.e.calls:
         if "key" not in call.args:
             continue
-        if call.status is not None and call.status != 401:
-            yield call.start, f"a stranger's {call.kind} was answered {call.status}"
+        is_open = call.args["key"] != WRONG_KEY and call.kind == "status"
+        if call.status is not None and not is_open and call.status not in TURNED_AWAY[call.args["key"]]:
+            yield call.start, f"the {call.kind} of somebody with the key {call.args['key']} was answered {call.status}"
         if any(call.token and payload.get("reason") == call.token for payload in said):
             yield call.start, f"a stranger's {call.kind} {call.token} was recorded"
+
+
+def a_revoked_key_opens_nothing(reading: Reading) -> Found:
+    """Ten seconds after it was revoked, in every API that could read the database meanwhile."""
+    for call in reading.e.calls:
+        if call.args.get("key") != FORMER or call.start < reading.e.revoked_at + REVOKED_WITHIN_SECONDS:
+            continue
+        api = APIS[call.args["api"]]
+        blind = reading.disturbed(reading.e.revoked_at, call.start, "database", api, f"{api}>database", after=6.0)
+        if call.status == 200 and not blind:
+            yield call.start, f"a key opened {call.start - reading.e.revoked_at:.1f} s after it was revoked"
 
 
 def every_order_passed_the_guards(reading: Reading) -> Found:
@@ -157,6 +174,7 @@ def _seconds(moment: str) -> float:
 RULES = (
     no_order_while_paused,
     strangers_are_turned_away,
+    a_revoked_key_opens_nothing,
     every_order_passed_the_guards,
     no_order_outlives_its_time,
     no_order_under_limits_of_before,
