@@ -189,9 +189,11 @@ async def at_the_command_line(desk: Desk, step: Step, recorder: Recorder) -> Non
     code, said = await desk.ais(step.kind.replace("_", "-"), *flags, "--reason", token, number=call.number)
     told = _json_in(said)
     answer = EXITS.get(code, r.UNKNOWN) if code is not None else r.UNKNOWN
-    # 1 is a refusal by the coordinator, or a failure on the way there.
-    if code == 1 and told.get("result") == "refused":
+    # 1 is a refusal by the coordinator, which tells an outcome then; or a failure on the way there.
+    if code == 1 and told.get("outcome"):
         answer = r.REFUSED
+    elif code == 1 and "nothing was sent" in told.get("detail", ""):
+        answer = r.NOT_RECORDED
     recorder.end(call, answer, status=code, told=said[-300:], command_id=told.get("command_id"))
 
 

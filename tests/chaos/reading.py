@@ -147,12 +147,19 @@ class Reading:
 
     @cached_property
     def kill_positions(self) -> list[int]:
-        """Where in the history a kill arrived, as a signal or as a cancellation."""
-        return [
-            n
-            for n, event in enumerate(self.e.events)
-            if event.kind == "cancel_requested" or (event.kind == "signal" and event.name == "kill")
-        ]
+        """Where in the history a kill arrived, as a signal or as a cancellation.
+
+        One that repeats an id while the desk is killed does nothing: what the first one did serves it.
+        """
+        found, known = [], set[str]()
+        for n, event in enumerate(self.e.events):
+            if event.kind == "signal" and event.name == "restart":
+                known.clear()
+            elif event.kind == "cancel_requested" or (event.kind == "signal" and event.name == "kill"):
+                command_id = event.payload.get("command_id") if isinstance(event.payload, dict) else None
+                found += [n] if command_id not in known else []
+                known |= {command_id} if command_id else set()
+        return found
 
     @cached_property
     def activities(self) -> list[Activity]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import product
 
-from tests.chaos.evidence import RESTS, Event, VenueOrder
+from tests.chaos.evidence import RESTS, VenueOrder
 from tests.chaos.reading import CANCEL_TOOLS, Reading
 from tests.chaos.schedule import WORKERS
 
@@ -60,24 +60,8 @@ def every_kill_cancels_everything(reading: Reading) -> Found:
         return
     for position in reading.kill_positions:
         event = reading.e.events[position]
-        if missing := reading.unconfirmed(_first_of_its_id(reading, position), reading.e.symbols):
+        if missing := reading.unconfirmed(position, reading.e.symbols):
             yield event.at, f"after kill {event.payload} nobody confirmed {', '.join(missing)}"
-
-
-def _first_of_its_id(reading: Reading, position: int) -> int:
-    """A kill that repeats an id while the desk is killed does nothing: the cancels of the first one serve it."""
-    found, command_id = position, _id_of(reading.e.events[position])
-    for n in reversed(range(position)):
-        event = reading.e.events[n]
-        if event.kind == "signal" and event.name == "restart":
-            break
-        if command_id and event.kind == "signal" and event.name == "kill" and _id_of(event) == command_id:
-            found = n
-    return found
-
-
-def _id_of(event: Event) -> str | None:
-    return event.payload.get("command_id") if isinstance(event.payload, dict) else None
 
 
 def every_cancel_all_cancels_what_it_names(reading: Reading) -> Found:
