@@ -53,6 +53,8 @@ class Race:
     # It ends workers, and those of every desk take each other's workflow tasks.
     alone: bool = False
     schema: int | None = None
+    # What needs an order, needs cycles; the others have fewer, which leaves the machine to more trials.
+    cycle_seconds: float = 3.0
 
 
 # --- who came first ----------------------------------------------------------------------------------------------------
@@ -225,8 +227,8 @@ RACES = {
         Race("resume", Track.paused, command("resume"), recorded("resume")),
         Race("pause", Track.running, command("pause"), recorded("pause")),
         Race("pause_and_resume", Track.running, crowd, recorded("pause")),
-        Race("cancel_all", Track.at_rest, command("cancel_all"), recorded("cancel_all"), cancelled),
-        Race("deleverage", Track.held, deleverage, recorded("deleverage"), reduced),
+        Race("cancel_all", Track.at_rest, command("cancel_all"), recorded("cancel_all"), cancelled, cycle_seconds=1.0),
+        Race("deleverage", Track.held, deleverage, recorded("deleverage"), reduced, cycle_seconds=1.0),
         Race("limits", Track.running, limits, recorded("set_limits")),
         Race("restart", Track.killed, restart, before_the_restart, may_run=asked_later),
         Race("continue_as_new", Track.running, continue_as_new, continued),

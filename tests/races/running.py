@@ -166,7 +166,7 @@ async def _timed_kill(track: Track) -> float:
 async def _heat(place: Arena, race: Race, number: int, offsets: list[float], tally: Tally, out: Path) -> None:
     """The trials of one desk, and what its record says of them."""
     track = await _opened(place, race, str(number))
-    found = Evidence(number, False, 1.0, SYMBOLS, track.recorder.calls, track.recorder.notes)
+    found = Evidence(number, False, race.cycle_seconds, SYMBOLS, track.recorder.calls, track.recorder.notes)
     raced: list[Trial] = []
     alive: list[tuple[Trial, str]] = []
     try:
@@ -247,7 +247,7 @@ def _check(name: str, found: Evidence, tally: Tally, out: Path) -> None:
 async def _opened(place: Arena, race: Race, name: str) -> Track:
     """A desk that nothing goes wrong at but what the race does to it."""
     schema = race.schema or SCHEMA_VERSION
-    plan = Round(seed=1, live=False, seconds=0.0, cycle_seconds=1.0, steps=(), faults=(), schema=schema)
+    plan = Round(seed=1, live=False, seconds=0.0, cycle_seconds=race.cycle_seconds, steps=(), faults=(), schema=schema)
     folder = place.folder / f"{race.name}-{name}"
     folder.mkdir(parents=True)
     recorder = Recorder(folder / "record.ndjson")
