@@ -88,6 +88,7 @@ class Script:
         for call in calls:
             row: dict[str, Any] = {
                 "instruction_id": call["instruction_ids"][0],
+                "round": number,
                 "tool": call["tool"],
                 "symbol": SYMBOL,
                 "detail": None,
@@ -136,6 +137,7 @@ class Script:
         self.e.orders.append(order)
         row = {
             "instruction_id": name,
+            "round": 1,
             "tool": "create_order",
             "detail": None,
             "outcome": "confirmed",

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import product
 
 from tests.chaos.evidence import RESTS, VenueOrder
@@ -95,11 +96,37 @@ def what_was_in_flight_at_a_kill_is_canceled_again(reading: Reading) -> Found:
         kills = [n for n in reading.kill_positions if sent < n < told.done_position]
         if not kills or _restarted(reading, reading.e.events[kills[-1]].at, told.ended):
             continue
-        if missing := reading.unconfirmed(told.done_position, (order["instruction"]["symbol"],)):
+        if reading.disturbed(told.ended, told.ended + SOON_SECONDS, "temporal", *WORKERS, *_WAYS):
+            continue
+        symbol, again = order["instruction"]["symbol"], _cancelled_again(reading, told.ended)
+        if missing := [tool for tool in CANCEL_TOOLS if (tool, symbol) not in again]:
             yield (
                 told.ended,
-                f"order {order['order_id']} was in flight at a kill, and after it nobody confirmed {missing}",
+                f"order {order['order_id']} was in flight at a kill, and then there was no {missing} of {symbol}",
             )
+
+
+# Who is away takes up late what is known.
+_WAYS = tuple(f"{worker}>temporal" for worker in WORKERS)
+
+
+def _cancelled_again(reading: Reading, moment: float) -> set[tuple[str, str]]:
+    """The symbols and markets that soon got a cancel of a later round, or could get none, since so many waited already."""
+    rows = [
+        ((row["tool"], row["symbol"]), row["round"], _after(row["prepared_at"], moment))
+        for row in reading.e.instructions
+    ]
+    waited = Counter(
+        (row["tool"], row["symbol"])
+        for row in reading.e.instructions
+        if _after(row["prepared_at"], moment) < 0 < _after(row["settled_at"], moment)
+    )
+    full = {lane for lane, number in waited.items() if number >= LANE}
+    return full | {lane for lane, number, after in rows if number > 1 and -CLOCK_SECONDS < after < SOON_SECONDS}
+
+
+def _after(at: datetime | None, moment: float) -> float:
+    return at.timestamp() - moment if at else float("inf")
 
 
 def _restarted(reading: Reading, start: float, end: float) -> bool:
