@@ -69,11 +69,12 @@ TRIALS = 500
 races: install
 	$(BIN)/python -m tests.races --trials $(TRIALS) $(ARGS)
 
-# The same seed makes the same schedule; docs/chaos.md says how to read a failure.
+# The same seed makes the same schedule; docs/chaos.md says how to read a failure. PREVIOUS is a tag or a commit.
 ROUNDS = 10
 SEED = 1
+PREVIOUS =
 chaos: install
-	$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(ARGS)
+	$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(PREVIOUS:%=--previous %) $(ARGS)
 
 # An hour or more, most of it for mutations that are not caught: each mutation of AIS, until the checker sees it.
 chaos-mutants: install

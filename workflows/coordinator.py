@@ -26,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.desk.states import CommandKind
     from domain.desk.status import CommandOutcome, Outcomes, Status, outcome_of, outcomes_of, status_of
     from domain.desk.traces import Issued, Tick
-    from domain.desk.versions import SCHEMA_VERSION, ends_early, shows_apart, takes_turns
+    from domain.desk.versions import SCHEMA_VERSION, check_known, ends_early, shows_apart, takes_turns
 
 # Long enough for a timer, which begins a workflow task of its own.
 MOMENT_SECONDS = 0.001
@@ -55,6 +55,7 @@ class Coordinator:
     @workflow.run
     async def run(self, carried: Carried) -> None:
         """Takes in what arrives, shows what changed, and continues as new once that is due and all tasks stand still."""
+        check_known(self._version)
         self._tasks = [asyncio.create_task(task.run()) for task in (self._cycle, self._outbox)]
         if shows_apart(self._version):
             self._tasks.append(asyncio.create_task(self._showing.run()))

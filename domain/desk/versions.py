@@ -12,6 +12,19 @@ def decides_ahead(version: int) -> bool:
     return version >= 6
 
 
+class NewerRules(Exception):
+    """A run was begun by a newer release, under rules that this one does not know."""
+
+
+def check_known(version: int) -> None:
+    """Of a run whose rules this release does not know it would make what no newer one could replay. Raises NewerRules."""
+    if version > SCHEMA_VERSION:
+        raise NewerRules(
+            f"this run has the rules of version {version}, and this worker knows them up to version {SCHEMA_VERSION}:"
+            " start a worker of the release that began it, and stop this one"
+        )
+
+
 def takes_turns(version: int) -> bool:
     """Whether signals wait for a turn of bounded length, and no run ends in the workflow task that began it. Before, each
     handler applied its signal at once."""

@@ -7,6 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from domain.desk.versions import SCHEMA_VERSION
+from tests.chaos.earlier import Earlier, NotThere, unpacked
 from tests.chaos.mutants import run_mutants
 from tests.chaos.report import Report
 from tests.chaos.rounds import Result, arena
@@ -26,6 +28,9 @@ def main() -> None:
     parser.add_argument("--mutants", action="store_true", help="break AIS in each known way until the checker sees it")
     parser.add_argument("--only", default="", help="mutations of these invariants, or with these texts in their names")
     parser.add_argument("--scene", default="", choices=("", *SCENES), help="only seeds that play this scene")
+    parser.add_argument(
+        "--previous", default="", help="commit or tag whose workers take part in some rounds; `none` for nobody's"
+    )
     parser.add_argument("--signals", type=int, default=FLOOD, help="that wait for a worker, in the scene of that name")
     told = parser.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
@@ -39,10 +44,11 @@ def main() -> None:
 
 async def run_rounds(told: argparse.Namespace, folder: Path) -> int:
     """As many as were asked for."""
-    report = Report()
-    async with arena(folder) as place:
+    report, earlier = Report(), _earlier(told.previous, folder / "earlier" / "source")
+    async with arena(folder, earlier=earlier) as place:
         for seed in seeds(told.seed, told.rounds, told.scene):
-            result = await place.play(with_signals(plan(seed, told.seconds), told.signals))
+            planned = plan(seed, told.seconds, earlier=earlier.schema if earlier else None)
+            result = await place.play(with_signals(planned, told.signals))
             report.add(result)
             print(_line(result), flush=True)
             if result.violations:
@@ -54,13 +60,26 @@ async def run_rounds(told: argparse.Namespace, folder: Path) -> int:
     return 1 if report.failed else 0
 
 
+def _earlier(named: str, folder: Path) -> Earlier | None:
+    """Whose workers take part, and a line about it."""
+    try:
+        found = unpacked(named, folder)
+    except NotThere as why:
+        print(f"No earlier release takes part: {why}.", flush=True)
+        return None
+    rules = "" if found.schema == SCHEMA_VERSION else f", which knows the rules up to version {found.schema}"
+    print(f"In some rounds workers of {found.name} take part{rules}.", flush=True)
+    return found
+
+
 def _line(result: Result) -> str:
     kind = "live" if result.plan.live else "paper"
+    upgrade = f", {result.plan.upgrade}" if result.plan.upgrade else ""
     scene = next((note.text for note in result.found.notes if note.text.startswith("scene ")), "no scene")
     recovery = "never settled" if result.recovery is None else f"settled after {result.recovery:.1f} s"
     verdict = f"{len(result.violations)} VIOLATIONS" if result.violations else "ok"
     found = result.found
-    counts = f"{len(found.calls)} calls, {len(found.orders)} orders, {len(result.plan.faults)} faults, {scene}"
+    counts = f"{len(found.calls)} calls, {len(found.orders)} orders, {len(result.plan.faults)} faults, {scene}{upgrade}"
     return f"seed {result.plan.seed:>6}  {kind:<5}  {counts}, {recovery}, {result.seconds:.0f} s: {verdict}"
 
 

@@ -53,6 +53,9 @@ async def run_step(desk: Desk, step: Step, recorder: Recorder) -> None:
             tries = [over_http(desk, step, recorder, step.api)]
             tries += [over_http(desk, step, recorder, 1 - step.api)] if step.twice else []
             await asyncio.gather(*tries)
+            if step.again:
+                await asyncio.sleep(step.again)
+                await over_http(desk, step, recorder, 1 - step.api)
         case "temporal", "cancel":
             await cancel(desk, step, recorder)
         case "temporal", _:
@@ -65,16 +68,16 @@ async def run_step(desk: Desk, step: Step, recorder: Recorder) -> None:
 # --- HTTP --------------------------------------------------------------------------------------------------------------
 
 
-def _headers(step: Step) -> dict[str, str]:
-    key = {"Idempotency-Key": step.key} if step.key else {}
-    return {"Authorization": f"Bearer {step.args.get('key', KEY)}"} | key
+def _headers(desk: Desk, step: Step) -> dict[str, str]:
+    key, named = {"Idempotency-Key": step.key} if step.key else {}, step.args.get("key")
+    return {"Authorization": f"Bearer {desk.keys.get(named, named) if named else KEY}"} | key
 
 
 async def read_state(desk: Desk, step: Step, recorder: Recorder) -> None:
     """One reading of the state."""
-    call = recorder.begin(step.client, "http", "status", args=step.args)
+    call = recorder.begin(step.client, "http", "status", args={**step.args, "api": step.api})
     try:
-        answer = await desk.http.get(desk.url(step.api) + "/control/status", headers=_headers(step))
+        answer = await desk.http.get(desk.url(step.api) + "/control/status", headers=_headers(desk, step))
         state = answer.json().get("state") if answer.status_code == 200 else None
         recorder.end(call, r.DONE if state else r.UNKNOWN, status=answer.status_code, state=state)
     except (httpx.HTTPError, ValueError) as error:
@@ -87,7 +90,7 @@ async def over_http(desk: Desk, step: Step, recorder: Recorder, api: int) -> Non
     call = recorder.begin(step.client, "http", step.kind, key=step.key, token=token, args={**step.args, "api": api})
     body = await _body(desk, step, token)
     try:
-        answer = await desk.http.post(desk.url(api) + PATHS[step.kind], json=body, headers=_headers(step))
+        answer = await desk.http.post(desk.url(api) + PATHS[step.kind], json=body, headers=_headers(desk, step))
     except httpx.HTTPError as error:
         never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
         recorder.end(call, r.NOT_RECORDED if never_sent else r.UNKNOWN, told=type(error).__name__, command_id=step.key)
@@ -186,9 +189,11 @@ async def at_the_command_line(desk: Desk, step: Step, recorder: Recorder) -> Non
     code, said = await desk.ais(step.kind.replace("_", "-"), *flags, "--reason", token, number=call.number)
     told = _json_in(said)
     answer = EXITS.get(code, r.UNKNOWN) if code is not None else r.UNKNOWN
-    # 1 is a refusal by the coordinator, or a failure on the way there.
-    if code == 1 and told.get("result") == "refused":
+    # 1 is a refusal by the coordinator, which tells an outcome then; or a failure on the way there.
+    if code == 1 and told.get("outcome"):
         answer = r.REFUSED
+    elif code == 1 and "nothing was sent" in told.get("detail", ""):
+        answer = r.NOT_RECORDED
     recorder.end(call, answer, status=code, told=said[-300:], command_id=told.get("command_id"))
 
 

@@ -2,23 +2,42 @@
 
 import asyncio
 import contextlib
+import re
 import signal
+import time
 from collections import defaultdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 from sqlalchemy import make_url
+from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from cli.dev.ports import free_port
 from tests.chaos.forking import Process, Zygote
 from tests.chaos.proxy import Connect, Proxy, to_port, to_socket
-from tests.chaos.schedule import APIS, PROCESSES, SYMBOLS, WORKERS, Round, links
+from tests.chaos.schedule import (
+    APIS,
+    EARLIER,
+    FORMER,
+    PROCESSES,
+    SYMBOLS,
+    THIS,
+    VERSIONS,
+    VIEWER,
+    WORKERS,
+    Round,
+    links,
+)  # fmt: skip
 from tests.chaos.servers import ROLE, Postgres, Temporal
 
 KEY = "chaos-0123456789-abcdefghijklmnopqrstuvwxyz"
 ACCOUNT = "chaos-account"
+# All workers of a namespace share one: any of them takes the workflow tasks of any desk.
+DEPLOYMENT = "ais"
 READY_SECONDS = 60.0
 
 
@@ -26,11 +45,20 @@ class Desk:
     """Everything of one round that is not a store."""
 
     def __init__(
-        self, plan: Round, zygote: Zygote, temporal: Temporal, postgres: Postgres, folder: Path, name: str
+        self,
+        plan: Round,
+        zygote: Zygote,
+        temporal: Temporal,
+        postgres: Postgres,
+        folder: Path,
+        name: str,
+        earlier: Zygote | None = None,
     ) -> None:
         self.plan = plan
         self.name = name
         self.zygote, self.temporal, self.postgres = zygote, temporal, postgres
+        self.zygotes = {THIS: zygote, **({EARLIER: earlier} if earlier else {})}
+        self.releases = {name: EARLIER if name in plan.earlier else THIS for name in PROCESSES}
         self.folder = folder
         self.database = ""
         self.processes: dict[str, Process] = {}
@@ -39,6 +67,9 @@ class Desk:
         self.api_ports = {api: free_port() for api in APIS}
         self.http = httpx.AsyncClient(timeout=8.0, trust_env=False, limits=httpx.Limits(max_keepalive_connections=8))
         self.client: Client | None = None
+        # Of a viewer, and one that was revoked, and when.
+        self.keys: dict[str, str] = {}
+        self.revoked_at = 0.0
         # Prices as they were when the round began; a limit order is placed beside them.
         self.marks: dict[str, float] = {}
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -54,16 +85,30 @@ class Desk:
             await self.proxies[link].start()
         if self.plan.live:
             await self._open_venue()
+        # Before the APIs start, whose first reading of the keys then has both.
+        await asyncio.gather(self._make_key(VIEWER, 1), self._make_key(FORMER, 2))
         await asyncio.gather(*(self.start(name) for name in PROCESSES))
+        if self.plan.upgrade == VERSIONS:
+            await self.make_current(EARLIER)
         code, said = await self.ais("start")
         assert code == 0, said
         await self._until_ready()
+        code, said = await self.ais("keys", "revoke", FORMER, number=3)
+        assert code == 0, said
+        self.revoked_at = time.time()
+
+    async def _make_key(self, name: str, number: int) -> None:
+        code, said = await self.ais("keys", "create", name, "--role", "viewer", number=number)
+        assert code == 0, said
+        self.keys[name] = next(word for word in said.split() if re.fullmatch(r"ais_\w+_\w+", word))
 
     async def close(self) -> None:
         """Nothing of it goes on."""
         with contextlib.suppress(Exception):
             assert self.client
             await self.client.get_workflow_handle(self.workflow_id).terminate("the round is over")
+        if self.plan.upgrade == VERSIONS:
+            await self.make_current(None)
         await asyncio.gather(*(process.end() for process in self.processes.values()))
         await asyncio.gather(*(proxy.close() for proxy in self.proxies.values()))
         await self.http.aclose()
@@ -75,13 +120,36 @@ class Desk:
         """As people name it to Temporal."""
         return f"coordinator-{self.name}"
 
+    # --- versions of its workers ---------------------------------------------------------------------------------------
+
+    async def make_current(self, release: str | None) -> None:
+        """What `temporal worker deployment set-current-version` does, once a worker of it polls; None: of no version."""
+        assert self.client
+        request = SetWorkerDeploymentCurrentVersionRequest(
+            namespace="default", deployment_name=DEPLOYMENT, build_id=self._build(release) if release else "",
+            ignore_missing_task_queues=True,
+        )  # fmt: skip
+        service = self.client.workflow_service
+
+        async def told() -> bool:
+            with contextlib.suppress(RPCError):
+                await service.set_worker_deployment_current_version(request, retry=False, timeout=timedelta(seconds=5))
+                return True
+            return False
+
+        await _until(told, f"workers of {release or 'no version'}")
+
+    def _build(self, release: str) -> str:
+        return f"{self.name}-{'new' if release == THIS else 'old'}"
+
     # --- its processes -------------------------------------------------------------------------------------------------
 
     async def start(self, name: str) -> None:
         """One of the processes, anew."""
         arguments = ("worker",) if name in WORKERS else ("ais", "api", "--port", str(self.api_ports[name]))
         log = self.folder / f"{name}.log"
-        self.processes[name] = await self.zygote.start(*arguments, env=self.environment(name), log=log)
+        zygote = self.zygotes[self.releases[name]]
+        self.processes[name] = await zygote.start(*arguments, env=self.environment(name), log=log)
 
     async def ais(self, *argv: str, seconds: float = 15.0, number: int = 0) -> tuple[int | None, str]:
         """One command at a terminal of its own, past every proxy."""
@@ -97,6 +165,11 @@ class Desk:
             "AIS_ASTER_ACCOUNT_ID": ACCOUNT,
             "AIS_BOOKS_SECONDS": "10",
             "AIS_ORDER_FRACTION": "0.01",
+        }
+        versions = {
+            "AIS_WORKER_VERSIONING": "pinned",
+            "AIS_WORKER_DEPLOYMENT": DEPLOYMENT,
+            "AIS_WORKER_BUILD_ID": self._build(self.releases.get(name, THIS)),
         }
         return {
             "AIS_DESK": self.name,
@@ -114,6 +187,7 @@ class Desk:
             "TEMPORAL_ADDRESS": f"127.0.0.1:{self._port(name, 'temporal')}",
             "TEMPORAL_NAMESPACE": "default",
             **(live if self.plan.live else {}),
+            **(versions if self.plan.upgrade == VERSIONS else {}),
         }
 
     def clock_of(self, name: str) -> Path:

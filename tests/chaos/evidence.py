@@ -1,8 +1,9 @@
 """What is left after a round: the workflow's history, the database with every change of its rows, and the venue's own record."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,11 +11,14 @@ import psycopg
 from psycopg.rows import dict_row
 from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowQueryFailedError
+from temporalio.service import RPCError
 
+from domain.desk.status import Outcomes
 from tests.chaos.desk import Desk
 from tests.chaos.recorder import Call, Note
 from tests.postgres import plain_url
+from workflows import names
 
 
 @dataclass
@@ -109,9 +113,13 @@ class Evidence:
     desk_row: dict[str, Any] = field(default_factory=dict)
     kills: list[dict[str, Any]] = field(default_factory=list)
     status: dict[str, Any] | None = None
+    # When a key was revoked, before the round.
+    revoked_at: float = 0.0
     # When everything worked again, and when nothing was left to do; None if that never came.
     healed_at: float = 0.0
     settled_at: float | None = None
+    # What became of proposals, by their ids, as the coordinator tells it in the end.
+    outcomes: dict[str, str] = field(default_factory=dict)
     # Why not, in the words of the status.
     left: str = ""
 
@@ -120,9 +128,20 @@ async def collect(desk: Desk, found: Evidence) -> None:
     """Adds what the stores say to what the harness knows."""
     assert desk.client
     found.events = await history(desk.client, desk.workflow_id)
+    found.outcomes = await outcomes(desk.client, desk.workflow_id, found.calls)
     database(plain_url(desk.postgres.url_of(desk.database)), found)
     if found.live:
         found.orders = [_live_order(row) for row in (await desk.venue("state"))["orders"]]
+
+
+async def outcomes(client: Client, workflow_id: str, calls: list[Call]) -> dict[str, str]:
+    """Of all proposals that anybody made; of none where nobody answers for the coordinator any more."""
+    ids = sorted({call.command_id for call in calls if call.kind == "propose" and call.command_id})
+    handle = client.get_workflow_handle(workflow_id)
+    with suppress(RPCError, WorkflowQueryFailedError):
+        told = await handle.query(names.OUTCOMES_QUERY, ids, result_type=Outcomes, rpc_timeout=timedelta(seconds=10))
+        return {name: outcome.outcome.value for name, outcome in told.outcomes.items()}
+    return {}
 
 
 # --- the history -------------------------------------------------------------------------------------------------------
@@ -172,7 +191,7 @@ def read_event(run: int, event: HistoryEvent) -> Event | None:  # noqa: C901 - a
         case "ACTIVITY_TASK_FAILED" | "ACTIVITY_TASK_TIMED_OUT" | "ACTIVITY_TASK_CANCELED":
             found.kind, found.name, found.scheduled = "not_done", kind.split("_", 2)[2].lower(), told.scheduled_event_id
         case "WORKFLOW_EXECUTION_STARTED":
-            found.kind = "began"
+            found.kind, found.payload = "began", (_first(told.input) or {}).get("schema_version")
         case "WORKFLOW_EXECUTION_FAILED" | "WORKFLOW_EXECUTION_COMPLETED" | "WORKFLOW_EXECUTION_CANCELED":
             found.kind, found.name = "ended", kind
         case _:

@@ -6,7 +6,8 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest
 from tests.chaos.desk import Desk
 from tests.chaos.proxy import SLOW_SECONDS
 from tests.chaos.recorder import Recorder
-from tests.chaos.schedule import PROCESSES, SYMBOLS, Fault
+from tests.chaos.schedule import PROCESSES, SYMBOLS, VERSIONS, WORKERS, Fault
 from tests.postgres import plain_url
 
 FLOOD = 120
@@ -29,7 +30,10 @@ AT_ONCE = 5
 async def run_fault(desk: Desk, fault: Fault, recorder: Recorder) -> None:
     """Waits for its moment, lets it last, and ends it. What it broke works again when it is over."""
     await asyncio.sleep(fault.at)
-    async with lasting(desk, fault, recorder):
+    async with AsyncExitStack() as stack:
+        # Of several parts, the first one comes back when the last one is broken.
+        for target in WORKERS if fault.target == "workers" else (fault.target,):
+            await stack.enter_async_context(lasting(desk, replace(fault, target=target), recorder))
         await asyncio.sleep(fault.seconds)
 
 
@@ -54,7 +58,9 @@ def _of(fault: Fault) -> Lasting:
     if ">" in fault.target:
         return cut_off
     if fault.target in PROCESSES:
-        return {"kill_9": killed, "stop": stopped, "restart": restarted, "clock": clock_steps}[fault.kind]
+        return {
+            "kill_9": killed, "stop": stopped, "restart": restarted, "clock": clock_steps, "replace": replaced,
+        }[fault.kind]  # fmt: skip
     by_target: dict[str, Lasting] = {"temporal": temporal_away, "venue": venue_fails, "coordinator": signals_wait}
     by_kind: dict[str, Lasting] = {
         "read_only": read_only, "locked": locked, "unwritable": unwritable, "connection_limit": few_connections,
@@ -80,6 +86,17 @@ async def restarted(desk: Desk, fault: Fault) -> AsyncIterator[None]:
     await desk.processes[fault.target].end(signal.SIGTERM)
     await start_again(desk, fault.target)
     yield
+
+
+@asynccontextmanager
+async def replaced(desk: Desk, fault: Fault) -> AsyncIterator[None]:
+    """SIGTERM, and afterwards one of another release."""
+    await desk.processes[fault.target].end(signal.SIGTERM)
+    yield
+    desk.releases[fault.target] = fault.detail
+    await start_again(desk, fault.target)
+    if desk.plan.upgrade == VERSIONS:
+        await desk.make_current(fault.detail)
 
 
 async def start_again(desk: Desk, name: str) -> None:

@@ -39,11 +39,15 @@ class Process:
 
 
 class Zygote:
-    """`source` is the tree of AIS whose processes it starts: this one, or a changed copy."""
+    """`source` is the tree of AIS whose processes it starts: this one, a changed copy, or an earlier one.
 
-    def __init__(self, folder: Path, source: Path = ROOT) -> None:
+    `only` names the kind of process, where it starts no other.
+    """
+
+    def __init__(self, folder: Path, source: Path = ROOT, only: tuple[str, ...] = ()) -> None:
         self._folder = folder
         self._source = source
+        self._only = only
         self._started: list[asyncio.Future[int]] = []
         self._exits: dict[int, asyncio.Future[int]] = {}
         self._early: dict[int, int] = {}
@@ -54,7 +58,7 @@ class Zygote:
         environment |= {"PYTHONPATH": str(self._source), "OPENBLAS_NUM_THREADS": "1"}
         self._log = (self._folder / "zygote.log").open("ab")
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.chaos.zygote",
+            sys.executable, "-m", "tests.chaos.zygote", *self._only,
             cwd=self._source, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
             start_new_session=True,
         )  # fmt: skip

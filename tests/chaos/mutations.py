@@ -208,6 +208,78 @@ MUTATIONS = (
         (LANES, "            began = workflow.now()\n            ids = [",
          "            await workflow.sleep(10)\n            began = workflow.now()\n            ids = ["),
     ),
+    # --- a second set, invented once the first one was caught: what no rule had compared yet ---
+    _mutation(
+        "I1", "a proposal's outcome is never noted",
+        ("domain/desk/inbox.py",
+         "        record.outcome = Outcome.REFUSED if refusal else Outcome.APPLIED\n",
+         "        record.outcome = Outcome.PENDING\n"),
+    ),
+    _mutation(
+        "I2", "a restart overruns a kill that came meanwhile",
+        (APPLYING, "    if error is None and c.kill_number != restart.kill_number:\n", "    if False:\n"),
+    ),
+    _mutation(
+        "I2", "a repeated kill has the number of the one before",
+        (KILLING, "    c.kill_number += 1\n", "    c.kill_number += c.state is not State.KILLED\n"),
+    ),
+    _mutation(
+        "I3", "nothing is canceled again once an order's fate is known",
+        (OUTBOX, "    return report.fate.is_known and begun and c.state is State.KILLED\n", "    return False\n"),
+    ),
+    _mutation(
+        "I3", "a cancel_all cancels the first symbol alone",
+        (APPLYING, "    issue_cancels(c, record, symbols, tick)\n    queue_row(c, control_row(c, command, \"applied\", tick))\n",
+         "    issue_cancels(c, record, symbols[:1], tick)\n    queue_row(c, control_row(c, command, \"applied\", tick))\n"),
+    ),
+    _mutation(
+        "I4", "a command's id is forgotten after five others",
+        (APPLYING, "        kill(c, command, tick)\n    elif refusal := _refusal(",
+         "        kill(c, command, tick)\n        for old in [*c.commands][:-5]:\n"
+         "            _forget(c, old)\n    elif refusal := _refusal("),
+        (APPLYING, "    forget_old_commands(c, tick)\n\n\ndef failed_to_apply",
+         "    forget_old_commands(c, tick)\n    for old in [*c.commands][:-5]:\n        _forget(c, old)\n\n\n"
+         "def _forget(c: Carried, old: str) -> None:\n"
+         "    if c.commands[old].outcome is not Outcome.PENDING:\n        del c.commands[old]\n\n\n"
+         "def failed_to_apply"),
+    ),
+    _mutation(
+        "I4", "a deleverage is sent twice",
+        ("workflows/outbox.py",
+         "        report = await self._run.send_order(placed.order)\n        self._closed",
+         "        report = await self._run.send_order(placed.order)\n"
+         "        again = placed.order.model_copy(update={\"order_id\": f\"{placed.order.order_id}-2\"})\n"
+         "        await self._run.send_order(again)\n        self._closed"),
+    ),
+    _mutation(
+        "I5", "a reduction waits until the rows are written",
+        ("workflows/outbox.py",
+         "        report = await self._run.send_order(placed.order)\n        self._closed",
+         "        await workflow.wait_condition(lambda: not self._c.instruction_rows, timeout=5)\n"
+         "        report = await self._run.send_order(placed.order)\n        self._closed"),
+    ),
+    _mutation(
+        "I6", "a kill is told as verified once its cancels are confirmed",
+        (OUTBOX, "        c.kill.quiet_at, c.row_dirty = now, True\n",
+         "        c.kill.quiet_at, c.row_dirty, c.kill.verified_at = now, True, now\n"),
+    ),
+    _mutation(
+        "I7", "an order may go out for a minute",
+        ("domain/desk/ordering.py",
+         "        not_after=tick.now + timedelta(seconds=max(c.cycle_seconds, SHORTEST_ORDER_SECONDS)),\n",
+         "        not_after=tick.now + timedelta(seconds=60),\n"),
+    ),
+    _mutation(
+        "I7", "new limits do not stop an order that is decided",
+        (CYCLE, "    if c.limits != limits:\n", "    if False:\n"),
+        ("activities/act.py", "        outdated = call.limits is not None and call.limits != answer.limits\n",
+         "        outdated = False\n"),
+    ),
+    _mutation(
+        "I7", "a key that was revoked goes on",
+        ("api/keys.py", "        if keys is not None:\n            self._keys = keys\n",
+         "        if keys is not None and not self._keys:\n            self._keys = keys\n"),
+    ),
 )  # fmt: skip
 
 

@@ -97,11 +97,14 @@ class Proxy:
             self._tasks.discard(task)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool) -> None:
+        ended = False
         while chunk := await reader.read(CHUNK):
             await self._passes.wait()
             if self.mode == "slow":
                 await asyncio.sleep(self.pause)
-            if self.mode == "half_closed" and answers:
+            if ended or (self.mode == "half_closed" and answers):
+                # For good: a direction that has ended takes nothing any more, whatever comes after the fault.
+                ended = True
                 end_of_answers(writer)
                 continue
             writer.write(chunk)

@@ -1,6 +1,6 @@
 """What the checker reads out of the evidence, once for all invariants."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ from tests.chaos.evidence import RESTS, Event, Evidence, VenueOrder
 from tests.chaos.recorder import Call, Note
 
 CANCEL_TOOLS = ("cancel_all_orders", "cancel_spot_all_orders")
+REMEMBERS_IDS = 5
 STATE_KINDS = ("pause", "resume", "kill", "restart")
 ACCEPTED_BY_THE_VENUE = ("open", "filled", "partially_filled", "canceled", "expired", "new")
 
@@ -106,6 +107,22 @@ class Reading:
         rows = [row for row in self.e.decisions if row["decision_type"] == "control"]
         return sorted(rows, key=lambda row: (row["timestamp"], row["decision_id"]))
 
+    @cached_property
+    def rows_in_order(self) -> list[dict[str, Any]]:
+        """Those of commands, and those of orders that were decided."""
+        rows = [row for row in self.e.decisions if row["decision_type"] == "control" or row["selected_order_id"]]
+        return sorted(rows, key=lambda row: (row["timestamp"], row["decision_id"]))
+
+    def applied(self, command_id: str, kind: str) -> list[dict[str, Any]]:
+        """The rows that say that a command was carried out."""
+        return [row for row in self.rows_of(command_id, None) if row["summary"].startswith(f"{kind} applied by ")]
+
+    def forgets_ids(self, row: dict[str, Any]) -> bool:
+        """Whether it is a restart's under the rules of version 4: from 5 on, ids are known after it as before."""
+        at, restarts = row["timestamp"].timestamp(), row["summary"].startswith("restart applied")
+        begun = [event for event in self.e.events if event.kind == "began" and event.at <= at]
+        return restarts and bool(begun) and (begun[-1].payload or REMEMBERS_IDS) < REMEMBERS_IDS
+
     def rows_of(self, command_id: str | None, token: str | None) -> list[dict[str, Any]]:
         """A command's rows, by its id; where it has none that its caller knows, by the text that its reason has."""
         if command_id:
@@ -130,12 +147,19 @@ class Reading:
 
     @cached_property
     def kill_positions(self) -> list[int]:
-        """Where in the history a kill arrived, as a signal or as a cancellation."""
-        return [
-            n
-            for n, event in enumerate(self.e.events)
-            if event.kind == "cancel_requested" or (event.kind == "signal" and event.name == "kill")
-        ]
+        """Where in the history a kill arrived, as a signal or as a cancellation.
+
+        One that repeats an id while the desk is killed does nothing: what the first one did serves it.
+        """
+        found, known = [], set[str]()
+        for n, event in enumerate(self.e.events):
+            if event.kind == "signal" and event.name == "restart":
+                known.clear()
+            elif event.kind == "cancel_requested" or (event.kind == "signal" and event.name == "kill"):
+                command_id = event.payload.get("command_id") if isinstance(event.payload, dict) else None
+                found += [n] if command_id not in known else []
+                known |= {command_id} if command_id else set()
+        return found
 
     @cached_property
     def activities(self) -> list[Activity]:
@@ -163,6 +187,11 @@ class Reading:
     def cancel_tries(self) -> list[CancelTry]:
         """Every cancel that was asked of the venue."""
         return [each for activity in self.activities for each in _tries(activity)]
+
+    def unconfirmed(self, position: int, symbols: Iterable[str]) -> list[str]:
+        """The cancels of these symbols, on both markets, of which no call that began after this event was confirmed."""
+        done = {(t.tool, t.symbol) for t in self.cancel_tries if t.activity.position > position and t.confirmed}
+        return [f"{tool} {symbol}" for symbol in symbols for tool in CANCEL_TOOLS if (tool, symbol) not in done]
 
     def span_of(self, cancel: CancelTry) -> tuple[float, float]:
         """When the call to the venue began at the earliest, and when it had ended at the latest."""

@@ -63,10 +63,10 @@ class Script:
 
     # --- scenes --------------------------------------------------------------------------------------------------------
 
-    def command(self, at: float, kind: str, command_id: str, result: str = "applied") -> None:
+    def command(self, at: float, kind: str, command_id: str, result: str = "applied", **more: Any) -> None:
         """A command over HTTP that is carried out."""
-        self.call(at, kind, command_id=command_id, token=f"why-{command_id}", status=200)
-        self.event(at + 0.05, "signal", kind, {"command_id": command_id, "reason": f"why-{command_id}"})
+        call = self.call(at, kind, command_id=command_id, token=f"why-{command_id}", status=200, **more)
+        self.event(at + 0.05, "signal", kind, {**call.args, "command_id": command_id, "reason": call.token})
         self.row(at + 0.05, f"{kind} {result} by http: why-{command_id}", command_id)
 
     def state(self, at: float, state: str) -> None:
@@ -75,6 +75,11 @@ class Script:
 
     def cancels(self, at: float, command_id: str, number: int) -> None:
         """The cancels of a kill, and the desk's row."""
+        self.canceled(at, command_id, number)
+        self.desk(at + 0.02, True, number, None)
+
+    def canceled(self, at: float, command_id: str, number: int) -> None:
+        """The cancels of a command."""
         calls = [
             {"tool": tool, "symbol": SYMBOL, "instruction_ids": [f"{command_id}:{number}:{tool}:{SYMBOL}"]}
             for tool in TOOLS
@@ -83,6 +88,7 @@ class Script:
         for call in calls:
             row: dict[str, Any] = {
                 "instruction_id": call["instruction_ids"][0],
+                "round": number,
                 "tool": call["tool"],
                 "symbol": SYMBOL,
                 "detail": None,
@@ -91,11 +97,11 @@ class Script:
                 "outcome": "confirmed",
                 "venue_order_id": None,
                 "prepared_at": datetime.fromtimestamp(BEGAN + at, UTC),
+                "settled_at": datetime.fromtimestamp(BEGAN + at + 0.02, UTC),
             }
             self.change(at, "public.instructions", "INSERT", row | {"outcome": "prepared"})
             self.change(at + 0.02, "public.instructions", "UPDATE", row)
             self.e.instructions.append(row)
-        self.desk(at + 0.02, True, number, None)
 
     def desk(self, at: float, killed: bool, number: int, cleared_by: str | None) -> None:
         """The desk's row."""
@@ -107,6 +113,7 @@ class Script:
         row = self.row(
             at - 0.1, "Selected BTCUSDT", None, decision_type="order_intent", selected_order_id=name, risk_passed=True
         )
+        self.activity(at - 0.15, "decide", {"limits": {"max_leverage": "1.80"}}, {})
         told = {"batch": {"decisions": [{"selected_order_id": name, "decision_id": row["decision_id"]}]}}
         self.activity(at - 0.12, "record", told)
         self.sent(at, name, _of_the_venue(name, at, "filled", 1.0))
@@ -123,14 +130,23 @@ class Script:
         """The send, what the venue makes of it, and what the log says of that."""
         facts = {"symbol": SYMBOL, "side": "BUY", "reduce_only": order.reduce_only, "quantity": "1"}
         told = {"order_id": name, "command_id": name, "agent_id": "momentum", "instruction": facts}
+        told |= {"prepared_at": _iso(at - 0.1), "not_after": _iso(at + 0.9)}
         fate = "open" if order.versions[0].status == "open" else "filled"
         report = {"order_id": name, "fate": fate, "filled_quantity": str(order.versions[0].filled)}
         self.activity(at - 0.05, "place_order", {"order": told}, report, attempts=1, takes=0.08)
         self.e.orders.append(order)
-        row = {"instruction_id": name, "tool": "create_order", "detail": None, "outcome": "confirmed", **facts}
+        row = {
+            "instruction_id": name,
+            "round": 1,
+            "tool": "create_order",
+            "detail": None,
+            "outcome": "confirmed",
+            **facts,
+        }
         row |= {
             "venue_order_id": None,
             "prepared_at": datetime.fromtimestamp(BEGAN + at - 0.1, UTC),
+            "settled_at": datetime.fromtimestamp(BEGAN + at, UTC),
             "price": order.price,
         }
         self.change(at + 0.02, "public.instructions", "INSERT", row)
@@ -160,13 +176,19 @@ def a_sound_round() -> Evidence:
     """An order; paused, resumed, killed, cancelled, restarted, and killed again."""
     s = Script()
     s.event(0.0, "began")
+    s.call(0.3, "propose", r.ACCEPTED, command_id="q1", status=202)
+    s.event(0.35, "signal", "propose", {"command_id": "q1"})
+    s.e.outcomes = {"q1": "applied"}
+    s.command(0.5, "set_limits", "l1", args={"api": 0, "limits": {"max_leverage": "1.8"}})
     s.order(1.0, "ord_1")
     s.command(2.0, "pause", "p1")
     s.state(2.3, "paused")
     s.command(3.0, "resume", "r1")
     s.state(3.3, "running")
-    s.order(3.5, "ord_2")
-    s.planned(3.6, "2", "1.00")
+    s.command(3.35, "cancel_all", "c1")
+    s.canceled(3.4, "c1", 1)
+    s.order(3.6, "ord_2")
+    s.planned(3.65, "2", "1.00")
     s.rest(3.7, "ord_3", until=4.065)
     s.reading(3.8, "2", "ord_3")
     s.command(4.0, "kill", "k1")
@@ -185,6 +207,7 @@ def a_sound_round() -> Evidence:
     s.state(6.3, "running")
     s.command(7.0, "kill", "k2")
     s.cancels(7.06, "k2", 3)
+    s.reading(8.0, "2")
     s.e.status = {"state": "killed", "kill_number": 3, "kill": {"verified_at": _iso(8.0)}}
     s.e.healed_at, s.e.settled_at = BEGAN + 8.0, BEGAN + 9.0
     return s.e

@@ -17,6 +17,7 @@ from tests.chaos import evidence
 from tests.chaos.checker import check
 from tests.chaos.clients import run_client
 from tests.chaos.desk import Desk
+from tests.chaos.earlier import Earlier
 from tests.chaos.evidence import Evidence
 from tests.chaos.faults import run_fault
 from tests.chaos.forking import ROOT, Zygote
@@ -49,12 +50,15 @@ class Result:
 
 
 class Arena:
-    """What rounds share: the stores, and the zygote of one source tree."""
+    """What rounds share: the stores, the zygote of one source tree, and that of an earlier release where one takes part."""
 
     played: ClassVar[int] = 0
 
-    def __init__(self, temporal: Temporal, postgres: Postgres, zygote: Zygote, folder: Path) -> None:
+    def __init__(
+        self, temporal: Temporal, postgres: Postgres, zygote: Zygote, folder: Path, earlier: Zygote | None = None
+    ) -> None:
         self.temporal, self.postgres, self.zygote, self.folder = temporal, postgres, zygote, folder
+        self.earlier = earlier
 
     async def play(self, plan: Round) -> Result:
         """One round."""
@@ -64,11 +68,13 @@ class Arena:
         recorder = Recorder(folder / "record.ndjson")
         # Mutants play the same seeds on the same stores.
         Arena.played += 1
-        desk = Desk(plan, self.zygote, self.temporal, self.postgres, folder, f"round-{plan.seed}-{Arena.played}")
+        name = f"round-{plan.seed}-{Arena.played}"
+        desk = Desk(plan, self.zygote, self.temporal, self.postgres, folder, name, self.earlier)
         try:
             await desk.open()
             opened = time.time()
             found = Evidence(plan.seed, plan.live, plan.cycle_seconds, SYMBOLS, recorder.calls, recorder.notes)
+            found.revoked_at = desk.revoked_at
             await _chaos(desk, recorder)
             await heal(desk, found)
             await evidence.collect(desk, found)
@@ -83,18 +89,23 @@ class Arena:
 
 
 @contextlib.asynccontextmanager
-async def arena(folder: Path, source: Path = ROOT) -> AsyncIterator[Arena]:
-    """The stores and the zygote, all at once."""
+async def arena(folder: Path, source: Path = ROOT, earlier: Earlier | None = None) -> AsyncIterator[Arena]:
+    """The stores and the zygotes, all at once."""
     os.environ.setdefault("TMPDIR", tempfile.gettempdir())
     temporal, zygote = Temporal(folder), Zygote(folder, source)
+    before = Zygote(folder / "earlier", earlier.source, ("worker",)) if earlier else None
+    zygotes = [zygote, before] if before else [zygote]
     temporal.start()
-    postgres, _, _ = await asyncio.gather(asyncio.to_thread(Postgres), zygote.open(), temporal.client())
+    async with asyncio.TaskGroup() as group:
+        postgres = group.create_task(asyncio.to_thread(Postgres))
+        for opening in (temporal.client(), *(each.open() for each in zygotes)):
+            group.create_task(opening)
     try:
-        yield Arena(temporal, postgres, zygote, folder)
+        yield Arena(temporal, postgres.result(), zygote, folder, before)
     finally:
-        await zygote.close()
+        await asyncio.gather(*(each.close() for each in zygotes))
         temporal.kill()
-        await asyncio.to_thread(postgres.stop)
+        await asyncio.to_thread(postgres.result().stop)
 
 
 async def _chaos(desk: Desk, recorder: Recorder) -> None:

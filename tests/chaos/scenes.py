@@ -62,14 +62,19 @@ async def pause_before_the_send(desk: Desk, recorder: Recorder) -> bool:
     return await _before_the_send(desk, recorder, "pause")
 
 
-async def _before_the_send(desk: Desk, recorder: Recorder, kind: str) -> bool:
+async def limits_before_the_send(desk: Desk, recorder: Recorder) -> bool:
+    """The same with limits: what goes out was decided under others."""
+    return await _before_the_send(desk, recorder, "set_limits", {"limits": {"max_leverage": "1.6"}})
+
+
+async def _before_the_send(desk: Desk, recorder: Recorder, kind: str, args: dict[str, Any] | None = None) -> bool:
     async with _connection(desk) as connection, AsyncExitStack() as stops:
         if not await _decided(connection):
             return False
         for worker in WORKERS:
             await stops.enter_async_context(lasting(desk, Fault(0.0, 0.3, "stop", worker), recorder))
         async with lasting(desk, LATCH, recorder):
-            await run_step(desk, Step(0.0, "scene", "temporal", kind, {}, 0, f"scene-{kind}"), recorder)
+            await run_step(desk, Step(0.0, "scene", "temporal", kind, args or {}, 0, f"scene-{kind}"), recorder)
             await asyncio.sleep(0.2)
             await stops.aclose()
             await asyncio.sleep(LATCH_SECONDS)
@@ -90,6 +95,40 @@ async def kill_in_the_transaction(desk: Desk, recorder: Recorder) -> bool:
         async with latch:
             await asyncio.sleep(LATCH_SECONDS)
     return True
+
+
+async def an_order_is_in_flight_at_a_kill(desk: Desk, recorder: Recorder) -> bool:
+    """Nothing keeps the order from the venue any more, and it is not there yet: the kill's first cancels may miss it."""
+    async with _connection(desk) as connection, _held(connection, AT_THE_COMMIT) as came:
+        if not await came():
+            return False
+        await _kill(desk, recorder, "temporal")
+        await asyncio.sleep(0.5)
+    return True
+
+
+async def a_kill_meets_a_restart(desk: Desk, recorder: Recorder) -> bool:
+    """The restart of a killed desk waits for the latch, which cannot be written, while the next kill comes."""
+    await _kill(desk, recorder, "http")
+    if not await _says(desk, lambda status: bool(status["kill"] and status["kill"]["latched"])):
+        return False
+    async with asyncio.TaskGroup() as group, lasting(desk, LATCH, recorder):
+        restart = Step(0.0, "scene", "ais", "restart")
+        group.create_task(run_step(desk, restart, recorder))
+        under_way = await _says(desk, lambda status: bool(status["restart_pending"]))
+        await run_step(desk, Step(0.0, "scene", "temporal", "kill", {}, 0, "scene-next"), recorder)
+        await asyncio.sleep(0.3)
+    return under_way
+
+
+async def _says(desk: Desk, condition: Callable[[dict[str, Any]], bool]) -> bool:
+    """Whether the coordinator's status comes to that within the scene's patience."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
+        if (status := await desk.status()) and condition(status):
+            return True
+        await asyncio.sleep(0.02)
+    return False
 
 
 # --- an order whose answer is lost -------------------------------------------------------------------------------------
@@ -271,7 +310,7 @@ SCENES: dict[str, Callable[[Desk, Recorder], Awaitable[bool]]] = {
     for scene in (
         kill_before_the_send, pause_before_the_send, kill_in_the_transaction, answer_is_lost, database_hangs_at_a_kill,
         workers_hang_at_a_kill, an_order_rests_at_a_kill, temporal_is_away_at_commands, signals_wait_for_a_worker,
-        an_order_rests_at_a_cancel_all,
+        an_order_rests_at_a_cancel_all, limits_before_the_send, a_kill_meets_a_restart, an_order_is_in_flight_at_a_kill,
         an_order_is_replaced, a_position_is_reduced,
     )
 }  # fmt: skip

@@ -8,6 +8,8 @@ from typing import Any
 
 from domain.desk.versions import SCHEMA_VERSION
 
+# Keys that are not the administrator's: no key at all, one that may only read, and one that was revoked before the round.
+WRONG_KEY, VIEWER, FORMER = "wrong", "viewer", "former"
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 APIS = ("api-0", "api-1")
 WORKERS = ("worker-0", "worker-1")
@@ -37,6 +39,9 @@ SCENES = {
     "an_order_rests_at_a_cancel_all": 8.0,
     "an_order_is_replaced": 9.0,
     "a_position_is_reduced": 9.0,
+    "limits_before_the_send": 6.0,
+    "a_kill_meets_a_restart": 9.0,
+    "an_order_is_in_flight_at_a_kill": 6.0,
 }
 SCENE_BEGINS = 0.2
 # The server takes ten thousand signals a run, the kill among them. So many want a machine to themselves: `--signals 10000`.
@@ -48,17 +53,21 @@ PROPOSES = (
     "an_order_is_replaced",
     "a_position_is_reduced",
 )
+IN_A_TRANSACTION = ("kill_in_the_transaction", "an_order_is_in_flight_at_a_kill")
 IN_A_SCENE = ("agent", "reader")
 # Of one round in so many the first run began under the release before, and workers of this one carry it on.
 SCHEMA_EVERY = 6
 LAST_SCHEMA = 4
+# The share of rounds in which workers of an earlier release take part, where there is one.
+EARLIER_SHARE = 0.4
+THIS, EARLIER = "this release", "the earlier release"
 # The share of rounds in which every word between workers and database takes 8 ms each way.
 FAR_AWAY = 0.35
 
 
 @dataclass(frozen=True)
 class Step:
-    """One call of a client. `twice` sends it again under the same id, through the other API."""
+    """One call of a client. `twice` sends it again under the same id, through the other API; `again` so many seconds later."""
 
     at: float
     client: str
@@ -68,6 +77,7 @@ class Step:
     api: int = 0
     key: str | None = None
     twice: bool = False
+    again: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,9 @@ class Round:
     scene: Scene | None = None
     # Of the run that the desk begins with; the next one takes the newest.
     schema: int = SCHEMA_VERSION
+    # Which workers are of the earlier release at first, and how it goes on with them.
+    earlier: tuple[str, ...] = ()
+    upgrade: str = ""
 
 
 def scene_of(seed: int, live: bool) -> Scene | None:
@@ -123,7 +136,7 @@ def scene_of(seed: int, live: bool) -> Scene | None:
     if kind == "signals_wait_for_a_worker":
         return Scene(SCENE_BEGINS, kind, FLOOD)
     # A real venue has no transaction that could be held.
-    return Scene(SCENE_BEGINS, "kill_before_the_send" if live and kind == "kill_in_the_transaction" else kind)
+    return Scene(SCENE_BEGINS, "kill_before_the_send" if live and kind in IN_A_TRANSACTION else kind)
 
 
 def links(live: bool) -> tuple[str, ...]:
@@ -138,8 +151,8 @@ def with_signals(found: Round, signals: int) -> Round:
     return replace(found, scene=replace(found.scene, signals=signals)) if found.scene and found.scene.signals else found
 
 
-def plan(seed: int, seconds: float = 12.0, live: bool | None = None) -> Round:
-    """The round of a seed."""
+def plan(seed: int, seconds: float = 12.0, live: bool | None = None, earlier: int | None = None) -> Round:
+    """The round of a seed. `earlier`: the rules that an earlier release knows, None where none takes part."""
     chance = random.Random(f"chaos/{seed}")
     is_live = chance.random() < 1 / LIVE_EVERY if live is None else live
     scene = scene_of(seed, is_live)
@@ -152,7 +165,7 @@ def plan(seed: int, seconds: float = 12.0, live: bool | None = None) -> Round:
         others = IN_A_SCENE[1:] if scene.kind in PROPOSES else IN_A_SCENE
         steps = [step for step in steps if step.at >= quiet or step.client in others]
         faults = [fault for fault in faults if fault.at >= quiet]
-    return Round(
+    found = Round(
         seed=seed,
         live=is_live,
         seconds=seconds,
@@ -161,6 +174,41 @@ def plan(seed: int, seconds: float = 12.0, live: bool | None = None) -> Round:
         faults=tuple(sorted(faults, key=lambda fault: fault.at)),
         scene=scene,
         schema=LAST_SCHEMA if seed % SCHEMA_EVERY == 1 else SCHEMA_VERSION,
+    )
+    return found if earlier is None else _with_earlier_workers(found, earlier, quiet)
+
+
+# What becomes of workers: who is of the earlier release at first, who is replaced in the middle, and by what.
+ONE, ALL = WORKERS[:1], WORKERS
+UPGRADES: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "all upgraded": (ALL, "workers", THIS),
+    "one upgraded": (ONE, ONE[0], THIS),
+    "one stays": (ONE, "", ""),
+    "one downgraded": ((), ONE[0], EARLIER),
+    "all downgraded": ((), "workers", EARLIER),
+    # Workers have versions: the old one goes on with the run that it has, and the new one begins the next.
+    "versions": (ALL, ONE[0], THIS),
+}
+VERSIONS = "versions"
+# A worker that does not know a run's rules cannot carry it out: neither after one that does, nor beside it without versions.
+WITH_OTHER_RULES = ("all upgraded", VERSIONS)
+
+
+def _with_earlier_workers(found: Round, schema: int, quiet: float) -> Round:
+    """Decided apart from everything else: the rest of a seed's round is the same without an earlier release."""
+    chance = random.Random(f"upgrade/{found.seed}")
+    if chance.random() >= EARLIER_SHARE:
+        return found
+    kind = chance.choice([*UPGRADES] if schema == SCHEMA_VERSION else WITH_OTHER_RULES)
+    first, target, release = UPGRADES[kind]
+    at = round(chance.uniform(quiet, max(quiet, found.seconds - QUIET_SECONDS)), 3)
+    faults = [*found.faults, *([Fault(at, 0.1, "replace", target, release)] if target else [])]
+    return replace(
+        found,
+        faults=tuple(sorted(faults, key=lambda fault: fault.at)),
+        schema=min(schema, found.schema),
+        earlier=first,
+        upgrade=kind,
     )
 
 
@@ -181,6 +229,7 @@ def _moments(chance: random.Random, seconds: float, every: float, first: float =
 
 
 COMMANDS = {"pause": 2.0, "resume": 6.0, "kill": 0.8, "cancel_all": 2.0, "deleverage": 1.0, "set_limits": 1.0}
+REPEATED_LATER = ("cancel_all", "deleverage")
 # Kills come later: a desk that is killed for most of a round sends no order, and every rule about orders holds for nothing.
 TRADES_FIRST_SECONDS = 4.0
 
@@ -209,7 +258,9 @@ def _web(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
         kind = _a_command(chance, at, quiet)
         key = f"key-{number}" if chance.random() < 0.6 else None
         twice = key is not None and chance.random() < 0.4
-        steps.append(Step(at, "web", "http", kind, _args(chance, kind), chance.randrange(2), key, twice))
+        # A command on the state is true in its moment alone; of these an effect that comes again would show.
+        again = round(chance.uniform(1.5, 4.0), 3) if key and kind in REPEATED_LATER else 0.0
+        steps.append(Step(at, "web", "http", kind, _args(chance, kind), chance.randrange(2), key, twice, again))
     return steps
 
 
@@ -283,11 +334,11 @@ def _agent(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
 
 
 def _stranger(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
-    """Somebody without the key."""
-    return [
-        Step(at, "stranger", "http", chance.choice(("kill", "resume", "status")), {"key": "wrong"}, chance.randrange(2))
-        for at in _moments(chance, seconds, 3.0)
-    ]
+    """Somebody without the key, a viewer who would like to command, and at the end somebody whose key was revoked."""
+    kinds = ("kill", "resume", "status")
+    tries = [(at, chance.choice((WRONG_KEY, VIEWER)), chance.choice(kinds)) for at in _moments(chance, seconds, 1.5)]
+    tries += [(round(chance.uniform(seconds - 1.0, seconds + 0.8), 3), FORMER, "status") for _ in range(4)]
+    return [Step(at, "stranger", "http", kind, {"key": key}, chance.randrange(2)) for at, key, kind in sorted(tries)]
 
 
 CLIENTS = {

@@ -268,7 +268,7 @@ def a_confirmed_order_is_not_at_the_venue(e: Evidence) -> None:
 
 @breaks("every_confirmed_cancel_was_confirmed")
 def a_cancel_that_failed_is_told_as_confirmed(e: Evidence) -> None:
-    event_of(e, "completed", nth=-1).payload = [{"done": True, "error": "HTTP 503"}, {"done": True}]
+    event_of(e, "completed", nth=-2).payload = [{"done": True, "error": "HTTP 503"}, {"done": True}]
 
 
 @breaks("a_confirmed_cancel_left_nothing")
@@ -407,6 +407,156 @@ def the_cancels_are_late(e: Evidence) -> None:
     for event in e.events:
         if event.name == "cancel_many" and event.at > BEGAN + 7:
             event.at += 10.0
+
+
+# --- proposals, limits, numbers, and what a kill has to do twice ----------------------------------------------------------
+
+
+@breaks("every_proposal_has_an_outcome")
+def a_proposal_waits_for_ever(e: Evidence) -> None:
+    e.outcomes["q1"] = "pending"
+
+
+@breaks("every_proposal_has_an_outcome")
+def a_proposal_is_forgotten(e: Evidence) -> None:
+    e.outcomes = {"another": "applied"}
+
+
+@breaks("the_log_is_a_way_through_the_table")
+def an_order_is_decided_between_a_kill_and_the_restart(e: Evidence) -> None:
+    row_of(e, "Selected")["timestamp"] += timedelta(seconds=4.5)
+
+
+@breaks("the_log_is_a_way_through_the_table")
+def the_last_state_is_not_where_the_log_leads(e: Evidence) -> None:
+    assert e.status
+    e.status["state"] = "running"
+
+
+@breaks("every_kill_has_a_number_of_its_own")
+def a_repeated_kill_has_the_number_of_the_one_before(e: Evidence) -> None:
+    assert e.status
+    e.status["kill_number"] = 2
+
+
+@breaks("every_cancel_all_cancels_what_it_names")
+def a_cancel_all_leaves_a_market_out(e: Evidence) -> None:
+    e.instructions.remove(instruction_of(e, "c1:1:cancel_spot"))
+    many = next(event for event in e.events if event.name == "cancel_many")
+    del many.payload["cancels"][1:]
+    for event in [event for event in e.events if event.name == "cancel_many"][1:]:
+        event.at += 10.0
+
+
+@breaks("what_was_in_flight_at_a_kill_is_canceled_again")
+def nothing_is_canceled_once_an_orders_fate_is_known(e: Evidence) -> None:
+    sent = event_of(e, "scheduled", "place_order", 1)
+    told = next(event for event in e.events if event.kind == "completed" and event.scheduled == sent.number)
+    e.events.remove(told)
+    told.at = BEGAN + 8.5
+    e.events.append(told)
+
+
+@breaks("a_deleverage_reduces_once")
+def a_deleverage_becomes_two_orders(e: Evidence) -> None:
+    e.events.append(copy.copy(event_of(e, "signal", "pause")))
+    e.events[-1].name, e.events[-1].payload = "deleverage", {"command_id": "d1"}
+    for nth in range(2):
+        event_of(e, "scheduled", "place_order", nth).payload["order"]["command_id"] = "d1"
+
+
+@breaks("no_reduction_waits_for_the_database")
+def a_reduction_waits_for_its_row(e: Evidence) -> None:
+    planned = event_of(e, "scheduled", "plan_deleverage")
+    end = next(n for n, event in enumerate(e.events) if event.kind == "completed" and event.scheduled == planned.number)
+    call = copy.copy(event_of(e, "scheduled", "record"))
+    call.number = 9_000
+    done = copy.copy(e.events[end])
+    done.scheduled = call.number
+    e.events[end + 1 : end + 1] = [call, done]
+
+
+@breaks("a_kill_is_verified_by_a_reading")
+def no_reading_verifies_a_kill(e: Evidence) -> None:
+    assert e.status
+    e.status["kill"]["verified_at"] = "1970-01-12T13:46:48.500000+00:00"
+
+
+@breaks("a_kill_is_verified_by_a_reading")
+def a_kill_is_verified_before_its_cancels_are_confirmed(e: Evidence) -> None:
+    last = [event for event in e.events if event.name == "cancel_many"][-1]
+    done = next(event for event in e.events if event.kind == "completed" and event.scheduled == last.number)
+    e.events.remove(done)
+    e.events.append(done)
+
+
+@breaks("no_order_outlives_its_time")
+def an_order_has_more_time_than_a_cycle(e: Evidence) -> None:
+    order = event_of(e, "scheduled", "place_order").payload["order"]
+    order["not_after"] = order["prepared_at"].replace("13:46:40", "13:46:50")
+
+
+@breaks("no_order_under_limits_of_before")
+def an_order_was_decided_under_other_limits(e: Evidence) -> None:
+    event_of(e, "scheduled", "decide", 1).payload["limits"]["max_leverage"] = "1.9"
+
+
+@breaks("every_command_is_carried_out_once")
+def a_command_is_carried_out_again_after_a_restart(e: Evidence) -> None:
+    e.decisions.append(row_of(e, "why-c1") | {"decision_id": "again", "timestamp": row_of(e, "why-k2")["timestamp"]})
+
+
+@breaks("strangers_are_turned_away")
+def a_viewer_kills(e: Evidence) -> None:
+    call = call_of(e, "stranger-kill")
+    call.args["key"], call.status = "viewer", 200
+
+
+@breaks("a_revoked_key_opens_nothing")
+def a_revoked_key_opens(e: Evidence) -> None:
+    e.revoked_at = BEGAN - 10.0
+    call = call_of(e, "stranger-kill")
+    call.kind, call.args["key"], call.status = "status", "former", 200
+
+
+def test_an_api_that_cannot_read_the_database_knows_a_revoked_key_for_longer() -> None:
+    e = a_sound_round()
+    a_revoked_key_opens(e)
+    e.notes.append(Note(BEGAN, "database: stop", "database stop", "database", BEGAN + 1))
+    assert "a_revoked_key_opens_nothing" not in violated(e)
+
+
+def test_a_kill_that_is_sent_twice_under_one_id_cancels_once() -> None:
+    e = a_sound_round()
+    event = copy.copy(event_of(e, "signal", "kill", 1))
+    e.events.append(event)
+    assert "every_kill_cancels_everything" not in violated(e)
+    event.payload = {"command_id": "k3", "reason": "another"}
+    assert "every_kill_cancels_everything" in violated(e)
+
+
+def test_a_restart_that_was_accepted_may_be_refused_in_the_end() -> None:
+    e = a_sound_round()
+    e.decisions.append(
+        row_of(e, "restart applied") | {"decision_id": "z", "summary": "restart refused by cli: a kill came"}
+    )
+    assert "every_command_is_carried_out_once" not in violated(e)
+
+
+def test_where_as_many_cancels_wait_as_may_wait_there_is_no_other() -> None:
+    e = a_sound_round()
+    a_cancel_all_leaves_a_market_out(e)
+    row = instruction_of(e, "k1:1:cancel_spot")
+    early = row | {"prepared_at": row["prepared_at"] - timedelta(seconds=2)}
+    e.instructions += [early | {"instruction_id": f"wait-{n}"} for n in range(10)]
+    assert "every_cancel_all_cancels_what_it_names" not in violated(e)
+
+
+def test_under_the_rules_of_before_a_restart_forgets_the_ids() -> None:
+    e = a_sound_round()
+    event_of(e, "began").payload = 4
+    a_command_is_carried_out_again_after_a_restart(e)
+    assert "every_command_is_carried_out_once" not in violated(e)
 
 
 CASES = [pytest.param(rule, each, id=each.__name__) for rule, ways in BREAKS.items() for each in ways]

@@ -80,3 +80,18 @@ async def test_it_is_slow_each_way(proxy: Proxy) -> None:
 async def test_of_a_half_closed_connection_no_answer_comes(proxy: Proxy) -> None:
     await proxy.change("half_closed")
     assert await said(proxy) == b""
+
+
+async def test_a_direction_that_was_closed_stays_so_when_the_fault_is_over(proxy: Proxy) -> None:
+    broken: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: broken.append(told))
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    await proxy.change("half_closed")
+    writer.write(b"hello\n")
+    assert await asyncio.wait_for(reader.readline(), 5.0) == b""
+    await proxy.change("pass")
+    writer.write(b"again\n")
+    # By then the proxy has passed that on, and has had its answer.
+    assert [await said(proxy) for _ in range(3)] == [b"hello\n"] * 3
+    writer.close()
+    assert not broken

@@ -2,7 +2,19 @@
 
 from domain.desk.versions import SCHEMA_VERSION
 from tests.chaos import scenes
-from tests.chaos.schedule import IN_A_SCENE, LINK_FAULTS, PROCESSES, SCENES, links, plan, seeds, with_signals
+from tests.chaos.schedule import (
+    IN_A_SCENE,
+    IN_A_TRANSACTION,
+    LINK_FAULTS,
+    PROCESSES,
+    SCENES,
+    UPGRADES,
+    WITH_OTHER_RULES,
+    links,
+    plan,
+    seeds,
+    with_signals,
+)
 
 
 def test_the_same_seed_makes_the_same_round() -> None:
@@ -55,7 +67,8 @@ def test_a_scene_is_left_alone() -> None:
 
 
 def test_a_real_venue_is_not_held_in_a_transaction() -> None:
-    assert all(found.scene.kind != "kill_in_the_transaction" for n in range(100) if (found := plan(n, live=True)).scene)
+    scenes_played = {found.scene.kind for n in range(100) if (found := plan(n, live=True)).scene}
+    assert scenes_played == {*SCENES} - {*IN_A_TRANSACTION}
 
 
 def test_the_seeds_of_one_scene() -> None:
@@ -73,3 +86,24 @@ def test_some_rounds_begin_with_a_run_of_the_release_before() -> None:
 def test_more_signals_wait_only_where_any_do() -> None:
     more = [with_signals(plan(seed), 10_000) for seed in range(2 * len(SCENES))]
     assert [found.scene.signals for found in more if found.scene and found.scene.signals] == [10_000]
+
+
+def test_an_earlier_release_changes_nothing_but_who_works() -> None:
+    for seed in range(60):
+        alone, found = plan(seed), plan(seed, earlier=SCHEMA_VERSION)
+        assert plan(seed, earlier=SCHEMA_VERSION) == found
+        assert alone.steps == found.steps
+        assert [*alone.faults] == [fault for fault in found.faults if fault.kind != "replace"]
+
+
+def test_workers_of_an_earlier_release_are_upgraded_downgraded_or_stay() -> None:
+    rounds = [plan(seed, earlier=SCHEMA_VERSION) for seed in range(200)]
+    assert {each.upgrade for each in rounds} == {"", *UPGRADES}
+    assert 50 < sum(bool(each.upgrade) for each in rounds) < 110
+    assert any(each.scene and each.earlier for each in rounds)
+
+
+def test_a_release_with_older_rules_is_never_beside_a_newer_one_nor_after_it() -> None:
+    rounds = [plan(seed, earlier=SCHEMA_VERSION - 1) for seed in range(200)]
+    assert {each.upgrade for each in rounds} == {"", *WITH_OTHER_RULES}
+    assert all(each.schema < SCHEMA_VERSION for each in rounds if each.upgrade)

@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 
 
 def main() -> None:
-    """Until standard input ends."""
-    _import_everything()
+    """Until standard input ends. With the argument `worker` it starts workers alone, of a tree that may have no other part."""
+    _import_worker() if sys.argv[1:] == ["worker"] else _import_everything()
     gc.collect()
     gc.freeze()
     ears, mouth = os.pipe()
@@ -63,6 +63,12 @@ def _import_everything() -> None:
     import worker
 
     assert all((worker, cli.app, api.app, cli.lifecycle, cli.operate, tests.venues.aster.fake_server, uvicorn))
+
+
+def _import_worker() -> None:
+    import worker
+
+    assert all((worker,))
 
 
 def _tell_who_ended() -> None:

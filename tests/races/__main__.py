@@ -5,17 +5,19 @@ import asyncio
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos.rounds import arena
 from tests.races.races import RACES
-from tests.races.running import HEAD, run_race
+from tests.races.running import HEAD, Tally, run_races
 
 
 def main() -> None:
     """Exit status 1 if something did not hold, or no race took place."""
     parser = argparse.ArgumentParser(prog="make races", description="Kills, and what they race with.")
     parser.add_argument("--trials", type=int, default=500, help="of each race")
+    parser.add_argument("--desks", type=int, default=3, help="that race at the same time")
     parser.add_argument("--only", default=",".join(RACES), help=f"of {', '.join(RACES)}")
     parser.add_argument(
         "--out", type=Path, default=Path(".races"), help="folder of the table, and of what did not hold"
@@ -30,17 +32,24 @@ def main() -> None:
 
 
 async def run(told: argparse.Namespace, folder: Path) -> int:
-    """All of them, or those that are named; a line each."""
-    print(HEAD, flush=True)
-    rows, wrong = [HEAD], 0
+    """All of them, or those that are named. The table is there from the first desk on, for whoever breaks off."""
+    table, races = told.out / "races.md", [RACES[name] for name in told.only.split(",")]
+
+    def tell(tallies: Sequence[Tally]) -> None:
+        table.write_text(as_table(tallies) + "\n")
+        print(f"{sum(tally.trials for tally in tallies)} trials of {told.trials * len(races)}", flush=True)
+
     async with arena(folder) as place:
-        for name in told.only.split(","):
-            tally = await run_race(place, RACES[name], told.trials, told.out)
-            rows.append(tally.row())
-            print("\n".join([rows[-1], *(f"  {each}" for each in tally.wrong)]), flush=True)
-            (told.out / "races.md").write_text("\n".join(rows) + "\n")
-            wrong += len(tally.wrong)
-    return 1 if wrong else 0
+        tallies = await run_races(place, races, told.trials, told.out, told.desks, tell)
+    table.write_text(as_table(tallies) + "\n")
+    print(f"\n{as_table(tallies)}")
+    return 1 if any(tally.wrong for tally in tallies) else 0
+
+
+def as_table(tallies: Sequence[Tally]) -> str:
+    """A line each; below them, what did not hold."""
+    wrong = (f"{tally.race}: {each}" for tally in tallies for each in tally.wrong)
+    return "\n".join([HEAD, *(tally.row() for tally in tallies), "", *wrong]).rstrip()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.chaos.recorder import Recorder
 from tests.chaos.rounds import Arena, heal
 from tests.chaos.schedule import SYMBOLS, Round
 from tests.chaos.timeline import timeline
-from tests.races.races import Race, Trial, signal_of
+from tests.races.races import RACES, Race, Trial, signal_of
 from tests.races.track import Track
 from tests.races.window import Window, measured, moments
 
@@ -59,6 +60,7 @@ class Tally:
         return f"| {self.race} | {window} | {counts} | {slowest} | {self.seconds:.0f} s | {verdict} |"
 
 
+Tell = Callable[[Sequence[Tally]], None]
 HEAD = (
     "| kill and | window | trials | kill first | other first | neither | under way together | slowest answer | slowest cancel "
     "| took | |\n"
@@ -66,19 +68,60 @@ HEAD = (
 )
 
 
-async def run_race(place: Arena, race: Race, trials: int, out: Path) -> Tally:
-    """All trials of a race, on as many desks as it takes."""
-    began, tally = time.monotonic(), Tally(race.name)
-    tally.window = await _measure(place, race)
-    left, number = moments(tally.window, trials), 0
-    while left:
-        offsets, left = left[: race.trials], left[race.trials :]
-        await _heat(place, race, number, offsets, tally, out)
-        number += 1
-    if trials >= ENOUGH_TRIALS and not (tally.kill_first and tally.other_first):
-        tally.wrong.append("no race took place: every trial went the same way")
-    tally.seconds = time.monotonic() - began
-    return tally
+async def run_races(
+    place: Arena, races: Sequence[Race], trials: int, out: Path, desks: int = 1, tell: Tell = lambda tallies: None
+) -> list[Tally]:
+    """All trials of these races, on so many desks at once. `tell` hears what is known after each desk.
+
+    A trial is two seconds of waiting for the desk that it begins with, and half a second of race. What the desks of several
+    races do meanwhile is to each of them a machine that is busy with something else, in the warm-ups as well.
+    """
+    tallies = [Tally(race.name) for race in races]
+    for at_once, some in (
+        (desks, [t for t in tallies if not RACES[t.race].alone]),
+        (1, [t for t in tallies if RACES[t.race].alone]),
+    ):
+        limit = asyncio.Semaphore(at_once)
+        await asyncio.gather(*(_warm_up(place, tally, limit) for tally in some))
+        heats = [heat for tally in some for heat in _heats(tally, trials)]
+        # The first desk of each race comes before the second one of any: whoever breaks off has trials of all.
+        heats.sort(key=lambda heat: heat.number)
+        await asyncio.gather(*(_limited(place, heat, limit, out, lambda: tell(tallies)) for heat in heats))
+    for tally in tallies:
+        if trials >= ENOUGH_TRIALS and not (tally.kill_first and tally.other_first):
+            tally.wrong.append("no race took place: every trial went the same way")
+    return tallies
+
+
+@dataclass(frozen=True)
+class Heat:
+    """The trials that share a desk, the nth one of their race."""
+
+    tally: Tally
+    number: int
+    offsets: list[float]
+
+
+def _heats(tally: Tally, trials: int) -> list[Heat]:
+    each, offsets = RACES[tally.race].trials, moments(tally.window, trials)
+    return [Heat(tally, n // each, offsets[n : n + each]) for n in range(0, len(offsets), each)]
+
+
+async def _warm_up(place: Arena, tally: Tally, limit: asyncio.Semaphore) -> None:
+    async with limit:
+        tally.window = await _measure(place, RACES[tally.race])
+
+
+async def _limited(place: Arena, heat: Heat, limit: asyncio.Semaphore, out: Path, tell: Callable[[], None]) -> None:
+    """One desk that breaks leaves the others as they are."""
+    async with limit:
+        began = time.monotonic()
+        try:
+            await _heat(place, RACES[heat.tally.race], heat.number, heat.offsets, heat.tally, out)
+        except Exception as error:
+            heat.tally.wrong.append(f"desk {heat.number} broke: {type(error).__name__}: {error}")
+        heat.tally.seconds += time.monotonic() - began
+        tell()
 
 
 # --- the window --------------------------------------------------------------------------------------------------------
@@ -123,7 +166,7 @@ async def _timed_kill(track: Track) -> float:
 async def _heat(place: Arena, race: Race, number: int, offsets: list[float], tally: Tally, out: Path) -> None:
     """The trials of one desk, and what its record says of them."""
     track = await _opened(place, race, str(number))
-    found = Evidence(number, False, 1.0, SYMBOLS, track.recorder.calls, track.recorder.notes)
+    found = Evidence(number, False, race.cycle_seconds, SYMBOLS, track.recorder.calls, track.recorder.notes)
     raced: list[Trial] = []
     alive: list[tuple[Trial, str]] = []
     try:
@@ -204,7 +247,7 @@ def _check(name: str, found: Evidence, tally: Tally, out: Path) -> None:
 async def _opened(place: Arena, race: Race, name: str) -> Track:
     """A desk that nothing goes wrong at but what the race does to it."""
     schema = race.schema or SCHEMA_VERSION
-    plan = Round(seed=1, live=False, seconds=0.0, cycle_seconds=1.0, steps=(), faults=(), schema=schema)
+    plan = Round(seed=1, live=False, seconds=0.0, cycle_seconds=race.cycle_seconds, steps=(), faults=(), schema=schema)
     folder = place.folder / f"{race.name}-{name}"
     folder.mkdir(parents=True)
     recorder = Recorder(folder / "record.ndjson")

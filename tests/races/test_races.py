@@ -8,7 +8,7 @@ import pytest
 from tests.chaos.evidence import Event
 from tests.chaos.rounds import Arena, arena
 from tests.races.races import RACES, Trial, asked_later, before_the_restart, continued, ended, recorded
-from tests.races.running import run_race
+from tests.races.running import run_races
 
 TRIAL = Trial(7, began=10.0, ended=12.0, carried_out=True)
 
@@ -55,6 +55,6 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Arena
 @pytest.mark.long
 @pytest.mark.parametrize("race", RACES)
 async def test_a_few_trials_hold(place: Arena, tmp_path: Path, race: str) -> None:
-    tally = await run_race(place, RACES[race], 4, tmp_path)
+    (tally,) = await run_races(place, [RACES[race]], 4, tmp_path)
     assert not tally.wrong
     assert tally.trials == 4

@@ -28,6 +28,7 @@ from workflows import names
 
 PATIENCE = 180.0
 PROPOSE_AGAIN_SECONDS = 3.0
+LOOK_SECONDS = 0.05
 SYMBOL = SYMBOLS[0]
 # Those of `Lifecycle.restart` and of the coordinator that a later kill explains; nothing else may keep a restart away.
 BEFORE_IT_WAS_SENT = ("came after you asked", "not killed; there is nothing to restart")
@@ -40,7 +41,8 @@ class Track:
         self.desk, self.recorder = desk, recorder
         self.number = 0
         self.restarted: dict[int, bool] = {}
-        self._restarts, self._proposals = count(), count()
+        # Those that are no trial's have numbers that no trial has.
+        self._restarts, self._proposals, self._resumes = count(), count(), count(50_000)
 
     async def open(self) -> None:
         """Until it trades."""
@@ -96,14 +98,17 @@ class Track:
 
     async def running(self) -> None:
         """Whatever the trial before has left; the run that a restart begins is there as well."""
-        while not await self._runs():
-            if (await self.status())["state"] == "killed":
+        while True:
+            status = await self.status()
+            under_way = status["restart_pending"] or status["run_ending"]
+            if status["state"] == "running" and not under_way:
+                return
+            if status["state"] == "killed" and not under_way:
                 await self.restart()
-            await asyncio.sleep(0.02)
-
-    async def _runs(self) -> bool:
-        status = await self.status()
-        return status["state"] == "running" and not status["restart_pending"] and not status["run_ending"]
+            elif status["state"] == "paused":
+                await self.command("resume", 0, next(self._resumes))
+            # A look costs the server a query, and several desks look at the same time.
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def killed(self) -> None:
         """As the trial before leaves it; the first one has none before it."""
@@ -134,7 +139,7 @@ class Track:
             marks = ((await self.status())["observation"] or {}).get("marks", {})
             self.desk.marks |= {symbol: float(mark) for symbol, mark in marks.items()}
             await self.command("propose", 0, next(self._proposals), **proposal)
-            await self.comes(came, PROPOSE_AGAIN_SECONDS)
+            await self.comes(came, PROPOSE_AGAIN_SECONDS, LOOK_SECONDS)
 
     # --- what is so ----------------------------------------------------------------------------------------------------
 
@@ -146,13 +151,15 @@ class Track:
             await asyncio.sleep(0.05)
         return status
 
-    async def comes(self, condition: Callable[[], Awaitable[bool]], seconds: float = PATIENCE) -> bool:
+    async def comes(
+        self, condition: Callable[[], Awaitable[bool]], seconds: float = PATIENCE, every: float = 0.005
+    ) -> bool:
         """Waits for it; whether it came."""
         until = time.monotonic() + seconds
         while not await condition():
             if time.monotonic() > until:
                 return False
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(every)
         return True
 
     async def rests(self) -> bool:

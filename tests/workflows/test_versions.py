@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.enums.v1 import EventType, TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
@@ -26,6 +26,7 @@ import settings
 import worker
 from activities.calls import Scope
 from domain.desk.states import Mode, State
+from domain.desk.versions import SCHEMA_VERSION
 from tests.temporal import BIN
 from tests.workflows.world import Desk, World
 from workflows.coordinator import Coordinator
@@ -275,6 +276,29 @@ async def test_the_way_back_to_the_old_version(temporal: Client, behavior: str) 
         await new.aclose()
         await desk.signal("kill")
         await killed(desk)
+
+
+async def test_a_worker_leaves_alone_a_run_whose_rules_it_does_not_know(temporal: Client) -> None:
+    """It would begin the run under its own rules, and no worker could replay that: neither a newer one nor itself."""
+    desk = Desk(temporal, World())
+    await desk.start(schema_version=SCHEMA_VERSION + 1)
+    await desk.signal("kill")
+    async with desk.worker():
+        kinds = await _until_a_task_failed(desk)
+    assert "EVENT_TYPE_WORKFLOW_TASK_COMPLETED" not in kinds
+    await desk.handle.terminate("the test is over")
+
+
+async def _until_a_task_failed(desk: Desk) -> list[str]:
+    """What the history has by then."""
+    async with asyncio.timeout(180):
+        while True:
+            events = [event async for event in desk.handle.fetch_history_events()]
+            for failed in (event.workflow_task_failed_event_attributes for event in events):
+                if failed.failure.message:
+                    assert f"rules of version {SCHEMA_VERSION + 1}" in failed.failure.message
+                    return [EventType.Name(event.event_type) for event in events]
+            await asyncio.sleep(0.05)
 
 
 def test_only_workflow_tasks_have_versions(monkeypatch: pytest.MonkeyPatch) -> None:

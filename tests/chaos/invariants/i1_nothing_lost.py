@@ -49,6 +49,17 @@ def every_cancellation_kills(reading: Reading) -> Found:
             yield call.start, f"cancellation {call.token} was accepted, and no run has one"
 
 
+def every_proposal_has_an_outcome(reading: Reading) -> Found:
+    """One that was acknowledged is applied or refused once nothing is left to do, or a restart under older rules forgot it."""
+    if reading.e.settled_at is None or any(reading.forgets_ids(row) for row in reading.control_rows):
+        return
+    for call in reading.calls("propose"):
+        if call.acknowledged and call.command_id and reading.e.outcomes:
+            outcome = reading.e.outcomes.get(call.command_id, "not known")
+            if outcome not in ("applied", "refused"):
+                yield call.start, f"{_named(call)} was answered {call.answer}, and in the end it is {outcome}"
+
+
 def the_workflow_never_breaks(reading: Reading) -> Found:
     """No workflow task fails but one that the server refuses for a signal that came meanwhile; no coordinator ends."""
     for event in reading.e.events:
@@ -95,6 +106,7 @@ RULES = (
     every_acknowledged_command_has_its_outcome,
     every_recorded_signal_is_dealt_with,
     every_cancellation_kills,
+    every_proposal_has_an_outcome,
     the_workflow_never_breaks,
     everything_comes_to_an_end,
 )

@@ -55,17 +55,31 @@ def _is_own_kill(reading: Reading, row: dict[str, Any]) -> bool:
 
 
 def the_log_is_a_way_through_the_table(reading: Reading) -> Found:
-    """The rows of commands, in the order in which they were made, lead from state to state as the table says."""
-    possible = frozenset({RUNNING})
-    for row in reading.control_rows:
-        kind, result = first_words(row["summary"])
-        if kind not in STATE_KINDS:
-            continue
-        after = frozenset(state for before in possible for state in _after(kind, result, before))
+    """The rows of commands, in the order in which they were made, lead from state to state as the table says, and to the last.
+
+    An order is decided in a desk that runs: so a kill that a restart overran shows in the first order after it.
+    """
+    possible = earlier = frozenset({RUNNING})
+    moment = None
+    for row in reading.rows_in_order:
+        # Of rows that one workflow task made, the order is not known.
+        moment, earlier = row["timestamp"], earlier if row["timestamp"] == moment else possible
+        after = _states_after(row, possible, earlier)
         if not after:
             yield row["timestamp"].timestamp(), f"from {'/'.join(sorted(possible))} no way leads to: {row['summary']}"
-            after = possible
-        possible = after
+        possible = after or possible
+    if reading.e.settled_at and reading.e.status and (last := reading.e.status["state"]) not in possible:
+        yield (
+            reading.e.settled_at,
+            f"by the log the desk is {'/'.join(sorted(possible))} in the end, and it says {last}",
+        )
+
+
+def _states_after(row: dict[str, Any], possible: frozenset[str], earlier: frozenset[str]) -> frozenset[str]:
+    if row["decision_type"] != "control":
+        return possible & {RUNNING} or (possible if RUNNING in earlier else frozenset())
+    kind, result = first_words(row["summary"])
+    return frozenset(state for before in possible for state in _after(kind, result, before))
 
 
 def first_words(summary: str) -> tuple[str, str]:
@@ -74,6 +88,7 @@ def first_words(summary: str) -> tuple[str, str]:
     return kind, rest.partition(" ")[0]
 
 
+KILLS = (("kill", "applied"), ("kill", "repeated"))
 # Where each row of a command on the state leads from and to. A restart's row is made when it is accepted; until it is carried
 # out, a kill may still beat it.
 _WAYS: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
@@ -111,6 +126,18 @@ def only_a_restart_clears_the_latch(reading: Reading) -> Found:
         was, number = row["killed"], row["kill_number"]
 
 
+def every_kill_has_a_number_of_its_own(reading: Reading) -> Found:
+    """By its number the latch tells a kill from the one before, and a restart which one it clears."""
+    if reading.e.settled_at is None or reading.e.status is None:
+        return
+    kills = [row for row in reading.control_rows if first_words(row["summary"]) in KILLS]
+    if reading.e.status["kill_number"] < len(kills):
+        yield (
+            reading.e.settled_at,
+            f"after {len(kills)} kills the newest has the number {reading.e.status['kill_number']}",
+        )
+
+
 def both_places_agree_in_the_end(reading: Reading) -> Found:
     """Workflow and database say the same once nothing is left to do."""
     if reading.e.status is None or reading.e.settled_at is None:
@@ -129,5 +156,6 @@ RULES = (
     commands_on_the_state_are_linearizable,
     the_log_is_a_way_through_the_table,
     only_a_restart_clears_the_latch,
+    every_kill_has_a_number_of_its_own,
     both_places_agree_in_the_end,
 )

@@ -53,15 +53,23 @@ def an_agent_has_one_order_a_symbol(reading: Reading) -> Found:
 
 
 def every_command_is_carried_out_once(reading: Reading) -> Found:
-    """A command's row stands once, however often it was sent. A kill kills again; a restart forgets the ids before it."""
+    """A command's row stands once, however often it was sent. A kill kills again; a restart is accepted, and may fail then."""
     seen: set[str] = set()
     for row in reading.control_rows:
-        if row["summary"].startswith("restart applied"):
+        if reading.forgets_ids(row):
             seen.clear()
-        elif row["command_id"] and not row["summary"].startswith("kill"):
+        elif row["command_id"] and not row["summary"].startswith(("kill", "restart refused")):
             if row["command_id"] in seen and "was used for another" not in row["summary"]:
                 yield row["timestamp"].timestamp(), f"command {row['command_id']} has a second row: {row['summary']}"
             seen.add(row["command_id"])
+
+
+def a_deleverage_reduces_once(reading: Reading) -> Found:
+    """One order for each that a person asked for, however often and whatever it is called."""
+    sent = [placings[0].scheduled.payload["order"]["command_id"] for placings in reading.placings.values()]
+    for command_id, events in reading.signals_by_id.items():
+        if events[0].name == "deleverage" and (count := sent.count(command_id)) > 1:
+            yield events[0].at, f"deleverage {command_id} became {count} orders"
 
 
 def an_outcome_stands(reading: Reading) -> Found:
@@ -90,6 +98,7 @@ RULES = (
     the_venue_knows_no_order_twice,
     an_agent_has_one_order_a_symbol,
     every_command_is_carried_out_once,
+    a_deleverage_reduces_once,
     an_outcome_stands,
     every_cancel_is_confirmed,
 )

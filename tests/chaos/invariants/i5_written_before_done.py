@@ -33,12 +33,13 @@ def every_send_follows_its_commit(reading: Reading) -> Found:
     for order_id, (placing, *_) in reading.placings.items():
         if placing.scheduled.payload["order"]["instruction"]["reduce_only"]:
             continue
-        written = (each for each in reading.named("record") if order_id in _orders_in(each))
+        written = (each for each in reading.named("record") if order_id in orders_in(each))
         if not any(each.succeeded and each.position < (each.done_position or 0) < placing.position for each in written):
             yield placing.scheduled.at, f"order {order_id} was sent before its decision was committed"
 
 
-def _orders_in(record: Activity) -> list[str | None]:
+def orders_in(record: Activity) -> list[str | None]:
+    """The orders whose decisions it writes."""
     return [row.get("selected_order_id") for row in record.scheduled.payload["batch"]["decisions"]]
 
 
@@ -64,4 +65,26 @@ def _is_busy(tries: list[Activity], position: int) -> bool:
     )
 
 
-RULES = (every_decision_is_committed_before_its_order, every_send_follows_its_commit, no_cancel_waits_for_the_database)
+def no_reduction_waits_for_the_database(reading: Reading) -> Found:
+    """Once it is sized it goes out: between the two nothing is written that somebody waits for."""
+    writes = [a for a in reading.activities if a.name in ("record", "write_desk") and a.done_position is not None]
+    for plan in reading.named("plan_deleverage"):
+        if not plan.result or plan.result["instruction"] is None or plan.done_position is None:
+            continue
+        symbol = plan.scheduled.payload["symbol"]
+        sent = next((p.position for p in _reductions(reading, symbol) if p.position > plan.done_position), None)
+        if sent and any(plan.done_position < w.position and (w.done_position or 0) < sent for w in writes):
+            yield plan.ended, f"a reduction of {symbol} waited for a write to the database"
+
+
+def _reductions(reading: Reading, symbol: str) -> list[Activity]:
+    orders = [(each, each.scheduled.payload["order"]["instruction"]) for each in reading.named("place_order")]
+    return [each for each, order in orders if order["reduce_only"] and order["symbol"] == symbol]
+
+
+RULES = (
+    every_decision_is_committed_before_its_order,
+    every_send_follows_its_commit,
+    no_cancel_waits_for_the_database,
+    no_reduction_waits_for_the_database,
+)

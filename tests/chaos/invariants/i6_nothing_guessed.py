@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.chaos import recorder as r
 from tests.chaos.evidence import RESTS, VenueOrder, Version
-from tests.chaos.reading import CANCEL_TOOLS, Reading
+from tests.chaos.reading import CANCEL_TOOLS, CancelTry, Reading
 
 Found = Iterator[tuple[float, str]]
 # The venue's clock is that of Temporal's server here; a real venue writes whole milliseconds.
@@ -149,6 +149,32 @@ def a_verified_kill_left_nothing(reading: Reading) -> Found:
             yield verified, f"the kill is told as verified, and order {order.order_id} of before is open"
 
 
+def a_kill_is_verified_by_a_reading(reading: Reading) -> Found:
+    """One of the whole account, that shows no order, and that began once every cancel of the kill was confirmed."""
+    kill = (reading.e.status or {}).get("kill") or {}
+    if not kill.get("verified_at"):
+        return
+    verified = _seconds(kill["verified_at"])
+    readings = [a for a in reading.named("observe") if a.result and _seconds(a.result["observed_at"]) == verified]
+    shown = [a for a in readings if not a.result["open_orders"] and not a.result.get("doubts")]
+    if not shown:
+        yield verified, "the kill is told as verified, and no reading of that moment shows that no order is open"
+    last = max((n for n in reading.kill_positions if reading.e.events[n].at < verified), default=-1)
+    for seen in shown[:1]:
+        if waiting := [t for t in _first_confirmed(reading, last) if (t.activity.done_position or 0) > seen.position]:
+            lanes = ", ".join(f"{t.tool} {t.symbol}" for t in waiting)
+            yield verified, f"the kill is told as verified by a reading that began before these were confirmed: {lanes}"
+
+
+def _first_confirmed(reading: Reading, position: int) -> list[CancelTry]:
+    """Of each symbol and market, the first cancel after this event that was confirmed."""
+    found: dict[tuple[str, str], CancelTry] = {}
+    for each in reading.cancel_tries:
+        if each.activity.position > position and each.confirmed and each.tool in CANCEL_TOOLS:
+            found.setdefault(each.lane, each)
+    return [each for lane, each in found.items() if lane[1] in reading.e.symbols]
+
+
 def _seconds(moment: datetime | str) -> float:
     return (datetime.fromisoformat(moment) if isinstance(moment, str) else moment).timestamp()
 
@@ -163,4 +189,5 @@ RULES = (
     every_deleverage_that_was_applied_reduced,
     every_reading_shows_what_the_venue_had,
     a_verified_kill_left_nothing,
+    a_kill_is_verified_by_a_reading,
 )

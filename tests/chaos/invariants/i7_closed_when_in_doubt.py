@@ -1,14 +1,25 @@
 """I7: closed when in doubt."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from math import isclose
 from typing import Any
 
+from tests.chaos import recorder as r
 from tests.chaos.evidence import VenueOrder
-from tests.chaos.invariants.i3_silence import orders_within
+from tests.chaos.invariants.i3_silence import orders_within, why_wrong
+from tests.chaos.invariants.i5_written_before_done import orders_in
 from tests.chaos.reading import Activity, Reading
+from tests.chaos.schedule import APIS, FORMER, VIEWER, WRONG_KEY
 
 Found = Iterator[tuple[float, str]]
+# domain/desk/ordering.py: of cycles that are shorter.
+SHORTEST_ORDER_SECONDS = 2.0
+CLOCK_SECONDS = 0.01
+# docs/keys.md says ten.
+REVOKED_WITHIN_SECONDS = 10.5
+# A process that has not read the keys yet knows none of them.
+TURNED_AWAY = {WRONG_KEY: (401,), VIEWER: (401, 403, 503), FORMER: (401, 403, 503)}
 
 
 def no_order_while_paused(reading: Reading) -> Found:
@@ -17,15 +28,27 @@ def no_order_while_paused(reading: Reading) -> Found:
 
 
 def strangers_are_turned_away(reading: Reading) -> Found:
-    """Whoever has no key is told 401, and nothing that he says is recorded."""
+    """Whoever has no key is told 401; nothing that he says is recorded, nor what somebody says who may only read."""
     said = [event.payload for event in reading.signals if isinstance(event.payload, dict)]
     for call in reading.e.calls:
         if "key" not in call.args:
             continue
-        if call.status is not None and call.status != 401:
-            yield call.start, f"a stranger's {call.kind} was answered {call.status}"
+        is_open = call.args["key"] != WRONG_KEY and call.kind == "status"
+        if call.status is not None and not is_open and call.status not in TURNED_AWAY[call.args["key"]]:
+            yield call.start, f"the {call.kind} of somebody with the key {call.args['key']} was answered {call.status}"
         if any(call.token and payload.get("reason") == call.token for payload in said):
             yield call.start, f"a stranger's {call.kind} {call.token} was recorded"
+
+
+def a_revoked_key_opens_nothing(reading: Reading) -> Found:
+    """Ten seconds after it was revoked, in every API that could read the database meanwhile."""
+    for call in reading.e.calls:
+        if call.args.get("key") != FORMER or call.start < reading.e.revoked_at + REVOKED_WITHIN_SECONDS:
+            continue
+        api = APIS[call.args["api"]]
+        blind = reading.disturbed(reading.e.revoked_at, call.start, "database", api, f"{api}>database", after=6.0)
+        if call.status == 200 and not blind:
+            yield call.start, f"a key opened {call.start - reading.e.revoked_at:.1f} s after it was revoked"
 
 
 def every_order_passed_the_guards(reading: Reading) -> Found:
@@ -40,10 +63,64 @@ def every_order_passed_the_guards(reading: Reading) -> Found:
 
 
 def no_order_outlives_its_time(reading: Reading) -> Found:
-    """What was decided for one cycle is not begun after it."""
+    """What was decided for one cycle is not begun after it, and its time is no longer than that."""
+    for order_id, (placing, *_) in reading.placings.items():
+        order, longest = placing.scheduled.payload["order"], max(reading.e.cycle_seconds, SHORTEST_ORDER_SECONDS)
+        if order["instruction"]["reduce_only"] or not order.get("prepared_at"):
+            continue
+        if (lasts := _seconds(order["not_after"]) - _seconds(order["prepared_at"])) > longest + CLOCK_SECONDS:
+            yield placing.scheduled.at, f"order {order_id} may be sent for {lasts:g} s, and a cycle takes {longest:g} s"
     for order in reading.risky_orders:
         if order.not_after is not None and order.at > order.not_after:
             yield order.at, f"order {order.order_id} was sent {order.at - order.not_after:.2f} s after its time"
+
+
+def no_order_under_limits_of_before(reading: Reading) -> Found:
+    """Once new limits are applied, nothing that was decided under others is given out; nor sent, once that is told."""
+    for order_id, (placing, *_) in reading.placings.items():
+        if other := _others(reading, order_id, _limits_at(reading, placing.scheduled.at)):
+            yield placing.scheduled.at, f"order {order_id} was given out after other limits ({other}) were applied"
+    known: set[str | None] = set()
+    for call, start, until in reading.windows(("set_limits", "restart"), "set_limits"):
+        if call.answer != r.DONE or call.command_id in known:
+            continue
+        known.add(call.command_id)
+        for order in reading.risky_orders:
+            order_id = reading.our_ids.get(order.order_id, "")
+            if not start < (order.committed or order.at) < until:
+                continue
+            if (other := _others(reading, order_id, call.args["limits"])) and (why := why_wrong(reading, order, start)):
+                yield order.at, f"order {order.order_id} {why} other limits ({other}) were told as applied"
+
+
+def _limits_at(reading: Reading, moment: float) -> dict[str, Any]:
+    """Those that were set last before it; a restart may bring others."""
+    found: dict[str, Any] = {}
+    for row in reading.control_rows:
+        if row["timestamp"].timestamp() >= moment - CLOCK_SECONDS:
+            break
+        if row["summary"].startswith("restart applied"):
+            found = {}
+        elif row["summary"].startswith("set_limits applied"):
+            told = reading.signals_by_id.get(row["command_id"], [])
+            found = told[0].payload["limits"] if told else {}
+    return found
+
+
+def _others(reading: Reading, order_id: str, limits: dict[str, Any]) -> str:
+    """The names of those limits under which an order was not decided."""
+    under = _decided_under(reading, order_id)
+    return ", ".join(name for name, value in limits.items() if name in under and float(under[name]) != float(value))
+
+
+def _decided_under(reading: Reading, order_id: str) -> dict[str, Any]:
+    """The limits of the last choice before an order's decision was written. A reading may bring a choice, too."""
+    written = next((a for a in reading.named("record") if order_id in orders_in(a)), None)
+    readings = [a for a in reading.named("observe") if (a.result or {}).get("choice")]
+    chosen = [a for a in (*reading.named("decide"), *readings) if a.succeeded and a.done_position is not None]
+    before = [a for a in chosen if written and (a.done_position or 0) < written.position]
+    last = max(before, key=lambda a: a.done_position or 0, default=None)
+    return last.scheduled.payload.get("limits") or {} if last else {}
 
 
 def every_order_is_as_it_was_written_down(reading: Reading) -> Found:
@@ -90,11 +167,17 @@ def _why_unsound(reading: Reading, activity: Activity) -> str | None:
     return None if against and fits else f"of {wanted:g} of {position:g} became {order['side']} {sized:g}"
 
 
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
+
+
 RULES = (
     no_order_while_paused,
     strangers_are_turned_away,
+    a_revoked_key_opens_nothing,
     every_order_passed_the_guards,
     no_order_outlives_its_time,
+    no_order_under_limits_of_before,
     every_order_is_as_it_was_written_down,
     every_reduction_is_of_what_is_held,
 )
