@@ -290,7 +290,7 @@ def test_totals_that_cannot_be_made_fail_no_migration(
     url, told = new_database_url(), list[str]()
     with create_engine(url, poolclass=NullPool).begin() as connection:
         open_account(connection)
-    monkeypatch.setattr(totals, "keep", broken)
+    monkeypatch.setattr(totals, "extend", broken)
     migrate.upgrade(url, told.append)
     assert told == [
         "The totals were not brought up to date, so reports take longer (a stored state that nobody can read)."

@@ -106,7 +106,7 @@ async def test_totals_that_cannot_be_made_undo_no_bar(
         connection.execute(text("UPDATE paper.clocks SET bar_no = 99"))
         connection.execute(text("SELECT 1/0"))
 
-    monkeypatch.setattr(totals, "keep_up", broken)
+    monkeypatch.setattr(totals, "extend_if_behind", broken)
     venue = make_venue(database, desk, WrittenMarket({"BTCUSDT": [100, 101]}))
     with capture_logs() as logs:
         seen = [(await venue.observe(SYMBOLS, cycle)).marks["BTCUSDT"] for cycle in "ab"]

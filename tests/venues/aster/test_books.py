@@ -344,7 +344,7 @@ async def test_totals_that_fail_lose_no_round(
     def fails(*_: object) -> bool:
         raise ValueError("of a newer version")
 
-    monkeypatch.setattr(totals, "keep", fails)
+    monkeypatch.setattr(totals, "extend", fails)
     trade(fake, "BUY", "0.5", 60_000)
     state = await ledgers.rounds(3)
     assert (state.facts, state.failing) == ([], {})
