@@ -35,6 +35,7 @@ class Stretch(NamedTuple):
 
     episode: str
     rules: SymbolRules
+    begin: datetime
     bars: int
     interval: timedelta
     gaps: int = 0
@@ -73,6 +74,7 @@ class _Survey:
 
     def __init__(self) -> None:
         self._steps = Steps()
+        self._first: Bar | None = None
         self._before: Bar | None = None
         self._interval: timedelta | None = None
         self._count = self._gaps = 0
@@ -86,9 +88,10 @@ class _Survey:
             if since > self._interval:
                 self._gaps += 1
                 self._longest = max(self._longest, since)
-        self._before = bar
+        self._first, self._before = self._first or bar, bar
         self._count += 1
 
     def stretch(self, episode: str, symbol: str) -> Stretch:
         rules, interval = self._steps.rules(symbol), self._interval or DEFAULT_INTERVAL
-        return Stretch(episode, rules, self._count, interval, self._gaps, self._longest)
+        assert self._first is not None
+        return Stretch(episode, rules, self._first.open_time, self._count, interval, self._gaps, self._longest)

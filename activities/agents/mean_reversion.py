@@ -3,8 +3,10 @@
 import math
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
-from activities.agents.port import BarArrays, Bars, Book, Funding, Positions, Suggestion
+from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion, screened
 from domain.trading.instructions import Side
 
 WINDOW_BARS = 20
@@ -18,7 +20,27 @@ SHARE_OF_THE_WAY_BACK = 0.5
 # Ten times as fast as `mean` on so few numbers.
 _MEAN = np.full(WINDOW_BARS, 1 / WINDOW_BARS)
 
+# By how much the same figures may differ between one window and many, as a share of the price: numpy adds up in another order.
+ROUNDING = 1e-11
 
+
+def _may_fade(bars: BarArrays, funding: Floats) -> NDArray[np.bool_]:
+    """Whether the close is outside of the bands: whatever the trend is."""
+    found = np.ones(len(bars), dtype=np.bool_)
+    if len(bars) > WINDOW_BARS:
+        away = _away(sliding_window_view(bars.close, WINDOW_BARS))
+        stdev = np.sqrt(np.square(away).sum(axis=-1) / WINDOW_BARS)
+        distance = np.abs(away[:, -1]) + ROUNDING * bars.close[WINDOW_BARS - 1 :]
+        found[WINDOW_BARS:] = (distance >= BAND_WIDTH * stdev)[1:]
+    return found
+
+
+def _away(windows: Floats) -> Floats:
+    """Distances from the mean of the last axis."""
+    return windows - windows.dot(_MEAN)[..., np.newaxis]
+
+
+@screened(_may_fade)
 def mean_reversion(bars: Bars, book: Book, funding: Funding, positions: Positions) -> list[Suggestion]:
     """Sells above the upper Bollinger band, buys below the lower one.
 
@@ -40,7 +62,7 @@ def _fade(symbol: str, bars: BarArrays) -> Suggestion | None:
     if len(bars) < WINDOW_BARS + 1:
         return None
     window = bars.close[-WINDOW_BARS:]
-    away = window - window.dot(_MEAN)
+    away = _away(window)
     stdev, distance = math.sqrt(away @ away / WINDOW_BARS), float(away[-1])
     # The second condition: if the closes do not move, they still differ from their mean by its rounding.
     if abs(distance) < BAND_WIDTH * stdev or stdev < float(window[-1]) * 1e-12:

@@ -1,13 +1,16 @@
 """Runs agents: here in our own process, in `pool.py` with one process per agent."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from activities.agents.catalogue import InstalledAgent, load
-from activities.agents.port import Agent, Arguments, Suggestion
-from activities.agents.reply import Reply, failed, reply_of
+from activities.agents.port import Agent, Arguments, BarArrays, Floats, Suggestion
+from activities.agents.reply import ABSTAINED, Reply, failed, reply_of
 from domain.trading.proposals import AgentFailure, FailureKind
 
 
@@ -59,8 +62,18 @@ class InlineAgents:
         """The same as `answers`; asynchronous, as `AgentRunner` wants it."""
         return self.answers(names, arguments)
 
-    def answers(self, names: Iterable[str], arguments: Arguments) -> list[AgentAnswer]:
-        """An answer of each agent."""
+    def screened(self, bars: BarArrays, funding: Floats) -> dict[str, NDArray[np.bool_]]:
+        """At which of these bars each agent may have something to say (`port.Screen`): at every one unless it has a screen."""
+        found = {}
+        for name in self._agents:
+            screen = getattr(self._loaded.get(name), "screen", None)
+            found[name] = np.ones(len(bars), dtype=np.bool_) if screen is None else screen(bars, funding)
+        return found
+
+    def answers(
+        self, names: Iterable[str], arguments: Arguments, silent: Collection[str] = ()
+    ) -> list[AgentAnswer]:
+        """An answer of each agent. Those that are known to be `silent` are not called."""
         # One agent must not change what the next one sees.
         bars, book, funding, positions = arguments
         shared = Arguments(
@@ -68,6 +81,9 @@ class InlineAgents:
         )
         answers = []
         for name in names:
+            if name in silent:
+                answers.append(answer_of(name, ABSTAINED, 0.0))
+                continue
             started = time.perf_counter()
             try:
                 if name not in self._loaded:

@@ -1,8 +1,10 @@
 """Volatility breakout: a price that leaves its range with a large bar is followed."""
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
-from activities.agents.port import BarArrays, Bars, Book, Funding, Positions, Suggestion
+from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion, screened
 from domain.trading.instructions import Side
 
 CHANNEL_BARS = 20
@@ -10,6 +12,17 @@ LARGE = 1.5
 FULL_CONFIDENCE = 4.0
 
 
+def _may_break_out(bars: BarArrays, funding: Floats) -> NDArray[np.bool_]:
+    """Whether the close is out of the channel: however large the bar is."""
+    found = np.ones(len(bars), dtype=np.bool_)
+    if len(bars) > CHANNEL_BARS:
+        highs, lows = (sliding_window_view(column[:-1], CHANNEL_BARS) for column in (bars.high, bars.low))
+        close = bars.close[CHANNEL_BARS:]
+        found[CHANNEL_BARS:] = (close > highs.max(axis=-1)) | (close < lows.min(axis=-1))
+    return found
+
+
+@screened(_may_break_out)
 def volatility_breakout(bars: Bars, book: Book, funding: Funding, positions: Positions) -> list[Suggestion]:
     """Buys a close above the highest high of the 20 bars before, sells one below their lowest low, if the bar is large.
 

@@ -5,12 +5,13 @@ Pure, and called in an activity: Temporal records the result, so a changed rule 
 
 from collections.abc import Iterable
 from decimal import ROUND_CEILING, Decimal
+from typing import Any
 
 from domain.risk.limits import INSIDE, PORTFOLIO_LIMITS, Limits, PortfolioLimit
 from domain.risk.measures import Correlations, Exposures, exposures, gross, group, measured, remembered
 from domain.trading.assessment import WARNINGS, Assessment, Breach, Crossing, Cut, Level, Measures, RiskMemory
 from domain.trading.market import Market, Position, Reading
-from domain.values import ZERO, digits, plain
+from domain.values import ZERO, assembled, digits, plain
 
 
 def assess(
@@ -26,7 +27,8 @@ def assess(
     warned = {name: level for name, level in kept.items() if level}
     if (levels, warned) == (memory.levels, memory.warned) and all(level < Level.SOFT for level in levels.values()):
         # Nothing is new, and nothing is to be done: so it is with most readings.
-        return Assessment(measures=measures, memory=memory)
+        told: dict[str, Any] = {"crossings": [], "cuts": [], "breaches": []}
+        return assembled(Assessment, {"measures": measures, "memory": memory, **told})
     return Assessment(
         measures=measures,
         memory=memory.model_copy(update={"levels": levels, "warned": warned}),
