@@ -53,8 +53,8 @@ class Holding(Value):
         return ratio(self.cost, self.quantity)
 
     def profit_at(self, mark: Decimal) -> Decimal:
-        """Unrealised profit: `quantity * (mark - entry price)`, without the division (Aster, unRealizedProfit)."""
-        return self.quantity * mark - self.cost
+        """Unrealised profit, exact: `quantity * (mark - entry price)`, without the division (Aster, unRealizedProfit)."""
+        return EXACT.fma(self.quantity, mark, self.cost.copy_negate())
 
 
 class Fill(Value):

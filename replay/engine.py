@@ -39,7 +39,7 @@ from domain.trading.instructions import Tool
 from domain.trading.market import Bar, Market, Observation, Reading, SymbolRules, TopOfBook
 from domain.trading.orders import Order, OrderReport
 from domain.trading.proposals import Analysis, WaitingProposal
-from domain.values import ZERO
+from domain.values import ZERO, assembled
 from replay.window import BLOCK, Window
 
 T = TypeVar("T")
@@ -133,7 +133,8 @@ class Engine:
         self._tick = Tick(started_at, self._new_id)
         self._fills: list[Fill] = []
         self._silent: Collection[str] = ()
-        self._abstention: Choice | None = None
+        self._abstained: Decision | None = None
+        self._rests = False
         self._observed: Observation
         self.book = Book("replay", setup.balance)
         self.c = Carried(
@@ -154,14 +155,15 @@ class Engine:
 
     def run(self, bars: Iterable[Bar]) -> Iterator[Cycle]:
         """Bar by bar: the venue moves on, is observed, limits act, agents propose, an order may go out."""
-        left, names = iter(bars), frozenset(self._agents.names)
+        left, everyone = iter(bars), self._agents.names
         while block := list(islice(left, BLOCK)):
             arrays = self._window.take(block)
             speaks = self._speaks(block, arrays) if self._shortcut else {}
+            loud = [*map(any, zip(*speaks.values(), strict=True))] if speaks else [not self._shortcut] * len(block)
             for number, bar in enumerate(block):
                 self._window.show()
-                self._silent = {name for name, at in speaks.items() if not at[number]}
-                cycle = self._cycle(bar, calm=self._shortcut and self._silent == names)
+                self._silent = {name for name, at in speaks.items() if not at[number]} if loud[number] else everyone
+                cycle = self._cycle(bar, calm=not loud[number])
                 if number == len(block) - 1:
                     # A quiet bar leaves its reading to whoever looks at it. Of the last one, the coordinator has it.
                     self.c.observation = cycle.observation
@@ -178,15 +180,14 @@ class Engine:
         return {name: at[-len(block) :].tolist() for name, at in self._agents.screened(arrays, rates).items()}
 
     def _cycle(self, bar: Bar, calm: bool) -> Cycle:
-        self._tick = Tick(bar.open_time, self._new_id)
         self.book, events = advance(self.book, {self._setup.symbol: bar}, self._exchange)
-        if calm and events is NOTHING_HAPPENED and (cycle := self._quiet(bar)):
+        if calm and self._rests and events is NOTHING_HAPPENED and (cycle := self._quiet(bar)):
             return cycle
         return self._full(bar, events)
 
     def _full(self, bar: Bar, events: Events) -> Cycle:
         """A bar with all that a cycle is."""
-        c, self._fills = self.c, [*events.fills]
+        c, self._fills, self._tick = self.c, [*events.fills], Tick(bar.open_time, self._new_id)
         self._observed = observed = self._observe(events)
         _at_once(run_cycle(c, self))
         self._carry_out()
@@ -194,6 +195,7 @@ class Engine:
         assert observed.assessment is not None
         # A desk's rows go to the database. Here they go with the bar: nothing grows with the number of bars.
         rows, c.records, c.instruction_rows = c.records, [], {}
+        self._rests = _is_at_rest(c) and not self.book.open_orders
         measures = observed.assessment.measures
         return Cycle(bar, lambda: observed, measures, c.state, rows, self._fills, events.entries)
 
@@ -202,19 +204,24 @@ class Engine:
         and nothing is under way. None where it is not that.
         """
         c, book = self.c, self.book
-        if not _is_at_rest(c) or book.open_orders:
-            return None
         assessment = self._watch(reading_of(book, self._exchange, bar.open_time))
         if not assessment.is_calm:
             return None
-        if self._abstention is None:
-            votes = dict.fromkeys(self._agents.names, 0.0)
-            self._abstention = abstained(Analysis(votes=votes), self._observe())
-        row = ordering.decision_of(c, self._abstention, self._tick)
+        row = self._abstention(bar.open_time)
         c.cycle_number += 1
         c.filled, c.risk, c.last_decision, c.last_cycle_at = {}, assessment.memory, row, bar.open_time
         observed = partial(observation_of, book, self._exchange, Times(*[bar.open_time] * 3), assessment=assessment)
         return Cycle(bar, observed, assessment.measures, c.state, [row], (), ())
+
+    def _abstention(self, now: datetime) -> Decision:
+        """The row of a quiet bar: they differ in their id and their time."""
+        if self._abstained is None:
+            votes = dict.fromkeys(self._agents.names, 0.0)
+            choice = abstained(Analysis(votes=votes), self._observe())
+            self._abstained = ordering.decision_of(self.c, choice, Tick(now, self._new_id))
+            return self._abstained
+        facts = {**vars(self._abstained), "decision_id": self._new_id("decision"), "timestamp": now}
+        return assembled(Decision, facts)
 
     def measures(self) -> Measures:
         """The account as it is now, after whatever the last cycle did."""

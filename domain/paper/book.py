@@ -136,9 +136,16 @@ class Book(NamedTuple):
 
     def unrealised_profit(self) -> Decimal:
         """Of all that is held, futures and spot."""
-        with localcontext(EXACT):
-            held = ((key.symbol, holding) for key, holding in self.holdings.items() if holding.quantity)
-            return sum((holding.profit_at(self.bars[symbol].close) for symbol, holding in held), ZERO)
+        profit = ZERO
+        for key, held in self.holdings.items():
+            if held.quantity:
+                profit = EXACT.add(profit, held.profit_at(self.bars[key.symbol].close))
+        return profit
+
+    @property
+    def equity(self) -> Decimal:
+        """Balance and unrealised profit."""
+        return self.balance + self.unrealised_profit()
 
     def after_fill(self, fill: Fill, held: Holding) -> "Book":
         """With what a fill did: its profit and fee on the balance, what is `held` now, and the volume it has had."""

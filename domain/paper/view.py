@@ -94,7 +94,7 @@ def observation_of(
         rules=_rules(book, exchange),
         positions=_positions(book),
         open_orders=[OpenOrder(**order.model_dump(include=set(OpenOrder.model_fields))) for order in book.open_orders],
-        account=_account(book),
+        account=Account(balance=book.balance, unrealised_profit=book.unrealised_profit()),
         fills=_notices(events) if events.fills else [],
         note=note or (f"liquidated: {', '.join(liquidated)}" if liquidated else None),
         assessment=assessment,
@@ -103,11 +103,7 @@ def observation_of(
 
 def reading_of(book: Book, exchange: Exchange, market_time: datetime) -> Reading:
     """What a limits check needs of the same."""
-    return Reading(_account(book).nav, _positions(book), _rules(book, exchange), market_time)
-
-
-def _account(book: Book) -> Account:
-    return assembled(Account, {"balance": book.balance, "unrealised_profit": book.unrealised_profit(), "halted": None})
+    return Reading(book.equity, _positions(book), _rules(book, exchange), market_time)
 
 
 def _rules(book: Book, exchange: Exchange) -> dict[str, SymbolRules]:

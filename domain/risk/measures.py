@@ -50,10 +50,18 @@ def measured(reading: Reading, memory: RiskMemory, correlations: Correlations, t
     """
     equity = reading.equity
     peak, opened = memory.peak or equity, memory.day_open or equity
-    found = {"equity": equity, "peak": peak, "day_open": opened}
-    found |= {"drawdown": loss(peak, equity), "daily_loss": loss(opened, equity)}
-    shares = _shares(reading, correlations, threshold) if len(reading.positions) > 1 else _shares_of_one(reading)
-    return assembled(Measures, found | shares)
+    several = len(reading.positions) > 1
+    return assembled(
+        Measures,
+        {
+            "equity": equity,
+            "peak": peak,
+            "day_open": opened,
+            "drawdown": loss(peak, equity),
+            "daily_loss": loss(opened, equity),
+            **(_shares(reading, correlations, threshold) if several else _shares_of_one(reading)),
+        },
+    )
 
 
 def _shares(reading: Reading, correlations: Correlations, threshold: float) -> dict[str, Decimal]:
@@ -70,11 +78,11 @@ def _shares(reading: Reading, correlations: Correlations, threshold: float) -> d
 
 def _shares_of_one(reading: Reading) -> dict[str, Decimal]:
     """The same of one position or none, where every share of equity is the same quotient."""
-    position = next(iter(reading.positions), None)
-    part = ZERO if position is None else share(abs(ZERO + position.notional), reading.equity)
-    is_futures = position is not None and position.market is Market.FUTURES
+    part, on_margin = ZERO, False
+    for position in reading.positions:
+        part, on_margin = share(abs(position.notional), reading.equity), position.market is Market.FUTURES
     return {
-        "leverage": part if is_futures else ZERO,
+        "leverage": part if on_margin else ZERO,
         "gross_exposure": part,
         "net_exposure": part,
         "position": part,
