@@ -19,7 +19,7 @@ from typing import NamedTuple, Self
 
 from domain.trading.instructions import Side
 from domain.trading.market import Market
-from domain.values import BPS, EXACT, ZERO, Moment, Value, plain
+from domain.values import BPS, EXACT, ZERO, Moment, Value, assembled, plain
 
 COST_STEP = Decimal("1e-12")
 
@@ -140,14 +140,14 @@ def trade(
         closed_cost = _share(held, -closing)
         opening = signed - closing
         profit = -closing * price - closed_cost
-        after = Holding(
-            quantity=held.quantity + signed,
-            cost=held.cost - closed_cost + opening * price,
-            realised_profit=held.realised_profit + profit,
-            fees=held.fees + charged,
-            funding=held.funding,
-        )
-        return after, profit
+        after = {
+            "quantity": held.quantity + signed,
+            "cost": held.cost - closed_cost + opening * price,
+            "realised_profit": held.realised_profit + profit,
+            "fees": held.fees + charged,
+            "funding": held.funding,
+        }
+        return assembled(Holding, after), profit
 
 
 def reducible(held: Decimal, side: Side, quantity: Decimal) -> Decimal:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, Self
 from domain.accounting import Fill, Holding, HoldingKey, LedgerEntry, ratio
 from domain.trading.instructions import OrderInstruction, OrderType, Side, TimeInForce
 from domain.trading.market import Bar, Market, SymbolRules
-from domain.values import EXACT, ZERO, Value
+from domain.values import EXACT, ZERO, Value, assembled
 
 
 class OrderStatus(StrEnum):
@@ -75,8 +75,27 @@ class PaperOrder(Value):
     @classmethod
     def asked(cls, order_id: str, desk: str, market: Market, instruction: OrderInstruction) -> Self:
         """An order that has just come in."""
-        facts = instruction.model_dump(exclude={"tool"})
-        return cls(order_id=order_id, desk=desk, market=market, **facts)
+        return assembled(
+            cls,
+            {
+                "order_id": order_id,
+                "desk": desk,
+                "symbol": instruction.symbol,
+                "market": market,
+                "side": instruction.side,
+                "order_type": instruction.order_type,
+                "quantity": instruction.quantity,
+                "price": instruction.price,
+                "reduce_only": instruction.reduce_only,
+                "time_in_force": instruction.time_in_force,
+                "status": OrderStatus.OPEN,
+                "filled_quantity": ZERO,
+                "filled_value": ZERO,
+                "fills": 0,
+                "code": None,
+                "reason": "",
+            },
+        )
 
     @property
     def key(self) -> HoldingKey:

@@ -112,12 +112,17 @@ def _rules(book: Book, exchange: Exchange) -> dict[str, SymbolRules]:
 
 def report_of(order: PaperOrder) -> OrderReport:
     """What is known of an order."""
-    return OrderReport(
-        order_id=order.order_id,
-        fate=_FATES[order.status],
-        detail=order.reason,
-        filled_quantity=order.filled_quantity,
-        average_price=order.average_price,
+    return assembled(
+        OrderReport,
+        {
+            "order_id": order.order_id,
+            "fate": _FATES[order.status],
+            "detail": order.reason,
+            "filled_quantity": order.filled_quantity,
+            "average_price": order.average_price,
+            "position_before": None,
+            "venue_order_id": None,
+        },
     )
 
 
