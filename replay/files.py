@@ -55,7 +55,9 @@ class BarsFile:
         """What there is to replay, from one pass over the file; MarketError where a line is wrong or nothing is taken."""
         found: dict[str, _Survey] = {}
         for episode, bar in self._selected():
-            found.setdefault(episode, _Survey()).add(bar)
+            if (survey := found.get(episode)) is None:
+                survey = found[episode] = _Survey()
+            survey.add(bar)
         if not found:
             raise MarketError(f"{self.path}: no bar is in the episode and the time that were asked for")
         return [survey.stretch(episode, self._symbol) for episode, survey in found.items()]
@@ -66,6 +68,8 @@ class BarsFile:
 
     def _selected(self) -> Iterator[tuple[str, Bar]]:
         pairs = iter_episodes(self.path, self._volume)
+        if self._selection == Selection():
+            return pairs
         return (pair for pair in pairs if self._selection.takes(*pair))
 
 
@@ -84,11 +88,14 @@ class _Survey:
         self._steps.add(bar)
         if self._before is not None:
             since = bar.open_time - self._before.open_time
-            self._interval = self._interval or since
-            if since > self._interval:
+            if self._interval is None:
+                self._interval = since
+            elif since > self._interval:
                 self._gaps += 1
                 self._longest = max(self._longest, since)
-        self._first, self._before = self._first or bar, bar
+        else:
+            self._first = bar
+        self._before = bar
         self._count += 1
 
     def stretch(self, episode: str, symbol: str) -> Stretch:

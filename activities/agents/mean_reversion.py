@@ -25,19 +25,25 @@ ROUNDING = 1e-11
 
 
 def _may_fade(bars: BarArrays, funding: Floats) -> NDArray[np.bool_]:
-    """Whether the close is outside of the bands: whatever the trend is."""
     found = np.ones(len(bars), dtype=np.bool_)
     if len(bars) > WINDOW_BARS:
-        away = _away(sliding_window_view(bars.close, WINDOW_BARS))
+        windows, rounding = sliding_window_view(bars.close, WINDOW_BARS), ROUNDING * bars.close[WINDOW_BARS:]
+        away = _away(windows[1:])
         stdev = np.sqrt(np.square(away).sum(axis=-1) / WINDOW_BARS)
-        distance = np.abs(away[:, -1]) + ROUNDING * bars.close[WINDOW_BARS - 1 :]
-        found[WINDOW_BARS:] = (distance >= BAND_WIDTH * stdev)[1:]
+        net, way = _trend(windows[:-1])
+        outside = np.abs(away[:, -1]) + rounding >= BAND_WIDTH * stdev
+        found[WINDOW_BARS:] = outside & (net * np.sign(away[:, -1]) <= TREND * way + rounding)
     return found
 
 
 def _away(windows: Floats) -> Floats:
     """Distances from the mean of the last axis."""
     return windows - windows.dot(_MEAN)[..., np.newaxis]
+
+
+def _trend(trails: Floats) -> tuple[Floats, Floats]:
+    """The net change along the last axis, and the sum of the single changes: their quotient is the efficiency ratio."""
+    return trails[..., -1] - trails[..., 0], np.abs(trails[..., 1:] - trails[..., :-1]).sum(axis=-1)
 
 
 @screened(_may_fade)
@@ -68,9 +74,8 @@ def _fade(symbol: str, bars: BarArrays) -> Suggestion | None:
     if abs(distance) < BAND_WIDTH * stdev or stdev < float(window[-1]) * 1e-12:
         return None
     # The efficiency ratio: from -1, straight down, to 1, straight up.
-    trail = bars.close[-WINDOW_BARS - 1 : -1]
-    way = float(np.abs(trail[1:] - trail[:-1]).sum())
-    efficiency = float(trail[-1] - trail[0]) / way if way else 0.0
+    net, way = map(float, _trend(bars.close[-WINDOW_BARS - 1 : -1]))
+    efficiency = net / way if way else 0.0
     if efficiency * math.copysign(1, distance) >= TREND:
         return None
     z = distance / stdev
