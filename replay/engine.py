@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator,
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from functools import partial
 from itertools import count, islice
 from typing import NamedTuple, TypeVar
 
@@ -125,9 +124,8 @@ class Engine:
         self._setup = setup
         self._agents = agents
         self._shortcut = shortcut
-        self._exchange = Exchange(
-            setup.terms, lambda symbol: setup.rules if symbol == setup.symbol else None, setup.funding
-        )
+        self._rules = {setup.symbol: setup.rules}
+        self._exchange = Exchange(setup.terms, self._rules.get, setup.funding)
         self._window = Window()
         self._ids = count(1)
         self._tick = Tick(started_at, self._new_id)
@@ -204,13 +202,17 @@ class Engine:
         and nothing is under way. None where it is not that.
         """
         c, book = self.c, self.book
-        assessment = self._watch(reading_of(book, self._exchange, bar.open_time))
+        now = bar.open_time
+        assessment = assess(reading_of(book, self._rules, now), c.limits, c.risk)
         if not assessment.is_calm:
             return None
-        row = self._abstention(bar.open_time)
+        row = self._abstention(now)
         c.cycle_number += 1
-        c.filled, c.risk, c.last_decision, c.last_cycle_at = {}, assessment.memory, row, bar.open_time
-        observed = partial(observation_of, book, self._exchange, Times(*[bar.open_time] * 3), assessment=assessment)
+        c.filled, c.risk, c.last_decision, c.last_cycle_at = {}, assessment.memory, row, now
+
+        def observed() -> Observation:
+            return observation_of(book, self._exchange, Times(now, now, now), assessment=assessment)
+
         return Cycle(bar, observed, assessment.measures, c.state, [row], (), ())
 
     def _abstention(self, now: datetime) -> Decision:
@@ -232,7 +234,7 @@ class Engine:
 
     def _observe(self, events: Events = NOTHING_HAPPENED) -> Observation:
         now = self._tick.now
-        assessment = self._watch(reading_of(self.book, self._exchange, now))
+        assessment = self._watch(reading_of(self.book, self._rules, now))
         return observation_of(self.book, self._exchange, Times(now, now, now), events, assessment=assessment)
 
     def _watch(self, reading: Reading) -> Assessment:

@@ -25,7 +25,9 @@ class Window:
         self._bars = [*self._bars[kept : self._end], *bars]
         new, old = columns_of(bars), self._arrays
         # Fresh arrays: an agent may have kept the old ones, which must not change under it.
-        self._arrays = BarArrays(*(np.concatenate((a[kept:], b)) for a, b in zip(old.columns, new.columns, strict=True)))
+        self._arrays = BarArrays(
+            *(np.concatenate((a[kept:], b)) for a, b in zip(old.columns, new.columns, strict=True))
+        )
         self._end -= kept
         return self._arrays
 

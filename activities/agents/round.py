@@ -20,9 +20,7 @@ def analyse(
     ours = {answer.agent_id for answer in answers}.union(quarantined)
     not_taken = {p.proposal_id: f"{p.agent_id} is an agent of this desk's own" for p in outside if p.agent_id in ours}
     proposals = [
-        _proposal(new_id("sig"), answer.agent_id, suggestion)
-        for answer in answers
-        for suggestion in answer.suggestions
+        _proposal(new_id("sig"), answer.agent_id, suggestion) for answer in answers for suggestion in answer.suggestions
     ]
     proposals += [proposal for proposal in outside if proposal.agent_id not in ours]
     voters = [*(answer.agent_id for answer in answers if answer.failure is None), *(p.agent_id for p in proposals)]

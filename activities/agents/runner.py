@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -66,13 +67,13 @@ class InlineAgents:
         """At which of these bars each agent may have something to say (`port.Screen`): at every one unless it has a screen."""
         found = {}
         for name in self._agents:
+            with suppress(Exception, SystemExit):  # Whoever asks it is told why it cannot be loaded.
+                self._agent(name)
             screen = getattr(self._loaded.get(name), "screen", None)
             found[name] = np.ones(len(bars), dtype=np.bool_) if screen is None else screen(bars, funding)
         return found
 
-    def answers(
-        self, names: Iterable[str], arguments: Arguments, silent: Collection[str] = ()
-    ) -> list[AgentAnswer]:
+    def answers(self, names: Iterable[str], arguments: Arguments, silent: Collection[str] = ()) -> list[AgentAnswer]:
         """An answer of each agent. Those that are known to be `silent` are not called."""
         # One agent must not change what the next one sees.
         bars, book, funding, positions = arguments
@@ -86,11 +87,15 @@ class InlineAgents:
                 continue
             started = time.perf_counter()
             try:
-                if name not in self._loaded:
-                    self._loaded[name] = load(self._agents[name])
+                agent = self._agent(name)
             except (Exception, SystemExit) as error:
                 reply = failed(FailureKind.UNLOADABLE, error)  # The next call tries again.
             else:
-                reply = reply_of(self._loaded[name], shared)
+                reply = reply_of(agent, shared)
             answers.append(answer_of(name, reply, time.perf_counter() - started))
         return answers
+
+    def _agent(self, name: str) -> Agent:
+        if name not in self._loaded:
+            self._loaded[name] = load(self._agents[name])
+        return self._loaded[name]

@@ -3,7 +3,7 @@
 Agents see the same prices and quantities at which their orders would fill.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -86,24 +86,36 @@ def observation_of(
     `assessment` is its check against the limits (`reading_of`), where that was done at once.
     """
     liquidated = [f"{o.symbol} {o.side.value} {o.quantity} at {o.average_price}" for o in events.liquidations]
-    return Observation(
-        observed_at=times.observed_at,
-        data_time=times.data_time,
-        bar_time=times.bar_time,
-        marks=book.marks,
-        rules=_rules(book, exchange),
-        positions=_positions(book),
-        open_orders=[OpenOrder(**order.model_dump(include=set(OpenOrder.model_fields))) for order in book.open_orders],
-        account=Account(balance=book.balance, unrealised_profit=book.unrealised_profit()),
-        fills=_notices(events) if events.fills else [],
-        note=note or (f"liquidated: {', '.join(liquidated)}" if liquidated else None),
-        assessment=assessment,
+    open_orders = [OpenOrder(**order.model_dump(include=set(OpenOrder.model_fields))) for order in book.open_orders]
+    return assembled(
+        Observation,
+        {
+            "observed_at": times.observed_at,
+            "data_time": times.data_time,
+            "bar_time": times.bar_time,
+            "marks": book.marks,
+            "rules": _rules(book, exchange),
+            "positions": _positions(book),
+            "open_orders": open_orders,
+            "account": Account(balance=book.balance, unrealised_profit=book.unrealised_profit()),
+            "fills": _notices(events) if events.fills else [],
+            "latch": None,
+            "latch_error": None,
+            "database": None,
+            "venue_account": None,
+            "note": note or (f"liquidated: {', '.join(liquidated)}" if liquidated else None),
+            "doubts": [],
+            "assessment": assessment,
+            "low_disks": [],
+            "clocks": [],
+            "books": None,
+        },
     )
 
 
-def reading_of(book: Book, exchange: Exchange, market_time: datetime) -> Reading:
-    """What a limits check needs of the same."""
-    return Reading(book.equity, _positions(book), _rules(book, exchange), market_time)
+def reading_of(book: Book, rules: Mapping[str, SymbolRules], market_time: datetime) -> Reading:
+    """What a limits check needs of the same; `rules` are those of every symbol that has any."""
+    return Reading(book.equity, _positions(book), rules, market_time)
 
 
 def _rules(book: Book, exchange: Exchange) -> dict[str, SymbolRules]:
