@@ -71,8 +71,8 @@ class Cycle(NamedTuple):
     measures: Measures
     state: State
     decisions: list[Decision]
-    fills: Sequence[Fill]
-    entries: Sequence[LedgerEntry]
+    fills: list[Fill]
+    entries: list[LedgerEntry]
 
     @property
     def observation(self) -> Observation:
@@ -195,7 +195,7 @@ class Engine:
         rows, c.records, c.instruction_rows = c.records, [], {}
         self._rests = _is_at_rest(c) and not self.book.open_orders
         measures = observed.assessment.measures
-        return Cycle(bar, lambda: observed, measures, c.state, rows, self._fills, events.entries)
+        return Cycle(bar, lambda: observed, measures, c.state, rows, self._fills, [*events.entries])
 
     def _quiet(self, bar: Bar) -> Cycle | None:
         """The same for the usual bar, in which only the price has changed: no agent speaks, no limit has anything new to say,
@@ -213,7 +213,7 @@ class Engine:
         def observed() -> Observation:
             return observation_of(book, self._exchange, Times(now, now, now), assessment=assessment)
 
-        return Cycle(bar, observed, assessment.measures, c.state, [row], (), ())
+        return Cycle(bar, observed, assessment.measures, c.state, [row], [], [])
 
     def _abstention(self, now: datetime) -> Decision:
         """The row of a quiet bar: they differ in their id and their time."""

@@ -7,12 +7,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from temporalio.envconfig import ClientConfig, ClientConnectConfig
+
+if TYPE_CHECKING:
+    from temporalio.envconfig import ClientConnectConfig
 
 PREFIX = "AIS_"
 DOTENV = Path(".env")
@@ -98,12 +100,15 @@ def running_stack(data_dir: Path | None = None) -> Mapping[str, Any] | None:
     return recorded
 
 
-def temporal_connect_config(data_dir: Path | None = None) -> ClientConnectConfig:
+def temporal_connect_config(data_dir: Path | None = None) -> "ClientConnectConfig":
     """Arguments of `temporalio.client.Client.connect`. Raises NoRunningStack or WrongTemporalSettings.
 
     Temporal's own rules apply (TEMPORAL_* and profiles), and `.env` counts as environment. But if a data folder is in use
     and TEMPORAL_ADDRESS is not set, the folder alone decides: a profile's TLS and key belong to another cluster.
     """
+    # Late, and so is SQLAlchemy in `models`: a replay needs neither, and would import them for a third of its start.
+    from temporalio.envconfig import ClientConfig
+
     recorded = running_stack(data_dir)
     if recorded and "TEMPORAL_ADDRESS" not in os.environ:
         return {"target_host": recorded["temporal_address"], "namespace": recorded["temporal_namespace"]}

@@ -38,7 +38,8 @@ def _may_fade(bars: BarArrays, funding: Floats) -> NDArray[np.bool_]:
 
 def _away(windows: Floats) -> Floats:
     """Distances from the mean of the last axis."""
-    return windows - windows.dot(_MEAN)[..., np.newaxis]
+    means: Floats = windows.dot(_MEAN)[..., np.newaxis]
+    return windows - means
 
 
 def _trend(trails: Floats) -> tuple[Floats, Floats]:

@@ -36,5 +36,5 @@ def analyse(
 
 def _proposal(proposal_id: str, agent_id: str, suggestion: Suggestion) -> Proposal:
     # A suggestion was validated when it was received.
-    facts = {"proposal_id": proposal_id, "agent_id": agent_id, "expires_at": None}
-    return assembled(Proposal, vars(suggestion) | facts)
+    facts = {**vars(suggestion), "proposal_id": proposal_id, "agent_id": agent_id, "expires_at": None}
+    return assembled(Proposal, {name: facts[name] for name in Proposal.model_fields})

@@ -112,7 +112,8 @@ class Candidate:
     def futures_after(self) -> dict[str, Decimal]:
         """The same as `after` of futures alone."""
         seen = self.observation
-        if all(held.market == Market.FUTURES for held in (*seen.positions, *seen.open_orders)):
+        markets = [held.market for held in seen.positions] + [order.market for order in seen.open_orders]
+        if all(market == Market.FUTURES for market in markets):
             return self.after
         return self._worst(self._reaches((Market.FUTURES,)))
 
