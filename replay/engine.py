@@ -178,6 +178,7 @@ class Engine:
         return {name: at[-len(block) :].tolist() for name, at in self._agents.screened(arrays, rates).items()}
 
     def _cycle(self, bar: Bar, calm: bool) -> Cycle:
+        self._tick = Tick(bar.open_time, self._new_id)
         self.book, events = advance(self.book, {self._setup.symbol: bar}, self._exchange)
         if calm and self._rests and events is NOTHING_HAPPENED and (cycle := self._quiet(bar)):
             return cycle
@@ -185,7 +186,7 @@ class Engine:
 
     def _full(self, bar: Bar, events: Events) -> Cycle:
         """A bar with all that a cycle is."""
-        c, self._fills, self._tick = self.c, [*events.fills], Tick(bar.open_time, self._new_id)
+        c, self._fills = self.c, [*events.fills]
         self._observed = observed = self._observe(events)
         _at_once(run_cycle(c, self))
         self._carry_out()
@@ -220,7 +221,7 @@ class Engine:
         if self._abstained is None:
             votes = dict.fromkeys(self._agents.names, 0.0)
             choice = abstained(Analysis(votes=votes), self._observe())
-            self._abstained = ordering.decision_of(self.c, choice, Tick(now, self._new_id))
+            self._abstained = ordering.decision_of(self.c, choice, self._tick)
             return self._abstained
         facts = {**vars(self._abstained), "decision_id": self._new_id("decision"), "timestamp": now}
         return assembled(Decision, facts)

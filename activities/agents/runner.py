@@ -67,10 +67,11 @@ class InlineAgents:
         """At which of these bars each agent may have something to say (`port.Screen`): at every one unless it has a screen."""
         found = {}
         for name in self._agents:
-            with suppress(Exception, SystemExit):  # Whoever asks it is told why it cannot be loaded.
-                self._agent(name)
-            screen = getattr(self._loaded.get(name), "screen", None)
-            found[name] = np.ones(len(bars), dtype=np.bool_) if screen is None else screen(bars, funding)
+            found[name] = np.ones(len(bars), dtype=np.bool_)
+            # One that cannot be loaded tells why when it is asked; so it is where its screen fails.
+            with suppress(Exception, SystemExit):
+                if screen := getattr(self._agent(name), "screen", None):
+                    found[name] = screen(bars, funding)
         return found
 
     def answers(self, names: Iterable[str], arguments: Arguments, silent: Collection[str] = ()) -> list[AgentAnswer]:

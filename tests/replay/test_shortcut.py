@@ -88,6 +88,14 @@ def test_most_bars_of_a_calm_market_take_the_short_way() -> None:
     assert compared(bars, ("momentum",)) > 2 * BLOCK
 
 
+def test_a_replay_may_end_in_quiet_bars_of_a_new_day() -> None:
+    """A position of the evening, and nothing but prices after midnight: the day's loss is that of the new day."""
+    bars = made_bars(1_500, step=0.0005)
+    still = [bar.model_copy(update={"volume": D(0)}) for bar in bars[1_300:]]
+    assert compared(liquid(bars[:1_300]) + still, ("mean_reversion",)) > 1_000
+    assert compared(bars, ("funding_rate",)) > 1_400
+
+
 @pytest.mark.skipif(not CRASH.exists(), reason="the shared market data is not here")
 @pytest.mark.parametrize("limits", [Limits(), NEAR], ids=["usual", "near"])
 def test_a_quiet_bar_of_a_real_crash(limits: Limits) -> None:
