@@ -19,7 +19,7 @@ from typing import NamedTuple, Self
 
 from domain.trading.instructions import Side
 from domain.trading.market import Market
-from domain.values import BPS, EXACT, ZERO, Moment, Value, plain
+from domain.values import BPS, EXACT, ZERO, Moment, Value, assembled, plain
 
 COST_STEP = Decimal("1e-12")
 
@@ -53,8 +53,8 @@ class Holding(Value):
         return ratio(self.cost, self.quantity)
 
     def profit_at(self, mark: Decimal) -> Decimal:
-        """Unrealised profit: `quantity * (mark - entry price)`, without the division (Aster, unRealizedProfit)."""
-        return self.quantity * mark - self.cost
+        """Unrealised profit, exact: `quantity * (mark - entry price)`, without the division (Aster, unRealizedProfit)."""
+        return EXACT.fma(self.quantity, mark, self.cost.copy_negate())
 
 
 class Fill(Value):
@@ -140,14 +140,14 @@ def trade(
         closed_cost = _share(held, -closing)
         opening = signed - closing
         profit = -closing * price - closed_cost
-        after = Holding(
-            quantity=held.quantity + signed,
-            cost=held.cost - closed_cost + opening * price,
-            realised_profit=held.realised_profit + profit,
-            fees=held.fees + charged,
-            funding=held.funding,
-        )
-        return after, profit
+        after = {
+            "quantity": held.quantity + signed,
+            "cost": held.cost - closed_cost + opening * price,
+            "realised_profit": held.realised_profit + profit,
+            "fees": held.fees + charged,
+            "funding": held.funding,
+        }
+        return assembled(Holding, after), profit
 
 
 def reducible(held: Decimal, side: Side, quantity: Decimal) -> Decimal:

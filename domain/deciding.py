@@ -1,6 +1,6 @@
 """One cycle's decision: choose a proposal, size it from net asset value, weigh it against the guards."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
 
@@ -15,7 +15,7 @@ from domain.trading.instructions import OrderInstruction, OrderType, Side
 from domain.trading.market import Observation
 from domain.trading.proposals import Analysis, Proposal
 from domain.trading.quotes import passive_price, stands, told
-from domain.values import ZERO, Value, floor_to_step
+from domain.values import ZERO, Value, assembled, floor_to_step
 
 APPROVED = "approved"
 UNCHANGED = "quote_unchanged"
@@ -111,7 +111,7 @@ def size(proposal: Proposal, observation: Observation, limits: Limits) -> OrderI
 def nothing(summary: str, analysis: Analysis | None = None) -> Choice:
     """A cycle that chose nothing, and why; agents that failed are named."""
     analysis = analysis or Analysis()
-    return Choice(decision_type=DecisionType.NO_ACTION, summary=_summary(summary, analysis), votes=analysis.votes)
+    return _choice(DecisionType.NO_ACTION, summary, analysis)
 
 
 def _intent(
@@ -122,14 +122,40 @@ def _intent(
     selected = f"Selected {proposal.symbol} from {proposal.agent_id}"
     if instruction and instruction.price is not None:
         selected = f"{selected}; {told(instruction)}"
-    return Choice(
-        decision_type=DecisionType.ORDER_INTENT,
-        summary=_summary(selected, analysis),
-        votes=analysis.votes,
+    return _choice(
+        DecisionType.ORDER_INTENT,
+        selected,
+        analysis,
         proposal=proposal,
         instruction=None if reasons else instruction,
         risk_passed=not reasons,
         risk_reasons=reasons or [APPROVED],
+    )
+
+
+def _choice(
+    kind: DecisionType,
+    outcome: str,
+    analysis: Analysis,
+    *,
+    proposal: Proposal | None = None,
+    instruction: OrderInstruction | None = None,
+    risk_passed: bool | None = None,
+    risk_reasons: Sequence[str] = (),
+) -> Choice:
+    return assembled(
+        Choice,
+        {
+            "decision_type": kind,
+            "summary": _summary(outcome, analysis),
+            "votes": analysis.votes,
+            "proposal": proposal,
+            "instruction": instruction,
+            "risk_passed": risk_passed,
+            "risk_reasons": [*risk_reasons],
+            "agents": {},
+            "not_taken": {},
+        },
     )
 
 

@@ -46,13 +46,16 @@ class Curve:
 
 
 def _merged(one: Point, other: Point) -> Point:
+    _, _, low, high, _, poorest, richest, drawdown = one
+    time, price, newest_low, newest_high, equity, poor, rich, depth = other
+    # Comparisons and no `min`: this runs for every bar.
     return Point(
-        other.time,
-        other.price,
-        min(one.low, other.low),
-        max(one.high, other.high),
-        other.equity,
-        min(one.poorest, other.poorest),
-        max(one.richest, other.richest),
-        max(one.drawdown, other.drawdown),
+        time,
+        price,
+        newest_low if newest_low < low else low,
+        newest_high if newest_high > high else high,
+        equity,
+        poor if poor < poorest else poorest,
+        rich if rich > richest else richest,
+        depth if depth > drawdown else drawdown,
     )

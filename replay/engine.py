@@ -4,18 +4,20 @@ What the workflow awaits is done at once here: the venue is a `Book`, an order's
 confirmed when it is made. Time is the market's. A test runs both over a stretch of a crash and compares their decisions.
 """
 
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from itertools import count
-from typing import TypeVar
+from itertools import count, islice
+from typing import NamedTuple, TypeVar
 
-from activities.agents.port import Arguments, quote_of
+import numpy as np
+
+from activities.agents.port import Arguments, BarArrays, quote_of
 from activities.agents.runner import InlineAgents
 from activities.choosing import CycleContext, Round, choose
 from domain.accounting import Fill, LedgerEntry
-from domain.deciding import Choice
+from domain.deciding import Choice, abstained
 from domain.desk import enforcing, ordering
 from domain.desk.carried import Carried
 from domain.desk.cycle import run_cycle
@@ -24,8 +26,9 @@ from domain.desk.states import Mode, State
 from domain.desk.traces import Tick
 from domain.paper.advance import advance, cancel_all, cancel_order
 from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, FundingRates, PaperOrder, Terms
+from domain.paper.funding import next_funding_hour
 from domain.paper.matching import place
-from domain.paper.view import Times, next_rate, observation_of, report_of, top_of_book
+from domain.paper.view import Times, next_rate, observation_of, reading_of, report_of, top_of_book
 from domain.risk.assessing import assess
 from domain.risk.limits import Limits
 from domain.risk.reducing import plan
@@ -34,9 +37,9 @@ from domain.trading.decisions import Decision
 from domain.trading.instructions import Tool
 from domain.trading.market import Bar, Market, Observation, Reading, SymbolRules, TopOfBook
 from domain.trading.orders import Order, OrderReport
-from domain.trading.proposals import WaitingProposal
-from domain.values import ZERO
-from replay.window import Window
+from domain.trading.proposals import Analysis, WaitingProposal
+from domain.values import ZERO, assembled
+from replay.window import BLOCK, Window
 
 T = TypeVar("T")
 
@@ -60,17 +63,21 @@ class Setup:
     kill_flattens: bool = False
 
 
-@dataclass
-class Cycle:
+class Cycle(NamedTuple):
     """What one bar came to."""
 
     bar: Bar
-    observation: Observation
+    observed: Callable[[], Observation]
     measures: Measures
     state: State
     decisions: list[Decision]
     fills: list[Fill]
     entries: list[LedgerEntry]
+
+    @property
+    def observation(self) -> Observation:
+        """The reading after the bar. Where nothing happened, it is made only if somebody asks for it."""
+        return self.observed()
 
 
 class _Once(Mapping[str, T]):
@@ -104,19 +111,28 @@ def _at_once(cycle: Coroutine[None, None, None]) -> None:
     raise RuntimeError("a replay cannot wait")
 
 
-class Engine:
-    """One desk on one symbol."""
+def _is_at_rest(c: Carried) -> bool:
+    """Whether the desk runs and has nothing to do beside the market: a cycle that chooses nothing only counts itself."""
+    under_way = c.orders or c.cancels or c.deleverages or c.proposals or c.quotes
+    return c.state is State.RUNNING and not (under_way or c.warnings or c.agents or c.kill)
 
-    def __init__(self, setup: Setup, agents: InlineAgents, started_at: datetime) -> None:
+
+class Engine:
+    """One desk on one symbol. `shortcut` False works out every bar in full: the results are the same."""
+
+    def __init__(self, setup: Setup, agents: InlineAgents, started_at: datetime, *, shortcut: bool = True) -> None:
         self._setup = setup
         self._agents = agents
-        self._exchange = Exchange(
-            setup.terms, lambda symbol: setup.rules if symbol == setup.symbol else None, setup.funding
-        )
+        self._shortcut = shortcut
+        self._rules = {setup.symbol: setup.rules}
+        self._exchange = Exchange(setup.terms, self._rules.get, setup.funding)
         self._window = Window()
         self._ids = count(1)
         self._tick = Tick(started_at, self._new_id)
         self._fills: list[Fill] = []
+        self._silent: Collection[str] = ()
+        self._abstained: Decision | None = None
+        self._rests = False
         self._observed: Observation
         self.book = Book("replay", setup.balance)
         self.c = Carried(
@@ -132,28 +148,83 @@ class Engine:
         )
 
     def cycle(self, bar: Bar) -> Cycle:
-        """One bar: the venue moves on, is observed, limits act, agents propose, an order may go out."""
-        c, self._fills = self.c, []
+        """One bar."""
+        return next(self.run([bar]))
+
+    def run(self, bars: Iterable[Bar]) -> Iterator[Cycle]:
+        """Bar by bar: the venue moves on, is observed, limits act, agents propose, an order may go out."""
+        left, everyone = iter(bars), self._agents.names
+        while block := list(islice(left, BLOCK)):
+            arrays = self._window.take(block)
+            speaks = self._speaks(block, arrays) if self._shortcut else {}
+            loud = [*map(any, zip(*speaks.values(), strict=True))] if speaks else [not self._shortcut] * len(block)
+            for number, bar in enumerate(block):
+                self._window.show()
+                self._silent = {name for name, at in speaks.items() if not at[number]} if loud[number] else everyone
+                cycle = self._cycle(bar, calm=not loud[number])
+                if number == len(block) - 1:
+                    # A quiet bar leaves its reading to whoever looks at it. Of the last one, the coordinator has it.
+                    self.c.observation = cycle.observation
+                yield cycle
+
+    def _speaks(self, block: Sequence[Bar], arrays: BarArrays) -> dict[str, list[bool]]:
+        """At which bars of the block each agent may have something to say."""
+        rates, until, rate = np.full(len(arrays), np.nan), block[0].open_time, None
+        for number, bar in enumerate(block, len(arrays) - len(block)):
+            if bar.open_time >= until:
+                rate, until = next_rate(self._setup.symbol, bar, self._exchange), next_funding_hour(bar.open_time)
+            if rate is not None:
+                rates[number] = rate
+        return {name: at[-len(block) :].tolist() for name, at in self._agents.screened(arrays, rates).items()}
+
+    def _cycle(self, bar: Bar, calm: bool) -> Cycle:
         self._tick = Tick(bar.open_time, self._new_id)
-        self._window.add(bar)
         self.book, events = advance(self.book, {self._setup.symbol: bar}, self._exchange)
-        self._fills += events.fills
-        self._observed = self._observe(events)
+        if calm and self._rests and events is NOTHING_HAPPENED and (cycle := self._quiet(bar)):
+            return cycle
+        return self._full(bar, events)
+
+    def _full(self, bar: Bar, events: Events) -> Cycle:
+        """A bar with all that a cycle is."""
+        c, self._fills = self.c, [*events.fills]
+        self._observed = observed = self._observe(events)
         _at_once(run_cycle(c, self))
         self._carry_out()
         c.last_cycle_at = self._now
-        assert self._observed.assessment is not None
+        assert observed.assessment is not None
         # A desk's rows go to the database. Here they go with the bar: nothing grows with the number of bars.
         rows, c.records, c.instruction_rows = c.records, [], {}
-        return Cycle(
-            bar,
-            self._observed,
-            self._observed.assessment.measures,
-            c.state,
-            rows,
-            self._fills,
-            list(events.entries),
-        )
+        self._rests = _is_at_rest(c) and not self.book.open_orders
+        measures = observed.assessment.measures
+        return Cycle(bar, lambda: observed, measures, c.state, rows, self._fills, [*events.entries])
+
+    def _quiet(self, bar: Bar) -> Cycle | None:
+        """The same for the usual bar, in which only the price has changed: no agent speaks, no limit has anything new to say,
+        and nothing is under way. None where it is not that.
+        """
+        c, book = self.c, self.book
+        now = bar.open_time
+        assessment = assess(reading_of(book, self._rules, now), c.limits, c.risk)
+        if not assessment.is_calm:
+            return None
+        row = self._abstention(now)
+        c.cycle_number += 1
+        c.filled, c.risk, c.last_decision, c.last_cycle_at = {}, assessment.memory, row, now
+
+        def observed() -> Observation:
+            return observation_of(book, self._exchange, Times(now, now, now), assessment=assessment)
+
+        return Cycle(bar, observed, assessment.measures, c.state, [row], [], [])
+
+    def _abstention(self, now: datetime) -> Decision:
+        """The row of a quiet bar: they differ in their id and their time."""
+        if self._abstained is None:
+            votes = dict.fromkeys(self._agents.names, 0.0)
+            choice = abstained(Analysis(votes=votes), self._observe())
+            self._abstained = ordering.decision_of(self.c, choice, self._tick)
+            return self._abstained
+        facts = {**vars(self._abstained), "decision_id": self._new_id("decision"), "timestamp": now}
+        return assembled(Decision, facts)
 
     def measures(self) -> Measures:
         """The account as it is now, after whatever the last cycle did."""
@@ -164,8 +235,8 @@ class Engine:
 
     def _observe(self, events: Events = NOTHING_HAPPENED) -> Observation:
         now = self._tick.now
-        times = Times(now, now, now)
-        return observation_of(self.book, self._exchange, times, events, watch=self._watch)
+        assessment = self._watch(reading_of(self.book, self._rules, now))
+        return observation_of(self.book, self._exchange, Times(now, now, now), events, assessment=assessment)
 
     def _watch(self, reading: Reading) -> Assessment:
         return assess(reading, self.c.limits, self.c.risk)
@@ -206,7 +277,7 @@ class Engine:
         round_ = Round(self._agents.names, c.agents, c.cycle_number)
         bar, setup, taken = self.book.bars[symbol], self._setup, self.book.taken.get(symbol, ZERO)
         books = _Once(symbol, lambda: top_of_book(bar, setup.rules, setup.terms, taken))
-        answers = self._agents.answers(round_.asked, self._arguments(observation, books))
+        answers = self._agents.answers(round_.asked, self._arguments(observation, books), self._silent)
         context = CycleContext(
             observation=observation,
             limits=c.limits,

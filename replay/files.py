@@ -35,6 +35,7 @@ class Stretch(NamedTuple):
 
     episode: str
     rules: SymbolRules
+    begin: datetime
     bars: int
     interval: timedelta
     gaps: int = 0
@@ -54,7 +55,9 @@ class BarsFile:
         """What there is to replay, from one pass over the file; MarketError where a line is wrong or nothing is taken."""
         found: dict[str, _Survey] = {}
         for episode, bar in self._selected():
-            found.setdefault(episode, _Survey()).add(bar)
+            if (survey := found.get(episode)) is None:
+                survey = found[episode] = _Survey()
+            survey.add(bar)
         if not found:
             raise MarketError(f"{self.path}: no bar is in the episode and the time that were asked for")
         return [survey.stretch(episode, self._symbol) for episode, survey in found.items()]
@@ -65,6 +68,8 @@ class BarsFile:
 
     def _selected(self) -> Iterator[tuple[str, Bar]]:
         pairs = iter_episodes(self.path, self._volume)
+        if self._selection == Selection():
+            return pairs
         return (pair for pair in pairs if self._selection.takes(*pair))
 
 
@@ -73,6 +78,7 @@ class _Survey:
 
     def __init__(self) -> None:
         self._steps = Steps()
+        self._first: Bar | None = None
         self._before: Bar | None = None
         self._interval: timedelta | None = None
         self._count = self._gaps = 0
@@ -82,13 +88,17 @@ class _Survey:
         self._steps.add(bar)
         if self._before is not None:
             since = bar.open_time - self._before.open_time
-            self._interval = self._interval or since
-            if since > self._interval:
+            if self._interval is None:
+                self._interval = since
+            elif since > self._interval:
                 self._gaps += 1
                 self._longest = max(self._longest, since)
+        else:
+            self._first = bar
         self._before = bar
         self._count += 1
 
     def stretch(self, episode: str, symbol: str) -> Stretch:
         rules, interval = self._steps.rules(symbol), self._interval or DEFAULT_INTERVAL
-        return Stretch(episode, rules, self._count, interval, self._gaps, self._longest)
+        assert self._first is not None
+        return Stretch(episode, rules, self._first.open_time, self._count, interval, self._gaps, self._longest)

@@ -176,19 +176,16 @@ def _move(part: Path, target: IO[bytes]) -> None:
 
 
 def _one(file: BarsFile, stretch: Stretch, plan: ReplayPlan, spool: Spool | None, progress: Progress) -> Tally:
-    tally, agents, engine = Tally(), InlineAgents(plan.agents), None
-    for bar in file.bars(stretch.episode):
-        if engine is None:
-            engine = Engine(plan.setup(stretch), agents, bar.open_time)
-        cycle = engine.cycle(bar)
+    tally, bars = Tally(), file.bars(stretch.episode)
+    engine = Engine(plan.setup(stretch), InlineAgents(plan.agents), stretch.begin)
+    for cycle in engine.run(bars):
         tally.add(cycle)
         if spool:
             spool.add(cycle)
         if not tally.bars % BARS_A_STEP:
             progress(BARS_A_STEP)
     progress(tally.bars % BARS_A_STEP)
-    if engine:
-        tally.end(engine.measures())
+    tally.end(engine.measures())
     return tally
 
 

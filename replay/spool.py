@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import IO, Any, Self, TypeVar
 
+from domain.trading.decisions import Decision
 from replay.engine import Cycle
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ _ROW = {
     "risk_passed",
     "risk_reasons",
 }
+_ALIKE = tuple(_ROW - {"decision_id", "timestamp"})
 LISTS = ("decisions", "fills", "ledger", "equity")
 
 
@@ -31,6 +33,8 @@ class Spool:
     def __init__(self) -> None:
         self._files: dict[str, IO[bytes]] = {}
         self._open = ExitStack()
+        self._before: Decision | None = None
+        self._rest = ""
 
     def __enter__(self) -> Self:
         self._files = {name: self._open.enter_context(tempfile.TemporaryFile()) for name in LISTS}
@@ -41,7 +45,7 @@ class Spool:
 
     def add(self, cycle: Cycle) -> None:
         """Takes one bar in."""
-        self._put("decisions", lambda row: row.model_dump_json(include=_ROW), cycle.decisions)
+        self._put("decisions", self._row, cycle.decisions)
         if cycle.fills:
             self._put("fills", lambda fill: fill.model_dump_json(exclude={"desk"}), cycle.fills)
         if cycle.entries:
@@ -49,6 +53,15 @@ class Spool:
         m = cycle.measures
         line = f'["{cycle.bar.open_time.isoformat()}","{cycle.bar.close}","{m.equity}","{m.drawdown:.8f}"],\n'
         self._files["equity"].write(line.encode())
+
+    def _row(self, row: Decision) -> str:
+        """A decision's JSON. Most rows are the one before with another id and another time."""
+        before, when = self._before, row.timestamp.isoformat()
+        if before is None or any(getattr(row, name) is not getattr(before, name) for name in _ALIKE):
+            text = row.model_dump_json(include=_ROW)
+            self._before, self._rest = row, text[text.index(',"decision_type":') :]
+            return text
+        return f'{{"decision_id":"{row.decision_id}","timestamp":"{when.replace("+00:00", "Z")}"{self._rest}'
 
     def _put(self, name: str, as_json: Callable[[T], str], items: Iterable[T]) -> None:
         self._files[name].write("".join(as_json(item) + ",\n" for item in items).encode())

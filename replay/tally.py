@@ -80,19 +80,18 @@ class Tally:
 
     def _take_prices(self, cycle: Cycle) -> None:
         bar, measures = cycle.bar, cycle.measures
+        now, equity, before, drawdown = bar.open_time, measures.equity, self.equity, measures.drawdown
         if self.first_time is None:
-            self.first_time, self.first_price, self.opening_equity = bar.open_time, bar.open, measures.equity
-            self.equity = measures.equity
-        if measures.equity < self.equity > 0:
-            self.worst_bar_loss = max(self.worst_bar_loss, (self.equity - measures.equity) / self.equity)
+            self.first_time, self.first_price, self.opening_equity, before = now, bar.open, equity, equity
+        if equity < before > 0:
+            self.worst_bar_loss = max(self.worst_bar_loss, (before - equity) / before)
         self.bars += 1
-        self.last_time, self.last_price, self.equity = bar.open_time, bar.close, measures.equity
-        self.peak = measures.peak
-        self.worst_day_loss = max(self.worst_day_loss, measures.daily_loss)
-        if measures.drawdown > self.worst_drawdown:
-            self.worst_drawdown, self.worst_drawdown_at = measures.drawdown, bar.open_time
-        equity = measures.equity
-        self.curve.add(Point(bar.open_time, bar.close, bar.low, bar.high, equity, equity, equity, measures.drawdown))
+        self.last_time, self.last_price, self.equity, self.peak = now, bar.close, equity, measures.peak
+        if measures.daily_loss > self.worst_day_loss:
+            self.worst_day_loss = measures.daily_loss
+        if drawdown > self.worst_drawdown:
+            self.worst_drawdown, self.worst_drawdown_at = drawdown, now
+        self.curve.add(Point(now, bar.close, bar.low, bar.high, equity, equity, equity, drawdown))
 
     def _take_decision(self, row: Decision, cycle: Cycle) -> None:
         match row.decision_type:

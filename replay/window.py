@@ -1,42 +1,45 @@
-"""The newest bars, kept as agents want them: arrays that grow bar by bar, and never with the length of the file."""
+"""The newest bars, kept as agents want them, and never more of them than agents see and a block of what comes next."""
 
-from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
-from activities.agents.port import MAX_BARS, BarArrays
+from activities.agents.port import MAX_BARS, BarArrays, columns_of
 from domain.trading.market import Bar
 
-# Bars are appended until the arrays are full; then the newest few move to the front. So a bar costs one assignment.
-CAPACITY = 4096
+BLOCK = 512
+"""How many bars are converted to arrays at once."""
 
 
 class Window:
-    """One symbol's newest bars."""
+    """One symbol's newest bars. They are taken in by blocks, and then shown one after another."""
 
     def __init__(self) -> None:
-        self._bars: deque[Bar] = deque(maxlen=MAX_BARS)
-        self._time = np.empty(CAPACITY, dtype=np.int64)
-        self._values = np.empty((5, CAPACITY), dtype=np.float64)
+        self._bars: list[Bar] = []
+        self._arrays = columns_of([])
         self._end = 0
 
-    def add(self, bar: Bar) -> None:
-        """Takes the next bar in."""
-        if self._end == CAPACITY:
-            # Fresh arrays: an agent may have kept the old ones, which must not change under it.
-            time, values = np.empty_like(self._time), np.empty_like(self._values)
-            time[:MAX_BARS], values[:, :MAX_BARS] = self._time[-MAX_BARS:], self._values[:, -MAX_BARS:]
-            self._time, self._values, self._end = time, values, MAX_BARS
-        self._bars.append(bar)
-        self._time[self._end] = round(bar.open_time.timestamp() * 1000)
-        self._values[:, self._end] = [float(x) for x in (bar.open, bar.high, bar.low, bar.close, bar.volume)]
+    def take(self, bars: Sequence[Bar]) -> BarArrays:
+        """Takes the next bars in; those of the block before must have been shown. Returns the arrays that end with them."""
+        kept = max(0, self._end - MAX_BARS)
+        self._bars = [*self._bars[kept : self._end], *bars]
+        new, old = columns_of(bars), self._arrays
+        # Fresh arrays: an agent may have kept the old ones, which must not change under it.
+        self._arrays = BarArrays(
+            *(np.concatenate((a[kept:], b)) for a, b in zip(old.columns, new.columns, strict=True))
+        )
+        self._end -= kept
+        return self._arrays
+
+    def show(self) -> None:
+        """The next bar of the block is now the newest."""
         self._end += 1
 
     def bars(self) -> list[Bar]:
         """The newest bars, oldest first."""
-        return list(self._bars)
+        return self._bars[max(0, self._end - MAX_BARS) : self._end]
 
     def arrays(self) -> BarArrays:
         """The newest bars as an agent gets them. Views: nothing is copied."""
         newest = slice(max(0, self._end - MAX_BARS), self._end)
-        return BarArrays(self._time[newest], *self._values[:, newest])
+        return BarArrays(*(column[newest] for column in self._arrays.columns))

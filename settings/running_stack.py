@@ -106,7 +106,7 @@ def temporal_connect_config(data_dir: Path | None = None) -> "ClientConnectConfi
     Temporal's own rules apply (TEMPORAL_* and profiles), and `.env` counts as environment. But if a data folder is in use
     and TEMPORAL_ADDRESS is not set, the folder alone decides: a profile's TLS and key belong to another cluster.
     """
-    # Late: it takes 20 MB, and most commands that need settings need no Temporal.
+    # Late, as SQLAlchemy is in `models`: it takes 20 MB and a third of the start of a replay, which needs neither.
     from temporalio.envconfig import ClientConfig
 
     recorded = running_stack(data_dir)

@@ -1,12 +1,20 @@
 """Funding rate: if one side pays the other much, take the side that is paid."""
 
-from activities.agents.port import Bars, Book, Funding, Positions, Suggestion
+import numpy as np
+from numpy.typing import NDArray
+
+from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion, screened
 from domain.trading.instructions import Side
 
 EXTREME = 0.0003
 FULL_CONFIDENCE = 0.0012
 
 
+def _is_extreme(bars: BarArrays, funding: Floats) -> NDArray[np.bool_]:
+    return np.abs(funding) >= EXTREME  # False for NaN.
+
+
+@screened(_is_extreme)
 def funding_rate(bars: Bars, book: Book, funding: Funding, positions: Positions) -> list[Suggestion]:
     """Takes the side that receives the next funding, if the rate is extreme.
 

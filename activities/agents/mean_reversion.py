@@ -3,8 +3,10 @@
 import math
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
-from activities.agents.port import BarArrays, Bars, Book, Funding, Positions, Suggestion
+from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion, screened
 from domain.trading.instructions import Side
 
 WINDOW_BARS = 20
@@ -18,7 +20,34 @@ SHARE_OF_THE_WAY_BACK = 0.5
 # Ten times as fast as `mean` on so few numbers.
 _MEAN = np.full(WINDOW_BARS, 1 / WINDOW_BARS)
 
+# By how much the same figures may differ between one window and many, as a share of the price: numpy adds up in another order.
+ROUNDING = 1e-11
 
+
+def _may_fade(bars: BarArrays, funding: Floats) -> NDArray[np.bool_]:
+    found = np.ones(len(bars), dtype=np.bool_)
+    if len(bars) > WINDOW_BARS:
+        windows, rounding = sliding_window_view(bars.close, WINDOW_BARS), ROUNDING * bars.close[WINDOW_BARS:]
+        away = _away(windows[1:])
+        stdev = np.sqrt(np.square(away).sum(axis=-1) / WINDOW_BARS)
+        net, way = _trend(windows[:-1])
+        outside = np.abs(away[:, -1]) + rounding >= BAND_WIDTH * stdev
+        found[WINDOW_BARS:] = outside & (net * np.sign(away[:, -1]) <= TREND * way + rounding)
+    return found
+
+
+def _away(windows: Floats) -> Floats:
+    """Distances from the mean of the last axis."""
+    means: Floats = windows.dot(_MEAN)[..., np.newaxis]
+    return windows - means
+
+
+def _trend(trails: Floats) -> tuple[Floats, Floats]:
+    """The net change along the last axis, and the sum of the single changes: their quotient is the efficiency ratio."""
+    return trails[..., -1] - trails[..., 0], np.abs(trails[..., 1:] - trails[..., :-1]).sum(axis=-1)
+
+
+@screened(_may_fade)
 def mean_reversion(bars: Bars, book: Book, funding: Funding, positions: Positions) -> list[Suggestion]:
     """Sells above the upper Bollinger band, buys below the lower one.
 
@@ -40,15 +69,14 @@ def _fade(symbol: str, bars: BarArrays) -> Suggestion | None:
     if len(bars) < WINDOW_BARS + 1:
         return None
     window = bars.close[-WINDOW_BARS:]
-    away = window - window.dot(_MEAN)
+    away = _away(window)
     stdev, distance = math.sqrt(away @ away / WINDOW_BARS), float(away[-1])
     # The second condition: if the closes do not move, they still differ from their mean by its rounding.
     if abs(distance) < BAND_WIDTH * stdev or stdev < float(window[-1]) * 1e-12:
         return None
     # The efficiency ratio: from -1, straight down, to 1, straight up.
-    trail = bars.close[-WINDOW_BARS - 1 : -1]
-    way = float(np.abs(trail[1:] - trail[:-1]).sum())
-    efficiency = float(trail[-1] - trail[0]) / way if way else 0.0
+    net, way = map(float, _trend(bars.close[-WINDOW_BARS - 1 : -1]))
+    efficiency = net / way if way else 0.0
     if efficiency * math.copysign(1, distance) >= TREND:
         return None
     z = distance / stdev

@@ -3,8 +3,10 @@
 import math
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
-from activities.agents.port import BarArrays, Bars, Book, Funding, Positions, Suggestion
+from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion, screened
 from domain.trading.instructions import Side
 
 LOOKBACK_BARS = 12
@@ -12,6 +14,26 @@ THRESHOLD = 2.0
 FULL_CONFIDENCE = 4.0
 
 
+# By how much the same figures may differ between one window and many: numpy adds up in another order.
+ROUNDING = 1e-12
+
+
+def _moved(logs: Floats) -> tuple[Floats, Floats]:
+    """The move over the last axis, and the noise along it: each return's distance from their mean."""
+    change = logs[..., -1] - logs[..., 0]
+    return change, logs[..., 1:] - logs[..., :-1] - (change / LOOKBACK_BARS)[..., np.newaxis]
+
+
+def _may_follow(bars: BarArrays, funding: Floats) -> NDArray[np.bool_]:
+    found = np.ones(len(bars), dtype=np.bool_)
+    if len(bars) > LOOKBACK_BARS:
+        change, noise = _moved(sliding_window_view(np.log(bars.close), LOOKBACK_BARS + 1))
+        chance = np.sqrt(np.square(noise).sum(axis=-1))
+        found[LOOKBACK_BARS:] = np.abs(change) * (1 + ROUNDING) + ROUNDING >= THRESHOLD * chance
+    return found
+
+
+@screened(_may_follow)
 def momentum(bars: Bars, book: Book, funding: Funding, positions: Positions) -> list[Suggestion]:
     """Follows the price's move, measured against the noise of its bars.
 
@@ -29,10 +51,9 @@ def _follow(symbol: str, bars: BarArrays) -> Suggestion | None:
     if len(bars) <= LOOKBACK_BARS:
         return None
     logs = np.log(bars.close[-LOOKBACK_BARS - 1 :])
-    change = float(logs[-1] - logs[0])
-    # Each return's distance from their mean, so that the length of `noise` is stdev(r) * sqrt(N).
-    noise = logs[1:] - logs[:-1] - change / LOOKBACK_BARS
-    explained_by_chance = math.sqrt(noise @ noise)
+    moved, noise = _moved(logs)
+    # The length of `noise` is stdev(r) * sqrt(N).
+    change, explained_by_chance = float(moved), math.sqrt(noise @ noise)
     # Without noise, any move counts fully, and no move counts as none.
     score = math.copysign(FULL_CONFIDENCE, change) if change else 0.0
     if explained_by_chance > abs(change) / FULL_CONFIDENCE:

@@ -10,7 +10,7 @@ docs/agents.md has the rest, and how to install one.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class BarArrays:
     volume: Floats
 
     def __post_init__(self) -> None:
-        for array in self._arrays():
+        for array in self.columns:
             array.setflags(write=False)
 
     def __len__(self) -> int:
@@ -55,9 +55,11 @@ class BarArrays:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Unpickled arrays are writable; the constructor makes them read-only again.
-        return BarArrays, self._arrays()
+        return BarArrays, self.columns
 
-    def _arrays(self) -> tuple[NDArray[Any], ...]:
+    @property
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        """The arrays, in the order of the fields."""
         return self.time, self.open, self.high, self.low, self.close, self.volume
 
 
@@ -111,6 +113,23 @@ Positions = Mapping[str, float]
 Agent = Callable[[Bars, Book, Funding, Positions], Iterable[Suggestion | Mapping[str, Any]]]
 
 
+A = TypeVar("A", bound=Agent)
+Screen = Callable[[BarArrays, Floats], NDArray[np.bool_]]
+"""For a run of bars of one symbol and the next funding rate at each (NaN where unknown): at which of them the agent may have
+something to say. Where it is False, the agent abstains for certain, whatever the book and the positions are. A replay calls
+it for hundreds of bars at once, and the agent only where it may speak."""
+
+
+def screened(screen: Screen) -> Callable[[A], A]:
+    """Gives an agent a screen. An agent without one is asked at every bar."""
+
+    def mark(agent: A) -> A:
+        agent.screen = screen  # type: ignore[attr-defined]
+        return agent
+
+    return mark
+
+
 def arguments_of(views: Mapping[str, MarketView], positions: Sequence[Position]) -> Arguments:
     """What agents see: the market, and the futures positions in its symbols."""
     futures = [position for position in positions if position.market is Market.FUTURES]
@@ -124,9 +143,13 @@ def arguments_of(views: Mapping[str, MarketView], positions: Sequence[Position])
 
 def arrays_of(bars: Sequence[Bar]) -> BarArrays:
     """The newest bars as arrays."""
-    newest = bars[-MAX_BARS:]
-    prices = np.array([(b.open, b.high, b.low, b.close, b.volume) for b in newest], dtype=np.float64).reshape(-1, 5)
-    time = np.array([round(bar.open_time.timestamp() * 1000) for bar in newest], dtype=np.int64)
+    return columns_of(bars[-MAX_BARS:])
+
+
+def columns_of(bars: Sequence[Bar]) -> BarArrays:
+    """Bars as arrays, however many there are."""
+    prices = np.array([(b.open, b.high, b.low, b.close, b.volume) for b in bars], dtype=np.float64).reshape(-1, 5)
+    time = np.array([round(bar.open_time.timestamp() * 1000) for bar in bars], dtype=np.int64)
     # Copy each column into one piece of memory, which makes an agent's dot products faster.
     return BarArrays(time, *(column.copy() for column in prices.T))
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from activities.agents.port import Suggestion
 from activities.agents.runner import AgentAnswer
 from domain.trading.proposals import Analysis, Proposal, vote_of
+from domain.values import assembled
 
 NewId = Callable[[str], str]
 
@@ -18,9 +20,7 @@ def analyse(
     ours = {answer.agent_id for answer in answers}.union(quarantined)
     not_taken = {p.proposal_id: f"{p.agent_id} is an agent of this desk's own" for p in outside if p.agent_id in ours}
     proposals = [
-        Proposal(proposal_id=new_id("sig"), agent_id=answer.agent_id, **suggestion.model_dump())
-        for answer in answers
-        for suggestion in answer.suggestions
+        _proposal(new_id("sig"), answer.agent_id, suggestion) for answer in answers for suggestion in answer.suggestions
     ]
     proposals += [proposal for proposal in outside if proposal.agent_id not in ours]
     voters = [*(answer.agent_id for answer in answers if answer.failure is None), *(p.agent_id for p in proposals)]
@@ -32,3 +32,9 @@ def analyse(
         not_taken=not_taken,
         notes=[f"a proposal from outside was not taken: {why}" for why in dict.fromkeys(not_taken.values())],
     )
+
+
+def _proposal(proposal_id: str, agent_id: str, suggestion: Suggestion) -> Proposal:
+    # A suggestion was validated when it was received.
+    facts = {**vars(suggestion), "proposal_id": proposal_id, "agent_id": agent_id, "expires_at": None}
+    return assembled(Proposal, {name: facts[name] for name in Proposal.model_fields})

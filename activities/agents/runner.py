@@ -1,13 +1,17 @@
 """Runs agents: here in our own process, in `pool.py` with one process per agent."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from activities.agents.catalogue import InstalledAgent, load
-from activities.agents.port import Agent, Arguments, Suggestion
-from activities.agents.reply import Reply, failed, reply_of
+from activities.agents.port import Agent, Arguments, BarArrays, Floats, Suggestion
+from activities.agents.reply import ABSTAINED, Reply, failed, reply_of
 from domain.trading.proposals import AgentFailure, FailureKind
 
 
@@ -59,8 +63,19 @@ class InlineAgents:
         """The same as `answers`; asynchronous, as `AgentRunner` wants it."""
         return self.answers(names, arguments)
 
-    def answers(self, names: Iterable[str], arguments: Arguments) -> list[AgentAnswer]:
-        """An answer of each agent."""
+    def screened(self, bars: BarArrays, funding: Floats) -> dict[str, NDArray[np.bool_]]:
+        """At which of these bars each agent may have something to say (`port.Screen`): at every one unless it has a screen."""
+        found = {}
+        for name in self._agents:
+            found[name] = np.ones(len(bars), dtype=np.bool_)
+            # One that cannot be loaded tells why when it is asked; so it is where its screen fails.
+            with suppress(Exception, SystemExit):
+                if screen := getattr(self._agent(name), "screen", None):
+                    found[name] = screen(bars, funding)
+        return found
+
+    def answers(self, names: Iterable[str], arguments: Arguments, silent: Collection[str] = ()) -> list[AgentAnswer]:
+        """An answer of each agent. Those that are known to be `silent` are not called."""
         # One agent must not change what the next one sees.
         bars, book, funding, positions = arguments
         shared = Arguments(
@@ -68,13 +83,20 @@ class InlineAgents:
         )
         answers = []
         for name in names:
+            if name in silent:
+                answers.append(answer_of(name, ABSTAINED, 0.0))
+                continue
             started = time.perf_counter()
             try:
-                if name not in self._loaded:
-                    self._loaded[name] = load(self._agents[name])
+                agent = self._agent(name)
             except (Exception, SystemExit) as error:
                 reply = failed(FailureKind.UNLOADABLE, error)  # The next call tries again.
             else:
-                reply = reply_of(self._loaded[name], shared)
+                reply = reply_of(agent, shared)
             answers.append(answer_of(name, reply, time.perf_counter() - started))
         return answers
+
+    def _agent(self, name: str) -> Agent:
+        if name not in self._loaded:
+            self._loaded[name] = load(self._agents[name])
+        return self._loaded[name]

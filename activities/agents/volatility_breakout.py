@@ -1,15 +1,38 @@
 """Volatility breakout: a price that leaves its range with a large bar is followed."""
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
-from activities.agents.port import BarArrays, Bars, Book, Funding, Positions, Suggestion
+from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion, screened
 from domain.trading.instructions import Side
 
 CHANNEL_BARS = 20
 LARGE = 1.5
 FULL_CONFIDENCE = 4.0
 
+# By how much the same figures may differ between one window and many, as a share: numpy adds up in another order.
+ROUNDING = 1e-9
 
+
+def _may_break_out(bars: BarArrays, funding: Floats) -> NDArray[np.bool_]:
+    found = np.ones(len(bars), dtype=np.bool_)
+    if len(bars) > CHANNEL_BARS + 1:
+        highs, lows = (sliding_window_view(column[1:], CHANNEL_BARS + 1) for column in (bars.high, bars.low))
+        before, close = sliding_window_view(bars.close[:-1], CHANNEL_BARS + 1), bars.close[CHANNEL_BARS + 1 :]
+        outside = (close > highs[:, :-1].max(axis=-1)) | (close < lows[:, :-1].min(axis=-1))
+        average, newest = _ranges(highs, lows, before)
+        found[CHANNEL_BARS + 1 :] = outside & (newest * (1 + ROUNDING) >= LARGE * average)
+    return found
+
+
+def _ranges(highs: Floats, lows: Floats, before: Floats) -> tuple[Floats, Floats]:
+    """The average true range of the channel, and the newest one, along the last axis; `before` are the closes before each."""
+    ranges = np.maximum(highs, before) - np.minimum(lows, before)
+    return ranges[..., :-1].sum(axis=-1) / CHANNEL_BARS, ranges[..., -1]
+
+
+@screened(_may_break_out)
 def volatility_breakout(bars: Bars, book: Book, funding: Funding, positions: Positions) -> list[Suggestion]:
     """Buys a close above the highest high of the 20 bars before, sells one below their lowest low, if the bar is large.
 
@@ -32,9 +55,7 @@ def _break_out(symbol: str, bars: BarArrays) -> Suggestion | None:
     if side is Side.SELL and not close < np.min(lows[:-1]):
         return None
     # The true ranges of the newest bar and of the channel before it.
-    before = bars.close[-CHANNEL_BARS - 2 : -1]
-    ranges = np.maximum(highs, before) - np.minimum(lows, before)
-    average, newest = float(ranges[:-1].sum()) / CHANNEL_BARS, float(ranges[-1])
+    average, newest = map(float, _ranges(highs, lows, bars.close[-CHANNEL_BARS - 2 : -1]))
     if newest < LARGE * average:
         return None
     # A market that stood still has no average range: any move is as large as can be.

@@ -11,7 +11,7 @@ from activities.market.lines import FileLine, places, read_lines
 from activities.market.port import MarketError, MarketSource
 from activities.market.steps import rules_near, tick_near
 from domain.trading.market import Bar, SymbolRules
-from domain.values import EXACT
+from domain.values import EXACT, assembled
 
 COLUMNS = ("open_time_ms", "open", "high", "low", "close", "volume")
 QUOTE_COLUMN = "quote_volume"
@@ -81,7 +81,7 @@ def iter_episodes(path: Path, volume: VolumeUnit = BASE) -> Iterator[tuple[str, 
     bar = None
     for line in lines:
         bar = _parse(path, line, cells, volume, bar)
-        yield "" if label is None else "".join(line.cells[label : label + 1]).strip(), bar
+        yield ("" if label is None else "".join(line.cells[label : label + 1]).strip()), bar
     if bar is None:
         raise MarketError(f"{path}: holds no bar; expected {_EXPECTED}")
 
@@ -112,7 +112,10 @@ class Steps:
         """Takes a bar into account."""
         self._first = self._first or bar.close
         for price in (bar.open, bar.high, bar.low, bar.close):
-            if price.same_quantum(self._longest) and not EXACT.remainder(price, self._step):
+            # Without zeros at their ends, prices of as many places are all multiples of the step.
+            if price.same_quantum(self._longest) and (
+                self._written == self._finest or not EXACT.remainder(price, self._step)
+            ):
                 continue
             self._written = min(self._written, _exponent(price))
             self._finest = min(self._finest, _exponent(price.normalize()))
@@ -128,41 +131,30 @@ class Steps:
 
 def _parse(path: Path, line: FileLine, cells: Cells, volume: VolumeUnit, before: Bar | None) -> Bar:
     try:
-        time_text, open_, high, low, close, traded = cells(line.cells)
-        time_ms = int(time_text)
-        bar = Bar(
-            # timedelta, not fromtimestamp: exact, and free of the machine's time zone.
-            open_time=_EPOCH + timedelta(milliseconds=time_ms),
-            open=_price(open_),
-            high=_price(high),
-            low=_price(low),
-            close=_price(close),
-            volume=_finite(traded),
-        )
+        time_text, *prices, traded = cells(line.cells)
+        time_ms, volume_there = int(time_text), Decimal(traded)
+        # A short text has no more digits than a double holds.
+        open_, high, low, close = [Decimal(text) if len(text) <= DOUBLE.prec else _price(text) for text in prices]
+        # timedelta, not fromtimestamp: exact, and free of the machine's time zone.
+        opened_at = _EPOCH + timedelta(milliseconds=time_ms)
+        in_range = _LOWEST <= low <= open_ <= high <= _HIGHEST and low <= close <= high and 0 <= volume_there <= _MOST
+        if not in_range and not all(map(Decimal.is_finite, (open_, high, low, close, volume_there))):
+            raise ValueError("not a finite number")
     except (IndexError, ValueError, InvalidOperation, OverflowError) as error:
         raise MarketError(f"{path}, line {line.number}: {line.shown!r} is not a bar; expected {_EXPECTED}") from error
-    if problem := _problem(bar, time_ms, before):
+    facts = {"open_time": opened_at, "open": open_, "high": high, "low": low, "close": close}
+    bar = assembled(Bar, {**facts, "volume": volume_there})
+    if not (in_range and before and opened_at > before.open_time) and (problem := _problem(bar, time_ms, before)):
         raise MarketError(f"{path}, line {line.number}: {problem}; expected {_EXPECTED}")
     if volume == BASE:
         return bar
     # In a wide context, which must not fail on any number that a file may hold.
-    in_base = EXACT.quantize(EXACT.divide(bar.volume, bar.close), VOLUME_STEP)
-    return bar.model_copy(update={"volume": in_base})
+    return assembled(Bar, {**facts, "volume": EXACT.quantize(EXACT.divide(volume_there, close), VOLUME_STEP)})
 
 
 def _price(text: str) -> Decimal:
-    price = _finite(text)
-    # A short text has no more digits than a double holds.
-    if len(text) <= DOUBLE.prec or len(price.as_tuple().digits) <= DOUBLE.prec:
-        return price
-    return price.normalize(DOUBLE)
-
-
-def _finite(text: str) -> Decimal:
-    number = Decimal(text)
-    if not number.is_finite():
-        raise ValueError("not a finite number")
-    return number
+    price = Decimal(text)
+    return price if len(price.as_tuple().digits) <= DOUBLE.prec else price.normalize(DOUBLE)
 
 
 def _problem(bar: Bar, time_ms: int, before: Bar | None) -> str | None:

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from domain.accounting import Fill
 from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, OrderStatus, PaperOrder
-from domain.paper.funding import pay_funding
-from domain.paper.liquidation import liquidate
+from domain.paper.funding import is_due, pay_funding
+from domain.paper.liquidation import is_safe, liquidate
 from domain.paper.matching import match
 from domain.trading.market import Bar, Market
 from domain.values import EXACT
@@ -34,8 +34,8 @@ class Advanced(NamedTuple):
 def advance(book: Book, bars: Mapping[str, Bar], exchange: Exchange) -> Advanced:
     """Moves on to the next bars: one for each symbol that has data; those of `book` are the ones before them."""
     before = book.bars
-    book = book._replace(bar_no=book.bar_no + 1, bars=bars, taken={})
-    if book.is_idle:
+    book = Book(book.desk, book.balance, book.holdings, book.open_orders, book.bar_no + 1, bars)
+    if not book.open_orders and not is_due(before, bars) and is_safe(book, exchange):
         return Advanced(book, NOTHING_HAPPENED)
     with localcontext(EXACT):
         book, paid = pay_funding(book, before, exchange)

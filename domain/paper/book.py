@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, Self
 from domain.accounting import Fill, Holding, HoldingKey, LedgerEntry, ratio
 from domain.trading.instructions import OrderInstruction, OrderType, Side, TimeInForce
 from domain.trading.market import Bar, Market, SymbolRules
-from domain.values import EXACT, ZERO, Value
+from domain.values import EXACT, ZERO, Value, assembled
 
 
 class OrderStatus(StrEnum):
@@ -75,8 +75,27 @@ class PaperOrder(Value):
     @classmethod
     def asked(cls, order_id: str, desk: str, market: Market, instruction: OrderInstruction) -> Self:
         """An order that has just come in."""
-        facts = instruction.model_dump(exclude={"tool"})
-        return cls(order_id=order_id, desk=desk, market=market, **facts)
+        return assembled(
+            cls,
+            {
+                "order_id": order_id,
+                "desk": desk,
+                "symbol": instruction.symbol,
+                "market": market,
+                "side": instruction.side,
+                "order_type": instruction.order_type,
+                "quantity": instruction.quantity,
+                "price": instruction.price,
+                "reduce_only": instruction.reduce_only,
+                "time_in_force": instruction.time_in_force,
+                "status": OrderStatus.OPEN,
+                "filled_quantity": ZERO,
+                "filled_value": ZERO,
+                "fills": 0,
+                "code": None,
+                "reason": "",
+            },
+        )
 
     @property
     def key(self) -> HoldingKey:
@@ -136,9 +155,16 @@ class Book(NamedTuple):
 
     def unrealised_profit(self) -> Decimal:
         """Of all that is held, futures and spot."""
-        with localcontext(EXACT):
-            held = ((key.symbol, holding) for key, holding in self.holdings.items() if holding.quantity)
-            return sum((holding.profit_at(self.bars[symbol].close) for symbol, holding in held), ZERO)
+        profit = ZERO
+        for key, held in self.holdings.items():
+            if held.quantity:
+                profit = EXACT.add(profit, held.profit_at(self.bars[key.symbol].close))
+        return profit
+
+    @property
+    def equity(self) -> Decimal:
+        """Balance and unrealised profit."""
+        return self.balance + self.unrealised_profit()
 
     def after_fill(self, fill: Fill, held: Holding) -> "Book":
         """With what a fill did: its profit and fee on the balance, what is `held` now, and the volume it has had."""

@@ -25,6 +25,15 @@ def funding_hours(after: datetime, until: datetime) -> list[datetime]:
     return [_EPOCH + number * INTERVAL for number in range(first, last + 1)]
 
 
+def is_due(before: Mapping[str, Bar], bars: Mapping[str, Bar]) -> bool:
+    """Whether a funding hour lies between two bars of any symbol: false for nearly every bar."""
+    for symbol, bar in bars.items():
+        last = before.get(symbol)
+        if last and (last.open_time - _EPOCH) // INTERVAL != (bar.open_time - _EPOCH) // INTERVAL:
+            return True
+    return False
+
+
 def next_funding_hour(after: datetime) -> datetime:
     """The first funding hour later than a moment."""
     return _EPOCH + ((after - _EPOCH) // INTERVAL + 1) * INTERVAL

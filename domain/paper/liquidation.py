@@ -23,6 +23,7 @@ from domain.values import ZERO
 
 LIQUIDATION = "liquidation"
 CANCELED = "canceled: liquidation"
+_LEFT = Decimal("0.01")
 
 
 class _Line(NamedTuple):
@@ -45,6 +46,23 @@ class _Line(NamedTuple):
     def excess(self, price: Decimal) -> Decimal:
         """Unrealised profit less maintenance margin."""
         return price * self.slope - self.held.cost
+
+
+def is_safe(book: Book, exchange: Exchange) -> bool:
+    """Whether a hundredth of the account's cash is left with every position at its worst price at once. Then `liquidate` closes
+    nothing, whichever way the bar went; that hundredth is more than any rounding. True for nearly every bar.
+    """
+    wallet = left = cash(book)
+    for key, held in book.holdings.items():
+        quantity = held.quantity
+        if not quantity or key.market is not Market.FUTURES:
+            continue
+        bar, rules = book.bars.get(key.symbol), exchange.rules(key.symbol)
+        if bar is None or rules is None or rules.maintenance_ratio >= 1:
+            return False
+        notional = quantity * (bar.low if quantity > 0 else bar.high)
+        left += notional - held.cost - abs(notional) * rules.maintenance_ratio
+    return left > wallet * _LEFT or left is wallet
 
 
 def liquidate(book: Book, exchange: Exchange) -> tuple[Book, Events]:

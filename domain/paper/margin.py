@@ -16,7 +16,8 @@ from domain.values import ZERO, plain
 
 def cash(book: Book) -> Decimal:
     """The balance without what was paid for spot holdings: the wallet that futures are carried by."""
-    return book.balance - sum((held.cost for key, held in book.holdings.items() if key.market is Market.SPOT), ZERO)
+    spot = [held.cost for key, held in book.holdings.items() if key.market is Market.SPOT]
+    return book.balance - sum(spot, ZERO)
 
 
 def margin_balance(book: Book) -> Decimal:

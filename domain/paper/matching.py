@@ -5,7 +5,7 @@ Who takes from it pays the taker's fee; an order that rests fills in a later bar
 """
 
 from decimal import Decimal, localcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from domain.accounting import Fill, fee, reducible, trade
 from domain.paper.book import Book, Exchange, OrderStatus, PaperOrder, Step, Terms
@@ -20,7 +20,7 @@ from domain.paper.refusals import (
 )
 from domain.trading.instructions import OrderType, Side, TimeInForce
 from domain.trading.market import Bar, SymbolRules
-from domain.values import BPS, EXACT, ZERO, floor_to_step, plain
+from domain.values import BPS, EXACT, ZERO, assembled, floor_to_step, plain
 
 
 def place(order: PaperOrder, book: Book, exchange: Exchange) -> Step:
@@ -147,20 +147,23 @@ class _Execution(NamedTuple):
 def _fill(order: PaperOrder, done: _Execution, book: Book, terms: Terms) -> Step:
     charged = fee(done.quantity, done.price, terms.maker_fee_bps if done.maker else terms.fee_bps)
     held, profit = trade(book.held(order.key), order.side, done.quantity, done.price, charged)
-    fill = Fill(
-        fill_id=f"{order.order_id}:{order.fills + 1}",
-        order_id=order.order_id,
-        desk=order.desk,
-        market=order.market,
-        symbol=order.symbol,
-        side=order.side,
-        quantity=done.quantity,
-        price=done.price,
-        fee=charged,
-        realised_profit=profit,
-        maker=done.maker,
-        bar_no=book.bar_no,
-        market_time=book.bars[order.symbol].open_time,
+    fill = assembled(
+        Fill,
+        {
+            "fill_id": f"{order.order_id}:{order.fills + 1}",
+            "order_id": order.order_id,
+            "desk": order.desk,
+            "market": order.market,
+            "symbol": order.symbol,
+            "side": order.side,
+            "quantity": done.quantity,
+            "price": done.price,
+            "fee": charged,
+            "realised_profit": profit,
+            "maker": done.maker,
+            "bar_no": book.bar_no,
+            "market_time": book.bars[order.symbol].open_time,
+        },
     )
     return Step(_filled(order, fill, held.quantity), fill, book.after_fill(fill, held))
 
@@ -168,7 +171,7 @@ def _fill(order: PaperOrder, done: _Execution, book: Book, terms: Terms) -> Step
 def _filled(order: PaperOrder, fill: Fill, held: Decimal) -> PaperOrder:
     """The order after a fill: done where it is whole, or where a reduce-only one has nothing left to reduce."""
     filled = order.filled_quantity + fill.quantity
-    changes = {
+    changes: dict[str, Any] = {
         "filled_quantity": filled,
         "filled_value": order.filled_value + fill.quantity * fill.price,
         "fills": order.fills + 1,
@@ -177,11 +180,11 @@ def _filled(order: PaperOrder, fill: Fill, held: Decimal) -> PaperOrder:
         changes["status"] = OrderStatus.FILLED
     elif order.reduce_only and not reducible(held, order.side, order.quantity):
         changes |= {"status": OrderStatus.FILLED, "reason": f"reduce-only: cut to the position of {plain(filled)}"}
-    return order.model_copy(update=changes)
+    return assembled(PaperOrder, vars(order) | changes)
 
 
 def _ended(order: PaperOrder, status: OrderStatus, reason: str) -> PaperOrder:
-    return order.model_copy(update={"status": status, "reason": reason})
+    return assembled(PaperOrder, vars(order) | {"status": status, "reason": reason})
 
 
 def _refused(order: PaperOrder, book: Book, refusal: ExchangeRefusal) -> Step:

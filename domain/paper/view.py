@@ -3,7 +3,7 @@
 Agents see the same prices and quantities at which their orders would fill.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from domain.trading.market import (
     TopOfBook,
 )
 from domain.trading.orders import Fate, OrderReport
-from domain.values import ZERO
+from domain.values import ZERO, assembled
 
 _FATES = {
     OrderStatus.OPEN: Fate.OPEN,
@@ -79,54 +79,82 @@ def observation_of(
     times: Times,
     events: Events = NOTHING_HAPPENED,
     note: str | None = None,
-    watch: Callable[[Reading], Assessment] | None = None,
+    assessment: Assessment | None = None,
 ) -> Observation:
     """A reading of an account whose positions all have a price; `events` are those of the bar that it has just seen.
 
-    `watch` checks it against the limits, if that is to be done at once.
+    `assessment` is its check against the limits (`reading_of`), where that was done at once.
     """
-    account = Account(balance=book.balance, unrealised_profit=book.unrealised_profit())
-    positions = [*_positions(book, Market.FUTURES), *_positions(book, Market.SPOT)]
     liquidated = [f"{o.symbol} {o.side.value} {o.quantity} at {o.average_price}" for o in events.liquidations]
-    rules = {symbol: rules for symbol in book.bars if (rules := exchange.rules(symbol))}
-    reading = Reading(account.nav, positions, rules, times.bar_time or times.observed_at)
-    return Observation(
-        observed_at=times.observed_at,
-        data_time=times.data_time,
-        bar_time=times.bar_time,
-        marks=book.marks,
-        rules=rules,
-        positions=positions,
-        open_orders=[OpenOrder(**order.model_dump(include=set(OpenOrder.model_fields))) for order in book.open_orders],
-        account=account,
-        fills=_notices(events) if events.fills else [],
-        note=note or (f"liquidated: {', '.join(liquidated)}" if liquidated else None),
-        assessment=watch(reading) if watch else None,
+    open_orders = [OpenOrder(**order.model_dump(include=set(OpenOrder.model_fields))) for order in book.open_orders]
+    return assembled(
+        Observation,
+        {
+            "observed_at": times.observed_at,
+            "data_time": times.data_time,
+            "bar_time": times.bar_time,
+            "marks": book.marks,
+            "rules": _rules(book, exchange),
+            "positions": _positions(book),
+            "open_orders": open_orders,
+            "account": Account(balance=book.balance, unrealised_profit=book.unrealised_profit()),
+            "fills": _notices(events) if events.fills else [],
+            "latch": None,
+            "latch_error": None,
+            "database": None,
+            "venue_account": None,
+            "note": note or (f"liquidated: {', '.join(liquidated)}" if liquidated else None),
+            "doubts": [],
+            "assessment": assessment,
+            "low_disks": [],
+            "clocks": [],
+            "books": None,
+        },
     )
+
+
+def reading_of(book: Book, rules: Mapping[str, SymbolRules], market_time: datetime) -> Reading:
+    """What a limits check needs of the same; `rules` are those of every symbol that has any."""
+    return Reading(book.equity, _positions(book), rules, market_time)
+
+
+def _rules(book: Book, exchange: Exchange) -> dict[str, SymbolRules]:
+    return {symbol: rules for symbol in book.bars if (rules := exchange.rules(symbol))}
 
 
 def report_of(order: PaperOrder) -> OrderReport:
     """What is known of an order."""
-    return OrderReport(
-        order_id=order.order_id,
-        fate=_FATES[order.status],
-        detail=order.reason,
-        filled_quantity=order.filled_quantity,
-        average_price=order.average_price,
+    return assembled(
+        OrderReport,
+        {
+            "order_id": order.order_id,
+            "fate": _FATES[order.status],
+            "detail": order.reason,
+            "filled_quantity": order.filled_quantity,
+            "average_price": order.average_price,
+            "position_before": None,
+            "venue_order_id": None,
+        },
     )
 
 
-def _positions(book: Book, market: Market) -> list[Position]:
+def _positions(book: Book) -> list[Position]:
+    """Futures, then spot."""
+    held = [(key, holding) for key, holding in book.holdings.items() if holding.quantity]
+    if len(held) > 1:
+        held.sort(key=lambda each: each[0].market is Market.SPOT)
     return [
-        Position(
-            symbol=key.symbol,
-            quantity=held.quantity,
-            entry_price=held.entry_price,
-            mark_price=book.bars[key.symbol].close,
-            market=market,
+        assembled(
+            Position,
+            {
+                "symbol": key.symbol,
+                "quantity": holding.quantity,
+                "entry_price": holding.entry_price,
+                "mark_price": book.bars[key.symbol].close,
+                "market": key.market,
+            },
         )
-        for key, held in book.holdings.items()
-        if key.market is market and held.quantity
+        for key, holding in held
     ]
 
 

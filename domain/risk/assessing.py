@@ -5,12 +5,13 @@ Pure, and called in an activity: Temporal records the result, so a changed rule 
 
 from collections.abc import Iterable
 from decimal import ROUND_CEILING, Decimal
+from typing import Any
 
 from domain.risk.limits import INSIDE, PORTFOLIO_LIMITS, Limits, PortfolioLimit
 from domain.risk.measures import Correlations, Exposures, exposures, gross, group, measured, remembered
 from domain.trading.assessment import WARNINGS, Assessment, Breach, Crossing, Cut, Level, Measures, RiskMemory
 from domain.trading.market import Market, Position, Reading
-from domain.values import ZERO, digits, plain
+from domain.values import ZERO, assembled, digits, plain
 
 
 def assess(
@@ -19,14 +20,17 @@ def assess(
     """One reading against the limits, given what the readings before it left to be remembered."""
     memory = remembered(memory, reading)
     measures = measured(reading, memory, correlations or {}, limits.correlation_threshold)
-    awake = [limit for limit, bound in limits.wakes if getattr(measures, limit.name) >= bound]
+    values = vars(measures)
+    awake = [limit for limit, bound in limits.wakes if values[limit.name] >= bound]
+    if not (awake or memory.levels or memory.warned):
+        return _calm(measures, memory)
     found = {limit.name: _level(limit, limits, measures, memory) for limit in awake}
     levels = {name: level for name, level in found.items() if level}
     kept = {limit.name: _warned(limit, limits, measures, memory, found[limit.name]) for limit in awake}
     warned = {name: level for name, level in kept.items() if level}
     if (levels, warned) == (memory.levels, memory.warned) and all(level < Level.SOFT for level in levels.values()):
         # Nothing is new, and nothing is to be done: so it is with most readings.
-        return Assessment(measures=measures, memory=memory)
+        return _calm(measures, memory)
     return Assessment(
         measures=measures,
         memory=memory.model_copy(update={"levels": levels, "warned": warned}),
@@ -34,6 +38,11 @@ def assess(
         cuts=_cuts(reading, limits, measures, correlations or {}),
         breaches=_breaches(limits, measures),
     )
+
+
+def _calm(measures: Measures, memory: RiskMemory) -> Assessment:
+    told: dict[str, Any] = {"crossings": [], "cuts": [], "breaches": []}
+    return assembled(Assessment, {"measures": measures, "memory": memory, **told})
 
 
 def bound_of(limit: PortfolioLimit, limits: Limits, level: Level) -> Decimal:

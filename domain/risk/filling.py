@@ -31,7 +31,7 @@ class Reach(NamedTuple):
     @property
     def worst(self) -> Decimal:
         """The bound that is larger in absolute value."""
-        return max(self, key=abs)
+        return self.low if abs(self.low) >= abs(self.high) else self.high
 
     def towards(self, side: Side) -> Decimal:
         """The bound in the direction of an order."""

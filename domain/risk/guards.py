@@ -66,17 +66,17 @@ class Candidate:
         """The reading."""
         return self.given.observation
 
-    @property
+    @cached_property
     def equity(self) -> Decimal:
         """Net asset value."""
         return self.observation.account.nav
 
-    @property
+    @cached_property
     def mark(self) -> Decimal:
         """Mark price of the order's symbol; 0 where there is none."""
         return self.observation.marks.get(self.instruction.symbol, ZERO)
 
-    @property
+    @cached_property
     def price(self) -> Decimal:
         """What the order is weighed at: its limit or the mark price, whichever is higher. Once filled it counts at the mark."""
         return max(self.mark, self.instruction.price or ZERO)
@@ -95,39 +95,44 @@ class Candidate:
     def after(self) -> dict[str, Decimal]:
         """Signed values by symbol once the order is filled, and all that rests: of its symbol in its direction, of others
         in whichever is worse."""
-        found = self._reaches(spot=True)
-        return {symbol: reach.worst for symbol, reach in found.items()} | self._own(found)
+        return self._worst(self._reach)
 
     @cached_property
     def reach_after(self) -> dict[str, Reach]:
         """How far each symbol's value may move, with the order's own symbol at what it is once the order has filled."""
         own = self.after[self.instruction.symbol]
-        return self._reaches(spot=True) | {self.instruction.symbol: Reach(own, own)}
+        return self._reach | {self.instruction.symbol: Reach(own, own)}
 
     @cached_property
     def after_in_its_direction(self) -> dict[str, Decimal]:
         """The same, where of other symbols that fills which goes the order's way."""
-        return {symbol: reach.towards(self.instruction.side) for symbol, reach in self._reaches(spot=True).items()}
+        return {symbol: reach.towards(self.instruction.side) for symbol, reach in self._reach.items()}
 
-    @property
+    @cached_property
     def futures_after(self) -> dict[str, Decimal]:
         """The same as `after` of futures alone."""
-        found = self._reaches(spot=False)
-        return {symbol: reach.worst for symbol, reach in found.items()} | self._own(found)
+        seen = self.observation
+        markets = [held.market for held in seen.positions] + [order.market for order in seen.open_orders]
+        if all(market == Market.FUTURES for market in markets):
+            return self.after
+        return self._worst(self._reaches((Market.FUTURES,)))
 
-    def _own(self, found: Mapping[str, Reach]) -> dict[str, Decimal]:
-        symbol = self.instruction.symbol
-        return {symbol: found[symbol].towards(self.instruction.side)}
+    def _worst(self, found: Mapping[str, Reach]) -> dict[str, Decimal]:
+        symbol, side = self.instruction.symbol, self.instruction.side
+        return {each: reach.towards(side) if each == symbol else reach.worst for each, reach in found.items()}
 
-    def _reaches(self, *, spot: bool) -> dict[str, Reach]:
+    @cached_property
+    def _reach(self) -> dict[str, Reach]:
+        return self._reaches(tuple(Market))
+
+    def _reaches(self, counted: tuple[Market, ...]) -> dict[str, Reach]:
         seen, order = self.observation, self.instruction
-        counted = tuple(Market) if spot else (Market.FUTURES,)
         legs = legs_of((o for o in seen.open_orders if o.market in counted), seen.marks)
         legs += unlisted_legs(self.given.quotes, seen.open_orders, seen.marks)
         own = Leg(order.symbol, order.side, order.quantity, self.price)
         return reaches([p for p in seen.positions if p.market in counted], [*legs, own], seen.marks)
 
-    @property
+    @cached_property
     def reduces(self) -> bool:
         """Whether the order only takes risk off: with all that rests in its direction it makes its symbol's position smaller
         and does not turn it."""

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from domain.trading.assessment import Measures, RiskMemory
 from domain.trading.market import Market, Position, Reading
-from domain.values import ZERO
+from domain.values import ZERO, assembled
 
 # A share of equity where no equity is left: beyond every limit, and finite, so that it can be written down.
 RUINED = Decimal(999)
@@ -24,11 +24,20 @@ def remembered(memory: RiskMemory, reading: Reading) -> RiskMemory:
     if opened is None or memory.day != day:
         opened = equity if memory.last_equity is None else memory.last_equity
     peak = equity if memory.peak is None else max(memory.peak, equity)
-    seen = {"peak": peak, "day": day, "day_open": opened, "last_equity": equity}
     if memory.day not in (None, day):
         # The loss of the day begins anew, and so do its warnings.
         memory = memory.without_warnings({"daily_loss"})
-    return memory.model_copy(update=seen)
+    return assembled(
+        RiskMemory,
+        {
+            "peak": peak,
+            "day": day,
+            "day_open": opened,
+            "last_equity": equity,
+            "levels": memory.levels,
+            "warned": memory.warned,
+        },
+    )
 
 
 def measured(reading: Reading, memory: RiskMemory, correlations: Correlations, threshold: float) -> Measures:
@@ -41,42 +50,44 @@ def measured(reading: Reading, memory: RiskMemory, correlations: Correlations, t
     """
     equity = reading.equity
     peak, opened = memory.peak or equity, memory.day_open or equity
-    losses = {"drawdown": loss(peak, equity), "daily_loss": loss(opened, equity)}
-    if not reading.positions:
-        return Measures(equity=equity, peak=peak, day_open=opened, **losses)
-    if len(reading.positions) == 1:
-        return _measured_of_one(reading.positions[0], equity, peak, opened, **losses)
-    values = exposures(reading.positions)
+    several = len(reading.positions) > 1
+    return assembled(
+        Measures,
+        {
+            "equity": equity,
+            "peak": peak,
+            "day_open": opened,
+            "drawdown": loss(peak, equity),
+            "daily_loss": loss(opened, equity),
+            **(_shares(reading, correlations, threshold) if several else _shares_of_one(reading)),
+        },
+    )
+
+
+def _shares(reading: Reading, correlations: Correlations, threshold: float) -> dict[str, Decimal]:
+    values, equity = exposures(reading.positions), reading.equity
     futures = exposures(p for p in reading.positions if p.market is Market.FUTURES)
-    return Measures(
-        equity=equity,
-        peak=peak,
-        day_open=opened,
-        **losses,
-        leverage=share(gross(futures), equity),
-        gross_exposure=share(gross(values), equity),
-        net_exposure=share(abs(sum(values.values(), ZERO)), equity),
-        position=share(largest(values), equity),
-        concentration=share(concentration(values, correlations, threshold), equity),
-    )
+    return {
+        "leverage": share(gross(futures), equity),
+        "gross_exposure": share(gross(values), equity),
+        "net_exposure": share(abs(sum(values.values(), ZERO)), equity),
+        "position": share(largest(values), equity),
+        "concentration": share(concentration(values, correlations, threshold), equity),
+    }
 
 
-def _measured_of_one(
-    position: Position, equity: Decimal, peak: Decimal, opened: Decimal, **losses: Decimal
-) -> Measures:
-    """The same of a single position, where every share of equity is the same quotient."""
-    part = share(abs(ZERO + position.notional), equity)
-    return Measures(
-        equity=equity,
-        peak=peak,
-        day_open=opened,
-        **losses,
-        leverage=part if position.market is Market.FUTURES else ZERO,
-        gross_exposure=part,
-        net_exposure=part,
-        position=part,
-        concentration=part,
-    )
+def _shares_of_one(reading: Reading) -> dict[str, Decimal]:
+    """The same of one position or none, where every share of equity is the same quotient."""
+    part, on_margin = ZERO, False
+    for position in reading.positions:
+        part, on_margin = share(abs(position.notional), reading.equity), position.market is Market.FUTURES
+    return {
+        "leverage": part if on_margin else ZERO,
+        "gross_exposure": part,
+        "net_exposure": part,
+        "position": part,
+        "concentration": part,
+    }
 
 
 def loss(before: Decimal, now: Decimal) -> Decimal:

@@ -13,7 +13,7 @@ from pydantic import Field
 from domain.trading.instructions import Side
 from domain.trading.market import TopOfBook
 from domain.trading.proposals import Proposal
-from domain.values import Value
+from domain.values import Value, assembled
 
 THRESHOLD = 0.05
 """Below this net confidence nothing is chosen for a symbol."""
@@ -69,7 +69,7 @@ def arbitrate(
     weak = [s.symbol for s in undecided if not s.contested]
     notes = [f"opposite proposals cancel out on {', '.join(contested)}"] if contested else []
     notes += [f"the proposals on {', '.join(weak)} are too weak"] if weak else []
-    return Arbitration(chosen=standings[0].proposal, standings=standings, notes=notes)
+    return assembled(Arbitration, {"chosen": standings[0].proposal, "standings": standings, "notes": notes})
 
 
 def liquidity_of(book: TopOfBook | None, notional: Decimal) -> float:
@@ -120,14 +120,17 @@ def _standing(symbol: str, voices: Sequence[_Voice], liquidity: float) -> Standi
         # By weight. The quotient of two rounded sums may lie a hair above what they are made of.
         mean = fsum(v.weight * _edge(v.proposal) for v in winners) / fsum(v.weight for v in winners)
         edge = min(mean, HIGHEST_EDGE)
-    return Standing(
-        symbol=symbol,
-        net=net,
-        edge=edge,
-        liquidity=liquidity,
-        score=abs(net) * edge * liquidity,
-        proposal=winners[0].proposal if abs(net) >= THRESHOLD else None,
-        contested=len({voice.sign for voice in voices}) == 2,
+    return assembled(
+        Standing,
+        {
+            "symbol": symbol,
+            "net": net,
+            "edge": edge,
+            "liquidity": liquidity,
+            "score": abs(net) * edge * liquidity,
+            "proposal": winners[0].proposal if abs(net) >= THRESHOLD else None,
+            "contested": len({voice.sign for voice in voices}) == 2,
+        },
     )
 
 

@@ -94,3 +94,8 @@ class Assessment(Value):
     crossings: list[Crossing] = Field(default_factory=list)
     cuts: list[Cut] = Field(default_factory=list)
     breaches: list[Breach] = Field(default_factory=list)
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether there is nothing to tell and nothing to do."""
+        return not (self.crossings or self.cuts or self.breaches)

@@ -84,4 +84,4 @@ def setup(bars: list[Bar], **changes: Any) -> Setup:
 def replayed(bars: list[Bar], agents: InlineAgents | None = None, **changes: Any) -> tuple[Engine, list[Cycle]]:
     """Every cycle of these bars."""
     engine = Engine(setup(bars, **changes), agents or built_in_agents(), bars[0].open_time)
-    return engine, [engine.cycle(bar) for bar in bars]
+    return engine, [*engine.run(bars)]

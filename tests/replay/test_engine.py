@@ -20,7 +20,7 @@ from domain.trading.market import Bar
 from domain.values import ZERO
 from replay.curve import MAX_POINTS, Curve, Point
 from replay.engine import Cycle
-from replay.window import CAPACITY, Window
+from replay.window import BLOCK, Window
 from tests.replay.builders import CRASH, SHARED, START, liquid, made_bars, replayed
 
 D = Decimal
@@ -38,10 +38,14 @@ def buyers() -> InlineAgents:
 
 
 def test_agents_see_the_same_arrays_as_in_a_worker() -> None:
-    window, bars = Window(), made_bars(CAPACITY + 200)
-    for number, bar in enumerate(bars, 1):
-        window.add(bar)
-        if number % 97 == 0 or number in (1, MAX_BARS, CAPACITY, CAPACITY + 1):
+    window, bars = Window(), made_bars(3 * BLOCK + 200)
+    for number, _ in enumerate(bars, 1):
+        if number == 8 or not (number - 1) % BLOCK:
+            # Two short blocks, then whole ones.
+            end = 7 if number == 1 else BLOCK if number == 8 else number - 1 + BLOCK
+            window.take(bars[number - 1 : end])
+        window.show()
+        if number % 97 == 0 or number in (1, 7, 8, MAX_BARS, BLOCK, BLOCK + 1):
             seen, wanted = window.arrays(), arrays_of(bars[max(0, number - MAX_BARS) : number])
             for name in ("time", "open", "high", "low", "close", "volume"):
                 assert np.array_equal(getattr(seen, name), getattr(wanted, name)), (number, name)
@@ -49,13 +53,14 @@ def test_agents_see_the_same_arrays_as_in_a_worker() -> None:
 
 
 def test_an_agent_can_neither_change_nor_outlive_the_arrays() -> None:
-    window = Window()
-    for bar in made_bars(CAPACITY):
-        window.add(bar)
-    kept = window.arrays()
-    before = kept.close.copy()
-    for bar in made_bars(CAPACITY, seed=8):
-        window.add(bar)
+    window, bars = Window(), made_bars(2 * BLOCK)
+    for block in (bars[:BLOCK], bars[BLOCK:]):
+        window.take(block)
+        for _ in block:
+            window.show()
+        if block[0] is bars[0]:
+            kept = window.arrays()
+            before = kept.close.copy()
     assert np.array_equal(kept.close, before)
     with pytest.raises(ValueError, match="read-only"):
         kept.close[0] = 1.0

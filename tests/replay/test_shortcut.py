@@ -1,0 +1,210 @@
+"""What a replay leaves out changes nothing: every short way is compared with the long one, digit by digit."""
+
+import io
+import json
+import sys
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from activities.agents.catalogue import BUILT_IN, InstalledAgent, load
+from activities.agents.port import MAX_BARS, BarArrays, columns_of
+from activities.market.funding import FundingTable
+from activities.market.replay import read_bars
+from domain import values
+from domain.accounting import Holding, HoldingKey
+from domain.paper.book import NOTHING_HAPPENED, Book, Exchange, Terms
+from domain.paper.liquidation import is_safe, liquidate
+from domain.risk.limits import Limits
+from domain.trading.market import Bar, Market
+from replay.engine import Cycle, Engine
+from replay.spool import LISTS, Spool
+from replay.window import BLOCK
+from tests.replay.builders import BTC, CRASH, SHARED, START, built_in_agents, liquid, made_bars, setup
+
+D = Decimal
+XRP = SHARED / "xrpusdt_perp_5m_2021-11-15_21.csv"
+SCREENED = ("momentum", "mean_reversion", "volatility_breakout", "funding_rate")
+NEAR = Limits(
+    soft_drawdown="0.002", hard_drawdown="0.02", soft_daily_loss="0.002", hard_daily_loss="0.02", order_fraction="0.1"
+)
+
+
+def told(cycle: Cycle) -> tuple[Any, ...]:
+    """All that a bar came to."""
+    return cycle._replace(observed=lambda: cycle.observation)[2:], cycle.observation
+
+
+def compared(bars: list[Bar], names: tuple[str, ...] = (), **changes: Any) -> int:
+    """Replays the bars by either way, and compares them. Returns how many bars took the short one."""
+    facts, began = setup(bars, **changes), bars[0].open_time
+    short = Engine(facts, built_in_agents(*names), began)
+    full = Engine(facts, built_in_agents(*names), began, shortcut=False)
+    taken = 0
+    for one, other in zip(short.run(bars), full.run(bars), strict=True):
+        assert told(one) == told(other), one.bar.open_time
+        taken += one.observed.__qualname__.startswith("Engine._quiet")
+    assert short.book == full.book
+    assert short.c.model_dump() == full.c.model_dump()
+    assert short.measures() == full.measures()
+    return taken
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    step=st.sampled_from([0.0002, 0.001, 0.004, 0.02]),
+    fall_at=st.none() | st.integers(30, 250),
+    deep=st.booleans(),
+    names=st.sampled_from([(), ("momentum",), ("momentum", "quoter")]),
+    limits=st.sampled_from([Limits(), NEAR]),
+    rate=st.sampled_from(["0.0001", "-0.0004"]),
+    flattens=st.booleans(),
+)
+def test_a_quiet_bar_comes_to_what_a_whole_cycle_would(
+    seed: int,
+    step: float,
+    fall_at: int | None,
+    deep: bool,
+    names: tuple[str, ...],
+    limits: Limits,
+    rate: str,
+    flattens: bool,
+) -> None:
+    bars = made_bars(300, seed, step, fall_at, fall=0.02)
+    compared(
+        liquid(bars) if deep else bars, names, limits=limits, funding=FundingTable(D(rate)), kill_flattens=flattens
+    )
+
+
+def test_most_bars_of_a_calm_market_take_the_short_way() -> None:
+    """Over the seams of blocks, a day and funding hours; without it the comparison would compare nothing."""
+    bars = liquid(made_bars(3 * BLOCK + 20, step=0.0005))
+    assert compared(bars, ("momentum",)) > 2 * BLOCK
+
+
+def test_a_replay_may_end_in_quiet_bars_of_a_new_day() -> None:
+    """A position of the evening, and nothing but prices after midnight: the day's loss is that of the new day."""
+    bars = made_bars(1_500, step=0.0005)
+    still = [bar.model_copy(update={"volume": D(0)}) for bar in bars[1_300:]]
+    assert compared(liquid(bars[:1_300]) + still, ("mean_reversion",)) > 1_000
+    assert compared(bars, ("funding_rate",)) > 1_400
+
+
+@pytest.mark.skipif(not CRASH.exists(), reason="the shared market data is not here")
+@pytest.mark.parametrize("limits", [Limits(), NEAR], ids=["usual", "near"])
+def test_a_quiet_bar_of_a_real_crash(limits: Limits) -> None:
+    assert compared(read_bars(CRASH, "quote")[500:2_500], limits=limits) > 100
+
+
+@pytest.mark.skipif(not XRP.exists(), reason="the shared market data is not here")
+def test_a_quiet_bar_of_a_real_week() -> None:
+    assert compared(read_bars(XRP), ("momentum", "mean_reversion")) > 500
+
+
+# --- screens of agents ------------------------------------------------------------------------------------------------
+
+
+def speaks(name: str, arrays: BarArrays, rates: np.ndarray) -> list[bool]:
+    """Whether the agent says anything at each bar."""
+    agent, found = load(InstalledAgent(name, BUILT_IN[name])), []
+    for end in range(1, len(arrays) + 1):
+        seen = BarArrays(*(column[max(0, end - MAX_BARS) : end] for column in arrays.columns))
+        funding = {} if np.isnan(rates[end - 1]) else {BTC: float(rates[end - 1])}
+        found.append(bool(agent({BTC: seen}, {}, funding, {BTC: 0.0})))
+    return found
+
+
+def hears_all(name: str, bars: list[Bar]) -> None:
+    arrays = columns_of(bars)
+    rates = np.where(np.arange(len(bars)) % 3, np.nan, np.linspace(-0.001, 0.001, len(bars)))
+    may = load(InstalledAgent(name, BUILT_IN[name])).screen(arrays, rates)  # type: ignore[attr-defined]
+    missed = [at for at, said in enumerate(speaks(name, arrays, rates)) if said and not may[at]]
+    assert missed == []
+
+
+@pytest.mark.parametrize("name", SCREENED)
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), step=st.sampled_from([0.0, 1e-7, 0.0005, 0.02]), fall_at=st.integers(0, 140))
+def test_where_a_screen_is_silent_the_agent_is(name: str, seed: int, step: float, fall_at: int) -> None:
+    hears_all(name, made_bars(150, seed, step, fall_at, fall=step))
+
+
+@pytest.mark.skipif(not CRASH.exists(), reason="the shared market data is not here")
+@pytest.mark.parametrize("name", SCREENED)
+def test_where_a_screen_is_silent_the_agent_is_in_a_crash(name: str) -> None:
+    hears_all(name, read_bars(CRASH, "quote")[:3_000])
+
+
+# --- liquidation ------------------------------------------------------------------------------------------------------
+
+numbers = st.decimals(min_value="0.001", max_value="200000", places=3)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    quantity=st.decimals(min_value="-5", max_value="5", places=3),
+    entry=numbers,
+    prices=st.lists(numbers, min_size=4, max_size=4),
+    balance=st.decimals(min_value="-1000", max_value="100000", places=4),
+    ratio=st.sampled_from(["0", "0.005", "0.5", "0.999", "1", "1.5"]),
+)
+def test_a_safe_account_is_never_liquidated(
+    quantity: Decimal, entry: Decimal, prices: list[Decimal], balance: Decimal, ratio: str
+) -> None:
+    low, open_, close, high = sorted(prices)
+    bar = Bar(open_time=START, open=open_, high=high, low=low, close=close, volume=D(1))
+    rules = setup([bar]).rules.model_copy(update={"maintenance_ratio": D(ratio)})
+    exchange = Exchange(Terms(fee_bps=D(4), slippage_bps=D(2)), {BTC: rules}.get, FundingTable(D(0)))
+    held = Holding(quantity=quantity, cost=quantity * entry)
+    book = Book("it", balance, {HoldingKey(Market.FUTURES, BTC): held}, bars={BTC: bar})
+    if is_safe(book, exchange):
+        assert liquidate(book, exchange) == (book, NOTHING_HAPPENED)
+
+
+# --- values that are not validated ------------------------------------------------------------------------------------
+
+
+def test_values_made_without_validation_are_those_that_validation_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick, made = values.assembled, set()
+
+    def checked(kind: Any, fields: dict[str, Any]) -> Any:
+        value, again = quick(kind, fields), kind.model_validate(fields)
+        assert value == again
+        assert list(fields) == list(kind.model_fields), kind
+        assert {n: type(v) for n, v in vars(value).items()} == {n: type(v) for n, v in vars(again).items()}, kind
+        assert value.model_dump_json() == again.model_dump_json()
+        made.add(kind.__name__)
+        return value
+
+    for module in [*sys.modules.values()]:
+        if getattr(module, "assembled", None) is quick:
+            monkeypatch.setattr(module, "assembled", checked)
+    bars = liquid(made_bars(700, step=0.002, fall_at=500, fall=0.01))
+    for names in (("momentum", "mean_reversion", "quoter"), ("momentum",)):
+        for _ in Engine(setup(bars, limits=NEAR), built_in_agents(*names), bars[0].open_time).run(bars):
+            pass
+    assert made >= {"Assessment", "Choice", "Decision", "Fill", "Measures", "Observation", "Proposal", "Standing"}
+
+
+# --- the JSON ---------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_written_as_their_own_json() -> None:
+    bars = liquid(made_bars(400, step=0.003))
+    bars[250:] = [bar.model_copy(update={"open_time": bar.open_time + timedelta(milliseconds=7)}) for bar in bars[250:]]
+    cycles, target = [*Engine(setup(bars), built_in_agents(), bars[0].open_time).run(bars)], io.BytesIO()
+    with Spool() as spool:
+        for cycle in cycles:
+            spool.add(cycle)
+        spool.write(target, {"a": 1})
+    written = json.loads(target.getvalue())
+    assert set(LISTS) < set(written)
+    names = set(written["decisions"][0])
+    rows = [json.loads(row.model_dump_json(include=names)) for cycle in cycles for row in cycle.decisions]
+    assert written["decisions"] == rows
