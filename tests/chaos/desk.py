@@ -67,6 +67,8 @@ class Desk:
         self.api_ports = {api: free_port() for api in APIS}
         self.http = httpx.AsyncClient(timeout=8.0, trust_env=False, limits=httpx.Limits(max_keepalive_connections=8))
         self.client: Client | None = None
+        # Of its workflow tasks, where no other desk's workers shall take them.
+        self.queue = ""
         # Of a viewer, and one that was revoked, and when.
         self.keys: dict[str, str] = {}
         self.revoked_at = 0.0
@@ -184,6 +186,7 @@ class Desk:
             "AIS_DATABASE_URL": self._database_url(name),
             "CHAOS_SCHEMA": str(self.plan.schema),
             "CHAOS_CLOCK": str(self.clock_of(name)),
+            "CHAOS_QUEUE": self.queue,
             "TEMPORAL_ADDRESS": f"127.0.0.1:{self._port(name, 'temporal')}",
             "TEMPORAL_NAMESPACE": "default",
             **(live if self.plan.live else {}),

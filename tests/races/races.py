@@ -49,9 +49,7 @@ class Race:
     # What the begin does not wait for; asked for in warm-ups alone, since a kill may prevent it.
     effect: Act | None = None
     may_run: Callable[[Trial, Sequence[Event]], bool] = never
-    trials: int = 50
-    # It ends workers, and those of every desk take each other's workflow tasks.
-    alone: bool = False
+    trials: int = 25
     schema: int | None = None
     # What needs an order, needs cycles; the others have fewer, which leaves the machine to more trials.
     cycle_seconds: float = 3.0
@@ -232,8 +230,8 @@ RACES = {
         Race("limits", Track.running, limits, recorded("set_limits")),
         Race("restart", Track.killed, restart, before_the_restart, may_run=asked_later),
         Race("continue_as_new", Track.running, continue_as_new, continued),
-        Race("worker_shutdown", both_workers, worker_shutdown, ended, alone=True),
+        Race("worker_shutdown", both_workers, worker_shutdown, ended),
         # A run of the release before is what a desk begins with, once.
-        Race("upgrade", Track.running, upgrade, continued, trials=1, alone=True, schema=LAST_SCHEMA),
+        Race("upgrade", Track.running, upgrade, continued, trials=1, schema=LAST_SCHEMA),
     )
 }

@@ -77,16 +77,11 @@ async def run_races(
     races do meanwhile is to each of them a machine that is busy with something else, in the warm-ups as well.
     """
     tallies = [Tally(race.name) for race in races]
-    for at_once, some in (
-        (desks, [t for t in tallies if not RACES[t.race].alone]),
-        (1, [t for t in tallies if RACES[t.race].alone]),
-    ):
-        limit = asyncio.Semaphore(at_once)
-        await asyncio.gather(*(_warm_up(place, tally, limit) for tally in some))
-        heats = [heat for tally in some for heat in _heats(tally, trials)]
-        # The first desk of each race comes before the second one of any: whoever breaks off has trials of all.
-        heats.sort(key=lambda heat: heat.number)
-        await asyncio.gather(*(_limited(place, heat, limit, out, lambda: tell(tallies)) for heat in heats))
+    limit = asyncio.Semaphore(desks)
+    await asyncio.gather(*(_warm_up(place, tally, limit) for tally in tallies))
+    # The first desk of each race comes before the second one of any: whoever breaks off has trials of all.
+    heats = sorted((heat for tally in tallies for heat in _heats(tally, trials)), key=lambda heat: heat.number)
+    await asyncio.gather(*(_limited(place, heat, limit, out, lambda: tell(tallies)) for heat in heats))
     for tally in tallies:
         if trials >= ENOUGH_TRIALS and not (tally.kill_first and tally.other_first):
             tally.wrong.append("no race took place: every trial went the same way")
@@ -252,6 +247,8 @@ async def _opened(place: Arena, race: Race, name: str) -> Track:
     folder.mkdir(parents=True)
     recorder = Recorder(folder / "record.ndjson")
     desk = Desk(plan, place.zygote, place.temporal, place.postgres, folder, f"race-{race.name}-{name}")
+    # Workers of one desk end while another one races.
+    desk.queue = desk.name
     track = Track(desk, recorder)
     await track.open()
     return track

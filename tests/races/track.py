@@ -24,7 +24,6 @@ from tests.chaos.desk import Desk
 from tests.chaos.recorder import Call, Recorder
 from tests.chaos.schedule import SYMBOLS, Step
 from tests.postgres import plain_url
-from workflows import names
 
 PATIENCE = 180.0
 PROPOSE_AGAIN_SECONDS = 3.0
@@ -193,7 +192,7 @@ class Track:
     async def polls(self, pid: int) -> bool:
         """Whether a worker takes work by now: Temporal names each by its process."""
         assert self.desk.client
-        queue = TaskQueue(name=names.TASK_QUEUE)
+        queue = TaskQueue(name=self.desk.queue)
         kind = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
         request = DescribeTaskQueueRequest(namespace="default", task_queue=queue, task_queue_type=kind)
         answer = await self.desk.client.workflow_service.describe_task_queue(request)
