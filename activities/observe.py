@@ -76,10 +76,14 @@ class _EarlyDecision(NamedTuple):
     call: DecideCall
     choosing: asyncio.Task[Choice]
 
-    def serves(self, call: DecideCall) -> bool:
-        """Whether the coordinator asks for this very decision, and it has not failed."""
-        failed = self.choosing.done() and self.choosing.exception() is not None
-        return not failed and self.call == call.model_copy(update={"scope": self.call.scope})
+    @property
+    def has_answer(self) -> bool:
+        """Whether it ended, and not by an error."""
+        return self.choosing.done() and not self.choosing.cancelled() and self.choosing.exception() is None
+
+    def is_of(self, call: DecideCall) -> bool:
+        """Whether the coordinator asks for this very decision."""
+        return self.call == call.model_copy(update={"scope": self.call.scope})
 
 
 class ObserveActivities:
@@ -151,10 +155,10 @@ class ObserveActivities:
         )
         choosing = asyncio.create_task(self._choose(decision))
         choosing.add_done_callback(_tell_failure)
-        self._early = _EarlyDecision(decision, choosing)
+        self._early = early = _EarlyDecision(decision, choosing)
         # One that takes longer goes on, so that no agent is asked twice: `decide` waits for it.
-        done, _ = await asyncio.wait({choosing}, timeout=seconds)
-        return choosing.result() if done and not choosing.exception() else None
+        await asyncio.wait({choosing}, timeout=seconds)
+        return choosing.result() if early.has_answer else None
 
     def _keep(self, observation: Observation) -> None:
         """Stores a point of the equity curve. Nothing waits for it and nothing depends on it, so a curve may have gaps."""
@@ -199,9 +203,12 @@ class ObserveActivities:
         """Asks the agents, then chooses, sizes and checks one of the proposals."""
         refuse_other(self._scope, call.scope)
         early, self._early = self._early, None
-        if early and early.serves(call):
-            # Should it still fail, this attempt fails with it, and the next one begins anew.
-            return await asyncio.shield(early.choosing)
+        if early and not early.choosing.done():
+            # Its agents are busy, each with one process: asked now for something else, they would run out of their time.
+            await asyncio.wait({early.choosing})
+            if early.has_answer and early.is_of(call):
+                return early.choosing.result()
+        # Nor is one used that has ended before: how old the data are was judged then.
         return await self._choose(call)
 
     async def _choose(self, call: DecideCall) -> Choice:

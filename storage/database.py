@@ -277,6 +277,8 @@ def _connect_args(url: URL, timeout_seconds: float, application_name: str) -> di
     return {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "application_name": application_name,
+        # Of whatever a URL or PGCLIENTENCODING says: the audit chain is appended to by the bytes of UTF-8.
+        "client_encoding": "utf8",
         "options": " ".join([*options, *(f"-c {name}={value}" for name, value in settings.items())]),
         "keepalives_idle": 5,
         "keepalives_interval": 2,

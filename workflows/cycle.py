@@ -12,7 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from activities import calls, options
     from domain.deciding import Choice
     from domain.desk import enforcing, latch, requoting
-    from domain.desk.ahead import ChoiceAhead, facts_of
+    from domain.desk.ahead import DECISION_LASTS, ChoiceAhead, facts_of
     from domain.desk.cycle import NotDone, run_cycle, takes_risk
     from domain.desk.outbox import RecordBatch
     from domain.desk.traces import Tick
@@ -95,7 +95,8 @@ class CycleTask:
         """A reading of the venue that moves it on, and tells the metrics how long the cycle before took. A choice may come
         with it, unless it could not be used anyway."""
         c = self._c
-        ahead = self._ahead = ChoiceAhead(c) if decides_ahead(c.schema_version) and takes_risk(c, self) else None
+        may_decide = decides_ahead(c.schema_version) and takes_risk(c, self)
+        ahead = self._ahead = ChoiceAhead(c, workflow.now()) if may_decide else None
         try:
             text, facts = f"cycle {c.cycle_number}", ahead.facts if ahead else None
             came = await self._run.observe(self._run.cycle_id, text, self._previous(), decides=facts)
@@ -127,8 +128,8 @@ class CycleTask:
     ) -> Choice:
         """The choice of the agents' proposals and of these. The one that came with the reading, if nothing has changed that it
         was made from."""
-        c = self._c
-        if self._ahead and (choice := self._ahead.choice(c, observation, blocked, waiting)):
+        c, asked_at = self._c, workflow.now()
+        if self._ahead and (choice := self._ahead.choice(c, observation, blocked, waiting, asked_at)):
             return choice
         call = calls.DecideCall(
             scope=self._run.scope,
@@ -139,11 +140,14 @@ class CycleTask:
         )
         try:
             text = f"decide cycle {c.cycle_number}"
-            return await workflow.execute_activity(
+            choice = await workflow.execute_activity(
                 calls.decide, call, task_queue=self._run.queue, summary=text, **options.DECIDE
             )
         except ActivityError as error:
             raise NotDone(why(error)) from error
+        if decides_ahead(c.schema_version) and workflow.now() - asked_at > DECISION_LASTS:
+            raise NotDone("its answer lay until a worker was up again, and the market has gone on")
+        return choice
 
     async def commit(self, row: Decision) -> None:
         """Writes the row of an order before the order goes out."""

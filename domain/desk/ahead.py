@@ -2,10 +2,13 @@
 
 The hazard behind this file: commands arrive while the venue is read, and the reading itself changes the state. A choice made
 from older facts must never be used. So the coordinator notes what the choice is made from, and takes it only if a decision
-that it asked for now would be made from the very same.
+that it asked for now would be made from the very same. Nor one that has lain: how old the data were was judged when it was made,
+and while no worker is up nobody takes the answer. A field that is added to what is compared needs a version of its own
+(`domain/desk/versions.py`): it may change what a run of before made of a choice.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from pydantic import Field
@@ -19,6 +22,11 @@ from domain.trading.market import Observation
 from domain.trading.proposals import Proposal, WaitingProposal
 from domain.trading.quotes import AgentQuote
 from domain.values import Moment, Value
+
+
+# From the question to the use. As long as the activities have (`activities/options.py`): what is older has lain.
+READING_LASTS = timedelta(seconds=12)
+DECISION_LASTS = timedelta(seconds=24)
 
 
 class DecisionFacts(Value):
@@ -72,7 +80,8 @@ def may_choose(observation: Observation) -> bool:
 class ChoiceAhead:
     """The choice that comes with a reading, and the facts that it was asked for with."""
 
-    def __init__(self, c: Carried) -> None:
+    def __init__(self, c: Carried, now: datetime) -> None:
+        self._asked_at = now
         self.facts = facts_of(c, blocked_symbols(c), c.proposals)
         # As text: the state's own objects change while the venue is read, and would always equal themselves.
         self._made_from = _everything(c, self.facts)
@@ -84,10 +93,15 @@ class ChoiceAhead:
         return came.observation
 
     def choice(
-        self, c: Carried, observation: Observation, blocked: Mapping[str, str], waiting: Sequence[WaitingProposal]
+        self,
+        c: Carried,
+        observation: Observation,
+        blocked: Mapping[str, str],
+        waiting: Sequence[WaitingProposal],
+        now: datetime,
     ) -> Choice | None:
         """The choice, if a decision on this reading would be made from the same facts now."""
-        if self._came is None or self._came.observation is not observation:
+        if self._came is None or self._came.observation is not observation or now - self._asked_at > READING_LASTS:
             return None
         is_same = _everything(c, facts_of(c, blocked, waiting)) == self._made_from
         return self._came.choice if is_same else None

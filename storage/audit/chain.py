@@ -109,15 +109,23 @@ def _call(connection: Connection, values: Sequence[str]) -> bool:
     if driver.info.transaction_status != TransactionStatus.INTRANS:
         # Begins the transaction, which libpq does not, or says what is wrong with it.
         connection.execute(_BEGIN)
-    result = driver.pgconn.exec_params(_APPEND, [value.encode() for value in values])
+    try:
+        result = driver.pgconn.exec_params(_APPEND, [value.encode() for value in values])
+    except psycopg.Error as error:
+        # The connection was dead before all of it was sent.
+        raise _failed(connection, error, is_lost=True) from error
     if result.status == ExecStatus.TUPLES_OK:
         return bool(result.get_value(0, 0) == b"t")
-    error = error_from_result(result, encoding=driver.info.encoding)
-    if driver.closed:
+    raise _failed(connection, error_from_result(result, encoding=driver.info.encoding), is_lost=driver.closed)
+
+
+def _failed(connection: Connection, error: psycopg.Error, is_lost: bool) -> Exception:
+    """As SQLAlchemy would have raised it."""
+    if is_lost:
         # Otherwise the end of the transaction fails as well, and its error hides this one.
         connection.invalidate(error)
-    raise DBAPIError.instance(
-        "audit_append", None, error, psycopg.Error, hide_parameters=True, connection_invalidated=driver.closed
+    return DBAPIError.instance(
+        "audit_append", None, error, psycopg.Error, hide_parameters=True, connection_invalidated=is_lost
     )
 
 

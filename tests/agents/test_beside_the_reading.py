@@ -89,6 +89,11 @@ class Worker:
         call = DecideCall(scope=scope, symbols=[BTC], **facts)
         return await self.activities.decide(DecideCall.model_validate_json(call.model_dump_json()))
 
+    @property
+    def early(self) -> Any:
+        """The decision that was begun beside the reading."""
+        return self.activities._early
+
     def answered(self) -> float | None:
         return self.metrics.registry.get_sample_value("ais_agent_latency_seconds_count", {"agent_id": "slow"})
 
@@ -153,6 +158,45 @@ async def test_what_agents_said_too_late_serves_no_other_decision() -> None:
     answer = await worker.observe()
     worker.agents.gate.set()
     assert (await worker.decide(answer, limits=Limits(max_leverage="1"))).votes == {"slow": 0.0}
+    assert worker.agents.asked == 2
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_an_answer_that_was_there_before_anybody_asked_for_it_is_not_used() -> None:
+    """How old the data are was judged then."""
+    worker = Worker()
+    worker.agents.gate.clear()
+    answer = await worker.observe()
+    worker.agents.gate.set()
+    await asyncio.wait({worker.early.choosing})
+    await worker.decide(answer)
+    assert worker.agents.asked == 2
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_other_questions_wait_until_the_agents_have_answered() -> None:
+    """Each agent has one process: a second question would use up its time behind the first."""
+    worker = Worker()
+    worker.agents.gate.clear()
+    answer = await worker.observe()
+    deciding = asyncio.create_task(worker.decide(answer, limits=Limits(max_leverage="1")))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert worker.agents.asked == 1
+    worker.agents.gate.set()
+    await deciding
+    assert worker.agents.asked == 2
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_decision_that_was_cancelled_is_asked_for_anew() -> None:
+    worker = Worker()
+    worker.agents.gate.clear()
+    answer = await worker.observe()
+    deciding = asyncio.create_task(worker.decide(answer))
+    worker.early.choosing.cancel()
+    worker.agents.gate.set()
+    assert (await deciding).votes == {"slow": 0.0}
     assert worker.agents.asked == 2
 
 

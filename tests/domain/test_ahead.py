@@ -1,13 +1,22 @@
 """A choice that came with a reading is used on the very facts that it was made from, and on no others."""
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from activities import options
 from domain.deciding import nothing
-from domain.desk.ahead import ChoiceAhead, ObservedAndChosen, blocked_symbols, may_choose
+from domain.desk.ahead import (
+    DECISION_LASTS,
+    READING_LASTS,
+    ChoiceAhead,
+    ObservedAndChosen,
+    blocked_symbols,
+    may_choose,
+)
 from domain.desk.applying import apply
 from domain.desk.carried import Carried
 from domain.desk.outbox import order_prepared
@@ -40,20 +49,20 @@ def propose(c: Carried, command_id: str, agent_id: str) -> None:
     apply(c, a_command(CommandKind.PROPOSE, command_id, proposal=asked), a_tick())
 
 
-def chosen(c: Carried, ahead: ChoiceAhead, seen: Observation) -> Any:
-    return ahead.choice(c, seen, blocked_symbols(c), c.proposals)
+def chosen(c: Carried, ahead: ChoiceAhead, seen: Observation, now: datetime = NOW) -> Any:
+    return ahead.choice(c, seen, blocked_symbols(c), c.proposals, now)
 
 
 def test_nothing_has_changed_and_the_choice_is_used() -> None:
     c, seen = a_trading_desk(), an_observation()
-    ahead = ChoiceAhead(c)
+    ahead = ChoiceAhead(c, NOW)
     assert ahead.take(ObservedAndChosen(seen, CHOICE)) is seen
     assert chosen(c, ahead, seen) is CHOICE
 
 
 def test_a_reading_without_a_choice_leaves_it_to_a_decision() -> None:
     c, seen = a_trading_desk(), an_observation()
-    ahead = ChoiceAhead(c)
+    ahead = ChoiceAhead(c, NOW)
     assert chosen(c, ahead, seen) is None
     ahead.take(ObservedAndChosen(seen, None))
     assert chosen(c, ahead, seen) is None
@@ -101,7 +110,7 @@ CHANGES: list[Callable[[Carried], Any]] = [
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_choice_is_dropped_if_anything_has_changed_that_it_was_made_from(change: Callable[[Carried], Any]) -> None:
     c, seen = a_trading_desk(), an_observation()
-    ahead = ChoiceAhead(c)
+    ahead = ChoiceAhead(c, NOW)
     ahead.take(ObservedAndChosen(seen, CHOICE))
     change(c)
     assert chosen(c, ahead, seen) is None
@@ -109,9 +118,23 @@ def test_a_choice_is_dropped_if_anything_has_changed_that_it_was_made_from(chang
 
 def test_a_choice_is_dropped_if_it_was_made_from_another_reading() -> None:
     c = a_trading_desk()
-    ahead = ChoiceAhead(c)
+    ahead = ChoiceAhead(c, NOW)
     ahead.take(ObservedAndChosen(an_observation(), CHOICE))
     assert chosen(c, ahead, an_observation()) is None
+
+
+def test_a_choice_is_dropped_if_it_has_lain() -> None:
+    """No worker took the answer for a while; how old the data were was judged when the choice was made."""
+    c, seen = a_trading_desk(), an_observation()
+    ahead = ChoiceAhead(c, NOW)
+    ahead.take(ObservedAndChosen(seen, CHOICE))
+    assert chosen(c, ahead, seen, NOW + READING_LASTS) is CHOICE
+    assert chosen(c, ahead, seen, NOW + READING_LASTS + timedelta(milliseconds=1)) is None
+
+
+def test_an_answer_may_take_as_long_as_its_activity() -> None:
+    assert options.OBSERVE["schedule_to_close_timeout"] == READING_LASTS
+    assert options.DECIDE["schedule_to_close_timeout"] == DECISION_LASTS
 
 
 def test_a_quiet_reading_may_bring_a_choice() -> None:

@@ -167,7 +167,7 @@ class DeskRun:
 
     async def observe(self) -> Observation:
         """A reading of the venue, perhaps with a choice."""
-        ahead = self._ahead = ChoiceAhead(self.c) if takes_risk(self.c, self) else None
+        ahead = self._ahead = ChoiceAhead(self.c, self.now) if takes_risk(self.c, self) else None
         came = await _ask("observe", (self.c.limits, ahead.facts) if ahead else None)
         return ahead.take(came) if ahead else came.observation
 
@@ -185,7 +185,7 @@ class DeskRun:
     async def decide(self, seen: Observation, blocked: dict[str, str], waiting: Sequence[WaitingProposal]) -> Choice:
         """What agents and guards make of it."""
         now = self.c.limits, facts_of(self.c, blocked, waiting)
-        if self._ahead and (choice := self._ahead.choice(self.c, seen, blocked, waiting)):
+        if self._ahead and (choice := self._ahead.choice(self.c, seen, blocked, waiting, self.now)):
             self.decided_ahead = now
             return choice
         return await _ask("decide", now)

@@ -1,6 +1,8 @@
 """The audit chain on a real PostgreSQL: one row for each, no gap, no wait, and twelve ways to tamper that are found."""
 
+import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -209,6 +211,19 @@ def test_an_append_on_a_lost_connection_says_so(engine: Engine, desk: str) -> No
         entries = [chain.decision_entry(make_decision(desk=desk))]
         with pytest.raises(DBAPIError, match=r"server closed the connection|terminating") as raised:
             chain.append(connection, entries)
+        assert raised.value.connection_invalidated
+        assert unavailable(raised.value)
+
+
+@pytest.mark.parametrize("size", [100, 100_000], ids=["the answer fails", "sending fails"])
+def test_an_append_on_a_dead_socket_says_so(engine: Engine, desk: str, size: int) -> None:
+    with engine.connect() as connection:
+        driver: Any = connection.connection.dbapi_connection
+        connection.execute(text("SELECT 1"))
+        with socket.socket(fileno=os.dup(driver.fileno())) as wire:
+            wire.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(DBAPIError) as raised:
+            chain.append(connection, [chain.entry(desk, AuditKind.DECISION, "d", {"summary": "x" * size})])
         assert raised.value.connection_invalidated
         assert unavailable(raised.value)
 

@@ -98,6 +98,18 @@ async def test_a_bug_of_ours_is_not_called_an_outage(database: Database) -> None
     assert await database.ping()
 
 
+async def test_text_is_utf8_whatever_the_url_and_the_environment_say(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    database = Database(f"{database_url}{'&' if '?' in database_url else '?'}client_encoding=latin1", threads=1)
+    try:
+        assert await database.run(lambda connection: connection.scalar(text("SHOW client_encoding"))) == "UTF8"
+        assert await database.run(lambda connection: connection.scalar(text("SELECT 'José €😀'"))) == "José €😀"
+    finally:
+        database.close()
+
+
 async def test_times_come_back_in_utc(database: Database) -> None:
     zone = await database.run(lambda connection: connection.execute(text("SHOW timezone")).scalar_one())
     assert zone == "UTC"
