@@ -65,7 +65,9 @@ class Desk:
         self.proxies: dict[str, Proxy] = {}
         self.venue_port = free_port() if plan.live else 0
         self.api_ports = {api: free_port() for api in APIS}
-        self.http = httpx.AsyncClient(timeout=8.0, trust_env=False, limits=httpx.Limits(max_keepalive_connections=8))
+        # The API closes a connection that is idle for 5 s: a request that is being sent just then is lost, by nobody's fault.
+        kept = httpx.Limits(max_keepalive_connections=8, keepalive_expiry=2.0)
+        self.http = httpx.AsyncClient(timeout=8.0, trust_env=False, limits=kept)
         self.client: Client | None = None
         # Of its workflow tasks, where no other desk's workers shall take them.
         self.queue = ""

@@ -88,10 +88,15 @@ class Zygote:
         return code, log.read_text(errors="replace")
 
     async def close(self) -> None:
-        """Ends it; whoever it started is ended by whoever asked for it."""
+        """Ends it, with what it started and nobody has ended."""
         self._reading.cancel()
-        self._process.kill()
-        await self._process.wait()
+        assert self._process.stdin
+        self._process.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), 10.0)
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
         self._log.close()
 
     async def _read(self) -> None:

@@ -8,6 +8,7 @@ What it saves is the two seconds in which an interpreter imports AIS, so that a 
     {"exited": 123, "code": 0}                       a line out, whenever one ends
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -19,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
+
+_started: set[int] = set()
 
 
 def main() -> None:
@@ -40,6 +43,7 @@ def main() -> None:
         if 0 in readable:
             chunk = os.read(0, 65536)
             if not chunk:
+                _end_all()
                 return
             *lines, buffer = (buffer + chunk).split(b"\n")
             for line in lines:
@@ -75,6 +79,13 @@ def _import_worker() -> None:
     assert all((worker,))
 
 
+def _end_all() -> None:
+    """Whoever asked for them is gone, or broke off."""
+    for pid in _started:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def _tell_who_ended() -> None:
     while True:
         try:
@@ -83,6 +94,7 @@ def _tell_who_ended() -> None:
             return
         if pid == 0:
             return
+        _started.discard(pid)
         say({"exited": pid, "code": os.waitstatus_to_exitcode(status)})
 
 
@@ -90,6 +102,7 @@ def _start(order: dict[str, Any], pipe: tuple[int, int]) -> None:
     pid = os.fork()
     if pid == 0:
         _become(order, pipe)
+    _started.add(pid)
     say({"pid": pid})
 
 
