@@ -129,8 +129,8 @@ class CycleTask:
         """The choice of the agents' proposals and of these. The one that came with the reading, if nothing has changed that it
         was made from."""
         c, asked_at = self._c, workflow.now()
-        if self._ahead and (choice := self._ahead.choice(c, observation, blocked, waiting, asked_at)):
-            return choice
+        if self._ahead and (early := self._ahead.choice(c, observation, blocked, waiting, asked_at)):
+            return early
         call = calls.DecideCall(
             scope=self._run.scope,
             symbols=c.symbols,
@@ -140,7 +140,7 @@ class CycleTask:
         )
         try:
             text = f"decide cycle {c.cycle_number}"
-            choice = await workflow.execute_activity(
+            choice: Choice = await workflow.execute_activity(
                 calls.decide, call, task_queue=self._run.queue, summary=text, **options.DECIDE
             )
         except ActivityError as error:

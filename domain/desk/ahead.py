@@ -23,7 +23,6 @@ from domain.trading.proposals import Proposal, WaitingProposal
 from domain.trading.quotes import AgentQuote
 from domain.values import Moment, Value
 
-
 # From the question to the use. As long as the activities have (`activities/options.py`): what is older has lain.
 READING_LASTS = timedelta(seconds=12)
 DECISION_LASTS = timedelta(seconds=24)

@@ -102,7 +102,8 @@ async def test_text_is_utf8_whatever_the_url_and_the_environment_say(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
-    database = Database(f"{database_url}{'&' if '?' in database_url else '?'}client_encoding=latin1", threads=1)
+    wrong = f"{database_url}{'&' if '?' in database_url else '?'}client_encoding=latin1"
+    database = Database(wrong, application_name="ais-test")
     try:
         assert await database.run(lambda connection: connection.scalar(text("SHOW client_encoding"))) == "UTF8"
         assert await database.run(lambda connection: connection.scalar(text("SELECT 'José €😀'"))) == "José €😀"
