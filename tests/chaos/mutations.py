@@ -156,11 +156,11 @@ MUTATIONS = (
     ),
     _mutation(
         "I6", "an order is told as filled whole",
-        ("domain/paper/view.py", "        filled_quantity=order.filled_quantity,\n", "        filled_quantity=order.quantity,\n"),
+        ("domain/paper/view.py", '"filled_quantity": order.filled_quantity,', '"filled_quantity": order.quantity,'),
     ),
     _mutation(
         "I6", "a reading leaves out what rests",
-        ("domain/paper/view.py", " for order in book.open_orders],\n", " for order in book.open_orders[:0]],\n"),
+        ("domain/paper/view.py", " for order in book.open_orders]\n", " for order in book.open_orders[:0]]\n"),
     ),
     _mutation(
         "I7", "strangers are let in",
@@ -190,8 +190,7 @@ MUTATIONS = (
     ),
     _mutation(
         "I7", "an order goes out for twice its quantity",
-        ("domain/paper/book.py", "        facts = instruction.model_dump(exclude={\"tool\"})\n",
-         "        facts = instruction.model_dump(exclude={\"tool\"}) | {\"quantity\": 2 * instruction.quantity}\n"),
+        ("domain/paper/book.py", '"quantity": instruction.quantity,', '"quantity": 2 * instruction.quantity,'),
     ),
     _mutation(
         "I7", "a deleverage takes twice what was asked for",
