@@ -57,7 +57,7 @@ IN_A_TRANSACTION = ("kill_in_the_transaction", "an_order_is_in_flight_at_a_kill"
 IN_A_SCENE = ("agent", "reader")
 # Of one round in so many the first run began under the release before, and workers of this one carry it on.
 SCHEMA_EVERY = 6
-LAST_SCHEMA = 4
+LAST_SCHEMA = 5
 # The share of rounds in which workers of an earlier release take part, where there is one.
 EARLIER_SHARE = 0.4
 THIS, EARLIER = "this release", "the earlier release"
