@@ -5,7 +5,8 @@
 | `app.py`, `commands/`, `options.py`, `terminal.py` | the command line: commands, options, output and failures |
 | `desk.py`, `lifecycle.py`, `opening.py`, `moving.py`, `refusals.py` | `ais start`, `restart`, `release`, `status`, `limits` |
 | `operate.py`, `actor.py` | `ais kill`, `pause`, `resume`, `cancel-all`, `deleverage` |
-| `desks.py`, `watch.py`, `log.py`, `tables.py` | `ais desks`, `watch`, `log`, and tables for people |
+| `desks.py`, `watch.py`, `log.py` | `ais desks`, `watch`, `log` |
+| `tables.py`, `moments.py` | tables for people, and moments as people type them |
 | `doctor.py`, `examine/` | `ais doctor` |
 | `keys.py`, `notify.py` | `ais keys`, `ais notify` |
 | `audit.py`, `audit_chain.py`, `audit_export.py`, `audit_file.py`, `audit_rebuild.py` | `ais audit` |
