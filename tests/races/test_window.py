@@ -4,12 +4,12 @@ from itertools import pairwise
 
 import pytest
 
-from tests.races.window import Window, measured, moments
+from tests.races.window import TOGETHER, Window, measured, moments
 
 
 def test_the_window_leaves_the_slowest_out() -> None:
-    assert measured([0.1, 0.2, 9.0], [0.3, 7.0, 0.4]) == Window(0.2, 0.4)
-    assert measured([0.1], [0.2]) == Window(0.1, 0.2)
+    assert measured([0.1, 0.2, 9.0], [0.3, 7.0, 0.4]) == Window(0.2, TOGETHER * 0.4)
+    assert measured([0.1], [0.2]) == Window(0.1, TOGETHER * 0.2)
 
 
 @pytest.mark.parametrize("trials", [1, 2, 3, 4, 6, 20, 500])
