@@ -149,6 +149,9 @@ class ObserveActivities:
         """The choice from this reading, if it takes no longer. None, whatever goes wrong: the coordinator then asks for it."""
         if call.decides is None or call.limits is None or seconds <= 0 or not may_choose(observation):
             return None
+        if self._early and not self._early.choosing.done():
+            # Of a cycle that asked for nothing more. `decide` waits until its agents are free.
+            return None
         facts = vars(call.decides)
         decision = DecideCall(
             scope=call.scope, symbols=call.symbols, observation=observation, limits=call.limits, **facts

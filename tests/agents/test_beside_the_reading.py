@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -185,6 +186,19 @@ async def test_other_questions_wait_until_the_agents_have_answered() -> None:
     assert worker.agents.asked == 1
     worker.agents.gate.set()
     await deciding
+    assert worker.agents.asked == 2
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_the_next_reading_asks_no_agents_that_are_still_busy_with_the_last_one() -> None:
+    worker = Worker()
+    worker.agents.gate.clear()
+    first = await worker.observe()
+    worker.venue.seen = an_observation(observed_at=first.observed_at + timedelta(seconds=1))
+    answer = await worker.observe()
+    assert (answer.choice, worker.agents.asked) == (None, 1)
+    worker.agents.gate.set()
+    assert (await worker.decide(answer)).votes == {"slow": 0.0}
     assert worker.agents.asked == 2
 
 
