@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from temporalio.client import Client
 
 from bench.cycle import costs_of
+from domain.desk import ahead
 from domain.desk.states import State
 from domain.desk.versions import SCHEMA_VERSION
 from domain.health.clocks import ClockReading, OtherClock
@@ -219,3 +221,17 @@ async def test_a_reading_that_holds_the_desk_drops_the_choice(temporal: Client) 
         assert desk.world.agents.chosen_ahead == 1
         assert desk.world.orders.sent == []
         assert "more than one cycle" in desk.world.summaries(DecisionType.NO_ACTION)[0]
+
+
+async def test_no_answer_is_used_that_lay_until_a_worker_was_up_again(
+    temporal: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after hours without a worker: whatever an answer took, it took too long."""
+    for name in ("READING_LASTS", "DECISION_LASTS"):
+        monkeypatch.setattr(ahead, name, timedelta(seconds=-1))
+    async with running_desk(temporal, World(Agents(propose=True)), cycle_seconds=30) as desk:
+        await decided(desk)
+        assert (await activities(desk))["decide"] == 1
+        assert desk.world.orders.sent == []
+        (said,) = desk.world.summaries(DecisionType.NO_ACTION)
+        assert "its answer lay until a worker was up again" in said
