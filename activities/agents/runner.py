@@ -68,10 +68,11 @@ class InlineAgents:
         found = {}
         for name in self._agents:
             found[name] = np.ones(len(bars), dtype=np.bool_)
-            # One that cannot be loaded tells why when it is asked; so it is where its screen fails.
+            # One that cannot be loaded tells why when it is asked. So is one whose screen fails, or has no answer for each bar.
             with suppress(Exception, SystemExit):
                 if screen := getattr(self._agent(name), "screen", None):
-                    found[name] = screen(bars, funding)
+                    told = np.asarray(screen(bars, funding), dtype=np.bool_)
+                    found[name] = told if told.shape == (len(bars),) else found[name]
         return found
 
     def answers(self, names: Iterable[str], arguments: Arguments, silent: Collection[str] = ()) -> list[AgentAnswer]:

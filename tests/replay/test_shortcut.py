@@ -141,6 +141,19 @@ def test_where_a_screen_is_silent_the_agent_is_in_a_crash(name: str) -> None:
     hears_all(name, read_bars(CRASH, "quote")[:3_000])
 
 
+@pytest.mark.parametrize(
+    "answer", [lambda n: np.zeros(n - 1), lambda n: np.zeros((n, 2)), lambda n: False, lambda n: 1 / 0],
+    ids=["too few", "two of each", "one for all", "an error"],
+)  # fmt: skip
+def test_an_agent_whose_screen_has_no_answer_for_each_bar_is_asked(
+    answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars = liquid(made_bars(120, step=0.003))
+    momentum = load(InstalledAgent("momentum", BUILT_IN["momentum"]))
+    monkeypatch.setattr(momentum, "screen", lambda bars, funding: answer(len(bars)))
+    assert compared(bars, ("momentum",)) == 0
+
+
 # --- liquidation ------------------------------------------------------------------------------------------------------
 
 numbers = st.decimals(min_value="0.001", max_value="200000", places=3)
