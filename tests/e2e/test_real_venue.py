@@ -21,7 +21,7 @@ from tests.venues.aster.running import ROOT, free_port
 ACCOUNT = "acct-that-must-never-show"
 SYMBOLS = [f"S{number:02}USDT" for number in range(20)]
 PROPOSAL = {"agent_id": "mine", "symbol": "S00USDT", "side": "BUY", "confidence": 1, "expected_return": 0.05}
-LASTING = {"ttl_seconds": 60}
+LASTING = {"ttl_seconds": 300}
 
 
 class Venue:
@@ -157,7 +157,12 @@ def test_an_order_whose_answer_never_came_is_one_order_and_blocks_its_symbol_unt
 
     # Judged while the symbol is blocked: taken up later it would be an order like any other, beside the next test's kill.
     wait_until(lambda: second().status_code == 200, "a cycle has taken up the second proposal")
-    assert any(f"order_unknown: {order_id}" in row["risk_reasons"] for row in live.decisions(symbol="S01USDT"))
+
+    def refused() -> bool:
+        return any(f"order_unknown: {order_id}" in row["risk_reasons"] for row in live.decisions(symbol="S01USDT"))
+
+    # The coordinator answers before the row of a decision without an order is written.
+    wait_until(refused, "its row says that the fate of the first is unknown")
     venue.control("faults", errors={"get_all_orders": 503}, symbols=[])
     wait_until(lambda: not live.coordinator()["unknown_orders"], "its fate is known")
     assert len(venue.orders("S01USDT")) == 1
