@@ -213,6 +213,8 @@ def check(url: str) -> None:
     with _transaction(url, CHECK_SECONDS) as connection:
         _refuse_remains(connection)
         has = _revision(connection)
+        if has is not None and has > needs:
+            raise SchemaNewer(f"its schema is at revision {has}, this program knows {needs}")
         if has != needs:
             raise SchemaOutOfDate(has, needs)
         _refuse_gaps(connection)

@@ -89,7 +89,7 @@ class Supervisor:
                 await part.start()
                 await _until_it_answers(part)
             except StackError as error:
-                self._console.say(str(error).splitlines()[0])
+                self._console.say(str(error))
             else:
                 delay = FIRST_DELAY_SECONDS
                 self._changed()

@@ -60,6 +60,8 @@ async def schema(seen: Examination) -> Finding:
         return unknown("schema", "the database cannot be reached")
     try:
         await asyncio.wait_for(asyncio.to_thread(migrate.check, seen.url), findings.ASK_SECONDS + migrate.CHECK_SECONDS)
+    except migrate.SchemaNewer as error:
+        return fail("schema", str(error), "install the version of AIS that migrated the database")
     except migrate.SchemaOutOfDate as error:
         return fail("schema", str(error), "ais migrate")
     except (DatabaseUnavailable, TimeoutError) as error:

@@ -118,6 +118,16 @@ async def test_only_a_part_that_does_not_come_up_waits_longer_each_time(
 
 
 @pytest.mark.usefixtures("watched")
+async def test_a_part_that_does_not_come_up_again_is_told_with_the_end_of_its_log(
+    heard: Heard, sleeper: Sleeper
+) -> None:
+    sleeper.comes_up, sleeper.code = False, "raise SystemExit('run `ais migrate`')"
+    _signal(sleeper, signal.SIGKILL)
+    said = await heard.hear("did not come up")
+    assert said.splitlines()[1:] == ["    run `ais migrate`"]
+
+
+@pytest.mark.usefixtures("watched")
 async def test_a_part_that_was_asked_to_end_stays_ended(heard: Heard, sleeper: Sleeper) -> None:
     _signal(sleeper, signal.SIGTERM)
 
