@@ -7,6 +7,7 @@ postgres works in the data folder. Parent folders may be passed through, but not
 """
 
 import asyncio
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -90,6 +91,12 @@ class Postgres:
                 return True
         except psycopg.OperationalError:
             return False
+
+    def forget(self) -> None:
+        """Removes the socket's folder if it lies outside the data folder. The server has to be stopped."""
+        if self.socket_dir != self.pgdata:
+            with contextlib.suppress(OSError):
+                self.socket_dir.rmdir()
 
     def _prepare(self) -> None:
         if self._user:

@@ -62,6 +62,7 @@ class Stack:
             await self.supervisor.stop(self._hasten)
             # End whatever a part has started and left running.
             await asyncio.to_thread(end_orphans, self.folder.path, self.folder.postgres)
+            self.postgres.forget()
             self.folder.forget()
             self.folder.unlock()
 

@@ -26,6 +26,7 @@ async def make_postgres(tmp_path: Path) -> AsyncIterator[Make]:
     yield make
     for postgres in made:
         await postgres.child.stop(5, asyncio.Event())
+        postgres.forget()
 
 
 async def _up(postgres: Postgres) -> None:
@@ -77,6 +78,10 @@ async def test_it_runs_in_a_folder_too_deep_for_a_socket_and_with_spaces_in_its_
     assert len(os.fsencode(postgres.socket_dir)) < MAX_SOCKET_PATH_BYTES
     assert postgres.socket_dir != postgres.pgdata
     assert postgres.socket_dir.stat().st_mode & 0o077 == 0
+    await postgres.child.stop(5, asyncio.Event())
+    postgres.forget()
+    assert not postgres.socket_dir.exists()
+    assert (postgres.pgdata / "PG_VERSION").exists()
 
 
 def test_the_socket_is_in_the_data_folder_where_that_works() -> None:
