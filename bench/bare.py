@@ -12,9 +12,9 @@ from temporalio.client import Client
 
 from bench.bare_workflow import QUEUE, Bare
 from bench.machine import STARTS_WITHIN_SECONDS
+from cli.dev.ports import free_port
 from cli.dev.process import Child
 from cli.dev.temporal import Temporal
-from tests.venues.aster.running import free_port
 
 WORKFLOW_ID = "bare"
 

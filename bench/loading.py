@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 
 from bench.load import SERVE, Asked
 from bench.machine import STARTS_WITHIN_SECONDS
+from cli.dev.ports import free_port
 from tests.deploy.dev_stack import wait_until
-from tests.venues.aster.running import free_port
 
 UNAUTHENTICATED_PER_SECOND = 1_000
 LIMIT_SECONDS = 2.0

@@ -26,9 +26,9 @@ from bench.load import ask_once
 from bench.loading import listens
 from bench.machine import DAEMONS, STARTS_WITHIN_SECONDS, cpu_seconds
 from bench.subject import Pair, Sample, Steps, Subject
+from cli.dev.ports import free_port
 from tests.api.world import KEY, FakeGateway, make_settings
 from tests.deploy.dev_stack import wait_until
-from tests.venues.aster.running import free_port
 
 SLICES = 12
 SLICE_SECONDS = 0.5

@@ -1,5 +1,7 @@
 """Checks, before anything starts, whether the ports are free."""
 
+import contextlib
+import random
 import socket
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -8,6 +10,9 @@ from dataclasses import dataclass
 from cli.dev.errors import PortTaken
 
 HOST = "127.0.0.1"
+# Below those that systems give to outgoing connections: one of them could take the port of a part that is being restarted.
+LASTING_PORTS = range(20_000, 32_768)
+ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
@@ -25,13 +30,24 @@ def claim(wanted: Iterable[PortRequest]) -> list[int]:
     with ExitStack() as held:
         for one in wanted:
             try:
-                # With SO_REUSEADDR, as the servers do: a connection from the last run in TIME_WAIT does not block the port.
-                # It listens too, since two may then bind one port as long as neither listens.
-                listener = held.enter_context(socket.create_server((HOST, one.port), backlog=1))
+                listener = held.enter_context(_listening(one.port) if one.port else _anywhere())
             except OSError:
                 raise PortTaken(one.port, one.what, one.flag) from None
             ports.append(listener.getsockname()[1])
     return ports
+
+
+def _listening(port: int) -> socket.socket:
+    # With SO_REUSEADDR, as the servers do: a connection from the last run in TIME_WAIT does not block the port.
+    # It listens too, since two may then bind one port as long as neither listens.
+    return socket.create_server((HOST, port), backlog=1)
+
+
+def _anywhere() -> socket.socket:
+    for port in random.sample(LASTING_PORTS, ATTEMPTS):
+        with contextlib.suppress(OSError):
+            return _listening(port)
+    return _listening(0)
 
 
 def free_port() -> int:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,6 +16,7 @@ import pytest
 from temporalio.client import Client
 
 from cli import operate
+from cli.dev.ports import free_port
 from cli.operate import ExitCode, OperatorCommand, Result
 from domain.desk.applying import apply
 from domain.desk.carried import Outcome
@@ -367,12 +367,6 @@ async def way_to(address: str, port: int) -> AsyncIterator[None]:
         yield
     finally:
         server.close()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 async def test_a_kill_is_tried_until_temporal_answers_and_says_at_once_what_else_can_be_done(

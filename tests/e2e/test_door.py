@@ -15,9 +15,9 @@ from functools import partial
 import httpx
 import pytest
 
+from cli.dev.ports import free_port
 from tests.deploy.dev_stack import clean_environment, wait_until
 from tests.e2e.live import Live
-from tests.venues.aster.running import free_port
 
 LONG = partial(pytest.param, marks=pytest.mark.long)
 STRANGERS = 1_100

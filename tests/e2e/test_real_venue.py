@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
+from cli.dev.ports import free_port
 from tests.deploy.dev_stack import wait_until
 from tests.e2e.live import Live
 from tests.venues.aster.faults import SECRET, SIGNATURE
-from tests.venues.aster.running import ROOT, free_port
+from tests.venues.aster.running import ROOT
 
 ACCOUNT = "acct-that-must-never-show"
 SYMBOLS = [f"S{number:02}USDT" for number in range(20)]

@@ -15,12 +15,13 @@ from activities.venues.aster.rules import RuleBook
 from activities.venues.aster.transports import session_for
 from activities.venues.paper import NO_DATA, PaperVenue
 from activities.venues.port import VenueUnavailable
+from cli.dev.ports import free_port
 from domain.trading.instructions import Tool
 from domain.trading.orders import Fate
 from storage import paper
 from storage.database import Database
 from tests.venues.aster.fake_server import FakeServer
-from tests.venues.aster.running import PATIENT, Heard, free_port, serving
+from tests.venues.aster.running import PATIENT, Heard, serving
 from tests.venues.builders import START, TERMS, D, make_order
 
 MINUTE = timedelta(minutes=1)

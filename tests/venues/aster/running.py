@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import uvicorn
 from activities.venues.aster.caller import Caller
 from activities.venues.aster.transports import session_for
 from activities.venues.aster.venue import AsterVenue
+from cli.dev.ports import free_port
 from tests.venues.aster.fake_server import ACCOUNT, FakeServer
 
 ROOT = Path(__file__).parents[3]
@@ -100,10 +100,3 @@ class OwnProcess:
             async with httpx.AsyncClient(trust_env=False) as client:
                 return (await client.get(f"{self.base}/control/state")).status_code == 200
         return False
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
