@@ -44,11 +44,18 @@ def main() -> None:
 
 async def run_rounds(told: argparse.Namespace, folder: Path) -> int:
     """As many as were asked for."""
-    report, earlier = Report(), _earlier(told.previous, folder / "earlier" / "source")
+    report, earlier, broken = Report(), _earlier(told.previous, folder / "earlier" / "source"), 0
     async with arena(folder, earlier=earlier) as place:
         for seed in seeds(told.seed, told.rounds, told.scene):
             planned = plan(seed, told.seconds, earlier=earlier.schema if earlier else None)
-            result = await place.play(with_signals(planned, told.signals))
+            try:
+                result = await place.play(with_signals(planned, told.signals))
+            except Exception as error:
+                # One desk that does not come up is to be looked into, and no reason to end a night's rounds.
+                broken += 1
+                kept = _keep(place.folder / f"round-{seed}", told.out / f"broken-{seed}")
+                print(f"seed {seed:>6}  BROKE: {type(error).__name__}: {error}   ({kept} has its logs)", flush=True)
+                continue
             report.add(result)
             print(_line(result), flush=True)
             if result.violations:
@@ -57,7 +64,7 @@ async def run_rounds(told: argparse.Namespace, folder: Path) -> int:
     (told.out / "report.txt").write_text(report.table() + "\n")
     report.picture(told.out / "report.png")
     print(f"\n{report.table()}\n\n{told.out}/report.json, report.txt, report.png")
-    return 1 if report.failed else 0
+    return 1 if report.failed or broken else 0
 
 
 def _earlier(named: str, folder: Path) -> Earlier | None:
@@ -83,12 +90,17 @@ def _line(result: Result) -> str:
     return f"seed {result.plan.seed:>6}  {kind:<5}  {counts}, {recovery}, {result.seconds:.0f} s: {verdict}"
 
 
-def _tell(result: Result, folder: Path, out: Path) -> None:
-    """What somebody needs who looks into it: the seed, what did not hold, and what happened around it."""
-    kept = out / f"failed-{result.plan.seed}"
+def _keep(folder: Path, kept: Path) -> Path:
+    """The files of a round, where they outlive the others."""
     kept.mkdir(parents=True, exist_ok=True)
     for file in folder.iterdir():
         (kept / file.name).write_bytes(file.read_bytes())
+    return kept
+
+
+def _tell(result: Result, folder: Path, out: Path) -> None:
+    """What somebody needs who looks into it: the seed, what did not hold, and what happened around it."""
+    kept = _keep(folder, out / f"failed-{result.plan.seed}")
     (kept / "timeline.txt").write_text(timeline(result.found, result.violations, around=None) + "\n")
     print(f"\nmake chaos ROUNDS=1 SEED={result.plan.seed}   ({kept}/timeline.txt has all of it)")
     for violation in result.violations:
