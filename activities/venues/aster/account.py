@@ -33,7 +33,7 @@ from domain.values import ZERO
 
 # A fill between two calls looks like a contradiction for a moment, so contradictions are read again after these pauses.
 LOOKS_AGAIN_SECONDS = (0.05, 0.3)
-# If every source leaves something out, none of them says that it is gone. It counts as gone after this long.
+# If every source leaves something out, none of them says that it is gone. It then counts as gone after this long.
 GONE_AFTER_SECONDS = 2.0
 # Between the two empty lists of orders that verify a kill.
 SECOND_LOOK_SECONDS = 0.3
