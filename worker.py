@@ -50,7 +50,7 @@ from domain.books import EXCHANGE
 from domain.desk.identity import fingerprint
 from domain.desk.states import Mode
 from domain.desk.status import Status
-from domain.desk.terms import configured_terms, tell_apart
+from domain.desk.terms import configured_terms, warn_if_different
 from domain.risk.limits import Limits
 from domain.trading.decisions import ENTROPY_BITS, time_ordered_id
 from notify.channels import channels_of
@@ -279,7 +279,7 @@ def _beside(
     loops: list[Coroutine[Any, Any, object]] = [
         auditor.run(),
         ChainWatcher(desk, audited, metrics, levels, lambda: auditor.signed).run(),
-        once_known(_looking(gateway, 1.0), partial(tell_apart, log.warning, configured_terms(config.desk))),
+        once_known(_looking(gateway, 1.0), partial(warn_if_different, log.warning, configured_terms(config.desk))),
     ]
     if channels:
         notices = Database(url, threads=3, application_name="ais-notify")

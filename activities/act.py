@@ -120,7 +120,9 @@ class ActActivities:
         order = call.order
         # An order that only reduces risk needs no permission. The coordinator is asked last, so its answer is the freshest.
         adds_risk = (partial(self._latch_refusal, order.desk), partial(self._coordinator_refusal, call))
-        clearance = FreshClearance(() if order.instruction.reduce_only else adds_risk, order.not_after, self._grew_old)
+        clearance = FreshClearance(
+            () if order.instruction.reduce_only else adds_risk, order.not_after, self._count_too_old
+        )
         # Ask once now, so that nothing is read for an order that must not go. The venue asks again right before the send.
         if why := await clearance.refusal():
             return _report(order, Fate.NOT_SENT, why)
@@ -140,8 +142,8 @@ class ActActivities:
             return _report(call.order, Fate.NOT_SENT, "the venue has never seen it")
         return _report(call.order, Fate.UNKNOWN, "the venue has not seen it yet")
 
-    def _grew_old(self, error: StateTooOld) -> None:
-        self._instruments.words_too_old.labels(self._scope.desk).inc()
+    def _count_too_old(self, error: StateTooOld) -> None:
+        self._instruments.answers_too_old.labels(self._scope.desk).inc()
         log.warning("an order was held back at the last moment; the coordinator is asked again", why=str(error))
 
     async def _latch_refusal(self, desk: str) -> str | None:

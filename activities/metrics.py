@@ -75,7 +75,7 @@ class WorkerMetrics:
     def _start_at_zero(self) -> None:
         """Prometheus notices the first increase only if it has seen a zero before."""
         self.doubtful_readings.labels(self._desk)
-        self.words_too_old.labels(self._desk)
+        self.answers_too_old.labels(self._desk)
         for source in Source:
             self.kills.labels(self._desk, source.value)
 
@@ -92,7 +92,7 @@ class WorkerMetrics:
         self.doubtful_readings = Counter(
             "ais_doubtful_readings", "Readings whose sources contradicted each other", ["desk"], registry=r
         )
-        self.words_too_old = Counter(
+        self.answers_too_old = Counter(
             "ais_words_too_old", "Sends held back because the coordinator's answer was too old", ["desk"], registry=r
         )
         self.orders = Counter("ais_orders_submitted", "Orders sent", ["symbol", "side"], registry=r)

@@ -61,7 +61,7 @@ class Coordinator:
         self._tasks = [asyncio.create_task(task.run()) for task in (self._cycle, self._outbox)]
         if shows_apart(self._version):
             self._tasks.append(asyncio.create_task(self._showing.run()))
-        while not await self._over():
+        while not await self._ends_now():
             if error := self._broken():
                 raise RuntimeError("a task of the coordinator broke") from error
             self._run.changed = False
@@ -87,7 +87,7 @@ class Coordinator:
             # Apply one kill per workflow task at once, whatever `run` is awaiting: no query may say `running` after it.
             for arrival in self._arrivals.first_kill():
                 self._killed_at = workflow.now()
-                self._take(arrival, self._run.takes()._replace(issued=Issued()))
+                self._take(arrival, self._run.note_arrival()._replace(issued=Issued()))
                 self._run.stop_order()
 
     @workflow.query(name=names.STATUS_QUERY)
@@ -115,7 +115,7 @@ class Coordinator:
             self._take_cancellation()
         if not self._arrivals:
             return
-        tick = self._run.takes()._replace(issued=Issued())
+        tick = self._run.note_arrival()._replace(issued=Issued())
         for arrival in self._arrivals.turn():
             self._take(arrival, tick)
         self._run.stop_order()
@@ -125,7 +125,7 @@ class Coordinator:
         if self._run.cancellation is not None:
             reason = self._run.cancellation
             self._run.cancellation_taken = True
-            applying.cancelled(self._run.c, reason, self._run.takes())
+            applying.cancelled(self._run.c, reason, self._run.note_arrival())
             self._run.stop_order()
 
     def _take(self, arrival: Arrival, tick: Tick) -> None:
@@ -142,7 +142,7 @@ class Coordinator:
 
     # --- the run's end -----------------------------------------------------------------------------------------------
 
-    async def _over(self) -> bool:
+    async def _ends_now(self) -> bool:
         """Whether the run may end in this workflow task.
 
         The incident behind it: a run that was due to end as soon as it began never gave the SDK a chance to deliver the
@@ -156,9 +156,9 @@ class Coordinator:
         if not takes_turns(self._version):
             self._take_cancellation()
             return self._may_end()
-        return await self._all_is_in()
+        return await self._has_taken_everything()
 
-    async def _all_is_in(self) -> bool:
+    async def _has_taken_everything(self) -> bool:
         await self._undisturbed(self._showing.look_before_the_end())
         began = workflow.now()
         await self._undisturbed(asyncio.sleep(MOMENT_SECONDS))

@@ -280,7 +280,7 @@ class OutboxTask:
             applying.finish_restart(self._c, "a kill came before it was carried out", self._run.tick())
             return
         # The new mode's own worker clears the latch. That proves it is up, with the right account and database.
-        scope, queue = self._run.then_served_by(restart.command.terms)
+        scope, queue = self._run.served_under(restart.command.terms)
         call = calls.ClearLatchCall(
             scope=scope, kill_number=restart.kill_number, kill_id=restart.kill_id, row=restart.row
         )

@@ -94,7 +94,7 @@ class CoordinatorRun:
         """The task queue of the desk's activities; each mode has its own. None means the workflow's own queue."""
         return self._queue_of(self.c.mode)
 
-    def then_served_by(self, terms: NewTerms | None) -> tuple[calls.Scope, str | None]:
+    def served_under(self, terms: NewTerms | None) -> tuple[calls.Scope, str | None]:
         """The scope and queue that the desk will have under these terms."""
         if terms is None or not moves(self.c, terms):
             return self.scope, self.queue
@@ -150,11 +150,11 @@ class CoordinatorRun:
         return None if self.cancellation_taken else workflow.cancellation_reason()
 
     @property
-    def takes_now(self) -> bool:
+    def task_brought_command(self) -> bool:
         """Whether this workflow task brought a command. Then the task must issue nothing that the server could refuse."""
         return self._took_at == workflow.now() or self.cancellation is not None
 
-    def takes(self) -> Tick:
+    def note_arrival(self) -> Tick:
         """The tick for what arrived in this workflow task."""
         self._took_at = workflow.now()
         return self.tick()
@@ -199,7 +199,7 @@ class CoordinatorRun:
         answer: calls.ObserveAnswer = await workflow.execute_activity(
             calls.observe, call, task_queue=self.queue, summary=summary, **options.OBSERVE
         )
-        return answer.apart
+        return answer.split
 
     async def read_again(self) -> Observation | None:
         """A fresh reading that does not move the market on; None if there is none. Notes why a reading is doubtful."""

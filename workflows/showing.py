@@ -91,7 +91,7 @@ class ShowTask:
             await asyncio.sleep(MOMENT_SECONDS)
             if workflow.now() - began > LATE:
                 return
-            if not self._run.takes_now:
+            if not self._run.task_brought_command:
                 workflow.upsert_search_attributes([names.STATE_ATTRIBUTE.value_set(self._c.state.value)])
                 self._c.shown_state = self._c.state
                 return

@@ -75,7 +75,7 @@ def shown_terms(status: Status) -> dict[str, Any]:
     return {**shown, "max_data_age_seconds": limits.max_data_age_seconds}
 
 
-def apart(status: Status, settings: NewTerms) -> str | None:
+def difference_text(status: Status, settings: NewTerms) -> str | None:
     """A warning for people if the settings differ from the desk's own terms, naming the command that adopts them; None if
     they agree. Without it, people would take the settings for what applies."""
     if not (differs := changes(shown_terms(status), settings)):
@@ -86,9 +86,9 @@ def apart(status: Status, settings: NewTerms) -> str | None:
     )
 
 
-def tell_apart(say: Callable[[str], object], settings: NewTerms, status: Status) -> None:
+def warn_if_different(say: Callable[[str], object], settings: NewTerms, status: Status) -> None:
     """Says where these settings differ from the desk's own terms, if anywhere."""
-    if told := apart(status, settings):
+    if told := difference_text(status, settings):
         say(told)
 
 
