@@ -27,8 +27,8 @@ MAX_TEXT_CHARS = 500
 # A truncated checkpoint proves nothing. It takes about 120 characters per desk, plus 400.
 MAX_CHECKPOINT_CHARS = 100_000
 TOO_LONG = (
-    "It signs too many desks for a message. The whole one is the newest row of the table audit_checkpoints, column text: copy it "
-    "to where nobody can reach who may write the database. `ais audit checkpoint` prints another one"
+    "It signs too many desks for a message. The complete one is the newest row of the table audit_checkpoints, column text. Copy "
+    "it to where nobody who may write to the database can reach it. `ais audit checkpoint` prints another one"
 )
 
 

@@ -148,7 +148,7 @@ class CycleTask:
         except ActivityError as error:
             raise NotDone(why(error)) from error
         if decides_ahead(c.schema_version) and workflow.now() - asked_at > DECISION_LASTS:
-            raise NotDone("its answer lay until a worker was up again, and the market has gone on")
+            raise NotDone("its answer waited until a worker was up again, and the market has moved on")
         return choice
 
     async def commit(self, row: Decision) -> None:

@@ -36,7 +36,7 @@ def finish(c: Carried, addition: PendingAddition, reading: Observation | str, ti
     """Adds the symbols if the desk is still paused and the venue has rules for them. `reading` may instead be the reason
     why there is none."""
     if c.state is not State.PAUSED or c.kill_number != addition.since_kill:
-        return Refusal(f"the coordinator was not paused any more: it is {c.state.value}", RefusalCode.CONFLICT)
+        return Refusal(f"the coordinator is no longer paused: it is {c.state.value}", RefusalCode.CONFLICT)
     if isinstance(reading, str):
         return Refusal(f"the venue could not be read: {reading}", RefusalCode.CONFLICT)
     if strange := [symbol for symbol in addition.symbols if symbol not in reading.rules]:

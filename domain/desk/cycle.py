@@ -199,9 +199,9 @@ def _why_not_sent(c: Carried, pending: PendingOrder, limits: Limits, outside: Su
     if not takes_risk(c, outside):
         return f"the coordinator is {c.state if outside.latch_read or c.state is State.KILLED else NOT_READ_YET}"
     if any(p is not pending and p.order.instruction.symbol == symbol for p in c.orders):
-        return f"another order of {symbol} is on its way, or unknown"
+        return f"another order of {symbol} is on its way, or its fate is unknown"
     if outside.moment().now >= pending.order.not_after:
-        return "it took longer than a cycle until it could be sent"
+        return "more than a cycle passed before it could be sent"
     return None
 
 

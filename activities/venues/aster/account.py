@@ -90,7 +90,7 @@ class AccountReader:
         )
         doubts = [*_contradictions(seen), *hidden, *unlisted, *untold, *jumped]
         if doubts:
-            log.warning("a reading of the account is no fact", doubts=len(doubts))
+            log.warning("a reading of the account is doubtful", doubts=len(doubts))
         orders = {(order.market, order.order_id): order for order in [*resting, *listed]}
         return AccountSnapshot({**_shown(seen), **lost}, list(orders.values()), seen.account.account, doubts)
 
@@ -134,7 +134,8 @@ class AccountReader:
     async def _lost_positions(
         self, seen: AccountAnswers, known: Known
     ) -> tuple[dict[str, ExchangePosition], list[str]]:
-        """Positions that the desk held and that no source lists any more, not even as zero; and why that is no fact yet."""
+        """Positions that the desk held and that no source lists any more, not even as zero; and why they do not count as gone
+        yet."""
         listed = {*seen.holdings, *seen.account.held}
         lost = [symbol for symbol in known.held if symbol not in listed]
         self._missing = {symbol: since for symbol, since in self._missing.items() if symbol not in listed}
