@@ -36,7 +36,6 @@ from activities.audit_watch import ChainWatcher
 from activities.auditing import Auditor
 from activities.calls import Scope
 from activities.claiming import ClaimCheck, StartCheck
-from activities.gate import ActivityGate, Leave
 from activities.market.port import MarketError
 from activities.metrics import WorkerMetrics
 from activities.mirror import Mirror
@@ -46,11 +45,12 @@ from activities.standby import Standby
 from activities.venues.aster.access import AsterAccess
 from activities.venues.build import PaperAccount, VenuePlan, build_bookkeeper, build_venue
 from activities.venues.port import CERTAIN, Venue, VenueError
+from activities.wrong_worker import Leave, WrongWorkerExit
 from domain.books import EXCHANGE
 from domain.desk.identity import fingerprint
 from domain.desk.states import Mode
 from domain.desk.status import Status
-from domain.desk.terms import configured_terms, tell_apart
+from domain.desk.terms import configured_terms, warn_if_different
 from domain.risk.limits import Limits
 from domain.trading.decisions import ENTROPY_BITS, time_ordered_id
 from notify.channels import channels_of
@@ -279,7 +279,7 @@ def _beside(
     loops: list[Coroutine[Any, Any, object]] = [
         auditor.run(),
         ChainWatcher(desk, audited, metrics, levels, lambda: auditor.signed).run(),
-        once_known(_looking(gateway, 1.0), partial(tell_apart, log.warning, configured_terms(config.desk))),
+        once_known(_looking(gateway, 1.0), partial(warn_if_different, log.warning, configured_terms(config.desk))),
     ]
     if channels:
         notices = Database(url, threads=3, application_name="ais-notify")
@@ -406,7 +406,7 @@ def build_workers(
     Only workflow tasks have versions. A desk's activities go to any worker of the desk: whichever version decides that it is
     killed, the cancels never wait for a worker of that version.
     """
-    gate = ActivityGate(scope, leave)
+    gate = WrongWorkerExit(scope, leave)
     shared = Worker(
         client,
         task_queue=names.TASK_QUEUE,

@@ -1,4 +1,9 @@
-"""Activities that change something at the venue: cancels, and orders, which are sent at most once."""
+"""Activities that change something at the venue: cancels, and orders, which are sent at most once.
+
+Here the worker decides whether an order may still go out: `place_order` asks the database (`_latch_refusal`), then the
+coordinator (`_coordinator_refusal`), and the venue asks both again right before it sends. `clearance.py` limits how old the
+coordinator's answer may be. The coordinator has decided before: `_why_not_sent` in `domain/desk/cycle.py`.
+"""
 
 import asyncio
 import time
@@ -26,8 +31,8 @@ from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
 
 LATCH_SECONDS = 2.0
-# The cancels of one activity are answered together, as long as one after another comes in. One that hangs must not hold up the
-# others: after this long without a new answer, and in any case before the activity's time is over, it returns what it has.
+# The cancels of one activity are answered together. One that hangs must not hold up the others: after this long without a
+# new answer, and in any case before the activity's time is up, the activity returns what it has.
 IDLE_SECONDS = 3.0
 TOGETHER_SECONDS = 5.0
 
@@ -113,10 +118,12 @@ class ActActivities:
         """Sends the order once, or reports why not. Never raises once the send has begun: the fate is unknown then."""
         refuse_other(self._scope, call.scope)
         order = call.order
-        # An order that only reduces risk asks nobody. The coordinator is asked last.
-        adds_risk = (partial(self._latched, order.desk), partial(self._stopped, call))
-        clearance = FreshClearance(() if order.instruction.reduce_only else adds_risk, order.not_after, self._grew_old)
-        # Ask once now, to read nothing for an order that must not go. The venue asks again right before the send.
+        # An order that only reduces risk needs no permission. The coordinator is asked last, so its answer is the freshest.
+        adds_risk = (partial(self._latch_refusal, order.desk), partial(self._coordinator_refusal, call))
+        clearance = FreshClearance(
+            () if order.instruction.reduce_only else adds_risk, order.not_after, self._count_too_old
+        )
+        # Ask once now, so that nothing is read for an order that must not go. The venue asks again right before the send.
         if why := await clearance.refusal():
             return _report(order, Fate.NOT_SENT, why)
         return await self._send(order, clearance)
@@ -125,7 +132,7 @@ class ActActivities:
     async def settle_order(self, call: OrderCall) -> OrderReport:
         """Asks the venue what became of an order. One it has never seen counts as not sent only when it can no longer arrive."""
         refuse_other(self._scope, call.scope)
-        # Decided before the venue is asked: an order that arrives after its answer is not in that answer.
+        # Decided before the venue is asked: its answer cannot contain an order that arrives later.
         over = await none_can_arrive(call.order, self._venue.settles_after, self._venue.time)
         with self._timed("get_open_orders", call.order.instruction.symbol):
             found = await self._venue.find_order(call.order)
@@ -135,11 +142,11 @@ class ActActivities:
             return _report(call.order, Fate.NOT_SENT, "the venue has never seen it")
         return _report(call.order, Fate.UNKNOWN, "the venue has not seen it yet")
 
-    def _grew_old(self, error: StateTooOld) -> None:
-        self._instruments.words_too_old.labels(self._scope.desk).inc()
+    def _count_too_old(self, error: StateTooOld) -> None:
+        self._instruments.answers_too_old.labels(self._scope.desk).inc()
         log.warning("an order was held back at the last moment; the coordinator is asked again", why=str(error))
 
-    async def _latched(self, desk: str) -> str | None:
+    async def _latch_refusal(self, desk: str) -> str | None:
         try:
             row = await self._database.run(lambda connection: read_desk(connection, desk), LATCH_SECONDS)
         except DatabaseUnavailable as error:
@@ -148,7 +155,7 @@ class ActActivities:
             return "the desk has no row in the database"
         return "the database says killed" if row.killed else None
 
-    async def _stopped(self, call: OrderCall) -> str | None:
+    async def _coordinator_refusal(self, call: OrderCall) -> str | None:
         try:
             answer = await self._ask()
         except Exception as error:  # Whatever went wrong: no answer, no send.

@@ -86,9 +86,9 @@ class Auditor:
             if isinstance(error, NotSigned):
                 log.error("no audit checkpoint is made: AIS_AUDIT_KEY cannot be used", why=str(error))
             elif isinstance(error, DatabaseUnavailable):
-                log.warning("the audit chain is not looked after: the database is away", why=str(error))
+                log.warning("the audit chain is not maintained: the database is away", why=str(error))
             else:
-                log.exception("looking after the audit chain failed: a bug")
+                log.exception("maintaining the audit chain failed: a bug")
         else:
             if self._troubles.end():
-                log.info("the audit chain is looked after again")
+                log.info("the audit chain is maintained again")

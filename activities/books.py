@@ -231,7 +231,7 @@ class _Reading:
     async def _add_up(self) -> None:
         """Brings the totals up to date, in transactions of their own.
 
-        A round must not fail because of its totals, nor last until a long past is added up.
+        A round must not fail because of its totals, nor wait until a long history is added up.
         """
         if self.state.opening is None:
             return

@@ -79,8 +79,8 @@ class ObserveAnswer(Observation):
         return cls.model_construct(**vars(observation), choice=choice)
 
     @property
-    def apart(self) -> ObservedAndChosen:
-        """Each by itself: the coordinator carries the reading, and not the choice."""
+    def split(self) -> ObservedAndChosen:
+        """Reading and choice, each by itself: the coordinator carries only the reading."""
         seen = {name: value for name, value in vars(self).items() if name != "choice"}
         return ObservedAndChosen(Observation.model_construct(**seen), self.choice)
 

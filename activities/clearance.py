@@ -1,8 +1,8 @@
-"""The coordinator's permission to send an order, and its age.
+"""How long the coordinator's permission to send an order stays valid.
 
 The failure behind this file: a worker was suspended (SIGSTOP, a paused virtual machine) after the coordinator had answered
 "running". The kill was acknowledged meanwhile. Eight seconds later the worker continued, and its order was filled. So the
-answer carries the time of its question, and is valid for half a second.
+answer carries the time of its question, and is valid for half a second. The questions themselves are in `act.py`.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from activities.venues.port import StateTooOld, VenueNotSent
 
 T = TypeVar("T")
 Question = Callable[[], Awaitable[str | None]]
-"""Answers why an order must not be sent: that the desk is killed, for one. None lets it through."""
+"""Answers why an order must not be sent, for example because the desk is killed. None lets it through."""
 
 FRESH_SECONDS = 0.5
 # A machine that was slow once recovers by asking again. One that is always slow sends nothing.
@@ -39,13 +39,14 @@ class ClockPair(NamedTuple):
 
 
 def read_clocks() -> ClockPair:
-    """This moment."""
+    """The current moment."""
     boot = getattr(time, "CLOCK_BOOTTIME", None)
     return ClockPair(time.monotonic() if boot is None else time.clock_gettime(boot), time.time())
 
 
 class FreshClearance:
-    """A venue's `Clearance`. The last of the `questions` goes to the coordinator, and only its answer can become too old.
+    """Implements `Clearance` of `activities/venues/port.py`. The last of the `questions` goes to the coordinator, and only
+    its answer can become too old.
 
     Without questions nothing becomes too old. `on_too_old` is called for each answer that did.
     """
@@ -67,7 +68,8 @@ class FreshClearance:
         """Asks the questions. Returns why the order must not be sent; None lets it through, for half a second."""
         try:
             for question in self._questions:
-                # The time of the question, not of the answer: the answer knows nothing of what happened on its way.
+                # The time of the question, not of the answer: the answer says nothing about what happened while it was on
+                # its way.
                 self._asked = self._clocks()
                 if why := await question():
                     return why

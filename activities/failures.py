@@ -6,7 +6,7 @@ from activities.venues.port import VenueError
 
 
 def failure(error: VenueError, before: str = "", *details: object) -> ApplicationError:
-    """The same error as a history may hold it. Raise it `from None`: its cause may contain secrets."""
+    """The error in a form that a history may hold. Raise it `from None`: its cause may contain secrets."""
     return ApplicationError(
         f"{before}{error}",
         *details,

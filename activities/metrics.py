@@ -49,7 +49,7 @@ class WorkerMetrics:
         self._follow = follow
         self._fresh_seconds = max(_FRESH_SECONDS, _FRESH_CYCLES * cycle_seconds)
         self._books_fresh_seconds = max(_BOOKS_FRESH_SECONDS, _BOOKS_FRESH_ROUNDS * books_seconds)
-        # The newest cycle, and the cycle that was decided last: what a retry reports again is not counted again.
+        # The newest cycle, and the newest decision: a retry that reports one of them again does not count again.
         self._cycle_ended = _NEVER
         self._decided: object = None
         self._trading_instruments(r)
@@ -75,7 +75,7 @@ class WorkerMetrics:
     def _start_at_zero(self) -> None:
         """Prometheus notices the first increase only if it has seen a zero before."""
         self.doubtful_readings.labels(self._desk)
-        self.words_too_old.labels(self._desk)
+        self.answers_too_old.labels(self._desk)
         for source in Source:
             self.kills.labels(self._desk, source.value)
 
@@ -92,7 +92,7 @@ class WorkerMetrics:
         self.doubtful_readings = Counter(
             "ais_doubtful_readings", "Readings whose sources contradicted each other", ["desk"], registry=r
         )
-        self.words_too_old = Counter(
+        self.answers_too_old = Counter(
             "ais_words_too_old", "Sends held back because the coordinator's answer was too old", ["desk"], registry=r
         )
         self.orders = Counter("ais_orders_submitted", "Orders sent", ["symbol", "side"], registry=r)
@@ -209,8 +209,11 @@ class WorkerMetrics:
             self.cycle.labels(self._desk).observe(cycle.seconds)
 
     def agents_answered(self, answers: Iterable[AgentAnswer], decided: object) -> None:
-        """Counts the calls of this desk's agents, and their proposals once a decision: `decided` is the same for a retry.
-        Agents outside the worker are not counted: they may choose any name."""
+        """Counts the calls of this desk's agents, and their proposals once per decision. `decided` identifies the decision.
+        Only the newest one is remembered, and only in this process: a retry in another worker counts again.
+
+        Agents outside the worker are not counted, since they may choose any name.
+        """
         again, self._decided = decided == self._decided, decided
         for answer in answers:
             self.agent.labels(answer.agent_id).observe(answer.seconds)
@@ -248,7 +251,7 @@ class WorkerMetrics:
             self.clock_ahead.set(reading.ahead_seconds, self._desk, reading.clock.value)
 
     def limits_used(self, measures: Measures, limits: Limits) -> None:
-        """How much of each portfolio limit is used up: 1 is where it reduces."""
+        """Sets how much of each portfolio limit is used up. At 1 the desk reduces."""
         for limit in PORTFOLIO_LIMITS:
             used = getattr(measures, limit.name) / getattr(limits, limit.soft)
             self.limit_use.set(float(used), self._desk, limit.name)

@@ -47,10 +47,10 @@ log = structlog.get_logger("observe")
 
 LATCH_SECONDS = 2.0
 CURVE_SECONDS = 5.0
-# What is left of the activity's time after the account is read.
+# For the correlations: what is left of the activity's time after the account is read.
 CORRELATION_SECONDS = 2.0
-# How long a reading waits for the choice beside it, and when both have to be done: agents that are slow hold up no reading, and
-# make none fail.
+# How long a reading waits for the choice beside it, and by when both must be done: slow agents must neither hold up a
+# reading nor make it fail.
 AHEAD_SECONDS, ANSWERED_BY_SECONDS = 2.0, options.OBSERVE["start_to_close_timeout"].total_seconds() - 2.0
 
 
@@ -65,29 +65,29 @@ class _Row(NamedTuple):
 
 
 def _tell_failure(choosing: asyncio.Task[Choice]) -> None:
-    """Of a decision that nobody may ask for any more."""
+    """Logs the failure of a decision that nobody may ask for any more."""
     if not choosing.cancelled() and (error := choosing.exception()):
         log.info("no_choice_beside_the_reading", error=str(error)[:200])
 
 
 class _EarlyDecision(NamedTuple):
-    """A decision that was begun beside its reading."""
+    """A decision begun beside its reading."""
 
     call: DecideCall
     choosing: asyncio.Task[Choice]
 
     @property
     def has_answer(self) -> bool:
-        """Whether it ended, and not by an error."""
+        """Whether it ended without an error."""
         return self.choosing.done() and not self.choosing.cancelled() and self.choosing.exception() is None
 
     def is_of(self, call: DecideCall) -> bool:
-        """Whether the coordinator asks for this very decision."""
+        """Whether the coordinator now asks for exactly this decision."""
         return self.call == call.model_copy(update={"scope": self.call.scope})
 
 
 class ObserveActivities:
-    """Reads venue and latch at the same time, and asks the agents about what the venue shows. `weights` are by agent id."""
+    """Reads venue and latch at the same time, and asks the agents for proposals. `weights` are by agent id."""
 
     def __init__(
         self,
@@ -146,11 +146,13 @@ class ObserveActivities:
         return ObserveAnswer.of(observation, await self._ahead(call, observation, left))
 
     async def _ahead(self, call: ObserveCall, observation: Observation, seconds: float) -> Choice | None:
-        """The choice from this reading, if it takes no longer. None, whatever goes wrong: the coordinator then asks for it."""
+        """The choice from this reading, if it is ready in time. Otherwise None, whatever the cause: the coordinator then
+        asks for a decision."""
         if call.decides is None or call.limits is None or seconds <= 0 or not may_choose(observation):
             return None
         if self._early and not self._early.choosing.done():
-            # Of a cycle that asked for nothing more. `decide` waits until its agents are free.
+            # The early decision of a cycle that never asked for it is still running. `decide` waits until its agents are
+            # free.
             return None
         facts = vars(call.decides)
         decision = DecideCall(
@@ -159,7 +161,7 @@ class ObserveActivities:
         choosing = asyncio.create_task(self._choose(decision))
         choosing.add_done_callback(_tell_failure)
         self._early = early = _EarlyDecision(decision, choosing)
-        # One that takes longer goes on, so that no agent is asked twice: `decide` waits for it.
+        # If it takes longer, it keeps running, so that no agent is asked twice: `decide` waits for it.
         await asyncio.wait({choosing}, timeout=seconds)
         return choosing.result() if early.has_answer else None
 
@@ -196,7 +198,7 @@ class ObserveActivities:
 
     @activity.defn(name="read_latch")
     async def read_latch(self, call: ReadLatchCall) -> LatchReading:
-        """The latch alone, quickly, or why not."""
+        """Reads only the latch, quickly; or says why it could not."""
         refuse_other(self._scope, call.scope)
         row = await self._row(call.scope)
         return LatchReading(latch=row.latch, error=row.latch_error)
@@ -207,11 +209,11 @@ class ObserveActivities:
         refuse_other(self._scope, call.scope)
         early, self._early = self._early, None
         if early and not early.choosing.done():
-            # Its agents are busy, each with one process: asked now for something else, they would run out of their time.
+            # The agents are busy, each in its one process. If they got another question now, their time would run out.
             await asyncio.wait({early.choosing})
             if early.has_answer and early.is_of(call):
                 return early.choosing.result()
-        # Nor is one used that has ended before: how old the data are was judged then.
+        # A decision that ended before this call is not used either: the age of its data was judged back then.
         return await self._choose(call)
 
     async def _choose(self, call: DecideCall) -> Choice:
@@ -243,8 +245,8 @@ class ObserveActivities:
         return choose(round_, answers, context, call.proposals, self._new_id)
 
     async def _correlations(self, seen: Observation) -> dict[str, float]:
-        """How the held symbols move together, from their newest bars. Empty if the venue gives no bars: all other limits must
-        still be watched."""
+        """How the held symbols move together, from their newest bars. Empty if the venue gives no bars: the other limits
+        must be checked all the same."""
         held = sorted({p.symbol for p in seen.positions if p.quantity})
         if len(held) < 2:
             return {}
@@ -268,8 +270,8 @@ class ObserveActivities:
                 self._instruments.venue_called("observe", time.monotonic() - started, outcome)
 
     async def _row(self, asked: Scope, with_clock: bool = False) -> _Row:
-        """Reads the latch, and which database this is: what another desk's database says of the latch does not count. For a live
-        desk, also its books and who holds its account."""
+        """Reads the latch, and which database this is. What another desk's database says about the latch does not count.
+        For a live desk, also reads its books and who holds its account."""
         clocks: list[ClockReading] = []
 
         def work(connection: Connection) -> tuple[str | None, DeskRecord | None, BooksSeen | None]:

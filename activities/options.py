@@ -19,7 +19,7 @@ OBSERVE: dict[str, Any] = {
     "schedule_to_close_timeout": timedelta(seconds=12),
     "retry_policy": _TWICE,
 }
-# A hundred and twenty calls for sixty symbols on a busy machine, and then the agents.
+# Sixty symbols take 120 calls on a busy machine, and the agents come after that.
 DECIDE: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=18),
     "schedule_to_close_timeout": timedelta(seconds=24),

@@ -42,7 +42,7 @@ from api.routes import console, control, events, proposals, public, reports
 from console import files
 from domain.desk.states import Mode
 from domain.desk.status import Status
-from domain.desk.terms import configured_terms, tell_apart
+from domain.desk.terms import configured_terms, warn_if_different
 from notify.channels import channels_of
 from notify.notifier import Notifier
 from startup import TracesNotInstalled, configure_logging, in_background, once_known, open_traces
@@ -256,7 +256,7 @@ def _beside(
     # A caller with its own coordinator knows that coordinator's terms.
     if own_gateway:
         terms = configured_terms(settings.desk)
-        loops.append(once_known(_looking(desk), partial(tell_apart, log.warning, terms)))
+        loops.append(once_known(_looking(desk), partial(warn_if_different, log.warning, terms)))
     return loops
 
 

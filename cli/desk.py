@@ -25,7 +25,7 @@ from domain.desk.facts import read_terms
 from domain.desk.identity import fingerprint
 from domain.desk.states import CommandKind, Mode
 from domain.desk.status import Status
-from domain.desk.terms import apart, changes, shown_terms, tell_apart
+from domain.desk.terms import changes, difference_text, shown_terms, warn_if_different
 from domain.values import printable
 from settings.modes import VenueConfig, missing_for
 from startup import NotUp, Say, once_known, patiently
@@ -53,7 +53,7 @@ async def compare(say: Say) -> None:
         except GatewayError:
             return None
 
-    await once_known(ask, partial(tell_apart, lambda told: say(f"warning: {told}"), mine))
+    await once_known(ask, partial(warn_if_different, lambda told: say(f"warning: {told}"), mine))
 
 
 async def restart(reason: str, asked_at: datetime, terms: NewTerms, new_mode: NewMode | None, say: Say) -> str:
@@ -119,7 +119,7 @@ async def release(reason: str, say: Say) -> str:
 async def status(as_json: bool, say: Say) -> str:
     """The status, as a table or as JSON. Says where the settings differ from the desk's terms."""
     found = await _gateway(await connect_lazily()).status()
-    if told := apart(found, _set_terms()):
+    if told := difference_text(found, _set_terms()):
         say(f"warning: {told}")
     # json.dumps escapes control and non-ASCII characters, so a reason cannot control the terminal.
     return json.dumps(found.model_dump(mode="json"), indent=2) if as_json else table(found, datetime.now(UTC))

@@ -31,7 +31,7 @@ from domain.desk.carried import Outcome
 from domain.desk.commands import SAME_TERMS, Command, NewTerms
 from domain.desk.states import CommandKind, Mode, State
 from domain.desk.status import Status
-from domain.desk.terms import apart
+from domain.desk.terms import difference_text
 from domain.desk.traces import Tick
 from domain.trading.decisions import Decision, DecisionType
 from storage import claims
@@ -104,7 +104,7 @@ class Lifecycle:
         """Warns if the settings differ from the open desk's terms: the desk keeps its own."""
         with suppress(GatewayError):
             status = await DeskGateway(self._client, self._plan.desk, LOOK_SECONDS).status()
-            if told := apart(status, self._plan.terms()):
+            if told := difference_text(status, self._plan.terms()):
                 self._say(f"warning: {told}")
 
     async def restart(

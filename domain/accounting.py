@@ -1,4 +1,4 @@
-"""Accounting: what fills and ledger entries make of an account. Pure, in Decimal, and exact.
+"""Accounting: what fills and ledger entries do to an account. Pure, in Decimal, and exact.
 
 Money is exact by construction: a holding carries what was paid for it (`cost`) and not an average price, so that no
 division ever rounds money away. Over any flow of fills and entries, with q signed (a purchase positive):
@@ -25,17 +25,17 @@ COST_STEP = Decimal("1e-12")
 
 
 class HoldingKey(NamedTuple):
-    """Futures and spot of one symbol are held apart."""
+    """One symbol's futures and spot holdings are separate."""
 
     market: Market
     symbol: str
 
 
 class Holding(Value):
-    """A futures position or a spot holding, and what came of it since the account was opened.
+    """A futures position or a spot holding, and what it has earned and cost since the account was opened.
 
-    `quantity` is signed, and `cost`, what was paid for it, has its sign. `funding` is what was received; paid is
-    negative.
+    `quantity` is signed. `cost` is what was paid for it, with the same sign. `funding` is positive if received, negative if
+    paid.
     """
 
     quantity: Decimal = ZERO
@@ -46,19 +46,20 @@ class Holding(Value):
 
     @cached_property
     def entry_price(self) -> Decimal:
-        """Average price of entry, `cost / quantity`, rounded to twelve places: for people, never for sums.
+        """Average entry price, `cost / quantity`, rounded to twelve places. For people, never for sums.
 
         Aster, GET /fapi/v2/positionRisk, entryPrice: the average over what opened the position.
         """
         return ratio(self.cost, self.quantity)
 
     def profit_at(self, mark: Decimal) -> Decimal:
-        """Unrealised profit, exact: `quantity * (mark - entry price)`, without the division (Aster, unRealizedProfit)."""
+        """Unrealised profit: `quantity * (mark - entry price)`, exact because it needs no division (Aster,
+        unRealizedProfit)."""
         return EXACT.fma(self.quantity, mark, self.cost.copy_negate())
 
 
 class Fill(Value):
-    """One execution. `realised_profit` does not contain the fee; `market_time` is its bar's, None where not known."""
+    """One execution. `realised_profit` is before the fee. `market_time` is the time of its bar; None if unknown."""
 
     fill_id: str
     order_id: str
@@ -76,7 +77,7 @@ class Fill(Value):
 
     @property
     def key(self) -> HoldingKey:
-        """What it changes."""
+        """The holding that it changes."""
         return HoldingKey(self.market, self.symbol)
 
 
@@ -90,11 +91,11 @@ class LedgerKind(StrEnum):
     TRANSFER = "transfer"
     """Put into a real account or taken out of it."""
     OTHER = "other"
-    """Of a kind that has no name here, such as a bonus."""
+    """A kind that has no name here, such as a bonus."""
 
 
 class LedgerEntry(Value):
-    """Money that moved without a trade. `amount` is signed: what the account receives is positive."""
+    """Money that moved without a trade. `amount` is positive if the account received it."""
 
     entry_id: str
     desk: str
@@ -109,12 +110,12 @@ class LedgerEntry(Value):
 
     @property
     def key(self) -> HoldingKey:
-        """What it is about."""
+        """The holding that it belongs to."""
         return HoldingKey(self.market, self.symbol)
 
 
 def ratio(value: Decimal, base: Decimal) -> Decimal:
-    """`value / base`, rounded to twelve places; 0 for a base of 0. For people and limits: no money is made of it."""
+    """`value / base`, rounded to twelve places; 0 for a base of 0. For people and limits, never for money."""
     with localcontext(EXACT):
         return plain((value / base).quantize(COST_STEP)) if base else ZERO
 
@@ -128,11 +129,11 @@ def fee(quantity: Decimal, price: Decimal, fee_bps: Decimal) -> Decimal:
 def trade(
     held: Holding, side: Side, quantity: Decimal, price: Decimal, charged: Decimal = ZERO
 ) -> tuple[Holding, Decimal]:
-    """What is held after a fill, and the profit that it realised, without the fee that was `charged`.
+    """The holding after a fill, and the profit that the fill realised, before the `charged` fee.
 
-    The part against the position closes it at its share of the cost (average cost, as on Binance's and Aster's
-    futures); what is left opens a position the other way at the fill's price. Realised profit of q closed units:
-    `q * (exit price - entry price)`, negative for a short.
+    The part of the fill that opposes the position closes it at that part's share of the cost (average cost, as on Binance's
+    and Aster's futures). Anything beyond opens a position the other way at the fill's price. Realised profit of q closed
+    units: `q * (exit price - entry price)`, negative for a short.
     """
     with localcontext(EXACT):
         signed = quantity if side is Side.BUY else -quantity
@@ -151,20 +152,20 @@ def trade(
 
 
 def reducible(held: Decimal, side: Side, quantity: Decimal) -> Decimal:
-    """How much of an order reduces a position of `held`: nothing where there is none or the order goes the same way."""
+    """How much of an order would reduce a position of `held`: nothing if there is none, or if the order goes the same way."""
     opposed = held < 0 if side is Side.BUY else held > 0
     return min(abs(held), quantity) if opposed else ZERO
 
 
 def _share(held: Holding, quantity: Decimal) -> Decimal:
-    """The cost of a part of what is held; the rounding stays in the rest, so that nothing is lost."""
+    """The cost of part of a holding. The rest keeps the rounding difference, so no money is lost."""
     if quantity == held.quantity:
         return held.cost
     return (held.cost * quantity / held.quantity).quantize(COST_STEP, ROUND_HALF_EVEN) if quantity else ZERO
 
 
 class PortfolioLine(Value):
-    """One symbol on one market, as a report shows it; what needs a price is None where none is known."""
+    """One symbol on one market, as a report shows it. Values that need a price are None if no price is known."""
 
     market: Market
     symbol: str
@@ -179,10 +180,10 @@ class PortfolioLine(Value):
 
 
 class Portfolio(NamedTuple):
-    """A desk's account as its fills and ledger entries add up, and how it fared. A fold: each step makes a new one.
+    """A desk's account as its fills and ledger entries add up, and its performance. Immutable: each step returns a new one.
 
-    `after` takes a record in and moves money; `marked` values the account at new prices and is what equity's peak,
-    drawdown and the day's loss are measured by, so that a fill's own price never counts as a valuation.
+    `after` takes a record and moves money. `marked` values the account at new prices; equity's peak, drawdown and the day's
+    loss are measured only there, so a fill's own price never counts as a valuation.
     """
 
     desk: str
@@ -191,7 +192,7 @@ class Portfolio(NamedTuple):
     peak: Decimal
     day_opening: Decimal
     last_equity: Decimal
-    """At the newest valuation."""
+    """Equity at the newest valuation."""
     day: date | None = None
     max_drawdown: Decimal = ZERO
     holdings: Mapping[HoldingKey, Holding] = {}
@@ -200,13 +201,14 @@ class Portfolio(NamedTuple):
 
     @classmethod
     def opened(cls, desk: str, balance: Decimal) -> Self:
-        """An account in which nothing has happened."""
+        """An account in which nothing has happened yet."""
         return cls(desk, balance, balance, peak=balance, day_opening=balance, last_equity=balance)
 
     # --- the fold ----------------------------------------------------------------------------------------------------
 
     def after(self, record: Fill | LedgerEntry) -> Self:
-        """With one more record, in the order of time. The profit is computed here and not taken from the fill."""
+        """The account after one more record; records come in the order of time. Profit is computed here, not taken from the
+        fill."""
         with localcontext(EXACT):
             held = self.holdings.get(record.key, Holding())
             if isinstance(record, Fill):
@@ -221,7 +223,7 @@ class Portfolio(NamedTuple):
             return changed._replace(holdings={**self.holdings, record.key: paid})
 
     def marked(self, at: datetime, marks: Mapping[str, Decimal]) -> Self:
-        """Valued at new prices, at a moment of the market's own time; a symbol left out keeps its last price."""
+        """The account valued at new prices, at a moment of the market's own time. A symbol left out keeps its last price."""
         with localcontext(EXACT):
             marks = {**self.marks, **marks}
             equity = self.balance + self._profit(marks)
@@ -240,18 +242,18 @@ class Portfolio(NamedTuple):
 
     @property
     def realised_profit(self) -> Decimal:
-        """Sum over everything ever held, fees and funding not contained."""
+        """Sum over everything ever held, before fees and funding."""
         return self._sum(held.realised_profit for held in self.holdings.values())
 
     @property
     def unrealised_profit(self) -> Decimal:
-        """Sum of `quantity * mark - cost`. Raises LookupError where something is held that has no price."""
+        """Sum of `quantity * mark - cost`. Raises LookupError if something held has no price."""
         with localcontext(EXACT):
             return self._profit(self.marks)
 
     @property
     def fees(self) -> Decimal:
-        """Trading fees paid, a positive number; a liquidation's fee is in the ledger."""
+        """Trading fees paid, as a positive number. A liquidation's fee is in the ledger."""
         return self._sum(held.fees for held in self.holdings.values())
 
     @property
@@ -261,7 +263,7 @@ class Portfolio(NamedTuple):
 
     @property
     def equity(self) -> Decimal:
-        """Net asset value: balance and unrealised profit (Aster: margin balance = wallet balance + unrealised PNL)."""
+        """Net asset value: balance plus unrealised profit (Aster: margin balance = wallet balance + unrealised PNL)."""
         with localcontext(EXACT):
             return self.balance + self._profit(self.marks)
 
@@ -275,24 +277,24 @@ class Portfolio(NamedTuple):
 
     @property
     def day_loss(self) -> Decimal:
-        """What the UTC day has lost so far: equity at its beginning less equity now, never below 0.
+        """What the UTC day has lost so far: equity at its start less equity now, never below 0.
 
-        The day begins with the last valuation before it; the very first one begins with the opening balance.
+        A day starts with the last valuation before it, the very first day with the opening balance.
         """
         with localcontext(EXACT):
             return max(ZERO, self.day_opening - self.last_equity)
 
     def gross_exposure(self, market: Market | None = None) -> Decimal:
-        """Sum of `|quantity| * mark`, on one market or on both."""
+        """Sum of `|quantity| * mark`, on one market or both."""
         return self._sum(abs(value) for value in self._notionals(market))
 
     def net_exposure(self, market: Market | None = None) -> Decimal:
-        """Sum of `quantity * mark`, shorts negative."""
+        """Sum of `quantity * mark`; shorts are negative."""
         return self._sum(self._notionals(market))
 
     @property
     def leverage(self) -> Decimal | None:
-        """Gross exposure over equity; None where there is exposure and no equity to carry it."""
+        """Gross exposure over equity; None if there is exposure but no equity to carry it."""
         with localcontext(EXACT):
             gross, equity = self.gross_exposure(), self.equity
             return ZERO if not gross else ratio(gross, equity) if equity > 0 else None
@@ -333,10 +335,10 @@ class Portfolio(NamedTuple):
 
 
 class Fold(NamedTuple):
-    """An account on its way through its records, which can stop after any of them and go on later.
+    """An account partway through its records. It can stop after any record and continue later.
 
-    The account is valued once a group of records (a bar, or a moment) is over. Of the newest group, which may go on, `marks` and
-    `moment` are what its records have named so far.
+    The account is valued once a group of records (a bar, or a moment) is complete. `marks` and `moment` are what the
+    records of the newest group, which may not be complete, have named so far.
     """
 
     portfolio: Portfolio
@@ -350,7 +352,7 @@ class Fold(NamedTuple):
         group: int | datetime | None,
         take: Callable[[Portfolio, Fill | LedgerEntry], Portfolio] = Portfolio.after,
     ) -> "Fold":
-        """With one more record, in the order of time."""
+        """The fold after one more record; records come in the order of time."""
         before = self if group == self.group else Fold(self.valued())
         marks, moment = before.marks, before.moment
         if record.price is not None:
@@ -360,26 +362,26 @@ class Fold(NamedTuple):
         return Fold(take(before.portfolio, record), group, marks, moment)
 
     def valued(self) -> Portfolio:
-        """The account at the last prices that its records have named: the curve of a report that has no bars."""
+        """The account at the last prices that its records have named. A report without bars draws its curve from this."""
         if self.moment:
             return self.portfolio.marked(self.moment, self.marks)
-        # Written by a version that kept no market time: of the prices alone, no day and no peak can be told.
+        # A version that kept no market time wrote these records. Prices alone tell no day and no peak.
         return self.portfolio._replace(marks={**self.portfolio.marks, **self.marks})
 
 
 FOLD_VERSION = 1
-"""Raise it with every change of what a fold comes to: totals that an older version has kept are then not used."""
+"""Raise it whenever a fold would give other results: totals kept by an older version are then ignored."""
 
 
 def fold(start: Fold, records: Iterable[Fill | LedgerEntry]) -> Fold:
-    """A desk's records taken in, in the order of time; the account is valued after each bar."""
+    """Adds a desk's records in the order of time. The account is valued after each bar."""
     for record in records:
         start = start.after(record, record.bar_no)
     return start
 
 
 def folded(desk: str, opening_balance: Decimal, records: Iterable[Fill | LedgerEntry]) -> Portfolio:
-    """A desk's account from its records alone, in the order of time."""
+    """A desk's account from its records alone, taken in the order of time."""
     return fold(Fold(Portfolio.opened(desk, opening_balance)), records).valued()
 
 

@@ -1,6 +1,6 @@
-"""The audit chain: each row holds the hash of the one before it, so that whoever changes one has to change all that follow.
+"""The audit chain: each row holds the hash of the row before it, so whoever changes one row must change all that follow.
 
-Pure: where rows come from, a database or an exported file, is not known here.
+Pure: this file does not know whether rows come from a database or from an exported file.
 """
 
 import hashlib
@@ -10,10 +10,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 FIRST = bytes(32)
-"""What the first row of a chain has as its previous hash."""
+"""The previous hash of a chain's first row."""
 NO_DESK = "-"
-"""Whose chain has what belongs to no desk: the keys. No desk can have this name."""
-# How far a row is looked for from its own place, and how much may be hashed for it: what is further away counts as edited.
+"""The chain for what belongs to no desk: the keys. No desk can have this name."""
+# How far from its own place a row is searched for, and how many bytes may be hashed for all searches. A row that is farther
+# away counts as edited.
 FAR = 64
 MOST_SEARCHED_BYTES = 64_000_000
 _OVERHEAD_BYTES = 500
@@ -39,15 +40,15 @@ class AuditKind(StrEnum):
 
 
 DECISIONS = frozenset({AuditKind.DECISION, AuditKind.LIMITS_CHANGED})
-"""A decision's row is the body of one of these."""
+"""Each decision's row is the body of a chain row of one of these kinds."""
 INSTRUCTIONS = frozenset({AuditKind.INSTRUCTION_PREPARED, AuditKind.INSTRUCTION_SETTLED, AuditKind.ORDER_FATE})
-"""An instruction's row is the newest body of these."""
+"""Each instruction's row is the newest body of a chain row of one of these kinds."""
 REBUILT_DECISION, REBUILT_INSTRUCTION = '{"decision":', '{"instruction":'
-"""How the body of a row that was put back begins: the row itself comes first, then its source."""
+"""How the body begins if a row was put back into its table: first the row itself, then its source."""
 
 
 class FaultKind(StrEnum):
-    """What was done to a chain, or to a table that it proves."""
+    """What somebody did to a chain, or to a table that it proves."""
 
     EDITED = "edited"
     REMOVED = "removed"
@@ -70,7 +71,7 @@ class AuditFault(NamedTuple):
 
 
 class Link(NamedTuple):
-    """One row of the chain. `at` is the text that is hashed."""
+    """One row of the chain. `at` is the text that was hashed."""
 
     desk: str
     seq: int
@@ -83,19 +84,19 @@ class Link(NamedTuple):
 
 
 def proves_instruction(link: Link) -> bool:
-    """Whether the row says how an instruction's row is to be."""
+    """Whether the link proves what an instruction's row must be."""
     return link.kind in INSTRUCTIONS or (link.kind == AuditKind.REBUILT and link.body.startswith(REBUILT_INSTRUCTION))
 
 
 class ChainHead(NamedTuple):
-    """The last row of a chain, as something outside of the chain remembers it."""
+    """The last row of a chain, as recorded outside the chain."""
 
     seq: int
     hash: bytes
 
 
 def link_hash(link: Link) -> bytes:
-    """SHA-256 over all the others, each with its length before it."""
+    """SHA-256 over all other fields, each preceded by its length."""
     desk, seq, at, kind, subject, body, previous, _ = link
     number, last = str(seq), previous.hex()
     whole = (
@@ -103,7 +104,7 @@ def link_hash(link: Link) -> bytes:
         f"{len(body)}:{body}{len(last)}:{last}"
     )
     if whole.isascii():
-        # Nearly always: then characters are bytes, and one text is made instead of seven.
+        # Nearly every row: characters are then bytes, and one string is built instead of seven.
         return hashlib.sha256(whole.encode()).digest()
     parts = (desk, number, at, kind, subject, body, last)
     return hashlib.sha256(b"".join(b"%d:%b" % (len(part), part) for part in map(str.encode, parts))).digest()
@@ -111,38 +112,38 @@ def link_hash(link: Link) -> bytes:
 
 @lru_cache(maxsize=64)
 def _part(value: str) -> str:
-    """Of a text that nearly every row has, made once."""
+    """Cached, since nearly every row has the same text here."""
     return f"{len(value)}:{value}"
 
 
 class _PlacedLink(NamedTuple):
-    """A link, and by how much its number differs from the one that its hash is of; None where no number near gives that hash."""
+    """A link, and how far its number is from the one that its hash was made with; None if no nearby number gives that hash."""
 
     link: Link
     moved: int | None
 
 
 class ChainWalk:
-    """Goes along one desk's chain, in the order of `seq`, and tells what does not fit.
+    """Walks along one desk's chain in the order of `seq`, and reports what does not fit.
 
-    It holds one row back: what happened to a row is often told by the next one alone. `start` is the number of the first row;
-    where that is not 1, the hash that the row names is believed.
+    It holds one row back, because often only the next row shows what happened to a row. `start` is the number of the first
+    row. If that is not 1, the walk trusts the previous hash that this row names.
     """
 
     def __init__(self, desk: str, start: int = 1) -> None:
         self.desk = desk
         self.count = 0
-        # The row before the one that is held back: its number, and its hash where rows may be compared with it.
+        # The row before the one held back: its number, and its hash if rows may be compared with it.
         self.seq = start - 1
         self.hash: bytes | None = FIRST if start == 1 else None
         self._held: Link | None = None
         self._held_moved: int | None = None
-        # By how much all rows from here on are renumbered.
+        # By how much all rows from here on were renumbered.
         self._shift = 0
         self._bytes_left = MOST_SEARCHED_BYTES
 
     def take(self, link: Link) -> Iterable[AuditFault]:
-        """The faults that this row shows, of itself or of the row before it."""
+        """The faults that this row shows, in itself or in the row before it."""
         moved = 0 if self._shift == 0 and link_hash(link) == link.hash else self._moved(link)
         before, before_moved = self._held, self._held_moved
         self._held, self._held_moved = link, moved
@@ -155,7 +156,7 @@ class ChainWalk:
         return self._judge(_PlacedLink(before, before_moved), _PlacedLink(link, moved))
 
     def end(self, head: ChainHead | None) -> Iterator[AuditFault]:
-        """What the end of the chain shows, and its head besides."""
+        """The faults that the end of the chain shows, on its own and compared with `head`."""
         if self._held:
             yield from self._judge(_PlacedLink(self._held, self._held_moved), None)
         if head is None:
@@ -169,13 +170,12 @@ class ChainWalk:
 
     @property
     def trusted(self) -> bool:
-        """Whether the row that was taken last has the hash of what it says, so that a table may be compared with it."""
+        """Whether the last row matches its own hash, so that a table may be compared with it."""
         return self._held_moved is not None
 
     def _moved(self, link: Link) -> int | None:
-        """How far the row is from its own place, beyond the shift that is known. Not without an end: each search costs many
-        hashes, and a body may be long.
-        """
+        """How far the row is from its own place, beyond the known shift. Bounded: each search costs many hashes, and a body
+        may be long."""
         if link_hash(link._replace(seq=link.seq + self._shift)) == link.hash:
             return 0
         if self._bytes_left <= 0:
@@ -205,12 +205,12 @@ class ChainWalk:
             yield self._fault(FaultKind.EDITED, max(1, expected - 1), f"row {link.seq} was chained to another one")
 
     def _misplaced(self, row: _PlacedLink, following: _PlacedLink | None) -> FaultKind | None:
-        """By how the row and the next one differ from their own places."""
+        """What happened, judging by how far this row and the next are from their own places."""
         next_moved = following.moved if following else row.moved
         if not row.moved:
             if not next_moved or next_moved > 0:
                 return None
-            # The next one stood here before: all from it on are pushed back by this one.
+            # The next row used to stand here: this row has pushed back all rows from there on.
             self._shift_by(next_moved, following)
             return FaultKind.INSERTED
         if next_moved != row.moved:

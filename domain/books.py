@@ -1,6 +1,6 @@
 """A real account's books: what the exchange says was traded, paid and received, and whether it adds up.
 
-One reading alone proves nothing here. Two readings must agree before the books open. A difference is reported only after a
+A single reading proves nothing here. Two readings must agree before the books open. A difference is reported only after a
 second comparison finds the same one. An order counts as somebody else's only if a second look still finds no row of it.
 """
 
@@ -24,13 +24,13 @@ MAX_GAPS = 20
 MAX_STRANGERS = 50
 REREAD_EVERY = timedelta(hours=1)
 REREAD_BACK = timedelta(days=30)
-# The money of a trade is in its fill; the exchange's ledger names it once more.
+# The exchange's ledger repeats the money of a trade, which its fill already tells.
 OF_TRADES = ("COMMISSION", "REALIZED_PNL")
 _KINDS = {"FUNDING_FEE": LedgerKind.FUNDING, "TRANSFER": LedgerKind.TRANSFER}
 
 
 class LiveFill(Fill):
-    """A fill as the exchange lists it: `order_id` and `trade_id` are the exchange's, `fee` is in `fee_asset`."""
+    """A fill as the exchange lists it. `order_id` and `trade_id` are the exchange's ids; `fee` is in `fee_asset`."""
 
     trade_id: str
     fee_asset: str
@@ -38,12 +38,12 @@ class LiveFill(Fill):
 
     @property
     def signed(self) -> Decimal:
-        """A purchase positive."""
+        """The quantity, positive for a purchase."""
         return self.quantity if self.side is Side.BUY else -self.quantity
 
 
 class Income(Value):
-    """One row of the exchange's own ledger; what the account received is positive."""
+    """One row of the exchange's own ledger. Amounts that the account received are positive."""
 
     entry_id: str
     income_type: str
@@ -55,7 +55,7 @@ class Income(Value):
 
     @property
     def kind(self) -> LedgerKind | None:
-        """As our ledger calls it; None for what fills tell."""
+        """The kind in our own ledger; None for money that fills already tell."""
         if self.income_type in OF_TRADES:
             return None
         if self.income_type == "INSURANCE_CLEAR":
@@ -64,14 +64,15 @@ class Income(Value):
 
 
 class Held(Value):
-    """A position: signed quantity, and what was paid for it, with its sign."""
+    """A position: the signed quantity, and what was paid for it, with the same sign."""
 
     quantity: Decimal
     cost: Decimal
 
 
 class ExchangeAccount(Value):
-    """The exchange's own account: wallet balance of each asset, and every position by symbol, empty ones too."""
+    """The exchange's view of the account: the wallet balance of each asset, and every position by symbol, including empty
+    ones."""
 
     balances: dict[str, Decimal]
     positions: dict[str, Held]
@@ -80,8 +81,8 @@ class ExchangeAccount(Value):
 class Sums(Value):
     """What our records add up to since the books were opened.
 
-    `income` is the exchange's ledger by asset; `quote` our own fills and ledger entries in the quote asset; `traded` is by symbol
-    what the fills bought less what they sold, and what that cost less the profit that it realised.
+    `income` sums the exchange's ledger by asset, `quote` our own fills and ledger entries in the quote asset. `traded` is
+    by symbol: quantity bought less sold, and its cost less the realised profit.
     """
 
     income: dict[str, Decimal]
@@ -105,11 +106,11 @@ class Difference(Value):
 
     @property
     def text(self) -> str:
-        """With both numbers."""
+        """The difference with both numbers, for people."""
         return f"{self.what}: {plain(self.exchange):f} at the exchange, {plain(self.records):f} by its records"
 
     def same_as(self, other: "Difference") -> bool:
-        """Whether both are of one thing and by the same amount: the numbers themselves move on."""
+        """Whether both differ in the same thing by the same amount. The numbers themselves keep moving."""
         return self.what == other.what and self.exchange - self.records == other.exchange - other.records
 
 
@@ -148,10 +149,10 @@ class ForeignOrder(Value):
 
 
 class BooksState(Value):
-    """How far the books have come. `until` is by source how far it was read, by the exchange's clock.
+    """How far the books have got. `until` says how far each source was read, by the exchange's clock.
 
-    `opening` is None until two readings agree: nothing is known before. `unlisted` names trades for which the exchange booked
-    money and lists no fill. `suspected` and `suspects` wait for a second look.
+    `opening` is None until two readings agree; before that, nothing is known. `unlisted` names trades for which the
+    exchange booked money but lists no fill. `suspected` and `suspects` wait for a second look.
     """
 
     until: dict[str, Moment] = Field(default_factory=dict)
@@ -170,7 +171,7 @@ class BooksState(Value):
 
     @property
     def facts(self) -> list[str]:
-        """Whatever keeps these books from being the whole truth, for people."""
+        """Everything that is wrong or missing in these books, for people."""
         found = [difference.text for difference in self.differences]
         found += [f"not whole: {gap.text}" for gap in self.gaps]
         found += [f"not listed: {trade}" for trade in self.unlisted]
@@ -178,19 +179,19 @@ class BooksState(Value):
 
 
 def with_gap(state: BooksState, gap: Gap) -> BooksState:
-    """With one more gap; of too many the newest are kept."""
+    """Adds a gap. If there are too many, the newest are kept."""
     others = [g for g in state.gaps if (g.source, g.since) != (gap.source, gap.since)]
     return state.model_copy(update={"gaps": [*others, gap][-MAX_GAPS:]})
 
 
 def read_on(state: BooksState, source: str, until: datetime) -> BooksState:
-    """A source was read up to a moment."""
+    """Notes that a source was read up to this moment."""
     failing = {name: it for name, it in state.failing.items() if name != source}
     return state.model_copy(update={"until": {**state.until, source: until}, "failing": failing})
 
 
 def not_read(state: BooksState, source: str, why: str, now: datetime) -> BooksState:
-    """A source could not be read; the first failure in a row stands."""
+    """Notes that a source could not be read. `since` stays that of the first failure in a row."""
     since = state.failing[source].since if source in state.failing else now
     return state.model_copy(update={"failing": {**state.failing, source: Failing(since=since, why=why)}})
 
@@ -199,7 +200,7 @@ def not_read(state: BooksState, source: str, why: str, now: datetime) -> BooksSt
 
 
 def compare(state: BooksState, account: ExchangeAccount, sums: Sums, now: datetime) -> BooksState:
-    """The exchange's account against our records: opens the books, or tells where the two differ."""
+    """Compares the exchange's account with our records: opens the books, or notes where the two differ."""
     if state.opening is None:
         opening = opening_of(account, sums)
         if state.candidate is None or not _agree(state.candidate, opening):
@@ -212,7 +213,7 @@ def compare(state: BooksState, account: ExchangeAccount, sums: Sums, now: dateti
 
 
 def differences(opening: Opening, account: ExchangeAccount, sums: Sums) -> list[Difference]:
-    """Everything in which the two differ; what the exchange did not say is not compared."""
+    """Everything in which the two differ. What the exchange did not report is not compared."""
     found, nothing = [], Held(quantity=ZERO, cost=ZERO)
     with localcontext(EXACT):
         for asset, wallet in sorted(account.balances.items()):
@@ -232,7 +233,7 @@ def differences(opening: Opening, account: ExchangeAccount, sums: Sums) -> list[
 
 
 def opening_of(account: ExchangeAccount, sums: Sums) -> Opening:
-    """What must have been there before the first record, so that it all adds up."""
+    """What the account must have held before the first record for everything to add up."""
     nothing = Held(quantity=ZERO, cost=ZERO)
     held: dict[str, Held] = {}
     with localcontext(EXACT):
@@ -245,19 +246,19 @@ def opening_of(account: ExchangeAccount, sums: Sums) -> Opening:
 
 
 def _agree(first: Opening, second: Opening) -> bool:
-    """In money and quantities; the exchange rounds its prices of entry."""
+    """Whether money and quantities agree. Costs may differ, since the exchange rounds its entry prices."""
     quantities = [{symbol: held.quantity for symbol, held in it.held.items()} for it in (first, second)]
     return first.balances == second.balances and quantities[0] == quantities[1]
 
 
 def must_reread(state: BooksState, now: datetime) -> bool:
-    """Whether everything has to be read once more: something is missing, or wrong, in what was read only once."""
+    """Whether to read everything once more, because something is missing or wrong in what was read only once."""
     wrong = bool(state.differences or state.unlisted)
     return wrong and (state.reread_at is None or now - state.reread_at >= REREAD_EVERY)
 
 
 def read_again(state: BooksState, now: datetime) -> BooksState:
-    """Reads the last month once more, or all since the beginning; gaps that are still there are found again."""
+    """Starts over from a month ago, or from the beginning if that is later. Gaps that still exist will be found again."""
     back = now - REREAD_BACK
     until = {source: min(at, back) for source, at in state.until.items()}
     return state.model_copy(
@@ -266,7 +267,7 @@ def read_again(state: BooksState, now: datetime) -> BooksState:
 
 
 def look_again(state: BooksState, found: list[ForeignOrder]) -> BooksState:
-    """Orders of which no row is known: told once a second look finds them as well."""
+    """Orders of which no row is known. They are reported once a second look finds them too."""
     told = [stranger for stranger in found if stranger in state.suspects or stranger in state.strangers]
     return state.model_copy(update={"strangers": told[:MAX_STRANGERS], "suspects": found[:MAX_STRANGERS]})
 
@@ -287,7 +288,7 @@ def opened(desk: str, opening: Opening) -> Portfolio:
 
 
 def fold(start: Fold, records: Iterable[Fill | LedgerEntry]) -> Fold:
-    """Records taken in, in the order of time; what the exchange says of a realised profit stands."""
+    """Adds records in the order of time. The realised profit that the exchange reports is final."""
     for record in records:
         start = start.after(record, record.market_time, _settled)
     return start
@@ -299,9 +300,8 @@ def folded(desk: str, opening: Opening, records: Iterable[Fill | LedgerEntry]) -
 
 
 def _settled(portfolio: Portfolio, record: Fill | LedgerEntry) -> Portfolio:
-    """The exchange rounds its price of entry, so its profit may differ from ours in the last digits. The balance follows the
-    exchange's, and so does what the rest of the position has cost: equity stays what it is.
-    """
+    """Adds one record. The exchange rounds its entry price, so its profit may differ from ours in the last digits. Balance
+    and remaining cost then both follow the exchange's, so equity stays the same."""
     after = portfolio.after(record)
     if not isinstance(record, Fill):
         return after
@@ -318,7 +318,7 @@ def _settled(portfolio: Portfolio, record: Fill | LedgerEntry) -> Portfolio:
 
 
 def seen(state: BooksState | None, holder: str | None, desk: str) -> BooksSeen:
-    """What an operator of a desk is told; `holder` is the desk that has claimed its account."""
+    """What an operator of the desk is told. `holder` is the desk that has claimed its account."""
     holder = holder if holder != desk else None
     if state is None:
         return BooksSeen(holder=holder)

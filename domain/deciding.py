@@ -1,4 +1,4 @@
-"""One cycle's decision: choose a proposal, size it from net asset value, weigh it against the guards."""
+"""One cycle's decision: choose a proposal, size it from net asset value, check it against the guards."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -46,9 +46,9 @@ def decide(
     weights: Mapping[str, float] = MappingProxyType({}),
     liquidity: Mapping[str, float] = MappingProxyType({}),
 ) -> Choice:
-    """The choice among `analysis` in the given circumstances.
+    """Chooses among the proposals of `analysis`, given the market context.
 
-    `weights` are by agent id, `liquidity` from 0 to 1 by symbol; both are 1 where they are not given.
+    `weights` are by agent id, `liquidity` (0 to 1) by symbol. Both default to 1.
     """
     observation = given.observation
     if observation.latch_error or not analysis.proposals:
@@ -66,14 +66,14 @@ def decide(
 
 
 def abstained(analysis: Analysis, observation: Observation) -> Choice:
-    """The choice where nothing was proposed, or nothing may be followed since the latch could not be read."""
+    """The choice if nothing was proposed, or if no proposal may be followed because the latch could not be read."""
     if observation.latch_error:
         return nothing(f"No new order: {observation.latch_error}", analysis)
     return nothing(observation.note or "No agent proposed an order", analysis)
 
 
 def _follow(proposal: Proposal, analysis: Analysis, given: MarketContext) -> Choice:
-    """What following a proposal comes to: an order, a refusal, or nothing where the agent's quote stands as it is."""
+    """What a proposal leads to: an order, a refusal, or nothing if the agent's quote already stands as proposed."""
     if proposal.symbol in given.blocked:
         return _intent(proposal, analysis, [given.blocked[proposal.symbol]])
     instruction = size(proposal, given.observation, given.limits)
@@ -87,10 +87,10 @@ def _follow(proposal: Proposal, analysis: Analysis, given: MarketContext) -> Cho
 
 
 def size(proposal: Proposal, observation: Observation, limits: Limits) -> OrderInstruction | None:
-    """An order worth `order_fraction` of net asset value, rounded down to the lot step; None below a minimum.
+    """An order worth `order_fraction` of net asset value, rounded down to the lot step; None if it is below a minimum.
 
-    One with a price is a limit order, with the price on a tick and not worse than asked. It is worth what it
-    costs there; a sale below the mark price is worth what it brings at the mark.
+    A proposal with a price becomes a limit order, priced on a tick and never worse than asked. Its worth is what it costs
+    at that price; a sale below the mark price counts at the mark.
     """
     mark, rules = observation.marks.get(proposal.symbol, ZERO), observation.rules.get(proposal.symbol)
     if rules is None or mark <= 0:
@@ -109,7 +109,7 @@ def size(proposal: Proposal, observation: Observation, limits: Limits) -> OrderI
 
 
 def nothing(summary: str, analysis: Analysis | None = None) -> Choice:
-    """A cycle that chose nothing, and why; agents that failed are named."""
+    """The choice of a cycle that does nothing, and why. Names the agents that failed."""
     analysis = analysis or Analysis()
     return _choice(DecisionType.NO_ACTION, summary, analysis)
 
@@ -117,7 +117,7 @@ def nothing(summary: str, analysis: Analysis | None = None) -> Choice:
 def _intent(
     proposal: Proposal, analysis: Analysis, reasons: list[str], instruction: OrderInstruction | None = None
 ) -> Choice:
-    """The order that a proposal comes to; refused if there is a reason against it, and approved if there is none."""
+    """The order that a proposal leads to: refused if there are reasons against it, otherwise approved."""
     assert reasons or instruction, "approved, and no order"
     selected = f"Selected {proposal.symbol} from {proposal.agent_id}"
     if instruction and instruction.price is not None:

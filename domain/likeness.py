@@ -18,14 +18,14 @@ class Names:
         self._pairs = {name: _pairs(name) for name in names}
 
     def nearest(self, name: str) -> str:
-        """The known name that shares most with `name`; the first one where none does."""
+        """The known name that shares the most with `name`; the first one if none shares anything."""
         asked = _pairs(name.strip().casefold()[:MAX_NAME_CHARS])
-        # Twice what two names share, by what both have.
+        # Twice what the two names share, divided by what both have.
         found = {name: 2 * len(asked & pairs) / (len(asked) + len(pairs)) for name, pairs in self._pairs.items()}
         return max(found, key=found.__getitem__)
 
 
 def _pairs(name: str) -> frozenset[str]:
-    # With a mark before and after, so that how a name begins and ends counts too.
+    # Marks before and after, so that the beginning and the end of a name count too.
     marked = f"^{name}$"
     return frozenset(map("".join, pairwise(marked)))

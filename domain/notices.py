@@ -1,7 +1,7 @@
-"""What people are told of by notifications, and in which words.
+"""What notifications tell people, and in which words.
 
-An event becomes a notice once for each channel that wants its kind. Everything is made from what the database and the
-coordinator say; nothing here sends.
+An event becomes a notice once for each channel that wants its kind. Everything here is made from what the database and the
+coordinator say. Nothing here sends.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,15 +20,15 @@ from domain.values import Moment, Value, digits, iso, plain, printable
 
 OPEN_TOO_LONG = timedelta(seconds=60)
 SILENT_CYCLES = 3
-# So many notices of one kind are told one by one in a minute; more are gathered in one message.
+# Up to this many notices of one kind per minute are sent one by one. Any more are gathered in one message.
 MOST_SINGLE = 5
 GATHERED_WITHIN = timedelta(seconds=60)
 MAX_TEXT_CHARS = 500
-# A checkpoint that is cut proves nothing: about 120 characters a desk, and 400 more.
+# A truncated checkpoint proves nothing. It takes about 120 characters per desk, plus 400.
 MAX_CHECKPOINT_CHARS = 100_000
 TOO_LONG = (
-    "It signs too many desks for a message. The whole one is the newest row of the table audit_checkpoints, column text: copy it "
-    "to where nobody can reach who may write the database. `ais audit checkpoint` prints another one"
+    "It signs too many desks for a message. The complete one is the newest row of the table audit_checkpoints, column text. Copy "
+    "it to where nobody who may write to the database can reach it. `ais audit checkpoint` prints another one"
 )
 
 
@@ -59,7 +59,7 @@ class NoticeKind(StrEnum):
 
     @property
     def heading(self) -> str:
-        """As it stands in a message's first line."""
+        """The heading in a message's first line."""
         return _HEADINGS[self]
 
 
@@ -70,7 +70,7 @@ _CRITICAL = frozenset(
         NoticeKind.INSTRUCTION_OPEN,
         NoticeKind.KILL_NOT_OVER,
         NoticeKind.SILENT,
-        # Whoever was told of the silence waits for this.
+        # Whoever was told of the silence is waiting for this.
         NoticeKind.SPEAKS_AGAIN,
         NoticeKind.AUDIT_BROKEN,
         NoticeKind.TEST,
@@ -105,7 +105,7 @@ _OF_COMMAND: dict[str, NoticeKind] = {
 
 
 class Notice(Value):
-    """One event. Its id is the same whoever notices it, however often."""
+    """One event. Its id is the same whoever notices it, and however often."""
 
     event_id: str
     kind: NoticeKind
@@ -114,7 +114,7 @@ class Notice(Value):
 
 
 class DeskDay(NamedTuple):
-    """What a day of a desk comes to; None where nothing was measured."""
+    """What a desk's day amounts to; None where nothing was measured."""
 
     day: date
     equity: Decimal | None
@@ -133,7 +133,7 @@ class NoticeMessage(NamedTuple):
 
 
 def of_row(row: Decision) -> Notice | None:
-    """What a row of the decision log tells: an applied command, or a limit that reduces."""
+    """The notice for a row of the decision log: an applied command, or a limit that reduces."""
     if row.source == Level.SOFT.name.lower():
         kind: NoticeKind | None = NoticeKind.REDUCTION
     elif row.command and row.result == Outcome.APPLIED:
@@ -146,7 +146,7 @@ def of_row(row: Decision) -> Notice | None:
 
 
 def of_status(status: Status, now: datetime) -> list[Notice]:
-    """What has been open for too long. In shadow nothing is sent, so nothing can be confirmed."""
+    """Notices for what has been open too long. In shadow nothing is sent, so nothing can be confirmed."""
     if status.mode is Mode.SHADOW:
         return []
     found = []
@@ -165,7 +165,7 @@ def of_status(status: Status, now: datetime) -> list[Notice]:
 
 
 def started(status: Status) -> Notice:
-    """The coordinator's start."""
+    """The coordinator has started."""
     text = f"The coordinator runs in {status.mode} mode, every {status.cycle_seconds:g} s: {', '.join(status.symbols)}"
     event_id = f"{NoticeKind.START}:{status.started_at.isoformat()}"
     return Notice(event_id=event_id, kind=NoticeKind.START, at=status.started_at, text=text)
@@ -178,13 +178,13 @@ def silent(last_cycle: datetime, now: datetime) -> Notice:
 
 
 def speaks_again(silent_since: datetime, now: datetime) -> Notice:
-    """The end of a silence."""
+    """A silence has ended."""
     kind, text = NoticeKind.SPEAKS_AGAIN, f"The coordinator has cycles again. It was silent since {iso(silent_since)}"
     return Notice(event_id=f"{kind}:{silent_since.isoformat()}", kind=kind, at=now, text=text)
 
 
 def summary(day: DeskDay, now: datetime) -> Notice:
-    """The day that has just ended."""
+    """Summary of the day that has just ended."""
     if day.equity is None or day.first_equity is None or day.drawdown is None:
         money = "no reading of the account"
     else:
@@ -197,13 +197,13 @@ def summary(day: DeskDay, now: datetime) -> Notice:
 
 
 def checkpoint(at: datetime, document: str) -> Notice:
-    """A signed checkpoint of the audit chain, whole, so that a copy lies where the message goes."""
+    """A signed checkpoint of the audit chain, complete, so that every recipient keeps a copy."""
     kind = NoticeKind.CHECKPOINT
     return Notice(event_id=f"{kind}:{at.isoformat()}", kind=kind, at=at, text=document)
 
 
 def audit_broken(fault: AuditFault, since: datetime) -> Notice:
-    """The running verification has found a fault again. Its event is one for as long as the chain is not whole."""
+    """The running verification has found a fault again. All such faults count as one event until the chain is whole again."""
     where = f"row {fault.seq}" if fault.seq is not None else "no row of the chain"
     text = f"The audit chain of {fault.desk}: {fault.kind.value}: {where}: {fault.what}. "
     text += "Repair nothing: copy the database, and see `ais audit verify`"
@@ -212,7 +212,7 @@ def audit_broken(fault: AuditFault, since: datetime) -> Notice:
 
 
 def message(desk: str, told: Sequence[Notice], count: int) -> NoticeMessage:
-    """The message of these notices, the first of `count` of one kind."""
+    """One message for these notices, the first of `count` of one kind."""
     kind = told[0].kind
     most = MAX_CHECKPOINT_CHARS if kind is NoticeKind.CHECKPOINT else MAX_TEXT_CHARS
     lines = [f"{iso(notice.at)}  {_cut(printable(notice.text), kind, most)}" for notice in told]
@@ -223,11 +223,11 @@ def message(desk: str, told: Sequence[Notice], count: int) -> NoticeMessage:
 
 def _cut(text: str, kind: NoticeKind, most: int) -> str:
     if len(text) > most and kind is NoticeKind.CHECKPOINT:
-        # A part of it could not be verified.
+        # Part of it could not be verified.
         return TOO_LONG
     return text[:most]
 
 
 def wanted(notices: Iterable[Notice], *, critical_only: bool) -> list[Notice]:
-    """Those that a channel of this level is told."""
+    """The notices that a channel of this level gets."""
     return [notice for notice in notices if notice.kind.is_critical or not critical_only]

@@ -1,4 +1,4 @@
-"""Base of every value that crosses a boundary, and the number types that it uses."""
+"""Base classes of every value that crosses a boundary, and the number types that they use."""
 
 import unicodedata
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 
 class Value(BaseModel):
-    """A frozen value; unknown fields are dropped, so that an older process can read a newer one's message."""
+    """A frozen value. Unknown fields are dropped, so that an older process can read a newer one's message."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -22,8 +22,8 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="ignore", validate_assignment=False)
 
     if not TYPE_CHECKING:
-        # A cycle assigns a dozen fields. Pydantic's own bookkeeping of which were ever set, which nobody reads, costs five times
-        # as much as the assignment. The type checker still refuses a name that is no field.
+        # A cycle assigns a dozen fields. Pydantic's own record of which fields were ever set, which nobody reads, costs
+        # five times as much as the assignment. The type checker still refuses a name that is not a field.
         __setattr__ = object.__setattr__
 
 
@@ -32,9 +32,10 @@ _new, _set = object.__new__, object.__setattr__
 
 
 def assembled(kind: type[V], fields: dict[str, Any]) -> V:
-    """A value of all its fields, from facts that are valid already: validating them again takes most of the time of a cycle.
+    """A value from facts for all its fields that are already valid: validating them again would take most of a cycle's
+    time.
 
-    Never for anything that comes from outside. A test makes each value a second time, with validation, and compares.
+    Never use it for anything from outside. A test makes each value a second time, with validation, and compares.
     """
     value = _new(kind)
     _set(value, "__dict__", fields)
@@ -72,8 +73,8 @@ def floor_to_step(quantity: Decimal, step: Decimal) -> Decimal:
 
 
 def encodable(value: Any) -> Any:
-    """A text, and every text within lists and objects, without the lone surrogates that UTF-8 refuses: a terminal of another
-    encoding makes them of each byte that it does not know."""
+    """A text, and every text within lists and objects, without the lone surrogates that UTF-8 refuses. A terminal with
+    another encoding makes one of each byte that it does not know."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, list):
@@ -82,35 +83,36 @@ def encodable(value: Any) -> Any:
 
 
 def clean(text: str) -> str:
-    """Without lone surrogates and NUL, which PostgreSQL and UTF-8 refuse, and without outer blanks."""
+    """Without lone surrogates and NUL, which UTF-8 and PostgreSQL refuse, and without leading and trailing blanks."""
     return str(encodable(text)).replace("\x00", "").strip()
 
 
 def plain(number: Decimal) -> Decimal:
-    """The same number without trailing zeros and without an exponent: `1E+2` becomes `100`."""
+    """The same number without trailing zeros and exponent: `1E+2` becomes `100`."""
     shortest = number.normalize(EXACT)
     return shortest.quantize(Decimal(1), context=EXACT) if shortest.as_tuple().exponent > 0 else shortest  # type: ignore[operator]
 
 
 def digits(number: Decimal) -> str:
-    """A fraction as people read it: six places at most."""
+    """A fraction for people: at most six decimal places."""
     return str(plain(number.quantize(_SIX_PLACES)))
 
 
 def printable(text: str) -> str:
-    """The text as a terminal may show it: one line, without what steers the terminal or turns the order of reading round.
+    """The text as a terminal may show it: one line, without anything that controls the terminal or reverses the reading
+    order.
 
-    The incident behind it: an escape sequence in a kill's reason reached the operator's terminal by `ais status`.
+    The incident behind it: an escape sequence in a kill's reason reached the operator's terminal through `ais status`.
     """
     if text.isprintable():
         return text
     spaced = (" " if character in _BREAKS else character for character in text)
-    # Control, format (bidirectional and zero-width ones are) and half a surrogate pair.
+    # Control characters, format characters (bidirectional and zero-width ones among them), and lone surrogates.
     return "".join(character for character in spaced if unicodedata.category(character) not in ("Cc", "Cf", "Cs"))
 
 
 def printable_lines(text: str) -> str:
-    """The same for a text whose line breaks are ours."""
+    """The same for a text whose line breaks are our own."""
     return "\n".join(map(printable, text.split("\n")))
 
 
@@ -120,5 +122,5 @@ def printable_texts(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def iso(moment: datetime) -> str:
-    """A moment as people read it: to the second, with its offset."""
+    """A moment for people: to the second, with its offset."""
     return moment.isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""Sends cancels to the venue: a bounded number at once, one per symbol and market. Cancels due together share an activity.
+"""Sends cancels to the venue: one at a time per symbol and market. Cancels due together share an activity.
 
 Measured with fifty symbols and calls of 20 ms: with one activity per cancel, a kill took more than twice as long as a bare
 client with the same calls, since each result needed its own workflow task.
@@ -18,7 +18,8 @@ with workflow.unsafe.imports_passed_through():
     from domain.desk.versions import cancels_together
     from domain.trading.instructions import Tool
 
-# Two activities keep the room full, and one that is lost with its worker takes no more than its half with it.
+# Two activities fill all 32 places (`lanes.MAX_CANCELS_AT_ONCE`). If one is lost with its worker, the other half still goes
+# out.
 MAX_TOGETHER = 16
 
 
@@ -30,7 +31,7 @@ class Failed(NamedTuple):
 
 
 class Together:
-    """Cancels that became due at the same moment, and the activity that carries them out."""
+    """Cancels that became due at the same moment, and the activity that sends them."""
 
     def __init__(self) -> None:
         self.cancels: list[calls.CancelCall] = []
@@ -38,7 +39,7 @@ class Together:
 
 
 class Cancelling:
-    """Carries out cancels."""
+    """Sends cancels and notes what the venue answered."""
 
     def __init__(self, run: CoordinatorRun) -> None:
         self._run = run
@@ -46,11 +47,11 @@ class Cancelling:
         self._open: Together | None = None
 
     async def cancel(self, tool: Tool, symbol: str, ids: list[str]) -> Failed | None:
-        """One call at the venue for these instructions; None once it has confirmed them."""
+        """Makes one venue call for these instructions. Returns None once the venue has confirmed them."""
         orders = [cancel.venue_order_id for cancel in self._c.cancels.named(ids) if cancel.venue_order_id]
         call = calls.CancelCall(scope=self._run.scope, tool=tool, symbol=symbol, instruction_ids=ids, order_ids=orders)
         outbox.cancels_begun(self._c, ids)
-        # What a kill asks for shares no activity with an order that is only replaced.
+        # A kill's cancels never share an activity with the cancel of an order that is only being replaced.
         together = cancels_together(self._c.schema_version) and tool is not Tool.CANCEL_ORDER
         failed = await (self._with_others(call) if together else self._alone(call))
         if failed:
@@ -63,7 +64,7 @@ class Cancelling:
     async def _with_others(self, call: calls.CancelCall) -> Failed | None:
         if self._open is None or len(self._open.cancels) == MAX_TOGETHER:
             self._open = Together()
-            # It begins after every lane that runs in this moment, so that all of them are in it.
+            # This task starts after every lane that runs at this moment, so it takes all their cancels along.
             self._open.task = asyncio.create_task(self._carry_out(self._open))
         mine, number = self._open, len(self._open.cancels)
         mine.cancels.append(call)

@@ -1,4 +1,5 @@
-"""The coordinator: handlers queue signals, except the first kill of a task; `run` takes them in turns; three tasks act."""
+"""The coordinator: signal handlers only queue, except for the first kill of a task; `run` takes the queue in turns; three
+tasks act."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -28,9 +29,10 @@ with workflow.unsafe.imports_passed_through():
     from domain.desk.traces import Issued, Tick
     from domain.desk.versions import SCHEMA_VERSION, check_known, ends_early, shows_apart, takes_turns
 
-# Long enough for a timer, which begins a workflow task of its own.
+# Long enough for a timer, which starts a workflow task of its own.
 MOMENT_SECONDS = 0.001
-# The end was refused by the server and tried again: what it was made from is looked at anew.
+# If the timer fires this late, the server refused the continue-as-new and is retrying it: check again what the run would
+# carry over.
 LATE_END = timedelta(seconds=2)
 MAX_LATE_ENDS = 3
 
@@ -54,12 +56,12 @@ class Coordinator:
 
     @workflow.run
     async def run(self, carried: Carried) -> None:
-        """Takes in what arrives, shows what changed, and continues as new once that is due and all tasks stand still."""
+        """Takes in what arrives, shows what changed, and continues as new once that is due and all tasks are idle."""
         check_known(self._version)
         self._tasks = [asyncio.create_task(task.run()) for task in (self._cycle, self._outbox)]
         if shows_apart(self._version):
             self._tasks.append(asyncio.create_task(self._showing.run()))
-        while not await self._over():
+        while not await self._ends_now():
             if error := self._broken():
                 raise RuntimeError("a task of the coordinator broke") from error
             self._run.changed = False
@@ -82,10 +84,10 @@ class Coordinator:
         if not takes_turns(self._version):
             self._take_turn()
         elif self._killed_at != workflow.now():
-            # One kill in each workflow task waits for no turn, whatever `run` awaits: no query may say `running` behind it.
+            # Apply one kill per workflow task at once, whatever `run` is awaiting: no query may say `running` after it.
             for arrival in self._arrivals.first_kill():
                 self._killed_at = workflow.now()
-                self._take(arrival, self._run.takes()._replace(issued=Issued()))
+                self._take(arrival, self._run.note_arrival()._replace(issued=Issued()))
                 self._run.stop_order()
 
     @workflow.query(name=names.STATUS_QUERY)
@@ -108,22 +110,22 @@ class Coordinator:
     # --- what arrives ----------------------------------------------------------------------------------------------
 
     def _take_turn(self) -> None:
-        """A cancellation, then kills, then other signals: no more than one workflow task has time for."""
+        """Takes a cancellation, then kills, then other signals: as many as fit into one workflow task."""
         if takes_turns(self._version):
             self._take_cancellation()
         if not self._arrivals:
             return
-        tick = self._run.takes()._replace(issued=Issued())
+        tick = self._run.note_arrival()._replace(issued=Issued())
         for arrival in self._arrivals.turn():
             self._take(arrival, tick)
         self._run.stop_order()
 
     def _take_cancellation(self) -> None:
-        """The Cancel button means kill, once a run: the server swallows every other request."""
+        """Treats the Cancel button as a kill. It works once per run: the server swallows every later request."""
         if self._run.cancellation is not None:
             reason = self._run.cancellation
             self._run.cancellation_taken = True
-            applying.cancelled(self._run.c, reason, self._run.takes())
+            applying.cancelled(self._run.c, reason, self._run.note_arrival())
             self._run.stop_order()
 
     def _take(self, arrival: Arrival, tick: Tick) -> None:
@@ -140,12 +142,12 @@ class Coordinator:
 
     # --- the run's end -----------------------------------------------------------------------------------------------
 
-    async def _over(self) -> bool:
-        """Whether the run may end in this very workflow task.
+    async def _ends_now(self) -> bool:
+        """Whether the run may end in this workflow task.
 
-        The incident behind it: a run that was due to end when it began never gave the SDK a turn in which to deliver the
-        cancellation that had come with it, and a kill was lost. So a run ends only in a task that it began itself, by a
-        timer: by then all that the task brought stands before us.
+        The incident behind it: a run that was due to end as soon as it began never gave the SDK a chance to deliver the
+        cancellation that had come with it, and a kill was lost. So a run ends only in a task that its own timer started. By
+        then it has everything that the server delivered before.
         """
         if takes_turns(self._version):
             self._take_turn()
@@ -154,9 +156,9 @@ class Coordinator:
         if not takes_turns(self._version):
             self._take_cancellation()
             return self._may_end()
-        return await self._all_is_in()
+        return await self._has_taken_everything()
 
-    async def _all_is_in(self) -> bool:
+    async def _has_taken_everything(self) -> bool:
         await self._undisturbed(self._showing.look_before_the_end())
         began = workflow.now()
         await self._undisturbed(asyncio.sleep(MOMENT_SECONDS))
@@ -178,14 +180,14 @@ class Coordinator:
         if not (is_long or self._run.c.hand_over or self._run.draining):
             return False
         self._run.drain()
-        # All tasks have to stand still: an activity still pending would be lost with the run.
+        # All tasks must be idle: an activity that is still pending would be lost with the run.
         return self._cycle.idle and self._outbox.idle and self._showing.idle
 
     # --- waiting -----------------------------------------------------------------------------------------------------
 
     async def _wait(self) -> None:
         if self._arrivals:
-            # The rest of a flood gets workflow tasks of its own. What was decided until now goes out before.
+            # The rest of a flood gets workflow tasks of its own. What was decided so far goes out first.
             await self._undisturbed(asyncio.sleep(MOMENT_SECONDS))
         else:
             await self._undisturbed(
@@ -195,24 +197,27 @@ class Coordinator:
             )
 
     async def _undisturbed(self, awaited: Awaitable[object]) -> None:
-        """A cancel reaches this task alone, wherever it waits; the work goes on in the others."""
+        """Awaits, but turns a cancel into a kill. A cancel reaches only this task, wherever it waits; the others keep
+        working."""
         try:
             await awaited
         except asyncio.CancelledError:
             self._take_cancellation()
         if takes_turns(self._version):
-            # An activity that was awaited may have taken the cancel for its own, and ended by an error that was dealt with.
+            # An awaited activity may have taken the cancel for its own and failed with an error that somebody handled.
             self._take_cancellation()
 
     def _broken(self) -> BaseException | None:
-        """A task that ended by an error is a bug. An ordinary error fails the workflow task: it shows, and is tried again."""
+        """The error of a task that broke. That is a bug; raising it fails the workflow task, which is visible and gets
+        retried."""
         ended = (task for task in self._tasks if task.done())
         errors = (RuntimeError("it was cancelled") if task.cancelled() else task.exception() for task in ended)
         return next((error for error in errors if error), None)
 
 
 def next_version() -> workflow.ContinueAsNewVersioningBehavior | None:
-    """The next run of a desk with a version begins on the current one. A pinned desk would otherwise never leave its own."""
+    """The next run of a versioned desk starts on the current worker version. Otherwise a pinned desk would stay on its own
+    for ever."""
     version = workflow.info().get_current_deployment_version()
     return workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE if version and version.deployment_name else None
 

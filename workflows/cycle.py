@@ -1,4 +1,4 @@
-"""The cycle task: when a cycle is due, and what a cycle needs from the outside, done by activities and timers."""
+"""The cycle task: decides when a cycle is due, and does for `domain/desk/cycle.py` what needs activities or timers."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -23,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.trading.proposals import WaitingProposal
 
 REDUCE_SECONDS = 20.0
-# No limit is watched meanwhile. A cancel that takes longer goes on, and blocks its symbol.
+# No limit is watched during this wait. A cancel that takes longer continues, and blocks its symbol.
 REPLACE_SECONDS = 10.0
 
 
@@ -41,7 +41,8 @@ class CycleTask:
         while not self._run.draining:
             if not self._run.may_tell:
                 await self._read_latch()
-            # A restart clears the latch; an observation under way would bring the old one back, so cycles stand still.
+            # A restart clears the latch. A reading already under way would bring the old one back, so no cycle runs
+            # meanwhile.
             await workflow.wait_condition(lambda: self._run.draining or self._c.restart is None)
             last, now = self._c.last_cycle_at, workflow.now()
             due = now if last is None else last + timedelta(seconds=self._c.cycle_seconds)
@@ -58,7 +59,8 @@ class CycleTask:
         return self._run.draining or self._c.restart is not None or not self._run.may_tell
 
     async def _read_latch(self) -> None:
-        """Before a run says anything, and before its first cycle. A restart waits for it, as it does for a cycle."""
+        """Reads the latch before the run reports any state and before its first cycle. A restart waits for it, as it does
+        for a cycle."""
         c, known, resets = self._c, latch.known_latch(self._c), self._run.resets
         self.idle = False
         try:
@@ -72,7 +74,7 @@ class CycleTask:
         if reading.error is None:
             latch.compare(c, reading.latch, known, self._run.tick())
             self._run.stop_order()
-        # The workflow may have been reset to the very task that brought this answer: then it is one from before.
+        # The workflow may have been reset to the very task that brought this answer, which is then outdated.
         self._run.latch_read = self._run.resets == resets
         self.idle = self._run.changed = True
 
@@ -80,7 +82,7 @@ class CycleTask:
 
     @property
     def latch_read(self) -> bool:
-        """Whether the latch in the database was compared since the run began; after a reset of the workflow, since that."""
+        """Whether this run has compared the latch in the database, since it began or since a reset of the workflow."""
         return self._run.latch_read
 
     def tick(self) -> Tick:
@@ -92,8 +94,8 @@ class CycleTask:
         return self._run.moment()
 
     async def observe(self) -> Observation:
-        """A reading of the venue that moves it on, and tells the metrics how long the cycle before took. A choice may come
-        with it, unless it could not be used anyway."""
+        """Reads the venue, which moves the market on, and reports to the metrics how long the previous cycle took. A choice
+        may come with the reading, unless none could be used."""
         c = self._c
         may_decide = decides_ahead(c.schema_version) and takes_risk(c, self)
         ahead = self._ahead = ChoiceAhead(c, workflow.now()) if may_decide else None
@@ -116,18 +118,18 @@ class CycleTask:
         )
 
     async def read_again(self) -> Observation | None:
-        """A second reading that moves nothing on."""
+        """A second reading, which does not move the market on."""
         return await self._run.read_again()
 
     async def until_reduced(self) -> None:
-        """Until no automatic reduction is under way."""
+        """Waits until no automatic reduction is under way."""
         await self._run.wait(lambda: not enforcing.reducing(self._c), REDUCE_SECONDS, "until it is reduced")
 
     async def decide(
         self, observation: Observation, blocked: dict[str, str], waiting: Sequence[WaitingProposal]
     ) -> Choice:
-        """The choice of the agents' proposals and of these. The one that came with the reading, if nothing has changed that it
-        was made from."""
+        """Chooses among the agents' proposals and the `waiting` ones. Uses the choice that came with the reading if nothing
+        it was made from has changed."""
         c, asked_at = self._c, workflow.now()
         if self._ahead and (early := self._ahead.choice(c, observation, blocked, waiting, asked_at)):
             return early
@@ -146,7 +148,7 @@ class CycleTask:
         except ActivityError as error:
             raise NotDone(why(error)) from error
         if decides_ahead(c.schema_version) and workflow.now() - asked_at > DECISION_LASTS:
-            raise NotDone("its answer lay until a worker was up again, and the market has gone on")
+            raise NotDone("its answer waited until a worker was up again, and the market has moved on")
         return choice
 
     async def commit(self, row: Decision) -> None:
@@ -161,7 +163,7 @@ class CycleTask:
             raise NotDone(why(error)) from error
 
     async def until_canceled(self, order: Order) -> None:
-        """Until the outbox has canceled what this order replaces."""
+        """Waits until the outbox has canceled the orders that this one replaces."""
         c, left = self._c, min((order.not_after - workflow.now()).total_seconds(), REPLACE_SECONDS)
         await self._run.wait(
             lambda: not requoting.replaced_by(c, order) or not takes_risk(c, self),
@@ -170,5 +172,5 @@ class CycleTask:
         )
 
     async def send(self, order: Order) -> OrderReport:
-        """Sends the order at most once; in shadow never."""
+        """Sends the order at most once; never in shadow."""
         return await self._run.send_order(order)

@@ -46,7 +46,7 @@ from workflows.shared_query import Headers, SharedQuery
 
 SIGNAL_SECONDS = 2.0
 _DESCRIBE_SECONDS = 1.0
-# A try shorter than this fails by its own clock, and would hide what was wrong with the tries before it.
+# A try shorter than this times out by itself and would hide what went wrong in the tries before it.
 _LAST_TRY_SECONDS = 0.1
 _HISTORY_PAGE = 500
 _SETTLED_SECONDS = 0.1
@@ -63,7 +63,7 @@ _NEVER_SENT_TEXTS = ("connect error", "connection refused", "failed client conne
 
 
 class GatewayError(Exception):
-    """Base of all errors between us and the coordinator; the text is fit for people."""
+    """Base of all errors between us and the coordinator. The text may be shown to people."""
 
 
 class TemporalUnreachable(GatewayError):
@@ -91,7 +91,8 @@ class NoCoordinator(GatewayError):
 
 
 class CoordinatorSilent(GatewayError):
-    """The coordinator is open but its state could not be read in time; `answered` tells whether a worker said anything."""
+    """The coordinator is open, but its state could not be read in time. `answered` tells whether a worker said anything at
+    all."""
 
     def __init__(self, text: str, *, answered: bool = False) -> None:
         self.answered = answered
@@ -102,7 +103,7 @@ class CallFollower(Protocol):
     """Follows the calls to the coordinator, as a trace does."""
 
     def calling(self, what: str, command_id: object = None) -> AbstractContextManager[Headers]:
-        """Around one call; the headers that it carries."""
+        """Surrounds one call; yields the headers that the call should carry."""
 
 
 class _NobodyFollows:
@@ -117,7 +118,8 @@ async def connect(
     runtime: Runtime | None = None,
     interceptors: Sequence[Interceptor] = (),
 ) -> Client:
-    """A client with our data converter. `config` holds arguments of `Client.connect`, else Temporal's own settings."""
+    """A client with our data converter. `config` holds arguments of `Client.connect`; without it, Temporal's own settings
+    apply."""
     arguments = dict(ClientConfig.load_client_connect_config() if config is None else config)
     arguments.setdefault("target_host", "127.0.0.1:7233")
     return await Client.connect(
@@ -126,7 +128,7 @@ async def connect(
 
 
 async def registered_attributes(client: Client) -> Collection[str]:
-    """The custom search attributes of the client's namespace; RPCError where the server does not say."""
+    """The custom search attributes of the client's namespace. Raises RPCError if the server does not say."""
     request = ListSearchAttributesRequest(namespace=client.namespace)
     answer = await client.operator_service.list_search_attributes(request, timeout=timedelta(seconds=3))
     return answer.custom_attributes.keys()
@@ -143,7 +145,7 @@ class DeskGateway:
         self.workflow_id = names.workflow_id(desk)
         self._shared = SharedQuery(self._ask)
         self._reached = False
-        # When it was asked for, by this process's clock.
+        # The newest status, and when it was asked for by this process's clock.
         self._newest: tuple[float, Status] | None = None
 
     @property
@@ -152,12 +154,12 @@ class DeskGateway:
         return self._client
 
     async def signal(self, name: str, payload: dict[str, Any], seconds: float = SIGNAL_SECONDS) -> None:
-        """Records a signal with Temporal, within `seconds`; it is recorded once however often it is sent."""
+        """Records a signal with Temporal within `seconds`. Retries never record it twice."""
         request = SignalWorkflowExecutionRequest(
             namespace=self._client.namespace,
             workflow_execution=WorkflowExecution(workflow_id=self.workflow_id),
             signal_name=name,
-            # What cannot be encoded must not hold a kill up.
+            # A value that cannot be encoded must not hold up a kill.
             input=Payloads(payloads=await self._client.data_converter.encode([encodable(payload)])),
             identity=self._client.identity,
             request_id=str(uuid.uuid4()),
@@ -189,9 +191,10 @@ class DeskGateway:
             )
 
     async def standing_cancellation(self, seconds: float) -> str | None:
-        """The reason of the cancellation that the newest run was asked for first; None where nobody says in time.
+        """The reason of the first cancellation that the newest run was asked for; None if nobody says in time.
 
-        The server takes one cancellation a run: a second is answered as if it were taken, and leaves no trace.
+        The server takes one cancellation per run. It answers a second one as if it had been taken, and keeps no trace of
+        it.
         """
         request = GetWorkflowExecutionHistoryReverseRequest(
             namespace=self._client.namespace,
@@ -219,26 +222,26 @@ class DeskGateway:
         return (await self.outcomes()).status
 
     async def recent_status(self, seconds: float) -> Status:
-        """The coordinator's status, at most `seconds` old: for whoever only looks, and must take no query from others."""
+        """The coordinator's status, at most `seconds` old: for callers that only look and must not use up others' queries."""
         if self._newest is None or time.monotonic() - self._newest[0] > seconds:
             return await self.status()
         return self._newest[1]
 
     async def outcomes(self, command_ids: Iterable[str] = ()) -> Outcomes:
-        """Status and outcomes, from a query that begins after this call and is shared with whoever asks meanwhile."""
-        # Followed here and not where it is asked: whoever happens to run the shared query does so for others, too.
+        """Status and outcomes, from a query that begins after this call. Whoever asks meanwhile shares it."""
+        # Traced here, not inside the query: whoever happens to run the shared query runs it for others too.
         with self._follower.calling(f"QueryWorkflow:{names.OUTCOMES_QUERY}") as headers:
             return await self._shared.read(command_ids, headers)
 
     async def settled(
         self, command_id: str, seconds: float, waits: Callable[[], None] = lambda: None
     ) -> Outcomes | None:
-        """The newest answer about a recorded command: as soon as it is settled, otherwise when the time is over. None where
-        nobody answered. `waits` hears of every further question. Raises NoCoordinator: nobody carries it out any more.
-        """
+        """The newest answer about a recorded command: as soon as it is settled, else when the time is over. None if nobody
+        answered. Calls `waits` before every further query. Raises NoCoordinator if nobody will carry out the command any
+        more."""
         deadline, newest = time.monotonic() + seconds, None
         while True:
-            # Temporal has recorded it: a coordinator that does not answer now may still carry it out.
+            # Temporal has recorded the command: a coordinator that is silent now may still carry it out.
             with contextlib.suppress(CoordinatorSilent, TemporalUnreachable):
                 newest = await self.outcomes([command_id])
                 outcome = newest.outcomes.get(command_id)
@@ -270,9 +273,9 @@ class DeskGateway:
         return name.removeprefix("WORKFLOW_EXECUTION_STATUS_")
 
     async def _reach(self, seconds: float) -> None:
-        """Connects a lazy client in bounded time; nothing of ours was sent when this raises.
+        """Connects a lazy client in bounded time. If this raises, nothing of ours was sent.
 
-        The SDK's first connect has no limit of its own: a port that accepts and never answers held a signal for ever.
+        The SDK's first connect has no limit of its own: a port that accepted and never answered held up a signal for ever.
         """
         if self._reached:
             return
@@ -315,7 +318,7 @@ class DeskGateway:
             namespace=self._client.namespace,
             execution=WorkflowExecution(workflow_id=self.workflow_id),
             query=WorkflowQuery(query_type=names.OUTCOMES_QUERY, query_args=arguments),
-            # A terminated coordinator otherwise still answers `running` (measured).
+            # Without this, a terminated coordinator still answers `running` (measured).
             query_reject_condition=QueryRejectCondition.QUERY_REJECT_CONDITION_NOT_OPEN,
         )
         _carry(headers, request.query)
@@ -327,7 +330,7 @@ class DeskGateway:
         try:
             (outcomes,) = await self._client.data_converter.decode(answer.query_result.payloads, [Outcomes])
         except ValueError as error:
-            # During a roll-out. A kill that stands recorded must be told as that, and not as a bug of ours.
+            # Happens during a roll-out. A recorded kill must be reported as such, not as a bug of ours.
             raise CoordinatorSilent(
                 f"the worker of desk {self.desk!r} runs another version of AIS than this process; "
                 "run the same version of both",
@@ -337,7 +340,7 @@ class DeskGateway:
         return outcomes  # type: ignore[no-any-return]
 
     async def _query(self, request: QueryWorkflowRequest) -> QueryWorkflowResponse:
-        """Asks until there is an answer, or `patience` is over."""
+        """Repeats the query until there is an answer or `patience` is over."""
         deadline, told = time.monotonic() + self._patience, None
         while True:
             try:
@@ -353,7 +356,7 @@ class DeskGateway:
                 full = isinstance(error, RPCError) and error.status is RPCStatusCode.RESOURCE_EXHAUSTED
                 is_busy = full or names.LATCH_UNREAD in str(error)
                 if not is_busy or time.monotonic() > deadline:
-                    # A last try that ran out of our own time hides what the tries before it were told.
+                    # The last try may fail only because our own time ran out. Report what an earlier try was told instead.
                     ran_out = isinstance(error, RPCError) and error.status in _OUT_OF_TIME
                     raise self._query_error(told if told and ran_out else error) from error
                 told = error
@@ -383,7 +386,7 @@ def _carry(headers: Headers, request: SignalWorkflowExecutionRequest | WorkflowQ
 
 
 def unreachable_text(error: object) -> str:
-    """The bridge's text is a Rust structure; its innermost message is what a person needs."""
+    """What a person needs of the bridge's error: the innermost message of its Rust structure."""
     inner = re.findall(r'message: "([^"]+)"', str(error))
     why = inner[-1] if inner else str(error)[:200]
     return f"Temporal cannot be reached ({why}); check that it runs and what TEMPORAL_ADDRESS says"
@@ -394,7 +397,7 @@ def _backoff() -> float:
 
 
 def may_have_arrived(error: Exception) -> bool:
-    """Whether a call that failed so may have been carried out."""
+    """Whether a call that failed with this error may still have been carried out."""
     text = str(error).lower()
     never_sent = any(hint in text for hint in _NEVER_SENT_TEXTS)
     return isinstance(error, RPCError) and error.status in _AMBIGUOUS and not never_sent

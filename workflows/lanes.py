@@ -1,8 +1,8 @@
-"""The lanes of the cancels: one call at a time per symbol and market, a bounded number at once, each repeated until confirmed.
+"""Cancel lanes: one call at a time per symbol and market, a bounded number of lanes at once, each repeated until confirmed.
 
 The incident behind this file: each of 400 waiting lanes checked in every workflow task whether to continue. When the venue
-had refused for minutes, the run could no longer be replayed within a workflow task's time-out. The desk hung, and so did the
-next kill. So a waiting lane now costs nothing until it is woken.
+had refused for minutes, the run could no longer be replayed within a workflow task's time-out. The desk hung, and so did
+the next kill. So a waiting lane now costs nothing until it is woken.
 """
 
 import asyncio
@@ -21,27 +21,29 @@ with workflow.unsafe.imports_passed_through():
 
 FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 10.0
-# From the beginning of one attempt at the venue to that of the next: once the venue is well, the next is never far.
+# The longest time from the start of one attempt at the venue to the start of the next: once the venue recovers, the next
+# attempt is never far off.
 LAST_VENUE_SECONDS = 4.0
-# Two seconds. A server that hangs must not fill the history with turns that nobody had, either.
+# Caps the wait at two seconds. The cap is not lower, so that a hanging server does not fill the history with attempts that
+# never got a turn.
 MOST_BUSY_FAILURES = 3
-# The MCP server answers 40 calls at a time: the rest of them is for readings.
+# The MCP server answers 40 calls at a time. The remaining 8 are for readings.
 MAX_CANCELS_AT_ONCE = 32
 
 
 def backoff_seconds(failures: int) -> float:
-    """How long to wait after so many failures in a row."""
+    """How long to wait after this many failures in a row."""
     return float(min(FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 10), LAST_BACKOFF_SECONDS))
 
 
 def spaced_seconds(failures: int, spent: float) -> float:
-    """How long to wait before the next attempt at the venue: what the last one took is counted, so that a slow failure waits
-    no longer than one that came at once."""
+    """How long to wait before the next attempt at the venue. The time of the last attempt counts, so that after a slow
+    failure the wait is no longer than after a quick one."""
     return max(FIRST_BACKOFF_SECONDS, min(backoff_seconds(failures), LAST_VENUE_SECONDS) - spent)
 
 
 class CancelLanes:
-    """What the outbox needs to know of cancels. `drain` says how far the run has wound down."""
+    """All lanes of cancels, as the outbox sees them. `drain` says how far the run has wound down."""
 
     def __init__(self, run: CoordinatorRun, drain: Callable[[], DrainPhase]) -> None:
         self._run = run
@@ -56,7 +58,7 @@ class CancelLanes:
         self._woken_by = self._what_wakes()
 
     def due(self) -> list[Lane]:
-        """Lanes that should begin; while the run winds down, only those with a cancel that was never tried."""
+        """Lanes that should start. While the run winds down, only those with a cancel that was never tried."""
         phase = self._drain()
         if phase >= DrainPhase.OVERDUE:
             return []
@@ -67,11 +69,11 @@ class CancelLanes:
 
     @property
     def must_wake(self) -> bool:
-        """Whether anything happened that a lane which waits has to hear of."""
+        """Whether anything happened that a waiting lane has to know."""
         return self._wakes and self._woken_by != self._what_wakes()
 
     def wake(self) -> None:
-        """Lets every lane go on that has a new cancel, or all where the run ends."""
+        """Wakes every lane that has a new cancel, or all lanes if the run is ending."""
         self._woken_by = self._what_wakes()
         for lane, rest in self._resting.items():
             if not rest.done() and (self._hands_over or self._c.cancels.has_fresh(*lane)):
@@ -80,7 +82,7 @@ class CancelLanes:
             self._queue.popleft().set_result(False)
 
     def _what_wakes(self) -> tuple[int, DrainPhase]:
-        # Until the last cycle has ended, a drain changes nothing for a cancel.
+        # Until the last cycle has ended, draining changes nothing for cancels.
         return self._c.cancels.added, max(self._drain(), DrainPhase.LAST_CYCLE)
 
     @property
@@ -92,7 +94,8 @@ class CancelLanes:
         return self._drain() < DrainPhase.OVERDUE
 
     async def run(self, tool: Tool, symbol: str) -> None:
-        """Repeats the call until no cancel of the lane is open; a call confirms each that was prepared before it began."""
+        """Repeats the call until the lane has no open cancel. A call confirms each cancel that was prepared before it
+        began."""
         self._running.add((tool, symbol))
         try:
             await self._carry_out(tool, symbol)
@@ -102,7 +105,7 @@ class CancelLanes:
     async def _carry_out(self, tool: Tool, symbol: str) -> None:
         failures = 0
         while self._c.cancels.lane(tool, symbol):
-            # A kill's cancels wait for no room that single orders, which are only replaced, take.
+            # Cancels of single orders, which are only being replaced, use none of the places that a kill's cancels need.
             takes_room = tool is not Tool.CANCEL_ORDER
             if takes_room and not await self._enter():
                 return
@@ -113,7 +116,7 @@ class CancelLanes:
                 self._leave()
             failures = 0 if failed is None else failures + 1
             if failed is not None and failed.busy:
-                # Whoever waits for its turn must not be away for long when it comes.
+                # A call that only waits for its turn must come back soon, or it misses the turn.
                 failures = min(failures, MOST_BUSY_FAILURES)
             if failures:
                 spent = (workflow.now() - began).total_seconds()
@@ -122,14 +125,14 @@ class CancelLanes:
                 return
 
     async def _enter(self) -> bool:
-        """Waits for room, first come first served; False where the cancel is left to the next run."""
+        """Waits for a free place, first come first served. Returns False if the cancel is left to the next run."""
         if not self._wakes:
-            # As runs of schema 3 do it, each lane for itself.
+            # Runs of schema 3 let each lane poll for itself.
             while self.under_way >= MAX_CANCELS_AT_ONCE and self._takes_fresh:
                 await workflow.wait_condition(lambda: self.under_way < MAX_CANCELS_AT_ONCE or not self._takes_fresh)
         elif self.under_way >= MAX_CANCELS_AT_ONCE and self._takes_fresh:
             self._queue.append(asyncio.get_running_loop().create_future())
-            # Whoever left has passed its place on.
+            # The lane that left has handed its place over.
             return await self._queue[-1]
         if self.under_way >= MAX_CANCELS_AT_ONCE:
             return False
@@ -148,7 +151,7 @@ class CancelLanes:
         elif not self._hands_over and not self._c.cancels.has_fresh(*lane):
             loop = asyncio.get_running_loop()
             rest = self._resting[lane] = loop.create_future()
-            # Not wait_for, which wakes in another order on Python 3.11 than on later ones: a run has to replay on both.
+            # Not wait_for: it wakes in another order on Python 3.11 than on later versions, and a run must replay on both.
             timer = loop.call_later(seconds, _ring, rest)
             try:
                 await rest
@@ -157,7 +160,7 @@ class CancelLanes:
                 del self._resting[lane]
 
     async def _look_whether_to_go_on(self, lane: Lane, seconds: float) -> None:
-        """As runs of schema 3 do it, each lane for itself."""
+        """Waits as runs of schema 3 do, each lane polling for itself."""
         try:
             await workflow.wait_condition(
                 lambda: self._hands_over or self._c.cancels.has_fresh(*lane),

@@ -23,11 +23,11 @@ with workflow.unsafe.imports_passed_through():
     from domain.desk.warnings import Topic, unwarn, warn
     from domain.risk.reducing import Reduction
 
-# From one closing order of a symbol to the next, where each fills in part.
+# The time between two closing orders of a symbol if each fills only in part.
 BETWEEN_ORDERS_SECONDS = 0.5
 MOMENT_SECONDS = 0.01
-# Dust stays until a person trades it away. Looked at as often as what can be closed, it takes more weight than the exchange
-# allows in a minute.
+# Dust stays until a person trades it away. Reading for it as often as for a position that can be closed would exceed the
+# exchange's weight limit per minute.
 DUST_SECONDS = 15.0
 LOG_AWAY = "the decision log cannot be written"
 LATCH_AWAY = "the latch cannot be written"
@@ -44,10 +44,10 @@ class OutboxTask:
         self._cycle_is_idle = cycle_is_idle
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._cancels = CancelLanes(run, self._drain)
-        # Readings in a row that did not end a kill, and when the last of them began.
+        # How many readings in a row have not ended the kill, and when the last of them began.
         self._unverified = 0
         self._verifying_since = workflow.now()
-        # Closing orders that filled something: progress, which is no reason to slow down.
+        # How many closing orders have filled at least in part. That is progress, so it resets the back-off.
         self._closed = 0
 
     def _drain(self) -> DrainPhase:
@@ -59,13 +59,13 @@ class OutboxTask:
 
     @property
     def _writes(self) -> bool:
-        # While cancels hold up the next run, the latch and the rows of a kill must not wait for it.
+        # While cancels delay the next run, a kill's latch and rows must not wait for it.
         phase = self._drain()
         return phase < DrainPhase.HANDING_OVER or (phase < DrainPhase.OVERDUE and self._cancels.under_way > 0)
 
     @property
     def idle(self) -> bool:
-        """Whether no lane runs and none has to start before the run may end."""
+        """Whether no lane runs, and none has to start before the run may end."""
         return not self._lanes and not self._due()
 
     async def run(self) -> None:
@@ -73,7 +73,8 @@ class OutboxTask:
         while True:
             await workflow.wait_condition(lambda: self._cancels.must_wake or bool(self._due()) or bool(self._done()))
             for key in self._done():
-                # A lane that raised is a bug: raising it here fails the workflow task, which shows and is tried again.
+                # A lane that raised is a bug. Raising it again here fails the workflow task, which is visible and gets
+                # retried.
                 self._lanes.pop(key).result()
             self._cancels.wake()
             for key, lane in self._due().items():
@@ -112,7 +113,8 @@ class OutboxTask:
             lanes["records"] = self._records_lane
         is_clearing = c.restart is not None and c.restart.kill_number == c.kill_number
         if is_clearing and knows_generations(c.schema_version) and ("restart" in self._lanes or self._due_restart()):
-            # Written while it is being cleared, this kill would answer that it is lost. A newer kill does not wait.
+            # A row of this kill written while the restart clears it would make the kill look lost. A newer kill does not
+            # wait.
             return lanes
         if c.latch_due:
             lanes["latch"] = self._latch_lane
@@ -157,13 +159,13 @@ class OutboxTask:
                 await workflow.sleep(max(MOMENT_SECONDS, BETWEEN_ORDERS_SECONDS - spent))
 
     async def _flatten_lane(self) -> None:
-        """Closes every position after a kill that flattens, and reads until none is left."""
+        """Closes every position after a kill that flattens, and reads the account until no position is left."""
         failures = 0
         while enforcing.flattening(self._c) and not self._hands_over:
             began, closed = workflow.now(), self._closed
             reading = await self._run.read_again()
             if not enforcing.flattening(self._c):
-                return  # A restart came while it was read.
+                return  # A restart arrived during the reading.
             if reading is not None and enforcing.flatten(self._c, reading, self._run.tick()):
                 return
             failures += 1
@@ -171,30 +173,30 @@ class OutboxTask:
                 await self._wait(DUST_SECONDS, partial(self._has_closed_since, closed))
                 continue
             await self._space_out(failures, began, partial(self._has_closed_since, closed))
-            # While orders close one part after another, a reading of everything has little to add.
+            # While orders close positions piece by piece, another reading of the whole account adds little.
             if self._has_closed_since(closed):
                 failures = 0
 
     def _has_closed_since(self, closed: int) -> bool:
-        """Whether something was closed, and nothing is on its way any more: a reading may find that nothing is left."""
+        """Whether something was closed and nothing is on its way any more, so that a reading may find no position left."""
         is_over = self._closed > closed and not enforcing.reducing(self._c)
         return is_over and flattens_on(self._c.schema_version)
 
     async def _verify_lane(self) -> None:
-        """Reads the whole account after a kill, until it shows no open order."""
+        """Reads the whole account after a kill, until a reading shows no open order."""
         while killing.verifying(self._c) and not self._hands_over:
             if self._unverified:
                 await self._space_out(self._unverified, self._verifying_since, lambda: False)
             self._verifying_since = workflow.now()
             asked, reading = self._to_verify(), await self._run.read_again()
             self._unverified += 1
-            # A kill, or an order's fate, may have asked for more cancels while it was read, and seen them confirmed.
+            # During the reading, a kill or the fate of an order may have asked for more cancels and seen them confirmed.
             still = killing.verifying(self._c) and asked == self._to_verify()
             if reading is not None and still and killing.verify(self._c, reading, self._run.tick()):
                 self._unverified = 0
 
     def _to_verify(self) -> tuple[int, datetime | None]:
-        """Which kill, and since when it is quiet: a reading verifies what it began after."""
+        """Which kill, and since when it is quiet. A reading verifies a kill only if it began after both."""
         return self._c.kill_number, self._c.kill.quiet_at if self._c.kill else None
 
     async def _deleverage(self, pending: PendingDeleverage) -> None:
@@ -216,7 +218,7 @@ class OutboxTask:
         except ActivityError as error:
             plan = Reduction(refusal=f"the position cannot be read: {why(error)}")
         if not any(waiting is pending for waiting in self._c.deleverages):
-            return  # A kill, or a restart, has dropped it while the position was read.
+            return  # A kill or a restart dropped it while the position was being read.
         if plan.instruction is None:
             ordering.nothing_to_send(self._c, pending, plan, self._run.tick())
             return
@@ -268,7 +270,7 @@ class OutboxTask:
             self._run.changed = True
 
     def _another_database_than(self, scope: calls.Scope) -> Callable[[], bool]:
-        """Whether the desk has another database by now: what failed in the old one has not been tried there."""
+        """Whether the desk has another database by now: then a failure in the old one says nothing about the new one."""
         return lambda: scope.database_id is not None and self._c.database_id != scope.database_id
 
     async def _restart_lane(self) -> None:
@@ -277,8 +279,8 @@ class OutboxTask:
         if self._c.kill_number != restart.kill_number:
             applying.finish_restart(self._c, "a kill came before it was carried out", self._run.tick())
             return
-        # A new mode's own worker clears the latch: that proves that one is up, with the right account and database.
-        scope, queue = self._run.then_served_by(restart.command.terms)
+        # The new mode's own worker clears the latch. That proves it is up, with the right account and database.
+        scope, queue = self._run.served_under(restart.command.terms)
         call = calls.ClearLatchCall(
             scope=scope, kill_number=restart.kill_number, kill_id=restart.kill_id, row=restart.row
         )
@@ -302,9 +304,8 @@ class OutboxTask:
         applying.finish_addition(self._c, reading, self._run.tick())
 
     async def _space_out(self, failures: int, began: datetime, wake: Callable[[], bool]) -> None:
-        """Before the next attempt at the venue: what the last one took is counted, so that a slow failure waits no longer than
-        one that came at once.
-        """
+        """Waits before the next attempt at the venue. The time of the last attempt counts, so that after a slow failure the
+        wait is no longer than after a quick one."""
         spent = (workflow.now() - began).total_seconds()
         await self._wait(spaced_seconds(failures, spent), wake)
 

@@ -11,16 +11,17 @@ from temporalio.worker import Worker
 
 DEADLOCK_SECONDS = 7.5
 TASK_TIMEOUT = timedelta(seconds=8)
-# A worker that has not got the run in its cache replays it whole within one task. At the 4,096 events at which servers suggest
-# an end, a run full of refused cancels took 5.2 s of a busy core. Another number needs a new version (`ends_early`).
+# A worker without the run in its cache replays it whole within one task. At the 4,096 events at which servers suggest an
+# end, a run full of refused cancels took 5.2 s of a busy core. Changing this number needs a new schema version
+# (`ends_early`).
 LONGEST_RUN_EVENTS = 2_048
-# In a flood a run takes long to end, and begins no cycle meanwhile; events of signals are cheap to replay.
+# In a flood of signals a run takes long to end, and starts no cycle meanwhile. Signal events are cheap to replay.
 QUIET_BEFORE_END = timedelta(seconds=1)
 _ATTRIBUTE = "_deadlock_timeout_seconds"
 
 
 def allow_a_full_signal_queue(worker: Worker) -> Worker:
-    """Raises the bound of this worker's deadlock detector; AttributeError where the SDK has no such bound any more."""
+    """Raises the time limit of this worker's deadlock detector. AttributeError if the SDK no longer has that limit."""
     inner = worker._workflow_worker
     getattr(inner, _ATTRIBUTE)
     setattr(inner, _ATTRIBUTE, DEADLOCK_SECONDS)

@@ -1,7 +1,7 @@
-"""What the histories of a desk's coordinator say was decided and instructed: the rows that its activities were given to write.
+"""Reads from a coordinator's histories what it decided and instructed: the rows that it gave its activities to write.
 
-Temporal keeps closed runs for as long as its retention says. The newest is read first, each from its end, a page at a time: so
-the first state of an instruction that is met is its newest, and a long history takes no more memory than a short one.
+Temporal keeps closed runs for its retention time. The newest run is read first, each run from its end, page by page. So the
+first state found of an instruction is its newest one, and a long history takes no more memory than a short one.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
@@ -18,7 +18,7 @@ from activities.calls import ClearLatchCall, RecordCall, clear_latch, record
 from domain.desk.outbox import RecordBatch
 from workflows import names
 
-# An event may hold 50 rows.
+# An event may hold up to 50 rows.
 _PAGE = 100
 _ANSWER = timedelta(seconds=30)
 
@@ -31,9 +31,10 @@ class ListedRun(NamedTuple):
 
 
 class RecordedRows(NamedTuple):
-    """Rows that an activity was given, and by which event; `written`: it said that they are in the database.
+    """Rows that an activity was given, and the event that says so. `written`: the activity reported that they are in the
+    database.
 
-    `database_id` is the database that was meant.
+    `database_id` is the database that they were meant for.
     """
 
     run_id: str
@@ -44,7 +45,7 @@ class RecordedRows(NamedTuple):
 
 
 class UnreadableRows(NamedTuple):
-    """Rows that an activity was given, in a form that nobody here can read."""
+    """Rows that an activity was given, in a form that this process cannot read."""
 
     run_id: str
     event_id: int
@@ -52,7 +53,7 @@ class UnreadableRows(NamedTuple):
 
 
 class LostRun(NamedTuple):
-    """A run that another one continued, and that Temporal does not have any more."""
+    """A run that another one continued, but that Temporal no longer has."""
 
     run_id: str
 
@@ -61,7 +62,7 @@ Recorded = RecordedRows | UnreadableRows | LostRun
 
 
 async def listed_desks(client: Client) -> list[str]:
-    """Every desk of which Temporal lists a run. Raises RPCError."""
+    """Every desk that has a run in Temporal's list. Raises RPCError."""
     query = f'WorkflowType="{names.WORKFLOW_TYPE}"'
     found = {run.id async for run in client.list_workflows(query)}
     return sorted(id_.removeprefix(names.workflow_id("")) for id_ in found)
@@ -74,7 +75,7 @@ async def listed_runs(client: Client, desk: str) -> list[ListedRun]:
         return []
     found = {run.run_id: run.start_time async for run in client.list_workflows(f'WorkflowId="{id_}"')}
     try:
-        # The list is late.
+        # The list lags behind, so ask for the newest run as well.
         newest = await client.get_workflow_handle(id_).describe(rpc_timeout=_ANSWER)
         found[newest.run_id] = newest.start_time
     except RPCError as error:
@@ -84,7 +85,7 @@ async def listed_runs(client: Client, desk: str) -> list[ListedRun]:
 
 
 async def recorded(client: Client, desk: str, runs: Iterable[ListedRun]) -> AsyncGenerator[Recorded]:
-    """All that these runs, and those that they continued, were given to write, the newest first. Raises RPCError."""
+    """Everything that these runs, and the runs that they continued, gave to be written, newest first. Raises RPCError."""
     waiting = [run.run_id for run in runs]
     seen = set(waiting)
     while waiting:
@@ -92,7 +93,7 @@ async def recorded(client: Client, desk: str, runs: Iterable[ListedRun]) -> Asyn
         async for found in reader.read():
             yield found
         if (before := reader.continued) and before not in seen:
-            # Temporal did not list it; it may have it all the same.
+            # Temporal did not list this run, but may still have it.
             seen.add(before)
             waiting.insert(0, before)
 
@@ -103,9 +104,10 @@ class _RunReader:
     def __init__(self, client: Client, desk: str, run_id: str) -> None:
         self._client = client
         self._execution = WorkflowExecution(workflow_id=names.workflow_id(desk), run_id=run_id)
-        # The run before this one, once the history is read.
+        # The run before this one; known once the history is read.
         self.continued: str | None = None
-        # What became of activities whose beginning is still to come; True is what a `record` says by ending.
+        # Results of activities, by the event that scheduled them, which comes later when reading backwards. A `record` that
+        # completed counts as True.
         self._done: dict[int, bool] = {}
 
     async def read(self) -> AsyncIterator[Recorded]:
@@ -148,14 +150,14 @@ class _RunReader:
             return None
         try:
             (call,) = await self._client.data_converter.decode(scheduled.input.payloads, [_CALLS[name]])
-        except Exception as error:  # a codec that is not here, another form, a payload that is damaged
+        except Exception as error:  # an unknown codec, another format, a damaged payload
             return UnreadableRows(run_id, event.event_id, f"{type(error).__name__}: {error}".splitlines()[0][:200])
         batch = call.batch if isinstance(call, RecordCall) else RecordBatch(decisions=[call.row])
         return RecordedRows(run_id, event.event_id, batch, call.scope.database_id, bool(done))
 
 
 def _says_yes(payloads: Iterable[Payload]) -> bool:
-    """False only where it says so: `record` answers nothing, and `clear_latch` whether it did anything."""
+    """False only for an explicit `false`: `record` returns nothing, `clear_latch` whether it cleared anything."""
     return all(payload.data != b"false" for payload in payloads)
 
 

@@ -35,9 +35,9 @@ with workflow.unsafe.imports_passed_through():
     from domain.trading.orders import Fate, Order, OrderReport
 
 MAX_DRAIN = timedelta(seconds=20)
-# A workflow's clock stands still within a task: rows of one task would else be listed in no order.
+# A workflow's clock stands still within a task. Without a counter, rows of one task would sort in no particular order.
 COUNTER_BITS = 16
-# Names of symbols are the venue's, four bytes a character at most.
+# Symbol names come from the venue and may take four bytes per character.
 MAX_SUMMARY_CHARS = 90
 
 
@@ -45,11 +45,12 @@ class DrainPhase(IntEnum):
     """How far a run has wound down before it continues as a new one."""
 
     NOT_DRAINING = 0
-    # No new cycle. All else goes on: the cycle may take half a minute, and a kill's latch and record cannot wait for it.
+    # No new cycle; everything else continues. The last cycle may take half a minute, and a kill's latch and rows cannot
+    # wait for it.
     LAST_CYCLE = 1
-    # Only cancels that were never tried begin, and meanwhile rows are written.
+    # Only cancels that were never tried start. Rows are written meanwhile.
     HANDING_OVER = 2
-    # Those are left to the next run as well: kills without end must not hold it up.
+    # Even those are left to the next run: an endless stream of kills must not delay it.
     OVERDUE = 3
 
 
@@ -64,10 +65,10 @@ class CoordinatorRun:
         self._by_desk = activities_by_desk(carried.schema_version)
         self.cancellation_taken = False
         self._took_at: datetime | None = None
-        # Asked for once: it is the same generator all run long, and a flood of signals asks it twice a signal.
+        # Kept, since it is the same generator for the whole run, and a flood of signals uses it twice per signal.
         self._random = workflow.random()
         self._made = 0
-        # A run may begin in an old past (a store put back, a reset): until the latch was read, nobody hears of its state.
+        # A run may begin with outdated state (a restored store, a reset). It reports no state until it has read the latch.
         self._reads_first = reads_latch_first(carried.schema_version)
         self.latch_read = not self._reads_first
         self.resets = 0
@@ -78,7 +79,7 @@ class CoordinatorRun:
 
     @property
     def scope(self) -> calls.Scope:
-        """Whose venue and whose database are meant."""
+        """Whose venue and whose database the activities should use."""
         c = self.c
         return calls.Scope(
             desk=c.desk,
@@ -90,11 +91,11 @@ class CoordinatorRun:
 
     @property
     def queue(self) -> str | None:
-        """Where the desk's activities go: a queue of its own for each mode. None is the queue of the workflow itself."""
+        """The task queue of the desk's activities; each mode has its own. None means the workflow's own queue."""
         return self._queue_of(self.c.mode)
 
-    def then_served_by(self, terms: NewTerms | None) -> tuple[calls.Scope, str | None]:
-        """The scope and the queue that the desk has once it has taken these terms."""
+    def served_under(self, terms: NewTerms | None) -> tuple[calls.Scope, str | None]:
+        """The scope and queue that the desk will have under these terms."""
         if terms is None or not moves(self.c, terms):
             return self.scope, self.queue
         assert terms.mode is not None
@@ -105,7 +106,8 @@ class CoordinatorRun:
         return names.activity_queue(self.c.desk, mode.value) if self._by_desk else None
 
     def _was_reset(self, _seed: int) -> None:
-        """Only a reset of the workflow gives a run another seed. What was read by then was read in the past it came from."""
+        """Called on a reset of the workflow, which alone gives a run a new random seed. Anything read before is outdated
+        then."""
         self.resets += 1
         self.latch_read, self.changed = False, True
 
@@ -115,12 +117,13 @@ class CoordinatorRun:
         return self.latch_read or self.c.state is State.KILLED
 
     async def wait(self, condition: Callable[[], bool], seconds: float, summary: str) -> None:
-        """Until the condition holds, or for so long."""
+        """Waits until the condition holds, but at most `seconds`."""
         if not wakes_lanes(self.c.schema_version):
             with contextlib.suppress(builtins.TimeoutError):
                 await workflow.wait_condition(condition, timeout=seconds, timeout_summary=summary)
             return
-        # A time-out of wait_condition wakes in another order on Python 3.11 than on later ones: a run has to replay on both.
+        # A time-out of wait_condition wakes in another order on Python 3.11 than on later versions, and a run must replay
+        # on both.
         timer = asyncio.create_task(workflow.sleep(seconds, summary=summary))
         try:
             await workflow.wait_condition(lambda: timer.done() or condition())
@@ -128,7 +131,7 @@ class CoordinatorRun:
             timer.cancel()
 
     def drain(self) -> None:
-        """From now on the run winds down: no new cycle, and the outbox hands over once the last cycle has ended."""
+        """Starts winding the run down: no new cycle, and the outbox hands over once the last cycle has ended."""
         if not self.draining:
             self.draining, self._drains_since = True, workflow.now()
 
@@ -143,31 +146,31 @@ class CoordinatorRun:
 
     @property
     def cancellation(self) -> str | None:
-        """The reason of a cancellation that nobody has taken yet; None where there is none."""
+        """The reason of a cancellation that nobody has handled yet; None if there is none."""
         return None if self.cancellation_taken else workflow.cancellation_reason()
 
     @property
-    def takes_now(self) -> bool:
-        """Whether this very workflow task brought a command: then it issues nothing that the server could refuse."""
+    def task_brought_command(self) -> bool:
+        """Whether this workflow task brought a command. Then the task must issue nothing that the server could refuse."""
         return self._took_at == workflow.now() or self.cancellation is not None
 
-    def takes(self) -> Tick:
-        """The tick of what arrived in this workflow task."""
+    def note_arrival(self) -> Tick:
+        """The tick for what arrived in this workflow task."""
         self._took_at = workflow.now()
         return self.tick()
 
     def tick(self) -> Tick:
-        """Now, and a maker of ids, for a change that people are shown; both replay alike."""
+        """The current time and a maker of ids, for a change that people will see. Both replay identically."""
         self.changed = True
         return self.moment()
 
     def moment(self) -> Tick:
-        """The same, where there is nothing to show yet. Waking `run` once more or less reorders what wakes with it, and a
-        history that was recorded otherwise no longer replays."""
+        """Like `tick`, for a change that nobody sees yet. It does not wake `run`: one wake-up more or less would change the
+        order of events, and recorded histories would no longer replay."""
         return Tick(workflow.now(), self.new_id)
 
     def new_id(self, prefix: str) -> str:
-        """An id that sorts by time, and by the order in which ids were made where the time is the same."""
+        """An id that sorts by time; ids of the same time sort in the order in which they were made."""
         self._made = (self._made + 1) % (1 << COUNTER_BITS)
         entropy = self._made << (ENTROPY_BITS - COUNTER_BITS) | self._random.getrandbits(ENTROPY_BITS - COUNTER_BITS)
         return time_ordered_id(prefix, workflow.now(), entropy)
@@ -180,7 +183,8 @@ class CoordinatorRun:
         also: Sequence[str] = (),
         decides: DecisionFacts | None = None,
     ) -> ObservedAndChosen:
-        """One reading of the venue, watched by the limits; with `decides` perhaps a choice. Raises ActivityError."""
+        """One reading of the venue, checked against the limits; with `decides`, a choice may come with it. Raises
+        ActivityError."""
         c = self.c
         call = calls.ObserveCall(
             scope=self.scope,
@@ -195,10 +199,10 @@ class CoordinatorRun:
         answer: calls.ObserveAnswer = await workflow.execute_activity(
             calls.observe, call, task_queue=self.queue, summary=summary, **options.OBSERVE
         )
-        return answer.apart
+        return answer.split
 
     async def read_again(self) -> Observation | None:
-        """A fresh reading that moves nothing on; None where there is none. One that is no fact tells of its doubts."""
+        """A fresh reading that does not move the market on; None if there is none. Notes why a reading is doubtful."""
         try:
             reading = (await self.observe(None, "read again")).observation
         except ActivityError as error:
@@ -209,11 +213,11 @@ class CoordinatorRun:
 
     @property
     def cycle_id(self) -> str:
-        """The newest cycle's: a market moves on once for each."""
+        """The id of the newest cycle. The market moves on once per id."""
         return f"{self.c.started_at.isoformat()}/{self.c.cycle_number}"
 
     async def look_for(self, symbols: Sequence[str]) -> Observation | str:
-        """A reading of these symbols beside the desk's own; or why there is none. It moves nothing on."""
+        """A reading that includes these symbols, or why there is none. It does not move the market on."""
         text = short(f"look for {', '.join(symbols)}")
         try:
             return (await self.observe(self.cycle_id, text, also=symbols)).observation
@@ -221,7 +225,7 @@ class CoordinatorRun:
             return why(error)
 
     async def send_order(self, order: Order) -> OrderReport:
-        """Sends an order at most once, and says what is known of it. In shadow none is ever sent."""
+        """Sends an order at most once, and reports what is known of it. In shadow, no order is ever sent."""
         if self.c.mode is Mode.SHADOW:
             return OrderReport(order_id=order.order_id, fate=Fate.PREPARED, detail=NOT_SENT_IN_SHADOW)
         patience = max(order.not_after - workflow.now(), timedelta(milliseconds=1))
@@ -245,7 +249,7 @@ class CoordinatorRun:
                 self._order = None
 
     def stop_order(self) -> None:
-        """Gives up an order that no worker has begun; one that has begun runs to its end, and its result is taken."""
+        """Gives up an order that no worker has begun. One that has begun runs to its end, and its result counts."""
         changed = self.c.limits != self._order_limits
         if (changed or self.c.state is not State.RUNNING) and self._order is not None:
             self._order.cancel()
@@ -256,17 +260,18 @@ def _fate_of(error: ActivityError) -> Fate:
     never_begun = isinstance(cause, TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_START
     # A worker of another desk or mode refuses before it touches a venue.
     refused = isinstance(cause, ApplicationError) and cause.type == calls.WRONG_WORKER
-    # An attempt that began never ends as cancelled: the activity reports what it knows instead.
+    # An attempt that has begun never ends as cancelled: the activity reports what it knows instead.
     return Fate.NOT_SENT if never_begun or refused or isinstance(cause, CancelledError) else Fate.UNKNOWN
 
 
 def short(text: str) -> str:
-    """A summary that the server takes: it refuses the whole workflow task for one above 400 bytes, a kill's cancels with it."""
+    """Cuts a summary to what the server takes. It refuses a whole workflow task, even one with a kill's cancels, for a
+    summary of more than 400 bytes."""
     return text[:MAX_SUMMARY_CHARS]
 
 
 def why(error: ActivityError) -> str:
-    """The reason behind an ActivityError, whose own text is always the same."""
+    """The reason behind an ActivityError, whose own text never varies."""
     cause = error.cause
     if isinstance(cause, TimeoutError):
         kind = cause.type.name.lower().replace("_", " ") if cause.type else "time-out"
@@ -276,16 +281,16 @@ def why(error: ActivityError) -> str:
 
 
 def database_of(error: ActivityError) -> DatabaseSeen | None:
-    """Which database a reading found that failed all the same."""
+    """Which database a failed reading found, if any."""
     details = error.cause.details if isinstance(error.cause, ApplicationError) else ()
     return next((DatabaseSeen.model_validate(detail) for detail in details if isinstance(detail, dict)), None)
 
 
 def was_busy(error: ActivityError) -> bool:
-    """Whether nothing was sent, since other calls were before it."""
+    """Whether nothing was sent because other calls came first."""
     return isinstance(error.cause, ApplicationError) and error.cause.type == calls.VENUE_NOT_SENT
 
 
 def _message(error: BaseException) -> str:
-    # str() of an ApplicationError puts the type's name in front.
+    # str() of an ApplicationError begins with the type's name.
     return error.message if isinstance(error, FailureError) else str(error)

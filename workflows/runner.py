@@ -1,11 +1,11 @@
-"""Runs workflows in Temporal's sandbox, and never on a past that is still going on.
+"""Runs workflows in Temporal's sandbox, and refuses a query that arrives between two workflow tasks.
 
-The failure behind it: a worker that has just started is asked a query, and fetches the run's history. That may go beyond the last
-workflow task: an activity has ended since, and the task for it is not begun yet. The SDK (core of 1.35) applies this news all the
-same, with the time of the task before. What the workflow commands then goes out with the next task, which has a time of its own.
-Where the two make a difference, say whether a cycle is due, the run can never be replayed again: the next worker to start fails
-each of its tasks, and no kill is carried out. All that it takes is a worker that is replaced while somebody looks at the desk.
-So such a query is refused, and the run is read anew, with its task.
+The failure behind it: a worker that has just started is asked a query, and fetches the run's history. That history may
+reach beyond the last workflow task: an activity has ended since, but its task has not begun. The SDK (core of 1.35) applies
+that result all the same, at the time of the previous task. What the workflow then commands goes out with the next task,
+which has its own time. If the two times make a difference, for instance to whether a cycle is due, the run can never be
+replayed again: the next worker to start fails each of its tasks, and no kill is carried out. All it takes is to replace a
+worker while somebody looks at the desk. So such a query is refused, and the run is read again, with its task.
 """
 
 from typing import Any
@@ -19,7 +19,8 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from workflows import names
 
-# Of one run at one length of its history. Should a later SDK give a workflow task the time of the one before it, the run goes on.
+# Refusals per run and length of its history. If a later SDK gave a task the time of the one before it, the run would still
+# go on.
 MOST_REFUSALS = 5
 MOST_REMEMBERED = 1_000
 
@@ -30,33 +31,34 @@ _refusals: dict[tuple[str, int], int] = {}
 
 
 class TimelyRunner(SandboxedWorkflowRunner):
-    """The sandbox, with a look at each activation before the workflow sees it."""
+    """The sandbox, with a check of each activation before the workflow sees it."""
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        """One for each run in the cache."""
+        """Called once for each run in the cache."""
         return TimelyInstance(super().create_instance(det))
 
 
 class TimelyInstance(WorkflowInstance):
-    """A run. `activate` is called by one thread at a time."""
+    """One run. Only one thread at a time calls `activate`."""
 
     def __init__(self, run: WorkflowInstance) -> None:
         self._run = run
-        # Of the last activation that was more than queries: whether it was replayed, and its time.
+        # The last activation with more than queries: whether it was a replay, and its time.
         self._last: tuple[bool, int, int] | None = None
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
-        """The run's own answer; a failure, which drops the run from the cache, where its past is still going on."""
+        """Lets the run answer. Refuses an early query with a failure, which also drops the run from the cache."""
         if not self._is_early(act) or not _may_refuse(act):
             return self._run.activate(act)
         log.info("a query came before the workflow task that it has to wait for: it is refused", run_id=act.run_id)
         refused = WorkflowActivationCompletion()
-        # The gateway asks again, as it does for a run that has not read the latch.
+        # The gateway then asks again, as it does for a run that has not read the latch.
         refused.failed.failure.message = names.LATCH_UNREAD
         return refused
 
     def _is_early(self, act: WorkflowActivation) -> bool:
-        """Whether it brings news at the time of a task that was replayed: that task is over, and the next one has its own."""
+        """Whether the activation brings news at the time of a replayed task. That task is over, and the news belongs to the
+        next one."""
         if all(job.HasField("query_workflow") for job in act.jobs):
             return False
         now = (act.timestamp.seconds, act.timestamp.nanos)
@@ -64,19 +66,19 @@ class TimelyInstance(WorkflowInstance):
         return not act.is_replaying and last == (True, *now)
 
     def get_serialization_context(self, command_info: Any) -> None:
-        """None: our converter makes the same of a value wherever it stands. The SDK asks for each payload, and the sandbox would
-        be entered for each answer."""
+        """None: our converter treats a value alike wherever it occurs. The SDK asks for each payload; passing the question
+        on would enter the sandbox each time."""
 
     def get_external_store_context(self, command_info: Any) -> StorageDriverStoreContext:
-        """Of nothing: every payload is kept in the history itself."""
+        """An empty context: every payload is kept in the history itself."""
         return _NO_STORE
 
     def get_info(self) -> Any:
-        """As the run has it."""
+        """What the run says."""
         return self._run.get_info()
 
     def get_thread_id(self) -> int | None:
-        """As the run has it."""
+        """What the run says."""
         return self._run.get_thread_id()
 
 

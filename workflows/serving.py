@@ -1,7 +1,8 @@
 """Which version of the worker a desk needs, and which are up (docs/operations.md, Upgrading workers).
 
-The hazard behind this file: where workers have versions, Temporal hands a workflow task to those of one version alone. If none
-of them is up, the desk stands still, and a kill of it waits, although workers of other versions poll the same queue.
+The hazard behind this file: where workers have versions, Temporal hands a workflow task only to workers of one version. If
+none of those is up, the desk stands still, and so does a kill of it, although workers of other versions poll the same
+queue.
 """
 
 from dataclasses import dataclass
@@ -18,14 +19,14 @@ from temporalio.common import WorkerDeploymentVersion
 
 from workflows import names
 
-# A worker asks again at the latest after the 60 s of its long poll. Temporal lists pollers that are gone for minutes.
+# A worker polls again after 60 s at the latest. Temporal still lists pollers for minutes after they are gone.
 POLLED_WITHIN = timedelta(seconds=90)
 ASK_TIMEOUT = timedelta(seconds=3)
 
 
 @dataclass(frozen=True)
 class Serving:
-    """Who gets the next workflow task of a desk, and who polls for any. None stands for workers without a version."""
+    """Which version gets the desk's next workflow task, and which versions poll. None stands for workers without a version."""
 
     desk: str
     needed: WorkerDeploymentVersion | None
@@ -34,7 +35,7 @@ class Serving:
 
     @property
     def is_versioned(self) -> bool:
-        """Whether versions play any part here."""
+        """Whether worker versions play any part here."""
         return self.needed is not None or any(self.polling)
 
     @property
@@ -46,7 +47,7 @@ class Serving:
 
     @property
     def remedies(self) -> tuple[str, ...]:
-        """The commands that hand the desk to another version that polls; one for each."""
+        """The commands that hand the desk to another version that polls, one command per version."""
         return tuple(self._remedy(version) for version in self.polling if version != self.needed)
 
     def _remedy(self, version: WorkerDeploymentVersion | None) -> str:
@@ -64,12 +65,12 @@ _CURRENT = "temporal worker deployment set-current-version"
 
 
 def shown(version: WorkerDeploymentVersion | None) -> str:
-    """A version of a worker, for people; `ais:1.4` is how Temporal's lists write it."""
+    """A worker version for people, such as `ais:1.4` as Temporal's lists write it."""
     return f"of version {version.deployment_name}:{version.build_id}" if version else "without a version"
 
 
 def making_current(version: WorkerDeploymentVersion | None, deployment: str) -> str:
-    """The command that gives a version all new runs, and the desks that are not pinned."""
+    """The command that makes a version current: it gets all new runs, and the desks that are not pinned."""
     if version is None:
         return f"{_CURRENT} --unversioned --deployment-name {deployment}"
     return f"{_CURRENT} --build-id {version.build_id} --deployment-name {version.deployment_name}"
@@ -91,7 +92,7 @@ async def serving(client: Client, desk: str) -> Serving:
 
 
 def _pinned(info: WorkflowExecutionVersioningInfo) -> WorkerDeploymentVersion | None:
-    """The version that a run is bound to. What a person overrides comes before what the worker asked for."""
+    """The version that a run is pinned to. A person's override comes before the worker's own setting."""
     override = info.versioning_override
     if override.HasField("pinned"):
         return _version(override.pinned.version)
@@ -107,7 +108,7 @@ def _current(described: DescribeTaskQueueResponse) -> WorkerDeploymentVersion | 
 
 
 def _polling(described: DescribeTaskQueueResponse) -> tuple[WorkerDeploymentVersion | None, ...]:
-    """Each version that polled lately, once."""
+    """Each version that polled recently, once."""
     since = datetime.now(UTC) - POLLED_WITHIN
     polled = [each for each in described.pollers if each.last_access_time.ToDatetime(UTC) >= since]
     return tuple(dict.fromkeys(_version(each.deployment_options) for each in polled))

@@ -33,9 +33,8 @@ class SharedQuery:
         self._runner: asyncio.Task[None] | None = None
 
     async def read(self, command_ids: Iterable[str] = (), headers: Headers | None = None) -> Outcomes:
-        """The answer of a query that begins after this call; raises what that query raised. Of those who share it, the first
-        that brings `headers` has them sent.
-        """
+        """The answer of a query that begins after this call. Raises what the query raised. The first caller of a batch that
+        passes `headers` decides which are sent."""
         if self._next is None:
             self._next = _Batch()
         batch = self._next
@@ -43,7 +42,7 @@ class SharedQuery:
         batch.headers = batch.headers or headers or {}
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
-        # Shielded: one waiter that gives up must not take the answer from the others.
+        # Shielded: a waiter that gives up must not take the answer from the others.
         return await asyncio.shield(batch.answer)
 
     async def _run(self) -> None:
@@ -57,7 +56,7 @@ class SharedQuery:
                     raise
                 except Exception as error:
                     batch.answer.set_exception(error)
-                    # Read once here, so that an answer nobody waited for is not reported as a lost exception.
+                    # Retrieve it here, so that asyncio does not report an exception that nobody waited for.
                     batch.answer.exception()
         finally:
             self._runner = None

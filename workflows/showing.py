@@ -22,12 +22,13 @@ with workflow.unsafe.imports_passed_through():
 
 MOMENT_SECONDS = 0.01
 LOOK_AGAIN = timedelta(seconds=60)
-# The server refused the task and it is tried again: setting the attribute would fail it once more.
+# After this long, the server has refused the task and is retrying it: setting the attribute would fail it once more.
 LATE = timedelta(seconds=2)
 MAX_POSTPONED = 20
 MISSING = "the namespace does not know the search attribute"
 HOW_TO_ADD = "add it by `temporal operator search-attribute create --type Keyword --name` and its name"
-# A run that continues with no attribute named gets those of the run before it, registered or not; this one is Temporal's own.
+# If a run continues without naming any attribute, it inherits those of the previous run, registered or not. This one is
+# Temporal's own.
 _FILLER = SearchAttributePair(SearchAttributeKey.for_keyword("BatcherUser"), "")
 
 
@@ -44,7 +45,7 @@ class ShowTask:
 
     @property
     def attributes(self) -> TypedSearchAttributes | None:
-        """What the next run is started with; None where the desk was started without attributes."""
+        """The attributes for the next run; None if the desk was started without any."""
         c = self._c
         if not c.search_attributes:
             return None
@@ -65,12 +66,12 @@ class ShowTask:
             self.idle = True
 
     async def look_before_the_end(self) -> None:
-        """The server refuses to start the next run with an attribute that is gone."""
+        """Checks again before the run ends: the server refuses to start a run with an unregistered attribute."""
         if self._c.search_attributes:
             await self._look()
 
     def show_at_once(self) -> None:
-        """As runs of schema 3 do: in whichever task changes the state."""
+        """Sets the attribute in whichever task changes the state, as runs of schema 3 do."""
         c = self._c
         if c.search_attributes and self._shown_at_once is not c.state:
             workflow.upsert_search_attributes([names.STATE_ATTRIBUTE.value_set(c.state.value)])
@@ -90,7 +91,7 @@ class ShowTask:
             await asyncio.sleep(MOMENT_SECONDS)
             if workflow.now() - began > LATE:
                 return
-            if not self._run.takes_now:
+            if not self._run.task_brought_command:
                 workflow.upsert_search_attributes([names.STATE_ATTRIBUTE.value_set(self._c.state.value)])
                 self._c.shown_state = self._c.state
                 return
@@ -102,7 +103,7 @@ class ShowTask:
                 calls.missing_attributes, call, task_queue=self._run.queue, **options.ATTRIBUTES
             )
         except ActivityError:
-            # Not everybody may ask (Temporal Cloud): what is known is what was known before.
+            # Not everybody may ask (on Temporal Cloud): keep the last answer.
             return
         unwarn(self._c, Topic.SEARCH_ATTRIBUTE)
         if self._missing:

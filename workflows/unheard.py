@@ -1,8 +1,8 @@
-"""Finds a kill that Temporal recorded in a now closed coordinator, but that no workflow task ever took.
+"""Finds a kill that Temporal recorded for a coordinator that has closed since, and that no workflow task ever handled.
 
 The incident behind this file: 10,000 waiting signals of 5 KB exceeded the limit of a history. The server ended the
-coordinator, with an acknowledged kill among the signals. A restart then started a new one that knew nothing of the kill, and
-traded.
+coordinator, with an acknowledged kill among the signals. A restart then started a new one that knew nothing of the kill,
+and traded.
 """
 
 from temporalio.api.common.v1 import WorkflowExecution
@@ -20,7 +20,7 @@ _PAGE = 500
 
 
 async def unheard_kill(client: Client, workflow_id: str) -> Command | None:
-    """The oldest kill since the last workflow task of the newest run; None where there is none. Raises RPCError."""
+    """The oldest kill since the last workflow task of the newest run; None if there is none. Raises RPCError."""
     request = GetWorkflowExecutionHistoryReverseRequest(
         namespace=client.namespace, execution=WorkflowExecution(workflow_id=workflow_id), maximum_page_size=_PAGE
     )

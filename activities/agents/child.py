@@ -74,7 +74,7 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 
 def _end_with_the_worker() -> None:
-    """Ends this process with the worker, after a kill -9 too: threads that the agent started would keep it alive."""
+    """Ends this process when the worker ends, even by a kill -9: threads that the agent started would keep it alive."""
     worker = multiprocessing.parent_process()
     if worker is not None:
         worker.join()

@@ -84,7 +84,7 @@ class AgentProcess:
         if reply.failure is None:
             reply = await self._run(child.answer, self._agent, payload, limit=self._seconds)
             if reply.failure in (FailureKind.TIMED_OUT, FailureKind.DIED):
-                self._loading = None  # Its process is gone, and what was imported there with it.
+                self._loading = None  # Its process is gone, and with it everything that was imported there.
         return answer_of(self._agent.name, reply, time.perf_counter() - started)
 
     async def load(self) -> Reply:

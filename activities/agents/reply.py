@@ -39,7 +39,7 @@ def failed(kind: FailureKind, error: BaseException | str) -> Reply:
 
 
 def reply_of(agent: Agent, arguments: Arguments) -> Reply:
-    """Calls the agent. Only KeyboardInterrupt passes through: in our own process it comes from a person."""
+    """Calls the agent. Only KeyboardInterrupt passes through: in our own process, a person causes it."""
     try:
         answer: Any = agent(*arguments)
         if isinstance(answer, list) and not answer:

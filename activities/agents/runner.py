@@ -64,11 +64,13 @@ class InlineAgents:
         return self.answers(names, arguments)
 
     def screened(self, bars: BarArrays, funding: Floats) -> dict[str, NDArray[np.bool_]]:
-        """At which of these bars each agent may have something to say (`port.Screen`): at every one unless it has a screen."""
+        """The bars at which each agent may have something to say (`port.Screen`). An agent without a screen may speak at
+        any bar."""
         found = {}
         for name in self._agents:
             found[name] = np.ones(len(bars), dtype=np.bool_)
-            # One that cannot be loaded tells why when it is asked. So is one whose screen fails, or has no answer for each bar.
+            # An agent that cannot be loaded is asked anyway, and then says why. So is one whose screen fails or lacks an
+            # answer for some bar.
             with suppress(Exception, SystemExit):
                 if screen := getattr(self._agent(name), "screen", None):
                     told = np.asarray(screen(bars, funding), dtype=np.bool_)

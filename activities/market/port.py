@@ -14,8 +14,8 @@ class MarketError(Exception):
 class MarketSource(Protocol):
     """Bars by number, the same in every process, so that several workers see one market.
 
-    The defaults are those of a market that each new cycle moves on by one bar. A market that moves with time and has to be read
-    first overrides them.
+    The defaults suit a market that moves on by one bar per cycle. A market that moves with time, and must be read first,
+    overrides them.
     """
 
     is_live: bool = False
@@ -26,13 +26,13 @@ class MarketSource(Protocol):
         """The number of bars before a new desk's first look, so that agents have a past to judge by."""
 
     def bar(self, symbol: str, number: int) -> Bar | None:
-        """Bar `number`, from 0; None where there is none."""
+        """Bar `number`, from 0; None if there is none."""
 
     def rules(self, symbol: str) -> SymbolRules | None:
         """The symbol's steps; None for a symbol without data."""
 
     async def refresh(self, symbols: Sequence[str], seconds: float) -> None:
-        """Reads what is new of these symbols, unless that was done in the last `seconds`. Raises VenueError."""
+        """Reads new data of these symbols, unless that was done within the last `seconds`. Raises VenueError."""
         return
 
     def due(self, after: int, *, idle: bool) -> range:

@@ -1,6 +1,6 @@
-"""Symbols join the whitelist of a paused desk, once a reading of the venue has shown that it knows them.
+"""Adds symbols to the whitelist of a paused desk, once a reading of the venue has shown that it knows them.
 
-A symbol leaves by a restart alone (`domain/desk/terms.py`): orders and positions may stand in it.
+Only a restart removes a symbol (`domain/desk/terms.py`), since the desk may have orders and positions in it.
 """
 
 from domain.desk.carried import Carried, Outcome, PendingAddition, Refusal, RefusalCode
@@ -14,7 +14,7 @@ from domain.trading.symbols import few
 
 
 def ask(c: Carried, command: AddSymbols, tick: Tick) -> Refusal | None:
-    """Accepts symbols, for a reading to look at. Those that the desk has already change nothing."""
+    """Accepts symbols, which a reading must confirm next. Symbols that the desk already has change nothing."""
     new = [symbol for symbol in command.symbols if symbol not in c.symbols]
     if c.addition is not None:
         return Refusal("other symbols are being added; try again in a moment", RefusalCode.BUSY)
@@ -33,9 +33,10 @@ def ask(c: Carried, command: AddSymbols, tick: Tick) -> Refusal | None:
 
 
 def finish(c: Carried, addition: PendingAddition, reading: Observation | str, tick: Tick) -> Refusal | None:
-    """Takes the symbols, if the desk is still paused and the venue has rules for them. `reading` may be why there is none."""
+    """Adds the symbols if the desk is still paused and the venue has rules for them. `reading` may instead be the reason
+    why there is none."""
     if c.state is not State.PAUSED or c.kill_number != addition.since_kill:
-        return Refusal(f"the coordinator was not paused any more: it is {c.state.value}", RefusalCode.CONFLICT)
+        return Refusal(f"the coordinator is no longer paused: it is {c.state.value}", RefusalCode.CONFLICT)
     if isinstance(reading, str):
         return Refusal(f"the venue could not be read: {reading}", RefusalCode.CONFLICT)
     if strange := [symbol for symbol in addition.symbols if symbol not in reading.rules]:

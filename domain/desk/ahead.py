@@ -1,10 +1,10 @@
-"""A choice made ahead: by the activity that reads the venue, beside its reading, so that a quiet cycle needs no second activity.
+"""A choice made ahead: the activity that reads the venue also makes the choice, so a quiet cycle needs no second activity.
 
-The hazard behind this file: commands arrive while the venue is read, and the reading itself changes the state. A choice made
-from older facts must never be used. So the coordinator notes what the choice is made from, and takes it only if a decision
-that it asked for now would be made from the very same. Nor one that has lain: how old the data were was judged when it was made,
-and while no worker is up nobody takes the answer. A field that is added to what is compared needs a version of its own
-(`domain/desk/versions.py`): it may change what a run of before made of a choice.
+The hazard behind this file: commands arrive while the venue is read, and the reading itself changes the state. A choice
+made from older facts must never be used. So the coordinator notes what the choice is made from, and uses it only if a
+decision made now would be made from exactly the same facts. An old choice is not used either: the age of its data was
+judged when it was made, and while no worker is up the answer just waits. Adding a field to the comparison needs a schema
+version of its own (`domain/desk/versions.py`): an older run may then treat a recorded choice differently.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,8 @@ from domain.trading.proposals import Proposal, WaitingProposal
 from domain.trading.quotes import AgentQuote
 from domain.values import Moment, Value
 
-# From the question to the use. As long as the activities have (`activities/options.py`): what is older has lain.
+# From the request to the use. The same as the activities' own time limits (`activities/options.py`): an older answer has
+# been waiting for a worker.
 READING_LASTS = timedelta(seconds=12)
 DECISION_LASTS = timedelta(seconds=24)
 
@@ -31,9 +32,9 @@ DECISION_LASTS = timedelta(seconds=24)
 class DecisionFacts(Value):
     """What a decision is made from, besides the reading, the limits and the symbols.
 
-    `blocked` maps a symbol to why it takes no new order; `sent` are the times of the newest orders, by the market's clock.
-    `agents` is the agents' health as the last cycle left it (`Choice.agents`), `proposals` come from agents outside the
-    worker, and `quotes` are the agents' resting orders at the venue.
+    `blocked` says why a symbol takes no new order. `sent` holds the times of the newest orders, by the market's clock.
+    `agents` is the agents' health after the last cycle (`Choice.agents`), `proposals` come from agents outside the worker,
+    and `quotes` are the agents' resting orders at the venue.
     """
 
     blocked: dict[str, str]
@@ -45,7 +46,7 @@ class DecisionFacts(Value):
 
 
 class ObservedAndChosen(NamedTuple):
-    """A reading, and the choice made from it; None where the activity left that to a decision of its own."""
+    """A reading, and the choice made from it; None if the activity left the choice to a separate decision."""
 
     observation: Observation
     choice: Choice | None
@@ -57,7 +58,7 @@ def blocked_symbols(c: Carried) -> dict[str, str]:
 
 
 def facts_of(c: Carried, blocked: Mapping[str, str], waiting: Sequence[WaitingProposal]) -> DecisionFacts:
-    """The facts of a decision that is asked for now."""
+    """The facts for a decision requested now."""
     return DecisionFacts(
         blocked=dict(blocked),
         sent=c.recent_orders,
@@ -69,7 +70,7 @@ def facts_of(c: Carried, blocked: Mapping[str, str], waiting: Sequence[WaitingPr
 
 
 def may_choose(observation: Observation) -> bool:
-    """Whether a reading gives no cause to do anything before a decision. Otherwise the coordinator acts first."""
+    """Whether the desk may decide straight from this reading. If not, the coordinator has to act on it first."""
     found, latch = observation.assessment, observation.latch
     if found is None or found.breaches or found.cuts or observation.doubts or observation.latch_error:
         return False
@@ -77,7 +78,7 @@ def may_choose(observation: Observation) -> bool:
 
 
 class ChoiceAhead:
-    """The choice that comes with a reading, and the facts that it was asked for with."""
+    """The choice that comes with a reading, and the facts that it was requested with."""
 
     def __init__(self, c: Carried, now: datetime) -> None:
         self._asked_at = now
@@ -107,7 +108,7 @@ class ChoiceAhead:
 
 
 def _everything(c: Carried, facts: DecisionFacts) -> tuple[str, ...]:
-    """All that a choice depends on. The account and the database say which workers may decide."""
+    """Everything that a choice depends on. The account and the database determine which workers may decide."""
     return (
         facts.model_dump_json(),
         c.limits.model_dump_json(),

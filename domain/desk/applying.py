@@ -42,7 +42,7 @@ MAX_DELEVERAGES = 100
 def apply(c: Carried, command: Command, tick: Tick) -> None:
     """Carries out one command, or records its refusal. A repeated command id does nothing again, but a kill always kills."""
     known = c.commands.get(command.command_id)
-    # While a restart is under way, a repeated kill has to beat it: the desk is about to run again.
+    # During a restart, a repeated kill must still beat it: the desk is about to run again.
     about_to_run = c.state is not State.KILLED or c.restart is not None
     must_kill = command.kind is CommandKind.KILL and about_to_run
     if known and not must_kill:
@@ -84,17 +84,17 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
     assert restart is not None
     if error is None and c.kill_number != restart.kill_number:
         error = "a kill came while the restart was under way"
-    # The desk was killed meanwhile, and may still have been told to cancel or to deleverage.
+    # The desk is killed, and somebody may meanwhile have asked it to cancel or to deleverage.
     error = error or moving.refusal(c, restart.command)
     if error:
-        # The latch may have been cleared anyway, if only the answer was lost. A new number latches it again.
+        # The latch may be cleared all the same, if only the answer was lost. A new kill number sets it again.
         c.kill_number, c.latched_number = max(c.kill_number, restart.kill_number + 1), 0
         c.kill_id = tick.new_id("kill")
         _refuse_restart(c, restart.command, error, tick)
         return
     if not remembers_commands(c.schema_version):
         forget_rounds(c, *c.commands.values())
-        # What is still on its way keeps its record: a deleverage may be settled after the restart.
+        # Commands still under way keep their records: a deleverage may be settled after the restart.
         c.commands = {name: record for name, record in c.commands.items() if record.outcome is Outcome.PENDING}
     remember(c, restart.command, Outcome.APPLIED, tick)
     latch.restart_applied(c, restart.row.decision_id, restart.kill_number)
@@ -103,14 +103,14 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
     c.kill, c.hand_over = None, True
     unwarn(c, Topic.POSITION_GREW)
     c.deleverages = [d for d in c.deleverages if d.order_id or not d.automatic]
-    # A person has looked: drawdown and the day's loss are measured anew from here.
+    # A person has looked: drawdown and the day's loss start anew from here.
     c.risk = RiskMemory()
     c.last_decision = restart.row
     enter(c, transition(c.state, CommandKind.RESTART).state, restart.command, tick)
 
 
 def finish_addition(c: Carried, reading: Observation | str, tick: Tick) -> None:
-    """The last step of an addition of symbols; `reading` is what the venue shows of them, or why it shows nothing."""
+    """The last step of adding symbols. `reading` is what the venue shows of them, or why it shows nothing."""
     addition, c.addition = c.addition, None
     assert addition is not None
     if refusal := adding.finish(c, addition, reading, tick):
@@ -127,7 +127,7 @@ def _refuse_restart(c: Carried, command: Command, error: str, tick: Tick) -> Non
 
 
 def _refusal(c: Carried, command: Command, tick: Tick) -> Refusal | None:
-    """Why the desk takes no such command now, whatever its facts."""
+    """Why the desk takes no command of this kind now, whatever its facts."""
     if refused := transition(c.state, command.kind).refusal:
         return Refusal(refused, RefusalCode.CONFLICT)
     if command.sent_at and tick.now - command.sent_at > MAX_COMMAND_AGE:
@@ -138,7 +138,7 @@ def _refusal(c: Carried, command: Command, tick: Tick) -> Refusal | None:
 
 
 def _carry_out(c: Carried, command: Command, tick: Tick) -> Refusal | None:
-    """Carries the command out; or says why not, and has changed nothing."""
+    """Carries out the command, or says why not, in which case nothing has changed."""
     refusal: Refusal | None = None
     match command:
         case _ if command.kind is CommandKind.PAUSE:
@@ -242,7 +242,7 @@ def _check_restart(c: Carried, command: Restart) -> Refusal | None:
     elif c.orders:
         text = f"the fate of order {c.orders[0].order.order_id} is unknown; wait until it is settled"
     elif identity.is_other(c, command.database_id):
-        # A database that is only about to become the desk's cannot hold the kill yet.
+        # The other database is about to become the desk's. It cannot hold the kill yet.
         return None
     elif not c.latched or (c.kill and not c.kill.row_written):
         text = "the kill's own row and latch are not in the database yet; wait until they are"
@@ -265,7 +265,7 @@ def _set_limits(c: Carried, command: SetLimits, tick: Tick) -> Refusal | None:
         return Refusal(text, RefusalCode.CONFLICT)
     record = remember(c, command, Outcome.APPLIED, tick, repeated=not changes)
     c.limits = limits
-    # A warning that was told was one of the old number.
+    # Earlier warnings were about the old number.
     names = {change.name for change in changes}
     c.risk = c.risk.without_warnings([limit.name for limit in PORTFOLIO_LIMITS if names & {*limit.numbers}])
     told = "; ".join(map(str, changes)) or "no change"

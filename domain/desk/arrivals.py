@@ -18,7 +18,7 @@ TURN_BYTES = 512 * 1024
 
 
 class Arrival(NamedTuple):
-    """One signal; `kind` is None where no command has its name."""
+    """One signal. `kind` is None if no command has this name."""
 
     name: str
     kind: CommandKind | None
@@ -26,12 +26,12 @@ class Arrival(NamedTuple):
 
     @property
     def weight(self) -> int:
-        """How many bytes have to be read. Inputs that are too large are not read, so they count only up to the bound."""
+        """How many bytes must be read. An input that is too large is never read, so it counts only up to the bound."""
         return len(self.name) + sum(min(len(payload.data), MAX_INPUT_BYTES) for payload in self.payloads)
 
 
 class Arrivals:
-    """The signal queue of the current run. It is not carried over, since no run ends before it is empty."""
+    """The signal queue of the current run. It is never carried over, since no run ends before it is empty."""
 
     def __init__(self) -> None:
         self._kills: deque[Arrival] = deque()
@@ -51,7 +51,7 @@ class Arrivals:
             yield self._kills.popleft()
 
     def turn(self) -> Iterator[Arrival]:
-        """As many as one workflow task may take, each removed as it is given out; kills first."""
+        """As many signals as one workflow task may take, kills first. Each is removed as it is yielded."""
         left = TURN_BYTES
         for _ in range(TURN_SIGNALS):
             waiting = self._kills or self._others

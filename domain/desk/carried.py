@@ -1,7 +1,7 @@
 """The carried state: everything that a coordinator keeps from run to run.
 
-Anything on the workflow but not in here is lost at the next continue-as-new. A stop flag kept outside such an object once
-made a workflow run for ever.
+Whatever the workflow keeps elsewhere is lost at the next continue-as-new. A stop flag kept outside such an object once made
+a workflow run for ever.
 """
 
 from decimal import Decimal
@@ -53,7 +53,7 @@ class Refusal(NamedTuple):
 
 
 class CommandRecord(Record):
-    """One command of the dedupe window and its outcome. `rounds` counts how often cancels were issued under its id."""
+    """One command in the dedupe window, and its outcome. `rounds` counts how often cancels were issued under its id."""
 
     command_id: str
     kind: CommandKind
@@ -77,7 +77,7 @@ class CommandRecord(Record):
 
 
 class DeskWarning(Value):
-    """A warning of the status; `topic` and `about` say what ends it (`domain/desk/warnings.py`)."""
+    """A warning in the status. `topic` and `about` say what ends it (`domain/desk/warnings.py`)."""
 
     topic: str
     about: str = ""
@@ -107,9 +107,10 @@ class LeftPosition(Record):
 
 
 class KillRecord(Record):
-    """The kill in force. `row_id`: its decision. `quiet_at`: when every cancel was confirmed and no order was on its way.
+    """The kill in force. `row_id`: its row in the decision log. `quiet_at`: when every cancel was confirmed and no order
+    was on its way.
 
-    `verified_at`: when a later reading of the whole account showed no open order. `cancels` counts the cancels prepared,
+    `verified_at`: when a later reading of the whole account showed no open order. `cancels` counts the prepared cancels,
     `confirmed` those that the venue has confirmed.
     """
 
@@ -119,13 +120,13 @@ class KillRecord(Record):
     source: Source
     at: Moment
     row_id: str
-    # Set when the write is confirmed. That the row no longer waits would be no proof.
+    # Set when the write is confirmed. A row that is no longer queued would be no proof.
     row_written: bool = False
     cancels: int = 0
     confirmed: int = 0
     quiet_at: Moment | None = None
     verified_at: Moment | None = None
-    # An operator has killed as well: limits send nothing any more.
+    # Set if an operator has killed as well: limits then send nothing any more.
     hands_off: bool = False
     # Whether the desk closes its positions after the kill; `flat_at`: when a reading of the venue showed none left.
     flattens: bool = False
@@ -139,7 +140,7 @@ class KillRecord(Record):
 
 
 class OrderPhase(StrEnum):
-    """How far an order has come. A settled order is carried no longer."""
+    """How far an order has come. A settled order is no longer carried."""
 
     DECIDED = "decided"
     SENDING = "sending"
@@ -148,14 +149,14 @@ class OrderPhase(StrEnum):
 
 
 class OrderEvent(StrEnum):
-    """What moves an order on: it is sent, or a report says what became of it, or that nobody knows."""
+    """What moves an order on: it was sent, or a report says what became of it, or that nobody knows."""
 
     SENT = "sent"
     KNOWN = "known"
     NOT_KNOWN = "not known"
 
 
-# No way leads to `sending` but the first: an order is sent once (I4).
+# Only the first row leads to `sending`: an order is sent once (I4).
 ORDER_PHASES = {
     (OrderPhase.DECIDED, OrderEvent.SENT): OrderPhase.SENDING,
     (OrderPhase.DECIDED, OrderEvent.KNOWN): OrderPhase.SETTLED,
@@ -176,7 +177,7 @@ class PendingOrder(Record):
     pause_row: Decision | None = None
 
     def move(self, event: OrderEvent) -> None:
-        """Moves it on by the table; raises KeyError where the table has no way, which is a bug."""
+        """Moves on by the table. Raises KeyError if the table has no such row, which is a bug."""
         self.phase = ORDER_PHASES[self.phase, event]
 
     @property
@@ -202,7 +203,7 @@ class PendingDeleverage(Record):
     @field_validator("command", mode="before")
     @classmethod
     def _without_fraction(cls, value: object) -> object:
-        """Reads an automatic one of an older version, whose command named no fraction: it meant all of the position."""
+        """Reads an automatic deleverage of an older version, whose command named no fraction: it meant the whole position."""
         return {**value, "reduce_pct": value.get("reduce_pct") or 1} if isinstance(value, dict) else value
 
 
@@ -216,7 +217,7 @@ class PendingRestart(Record):
 
 
 class PendingAddition(Record):
-    """Symbols that a reading of the venue has still to know. `since_kill`: the newest kill when it was accepted."""
+    """Symbols that a reading of the venue still has to confirm. `since_kill`: the newest kill when they were accepted."""
 
     command: AddSymbols
     symbols: list[str]
@@ -224,7 +225,7 @@ class PendingAddition(Record):
 
 
 class ForeignDatabase(Record):
-    """A database that is not the desk's own, as seen by the newest readings in a row."""
+    """A database that is not the desk's own, as the newest readings in a row have seen it."""
 
     database_id: str
     knows_desk: bool
@@ -246,7 +247,7 @@ class Carried(Record):
     shown_state: State | None = None
     started_at: Moment
     kill_flattens: bool = False
-    # Which database and which venue account are the desk's (`domain/desk/identity.py`); None while not known.
+    # Which database and which venue account are the desk's (`domain/desk/identity.py`); None while unknown.
     database_id: str | None = None
     account: str | None = None
     # When the desk's own database was last read or written.
@@ -258,7 +259,7 @@ class Carried(Record):
     reason: str = ""
     actor: str = ""
     kill_number: int = 0
-    # The decision of the newest kill, and that of the newest restart: numbers may be equal by chance (`domain/desk/latch.py`).
+    # Row ids of the newest kill and the newest restart: their numbers may be equal by chance (`domain/desk/latch.py`).
     kill_id: str = ""
     cleared_number: int = 0
     cleared_by: str = ""
@@ -280,24 +281,24 @@ class Carried(Record):
     last_cycle_seconds: float | None = None
     observation: Observation | None = None
     observation_error: str | None = None
-    # What orders that add risk have filled since that observation, signed, by market and symbol.
+    # What risk-adding orders have filled since that observation, signed, by market and symbol.
     filled: dict[str, Decimal] = Field(default_factory=dict)
     seen_symbols: list[str] = Field(default_factory=list)
     risk: RiskMemory = Field(default_factory=RiskMemory)
-    # The decision that told of the newest reduction: its orders' instructions stand under this id.
+    # The decision row of the newest reduction; its orders' instructions carry this id.
     reduction_id: str = ""
     # When the newest orders were sent, by the market's clock.
     recent_orders: list[Moment] = Field(default_factory=list)
-    # Agents that failed last time, quarantined or not; one without an entry is well.
+    # Agents that failed last time, quarantined or not. An agent without an entry is healthy.
     agents: dict[str, AgentHealth] = Field(default_factory=dict)
     proposals: list[WaitingProposal] = Field(default_factory=list)
-    # What agents have resting at the venue, by our order id, oldest first (`domain.desk.resting`).
+    # Agents' orders resting at the venue, by our order id, oldest first (`domain/desk/resting.py`).
     quotes: dict[str, AgentQuote] = Field(default_factory=dict)
     last_decision: Decision | None = None
     warnings: list[DeskWarning] = Field(default_factory=list)
 
     commands: dict[str, CommandRecord] = Field(default_factory=dict)
-    # Ids among `commands` that no sender chose, oldest first.
+    # Ids in `commands` that no sender chose, oldest first.
     unnamed: list[str] = Field(default_factory=list)
     cancels: OpenCancels = Field(default_factory=OpenCancels)
     orders: list[PendingOrder] = Field(default_factory=list)
@@ -308,7 +309,7 @@ class Carried(Record):
     records_attempted: int = 0
     instruction_rows: dict[str, InstructionRow] = Field(default_factory=dict)
 
-    # What is bulky, compressed; a single text from runs of schema 3.
+    # The bulky parts, compressed. A single text in runs of schema 3.
     packed: str | list[str] | None = None
 
     @field_validator("warnings", mode="before")

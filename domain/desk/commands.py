@@ -1,4 +1,4 @@
-"""Commands: what an operator asks of the desk. Each kind that has facts of its own has a class."""
+"""Commands: what an operator asks of the desk. Each kind with facts of its own has a class."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ DEFAULT_ACTOR = "temporal"
 
 
 class Source(StrEnum):
-    """Where a kill came from; a label of metrics."""
+    """Where a kill came from; a label in metrics."""
 
     OPERATOR = "operator"
     SIGNAL = "signal"
@@ -26,7 +26,8 @@ class Source(StrEnum):
 
 
 class NewTerms(Value):
-    """Terms of a desk that a restart changes; None leaves one as it is. A new mode comes with the fingerprint of its account."""
+    """Terms of a desk that a restart changes; None leaves a term as it is. A new mode comes with the fingerprint of its
+    account."""
 
     mode: Mode | None = None
     account: str | None = None
@@ -39,9 +40,10 @@ SAME_TERMS = NewTerms()
 
 
 class Command(Value):
-    """What every command has. Kills, pauses and resumes have no more; nor has a command whose own facts cannot be read.
+    """What every command has. Kills, pauses and resumes have nothing else; neither has a command whose own facts cannot be
+    read.
 
-    `problem` names what could not be read; it makes the coordinator refuse any command but those three.
+    `problem` names what could not be read. The coordinator then refuses the command, unless it is one of those three.
     """
 
     command_id: str
@@ -51,21 +53,21 @@ class Command(Value):
     source: Source = Source.SIGNAL
     sent_at: Moment | None = None
     problem: str | None = None
-    # Whether its sender chose the id, and may ask for what became of it.
+    # Whether the sender chose the id, and may ask what became of the command.
     named: bool = True
 
     @property
     def about(self) -> str | None:
-        """The one symbol that it is about, if there is one."""
+        """The one symbol that the command is about, if any."""
         return None
 
     def remembered(self) -> dict[str, Any]:
-        """Those of its facts that every record of it has."""
+        """The facts that every record of the command keeps."""
         return {}
 
     @cached_property
     def fingerprint(self) -> str:
-        """What makes two commands with one id the same command: its kind, its reason and its facts."""
+        """What makes two commands with one id the same command: kind, reason and facts."""
         facts = [self.kind, self.reason, *self._fingerprinted()]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
@@ -79,7 +81,8 @@ def _in_place(
     fraction: str | None = None,
     kill_number: int | None = None,
 ) -> list[Any]:
-    """The facts that commands had first. Each has its place in every fingerprint, set or not; later ones follow if set.
+    """The facts of the first version. Each has a fixed place in every fingerprint, set or not. Facts added later follow
+    only if set.
 
     Records outlive a version, so no fingerprint may ever change.
     """
@@ -119,8 +122,8 @@ class Deleverage(Command):
 class Restart(Command):
     """Brings the desk back from the kill with this number, and from no other.
 
-    `database_id`: the database that is to be the desk's from now on. `with_positions`: the mode may change although something
-    stands at the venue that the desk leaves.
+    `database_id`: the database that becomes the desk's. `with_positions`: the mode may change although the desk leaves
+    positions or orders at its old venue.
     """
 
     kind: Literal[CommandKind.RESTART] = CommandKind.RESTART
@@ -137,7 +140,7 @@ class Restart(Command):
 
 
 class SetLimits(Command):
-    """Sets limits, by name; the numbers are texts."""
+    """Sets limits by name. The numbers are texts."""
 
     kind: Literal[CommandKind.SET_LIMITS] = CommandKind.SET_LIMITS
     limits: dict[str, str]
@@ -157,14 +160,14 @@ class AddSymbols(Command):
 
 
 class Propose(Command):
-    """Hands in an agent's proposal."""
+    """Submits an agent's proposal."""
 
     kind: Literal[CommandKind.PROPOSE] = CommandKind.PROPOSE
     proposal: ProposalRequest
 
     @property
     def about(self) -> str:
-        """The symbol that the agent would trade."""
+        """The symbol that the agent wants to trade."""
         return self.proposal.symbol
 
     def remembered(self) -> dict[str, Any]:
@@ -172,6 +175,6 @@ class Propose(Command):
         return {"symbol": self.proposal.symbol}
 
     def _fingerprinted(self) -> list[Any]:
-        # An order at market keeps the fingerprint that it had before there were prices.
+        # A market order keeps the fingerprint that it had before proposals had prices.
         at_market = set(QuoteTerms.model_fields) if self.proposal.price is None else set()
         return [*_in_place(symbol=self.proposal.symbol), self.proposal.model_dump(mode="json", exclude=at_market)]

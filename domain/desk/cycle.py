@@ -1,7 +1,7 @@
 """One cycle: observe, enforce the limits, decide, commit the decision, send the order.
 
-The coordinator's workflow and the replay both run it. What differs between them stands behind `Surroundings`: activities and
-waiting in the workflow, plain calls in a replay, where nothing is ever awaited.
+The coordinator's workflow and the replay both run it. `Surroundings` hides the difference: activities and waiting in the
+workflow; plain calls in a replay, which never waits.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ NOT_READ_YET = "reset, and has yet to read the latch"
 
 
 class NotDone(Exception):
-    """What was asked for did not happen, and why. `database`: the one that a failed reading found."""
+    """The request was not carried out, and why. `database`: the database that a failed reading found."""
 
     def __init__(self, why: str, database: DatabaseSeen | None = None) -> None:
         super().__init__(why)
@@ -36,43 +36,44 @@ class NotDone(Exception):
 class Surroundings(Protocol):
     """What a cycle needs from outside. Commands may arrive during every `await`.
 
-    The workflow's recorded histories hang on the order of these calls, and on which of `tick` and `moment` is taken: one more,
-    one less or another order, and a run of an earlier release no longer replays (`domain/desk/versions.py`).
+    The workflow's recorded histories depend on the order of these calls, and on the choice between `tick` and `moment`.
+    With one call more, one less or another order, a run of an earlier release no longer replays
+    (`domain/desk/versions.py`).
     """
 
     @property
     def latch_read(self) -> bool:
-        """Whether the latch in the database was compared since the run began; after a reset of the workflow, since that."""
+        """Whether this run has compared the latch in the database, since it began or since a reset of the workflow."""
 
     def tick(self) -> Tick:
-        """Now, for a change that people are shown."""
+        """The current time, for a change that people will see."""
 
     def moment(self) -> Tick:
-        """Now, for a change with nothing to show yet."""
+        """The current time, for a change that nobody sees yet."""
 
     async def observe(self) -> Observation:
-        """A reading of the venue that moves it on; raises NotDone."""
+        """Reads the venue, which moves the market on. Raises NotDone."""
 
     async def read_again(self) -> Observation | None:
-        """A second reading that moves nothing on; None where there is none."""
+        """A second reading, which does not move the market on; None if there is none."""
 
     async def until_reduced(self) -> None:
-        """Until no automatic reduction is under way, or for a while."""
+        """Waits until no automatic reduction is under way, but not for ever."""
 
     async def decide(
         self, observation: Observation, blocked: dict[str, str], waiting: Sequence[WaitingProposal]
     ) -> Choice:
-        """The agents' proposals and these, ranked and put to the guards; raises NotDone. A choice that was made beside the
-        reading may stand for it, if it was made from exactly these facts (`domain/desk/ahead.py`)."""
+        """Ranks the agents' proposals and the `waiting` ones, and puts them to the guards. Raises NotDone. Returns a choice
+        made beside the reading if it was made from exactly these facts (`domain/desk/ahead.py`)."""
 
     async def commit(self, row: Decision) -> None:
         """Writes the row to the decision log; raises NotDone."""
 
     async def until_canceled(self, order: Order) -> None:
-        """Until the orders that this one replaces are canceled, or for a while."""
+        """Waits until the orders that this one replaces are canceled, but not for ever."""
 
     async def send(self, order: Order) -> OrderReport:
-        """Sends the order at most once, and says what is known of it."""
+        """Sends the order at most once, and reports what is known of it."""
 
 
 async def run_cycle(c: Carried, outside: Surroundings) -> None:
@@ -91,7 +92,7 @@ async def run_cycle(c: Carried, outside: Surroundings) -> None:
         latch.unread(c, observation.latch_error)
         hold = await _enforce(c, observation, outside)
         if hold is None and c.observation is not None and knows_clocks(c.schema_version):
-            # The worker's clock is too far from another one. What reduces goes on.
+            # The worker's clock is too far from another clock. Reductions continue.
             hold = clocks.too_far(c.observation.clocks, c.cycle_seconds)
         hold = hold or books_seen.hold(observation.books)
     if takes_risk(c, outside):
@@ -99,7 +100,7 @@ async def run_cycle(c: Carried, outside: Surroundings) -> None:
 
 
 def takes_risk(c: Carried, outside: Surroundings) -> bool:
-    """Whether a new order may be decided on: the desk runs, and not merely in a past from before a reset."""
+    """Whether a new order may be considered: the desk is running, and its latch was read since any reset."""
     return outside.latch_read and c.state is State.RUNNING
 
 
@@ -111,7 +112,7 @@ async def _observe(c: Carried, outside: Surroundings) -> Observation | None:
         identity.take_database(c, failed.database, outside.moment())
         return None
     if seen.doubts:
-        # It stands for nothing: what the last good reading showed is still what is known.
+        # A doubtful reading replaces nothing: what the last good reading showed still counts.
         c.observation_error = seen.doubt
         identity.take_database(c, seen.database, outside.moment())
         return None
@@ -130,14 +131,14 @@ async def _enforce(c: Carried, observation: Observation, outside: Surroundings) 
         hold = enforcing.confirm(c, assessment, again, outside.tick())
     if cut := enforcing.reduce(c, assessment, outside.tick()):
         hold = f"reducing {', '.join(cut)}"
-        # Before the next decision, where the venue lets it: what is cut is cut.
+        # Wait for the cuts, if the venue lets them through in time, before the next decision.
         await outside.until_reduced()
     return hold
 
 
 async def _decide(c: Carried, observation: Observation | None, hold: str | None, outside: Surroundings) -> None:
     if c.proposals:
-        # Once more: a reading, a second one and a reduction may have taken longer than a proposal lives.
+        # Check again: two readings and a reduction may have taken longer than a proposal lives.
         inbox.expire(c, outside.moment())
     taken, limits = list(c.proposals), c.limits
     if hold or observation is None:
@@ -149,7 +150,7 @@ async def _decide(c: Carried, observation: Observation | None, hold: str | None,
         except NotDone as failed:
             # Proposals from outside wait for the next cycle.
             choice, taken = nothing(f"No new order: the decision failed: {failed}"), []
-    # The state is read anew after every await: paused or killed meanwhile, and there is no cycle row.
+    # Check the state again after every await: if the desk was paused or killed meanwhile, the cycle writes no row.
     if not takes_risk(c, outside):
         return
     row = ordering.decision_of(c, choice, outside.moment())
@@ -163,12 +164,12 @@ async def _decide(c: Carried, observation: Observation | None, hold: str | None,
 
 
 async def _commit(c: Carried, row: Decision, order: Order, outside: Surroundings) -> OrderReport | None:
-    """None once the decision is committed (I5), otherwise the report of an order that is not sent."""
+    """Returns None once the decision is committed (I5), otherwise the report that the order was not sent."""
     own = c.database_id
     try:
         await outside.commit(row)
     except NotDone as failed:
-        # The same row, by the records' own queue: whether or not it was written, it stands once.
+        # The same row goes through the records' own queue. Even if it was written already, it appears only once.
         queue_row(c, row)
         return _not_sent(order, f"its decision could not be committed: {failed}")
     c.last_decision = row
@@ -190,16 +191,17 @@ async def _send(c: Carried, pending: PendingOrder, limits: Limits, outside: Surr
 
 
 def _why_not_sent(c: Carried, pending: PendingOrder, limits: Limits, outside: Surroundings) -> str | None:
-    """Why a committed order may not go out any more."""
+    """Why a committed order may no longer go out. The worker decides once more, right before the send
+    (`activities/act.py`)."""
     symbol = pending.order.instruction.symbol
     if c.limits != limits:
         return "the limits were changed while it was being decided"
     if not takes_risk(c, outside):
         return f"the coordinator is {c.state if outside.latch_read or c.state is State.KILLED else NOT_READ_YET}"
     if any(p is not pending and p.order.instruction.symbol == symbol for p in c.orders):
-        return f"another order of {symbol} is on its way, or unknown"
+        return f"another order of {symbol} is on its way, or its fate is unknown"
     if outside.moment().now >= pending.order.not_after:
-        return "it took longer than a cycle until it could be sent"
+        return "more than a cycle passed before it could be sent"
     return None
 
 

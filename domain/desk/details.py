@@ -27,9 +27,9 @@ _NEXT_STEPS = {
 
 
 def details(c: Carried) -> str:
-    """State, since when and by whom, the next step, and what is still open: for a stranger, at a glance.
+    """State, since when and by whom, the next step, and what is still open: readable at a glance by a stranger.
 
-    In words alone: Temporal's own badge says RUNNING above it, and a plain font lacks pictures.
+    In plain words: Temporal's own badge above it says RUNNING, and a plain font has no pictures.
     """
     reason = f": {_one_line(c.reason)}" if c.reason else ""
     told_by = f" by {_one_line(c.actor)}{reason}" if c.actor else ""

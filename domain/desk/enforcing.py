@@ -28,7 +28,7 @@ _WARNED = {Level.WARN_50: "50 %", Level.WARN_75: "75 %", Level.WARN_90: "90 %"}
 
 
 def take_assessment(c: Carried, assessment: Assessment, tick: Tick) -> None:
-    """Stores what an assessment must remember, and queues a row for each crossing."""
+    """Stores what the limits check must remember, and queues a row for each crossing."""
     c.risk = assessment.memory
     unwarn(c, Topic.BREACH_UNCONFIRMED)
     for crossing in assessment.crossings:
@@ -61,7 +61,8 @@ def reduce(c: Carried, assessment: Assessment, tick: Tick) -> list[str]:
         return []
     cuts = assessment.cuts
     if c.mode is Mode.SHADOW:
-        # Nothing is sent, so every later reading shows the same cuts again: only those count that are new with this one.
+        # In shadow nothing is sent, so every later reading shows the same cuts again. Only cuts that are new in this
+        # reading count.
         crossed = {crossing.limit for crossing in assessment.crossings if crossing.level is Level.SOFT}
         cuts = [cut for cut in cuts if crossed.intersection(cut.limits)]
     for cut in cuts:
@@ -77,7 +78,7 @@ def may_reduce(c: Carried) -> bool:
 
 
 def reducing(c: Carried) -> bool:
-    """Whether an automatic reduction is waiting or on its way."""
+    """Whether an automatic reduction is waiting or under way."""
     return any(d.automatic for d in c.deleverages)
 
 

@@ -1,4 +1,5 @@
-"""Facts: what each kind of command says besides its envelope, read from a signal's fields or refused with a text for people."""
+"""Facts: what each kind of command says besides its envelope. Read from a signal's fields, or refused with a text for
+people."""
 
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
@@ -24,7 +25,7 @@ from domain.values import clean
 MAX_SYMBOLS = 200
 MAX_COMMAND_ID_CHARS = 128
 MAX_ACCOUNT_CHARS = 64
-# Of a restart. Shorter cycles run without a pause, and take every reading for an old one.
+# For a restart. With shorter cycles the desk would never pause between them, and every reading would count as old.
 MIN_CYCLE_SECONDS = 0.1
 MAX_CYCLE_SECONDS = 86_400.0
 MAX_FRACTION_DIGITS = 20
@@ -41,7 +42,7 @@ FACTS = {
 
 
 def read_facts(kind: CommandKind, fields: Mapping[str, Any]) -> tuple[type[Command], dict[str, Any]]:
-    """The class of such a command, and what it has besides the envelope; ValueError where a fact is missing or wrong."""
+    """The class for such a command, and its facts besides the envelope. Raises ValueError if a fact is missing or wrong."""
     match kind:
         case CommandKind.CANCEL_ALL | CommandKind.ADD_SYMBOLS:
             return _read_listed(kind, read_symbols(fields.get("symbols")))
@@ -70,7 +71,7 @@ def _read_listed(kind: CommandKind, symbols: list[str] | None) -> tuple[type[Com
 
 
 def read_symbols(value: Any) -> list[str] | None:
-    """Symbols of a cancel_all: None means every symbol; ValueError for an empty list or anything but texts."""
+    """The symbols of a cancel_all; None means every symbol. Raises ValueError for an empty list, or for anything but texts."""
     if value is None:
         return None
     if not isinstance(value, list) or not 0 < len(value) <= MAX_SYMBOLS or set(map(type, value)) != {str}:
@@ -79,7 +80,7 @@ def read_symbols(value: Any) -> list[str] | None:
 
 
 def read_reduce_pct(value: Any) -> Decimal:
-    """A fraction of the position, 0 < x <= 1; ValueError for booleans, texts and everything outside."""
+    """A fraction of the position, 0 < x <= 1. Raises ValueError for booleans, texts and everything outside that range."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ValueError("reduce_pct must be a number with 0 < reduce_pct <= 1")
     try:
@@ -92,7 +93,8 @@ def read_reduce_pct(value: Any) -> Decimal:
 
 
 def read_limits(fields: Mapping[str, Any]) -> dict[str, str]:
-    """The limits of a set_limits, by name: under `limits`, or beside it. Numbers as texts; ValueError for anything else."""
+    """The limits of a set_limits by name, given under `limits` or beside it. The numbers are texts. Raises ValueError for
+    anything else."""
     nested = fields.get("limits")
     if nested is not None and not isinstance(nested, Mapping):
         raise ValueError('limits must be an object, such as {"limits": {"max_leverage": 1.5}}')
@@ -100,7 +102,7 @@ def read_limits(fields: Mapping[str, Any]) -> dict[str, str]:
     asked = {**beside, **(nested or {})}
     if not asked:
         raise ValueError('set_limits needs at least one limit, such as {"limits": {"max_leverage": 1.5}}')
-    # At once, before hundreds of them are read as numbers.
+    # Refuse early, before hundreds of values are read as numbers.
     refuse_unknown(asked)
     for name, value in asked.items():
         may_be_number = isinstance(value, int | float | Decimal | str) and not isinstance(value, bool)
@@ -110,10 +112,10 @@ def read_limits(fields: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_terms(fields: Mapping[str, Any]) -> NewTerms | None:
-    """The terms that a restart changes; None where it changes none. ValueError for what is no term."""
+    """The terms that a restart changes; None if it changes none. Raises ValueError for anything that is not a term."""
     seconds, flattens = fields.get("cycle_seconds"), fields.get("kill_flattens")
     if seconds is not None:
-        # As the number that is carried: the Decimal 1e-400 is above 0, and 0.0 as a float.
+        # Check the number as it is carried: the Decimal 1e-400 is above 0, but as a float it is 0.0.
         is_number = isinstance(seconds, int | float | Decimal) and not isinstance(seconds, bool)
         seconds = float(seconds) if is_number and abs(seconds) < 10 * MAX_CYCLE_SECONDS else 0.0
         if not MIN_CYCLE_SECONDS <= seconds <= MAX_CYCLE_SECONDS:
@@ -151,7 +153,7 @@ def _read_restart(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def short_text(value: Any, limit: int) -> str:
-    """The value as a clean text; nothing where it is longer than the limit, or not one value."""
+    """The value as a clean text; empty if it is longer than the limit, or not a single value."""
     if value is None or isinstance(value, dict | list):
         return ""
     text = clean(str(value))

@@ -1,4 +1,4 @@
-"""Positions that grew after a kill: from an order on its way, a resting order that filled, or somebody who trades by hand.
+"""Positions that grew after a kill: through an order on its way, a resting order that filled, or somebody trading by hand.
 
 A kill stops orders whose send has not begun. An order in flight may still arrive, and no cancel undoes a fill. So every
 reading after a kill is compared with the positions known before it, and the desk warns of any that is larger.
@@ -24,7 +24,7 @@ SHOWN = 3
 
 def note_fill(c: Carried, pending: PendingOrder, report: OrderReport) -> None:
     """Adds a fill since the last reading, so that a later kill counts it as known. The caller leaves out unknown orders,
-    whose fills that reading may already contain."""
+    since that reading may already contain their fills."""
     if not report.filled_quantity or not pending.adds_risk:
         return
     instruction = pending.order.instruction
@@ -55,7 +55,7 @@ def note_kill(c: Carried, kill: KillRecord) -> None:
 
 
 def note_flat(kill: KillRecord, reading: Observation) -> None:
-    """Notes that no position is left: any position after this has grown."""
+    """Notes that no position is left. Any later position counts as grown."""
     kill.held, kill.held_at = {}, reading.observed_at
 
 
@@ -67,7 +67,7 @@ def compare(c: Carried, reading: Observation, tick: Tick) -> None:
         return
     now = _held(reading)
     if kill.held is None:
-        # Nothing was read before the kill: from here on nothing may grow.
+        # Nothing was read before the kill, so nothing may grow from here on.
         kill.held, kill.held_at = now, reading.observed_at
     known = {_key(grown.market, grown.symbol) for grown in kill.grown}
     kill.grown = _grown(kill.held, now)
@@ -96,7 +96,7 @@ def _key(market: Market, symbol: str) -> str:
 
 
 def _grown(held: dict[str, Decimal], now: dict[str, Decimal]) -> list[GrownPosition]:
-    """The positions that are larger than before, or have changed sign: a reduction never turns a position round."""
+    """The positions that are larger than before or have changed sign, since a reduction never flips a position."""
     found = []
     for key, quantity in sorted(now.items()):
         before = held.get(key, ZERO)

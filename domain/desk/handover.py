@@ -75,16 +75,16 @@ def _joined(pieces: list[str]) -> _Bulk:
         whole.instruction_rows |= piece.instruction_rows
         whole.cancels = OpenCancels([*whole.cancels, *piece.cancels])
         whole.observation = piece.observation or whole.observation
-    # Packed newest first, but the window must be oldest first, since it forgets its first records first.
+    # Packed newest first. But the dedupe window must be oldest first, since it forgets its first records first.
     whole.commands = dict(sorted(whole.commands.items(), key=lambda item: item[1].at))
     return whole
 
 
-# --- what does not fit as it is -------------------------------------------------------------------------------------
+# --- what does not fit -----------------------------------------------------------------------------------------------
 
 
 def _fitted(c: Carried, tick: Tick, run_id: str) -> list[str]:
-    """The packed pieces that fit. A row names those that do not."""
+    """The packed pieces that fit. A row names the ones that do not."""
     left, kept, spilled = MAX_PACKED_CHARS, list[str](), list[_Bulk]()
     for piece in _pieces(c):
         packed = _compressed(piece.model_dump_json())
@@ -93,7 +93,7 @@ def _fitted(c: Carried, tick: Tick, run_id: str) -> list[str]:
             left -= len(packed)
         else:
             spilled.append(piece)
-            # Their ids may be reused, and the database may hold their instructions.
+            # These ids may be reused, and the database may hold their instructions.
             forget_rounds(c, *piece.commands.values())
     if spilled:
         kept.append(_compressed(_Bulk(records=[_spilled_row(c, spilled, tick, run_id)]).model_dump_json()))
@@ -101,8 +101,8 @@ def _fitted(c: Carried, tick: Tick, run_id: str) -> list[str]:
 
 
 def _pieces(c: Carried) -> Iterator[_Bulk]:
-    """Everything, in pieces, the most important first: what a kill and open orders need; their rows; outcomes of commands,
-    newest first; rows of commands, oldest first; rows of cancels."""
+    """All pieces, the most important first: what a kill and open orders need; their rows; outcomes of commands, newest
+    first; rows of commands, oldest first; rows of cancels."""
     needed = {name: record for name, record in c.commands.items() if is_needed(c, record)}
     first = c.records[: c.records_attempted]
     first += [row for row in c.records[c.records_attempted :] if c.kill and row.decision_id == c.kill.row_id]
@@ -125,13 +125,13 @@ def _cut(items: list[T]) -> Iterator[list[T]]:
 
 
 def _is_plain(row: Decision) -> bool:
-    """Whether the row is of a command other than kill, of an unknown signal, or of a cycle that chose nothing."""
+    """Whether the row is of an unknown signal, of a command other than kill, or of a cycle that chose nothing."""
     told = row.decision_type is DecisionType.CONTROL and row.source is None and bool(row.command_id or row.risk_reasons)
     return told or row.decision_type is DecisionType.NO_ACTION
 
 
 def _short(record: R, *names: str) -> R:
-    """A copy with these texts, and lists of texts, cut short."""
+    """A copy with texts, and lists of texts, cut short."""
     cut: dict[str, object] = {}
     for name in names:
         value = getattr(record, name)

@@ -1,8 +1,8 @@
 """What identifies a desk beside its name and mode: its own database, and its account at the venue.
 
-The failure behind this file: a second worker, with another database that was migrated and empty, was accepted silently, and
-a kill's latch ended up in both databases. The remedy must allow for one case: if the desk's database is lost and created
-anew, some worker must still serve the desk and its kill.
+The failure behind this file: a second worker with another database, migrated but empty, was silently accepted, and a kill's
+latch ended up in both databases. The remedy must allow for one case: if the desk's database is lost and created anew, some
+worker must still serve the desk and its kill.
 """
 
 import hashlib
@@ -52,14 +52,14 @@ def database_written(c: Carried, database_id: str | None, tick: Tick) -> None:
 
 
 def _served(c: Carried, tick: Tick) -> None:
-    """Notes that the desk's own database has just been read or written, so a foreign one cannot replace it."""
+    """Notes that the desk's own database was just read or written, so that a foreign one cannot replace it."""
     c.database_seen_at, c.stranger = tick.now, None
     unwarn(c, Topic.FOREIGN_DATABASE)
 
 
 def adopt(c: Carried, database_id: str, tick: Tick) -> None:
-    """Makes this database the desk's. It lacks the old one's content, so a kill is latched in it at once, and a running
-    desk is paused until a person has looked."""
+    """Makes this database the desk's. It lacks the old one's rows. So a kill is latched in it at once, and a running desk
+    is paused until a person has looked."""
     told = f"the desk moved to another database: {database_id} instead of {c.database_id}"
     c.database_id, c.latched_number, c.row_dirty = database_id, 0, True
     _served(c, tick)

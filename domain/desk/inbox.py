@@ -1,4 +1,4 @@
-"""Proposals from outside (by HTTP or signal): queued, replaced, taken up by the next cycle, or refused with a reason."""
+"""Proposals from outside (over HTTP or by signal): queued, replaced, taken up by the next cycle, or refused with a reason."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ MAX_PROPOSALS = 100
 
 
 def propose(c: Carried, command: Propose, tick: Tick) -> Refusal | None:
-    """Queues a proposal, and replaces any earlier one by the same agent for the same symbol; or says why not."""
+    """Queues a proposal, replacing any earlier one by the same agent for the same symbol. Otherwise returns why not."""
     asked = command.proposal
     if asked.symbol not in c.symbols:
         return Refusal(f"unknown symbol {asked.symbol}; allowed are {few(c.symbols)}", RefusalCode.INVALID)
@@ -28,7 +28,7 @@ def propose(c: Carried, command: Propose, tick: Tick) -> Refusal | None:
         text = f"{MAX_PROPOSALS} proposals are waiting already; try again in the next cycle"
         return Refusal(text, RefusalCode.BUSY)
     record = remember(c, command, Outcome.PENDING, tick)
-    # A sender's clock that is ahead must not make the proposal live for ever, nor an extreme time overflow the sum.
+    # A sender's fast clock must not keep the proposal alive for ever, and an extreme time must not overflow the sum.
     expires_at = asked.expiry(min(command.sent_at or tick.now, tick.now), c.cycle_seconds)
     waiting = WaitingProposal(command_id=command.command_id, proposal=asked.proposal(tick.new_id("sig"), expires_at))
     record.proposal_id, record.expires_at = waiting.proposal.proposal_id, expires_at
@@ -75,7 +75,7 @@ def taken_up(c: Carried, taken: Sequence[WaitingProposal], choice: Choice, row: 
         proposal_id = waiting.proposal.proposal_id
         refusal = choice.not_taken.get(proposal_id)
         if refusal and waiting.command_id not in still and settles_once(c.schema_version):
-            # Its agent has replaced it while the cycle decided, and was told so.
+            # The agent replaced it while the cycle was deciding, and was told so.
             continue
         verdict = "not selected" if proposal_id != chosen else ", ".join(choice.risk_reasons)
         settle(c, waiting, refusal, tick, f"taken up by {row.decision_id}: {verdict}")

@@ -1,6 +1,9 @@
-"""The kill as a saga: cancels for every symbol and market, confirmed one by one, until the venue itself shows no open order.
+"""The kill as a saga: cancels for every symbol and market, confirmed one by one, until the venue itself shows no open
+order.
 
-Each step is part of the carried state, so that whatever dies, the next process goes on where the last one stood.
+The kill is *quiet* once every cancel is confirmed and no order is on its way (`outbox.note_quiet`). It is *verified* once a
+later reading of the whole account shows no open order (`verify`). Each step is part of the carried state: whatever dies,
+the next process continues where the last one stopped.
 """
 
 from collections import Counter
@@ -66,8 +69,8 @@ def issue_cancels(c: Carried, record: CommandRecord, symbols: list[str], tick: T
     """Issues a new round of cancels under a command's id: futures, then spot, for each symbol.
 
     A flood of kills must not grow the state without end. Past the bound no new cancel is added if one for the same symbol
-    and market still waits: that one serves both. A cancel whose call has begun does not count, since it may have missed the
-    orders that this one is for. If very many commands arrive together, the cancels of the first ones serve all.
+    and market still waits: that one serves both. A cancel whose call has already begun does not count, since it may have
+    missed the orders that this one is for. If very many commands arrive together, the cancels of the first ones serve all.
     """
     record.rounds += 1
     # Cancels that a person requests after a kill do not reopen the kill: it would cancel more than requested.
@@ -91,7 +94,7 @@ def _prepare_cancel(c: Carried, record: CommandRecord, tool: Tool, symbol: str, 
 
 
 def own_kill(actor: str, reason: str, source: Source, tick: Tick) -> Command:
-    """A kill that AIS itself starts, not an operator."""
+    """A kill that AIS starts by itself, not on an operator's command."""
     return Command(command_id=tick.new_id("command"), kind=CommandKind.KILL, actor=actor, reason=reason, source=source)
 
 
@@ -113,7 +116,7 @@ def verifying(c: Carried) -> bool:
     kill = c.kill
     if kill is None or kill.quiet_at is None or kill.verified_at is not None:
         return False
-    # Cancels that were open already may serve the kill, which then has none of its own.
+    # Cancels that were already open may serve the kill, which then has none of its own.
     return kill.cancels > 0 or (c.mode is not Mode.SHADOW and verifies_without_cancels(c.schema_version))
 
 
@@ -128,7 +131,7 @@ def verify(c: Carried, reading: Observation, tick: Tick) -> bool:
     if not reading.doubts:
         growth.compare(c, reading, tick)
     if c.kill.grown and c.kill.flat_at is not None:
-        # The desk was flat before: close what has arrived since, too.
+        # The desk was flat already: now close what has arrived since.
         c.kill.flat_at = None
     new = note_symbols(c, reading)
     left = sorted({*new, *(order.symbol for order in reading.open_orders)})
@@ -171,7 +174,7 @@ def residue(c: Carried) -> list[str]:
 def _orders_left(c: Carried, kill: KillRecord) -> Iterable[str]:
     for pending in c.orders:
         yield f"order {pending.order.order_id} of {pending.order.instruction.symbol}: {pending.phase}"
-    # Ignore an older reading: its orders are those that the kill has cancelled.
+    # Ignore an older reading: it shows the orders that the kill has canceled.
     since = kill.verified_at or c.last_kill_at
     if c.observation and since and c.observation.observed_at > since:
         count = Counter((order.market, order.symbol) for order in c.observation.open_orders)
@@ -182,7 +185,7 @@ def _orders_left(c: Carried, kill: KillRecord) -> Iterable[str]:
 def _positions_left(c: Carried, kill: KillRecord) -> Iterable[str]:
     left = kill.left if kill.flattens and kill.flat_at is None else []
     if left is None:
-        # Nothing was read since the kill: what was known at the kill.
+        # Nothing was read since the kill, so list what was held when it came.
         left = [LeftPosition(symbol=symbol, quantity=held) for symbol, held in sorted(growth.held_now(c).items())]
     for p in left:
         dust = f"dust of {p.symbol}: {plain(p.quantity)} is below the lot step {plain(p.lot_step or ZERO)}"
@@ -196,7 +199,7 @@ def _positions_left(c: Carried, kill: KillRecord) -> Iterable[str]:
 
 
 def _unconfirmed(c: Carried, kill: KillRecord) -> Iterable[str]:
-    """What only a reading of the account can settle. Nothing in shadow, where nothing was sent."""
+    """What only a reading of the account can settle. Empty in shadow, where nothing was sent."""
     if c.mode is Mode.SHADOW:
         return
     closing = kill.flattens and kill.flat_at is None

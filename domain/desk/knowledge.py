@@ -1,4 +1,4 @@
-"""What a desk knows of its account as a reading begins: whatever is gone in that reading has to be confirmed."""
+"""What a desk knows of its account when a reading begins. If the reading no longer shows it, that must be confirmed."""
 
 from domain.desk.carried import Carried
 from domain.desk.enforcing import flattening
@@ -8,7 +8,7 @@ from domain.trading.market import Known, Market, RestingOrder
 
 
 def known_of(c: Carried) -> Known:
-    """By the last reading that was a fact, with what was filled since; and what a kill wants of the next one."""
+    """What the last good reading showed, plus the fills since, and what a kill needs from the next reading."""
     asked = {"verifies": verifying(c), "flattens": flattening(c)}
     if c.observation is None:
         return Known(**asked)
@@ -16,7 +16,7 @@ def known_of(c: Carried) -> Known:
         RestingOrder(market=Market(order.market), symbol=order.symbol, order_id=order.order_id)
         for order in c.observation.open_orders
     ]
-    # Placed since: a reading that leaves it out proves nothing either.
+    # Orders placed since. If a reading leaves one out, that proves nothing either.
     listed = {(order.symbol, order.order_id) for order in resting}
     resting += [
         RestingOrder(market=Market.FUTURES, symbol=quote.symbol, order_id=quote.venue_order_id)

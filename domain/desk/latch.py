@@ -6,7 +6,7 @@ coordinator is old, the row names kills or restarts that it does not remember, o
 its own state is outdated, and stays killed until a person has looked.
 
 The incident behind the ids: Temporal's store was restored twice to before a kill and its restart. The new kill had the same
-number as the old one, which was cleared. The database refused the write, the coordinator took it for done, and the desk
+number as the old one, which was cleared. The database refused the write, the coordinator believed it was done, and the desk
 traded again.
 """
 
@@ -26,14 +26,15 @@ PAST_IS_OLD = "this coordinator's state is outdated"
 
 
 def known_latch(c: Carried) -> int:
-    """The newest kill that the database surely holds. A reading that begins now is compared with it."""
+    """The newest kill that the database certainly holds. A reading that begins now is compared with it."""
     return c.latched_number if c.state is State.KILLED else 0
 
 
 def compare(c: Carried, latch: LatchRow | None, known: int, tick: Tick) -> None:
-    """Compares a reading of the row with our state: killed in either place means killed. `known`: `known_latch` before it."""
+    """Compares a reading of the row with our state: killed in either place means killed. `known` is what `known_latch`
+    returned before the reading."""
     if latch is None:
-        # The row is gone (a database that came back empty): write it again, killed or not.
+        # The row is gone (the database came back empty): write it again, killed or not.
         c.row_dirty, c.latched_number = True, 0
         return
     if not knows_generations(c.schema_version):
@@ -44,10 +45,10 @@ def compare(c: Carried, latch: LatchRow | None, known: int, tick: Tick) -> None:
     if latch.killed and c.state is not State.KILLED:
         _kill(c, latch.actor or "database", f"the database says killed: {latch.reason or 'no reason given'}", tick)
     elif known > (held := latch.kill_number if latch.killed else 0):
-        # It came back old: write the kill again.
+        # The row came back old: write the kill again.
         c.latched_number = min(c.latched_number, held)
     elif c.state is not State.KILLED and latch.kill_number < c.kill_number and knows_generations(c.schema_version):
-        # It came back old from before a kill that a restart has cleared: that has to stand there, too.
+        # The row came back from before a kill that a restart has cleared since: write that there, too.
         c.row_dirty = True
 
 
@@ -84,7 +85,7 @@ def restart_applied(c: Carried, row_id: str, kill_number: int) -> None:
 
 
 def _foreign(c: Carried, latch: LatchRow) -> str | None:
-    """Says what the row holds that this coordinator does not remember, if anything. A merely late reading never does."""
+    """What the row holds that this coordinator does not remember, if anything. A reading that is merely late never counts."""
     if latch.kill_number > c.kill_number:
         return f"the database holds kill {latch.kill_number}, which this coordinator never reached"
     if latch.kill_number == c.kill_number and latch.kill_id and latch.kill_id != c.kill_id:
@@ -115,7 +116,7 @@ def _kill(c: Carried, actor: str, reason: str, tick: Tick) -> None:
 
 
 def _catch_up(c: Carried, latch: LatchRow) -> None:
-    """What runs of schema 3 do: they compare numbers only."""
+    """Compares by number only, as runs of schema 3 do."""
     if latch.kill_number > c.kill_number:
         unlatched = c.state is State.KILLED and not latch.killed
         c.kill_number = latch.kill_number + unlatched

@@ -1,8 +1,8 @@
-"""A desk moves to another mode: by a restart alone, once nothing of the old mode is under way.
+"""Moves a desk to another mode: only by a restart, and only once nothing of the old mode is under way.
 
-The mode says which workers, which venue and which account serve the desk. So whatever the desk knows of the old venue is worth
-nothing at the new one: the move forgets it, and the first reading there begins anew. Decisions, counters, limits and the
-database stay. Money and positions never move: what stands at the old venue stays there, and nobody looks after it any more.
+The mode determines which workers, which venue and which account serve the desk. So what the desk knows of the old venue is
+worthless at the new one: the move forgets it, and the first reading there starts from nothing. Decisions, counters, limits
+and the database stay. Money and positions never move: they stay at the old venue, and nobody watches them any more.
 """
 
 from domain.desk.carried import Carried
@@ -30,13 +30,13 @@ UNREAD = (
 
 
 def moves(c: Carried, terms: NewTerms | None) -> bool:
-    """Whether these terms name another mode than the desk's."""
+    """Whether these terms name a mode other than the desk's."""
     return terms is not None and terms.mode not in (None, c.mode)
 
 
 def refusal(c: Carried, restart: Restart) -> str | None:
-    """Why the desk cannot move now; None where it may, or where the restart moves nothing. The kill's verification is the
-    business of `terms.refusal`, as it is for any other term."""
+    """Why the desk cannot move now; None if it may, or if the restart does not move it. `terms.refusal` checks that the
+    kill is verified, as for any other term."""
     terms = restart.terms
     if terms is None or terms.mode in (None, c.mode):
         stays = terms is None or terms.account in (None, c.account)
@@ -50,7 +50,7 @@ def move(c: Carried, terms: NewTerms) -> None:
     """Takes the new mode and its account, and forgets what was read at the old venue."""
     assert terms.mode is not None
     if terms.account != c.account:
-        # On the same account, shadow's and live's, kills still reach what was seen there.
+        # If shadow and live share the account, kills still reach the symbols seen there.
         c.seen_symbols = []
     c.mode, c.account, c.row_dirty = terms.mode, terms.account, True
     c.observation, c.observation_error = None, None
@@ -60,9 +60,10 @@ def move(c: Carried, terms: NewTerms) -> None:
 
 
 def standing(c: Carried) -> set[str] | None:
-    """The symbols with a position or an open order, by a reading since the kill was verified; None where there is none."""
+    """The symbols with a position or an open order, according to a reading since the kill was verified; None if there is no
+    such reading."""
     seen, kill = c.observation, c.kill
-    # In shadow nothing was sent, and nothing is verified.
+    # In shadow nothing was sent, so nothing is verified.
     since = None if kill is None else kill.at if c.mode is Mode.SHADOW else kill.verified_at
     if seen is None or since is None or seen.observed_at < since:
         return None
@@ -70,7 +71,7 @@ def standing(c: Carried) -> set[str] | None:
 
 
 def _under_way(c: Carried) -> str | None:
-    """What has begun in the old mode, and could end in no other."""
+    """What has begun in the old mode, and cannot end in another."""
     if c.orders or any(waiting.order_id or not waiting.automatic for waiting in c.deleverages):
         return "an order or a deleverage is under way; wait until `ais status` shows none"
     return f"{len(c.cancels)} cancels are not confirmed yet; wait until `ais status` shows none" if c.cancels else None

@@ -15,8 +15,8 @@ MAX_CARRIED_ORDERS = 100
 def take_observation(c: Carried, observation: Observation, known: int, tick: Tick) -> None:
     """Stores a reading, notes its symbols, and compares the latch: killed in either place means killed.
 
-    `known` is `latch.known_latch` from before the reading began: a reading that overlapped a write of the latch proves
-    nothing about it.
+    `known` is what `latch.known_latch` returned before the reading began: a reading that overlapped a write of the latch
+    proves nothing about it.
     """
     resting.seen(c, observation)
     if len(observation.open_orders) > MAX_CARRIED_ORDERS:

@@ -1,8 +1,8 @@
-"""The unconfirmed cancels, by lane: one venue call at a time for each symbol and market.
+"""Unconfirmed cancels by lane: one venue call at a time for each symbol and market.
 
-The incident behind this file: with 200 symbols whose cancels the venue refused, each result searched all open cancels. A new
-worker could not replay the run within a workflow task's time-out. It retried for ever, and so blocked the next kill. So the
-cost of an operation here does not depend on other lanes.
+The incident behind this file: with 200 symbols whose cancels the venue refused, each result searched all open cancels. A
+new worker could not replay the run within a workflow task's time-out. It retried for ever, and so blocked the next kill. So
+the cost of an operation here does not depend on other lanes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -40,11 +40,11 @@ class OpenCancels:
 
     @property
     def lanes(self) -> Iterable[Lane]:
-        """Each lane that has an open cancel, the oldest first."""
+        """Each lane with an open cancel, oldest first."""
         return self._lanes.keys()
 
     def lane(self, tool: Tool, symbol: str) -> list[OpenCancel]:
-        """The open cancels of one lane. One venue call that begins now confirms all of them."""
+        """The open cancels of one lane. A venue call that begins now confirms all of them."""
         return list(self._lanes.get((tool, symbol), {}).values())
 
     def has_fresh(self, tool: Tool, symbol: str) -> bool:
@@ -54,7 +54,8 @@ class OpenCancels:
     def has_room(self, tool: Tool, symbol: str, most: int) -> bool:
         """Whether the lane takes another cancel: it is below its bound, or the calls of all its cancels have begun."""
         lane = self._lanes.get((tool, symbol), {})
-        # A call covers the whole lane, and later cancels queue behind it. So if the newest has begun, all have.
+        # A call covers the whole lane, and later cancels queue behind it. So once the newest cancel's call has begun, all
+        # have.
         return len(lane) < most or next(reversed(lane.values())).begun
 
     def newest(self, tool: Tool, symbol: str) -> OpenCancel:
@@ -66,7 +67,7 @@ class OpenCancels:
         return [self._by_id[name] for name in instruction_ids if name in self._by_id]
 
     def add(self, cancel: OpenCancel) -> None:
-        """Takes in a new one."""
+        """Adds a new one."""
         self._by_id[cancel.instruction_id] = cancel
         self._lanes.setdefault((cancel.tool, cancel.symbol), {})[cancel.instruction_id] = cancel
         self.added += 1

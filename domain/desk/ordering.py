@@ -28,7 +28,8 @@ from domain.trading.orders import Fate, Order, OrderReport
 from domain.trading.quotes import AgentQuote
 from domain.values import ZERO
 
-# An order is valid for one cycle. In replays with cycles of a second or less, committing its decision would use that up.
+# An order is valid for one cycle. In replays with cycles of a second or less, just committing its decision would use that
+# up.
 SHORTEST_ORDER_SECONDS = 2.0
 REDUCTION_SECONDS = 15.0
 
@@ -82,8 +83,8 @@ def _quotes_on(c: Carried, symbol: str) -> Iterator[AgentQuote]:
 
 
 def next_deleverage(c: Carried, symbol: str) -> PendingDeleverage | None:
-    """The symbol's next deleverage, one at a time: none while an order of an earlier one is still on its way. What a kill or
-    a limit asks for waits until the symbol's cancels are confirmed."""
+    """The symbol's next deleverage, one at a time: none while an order of an earlier one is under way. One that a kill or a
+    limit needs waits until the symbol's cancels are confirmed."""
     mine = [d for d in c.deleverages if d.symbol == symbol]
     if any(d.order_id for d in mine):
         return None
@@ -102,7 +103,8 @@ def reduction_prepared(c: Carried, pending: PendingDeleverage, plan: Reduction, 
         not_after=tick.now + timedelta(seconds=REDUCTION_SECONDS),
         prepared_at=tick.now,
         position_before=plan.position,
-        # One that is canceled fills no more, and none of them is reduce-only: a kill's closing orders are not to be doubted.
+        # Leave out canceled orders, which fill no more. None of the rest is reduce-only, so a kill's closing orders stay
+        # beyond doubt.
         others=[quote.venue_order_id for quote in _quotes_on(c, plan.instruction.symbol) if not quote.canceled],
     )
     placed = order_prepared(c, order)
@@ -152,7 +154,8 @@ def finish_deleverage(
     """Settles a deleverage: refused with `refusal`, applied in part with `shortfall`, otherwise applied."""
     c.deleverages.remove(pending)
     if pending.automatic:
-        # No row: the crossing's row names the reduction, and the next reading asks for whatever is still too much.
+        # No row: the row of the crossing names the reduction, and the next reading asks again for whatever is still too
+        # much.
         unwarn(c, Topic.REDUCTION_FAILED, pending.symbol)
         if refusal:
             warn(c, Topic.REDUCTION_FAILED, f"reducing {pending.symbol} failed: {refusal}", pending.symbol)

@@ -143,7 +143,8 @@ def cancels_failed(c: Carried, instruction_ids: Sequence[str], error: str) -> No
 
 
 def note_quiet(c: Carried, now: datetime) -> None:
-    """After a kill, notes when no cancel is open and no order is on its way. Not in shadow, where nothing was sent."""
+    """After a kill, notes when it became quiet: no cancel is open and no order is on its way. Never in shadow, where
+    nothing was sent."""
     if c.mode is Mode.SHADOW or c.cancels or c.orders:
         return
     if c.state is State.KILLED and c.kill and c.kill.quiet_at is None:
@@ -151,7 +152,7 @@ def note_quiet(c: Carried, now: datetime) -> None:
 
 
 def order_prepared(c: Carried, order: Order) -> PendingOrder:
-    """Adds an order that was decided, before its decision is committed."""
+    """Adds a decided order before its decision is committed."""
     pending = PendingOrder(order=order, since=order.prepared_at)
     c.orders.append(pending)
     note = NOT_SENT_IN_SHADOW if c.mode is Mode.SHADOW else None
@@ -160,9 +161,10 @@ def order_prepared(c: Carried, order: Order) -> PendingOrder:
 
 
 def order_reported(c: Carried, pending: PendingOrder, report: OrderReport, now: datetime) -> bool:
-    """Handles an order's report. True if cancels must go out again, because the desk is killed and the venue had the order."""
+    """Handles an order's report. True if cancels must go out again, because the desk is killed and the order had reached
+    the venue."""
     begun = report.fate.reached_venue or pending.phase is OrderPhase.UNKNOWN
-    # What was prepared after the kill only takes risk off (I3), and the kill's cancels were never meant for it.
+    # Orders prepared after the kill only reduce risk (I3), and the kill's cancels were never meant for them.
     begun = begun and (c.last_kill_at is None or pending.since <= c.last_kill_at)
     settled_at = now if report.fate.is_known and report.fate is not Fate.PREPARED else None
     outcome = _FATE_OUTCOMES[report.fate]
@@ -177,7 +179,7 @@ def order_reported(c: Carried, pending: PendingOrder, report: OrderReport, now: 
     if pending.phase is OrderPhase.SETTLED:
         c.orders.remove(pending)
     elif report.position_before is not None:
-        # What was held immediately before the send: the order is settled by it, in whichever process.
+        # The position right before the send: whichever process settles the order needs it.
         pending.order = pending.order.model_copy(update={"position_before": report.position_before})
     return report.fate.is_known and begun and c.state is State.KILLED
 
@@ -224,6 +226,6 @@ def desk_row(c: Carried) -> DeskRow:
 
 
 def desk_row_written(c: Carried, row: DeskRow) -> None:
-    """Notes what the database holds now; a change made meanwhile keeps the row dirty."""
+    """Notes what the database now holds. If the row has changed meanwhile, it must be written again."""
     c.latched_number = max(c.latched_number, row.latch.kill_number if row.latch.killed else 0)
     c.row_dirty = c.row_dirty and desk_row(c) != row

@@ -1,4 +1,4 @@
-"""Payloads: a command is read from whatever reached the coordinator.
+"""Reads a command from whatever reached the coordinator.
 
 The incident behind this file: a signal handler with a typed parameter drops a bare string, fails the workflow task for ever
 on two inputs, and ignores an unknown encoding. Here every payload can be read, and whatever it holds, a kill kills.
@@ -22,7 +22,7 @@ CANCELLATION_ACTOR = "cancel"
 CANCELLATION_REASON = "workflow cancellation requested"
 # The API's own limit. A longer input is not read, which bounds the cost of a signal.
 MAX_INPUT_BYTES = 64 * 1024
-# Of one signal; the rest are not looked at.
+# Inputs of one signal that are read. Any further ones are ignored.
 MAX_INPUTS = 16
 # Deeply nested input costs a hundred times as much to read as a long text.
 MAX_BRACKETS = 2_000
@@ -45,7 +45,7 @@ class RawPayload(NamedTuple):
 
 def kind_of(signal_name: str) -> CommandKind | None:
     """The command with this signal name, after trimming and case-folding; None for an unknown name."""
-    # A name may be as long as Temporal lets it; none of ours is.
+    # Temporal allows long names; none of ours is.
     return _KINDS.get(signal_name.strip().casefold()) if len(signal_name) <= MAX_NAME_CHARS else None
 
 

@@ -1,5 +1,7 @@
 """Replaces an agent's resting order by its new one: cancel the old order, wait for the confirmation, then send the new one.
-While a cancel is not confirmed, the symbol takes no new order."""
+
+Until the cancel is confirmed, the symbol takes no new order.
+"""
 
 from domain.desk.carried import Carried
 from domain.desk.outbox import prepared_row, queue_instruction
@@ -21,7 +23,7 @@ def replace(c: Carried, order: Order, tick: Tick) -> None:
     """Prepares a cancel for each replaced order, under the decision's id, unless an open cancel already covers it."""
     waiting = [quote for quote in replaced_by(c, order) if not _is_covered(c, quote)]
     for number, quote in enumerate(waiting, 1):
-        # By the venue's id of the order. If that is unknown, all orders of the symbol.
+        # By the venue's id of the order. If that is unknown, cancel all orders of the symbol.
         tool = Tool.CANCEL_ORDER if quote.venue_order_id else Tool.CANCEL_ALL_ORDERS
         cancel = OpenCancel.prepared(order.command_id, number, tool, quote.symbol, tick.now)
         cancel.order_id, cancel.venue_order_id = quote.order_id, quote.venue_order_id
@@ -30,7 +32,7 @@ def replace(c: Carried, order: Order, tick: Tick) -> None:
 
 
 def blocked(c: Carried) -> dict[str, str]:
-    """Symbols that take no new order because the cancel of a resting order is still open, and the reason text."""
+    """Symbols that take no new order while the cancel of a resting order is open, each with the reason."""
     open_ = [quote for quote in c.quotes.values() if not quote.canceled and _is_covered(c, quote)]
     return {quote.symbol: f"cancel_open: {quote.order_id}" for quote in open_}
 

@@ -19,8 +19,8 @@ MAX_QUOTES = 100
 
 
 class RestingOrderStatus(Value):
-    """An order that rests at the venue. `order_id` is ours where the desk knows the order, `agent_id` who asked for it; for an
-    order of somebody else's the first is the venue's and the second null."""
+    """An order that rests at the venue. If the desk knows the order, `order_id` is ours and `agent_id` names the agent that
+    asked for it. Otherwise `order_id` is the venue's and `agent_id` is null."""
 
     order_id: str
     venue_order_id: str | None
@@ -60,7 +60,7 @@ def seen(c: Carried, reading: Observation) -> None:
     """Updates the resting orders from a reading: how much of each has filled, and which are gone."""
     if not c.quotes:
         return
-    # An exchange's id may be unique within its symbol only.
+    # An exchange's order id may be unique only within its symbol.
     listed = {(order.symbol, order.order_id): order for order in reading.open_orders if order.market == Market.FUTURES}
     for quote in list(c.quotes.values()):
         found = next((listed[name] for name in quote.names if name in listed), None)
@@ -72,8 +72,8 @@ def seen(c: Carried, reading: Observation) -> None:
 
 
 def covers(cancel: OpenCancel, quote: AgentQuote) -> bool:
-    """Whether the cancel, once confirmed, leaves nothing of the quote: it names it, or it was prepared for the whole symbol
-    after the venue had the quote."""
+    """Whether the cancel, once confirmed, leaves nothing of the quote: it names the quote, or it was prepared for the whole
+    symbol after the venue had the quote."""
     if cancel.tool is Tool.CANCEL_ORDER:
         return cancel.order_id == quote.order_id
     whole = cancel.tool is Tool.CANCEL_ALL_ORDERS and cancel.symbol == quote.symbol
@@ -81,8 +81,8 @@ def covers(cancel: OpenCancel, quote: AgentQuote) -> bool:
 
 
 def canceled(c: Carried, cancel: OpenCancel) -> list[OpenCancel]:
-    """A cancel is confirmed: the quotes that it covers no longer rest. Returns open cancels that are done with it: those of
-    single orders, of which a confirmed cancel of all leaves none, so that they hold up no kill."""
+    """Handles a confirmed cancel: the quotes that it covers no longer rest. Returns open cancels that it makes superfluous:
+    a confirmed cancel of all orders also settles cancels of single ones, so they delay no kill."""
     for quote in c.quotes.values():
         if covers(cancel, quote):
             quote.canceled, quote.cycle = True, c.cycle_number
@@ -96,7 +96,7 @@ def canceled(c: Carried, cancel: OpenCancel) -> list[OpenCancel]:
 
 
 def resting_orders(c: Carried) -> list[RestingOrderStatus]:
-    """What rests, by the last reading, with what was placed since and without what was canceled since."""
+    """What rests according to the last reading, plus what was placed since, less what was canceled since."""
     known = {name: quote for quote in c.quotes.values() for name in quote.names}
     listed = c.observation.open_orders if c.observation else []
     whose = [(order, known.get((order.symbol, order.order_id))) for order in listed]

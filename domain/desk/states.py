@@ -75,7 +75,7 @@ _TABLE: dict[tuple[State, CommandKind], Transition] = {
     (State.KILLED, CommandKind.KILL): Transition(State.KILLED),
     (State.KILLED, CommandKind.CANCEL_ALL): Transition(State.KILLED),
     (State.KILLED, CommandKind.DELEVERAGE): Transition(State.KILLED),
-    # Once the latch in the database is cleared, and not before: see `desk.finish_restart`.
+    # Only once the latch in the database is cleared: see `finish_restart` in `domain/desk/applying.py`.
     (State.KILLED, CommandKind.RESTART): Transition(State.RUNNING),
     (State.KILLED, CommandKind.SET_LIMITS): Transition(State.KILLED),
     (State.KILLED, CommandKind.ADD_SYMBOLS): Transition(State.KILLED, ADDS_KILLED_REFUSAL),
@@ -84,5 +84,5 @@ _TABLE: dict[tuple[State, CommandKind], Transition] = {
 
 
 def transition(state: State, kind: CommandKind) -> Transition:
-    """The row of the table; KeyError with both names for a pair that is not in it."""
+    """The row of the table. Raises KeyError, with both names, for a pair that is not in it."""
     return _TABLE[state, kind]

@@ -249,7 +249,7 @@ _COPIED = [
 
 
 def outcome_of(record: CommandRecord | None) -> CommandOutcome | None:
-    """One command's outcome; None where the id is unknown."""
+    """One command's outcome; None if the id is unknown."""
     if record is None:
         return None
     facts = record.model_dump(exclude={"kind", "rounds"})
@@ -265,7 +265,7 @@ def outcomes_of(carried: Carried, command_ids: list[str], run_id: str, arrived: 
 
 
 def open_instructions(c: Carried) -> list[OpenInstruction]:
-    """The first cancels and orders that nobody has confirmed."""
+    """The first few cancels and orders that nobody has confirmed."""
     cancels = [
         OpenInstruction(
             instruction_id=cancel.instruction_id,

@@ -1,6 +1,6 @@
-"""A desk's terms: what a start fixes, and what a person may change with a restart, when nothing is under way.
+"""A desk's terms: what a start fixes, and what a person may change with a restart while nothing is under way.
 
-The mode and its account say which workers and which venue serve the desk; more has to hold before they change
+The mode and its account determine which workers and which venue serve the desk, so changing them has further conditions
 (`domain/desk/moving.py`).
 """
 
@@ -33,7 +33,8 @@ class ConfiguredDesk(Protocol):
 
 
 def configured_terms(desk: ConfiguredDesk, kill_flattens: bool | None = None) -> NewTerms:
-    """The terms that settings ask for, for every process alike. A process that does not read AIS_KILL_FLATTENS leaves it out."""
+    """The terms that the settings ask for, the same in every process. A process that does not read AIS_KILL_FLATTENS leaves
+    it out."""
     return NewTerms(
         mode=Mode(desk.mode),
         symbols=list(desk.symbols),
@@ -43,7 +44,7 @@ def configured_terms(desk: ConfiguredDesk, kill_flattens: bool | None = None) ->
 
 
 def changes(now: Mapping[str, Any], terms: NewTerms) -> list[str]:
-    """What the terms would change: `cycle_seconds 5 -> 1`. `now` is what `terms_of` or `shown_terms` returns."""
+    """What the terms would change, as `cycle_seconds 5 -> 1`. `now` is what `terms_of` or `shown_terms` returned."""
     new = terms.model_dump(mode="json", exclude_none=True)
     if "cycle_seconds" in new:
         new["max_data_age_seconds"] = data_age(now["max_data_age_seconds"], now["cycle_seconds"], new["cycle_seconds"])
@@ -51,7 +52,7 @@ def changes(now: Mapping[str, Any], terms: NewTerms) -> list[str]:
 
 
 def data_age(age: float, cycle_seconds: float, new_cycle_seconds: float) -> float:
-    """The limit on the age of data, which follows the cycle for as long as nobody has set it to anything else."""
+    """The limit on the age of data. It follows the cycle time until somebody sets it to something else."""
     return DATA_AGE_CYCLES * new_cycle_seconds if age == DATA_AGE_CYCLES * cycle_seconds else age
 
 
@@ -68,15 +69,15 @@ def terms_of(c: Carried) -> dict[str, Any]:
 
 
 def shown_terms(status: Status) -> dict[str, Any]:
-    """The same, as its status shows them."""
+    """The terms as the status shows them."""
     limits = Limits.model_validate(status.limits)
     shown = status.model_dump(mode="json", include={"mode", "account", "symbols", "cycle_seconds", "kill_flattens"})
     return {**shown, "max_data_age_seconds": limits.max_data_age_seconds}
 
 
-def apart(status: Status, settings: NewTerms) -> str | None:
-    """What a process says whose settings differ from what the desk carries, and which command adopts them. None where they
-    do not: nobody must take settings for what holds."""
+def difference_text(status: Status, settings: NewTerms) -> str | None:
+    """A warning for people if the settings differ from the desk's own terms, naming the command that adopts them; None if
+    they agree. Without it, people would take the settings for what applies."""
     if not (differs := changes(shown_terms(status), settings)):
         return None
     return (
@@ -85,14 +86,14 @@ def apart(status: Status, settings: NewTerms) -> str | None:
     )
 
 
-def tell_apart(say: Callable[[str], object], settings: NewTerms, status: Status) -> None:
-    """Says where these settings differ from what the desk carries, if they do."""
-    if told := apart(status, settings):
+def warn_if_different(say: Callable[[str], object], settings: NewTerms, status: Status) -> None:
+    """Says where these settings differ from the desk's own terms, if anywhere."""
+    if told := difference_text(status, settings):
         say(told)
 
 
 def how_to_adopt(status: Status, settings: NewTerms) -> str:
-    """The commands after which the desk has these terms."""
+    """The commands that give the desk these terms."""
     if settings.mode not in (None, status.mode):
         return f"kill it, then `ais restart --from-settings --mode {settings.mode}`, with a worker of that mode up"
     asked = settings.symbols or status.symbols
@@ -111,7 +112,7 @@ def refusal(c: Carried, restart: Restart) -> str | None:
     if why := moving.refusal(c, restart):
         return why
     if c.mode is Mode.PAPER and not moving.moves(c, terms) and terms.symbols is not None and c.observation is not None:
-        # Without a price of every position, no reading on paper is complete any more.
+        # On paper, a position without a price would make every later reading incomplete.
         for held in c.observation.positions:
             if held.quantity and held.symbol not in terms.symbols:
                 why = "on paper, a symbol that is not whitelisted has no market data"
@@ -120,7 +121,7 @@ def refusal(c: Carried, restart: Restart) -> str | None:
 
 
 def adopt(c: Carried, terms: NewTerms) -> None:
-    """Takes the terms. A symbol that leaves stays covered while an order or a position may stand in it: kills, cancels and
+    """Takes the terms. A removed symbol stays covered while it may have an order or a position: kills, cancels and
     deleverages still reach it."""
     if terms.symbols is not None:
         leaving = {*c.seen_symbols, *c.symbols} - set(terms.symbols)

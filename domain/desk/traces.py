@@ -1,4 +1,4 @@
-"""The traces of every change of the carried state: its time and ids, its command's record, and its row."""
+"""What every change of the carried state leaves behind: its time and ids, its command's record, and its row."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -14,22 +14,24 @@ MAX_COMMAND_AGE = timedelta(hours=24)
 MAX_REMEMBERED_REASON_CHARS = 100
 KEPT_COMMANDS = 1_000
 MAX_KEPT_COMMANDS = 5_000
-# Commands whose id we made ourselves, so that nobody waits for their outcome by it. A flood of them pushes out no other.
+# Commands whose id we made ourselves, so nobody waits for their outcome under it. A flood of them displaces no other
+# command.
 KEPT_UNNAMED = 200
-# Symbols that get cancels in one workflow task, counted once for each command; past it, once for all.
+# Symbols that get cancels in one workflow task. Up to this number, each command gets its own cancels; beyond it, commands
+# share them.
 MAX_ISSUED_AT_ONCE = 400
 
 
 class Issued:
-    """The symbols whose cancels were prepared in this workflow task. No call can have begun since, so the same cancels may
-    serve several commands of the task. The first few commands get their own anyway."""
+    """The symbols whose cancels were prepared in this workflow task. No call can have begun since, so one cancel may serve
+    several commands of the task. The first few commands get their own anyway."""
 
     def __init__(self) -> None:
         self._symbols: set[str] = set()
         self._count = 0
 
     def left(self, symbols: list[str]) -> list[str]:
-        """Those of a command's symbols that need cancels of its own."""
+        """The symbols that need cancels of this command's own."""
         if self._count + len(symbols) > MAX_ISSUED_AT_ONCE:
             symbols = [symbol for symbol in symbols if symbol not in self._symbols]
         self._count += len(symbols)
@@ -54,7 +56,7 @@ def enter(c: Carried, state: State, command: Command, tick: Tick) -> None:
 
 
 def remember(c: Carried, command: Command, outcome: Outcome, tick: Tick, repeated: bool = False) -> CommandRecord:
-    """Makes the command's record in the dedupe window, replacing an older one."""
+    """Makes the command's record in the dedupe window, replacing any older one."""
     before = c.commands.pop(command.command_id, None)
     again = before is not None and before.fingerprint != command.fingerprint
     record = CommandRecord(
@@ -64,11 +66,11 @@ def remember(c: Carried, command: Command, outcome: Outcome, tick: Tick, repeate
         outcome=outcome,
         at=tick.now,
         actor=command.actor,
-        # Thousands of these are carried over; the log has the whole reason.
+        # Thousands of records are carried over. The log has the whole reason.
         reason=command.reason[:MAX_REMEMBERED_REASON_CHARS],
         repeated=repeated,
         reused_id=again,
-        # An id that issued cancels before goes on counting, so that its instructions are new ones.
+        # If the id has issued cancels before, the count continues, so that its instructions are new ones.
         rounds=before.rounds if before else c.forgotten_rounds,
         **command.remembered(),
     )
@@ -88,14 +90,15 @@ def _forget_unnamed(c: Carried, newest: str) -> None:
 
 
 def is_needed(c: Carried, record: CommandRecord) -> bool:
-    """Whether its outcome is still to come, or it counts the rounds of the kill's cancels, which may need more of them."""
+    """Whether the outcome is still pending, or the record counts the rounds of the kill in force, which may need more
+    cancels."""
     return record.outcome is Outcome.PENDING or (c.kill is not None and record.command_id == c.kill.command_id)
 
 
 def forget_old_commands(c: Carried, tick: Tick) -> None:
     """Keeps the dedupe window within its bounds."""
-    # A dict keeps the order in which its keys came, so the first record is the oldest. Bounded: most of the time none
-    # has to go, and a flood lets one go for each that comes.
+    # A dict keeps insertion order, so the first record is the oldest. The loop is bounded: usually none has to go, and in a
+    # flood one goes for each that comes.
     for _ in range(len(c.commands) - KEPT_COMMANDS):
         oldest = next(iter(c.commands.values()))
         young = tick.now - oldest.at < MAX_COMMAND_AGE
@@ -104,7 +107,7 @@ def forget_old_commands(c: Carried, tick: Tick) -> None:
         del c.commands[oldest.command_id]
         forget_rounds(c, oldest)
         if is_needed(c, oldest):
-            # Kept as if it were the newest.
+            # Keep it, as if it were the newest.
             c.commands[oldest.command_id] = oldest
 
 
@@ -125,7 +128,7 @@ def decision_row(
     source: str | None = None,
     cycles: int = 1,
 ) -> Decision:
-    """A row of what the desk did by itself, or of a refusal that is no command's."""
+    """A row about something that the desk did by itself, or about a refusal that belongs to no command."""
     return Decision(
         decision_id=tick.new_id("decision"),
         timestamp=tick.now,

@@ -1,23 +1,29 @@
-"""Every difference between runs of an older schema and new ones, each with a name, in this one file.
+"""Every difference between older runs and new ones, each with a name, in this one file.
 
-A run keeps the rules that it began with, since its history must replay; the next run takes the newest version. Once no run
-of an old version can be open any more, remove that version together with its recorded histories.
+The schema version is a version of the coordinator's rules, not of the database (that one is the Alembic revision). A run
+keeps the version that it began with (`Carried.schema_version`), since its history must replay; the next run takes the
+newest. Raise `SCHEMA_VERSION` when the workflow would schedule other commands than before, or in another order, for the
+same history; `tests/workflows/test_replay.py` then fails. docs/operations.md, "Upgrades", has the steps. A changed guard,
+agent or API needs no new version.
+
+Once no run of an old version can be open any more, remove that version together with its recorded histories.
 """
 
 SCHEMA_VERSION = 6
 
 
 def decides_ahead(version: int) -> bool:
-    """Whether the reading of a cycle may bring its choice. Before, each decision was an activity of its own."""
+    """Whether the reading of a cycle may bring its choice with it. Before, each decision was an activity of its own."""
     return version >= 6
 
 
 class NewerRules(Exception):
-    """A run was begun by a newer release, under rules that this one does not know."""
+    """A newer release began this run, under rules that this release does not know."""
 
 
 def check_known(version: int) -> None:
-    """Of a run whose rules this release does not know it would make what no newer one could replay. Raises NewerRules."""
+    """Refuses a run under unknown rules: carried on here, it could never be replayed by the release that began it. Raises
+    NewerRules."""
     if version > SCHEMA_VERSION:
         raise NewerRules(
             f"this run has the rules of version {version}, and this worker knows them up to version {SCHEMA_VERSION}:"
@@ -32,22 +38,23 @@ def takes_turns(version: int) -> bool:
 
 
 def ends_early(version: int) -> bool:
-    """Whether a run ends at 2,048 events, though the server would take more. Before, it ended when the server suggested it.
+    """Whether a run ends at 2,048 events, although the server would allow more. Before, it ended when the server suggested
+    it.
 
-    Another number would need a version of its own: a run that is longer than it replays otherwise.
+    Changing the number needs a version of its own: runs longer than the new number would replay differently.
     """
     return version >= 5
 
 
 def remembers_commands(version: int) -> bool:
-    """Whether a restart leaves the dedupe window as it is. Before, it emptied it, and a command that its sender repeated
-    after the restart was carried out a second time."""
+    """Whether a restart keeps the dedupe window. Before, it emptied it, and a command that its sender repeated after the
+    restart was carried out again."""
     return version >= 5
 
 
 def settles_once(version: int) -> bool:
-    """Whether a proposal that was replaced while a cycle decided keeps that outcome. Before, the cycle could refuse it as
-    well, after its sender was told that it is applied."""
+    """Whether a proposal that was replaced while a cycle was deciding keeps that outcome. Before, the cycle could also
+    refuse it after its sender had been told that it was applied."""
     return version >= 5
 
 
@@ -62,7 +69,7 @@ def knows_generations(version: int) -> bool:
 
 
 def reads_latch_first(version: int) -> bool:
-    """Whether a run, even after a reset, reads the latch before it reports its state. Before, it did so in its next cycle."""
+    """Whether a run, even after a reset, reads the latch before it reports its state. Before, it read it in its next cycle."""
     return version >= 4
 
 
@@ -112,5 +119,5 @@ def wakes_lanes(version: int) -> bool:
 
 
 def verifies_without_cancels(version: int) -> bool:
-    """Whether a kill is verified even if earlier cancels served it and it has none of its own; before, it never was."""
+    """Whether a kill with no cancels of its own, because earlier ones serve it, is verified. Before, it never was."""
     return version >= 4

@@ -1,4 +1,4 @@
-"""The warnings in the status. Each has a topic, by which it is removed once its cause is gone."""
+"""The warnings in the status. Each has a topic, under which it is removed once its cause is gone."""
 
 from enum import StrEnum
 
@@ -7,7 +7,7 @@ from domain.values import printable
 
 
 class Topic(StrEnum):
-    """The subject of a warning. With `about`, a topic can have several warnings: for each order, clock or folder."""
+    """The subject of a warning. A topic may have several warnings, told apart by `about`: one per order, clock or folder."""
 
     ACCOUNT_HELD = "account_held"
     BOOKS_DIFFER = "books_differ"

@@ -8,7 +8,7 @@ MAX_NAMED = 5
 
 
 class BooksSeen(Value):
-    """Facts for people, bounded. `holder` is another desk that holds the account."""
+    """Facts about the books, for people; bounded. `holder` is another desk that holds the account."""
 
     differences: list[str] = Field(default_factory=list)
     gaps: list[str] = Field(default_factory=list)
@@ -20,7 +20,7 @@ HELD = "the account belongs to another desk"
 
 
 def warnings_of(found: BooksSeen) -> dict[str, str | None]:
-    """One line a topic, or None where there is nothing to warn of."""
+    """The warnings, one line per topic; None if a topic needs no warning."""
     held = f"{HELD}: {found.holder!r}: no two desks may trade on one; kill one of them"
     return {
         "books_differ": _told("the books differ from the exchange", found.differences),
@@ -35,5 +35,5 @@ def _told(what: str, facts: list[str], between: str = "; ") -> str | None:
 
 
 def hold(found: BooksSeen | None) -> str | None:
-    """Why no new risk is taken; None where there is no such reason."""
+    """Why the desk takes no new risk; None if nothing speaks against it."""
     return f"{HELD}: {found.holder!r}" if found and found.holder else None

@@ -28,7 +28,7 @@ class ClockReading(Value):
 
     @property
     def differs(self) -> bool:
-        """By more than a second."""
+        """Whether the clocks are more than a second apart."""
         return abs(self.ahead_seconds) > WARN_SECONDS
 
     @property
@@ -40,18 +40,21 @@ class ClockReading(Value):
 
 
 def compared(clock: OtherClock, began: datetime, told: datetime, ended: datetime) -> ClockReading:
-    """From what another clock told between two moments of ours. How long the answer took is never taken for a difference."""
+    """Compares what another clock said with our own time before and after asking. The delay of the answer never counts as a
+    difference."""
     ahead = max((began - told).total_seconds(), 0.0) or min((ended - told).total_seconds(), 0.0)
     return ClockReading(clock=clock, ahead_seconds=ahead)
 
 
 def newest(before: Iterable[ClockReading], now: Iterable[ClockReading]) -> list[ClockReading]:
-    """One for each clock: what was not read this time stands as it was, since nothing says that it is over."""
+    """The newest reading of each clock. A clock that was not read this time keeps its last reading, since nothing says that
+    it is right again."""
     found = {reading.clock: reading for reading in [*before, *now]}
     return [found[clock] for clock in OtherClock if clock in found]
 
 
 def too_far(readings: Iterable[ClockReading], cycle_seconds: float) -> str | None:
-    """Why no new risk is taken: by more than a cycle nobody knows which order is late. None where there is no such reason."""
+    """Why the desk takes no new risk: if a clock is off by more than a cycle, nobody knows which order is late. None if no
+    clock is."""
     far = (reading for reading in readings if reading.differs and abs(reading.ahead_seconds) > cycle_seconds)
     return next((f"{reading.text}; that is more than one cycle" for reading in far), None)

@@ -1,4 +1,4 @@
-"""Free disk space. On a full disk the only kill that works is by hand at the venue, so the desk warns before."""
+"""Free disk space. On a full disk the only working kill is by hand at the venue, so the desk warns early."""
 
 from domain.values import Value
 
@@ -16,7 +16,7 @@ class DiskSpace(Value):
 
     @property
     def is_low(self) -> bool:
-        """Less than 1 GB or less than 10 % of it."""
+        """Whether less than 1 GB or less than 10 % is left."""
         return self.free_bytes < LOW_BYTES or self.free_bytes * 100 < self.size_bytes * LOW_SHARE
 
     @property
@@ -28,5 +28,5 @@ class DiskSpace(Value):
 
 
 def low(disks: list[DiskSpace]) -> list[DiskSpace]:
-    """Those that are low, the fewest bytes first."""
+    """The disks that are low, the fullest first."""
     return sorted((disk for disk in disks if disk.is_low), key=lambda disk: disk.free_bytes)[:SHOWN]

@@ -1,12 +1,12 @@
-"""An account moved on by one bar, and orders taken away. The one place where a bar's order of things is decided:
+"""Moves an account on by one bar, and cancels orders. Only this file decides what happens in a bar in which order:
 
-1. the new bars are the newest, and nothing has been taken of their volume;
-2. funding: every funding hour since the last bars is paid at the new bar's open, by what was held until then;
-3. liquidation: where the bar took the account to its maintenance margin, all futures are closed;
-4. matching: what rests is filled, oldest first, as far as the bar reaches it and its volume goes.
+1. the new bars become the newest, and nothing has been taken of their volume yet;
+2. funding: every funding hour since the last bars is paid at the new bar's open, on what was held until then;
+3. liquidation: if the bar took the account to its maintenance margin, all futures are closed;
+4. matching: resting orders fill, oldest first, as far as the bar reaches their prices and its volume lasts.
 
-So a bar's own fills pay no funding of that bar, and what they open is first tried for liquidation in the next one. The
-venue in PostgreSQL and the replay in memory both come through here.
+So fills of a bar pay no funding of that bar, and the positions that they open can be liquidated in the next one at the
+earliest. Both the venue in PostgreSQL and the replay in memory use this code.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Advanced(NamedTuple):
 
 
 def advance(book: Book, bars: Mapping[str, Bar], exchange: Exchange) -> Advanced:
-    """Moves on to the next bars: one for each symbol that has data; those of `book` are the ones before them."""
+    """Moves on to the next bars, one for each symbol with data. The bars in `book` are the ones before them."""
     before = book.bars
     book = Book(book.desk, book.balance, book.holdings, book.open_orders, book.bar_no + 1, bars)
     if not book.open_orders and not is_due(before, bars) and is_safe(book, exchange):
@@ -64,7 +64,7 @@ def _match_all(book: Book, exchange: Exchange) -> tuple[Book, list[PaperOrder], 
 
 
 def cancel_order(book: Book, order_id: str) -> Book:
-    """Cancels one order, where it still rests."""
+    """Cancels one order if it still rests."""
     return book._replace(open_orders=[order for order in book.open_orders if order.order_id != order_id])
 
 

@@ -1,4 +1,4 @@
-"""An account at the paper venue, and what it is run by."""
+"""An account at the paper venue, and the terms that it is run on."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -13,21 +13,21 @@ from domain.values import EXACT, ZERO, Value, assembled
 
 
 class OrderStatus(StrEnum):
-    """Where an order stands at the venue. An open one may be filled in part."""
+    """The status of an order at the venue. An open one may be partly filled."""
 
     OPEN = "open"
     FILLED = "filled"
     CANCELED = "canceled"
     EXPIRED = "expired"
-    """Accepted, and its remainder given up by the venue itself: a market order or an IOC that found too little."""
+    """Accepted, but the venue itself gave up the rest: a market order or an IOC that found too little."""
     REJECTED = "rejected"
 
 
 class Terms(Value):
     """What the venue charges and allows.
 
-    `fee_bps` is the taker's; `leverage` holds for all symbols; `volume_share` is the fraction of a bar's volume that
-    the account's orders together can have of it.
+    `fee_bps` is the taker's fee; `leverage` applies to all symbols; `volume_share` is the share of a bar's volume that all
+    of the account's orders together may fill.
     """
 
     fee_bps: Decimal
@@ -41,11 +41,11 @@ class FundingRates(Protocol):
     """Where funding rates come from."""
 
     def rate(self, symbol: str, at: datetime) -> Decimal | None:
-        """The rate that is paid at a funding hour, a fraction of the notional; None where it is not known."""
+        """The rate paid at a funding hour, as a fraction of the notional; None if unknown."""
 
 
 class Exchange(NamedTuple):
-    """What every account of the venue is run by."""
+    """What every account at the venue is run on."""
 
     terms: Terms
     rules: Callable[[str], SymbolRules | None]
@@ -74,7 +74,7 @@ class PaperOrder(Value):
 
     @classmethod
     def asked(cls, order_id: str, desk: str, market: Market, instruction: OrderInstruction) -> Self:
-        """An order that has just come in."""
+        """An order that has just arrived."""
         return assembled(
             cls,
             {
@@ -99,32 +99,32 @@ class PaperOrder(Value):
 
     @property
     def key(self) -> HoldingKey:
-        """What it trades."""
+        """The holding that it trades."""
         return HoldingKey(self.market, self.symbol)
 
     @property
     def remaining(self) -> Decimal:
-        """What is not filled."""
+        """The unfilled quantity."""
         return self.quantity - self.filled_quantity
 
     @property
     def average_price(self) -> Decimal | None:
-        """What its fills cost on average, rounded to twelve places; None without a fill."""
+        """The average price of its fills, rounded to twelve places; None without a fill."""
         return ratio(self.filled_value, self.filled_quantity) if self.fills else None
 
 
 class Book(NamedTuple):
     """An account at one moment, and the market that it sees.
 
-    `balance` counts spot holdings at cost. `bars` holds the newest bar of each symbol that has one, and its close is the
-    mark price; `taken` is what the account's fills have had of those bars' volume, in units of the base asset.
+    `balance` counts spot holdings at cost. `bars` holds the newest bar of each symbol that has one; its close is the mark
+    price. `taken` is what the account's fills have used of those bars' volume, in units of the base asset.
     """
 
     desk: str
     balance: Decimal
     holdings: Mapping[HoldingKey, Holding] = {}
     open_orders: Sequence[PaperOrder] = ()
-    """Oldest first: that is the order in which they are matched."""
+    """Oldest first, which is the order in which they are matched."""
     bar_no: int = -1
     bars: Mapping[str, Bar] = {}
     taken: Mapping[str, Decimal] = {}
@@ -136,25 +136,25 @@ class Book(NamedTuple):
 
     @property
     def is_idle(self) -> bool:
-        """Whether a new bar can do nothing to it: nothing is held and nothing rests."""
+        """Whether a new bar cannot change it: nothing is held and nothing rests."""
         return not self.open_orders and not any(held.quantity for held in self.holdings.values())
 
     def held(self, key: HoldingKey) -> Holding:
-        """What is held; nothing where nothing is."""
+        """The holding; an empty one if there is none."""
         return self.holdings.get(key, Holding())
 
     def positions(self) -> list[tuple[str, Holding]]:
-        """Open futures positions by symbol, sorted: however the book came about, they are gone through alike."""
+        """Open futures positions by symbol, sorted, so that equal books are processed in the same order."""
         held = self.holdings.items()
         return sorted((key.symbol, h) for key, h in held if h.quantity and key.market is Market.FUTURES)
 
     def unpriced(self) -> list[str]:
-        """Symbols that are held and have no price."""
+        """Symbols that are held but have no price."""
         held = {key.symbol for key, holding in self.holdings.items() if holding.quantity}
         return sorted(held - set(self.bars))
 
     def unrealised_profit(self) -> Decimal:
-        """Of all that is held, futures and spot."""
+        """Of everything held, futures and spot."""
         profit = ZERO
         for key, held in self.holdings.items():
             if held.quantity:
@@ -163,11 +163,12 @@ class Book(NamedTuple):
 
     @property
     def equity(self) -> Decimal:
-        """Balance and unrealised profit."""
+        """Balance plus unrealised profit."""
         return self.balance + self.unrealised_profit()
 
     def after_fill(self, fill: Fill, held: Holding) -> "Book":
-        """With what a fill did: its profit and fee on the balance, what is `held` now, and the volume it has had."""
+        """The book after a fill: profit and fee go to the balance, `held` is the new holding, and the fill's volume is used
+        up."""
         with localcontext(EXACT):
             return self._replace(
                 balance=self.balance + fill.realised_profit - fill.fee,
@@ -176,7 +177,7 @@ class Book(NamedTuple):
             )
 
     def with_order(self, order: PaperOrder) -> "Book":
-        """With an order as it stands now: in its place while it rests, and gone once it does not."""
+        """The book with an order in its current state: in its old place while it rests, gone once it does not."""
         others = [other if other.order_id != order.order_id else order for other in self.open_orders]
         return self._replace(open_orders=[other for other in others if other.status is OrderStatus.OPEN])
 
@@ -190,17 +191,17 @@ class Step(NamedTuple):
 
 
 class Events(NamedTuple):
-    """What a bar did to an account; within each kind in the order in which it happened."""
+    """What a bar did to an account. Within each kind, in the order in which it happened."""
 
     entries: Sequence[LedgerEntry] = ()
     liquidations: Sequence[PaperOrder] = ()
-    """Orders that the venue made itself; new, and filled."""
+    """Orders that the venue itself made, which filled at once."""
     changed: Sequence[PaperOrder] = ()
-    """Orders that rested, as they stand now."""
+    """Orders that had been resting, in their current state."""
     fills: Sequence[Fill] = ()
 
     def then(self, later: "Events") -> "Events":
-        """These, and what a later bar did."""
+        """These events, followed by those of a later bar."""
         return Events(
             entries=[*self.entries, *later.entries],
             liquidations=[*self.liquidations, *later.liquidations],

@@ -40,12 +40,13 @@ def next_funding_hour(after: datetime) -> datetime:
 
 
 def nearest_funding_hour(to: datetime) -> datetime:
-    """Exchanges stamp a payment some milliseconds past its hour."""
+    """The funding hour of a payment: exchanges stamp it some milliseconds later."""
     return _EPOCH + ((to - _EPOCH + INTERVAL / 2) // INTERVAL) * INTERVAL
 
 
 def pay_funding(book: Book, before: Mapping[str, Bar], exchange: Exchange) -> tuple[Book, list[LedgerEntry]]:
-    """Every payment that has come due since the bars `before`. What was held then pays; nothing of the new bar counts."""
+    """Every payment that has come due since the bars `before`. What was held until then pays; nothing of the new bar
+    counts."""
     entries: list[LedgerEntry] = []
     for symbol, held in book.positions():
         bar, last = book.bars.get(symbol), before.get(symbol)

@@ -1,13 +1,14 @@
-"""Liquidation: what the venue does where an account can no longer carry its positions.
+"""Liquidation: what the venue does when an account can no longer carry its positions.
 
-Aster, "Perpetual Liquidation Protocols" (docs.asterdex.com), cross margin: it begins where the margin balance falls to the
-maintenance margin, `sum(|notional| * maintenance rate)`, at the mark price. All open orders are canceled; what is left is
-closed, a liquidation fee is charged, and where the account would end below zero the insurance fund pays the difference.
+Aster, "Perpetual Liquidation Protocols" (docs.asterdex.com), cross margin: it begins when the margin balance falls to the
+maintenance margin, `sum(|notional| * maintenance rate)`, at the mark price. All open orders are canceled, the remaining
+positions are closed, and a liquidation fee is charged. If the account would end below zero, the insurance fund pays the
+difference.
 
-A bar has no path. Each position is therefore tried at its worst price in the bar (a long at the low, a short at the high)
-with the others at their close, which misses nothing that the closes alone would show. Everything closes at the price where
-the margin balance equals the maintenance margin; where the bar opened beyond it, at the open. The exchange goes step by
-step and stops once the rest can be carried; this venue closes all of it at once.
+A bar has no path. So each position is tested at its worst price in the bar (a long at the low, a short at the high), with
+the others at their close. This finds every liquidation that the closes alone would show. Everything closes at the price
+where the margin balance equals the maintenance margin, or at the open if the bar already opened beyond that price. The
+exchange proceeds in steps and stops once the rest can be carried; this venue closes everything at once.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ _LEFT = Decimal("0.01")
 
 
 class _Line(NamedTuple):
-    """One position: `slope` is what a price rise of 1 adds to the margin balance less the maintenance margin."""
+    """One position. `slope` is how much a price rise of 1 adds to the margin balance less the maintenance margin."""
 
     symbol: str
     held: Holding
@@ -49,9 +50,9 @@ class _Line(NamedTuple):
 
 
 def is_safe(book: Book, exchange: Exchange) -> bool:
-    """Whether a hundredth of the account's cash is left with every position at its worst price at once. Then `liquidate` closes
-    nothing, whichever way the bar went; that hundredth is more than any rounding. True for nearly every bar.
-    """
+    """Whether more than a hundredth of the account's cash would remain with every position at its worst price at once. Then
+    `liquidate` closes nothing, whichever way the bar went; the hundredth is larger than any rounding error. True for nearly
+    every bar."""
     wallet = left = cash(book)
     for key, held in book.holdings.items():
         quantity = held.quantity
@@ -66,7 +67,7 @@ def is_safe(book: Book, exchange: Exchange) -> bool:
 
 
 def liquidate(book: Book, exchange: Exchange) -> tuple[Book, Events]:
-    """Closes every futures position where the newest bar took the account to its maintenance margin."""
+    """Closes every futures position if the newest bar took the account to its maintenance margin."""
     lines = _lines(book, exchange)
     prices = _prices(lines, cash(book)) if lines else None
     if not prices:
@@ -86,7 +87,7 @@ def liquidate(book: Book, exchange: Exchange) -> tuple[Book, Events]:
 
 
 def _lines(book: Book, exchange: Exchange) -> list[_Line]:
-    """The open positions; none where one of them has no price, since nobody can say what the account is worth then."""
+    """The open positions; empty if one of them has no price, since nobody can say what the account is worth then."""
     lines = []
     for symbol, held in book.positions():
         bar, rules = book.bars.get(symbol), exchange.rules(symbol)
@@ -98,7 +99,7 @@ def _lines(book: Book, exchange: Exchange) -> list[_Line]:
 
 
 def _prices(lines: Sequence[_Line], wallet: Decimal) -> dict[str, Decimal] | None:
-    """The price at which each position is closed; None where the account can carry them through the bar."""
+    """The price at which each position is closed; None if the account can carry them through the bar."""
     opening = wallet
     for line in lines:
         opening += line.excess(line.bar.open)
@@ -108,7 +109,7 @@ def _prices(lines: Sequence[_Line], wallet: Decimal) -> dict[str, Decimal] | Non
     for line in lines:
         at_close += line.excess(line.bar.close)
     for line in lines:
-        # Once a position is closed where it falls short, the others have come to their close.
+        # By the time one position closes where it falls short, the others have reached their close.
         others = at_close - line.excess(line.bar.close)
         if others + line.excess(line.worst) <= 0:
             return {other.symbol: other.bar.close for other in lines} | {line.symbol: _price(line, others)}
@@ -116,9 +117,10 @@ def _prices(lines: Sequence[_Line], wallet: Decimal) -> dict[str, Decimal] | Non
 
 
 def _price(line: _Line, others: Decimal) -> Decimal:
-    """Where `others + excess(price) = 0`, to a whole tick against the account, within the bar and never before its open."""
+    """The price where `others + excess(price) = 0`, rounded to a whole tick against the account, within the bar and never
+    before its open."""
     if line.slope * line.held.quantity <= 0:
-        # A maintenance rate of 1 or more: no price carries it.
+        # A maintenance rate of 1 or more: the account can carry it at no price.
         return line.bar.open
     exact, tick = (line.held.cost - others) / line.slope, line.rules.tick_size
     if line.is_long:
@@ -127,7 +129,7 @@ def _price(line: _Line, others: Decimal) -> Decimal:
 
 
 def _closed(line: _Line, price: Decimal, book: Book) -> tuple[PaperOrder, Fill, Holding]:
-    """The venue's own order for a whole position, and its fill. It bears the liquidation fee and no trading fee."""
+    """The venue's own order for a whole position, and its fill. It bears the liquidation fee but no trading fee."""
     side, quantity = Side.SELL if line.is_long else Side.BUY, abs(line.held.quantity)
     held, profit = trade(line.held, side, quantity, price)
     order = PaperOrder(
@@ -159,7 +161,7 @@ def _closed(line: _Line, price: Decimal, book: Book) -> tuple[PaperOrder, Fill, 
 
 
 def _charges(book: Book, lines: Sequence[_Line], fills: Sequence[Fill]) -> list[LedgerEntry]:
-    """The liquidation fee of each position, never more than what is left; and what the insurance fund pays."""
+    """The liquidation fee of each position, never more than what is left, and what the insurance fund pays."""
     left, entries = cash(book), []
     for line, fill in zip(lines, fills, strict=True):
         charge = min(fill.quantity * fill.price * line.rules.liquidation_fee, max(ZERO, left))

@@ -1,7 +1,7 @@
 """What the money allows: margin for futures, cash for spot.
 
-One balance pays for both, and what is spent on spot is no margin: as on the exchange, where the two are wallets of their
-own and a spot holding is no collateral of a futures account in single-asset mode.
+One balance pays for both, but money spent on spot is no margin. On the exchange the two are separate wallets, and a spot
+holding is no collateral for a futures account in single-asset mode.
 """
 
 from decimal import Decimal
@@ -15,28 +15,29 @@ from domain.values import ZERO, plain
 
 
 def cash(book: Book) -> Decimal:
-    """The balance without what was paid for spot holdings: the wallet that futures are carried by."""
+    """The balance without what was paid for spot holdings: the wallet that carries the futures."""
     spot = [held.cost for key, held in book.holdings.items() if key.market is Market.SPOT]
     return book.balance - sum(spot, ZERO)
 
 
 def margin_balance(book: Book) -> Decimal:
-    """Cash and the unrealised profit of the futures positions (Aster: totalMarginBalance)."""
+    """Cash plus the unrealised profit of the futures positions (Aster: totalMarginBalance)."""
     return cash(book) + sum((held.profit_at(book.bars[symbol].close) for symbol, held in book.positions()), ZERO)
 
 
 def money_refusal(order: PaperOrder, price: Decimal, book: Book, terms: Terms) -> ExchangeRefusal | None:
-    """Why the account cannot carry the order at a price that is no better than what it may come to pay."""
+    """Why the account cannot carry the order at `price`, which is the worst that it may have to pay."""
     if order.market is Market.SPOT:
         return spot_refusal(order, price, book, terms)
     return None if order.reduce_only else margin_refusal(order, price, book, terms)
 
 
 def margin_refusal(order: PaperOrder, price: Decimal, book: Book, terms: Terms) -> ExchangeRefusal | None:
-    """Initial margin: notional over leverage, of positions and resting orders together, covered by the margin balance.
+    """Initial margin: the notional of positions and resting orders together, divided by the leverage, must not exceed the
+    margin balance.
 
-    Aster, "Margin" (docs.asterdex.com): initial margin = position size * mark price / leverage. What makes a position
-    smaller is always allowed.
+    Aster, "Margin" (docs.asterdex.com): initial margin = position size * mark price / leverage. An order that only makes a
+    position smaller is always allowed.
     """
     now = book.held(order.key).quantity
     after = now + (order.remaining if order.side is Side.BUY else -order.remaining)
@@ -44,7 +45,8 @@ def margin_refusal(order: PaperOrder, price: Decimal, book: Book, terms: Terms) 
         return None
     if unpriced := unpriced_positions(book):
         return _no_margin(f"no market data for the position in {unpriced[0]}")
-    # What it adds is worth the order's price; what it turns around is no longer held when it gets there.
+    # What the order adds is worth the order's price. A position that it turns around is gone by the time the order has
+    # filled.
     grown = exposure(book) + order.remaining * price
     turned = exposure(book, without=order.symbol) + abs(after) * price
     gross = (grown if now * after > 0 or not now else turned) + resting_exposure(book)
@@ -55,7 +57,8 @@ def margin_refusal(order: PaperOrder, price: Decimal, book: Book, terms: Terms) 
 
 
 def spot_refusal(order: PaperOrder, price: Decimal, book: Book, terms: Terms) -> ExchangeRefusal | None:
-    """Spot is paid in full and sold from what is held; what rests already is set aside, and so is futures' margin."""
+    """Spot is paid in full, and sold only from what is held. What resting orders need is set aside, and so is futures'
+    margin."""
     if order.market is not Market.SPOT:
         return None
     if order.side is Side.SELL:
@@ -74,19 +77,19 @@ def spot_refusal(order: PaperOrder, price: Decimal, book: Book, terms: Terms) ->
 
 
 def exposure(book: Book, without: str | None = None) -> Decimal:
-    """Of the futures positions, at their marks."""
+    """The value of the futures positions at their marks."""
     held = ((symbol, h.quantity) for symbol, h in book.positions() if symbol != without)
     return sum((abs(quantity) * book.bars[symbol].close for symbol, quantity in held), ZERO)
 
 
 def resting_exposure(book: Book) -> Decimal:
-    """What the resting futures orders would add if all of them were filled at their prices."""
+    """What the resting futures orders would add if all of them filled at their prices."""
     orders = (o for o in book.open_orders if o.market is Market.FUTURES and not o.reduce_only)
     return sum((o.remaining * (o.price or ZERO) for o in orders), ZERO)
 
 
 def set_aside(book: Book, terms: Terms) -> Decimal:
-    """Cash that resting spot purchases have already taken, their fees with it."""
+    """Cash that resting spot purchases have reserved, including their fees."""
     orders = (o for o in book.open_orders if o.market is Market.SPOT and o.side is Side.BUY)
     return sum((_paid(o, o.price or ZERO, terms) for o in orders), ZERO)
 
@@ -97,7 +100,7 @@ def unpriced_positions(book: Book) -> list[str]:
 
 
 def _paid(order: PaperOrder, price: Decimal, terms: Terms) -> Decimal:
-    """With the higher of the two fees: which of them it will be is known with the fill."""
+    """With the higher of the two fees, since only the fill decides which one applies."""
     return order.remaining * price + fee(order.remaining, price, max(terms.fee_bps, terms.maker_fee_bps))
 
 
@@ -106,5 +109,5 @@ def _no_margin(numbers: str) -> ExchangeRefusal:
 
 
 def _no_balance(numbers: str) -> ExchangeRefusal:
-    """Binance's spot text for -2010; Aster's spot document has the code and no text of its own."""
+    """Binance's spot text for -2010. Aster's spot document has the code, but no text of its own."""
     return ExchangeRefusal(-2010, "Account has insufficient balance for requested action.", numbers)

@@ -1,7 +1,8 @@
 """When an order fills, at what price, and how much of it.
 
-The book is one price a side, `slippage_bps` away from the last close, good for the account's share of the bar's volume.
-Who takes from it pays the taker's fee; an order that rests fills in a later bar that reaches its price, at the maker's.
+The book is one price per side, `slippage_bps` away from the last close, good for the account's share of the bar's volume.
+An order that takes from it pays the taker's fee. An order that rests fills in a later bar that reaches its price, and pays
+the maker's fee.
 """
 
 from decimal import Decimal, localcontext
@@ -24,7 +25,7 @@ from domain.values import BPS, EXACT, ZERO, assembled, floor_to_step, plain
 
 
 def place(order: PaperOrder, book: Book, exchange: Exchange) -> Step:
-    """A new order: refused, filled at once as far as there is volume, and what is left rests or expires."""
+    """A new order: refused, or filled at once as far as there is volume. The rest of it rests or expires."""
     bar, rules = book.bars.get(order.symbol), exchange.rules(order.symbol)
     if bar is None or rules is None:
         return _refused(order, book, symbol_refusal(order.symbol))
@@ -40,7 +41,7 @@ def place(order: PaperOrder, book: Book, exchange: Exchange) -> Step:
 
 
 def _take(order: PaperOrder, offer: Offer, rules: SymbolRules, book: Book, terms: Terms) -> Step:
-    """What the book offers now, and what becomes of the rest."""
+    """Takes what the book offers now, and decides what becomes of the rest."""
     crosses = order.price is None or reaches(order.side, order.price, offer.best)
     wanted = fillable(order, book)
     there = min(wanted, left_of(order.symbol, rules, book, terms))
@@ -56,14 +57,15 @@ def _take(order: PaperOrder, offer: Offer, rules: SymbolRules, book: Book, terms
 
 
 def match(order: PaperOrder, book: Book, exchange: Exchange) -> Step:
-    """A resting order against the newest bar: filled whole or in part, canceled where it can no longer be, or resting on."""
+    """Matches a resting order against the newest bar: it fills whole or in part, is canceled if it has become impossible,
+    or keeps resting."""
     bar, rules = book.bars.get(order.symbol), exchange.rules(order.symbol)
     price = None if bar is None or order.price is None else limit_price(order.side, order.price, bar)
     if price is None or rules is None:
         return Step(order, None, book)
     with localcontext(EXACT):
         without = book._replace(open_orders=[o for o in book.open_orders if o.order_id != order.order_id])
-        # Futures had their margin when they were placed; cash and positions may be gone since.
+        # Futures orders had their margin when they were placed. Cash and positions may be gone since.
         refusal = reduce_only_refusal(order, book.held(order.key)) or spot_refusal(
             order, price, without, exchange.terms
         )
@@ -81,7 +83,7 @@ def match(order: PaperOrder, book: Book, exchange: Exchange) -> Step:
 
 
 def offer_to(side: Side, mark: Decimal, terms: Terms, rules: SymbolRules) -> Offer:
-    """What a taker of this side meets."""
+    """What a taker of this side is offered."""
     with localcontext(EXACT):
         slip = terms.slippage_bps * BPS
         unrounded = mark * (1 + slip if side is Side.BUY else 1 - slip)
@@ -91,16 +93,16 @@ def offer_to(side: Side, mark: Decimal, terms: Terms, rules: SymbolRules) -> Off
 def market_price(side: Side, mark: Decimal, slippage_bps: Decimal, tick: Decimal) -> Decimal:
     """`mark * (1 ± slippage)`, rounded to the tick against the trader: the price of taking what the book offers."""
     with localcontext(EXACT):
-        # Whole ticks and a rest, instead of a quotient with a hundred digits.
+        # Whole ticks and a remainder, instead of a quotient with a hundred digits.
         if side is Side.BUY:
             ticks, rest = divmod(mark * (1 + slippage_bps * BPS), tick)
             return (ticks + bool(rest)) * tick
-        # A sale never gets less than one tick.
+        # A sale gets at least one tick.
         return max(Decimal(1), mark * (1 - slippage_bps * BPS) // tick) * tick
 
 
 def limit_price(side: Side, price: Decimal, bar: Bar) -> Decimal | None:
-    """Where a resting order fills in a bar that reaches its price; a bar that opens beyond it fills at the open."""
+    """Where a resting order fills in a bar that reaches its price. If the bar opens beyond the price, it fills at the open."""
     if side is Side.BUY:
         return min(price, bar.open) if bar.low <= price else None
     return max(price, bar.open) if bar.high >= price else None
@@ -115,19 +117,19 @@ def reaches(side: Side, price: Decimal, best: Decimal) -> bool:
 
 
 def fillable(order: PaperOrder, book: Book) -> Decimal:
-    """What an order may still fill: reduce-only ones no more than there is to reduce."""
+    """What an order may still fill: a reduce-only one no more than there is to reduce."""
     if not order.reduce_only:
         return order.remaining
     return reducible(book.held(order.key).quantity, order.side, order.remaining)
 
 
 def left_of(symbol: str, rules: SymbolRules, book: Book, terms: Terms) -> Decimal:
-    """What the account may still have of the newest bar's volume, in whole lots: both sides and all orders together."""
+    """What the account may still use of the newest bar's volume, in whole lots, over both sides and all orders."""
     return left_of_bar(book.bars[symbol], book.taken.get(symbol, ZERO), rules, terms)
 
 
 def left_of_bar(bar: Bar, taken: Decimal, rules: SymbolRules, terms: Terms) -> Decimal:
-    """The same for a bar of which some is taken."""
+    """The same for a bar of which `taken` is used already."""
     with localcontext(EXACT):
         left = bar.volume * terms.volume_share - taken
         return floor_to_step(left, rules.lot_step) if left > 0 else ZERO
@@ -137,7 +139,7 @@ def left_of_bar(bar: Bar, taken: Decimal, rules: SymbolRules, terms: Terms) -> D
 
 
 class _Execution(NamedTuple):
-    """How much fills, where, and on whose side of the book."""
+    """How much fills, at what price, and whether as maker."""
 
     quantity: Decimal
     price: Decimal
@@ -169,7 +171,7 @@ def _fill(order: PaperOrder, done: _Execution, book: Book, terms: Terms) -> Step
 
 
 def _filled(order: PaperOrder, fill: Fill, held: Decimal) -> PaperOrder:
-    """The order after a fill: done where it is whole, or where a reduce-only one has nothing left to reduce."""
+    """The order after a fill. It is done once it is whole, or once a reduce-only order has nothing left to reduce."""
     filled = order.filled_quantity + fill.quantity
     changes: dict[str, Any] = {
         "filled_quantity": filled,

@@ -1,8 +1,8 @@
 """The exchange's refusals, with its own codes and texts.
 
 Futures: asterdex/api-docs, "V1(Legacy)/EN/aster-finance-futures-api.md", sections "Filters" and "Error Codes"; the family
-is Binance's USDS-M futures. Spot answers as Binance's spot does: one code for every filter, and the filter's name. (Aster's
-spot document lists the -40xx of its futures once more and does not say which of the two it answers.)
+is Binance's USDS-M futures. Spot answers as Binance's spot does: one code for every filter, plus the filter's name.
+(Aster's spot document repeats the -40xx codes of its futures and does not say which of the two it uses.)
 """
 
 from decimal import Decimal
@@ -16,7 +16,7 @@ from domain.values import ZERO, plain
 
 
 class ExchangeRefusal(NamedTuple):
-    """The exchange's code and text, our own numbers behind it for people, and the filter that it is of, if any."""
+    """The exchange's code and text, our own numbers for people, and the filter that failed, if any."""
 
     code: int
     message: str
@@ -32,8 +32,8 @@ class ExchangeRefusal(NamedTuple):
 class Offer(NamedTuple):
     """What an order meets in the book: the mark price, and the best price of the other side.
 
-    `unrounded` is that price before it was brought to a whole tick: the band of -4131 is measured by it, so that a coarse
-    tick does not refuse every market order of a cheap symbol.
+    `unrounded` is that price before rounding to a whole tick. The band of -4131 is measured by it, so that a coarse tick
+    does not cause every market order of a cheap symbol to be refused.
     """
 
     mark: Decimal
@@ -58,7 +58,7 @@ def order_refusal(order: PaperOrder, rules: SymbolRules, offer: Offer) -> Exchan
 
 
 def parameter_refusal(order: PaperOrder) -> ExchangeRefusal | None:
-    """Parameters that are missing, or that this kind of order does not have."""
+    """Parameters that are missing, or that this kind of order does not take."""
     if order.order_type is OrderType.LIMIT and order.price is None:
         return ExchangeRefusal(-1102, "Mandatory parameter 'price' was not sent, was empty/null, or malformed.")
     if order.order_type is OrderType.MARKET and order.price is not None:
@@ -71,7 +71,7 @@ def parameter_refusal(order: PaperOrder) -> ExchangeRefusal | None:
 
 
 def filter_failures(order: PaperOrder, rules: SymbolRules, offer: Offer) -> ExchangeRefusal | None:
-    """The first filter that an order fails, in the words of futures."""
+    """The first filter that an order fails, in the terms of futures."""
     return (
         quantity_failure(order, rules)
         or price_failure(order, rules)
@@ -120,7 +120,7 @@ def price_failure(order: PaperOrder, rules: SymbolRules) -> ExchangeRefusal | No
 def band_failure(order: PaperOrder, rules: SymbolRules, offer: Offer) -> ExchangeRefusal | None:
     """PERCENT_PRICE: BUY `price <= markPrice * multiplierUp`, SELL `price >= markPrice * multiplierDown`.
 
-    Spot has both bounds for either side (Aster, spot document). A market order has no price; what it would meet is
+    Spot has both bounds for either side (Aster, spot document). A market order has no price; the price it would meet is
     measured instead (-4131).
     """
     spot, buys = order.market is Market.SPOT, order.side is Side.BUY
@@ -157,7 +157,7 @@ def reduce_only_refusal(order: PaperOrder, held: Holding) -> ExchangeRefusal | N
 
 
 def timing_refusal(order: PaperOrder, crosses: bool, wanted: Decimal, there: Decimal) -> ExchangeRefusal | None:
-    """Post-only that would take, and fill-or-kill that would not fill whole.
+    """Refuses a post-only order that would take, and a fill-or-kill order that would not fill whole.
 
     -5021 and -5022 are Binance's; Aster's documents do not list them. For spot: -2010 as Binance answers a LIMIT_MAKER, and
     -2020, which Aster's spot document has.

@@ -39,7 +39,7 @@ _FATES = {
 
 
 class Times(NamedTuple):
-    """When an account was read, when its newest prices became known, and of which bar they are."""
+    """When an account was read, when its newest prices became known, and which bar they are from."""
 
     observed_at: datetime
     data_time: datetime
@@ -47,9 +47,9 @@ class Times(NamedTuple):
 
 
 def market_view(symbol: str, bars: Sequence[Bar], exchange: Exchange, taken: Decimal = ZERO) -> MarketView | None:
-    """One symbol's newest bars, oldest first, its book and its next funding rate; None where there is no data.
+    """One symbol's newest bars, oldest first, its book and its next funding rate; None if there is no data.
 
-    `taken` is what the account has had of the newest bar's volume.
+    `taken` is what the account has used of the newest bar's volume.
     """
     rules = exchange.rules(symbol)
     if rules is None or not bars:
@@ -62,14 +62,14 @@ def market_view(symbol: str, bars: Sequence[Bar], exchange: Exchange, taken: Dec
 
 
 def top_of_book(newest: Bar, rules: SymbolRules, terms: Terms, taken: Decimal = ZERO) -> TopOfBook:
-    """What a taker meets after a bar of which the account has `taken` some volume."""
+    """What a taker is offered after a bar of whose volume the account has `taken` some."""
     left = left_of_bar(newest, taken, rules, terms)
     bid, ask = (market_price(side, newest.close, terms.slippage_bps, rules.tick_size) for side in (Side.SELL, Side.BUY))
     return TopOfBook(bid=bid, ask=ask, bid_quantity=left, ask_quantity=left)
 
 
 def next_rate(symbol: str, newest: Bar, exchange: Exchange) -> Decimal | None:
-    """The rate that is paid at the next funding hour."""
+    """The rate to be paid at the next funding hour."""
     return exchange.funding.rate(symbol, next_funding_hour(newest.open_time))
 
 
@@ -81,9 +81,9 @@ def observation_of(
     note: str | None = None,
     assessment: Assessment | None = None,
 ) -> Observation:
-    """A reading of an account whose positions all have a price; `events` are those of the bar that it has just seen.
+    """A reading of an account whose positions all have a price. `events` are those of the bar that it has just seen.
 
-    `assessment` is its check against the limits (`reading_of`), where that was done at once.
+    `assessment` is the limits check of this reading (`reading_of`), if it was made along with it.
     """
     liquidated = [f"{o.symbol} {o.side.value} {o.quantity} at {o.average_price}" for o in events.liquidations]
     open_orders = [OpenOrder(**order.model_dump(include=set(OpenOrder.model_fields))) for order in book.open_orders]
@@ -114,7 +114,7 @@ def observation_of(
 
 
 def reading_of(book: Book, rules: Mapping[str, SymbolRules], market_time: datetime) -> Reading:
-    """What a limits check needs of the same; `rules` are those of every symbol that has any."""
+    """What a limits check needs of the same account. `rules` are those of every symbol that has any."""
     return Reading(book.equity, _positions(book), rules, market_time)
 
 
@@ -159,7 +159,7 @@ def _positions(book: Book) -> list[Position]:
 
 
 def _notices(events: Events) -> list[FilledOrder]:
-    """An order fills once a bar, so that an order that is whole now was made so by its fill here."""
+    """An order fills at most once per bar, so an order that is whole now became so by its fill in this bar."""
     whole = {o.order_id for o in (*events.liquidations, *events.changed) if o.status is OrderStatus.FILLED}
     return [
         FilledOrder(symbol=fill.symbol, quantity=fill.quantity, maker=fill.maker, whole=fill.order_id in whole)

@@ -1,4 +1,4 @@
-"""Checks the portfolio's limits: which were crossed, what has to be cut, and whether a hard one is reached.
+"""Checks the portfolio's limits: which were crossed, what must be cut, and whether a hard one is reached.
 
 Pure, and called in an activity: Temporal records the result, so a changed rule never changes a replay.
 """
@@ -17,7 +17,7 @@ from domain.values import ZERO, assembled, digits, plain
 def assess(
     reading: Reading, limits: Limits, memory: RiskMemory, correlations: Correlations | None = None
 ) -> Assessment:
-    """One reading against the limits, given what the readings before it left to be remembered."""
+    """Checks one reading against the limits, given what earlier readings left in the memory."""
     memory = remembered(memory, reading)
     measures = measured(reading, memory, correlations or {}, limits.correlation_threshold)
     values = vars(measures)
@@ -29,7 +29,7 @@ def assess(
     kept = {limit.name: _warned(limit, limits, measures, memory, found[limit.name]) for limit in awake}
     warned = {name: level for name, level in kept.items() if level}
     if (levels, warned) == (memory.levels, memory.warned) and all(level < Level.SOFT for level in levels.values()):
-        # Nothing is new, and nothing is to be done: so it is with most readings.
+        # Nothing is new and nothing must be done. Most readings end here.
         return _calm(measures, memory)
     return Assessment(
         measures=measures,
@@ -46,17 +46,17 @@ def _calm(measures: Measures, memory: RiskMemory) -> Assessment:
 
 
 def bound_of(limit: PortfolioLimit, limits: Limits, level: Level) -> Decimal:
-    """Where a level of a limit begins."""
+    """Where a limit's level begins."""
     return limits.bounds[limit.name][level]
 
 
 def reached(limit: PortfolioLimit, value: Decimal, bound: Decimal) -> bool:
-    """A loss reaches a limit at it, an exposure past it: an order may go up to it."""
+    """A loss reaches a limit when it equals it, an exposure only beyond it: an order may go right up to the limit."""
     return value >= bound if limit.is_loss else value > bound
 
 
 def comparison(limit: PortfolioLimit, value: Decimal, bound: Decimal) -> str:
-    """`drawdown_breached: 0.1043 >= 0.1`: the reason of the decision log."""
+    """`drawdown_breached: 0.1043 >= 0.1`: the reason as the decision log shows it."""
     sign = ">=" if limit.is_loss else ">"
     return f"{limit.reason}: {digits(value)} {sign} {plain(bound)}"
 
@@ -67,9 +67,9 @@ def limit_named(name: str) -> PortfolioLimit:
 
 
 def _level(limit: PortfolioLimit, limits: Limits, measures: Measures, memory: RiskMemory) -> Level:
-    """The level that holds now: the one reached, or the one that held while the measure has not fallen clearly below it.
+    """The current level: the one reached, or the previous one until the measure has clearly fallen below it.
 
-    HARD is told by whoever kills, after a second reading: see `enforcing`.
+    HARD is reported by whoever kills, after a second reading: see `domain/desk/enforcing.py`.
     """
     value, held = getattr(measures, limit.name), memory.levels.get(limit.name, Level.CALM)
     found = Level.CALM
@@ -82,19 +82,21 @@ def _level(limit: PortfolioLimit, limits: Limits, measures: Measures, memory: Ri
 
 
 def _warned(limit: PortfolioLimit, limits: Limits, measures: Measures, memory: RiskMemory, now: Level) -> Level:
-    """The highest warning that is not told again: with `now` it has been, and the measure has not come back by the band."""
+    """The highest warning that is not repeated: people were told of it (or `now` tells them), and the measure has not yet
+    fallen below its band."""
     value, highest = getattr(measures, limit.name), max(_warned_before(memory, limit.name), now)
     kept = (level for level, bound in limits.forgets[limit.name].items() if level <= highest and value >= bound)
     return max(kept, default=Level.CALM)
 
 
 def _warned_before(memory: RiskMemory, name: str) -> Level:
-    """A memory of before there was a band knows only which level held: that one was told."""
+    """The highest warning told before. A memory from before there was a band knows only the level: people were told of that
+    one."""
     return max(memory.warned.get(name, Level.CALM), memory.levels.get(name, Level.CALM))
 
 
 def _crossings(limits: Limits, measures: Measures, memory: RiskMemory, levels: dict[str, Level]) -> list[Crossing]:
-    """Each level that is reached now and did not hold before; of the warnings, those that nobody was told of."""
+    """Each level that is reached now and was not before. Warnings count only if people were not told of them yet."""
     found = []
     for name, now in levels.items():
         held, warned = memory.levels.get(name, Level.CALM), _warned_before(memory, name)
@@ -113,13 +115,13 @@ def _breaches(limits: Limits, measures: Measures) -> list[Breach]:
     return found
 
 
-# --- what has to be cut ---------------------------------------------------------------------------------------------
+# --- what must be cut -----------------------------------------------------------------------------------------------
 
 
 def _cuts(reading: Reading, limits: Limits, measures: Measures, correlations: Correlations) -> list[Cut]:
-    """Reductions that bring every limit past its soft number inside again, the largest position first.
+    """Reductions that bring every limit past its soft number back inside, the largest position first.
 
-    A loss cannot be brought back by reducing, only kept from growing: every position is closed.
+    Reducing cannot undo a loss, only keep it from growing, so a loss closes every position.
     """
     breached = {
         limit.name: limit
@@ -142,12 +144,12 @@ def _futures(reading: Reading) -> list[Position]:
     return [p for p in reading.positions if p.market is Market.FUTURES and p.quantity]
 
 
-# From the narrowest to the widest: what is cut for one symbol counts for the whole portfolio as well.
+# From the narrowest limit to the widest: a cut for one symbol also counts for the whole portfolio.
 _ORDER = ("position", "concentration", "net_exposure", "leverage", "gross_exposure")
 
 
 class _Plan:
-    """Values that shrink as cuts are planned, and why each of them shrank."""
+    """Values that shrink as cuts are planned, and the limits that each cut is for."""
 
     def __init__(
         self,
@@ -192,7 +194,8 @@ class _Plan:
         limit: PortfolioLimit,
         signed: Exposures | None = None,
     ) -> None:
-        """Cuts those futures whose (as if one symbol) sign is that of a total which is too large."""
+        """Cuts futures that push a total which is too large. With `signed`, correlated symbols count with the sign that
+        they have as one symbol."""
         excess = abs(total) - target
         for symbol in self._largest_first(symbols):
             value = (signed or self._futures)[symbol] if symbol in self._futures else ZERO
@@ -210,7 +213,7 @@ class _Plan:
         return sorted(held, key=lambda symbol: (-abs(self._futures[symbol]), symbol))
 
     def _cut(self, symbol: str, excess: Decimal, limit: PortfolioLimit) -> Decimal:
-        """Takes up to `excess` off a position; returns how much."""
+        """Cuts up to `excess` from a position. Returns how much."""
         value = self._futures[symbol]
         taken = min(abs(value), excess)
         if taken:
@@ -221,7 +224,7 @@ class _Plan:
         return taken
 
     def cuts(self) -> list[Cut]:
-        """What is to be cut of each position, rounded up to its lot step and never more than is held."""
+        """The cut of each position, rounded up to its lot step and never more than is held."""
         found = []
         for symbol, position in self._held.items():
             if names := self._why.get(symbol):

@@ -30,11 +30,11 @@ class Reach(NamedTuple):
 
     @property
     def worst(self) -> Decimal:
-        """The bound that is larger in absolute value."""
+        """The bound with the larger absolute value."""
         return self.low if abs(self.low) >= abs(self.high) else self.high
 
     def towards(self, side: Side) -> Decimal:
-        """The bound in the direction of an order."""
+        """The bound on an order's side."""
         return self.high if side is Side.BUY else self.low
 
 
@@ -44,7 +44,7 @@ def sign(side: Side) -> int:
 
 
 def legs_of(orders: Iterable[OpenOrder], marks: Marks) -> list[Leg]:
-    """Resting orders that may add risk, each at its own price or the mark price, whichever is higher."""
+    """Resting orders that may add risk, each at its own price or at the mark price, whichever is higher."""
     return [
         Leg(o.symbol, o.side, o.quantity - o.filled_quantity, max(o.price or ZERO, marks.get(o.symbol, ZERO)))
         for o in orders
@@ -53,7 +53,7 @@ def legs_of(orders: Iterable[OpenOrder], marks: Marks) -> list[Leg]:
 
 
 def unlisted_legs(quotes: Iterable[AgentQuote], orders: Iterable[OpenOrder], marks: Marks) -> list[Leg]:
-    """Agents' orders that rest although the reading does not list them: it may have begun before they were placed."""
+    """Agents' resting orders that the reading does not list: it may have begun before they were placed."""
     listed = {(order.symbol, order.order_id) for order in orders}
     return [
         Leg(q.symbol, q.side, q.remaining, max(q.price, marks.get(q.symbol, ZERO)))
@@ -65,7 +65,7 @@ def unlisted_legs(quotes: Iterable[AgentQuote], orders: Iterable[OpenOrder], mar
 def together(found: Mapping[str, Reach], correlations: Correlations, threshold: float) -> Decimal:
     """The largest value that could move together (`measures.concentration`), whichever of the resting orders fill.
 
-    An order that has not filled hedges nothing: each symbol counts at the end of its reach that is worse for the group.
+    An unfilled order hedges nothing: each symbol counts at whichever end of its reach is worse for the group.
     """
     lows = {symbol: reach.low for symbol, reach in found.items()}
     highs = {symbol: reach.high for symbol, reach in found.items()}
@@ -74,14 +74,15 @@ def together(found: Mapping[str, Reach], correlations: Correlations, threshold: 
 
 def _worst_group(symbol: str, lows: Marks, highs: Marks, correlations: Correlations, threshold: float) -> Decimal:
     up, down = group(symbol, highs, correlations, threshold), group(symbol, lows, correlations, threshold)
-    # `group` turns the sign of what moves the other way, and with it which end is the upper one.
+    # `group` flips the sign of symbols that move the other way, and with it which end is the upper one.
     high = sum((max(up[other], down[other]) for other in up), ZERO)
     low = sum((min(up[other], down[other]) for other in up), ZERO)
     return max(abs(high), abs(low))
 
 
 def reaches(positions: Sequence[Position], legs: Sequence[Leg], marks: Marks) -> dict[str, Reach]:
-    """By symbol, of all that is held or may fill. What an order closes is worth the mark, what it opens its own price."""
+    """Each symbol's reach, from everything held or about to fill. What an order closes counts at the mark, what it opens at
+    the order's price."""
     values, held = exposures(positions), quantities(positions)
     found = {}
     for symbol in dict.fromkeys([*values, *(leg.symbol for leg in legs)]):

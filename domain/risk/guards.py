@@ -1,4 +1,4 @@
-"""Guards: each one risk rule, a pure function from a candidate order, the portfolio and the limits to a verdict.
+"""Guards: each is one risk rule, a pure function from a candidate order, the portfolio and the limits to a verdict.
 
 To add one: write the function, add it to `GUARDS`, its limit to `Limits`, and a row to docs/risk.md.
 """
@@ -34,8 +34,8 @@ class BarSummary(NamedTuple):
 
 @dataclass(frozen=True)
 class MarketContext:
-    """What a cycle's order is weighed against. `sent` are the times of earlier orders, by the market's clock; `barless` the
-    symbols whose bars could not be read; `quotes` what agents have resting at the venue."""
+    """What a cycle's order is checked against. `sent` are the times of earlier orders, by the market's clock; `barless` the
+    symbols whose bars could not be read; `quotes` the agents' orders resting at the venue."""
 
     observation: Observation
     limits: Limits
@@ -51,7 +51,7 @@ class MarketContext:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An order that the guards have to check, with its context."""
+    """An order for the guards to check, with its context."""
 
     instruction: OrderInstruction
     given: MarketContext
@@ -73,12 +73,13 @@ class Candidate:
 
     @cached_property
     def mark(self) -> Decimal:
-        """Mark price of the order's symbol; 0 where there is none."""
+        """Mark price of the order's symbol; 0 if there is none."""
         return self.observation.marks.get(self.instruction.symbol, ZERO)
 
     @cached_property
     def price(self) -> Decimal:
-        """What the order is weighed at: its limit or the mark price, whichever is higher. Once filled it counts at the mark."""
+        """The price that guards use: the order's limit or the mark price, whichever is higher. Once filled, the order
+        counts at the mark."""
         return max(self.mark, self.instruction.price or ZERO)
 
     @property
@@ -88,29 +89,29 @@ class Candidate:
 
     @property
     def tape(self) -> BarSummary:
-        """What the newest bars of the order's symbol tell."""
+        """Figures from the newest bars of the order's symbol."""
         return self.given.tapes.get(self.instruction.symbol, BarSummary())
 
     @cached_property
     def after(self) -> dict[str, Decimal]:
-        """Signed values by symbol once the order is filled, and all that rests: of its symbol in its direction, of others
-        in whichever is worse."""
+        """Signed values by symbol once the order and all resting orders that matter have filled: on its own symbol those in
+        its direction, on others whichever are worse."""
         return self._worst(self._reach)
 
     @cached_property
     def reach_after(self) -> dict[str, Reach]:
-        """How far each symbol's value may move, with the order's own symbol at what it is once the order has filled."""
+        """How far each symbol's value may move. The order's own symbol is fixed at its value once the order has filled."""
         own = self.after[self.instruction.symbol]
         return self._reach | {self.instruction.symbol: Reach(own, own)}
 
     @cached_property
     def after_in_its_direction(self) -> dict[str, Decimal]:
-        """The same, where of other symbols that fills which goes the order's way."""
+        """Like `after`, but on other symbols the orders in this order's direction fill."""
         return {symbol: reach.towards(self.instruction.side) for symbol, reach in self._reach.items()}
 
     @cached_property
     def futures_after(self) -> dict[str, Decimal]:
-        """The same as `after` of futures alone."""
+        """Like `after`, for futures alone."""
         seen = self.observation
         markets = [held.market for held in seen.positions] + [order.market for order in seen.open_orders]
         if all(market == Market.FUTURES for market in markets):
@@ -134,8 +135,8 @@ class Candidate:
 
     @cached_property
     def reduces(self) -> bool:
-        """Whether the order only takes risk off: with all that rests in its direction it makes its symbol's position smaller
-        and does not turn it."""
+        """Whether the order only reduces risk: together with everything that rests in its direction, it makes its symbol's
+        position smaller without flipping it."""
         order, seen = self.instruction, self.observation
         way = order.symbol, order.side
         resting = (leg for leg in legs_of(seen.open_orders, seen.marks) if (leg.symbol, leg.side) == way)
@@ -148,18 +149,18 @@ Guard = Callable[[Candidate], str | None]
 
 
 def kill_switch_triggered(candidate: Candidate) -> str | None:
-    """Refuses where the database's latch says killed: the coordinator kills itself by the same reading."""
+    """Refuses if the database's latch says killed. The coordinator kills itself on the same reading."""
     latch = candidate.observation.latch
     return "kill_switch_triggered" if latch is not None and latch.killed else None
 
 
 def limits_unwatched(candidate: Candidate) -> str | None:
-    """Refuses on a reading that nobody held against the portfolio's limits (I7)."""
+    """Refuses if nobody has checked the reading against the portfolio's limits (I7)."""
     return "limits_unwatched" if candidate.observation.assessment is None else None
 
 
 def data_stale(candidate: Candidate) -> str | None:
-    """Refuses on a price older than the limit."""
+    """Refuses if the newest price is older than the limit."""
     age = (candidate.given.now - candidate.observation.data_time).total_seconds()
     limit = candidate.limits.max_data_age_seconds
     return f"data_stale: {age:.1f}s > {limit:.1f}s" if age > limit else None
@@ -178,61 +179,61 @@ def symbol_unknown(candidate: Candidate) -> str | None:
 
 
 def symbol_not_trading(candidate: Candidate) -> str | None:
-    """Refuses a symbol that takes no new order now, in the venue's own word."""
+    """Refuses a symbol that takes no new order now, in the venue's own term."""
     rules = candidate.observation.rules.get(candidate.instruction.symbol)
     return f"symbol_not_trading: {rules.halted}" if rules and rules.halted else None
 
 
 def account_not_trading(candidate: Candidate) -> str | None:
-    """Refuses where the account may not trade, in the venue's own word."""
+    """Refuses if the account may not trade, in the venue's own term."""
     halted = candidate.observation.account.halted
     return f"account_not_trading: {halted}" if halted else None
 
 
 def reading_doubtful(candidate: Candidate) -> str | None:
-    """Refuses on a reading that is no fact (I6)."""
+    """Refuses if the reading is doubtful (I6)."""
     doubt = candidate.observation.doubt
     return f"reading_doubtful: {doubt}" if doubt else None
 
 
 def daily_loss_breached(candidate: Candidate) -> str | None:
-    """Refuses new risk from the soft limit of the day's loss on."""
+    """Refuses new risk once the day's loss has reached its soft limit."""
     return _loss_breached(candidate, "daily_loss", candidate.limits.soft_daily_loss)
 
 
 def drawdown_breached(candidate: Candidate) -> str | None:
-    """Refuses new risk from the soft limit of the drawdown on."""
+    """Refuses new risk once the drawdown has reached its soft limit."""
     return _loss_breached(candidate, "drawdown", candidate.limits.soft_drawdown)
 
 
 def leverage_breached(candidate: Candidate) -> str | None:
-    """Refuses an order after which the futures positions are worth more than so many times the equity."""
+    """Refuses an order after which the futures positions would be worth more than the allowed multiple of equity."""
     value = share(gross(candidate.futures_after), candidate.equity)
     return _exceeded(candidate, "leverage", value, candidate.limits.max_leverage)
 
 
 def gross_exposure_exceeded(candidate: Candidate) -> str | None:
-    """Refuses an order after which all positions together are worth more than their share of equity."""
+    """Refuses an order after which all positions together would be worth more than their share of equity."""
     value = share(gross(candidate.after), candidate.equity)
     exceeded = _exceeded(candidate, "gross_exposure", value, candidate.limits.max_gross_exposure_fraction)
     return "gross_exposure_exceeded" if exceeded else None
 
 
 def net_exposure_exceeded(candidate: Candidate) -> str | None:
-    """Refuses an order after which longs less shorts are worth more than their share of equity."""
+    """Refuses an order after which longs less shorts would be worth more than their share of equity."""
     value = share(abs(sum(candidate.after_in_its_direction.values(), ZERO)), candidate.equity)
     return _exceeded(candidate, "net_exposure", value, candidate.limits.max_net_exposure_fraction)
 
 
 def position_too_large(candidate: Candidate) -> str | None:
-    """Refuses an order after which one position is worth more than its share of equity."""
+    """Refuses an order after which one position would be worth more than its share of equity."""
     value = share(abs(candidate.after[candidate.instruction.symbol]), candidate.equity)
     exceeded = _exceeded(candidate, "position", value, candidate.limits.max_position_fraction)
     return "position_too_large" if exceeded else None
 
 
 def concentration_exceeded(candidate: Candidate) -> str | None:
-    """Refuses an order after which positions that move together are worth more than their share of equity.
+    """Refuses an order after which positions that move together would be worth more than their share of equity.
 
     A position whose bars could not be read may move with the order's symbol, so it counts as if it did (I7).
     """
@@ -252,7 +253,7 @@ def liquidity_insufficient(candidate: Candidate) -> str | None:
 
 
 def price_deviation_exceeded(candidate: Candidate) -> str | None:
-    """Refuses where the last price is far from the median of the closes before it: a bad print, or a crash under way."""
+    """Refuses if the last price is far from the median of the closes before it: a bad print, or a crash under way."""
     reference, limit = candidate.tape.reference_price, candidate.limits.max_price_deviation
     if not reference:
         return "price_deviation_exceeded: no price to compare with"
@@ -261,7 +262,7 @@ def price_deviation_exceeded(candidate: Candidate) -> str | None:
 
 
 def price_outside_band(candidate: Candidate) -> str | None:
-    """Refuses a limit price that the venue would: a purchase too far above the mark price, a sale too far below it."""
+    """Refuses a limit price that the venue would refuse: a purchase too far above the mark price, a sale too far below it."""
     order, rules = candidate.instruction, candidate.observation.rules.get(candidate.instruction.symbol)
     if order.price is None or rules is None:
         return None
@@ -274,7 +275,7 @@ def price_outside_band(candidate: Candidate) -> str | None:
 
 
 def order_rate_exceeded(candidate: Candidate) -> str | None:
-    """Refuses more orders in a minute of the market's time than allowed."""
+    """Refuses more orders per minute of the market's time than allowed."""
     since = candidate.observation.market_time - RATE_WINDOW
     count = sum(1 for sent in candidate.given.sent if sent > since) + 1
     limit = candidate.limits.max_orders_per_minute
@@ -305,7 +306,7 @@ GUARDS: tuple[Guard, ...] = (
 
 
 def refusals(candidate: Candidate) -> list[str]:
-    """The reason of every guard that says no, in the order of `GUARDS`; empty means approved."""
+    """The reason of every guard that refuses, in the order of `GUARDS`. Empty means approved."""
     return [reason for guard in GUARDS if (reason := guard(candidate))]
 
 
@@ -318,7 +319,8 @@ def _loss_breached(candidate: Candidate, name: str, bound: Decimal) -> str | Non
 
 
 def _exceeded(candidate: Candidate, name: str, value: Decimal, bound: Decimal) -> str | None:
-    """What takes risk off is let through, however far past its limit the portfolio is."""
+    """The reason if the value exceeds its bound. An order that only reduces risk passes, however far past the limit the
+    portfolio is."""
     if candidate.reduces or value <= bound:
         return None
     return comparison(limit_named(name), value, bound)

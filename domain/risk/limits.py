@@ -17,7 +17,7 @@ from domain.likeness import MAX_NAME_CHARS, Names
 from domain.trading.assessment import WARNINGS, Level
 from domain.values import ZERO, Value, no_truth, plain
 
-# Last in each type: bounds that follow a validator are checked in Python, five times as slowly.
+# Last in each type: pydantic checks bounds that follow a validator in Python, which takes five times as long.
 _CHECKED = BeforeValidator(no_truth)
 Positive = Annotated[Decimal, Field(gt=0, le=1000, decimal_places=9, allow_inf_nan=False), _CHECKED]
 Fraction = Annotated[Decimal, Field(gt=0, le=1, decimal_places=9, allow_inf_nan=False), _CHECKED]
@@ -27,7 +27,7 @@ Count = Annotated[int, Field(gt=0, le=10_000), _CHECKED]
 
 
 class PortfolioLimit(NamedTuple):
-    """A limit on the whole account. `name` is the name of its measure; the text of a breach begins with `reason`."""
+    """A limit on the whole account. `name` names its measure; the text of a breach begins with `reason`."""
 
     name: str
     reason: str
@@ -39,16 +39,16 @@ class PortfolioLimit(NamedTuple):
 
     @property
     def numbers(self) -> list[str]:
-        """Names of its numbers, from the first that acts to the one that kills."""
+        """The names of its numbers, from the first that acts to the one that kills."""
         return [name for name in (self.maximum, self.soft, self.hard) if name]
 
 
 # A level holds until the measure has fallen this far below it, and the desk reduces this far inside a limit. Otherwise
 # prices that hover around a limit would cause rows and trades without end.
 INSIDE = Decimal("0.95")
-# A warning is told again only after the measure has come back by this share of the soft number, which is the step from the
-# first warning to the second: whoever was told has then seen it recover by a whole level, and another rise is news. With 5 %
-# of the level alone, a drawdown of 6 % was told six times in one crash.
+# A warning repeats only after the measure has fallen by this share of the soft number, which is the step from the first
+# warning to the second. People have then seen it recover by a whole level, and another rise is news. With 5 % of the level
+# alone, people were told of a drawdown of 6 % six times in one crash.
 WARNING_BAND = Decimal("0.25")
 
 PORTFOLIO_LIMITS: tuple[PortfolioLimit, ...] = (
@@ -93,7 +93,7 @@ PORTFOLIO_LIMITS: tuple[PortfolioLimit, ...] = (
 
 
 class LevelStep(NamedTuple):
-    """A level of a limit: where it begins, and below what it is over."""
+    """One level of a limit: where it begins, and below which value it ends."""
 
     level: Level
     bound: Decimal
@@ -101,7 +101,7 @@ class LevelStep(NamedTuple):
 
 
 def _about(default: Any, description: str, unit: str = "fraction of NAV", allowed: str = "a number above 0") -> Any:
-    """A limit with its texts for docs and error messages."""
+    """A field with its texts for docs and error messages."""
     return Field(default, description=description, json_schema_extra={"unit": unit, "allowed": allowed})
 
 
@@ -113,7 +113,7 @@ def _number(default: str, description: str, unit: str = "fraction of NAV") -> An
     return _about(Decimal(default), description, unit, "a number above 0, 1000 at most")
 
 
-# A reading of the venue may be this many cycles old, where nobody sets the limit to something else.
+# A reading of the venue may be this many cycles old unless somebody sets the limit to something else.
 DATA_AGE_CYCLES = 3
 
 
@@ -175,7 +175,8 @@ class Limits(Value):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, given: Any) -> Any:
-        """Makes missing numbers no stricter than the given ones, so that a desk from when only `max_…` existed still runs."""
+        """Makes missing numbers no stricter than the given ones, so that a desk from when there was only `max_…` still
+        runs."""
         if not isinstance(given, Mapping):
             return given
         filled = dict(given)
@@ -197,8 +198,8 @@ class Limits(Value):
 
     @cached_property
     def bounds(self) -> dict[str, dict[Level, Decimal]]:
-        """Where each level of each portfolio limit begins. The warnings are shares of the soft number; what the guards
-        let an order create is none."""
+        """Where each level of each portfolio limit begins. Warnings are shares of the soft number. There is no
+        warning at a value that the guards let an order create."""
         found = {}
         for limit in PORTFOLIO_LIMITS:
             soft = getattr(self, limit.soft)
@@ -209,7 +210,7 @@ class Limits(Value):
 
     @cached_property
     def forgets(self) -> dict[str, dict[Level, Decimal]]:
-        """Below which measure each warning of each limit is forgotten, so that it can be told again."""
+        """The value below which each warning of each limit is forgotten, so that it can be repeated."""
         return {
             limit.name: {
                 level: bound - WARNING_BAND * getattr(self, limit.soft)
@@ -229,7 +230,7 @@ class Limits(Value):
 
     @cached_property
     def wakes(self) -> tuple[tuple[PortfolioLimit, Decimal], ...]:
-        """Below the least of these a limit has nothing to say, and nothing that was said is worth remembering."""
+        """The value below which a limit has nothing to report, and its past reports no longer matter."""
         return tuple(
             (limit, min([self.bounds[limit.name][Level.SOFT] * INSIDE, *self.forgets[limit.name].values()]))
             for limit in PORTFOLIO_LIMITS
@@ -252,7 +253,7 @@ class Change(NamedTuple):
 
 
 def changed(limits: Limits, asked: Mapping[str, Any]) -> tuple[Limits, list[Change]]:
-    """The limits with what was asked, and what that changes; ValueError with a text for people."""
+    """The limits with the requested changes, and the list of what changed. Raises ValueError with a text for people."""
     refuse_unknown(asked)
     try:
         after = Limits.model_validate(limits.model_dump() | dict(asked))
@@ -264,20 +265,21 @@ def changed(limits: Limits, asked: Mapping[str, Any]) -> tuple[Limits, list[Chan
     for name in Limits.model_fields:
         old, new = getattr(limits, name), getattr(after, name)
         if old != new:
-            # Every limit is tighter the lower it is; so is the threshold, which makes more symbols count as one.
+            # A limit is tighter the lower it is. So is the correlation threshold: a lower one makes more symbols count as
+            # one.
             changes.append(Change(name, _shown(old), _shown(new), loosens=new > old))
     return after, changes
 
 
 def refuse_unknown(names: Iterable[str]) -> None:
-    """ValueError where there is no such limit, naming the nearest."""
+    """Raises ValueError for an unknown limit, naming the nearest one."""
     unknown = next((name for name in names if name not in Limits.model_fields), None)
     if unknown is not None:
         raise ValueError(f"there is no limit {unknown[:MAX_NAME_CHARS]!r}; did you mean {_NAMES.nearest(unknown)!r}?")
 
 
 def _read(value: Any) -> Decimal:
-    """What `value` may mean as a number, for a comparison; what is wrong with it is told where it is validated."""
+    """The number that `value` may mean, for comparisons. Validation reports what is wrong with it."""
     try:
         number = Decimal(str(value))
     except InvalidOperation:

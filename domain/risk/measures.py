@@ -1,4 +1,4 @@
-"""A portfolio in numbers, from one reading of the account. Formulas are those of the field, each named where it stands."""
+"""A portfolio in numbers, from one reading of the account. The formulas are the standard ones; each names its source."""
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
@@ -7,7 +7,7 @@ from domain.trading.assessment import Measures, RiskMemory
 from domain.trading.market import Market, Position, Reading
 from domain.values import ZERO, assembled
 
-# A share of equity where no equity is left: beyond every limit, and finite, so that it can be written down.
+# A share of equity if there is no equity left: beyond every limit, but finite, so that it can be stored.
 RUINED = Decimal(999)
 
 Exposures = Mapping[str, Decimal]
@@ -15,7 +15,7 @@ Correlations = Mapping[str, float]
 
 
 def remembered(memory: RiskMemory, reading: Reading) -> RiskMemory:
-    """The memory after one more reading: the peak so far, and the equity that the UTC day of the market opened with.
+    """The memory after one more reading: the peak so far, and the equity with which the market's UTC day opened.
 
     A day opens with the last equity of the day before, so that a gap over midnight belongs to the new day.
     """
@@ -25,7 +25,7 @@ def remembered(memory: RiskMemory, reading: Reading) -> RiskMemory:
         opened = equity if memory.last_equity is None else memory.last_equity
     peak = equity if memory.peak is None else max(memory.peak, equity)
     if memory.day not in (None, day):
-        # The loss of the day begins anew, and so do its warnings.
+        # The day's loss starts anew, and so do its warnings.
         memory = memory.without_warnings({"daily_loss"})
     return assembled(
         RiskMemory,
@@ -41,7 +41,7 @@ def remembered(memory: RiskMemory, reading: Reading) -> RiskMemory:
 
 
 def measured(reading: Reading, memory: RiskMemory, correlations: Correlations, threshold: float) -> Measures:
-    """Every measure of the portfolio; `memory` is the one after this reading.
+    """Every measure of the portfolio. `memory` already includes this reading.
 
     drawdown = (peak - equity) / peak (CFA Institute's maximum drawdown, taken at one moment); daily loss = (opening - equity) /
     opening, 0 for a gain; gross exposure = sum |value| / equity and net exposure = |sum value| / equity (AIFMD's gross
@@ -77,7 +77,7 @@ def _shares(reading: Reading, correlations: Correlations, threshold: float) -> d
 
 
 def _shares_of_one(reading: Reading) -> dict[str, Decimal]:
-    """The same of one position or none, where every share of equity is the same quotient."""
+    """The same for one position or none, where every share of equity is the same quotient."""
     part, on_margin = ZERO, False
     for position in reading.positions:
         part, on_margin = share(abs(position.notional), reading.equity), position.market is Market.FUTURES
@@ -91,7 +91,7 @@ def _shares_of_one(reading: Reading) -> dict[str, Decimal]:
 
 
 def loss(before: Decimal, now: Decimal) -> Decimal:
-    """What is lost since `before`, as a fraction of it; 0 for a gain."""
+    """What was lost since `before`, as a fraction of it; 0 for a gain."""
     if now >= before:
         return ZERO
     return (before - now) / before if before > 0 else RUINED
@@ -105,7 +105,7 @@ def share(value: Decimal, equity: Decimal) -> Decimal:
 
 
 def exposures(positions: Iterable[Position]) -> dict[str, Decimal]:
-    """Signed value of each symbol at its mark price, futures and spot together."""
+    """Signed value of each symbol at its mark price, futures and spot combined."""
     values: dict[str, Decimal] = {}
     for position in positions:
         values[position.symbol] = values.get(position.symbol, ZERO) + position.notional
@@ -113,7 +113,7 @@ def exposures(positions: Iterable[Position]) -> dict[str, Decimal]:
 
 
 def gross(values: Exposures) -> Decimal:
-    """Longs and shorts added."""
+    """Longs plus shorts."""
     return sum(map(abs, values.values()), ZERO)
 
 
@@ -123,17 +123,17 @@ def largest(values: Exposures) -> Decimal:
 
 
 def concentration(values: Exposures, correlations: Correlations, threshold: float) -> Decimal:
-    """The largest value that would move together: of any symbol and all that are correlated with it, signs counted.
+    """The largest value that would move together: any symbol plus all symbols correlated with it, signs counted.
 
-    Two symbols whose returns have an absolute correlation of at least `threshold` count as one; a negative one turns the
-    sign, so that a long beside a short of a twin cancels out.
+    Two symbols whose returns have an absolute correlation of at least `threshold` count as one. A negative correlation
+    flips the sign, so that a long and a short of twins cancel out.
     """
     groups = (sum(group(symbol, values, correlations, threshold).values(), ZERO) for symbol in values)
     return max(map(abs, groups), default=ZERO)
 
 
 def group(symbol: str, values: Exposures, correlations: Correlations, threshold: float) -> dict[str, Decimal]:
-    """The values of `symbol` and of what is correlated with it, as if all of it were `symbol`."""
+    """The values of `symbol` and of everything correlated with it, as if all of it were `symbol`."""
     found = {}
     for other, value in values.items():
         alike = 1.0 if other == symbol else correlation(symbol, other, correlations)
@@ -143,10 +143,10 @@ def group(symbol: str, values: Exposures, correlations: Correlations, threshold:
 
 
 def correlation(one: str, other: str, correlations: Correlations) -> float:
-    """Of the two symbols' returns; 0 where it is not known."""
+    """The correlation of two symbols' returns; 0 if unknown."""
     return correlations.get(pair(one, other), 0.0)
 
 
 def pair(one: str, other: str) -> str:
-    """The key of two symbols."""
+    """The key of a pair of symbols."""
     return "/".join(sorted((one, other)))

@@ -8,7 +8,7 @@ from domain.values import Value, floor_to_step
 
 
 class Reduction(Value):
-    """The sized order and the signed position that it was sized from, or why there is no order. `closed`: nothing is held."""
+    """The sized order, and the signed position that it was sized from; or why there is no order. `closed`: nothing is held."""
 
     instruction: OrderInstruction | None = None
     refusal: str | None = None
@@ -23,10 +23,12 @@ def plan(
     quantity: Decimal | None = None,
     automatic: bool = False,
 ) -> Reduction:
-    """The order for a fraction of the position, or for `quantity` of it, rounded down to the lot step; never more than there is.
+    """The order for a fraction of the position, or for `quantity` of it, rounded down to the lot step and never more than
+    is held.
 
-    What is larger than the largest market order is refused; an `automatic` reduction takes that largest one, since
-    another follows for the rest. A reading that is no fact sizes only an automatic reduction: what a kill closes.
+    An order larger than the largest market order is refused. An `automatic` reduction takes that largest size instead,
+    since another follows for the rest. From a doubtful reading only automatic reductions are sized: those that close
+    positions after a kill.
     """
     if isinstance(observation, Observation) and observation.doubts and not automatic:
         return Reduction(refusal=f"The position in {symbol} is not known: {observation.doubt}.")

@@ -24,11 +24,11 @@ class AgentHealth(Value):
 WELL = AgentHealth()
 
 Health = Mapping[str, AgentHealth]
-"""By agent id. An agent without an entry is well."""
+"""By agent id. An agent without an entry is healthy."""
 
 
 def quarantined(health: Health, cycle: int) -> dict[str, int]:
-    """Agents that are not to be asked in this cycle, each with the cycle of its trial."""
+    """Agents to leave out of this cycle, each with the cycle of its next trial."""
     return {
         agent_id: known.quarantined_until
         for agent_id, known in health.items()
@@ -37,9 +37,9 @@ def quarantined(health: Health, cycle: int) -> dict[str, int]:
 
 
 def judged(health: Health, cycle: int, asked: Mapping[str, bool], installed: Iterable[str]) -> dict[str, AgentHealth]:
-    """Health after a cycle, in which each agent of `asked` answered (True) or failed (False).
+    """The agents' health after a cycle in which each agent of `asked` answered (True) or failed (False).
 
-    Agents that are not installed any more are forgotten.
+    Agents that are no longer installed are forgotten.
     """
     after = {}
     for agent_id in installed:
@@ -52,7 +52,7 @@ def judged(health: Health, cycle: int, asked: Mapping[str, bool], installed: Ite
 
 
 def to_ask(installed: Sequence[str], health: Health, cycle: int) -> list[str]:
-    """Agents to ask in this cycle, those on trial among them."""
+    """Agents to ask in this cycle, including those on trial."""
     if not health:
         return list(installed)
     left_alone = quarantined(health, cycle)
@@ -60,7 +60,7 @@ def to_ask(installed: Sequence[str], health: Health, cycle: int) -> list[str]:
 
 
 def _failed(known: AgentHealth, cycle: int) -> AgentHealth:
-    """After one more failure: left out of the next cycles, twice as many after each trial that it failed."""
+    """Health after one more failure: the agent sits out the next cycles, twice as many after each failed trial."""
     failures, on_trial = known.failures + 1, known.quarantined_until is not None
     if failures < FAILURES_IN_A_ROW and not on_trial:
         return AgentHealth(failures=failures)

@@ -1,6 +1,6 @@
 """Arbitration: chooses one of the agents' proposals by weight, confidence, expected return and liquidity.
 
-docs/agents.md has the rule in words, with a worked example.
+docs/agents.md explains the rule, with a worked example.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,18 +19,18 @@ THRESHOLD = 0.05
 """Below this net confidence nothing is chosen for a symbol."""
 
 DEFAULT_EDGE = 0.001
-"""What a proposal counts as expecting that does not say it: a fraction of the price."""
+"""The expected return of a proposal that states none, as a fraction of the price."""
 
 HIGHEST_EDGE = 0.05
-"""The most that a stated expected return counts: one agent's phantasy must not outrank everything."""
+"""A stated expected return counts up to this much: one agent's fantasy must not outrank everything."""
 
 DEFAULT_WEIGHT = 1.0
 
 
 class Standing(Value):
-    """Where one symbol stands: `net` positive buys, negative sells, and `score` ranks it among the others.
+    """The standing of one symbol. A positive `net` buys, a negative one sells; `score` ranks it among the others.
 
-    `proposal` is the strongest of the winning side; None where nothing is chosen for the symbol.
+    `proposal` is the strongest one on the winning side; None if nothing is chosen for the symbol.
     """
 
     symbol: str
@@ -43,7 +43,7 @@ class Standing(Value):
 
 
 class Arbitration(Value):
-    """The proposal that was chosen, if any, every symbol's standing, best first, and what the summary says of it."""
+    """The chosen proposal, if any, every symbol's standing, best first, and notes for the summary."""
 
     chosen: Proposal | None = None
     standings: list[Standing] = Field(default_factory=list)
@@ -51,14 +51,14 @@ class Arbitration(Value):
 
     @property
     def wishes(self) -> list[Proposal]:
-        """What would be chosen, best first: the next one has its turn where the one before asks for nothing new."""
+        """What would be chosen, best first. If one asks for nothing new, the next has its turn."""
         return [standing.proposal for standing in self.standings if standing.proposal]
 
 
 def arbitrate(
     proposals: Sequence[Proposal], weights: Mapping[str, float], liquidity: Mapping[str, float]
 ) -> Arbitration:
-    """The same proposals give the same choice, in whatever order they come."""
+    """Chooses a proposal. The order of the proposals makes no difference."""
     voices = _voices(proposals, weights)
     if not voices:
         return Arbitration(notes=["none of the proposals has a weight"] if proposals else [])
@@ -73,7 +73,7 @@ def arbitrate(
 
 
 def liquidity_of(book: TopOfBook | None, notional: Decimal) -> float:
-    """How much of an order the thinner side of the book fills at its best price, 0 to 1; 1 where there is no book."""
+    """The fraction of an order that the thinner side of the book fills at its best price, 0 to 1; 1 without a book."""
     if book is None or notional <= 0:
         return 1.0
     depth = min(book.bid * book.bid_quantity, book.ask * book.ask_quantity)
@@ -81,7 +81,7 @@ def liquidity_of(book: TopOfBook | None, notional: Decimal) -> float:
 
 
 class _Voice(NamedTuple):
-    """One agent's strongest proposal for a symbol, and the weight of that agent."""
+    """One agent's strongest proposal for a symbol, and the agent's weight."""
 
     proposal: Proposal
     weight: float
@@ -97,7 +97,7 @@ class _Voice(NamedTuple):
 
 
 def _voices(proposals: Iterable[Proposal], weights: Mapping[str, float]) -> dict[str, list[_Voice]]:
-    """By symbol. Whatever has no weight, or no confidence between 0 and 1, is not heard."""
+    """The proposals that count, by symbol. One without weight, or with a confidence outside 0 to 1, is ignored."""
     strongest: dict[tuple[str, str], Proposal] = {}
     for proposal in sorted(proposals, key=lambda p: (-p.confidence, -_edge(p), p.side.value, p.proposal_id)):
         if weights.get(proposal.agent_id, DEFAULT_WEIGHT) > 0 and 0 < proposal.confidence <= 1:
@@ -110,14 +110,14 @@ def _voices(proposals: Iterable[Proposal], weights: Mapping[str, float]) -> dict
 
 
 def _standing(symbol: str, voices: Sequence[_Voice], liquidity: float) -> Standing:
-    # fsum is exact whatever the order: opposite proposals cancel out to 0, and a permutation changes nothing.
+    # fsum is exact in any order: opposite proposals cancel out to 0, and the sequence makes no difference.
     weight = fsum(voice.weight for voice in voices)
     net = max(-1.0, min(1.0, fsum(voice.sign * voice.pull for voice in voices) / weight))
-    # The strongest first: the choice is named after it.
+    # The strongest first: the choice carries its name.
     winners = sorted((v for v in voices if v.sign * net > 0), key=lambda v: (-v.pull, v.proposal.agent_id))
     edge = 0.0
     if winners:
-        # By weight. The quotient of two rounded sums may lie a hair above what they are made of.
+        # The weighted mean. The quotient of two rounded sums may exceed all of its terms by a hair.
         mean = fsum(v.weight * _edge(v.proposal) for v in winners) / fsum(v.weight for v in winners)
         edge = min(mean, HIGHEST_EDGE)
     return assembled(

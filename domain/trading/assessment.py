@@ -25,7 +25,7 @@ WARNINGS = {Level.WARN_50: Decimal("0.50"), Level.WARN_75: Decimal("0.75"), Leve
 
 
 class Measures(Value):
-    """A portfolio in numbers; all but the first three are fractions of equity (`domain.measures` has the formulas)."""
+    """A portfolio in numbers. All but the first three are fractions of equity (formulas: `domain/risk/measures.py`)."""
 
     equity: Decimal
     peak: Decimal
@@ -40,10 +40,10 @@ class Measures(Value):
 
 
 class RiskMemory(Value):
-    """What limits checks remember from reading to reading. The coordinator carries it; a restart resets it.
+    """What limits checks remember from one reading to the next. The coordinator carries it; a restart resets it.
 
-    `levels` holds the level of each limit as it is now. `warned` holds the highest warning that people were told of, and
-    outlasts the level by a band, so that a measure which touches a level again and again is told once.
+    `levels` holds the current level of each limit. `warned` holds the highest warning that people were told of. It outlasts
+    the level by a band, so that a measure hovering around a level warns only once.
     """
 
     peak: Decimal | None = None
@@ -54,14 +54,15 @@ class RiskMemory(Value):
     warned: dict[str, Level] = Field(default_factory=dict)
 
     def without_warnings(self, limits: Collection[str]) -> "RiskMemory":
-        """The memory in which nobody was warned of these limits yet. What a soft or a hard number did stays known."""
+        """The memory as if nobody had been warned of these limits yet. What a soft or a hard number did stays known."""
         levels = {name: level for name, level in self.levels.items() if name not in limits or level >= Level.SOFT}
         warned = {name: level for name, level in self.warned.items() if name not in limits}
         return self.model_copy(update={"levels": levels, "warned": warned})
 
 
 class Crossing(Value):
-    """A measure has reached a level that nobody was told of since it came back. `bound` is where that level begins."""
+    """A measure has reached a level that people have not been told of since it last recovered. `bound` is where the level
+    begins."""
 
     limit: str
     level: Level
@@ -70,7 +71,7 @@ class Crossing(Value):
 
 
 class Cut(Value):
-    """A futures position to be reduced by `quantity` (base asset, above 0), and the limits that ask for it."""
+    """A futures position to reduce by `quantity` (base asset, above 0), and the limits that require it."""
 
     symbol: str
     quantity: Decimal
@@ -78,7 +79,7 @@ class Cut(Value):
 
 
 class Breach(Value):
-    """A hard limit that is reached; `reason` is the text of the decision log."""
+    """A hard limit that was reached. `reason` is the text in the decision log."""
 
     limit: str
     reason: str
@@ -97,5 +98,5 @@ class Assessment(Value):
 
     @property
     def is_calm(self) -> bool:
-        """Whether there is nothing to tell and nothing to do."""
+        """Whether there is nothing to report and nothing to do."""
         return not (self.crossings or self.cuts or self.breaches)

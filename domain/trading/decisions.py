@@ -11,7 +11,7 @@ ENTROPY_BITS = 80
 
 
 class DecisionType(StrEnum):
-    """What a row tells."""
+    """What a row is about."""
 
     ORDER_INTENT = "order_intent"
     CONTROL = "control"
@@ -39,7 +39,8 @@ class Decision(Value):
     symbol: str | None = None
     command_id: str | None = None
     cycles: int = 1
-    # For metrics, notifications and the replay's table. `source`: of a kill where it came from, of a limit the level reached.
+    # For metrics, notifications and the replay's table. `source` is where a kill came from, or the level that a limit
+    # reached.
     source: str | None = None
     command: str | None = None
     result: str | None = None
@@ -48,7 +49,7 @@ class Decision(Value):
 
     @property
     def refused_by(self) -> list[str]:
-        """The codes of the reasons against a refused order: `order_unknown` of `order_unknown: ord_1`."""
+        """The codes of the reasons why an order was refused, such as `order_unknown` in `order_unknown: ord_1`."""
         refused = self.decision_type is DecisionType.ORDER_INTENT and not self.risk_passed
         return [text.split(":")[0] for text in self.risk_reasons] if refused else []
 

@@ -17,7 +17,7 @@ class Tool(StrEnum):
     CREATE_ORDER = "create_order"
 
 
-# Those of a kill: every order of a symbol.
+# The tools of a kill, which cancel every order of a symbol.
 CANCEL_TOOLS = (Tool.CANCEL_ALL_ORDERS, Tool.CANCEL_SPOT_ALL_ORDERS)
 
 
@@ -36,26 +36,26 @@ class Side(StrEnum):
 
 
 class OrderType(StrEnum):
-    """Order types that the venue knows and AIS uses."""
+    """The venue's order types that AIS uses."""
 
     MARKET = "MARKET"
     LIMIT = "LIMIT"
 
 
 class TimeInForce(StrEnum):
-    """How long an order may wait (Aster, timeInForce)."""
+    """How long an order may rest (Aster, timeInForce)."""
 
     GTC = "GTC"
     IOC = "IOC"
     FOK = "FOK"
     GTX = "GTX"
-    """Good till crossing: post-only."""
+    """Good till crossing, that is post-only."""
 
 
 class OrderInstruction(Value):
-    """An order as an operator is shown it; `quantity` is in units of the base asset.
+    """An order as an operator sees it. `quantity` is in units of the base asset.
 
-    `time_in_force` left out means GTC for a limit order; a market order has none.
+    Without `time_in_force`, a limit order is GTC. A market order has none.
     """
 
     tool: Literal[Tool.CREATE_ORDER] = Tool.CREATE_ORDER
@@ -88,16 +88,16 @@ class OpenCancel(Record):
     prepared_at: Moment
     attempts: int = 0
     last_error: str | None = None
-    # In a venue call that is under way.
+    # Set while a venue call for it is under way.
     begun: bool = False
     of_kill: bool = False
-    # Of a single order: its id, and that at the venue.
+    # For the cancel of a single order: our id of the order, and the venue's.
     order_id: str | None = None
     venue_order_id: str | None = None
 
     @classmethod
     def prepared(cls, command_id: str, number: int, tool: Tool, symbol: str, at: Moment) -> "OpenCancel":
-        """A new cancel of a command's round; its id is made of these facts, so that a retry is the same instruction."""
+        """A new cancel in a command's round. Its id is made of these facts, so a retry is the same instruction."""
         id_ = instruction_id(command_id, number, tool, symbol)
         return cls(instruction_id=id_, command_id=command_id, round=number, tool=tool, symbol=symbol, prepared_at=at)
 
@@ -117,15 +117,15 @@ class InstructionRow(Value):
     attempts: int = 0
     detail: str | None = None
     order: OrderInstruction | None = None
-    # The order's id at the venue, where the venue has told it.
+    # The venue's id of the order, once the venue has told it.
     venue_order_id: str | None = None
 
 
 def cancel_instructions(symbols: Iterable[str]) -> list[CancelInstruction]:
-    """Two instructions a symbol, futures then spot, in the order of the symbols."""
+    """Two instructions per symbol, futures then spot, in the order of the symbols."""
     return [CancelInstruction(tool=tool, symbol=symbol) for symbol in symbols for tool in CANCEL_TOOLS]
 
 
 def instruction_id(command_id: str, round_: int, tool: Tool, symbol: str) -> str:
-    """Command, round, tool and symbol: a retry is the same instruction, a repeated kill or a later round a new one."""
+    """Made of command, round, tool and symbol: a retry is the same instruction, a repeated kill or a later round a new one."""
     return f"{command_id}:{round_}:{tool.value}:{symbol}"

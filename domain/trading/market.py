@@ -1,4 +1,4 @@
-"""What AIS reads from the venue: bars, books, positions, open orders, account, and the rules of a symbol."""
+"""What AIS reads from the venue: bars, books, positions, open orders, the account, and the rules of a symbol."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -37,11 +37,11 @@ class Bar(Value):
 
 
 class SymbolRules(Value):
-    """A symbol's filters (Aster, GET /fapi/v1/exchangeInfo). What is None does not limit.
+    """A symbol's filters (Aster, GET /fapi/v1/exchangeInfo). A filter that is None does not limit.
 
     PRICE_FILTER tickSize; LOT_SIZE stepSize, minQty, maxQty; MARKET_LOT_SIZE maxQty; MIN_NOTIONAL notional; PERCENT_PRICE
-    multiplierUp, multiplierDown; liquidationFee. `maintenance_ratio` is that of the first bracket of
-    GET /fapi/v1/leverageBracket. `halted` is the venue's own word for why the symbol takes no new order now, such as BREAK;
+    multiplierUp, multiplierDown; liquidationFee. `maintenance_ratio` is that of the first bracket of GET
+    /fapi/v1/leverageBracket. `halted` is the venue's own term for why the symbol takes no new order now, such as BREAK;
     None while it trades.
     """
 
@@ -60,7 +60,7 @@ class SymbolRules(Value):
 
 
 class TopOfBook(Value):
-    """Best prices, and how much of the base asset they are good for."""
+    """Best prices, and the quantities of the base asset offered at them."""
 
     bid: Decimal
     ask: Decimal
@@ -71,7 +71,7 @@ class TopOfBook(Value):
 class MarketView(Value):
     """What agents and guards see of one symbol: its newest bars, oldest first, its book, and its next funding rate.
 
-    `funding_rate` is a fraction of the notional, paid by longs to shorts every eight hours; None where it is not known.
+    `funding_rate` is the fraction of the notional that longs pay shorts every eight hours; None if unknown.
     """
 
     bars: list[Bar]
@@ -117,10 +117,11 @@ class RestingOrder(Value):
 
 
 class Known(Value):
-    """What a desk knows of its account before a reading. If something is missing in the reading, it must be confirmed.
+    """What a desk knows of its account before a reading. If the reading no longer shows something, that must be confirmed.
 
-    `held` are the signed futures positions that are not zero, by symbol; `resting` the open orders; `balance` is without
-    unrealised profit. `verifies`: a kill is verified by the reading, `flattens`: a kill is flat by it.
+    `held` are the signed futures positions by symbol, without zeros; `resting` the open orders; `balance` excludes
+    unrealised profit. `verifies`: this reading may verify a kill. `flattens`: it may show that a kill has left the desk
+    flat.
     """
 
     held: dict[str, Decimal] = Field(default_factory=dict)
@@ -136,7 +137,7 @@ NOTHING_KNOWN = Known()
 class Account(Value):
     """Balance, unrealised profit and their sum, all in quote currency.
 
-    `halted` is the venue's own word for why the account takes no new order now; None while it may trade.
+    `halted` is the venue's own term for why the account takes no new order now; None while it may trade.
     """
 
     balance: Decimal
@@ -150,7 +151,7 @@ class Account(Value):
 
 
 class FilledOrder(Value):
-    """A fill that no call was waiting for: of a resting order, or of a liquidation. `whole`: the order is now filled."""
+    """A fill that no call was waiting for: of a resting order, or of a liquidation. `whole`: it completed the order."""
 
     symbol: str
     quantity: Decimal
@@ -161,8 +162,8 @@ class FilledOrder(Value):
 class LatchRow(Value):
     """What the desk's database row says of the kill.
 
-    `kill_id` is the decision-log row of the newest kill, `cleared_by` that of the newest restart. None if an older version
-    without ids wrote them.
+    `kill_id` is the decision-log row of the newest kill, `cleared_by` that of the newest restart. Both are None if an older
+    version without ids wrote them.
     """
 
     killed: bool
@@ -198,7 +199,7 @@ class Reading(NamedTuple):
 
 
 class SymbolReading(Value):
-    """What sizing a reduction needs: the positions and the rules of one symbol, as far as they are known."""
+    """What sizing a reduction needs: the positions and the rules of one symbol, as far as known."""
 
     positions: list[Position]
     rules: dict[str, SymbolRules]
@@ -248,7 +249,7 @@ class Observation(Value):
 
     @property
     def doubt(self) -> str | None:
-        """The doubts in one line; None where the reading is a fact."""
+        """The doubts in one line; None if the reading is a fact."""
         if not self.doubts:
             return None
         left = len(self.doubts) - SHOWN_DOUBTS
@@ -256,10 +257,10 @@ class Observation(Value):
 
     @property
     def market_time(self) -> Moment:
-        """The market's own time, by which days, funding hours and order rates are counted: a replay's is not ours."""
+        """The market's own time, which decides days, funding hours and order rates: a replay's time is not ours."""
         return self.bar_time or self.observed_at
 
     @property
     def reading(self) -> Reading:
-        """What limits are watched by."""
+        """The part of the reading that limits are checked against."""
         return Reading(self.account.nav, self.positions, self.rules, self.market_time)

@@ -26,7 +26,7 @@ class Fate(StrEnum):
 
     @property
     def is_known(self) -> bool:
-        """Whether nothing more has to be asked of the venue."""
+        """Whether the venue need not be asked again."""
         return self is not Fate.UNKNOWN
 
     @property
@@ -39,9 +39,9 @@ class Order(Value):
     """An order ready to be sent. No send begins after `not_after`.
 
     `position_before` is the symbol's signed futures position in the last reading before the send, if known. On a venue
-    without client order ids it helps to settle an unknown order. `others` are the venue's ids of the desk's other orders that
-    rest on the symbol (None if unknown): none of them is this one, and each may move the position. `agent_id` is the agent
-    whose proposal led to the order; None for a reduction.
+    without client order ids it helps to settle an unknown order. `others` are the venue's ids of the desk's other orders
+    that rest on the symbol (None if unknown): none of them is this order, and each may move the position. `agent_id` is the
+    agent whose proposal led to the order; None for a reduction.
     """
 
     order_id: str

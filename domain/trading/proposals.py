@@ -16,7 +16,7 @@ from domain.values import Moment, Record, Value, no_truth
 class Proposal(QuoteTerms):
     """One suggestion. `confidence` is a fraction of 1, `expected_return` a fraction of the price, before costs.
 
-    `expires_at` is set where it came from outside. A `price` asks for a limit order.
+    `expires_at` is set for a proposal from outside. A `price` asks for a limit order.
     """
 
     proposal_id: str
@@ -40,7 +40,7 @@ class FailureKind(StrEnum):
 
 
 class AgentFailure(Value):
-    """An agent that gave no answer; it costs its own vote and nothing else."""
+    """An agent that gave no answer. That costs only its own vote."""
 
     agent_id: str
     error: str
@@ -48,10 +48,10 @@ class AgentFailure(Value):
 
 
 class Analysis(Value):
-    """The answers of all agents in one cycle. A vote is signed: positive buys, negative sells, 0 abstains.
+    """The answers of all agents in one cycle. Votes are signed: positive buys, negative sells, 0 abstains.
 
     `quarantined` maps an agent that was left out to the cycle that tries it again. `not_taken` maps a proposal from outside
-    to the reason why it was ignored. `notes` are for the summary.
+    to the reason why it was ignored. `notes` go into the summary.
     """
 
     proposals: list[Proposal] = Field(default_factory=list)
@@ -63,7 +63,7 @@ class Analysis(Value):
 
 
 def vote_of(proposals: Iterable[Proposal]) -> float:
-    """An agent's vote: its strongest proposal, signed; 0 where it proposed nothing."""
+    """An agent's vote: its strongest proposal, signed; 0 if it proposed nothing."""
     votes = (p.confidence if p.side is Side.BUY else -p.confidence for p in proposals)
     return max(votes, key=abs, default=0.0)
 
@@ -91,7 +91,7 @@ class ProposalRequest(QuoteTerms):
     ttl_seconds: Annotated[_Number, Field(gt=0, le=86_400)] | None = None
 
     def expiry(self, sent_at: datetime, cycle_seconds: float) -> datetime:
-        """When it is too late for it: two cycles after it was sent, unless it says otherwise."""
+        """When it expires: two cycles after it was sent, unless it says otherwise."""
         seconds = DEFAULT_CYCLES * cycle_seconds if self.ttl_seconds is None else self.ttl_seconds
         lapse = sent_at + timedelta(seconds=seconds)
         if self.expires_at is None:
@@ -115,7 +115,7 @@ REQUEST_FIELDS = frozenset(ProposalRequest.model_fields)
 
 
 def read_request(fields: Mapping[str, Any]) -> ProposalRequest:
-    """The request that these fields mean; ValueError with a text for people."""
+    """The request in these fields. Raises ValueError with a text for people."""
     try:
         return ProposalRequest.model_validate({name: fields[name] for name in REQUEST_FIELDS & set(fields)})
     except ValidationError as error:

@@ -23,7 +23,7 @@ def _number(value: Any) -> Any:
 
 
 def upper(value: Any) -> Any:
-    """A text as enumerations are written."""
+    """A text as our enumerations are written."""
     return value.strip().upper() if isinstance(value, str) else value
 
 
@@ -45,7 +45,7 @@ AskedTimeInForce = Annotated[
 
 
 class QuoteTerms(Value):
-    """How to place a proposal's order: at market without a `price`, otherwise as a limit order.
+    """How to place a proposal's order: as a limit order with a `price`, otherwise at market.
 
     `price` is in quote currency. `time_in_force` defaults to GTC. A `post_only` order never takes from the book (GTX).
     """
@@ -68,17 +68,17 @@ class QuoteTerms(Value):
 
     @property
     def sent_as(self) -> TimeInForce | None:
-        """The order's time in force at the venue; None for an order at market."""
+        """The order's time in force at the venue; None for a market order."""
         if self.price is None:
             return None
         return TimeInForce.GTX if self.post_only else self.time_in_force or TimeInForce.GTC
 
 
 class AgentQuote(Record):
-    """An order that rests at the venue, and the agent that asked for it. `order_id` is ours, `venue_order_id` the venue's.
+    """An order resting at the venue, and the agent that asked for it. `order_id` is ours, `venue_order_id` the venue's.
 
-    `since` is when the venue was known to have it. `cycle` is the cycle of the last change: only a later one's reading tells
-    that it is gone. `canceled`: the venue has confirmed its cancel, and no reading has left it out yet.
+    `since` is when the venue was known to have it. `cycle` is the cycle of its last change: only the reading of a later
+    cycle can show that it is gone. `canceled`: the venue has confirmed its cancel, but no reading has left it out yet.
     """
 
     order_id: str
@@ -95,30 +95,30 @@ class AgentQuote(Record):
 
     @property
     def remaining(self) -> Decimal:
-        """What may still fill."""
+        """The quantity that may still fill."""
         return self.quantity - self.filled
 
     @property
     def names(self) -> set[tuple[str, str]]:
-        """Under which symbol and ids a reading may list it."""
+        """The pairs of symbol and id under which a reading may list it."""
         return {(self.symbol, self.order_id), (self.symbol, self.venue_order_id or self.order_id)}
 
 
 def passive_price(side: Side, price: Decimal, tick: Decimal) -> Decimal:
-    """A whole number of ticks: below `price` for a purchase, above it for a sale, so that rounding never costs the desk."""
+    """The price on a whole tick: rounded down for a purchase, up for a sale, so that rounding never costs the desk."""
     rounding = ROUND_FLOOR if side is Side.BUY else ROUND_CEILING
     with localcontext(EXACT):
         return plain((price / tick).to_integral_value(rounding=rounding) * tick)
 
 
 def quotes_of(quotes: Iterable[AgentQuote], agent_id: str | None, symbol: str) -> list[AgentQuote]:
-    """What rests of an agent on a symbol; an order of nobody's has none."""
+    """An agent's resting orders on a symbol. Without an agent there are none."""
     mine = (q for q in quotes if agent_id is not None and (q.agent_id, q.symbol) == (agent_id, symbol))
     return [quote for quote in mine if not quote.canceled]
 
 
 def stands(quotes: Iterable[AgentQuote], agent_id: str, wanted: OrderInstruction) -> bool:
-    """Whether exactly this order of the agent rests already: side, price, and what of it may still fill."""
+    """Whether the agent already has exactly this order resting: same side, price and unfilled quantity."""
     found = quotes_of(quotes, agent_id, wanted.symbol)
     if wanted.order_type is not OrderType.LIMIT or wanted.time_in_force not in RESTS or len(found) != 1:
         return False

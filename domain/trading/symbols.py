@@ -7,7 +7,7 @@ MAX_TOLD = 10
 
 
 def normalise_symbol(text: str) -> str:
-    """`btc/usdt`, `BTC-USDT` and `BTC USDT` all mean `BTCUSDT`; ValueError for anything that cannot be a symbol."""
+    """`btc/usdt`, `BTC-USDT` and `BTC USDT` all mean `BTCUSDT`. Raises ValueError for anything that cannot be a symbol."""
     # Ten times as fast as str.translate.
     symbol = text.upper().replace("/", "").replace("-", "").replace(" ", "")
     if not symbol or len(symbol) > MAX_SYMBOL_CHARS or not symbol.isascii() or not symbol.isalnum():
@@ -16,15 +16,15 @@ def normalise_symbol(text: str) -> str:
 
 
 def normalise_symbols(texts: Sequence[str]) -> list[str]:
-    """Each symbol once, in the order in which it was named first."""
+    """Each symbol once, in the order in which they were first named."""
     if not _are_symbols(texts):
         texts = [normalise_symbol(text) for text in texts]
     return list(dict.fromkeys(texts))
 
 
 def _are_symbols(texts: Sequence[str]) -> bool:
-    """Whether there is nothing to normalise, found for all at once: thousands of commands that name 200 each may wait with a
-    kill, and a new worker reads them all again."""
+    """Whether nothing needs normalising, checked for all symbols at once: thousands of commands that name 200 symbols each
+    may queue together with a kill, and a new worker reads them all again."""
     joined = "".join(texts)
     return (
         joined.isascii()
@@ -41,6 +41,6 @@ def covered_symbols(whitelist: Sequence[str], seen: Iterable[str]) -> list[str]:
 
 
 def few(symbols: Sequence[str]) -> str:
-    """The first symbols as people are told them: a text that does not grow with the whitelist."""
+    """The first few symbols, for a text that does not grow with the whitelist."""
     more = f" and {len(symbols) - MAX_TOLD} more" if len(symbols) > MAX_TOLD else ""
     return ", ".join(symbols[:MAX_TOLD]) + more

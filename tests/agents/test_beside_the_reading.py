@@ -86,7 +86,7 @@ class Worker:
     async def decide(self, answer: ObserveAnswer, **changes: Any) -> Any:
         # By then the coordinator knows when it was in its database.
         scope = SCOPE.model_copy(update={"database_seen_at": answer.observed_at, "database_id": "db"})
-        facts = vars(FACTS) | {"observation": answer.apart.observation, "limits": Limits()} | changes
+        facts = vars(FACTS) | {"observation": answer.split.observation, "limits": Limits()} | changes
         call = DecideCall(scope=scope, symbols=[BTC], **facts)
         return await self.activities.decide(DecideCall.model_validate_json(call.model_dump_json()))
 
@@ -224,8 +224,8 @@ async def test_a_decision_that_fails_leaves_a_good_reading_good() -> None:
 
 def test_a_reading_and_its_choice_are_told_apart_again() -> None:
     seen = an_observation()
-    assert ObserveAnswer.of(seen, None).apart == (seen, None)
-    assert type(ObserveAnswer.of(seen, None).apart.observation) is Observation
+    assert ObserveAnswer.of(seen, None).split == (seen, None)
+    assert type(ObserveAnswer.of(seen, None).split.observation) is Observation
 
 
 def test_coordinators_and_workers_of_different_releases_read_each_other() -> None:

@@ -96,7 +96,7 @@ MUTATIONS = (
     _mutation(
         "I3", "a worker asks nobody before it sends",
         ("activities/act.py",
-         "        adds_risk = (partial(self._latched, order.desk), partial(self._stopped, call))\n",
+         "        adds_risk = (partial(self._latch_refusal, order.desk), partial(self._coordinator_refusal, call))\n",
          "        adds_risk = ()\n"),
         ("workflows/run.py", "            self._order.cancel()\n", "            pass\n"),
         (CYCLE, "    if not takes_risk(c, outside):\n        return f\"the coordinator",
@@ -180,13 +180,13 @@ MUTATIONS = (
         "I7", "a stale answer of the coordinator is good enough",
         ("activities/clearance.py", "FRESH_SECONDS = 0.5\n", "FRESH_SECONDS = 30.0\n"),
         ("activities/act.py",
-         "        adds_risk = (partial(self._latched, order.desk), partial(self._stopped, call))\n",
-         "        adds_risk = (self._stale, partial(self._latched, order.desk))\n"),
-        ("activities/act.py", "    async def _stopped(self, call: OrderCall) -> str | None:\n",
+         "        adds_risk = (partial(self._latch_refusal, order.desk), partial(self._coordinator_refusal, call))\n",
+         "        adds_risk = (self._stale, partial(self._latch_refusal, order.desk))\n"),
+        ("activities/act.py", "    async def _coordinator_refusal(self, call: OrderCall) -> str | None:\n",
          "    async def _stale(self) -> str | None:\n"
          "        self.__dict__.setdefault(\"word\", await self._ask())\n"
          "        return None\n\n"
-         "    async def _stopped(self, call: OrderCall) -> str | None:\n"),
+         "    async def _coordinator_refusal(self, call: OrderCall) -> str | None:\n"),
     ),
     _mutation(
         "I7", "an order goes out for twice its quantity",

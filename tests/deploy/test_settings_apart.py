@@ -14,7 +14,7 @@ import settings
 import worker
 from api import app as api
 from domain.desk.status import Status, status_of
-from domain.desk.terms import configured_terms, tell_apart
+from domain.desk.terms import configured_terms, warn_if_different
 from startup import in_background, once_known
 from tests.domain.builders import a_desk
 from workflows.gateway import CoordinatorSilent
@@ -45,13 +45,15 @@ class Answering:
 
 def of_worker(desk: settings.DeskSettings, answers: Any) -> AbstractAsyncContextManager[None]:
     return in_background(
-        once_known(worker._looking(answers, 1.0), partial(tell_apart, worker.log.warning, configured_terms(desk)))
+        once_known(
+            worker._looking(answers, 1.0), partial(warn_if_different, worker.log.warning, configured_terms(desk))
+        )
     )
 
 
 def of_api(desk: settings.DeskSettings, answers: Any) -> AbstractAsyncContextManager[None]:
     return in_background(
-        once_known(api._looking(answers), partial(tell_apart, api.log.warning, configured_terms(desk)))
+        once_known(api._looking(answers), partial(warn_if_different, api.log.warning, configured_terms(desk)))
     )
 
 

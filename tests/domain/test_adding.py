@@ -95,7 +95,7 @@ def test_what_came_meanwhile_wins(then: list[str]) -> None:
     for number, kind in enumerate(then):
         apply(desk, a_command(CommandKind(kind), f"{number}"), a_tick())
     finish_addition(desk, SEEN, a_tick())
-    assert "was not paused any more" in refused(desk)
+    assert "is no longer paused" in refused(desk)
 
 
 @pytest.mark.parametrize("text", ["{}", '{"symbols": []}', '{"symbols": "SOLUSDT"}', '{"symbols": null}'])

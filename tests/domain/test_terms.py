@@ -12,7 +12,7 @@ from domain.desk.commands import NewTerms
 from domain.desk.payloads import RawPayload, read_command
 from domain.desk.states import CommandKind, Mode, State
 from domain.desk.status import status_of
-from domain.desk.terms import apart, changes
+from domain.desk.terms import changes, difference_text
 from domain.risk.limits import Limits
 from domain.trading.market import Observation, Position
 from tests.domain.builders import NOW, a_command, a_desk, a_tick, an_observation
@@ -151,12 +151,15 @@ def test_whose_settings_differ_says_so_and_names_the_command_that_adopts_them(
     terms: dict[str, Any], command: str
 ) -> None:
     desk = a_desk(symbols=["BTCUSDT", "ETHUSDT"], cycle_seconds=5.0, mode=Mode.PAPER)
-    told = apart(status_of(desk, "run"), NewTerms(**terms)) or ""
+    told = difference_text(status_of(desk, "run"), NewTerms(**terms)) or ""
     assert told.startswith("the settings differ from what the desk has: ")
     assert told.endswith(f"The desk keeps its own; to adopt these: {command}")
 
 
 def test_settings_that_are_the_desks_own_are_worth_no_word() -> None:
     desk = a_desk(symbols=["BTCUSDT"], cycle_seconds=5.0)
-    assert apart(status_of(desk, "run"), NewTerms(mode=desk.mode, symbols=["BTCUSDT"], cycle_seconds=5.0)) is None
-    assert apart(status_of(desk, "run"), NewTerms()) is None
+    assert (
+        difference_text(status_of(desk, "run"), NewTerms(mode=desk.mode, symbols=["BTCUSDT"], cycle_seconds=5.0))
+        is None
+    )
+    assert difference_text(status_of(desk, "run"), NewTerms()) is None

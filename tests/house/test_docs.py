@@ -107,7 +107,20 @@ def test_the_architecture_says_of_every_table_who_writes_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["activities", "activities/venues/aster", "api", "cli", "domain/desk", "notify", "storage"]
+    "folder",
+    [
+        "activities",
+        "activities/agents",
+        "activities/market",
+        "activities/venues",
+        "activities/venues/aster",
+        "api",
+        "cli",
+        "domain/desk",
+        "domain/trading",
+        "notify",
+        "storage",
+    ],
 )
 def test_the_map_of_a_package_names_all_of_its_files(folder: str) -> None:
     package = ROOT / folder

@@ -234,4 +234,4 @@ async def test_no_answer_is_used_that_lay_until_a_worker_was_up_again(
         assert (await activities(desk))["decide"] == 1
         assert desk.world.orders.sent == []
         (said,) = desk.world.summaries(DecisionType.NO_ACTION)
-        assert "its answer lay until a worker was up again" in said
+        assert "its answer waited until a worker was up again" in said

@@ -33,7 +33,7 @@ from domain.values import ZERO
 
 # A fill between two calls looks like a contradiction for a moment, so contradictions are read again after these pauses.
 LOOKS_AGAIN_SECONDS = (0.05, 0.3)
-# If every source leaves something out, none of them says that it is gone. It counts as gone after this long.
+# If every source leaves something out, none of them says that it is gone. It then counts as gone after this long.
 GONE_AFTER_SECONDS = 2.0
 # Between the two empty lists of orders that verify a kill.
 SECOND_LOOK_SECONDS = 0.3
@@ -90,7 +90,7 @@ class AccountReader:
         )
         doubts = [*_contradictions(seen), *hidden, *unlisted, *untold, *jumped]
         if doubts:
-            log.warning("a reading of the account is no fact", doubts=len(doubts))
+            log.warning("a reading of the account is doubtful", doubts=len(doubts))
         orders = {(order.market, order.order_id): order for order in [*resting, *listed]}
         return AccountSnapshot({**_shown(seen), **lost}, list(orders.values()), seen.account.account, doubts)
 
@@ -134,7 +134,8 @@ class AccountReader:
     async def _lost_positions(
         self, seen: AccountAnswers, known: Known
     ) -> tuple[dict[str, ExchangePosition], list[str]]:
-        """Positions that the desk held and that no source lists any more, not even as zero; and why that is no fact yet."""
+        """Positions that the desk held and that no source lists any more, not even as zero; and why they do not count as gone
+        yet."""
         listed = {*seen.holdings, *seen.account.held}
         lost = [symbol for symbol in known.held if symbol not in listed]
         self._missing = {symbol: since for symbol, since in self._missing.items() if symbol not in listed}

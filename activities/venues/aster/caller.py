@@ -139,7 +139,7 @@ class Caller:
             say("venue call", tool=call.tool, seconds=round(took, 3), outcome=outcome)
 
     async def _answer(self, connection: Connection, call: ToolCall, seconds: float) -> object:
-        # The kind whose pause a refusal begins: an order is not held back like a cycle's readings, and is no cancel.
+        # The kind of call that a refusal pauses. An order is neither held back like a cycle's readings nor a cancel.
         urgency = Urgency.SOON if call.tool == "create_order" else call.urgency
         began = self._backoff.now()
         result = await connection.call(call, seconds)

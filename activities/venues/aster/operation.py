@@ -12,9 +12,8 @@ from enum import IntEnum
 
 
 class Urgency(IntEnum):
-    """The order of calls: first those that complete something begun, then cancels, then what a kill, a limit or a reduction waits
-    for, then the readings of a cycle.
-    """
+    """The order of calls: first those that complete something already begun, then cancels, then whatever a kill, a limit or
+    a reduction waits for, then a cycle's readings."""
 
     UNDER_WAY = 0
     CANCEL = 1

@@ -130,7 +130,7 @@ class OrderSender:
         return _from_position(order, before.position, look.position, quantity, over=over, listed=history is not None)
 
     async def _asked_again(self, order: Order) -> OrderReport:
-        return await self.find(order) or _unknown(order, "its send has begun before; it is not sent again")
+        return await self.find(order) or _unknown(order, "its send had already begun; it is not sent again")
 
     # --- before the send -------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
-"""A check before every activity: it must work on the desk's own database, and a worker that does not belong to the desk
-must exit.
+"""Runs around every activity: it must use the desk's own database, and a worker that does not belong to the desk exits.
+(Whether an order may go out is decided in `act.py`.)
 
-The hazard behind this file: a worker that refuses and stays also takes the next task, in place of a worker that could serve
-it. A worker that always exits at once is no better: if the desk's database was lost and created anew, the only worker would
-exit, and nobody would send a kill's cancels. So it exits only if another worker is known to serve the desk.
+The hazard behind this file: a worker that refuses a task but stays up takes the next one too, in place of a worker that
+could serve it. A worker that always exits at once is no better: if the desk's database was lost and created anew, the only
+worker would exit, and nobody would send a kill's cancels. So a worker exits only if another one is known to serve the desk.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from storage.installation import ExpectedDatabase, expecting
 Leave = Callable[[str], None]
 
 
-class ActivityGate(Interceptor):
-    """`leave` ends the process; its argument says why."""
+class WrongWorkerExit(Interceptor):
+    """Temporal's hook around each activity. `leave` ends the process; its argument says why."""
 
     def __init__(self, mine: Scope, leave: Leave) -> None:
         self._mine = mine
         self._leave = leave
-        # When the desk's own database was last seen, noted as this worker met another database for the first time.
+        # When the desk's own database was last seen, as of this worker's first activity with another database.
         self._seen_at: datetime | None = None
         self._met = False
 
@@ -34,11 +34,11 @@ class ActivityGate(Interceptor):
         return _Inbound(next, self)
 
     def look_at(self, asked: Scope, met: ExpectedDatabase | None) -> None:
-        """After an activity: exits if it was meant for another worker and that worker is up."""
+        """After an activity: exits if the activity was meant for another worker and that worker is up."""
         if other_account(self._mine, asked):
             self._leave(account_text(self._mine, asked))
         elif met and met.strangers:
-            # Both moments are the coordinator's: no clock is compared with another.
+            # Both times are the coordinator's: no two clocks are compared.
             seen_at = asked.database_seen_at
             if not self._met:
                 self._met, self._seen_at = True, seen_at
@@ -47,7 +47,7 @@ class ActivityGate(Interceptor):
 
 
 class _Inbound(ActivityInboundInterceptor):
-    def __init__(self, next_: ActivityInboundInterceptor, keeper: ActivityGate) -> None:
+    def __init__(self, next_: ActivityInboundInterceptor, keeper: WrongWorkerExit) -> None:
         super().__init__(next_)
         self._keeper = keeper
 
