@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator,
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from itertools import count, islice
 from typing import NamedTuple, TypeVar
 
@@ -29,16 +30,17 @@ from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, FundingR
 from domain.paper.funding import next_funding_hour
 from domain.paper.matching import place
 from domain.paper.view import Times, next_rate, observation_of, reading_of, report_of, top_of_book
-from domain.risk.assessing import assess
+from domain.risk.assessing import assess, calm
 from domain.risk.limits import Limits
 from domain.risk.reducing import plan
-from domain.trading.assessment import Assessment, Measures
+from domain.trading.assessment import Assessment, Measures, RiskMemory
 from domain.trading.decisions import Decision
 from domain.trading.instructions import Tool
 from domain.trading.market import Bar, Market, Observation, Reading, SymbolRules, TopOfBook
 from domain.trading.orders import Order, OrderReport
 from domain.trading.proposals import Analysis, WaitingProposal
 from domain.values import ZERO, assembled
+from replay.still import Still
 from replay.window import BLOCK, Window
 
 T = TypeVar("T")
@@ -133,6 +135,7 @@ class Engine:
         self._silent: Collection[str] = ()
         self._abstained: Decision | None = None
         self._rests = False
+        self._still: Still | None = None
         self._observed: Observation
         self.book = Book("replay", setup.balance)
         self.c = Carried(
@@ -161,9 +164,10 @@ class Engine:
             for number, bar in enumerate(block):
                 self._window.show()
                 self._silent = {name for name, at in speaks.items() if not at[number]} if loud[number] else everyone
-                cycle = self._cycle(bar, calm=not loud[number])
+                cycle = self._cycle(bar, quiet=not loud[number])
                 if number == len(block) - 1:
                     # A quiet bar leaves its reading to whoever looks at it. Of the last one, the coordinator has it.
+                    self._settle()
                     self.c.observation = cycle.observation
                 yield cycle
 
@@ -177,16 +181,28 @@ class Engine:
                 rates[number] = rate
         return {name: at[-len(block) :].tolist() for name, at in self._agents.screened(arrays, rates).items()}
 
-    def _cycle(self, bar: Bar, calm: bool) -> Cycle:
+    def _cycle(self, bar: Bar, quiet: bool) -> Cycle:
+        if quiet and (still := self._still) and (measures := still.take(bar)):
+            return self._taken(bar, measures, partial(self._seen, still, still.bars, bar, measures))
+        self._settle()
         self._tick = Tick(bar.open_time, self._new_id)
         self.book, events = advance(self.book, {self._setup.symbol: bar}, self._exchange)
-        if calm and self._rests and events is NOTHING_HAPPENED and (cycle := self._quiet(bar)):
+        if quiet and self._rests and events is NOTHING_HAPPENED and (cycle := self._quiet(bar)):
             return cycle
         return self._full(bar, events)
 
+    def _settle(self) -> None:
+        """Tells the coordinator and the venue of the bars that were taken without them."""
+        still, self._still, c = self._still, None, self.c
+        if still and still.bars:
+            self.book, now = still.book(still.newest, still.bars), still.newest.open_time
+            self._tick = Tick(now, self._new_id)
+            c.cycle_number += still.bars
+            c.risk, c.last_cycle_at = still.memory(still.measures), now
+
     def _full(self, bar: Bar, events: Events) -> Cycle:
         """A bar with all that a cycle is."""
-        c, self._fills = self.c, [*events.fills]
+        c, self._fills, before = self.c, [*events.fills], self.c.risk
         self._observed = observed = self._observe(events)
         _at_once(run_cycle(c, self))
         self._carry_out()
@@ -195,6 +211,8 @@ class Engine:
         # A desk's rows go to the database. Here they go with the bar: nothing grows with the number of bars.
         rows, c.records, c.instruction_rows = c.records, [], {}
         self._rests = _is_at_rest(c) and not self.book.open_orders
+        if self._rests and not self._fills and not events.entries and observed.assessment.is_calm:
+            self._begin_still(before, observed.assessment)
         measures = observed.assessment.measures
         return Cycle(bar, lambda: observed, measures, c.state, rows, self._fills, [*events.entries])
 
@@ -207,21 +225,36 @@ class Engine:
         assessment = assess(reading_of(book, self._rules, now), c.limits, c.risk)
         if not assessment.is_calm:
             return None
-        row = self._abstention(now)
+        before, c.risk = c.risk, assessment.memory
         c.cycle_number += 1
-        c.filled, c.risk, c.last_decision, c.last_cycle_at = {}, assessment.memory, row, now
+        c.filled, c.last_cycle_at = {}, now
+        self._begin_still(before, assessment)
+        return self._taken(bar, assessment.measures, partial(self._observation, book, assessment))
 
-        def observed() -> Observation:
-            return observation_of(book, self._exchange, Times(now, now, now), assessment=assessment)
+    def _begin_still(self, before: RiskMemory, found: Assessment) -> None:
+        """From a check of the limits on that has changed nothing: the next one of the same account need not be made."""
+        if (before.levels, before.warned) == (found.memory.levels, found.memory.warned):
+            self._still = Still.after(self.book, found, self.c.limits, self._exchange)
 
-        return Cycle(bar, observed, assessment.measures, c.state, [row], [], [])
+    def _taken(self, bar: Bar, measures: Measures, observed: Callable[[], Observation]) -> Cycle:
+        """The cycle of a quiet bar."""
+        row = self.c.last_decision = self._abstention(bar.open_time)
+        return Cycle(bar, observed, measures, State.RUNNING, [row], [], [])
+
+    def _seen(self, still: Still, number: int, bar: Bar, measures: Measures) -> Observation:
+        """The reading after a bar that was taken without the venue."""
+        return self._observation(still.book(bar, number), calm(measures, still.memory(measures)))
+
+    def _observation(self, book: Book, assessment: Assessment) -> Observation:
+        now = book.bars[self._setup.symbol].open_time
+        return observation_of(book, self._exchange, Times(now, now, now), assessment=assessment)
 
     def _abstention(self, now: datetime) -> Decision:
         """The row of a quiet bar: they differ in their id and their time."""
         if self._abstained is None:
             votes = dict.fromkeys(self._agents.names, 0.0)
             choice = abstained(Analysis(votes=votes), self._observe())
-            self._abstained = ordering.decision_of(self.c, choice, self._tick)
+            self._abstained = ordering.decision_of(self.c, choice, Tick(now, self._new_id))
             return self._abstained
         facts = {**vars(self._abstained), "decision_id": self._new_id("decision"), "timestamp": now}
         return assembled(Decision, facts)

@@ -3,15 +3,18 @@
 Pure, and called in an activity: Temporal records the result, so a changed rule never changes a replay.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from decimal import ROUND_CEILING, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from domain.risk.limits import INSIDE, PORTFOLIO_LIMITS, Limits, PortfolioLimit
 from domain.risk.measures import Correlations, Exposures, exposures, gross, group, measured, remembered
 from domain.trading.assessment import WARNINGS, Assessment, Breach, Crossing, Cut, Level, Measures, RiskMemory
 from domain.trading.market import Market, Position, Reading
 from domain.values import ZERO, assembled, digits, plain
+
+_INFINITE = Decimal("Infinity")
 
 
 def assess(
@@ -23,14 +26,14 @@ def assess(
     values = vars(measures)
     awake = [limit for limit, bound in limits.wakes if values[limit.name] >= bound]
     if not (awake or memory.levels or memory.warned):
-        return _calm(measures, memory)
+        return calm(measures, memory)
     found = {limit.name: _level(limit, limits, measures, memory) for limit in awake}
     levels = {name: level for name, level in found.items() if level}
     kept = {limit.name: _warned(limit, limits, measures, memory, found[limit.name]) for limit in awake}
     warned = {name: level for name, level in kept.items() if level}
     if (levels, warned) == (memory.levels, memory.warned) and all(level < Level.SOFT for level in levels.values()):
         # Nothing is new, and nothing is to be done: so it is with most readings.
-        return _calm(measures, memory)
+        return calm(measures, memory)
     return Assessment(
         measures=measures,
         memory=memory.model_copy(update={"levels": levels, "warned": warned}),
@@ -40,7 +43,8 @@ def assess(
     )
 
 
-def _calm(measures: Measures, memory: RiskMemory) -> Assessment:
+def calm(measures: Measures, memory: RiskMemory) -> Assessment:
+    """A check with nothing to tell and nothing to do."""
     told: dict[str, Any] = {"crossings": [], "cuts": [], "breaches": []}
     return assembled(Assessment, {"measures": measures, "memory": memory, **told})
 
@@ -59,6 +63,23 @@ def comparison(limit: PortfolioLimit, value: Decimal, bound: Decimal) -> str:
     """`drawdown_breached: 0.1043 >= 0.1`: the reason of the decision log."""
     sign = ">=" if limit.is_loss else ">"
     return f"{limit.reason}: {digits(value)} {sign} {plain(bound)}"
+
+
+class Room(NamedTuple):
+    """Two numbers, with nothing between them that a check compares a measure with: as long as it stays there, and what is
+    remembered stays the same, the next check finds what this one found.
+    """
+
+    above: Decimal
+    below: Decimal
+
+
+def room_of(value: Decimal, edges: Sequence[Decimal]) -> Room:
+    """The room around a measure, given the numbers it is compared with (`Limits.edges`), lowest first. None on one of them."""
+    number = bisect_left(edges, value)
+    if number < len(edges) and edges[number] == value:
+        return Room(value, value)
+    return Room(edges[number - 1] if number else -_INFINITE, edges[number] if number < len(edges) else _INFINITE)
 
 
 def limit_named(name: str) -> PortfolioLimit:
