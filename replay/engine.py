@@ -10,6 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from itertools import count, islice
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -38,7 +39,7 @@ from domain.trading.decisions import Decision
 from domain.trading.instructions import Tool
 from domain.trading.market import Bar, Market, Observation, Reading, SymbolRules, TopOfBook
 from domain.trading.orders import Order, OrderReport
-from domain.trading.proposals import Analysis, WaitingProposal
+from domain.trading.proposals import Analysis, Proposal, WaitingProposal
 from domain.values import ZERO, assembled
 from replay.still import Still
 from replay.window import BLOCK, Window
@@ -136,6 +137,7 @@ class Engine:
         self._abstained: Decision | None = None
         self._rests = False
         self._still: Still | None = None
+        self._ahead: tuple[Observation, Choice] | None = None
         self._observed: Observation
         self.book = Book("replay", setup.balance)
         self.c = Carried(
@@ -182,8 +184,13 @@ class Engine:
         return {name: at[-len(block) :].tolist() for name, at in self._agents.screened(arrays, rates).items()}
 
     def _cycle(self, bar: Bar, quiet: bool) -> Cycle:
-        if quiet and (still := self._still) and (measures := still.take(bar)):
-            return self._taken(bar, measures, partial(self._seen, still, still.bars, bar, measures))
+        if (still := self._still) and (measures := still.measured(bar)):
+            seen = partial(self._seen, still, still.bars + 1, bar, measures)
+            if quiet:
+                still.take(bar, measures)
+                return self._taken(bar, measures, seen)
+            if cycle := self._heard(bar, still, measures, seen()):
+                return cycle
         self._settle()
         self._tick = Tick(bar.open_time, self._new_id)
         self.book, events = advance(self.book, {self._setup.symbol: bar}, self._exchange)
@@ -200,11 +207,22 @@ class Engine:
             c.cycle_number += still.bars
             c.risk, c.last_cycle_at = still.memory(still.measures), now
 
+    def _heard(self, bar: Bar, still: Still, measures: Measures, seen: Observation) -> Cycle | None:
+        """A bar in which agents speak, and no order comes of it. Where one does, the choice is kept for the whole cycle."""
+        choice = self._choice(seen, bar, self.c.cycle_number + still.bars + 1)
+        if choice.instruction or choice.agents:
+            self._ahead = seen, choice
+            return None
+        still.take(bar, measures)
+        row = self.c.last_decision = ordering.decision_of(self.c, choice, Tick(bar.open_time, self._new_id))
+        return Cycle(bar, lambda: seen, measures, State.RUNNING, [row], [], [])
+
     def _full(self, bar: Bar, events: Events) -> Cycle:
         """A bar with all that a cycle is."""
         c, self._fills, before = self.c, [*events.fills], self.c.risk
-        self._observed = observed = self._observe(events)
+        self._observed = observed = self._ahead[0] if self._ahead else self._observe(events)
         _at_once(run_cycle(c, self))
+        self._ahead = None
         self._carry_out()
         c.last_cycle_at = self._now
         assert observed.assessment is not None
@@ -306,11 +324,24 @@ class Engine:
         self, observation: Observation, blocked: dict[str, str], waiting: Sequence[WaitingProposal]
     ) -> Choice:
         """What the agents propose on the bars until now."""
-        c, symbol = self.c, self._setup.symbol
-        round_ = Round(self._agents.names, c.agents, c.cycle_number)
-        bar, setup, taken = self.book.bars[symbol], self._setup, self.book.taken.get(symbol, ZERO)
+        if self._ahead:
+            return self._ahead[1]
+        bar, taken = self.book.bars[self._setup.symbol], self.book.taken.get(self._setup.symbol, ZERO)
+        return self._choice(observation, bar, self.c.cycle_number, blocked, [w.proposal for w in waiting], taken)
+
+    def _choice(
+        self,
+        observation: Observation,
+        bar: Bar,
+        cycle: int,
+        blocked: Mapping[str, str] = MappingProxyType({}),
+        outside: Sequence[Proposal] = (),
+        taken: Decimal = ZERO,
+    ) -> Choice:
+        c, setup, symbol = self.c, self._setup, self._setup.symbol
+        round_ = Round(self._agents.names, c.agents, cycle)
         books = _Once(symbol, lambda: top_of_book(bar, setup.rules, setup.terms, taken))
-        answers = self._agents.answers(round_.asked, self._arguments(observation, books), self._silent)
+        answers = self._agents.answers(round_.asked, self._arguments(observation, bar, books), self._silent)
         context = CycleContext(
             observation=observation,
             limits=c.limits,
@@ -320,10 +351,10 @@ class Engine:
             blocked=blocked,
             sent=c.recent_orders,
             weights=self._setup.weights,
-            now=self._now,
+            now=bar.open_time,
             quotes=list(c.quotes.values()),
         )
-        return choose(round_, answers, context, [w.proposal for w in waiting], self._new_id)
+        return choose(round_, answers, context, outside, self._new_id)
 
     async def commit(self, row: Decision) -> None:
         """To the rows of this bar."""
@@ -370,9 +401,9 @@ class Engine:
             placed = ordering.reduction_prepared(self.c, pending, sized, self.tick())
             ordering.take_report(self.c, placed, self._place(placed.order), self.tick())
 
-    def _arguments(self, observation: Observation, book: Mapping[str, TopOfBook]) -> Arguments:
+    def _arguments(self, observation: Observation, bar: Bar, book: Mapping[str, TopOfBook]) -> Arguments:
         symbol = self._setup.symbol
-        funding = next_rate(symbol, self.book.bars[symbol], self._exchange)
+        funding = next_rate(symbol, bar, self._exchange)
         held = next((p.quantity for p in observation.positions if p.market is Market.FUTURES), ZERO)
         return Arguments(
             bars={symbol: self._window.arrays()},

@@ -1,8 +1,8 @@
-"""Quiet bars in a row: all that a bar changes is the price, so that what is the same in each of them is worked out once.
+"""Bars in a row that change nothing but the price, so that what is the same after each of them is worked out once.
 
-Nothing rests at the venue, no agent speaks, no funding is due, and the limits find what they found the bar before. Then a bar comes
-to a handful of numbers. `Still.take` works them out, by the formulas of `domain/risk/measures.py`; where a bar may come to anything
-else, it takes nothing, and the engine goes a longer way. A test compares the two, digit by digit.
+Nothing rests at the venue, no funding is due, nobody is liquidated, and the limits find what they found the bar before. Then a
+bar comes to a handful of numbers, by the formulas of `domain/risk/measures.py`. Where it may come to anything else, `Still` has
+none, and the engine goes a longer way. A test compares the two, digit by digit.
 """
 
 from decimal import Decimal
@@ -62,12 +62,13 @@ class Still:
             return None
         for key, holding in held.items():
             safe = safe_from(holding, cash(book), exchange.rules(key.symbol))
-            usual = key.market is Market.FUTURES and key.symbol in book.bars and safe is not None
-            return cls(book, holding, safe, found, limits) if usual else None
+            if safe is None or key.market is not Market.FUTURES or key.symbol not in book.bars:
+                return None
+            return cls(book, holding, safe, found, limits)
         return cls(book, None, ZERO, found, limits)
 
-    def take(self, bar: Bar) -> Measures | None:
-        """The account after a bar; None where something else may come of it."""
+    def measured(self, bar: Bar) -> Measures | None:
+        """The account after the next bar; None where something else may come of it."""
         if bar.open_time >= self._until or not self._is_safe(bar):
             return None
         quantity, mark, peak, opened = self._quantity, bar.close, self._peak, self._day_open
@@ -80,8 +81,7 @@ class Still:
         (low, high), (low_day, high_day), (low_part, high_part) = self._limited
         if not (low < drawdown < high and low_day < daily_loss < high_day and low_part < part < high_part):
             return None
-        self._peak, self.newest, self.bars = peak, bar, self.bars + 1
-        self.measures = assembled(
+        return assembled(
             Measures,
             {
                 "equity": equity,
@@ -96,7 +96,11 @@ class Still:
                 "concentration": part,
             },
         )
-        return self.measures
+
+    def take(self, bar: Bar, measures: Measures) -> None:
+        """Takes the bar in; `measures` are of the account after it."""
+        self.newest, self.measures, self._peak = bar, measures, measures.peak
+        self.bars += 1
 
     def _is_safe(self, bar: Bar) -> bool:
         """Whether the bar liquidates nothing for certain."""
