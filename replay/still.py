@@ -115,4 +115,5 @@ class Still:
 
     def memory(self, measures: Measures) -> RiskMemory:
         """What a check with these measures leaves to be remembered."""
-        return self._memory.model_copy(update={"peak": measures.peak, "last_equity": measures.equity})
+        newer = {"peak": measures.peak, "last_equity": measures.equity}
+        return assembled(RiskMemory, vars(self._memory) | newer)
