@@ -31,7 +31,7 @@ from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, FundingR
 from domain.paper.funding import next_funding_hour
 from domain.paper.matching import place
 from domain.paper.view import Times, next_rate, observation_of, reading_of, report_of, top_of_book
-from domain.risk.assessing import assess, calm
+from domain.risk.assessing import assess
 from domain.risk.limits import Limits
 from domain.risk.reducing import plan
 from domain.trading.assessment import Assessment, Measures, RiskMemory
@@ -116,8 +116,16 @@ def _at_once(cycle: Coroutine[None, None, None]) -> None:
 
 def _is_at_rest(c: Carried) -> bool:
     """Whether the desk runs and has nothing to do beside the market: a cycle that chooses nothing only counts itself."""
-    under_way = c.orders or c.cancels or c.deleverages or c.proposals or c.quotes
-    return c.state is State.RUNNING and not (under_way or c.warnings or c.agents or c.kill)
+    return c.state is State.RUNNING and not (_under_way(c) or c.warnings or c.agents or c.kill)
+
+
+def _is_over(c: Carried, book: Book) -> bool:
+    """Whether the desk is killed, holds nothing and has nothing left to do: a cycle only counts itself."""
+    return c.state is State.KILLED and book.is_idle and not (_under_way(c) or enforcing.flattening(c))
+
+
+def _under_way(c: Carried) -> bool:
+    return bool(c.orders or c.cancels or c.deleverages or c.proposals or c.quotes)
 
 
 class Engine:
@@ -186,7 +194,7 @@ class Engine:
     def _cycle(self, bar: Bar, quiet: bool) -> Cycle:
         if (still := self._still) and (measures := still.measured(bar)):
             seen = partial(self._seen, still, still.bars + 1, bar, measures)
-            if quiet:
+            if quiet or self.c.state is State.KILLED:
                 still.take(bar, measures)
                 return self._taken(bar, measures, seen)
             if cycle := self._heard(bar, still, measures, seen()):
@@ -205,7 +213,7 @@ class Engine:
             self.book, now = still.book(still.newest, still.bars), still.newest.open_time
             self._tick = Tick(now, self._new_id)
             c.cycle_number += still.bars
-            c.risk, c.last_cycle_at = still.memory(still.measures), now
+            c.risk, c.last_cycle_at = still.found(still.measures).memory, now
 
     def _heard(self, bar: Bar, still: Still, measures: Measures, seen: Observation) -> Cycle | None:
         """A bar in which agents speak, and no order comes of it. Where one does, the choice is kept for the whole cycle."""
@@ -229,7 +237,8 @@ class Engine:
         # A desk's rows go to the database. Here they go with the bar: nothing grows with the number of bars.
         rows, c.records, c.instruction_rows = c.records, [], {}
         self._rests = _is_at_rest(c) and not self.book.open_orders
-        if self._rests and not self._fills and not events.entries and observed.assessment.is_calm:
+        is_calm = self._rests and observed.assessment.is_calm
+        if (is_calm or (_is_over(c, self.book) and not rows)) and not (self._fills or events.entries):
             self._begin_still(before, observed.assessment)
         measures = observed.assessment.measures
         return Cycle(bar, lambda: observed, measures, c.state, rows, self._fills, [*events.entries])
@@ -255,13 +264,15 @@ class Engine:
             self._still = Still.after(self.book, found, self.c.limits, self._exchange)
 
     def _taken(self, bar: Bar, measures: Measures, observed: Callable[[], Observation]) -> Cycle:
-        """The cycle of a quiet bar."""
+        """The cycle of a quiet bar. A killed desk asks no agent, so that it has no row either."""
+        if self.c.state is State.KILLED:
+            return Cycle(bar, observed, measures, State.KILLED, [], [], [])
         row = self.c.last_decision = self._abstention(bar.open_time)
         return Cycle(bar, observed, measures, State.RUNNING, [row], [], [])
 
     def _seen(self, still: Still, number: int, bar: Bar, measures: Measures) -> Observation:
         """The reading after a bar that was taken without the venue."""
-        return self._observation(still.book(bar, number), calm(measures, still.memory(measures)))
+        return self._observation(still.book(bar, number), still.found(measures))
 
     def _observation(self, book: Book, assessment: Assessment) -> Observation:
         now = book.bars[self._setup.symbol].open_time

@@ -47,7 +47,7 @@ class Still:
         self._book, self._balance = book, book.balance
         self._quantity, self._cost = (held.quantity, held.cost.copy_negate()) if held else (ZERO, ZERO)
         self._safe = safe
-        self._memory, self._peak, self._day_open = found.memory, found.measures.peak, found.measures.day_open
+        self._found, self._peak, self._day_open = found, found.measures.peak, found.measures.day_open
         self._limited = Limited.around(found.measures, limits)
         # A day of UTC begins with a funding hour as well.
         self._until = next_funding_hour(self.newest.open_time)
@@ -113,7 +113,9 @@ class Still:
         bars = {self._symbol: bar}
         return Book(before.desk, before.balance, before.holdings, before.open_orders, before.bar_no + number, bars)
 
-    def memory(self, measures: Measures) -> RiskMemory:
-        """What a check with these measures leaves to be remembered."""
-        newer = {"peak": measures.peak, "last_equity": measures.equity}
-        return assembled(RiskMemory, vars(self._memory) | newer)
+    def found(self, measures: Measures) -> Assessment:
+        """The check of the limits that was not made. Where a hard limit is breached, nothing is held, and so it stays."""
+        memory = vars(self._found.memory) | {"peak": measures.peak, "last_equity": measures.equity}
+        return assembled(
+            Assessment, vars(self._found) | {"measures": measures, "memory": assembled(RiskMemory, memory)}
+        )

@@ -50,7 +50,9 @@ def reply_of(agent: Agent, arguments: Arguments) -> Reply:
         if len(items) > MAX_SUGGESTIONS:
             raise Nonsense(f"it made more than {MAX_SUGGESTIONS} suggestions")
         suggestions = [_suggestion(item, number, arguments.positions) for number, item in enumerate(items, 1)]
-        return assembled(Reply, {"suggestions": suggestions, "failure": None, "error": ""}) if suggestions else ABSTAINED
+        return (
+            assembled(Reply, {"suggestions": suggestions, "failure": None, "error": ""}) if suggestions else ABSTAINED
+        )
     except Nonsense as error:
         return failed(FailureKind.NONSENSE, str(error))
     except (Exception, SystemExit) as error:

@@ -26,14 +26,14 @@ def assess(
     values = vars(measures)
     awake = [limit for limit, bound in limits.wakes if values[limit.name] >= bound]
     if not (awake or memory.levels or memory.warned):
-        return calm(measures, memory)
+        return _calm(measures, memory)
     found = {limit.name: _level(limit, limits, measures, memory) for limit in awake}
     levels = {name: level for name, level in found.items() if level}
     kept = {limit.name: _warned(limit, limits, measures, memory, found[limit.name]) for limit in awake}
     warned = {name: level for name, level in kept.items() if level}
     if (levels, warned) == (memory.levels, memory.warned) and all(level < Level.SOFT for level in levels.values()):
         # Nothing is new, and nothing is to be done: so it is with most readings.
-        return calm(measures, memory)
+        return _calm(measures, memory)
     return Assessment(
         measures=measures,
         memory=memory.model_copy(update={"levels": levels, "warned": warned}),
@@ -43,8 +43,7 @@ def assess(
     )
 
 
-def calm(measures: Measures, memory: RiskMemory) -> Assessment:
-    """A check with nothing to tell and nothing to do."""
+def _calm(measures: Measures, memory: RiskMemory) -> Assessment:
     told: dict[str, Any] = {"crossings": [], "cuts": [], "breaches": []}
     return assembled(Assessment, {"measures": measures, "memory": memory, **told})
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from activities.agents.catalogue import BUILT_IN, InstalledAgent, load
 from activities.agents.port import MAX_BARS, BarArrays, columns_of
+from activities.agents.runner import InlineAgents
 from activities.market.funding import FundingTable
 from activities.market.replay import read_bars
 from domain import values
@@ -72,11 +73,10 @@ class Ways(NamedTuple):
     full: int
 
 
-def compared(bars: list[Bar], names: tuple[str, ...] = (), **changes: Any) -> Ways:
+def compared(bars: list[Bar], names: tuple[str, ...] = (), agents: InlineAgents | None = None, **changes: Any) -> Ways:
     """Replays the bars by every way, and compares them."""
-    facts, began = setup(bars, **changes), bars[0].open_time
-    short = Counted(facts, built_in_agents(*names), began)
-    full = Engine(facts, built_in_agents(*names), began, shortcut=False)
+    facts, began, agents = setup(bars, **changes), bars[0].open_time, agents or built_in_agents(*names)
+    short, full = Counted(facts, agents, began), Engine(facts, agents, began, shortcut=False)
     for one, other in zip(short.run(bars), full.run(bars), strict=True):
         assert told(one) == told(other), one.bar.open_time
     assert short.book == full.book
@@ -119,6 +119,17 @@ def test_most_bars_of_a_calm_market_take_the_short_way() -> None:
     ways = compared(bars, ("momentum",))
     assert ways.still > 2 * BLOCK
     assert ways.heard > 20
+
+
+@pytest.mark.parametrize("flattens", [True, False])
+def test_a_killed_desk_that_holds_nothing_takes_the_short_way(flattens: bool) -> None:
+    """Over midnight, when the loss of the day begins anew. Alive, a desk with this agent would ask it at every bar."""
+    bars = liquid(made_bars(1_700, step=0.0002, fall_at=100, fall=0.03))
+    agents = InlineAgents([InstalledAgent("buy", "tests.replay.buyer:buy_and_hold")])
+    limits = NEAR.model_copy(
+        update={"hard_drawdown": D("0.004"), "hard_daily_loss": D("0.004"), "order_fraction": D("0.2")}
+    )
+    assert compared(bars, agents=agents, limits=limits, kill_flattens=flattens).still > 1_500
 
 
 def test_a_replay_may_end_in_quiet_bars_of_a_new_day() -> None:
