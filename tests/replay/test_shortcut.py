@@ -21,7 +21,7 @@ from activities.market.replay import read_bars
 from domain import values
 from domain.accounting import Holding, HoldingKey
 from domain.paper.book import NOTHING_HAPPENED, Book, Exchange, Terms
-from domain.paper.liquidation import is_safe, liquidate
+from domain.paper.liquidation import is_safe, liquidate, safe_from
 from domain.risk.limits import Limits
 from domain.trading.market import Bar, Market
 from replay.engine import Cycle, Engine
@@ -223,6 +223,11 @@ def test_a_safe_account_is_never_liquidated(
     book = Book("it", balance, {HoldingKey(Market.FUTURES, BTC): held}, bars={BTC: bar})
     if is_safe(book, exchange):
         assert liquidate(book, exchange) == (book, NOTHING_HAPPENED)
+    if quantity and (safe := safe_from(held, balance, rules)):
+        # As far as that goes.
+        worst = max(safe, D("0.001"))
+        bar = bar.model_copy(update={"low": worst, "high": worst})
+        assert is_safe(book._replace(bars={BTC: bar}), exchange)
 
 
 # --- values that are not validated ------------------------------------------------------------------------------------
