@@ -260,7 +260,7 @@ class Engine:
 
     def _begin_still(self, before: RiskMemory, found: Assessment) -> None:
         """From a check of the limits on that has changed nothing: the next one of the same account need not be made."""
-        if (before.levels, before.warned) == (found.memory.levels, found.memory.warned):
+        if self._shortcut and (before.levels, before.warned) == (found.memory.levels, found.memory.warned):
             self._still = Still.after(self.book, found, self.c.limits, self._exchange)
 
     def _taken(self, bar: Bar, measures: Measures, observed: Callable[[], Observation]) -> Cycle:

@@ -35,6 +35,9 @@ SCREENED = ("momentum", "mean_reversion", "volatility_breakout", "funding_rate")
 NEAR = Limits(
     soft_drawdown="0.002", hard_drawdown="0.02", soft_daily_loss="0.002", hard_daily_loss="0.02", order_fraction="0.1"
 )
+TIGHT = Limits(
+    soft_drawdown="0.002", hard_drawdown="0.004", soft_daily_loss="0.002", hard_daily_loss="0.004", order_fraction="0.2"
+)
 
 
 def told(cycle: Cycle) -> tuple[Any, ...]:
@@ -126,10 +129,7 @@ def test_a_killed_desk_that_holds_nothing_takes_the_short_way(flattens: bool) ->
     """Over midnight, when the loss of the day begins anew. Alive, a desk with this agent would ask it at every bar."""
     bars = liquid(made_bars(1_700, step=0.0002, fall_at=100, fall=0.03))
     agents = InlineAgents([InstalledAgent("buy", "tests.replay.buyer:buy_and_hold")])
-    limits = NEAR.model_copy(
-        update={"hard_drawdown": D("0.004"), "hard_daily_loss": D("0.004"), "order_fraction": D("0.2")}
-    )
-    assert compared(bars, agents=agents, limits=limits, kill_flattens=flattens).still > 1_500
+    assert compared(bars, agents=agents, limits=TIGHT, kill_flattens=flattens).still > 1_500
 
 
 def test_a_replay_may_end_in_quiet_bars_of_a_new_day() -> None:
