@@ -132,6 +132,18 @@ def test_a_killed_desk_that_holds_nothing_takes_the_short_way(flattens: bool) ->
     assert compared(bars, agents=agents, limits=TIGHT, kill_flattens=flattens).still > 1_500
 
 
+def test_an_agent_that_fails_at_times_is_judged_as_on_the_long_way() -> None:
+    """Its failures, its quarantine and its trials, by the number of the cycle."""
+    agents = InlineAgents([InstalledAgent("it", "tests.replay.buyer:stumbles")])
+    assert compared(liquid(made_bars(600, step=0.002)), agents=agents).heard > 50
+
+
+def test_a_price_alone_may_bring_a_position_past_its_limit() -> None:
+    limits = Limits(order_fraction="0.1", max_position_fraction="0.1005", soft_position_fraction="0.101")
+    ways = compared(liquid(made_bars(600, step=0.002)), ("momentum",), limits=limits)
+    assert ways.still > 100
+
+
 def test_a_replay_may_end_in_quiet_bars_of_a_new_day() -> None:
     """A position of the evening, and nothing but prices after midnight: the day's loss is that of the new day."""
     bars = made_bars(1_500, step=0.0005)
