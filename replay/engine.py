@@ -192,6 +192,9 @@ class Engine:
         return {name: at[-len(block) :].tolist() for name, at in self._agents.screened(arrays, rates).items()}
 
     def _cycle(self, bar: Bar, quiet: bool) -> Cycle:
+        """One bar, by the shortest way that comes to the same: from what the bar before was (`Still`), by a check of the limits
+        alone, or in full. `quiet`: no agent has anything to say.
+        """
         if (still := self._still) and (measures := still.measured(bar)):
             seen = partial(self._seen, still, still.bars + 1, bar, measures)
             if quiet or self.c.state is State.KILLED:

@@ -19,7 +19,8 @@ COLUMNS = ("open_time_ms", "open", "high", "low", "close", "volume")
 QUOTE_COLUMN = "quote_volume"
 EPISODE_COLUMN = "episode"
 # A price with more digits than a double holds was once a double: 1.1953999999999998 is a traded 1.1954.
-DOUBLE = Context(prec=15)
+_DIGITS = 15
+DOUBLE = Context(prec=_DIGITS)
 _EXPECTED = f"a header {','.join(COLUMNS)}, then one bar a line in the order of time (more columns are ignored)"
 # The range of prices and volumes: accounts beyond it could not be computed exactly in the digits used for money.
 _LOWEST, _HIGHEST, _MOST = Decimal("1e-18"), Decimal("1e18"), Decimal("1e30")
@@ -166,7 +167,7 @@ class Steps:
     def know(self, prices: Sequence[str]) -> bool:
         """Whether these four texts tell nothing new: each has the places of the finest price, which has no zero at its end, and
         no more digits than a double holds."""
-        if self._written != self._finest or not -DOUBLE.prec < self._written < 0:
+        if self._written != self._finest or not -_DIGITS < self._written < 0:
             return False
         return _four_prices(-self._written).fullmatch(",".join(prices)) is not None
 
@@ -213,7 +214,7 @@ def _parse(form: _Form, line: FileLine, before: datetime | None) -> Bar:
         time_text, *prices, traded = form.cells(line.cells)
         time_ms, volume_there = int(time_text), Decimal(traded)
         # A short text has no more digits than a double holds.
-        open_, high, low, close = [Decimal(text) if len(text) <= DOUBLE.prec else _price(text) for text in prices]
+        open_, high, low, close = [Decimal(text) if len(text) <= _DIGITS else _price(text) for text in prices]
         opened_at = moment_of(time_ms)
         in_range = (
             _LOWEST <= low <= open_ <= high <= _HIGHEST and low <= close <= high and ZERO <= volume_there <= _MOST
@@ -234,7 +235,7 @@ def _parse(form: _Form, line: FileLine, before: datetime | None) -> Bar:
 
 def _price(text: str) -> Decimal:
     price = Decimal(text)
-    return price if len(price.as_tuple().digits) <= DOUBLE.prec else price.normalize(DOUBLE)
+    return price if len(price.as_tuple().digits) <= _DIGITS else price.normalize(DOUBLE)
 
 
 def _problem(bar: Bar, time_ms: int, before: datetime | None) -> str | None:
@@ -257,5 +258,5 @@ def _exponent(price: Decimal) -> int:
 
 @cache
 def _four_prices(places: int) -> re.Pattern[str]:
-    price = rf"[0-9]{{1,{DOUBLE.prec - places}}}\.[0-9]{{{places}}}"
+    price = rf"[0-9]{{1,{_DIGITS - places}}}\.[0-9]{{{places}}}"
     return re.compile(",".join([price] * 4))
