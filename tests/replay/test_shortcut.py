@@ -235,10 +235,10 @@ def test_a_safe_account_is_never_liquidated(
     book = Book("it", balance, {HoldingKey(Market.FUTURES, BTC): held}, bars={BTC: bar})
     if is_safe(book, exchange):
         assert liquidate(book, exchange) == (book, NOTHING_HAPPENED)
-    if quantity and (safe := safe_from(held, balance, rules)):
+    safe = safe_from(held, balance, rules) if quantity else None
+    if safe is not None and safe > 0:
         # As far as that goes.
-        worst = max(safe, D("0.001"))
-        bar = bar.model_copy(update={"low": worst, "high": worst})
+        bar = bar.model_copy(update={"low": safe, "high": safe})
         assert is_safe(book._replace(bars={BTC: bar}), exchange)
 
 
