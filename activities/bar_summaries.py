@@ -20,9 +20,9 @@ PLACES = 4
 def tape_of(bars: Sequence[Bar]) -> BarSummary:
     """The median of the closes before the newest one, and the mean value that a bar traded, over the last bars."""
     before, newest = bars[-TAPE_BARS - 1 : -1], bars[-TAPE_BARS:]
-    traded = sum((bar.volume * bar.close for bar in newest), Decimal(0))
+    traded = sum([bar.volume * bar.close for bar in newest], Decimal(0))
     return BarSummary(
-        reference_price=median(bar.close for bar in before) if before else None,
+        reference_price=median([bar.close for bar in before]) if before else None,
         bar_volume=traded / len(newest) if newest else None,
     )
 

@@ -94,6 +94,9 @@ def _chosen(analysis: Analysis, context: CycleContext) -> Choice:
         barless=[symbol for symbol, listed in bars.items() if not listed],
         quotes=context.quotes,
     )
-    value = context.limits.order_fraction * context.observation.account.nav
-    liquidity = {symbol: liquidity_of(context.books.get(symbol), value) for symbol in proposed}
+    liquidity = {}
+    if len(proposed) > 1:
+        # It ranks symbols among each other, and one alone has nobody to be ranked against.
+        value = context.limits.order_fraction * context.observation.account.nav
+        liquidity = {symbol: liquidity_of(context.books.get(symbol), value) for symbol in proposed}
     return decide(analysis, market, weights=context.weights, liquidity=liquidity)

@@ -11,7 +11,7 @@ from domain.risk.limits import Limits
 from domain.trading.agents import AgentHealth
 from domain.trading.arbitration import arbitrate
 from domain.trading.decisions import DecisionType
-from domain.trading.instructions import OrderInstruction, OrderType, Side
+from domain.trading.instructions import OrderInstruction, OrderType, Side, Tool
 from domain.trading.market import Observation
 from domain.trading.proposals import Analysis, Proposal
 from domain.trading.quotes import passive_price, stands, told
@@ -160,14 +160,18 @@ def _choice(
 
 
 def _order(proposal: Proposal, quantity: Decimal, limit: Decimal | None) -> OrderInstruction:
-    return OrderInstruction(
-        symbol=proposal.symbol,
-        side=proposal.side,
-        order_type=OrderType.MARKET if limit is None else OrderType.LIMIT,
-        quantity=quantity,
-        price=limit,
-        reduce_only=False,
-        time_in_force=proposal.sent_as,
+    return assembled(
+        OrderInstruction,
+        {
+            "tool": Tool.CREATE_ORDER,
+            "symbol": proposal.symbol,
+            "side": proposal.side,
+            "order_type": OrderType.MARKET if limit is None else OrderType.LIMIT,
+            "quantity": quantity,
+            "price": limit,
+            "reduce_only": False,
+            "time_in_force": proposal.sent_as,
+        },
     )
 
 

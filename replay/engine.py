@@ -8,7 +8,9 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator,
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from itertools import count, islice
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -32,13 +34,14 @@ from domain.paper.view import Times, next_rate, observation_of, reading_of, repo
 from domain.risk.assessing import assess
 from domain.risk.limits import Limits
 from domain.risk.reducing import plan
-from domain.trading.assessment import Assessment, Measures
+from domain.trading.assessment import Assessment, Measures, RiskMemory
 from domain.trading.decisions import Decision
 from domain.trading.instructions import Tool
 from domain.trading.market import Bar, Market, Observation, Reading, SymbolRules, TopOfBook
 from domain.trading.orders import Order, OrderReport
-from domain.trading.proposals import Analysis, WaitingProposal
+from domain.trading.proposals import Analysis, Proposal, WaitingProposal
 from domain.values import ZERO, assembled
+from replay.still import Still
 from replay.window import BLOCK, Window
 
 T = TypeVar("T")
@@ -113,8 +116,16 @@ def _at_once(cycle: Coroutine[None, None, None]) -> None:
 
 def _is_at_rest(c: Carried) -> bool:
     """Whether the desk runs and has nothing to do beside the market: a cycle that chooses nothing only counts itself."""
-    under_way = c.orders or c.cancels or c.deleverages or c.proposals or c.quotes
-    return c.state is State.RUNNING and not (under_way or c.warnings or c.agents or c.kill)
+    return c.state is State.RUNNING and not (_under_way(c) or c.warnings or c.agents or c.kill)
+
+
+def _is_over(c: Carried, book: Book) -> bool:
+    """Whether the desk is killed, holds nothing and has nothing left to do: a cycle only counts itself."""
+    return c.state is State.KILLED and book.is_idle and not (_under_way(c) or enforcing.flattening(c))
+
+
+def _under_way(c: Carried) -> bool:
+    return bool(c.orders or c.cancels or c.deleverages or c.proposals or c.quotes)
 
 
 class Engine:
@@ -133,6 +144,8 @@ class Engine:
         self._silent: Collection[str] = ()
         self._abstained: Decision | None = None
         self._rests = False
+        self._still: Still | None = None
+        self._ahead: tuple[Observation, Choice] | None = None
         self._observed: Observation
         self.book = Book("replay", setup.balance)
         self.c = Carried(
@@ -161,9 +174,10 @@ class Engine:
             for number, bar in enumerate(block):
                 self._window.show()
                 self._silent = {name for name, at in speaks.items() if not at[number]} if loud[number] else everyone
-                cycle = self._cycle(bar, calm=not loud[number])
+                cycle = self._cycle(bar, quiet=not loud[number])
                 if number == len(block) - 1:
                     # A quiet bar leaves its reading to whoever looks at it. Of the last one, the coordinator has it.
+                    self._settle()
                     self.c.observation = cycle.observation
                 yield cycle
 
@@ -177,24 +191,58 @@ class Engine:
                 rates[number] = rate
         return {name: at[-len(block) :].tolist() for name, at in self._agents.screened(arrays, rates).items()}
 
-    def _cycle(self, bar: Bar, calm: bool) -> Cycle:
+    def _cycle(self, bar: Bar, quiet: bool) -> Cycle:
+        """One bar, by the shortest way that comes to the same: from what the bar before was (`Still`), by a check of the limits
+        alone, or in full. `quiet`: no agent has anything to say.
+        """
+        if (still := self._still) and (measures := still.measured(bar)):
+            seen = partial(self._seen, still, still.bars + 1, bar, measures)
+            if quiet or self.c.state is State.KILLED:
+                still.take(bar, measures)
+                return self._taken(bar, measures, seen)
+            if cycle := self._heard(bar, still, measures, seen()):
+                return cycle
+        self._settle()
         self._tick = Tick(bar.open_time, self._new_id)
         self.book, events = advance(self.book, {self._setup.symbol: bar}, self._exchange)
-        if calm and self._rests and events is NOTHING_HAPPENED and (cycle := self._quiet(bar)):
+        if quiet and self._rests and events is NOTHING_HAPPENED and (cycle := self._quiet(bar)):
             return cycle
         return self._full(bar, events)
 
+    def _settle(self) -> None:
+        """Tells the coordinator and the venue of the bars that were taken without them."""
+        still, self._still, c = self._still, None, self.c
+        if still and still.bars:
+            self.book, now = still.book(still.newest, still.bars), still.newest.open_time
+            self._tick = Tick(now, self._new_id)
+            c.cycle_number += still.bars
+            c.risk, c.last_cycle_at = still.found(still.measures).memory, now
+
+    def _heard(self, bar: Bar, still: Still, measures: Measures, seen: Observation) -> Cycle | None:
+        """A bar in which agents speak, and no order comes of it. Where one does, the choice is kept for the whole cycle."""
+        choice = self._choice(seen, bar, self.c.cycle_number + still.bars + 1)
+        if choice.instruction or choice.agents:
+            self._ahead = seen, choice
+            return None
+        still.take(bar, measures)
+        row = self.c.last_decision = ordering.decision_of(self.c, choice, Tick(bar.open_time, self._new_id))
+        return Cycle(bar, lambda: seen, measures, State.RUNNING, [row], [], [])
+
     def _full(self, bar: Bar, events: Events) -> Cycle:
         """A bar with all that a cycle is."""
-        c, self._fills = self.c, [*events.fills]
-        self._observed = observed = self._observe(events)
+        c, self._fills, before = self.c, [*events.fills], self.c.risk
+        self._observed = observed = self._ahead[0] if self._ahead else self._observe(events)
         _at_once(run_cycle(c, self))
+        self._ahead = None
         self._carry_out()
         c.last_cycle_at = self._now
         assert observed.assessment is not None
         # A desk's rows go to the database. Here they go with the bar: nothing grows with the number of bars.
         rows, c.records, c.instruction_rows = c.records, [], {}
         self._rests = _is_at_rest(c) and not self.book.open_orders
+        is_calm = self._rests and observed.assessment.is_calm
+        if (is_calm or (_is_over(c, self.book) and not rows)) and not (self._fills or events.entries):
+            self._begin_still(before, observed.assessment)
         measures = observed.assessment.measures
         return Cycle(bar, lambda: observed, measures, c.state, rows, self._fills, [*events.entries])
 
@@ -207,21 +255,38 @@ class Engine:
         assessment = assess(reading_of(book, self._rules, now), c.limits, c.risk)
         if not assessment.is_calm:
             return None
-        row = self._abstention(now)
+        before, c.risk = c.risk, assessment.memory
         c.cycle_number += 1
-        c.filled, c.risk, c.last_decision, c.last_cycle_at = {}, assessment.memory, row, now
+        c.filled, c.last_cycle_at = {}, now
+        self._begin_still(before, assessment)
+        return self._taken(bar, assessment.measures, partial(self._observation, book, assessment))
 
-        def observed() -> Observation:
-            return observation_of(book, self._exchange, Times(now, now, now), assessment=assessment)
+    def _begin_still(self, before: RiskMemory, found: Assessment) -> None:
+        """From a check of the limits on that has changed nothing: the next one of the same account need not be made."""
+        if self._shortcut and (before.levels, before.warned) == (found.memory.levels, found.memory.warned):
+            self._still = Still.after(self.book, found, self.c.limits, self._exchange)
 
-        return Cycle(bar, observed, assessment.measures, c.state, [row], [], [])
+    def _taken(self, bar: Bar, measures: Measures, observed: Callable[[], Observation]) -> Cycle:
+        """The cycle of a quiet bar. A killed desk asks no agent, so that it has no row either."""
+        if self.c.state is State.KILLED:
+            return Cycle(bar, observed, measures, State.KILLED, [], [], [])
+        row = self.c.last_decision = self._abstention(bar.open_time)
+        return Cycle(bar, observed, measures, State.RUNNING, [row], [], [])
+
+    def _seen(self, still: Still, number: int, bar: Bar, measures: Measures) -> Observation:
+        """The reading after a bar that was taken without the venue."""
+        return self._observation(still.book(bar, number), still.found(measures))
+
+    def _observation(self, book: Book, assessment: Assessment) -> Observation:
+        now = book.bars[self._setup.symbol].open_time
+        return observation_of(book, self._exchange, Times(now, now, now), assessment=assessment)
 
     def _abstention(self, now: datetime) -> Decision:
         """The row of a quiet bar: they differ in their id and their time."""
         if self._abstained is None:
             votes = dict.fromkeys(self._agents.names, 0.0)
             choice = abstained(Analysis(votes=votes), self._observe())
-            self._abstained = ordering.decision_of(self.c, choice, self._tick)
+            self._abstained = ordering.decision_of(self.c, choice, Tick(now, self._new_id))
             return self._abstained
         facts = {**vars(self._abstained), "decision_id": self._new_id("decision"), "timestamp": now}
         return assembled(Decision, facts)
@@ -273,11 +338,24 @@ class Engine:
         self, observation: Observation, blocked: dict[str, str], waiting: Sequence[WaitingProposal]
     ) -> Choice:
         """What the agents propose on the bars until now."""
-        c, symbol = self.c, self._setup.symbol
-        round_ = Round(self._agents.names, c.agents, c.cycle_number)
-        bar, setup, taken = self.book.bars[symbol], self._setup, self.book.taken.get(symbol, ZERO)
+        if self._ahead:
+            return self._ahead[1]
+        bar, taken = self.book.bars[self._setup.symbol], self.book.taken.get(self._setup.symbol, ZERO)
+        return self._choice(observation, bar, self.c.cycle_number, blocked, [w.proposal for w in waiting], taken)
+
+    def _choice(
+        self,
+        observation: Observation,
+        bar: Bar,
+        cycle: int,
+        blocked: Mapping[str, str] = MappingProxyType({}),
+        outside: Sequence[Proposal] = (),
+        taken: Decimal = ZERO,
+    ) -> Choice:
+        c, setup, symbol = self.c, self._setup, self._setup.symbol
+        round_ = Round(self._agents.names, c.agents, cycle)
         books = _Once(symbol, lambda: top_of_book(bar, setup.rules, setup.terms, taken))
-        answers = self._agents.answers(round_.asked, self._arguments(observation, books), self._silent)
+        answers = self._agents.answers(round_.asked, self._arguments(observation, bar, books), self._silent)
         context = CycleContext(
             observation=observation,
             limits=c.limits,
@@ -287,10 +365,10 @@ class Engine:
             blocked=blocked,
             sent=c.recent_orders,
             weights=self._setup.weights,
-            now=self._now,
+            now=bar.open_time,
             quotes=list(c.quotes.values()),
         )
-        return choose(round_, answers, context, [w.proposal for w in waiting], self._new_id)
+        return choose(round_, answers, context, outside, self._new_id)
 
     async def commit(self, row: Decision) -> None:
         """To the rows of this bar."""
@@ -337,9 +415,9 @@ class Engine:
             placed = ordering.reduction_prepared(self.c, pending, sized, self.tick())
             ordering.take_report(self.c, placed, self._place(placed.order), self.tick())
 
-    def _arguments(self, observation: Observation, book: Mapping[str, TopOfBook]) -> Arguments:
+    def _arguments(self, observation: Observation, bar: Bar, book: Mapping[str, TopOfBook]) -> Arguments:
         symbol = self._setup.symbol
-        funding = next_rate(symbol, self.book.bars[symbol], self._exchange)
+        funding = next_rate(symbol, bar, self._exchange)
         held = next((p.quantity for p in observation.positions if p.market is Market.FUTURES), ZERO)
         return Arguments(
             bars={symbol: self._window.arrays()},

@@ -1,12 +1,13 @@
 """A file of bars, looked at once before it is replayed: what is wrong with it is told before anything runs."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 from activities.market.port import MarketError
-from activities.market.replay import Steps, VolumeUnit, iter_episodes
+from activities.market.replay import Steps, VolumeUnit, iter_checked, iter_episodes, milliseconds, moment_of
 from domain.trading.market import Bar, SymbolRules
 
 DEFAULT_INTERVAL = timedelta(minutes=1)
@@ -53,14 +54,22 @@ class BarsFile:
 
     def stretches(self) -> list[Stretch]:
         """What there is to replay, from one pass over the file; MarketError where a line is wrong or nothing is taken."""
-        found: dict[str, _Survey] = {}
-        for episode, bar in self._selected():
-            if (survey := found.get(episode)) is None:
-                survey = found[episode] = _Survey()
-            survey.add(bar)
+        steps: defaultdict[str, Steps] = defaultdict(Steps)
+        found: defaultdict[str, _Survey] = defaultdict(_Survey)
+        for episode, time_ms in self._times(steps):
+            found[episode].add(time_ms)
         if not found:
             raise MarketError(f"{self.path}: no bar is in the episode and the time that were asked for")
-        return [survey.stretch(episode, self._symbol) for episode, survey in found.items()]
+        return [survey.stretch(episode, steps[episode].rules(self._symbol)) for episode, survey in found.items()]
+
+    def _times(self, steps: Mapping[str, Steps]) -> Iterator[tuple[str, int]]:
+        """Each bar's episode and time in milliseconds; `steps` is told of its prices."""
+        if self._selection == Selection():
+            yield from iter_checked(self.path, self._volume, steps)
+            return
+        for episode, bar in self._selected():
+            steps[episode].add(bar)
+            yield episode, milliseconds(bar.open_time)
 
     def bars(self, episode: str) -> Iterator[Bar]:
         """The bars of one episode."""
@@ -77,28 +86,23 @@ class _Survey:
     """What one pass tells of a stretch."""
 
     def __init__(self) -> None:
-        self._steps = Steps()
-        self._first: Bar | None = None
-        self._before: Bar | None = None
-        self._interval: timedelta | None = None
-        self._count = self._gaps = 0
-        self._longest = timedelta(0)
+        self._first = self._before = 0
+        self._interval: int | None = None
+        self._bars = self._gaps = self._longest = 0
 
-    def add(self, bar: Bar) -> None:
-        self._steps.add(bar)
-        if self._before is not None:
-            since = bar.open_time - self._before.open_time
-            if self._interval is None:
-                self._interval = since
-            elif since > self._interval:
-                self._gaps += 1
-                self._longest = max(self._longest, since)
-        else:
-            self._first = bar
-        self._before = bar
-        self._count += 1
+    def add(self, time_ms: int) -> None:
+        since = time_ms - self._before
+        if not self._bars:
+            self._first = time_ms
+        elif self._interval is None:
+            self._interval = since
+        elif since > self._interval:
+            self._gaps += 1
+            self._longest = max(self._longest, since)
+        self._before = time_ms
+        self._bars += 1
 
-    def stretch(self, episode: str, symbol: str) -> Stretch:
-        rules, interval = self._steps.rules(symbol), self._interval or DEFAULT_INTERVAL
-        assert self._first is not None
-        return Stretch(episode, rules, self._first.open_time, self._count, interval, self._gaps, self._longest)
+    def stretch(self, episode: str, rules: SymbolRules) -> Stretch:
+        interval = DEFAULT_INTERVAL if self._interval is None else timedelta(milliseconds=self._interval)
+        longest = timedelta(milliseconds=self._longest)
+        return Stretch(episode, rules, moment_of(self._first), self._bars, interval, self._gaps, longest)

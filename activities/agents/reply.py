@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from activities.agents.port import MAX_SUGGESTIONS, Agent, Arguments, Suggestion
 from domain.trading.proposals import FailureKind
-from domain.values import Value
+from domain.values import Value, assembled
 
 MAX_ERROR_CHARS = 200
 
@@ -50,7 +50,9 @@ def reply_of(agent: Agent, arguments: Arguments) -> Reply:
         if len(items) > MAX_SUGGESTIONS:
             raise Nonsense(f"it made more than {MAX_SUGGESTIONS} suggestions")
         suggestions = [_suggestion(item, number, arguments.positions) for number, item in enumerate(items, 1)]
-        return Reply(suggestions=suggestions) if suggestions else ABSTAINED
+        return (
+            assembled(Reply, {"suggestions": suggestions, "failure": None, "error": ""}) if suggestions else ABSTAINED
+        )
     except Nonsense as error:
         return failed(FailureKind.NONSENSE, str(error))
     except (Exception, SystemExit) as error:

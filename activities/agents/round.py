@@ -7,6 +7,7 @@ from activities.agents.runner import AgentAnswer
 from domain.trading.proposals import Analysis, Proposal, vote_of
 from domain.values import assembled
 
+_FACTS = tuple(Proposal.model_fields)
 NewId = Callable[[str], str]
 
 
@@ -24,17 +25,20 @@ def analyse(
     ]
     proposals += [proposal for proposal in outside if proposal.agent_id not in ours]
     voters = [*(answer.agent_id for answer in answers if answer.failure is None), *(p.agent_id for p in proposals)]
-    return Analysis(
-        proposals=proposals,
-        votes={name: vote_of(p for p in proposals if p.agent_id == name) for name in dict.fromkeys(voters)},
-        failures=[answer.failure for answer in answers if answer.failure],
-        quarantined=dict(quarantined),
-        not_taken=not_taken,
-        notes=[f"a proposal from outside was not taken: {why}" for why in dict.fromkeys(not_taken.values())],
+    return assembled(
+        Analysis,
+        {
+            "proposals": proposals,
+            "votes": {name: vote_of(p for p in proposals if p.agent_id == name) for name in dict.fromkeys(voters)},
+            "failures": [answer.failure for answer in answers if answer.failure],
+            "quarantined": dict(quarantined),
+            "not_taken": not_taken,
+            "notes": [f"a proposal from outside was not taken: {why}" for why in dict.fromkeys(not_taken.values())],
+        },
     )
 
 
 def _proposal(proposal_id: str, agent_id: str, suggestion: Suggestion) -> Proposal:
     # A suggestion was validated when it was received.
     facts = {**vars(suggestion), "proposal_id": proposal_id, "agent_id": agent_id, "expires_at": None}
-    return assembled(Proposal, {name: facts[name] for name in Proposal.model_fields})
+    return assembled(Proposal, {name: facts[name] for name in _FACTS})

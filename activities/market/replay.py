@@ -1,29 +1,33 @@
 """A market read from files of bars, one bar a cycle. After the end of a file there are no more bars."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
+from functools import cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, Self
 
 from activities.market.lines import FileLine, places, read_lines
 from activities.market.port import MarketError, MarketSource
 from activities.market.steps import rules_near, tick_near
 from domain.trading.market import Bar, SymbolRules
-from domain.values import EXACT, assembled
+from domain.values import EXACT, ZERO, assembled
 
 COLUMNS = ("open_time_ms", "open", "high", "low", "close", "volume")
 QUOTE_COLUMN = "quote_volume"
 EPISODE_COLUMN = "episode"
 # A price with more digits than a double holds was once a double: 1.1953999999999998 is a traded 1.1954.
-DOUBLE = Context(prec=15)
+_DIGITS = 15
+DOUBLE = Context(prec=_DIGITS)
 _EXPECTED = f"a header {','.join(COLUMNS)}, then one bar a line in the order of time (more columns are ignored)"
 # The range of prices and volumes: accounts beyond it could not be computed exactly in the digits used for money.
 _LOWEST, _HIGHEST, _MOST = Decimal("1e-18"), Decimal("1e18"), Decimal("1e30")
 # Present-day times in seconds; read as milliseconds they would lie in 1970.
 _SECONDS = range(1_000_000_000, 10_000_000_000)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END_MS = 253_402_300_800_000  # of what a datetime holds: the year 10000
 # The precision of a volume in base units that was converted from quote currency.
 VOLUME_STEP = Decimal("1e-12")
 
@@ -72,18 +76,57 @@ def iter_bars(path: Path, volume: VolumeUnit = BASE) -> Iterator[Bar]:
 def iter_episodes(path: Path, volume: VolumeUnit = BASE) -> Iterator[tuple[str, Bar]]:
     """The same, each bar with its episode: the value of the column `episode`, or an empty text."""
     lines = read_lines(path)
-    header = next(lines)
-    names: tuple[str, ...] = COLUMNS
-    if QUOTE_COLUMN in header.cells and "volume" not in header.cells:
-        names, volume = (*COLUMNS[:-1], QUOTE_COLUMN), QUOTE
-    cells = itemgetter(*places(path, header, names, _EXPECTED))
-    label = header.cells.index(EPISODE_COLUMN) if EPISODE_COLUMN in header.cells else None
-    bar = None
+    form, before = _Form.of(path, next(lines), volume), None
     for line in lines:
-        bar = _parse(path, line, cells, volume, bar)
-        yield ("" if label is None else "".join(line.cells[label : label + 1]).strip()), bar
-    if bar is None:
+        bar = _parse(form, line, before)
+        before = bar.open_time
+        yield form.episode(line), bar
+    if before is None:
         raise MarketError(f"{path}: holds no bar; expected {_EXPECTED}")
+
+
+def iter_checked(path: Path, volume: VolumeUnit, steps: Mapping[str, "Steps"]) -> Iterator[tuple[str, int]]:
+    """Checks each line as `iter_episodes` does, without making its bar, and tells the steps of its episode of the prices. Yields
+    each bar's episode and time in milliseconds.
+
+    Most lines are found right by binary floating point: up to 15 digits, it tells any two numbers apart as decimals do.
+    """
+    lines = read_lines(path)
+    form, before = _Form.of(path, next(lines), volume), None
+    for line in lines:
+        episode = form.episode(line)
+        time_ms = None if before is None else _glance(form, line, before, steps[episode])
+        if time_ms is None:
+            bar = _parse(form, line, None if before is None else moment_of(before))
+            steps[episode].add(bar)
+            time_ms = milliseconds(bar.open_time)
+        before = time_ms
+        yield episode, time_ms
+    if before is None:
+        raise MarketError(f"{path}: holds no bar; expected {_EXPECTED}")
+
+
+class _Form(NamedTuple):
+    """Where a file's lines have what, and in which unit the volume is."""
+
+    path: Path
+    cells: Cells
+    label: int | None
+    volume: VolumeUnit
+
+    @classmethod
+    def of(cls, path: Path, header: FileLine, volume: VolumeUnit) -> Self:
+        """As the header says."""
+        names: tuple[str, ...] = COLUMNS
+        if QUOTE_COLUMN in header.cells and "volume" not in header.cells:
+            names, volume = (*COLUMNS[:-1], QUOTE_COLUMN), QUOTE
+        label = header.cells.index(EPISODE_COLUMN) if EPISODE_COLUMN in header.cells else None
+        return cls(path, itemgetter(*places(path, header, names, _EXPECTED)), label, volume)
+
+    def episode(self, line: FileLine) -> str:
+        """The episode of a line."""
+        label = self.label
+        return "" if label is None else "".join(line.cells[label : label + 1]).strip()
 
 
 def rules_of(symbol: str, bars: Iterable[Bar]) -> SymbolRules:
@@ -121,6 +164,13 @@ class Steps:
             self._finest = min(self._finest, _exponent(price.normalize()))
             self._longest, self._step = Decimal(1).scaleb(self._written), Decimal(1).scaleb(self._finest)
 
+    def know(self, prices: Sequence[str]) -> bool:
+        """Whether these four texts tell nothing new: each has the places of the finest price, which has no zero at its end, and
+        no more digits than a double holds."""
+        if self._written != self._finest or not -_DIGITS < self._written < 0:
+            return False
+        return _four_prices(-self._written).fullmatch(",".join(prices)) is not None
+
     def rules(self, symbol: str) -> SymbolRules:
         """The symbol's rules; MarketError if there was no bar."""
         if self._first is None:
@@ -129,24 +179,55 @@ class Steps:
         return rules_near(symbol, self._first, Decimal(1).scaleb(exponent))
 
 
-def _parse(path: Path, line: FileLine, cells: Cells, volume: VolumeUnit, before: Bar | None) -> Bar:
+def milliseconds(moment: datetime) -> int:
+    """Since 1970."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def moment_of(time_ms: int) -> datetime:
+    # timedelta, not fromtimestamp: exact, and free of the machine's time zone.
+    return _EPOCH + timedelta(milliseconds=time_ms)
+
+
+def _glance(form: _Form, line: FileLine, before: int, steps: Steps) -> int | None:
+    """The time of a line's bar, if the line is right for certain and tells no new step."""
     try:
-        time_text, *prices, traded = cells(line.cells)
+        time_text, *prices, traded = form.cells(line.cells)
+        open_, high, low, close = map(float, prices)
+        time_ms, volume_there = int(time_text), float(traded)
+    except (IndexError, ValueError):
+        return None
+    is_right = (
+        before < time_ms < _END_MS
+        and 0 < low <= open_ <= high
+        and low <= close <= high
+        # A hair below 0 is none in binary.
+        and (0 < volume_there < 1e30 or traded == "0")
+        and steps.know(prices)
+    )
+    return time_ms if is_right else None
+
+
+def _parse(form: _Form, line: FileLine, before: datetime | None) -> Bar:
+    path = form.path
+    try:
+        time_text, *prices, traded = form.cells(line.cells)
         time_ms, volume_there = int(time_text), Decimal(traded)
         # A short text has no more digits than a double holds.
-        open_, high, low, close = [Decimal(text) if len(text) <= DOUBLE.prec else _price(text) for text in prices]
-        # timedelta, not fromtimestamp: exact, and free of the machine's time zone.
-        opened_at = _EPOCH + timedelta(milliseconds=time_ms)
-        in_range = _LOWEST <= low <= open_ <= high <= _HIGHEST and low <= close <= high and 0 <= volume_there <= _MOST
+        open_, high, low, close = [Decimal(text) if len(text) <= _DIGITS else _price(text) for text in prices]
+        opened_at = moment_of(time_ms)
+        in_range = (
+            _LOWEST <= low <= open_ <= high <= _HIGHEST and low <= close <= high and ZERO <= volume_there <= _MOST
+        )
         if not in_range and not all(map(Decimal.is_finite, (open_, high, low, close, volume_there))):
             raise ValueError("not a finite number")
     except (IndexError, ValueError, InvalidOperation, OverflowError) as error:
         raise MarketError(f"{path}, line {line.number}: {line.shown!r} is not a bar; expected {_EXPECTED}") from error
-    facts = {"open_time": opened_at, "open": open_, "high": high, "low": low, "close": close}
-    bar = assembled(Bar, {**facts, "volume": volume_there})
-    if not (in_range and before and opened_at > before.open_time) and (problem := _problem(bar, time_ms, before)):
+    facts = {"open_time": opened_at, "open": open_, "high": high, "low": low, "close": close, "volume": volume_there}
+    bar = assembled(Bar, facts)
+    if not (in_range and before and opened_at > before) and (problem := _problem(bar, time_ms, before)):
         raise MarketError(f"{path}, line {line.number}: {problem}; expected {_EXPECTED}")
-    if volume == BASE:
+    if form.volume == BASE:
         return bar
     # In a wide context, which must not fail on any number that a file may hold.
     return assembled(Bar, {**facts, "volume": EXACT.quantize(EXACT.divide(volume_there, close), VOLUME_STEP)})
@@ -154,18 +235,18 @@ def _parse(path: Path, line: FileLine, cells: Cells, volume: VolumeUnit, before:
 
 def _price(text: str) -> Decimal:
     price = Decimal(text)
-    return price if len(price.as_tuple().digits) <= DOUBLE.prec else price.normalize(DOUBLE)
+    return price if len(price.as_tuple().digits) <= _DIGITS else price.normalize(DOUBLE)
 
 
-def _problem(bar: Bar, time_ms: int, before: Bar | None) -> str | None:
+def _problem(bar: Bar, time_ms: int, before: datetime | None) -> str | None:
     if not 0 < bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
         return "prices must be above 0, with low the lowest and high the highest"
     if bar.low < _LOWEST or bar.high > _HIGHEST or bar.volume > _MOST:
         return f"prices must be from {_LOWEST} to {_HIGHEST}, and the volume at most {_MOST}"
     if bar.volume < 0:
         return "the volume is negative"
-    if before and bar.open_time <= before.open_time:
-        return f"the bar is not later than the one before it ({before.open_time.isoformat()})"
+    if before and bar.open_time <= before:
+        return f"the bar is not later than the one before it ({before.isoformat()})"
     if before is None and time_ms in _SECONDS:
         return f"{time_ms} looks like seconds, and open_time_ms are milliseconds"
     return None
@@ -173,3 +254,9 @@ def _problem(bar: Bar, time_ms: int, before: Bar | None) -> str | None:
 
 def _exponent(price: Decimal) -> int:
     return int(price.as_tuple().exponent)
+
+
+@cache
+def _four_prices(places: int) -> re.Pattern[str]:
+    price = rf"[0-9]{{1,{_DIGITS - places}}}\.[0-9]{{{places}}}"
+    return re.compile(",".join([price] * 4))

@@ -26,7 +26,7 @@ from domain.trading.decisions import Decision
 from domain.trading.instructions import Tool
 from domain.trading.orders import Fate, Order, OrderReport
 from domain.trading.quotes import AgentQuote
-from domain.values import ZERO
+from domain.values import ZERO, assembled
 
 # An order is valid for one cycle. In replays with cycles of a second or less, just committing its decision would use that
 # up.
@@ -42,19 +42,27 @@ def blocked(c: Carried) -> dict[str, str]:
 def decision_of(c: Carried, choice: Choice, tick: Tick) -> Decision:
     """The decision row of a cycle's choice. If the choice is an order, the row already names the order's id."""
     proposal = choice.proposal
-    return Decision(
-        decision_id=tick.new_id("decision"),
-        timestamp=tick.now,
-        decision_type=choice.decision_type,
-        summary=choice.summary,
-        agent_votes=choice.votes,
-        selected_signal_id=proposal.proposal_id if proposal else None,
-        selected_order_id=tick.new_id("ord") if choice.instruction else None,
-        risk_passed=choice.risk_passed,
-        risk_reasons=choice.risk_reasons,
-        desk=c.desk,
-        symbol=proposal.symbol if proposal else None,
-        agent_id=proposal.agent_id if proposal else None,
+    return assembled(
+        Decision,
+        {
+            "decision_id": tick.new_id("decision"),
+            "timestamp": tick.now,
+            "decision_type": choice.decision_type,
+            "summary": choice.summary,
+            "agent_votes": choice.votes,
+            "selected_signal_id": proposal.proposal_id if proposal else None,
+            "selected_order_id": tick.new_id("ord") if choice.instruction else None,
+            "risk_passed": choice.risk_passed,
+            "risk_reasons": choice.risk_reasons,
+            "desk": c.desk,
+            "symbol": proposal.symbol if proposal else None,
+            "command_id": None,
+            "cycles": 1,
+            "source": None,
+            "command": None,
+            "result": None,
+            "agent_id": proposal.agent_id if proposal else None,
+        },
     )
 
 
@@ -65,16 +73,19 @@ def order_of(c: Carried, choice: Choice, row: Decision, tick: Tick) -> Order:
     if c.observation:
         now = c.observation.market_time
         c.recent_orders = [*(sent for sent in c.recent_orders if sent > now - RATE_WINDOW), now]
-    return Order(
-        order_id=row.selected_order_id,
-        command_id=row.decision_id,
-        desk=c.desk,
-        instruction=choice.instruction,
-        not_after=tick.now + timedelta(seconds=max(c.cycle_seconds, SHORTEST_ORDER_SECONDS)),
-        prepared_at=tick.now,
-        position_before=c.observation.held(choice.instruction.symbol) if c.observation else None,
-        others=[quote.venue_order_id for quote in _quotes_on(c, choice.instruction.symbol)],
-        agent_id=choice.proposal.agent_id if choice.proposal else None,
+    return assembled(
+        Order,
+        {
+            "order_id": row.selected_order_id,
+            "command_id": row.decision_id,
+            "desk": c.desk,
+            "instruction": choice.instruction,
+            "not_after": tick.now + timedelta(seconds=max(c.cycle_seconds, SHORTEST_ORDER_SECONDS)),
+            "prepared_at": tick.now,
+            "position_before": c.observation.held(choice.instruction.symbol) if c.observation else None,
+            "others": [quote.venue_order_id for quote in _quotes_on(c, choice.instruction.symbol)],
+            "agent_id": choice.proposal.agent_id if choice.proposal else None,
+        },
     )
 
 

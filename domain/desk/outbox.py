@@ -12,7 +12,7 @@ from domain.trading.decisions import Decision, DecisionType
 from domain.trading.instructions import InstructionOutcome, InstructionRow, OpenCancel, Tool
 from domain.trading.market import LatchRow
 from domain.trading.orders import Fate, Order, OrderReport
-from domain.values import Moment, Value, iso
+from domain.values import Moment, Value, assembled, iso
 
 MAX_BATCH_ROWS = 50
 MAX_OPEN_CANCELS_PER_LANE = 10
@@ -153,10 +153,11 @@ def note_quiet(c: Carried, now: datetime) -> None:
 
 def order_prepared(c: Carried, order: Order) -> PendingOrder:
     """Adds a decided order before its decision is committed."""
-    pending = PendingOrder(order=order, since=order.prepared_at)
+    facts = {"order": order, "phase": OrderPhase.DECIDED, "since": order.prepared_at, "pause_row": None}
+    pending = assembled(PendingOrder, facts)
     c.orders.append(pending)
     note = NOT_SENT_IN_SHADOW if c.mode is Mode.SHADOW else None
-    queue_instruction(c, _order_row(order, InstructionOutcome.PREPARED, note, None))
+    queue_instruction(c, _order_row(order, InstructionOutcome.PREPARED, note))
     return pending
 
 
@@ -168,8 +169,7 @@ def order_reported(c: Carried, pending: PendingOrder, report: OrderReport, now: 
     begun = begun and (c.last_kill_at is None or pending.since <= c.last_kill_at)
     settled_at = now if report.fate.is_known and report.fate is not Fate.PREPARED else None
     outcome = _FATE_OUTCOMES[report.fate]
-    row = _order_row(pending.order, outcome, report.detail, settled_at)
-    queue_instruction(c, row.model_copy(update={"venue_order_id": report.venue_order_id}))
+    queue_instruction(c, _order_row(pending.order, outcome, report.detail, settled_at, report.venue_order_id))
     paused, pending.pause_row = pending.pause_row, None
     if paused:
         stopped = f"; it stopped order {pending.order.order_id}" if report.fate is Fate.NOT_SENT else ""
@@ -185,21 +185,29 @@ def order_reported(c: Carried, pending: PendingOrder, report: OrderReport, now: 
 
 
 def _order_row(
-    order: Order, outcome: InstructionOutcome, detail: str | None, settled_at: datetime | None
+    order: Order,
+    outcome: InstructionOutcome,
+    detail: str | None,
+    settled_at: datetime | None = None,
+    venue_order_id: str | None = None,
 ) -> InstructionRow:
-    return InstructionRow(
-        instruction_id=order.order_id,
-        desk=order.desk,
-        command_id=order.command_id,
-        round=1,
-        tool=Tool.CREATE_ORDER,
-        symbol=order.instruction.symbol,
-        outcome=outcome,
-        prepared_at=order.prepared_at,
-        settled_at=settled_at,
-        attempts=1,
-        detail=detail,
-        order=order.instruction,
+    return assembled(
+        InstructionRow,
+        {
+            "instruction_id": order.order_id,
+            "desk": order.desk,
+            "command_id": order.command_id,
+            "round": 1,
+            "tool": Tool.CREATE_ORDER,
+            "symbol": order.instruction.symbol,
+            "outcome": outcome,
+            "prepared_at": order.prepared_at,
+            "settled_at": settled_at,
+            "attempts": 1,
+            "detail": detail,
+            "order": order.instruction,
+            "venue_order_id": venue_order_id,
+        },
     )
 
 

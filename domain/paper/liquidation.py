@@ -66,6 +66,16 @@ def is_safe(book: Book, exchange: Exchange) -> bool:
     return left > wallet * _LEFT or left is wallet
 
 
+def safe_from(held: Holding, wallet: Decimal, rules: SymbolRules | None) -> Decimal | None:
+    """The price down to which (of a short: up to which) `is_safe` holds, with this as the only position; None where nobody can
+    say. A little less far than that, so that no rounding matters.
+    """
+    if rules is None or rules.maintenance_ratio >= 1 or wallet <= 0:
+        return None
+    slope = held.quantity - abs(held.quantity) * rules.maintenance_ratio
+    return (held.cost - wallet * (1 - 2 * _LEFT)) / slope
+
+
 def liquidate(book: Book, exchange: Exchange) -> tuple[Book, Events]:
     """Closes every futures position if the newest bar took the account to its maintenance margin."""
     lines = _lines(book, exchange)

@@ -97,7 +97,9 @@ def observation_of(
             "rules": _rules(book, exchange),
             "positions": _positions(book),
             "open_orders": open_orders,
-            "account": Account(balance=book.balance, unrealised_profit=book.unrealised_profit()),
+            "account": assembled(
+                Account, {"balance": book.balance, "unrealised_profit": book.unrealised_profit(), "halted": None}
+            ),
             "fills": _notices(events) if events.fills else [],
             "latch": None,
             "latch_error": None,

@@ -3,15 +3,18 @@
 Pure, and called in an activity: Temporal records the result, so a changed rule never changes a replay.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from decimal import ROUND_CEILING, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from domain.risk.limits import INSIDE, PORTFOLIO_LIMITS, Limits, PortfolioLimit
 from domain.risk.measures import Correlations, Exposures, exposures, gross, group, measured, remembered
 from domain.trading.assessment import WARNINGS, Assessment, Breach, Crossing, Cut, Level, Measures, RiskMemory
 from domain.trading.market import Market, Position, Reading
 from domain.values import ZERO, assembled, digits, plain
+
+_INFINITE = Decimal("Infinity")
 
 
 def assess(
@@ -59,6 +62,23 @@ def comparison(limit: PortfolioLimit, value: Decimal, bound: Decimal) -> str:
     """`drawdown_breached: 0.1043 >= 0.1`: the reason as the decision log shows it."""
     sign = ">=" if limit.is_loss else ">"
     return f"{limit.reason}: {digits(value)} {sign} {plain(bound)}"
+
+
+class Room(NamedTuple):
+    """Two numbers, with nothing between them that a check compares a measure with: as long as it stays there, and what is
+    remembered stays the same, the next check finds what this one found.
+    """
+
+    above: Decimal
+    below: Decimal
+
+
+def room_of(value: Decimal, edges: Sequence[Decimal]) -> Room:
+    """The room around a measure, given the numbers it is compared with (`Limits.edges`), lowest first. None on one of them."""
+    number = bisect_left(edges, value)
+    if number < len(edges) and edges[number] == value:
+        return Room(value, value)
+    return Room(edges[number - 1] if number else -_INFINITE, edges[number] if number < len(edges) else _INFINITE)
 
 
 def limit_named(name: str) -> PortfolioLimit:

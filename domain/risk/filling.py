@@ -87,9 +87,9 @@ def reaches(positions: Sequence[Position], legs: Sequence[Leg], marks: Marks) ->
     found = {}
     for symbol in dict.fromkeys([*values, *(leg.symbol for leg in legs)]):
         value, quantity, mark = values.get(symbol, ZERO), held.get(symbol, ZERO), marks.get(symbol)
-        mine = [leg for leg in legs if leg.symbol == symbol]
-        sides = ([leg for leg in mine if leg.side is side] for side in (Side.SELL, Side.BUY))
-        found[symbol] = Reach(*(_filled(value, quantity, side, mark) for side in sides))
+        sells = [leg for leg in legs if leg.symbol == symbol and leg.side is Side.SELL]
+        buys = [leg for leg in legs if leg.symbol == symbol and leg.side is Side.BUY]
+        found[symbol] = Reach(_filled(value, quantity, sells, mark), _filled(value, quantity, buys, mark))
     return found
 
 

@@ -20,6 +20,7 @@ from domain.trading.quotes import AgentQuote
 from domain.values import ZERO, digits, plain
 
 RATE_WINDOW = timedelta(minutes=1)
+_MARKETS = tuple(Market)
 
 
 class BarSummary(NamedTuple):
@@ -124,7 +125,7 @@ class Candidate:
 
     @cached_property
     def _reach(self) -> dict[str, Reach]:
-        return self._reaches(tuple(Market))
+        return self._reaches(_MARKETS)
 
     def _reaches(self, counted: tuple[Market, ...]) -> dict[str, Reach]:
         seen, order = self.observation, self.instruction

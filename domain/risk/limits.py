@@ -236,6 +236,28 @@ class Limits(Value):
             for limit in PORTFOLIO_LIMITS
         )
 
+    @cached_property
+    def edges(self) -> dict[str, tuple[Decimal, ...]]:
+        """Every number that a check compares each measure with, lowest first: between two of them it finds the same."""
+        return {
+            limit.name: tuple(
+                sorted(
+                    {
+                        bound,
+                        *(number for step in self.steps[limit.name] for number in (step.bound, step.inside)),
+                        *self.forgets[limit.name].values(),
+                    }
+                )
+            )
+            for limit, bound in self.wakes
+        }
+
+    @cached_property
+    def exposure_edges(self) -> tuple[Decimal, ...]:
+        """The same for a number that is every exposure at once, as it is with one position."""
+        names = (limit.name for limit in PORTFOLIO_LIMITS if not limit.is_loss)
+        return tuple(sorted({edge for name in names for edge in self.edges[name]}))
+
 
 _NAMES = Names(Limits.model_fields)
 

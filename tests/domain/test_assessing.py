@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.risk.assessing import assess
+from domain.risk.assessing import assess, room_of
 from domain.risk.limits import INSIDE, PORTFOLIO_LIMITS, WARNING_BAND, Limits, PortfolioLimit
 from domain.risk.measures import RUINED, pair
 from domain.trading.assessment import WARNINGS, Assessment, Level, RiskMemory
@@ -284,3 +284,35 @@ def test_between_two_tellings_of_one_warning_the_measure_has_come_back_by_the_ba
             if crossing.level in WARNINGS:
                 assert lowest.get(key, D(0)) < LIMITS.forgets[crossing.limit][crossing.level]
             lowest[key] = crossing.value
+
+
+# --- checks that need not be made --------------------------------------------------------------------------------------
+
+
+@given(
+    path=st.lists(st.integers(8_900, 10_400), min_size=2, max_size=30),
+    amount=st.decimals(min_value=-6_000, max_value=6_000, places=2),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_check_in_the_same_room_finds_the_same(path: list[int], amount: Decimal) -> None:
+    """Whatever came before it: the levels, what people were warned of, and whether there is anything to do."""
+    memory, held = RiskMemory(), positions_of([amount])
+    for equity in path:
+        found = assess(seen(equity, positions=held), LIMITS, memory)
+        is_same = (found.memory.levels, found.memory.warned) == (memory.levels, memory.warned)
+        memory = found.memory
+        rooms = [room_of(value, edges) for value, edges in zip(moving(found), EDGES, strict=True)]
+        for near in (equity - 40, equity - 1, equity + 1, equity + 40):
+            other = assess(seen(near, positions=held), LIMITS, memory)
+            inside = (one.above < value < one.below for one, value in zip(rooms, moving(other), strict=True))
+            if is_same and all(inside):
+                assert (other.memory.levels, other.memory.warned) == (memory.levels, memory.warned)
+                assert other.is_calm is found.is_calm
+
+
+EDGES = (LIMITS.edges["drawdown"], LIMITS.edges["daily_loss"], LIMITS.exposure_edges)
+
+
+def moving(found: Assessment) -> tuple[Decimal, ...]:
+    """What a price moves; of one position, every exposure is the same number."""
+    return found.measures.drawdown, found.measures.daily_loss, found.measures.position

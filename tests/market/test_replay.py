@@ -1,13 +1,26 @@
 """Replays: what a file says, or a sentence that names the file, the line and what is expected."""
 
+from collections import defaultdict
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from activities.market.build import build_market
 from activities.market.port import MarketError
-from activities.market.replay import COLUMNS, iter_bars, read_bars, rules_of
+from activities.market.replay import (
+    COLUMNS,
+    Steps,
+    iter_bars,
+    iter_checked,
+    iter_episodes,
+    milliseconds,
+    read_bars,
+    rules_of,
+)
 from activities.market.simulated import SimulatedMarket
 
 CRASH = Path(__file__).parents[3] / "shared/data/btc_perp_1m_2022-01-20_24_crash.csv"
@@ -177,3 +190,63 @@ def test_a_generated_file_is_read_whole(file: Path) -> None:
     made = [bar for number in range(500) if (bar := market.bar("BTCUSDT", number))]
     lines = (f"{int(b.open_time.timestamp() * 1000)},{b.open},{b.high},{b.low},{b.close},{b.volume}" for b in made)
     assert read_bars(write(file, HEADER, *lines)) == made
+
+
+# --- checked without making bars --------------------------------------------------------------------------------------
+
+
+def read_whole(path: Path) -> Any:
+    """Each bar's episode and time, and the steps; or what is wrong."""
+    steps: defaultdict[str, Steps] = defaultdict(Steps)
+    try:
+        times = []
+        for episode, bar in iter_episodes(path):
+            steps[episode].add(bar)
+            times.append((episode, milliseconds(bar.open_time)))
+        return times, {episode: found.rules("X") for episode, found in steps.items()}
+    except MarketError as error:
+        return str(error)
+
+
+def checked(path: Path) -> Any:
+    """The same, by the quick check."""
+    steps: defaultdict[str, Steps] = defaultdict(Steps)
+    try:
+        times = [*iter_checked(path, "base", steps)]
+        return times, {episode: found.rules("X") for episode, found in steps.items()}
+    except MarketError as error:
+        return str(error)
+
+
+PRICES = ["99.9", "100.1", "100.2", "100.25", "100.30", "101", "100.10000000000001", "1e2", "1_00.1", " 100.1", "-1.5"]
+TRADED = ["0", "1", "0.0", "-0.0", "-1e-400", "1e-400", "1e30", "1e31", "nan", "2.5"]
+usual = st.sampled_from(PRICES[:3])
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.sampled_from([60_000, 60_000, 1]), usual, usual, st.sampled_from("ab")), max_size=8),
+    odd=st.none()
+    | st.tuples(st.integers(1, 5), st.sampled_from(PRICES + TRADED + ["", "inf", "x", "253402300800000"])),
+)
+def test_the_quick_check_of_a_file_finds_what_reading_it_finds(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, str, str, str]], odd: tuple[int, str] | None
+) -> None:
+    time, lines = 1_642_636_800_000, [HEADER + ",episode"]
+    for step, one, other, episode in rows:
+        time += step
+        low, high = sorted((one, other), key=float)
+        lines.append(f"{time},{one},{high},{low},{other},1,{episode}")
+    if odd and rows:
+        cells = lines[-1].split(",")
+        cells[odd[0]] = odd[1]
+        lines[-1] = ",".join(cells)
+    file = write(tmp_path_factory.getbasetemp() / "checked.csv", *lines)
+    assert checked(file) == read_whole(file)
+
+
+@pytest.mark.parametrize("traded", TRADED)
+@pytest.mark.parametrize("time", ["1642636860000", "1642636800000", "253402300800000", "-1", "1642636860000.5"])
+def test_the_quick_check_takes_no_odd_line(file: Path, traded: str, time: str) -> None:
+    write(file, HEADER, "1642636800000,99.9,100.1,99.9,100.1,1", f"{time},99.9,100.1,99.9,100.1,{traded}")
+    assert checked(file) == read_whole(file)

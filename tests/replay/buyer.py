@@ -1,4 +1,5 @@
-"""Agents of tests: one that always buys, so that it is the limits that decide, and two that tell or end their process."""
+"""Agents of tests: one that always buys, so that it is the limits that decide, one that fails at times, and two that tell or end
+their process."""
 
 import multiprocessing
 import os
@@ -8,6 +9,14 @@ from typing import Any
 def buy_and_hold(bars: Any, book: Any, funding: Any, positions: Any) -> list[dict[str, Any]]:
     """Buys in every bar, as far as it may."""
     return [{"symbol": symbol, "side": "BUY", "confidence": 1.0} for symbol in bars]
+
+
+def stumbles(bars: Any, book: Any, funding: Any, positions: Any) -> list[dict[str, Any]]:
+    """Fails at some prices, several times in a row too, buys at others, and mostly abstains."""
+    tenths = round(bars["BTCUSDT"].close[-1] * 10)
+    if tenths % 5 < 2:
+        raise ValueError("it stumbled")
+    return [] if tenths % 7 else [{"symbol": "BTCUSDT", "side": "BUY", "confidence": 1.0}]
 
 
 def ends_the_process(bars: Any, book: Any, funding: Any, positions: Any) -> list[dict[str, Any]]:

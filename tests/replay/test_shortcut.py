@@ -3,9 +3,10 @@
 import io
 import json
 import sys
+from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from hypothesis import strategies as st
 
 from activities.agents.catalogue import BUILT_IN, InstalledAgent, load
 from activities.agents.port import MAX_BARS, BarArrays, columns_of
+from activities.agents.runner import InlineAgents
 from activities.market.funding import FundingTable
 from activities.market.replay import read_bars
 from domain import values
 from domain.accounting import Holding, HoldingKey
 from domain.paper.book import NOTHING_HAPPENED, Book, Exchange, Terms
-from domain.paper.liquidation import is_safe, liquidate
+from domain.paper.liquidation import is_safe, liquidate, safe_from
 from domain.risk.limits import Limits
 from domain.trading.market import Bar, Market
 from replay.engine import Cycle, Engine
@@ -33,6 +35,9 @@ SCREENED = ("momentum", "mean_reversion", "volatility_breakout", "funding_rate")
 NEAR = Limits(
     soft_drawdown="0.002", hard_drawdown="0.02", soft_daily_loss="0.002", hard_daily_loss="0.02", order_fraction="0.1"
 )
+TIGHT = Limits(
+    soft_drawdown="0.002", hard_drawdown="0.004", soft_daily_loss="0.002", hard_daily_loss="0.004", order_fraction="0.2"
+)
 
 
 def told(cycle: Cycle) -> tuple[Any, ...]:
@@ -40,19 +45,48 @@ def told(cycle: Cycle) -> tuple[Any, ...]:
     return cycle._replace(observed=lambda: cycle.observation)[2:], cycle.observation
 
 
-def compared(bars: list[Bar], names: tuple[str, ...] = (), **changes: Any) -> int:
-    """Replays the bars by either way, and compares them. Returns how many bars took the short one."""
-    facts, began = setup(bars, **changes), bars[0].open_time
-    short = Engine(facts, built_in_agents(*names), began)
-    full = Engine(facts, built_in_agents(*names), began, shortcut=False)
-    taken = 0
+class Counted(Engine):
+    """Counts the bars that take each way."""
+
+    def __init__(self, *facts: Any) -> None:
+        super().__init__(*facts)
+        self.ways: Counter[str] = Counter()
+
+    def _full(self, *facts: Any) -> Any:
+        self.ways["full"] += 1
+        return super()._full(*facts)
+
+    def _quiet(self, *facts: Any) -> Any:
+        cycle = super()._quiet(*facts)
+        self.ways["quiet"] += cycle is not None
+        return cycle
+
+    def _heard(self, *facts: Any) -> Any:
+        cycle = super()._heard(*facts)
+        self.ways["heard"] += cycle is not None
+        return cycle
+
+
+class Ways(NamedTuple):
+    """How many bars took each way: worked out from the one before, alone or with what agents said; checked; or in full."""
+
+    still: int
+    heard: int
+    quiet: int
+    full: int
+
+
+def compared(bars: list[Bar], names: tuple[str, ...] = (), agents: InlineAgents | None = None, **changes: Any) -> Ways:
+    """Replays the bars by every way, and compares them."""
+    facts, began, agents = setup(bars, **changes), bars[0].open_time, agents or built_in_agents(*names)
+    short, full = Counted(facts, agents, began), Engine(facts, agents, began, shortcut=False)
     for one, other in zip(short.run(bars), full.run(bars), strict=True):
         assert told(one) == told(other), one.bar.open_time
-        taken += one.observed.__qualname__.startswith("Engine._quiet")
     assert short.book == full.book
     assert short.c.model_dump() == full.c.model_dump()
     assert short.measures() == full.measures()
-    return taken
+    long = [short.ways[name] for name in ("heard", "quiet", "full")]
+    return Ways(len(bars) - sum(long), *long)
 
 
 @settings(max_examples=12, deadline=None)
@@ -85,26 +119,48 @@ def test_a_quiet_bar_comes_to_what_a_whole_cycle_would(
 def test_most_bars_of_a_calm_market_take_the_short_way() -> None:
     """Over the seams of blocks, a day and funding hours; without it the comparison would compare nothing."""
     bars = liquid(made_bars(3 * BLOCK + 20, step=0.0005))
-    assert compared(bars, ("momentum",)) > 2 * BLOCK
+    ways = compared(bars, ("momentum",))
+    assert ways.still > 2 * BLOCK
+    assert ways.heard > 20
+
+
+@pytest.mark.parametrize("flattens", [True, False])
+def test_a_killed_desk_that_holds_nothing_takes_the_short_way(flattens: bool) -> None:
+    """Over midnight, when the loss of the day begins anew. Alive, a desk with this agent would ask it at every bar."""
+    bars = liquid(made_bars(1_700, step=0.0002, fall_at=100, fall=0.03))
+    agents = InlineAgents([InstalledAgent("buy", "tests.replay.buyer:buy_and_hold")])
+    assert compared(bars, agents=agents, limits=TIGHT, kill_flattens=flattens).still > 1_500
+
+
+def test_an_agent_that_fails_at_times_is_judged_as_on_the_long_way() -> None:
+    """Its failures, its quarantine and its trials, by the number of the cycle."""
+    agents = InlineAgents([InstalledAgent("it", "tests.replay.buyer:stumbles")])
+    assert compared(liquid(made_bars(600, step=0.002)), agents=agents).heard > 50
+
+
+def test_a_price_alone_may_bring_a_position_past_its_limit() -> None:
+    limits = Limits(order_fraction="0.1", max_position_fraction="0.1005", soft_position_fraction="0.101")
+    ways = compared(liquid(made_bars(600, step=0.002)), ("momentum",), limits=limits)
+    assert ways.still > 100
 
 
 def test_a_replay_may_end_in_quiet_bars_of_a_new_day() -> None:
     """A position of the evening, and nothing but prices after midnight: the day's loss is that of the new day."""
     bars = made_bars(1_500, step=0.0005)
     still = [bar.model_copy(update={"volume": D(0)}) for bar in bars[1_300:]]
-    assert compared(liquid(bars[:1_300]) + still, ("mean_reversion",)) > 1_000
-    assert compared(bars, ("funding_rate",)) > 1_400
+    assert compared(liquid(bars[:1_300]) + still, ("mean_reversion",)).still > 1_000
+    assert compared(bars, ("funding_rate",)).still > 1_400
 
 
 @pytest.mark.skipif(not CRASH.exists(), reason="the shared market data is not here")
 @pytest.mark.parametrize("limits", [Limits(), NEAR], ids=["usual", "near"])
 def test_a_quiet_bar_of_a_real_crash(limits: Limits) -> None:
-    assert compared(read_bars(CRASH, "quote")[500:2_500], limits=limits) > 100
+    assert compared(read_bars(CRASH, "quote")[500:2_500], limits=limits).still > 100
 
 
 @pytest.mark.skipif(not XRP.exists(), reason="the shared market data is not here")
 def test_a_quiet_bar_of_a_real_week() -> None:
-    assert compared(read_bars(XRP), ("momentum", "mean_reversion")) > 500
+    assert compared(read_bars(XRP), ("momentum", "mean_reversion")).still > 500
 
 
 # --- screens of agents ------------------------------------------------------------------------------------------------
@@ -151,7 +207,8 @@ def test_an_agent_whose_screen_has_no_answer_for_each_bar_is_asked(
     bars = liquid(made_bars(120, step=0.003))
     momentum = load(InstalledAgent("momentum", BUILT_IN["momentum"]))
     monkeypatch.setattr(momentum, "screen", lambda bars, funding: answer(len(bars)))
-    assert compared(bars, ("momentum",)) == 0
+    ways = compared(bars, ("momentum",))
+    assert (ways.still, ways.quiet) == (0, 0)
 
 
 # --- liquidation ------------------------------------------------------------------------------------------------------
@@ -178,6 +235,11 @@ def test_a_safe_account_is_never_liquidated(
     book = Book("it", balance, {HoldingKey(Market.FUTURES, BTC): held}, bars={BTC: bar})
     if is_safe(book, exchange):
         assert liquidate(book, exchange) == (book, NOTHING_HAPPENED)
+    safe = safe_from(held, balance, rules) if quantity else None
+    if safe is not None and safe > 0:
+        # As far as that goes.
+        bar = bar.model_copy(update={"low": safe, "high": safe})
+        assert is_safe(book._replace(bars={BTC: bar}), exchange)
 
 
 # --- values that are not validated ------------------------------------------------------------------------------------

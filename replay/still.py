@@ -1,0 +1,121 @@
+"""Bars in a row that change nothing but the price, so that what is the same after each of them is worked out once.
+
+Nothing rests at the venue, no funding is due, nobody is liquidated, and the limits find what they found the bar before. Then a
+bar comes to a handful of numbers, by the formulas of `domain/risk/measures.py`. Where it may come to anything else, `Still` has
+none, and the engine goes a longer way. A test compares the two, digit by digit.
+"""
+
+from decimal import Decimal
+from typing import NamedTuple, Self
+
+from domain.accounting import Holding
+from domain.paper.book import Book, Exchange
+from domain.paper.funding import next_funding_hour
+from domain.paper.liquidation import safe_from
+from domain.paper.margin import cash
+from domain.risk.assessing import Room, room_of
+from domain.risk.limits import Limits
+from domain.risk.measures import loss, share
+from domain.trading.assessment import Assessment, Measures, RiskMemory
+from domain.trading.market import Bar, Market
+from domain.values import EXACT, ZERO, assembled
+
+
+class Limited(NamedTuple):
+    """How far the measures may move before a limits check has to be made."""
+
+    drawdown: Room
+    daily_loss: Room
+    exposure: Room
+
+    @classmethod
+    def around(cls, measures: Measures, limits: Limits) -> Self:
+        """As far as a check of these measures holds."""
+        return cls(
+            room_of(measures.drawdown, limits.edges["drawdown"]),
+            room_of(measures.daily_loss, limits.edges["daily_loss"]),
+            room_of(measures.position, limits.exposure_edges),
+        )
+
+
+class Still:
+    """A desk at rest after a quiet bar, and after those that it has taken since."""
+
+    def __init__(self, book: Book, held: Holding | None, safe: Decimal, found: Assessment, limits: Limits) -> None:
+        (self._symbol, self.newest), *_ = book.bars.items()
+        self.measures, self.bars = found.measures, 0
+        self._book, self._balance = book, book.balance
+        self._quantity, self._cost = (held.quantity, held.cost.copy_negate()) if held else (ZERO, ZERO)
+        self._safe = safe
+        self._found, self._peak, self._day_open = found, found.measures.peak, found.measures.day_open
+        self._limited = Limited.around(found.measures, limits)
+        # A day of UTC begins with a funding hour as well.
+        self._until = next_funding_hour(self.newest.open_time)
+
+    @classmethod
+    def after(cls, book: Book, found: Assessment, limits: Limits, exchange: Exchange) -> Self | None:
+        """After a quiet bar with these findings. None where the account is not the usual one: at most one position, which a bar
+        would have to move far to liquidate.
+        """
+        held = {key: holding for key, holding in book.holdings.items() if holding.quantity}
+        if len(book.bars) > 1 or len(held) > 1 or not (found.measures.equity > 0 and found.memory.day_open):
+            return None
+        for key, holding in held.items():
+            safe = safe_from(holding, cash(book), exchange.rules(key.symbol))
+            if safe is None or key.market is not Market.FUTURES or key.symbol not in book.bars:
+                return None
+            return cls(book, holding, safe, found, limits)
+        return cls(book, None, ZERO, found, limits)
+
+    def measured(self, bar: Bar) -> Measures | None:
+        """The account after the next bar; None where something else may come of it."""
+        if bar.open_time >= self._until or not self._is_safe(bar):
+            return None
+        quantity, mark, peak, opened = self._quantity, bar.close, self._peak, self._day_open
+        profit = EXACT.add(ZERO, EXACT.fma(quantity, mark, self._cost)) if quantity else ZERO
+        equity = self._balance + profit
+        if equity <= 0:
+            return None
+        peak = max(peak, equity)
+        drawdown, daily_loss, part = loss(peak, equity), loss(opened, equity), share(abs(quantity * mark), equity)
+        (low, high), (low_day, high_day), (low_part, high_part) = self._limited
+        if not (low < drawdown < high and low_day < daily_loss < high_day and low_part < part < high_part):
+            return None
+        return assembled(
+            Measures,
+            {
+                "equity": equity,
+                "peak": peak,
+                "day_open": opened,
+                "drawdown": drawdown,
+                "daily_loss": daily_loss,
+                "leverage": part,
+                "gross_exposure": part,
+                "net_exposure": part,
+                "position": part,
+                "concentration": part,
+            },
+        )
+
+    def take(self, bar: Bar, measures: Measures) -> None:
+        """Takes the bar in; `measures` are of the account after it."""
+        self.newest, self.measures, self._peak = bar, measures, measures.peak
+        self.bars += 1
+
+    def _is_safe(self, bar: Bar) -> bool:
+        """Whether the bar liquidates nothing for certain."""
+        quantity, safe = self._quantity, self._safe
+        return not quantity or (bar.low >= safe if quantity > 0 else bar.high <= safe)
+
+    def book(self, bar: Bar, number: int) -> Book:
+        """The account after a bar, the `number`th that it has taken."""
+        before = self._book
+        bars = {self._symbol: bar}
+        return Book(before.desk, before.balance, before.holdings, before.open_orders, before.bar_no + number, bars)
+
+    def found(self, measures: Measures) -> Assessment:
+        """The check of the limits that was not made. Where a hard limit is breached, nothing is held, and so it stays."""
+        memory = vars(self._found.memory) | {"peak": measures.peak, "last_equity": measures.equity}
+        return assembled(
+            Assessment, vars(self._found) | {"measures": measures, "memory": assembled(RiskMemory, memory)}
+        )
