@@ -186,7 +186,7 @@ def accept(
 ) -> None:
     """End the alert of a fault that the workers found and a person has explained. Example: ais audit accept --reason "restored"
 
-    The workers verify the chain from here on. `ais audit verify` goes on naming the fault.
+    The workers verify the chain from here on. `ais audit verify` still reports the fault.
     """
     import settings
     from cli.audit_chain import accepted
