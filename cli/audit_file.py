@@ -24,7 +24,7 @@ def file_verified(file: Path, signed: Checkpoint | None, key: str | None, say: C
         signed = _own_checkpoint(manifest, key)
     if signed and signed.database_id != manifest.database_id:
         raise NotSigned(
-            f"the checkpoint belongs to database {signed.database_id}, but the file to {manifest.database_id}"
+            f"the checkpoint belongs to database {signed.database_id}, but the file belongs to {manifest.database_id}"
         )
     check = FileCheck(manifest, signed)
     check.run(file, Ticker(say).tell)

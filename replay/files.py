@@ -59,7 +59,7 @@ class BarsFile:
                 survey = found[episode] = _Survey()
             survey.add(bar)
         if not found:
-            raise MarketError(f"{self.path}: no bar is in the episode and the time that were asked for")
+            raise MarketError(f"{self.path}: no bar lies in the episode and the times that you asked for")
         return [survey.stretch(episode, self._symbol) for episode, survey in found.items()]
 
     def bars(self, episode: str) -> Iterator[Bar]:

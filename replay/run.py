@@ -140,7 +140,7 @@ def _in_processes(
             for child in multiprocessing.active_children():
                 child.terminate()
             if isinstance(error, BrokenProcessPool):
-                text = "a process of the replay has ended: an agent ended it, or there was too little memory"
+                text = "a process of the replay died: an agent ended it, or memory ran out"
                 raise MarketError(text) from None
             raise
 

@@ -59,14 +59,16 @@ _KeyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        description="Becomes the command's id: however often a command is repeated under it, it is carried out once.",
+        description="Becomes the command's id: a command that is repeated under the same id is carried out only once.",
         json_schema_extra=_KEY_SCHEMA,
     ),
 ]
 
 # A body that may be left out. The document does not offer `null`: generated clients get that wrong.
 _Nothing = SkipJsonSchema[None]
-_NOT_SENT = "Nothing was sent, or nobody knows whether it was recorded; `detail` says which, and what to do."
+_NOT_SENT = (
+    "Nothing was sent, or it is not known whether the command was recorded; `detail` says which, and what to do."
+)
 _KILLED = refusal(killed=KILLED)
 _MORE_THAN_ALL = InvalidRequest(("body", "reduce_pct"), "Input should be less than or equal to 1", "less_than_equal")
 _UNKNOWN_LIMIT = InvalidRequest(
@@ -110,7 +112,7 @@ CommandId = Annotated[str, Depends(_checked_id)]
     summary="Kill the desk",
     responses={
         200: answer(KilledAnswer, "Killed, and confirmed by the coordinator.", COMMAND_ID),
-        202: answer(KillAcceptedAnswer, "Recorded by Temporal and not confirmed in time: it takes effect.", ACCEPTED),
+        202: answer(KillAcceptedAnswer, "Recorded by Temporal, but not confirmed in time: it takes effect.", ACCEPTED),
         422: problem(422, {"reused_key": COMMANDING["reused_key"]}),
         503: unconfirmed_kill(),
         **problems(401, 403, 500),
@@ -118,7 +120,7 @@ CommandId = Annotated[str, Depends(_checked_id)]
     openapi_extra={
         "requestBody": {
             "required": False,
-            "description": "Whatever it holds, a kill kills; what could not be read is named in X-AIS-Warning.",
+            "description": "A kill is carried out whatever its body contains; `X-AIS-Warning` names what could not be read.",
             "content": {
                 "application/json": {
                     "schema": KillRequest.model_json_schema(),
@@ -322,7 +324,9 @@ async def coordinator(parts: PartsOf) -> Status:
 @needs(Role.VIEWER)
 async def command(
     parts: PartsOf,
-    command_id: Annotated[str, Path(description="The `X-Command-Id` of the command's answer.", examples=["9f1c"])],
+    command_id: Annotated[
+        str, Path(description="The `X-Command-Id` of the response to the command.", examples=["9f1c"])
+    ],
 ) -> JSONResponse:
     """`applied`, `refused` (with the reason in `detail`) or `pending`, together with the command's own answer. The `Location`
     header of a 202 names this address. The coordinator remembers the last 1,000 commands, and those of the last 24 h.

@@ -15,7 +15,7 @@ health = APIRouter(tags=["health"])
 metrics = APIRouter(tags=["metrics"])
 
 _SERIES = """\
-# HELP ais_coordinator_state 1 for the state that holds.
+# HELP ais_coordinator_state 1 for the current state, 0 for the others.
 # TYPE ais_coordinator_state gauge
 ais_coordinator_state{desk="main",state="running"} 1.0
 """

@@ -1,7 +1,8 @@
-"""Checkpoints: the last row of every chain, signed, to be kept where nobody who may write the database can reach.
+"""Checkpoints: the last row of every chain, signed. Keep them out of reach of anybody who can write to the database.
 
-The failure behind this file: whoever may write the database and knows the scheme can compute a chain anew from any row on, and no
-hash tells. What was signed before, and lies elsewhere, does. Signing needs the private key, checking the public one alone.
+The failure behind this file: somebody who can write to the database and knows the scheme can recompute a chain from any row on,
+and no hash shows it. A signature that was made before and is kept elsewhere does. Signing needs the private key, checking only
+the public one.
 """
 
 import json
@@ -66,7 +67,7 @@ class SignedHead(Value):
 
 
 class Checkpoint(Value):
-    """What is signed. `database_id` tells which database it is of."""
+    """The signed content. `database_id` is the id of its database."""
 
     at: Moment
     database_id: str | None
@@ -74,7 +75,7 @@ class Checkpoint(Value):
 
 
 def make_key(path: Path) -> str:
-    """Writes a new private key, which only its owner may read, and returns the public key. Never replaces a file."""
+    """Writes a new private key that only its owner may read, and returns the public key. Never replaces a file."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -115,7 +116,7 @@ def sign(checkpoint: Checkpoint, key: "Ed25519PrivateKey") -> str:
 
 
 def read(document: str, public_key: str) -> Checkpoint:
-    """The checkpoint, if the owner of this public key signed it. Otherwise NotSigned."""
+    """The checkpoint, if the owner of this public key signed it. Raises NotSigned otherwise."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -132,7 +133,7 @@ def read(document: str, public_key: str) -> Checkpoint:
 
 
 def take(connection: Connection) -> Checkpoint:
-    """The chains as they are in this transaction's eyes."""
+    """The ends of all chains, as this transaction sees them."""
     # As many rows as the last one's number: `verify` finds a gap.
     heads = connection.execute(text(_HEADS)).all()
     chains = {desk: SignedHead(seq=seq, hash=hash_, count=seq) for desk, seq, hash_ in heads}
@@ -140,20 +141,20 @@ def take(connection: Connection) -> Checkpoint:
 
 
 def keep(connection: Connection, at: datetime, public_key: str, document: str) -> None:
-    """Keeps a checkpoint in the database too, for whoever looks for the newest; it proves nothing there."""
+    """Stores a checkpoint in the database too, to find the newest one; there it proves nothing."""
     values = {"at": at, "public_key": public_key, "text": document}
     connection.execute(insert(audit_checkpoints).values(values).on_conflict_do_nothing())
 
 
 class MadeCheckpoint(NamedTuple):
-    """A new checkpoint, and the line that is signed."""
+    """A new checkpoint, and its signed line."""
 
     checkpoint: Checkpoint
     document: str
 
 
 def make(connection: Connection, key: "Ed25519PrivateKey") -> MadeCheckpoint:
-    """Takes a checkpoint, signs and keeps it. The document is to be printed, or sent to another place."""
+    """Makes, signs and stores a checkpoint. The caller prints the document or sends it elsewhere."""
     checkpoint = take(connection)
     document = sign(checkpoint, key)
     keep(connection, checkpoint.at, public_key_of(key), document)
@@ -161,8 +162,8 @@ def make(connection: Connection, key: "Ed25519PrivateKey") -> MadeCheckpoint:
 
 
 class CheckpointLookout:
-    """What a process knows of the checkpoints that its key has signed, so that a look costs next to nothing while none is due:
-    a checkpoint of thousands of desks is long, and every worker looks every few seconds."""
+    """What a process knows about the checkpoints that its key has signed. It makes the check whether one is due cheap: a
+    checkpoint of thousands of desks is long, and every worker checks every few seconds."""
 
     def __init__(self, desk: str) -> None:
         self.newest: Checkpoint | None = None
@@ -172,7 +173,8 @@ class CheckpointLookout:
         self._seen = 0
 
     def is_due(self, connection: Connection, public_key: str) -> bool:
-        """The first one of a UTC day, one after each kill and restart of the desk, and one after its chain became shorter."""
+        """Whether one is due: the first of a UTC day, one after each kill or restart of the desk, one after its chain became
+        shorter."""
         now = server_time(connection)
         if self.newest is not None and self.newest.at > now:
             # A clock that was ahead.
@@ -185,13 +187,13 @@ class CheckpointLookout:
         return self._went_back(connection, self.newest) or self._has_news_of_a_latch(connection, self.newest)
 
     def made(self, checkpoint: Checkpoint) -> None:
-        """By this process: nobody else can take it away."""
+        """Remembers the newest checkpoint, which nobody else can remove from this process."""
         self.newest = checkpoint
         self._read_at = checkpoint.at
 
     def _went_back(self, connection: Connection, newest: Checkpoint) -> bool:
-        """Whether the desk's chain is shorter than it was: a database that came back older has another chain from here on,
-        which nothing proves until one is signed.
+        """Whether the desk's chain is shorter than before: a database that came back older continues with a different chain,
+        which nothing proves until a new checkpoint is signed.
         """
         last = connection.scalar(text("SELECT max(seq) FROM audit WHERE desk = :desk"), {"desk": self._desk}) or 0
         self._seen = min(self._seen, last)
@@ -208,7 +210,7 @@ class CheckpointLookout:
 
 
 def make_if_due(connection: Connection, key: "Ed25519PrivateKey", lookout: CheckpointLookout) -> MadeCheckpoint | None:
-    """None if none is due, or another worker makes it."""
+    """Makes a checkpoint. None if none is due, or another worker makes it."""
     public_key = public_key_of(key)
     if not lookout.is_due(connection, public_key) or not connection.scalar(_LOCK):
         return None
@@ -217,8 +219,8 @@ def make_if_due(connection: Connection, key: "Ed25519PrivateKey", lookout: Check
 
 
 def _newest(connection: Connection, public_key: str, last: Checkpoint | None) -> Checkpoint | None:
-    """Of those that this key signed: whoever may write the database could put others there, to have none made any more.
-    `last`: the newest that this process knows, as nobody else can change it.
+    """The newest checkpoint that this key has signed. Somebody who can write to the database could insert others, so that no more
+    are made. `last` is the newest one that this process knows, which nobody else can change.
     """
     database_id = read_id(connection)
     for document in connection.scalars(text(_NEWEST), {"key": public_key}):
@@ -230,12 +232,12 @@ def _newest(connection: Connection, public_key: str, last: Checkpoint | None) ->
 
 
 def compare(connection: Connection, desk: str, signed: Checkpoint) -> list[AuditFault]:
-    """What a chain lacks or has otherwise than when it was signed; all before that row is proved by its own hashes."""
+    """Where a chain differs from what was signed. The hashes of the chain itself prove everything before the signed row."""
     return list(compare_all(connection, [desk], signed).values())
 
 
 def compare_all(connection: Connection, desks: Iterable[str], signed: Checkpoint) -> dict[str, AuditFault]:
-    """`compare` of several desks by one statement: the fault of each that has one."""
+    """`compare` for several desks in one statement: the fault of each desk that has one."""
     heads = {desk: head for desk in desks if (head := signed.chains.get(desk))}
     values = {"desks": list(heads), "seqs": [head.seq for head in heads.values()]}
     found = connection.execute(text(_ROWS), values) if heads else ()

@@ -1,7 +1,7 @@
-"""An exported chain as a file: how its rows are written and read again.
+"""The formats of an exported chain: writes its rows to a file, and reads them back.
 
-`body` is the exact text, since the hash is over it; `previous` and `hash` are hex digits, and bytes in Parquet. Reading needs no
-database, and a row that nobody can read stops nothing: it is told as None.
+`body` is the exact text, since the hash covers it; `previous` and `hash` are hex digits, in Parquet bytes. Reading needs no
+database. An unreadable row does not end the reading: it is returned as None.
 """
 
 import csv
@@ -27,7 +27,7 @@ LONGEST_FIELD = 2**30
 
 
 class ExportFormat(StrEnum):
-    """How the rows of an exported chain are spelt."""
+    """The file format of an exported chain."""
 
     NDJSON = "ndjson"
     CSV = "csv"
@@ -35,24 +35,24 @@ class ExportFormat(StrEnum):
 
 
 class ParquetMissing(Exception):
-    """What reads and writes Parquet is not installed."""
+    """The library for Parquet is not installed."""
 
     def __init__(self) -> None:
         super().__init__("Parquet needs an extra: pip install ais[parquet]")
 
 
 def write_rows(file: BinaryIO, kind: ExportFormat, rows: Iterable[Link]) -> None:
-    """All of the rows, in a file that is open. ParquetMissing before anything is taken from `rows`."""
+    """Writes all rows to an open file. Raises ParquetMissing before it takes anything from `rows`."""
     _WRITERS[kind](file, rows)
 
 
 def read_rows(path: Path, kind: ExportFormat) -> Iterator[Link | None]:
-    """Row by row; None for one that is no row of a chain."""
+    """Yields the rows; None for anything that is not a row of a chain."""
     return _READERS[kind](path)
 
 
 def need(kind: ExportFormat) -> None:
-    """Raises ParquetMissing where this format cannot be had."""
+    """Raises ParquetMissing if this format needs a library that is not installed."""
     if kind is ExportFormat.PARQUET:
         _pyarrow()
 
@@ -82,7 +82,7 @@ def _write_csv(file: BinaryIO, rows: Iterable[Link]) -> None:
 
 
 class _Encoded:
-    """A text file to whoever writes lines, which keeps none of it."""
+    """A file-like object for writers of lines, which passes everything on and keeps nothing."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -189,7 +189,7 @@ def _pyarrow() -> Any:
 
 @contextmanager
 def _not_importable(names: Iterable[str]) -> Iterator[None]:
-    """Those that are not imported yet cannot be, as if they were not installed."""
+    """Makes these modules unimportable unless they are imported already, as if they were not installed."""
     hidden: dict[str, Any] = {name: None for name in names if name not in sys.modules}
     sys.modules.update(hidden)
     try:

@@ -1,7 +1,7 @@
-"""Checking the chain: every hash anew, and the tables that one queries against the bodies of the chain.
+"""Checks the chain: recomputes every hash, and compares the tables with the bodies of the chain.
 
-All in one snapshot, so that desks go on writing meanwhile, and row by row, so that memory does not grow with the log. PostgreSQL
-compares a body with its row; the hashes are computed here, by a second program than the one that wrote them.
+It reads one snapshot, so desks can go on writing, and works row by row, so memory does not grow with the log. PostgreSQL compares
+a body with its row. The hashes are computed here, by different code than the database function that wrote them.
 """
 
 import json
@@ -46,7 +46,7 @@ _LOWEST = -(2**63)
 
 
 class AuditedDesk(NamedTuple):
-    """What was found of one desk. `older` rows are from before its chain began: they are counted, and not proved."""
+    """The findings about one desk. `older` rows are from before its chain began: they are counted but not proved."""
 
     desk: str
     rows: int
@@ -56,21 +56,21 @@ class AuditedDesk(NamedTuple):
 
 
 class FaultCount(NamedTuple):
-    """The first fault of a kind, and how many of its kind there are."""
+    """The first fault of a kind, and how many there are of that kind."""
 
     first: AuditFault
     times: int
 
 
 class Verification:
-    """What was found so far: by desk and by kind of fault, never by row."""
+    """The findings so far: by desk and by kind of fault, never by row."""
 
     def __init__(self) -> None:
         self.desks: list[AuditedDesk] = []
         self._faults: dict[tuple[str, FaultKind], FaultCount] = {}
 
     def note(self, faults: Iterable[AuditFault], count: int = 1) -> None:
-        """Keeps the first of each desk and kind."""
+        """Keeps the first fault of each desk and kind."""
         for fault in faults:
             key = (fault.desk, fault.kind)
             first, before = self._faults.get(key, FaultCount(fault, 0))
@@ -78,12 +78,12 @@ class Verification:
 
     @property
     def rows(self) -> int:
-        """Of all desks."""
+        """The rows of all desks."""
         return sum(desk.rows for desk in self.desks)
 
     @property
     def faults(self) -> list[FaultCount]:
-        """In the order in which they were found."""
+        """The faults, in the order in which they were found."""
         return list(self._faults.values())
 
 
@@ -99,7 +99,7 @@ def _value(column: Column[Any], alias: str) -> str:
 
 
 def _object(columns: Iterable[Column[Any]], alias: str) -> str:
-    """A row as its body has it, as jsonb: right whatever is in it, and slow."""
+    """A row as jsonb, in the form of its body: correct for every content, but slow."""
     pairs = []
     for column in columns:
         value = _value(column, alias)
@@ -109,8 +109,8 @@ def _object(columns: Iterable[Column[Any]], alias: str) -> str:
 
 
 def _is_spelt(columns: Iterable[Column[Any]], alias: str) -> str:
-    """Whether a row, as the text of its body, is the body: wherever PostgreSQL and RFC 8785 spell its numbers alike, which is
-    nearly always.
+    """SQL that compares a row with its body as text. It matches wherever PostgreSQL and RFC 8785 write the numbers alike, which is nearly
+    always.
     """
     first, *others = sorted(columns, key=lambda each: each.name)
     if _kind(first) != "JSONB":
@@ -150,7 +150,7 @@ _SPELLINGS = {
 
 
 def _compared(columns: Iterable[Column[Any]], alias: str, key: str, begins: str) -> str:
-    """0 where the table's row is as the body says, 1 where there is none, 2 where it differs. What is no JSON was edited."""
+    """0 if the table's row matches the body, 1 if there is no row, 2 if it differs. A body that is not JSON was edited."""
     spelt, name = _is_spelt(columns, alias), begins.split('"')[1]
     told = f"CASE a.kind WHEN 'rebuilt' THEN a.body::jsonb -> '{name}' ELSE a.body::jsonb END"
     return f"""CASE WHEN {alias}.{key} IS NULL THEN 1 WHEN a.kind <> 'rebuilt' AND {spelt} THEN 0
@@ -158,7 +158,8 @@ def _compared(columns: Iterable[Column[Any]], alias: str, key: str, begins: str)
 
 
 def proving(kinds: Iterable[AuditKind], begins: str) -> str:
-    """Which rows `a` of the chain prove a row of one table: those of its own kinds, and those that say that it was put back."""
+    """Which rows `a` of the chain prove a row of one table: those of the table's own kinds, and those that record its
+    restoration."""
     named = ", ".join(f"'{kind.value}'" for kind in sorted(kinds))
     return f"(a.kind IN ({named}) OR a.kind = 'rebuilt' AND starts_with(a.body, '{begins}'))"
 
@@ -175,8 +176,8 @@ FROM audit AS a
 LEFT JOIN decisions AS d ON d.decision_id = CASE WHEN {OF_DECISIONS} THEN a.subject END
 LEFT JOIN instructions AS i ON i.instruction_id = CASE WHEN {OF_INSTRUCTIONS} THEN a.subject END
 """  # noqa: S608 - names of our own columns and kinds
-"""The rows of a chain, each with what its table says: 0 as the body has it, 1 none, 2 something else. Of each the one table is
-looked into that it proves: a condition beside the key would be read after a look into both.
+"""The rows of a chain, each compared with its table: 0 it matches the body, 1 no row, 2 it differs. Only the one table that a row
+proves is read: with a condition beside the key, PostgreSQL would look into both first.
 """
 _CHAIN = f"""
 SELECT a.desk, {COMPARED_ROWS.partition("SELECT")[2]} WHERE a.desk = %(desk)s AND a.seq >= %(start)s ORDER BY a.seq
@@ -229,7 +230,7 @@ SELECT (SELECT body FROM audit WHERE desk = :desk AND seq = 1 AND kind = 'chain_
 
 @contextmanager
 def snapshot(engine: Engine) -> Iterator[Connection]:
-    """A connection that sees one moment, and changes nothing."""
+    """A read-only connection that sees one moment."""
     with engine.connect() as connection, connection.begin():
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         # Its length is not bounded: a log of years is checked in one go.
@@ -240,19 +241,19 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
 
 
 def desks_of(connection: Connection) -> list[str]:
-    """Every desk that has a chain, or should have one."""
+    """Every desk that has a chain or should have one."""
     return list(connection.scalars(text(f"{_DESKS} ORDER BY desk")))
 
 
 def chained_desks_of(connection: Connection) -> list[str]:
-    """Those that have a chain: what can be exported."""
+    """The desks that have a chain, and so can be exported."""
     return list(connection.scalars(text(f"{_CHAINED_DESKS} ORDER BY desk")))
 
 
 def verify_desk(
     connection: Connection, desk: str, since: datetime | None, found: Verification, progress: Progress
 ) -> None:
-    """Adds what is found of one desk to `found`."""
+    """Checks one desk, and adds the findings to `found`."""
     start = _start(connection, desk, since)
     walk, compared = ChainWalk(desk, start), _Comparison(connection, desk)
     keys = KeyComparison(whole=since is None) if desk == NO_DESK else None
@@ -272,7 +273,13 @@ def verify_desk(
     found.note(walk.end(head))
     if head is None and walk.count:
         # Without it nothing tells whether rows are gone from the end; the next append makes another one.
-        found.note([AuditFault(FaultKind.CUT_OFF, desk, walk.seq, "its head is gone, and rows after it may be")])
+        found.note(
+            [
+                AuditFault(
+                    FaultKind.CUT_OFF, desk, walk.seq, "the chain's head is gone, so rows after it may be gone too"
+                )
+            ]
+        )
     found.note(compared.end())
     found.note(keys.end(connection) if keys else ())
     older = _unproved(connection, desk, since, found)
@@ -281,9 +288,9 @@ def verify_desk(
 
 
 def fetched(connection: Connection, query: str, values: Mapping[str, Any]) -> Iterator[list[tuple[Any, ...]]]:
-    """The rows of a query, some at a time.
+    """The rows of a query, in batches.
 
-    By a cursor of the driver's own, and in binary: to make SQLAlchemy's rows of them takes as long as to hash them.
+    It uses the driver's own cursor, in binary: building SQLAlchemy's rows would take as long as hashing.
     """
     driver: Any = connection.connection.driver_connection
     try:
@@ -299,7 +306,7 @@ def fetched(connection: Connection, query: str, values: Mapping[str, Any]) -> It
 
 
 class _Comparison:
-    """The tables against the chain. A decision is written once; of an instruction the newest row must be as its table has it."""
+    """Compares the tables with the chain. A decision is written once; for an instruction, the newest row must match its table."""
 
     def __init__(self, connection: Connection, desk: str) -> None:
         self._connection = connection
@@ -310,7 +317,7 @@ class _Comparison:
         self._from_the_start = False
 
     def take(self, link: Link, state: int) -> Iterable[AuditFault]:
-        """What the row's table shows; `state` as the query tells it."""
+        """The fault that the row's table shows; `state` comes from the query."""
         if link.seq == 1:
             self._from_the_start = link.kind != AuditKind.CHAIN_BEGUN
         if link.kind in _LATCH_KINDS:
@@ -331,7 +338,7 @@ class _Comparison:
         return [self._unsettled.pop(next(iter(self._unsettled)))]
 
     def end(self) -> Iterator[AuditFault]:
-        """What no later row has put right, and the latch."""
+        """The faults that no later row has resolved, and those of the latch."""
         waiting = text("SELECT DISTINCT subject FROM audit_waiting WHERE desk = :desk")
         later = set(self._connection.scalars(waiting, {"desk": self._desk})) if self._unsettled else set()
         yield from (fault for subject, fault in self._unsettled.items() if subject not in later)
@@ -357,7 +364,7 @@ class _Comparison:
             what = "the desk's row says not killed, and no restart cleared it"
             yield AuditFault(FaultKind.CHANGED, self._desk, held.seq, what)
         elif row.killed and not held:
-            yield AuditFault(FaultKind.EXTRA, self._desk, None, "the desk's row says killed, and the chain does not")
+            yield AuditFault(FaultKind.EXTRA, self._desk, None, "the desk's row says killed, but the chain does not")
 
     def _fault(self, link: Link, state: int) -> AuditFault:
         kind = FaultKind.MISSING if state == 1 else FaultKind.CHANGED
@@ -365,14 +372,14 @@ class _Comparison:
 
 
 class _Begun(NamedTuple):
-    """What a desk's tables held when its chain began: so many rows from before `until`."""
+    """The contents of a desk's tables when its chain began: the number of rows from before `until`."""
 
     rows: dict[str, int]
     until: datetime
 
 
 def _begun(body: str | None) -> _Begun | None:
-    """None where the chain began with the desk, or where somebody has edited the row: that is a fault of its own."""
+    """None if the chain began with the desk, or if somebody has edited the row, which is reported separately."""
     try:
         told = json.loads(body or "")
         until = datetime.fromisoformat(told["until"])
@@ -382,7 +389,7 @@ def _begun(body: str | None) -> _Begun | None:
 
 
 def _unproved(connection: Connection, desk: str, since: datetime | None, found: Verification) -> int:
-    """Notes the rows of the tables that the chain does not have; how many are from before it."""
+    """Records the rows of the tables that the chain lacks, and returns how many are from before it."""
     body, first = connection.execute(text(_COVERED), {"desk": desk}).one()
     begun = _begun(body)
     covered = (first or _NEVER) if body else _BEGUN
@@ -400,7 +407,8 @@ def _unproved(connection: Connection, desk: str, since: datetime | None, found: 
 
 
 def _compare_counts(found: Verification, fault: AuditFault, fewer: int, linked_since: int) -> None:
-    """Rows from before the chain have no link, but a number. `fewer` have none now, of which `linked_since` may have got one."""
+    """Rows from before the chain have no link, but their number is known. `fewer`: how many fewer there are now than when the
+    chain began, of which `linked_since` have got a link since."""
     if (lost := fewer - linked_since) > 0:
         found.note(
             [fault._replace(what=f"{fault.what}: {lost} of those that the table had when the chain began")], lost
