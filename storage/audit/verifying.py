@@ -109,8 +109,8 @@ def _object(columns: Iterable[Column[Any]], alias: str) -> str:
 
 
 def _is_spelt(columns: Iterable[Column[Any]], alias: str) -> str:
-    """SQL that compares a row with its body as text. It matches wherever PostgreSQL and RFC 8785 write the numbers alike, which is nearly
-    always.
+    """SQL that compares a row with its body as text. It matches wherever PostgreSQL and RFC 8785 write the numbers alike, which
+    is nearly always.
     """
     first, *others = sorted(columns, key=lambda each: each.name)
     if _kind(first) != "JSONB":

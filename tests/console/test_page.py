@@ -360,7 +360,9 @@ async def test_a_viewers_page_offers_no_command_and_says_what_each_would_take(co
     # Nothing of that is left for whoever signs in next.
     await console.open(console.with_key("alice", Role.OPERATOR))
     await console.shows("running")
-    await console.says("#commands-not", "This key has the role operator and cannot send these commands. Change limit: a key")
+    await console.says(
+        "#commands-not", "This key has the role operator and cannot send these commands. Change limit: a key"
+    )
     assert await console.page.is_visible("form[aria-label=Pause]")
     assert not await console.page.is_visible("#key-note")
     await console.hold(1_100)
