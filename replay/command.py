@@ -55,14 +55,14 @@ class Options:
 
 def run(options: Options) -> None:
     """Runs the replay, shows the table, writes JSON and chart. Raises one of EXPECTED, or ValidationError for a setting."""
-    # The table is the answer; where the JSON goes to standard output, it steps aside.
+    # The table goes to standard output unless the JSON goes there.
     console = Console(stderr=options.json == STDOUT, quiet=options.quiet)
     selection = Selection(options.episode, _moment("--from", options.since), _moment("--to", options.until))
     volume = options.volume or settings.WorkerSettings.load().market_volume
     file = BarsFile(options.file, _symbol(options.symbol), volume, selection)
     plan = _plan(options)
     stretches = file.stretches()
-    # What is imported stays until the end. Otherwise the garbage collector goes through all of it again and again.
+    # Imported objects live until the end. Otherwise the garbage collector would scan them again and again.
     gc.freeze()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     progress = Progress(*columns, console=Console(stderr=True), disable=options.quiet)

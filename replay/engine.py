@@ -163,7 +163,7 @@ class Engine:
                 self._silent = {name for name, at in speaks.items() if not at[number]} if loud[number] else everyone
                 cycle = self._cycle(bar, calm=not loud[number])
                 if number == len(block) - 1:
-                    # A quiet bar leaves its reading to whoever looks at it. Of the last one, the coordinator has it.
+                    # A quiet bar builds its reading only on request. The coordinator has that of the last bar.
                     self.c.observation = cycle.observation
                 yield cycle
 

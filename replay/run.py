@@ -122,7 +122,7 @@ def _one_by_one(
 def _in_processes(
     file: BarsFile, stretches: Sequence[Stretch], plan: ReplayPlan, in_full: bool, progress: Progress
 ) -> Iterator[tuple[Stretch, Tally, Part]]:
-    # Spawned, not forked: a fork would take over threads and open files of whoever calls this.
+    # Spawned, not forked: a fork would inherit the caller's threads and open files.
     spawn, most = multiprocessing.get_context("spawn"), min(len(stretches), os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(most, spawn, _begin_process) as pool:
         paths = [Path(folder, str(number)) for number in range(len(stretches))]
@@ -136,7 +136,7 @@ def _in_processes(
                 progress(tally.bars)
                 yield stretch, tally, partial(_move, path)
         except BaseException as error:
-            # Ctrl-C too waits for no stretch: a pool that is only shut down replays those it has queued.
+            # Ctrl-C must not wait for a stretch either: a pool that is merely shut down still replays those in its queue.
             for child in multiprocessing.active_children():
                 child.terminate()
             if isinstance(error, BrokenProcessPool):

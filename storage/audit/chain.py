@@ -29,11 +29,11 @@ from domain.trading.instructions import InstructionOutcome, Tool
 from storage.cleaning import clean
 from storage.tables import audit_waiting, decisions
 
-# Beyond it a number is not the same for every reader of JSON.
+# JSON readers may disagree about larger numbers.
 SAFE_INTEGER = 2**53 - 1
-# All but the order of writing, which the database gives.
+# All columns except the order of writing, which the database assigns.
 PROVEN_COLUMNS = tuple(column for column in decisions.columns if column.name != "written")
-# Of an instruction that is only prepared: they change with each failed attempt, and are proved once it is settled.
+# Left out while an instruction is only prepared: they change with each failed attempt, and are proved once it is settled.
 ATTEMPT_COLUMNS = frozenset({"attempts", "detail"})
 _DECISION_COLUMNS = tuple(column.name for column in PROVEN_COLUMNS)
 _APPEND = b"SELECT audit_append($1, $2, $3, $4)"
@@ -42,11 +42,11 @@ _APPEND_WAITING = text(
     "SELECT audit_append(desk, '{}', '{}', '{}') FROM (SELECT DISTINCT desk FROM audit_waiting ORDER BY desk LIMIT 100) AS d"
 )
 
-# Where Python's JSON differs from RFC 8785, or may, besides the order of names that are not ASCII: a fraction of zero, a number
-# that is none, an exponent. Looked for one by one, which is ten times as fast as one expression.
+# Where Python's JSON may differ from RFC 8785, besides the order of non-ASCII names: a zero fraction, NaN or infinity, an
+# exponent. Searching for each separately is ten times as fast as one expression.
 _OTHERWISE_SPELT = (".0,", ".0]", ".0}", "NaN", "Infinity")
 _EXPONENT = re.compile(r"\de[-+]\d")
-# What the encoder spells as we do, but for a NUL. The rest is made plain first.
+# Types that the encoder writes as we need them, except for a NUL. Others are converted first.
 _ENCODED = frozenset({str, bool, datetime, Decimal})
 
 log = structlog.get_logger("audit")
@@ -96,7 +96,7 @@ def rebuilt_entry(proved: AuditEntry, source: Mapping[str, Any]) -> AuditEntry:
 def append(connection: Connection, entries: Iterable[AuditEntry]) -> bool:
     """Chains the entries, or leaves them to the next append: False if any of them waits. Only the commit may follow."""
     chained = True
-    # In the order of desks, as every lock of several desks is taken.
+    # In the order of desks, like every lock on several desks.
     for desk, group in groupby(sorted(entries, key=lambda each: each.desk), key=lambda each: each.desk):
         rows = list(group)
         kinds, subjects, bodies = (row.kind for row in rows), (row.subject for row in rows), (row.body for row in rows)
@@ -108,12 +108,12 @@ def _call(connection: Connection, values: Sequence[str]) -> bool:
     """Calls libpq directly: through SQLAlchemy and the driver's cursor the call takes five times as much CPU time."""
     driver: Any = connection.connection.dbapi_connection
     if driver.info.transaction_status != TransactionStatus.INTRANS:
-        # Begins the transaction, which libpq does not, or says what is wrong with it.
+        # Begins the transaction, which libpq does not do by itself, or raises what is wrong.
         connection.execute(_BEGIN)
     try:
         result = driver.pgconn.exec_params(_APPEND, [value.encode() for value in values])
     except psycopg.Error as error:
-        # The connection was dead before all of it was sent.
+        # The connection died before everything was sent.
         raise _failed(connection, error, is_lost=True) from error
     if result.status == ExecStatus.TUPLES_OK:
         return bool(result.get_value(0, 0) == b"t")
@@ -176,7 +176,7 @@ def canonical(body: Mapping[str, Any]) -> str:
     """The body as canonical JSON (RFC 8785). Numbers that JSON cannot represent exactly are text."""
     nearly = {name: each if type(each) in _ENCODED else _plain(each) for name, each in body.items() if each is not None}
     told = _ENCODER.encode(nearly)
-    # Nearly always that is it already, in a fifth of the time.
+    # Nearly always this is canonical already, in a fifth of the time.
     return told if _is_canonical(told) and "\\u0000" not in told else rfc8785.dumps(_plain(body)).decode()
 
 
@@ -196,7 +196,7 @@ def moment_text(moment: datetime) -> str:
 def _plain(value: Any) -> Any:
     match value:
         case str():
-            # A member of an enumeration becomes a plain text, too.
+            # This also turns enumeration members into plain text.
             return clean(value)
         case list() | tuple():
             return [_plain(each) for each in value]

@@ -25,11 +25,11 @@ from storage.installation import read_id
 from storage.tables import audit_checkpoints
 
 if TYPE_CHECKING:
-    # Imported where it is used: 9 MB, which most processes need never.
+    # Imported only where it is used: 9 MB that most processes never need.
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-# The last row of each desk's chain, of the rows themselves: a head could be old, or gone. From desk to desk by the key, so that
-# the rows between are not read, in one statement and so at one moment.
+# The last row of each desk's chain, from the rows themselves: a head could be old or gone. It jumps from desk to desk along the
+# key, without reading the rows between, in one statement and so as of one moment.
 _HEADS = """
 WITH RECURSIVE d AS (
     (SELECT desk FROM audit ORDER BY desk LIMIT 1)
@@ -37,7 +37,7 @@ WITH RECURSIVE d AS (
 SELECT d.desk, a.seq, encode(a.hash, 'hex') FROM d
 CROSS JOIN LATERAL (SELECT seq, hash FROM audit WHERE desk = d.desk ORDER BY seq DESC LIMIT 1) AS a
 """
-# None from the future: a clock that was ahead once would have another one due every few seconds until its day comes.
+# None from the future: if a clock was once ahead, a new one would be due every few seconds until that day.
 _NEWEST = """
 SELECT text FROM audit_checkpoints WHERE public_key = :key AND at <= clock_timestamp() AND octet_length(text) < 20000000
 ORDER BY at DESC LIMIT 20
@@ -46,7 +46,7 @@ _NEWEST_AT = "SELECT max(at) FROM audit_checkpoints WHERE public_key = :key AND 
 _LATCHED = (
     "SELECT max(seq), bool_or(kind IN ('latch_set', 'latch_cleared')) FROM audit WHERE desk = :desk AND seq > :seq"
 )
-# Whoever makes one that is due has this lock: two workers make one.
+# The worker that makes a due checkpoint holds this lock, so that two workers make only one.
 _LOCK = text("SELECT pg_try_advisory_xact_lock(1095329131)")
 _ROWS = """
 SELECT s.desk, a.hash FROM unnest(CAST(:desks AS text[]), CAST(:seqs AS bigint[])) AS s (desk, seq)
@@ -134,7 +134,7 @@ def read(document: str, public_key: str) -> Checkpoint:
 
 def take(connection: Connection) -> Checkpoint:
     """The ends of all chains, as this transaction sees them."""
-    # As many rows as the last one's number: `verify` finds a gap.
+    # The number of rows equals the last one's number: `verify` finds gaps.
     heads = connection.execute(text(_HEADS)).all()
     chains = {desk: SignedHead(seq=seq, hash=hash_, count=seq) for desk, seq, hash_ in heads}
     return Checkpoint(at=server_time(connection), database_id=read_id(connection), chains=chains)
@@ -169,7 +169,7 @@ class CheckpointLookout:
         self.newest: Checkpoint | None = None
         self._desk = desk
         self._read_at: datetime | None = None
-        # The desk's last row that was seen not to be of a latch.
+        # The desk's last row that is known not to be about the latch.
         self._seen = 0
 
     def is_due(self, connection: Connection, public_key: str) -> bool:
@@ -177,7 +177,7 @@ class CheckpointLookout:
         shorter."""
         now = server_time(connection)
         if self.newest is not None and self.newest.at > now:
-            # A clock that was ahead.
+            # A clock was ahead.
             self.newest, self._read_at = None, None
         at = connection.scalar(text(_NEWEST_AT), {"key": public_key})
         if at != self._read_at:
@@ -214,7 +214,7 @@ def make_if_due(connection: Connection, key: "Ed25519PrivateKey", lookout: Check
     public_key = public_key_of(key)
     if not lookout.is_due(connection, public_key) or not connection.scalar(_LOCK):
         return None
-    # Another one may have made it meanwhile.
+    # Another worker may have made it meanwhile.
     return make(connection, key) if lookout.is_due(connection, public_key) else None
 
 

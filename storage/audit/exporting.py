@@ -13,7 +13,7 @@ from domain.audit import AuditKind, Link
 from storage.audit import chain
 from storage.audit.verifying import AT_TEXT, fetched
 
-# Moments need not rise with `seq`: an entry that waited is older than the row before it. A part has no gaps all the same.
+# Times need not increase with `seq`: an entry that had to wait is older than the row before it. The part has no gaps even so.
 _FIRST = "SELECT min(seq) FROM audit WHERE desk = :desk AND at >= :since"
 _LAST = "SELECT max(seq) FROM audit WHERE desk = :desk AND at < :until"
 _ROWS = f"""

@@ -17,10 +17,10 @@ class ExportedDesk:
         self.desk = desk
         self.named = named
         self.signed = signed
-        # Whether the row that was signed is in the file, and is the row that was signed.
+        # Whether the signed row is in the file and unchanged.
         self.proved = False
         self._seen = False
-        # An export of the whole chain begins with its first row, whatever the database had: only a window may begin later.
+        # An export without a window must begin with the chain's first row.
         self._walk = ChainWalk(desk, 1 if whole or named.first is None else named.first.seq)
 
     @property

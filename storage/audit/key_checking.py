@@ -51,10 +51,10 @@ def _differing(told: str, held: str) -> list[str]:
     try:
         mine = dict(json.loads(told))
     except (ValueError, TypeError):
-        # Its hash is right, and AIS never wrote it.
+        # Its hash is right, but AIS never wrote it.
         return ["everything"]
     theirs = json.loads(held)
     if "digest_sha256" not in mine:
-        # An older version wrote none.
+        # Written by an older version, without this field.
         del theirs["digest_sha256"]
     return sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))

@@ -14,10 +14,10 @@ from domain.audit import AuditKind
 from storage.audit.chain import AuditEntry, append, entry
 from storage.clock import server_time
 
-# As `audit_append` takes it (migration 0016): a second time in one transaction, it is there already.
+# The same lock as in `audit_append` (migration 0016): taken twice in one transaction, it is held already.
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('audit:' || :desk, 0))")
-# Kills by their subject in the chain. One that a restart has cleared waits while another one holds: the last row of a latch must
-# say how the latch is.
+# Kills by their subject in the chain. A cleared kill waits while another one is in force: the last row about the latch must show
+# its present state.
 _KILLS = """
 SELECT k.subject, k.number AS kill_number, k.kill_id, k.cleared_by, k.held, d.reason, d.actor, d.killed_at FROM desks AS d
 JOIN (SELECT desk, kill_id AS subject, kill_number AS number, kill_id, cleared_by, false AS held FROM kills
@@ -31,7 +31,7 @@ _CHAINED = """
 SELECT subject FROM audit WHERE desk = :desk AND kind = 'latch_set' AND subject = ANY(CAST(:subjects AS text[]))
 UNION SELECT subject FROM audit_waiting WHERE desk = :desk AND kind = 'latch_set'
 """
-# Kills from before the chain are counted with the log, and not proved: they have no row, and need none.
+# Kills from before the chain are counted with the log, but not proved: they need no row.
 _BEFORE = """
 SELECT k.subject FROM unnest(CAST(:subjects AS text[])) AS k (subject)
 JOIN audit AS a ON a.desk = :desk AND a.seq = 1 AND a.kind = 'chain_begun'

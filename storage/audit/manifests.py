@@ -117,7 +117,7 @@ class NewExport:
     def __init__(self, file: Path, *, replace: bool) -> None:
         self._places = (file, path_of(file))
         self._replace = replace
-        # Names that are, or are about to be, of our files: each with what the file is known by.
+        # The names that our files have, or are about to get, each with the identity of its file.
         self._placed: list[tuple[Path, os.stat_result]] = []
         self.parts: list[Path] = []
 
@@ -141,10 +141,10 @@ class NewExport:
     def place(self) -> None:
         """Gives both their final names."""
         if self._replace:
-            # The old manifest must never stand beside the new file.
+            # The old manifest must never be beside the new file.
             self._places[1].unlink(missing_ok=True)
         for part, place in zip(self.parts, self._places, strict=True):
-            # Before it has its name: Ctrl-C may come in between.
+            # Noted before the file gets its name: Ctrl-C may come in between.
             self._placed.append((place, part.stat()))
             self._name(part, place)
         _sync(self._places[0].parent)
@@ -152,12 +152,12 @@ class NewExport:
 
     def _name(self, part: Path, place: Path) -> None:
         try:
-            # Unlike a rename, it never replaces what came there meanwhile.
+            # Unlike a rename, this never replaces a file that appeared meanwhile.
             os.replace(part, place) if self._replace else os.link(part, place)
         except FileExistsError:
             raise _taken(place) from None
         except OSError:
-            # A file system without hard links.
+            # The file system has no hard links.
             if os.path.lexists(place) and not self._replace:
                 raise _taken(place) from None
             os.replace(part, place)

@@ -26,7 +26,7 @@ from storage.tables import instructions
 AuditedRow = Decision | InstructionRow
 
 ROWS_A_BATCH = 200
-# Columns that rows of an older version have not.
+# Columns that are missing in rows of older versions.
 _LATER_COLUMNS = frozenset({"command", "result", "source"})
 _NOTED = 'CREATE TEMPORARY TABLE IF NOT EXISTS rebuild_noted (id text COLLATE "C" PRIMARY KEY)'
 _NOTE = "INSERT INTO rebuild_noted SELECT unnest(CAST(:ids AS text[])) ON CONFLICT DO NOTHING RETURNING id"
@@ -34,7 +34,7 @@ _LOST = """
 SELECT a.seq, a.kind, a.subject, a.body FROM audit AS a WHERE a.desk = :desk AND a.seq > 0 AND {proving}
     AND NOT EXISTS (SELECT FROM {table} AS t WHERE t.{id} = a.subject) ORDER BY a.seq {order}
 """
-# What is put back keeps its order of writing; of an instruction the newest row counts.
+# Rows are restored in the order in which they were written; for an instruction, the newest row counts.
 _LOST_DECISIONS = _LOST.format(proving=OF_DECISIONS, table="decisions", id="decision_id", order="ASC")
 _LOST_INSTRUCTIONS = _LOST.format(proving=OF_INSTRUCTIONS, table="instructions", id="instruction_id", order="DESC")
 _LEFT = f"""
@@ -120,7 +120,7 @@ class Rebuilding:
     def left(self, desk: str) -> RowsLeft:
         """The rows that the chain has and that are still missing after all batches."""
         with self._connection.begin():
-            # Two whole tables are read.
+            # This reads two whole tables.
             self._connection.execute(text("SET LOCAL statement_timeout = 0"))
             found = self._connection.execute(text(_LEFT), {"desk": desk}).one()
         return RowsLeft(found.rows, found.first)
@@ -191,7 +191,7 @@ def _decision_differs(stored: Mapping[str, Any], row: Decision) -> list[str]:
     """The columns in which they differ."""
     mine = _told(decision_entry(row))
     theirs = json.loads(canonical({column.name: stored[column.name] for column in PROVEN_COLUMNS}))
-    # An older version wrote none of these.
+    # Older versions wrote none of these.
     skipped = frozenset() if theirs.keys() & _LATER_COLUMNS else _LATER_COLUMNS
     return sorted(name for name in (mine.keys() | theirs.keys()) - skipped if mine.get(name) != theirs.get(name))
 

@@ -15,12 +15,12 @@ from domain.audit import AuditFault, AuditKind, ChainHead, ChainWalk, FaultKind,
 from storage.audit.verifying import COMPARED_ROWS
 
 ROWS_A_STRETCH = 1_000
-# Instructions that are under way. Of more than these, the oldest are left to `ais audit verify`.
+# The most instructions under way that are tracked. If there are more, the oldest are left to `ais audit verify`.
 MOST_UNSETTLED = 2_000
 _LOWEST = -(2**63)
 _LATCH = frozenset({AuditKind.LATCH_SET, AuditKind.LATCH_CLEARED})
 _FROM = f"({COMPARED_ROWS} WHERE a.desk = due.desk AND a.seq >= due.start ORDER BY a.seq LIMIT :most)"
-# Those before the stretch whose newest row had not come yet.
+# Rows before the stretch that were not the newest of their instruction.
 _UNSETTLED = f"({COMPARED_ROWS} WHERE a.desk = due.desk AND a.seq = ANY(due.unsettled) AND a.seq < due.start)"
 _ROWS = """
 WITH due AS MATERIALIZED (
@@ -119,7 +119,7 @@ class _StretchWalk:
         if link.kind in _LATCH:
             self._latched = link.kind == AuditKind.LATCH_SET
         elif link.seq == 1 and link.kind != AuditKind.CHAIN_BEGUN:
-            # All that the desk's row says of a kill is in the chain.
+            # Everything that the desk's row says about a kill is in the chain.
             self._latched = False
 
     def _compare(self, link: Link, row: Row[Any]) -> None:

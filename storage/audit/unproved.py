@@ -16,9 +16,9 @@ from sqlalchemy import Connection, text
 
 from storage.audit.verifying import OF_DECISIONS, OF_INSTRUCTIONS
 
-# Enough to be told by; what comes on top of them is found once they are gone.
+# Enough for a report; further ones are found once these are gone.
 MOST_FOUND = 200
-# While so many wait to be chained, nothing can be told of a row without a link.
+# While so many entries wait to be chained, a row without a link proves nothing.
 _MOST_WAITING = 10_000
 
 
@@ -33,7 +33,7 @@ _TABLES = (
     _ProvenTable("decisions", "decision_id", "timestamp", OF_DECISIONS),
     _ProvenTable("instructions", "instruction_id", "prepared_at", OF_INSTRUCTIONS),
 )
-# Not as a join, which may be one with the whole chain. A row that was there when a person accepted a fault is no news.
+# Not a join, which might be one with the whole chain. A row from before a person accepted a fault is not reported again.
 _UNPROVED = """
 (SELECT true FROM audit AS a WHERE a.subject = t.{id} AND a.desk = t.desk AND a.seq > 0 AND {proving} LIMIT 1) IS NULL
 AND (t.desk, t.{id}) NOT IN (SELECT a.desk, a.subject FROM audit_waiting AS a WHERE {proving})

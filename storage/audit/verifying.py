@@ -37,7 +37,7 @@ Progress = Callable[[int], None]
 _LATCH_KINDS = frozenset({AuditKind.LATCH_SET, AuditKind.LATCH_CLEARED})
 
 ROWS_A_FETCH = 500
-# Instructions whose newest body is still to come: those that are under way, unless somebody has changed their rows.
+# Instructions whose newest body is still to come: they are under way, or somebody has changed their rows.
 MOST_UNSETTLED = 100_000
 AT_TEXT = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 _BEGUN = datetime.min.replace(tzinfo=UTC)
@@ -115,8 +115,8 @@ def _is_spelt(columns: Iterable[Column[Any]], alias: str) -> str:
     first, *others = sorted(columns, key=lambda each: each.name)
     if _kind(first) != "JSONB":
         return f"a.body = '{{' || substr({_spelt((first, *others), alias)}, 2) || '}}'"
-    # A map comes first: to read that of the body takes a fifth of the time of spelling the table's. An end that is found too
-    # early makes another text.
+    # The map comes first: reading the body's takes a fifth of the time of writing out the table's. If its end is found too early,
+    # the texts differ.
     begin = f'{{"{first.name}":'
     told = f"substr(a.body, {len(begin) + 1}, greatest(0, strpos(a.body, '}}') - {len(begin)}))"
     same_map = f"CASE WHEN pg_input_is_valid({told}, 'jsonb') THEN CAST({told} AS jsonb) = {_value(first, alias)} END"
@@ -197,8 +197,8 @@ _UNPROVED_ROWS = {
         table="instructions", id="instruction_id", moment="prepared_at", proving=OF_INSTRUCTIONS
     ),
 }
-# Rows from before the chain that have got a link since, and none of their beginning: instructions that were open then, and have
-# become something, and whatever was lost and put back.
+# Rows from before the chain that have got a link since, but have no entry for their beginning: instructions that were open then
+# and are settled now, and restored rows.
 _LINKED_SINCE = """
 SELECT count(*) FROM {table} AS t JOIN (
     SELECT subject FROM (SELECT desk, kind, subject, body FROM audit WHERE seq > 0
@@ -215,13 +215,13 @@ _LINKED_SINCE_THEN = {
         beginnings="'instruction_prepared'",
     ),
 }  # fmt: skip
-# A chain whose rows are all gone is named too, with no row: its head remembers it.
+# Includes a chain whose rows are all gone: its head still names it.
 _CHAINED_DESKS = "SELECT desk FROM audit UNION SELECT desk FROM audit_heads"
 _DESKS = f"""
 {_CHAINED_DESKS} UNION SELECT desk FROM audit_waiting UNION SELECT desk FROM decisions UNION SELECT desk FROM instructions
 UNION SELECT '{NO_DESK}' FROM keys
 """  # noqa: S608 - our own name of no desk
-# From where on a desk's decisions are covered: from its first row that is no note of what was there before.
+# The moment from which a desk's decisions are in the chain: its first row after `chain_begun`.
 _COVERED = """
 SELECT (SELECT body FROM audit WHERE desk = :desk AND seq = 1 AND kind = 'chain_begun') AS begun,
     (SELECT min(at) FROM (SELECT at FROM audit WHERE desk = :desk AND seq > 1 ORDER BY seq LIMIT 1) AS first) AS at
@@ -233,7 +233,7 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
     """A read-only connection that sees one moment."""
     with engine.connect() as connection, connection.begin():
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-        # Its length is not bounded: a log of years is checked in one go.
+        # Without a time limit: a log of years is checked in one go.
         connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"))
         # Compiling the comparison takes longer than most logs.
         connection.execute(text("SET LOCAL jit = off"))
@@ -257,7 +257,7 @@ def verify_desk(
     start = _start(connection, desk, since)
     walk, compared = ChainWalk(desk, start), _Comparison(connection, desk)
     keys = KeyComparison(whole=since is None) if desk == NO_DESK else None
-    # Rows before the first are read too: AIS writes none, and they would vouch for what they name.
+    # Rows before the first are read too: AIS writes none, and they would prove whatever they name.
     for rows in fetched(connection, _CHAIN, {"desk": desk, "start": _LOWEST if since is None else start}):
         for row in rows:
             link = Link._make(row[:-1])
@@ -272,7 +272,7 @@ def verify_desk(
     head = _head(connection, desk)
     found.note(walk.end(head))
     if head is None and walk.count:
-        # Without it nothing tells whether rows are gone from the end; the next append makes another one.
+        # Without the head, missing rows at the end go unnoticed; the next append makes a new head.
         found.note(
             [
                 AuditFault(
@@ -313,7 +313,7 @@ class _Comparison:
         self._desk = desk
         self._unsettled: dict[str, AuditFault] = {}
         self._latch: Link | None = None
-        # Whether all that the desk's row says of a kill is in the rows that are read.
+        # Whether the rows that are read contain everything that the desk's row says about a kill.
         self._from_the_start = False
 
     def take(self, link: Link, state: int) -> Iterable[AuditFault]:

@@ -25,12 +25,12 @@ FOUND_TIMES = 2
 """How often a fault must be found before it is reported."""
 _LOCK = text("SELECT pg_try_advisory_xact_lock(1095329132)")
 _WAIT_FOR_LOCK = text("SELECT pg_advisory_xact_lock(1095329132)")
-# A cheap look, by an index: most processes find that another one has just been here.
+# A cheap check, by an index: most processes find that another one has just done the work.
 _RESTS = text("""
 SELECT greatest((SELECT max(looked_at) FROM audit_watch), (SELECT max(looked_at) FROM audit_tables))
     > clock_timestamp() - make_interval(secs => :seconds)
 """)
-# New rows of a desk that nobody has looked at are followed from its last one on; the first lap takes those before.
+# For a desk that was never checked, new rows are followed from its last one on; the first lap takes the rows before.
 _KNOW = text("""
 INSERT INTO audit_watch (desk, again, seq, hash, began_at, looked_at)
 SELECT h.desk, again, CASE WHEN again THEN 0 ELSE h.seq END, CASE WHEN again THEN NULL ELSE h.hash END,
@@ -39,7 +39,7 @@ FROM audit_heads AS h CROSS JOIN (VALUES (false), (true)) AS rows (again)
 WHERE h.seq > 0 AND NOT EXISTS (SELECT FROM audit_watch AS w WHERE w.desk = h.desk AND w.again = rows.again)
 LIMIT 500 ON CONFLICT DO NOTHING
 """)
-# A chain without news is looked at too, now and then: its last rows may be gone.
+# A chain without new rows is checked now and then too: its last rows may be gone.
 _NEWS = text("""
 SELECT w.*, h.seq AS head_seq FROM audit_watch AS w LEFT JOIN audit_heads AS h ON h.desk = w.desk
 WHERE NOT w.again AND (w.fault_kind IS NOT NULL OR h.seq IS DISTINCT FROM w.seq
@@ -96,7 +96,7 @@ class Pace(NamedTuple):
     rows: int = stretches.ROWS_A_STRETCH
 
 
-# Rows that may come while a chain is on its way into a statement.
+# Rows that may be added between choosing a chain and running the statement.
 _SPARE_ROWS = 6
 _MOST_CHAINS = 100
 
@@ -172,7 +172,7 @@ def _left(row: Row[Any], reached: Reached) -> float:
 
 def _begun(connection: Connection, laps: Sequence[Row[Any]], signed: Checkpoint | None) -> list[_DueChain]:
     """Begins a new lap where one has ended: at the first row or, if the last lap took longer than a day, at the checkpoint."""
-    # What was signed before a person accepted a fault says nothing about the rows since.
+    # A signature from before a person accepted a fault says nothing about the rows since.
     heads = {
         row.desk: head
         for row in laps
@@ -222,7 +222,7 @@ def _together(due: deque[_DueChain], pace: Pace) -> list[_DueChain]:
 
 
 def _checked(connection: Connection, together: Sequence[_DueChain], pace: Pace) -> list[CheckedStretch]:
-    # The next look begins anew where the checkpoint says otherwise, and compares again.
+    # If the checkpoint disagrees, the next check starts again there, and compares once more.
     asked = [DueStretch(each.desk, each.reached) for each in together if not each.fault]
     most = min(pace.rows, max(each.share(pace) for each in together))
     found = iter(stretches.check(connection, asked, most) if asked else ())
@@ -240,7 +240,7 @@ def _note(connection: Connection, together: Sequence[_DueChain], checked: Sequen
 def _note_of(due: _DueChain, checked: CheckedStretch) -> dict[str, Any]:
     fault, reached = checked.fault, checked.reached
     note = {"desk": due.desk, "begins": due.begins, "seq": reached.seq, "hash": reached.hash}
-    # With a fault the same stretch is due again: unless the lap's beginning showed it.
+    # After a fault the same stretch is due again, unless the beginning of the lap showed the fault.
     at_end = checked.at_end and (fault is None or due.fault is not None)
     note |= {"unsettled": as_array(reached.unsettled), "latched": reached.latched, "at_end": at_end}
     return note | {"kind": fault and fault.kind.value, "fault_seq": fault and fault.seq, "what": fault and fault.what}
@@ -262,7 +262,7 @@ def accept(connection: Connection, desk: str, by: str, reason: str) -> int | Non
     """Accepts a desk's faults on behalf of a person. From now on the chain is checked from the row that records this; returns the
     row's number, or None if the row cannot be appended now. `ais audit verify` still reports the faults.
     """
-    # A round that is under way has some rows of `audit_watch` already, and would wait for the others.
+    # A running round holds some rows of `audit_watch` already, and would wait for the others.
     connection.execute(_WAIT_FOR_LOCK)
     wrong = [each.fault for each in faults(connection) if each.fault.desk == desk]
     told = [{"fault": each.kind.value, "seq": each.seq, "what": each.what} for each in wrong]
