@@ -152,7 +152,7 @@ class NewExport:
 
     def _name(self, part: Path, place: Path) -> None:
         try:
-            # Unlike a rename, this never replaces a file that appeared meanwhile.
+            # Unlike a rename, a link never replaces a file that appeared meanwhile.
             os.replace(part, place) if self._replace else os.link(part, place)
         except FileExistsError:
             raise _taken(place) from None

@@ -20,7 +20,7 @@ MOST_UNSETTLED = 2_000
 _LOWEST = -(2**63)
 _LATCH = frozenset({AuditKind.LATCH_SET, AuditKind.LATCH_CLEARED})
 _FROM = f"({COMPARED_ROWS} WHERE a.desk = due.desk AND a.seq >= due.start ORDER BY a.seq LIMIT :most)"
-# Rows before the stretch that were not the newest of their instruction.
+# Rows of instructions before the stretch whose newest row was still to come.
 _UNSETTLED = f"({COMPARED_ROWS} WHERE a.desk = due.desk AND a.seq = ANY(due.unsettled) AND a.seq < due.start)"
 _ROWS = """
 WITH due AS MATERIALIZED (
