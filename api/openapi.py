@@ -165,7 +165,7 @@ def accepted(action: str) -> dict[str, Any]:
 
 def unconfirmed_kill() -> dict[str, Any]:
     """503 of the kill."""
-    told = "Not recorded, or not known to be; carry out the cancels by hand, and try another way to kill."
+    told = "Not recorded, or this is not known; carry out the cancels by hand, and try another way to kill."
     shown = {name: error.body for name, error in KILLING.items()}
     return answer(UnconfirmedKill, told, COMMAND_ID, shown)
 
