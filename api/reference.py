@@ -17,7 +17,7 @@ INTRODUCTION = """\
 <!-- Written by `make docs` from api/: change that, not this. -->
 
 {description}
-A running API shows the same at `/docs`, with the fields of every response, and lets you try requests. Programs read `/openapi.json`.
+A running API shows the same at `/docs`, with all response fields, and lets you try requests. Programs read `/openapi.json`.
 
 ## Errors
 
