@@ -167,7 +167,7 @@ class KeyRing:
         """How current the keys are, in words."""
         age = self.age_seconds
         if age is None:
-            return "only AIS_API_KEY; this process has not been able to read the named keys since it started"
+            return "AIS_API_KEY alone; this process has not been able to read the named keys since it started"
         return "current" if age < FRESH_SECONDS else f"as read {age:.0f} s ago; later changes are not known"
 
     def take(self, keys: Mapping[str, AccessKey] | None) -> None:
