@@ -102,7 +102,7 @@ async def in_background(*loops: Coroutine[Any, Any, object]) -> AsyncIterator[No
 def _tell_error(loop: asyncio.Task[object]) -> None:
     """Logs a loop that failed: nobody awaits it while the process runs, so it would end unnoticed."""
     if not loop.cancelled() and (error := loop.exception()):
-        logging.getLogger("startup").error("a loop in the background ended by an error: a bug", exc_info=error)
+        logging.getLogger("startup").error("a background loop failed: a bug", exc_info=error)
 
 
 async def once_known(ask: Callable[[], Awaitable[T | None]], tell: Callable[[T], object]) -> None:

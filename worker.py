@@ -308,7 +308,7 @@ def _tell_version(mine: WorkerDeploymentVersion, current: WorkerDeploymentVersio
         log.info("workers of this version are the current ones", worker=shown(mine))
         return
     log.warning(
-        "this worker's version is not current: it takes workflow tasks of desks that are pinned to it, and of no others",
+        "this worker's version is not current: it takes workflow tasks only of desks that are pinned to it",
         worker=shown(mine),
         current=shown(current),
         to_make_it_current=making_current(mine, mine.deployment_name),

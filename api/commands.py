@@ -198,7 +198,7 @@ class Commander:
             self._desk.recorded(ask.command_id)
             raise PerhapsRecorded(ask.command_id, self._cancels(ask)) from error
         except GatewayError as error:
-            raise NotRecorded(f"{refusal}; and its cancellation: {error}", self._cancels(ask)) from error
+            raise NotRecorded(f"{refusal}; a cancellation failed too: {error}", self._cancels(ask)) from error
         self._desk.recorded(ask.command_id)
 
     async def _accepted_as_cancellation(self, ask: CommandRequest, warning: str) -> CommandResponse:

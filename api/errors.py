@@ -108,7 +108,7 @@ class UnknownCommand(ApiError):
     status = 404
 
     def __init__(self, command_id: str) -> None:
-        super().__init__(f"The coordinator knows no command {command_id!r}.")
+        super().__init__(f"The coordinator has no record of a command {command_id!r}.")
 
 
 class NoAccount(ApiError):
@@ -117,7 +117,11 @@ class NoAccount(ApiError):
     status = 404
 
     def __init__(self, desk: str, mode: Mode) -> None:
-        cure = "the coordinator's first cycle opens it" if mode is Mode.PAPER else "`ais status` shows the venue's own"
+        cure = (
+            "the coordinator's first cycle opens it"
+            if mode is Mode.PAPER
+            else "`ais status` shows the account at the venue"
+        )
         super().__init__(f"Desk {desk!r} ({mode}) has no paper account; {cure}.")
 
 
@@ -226,7 +230,7 @@ class TooManyStreams(Unavailable):
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"{limit} streams of events are open, and this process serves no more; close some. Commands are not affected."
+            f"{limit} streams of events are open, the most that this process serves; close some. Commands are not affected."
         )
 
 
@@ -264,7 +268,7 @@ class CoordinatorClosed(_Unconfirmed):
     """Temporal recorded the signal, and then the coordinator was closed from outside."""
 
     def __init__(self, why: str, cancels: Iterable[CancelInstruction] | None) -> None:
-        super().__init__(f"recorded by Temporal, but nobody will carry it out: {why}", cancels)
+        super().__init__(f"recorded by Temporal, but no coordinator will carry it out: {why}", cancels)
 
 
 def entry(location: Location, message: str, kind: str) -> dict[str, Any]:

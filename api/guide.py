@@ -15,23 +15,28 @@ to trade, and obeys the commands below.
 `ais keys create` whose role allows it. The rest is public, and answers `HEAD` as it answers `GET`.
 
 **Commands.** 200 means that the coordinator confirmed the command. 202 means that it is recorded and will take effect; `Location`
-is the URL of its outcome. 409 means that the state does not allow it, and 503 that something cannot be reached. Any answer other
-than 200 or 202 changed nothing, unless `detail` says that this is not known. An `Idempotency-Key` makes a command safe to repeat.
+is the URL of its outcome. 409 means that the state does not allow it, and 503 that something cannot be reached. After any status
+but 200 and 202 nothing has changed, unless `detail` says that this is not known. An `Idempotency-Key` makes a command safe to
+repeat.
 
-**Errors** are JSON with `detail`: a sentence that says what is wrong and what to do, or for 422 a list of what is wrong where.
+**Errors** are JSON with `detail`: a sentence that says what is wrong and what to do; for 422, a list with the place and reason
+of each error.
 
 {links("runbook", "architecture", "risk", "operations", "keys")}
 """
 TAGS: list[dict[str, Any]] = [
     {
         "name": "control",
-        "description": f"Commands: stop the desk, let it go on, and reduce risk. {links('runbook', 'risk')}",
+        "description": f"Commands: stop the desk, resume it, and reduce its risk. {links('runbook', 'risk')}",
     },
-    {"name": "status", "description": "What the desk is doing, and what became of a command. Changes nothing."},
-    {"name": "health", "description": f"Whether the parts of AIS reach one another. Public. {links('operations')}"},
-    {"name": "proposals", "description": f"Ideas of trading agents outside of AIS. {links('agents')}"},
-    {"name": "reports", "description": "The past, from the database: decisions, orders, executions, the account."},
-    {"name": "metrics", "description": f"Numbers for Prometheus. Public. {links('metrics')}"},
+    {"name": "status", "description": "What the desk is doing, and the outcome of each command. Read-only."},
+    {"name": "health", "description": f"Whether the parts of AIS can reach each other. Public. {links('operations')}"},
+    {"name": "proposals", "description": f"Proposals from trading agents that run outside AIS. {links('agents')}"},
+    {
+        "name": "reports",
+        "description": "The desk's history, from the database: decisions, orders, executions, the account.",
+    },
+    {"name": "metrics", "description": f"Metrics for Prometheus. Public. {links('metrics')}"},
 ]
 
 

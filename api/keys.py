@@ -70,9 +70,11 @@ class RefusedKey(NamedTuple):
             case KeyRefusal.MISTYPED, _:
                 return "this key is mistyped: its checksum is wrong; copy it again, to its last character"
             case KeyRefusal.NOT_READ, _:
-                return "this process has not read the keys from the database yet; until then AIS_API_KEY alone is known"
+                return (
+                    "this process has not read the keys from the database yet; until then it accepts only AIS_API_KEY"
+                )
             case KeyRefusal.EXPIRED, AccessKey(name=name, expires_at=at) if at:
-                return f"key {name} expired at {iso(at)}; an administrator makes another one: ais keys rotate {name}"
+                return f"key {name} expired at {iso(at)}; ask an administrator for a new one: ais keys rotate {name}"
             case KeyRefusal.REVOKED, AccessKey(name=name, revoked_at=at) if at:
                 return f"key {name} was revoked at {iso(at)}"
         return ""
@@ -91,7 +93,7 @@ class Holder(NamedTuple):
             return ""
         name, left = self.key.name, self.key.expires_at - now
         when = _roughly(left)
-        then = f"then even a kill with it is refused; an administrator replaces it: ais keys rotate {name}"
+        then = f"after that even a kill with it is refused. Ask an administrator for a new one: ais keys rotate {name}"
         return f"key {name} expires at {iso(self.key.expires_at)}, in {when}; {then}"
 
 
@@ -165,7 +167,7 @@ class KeyRing:
         """How current the keys are, in words."""
         age = self.age_seconds
         if age is None:
-            return "AIS_API_KEY alone; the database's keys have not been read since this process started"
+            return "AIS_API_KEY alone; this process has not been able to read the named keys since it started"
         return "current" if age < FRESH_SECONDS else f"as read {age:.0f} s ago; later changes are not known"
 
     def take(self, keys: Mapping[str, AccessKey] | None) -> None:
@@ -285,7 +287,7 @@ class KeyWatch:
         # Until the database has them again, every reading is a complete one.
         names = [key.name for key in found.merged.lost]
         log.warning(
-            "the database has lost keys, or their ends; writing them again",
+            "the database has lost keys, revocations or expiry times; writing them again",
             count=len(names), gone=found.merged.vanished, names=names[:MOST_NAMED],
         )  # fmt: skip
         await self._source.keep_ends(found.merged.lost[:MOST_WRITTEN])

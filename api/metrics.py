@@ -35,23 +35,23 @@ class ApiMetrics:
             "ais_http_request_seconds", "HTTP request durations.", labels, registry=self._registry, buckets=_SECONDS
         )
         self._commands = Counter(
-            "ais_commands_total", "Commands by what became of them.", ("desk", "command", "outcome"),
+            "ais_commands_total", "Commands by outcome.", ("desk", "command", "outcome"),
             registry=self._registry,
         )  # fmt: skip
         self._command_seconds = Histogram(
-            "ais_command_seconds", "HTTP request to confirmed outcome.", ("command",), registry=self._registry,
+            "ais_command_seconds", "Time from the HTTP request to the confirmed outcome.", ("command",), registry=self._registry,
             buckets=_SECONDS,
         )  # fmt: skip
         for outcome in ("failed", "unconfirmed"):
             # An alert watches these, and Prometheus notices the first increase only if it has seen a zero before.
             self._commands.labels(desk, CommandKind.KILL.value, outcome)
         self._turned_away = Counter(
-            "ais_http_connections_turned_away_total", "Connections closed before their client wanted it.", ("reason",),
+            "ais_http_connections_turned_away_total", "Connections that the API closed early.", ("reason",),
             registry=self._registry,
         )  # fmt: skip
 
         self._keys_refused = Counter(
-            "ais_http_keys_refused_total", "Requests under a protected path without a key that opens it.", ("reason",),
+            "ais_http_keys_refused_total", "Requests to a protected path that were refused for their key.", ("reason",),
             registry=self._registry,
         )  # fmt: skip
 
@@ -114,14 +114,23 @@ class _Coordinator(Collector):
             return
         yield self._state(status.state)
         left = _left_of_kill(status)
-        yield _gauge(self._desk, "ais_kill_outstanding", "What is left to do of the kill in force.", left)
-        yield _gauge(self._desk, "ais_unwritten_rows", "Rows that wait for the database.", status.records_waiting)
+        yield _gauge(
+            self._desk, "ais_kill_outstanding", "Number of things that the kill in force still has to do.", left
+        )
+        yield _gauge(
+            self._desk,
+            "ais_unwritten_rows",
+            "Rows of the decision log that wait for the database.",
+            status.records_waiting,
+        )
         if status.observation:
             age = (datetime.now(UTC) - status.observation.observed_at).total_seconds()
             yield _gauge(self._desk, "ais_observation_age_seconds", "Time since the account was last read.", age)
 
     def _state(self, holds: State) -> GaugeMetricFamily:
-        family = GaugeMetricFamily("ais_coordinator_state", "1 for the state that holds.", labels=("desk", "state"))
+        family = GaugeMetricFamily(
+            "ais_coordinator_state", "1 for the current state, 0 for the others.", labels=("desk", "state")
+        )
         for state in State:
             family.add_metric((self._desk, state.value), float(state is holds))
         return family

@@ -356,8 +356,8 @@ class EntryAnswer(_Answer):
 class PortfolioAnswer(_Answer):
     """The account, computed from all of its fills and ledger entries.
 
-    `differences` is empty as long as the venue's own book agrees; of a real account it names, with both numbers, what the
-    exchange says otherwise, and whatever could not be read of it. Valued at the coordinator's latest prices; where it has
+    `differences` is empty as long as the venue's own book agrees. For a real account it lists, with both numbers, each
+    difference from the exchange, and everything that could not be read. Valued at the coordinator's latest prices; where it has
     none, `valued_at` is null and the prices of the last trades are used. Peak, drawdown and the day's loss are computed at
     the prices of the trades and of now; those that the limits use are in `GET /control/coordinator`.
     """

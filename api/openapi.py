@@ -86,25 +86,25 @@ FILTERING: Examples = {
 
 _ERRORS: dict[int, tuple[str, Examples]] = {
     401: ("The Bearer token is missing or invalid.", {"no_key": NotAuthenticated()}),
-    403: ("The key is known, and its role or its desks do not allow this; nothing was done.", {
+    403: ("The key is valid, but its role or its desks do not allow this; nothing was done.", {
         "role": NeedsRole("http:wall-screen", Role.VIEWER, Role.OPERATOR),
         "desk": NotForThisDesk("alice", ("second",), "main"),
     }),
-    404: ("No such thing.", {"unknown_id": UnknownCommand(_COMMAND)}),
+    404: ("There is nothing under this name or id.", {"unknown_id": UnknownCommand(_COMMAND)}),
     408: ("The body did not arrive in time; nothing was done.", {"too_slow": BodyTooSlow(BODY_SECONDS)}),
     409: ("The state does not allow it; nothing was done.", {"killed": CommandRefused(KILLED)}),
     413: ("The body is too large; nothing was done.", {"too_large": BodyTooLarge(MAX_BODY_BYTES)}),
     422: ("The body, a header or the query is invalid; nothing was done.", COMMANDING),
-    500: ("A bug; the trace is in the log, under the `X-Request-Id` of the answer.", {"bug": ApiError("Internal Server Error")}),
+    500: ("A bug; the log has the traceback under the response's `X-Request-Id`.", {"bug": ApiError("Internal Server Error")}),
     503: ("Temporal, a worker or the database cannot be reached; `detail` says which, and what to do.", ASKING),
 }  # fmt: skip
 COMMAND_ID = {
     "X-Command-Id": {"description": "The command's id.", "schema": {"type": "string"}},
-    "X-AIS-Warning": {"description": "What could not be read or is unusual.", "schema": {"type": "string"}},
+    "X-AIS-Warning": {"description": "Whatever was ignored, or needs attention.", "schema": {"type": "string"}},
 }
 ACCEPTED = {
     **COMMAND_ID,
-    "Location": {"description": "Where to ask what became of it.", "schema": {"type": "string"}},
+    "Location": {"description": "The URL of the command's outcome.", "schema": {"type": "string"}},
     "Retry-After": {"description": "In seconds.", "schema": {"type": "string"}},
 }
 
@@ -159,13 +159,13 @@ def answer(
 
 def accepted(action: str) -> dict[str, Any]:
     """202 of a command."""
-    told = "Recorded by Temporal and not confirmed in time: it takes effect once a worker is up."
+    told = "Recorded by Temporal, but not confirmed in time: it takes effect once a worker is up."
     return answer(AcceptedAnswer, told, ACCEPTED, {"not_confirmed_yet": {"action": action}})
 
 
 def unconfirmed_kill() -> dict[str, Any]:
     """503 of the kill."""
-    told = "Not recorded, or nobody knows whether it was; carry out the cancels by hand, and try another way."
+    told = "Not recorded, or this is not known; carry out the cancels by hand, and try another way to kill."
     shown = {name: error.body for name, error in KILLING.items()}
     return answer(UnconfirmedKill, told, COMMAND_ID, shown)
 

@@ -17,11 +17,11 @@ INTRODUCTION = """\
 <!-- Written by `make docs` from api/: change that, not this. -->
 
 {description}
-A running API shows the same at `/docs`, with the fields of every answer, and tries calls out. Programs read `/openapi.json`.
+A running API shows the same at `/docs`, with all response fields, and lets you try requests. Programs read `/openapi.json`.
 
 ## Errors
 
-These mean the same for every request. Below, each request lists which of them it can answer, and explains its own.
+These statuses mean the same for every request. Below, each request lists those that it can return, and explains any others.
 
 {errors}"""
 _BOUNDS = {
@@ -117,7 +117,7 @@ def _body(told: Json) -> str:
         for name, field in schema.get("properties", {}).items()
     ]
     fields = _table(("field of the body", "value", "meaning"), rows) if rows else ""
-    return fields + _example("The body", content)
+    return fields + _example("Example of a body", content)
 
 
 def _answers(told: Json, errors: Mapping[str, str]) -> str:
@@ -129,10 +129,10 @@ def _answers(told: Json, errors: Mapping[str, str]) -> str:
     }
     own = [(status, described[status]) for status in sorted(answers.keys() - usual)]
     text = _table(("status", "meaning"), own)
-    text += f"\nBesides {', '.join(usual)}, as [above](#errors).\n" if usual else ""
+    text += f"\nAlso {', '.join(usual)}, explained [above](#errors).\n" if usual else ""
     best = answers.get("200") or answers["202"]
     content = best.get("content", {}).get("application/json", {})
-    return text + _example("An answer", content)
+    return text + _example("Example of a response", content)
 
 
 def _example(title: str, content: Json) -> str:

@@ -83,7 +83,7 @@ class ResumeRequest(_Request):
 
 
 class KillRequest(BaseModel):
-    """Why the desk is killed. For documentation: a kill kills whatever its body holds."""
+    """Why the desk is killed. Documentation only: a kill is carried out whatever its body contains."""
 
     reason: str = Field(
         DEFAULT_REASONS[CommandKind.KILL],
@@ -96,16 +96,21 @@ class CancelAllRequest(_Request):
     """Which symbols; `null` or left out means every symbol."""
 
     symbols: Symbols | None = Field(
-        None, description="As the venue writes them; `btc/usdt` is read as well.", examples=[["BTCUSDT", "ETHUSDT"]]
+        None, description="In the venue's spelling; `btc/usdt` works too.", examples=[["BTCUSDT", "ETHUSDT"]]
     )
 
 
 class DeleverageRequest(_Request):
     """Which position to reduce, and by what fraction of it."""
 
-    symbol: Symbol = Field(description="Whose futures position.", examples=["BTCUSDT"])
+    symbol: Symbol = Field(description="The symbol of the futures position.", examples=["BTCUSDT"])
     reduce_pct: float = Field(
-        strict=True, gt=0, le=1, allow_inf_nan=False, description="0.5 is half of it, 1 all.", examples=[0.5]
+        strict=True,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="0.5 is half of the position, 1 is all of it.",
+        examples=[0.5],
     )
 
 
@@ -113,14 +118,14 @@ class LimitsRequest(_Request):
     """Which limits change, by name (`limits` of `GET /control/coordinator` has them all)."""
 
     limits: Annotated[dict[LimitName, LimitNumber], Field(min_length=1)] = Field(
-        description="The new numbers, each under the limit's name.", examples=[{"max_leverage": 1.5}]
+        description="The new values, by the name of the limit.", examples=[{"max_leverage": 1.5}]
     )
     reason: Reason | None = Field(None, description="Written to the decision log.", examples=["volatile day"])
 
 
 class ProposalBody(QuoteTerms):
-    """What an agent outside proposes. It expires at `expires_at` or `ttl_seconds` after it was sent, whichever is sooner;
-    two cycles after it was sent where neither is given. With a `price` it asks for a limit order: GTC unless
+    """A proposal of an agent outside AIS. It expires at `expires_at` or `ttl_seconds` after it was sent, whichever is sooner;
+    two cycles after it was sent if neither is given. With a `price` it asks for a limit order: GTC unless
     `time_in_force` says otherwise; `post_only` never takes from the book.
     """
 
@@ -134,7 +139,9 @@ class ProposalBody(QuoteTerms):
         None, strict=True, ge=-1, le=1, allow_inf_nan=False, description="Fraction of the price, before costs."
     )
     rationale: str = Field("", max_length=MAX_RATIONALE_CHARS, examples=["breakout on the daily chart"])
-    expires_at: OffsetMoment | None = Field(None, description="With offset.", examples=["2026-03-12T14:35:00+00:00"])
+    expires_at: OffsetMoment | None = Field(
+        None, description="ISO 8601 time with an offset.", examples=["2026-03-12T14:35:00+00:00"]
+    )
     ttl_seconds: float | None = Field(None, strict=True, gt=0, le=86_400, allow_inf_nan=False, examples=[60])
 
 
@@ -146,39 +153,47 @@ class PageQuery(_Request):
 
     limit: int = Field(50, ge=1, le=1000, description="Rows per page.")
     cursor: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[\x21-\x7e]+$")] | None = Field(
-        None, description="Where to go on; taken from the `Link` header."
+        None, description="Start of the page: the cursor in the `Link` header of the previous one."
     )
     symbol: Symbol | None = Field(None, description="Only rows of this symbol.")
-    since: OffsetMoment | None = Field(None, description="By the desk's clock, inclusive; with offset.")
-    until: OffsetMoment | None = Field(None, description="By the desk's clock, exclusive; with offset.")
+    since: OffsetMoment | None = Field(
+        None, description="Earliest time by the desk's clock, inclusive; with an offset."
+    )
+    until: OffsetMoment | None = Field(None, description="Latest time by the desk's clock, exclusive; with an offset.")
 
 
 class EquityQuery(_Request):
-    """The stretch of a desk's life that a curve shows; unknown fields are refused."""
+    """The time that a curve shows, and its resolution; unknown fields are refused."""
 
     since: OffsetMoment | None = Field(
-        None, description="Inclusive, with offset; without it, from the desk's first cycle."
+        None, description="Earliest time, inclusive, with an offset. Default: the desk's first cycle."
     )
-    until: OffsetMoment | None = Field(None, description="Exclusive, with offset; without it, to the newest cycle.")
+    until: OffsetMoment | None = Field(
+        None, description="Latest time, exclusive, with an offset. Default: the newest cycle."
+    )
     points: int = Field(
-        500, ge=MIN_POINTS, le=MAX_POINTS, description="How many points at most; extremes are always kept."
+        500, ge=MIN_POINTS, le=MAX_POINTS, description="Maximum number of points; extremes are always kept."
     )
-    symbol: Symbol | None = Field(None, description="Whose price to show as `price`.")
+    symbol: Symbol | None = Field(None, description="The symbol whose price to show as `price`.")
 
 
 class DecisionQuery(PageQuery):
     """Filters of the decision log."""
 
     decision_type: DecisionType | None = Field(None, description="Only rows of this kind.")
-    risk_passed: bool | None = Field(None, description="Orders that the guards passed, or refused.")
-    agent_id: Token | None = Field(None, description="Rows in which this agent voted.")
+    risk_passed: bool | None = Field(
+        None, description="true: orders that passed the guards; false: orders that the guards refused."
+    )
+    agent_id: Token | None = Field(None, description="Only rows in which this agent voted.")
 
 
 class InstructionQuery(PageQuery):
     """Filters of the instructions."""
 
-    command_id: Token | None = Field(None, description="What this command asked for: the `X-Command-Id` of its answer.")
-    outcome: InstructionOutcome | None = Field(None, description="What became of it.")
+    command_id: Token | None = Field(
+        None, description="Only instructions of this command: the `X-Command-Id` of its response."
+    )
+    outcome: InstructionOutcome | None = Field(None, description="Only instructions with this outcome.")
 
 
 class NoQuery(_Request):

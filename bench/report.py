@@ -75,7 +75,7 @@ def table(documents: Iterable[Result]) -> str:
     for name, (subject, document) in sorted(found.items()):
         rows, left_out = _shown(subject["rows"])
         lines += [_table_row(name, row, document) for row in rows]
-        lines += [f"| `{name}` | {left_out} more, each less dear than these | | | |"] if left_out else []
+        lines += [f"| `{name}` | {left_out} more, each with a lower ratio | | | |"] if left_out else []
     lines += ["", "| subject | command | size | revision | load average | machine |", "|---|---|---|---|---|---|"]
     lines += [_run_row(name, subject, document["machine"]) for name, (subject, document) in sorted(found.items())]
     return "\n".join(lines) + "\n"

@@ -33,7 +33,9 @@ def verified(url: str, asked: Asked, say: Callable[[str], None]) -> Iterator[Lin
     found, ticker = Verification(), Ticker(say)
     with migrate.connections(url, migrate.UPGRADE_SECONDS) as engine, verifying.snapshot(engine) as connection:
         if signed and signed.database_id != (found_id := read_id(connection)):
-            raise checkpoints.NotSigned(f"the checkpoint is of database {signed.database_id}, and this is {found_id}")
+            raise checkpoints.NotSigned(
+                f"the checkpoint belongs to database {signed.database_id}, but this is database {found_id}"
+            )
         known = sorted({*verifying.desks_of(connection), *(signed.chains if signed else ())})
         if desk is not None and desk not in known:
             raise LookupError(f"desk {desk!r} has no chain; the database has {', '.join(known) or 'none'}")
@@ -58,20 +60,22 @@ def accepted(url: str, desk: str, reason: str) -> str:
     with migrate.connections(url, migrate.CHECK_SECONDS) as engine, engine.begin() as connection:
         if desk not in {each.fault.desk for each in watching.faults(connection)}:
             raise LookupError(
-                f"the workers know of no fault in the chain of {desk!r}; `ais audit verify` looks for one now"
+                f"the workers have found no fault in the chain of {desk!r}; to check it now: `ais audit verify`"
             )
         seq = watching.accept(connection, desk, actor(), reason)
         if seq is None:
             raise LookupError(
-                "the chain cannot be appended to at the moment: try again, or see docs/runbook.md, The audit chain"
+                "nothing was accepted: the chain cannot be written now; try again, or see docs/runbook.md, The audit chain"
             )
-    return f"Accepted in row {seq:,} of {desk}. The workers verify from there on; `ais audit verify` goes on naming the fault."
+    return f"Accepted in row {seq:,} of {desk}. The workers verify from there on; `ais audit verify` still reports the fault."
 
 
 def read_checkpoint(file: Path, public_key: str | None, key_file: str | None) -> Checkpoint:
     """Reads a checkpoint from a file and checks its signature: by `public_key`, or else by that of AIS_AUDIT_KEY."""
     if public_key is None and key_file is None:
-        raise checkpoints.NotSigned("give the public key of the checkpoint's owner: --public-key, or AIS_AUDIT_KEY")
+        raise checkpoints.NotSigned(
+            "a checkpoint is checked with its public key: give --public-key, or set AIS_AUDIT_KEY"
+        )
     expected = public_key or checkpoints.public_key_of(checkpoints.read_key(Path(str(key_file))))
     return checkpoints.read(file.read_text(), expected)
 
@@ -97,13 +101,13 @@ def _of_desk(desk: AuditedDesk) -> str:
     if desk.older:
         told.append(f"{desk.older:,} rows of its log are older than the chain and cannot be proved")
     if desk.waiting:
-        told.append(f"{desk.waiting:,} entries wait to be chained")
+        told.append(f"{desk.waiting:,} entries are waiting to be chained")
     return printable(f"{desk.desk}: {'; '.join(told)}.")
 
 
 def fault_line(found: FaultCount) -> Line:
     """The first fault of a kind, in words."""
     fault = found.first
-    where = "no row of the chain" if fault.seq is None else f"row {fault.seq:,}"
+    where = "not in the chain" if fault.seq is None else f"row {fault.seq:,}"
     more = f" ({found.times:,} of this kind)" if found.times > 1 else ""
     return Line(printable(f"{fault.desk}: {fault.kind.value.upper()}: {where}: {fault.what}{more}"), agrees=False)

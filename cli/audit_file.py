@@ -23,7 +23,9 @@ def file_verified(file: Path, signed: Checkpoint | None, key: str | None, say: C
     if signed is None and key is not None:
         signed = _own_checkpoint(manifest, key)
     if signed and signed.database_id != manifest.database_id:
-        raise NotSigned(f"the checkpoint is of database {signed.database_id}, and the file of {manifest.database_id}")
+        raise NotSigned(
+            f"the checkpoint belongs to database {signed.database_id}, but the file belongs to {manifest.database_id}"
+        )
     check = FileCheck(manifest, signed)
     check.run(file, Ticker(say).tell)
     yield from (_desk_line(desk, signed) for desk in check.desks.values())

@@ -62,9 +62,9 @@ async def rebuilt(url: str, asked: AskedRebuild, say: Callable[[str], None]) -> 
 
 def _last(total: int, *, writes: bool) -> Line:
     if not total:
-        return Line("Nothing is missing that could be put back.")
+        return Line("Nothing to put back.")
     if writes:
-        return Line(f"{total:,} rows are put back.")
+        return Line(f"{total:,} rows were put back.")
     return Line(f"{total:,} rows can be put back: `ais audit rebuild --yes` does so.", agrees=False)
 
 
@@ -105,7 +105,7 @@ class DeskRebuild:
             faults = self._faults(snapshot)
             whole = all(each.first.kind in _OF_TABLES for each in faults)
             if not whole:
-                yield self._line("the chain is broken, so only Temporal's histories are asked", agrees=False)
+                yield self._line("the chain is broken, so only Temporal's histories are searched", agrees=False)
             for line in self._of_chain(snapshot, prepared=False) if whole else ():
                 yield line
             async for line in self._of_histories(runs):
@@ -127,7 +127,7 @@ class DeskRebuild:
                     return (
                         None
                         if is_mine
-                        else f"desk {self._desk!r} writes to database {each.database_id}, and this is {mine}"
+                        else f"desk {self._desk!r} writes to database {each.database_id}, but this is database {mine}"
                     )
         return None
 
@@ -178,12 +178,12 @@ class DeskRebuild:
         for row in compared.missing:
             if self.missing.total() < MOST_NAMED:
                 done = "put back" if self._rebuild.writes else "missing"
-                yield self._line(f"{done}: {row.name}, which {_source(row)} has", agrees=self._rebuild.writes)
+                yield self._line(f"{done}: {row.name}, from {_source(row)}", agrees=self._rebuild.writes)
             self.missing["the chain" if "chain" in row.source else "Temporal's histories"] += 1
         for row, columns in compared.differing:
             self._differing += 1
             if self._differing <= MOST_NAMED:
-                what = f"DIFFERS: {row.name} is there, and {_source(row)} has another {', '.join(columns)}"
+                what = f"DIFFERS: {row.name} in the database and {_source(row)} differ in {', '.join(columns)}"
                 yield self._line(what, agrees=False)
 
     def _end(self, faults: list[FaultCount], oldest: datetime | None) -> Iterator[Line]:
@@ -191,12 +191,18 @@ class DeskRebuild:
             yield self._line(f"{self._differing:,} rows differ; none of them was changed", agrees=False)
         for what, first in self._unreached.items():
             yield self._line(
-                f"not reached: {self._unreached_times[what]:,} {what}{first and f', the first is {first}'}"
+                f"not reached: {self._unreached_times[what]:,} {what}{first and f'; the first is {first}'}"
             )
-        reach = f"reach back to {iso(oldest)}" if oldest else "are gone, or there never were any"
-        yield self._line(f"Temporal's histories {reach}; what came before, only the chain can tell")
+        reach = (
+            f"reach back to {iso(oldest)}; only the chain knows what came before"
+            if oldest
+            else "are gone, or never existed"
+        )
+        yield self._line(f"Temporal's histories {reach}")
         if (left := self._rebuild.left(self._desk)).rows:
-            what = f"{left.rows:,} rows that the chain names are missing, and nobody can put them back, the first is {left.first}"
+            what = (
+                f"{left.rows:,} rows that the chain names are missing and cannot be put back; the first is {left.first}"
+            )
             yield self._line(what, agrees=False)
         if self._rebuild.writes:
             yield from self._still_wrong()

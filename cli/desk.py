@@ -93,9 +93,9 @@ async def preview(terms: NewTerms, new_mode: NewMode | None) -> str:
     try:
         status = await _gateway(client).status()
     except NoCoordinator:
-        return "no coordinator is open: a new one starts with the settings, and with the terms that you named"
+        return "no coordinator is open: a new one starts with the settings, and with the terms that you gave"
     except GatewayError as error:
-        return f"what changes is not known: {error}"
+        return f"cannot tell what would change: {error}"
     moving.check_named(status, terms, new_mode)
     if new_mode is None or not new_mode.moves(status):
         others = terms.model_copy(update={"mode": None})

@@ -48,7 +48,7 @@ def span(text: str) -> timedelta:
     match = re.fullmatch(r"([1-9]\d{0,5})([hdw])", text.strip())
     found = int(match[1]) * _UNITS[match[2]] if match else None
     if found is None or found > LONGEST:
-        raise ValueError(f"{text!r} is not a span of time: give 12h, 90d or 52w, and ten years at most")
+        raise ValueError(f"{text!r} is not a length of time: give 12h, 90d or 52w, at most ten years")
     return found
 
 
@@ -82,10 +82,11 @@ async def create(name: str, role: Role, desks: tuple[str, ...] | None, lifetime:
 async def rotate(name: str, lifetime: timedelta | None, grace: timedelta) -> MadeKey:
     """Replaces a key. Raises NoSuchKey and DatabaseUnavailable."""
     text, new = _new(lifetime)
-    ends = "ends after its grace" if grace else "is revoked"
+    ends = "expires after --grace" if grace else "is revoked"
     unknown = (
-        f"It is not known whether the key {name} was replaced. If it was, the old one {ends}, and nobody has the text of the "
-        f"new one ({new.key_id}). Once the database answers, repeat this: it replaces whichever works. `ais keys list` shows both"
+        f"It is not known whether the key {name} was replaced. If it was, the old one {ends}, and nobody knows the text of the "
+        f"new one ({new.key_id}). Once the database answers, run this again: it replaces whichever key works. "
+        "`ais keys list` shows both"
     )
     made = await _run(lambda connection: keys.rotate(connection, name, new, grace), unknown)
     old = f"expires at {iso(made.created_at + grace)} at the latest" if grace else "is revoked, everywhere within 10 s"
@@ -95,8 +96,8 @@ async def rotate(name: str, lifetime: timedelta | None, grace: timedelta) -> Mad
 async def revoke(wanted: str) -> str:
     """Revokes keys by name or id, and says which. Raises NoSuchKey and DatabaseUnavailable."""
     unknown = (
-        "It is not known whether the key is revoked: repeat this once the database answers. If that cannot wait, "
-        "restart the API while the database is away: it then knows AIS_API_KEY alone (docs/runbook.md, A key was stolen)"
+        "It is not known whether the key is revoked: run this again once the database answers. If that cannot wait, "
+        "restart the API while the database is away: it then accepts only AIS_API_KEY (docs/runbook.md, A key was stolen)"
     )
     ended = await _run(lambda connection: keys.revoke(connection, wanted, actor()), unknown)
     which = "; ".join(f"{key.name} ({key.key_id}, {key.role})" for key in ended)

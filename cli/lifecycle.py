@@ -78,7 +78,9 @@ class Lifecycle:
             raise Refused(self._needs_restart(opened.lower(), row))
         with told_if_it_fails("no coordinator was started; try `ais start` again"):
             await self._database.run(self._begin)
-        await self._open("the desk's row is prepared; try `ais start` again", WorkflowIDReusePolicy.REJECT_DUPLICATE)
+        await self._open(
+            "only the desk's row was written; try `ais start` again", WorkflowIDReusePolicy.REJECT_DUPLICATE
+        )
         live = self._plan.mode is Mode.LIVE
         alone = "; its account belongs to this desk alone: nobody else may send orders on it" if live else ""
         return f"the coordinator of desk {self._plan.desk!r} is started{alone}"
@@ -171,8 +173,8 @@ class Lifecycle:
                     )
             given = await self._database.run(give_back)
         if not given:
-            raise Refused(f"desk {self._plan.desk!r} holds no account")
-        return f"desk {self._plan.desk!r} has given back its account; another desk may now use it"
+            raise Refused(f"desk {self._plan.desk!r} has no account to give back")
+        return f"desk {self._plan.desk!r} has given back its account; another desk can use it now"
 
     async def _restart_signal(self, status: Status, **told: object) -> None:
         command_id = f"restart-{uuid.uuid4().hex}"
@@ -243,7 +245,7 @@ class Lifecycle:
             raise Refused("the database's row of this desk changed meanwhile; look at `ais status` and try again")
         told: dict[str, object] = {"reason": reason, "actor": actor, "kill_id": cleared.kill_id or ""}
         told |= {"cleared_number": cleared.number, "cleared_by": control.decision_id, "restarts": [control.decision_id]}
-        before = "the latch is cleared and the decision log has the row; try `ais restart` again"
+        before = "only the database was changed: the latch is cleared and the log has the row; try `ais restart` again"
         await self._open(before, WorkflowIDReusePolicy.ALLOW_DUPLICATE, cleared.number, kill, **told)
         started = f"a new coordinator of desk {self._plan.desk!r} is started"
         if kill is None:

@@ -173,7 +173,7 @@ async def _follow(reader: LogReader, show: Callable[[LogLine], None], say: Say) 
             lines = await reader.new()
         except EXPECTED as error:
             if troubles.begin():
-                say(f"the log cannot be read: {error}; trying again. What is above may not be the newest")
+                say(f"the log cannot be read: {error}; trying again. Newer rows may exist")
         else:
             if troubles.end():
                 say("the log can be read again")

@@ -42,7 +42,7 @@ def check_named(status: Status, terms: NewTerms, new: NewMode | None) -> None:
     """Raises Refused if only the settings name another mode: a variable alone must not turn paper into real money."""
     if new is None and terms.mode not in (None, status.mode):
         raise Refused(
-            f"desk {status.desk!r} is {status.mode.value}, AIS_MODE says {terms.mode}: to change the mode name it, "
+            f"desk {status.desk!r} is in mode {status.mode.value}, but AIS_MODE is {terms.mode}: to change the mode, add "
             f"--mode {terms.mode}. Nothing was restarted"
         )
 
@@ -51,19 +51,19 @@ def check_state(status: Status, new: NewMode) -> None:
     """Raises Refused if the desk clearly cannot move now. The coordinator has the last word."""
     if status.state is not State.KILLED or status.kill is None:
         raise Refused(
-            f"desk {status.desk!r} is {status.state.value}: a mode changes only at the restart of a killed desk. "
+            f"desk {status.desk!r} is {status.state.value}: only the restart of a killed desk can change its mode. "
             'First: ais kill --reason "…"'
         )
     verified = status.mode is Mode.SHADOW or status.kill.verified_at is not None
     if not verified or status.unknown_orders or status.open_instructions_total:
         raise Refused(
-            f"desk {status.desk!r} is not done in mode {status.mode.value}: wait until `ais status` says verified, with no open "
-            "instruction and no unknown order. Nothing was restarted"
+            f"desk {status.desk!r} still has work to finish in mode {status.mode.value}: wait until `ais status` says "
+            "verified, with no open instruction and no unknown order. Nothing was restarted"
         )
     if not new.with_positions and (left := standing(status)):
         raise Refused(
             f"positions or orders stand at the venue of mode {status.mode.value}: {left}. Close them first (`ais deleverage`), "
-            "or leave them there, where nobody looks after them: --with-positions. Nothing was restarted"
+            "or leave them there unmanaged: --with-positions. Nothing was restarted"
         )
 
 
@@ -83,7 +83,7 @@ async def check_worker(client: Client, desk: str, mode: Mode) -> None:
         raise Refused(f"nothing was restarted ({unreachable_text(error)})", passing=True) from error
     polled = [poller.last_access_time.ToDatetime(UTC) for poller in found.pollers]
     if not polled:
-        raise Refused(f"no worker of mode {mode.value} is up (nobody polls {queue}): {how}")
+        raise Refused(f"no worker of mode {mode.value} is up (nothing polls {queue}): {how}")
     if (ago := datetime.now(UTC) - max(polled)) > POLLED_WITHIN:
         raise Refused(
             f"no worker of mode {mode.value} is up ({queue} was last polled {ago.total_seconds():.0f} s ago): {how}"
@@ -95,13 +95,13 @@ def told(status: Status, new: NewMode) -> str:
     lines = [_about_money(status, new)]
     if left := standing(status):
         same = new.account and new.account == status.account
-        then = "they are the desk's own from now on" if same else "they stay there, and nobody looks after them"
+        then = "from now on they belong to this desk" if same else "they stay there, and nothing manages them"
         lines.append(f"What stands at the venue of mode {status.mode.value} ({left}): {then}.")
     if status.mode is Mode.LIVE:
         lines.append("The claim on the account stays until `ais release`.")
     lines.append(
-        "Limits, symbols, cycle, log and counters stay, unless you name others. Drawdown and the day's loss begin anew, by the "
-        "first reading there."
+        "Limits, symbols, cycle, log and counters stay, unless you name others. Drawdown and the day's loss start "
+        "again from the first reading there."
     )
     return "\n".join(lines)
 

@@ -160,9 +160,9 @@ class OperatorCommand:
                 self._tell(f"killed; the coordinator does not answer now: {error}")
             else:
                 if status.state is not State.KILLED or status.kill is None:
-                    why = f"{status.reason} (by {status.actor})" if status.actor else "no reason is known"
+                    why = f"{status.reason} (by {status.actor})" if status.actor else "reason not known"
                     text = (
-                        f"NOT KILLED ANY MORE: desk {self.desk!r} was killed, and is {status.state.value} again: {why}"
+                        f"NOT KILLED ANY MORE: desk {self.desk!r} was killed, but is {status.state.value} again: {why}"
                     )
                     return Result(ExitCode.RECORDED, text, self._outcome, status)
                 kill = status.kill
@@ -187,18 +187,18 @@ class OperatorCommand:
             return Result(ExitCode.REFUSED, f"nothing was sent: {why}")
         again = "look at `ais status`"
         if self._kind is CommandKind.DELEVERAGE:
-            again = "look at `ais status` before you repeat it: a second one would reduce what the first has left"
+            again = "look at `ais status` before you repeat it: a second one would reduce what the first one left"
         return Result(ExitCode.UNKNOWN, f"it is not known whether the command was recorded: {again} ({why})")
 
     def _closed(self, error: NoCoordinator) -> Result:
         """No coordinator is open, so nothing is promised. Somebody who wants to stop is not told how to start."""
         left = "AIS sends nothing for this desk; orders and positions stay at the venue: cancel and close them there"
         if self._outcome is not None and self._outcome.outcome is Outcome.APPLIED:
-            text = f"desk {self.desk!r} was killed, and its coordinator is closed now, not verified: {left}"
+            text = f"desk {self.desk!r} was killed, but its coordinator closed before the kill was verified: {left}"
             return Result(ExitCode.RECORDED, text, self._outcome, self._status)
         why = str(error) if self._kind is not CommandKind.KILL else f"no coordinator of desk {self.desk!r} is open"
         code = ExitCode.REFUSED if self.sent is Sent.NO else ExitCode.UNKNOWN
-        known = "nothing was sent" if self.sent is Sent.NO else "nothing carries the command out"
+        known = "nothing was sent" if self.sent is Sent.NO else "no coordinator will carry the command out"
         return Result(code, f"{known}: {why}. {left}", self._outcome)
 
     def _unfinished(self, since: str) -> Result:
@@ -206,20 +206,21 @@ class OperatorCommand:
         status, kill = self._status, self._status.kill if self._status else None
         if self._kind is CommandKind.KILL and status and status.state is State.KILLED and kill:
             old = f" as last read (no answer now: {self._silence})" if self._silence else ""
-            text = f"{since}desk {self.desk!r} is killed, not over yet{old}; {kill.progress}; outstanding: {_residue(kill)}"
+            over = f"{since}desk {self.desk!r} is killed, but the kill is not over yet{old}"
+            text = f"{over}; {kill.progress}; outstanding: {_residue(kill)}"
         elif self._outcome is not None:
             order = (
-                "the venue is asked for the symbols"
+                "it is reading the symbols at the venue"
                 if self._kind is CommandKind.ADD_SYMBOLS
                 else "an order may be on its way"
             )
-            text = f"{since}the coordinator has it, and has not finished it: {order}"
+            text = f"{since}the coordinator has taken the command, but not finished it: {order}"
         elif status is not None:
-            text = f"{since}recorded by Temporal; when the coordinator answered, it had not taken it up yet"
+            text = f"{since}recorded by Temporal, but when the coordinator last answered, it had not taken the command up yet"
         else:
             is_kill = self._kind is CommandKind.KILL
-            then = "the desk is killed once a worker runs" if is_kill else "a worker carries it out"
-            text = f"{since}recorded by Temporal, not confirmed: nobody has answered for the coordinator; {then}"
+            then = "the kill takes effect once a worker runs" if is_kill else "it takes effect once a worker runs"
+            text = f"{since}recorded by Temporal, not confirmed: no worker has answered for the coordinator; {then}"
         return Result(ExitCode.RECORDED, f"{text}. Look at `ais status`", self._outcome, status)
 
 
@@ -246,7 +247,7 @@ def fraction(text: str) -> Decimal:
     except ArithmeticError:
         share = Decimal(0)
     if not share.is_finite() or not 0 < share <= 1:
-        raise ValueError(f"{text!r} is not a share of a position: give 50% or 0.5, and 100% or 1 for all of it")
+        raise ValueError(f"{text!r} is not a share of a position: give 50% or 0.5, or 100% for all of it")
     return share
 
 

@@ -20,7 +20,7 @@ DataDir = Annotated[
 ]
 Reason = Annotated[str, typer.Option(help="Why; recorded in the decision log.", callback=_readable)]
 DeskName = Annotated[str | None, typer.Option(help="The desk. [default: AIS_DESK, or main]")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def use_data_dir(data_dir: Path | None) -> None:

@@ -72,7 +72,7 @@ async def _run(asked: dict[str, Any], seconds: float) -> dict[str, Any]:
         printed, _ = await _bounded(process.communicate(), seconds, "no answer")
         answer: dict[str, Any] = json.loads(printed.splitlines()[-1])
     except (ValueError, IndexError):
-        raise SenderFailed("the sending process broke off") from None
+        raise SenderFailed("the sending process died") from None
     finally:
         await _end(process)
     return answer

@@ -41,7 +41,7 @@ def send(asked: dict[str, Any]) -> dict[str, Any]:
         return {"sent": False, "why": "Apprise does not understand this URL"}
     kind = apprise.NotifyType.FAILURE if asked["critical"] else apprise.NotifyType.INFO
     sent = bool(target.notify(asked["body"], title=asked["title"], notify_type=kind, body_format="text"))
-    answered = f"the target answered {heard.status}" if heard.status else "the target did not take it"
+    answered = f"the target answered {heard.status}" if heard.status else "the target did not accept it"
     return {"sent": sent, "why": None if sent else answered}
 
 

@@ -1,4 +1,4 @@
-"""A replay as a picture: price, equity and drawdown, with what the limits did."""
+"""Draws a replay: price, equity and drawdown, and the actions of the limits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +64,7 @@ def _drawdown(axis: Any, times: Sequence[Any], points: Sequence[Point], limits: 
 
 
 def _mark(axes: Any, run: Run) -> None:
-    """What the limits did, in every panel; a grid; legends."""
+    """Adds the actions of the limits to every panel, a grid, and legends."""
     for axis in axes:
         for event in run.tally.events:
             if event.kind in COLOURS:

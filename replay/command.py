@@ -1,4 +1,4 @@
-"""What `ais replay` does: a replay put together from the settings of a desk and from the flags, and its three outputs."""
+"""Carries out `ais replay`: builds a replay from a desk's settings and the flags, and writes its three outputs."""
 
 import gc
 import sys
@@ -28,7 +28,7 @@ STDOUT = "-"
 
 
 class CannotReplay(Exception):
-    """A flag that cannot be followed; the text says which, and what is allowed."""
+    """A flag with a wrong value; the text names it and what is allowed."""
 
 
 EXPECTED = (CannotReplay, MarketError, UnknownAgent)
@@ -36,7 +36,7 @@ EXPECTED = (CannotReplay, MarketError, UnknownAgent)
 
 @dataclass(frozen=True)
 class Options:
-    """The command line. What is None, or empty, is left to the settings of a desk."""
+    """The command line. Values that are None or empty come from the desk's settings."""
 
     file: Path
     symbol: str
@@ -54,15 +54,15 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Replays, shows a table, writes JSON and a chart. Raises one of EXPECTED, or ValidationError for a setting."""
-    # The table is the answer; where the JSON goes to standard output, it steps aside.
+    """Runs the replay, shows the table, writes JSON and chart. Raises one of EXPECTED, or ValidationError for a setting."""
+    # The table goes to standard output unless the JSON goes there.
     console = Console(stderr=options.json == STDOUT, quiet=options.quiet)
     selection = Selection(options.episode, _moment("--from", options.since), _moment("--to", options.until))
     volume = options.volume or settings.WorkerSettings.load().market_volume
     file = BarsFile(options.file, _symbol(options.symbol), volume, selection)
     plan = _plan(options)
     stretches = file.stretches()
-    # What is imported stays until the end. Otherwise the garbage collector goes through all of it again and again.
+    # Imported objects live until the end. Otherwise the garbage collector would scan them again and again.
     gc.freeze()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     progress = Progress(*columns, console=Console(stderr=True), disable=options.quiet)

@@ -1,4 +1,4 @@
-"""An equity curve of a few thousand points, however many bars it is made of."""
+"""An equity curve with at most a few thousand points, whatever the number of bars."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -8,7 +8,8 @@ MAX_POINTS = 4096
 
 
 class Point(NamedTuple):
-    """Some bars in a row: the last time, price and equity, the ranges of both, and the deepest drawdown (a fraction)."""
+    """A point: several bars in a row, with their last time, price and equity, the ranges of both, and the deepest drawdown (a
+    fraction)."""
 
     time: datetime
     price: Decimal
@@ -21,7 +22,7 @@ class Point(NamedTuple):
 
 
 class Curve:
-    """Points that are merged two by two when there are too many; what is extreme stays."""
+    """A curve that merges its points in pairs when there are too many; extremes are kept."""
 
     def __init__(self) -> None:
         self._points: list[Point] = []
@@ -30,7 +31,7 @@ class Curve:
         self._bars_open = 0
 
     def add(self, point: Point) -> None:
-        """Takes one bar in."""
+        """Adds one bar."""
         self._open = point if self._open is None else _merged(self._open, point)
         self._bars_open += 1
         if self._bars_open == self._bars_a_point:
@@ -41,7 +42,7 @@ class Curve:
                 self._bars_a_point *= 2
 
     def points(self) -> list[Point]:
-        """What there is so far."""
+        """The points so far."""
         return [*self._points, *([self._open] if self._open else [])]
 
 

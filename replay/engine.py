@@ -1,7 +1,7 @@
-"""A coordinator in memory: one cycle a bar, by `domain/desk/cycle.py`, as in the workflow.
+"""A coordinator in memory: one cycle per bar, by `domain/desk/cycle.py`, as in the workflow.
 
-What the workflow awaits is done at once here: the venue is a `Book`, an order's fate is known when it is placed, a cancel is
-confirmed when it is made. Time is the market's. A test runs both over a stretch of a crash and compares their decisions.
+Everything that the workflow would wait for is done at once: the venue is a `Book`, an order's fate is known when it is placed,
+and a cancel is confirmed at once. The time is the market's. A test runs both over part of a crash and compares their decisions.
 """
 
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -53,7 +53,7 @@ MOST_CLOSES = 3
 
 @dataclass(frozen=True)
 class Setup:
-    """A desk as it starts."""
+    """The desk at its start."""
 
     symbol: str
     rules: SymbolRules
@@ -67,7 +67,7 @@ class Setup:
 
 
 class Cycle(NamedTuple):
-    """What one bar came to."""
+    """The result of one bar."""
 
     bar: Bar
     observed: Callable[[], Observation]
@@ -79,12 +79,12 @@ class Cycle(NamedTuple):
 
     @property
     def observation(self) -> Observation:
-        """The reading after the bar. Where nothing happened, it is made only if somebody asks for it."""
+        """The reading after the bar. If nothing happened, it is built only on request."""
         return self.observed()
 
 
 class _Once(Mapping[str, T]):
-    """One symbol's book, worked out only if somebody looks at it: most agents, in most bars, do not."""
+    """One symbol's book, computed only when it is read: most agents do not read it in most bars."""
 
     def __init__(self, symbol: str, make: Callable[[], T]) -> None:
         self._symbol = symbol
@@ -106,7 +106,7 @@ class _Once(Mapping[str, T]):
 
 
 def _at_once(cycle: Coroutine[None, None, None]) -> None:
-    """Runs what never waits."""
+    """Runs a coroutine that never waits."""
     try:
         cycle.send(None)
     except StopIteration:
@@ -129,7 +129,7 @@ def _under_way(c: Carried) -> bool:
 
 
 class Engine:
-    """One desk on one symbol. `shortcut` False works out every bar in full: the results are the same."""
+    """One desk on one symbol. With `shortcut` False every bar runs the full cycle; the results are the same."""
 
     def __init__(self, setup: Setup, agents: InlineAgents, started_at: datetime, *, shortcut: bool = True) -> None:
         self._setup = setup
@@ -161,11 +161,11 @@ class Engine:
         )
 
     def cycle(self, bar: Bar) -> Cycle:
-        """One bar."""
+        """Replays one bar."""
         return next(self.run([bar]))
 
     def run(self, bars: Iterable[Bar]) -> Iterator[Cycle]:
-        """Bar by bar: the venue moves on, is observed, limits act, agents propose, an order may go out."""
+        """Replays bar by bar: the venue moves on and is observed, limits act, agents propose, an order may go out."""
         left, everyone = iter(bars), self._agents.names
         while block := list(islice(left, BLOCK)):
             arrays = self._window.take(block)
@@ -182,7 +182,7 @@ class Engine:
                 yield cycle
 
     def _speaks(self, block: Sequence[Bar], arrays: BarArrays) -> dict[str, list[bool]]:
-        """At which bars of the block each agent may have something to say."""
+        """The bars of the block at which each agent may have something to say."""
         rates, until, rate = np.full(len(arrays), np.nan), block[0].open_time, None
         for number, bar in enumerate(block, len(arrays) - len(block)):
             if bar.open_time >= until:
@@ -247,8 +247,8 @@ class Engine:
         return Cycle(bar, lambda: observed, measures, c.state, rows, self._fills, [*events.entries])
 
     def _quiet(self, bar: Bar) -> Cycle | None:
-        """The same for the usual bar, in which only the price has changed: no agent speaks, no limit has anything new to say,
-        and nothing is under way. None where it is not that.
+        """Replays a quiet bar, in which only the price changes: no agent proposes, no limit reports anything new, and nothing is
+        under way. None if the bar is not quiet.
         """
         c, book = self.c, self.book
         now = bar.open_time
@@ -282,7 +282,7 @@ class Engine:
         return observation_of(book, self._exchange, Times(now, now, now), assessment=assessment)
 
     def _abstention(self, now: datetime) -> Decision:
-        """The row of a quiet bar: they differ in their id and their time."""
+        """The row of a quiet bar: such rows differ only in id and time."""
         if self._abstained is None:
             votes = dict.fromkeys(self._agents.names, 0.0)
             choice = abstained(Analysis(votes=votes), self._observe())
@@ -292,7 +292,7 @@ class Engine:
         return assembled(Decision, facts)
 
     def measures(self) -> Measures:
-        """The account as it is now, after whatever the last cycle did."""
+        """The account after the last cycle."""
         return self._watch(self._observe().reading).measures
 
     def _new_id(self, prefix: str) -> str:
@@ -328,11 +328,11 @@ class Engine:
         return self._observed
 
     async def read_again(self) -> Observation:
-        """The book as it is now."""
+        """The present book."""
         return self._observe()
 
     async def until_reduced(self) -> None:
-        """A cycle that reduces sends nothing else: it is carried out at its end."""
+        """Does nothing here: a cycle that reduces sends nothing else, and its reductions are carried out at its end."""
 
     async def decide(
         self, observation: Observation, blocked: dict[str, str], waiting: Sequence[WaitingProposal]
@@ -371,7 +371,7 @@ class Engine:
         return choose(round_, answers, context, outside, self._new_id)
 
     async def commit(self, row: Decision) -> None:
-        """To the rows of this bar."""
+        """Adds a row to this bar."""
         self.c.records.append(row)
 
     async def until_canceled(self, _order: Order) -> None:
@@ -385,7 +385,7 @@ class Engine:
     # --- what the outbox does ------------------------------------------------------------------------------------------
 
     def _carry_out(self) -> None:
-        """Cancels, then reductions, then what a kill that flattens still has to close."""
+        """Carries out cancels, then reductions, then the closing orders of a kill that flattens."""
         if self.c.cancels:
             self._cancel()
         if self.c.deleverages:

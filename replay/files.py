@@ -1,4 +1,4 @@
-"""A file of bars, looked at once before it is replayed: what is wrong with it is told before anything runs."""
+"""A file of bars. It is checked once in full before the replay, so that errors are reported before anything runs."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -14,14 +14,14 @@ DEFAULT_INTERVAL = timedelta(minutes=1)
 
 
 class Selection(NamedTuple):
-    """Which of a file's bars: those of one episode, and of a span of time; None does not limit."""
+    """Which bars of a file to replay: one episode, a span of time. None means no limit."""
 
     episode: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
     def takes(self, episode: str, bar: Bar) -> bool:
-        """Whether it takes a bar."""
+        """Whether the selection includes a bar."""
         return (
             (self.episode is None or episode == self.episode or episode.startswith(self.episode))
             and (self.since is None or bar.open_time >= self.since)
@@ -30,8 +30,8 @@ class Selection(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """Bars that are replayed as one: an episode of the file, or all of it. `interval` is that between its first two bars;
-    `gaps` is how often a later one was longer, and `longest_gap` the longest.
+    """Bars that are replayed together: an episode of the file, or the whole file. `interval` is the time between the first two
+    bars; `gaps` counts the longer intervals after it, and `longest_gap` is the longest.
     """
 
     episode: str
@@ -83,7 +83,7 @@ class BarsFile:
 
 
 class _Survey:
-    """What one pass tells of a stretch."""
+    """The facts about a stretch, from one pass."""
 
     def __init__(self) -> None:
         self._first = self._before = 0

@@ -1,4 +1,4 @@
-"""A replay in words: the head of its JSON, and the table on the screen."""
+"""Reports a replay: the summary in its JSON, and the table on the screen."""
 
 import re
 from collections import Counter
@@ -69,7 +69,7 @@ def _event(event: Event) -> dict[str, str]:
 
 
 def show(console: Console, title: str, tally: Tally, stretch: Stretch) -> None:
-    """The table of one stretch, and what its limits did."""
+    """The table of one stretch, and the actions of its limits."""
     table = Table(title=title, show_header=False, title_justify="left", title_style="bold", min_width=60)
     for name, value in _rows(tally, stretch):
         table.add_row(name, value)
@@ -116,8 +116,8 @@ def _rows(t: Tally, stretch: Stretch) -> list[tuple[str, str]]:
 
 
 def _most_telling(events: Sequence[Event]) -> list[Event]:
-    """As many as a person reads, in the order of time: what was done before what was only warned of, and of each warning the
-    first few. One that comes again and again hides no other.
+    """As many events as a person will read, in the order of time. Actions take precedence over warnings, and only the first few
+    of each warning are shown, so that a frequent one does not hide others.
     """
     seen: Counter[str] = Counter()
     ranked = []

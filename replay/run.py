@@ -1,7 +1,7 @@
-"""Runs a replay: every stretch of the file on a desk of its own, with progress, JSON and a tally.
+"""Runs a replay: each stretch of the file on its own desk, with progress, JSON and a tally.
 
-Stretches know nothing of each other, so that long ones are replayed in processes of their own, one a core. What comes out is the
-same, in the same order: each writes its part of the JSON to a file, and the parts are copied as their turn comes.
+Stretches are independent, so long ones are replayed in separate processes, one per core. Results and order are the same: each
+process writes its part of the JSON to a file, and the parts are copied in order.
 """
 
 import gc
@@ -46,7 +46,7 @@ BARS_WORTH_PROCESSES = 20_000
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """What every stretch starts with."""
+    """The starting conditions of every stretch."""
 
     symbol: str
     terms: Terms
@@ -72,7 +72,7 @@ class ReplayPlan:
         )
 
     def facts(self) -> dict[str, Any]:
-        """What a reader of the JSON has to know."""
+        """The settings that a reader of the JSON needs to know."""
         return {
             "balance": self.balance,
             "terms": self.terms.model_dump(mode="json"),
@@ -85,7 +85,7 @@ class ReplayPlan:
 
 @dataclass(frozen=True)
 class Run:
-    """One stretch that was replayed."""
+    """A replayed stretch."""
 
     stretch: Stretch
     tally: Tally
@@ -94,7 +94,7 @@ class Run:
 def replay(
     file: BarsFile, stretches: list[Stretch], plan: ReplayPlan, target: IO[bytes] | None, progress: Progress
 ) -> list[Run]:
-    """Replays each stretch; `target` takes the JSON, `progress` is told the number of bars as they are done."""
+    """Replays each stretch; the JSON goes to `target`, and `progress` gets the number of finished bars."""
     runs, apart = [], len(stretches) > 1 and sum(stretch.bars for stretch in stretches) >= BARS_WORTH_PROCESSES
     each = _in_processes if apart else _one_by_one
     with _document(target, file.path, plan) as begin_part:
@@ -122,7 +122,7 @@ def _one_by_one(
 def _in_processes(
     file: BarsFile, stretches: Sequence[Stretch], plan: ReplayPlan, in_full: bool, progress: Progress
 ) -> Iterator[tuple[Stretch, Tally, Part]]:
-    # Spawned, not forked: a fork would take over threads and open files of whoever calls this.
+    # Spawned, not forked: a fork would inherit the caller's threads and open files.
     spawn, most = multiprocessing.get_context("spawn"), min(len(stretches), os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(most, spawn, _begin_process) as pool:
         paths = [Path(folder, str(number)) for number in range(len(stretches))]
@@ -136,17 +136,17 @@ def _in_processes(
                 progress(tally.bars)
                 yield stretch, tally, partial(_move, path)
         except BaseException as error:
-            # Ctrl-C too waits for no stretch: a pool that is only shut down replays those it has queued.
+            # Ctrl-C must not wait for a stretch either: a pool that is merely shut down still replays those in its queue.
             for child in multiprocessing.active_children():
                 child.terminate()
             if isinstance(error, BrokenProcessPool):
-                text = "a process of the replay has ended: an agent ended it, or there was too little memory"
+                text = "a process of the replay died: an agent ended it, or memory ran out"
                 raise MarketError(text) from None
             raise
 
 
 def _one_apart(file: BarsFile, stretch: Stretch, plan: ReplayPlan, part: Path | None) -> Tally:
-    """One stretch in a process of its own. What an agent prints there must not end up in the JSON either."""
+    """Replays one stretch in a separate process. An agent's prints must not end up in the JSON there either."""
     with Spool() as spool, redirect_stdout(sys.stderr):
         tally = _one(file, stretch, plan, spool if part else None, lambda _: None)
         if part:
@@ -156,7 +156,7 @@ def _one_apart(file: BarsFile, stretch: Stretch, plan: ReplayPlan, part: Path | 
 
 
 def _begin_process() -> None:
-    """Ctrl-C ends it at once, and so does the end of whoever started it, however that came."""
+    """Makes this process end at once on Ctrl-C, and when its parent dies, for whatever reason."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     gc.freeze()
@@ -191,7 +191,7 @@ def _one(file: BarsFile, stretch: Stretch, plan: ReplayPlan, spool: Spool | None
 
 @contextmanager
 def _document(target: IO[bytes] | None, path: Path, plan: ReplayPlan) -> Iterator[Callable[[], None]]:
-    """The JSON around the runs; nothing where nobody wants it. What it yields is called before each of them."""
+    """Writes the JSON around the runs; nothing if no JSON is wanted. It yields a function to call before each run."""
     between = chain([b""], repeat(b",\n"))
 
     def begin_part() -> None:

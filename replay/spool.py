@@ -1,4 +1,4 @@
-"""The JSON of a replay, written as it goes: a list of a hundred thousand decisions is never in memory."""
+"""Writes the JSON of a replay as it runs, so that a list of a hundred thousand decisions is never in memory."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ LISTS = ("decisions", "fills", "ledger", "equity")
 
 
 class Spool:
-    """Four lists that grow on disk, until they are copied into the document."""
+    """Four lists that grow on disk until they are copied into the document."""
 
     def __init__(self) -> None:
         self._files: dict[str, IO[bytes]] = {}
@@ -75,7 +75,7 @@ class Spool:
         self._files[name].write("".join(as_json(item) + ",\n" for item in items).encode())
 
     def write(self, target: IO[bytes], head: Mapping[str, Any]) -> None:
-        """One object: what `head` says, then the lists."""
+        """Writes one object: the content of `head`, then the lists."""
         target.write(json.dumps(head, indent=1, default=str)[:-2].encode())
         for name, file in self._files.items():
             target.write(f',\n "{name}": [\n'.encode())

@@ -1,4 +1,4 @@
-"""What a replay came to, counted as it goes: nothing here grows with the number of bars."""
+"""The results of a replay, counted as it runs: nothing here grows with the number of bars."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ _KINDS = {Level.HARD.name.lower(): KILLED, Level.SOFT.name.lower(): REDUCED}
 
 @dataclass(frozen=True)
 class Event:
-    """What a limit did by itself."""
+    """An action of a limit."""
 
     time: datetime
     kind: str
@@ -59,7 +59,7 @@ class Tally:
     curve: Curve = field(default_factory=Curve)
 
     def add(self, cycle: Cycle) -> None:
-        """Takes one bar in."""
+        """Adds one bar."""
         self._take_prices(cycle)
         for row in cycle.decisions:
             self._take_decision(row, cycle)
@@ -72,7 +72,7 @@ class Tally:
             self.ledger[entry.kind] = self.ledger.get(entry.kind, ZERO) + entry.amount
 
     def end(self, measures: Measures) -> None:
-        """The account after the fills of the last bar, which no other bar shows any more."""
+        """Adds the account after the fills of the last bar, which no further bar would show."""
         self.equity, self.peak = measures.equity, measures.peak
         self.worst_day_loss = max(self.worst_day_loss, measures.daily_loss)
         if measures.drawdown > self.worst_drawdown:

@@ -1,4 +1,4 @@
-"""The newest bars, kept as agents want them, and never more of them than agents see and a block of what comes next."""
+"""The newest bars in the form that agents get: never more than agents see, plus one block of the bars to come."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ BLOCK = 512
 
 
 class Window:
-    """One symbol's newest bars. They are taken in by blocks, and then shown one after another."""
+    """One symbol's newest bars. They are loaded in blocks, then shown one by one."""
 
     def __init__(self) -> None:
         self._bars: list[Bar] = []
@@ -20,7 +20,8 @@ class Window:
         self._end = 0
 
     def take(self, bars: Sequence[Bar]) -> BarArrays:
-        """Takes the next bars in; those of the block before must have been shown. Returns the arrays that end with them."""
+        """Loads the next bars; the previous block must have been shown completely. Returns the arrays that end with the new
+        bars."""
         kept = max(0, self._end - MAX_BARS)
         self._bars = [*self._bars[kept : self._end], *bars]
         new, old = columns_of(bars), self._arrays
@@ -32,7 +33,7 @@ class Window:
         return self._arrays
 
     def show(self) -> None:
-        """The next bar of the block is now the newest."""
+        """Makes the next bar of the block the newest."""
         self._end += 1
 
     def bars(self) -> list[Bar]:

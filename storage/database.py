@@ -243,7 +243,7 @@ def _begin_on_server(connection: Connection, first: str, asks: str) -> str | Non
         error = error_from_result(result, encoding=dbapi_connection.info.encoding)
         raise DBAPIError.instance(first, None, error, psycopg.Error, hide_parameters=True)
     if status != TransactionStatus.INTRANS:
-        # This raises what is wrong, as SQLAlchemy's error.
+        # This raises the failure as SQLAlchemy's error.
         connection.execute(text(first))
     answer = result.get_value(0, 0) if asks and result.ntuples else None
     return answer.decode() if answer else None
@@ -277,7 +277,7 @@ def _connect_args(url: URL, timeout_seconds: float, application_name: str) -> di
     return {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "application_name": application_name,
-        # Of whatever a URL or PGCLIENTENCODING says: the audit chain is appended to by the bytes of UTF-8.
+        # Whatever a URL or PGCLIENTENCODING says: appending to the audit chain sends UTF-8 bytes.
         "client_encoding": "utf8",
         "options": " ".join([*options, *(f"-c {name}={value}" for name, value in settings.items())]),
         "keepalives_idle": 5,

@@ -49,8 +49,8 @@ class NameTaken(Exception):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"there is a key {name!r} already, and the log names its actions by that name: choose another name, or replace "
-            f"it with `ais keys rotate {name}`"
+            f"a key named {name!r} exists already, and the log names its actions by that name: choose another name, or "
+            f"replace the key with `ais keys rotate {name}`"
         )
 
 
@@ -58,7 +58,9 @@ class NoSuchKey(Exception):
     """No key of this name or id works."""
 
     def __init__(self, wanted: str) -> None:
-        super().__init__(f"no key {wanted!r} works (never made, expired or revoked): `ais keys list` shows all")
+        super().__init__(
+            f"no key {wanted!r} works: it was never made, has expired or was revoked; `ais keys list` shows all keys"
+        )
 
 
 class KeyState(NamedTuple):

@@ -126,7 +126,8 @@ def _grantee(connection: Connection, role: str) -> _Grantee:
         raise NotGranted(f"there is no role {role!r}: CREATE ROLE {role} LOGIN PASSWORD '…' makes it")
     if found.rolsuper or found.is_owner:
         raise NotGranted(
-            f"the role {role!r} may do everything already: give worker and API another one than the tables' owner"
+            f"the role {role!r} is a superuser, owns the tables, or is a member of their owner: "
+            "give worker and API a different role"
         )
     return _Grantee(role, found.quoted)
 
@@ -136,8 +137,10 @@ def _check(connection: Connection, grantee: _Grantee) -> None:
     taken away here. It asks about the role instead of acting as it, which only a superuser may."""
     lacking, too_much = missing(connection, grantee.name), may_change_the_chain(connection, grantee.name)
     if lacking:
-        raise NotGranted(f"the role {grantee.name!r} lacks {', '.join(lacking[:8])}: are these tables another role's?")
+        raise NotGranted(
+            f"the role {grantee.name!r} lacks {', '.join(lacking[:8])}: do these tables belong to another role?"
+        )
     if too_much:
         raise NotGranted(
-            f"the role {grantee.name!r} may change the audit chain by a grant to PUBLIC or to a role that it is in"
+            f"the role {grantee.name!r} can change the audit chain through a grant to PUBLIC, or to a role that it is a member of"
         )

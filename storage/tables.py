@@ -461,10 +461,10 @@ audit_watch = Table(
     metadata,
     Column("desk", Text, primary_key=True),
     Column("again", Boolean, primary_key=True),
-    # The last row that was found whole; NULL if its hash is to be believed.
+    # The last row that was found whole; its hash is NULL if it is taken as it is.
     Column("seq", BigInteger, nullable=False),
     Column("hash", LargeBinary),
-    # Rows of instructions up to `seq` of which a newer row has to follow.
+    # Rows of instructions up to `seq` that a newer row has to follow.
     Column("unsettled", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
     # Whether the last latch up to `seq` was set; NULL if no row says so.
     Column("latched", Boolean),

@@ -59,14 +59,16 @@ _KeyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        description="Becomes the command's id: however often a command is repeated under it, it is carried out once.",
+        description="Becomes the command's id: a command that is repeated under the same id is carried out only once.",
         json_schema_extra=_KEY_SCHEMA,
     ),
 ]
 
 # A body that may be left out. The document does not offer `null`: generated clients get that wrong.
 _Nothing = SkipJsonSchema[None]
-_NOT_SENT = "Nothing was sent, or nobody knows whether it was recorded; `detail` says which, and what to do."
+_NOT_SENT = (
+    "Nothing was sent, or it is not known whether the command was recorded; `detail` says which, and what to do."
+)
 _KILLED = refusal(killed=KILLED)
 _MORE_THAN_ALL = InvalidRequest(("body", "reduce_pct"), "Input should be less than or equal to 1", "less_than_equal")
 _UNKNOWN_LIMIT = InvalidRequest(
@@ -110,7 +112,7 @@ CommandId = Annotated[str, Depends(_checked_id)]
     summary="Kill the desk",
     responses={
         200: answer(KilledAnswer, "Killed, and confirmed by the coordinator.", COMMAND_ID),
-        202: answer(KillAcceptedAnswer, "Recorded by Temporal and not confirmed in time: it takes effect.", ACCEPTED),
+        202: answer(KillAcceptedAnswer, "Recorded by Temporal, but not confirmed in time: it takes effect.", ACCEPTED),
         422: problem(422, {"reused_key": COMMANDING["reused_key"]}),
         503: unconfirmed_kill(),
         **problems(401, 403, 500),
@@ -118,7 +120,7 @@ CommandId = Annotated[str, Depends(_checked_id)]
     openapi_extra={
         "requestBody": {
             "required": False,
-            "description": "Whatever it holds, a kill kills; what could not be read is named in X-AIS-Warning.",
+            "description": "A kill is carried out whatever its body contains; `X-AIS-Warning` names what could not be read.",
             "content": {
                 "application/json": {
                     "schema": KillRequest.model_json_schema(),
@@ -137,9 +139,9 @@ async def kill_switch(parts: PartsOf, request: Request, _key: _KeyHeader = None)
 
     Only a person's `ais restart` brings it back. Killing a killed desk is allowed, and sends the cancels again.
 
-    An authenticated kill kills, whatever its body says. **200**: the coordinator confirmed it. **202**: it is recorded and
-    takes effect, but no worker has confirmed it yet. **503**: it was not recorded, or nobody knows; `detail` says which. With
-    202 and 503, carry out the `cancel_instructions` by hand.
+    An authenticated kill is carried out whatever its body says. **200**: the coordinator confirmed it. **202**: it is recorded
+    and takes effect, but no worker has confirmed it yet. **503**: it was not recorded, or this is not known; `detail` says which.
+    After a 202 or 503, carry out the `cancel_instructions` by hand.
     """
     # A kill's path needs no database, no thread pool and no limiter.
     reason, warnings = await read_kill_body(request)
@@ -178,7 +180,7 @@ async def resume(
     actor: ActorOf,
     body: Annotated[ResumeRequest | _Nothing, Body(openapi_examples=bodies(nothing_to_say={}))] = None,
 ) -> JSONResponse:
-    """Lets a paused desk decide again. A killed one stays killed (409): only `ais restart` brings it back."""
+    """Lets a paused desk trade again. A killed desk stays killed (409): only `ais restart` brings it back."""
     return as_json(await parts.commander.carry_out(CommandRequest(CommandKind.RESUME, command_id, actor=actor)))
 
 
@@ -203,7 +205,7 @@ async def cancel_all(
         Body(openapi_examples=bodies(two_symbols={"symbols": ["BTCUSDT", "ETHUSDT"]}, every_symbol={"symbols": None})),
     ] = None,
 ) -> JSONResponse:
-    """Cancels all open orders of the named symbols, futures and spot, or of every symbol if none is named. The answer lists
+    """Cancels all open orders of the named symbols, futures and spot, or of every symbol if none is named. The response lists
     the cancels, which the desk sends now and repeats until the venue confirms them. Positions stay. Works in every state.
     """
     symbols = (body or CancelAllRequest()).symbols
@@ -282,7 +284,7 @@ async def set_limits(
 @needs(Role.VIEWER)
 async def mode(parts: PartsOf) -> ModeAnswer:
     """The mode that this API process is configured for: `paper` trades on the built-in venue, `shadow` reads the real venue
-    and sends nothing, `live` trades there. Needs no coordinator, so it answers while everything else is down.
+    and sends nothing, `live` trades there. Needs no coordinator, so it works while everything else is down.
     """
     return ModeAnswer(default_mode=parts.mode)
 
@@ -291,7 +293,8 @@ async def mode(parts: PartsOf) -> ModeAnswer:
 @see("architecture")
 @needs(Role.VIEWER)
 async def status(parts: PartsOf) -> StateAnswer:
-    """`running`, `paused` or `killed`, as the coordinator says now. It is never guessed: if nobody answers, this is 503."""
+    """`running`, `paused` or `killed`, as the coordinator says now. It is never guessed: without an answer the response is
+    503."""
     return StateAnswer(state=(await parts.desk.read()).status.state)
 
 
@@ -311,7 +314,7 @@ async def coordinator(parts: PartsOf) -> Status:
 
 @queries.get(
     "/commands/{command_id:path}",
-    summary="Ask what became of a command",
+    summary="Read the outcome of a command",
     responses={
         200: answer(CommandAnswer, "What became of it.", examples=COMMAND_EXAMPLES),
         422: problem(422, {"bad_id": _BAD_ID}),
@@ -322,10 +325,12 @@ async def coordinator(parts: PartsOf) -> Status:
 @needs(Role.VIEWER)
 async def command(
     parts: PartsOf,
-    command_id: Annotated[str, Path(description="The `X-Command-Id` of the command's answer.", examples=["9f1c"])],
+    command_id: Annotated[
+        str, Path(description="The `X-Command-Id` of the response to the command.", examples=["9f1c"])
+    ],
 ) -> JSONResponse:
-    """`applied`, `refused` (with the reason in `detail`) or `pending`, together with the command's own answer. The `Location`
-    header of a 202 names this address. The coordinator remembers the last 1,000 commands, and those of the last 24 h.
+    """`applied`, `refused` (with the reason in `detail`) or `pending`, together with the body of the command's own response. The
+    `Location` header of a 202 is this URL. The coordinator remembers the last 1,000 commands, and those of the last 24 h.
     """
     if len(command_id) > MAX_COMMAND_ID_CHARS:
         # There is no such command, and the query for it would be shared with a kill that waits.

@@ -38,7 +38,8 @@ _ANSWER: dict[str, Any] = {
 @needs(Role.VIEWER)
 async def events(parts: PartsOf, request: Request, last_event_id: Annotated[str | None, Header()] = None) -> Response:
     """Status and newest decision as they change, for as long as the client stays: what the console shows. All streams of a
-    process share one query, and `Last-Event-ID` continues a stream that broke off. It ends when its key is revoked or expires.
+    process share one query, and `Last-Event-ID` continues a stream that broke off. The stream ends when its key is revoked or
+    expires.
     """
     holder = holder_of(request.scope)
     if holder is None:

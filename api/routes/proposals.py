@@ -45,9 +45,9 @@ async def propose(
     actor: ActorOf,
     body: Annotated[ProposalBody, Body(openapi_examples=bodies(at_market=_AT_MARKET, with_a_price=_WITH_A_PRICE))],
 ) -> JSONResponse:
-    """For trading agents that run outside of AIS. The next cycle weighs the proposal beside those of the desk's own agents,
-    and chooses one at most; the guards may still refuse its order. A proposal replaces the same agent's earlier one
-    on the same symbol. The usual answer is **202**: it was accepted, and nothing is decided yet.
+    """For trading agents that run outside AIS. The next cycle weighs the proposal together with those of the desk's own agents,
+    and chooses at most one; the guards may still refuse its order. A proposal replaces the same agent's earlier one
+    on the same symbol. The usual response is **202**: the proposal was accepted, but nothing is decided yet.
     """
     # Workers from before limit orders existed refuse fields that they do not know.
     at_market = {"post_only"} if body.price is None else set()

@@ -15,7 +15,7 @@ health = APIRouter(tags=["health"])
 metrics = APIRouter(tags=["metrics"])
 
 _SERIES = """\
-# HELP ais_coordinator_state 1 for the state that holds.
+# HELP ais_coordinator_state 1 for the current state, 0 for the others.
 # TYPE ais_coordinator_state gauge
 ais_coordinator_state{desk="main",state="running"} 1.0
 """
@@ -41,7 +41,7 @@ async def read_health(parts: PartsOf) -> HealthAnswer:
 @health.get("/health/live", summary="Ask whether the process is alive", responses=problems(500))
 @see("operations")
 async def live() -> AliveAnswer:
-    """For load balancers and containers. It probes nothing, so that a lost database never takes the kill switch out of
+    """For load balancers and containers. It probes nothing, so that a database outage never takes the kill switch out of
     rotation.
     """
     return AliveAnswer(status="alive")
@@ -59,7 +59,7 @@ async def live() -> AliveAnswer:
 @see("metrics")
 async def read_metrics(parts: PartsOf) -> Response:
     """The state of the desk, its commands and the HTTP requests of this process, for Prometheus. The coordinator is asked for its
-    state at each scrape; if nobody answers, the state is absent. The worker has its own metrics, on its own ports.
+    state at each scrape; if it does not answer, the state is absent. The worker has its own metrics, on its own ports.
     """
     text = parts.instruments.scrape(await parts.health.status(), parts.ring.age_seconds)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -42,8 +42,8 @@ def _page_of(model: type[BaseModel], unread: Examples = READING) -> Responses:
 @needs(Role.VIEWER)
 async def decisions(parts: PartsOf, request: Request, query: Annotated[DecisionQuery, Query()]) -> Response:
     """What this desk decided and why, newest first. One entry for each cycle (`order_intent`, or `no_action` if nothing was
-    chosen), for each command (`control`), and for each action of a risk limit (`risk_action`). The next page is the
-    address in the `Link` header.
+    chosen), for each command (`control`), and for each action of a risk limit (`risk_action`). The `Link` header has the URL
+    of the next page.
     """
     text, cursor = await parts.reports.page_text(DecisionFilter(**query.model_dump(), desk=parts.desk_name))
     return Response(text, headers=_next(request, cursor), media_type="application/json")
@@ -54,7 +54,7 @@ async def decisions(parts: PartsOf, request: Request, query: Annotated[DecisionQ
 @needs(Role.VIEWER)
 async def instructions(parts: PartsOf, request: Request, query: Annotated[InstructionQuery, Query()]) -> JSONResponse:
     """Every cancel and order of this desk, newest first, and what became of it: `prepared` when written, `confirmed` when the
-    venue answered. The next page is the address in the `Link` header.
+    venue answered. The `Link` header has the URL of the next page.
     """
     rows, cursor = await parts.reports.instructions(parts.desk_name, InstructionFilter(**query.model_dump()))
     return _page(request, [instruction(row) for row in rows], cursor)
@@ -65,7 +65,7 @@ async def instructions(parts: PartsOf, request: Request, query: Annotated[Instru
 @needs(Role.VIEWER)
 async def fills(parts: PartsOf, request: Request, query: Annotated[PageQuery, Query()]) -> JSONResponse:
     """What was bought and sold for this desk, newest first, on the paper venue or on its real account. Prices and amounts are
-    text, so that no digit is lost. The next page is the address in the `Link` header.
+    text, so that no digit is lost. The `Link` header has the URL of the next page.
     """
     rows, cursor = await parts.reports.fills(parts.desk_name, PageFilter(**query.model_dump()))
     return _page(request, shown(rows, FillAnswer), cursor)
@@ -76,7 +76,7 @@ async def fills(parts: PartsOf, request: Request, query: Annotated[PageQuery, Qu
 @needs(Role.VIEWER)
 async def ledger(parts: PartsOf, request: Request, query: Annotated[PageQuery, Query()]) -> JSONResponse:
     """Money of this desk's account that moved without a trade, such as funding, newest first. What the account received is
-    positive. The next page is the address in the `Link` header.
+    positive. The `Link` header has the URL of the next page.
     """
     rows, cursor = await parts.reports.ledger(parts.desk_name, PageFilter(**query.model_dump()))
     return _page(request, shown(rows, EntryAnswer), cursor)
@@ -95,8 +95,8 @@ async def ledger(parts: PartsOf, request: Request, query: Annotated[PageQuery, Q
 @needs(Role.VIEWER)
 async def equity(parts: PartsOf, query: Annotated[EquityQuery, Query()]) -> JSONResponse:
     """What the desk's account was worth in each cycle, with drawdown and exposure. If there are more cycles than `points`,
-    the extremes of equal stretches of time are kept; over long times a curve begins and ends at a full hour. A cycle in which the
-    database was away has no point.
+    the extremes of equal stretches of time are kept; over long times a curve begins and ends at a full hour. A cycle during which
+    the database was away has no point.
     """
     wanted = CurveFilter(**query.model_dump(exclude={"symbol"}))
     return JSONResponse([_point(each, query.symbol) for each in await parts.reports.curve(parts.desk_name, wanted)])

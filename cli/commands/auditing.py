@@ -57,7 +57,7 @@ def verify(
     export: Annotated[Path | None, typer.Option(help="Check this exported file instead; needs no database.")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Check the audit chain: recompute every hash, then compare decisions and instructions. Example: ais audit verify
+    """Check the audit chain: recompute every hash, then compare the tables with the chain. Example: ais audit verify
 
     Exit status: 0 whole, 1 broken, 2 could not be checked.
     """
@@ -67,7 +67,7 @@ def verify(
 
     moment = _moment(since, "--since")
     if public_key and not (checkpoint or export):
-        raise typer.BadParameter("give the checkpoint that it signed: --checkpoint.", param_hint="--public-key")
+        raise typer.BadParameter("it needs the checkpoint too: --checkpoint.", param_hint="--public-key")
     if export and (desk or since):
         raise typer.BadParameter("a file is checked as a whole, without --desk and --since.", param_hint="--export")
     whole = False
@@ -89,12 +89,14 @@ def verify(
 
 @app.command()
 def export(
-    file: Annotated[Path, typer.Argument(help="The file to make; FILE.manifest.json comes beside it.")],
+    file: Annotated[Path, typer.Argument(help="The file to write; FILE.manifest.json is written beside it.")],
     kind: Annotated[str, typer.Option("--format", help="ndjson, csv or parquet.")] = "ndjson",
-    since: Annotated[str | None, typer.Option(help="Only rows since then, as `ais audit verify` takes it.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only rows from before then.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only rows since then, in the format of `ais audit verify --since`.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Only rows before then, in the same format.")] = None,
     desk: OnlyDesk = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Copy the audit chain into a file that anybody can check without the database. Example: ais audit export audit.ndjson
@@ -122,7 +124,7 @@ def rebuild(
     yes: Annotated[bool, typer.Option("--yes", help="Write the rows. Without --yes they are only counted.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Look for decisions and instructions that the database lost, and with --yes put them back. Example: ais audit rebuild
+    """Find decisions and instructions that the database lost; with --yes, put them back. Example: ais audit rebuild
 
     They come from the audit chain, if it is whole, and from Temporal's histories. An existing row is never changed.
     Exit status: 0 nothing missing or all put back, 1 something missing or differing, 2 could not be checked.
@@ -163,10 +165,10 @@ def key(data_dir: DataDir = None) -> None:
 
 @app.command()
 def checkpoint(data_dir: DataDir = None) -> None:
-    """Sign the last row and the count of every desk's chain, store and print them. Example: ais audit checkpoint > today.json
+    """Sign the last row and the number of rows of every desk's chain; store and print the checkpoint.
 
     Keep the file out of reach of anybody who can write to the database: `ais audit verify --checkpoint` then finds a chain that
-    was cut off or rewritten.
+    was cut off or rewritten. Example: ais audit checkpoint > today.json
     """
     import settings
     from cli.audit_chain import made
@@ -180,13 +182,15 @@ def checkpoint(data_dir: DataDir = None) -> None:
 
 @app.command()
 def accept(
-    reason: Annotated[str, typer.Option(help="What was found out; recorded in the chain.")],
+    reason: Annotated[str, typer.Option(help="What you found out; recorded in the chain.")],
     desk: Annotated[str | None, typer.Option(help="The desk, or `-` for the keys. [default: AIS_DESK]")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """End the alert of a fault that the workers found and a person has explained. Example: ais audit accept --reason "restored"
+    """Accept a fault that the workers found and that you can explain, so that its alert ends.
 
-    The workers verify the chain from here on. `ais audit verify` goes on naming the fault.
+    The workers verify the chain from here on. `ais audit verify` still reports the fault.
+
+    Example: ais audit accept --reason "restored"
     """
     import settings
     from cli.audit_chain import accepted

@@ -11,10 +11,10 @@ from cli.options import AsJson, DataDir, use_data_dir
 from cli.terminal import expected_failures, say
 
 keys = typer.Typer(
-    help="""Make, list, revoke and replace keys of the HTTP API, each with a name, a role and perhaps an end.
+    help="""Make, list, revoke and replace keys of the HTTP API, each with a name, a role and an optional expiry.
 
-    Anybody who can run this has access to the database, and so is an administrator already. AIS_API_KEY is not one of these keys:
-    it is a setting, and always an administrator's.
+    Anybody who can run these commands has access to the database, and is therefore an administrator anyway. AIS_API_KEY is not
+    one of these keys: it is a setting, and always has the role admin.
     """,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -31,9 +31,11 @@ class RoleName(StrEnum):
 
 
 Name = Annotated[str, typer.Argument(help="The key's name. Its actions are logged as http:NAME.")]
-Expires = Annotated[str | None, typer.Option(help="How long it works: 12h, 90d or 52w. [default: it never expires]")]
+Expires = Annotated[
+    str | None, typer.Option(help="How long the key works: 12h, 90d or 52w. [default: it never expires]")
+]
 NewExpires = Annotated[
-    str | None, typer.Option(help="How long it works: 12h, 90d or 52w. [default: as long as the old one]")
+    str | None, typer.Option(help="How long the key works: 12h, 90d or 52w. [default: as long as the old one]")
 ]
 
 
@@ -45,7 +47,8 @@ def create(
         typer.Option(help="viewer reads; operator also sends commands and proposals; admin also changes limits."),
     ],
     desk: Annotated[
-        list[str] | None, typer.Option(help="A desk that the key opens; repeat for more. [default: every desk]")
+        list[str] | None,
+        typer.Option(help="A desk that the key is valid for; repeat for several. [default: every desk]"),
     ] = None,
     expires: Expires = None,
     data_dir: DataDir = None,

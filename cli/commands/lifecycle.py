@@ -31,7 +31,7 @@ ToMode = Annotated[
     ModeName | None, typer.Option(help="The new mode: paper, shadow or live. A worker of that mode has to be up.")
 ]
 WithPositions = Annotated[
-    bool, typer.Option("--with-positions", help="Change the mode although the old venue has positions or orders.")
+    bool, typer.Option("--with-positions", help="Change the mode even if the old venue has positions or orders.")
 ]
 
 

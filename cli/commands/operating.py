@@ -18,15 +18,19 @@ symbols = typer.Typer(help="The symbols that a desk trades.", no_args_is_help=Tr
 
 
 def kill(
-    words: Annotated[list[str] | None, typer.Argument(metavar="[REASON]", help="The reason, without --reason.")] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[REASON]", help="The reason, as an alternative to --reason.")
+    ] = None,
     reason: Reason = "",
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until the kill is verified.")] = False,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait until the kill is verified.")] = 120.0,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Maximum number of seconds to wait for the kill to be verified.")
+    ] = 120.0,
     desk: DeskName = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Stop trading and cancel all orders, at once and without a question. Example: ais kill --reason "flash crash"
+    """Stop trading and cancel all orders at once, without asking for confirmation. Example: ais kill --reason "flash crash"
 
     Exit status: 0 killed and verified (with --no-wait: killed), 1 not sent, 3 recorded or not verified yet, 4 not known.
     Only `ais restart` undoes it.
@@ -73,7 +77,7 @@ def cancel_all(
 
 def deleverage(
     symbol: Annotated[str, typer.Argument(help="The symbol of the position.")],
-    share: Annotated[str, typer.Argument(metavar="SHARE", help="How much of it: 50% or 0.5.")],
+    share: Annotated[str, typer.Argument(metavar="SHARE", help="The share to reduce: 50% or 0.5.")],
     reason: Reason = "",
     desk: DeskName = None,
     as_json: AsJson = False,

@@ -26,8 +26,8 @@ def dev(
     market: Annotated[
         str | None, typer.Option(help="simulated, aster, or replay:FILE.csv. [default: simulated]")
     ] = None,
-    without: Annotated[str, typer.Option(help="Parts that you run by hand: worker,api.")] = "",
-    redis: Annotated[bool, typer.Option("--redis", help="Also a Redis, which mirrors the desk's state.")] = False,
+    without: Annotated[str, typer.Option(help="Parts to leave out because you run them by hand: worker,api.")] = "",
+    redis: Annotated[bool, typer.Option("--redis", help="Also run a Redis that mirrors the desk's state.")] = False,
 ) -> None:
     """Run everything on this machine: Temporal, PostgreSQL, worker, API and the coordinator. Ctrl-C stops it.
 
@@ -93,11 +93,16 @@ def _refuse_a_taken_port(host: str, port: int) -> None:
 def migrate(
     schema_only: Annotated[
         bool,
-        typer.Option("--schema-only", help="Only what a worker needs: neither the indexes nor the totals of reports."),
+        typer.Option(
+            "--schema-only",
+            help="Only change the schema, which is all that a worker needs; skip the indexes and totals of reports.",
+        ),
     ] = False,
     grant: Annotated[
         str | None,
-        typer.Option(metavar="ROLE", help="Then grant this role what worker, API and `ais` need, and no more."),
+        typer.Option(
+            metavar="ROLE", help="Afterwards grant this role exactly the rights that worker, API and `ais` need."
+        ),
     ] = None,
     data_dir: DataDir = None,
 ) -> None:

@@ -14,7 +14,10 @@ Unit = Annotated[str | None, typer.Option(help="Unit of the volume: base or quot
 
 def replay(
     file: Annotated[
-        Path, typer.Argument(help="CSV of bars: open_time_ms,open,high,low,close,volume; `episode` splits the file.")
+        Path,
+        typer.Argument(
+            help="CSV of bars: open_time_ms,open,high,low,close,volume; a column `episode` splits the file."
+        ),
     ],
     symbol: Annotated[str, typer.Option(help="The symbol of these bars.")],
     limit: OwnLimits = None,

@@ -90,18 +90,18 @@ class LogKind(StrEnum):
 
 def log(
     kind: Annotated[LogKind, typer.Option(help="What to show.")] = LogKind.DECISIONS,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the newest rows.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Number of rows to show, from the newest back.")] = 20,
     since: Annotated[
         str | None,
-        typer.Option(help="Not before: 10m, 2h or 1d ago, or 2026-03-12T14:30:00 (UTC unless it has an offset)."),
+        typer.Option(help="Earliest time: 10m, 2h or 1d ago, or 2026-03-12T14:30:00 (UTC unless it has an offset)."),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="Before this time, written like --since.")] = None,
+    until: Annotated[str | None, typer.Option(help="Latest time, exclusive, written like --since.")] = None,
     decision_type: Annotated[
         str | None, typer.Option("--type", help="order_intent, control, risk_action or no_action.")
     ] = None,
-    symbol: Annotated[str | None, typer.Option(help="Rows of this symbol.")] = None,
-    agent: Annotated[str | None, typer.Option(help="Decisions in which this agent voted.")] = None,
-    command_id: Annotated[str | None, typer.Option(help="Rows of this command.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="Only rows of this symbol.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only decisions in which this agent voted.")] = None,
+    command_id: Annotated[str | None, typer.Option(help="Only rows of this command.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new rows until Ctrl-C.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per line, with the keys of the HTTP API.")
@@ -109,7 +109,7 @@ def log(
     desk: DeskName = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show what the desk decided, was told, sent or traded, newest last. Example: ais log --since 1h --follow"""
+    """Show the desk's decisions, commands, instructions or fills, newest last. Example: ais log --since 1h --follow"""
     from cli import log as log_commands
 
     if follow and until:

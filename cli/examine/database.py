@@ -118,7 +118,9 @@ async def audit(seen: Examination) -> Finding:
         told = f"BROKEN, as the workers found: {faults}"
         return fail("audit", told, "ais audit verify, and docs/runbook.md, The audit chain")
     if found.seconds > AUDIT_WAITS_SECONDS:
-        told = f"{found.entries:,} entries wait to be chained, the oldest for {found.seconds:,.0f} s ({found.why})"
+        told = (
+            f"{found.entries:,} entries are waiting to be chained, the oldest for {found.seconds:,.0f} s ({found.why})"
+        )
         return fail("audit", told, "docs/runbook.md, The audit chain")
     if age is not None and age > AUDIT_AGE_SECONDS:
         told = f"the worker verified this desk's chain {age:,.0f} s ago"

@@ -46,9 +46,13 @@ async def disks(seen: Examination) -> Finding:
     try:
         watched = await DiskWatch(found.disk_folders).look()
     except TimeoutError:
-        return warn("disk space", "a file system does not answer", "check what is mounted in AIS_DISK_FOLDERS")
+        return warn("disk space", "a file system does not answer", "check the mounts under AIS_DISK_FOLDERS")
     if not watched:
-        return warn("disk space", "none of AIS_DISK_FOLDERS can be seen here", "name folders of this machine")
+        return warn(
+            "disk space",
+            "none of the folders in AIS_DISK_FOLDERS can be seen here",
+            "name folders that exist on this machine",
+        )
     little = [disk.text for disk in watched if disk.is_low]
     if little:
         return warn("disk space", "; ".join(little), "make room (docs/operations.md, Disk space)")

@@ -66,7 +66,7 @@ async def attributes(seen: Examination) -> Finding:
     try:
         registered = await asyncio.wait_for(registered_attributes(seen.client), findings.ASK_SECONDS)
     except (RPCError, RuntimeError, TimeoutError) as error:
-        return warn(check, f"not known: {error}", "ask who administers Temporal whether they are registered")
+        return warn(check, f"not known: {error}", "ask Temporal's administrator whether they are registered")
     if missing := [name for name in wanted if name not in registered]:
         options = " ".join(f"--name {name} --type Keyword" for name in missing)
         told = f"not registered: {', '.join(missing)}; desks cannot be found by their state"
@@ -77,7 +77,7 @@ async def attributes(seen: Examination) -> Finding:
 async def coordinator(seen: Examination) -> Finding:
     """Whether the desk's coordinator is open."""
     if seen.client is None or seen.desk is None:
-        return unknown("coordinator", "Temporal or the desk is not known")
+        return unknown("coordinator", "Temporal cannot be reached, or the settings do not name the desk")
     try:
         opened = await DeskGateway(seen.client, seen.desk, patience=findings.ASK_SECONDS).open_status()
     except TemporalUnreachable as error:
@@ -91,11 +91,11 @@ async def coordinator(seen: Examination) -> Finding:
 async def worker(seen: Examination) -> Finding:
     """Whether a worker answers for the coordinator. Later checks use the status."""
     if seen.client is None or seen.desk is None:
-        return unknown("worker", "Temporal or the desk is not known")
+        return unknown("worker", "Temporal cannot be reached, or the settings do not name the desk")
     try:
         seen.status = await DeskGateway(seen.client, seen.desk, patience=findings.ASK_SECONDS).status()
     except NoCoordinator:
-        return unknown("worker", "there is no open coordinator to answer for")
+        return unknown("worker", "the desk has no open coordinator")
     except GatewayError as error:
         return await _silent(seen.client, seen.desk, str(error))
     since = iso(seen.status.since)
@@ -127,7 +127,7 @@ async def terms(seen: Examination) -> Finding:
 async def warnings(seen: Examination) -> Finding:
     """The desk's own warnings."""
     if seen.status is None:
-        return unknown("warnings", "the coordinator does not answer")
+        return unknown("warnings", "the coordinator did not answer")
     if told := seen.status.warnings:
         return warn("warnings", "; ".join(told), "look them up in docs/runbook.md")
     return ok("warnings", "the desk has none")

@@ -78,7 +78,7 @@ export const isPassing = ({ status, headers }) => (status === 401 || status === 
 
 /** What an answer says in words; a 422 has a list. Why a key was refused stands in a header, where its holder may know it. */
 export function problem({ status, headers, body, isJson }) {
-  if (!isJson) return `what answered is not the API (${status})`;
+  if (!isJson) return `something other than the API answered (${status})`;
   const detail = body.detail;
   const text = Array.isArray(detail) ? detail.map((it) => `${(it?.loc ?? []).slice(1).join(" ")}: ${it?.msg}`).join("; ") : detail;
   const hint = status === 401 ? headers.get("X-AIS-Warning") : "";

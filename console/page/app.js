@@ -21,7 +21,7 @@ const HEALTH_SECONDS = 2.5;
 // A difference of a few seconds tells nothing of a clock: the answer was on its way, too.
 const SKEW_MS = 5000;
 const HIDDEN = "This tab was in the background and read nothing.";
-const YIELDING = "Another tab of this browser is sending a kill: this one has given up its connection for it.";
+const YIELDING = "Another tab of this browser is sending a kill: this tab has closed its connection to make room for it.";
 
 const nothingKnown = () => ({ status: null, trouble: null, silent: false, cause: null, answered: false, heard: new Heard(), connected: false, isResting: false, health: null, healthAt: -Infinity, silentSince: null, terms: null, skew: 0, ahead: 0, role: null });
 const view = nothingKnown();
@@ -53,7 +53,7 @@ const on = {
     let data;
     if (!guard(`reading what the API sent (${name})`, () => { data = JSON.parse(text); })) {
       // A comment that nothing changed must not confirm the status before this one.
-      if (name !== "log") view.trouble = "The API sent something that this page cannot read.";
+      if (name !== "log") view.trouble = "This page cannot read what the API sent.";
     } else if (name === "status") take(data, readAt);
     else if (name === "unavailable") silent(String(data.detail), data.cause);
     else if (name === "log") return log.news();
@@ -180,7 +180,7 @@ async function readHealth() {
 
 function tick() {
   if (!stream) return;
-  if (isIdle()) lockWanted ??= "Locked: there was no input for too long.";
+  if (isIdle()) lockWanted ??= "Locked after too long without input.";
   byId("lock").disabled = kill.isBusy;
   if (lockWanted !== null && !kill.isBusy) {
     const why = lockWanted;

@@ -4,7 +4,7 @@ import { byId, draw, h, setText } from "./dom.js";
 import { age, clock, utc } from "./format.js";
 
 export const STALE_MS = 3000;
-export const SILENT_API = "Nothing was heard from the API for more than 3 s.";
+export const SILENT_API = "The API has sent nothing for more than 3 s.";
 const STATE_WORDS = { running: "RUNNING", paused: "PAUSED", killed: "KILLED" };
 const MODE_WORDS = {
   live: "LIVE: REAL MONEY",
@@ -37,7 +37,7 @@ export function doubt(view) {
   if (!view.status) return view.trouble || "Waiting for the first answer.";
   if (view.trouble) return view.trouble;
   if (view.heard.lateMs > STALE_MS - 1000 && view.heard.ms > STALE_MS) {
-    return `What the API sends comes ${age(view.heard.lateMs)} late: a proxy keeps it, or a server's clock was set.`;
+    return `Events from the API arrive ${age(view.heard.lateMs)} late: a proxy holds them back, or a server's clock was changed.`;
   }
   if (view.heard.ms > STALE_MS) return SILENT_API;
   return null;
@@ -59,11 +59,11 @@ const lacksWorker = (view) => view.silent && view.cause === "silent" && view.hea
 function remedy(view) {
   if (view.isResting) return "";
   if (lacksTemporal(view)) {
-    return "The API does not reach Temporal. A worker that does may go on trading. Hold Kill: it is sent until it arrives; or use the lines for a terminal, from a machine that reaches Temporal. Until a kill is confirmed, cancel at the venue by hand. ais doctor says what is down.";
+    return "The API cannot reach Temporal. A worker that can may go on trading. Hold Kill: this page sends the kill until it arrives. Or use the lines for a terminal, on a machine that reaches Temporal. Until a kill is confirmed, cancel at the venue by hand. ais doctor says what is down.";
   }
-  if (view.silent && view.cause === "closed") return "This API finds no open coordinator for this desk, so a kill has nothing to reach: compare desk and namespace with ais doctor. Orders and positions at the venue stay; cancel and close them there by hand.";
-  if (view.silent) return "Whether a worker runs is not known: the desk may be trading. Hold Kill: once Temporal has recorded it, a worker carries it out. Until then orders at the venue may still be filled. ais doctor says what is missing.";
-  if (isCut(view) || isSilent(view)) return "The desk may go on trading without the API. To kill: hold Kill, it is sent until the API answers; or use the lines at the end of this page. ais doctor finds what is down.";
+  if (view.silent && view.cause === "closed") return "This API finds no open coordinator for this desk, so there is nothing that could carry out a kill. Check desk and namespace with ais doctor. Orders and positions at the venue stay: cancel and close them there by hand.";
+  if (view.silent) return "It is not known whether a worker runs: the desk may be trading. Hold Kill: once Temporal has recorded the kill, the next worker carries it out. Until then orders at the venue can still fill. ais doctor says what is missing.";
+  if (isCut(view) || isSilent(view)) return "The desk may go on trading without the API. Hold Kill: this page sends the kill until the API answers. Or use the lines at the end of this page. ais doctor says what is down.";
   return "";
 }
 
@@ -97,7 +97,7 @@ function drawStale(view, why) {
   note.hidden = !why;
   if (!why) return;
   const cause = lacksTemporal(view) && view.cause !== "unreachable" ? "Temporal does not answer." : sentence(why);
-  const last = view.status ? `The state was last confirmed at ${utc(view.heard.wall + view.skew)} UTC. What is below may be older, and may have changed.` : "";
+  const last = view.status ? `The state was last confirmed at ${utc(view.heard.wall + view.skew)} UTC. Everything below may be older, and may have changed.` : "";
   setText(note, [view.status ? "STALE." : "", cause, last, remedy(view)].filter(Boolean).join(" "));
 }
 

@@ -88,7 +88,7 @@ export class Charts {
     } catch (error) {
       if (!(error instanceof Unreachable || error instanceof Refused)) throw error;
       const old = this.drawn ? ` Below: as read at ${utc(this.drawn.to)} UTC.` : "";
-      setText(byId("chart-problem"), `The charts cannot be read: ${error.message}.${old}`);
+      setText(byId("chart-problem"), `The charts cannot be loaded: ${error.message}.${old}`);
       return null;
     }
   }

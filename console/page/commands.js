@@ -40,7 +40,7 @@ export class Commands {
   pauseForm() {
     const reason = h("input", { type: "text", maxlength: 500, placeholder: "Reason, optional", "aria-label": "Reason for the pause" });
     return this.form("pause", "Pause", [reason], (status) => ({
-      tell: "No new orders but those that reduce (a soft limit, or your deleverage). Open orders and positions stay.",
+      tell: "No new orders, except those that reduce (by a soft limit, or your deleverage). Open orders and positions stay.",
       path: "pause", what: "pause", body: reason.value.trim() ? { reason: reason.value.trim() } : undefined,
       whyNot: status.state === "running" ? "" : `The desk is ${status.state}.`,
     }));
@@ -82,7 +82,7 @@ export class Commands {
       const size = Math.abs(Number(it.quantity)) * part;
       return {
         ...request, whyNot: "",
-        tell: `Sends one market order that can only reduce: ${Number(it.quantity) > 0 ? "SELL" : "BUY"} about ${about(size)} ${symbol}. The position was ${plain(it.quantity)} when last read; the desk takes the size from what it is then.`,
+        tell: `Sends one market order that can only reduce: ${Number(it.quantity) > 0 ? "SELL" : "BUY"} about ${about(size)} ${symbol}. The position was ${plain(it.quantity)} when last read; the desk uses the size at the time of the order.`,
       };
     });
   }
@@ -97,9 +97,9 @@ export class Commands {
       const isNumber = /^\d+(\.\d+)?$/.test(wanted);
       const change = isNumber ? `${words(name)}: ${plain(now)} → ${plain(wanted)}.` : `${words(name)} is ${plain(now)}.`;
       return {
-        tell: `${change} A tighter limit holds at once; a looser one is refused unless the desk is paused.`,
+        tell: `${change} A tighter limit applies at once; a looser one is refused unless the desk is paused.`,
         path: "limits", what: change, body: { limits: { [name]: wanted }, ...(reason.value.trim() ? { reason: reason.value.trim() } : {}) },
-        whyNot: !isNumber ? "Type a number." : Number(wanted) === Number(now) ? "That is its value now." : "",
+        whyNot: !isNumber ? "Type a number." : Number(wanted) === Number(now) ? "That is its present value." : "",
       };
     }, "admin");
   }
@@ -125,7 +125,7 @@ export class Commands {
     const needed = [...new Set(missing.map((form) => form.needs))];
     const takes = needed.map((it) => `${missing.filter((form) => form.needs === it).map((form) => form.label).join(", ")}: a key with the role ${it}`);
     byId("commands-not").hidden = !missing.length;
-    setText(byId("commands-not"), missing.length ? `This key has the role ${role}, and may not send these. ${takes.join(". ")}.` : "");
+    setText(byId("commands-not"), missing.length ? `This key has the role ${role} and cannot send these commands. ${takes.join(". ")}.` : "");
   }
 
   /** Sends what stands above the button, once. */
@@ -162,7 +162,7 @@ export class Commands {
     if (status === 202 && body?.action === `${NAMES[entry.path] ?? entry.path.replace("-", "_")}_accepted`) {
       return void this.follow(entry, answer.headers.get("Location"), "RECORDED, not confirmed yet.");
     }
-    if (status < 400) throw new Unreachable(`what answered is not the API (${status})`);
+    if (status < 400) throw new Unreachable(`something other than the API answered (${status})`);
     if (isForeign(answer) || (status >= 500 && !isUnrecorded(answer))) throw new Unreachable(problem(answer));
     this.say(entry, `${status === 409 || status === 422 ? "REFUSED" : "NOT DONE"}: ${problem(answer)}`, "bad");
   }
@@ -177,7 +177,7 @@ export class Commands {
       if (entry.turn !== turn || !answer || answer.status !== 200 || answer.body?.command_id !== entry.id) continue;
       if (answer.body.outcome === "applied") return void this.applied(entry, answer.body);
       if (answer.body.outcome === "refused") return void this.say(entry, `REFUSED: ${answer.body.detail}`, "bad");
-      if (answer.body.outcome === "pending") this.say(entry, "RECORDED, the desk is working on it.");
+      if (answer.body.outcome === "pending") this.say(entry, "RECORDED; the desk is carrying it out.");
     }
   }
 

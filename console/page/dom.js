@@ -26,7 +26,7 @@ export function draw(node, facts, make) {
   if (drawn.get(node) === now) return;
   drawn.delete(node);
   // What cannot be drawn must not leave older facts standing.
-  node.replaceChildren("This could not be drawn.");
+  node.replaceChildren("This part cannot be shown.");
   node.replaceChildren(...[make()].flat());
   drawn.set(node, now);
 }

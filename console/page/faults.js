@@ -26,5 +26,5 @@ function tell() {
   note.hidden = !found.size;
   if (!found.size) return;
   const list = [...found].map(([what, error]) => `${what}: ${error}`).join("; ");
-  setText(note, `This page has a fault, and what it shows may be wrong (${list}). Load it again, or use ais status. Kill goes on working.`);
+  setText(note, `This page has a fault, and what it shows may be wrong (${list}). Reload it, or use ais status. Kill still works.`);
 }

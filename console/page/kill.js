@@ -121,7 +121,7 @@ export class Kill {
     this.order = order;
     // Sent before anything is drawn: no fault of this page may keep it back.
     this.send(order);
-    guard("the kill's news", () => this.say("sending", "SENDING NOW: nothing is known of it yet."));
+    guard("the kill's news", () => this.say("sending", "SENDING NOW: no answer yet."));
   }
 
   /** The next attempt goes out at once: what the one before it hangs on may hold it for seconds. */
@@ -166,7 +166,7 @@ export class Kill {
     const at = `${clock(Date.now() + this.view.skew)} UTC`;
     if (status === 200 && body?.action === "killed") return this.settle(order, "killed", `KILLED (200) at ${at}: the coordinator has confirmed it.`);
     if (status === 202 && body?.action === "kill_accepted") {
-      this.settle(order, "recorded", `RECORDED (202) at ${at}: Temporal has it, and no worker has confirmed it yet. It is carried out as soon as a worker runs, unless somebody terminates the workflow. Until it is confirmed, orders may still be open and may be filled: cancel them at the venue by hand.`);
+      this.settle(order, "recorded", `RECORDED (202) at ${at}: Temporal has it, and no worker has confirmed it yet. It takes effect as soon as a worker runs, unless somebody terminates the workflow. Until it is confirmed, open orders can still fill: cancel them at the venue by hand.`);
       return void this.follow(order, answer.headers.get("Location"));
     }
     const why = isPerhaps(answer) ? "Temporal did not answer the API in time (503)" : problem(answer);
@@ -174,9 +174,9 @@ export class Kill {
     const isOurs = !isForeign(answer) && (isOfKey(answer) || answer.headers.get("X-Command-Id") === order.id);
     if (!isOurs || status >= 500 || mayPass(answer)) {
       if (!isOurs || !(isUnrecorded(answer) || mayPass(answer))) order.maybe = true;
-      return this.repeat(order, status < 400 && answer.isJson ? `what answered is not the API (${status})` : why);
+      return this.repeat(order, status < 400 && answer.isJson ? `something other than the API answered (${status})` : why);
     }
-    this.settle(order, "refused", `${order.maybe ? "NOT KNOWN whether an earlier attempt arrived; this one was refused" : "NOT SENT"}: ${why}`);
+    this.settle(order, "refused", `${order.maybe ? "NOT KNOWN whether an earlier attempt arrived; this attempt was refused" : "NOT SENT"}: ${why}`);
   }
 
   /** A request whose answer is lost may have arrived, whatever the browser says of the network. */
@@ -247,7 +247,7 @@ export class Kill {
     else if (order.isShown || (order.kind === "killed" && performance.now() - order.settledAt > AFTER_MS + this.view.heard.lateMs)) {
       this.order = null;
       const why = `${status.actor ? `, by ${status.actor}` : ""}${status.reason ? `: ${status.reason}` : ""}`;
-      this.say("over", `NO LONGER KILLED: the desk is ${status.state}${why}. Before that, of the kill from this page: ${order.text}`);
+      this.say("over", `NO LONGER KILLED: the desk is ${status.state}${why}. The last result of the kill from this page: ${order.text}`);
     }
   }
 
@@ -290,9 +290,9 @@ export class Kill {
     const shown = [terms && canHelp ? terms : null, reason, symbols, lacks, isUnconfirmed];
     draw(box, shown, () => [...(shown[0] ? byHand(terms, reason, lacks) : []), ...(isUnconfirmed ? atVenue(symbols) : [])]);
     draw(byId("by-hand"), [terms, reason], () => [
-      h("p", null, "Kill straight through Temporal, from a terminal that reaches it. Either line kills; ",
+      h("p", null, "Kill directly through Temporal, from a terminal that reaches it. Either line kills; ",
         "the API is not needed. Never use Terminate or Reset."), ...(terms ? lines(terms, reason) : []),
-      h("p", { class: "dim" }, "Where Temporal asks for TLS or a key, your own profile of the temporal command adds them.")]);
+      h("p", { class: "dim" }, "If Temporal needs TLS or a key, use your own profile of the temporal command.")]);
   }
 }
 

@@ -85,13 +85,13 @@ export class Log {
       const answer = await request("GET", this.address(more));
       if (this.turn !== turn) return null;
       const isFine = answer.status === 200 && Array.isArray(answer.body);
-      setText(byId("log-problem"), isFine ? "" : `The log cannot be shown further: ${problem(answer)}`);
+      setText(byId("log-problem"), isFine ? "" : `No more rows can be loaded: ${problem(answer)}`);
       if (!isFine) return null;
       const link = /[?&]cursor=([^&>]+)/.exec(answer.headers.get("Link") || "");
       return { rows: answer.body, next: link && decodeURIComponent(link[1]) };
     } catch (error) {
       if (!(error instanceof Unreachable)) throw error;
-      if (this.turn === turn) setText(byId("log-problem"), `The log cannot be read: ${error.message}. What stands below may lack newer rows.`);
+      if (this.turn === turn) setText(byId("log-problem"), `The log cannot be loaded: ${error.message}. Newer rows may be missing below.`);
       return null;
     }
   }

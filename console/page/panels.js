@@ -34,7 +34,7 @@ function tellAge(view) {
   const at = old ? Date.parse(view.status.observation.observed_at) : 0;
   for (const note of document.querySelectorAll(".old-note")) {
     note.hidden = !old;
-    setText(note, old ? `Read at ${utc(at)} UTC, ${age(Date.now() - view.ahead - at)} ago. No newer reading is known: this may have changed.` : "");
+    setText(note, old ? `Read at ${utc(at)} UTC, ${age(Date.now() - view.ahead - at)} ago. There is no newer reading: this may have changed.` : "");
   }
 }
 
@@ -106,19 +106,19 @@ function warnings(view) {
   const { status, health } = view;
   const found = [];
   const add = (rank, text, afterMs = 0) => found.push({ rank, text, afterMs });
-  if (status.unknown_orders.length) add(0, `Not known whether the venue has ${status.unknown_orders.length} of the desk's orders. The desk goes on asking it.`);
-  if (status.kill && !status.kill.latched) add(0, "The kill holds, and is not in the database yet. Until it is, a restart is refused.");
+  if (status.unknown_orders.length) add(0, `Fate unknown: ${status.unknown_orders.length} of the desk's orders. The desk keeps asking the venue.`);
+  if (status.kill && !status.kill.latched) add(0, "The kill is in force, but not in the database yet. Until it is, a restart is refused.");
   if (status.restart_pending) add(1, "A restart is under way. The desk stays killed until it is finished.");
   for (const text of status.warnings) add(1, text);
   if (status.observation_error) add(1, `The last reading of the venue failed: ${status.observation_error}`);
-  else if (!doubt(view) && isOld(view)) add(1, "No new reading of the venue for longer than a cycle and 3 s.");
+  else if (!doubt(view) && isOld(view)) add(1, "The venue has not been read for more than a cycle and 3 s.");
   if (status.observation && status.observation.account.halted) add(1, `The venue takes no new order: ${status.observation.account.halted}`);
   for (const [name, it] of Object.entries(status.failing_agents)) {
     const out = it.quarantined_until ? `, left out until cycle ${it.quarantined_until}` : "";
     add(2, `Agent ${name} failed ${it.failures} times${out}.`);
   }
   if (status.records_waiting) add(2, "Rows of the log are not written yet: they wait for the database.", SETTLES_MS);
-  if (health && health.status === "degraded") add(2, "Health is degraded. What does not answer is marked at the top; ais doctor says more.", SETTLES_MS);
+  if (health && health.status === "degraded") add(2, "Health is degraded. The lamps at the top show what does not answer; ais doctor says more.", SETTLES_MS);
   return keepTimes(found.sort((a, b) => a.rank - b.rank));
 }
 
@@ -163,13 +163,13 @@ function killFacts({ status, skew }, kill, instructions, end) {
     ["how far", verified], ["cancels", `${kill.confirmed} of ${kill.cancels} confirmed by the venue`],
     ["still open", kill.residue.length ? h("ul", null, kill.residue.map((it) => h("li", null, it))) : "nothing"], ["positions", flat],
     ["killed", `${utc(kill.at)} UTC by ${kill.actor} (${kill.source}): ${kill.reason}`],
-    ["database", kill.latched ? "the kill is written to it" : "the kill is not written to it yet; it holds all the same"],
+    ["database", kill.latched ? "the kill is written to it" : "the kill is not written to it yet, but is in force all the same"],
   ];
   const grown = kill.grown.map((it) => `${it.symbol} ${plain(it.before)} → ${plain(it.now)}`);
   if (grown.length) rows.push(["GREW", grown.join(", ")]);
   const list = h("dl", { class: "facts" }, rows.map(([name, text]) => h("div", null, h("dt", null, name), h("dd", null, text))));
   return [h("p", null, kill.progress), list, ...(instructions.length ? [outcomesTable(instructions)] : []),
-    h("p", { class: "dim" }, "Only a person brings the desk back, on the command line: ais restart. This page cannot.")];
+    h("p", { class: "dim" }, "Only a person can bring the desk back, on the command line: ais restart. This page cannot.")];
 }
 
 export function outcomesTable(rows) {

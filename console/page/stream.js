@@ -73,7 +73,7 @@ export class Stream {
         headers, cache: "no-store", credentials: "omit", redirect: "error", signal: abort.signal,
       });
       if (response.status !== 200) await this.refuse(response);
-      if (!(response.headers.get("Content-Type") || "").startsWith("text/event-stream")) throw new Answered("What answered is not the API.");
+      if (!(response.headers.get("Content-Type") || "").startsWith("text/event-stream")) throw new Answered("Something other than the API answered.");
       this.on.opened(response.headers);
       await this.read(response.body.getReader());
     } finally {

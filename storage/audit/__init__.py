@@ -1,6 +1,6 @@
-"""The audit chain in the database: `chain` writes it, `verifying` checks it, `checkpoints` signs it, `exporting` hands it out
-as a file (`files`, `manifests`), which `file_checking` checks. `watching` verifies all the time: chains bit by bit (`stretches`),
-and rows of the tables that no chain has (`unproved`).
+"""The audit chain in the database: `chain` writes it, `verifying` checks it, `checkpoints` signs it, `exporting` copies it into a
+file (`files`, `manifests`), which `file_checking` checks. `watching` is the running verification: it checks chains bit by bit
+(`stretches`), and looks for rows of the tables that are in no chain (`unproved`).
 
-`decisions` and `instructions` are what one queries; `audit` is what one believes.
+Queries read `decisions` and `instructions`; `audit` proves them.
 """

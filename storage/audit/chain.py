@@ -1,8 +1,9 @@
-"""Appending to the audit chain: in the transaction that writes what is recorded, and as the last thing in it.
+"""Appends to the audit chain, as the last statement of the transaction that writes what the entry records.
 
-The last, because the append takes the lock of the desk's chain: nobody who has it waits for anything more. And whoever does
-not get it at once waits for nobody: a kill's latch must not stand behind a transaction that hangs. Such entries go to
-`audit_waiting`, by the same function of the database (migration 0016), and the next append chains them first.
+It comes last because it takes the lock of the desk's chain: a transaction that holds the lock then waits for nothing but its
+commit. A transaction that cannot get the lock at once does not wait for it, since a kill's latch must not queue behind a
+transaction that hangs. The database function (migration 0016) then puts its entries into `audit_waiting`, and the next append
+chains those first.
 """
 
 import re
@@ -28,11 +29,11 @@ from domain.trading.instructions import InstructionOutcome, Tool
 from storage.cleaning import clean
 from storage.tables import audit_waiting, decisions
 
-# Beyond it a number is not the same for every reader of JSON.
+# JSON readers may disagree about larger numbers.
 SAFE_INTEGER = 2**53 - 1
-# All but the order of writing, which the database gives.
+# All columns except the order of writing, which the database assigns.
 PROVEN_COLUMNS = tuple(column for column in decisions.columns if column.name != "written")
-# Of an instruction that is only prepared: they change with each failed attempt, and are proved once it is settled.
+# Left out while an instruction is only prepared: they change with each failed attempt, and are proved once it is settled.
 ATTEMPT_COLUMNS = frozenset({"attempts", "detail"})
 _DECISION_COLUMNS = tuple(column.name for column in PROVEN_COLUMNS)
 _APPEND = b"SELECT audit_append($1, $2, $3, $4)"
@@ -41,18 +42,18 @@ _APPEND_WAITING = text(
     "SELECT audit_append(desk, '{}', '{}', '{}') FROM (SELECT DISTINCT desk FROM audit_waiting ORDER BY desk LIMIT 100) AS d"
 )
 
-# Where Python's JSON differs from RFC 8785, or may, besides the order of names that are not ASCII: a fraction of zero, a number
-# that is none, an exponent. Looked for one by one, which is ten times as fast as one expression.
+# Where Python's JSON may differ from RFC 8785, besides the order of non-ASCII names: a zero fraction, NaN or infinity, an
+# exponent. Searching for each separately is ten times as fast as one expression.
 _OTHERWISE_SPELT = (".0,", ".0]", ".0}", "NaN", "Infinity")
 _EXPONENT = re.compile(r"\de[-+]\d")
-# What the encoder spells as we do, but for a NUL. The rest is made plain first.
+# Types that the encoder writes as we need them, except for a NUL. Others are converted first.
 _ENCODED = frozenset({str, bool, datetime, Decimal})
 
 log = structlog.get_logger("audit")
 
 
 class AuditEntry(NamedTuple):
-    """What is to be a row of the chain. `body` is canonical JSON."""
+    """The content of a future row of the chain. `body` is canonical JSON."""
 
     desk: str
     kind: AuditKind
@@ -61,12 +62,12 @@ class AuditEntry(NamedTuple):
 
 
 def entry(desk: str, kind: AuditKind, subject: str, body: Mapping[str, Any]) -> AuditEntry:
-    """An entry of these values; what is None is left out."""
+    """An entry with these values; None is left out."""
     return AuditEntry(clean(desk), kind, clean(subject), canonical(body))
 
 
 def decision_entry(row: Decision) -> AuditEntry:
-    """Of a row of the decision log, as it is stored."""
+    """The entry of a row of the decision log, as stored."""
     limits = row.command == CommandKind.SET_LIMITS and row.result == "applied"
     kind = AuditKind.LIMITS_CHANGED if limits else AuditKind.DECISION
     values = vars(row)
@@ -74,7 +75,7 @@ def decision_entry(row: Decision) -> AuditEntry:
 
 
 def instruction_entry(stored: Mapping[str, Any]) -> AuditEntry:
-    """Of an instruction's row as it is now."""
+    """The entry of an instruction's row in its present state."""
     body = stored
     if stored["outcome"] == InstructionOutcome.PREPARED:
         kind = AuditKind.INSTRUCTION_PREPARED
@@ -85,7 +86,7 @@ def instruction_entry(stored: Mapping[str, Any]) -> AuditEntry:
 
 
 def rebuilt_entry(proved: AuditEntry, source: Mapping[str, Any]) -> AuditEntry:
-    """Of a row that was put back: all that its own entry says, and where that was found."""
+    """The entry of a restored row: everything that its own entry says, and where the row was found."""
     begins = REBUILT_DECISION if proved.kind in DECISIONS else REBUILT_INSTRUCTION
     return AuditEntry(
         proved.desk, AuditKind.REBUILT, proved.subject, f'{begins}{proved.body},"source":{canonical(source)}}}'
@@ -93,9 +94,9 @@ def rebuilt_entry(proved: AuditEntry, source: Mapping[str, Any]) -> AuditEntry:
 
 
 def append(connection: Connection, entries: Iterable[AuditEntry]) -> bool:
-    """Chains the entries, or has them wait for the next append: False where any waits. Nothing may follow but the commit."""
+    """Chains the entries, or leaves them to the next append: False if any of them waits. Only the commit may follow."""
     chained = True
-    # In the order of desks, as every lock of several desks is taken.
+    # In the order of desks, like every lock on several desks.
     for desk, group in groupby(sorted(entries, key=lambda each: each.desk), key=lambda each: each.desk):
         rows = list(group)
         kinds, subjects, bodies = (row.kind for row in rows), (row.subject for row in rows), (row.body for row in rows)
@@ -104,15 +105,15 @@ def append(connection: Connection, entries: Iterable[AuditEntry]) -> bool:
 
 
 def _call(connection: Connection, values: Sequence[str]) -> bool:
-    """By libpq itself: in SQLAlchemy and the driver's cursor the call takes five times as long of the processor."""
+    """Calls libpq directly: through SQLAlchemy and the driver's cursor the call takes five times as much CPU time."""
     driver: Any = connection.connection.dbapi_connection
     if driver.info.transaction_status != TransactionStatus.INTRANS:
-        # Begins the transaction, which libpq does not, or says what is wrong with it.
+        # Begins the transaction, which libpq does not do by itself, or raises what is wrong.
         connection.execute(_BEGIN)
     try:
         result = driver.pgconn.exec_params(_APPEND, [value.encode() for value in values])
     except psycopg.Error as error:
-        # The connection was dead before all of it was sent.
+        # The connection died before everything was sent.
         raise _failed(connection, error, is_lost=True) from error
     if result.status == ExecStatus.TUPLES_OK:
         return bool(result.get_value(0, 0) == b"t")
@@ -120,7 +121,7 @@ def _call(connection: Connection, values: Sequence[str]) -> bool:
 
 
 def _failed(connection: Connection, error: psycopg.Error, is_lost: bool) -> Exception:
-    """As SQLAlchemy would have raised it."""
+    """The error in the form in which SQLAlchemy would have raised it."""
     if is_lost:
         # Otherwise the end of the transaction fails as well, and its error hides this one.
         connection.invalidate(error)
@@ -130,13 +131,13 @@ def _failed(connection: Connection, error: psycopg.Error, is_lost: bool) -> Exce
 
 
 def _array(values: Iterable[str]) -> str:
-    """A text[] as PostgreSQL reads it."""
+    """A text[] literal for PostgreSQL."""
     escaped = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values)
     return '{"' + '","'.join(escaped) + '"}'
 
 
 def append_if_possible(connection: Connection, entries: Iterable[AuditEntry]) -> bool:
-    """`append` for what must be written whatever becomes of the chain: a kill's latch. What is nowhere in it then is logged."""
+    """`append` for a write that must succeed even if the chain cannot be written: a kill's latch. Logs entries that got lost."""
     rows = list(entries)
     if not rows:
         return True
@@ -151,7 +152,7 @@ def append_if_possible(connection: Connection, entries: Iterable[AuditEntry]) ->
 
 
 def append_waiting(connection: Connection) -> None:
-    """Chains what waits, of whatever desk: one that writes nothing more would never take it up."""
+    """Chains the waiting entries of all desks: a desk that writes nothing more would never chain its own."""
     connection.execute(_APPEND_WAITING)
 
 
@@ -164,7 +165,7 @@ class Waiting(NamedTuple):
 
 
 def waiting(connection: Connection) -> Waiting:
-    """Of all desks. A moment is usual; longer means that the chain cannot be written."""
+    """The waiting entries of all desks. Waiting for a moment is normal; longer means that the chain cannot be written."""
     oldest = select(audit_waiting.c.why).order_by(audit_waiting.c.number).limit(1).scalar_subquery()
     age = func.extract("epoch", func.clock_timestamp() - func.min(audit_waiting.c.at))
     found = connection.execute(select(func.count(), age, oldest).select_from(audit_waiting)).one()
@@ -172,10 +173,10 @@ def waiting(connection: Connection) -> Waiting:
 
 
 def canonical(body: Mapping[str, Any]) -> str:
-    """The body as JSON that has one spelling (RFC 8785). Numbers that JSON cannot keep exactly are texts."""
+    """The body as canonical JSON (RFC 8785). Numbers that JSON cannot represent exactly are text."""
     nearly = {name: each if type(each) in _ENCODED else _plain(each) for name, each in body.items() if each is not None}
     told = _ENCODER.encode(nearly)
-    # Nearly always that is it already, in a fifth of the time.
+    # Nearly always this is canonical already, in a fifth of the time.
     return told if _is_canonical(told) and "\\u0000" not in told else rfc8785.dumps(_plain(body)).decode()
 
 
@@ -188,14 +189,14 @@ def _is_canonical(told: str) -> bool:
 
 
 def moment_text(moment: datetime) -> str:
-    """A moment in the chain: always UTC, always microseconds."""
+    """A time as the chain writes it: always UTC, always with microseconds."""
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def _plain(value: Any) -> Any:
     match value:
         case str():
-            # A member of an enumeration becomes a plain text, too.
+            # This also turns enumeration members into plain text.
             return clean(value)
         case list() | tuple():
             return [_plain(each) for each in value]

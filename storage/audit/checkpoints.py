@@ -1,7 +1,8 @@
-"""Checkpoints: the last row of every chain, signed, to be kept where nobody who may write the database can reach.
+"""Checkpoints: the last row of every chain, signed. Keep them out of reach of anybody who can write to the database.
 
-The failure behind this file: whoever may write the database and knows the scheme can compute a chain anew from any row on, and no
-hash tells. What was signed before, and lies elsewhere, does. Signing needs the private key, checking the public one alone.
+The failure behind this file: somebody who can write to the database and knows the scheme can recompute a chain from any row on,
+and no hash shows it. A signature that was made before and is kept elsewhere does. Signing needs the private key, checking only
+the public one.
 """
 
 import json
@@ -24,11 +25,11 @@ from storage.installation import read_id
 from storage.tables import audit_checkpoints
 
 if TYPE_CHECKING:
-    # Imported where it is used: 9 MB, which most processes need never.
+    # Imported only where it is used: 9 MB that most processes never need.
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-# The last row of each desk's chain, of the rows themselves: a head could be old, or gone. From desk to desk by the key, so that
-# the rows between are not read, in one statement and so at one moment.
+# The last row of each desk's chain, from the rows themselves: a head could be old or gone. It jumps from desk to desk along the
+# key, without reading the rows between, in one statement and so as of one moment.
 _HEADS = """
 WITH RECURSIVE d AS (
     (SELECT desk FROM audit ORDER BY desk LIMIT 1)
@@ -36,7 +37,7 @@ WITH RECURSIVE d AS (
 SELECT d.desk, a.seq, encode(a.hash, 'hex') FROM d
 CROSS JOIN LATERAL (SELECT seq, hash FROM audit WHERE desk = d.desk ORDER BY seq DESC LIMIT 1) AS a
 """
-# None from the future: a clock that was ahead once would have another one due every few seconds until its day comes.
+# None from the future: if a clock was once ahead, a new one would be due every few seconds until that day.
 _NEWEST = """
 SELECT text FROM audit_checkpoints WHERE public_key = :key AND at <= clock_timestamp() AND octet_length(text) < 20000000
 ORDER BY at DESC LIMIT 20
@@ -45,7 +46,7 @@ _NEWEST_AT = "SELECT max(at) FROM audit_checkpoints WHERE public_key = :key AND 
 _LATCHED = (
     "SELECT max(seq), bool_or(kind IN ('latch_set', 'latch_cleared')) FROM audit WHERE desk = :desk AND seq > :seq"
 )
-# Whoever makes one that is due has this lock: two workers make one.
+# The worker that makes a due checkpoint holds this lock, so that two workers make only one.
 _LOCK = text("SELECT pg_try_advisory_xact_lock(1095329131)")
 _ROWS = """
 SELECT s.desk, a.hash FROM unnest(CAST(:desks AS text[]), CAST(:seqs AS bigint[])) AS s (desk, seq)
@@ -66,7 +67,7 @@ class SignedHead(Value):
 
 
 class Checkpoint(Value):
-    """What is signed. `database_id` tells which database it is of."""
+    """The signed content. `database_id` is the id of its database."""
 
     at: Moment
     database_id: str | None
@@ -74,7 +75,7 @@ class Checkpoint(Value):
 
 
 def make_key(path: Path) -> str:
-    """Writes a new private key, which only its owner may read, and returns the public key. Never replaces a file."""
+    """Writes a new private key that only its owner may read, and returns the public key. Never replaces a file."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -115,7 +116,7 @@ def sign(checkpoint: Checkpoint, key: "Ed25519PrivateKey") -> str:
 
 
 def read(document: str, public_key: str) -> Checkpoint:
-    """The checkpoint, if the owner of this public key signed it. Otherwise NotSigned."""
+    """The checkpoint, if the owner of this public key signed it. Raises NotSigned otherwise."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -132,28 +133,28 @@ def read(document: str, public_key: str) -> Checkpoint:
 
 
 def take(connection: Connection) -> Checkpoint:
-    """The chains as they are in this transaction's eyes."""
-    # As many rows as the last one's number: `verify` finds a gap.
+    """The ends of all chains, as this transaction sees them."""
+    # The number of rows equals the last one's number: `verify` finds gaps.
     heads = connection.execute(text(_HEADS)).all()
     chains = {desk: SignedHead(seq=seq, hash=hash_, count=seq) for desk, seq, hash_ in heads}
     return Checkpoint(at=server_time(connection), database_id=read_id(connection), chains=chains)
 
 
 def keep(connection: Connection, at: datetime, public_key: str, document: str) -> None:
-    """Keeps a checkpoint in the database too, for whoever looks for the newest; it proves nothing there."""
+    """Stores a checkpoint in the database too, to find the newest one; there it proves nothing."""
     values = {"at": at, "public_key": public_key, "text": document}
     connection.execute(insert(audit_checkpoints).values(values).on_conflict_do_nothing())
 
 
 class MadeCheckpoint(NamedTuple):
-    """A new checkpoint, and the line that is signed."""
+    """A new checkpoint, and its signed line."""
 
     checkpoint: Checkpoint
     document: str
 
 
 def make(connection: Connection, key: "Ed25519PrivateKey") -> MadeCheckpoint:
-    """Takes a checkpoint, signs and keeps it. The document is to be printed, or sent to another place."""
+    """Makes, signs and stores a checkpoint. The caller prints the document or sends it elsewhere."""
     checkpoint = take(connection)
     document = sign(checkpoint, key)
     keep(connection, checkpoint.at, public_key_of(key), document)
@@ -161,21 +162,22 @@ def make(connection: Connection, key: "Ed25519PrivateKey") -> MadeCheckpoint:
 
 
 class CheckpointLookout:
-    """What a process knows of the checkpoints that its key has signed, so that a look costs next to nothing while none is due:
-    a checkpoint of thousands of desks is long, and every worker looks every few seconds."""
+    """What a process knows about the checkpoints that its key has signed. It makes the check whether one is due cheap: a
+    checkpoint of thousands of desks is long, and every worker checks every few seconds."""
 
     def __init__(self, desk: str) -> None:
         self.newest: Checkpoint | None = None
         self._desk = desk
         self._read_at: datetime | None = None
-        # The desk's last row that was seen not to be of a latch.
+        # The desk's last row that is known not to be about the latch.
         self._seen = 0
 
     def is_due(self, connection: Connection, public_key: str) -> bool:
-        """The first one of a UTC day, one after each kill and restart of the desk, and one after its chain became shorter."""
+        """Whether one is due: the first of a UTC day, one after each kill or restart of the desk, one after its chain became
+        shorter."""
         now = server_time(connection)
         if self.newest is not None and self.newest.at > now:
-            # A clock that was ahead.
+            # A clock was ahead.
             self.newest, self._read_at = None, None
         at = connection.scalar(text(_NEWEST_AT), {"key": public_key})
         if at != self._read_at:
@@ -185,13 +187,13 @@ class CheckpointLookout:
         return self._went_back(connection, self.newest) or self._has_news_of_a_latch(connection, self.newest)
 
     def made(self, checkpoint: Checkpoint) -> None:
-        """By this process: nobody else can take it away."""
+        """Remembers the newest checkpoint, which nobody else can remove from this process."""
         self.newest = checkpoint
         self._read_at = checkpoint.at
 
     def _went_back(self, connection: Connection, newest: Checkpoint) -> bool:
-        """Whether the desk's chain is shorter than it was: a database that came back older has another chain from here on,
-        which nothing proves until one is signed.
+        """Whether the desk's chain is shorter than before: a database that came back older continues with a different chain,
+        which nothing proves until a new checkpoint is signed.
         """
         last = connection.scalar(text("SELECT max(seq) FROM audit WHERE desk = :desk"), {"desk": self._desk}) or 0
         self._seen = min(self._seen, last)
@@ -208,17 +210,17 @@ class CheckpointLookout:
 
 
 def make_if_due(connection: Connection, key: "Ed25519PrivateKey", lookout: CheckpointLookout) -> MadeCheckpoint | None:
-    """None if none is due, or another worker makes it."""
+    """Makes a checkpoint. None if none is due, or another worker makes it."""
     public_key = public_key_of(key)
     if not lookout.is_due(connection, public_key) or not connection.scalar(_LOCK):
         return None
-    # Another one may have made it meanwhile.
+    # Another worker may have made it meanwhile.
     return make(connection, key) if lookout.is_due(connection, public_key) else None
 
 
 def _newest(connection: Connection, public_key: str, last: Checkpoint | None) -> Checkpoint | None:
-    """Of those that this key signed: whoever may write the database could put others there, to have none made any more.
-    `last`: the newest that this process knows, as nobody else can change it.
+    """The newest checkpoint that this key has signed. Somebody who can write to the database could insert others, so that no more
+    are made. `last` is the newest one that this process knows, which nobody else can change.
     """
     database_id = read_id(connection)
     for document in connection.scalars(text(_NEWEST), {"key": public_key}):
@@ -230,12 +232,12 @@ def _newest(connection: Connection, public_key: str, last: Checkpoint | None) ->
 
 
 def compare(connection: Connection, desk: str, signed: Checkpoint) -> list[AuditFault]:
-    """What a chain lacks or has otherwise than when it was signed; all before that row is proved by its own hashes."""
+    """Where a chain differs from what was signed. The hashes of the chain itself prove everything before the signed row."""
     return list(compare_all(connection, [desk], signed).values())
 
 
 def compare_all(connection: Connection, desks: Iterable[str], signed: Checkpoint) -> dict[str, AuditFault]:
-    """`compare` of several desks by one statement: the fault of each that has one."""
+    """`compare` for several desks in one statement: the fault of each desk that has one."""
     heads = {desk: head for desk in desks if (head := signed.chains.get(desk))}
     values = {"desks": list(heads), "seqs": [head.seq for head in heads.values()]}
     found = connection.execute(text(_ROWS), values) if heads else ()

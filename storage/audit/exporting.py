@@ -1,6 +1,6 @@
-"""Handing the chain out: the rows of one snapshot, a part of each desk's chain without a gap, and the row that says so.
+"""Exports the chain: the rows of one snapshot, a part without gaps of each desk's chain, and the row that records the export.
 
-Row by row, so that memory does not grow with the log.
+It works row by row, so that memory does not grow with the log.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from domain.audit import AuditKind, Link
 from storage.audit import chain
 from storage.audit.verifying import AT_TEXT, fetched
 
-# Moments need not rise with `seq`: an entry that waited is older than the row before it. A part has no gaps all the same.
+# Times need not increase with `seq`: an entry that had to wait is older than the row before it. The part has no gaps even so.
 _FIRST = "SELECT min(seq) FROM audit WHERE desk = :desk AND at >= :since"
 _LAST = "SELECT max(seq) FROM audit WHERE desk = :desk AND at < :until"
 _ROWS = f"""
@@ -27,7 +27,7 @@ _HIGHEST = 2**63 - 1
 
 
 class ExportWindow(NamedTuple):
-    """What is to be exported: of which desk, from when on, and until before when. None is without a bound."""
+    """What to export: the desk, the first time, and the time to stop before. None means no bound."""
 
     desk: str | None = None
     since: datetime | None = None
@@ -35,7 +35,7 @@ class ExportWindow(NamedTuple):
 
 
 def rows_of(connection: Connection, desk: str, window: ExportWindow) -> Iterator[Link]:
-    """From the first row that is not older than the window to the last that is not newer, without a gap."""
+    """From the first row that is not older than the window to the last one that is not newer, without gaps."""
     first, last = (
         _bound(connection, _FIRST, desk, since=window.since),
         _bound(connection, _LAST, desk, until=window.until),
@@ -47,13 +47,13 @@ def rows_of(connection: Connection, desk: str, window: ExportWindow) -> Iterator
 
 
 def newest_checkpoint(connection: Connection, until: datetime | None) -> str | None:
-    """As it was signed; of those from before `until`, since the rows that a later one signs are not in the part."""
+    """The newest checkpoint from before `until`, as signed: the rows that a later one signs are not in the export."""
     found = connection.scalar(text(_CHECKPOINT), {"until": until})
     return None if found is None else str(found)
 
 
 def record(connection: Connection, subject: str, bodies: Mapping[str, Mapping[str, Any]]) -> None:
-    """One row on each of these desks' chains, which says that a copy of it was made."""
+    """Appends a row to the chain of each of these desks, which records that a copy was made."""
     chain.append(connection, [chain.entry(desk, AuditKind.EXPORT, subject, body) for desk, body in bodies.items()])
 
 

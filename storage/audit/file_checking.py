@@ -1,4 +1,4 @@
-"""Checking an exported file: its hash, the hash and the link of every row, and the ends and counts that its manifest has."""
+"""Checks an exported file: its hash, the hash and link of every row, and the ends and counts that its manifest states."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,33 +11,33 @@ from storage.audit.verifying import ROWS_A_FETCH, FaultCount, Progress, Verifica
 
 
 class ExportedDesk:
-    """One desk's rows of the file, as they are walked along."""
+    """One desk's rows in the file, while they are checked."""
 
     def __init__(self, desk: str, named: ExportedChain, signed: SignedHead | None, *, whole: bool) -> None:
         self.desk = desk
         self.named = named
         self.signed = signed
-        # Whether the row that was signed is in the file, and is the row that was signed.
+        # Whether the signed row is in the file and unchanged.
         self.proved = False
         self._seen = False
-        # An export of the whole chain begins with its first row, whatever the database had: only a window may begin later.
+        # An export without a window must begin with the chain's first row.
         self._walk = ChainWalk(desk, 1 if whole or named.first is None else named.first.seq)
 
     @property
     def rows(self) -> int:
-        """So far."""
+        """The number of rows so far."""
         return self._walk.count
 
     @property
     def unsigned(self) -> bool:
-        """Whether a row was signed that is not here, so that nothing is proved by it."""
+        """Whether the signed row is missing here, so that the signature proves nothing."""
         return self.signed is not None and not self._seen
 
     def take(self, row: Link) -> Iterator[AuditFault]:
-        """The faults that this row shows."""
+        """Checks the next row, and returns the faults that it shows."""
         first = self.named.first
         if self.rows == 0 and first and row.seq == first.seq and row.hash.hex() != first.hash:
-            yield AuditFault(FaultKind.EDITED, self.desk, row.seq, "the manifest has another row there")
+            yield AuditFault(FaultKind.EDITED, self.desk, row.seq, "the manifest names a different row there")
         if self.signed and row.seq == self.signed.seq:
             self._seen, self.proved = True, row.hash.hex() == self.signed.hash
             if not self.proved:
@@ -45,13 +45,13 @@ class ExportedDesk:
         yield from self._walk.take(row)
 
     def end(self) -> Iterator[AuditFault]:
-        """What the end shows."""
+        """The faults that only the end of the chain shows."""
         last = self.named.last
         yield from self._walk.end(ChainHead(last.seq, bytes.fromhex(last.hash)) if last else None)
 
 
 class FileCheck:
-    """What was found of a file: by desk, by kind of fault, and of the file as a whole."""
+    """The findings about a file: by desk, by kind of fault, and about the file as a whole."""
 
     def __init__(self, manifest: ExportManifest, signed: Checkpoint | None) -> None:
         self.problems: list[str] = []
@@ -65,18 +65,18 @@ class FileCheck:
 
     @property
     def rows(self) -> int:
-        """Of all desks."""
+        """The rows of all desks."""
         return sum(desk.rows for desk in self.desks.values())
 
     @property
     def faults(self) -> list[FaultCount]:
-        """In the order in which they were found."""
+        """The faults, in the order in which they were found."""
         return self._found.faults
 
     def run(self, path: Path, progress: Progress) -> None:
-        """Reads the file twice: as bytes, and row by row."""
+        """Checks the file. Reads it twice: as bytes, and row by row."""
         if (sha256 := sha256_of(path)) != self._manifest.sha256:
-            self.problems.append(f"its SHA-256 is {sha256}, and the manifest has {self._manifest.sha256}")
+            self.problems.append(f"its SHA-256 is {sha256}, but the manifest says {self._manifest.sha256}")
         for number, row in enumerate(read_rows(path, self._manifest.format), 1):
             self._take(number, row)
             if number % ROWS_A_FETCH == 0:
@@ -95,20 +95,20 @@ class FileCheck:
             return
         self._unreadable += 1
         if self._unreadable == 1:
-            self.problems.append(f"row {number:,} of the file is no row of a chain")
+            self.problems.append(f"row {number:,} of the file is not a row of a chain")
 
     def _end(self) -> None:
         for desk in self.desks.values():
             self._found.note(desk.end())
             if desk.rows != desk.named.rows:
-                self.problems.append(f"{desk.rows:,} rows of {desk.desk}, and the manifest has {desk.named.rows:,}")
+                self.problems.append(f"{desk.rows:,} rows of {desk.desk}, but the manifest says {desk.named.rows:,}")
         if self.rows != self._manifest.rows:
-            self.problems.append(f"{self.rows:,} rows, and the manifest has {self._manifest.rows:,}")
+            self.problems.append(f"{self.rows:,} rows, but the manifest says {self._manifest.rows:,}")
         if self._signed:
             self._found.note(_lacking(self._manifest, self._signed, self.desks))
 
     def refuse_unsigned(self) -> None:
-        """NotSigned where the checkpoint that was given cannot prove what it is to prove. A desk that it does not know is new."""
+        """Raises NotSigned if the given checkpoint cannot prove these rows. A desk that it does not contain is newer than it."""
         for desk in self.desks.values():
             if desk.rows and desk.unsigned and desk.signed:
                 raise NotSigned(
@@ -119,7 +119,7 @@ class FileCheck:
 
 
 def _lacking(manifest: ExportManifest, signed: Checkpoint, desks: dict[str, ExportedDesk]) -> Iterator[AuditFault]:
-    """Rows that were signed before the export was made, and that an export without an end has to have."""
+    """Rows that were signed before the export was made: an export without an end has to contain them."""
     if manifest.until is not None or signed.at > manifest.made_at:
         return
     for desk, head in signed.chains.items():

@@ -1,7 +1,7 @@
-"""An exported chain as a file: how its rows are written and read again.
+"""The formats of an exported chain: writes its rows to a file, and reads them back.
 
-`body` is the exact text, since the hash is over it; `previous` and `hash` are hex digits, and bytes in Parquet. Reading needs no
-database, and a row that nobody can read stops nothing: it is told as None.
+`body` is the exact text, since the hash covers it; `previous` and `hash` are hex digits, in Parquet bytes. Reading needs no
+database. An unreadable row does not end the reading: it is returned as None.
 """
 
 import csv
@@ -16,18 +16,18 @@ from typing import Any, BinaryIO
 
 from domain.audit import Link
 
-# Of Parquet. Whoever writes holds a group until it is written, as columns, which take half of the memory of Python's objects: so
-# those are made of a few rows at a time.
+# For Parquet. The writer holds a group in memory until it is written, as columns, which take half as much as Python's objects.
+# So the columns are built from a few rows at a time.
 ROWS_A_GROUP, ROWS_A_BATCH = 2_000, 200
 BYTES_A_PAGE = 2**17
-# What pyarrow imports where it can, and does without where it cannot: 23 MB.
+# Optional imports of pyarrow, 23 MB together.
 _UNNEEDED = ("numpy", "pyarrow._s3fs", "pyarrow._gcsfs", "pyarrow._azurefs", "pyarrow._hdfs")
-# A body has no bound of its own, and the csv module has one.
+# Bodies are unbounded, but the csv module has a limit.
 LONGEST_FIELD = 2**30
 
 
 class ExportFormat(StrEnum):
-    """How the rows of an exported chain are spelt."""
+    """The file format of an exported chain."""
 
     NDJSON = "ndjson"
     CSV = "csv"
@@ -35,24 +35,24 @@ class ExportFormat(StrEnum):
 
 
 class ParquetMissing(Exception):
-    """What reads and writes Parquet is not installed."""
+    """The library for Parquet is not installed."""
 
     def __init__(self) -> None:
         super().__init__("Parquet needs an extra: pip install ais[parquet]")
 
 
 def write_rows(file: BinaryIO, kind: ExportFormat, rows: Iterable[Link]) -> None:
-    """All of the rows, in a file that is open. ParquetMissing before anything is taken from `rows`."""
+    """Writes all rows to an open file. Raises ParquetMissing before it takes anything from `rows`."""
     _WRITERS[kind](file, rows)
 
 
 def read_rows(path: Path, kind: ExportFormat) -> Iterator[Link | None]:
-    """Row by row; None for one that is no row of a chain."""
+    """Yields the rows; None for anything that is not a row of a chain."""
     return _READERS[kind](path)
 
 
 def need(kind: ExportFormat) -> None:
-    """Raises ParquetMissing where this format cannot be had."""
+    """Raises ParquetMissing if this format needs a library that is not installed."""
     if kind is ExportFormat.PARQUET:
         _pyarrow()
 
@@ -74,7 +74,7 @@ def _read_ndjson(path: Path) -> Iterator[Link | None]:
 
 
 def _write_csv(file: BinaryIO, rows: Iterable[Link]) -> None:
-    # As RFC 4180 has it, and so that a carriage return within a text is quoted by every version of Python.
+    # As in RFC 4180; this also makes every version of Python quote a carriage return within a text.
     file.write((",".join(Link._fields) + "\r\n").encode())
     lines = csv.writer(_Encoded(file), lineterminator="\r\n")
     for row in rows:
@@ -82,7 +82,7 @@ def _write_csv(file: BinaryIO, rows: Iterable[Link]) -> None:
 
 
 class _Encoded:
-    """A text file to whoever writes lines, which keeps none of it."""
+    """A file-like object for writers of lines, which passes everything on and keeps nothing."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -101,7 +101,7 @@ def _read_csv(path: Path) -> Iterator[Link | None]:
             for values in lines:
                 yield _link(dict(zip(Link._fields, values, strict=True)) if len(values) == len(Link._fields) else None)
     except csv.Error:
-        # Where the next row begins is not known.
+        # It is not known where the next row begins.
         yield None
     finally:
         csv.field_size_limit(limit)
@@ -117,7 +117,7 @@ def _parsed(line: bytes) -> Any:
 def _link(found: Any) -> Link | None:
     try:
         texts = [found[name] for name in ("desk", "at", "kind", "subject", "body")]
-        # JSON can spell what no text of a database holds.
+        # JSON can express texts that a database cannot hold.
         "".join(texts).encode()
         desk, at, kind, subject, body = texts
         previous, hash_ = bytes.fromhex(found["previous"]), bytes.fromhex(found["hash"])
@@ -129,10 +129,10 @@ def _link(found: Any) -> Link | None:
 def _write_parquet(file: BinaryIO, rows: Iterable[Link]) -> None:
     arrow = _pyarrow()
     kinds = {"seq": arrow.int64(), "previous": arrow.binary(), "hash": arrow.binary()}
-    # Not null, so that no reader has to ask.
+    # Not nullable, so that readers need no check.
     schema = arrow.schema([arrow.field(name, kinds.get(name, arrow.string()), nullable=False) for name in Link._fields])
     batches = _batches(arrow, schema, iter(rows))
-    # Columns in which few texts repeat; a dictionary of the others is memory for nothing.
+    # Columns with few distinct texts; for the others a dictionary would waste memory.
     with arrow.parquet.ParquetWriter(
         file, schema, compression="zstd", use_dictionary=["desk", "kind"], write_statistics=["desk", "seq"],
         data_page_size=BYTES_A_PAGE, memory_pool=arrow.system_memory_pool(),
@@ -142,7 +142,7 @@ def _write_parquet(file: BinaryIO, rows: Iterable[Link]) -> None:
 
 
 def _batches(arrow: Any, schema: Any, rows: Iterator[Link]) -> Iterator[Any]:
-    # Arrow's own pool keeps what it has once had.
+    # Arrow's own pool never returns memory.
     pool = arrow.system_memory_pool()
     while batch := list(islice(rows, ROWS_A_BATCH)):
         columns = zip(zip(*batch, strict=True), schema, strict=True)
@@ -157,12 +157,12 @@ def _read_parquet(path: Path) -> Iterator[Link | None]:
             for batch in _read_batches(file):
                 yield from (_checked(values) for values in zip(*(c.to_pylist() for c in batch.columns), strict=True))
     except (arrow.ArrowException, OSError, ValueError):
-        # What follows cannot be found without what is damaged here.
+        # The rows after the damage cannot be located.
         yield None
 
 
 def _read_batches(file: Any) -> Iterator[Any]:
-    # Group by group: asked for all of them at once, Arrow opens all of them at once, which takes 100 MB of a million rows.
+    # Group by group: otherwise Arrow opens all groups at once, which takes 100 MB for a million rows.
     for group in range(file.num_row_groups):
         yield from file.iter_batches(ROWS_A_BATCH, row_groups=[group], columns=list(Link._fields), use_threads=False)
 
@@ -189,7 +189,7 @@ def _pyarrow() -> Any:
 
 @contextmanager
 def _not_importable(names: Iterable[str]) -> Iterator[None]:
-    """Those that are not imported yet cannot be, as if they were not installed."""
+    """Makes these modules unimportable unless they are imported already, as if they were not installed."""
     hidden: dict[str, Any] = {name: None for name in names if name not in sys.modules}
     sys.modules.update(hidden)
     try:

@@ -1,6 +1,7 @@
-"""The table of keys against the chain of no desk: a key put in, changed or taken away by hand opens the API, or closes it.
+"""Compares the table of keys with the chain `-`: a key that somebody inserts, changes or deletes by hand opens the API, or locks
+somebody out.
 
-There are few keys, however long the log: the newest row of each is held in memory.
+There are few keys, however long the log, so the newest row of each is kept in memory.
 """
 
 import json
@@ -16,19 +17,20 @@ _WAITING = text("SELECT subject, body FROM audit_waiting WHERE desk = :desk AND 
 
 
 class KeyComparison:
-    """The newest row of each key. `whole`: whether all rows are taken, so that a key without one is one too many."""
+    """The newest row of each key. `whole`: whether all rows were read, so that a key without a row must have been inserted by
+    hand."""
 
     def __init__(self, *, whole: bool) -> None:
         self._whole = whole
         self._newest: dict[str, tuple[int | None, str]] = {}
 
     def take(self, link: Link) -> None:
-        """A row that has the hash of what it says."""
+        """Takes a row whose hash matches its content."""
         if link.kind in KEY_KINDS:
             self._newest[link.subject] = (link.seq, link.body)
 
     def end(self, connection: Connection) -> Iterator[AuditFault]:
-        """What the table shows, in the order of the chain."""
+        """The faults of the table, in the order of the chain."""
         for subject, body in connection.execute(_WAITING, {"desk": NO_DESK}):
             self._newest[subject] = (None, body)
         stored = {key.key_id: key for key in read_all(connection)}
@@ -43,16 +45,16 @@ class KeyComparison:
 
 
 def _differing(told: str, held: str) -> list[str]:
-    """The names of what differs."""
+    """The names of the fields that differ."""
     if told == held:
         return []
     try:
         mine = dict(json.loads(told))
     except (ValueError, TypeError):
-        # Its hash is right, and AIS never wrote it.
+        # Its hash is right, but AIS never wrote it.
         return ["everything"]
     theirs = json.loads(held)
     if "digest_sha256" not in mine:
-        # An older version wrote none.
+        # Written by an older version, without this field.
         del theirs["digest_sha256"]
     return sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))

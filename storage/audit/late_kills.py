@@ -1,8 +1,8 @@
-"""Kills that were latched while the chain could not be written, chained as soon as it can be.
+"""Chains kills that were latched while the chain could not be written.
 
-The latch in the desk's row never waits for the chain, so its row there may be nowhere: neither chained nor waiting. What the
-tables say of such a kill is chained later, and `found_at` says when that was. The chain's lock is held from before they are read
-until the commit: what a restart or another kill chains meanwhile comes after it, and none of them waits.
+The latch in the desk's row never waits for the chain, so its entry may be missing: neither chained nor waiting. Such a kill is
+chained later, from what the tables say about it, and `found_at` says when. The chain's lock is held from before the tables are
+read until the commit. So whatever a restart or another kill chains meanwhile comes after it, and neither of them waits.
 """
 
 from collections.abc import Collection, Iterator
@@ -14,10 +14,10 @@ from domain.audit import AuditKind
 from storage.audit.chain import AuditEntry, append, entry
 from storage.clock import server_time
 
-# As `audit_append` takes it (migration 0016): a second time in one transaction, it is there already.
+# The same lock as in `audit_append` (migration 0016): taken twice in one transaction, it is held already.
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('audit:' || :desk, 0))")
-# Kills by their subject in the chain. One that a restart has cleared waits while another one holds: the last row of a latch must
-# say how the latch is.
+# Kills by their subject in the chain. A cleared kill waits while another one is in force: the last row about the latch must show
+# its present state.
 _KILLS = """
 SELECT k.subject, k.number AS kill_number, k.kill_id, k.cleared_by, k.held, d.reason, d.actor, d.killed_at FROM desks AS d
 JOIN (SELECT desk, kill_id AS subject, kill_number AS number, kill_id, cleared_by, false AS held FROM kills
@@ -31,7 +31,7 @@ _CHAINED = """
 SELECT subject FROM audit WHERE desk = :desk AND kind = 'latch_set' AND subject = ANY(CAST(:subjects AS text[]))
 UNION SELECT subject FROM audit_waiting WHERE desk = :desk AND kind = 'latch_set'
 """
-# Kills from before the chain are counted with the log, and not proved: they have no row, and need none.
+# Kills from before the chain are counted with the log, but not proved: they need no row.
 _BEFORE = """
 SELECT k.subject FROM unnest(CAST(:subjects AS text[])) AS k (subject)
 JOIN audit AS a ON a.desk = :desk AND a.seq = 1 AND a.kind = 'chain_begun'
@@ -42,9 +42,9 @@ WHERE coalesce(held.killed_at, d.timestamp, '-infinity') < (a.body::jsonb ->> 'u
 
 
 def chain_late_kills(connection: Connection, desk: str, known: Collection[str]) -> set[str]:
-    """Chains the kills of a desk that the chain has not, and returns those that need no further look.
+    """Chains the kills of a desk that are missing from the chain, and returns those that need no further check.
 
-    `known`: those of which an earlier call said so. To find out about others, the whole chain is read.
+    `known`: the kills that an earlier call returned. For any other kill, the whole chain is read.
     """
     if not connection.scalar(_LOCK, {"desk": desk}):
         return set()
@@ -60,7 +60,7 @@ def chain_late_kills(connection: Connection, desk: str, known: Collection[str]) 
 
 
 def _entries(connection: Connection, desk: str, kill: Row[Any]) -> Iterator[AuditEntry]:
-    """Why and by whom is known of the kill alone that holds."""
+    """The reason and the actor are known only for the kill in force."""
     names = ("kill_number", "kill_id", *(("reason", "actor", "killed_at") if kill.held else ()))
     body = {name: getattr(kill, name) for name in names} | {"found_at": server_time(connection)}
     yield entry(desk, AuditKind.LATCH_SET, kill.subject, body)

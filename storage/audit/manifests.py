@@ -1,6 +1,6 @@
-"""What lies beside an exported chain: how many rows of which desk, the first and the last of each, and the hash of the file.
+"""The manifest of an exported chain: each desk's number of rows, its first and last row, and the hash of the file.
 
-It comes last, so that a file without one is no whole export. It is not signed; the checkpoint in it is.
+It is written last, so a file without a manifest is an incomplete export. It is not signed; the checkpoint in it is.
 """
 
 import hashlib
@@ -22,18 +22,18 @@ VERSION = 1
 
 
 class NoManifest(Exception):
-    """There is no manifest beside the file, or none that this program understands: it is no whole export."""
+    """There is no manifest beside the file, or this program cannot read it: the export is incomplete."""
 
 
 class ExportedRow(Value):
-    """One row, by what tells it from every other."""
+    """Identifies one row."""
 
     seq: int
     hash: str = Field(pattern="^([0-9a-f]{2})*$")
 
 
 class ExportedChain(Value):
-    """The rows of one desk: how many, and the ends of them. A desk without a row in the window has neither."""
+    """The rows of one desk: their number, and the first and last one. A desk without rows in the window has neither."""
 
     rows: int = 0
     first: ExportedRow | None = None
@@ -41,7 +41,7 @@ class ExportedChain(Value):
 
 
 class ExportManifest(Value):
-    """What an exported file must hold. `desk`, `since` and `until` are what was asked for; `checkpoint` is as it was signed."""
+    """What an exported file must contain. `desk`, `since` and `until` are as requested; `checkpoint` is as signed."""
 
     version: int = VERSION
     made_at: Moment
@@ -59,7 +59,7 @@ class ExportManifest(Value):
 
 
 class RowTally:
-    """Counts rows while they go by."""
+    """Counts rows as they pass through."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -67,7 +67,7 @@ class RowTally:
         self._last: Link | None = None
 
     def counted(self, rows: Iterator[Link]) -> Iterator[Link]:
-        """The same rows."""
+        """Yields the same rows."""
         for row in rows:
             self.first, self._last = self.first or row, row
             self.rows += 1
@@ -75,7 +75,7 @@ class RowTally:
 
     @property
     def chain(self) -> ExportedChain:
-        """What went by."""
+        """What passed through."""
         return ExportedChain(rows=self.rows, first=_named(self.first), last=_named(self._last))
 
 
@@ -89,47 +89,47 @@ def path_of(file: Path) -> Path:
 
 
 def read(file: Path) -> ExportManifest:
-    """The manifest of this file; NoManifest where there is none."""
+    """The manifest of this file. Raises NoManifest."""
     path = path_of(file)
     try:
         found = ExportManifest.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise NoManifest(f"there is no {path.name} beside it, so it is no whole export") from None
+        raise NoManifest(f"there is no {path.name} beside it, so the export is incomplete") from None
     except ValidationError as error:
-        raise NoManifest(f"{path.name} is no manifest: {error.errors()[0]['msg']}") from None
+        raise NoManifest(f"{path.name} is not a manifest: {error.errors()[0]['msg']}") from None
     if found.version != VERSION:
-        raise NoManifest(f"{path.name} has version {found.version}, and this program knows {VERSION}")
+        raise NoManifest(f"{path.name} has version {found.version}, but this program reads version {VERSION}")
     return found
 
 
 def sha256_of(path: Path) -> str:
-    """Of all that the file holds."""
+    """The number of rows in the file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class NewExport:
-    """A file and its manifest while they are made, beside the places that they will have.
+    """A file and its manifest while they are being written, under temporary names beside their final ones.
 
-    All is on the disk before either gets its name, the manifest last. Where anything fails, neither does.
+    Both are on disk before either gets its final name, the manifest last. If anything fails, neither gets it.
     """
 
     def __init__(self, file: Path, *, replace: bool) -> None:
         self._places = (file, path_of(file))
         self._replace = replace
-        # Names that are, or are about to be, of our files: each with what the file is known by.
+        # The names that our files have, or are about to get, each with the identity of its file.
         self._placed: list[tuple[Path, os.stat_result]] = []
         self.parts: list[Path] = []
 
     def refuse_existing(self) -> None:
-        """FileExistsError where something has one of the names already."""
+        """Raises FileExistsError if one of the final names is taken."""
         for place in self._places:
             if not self._replace and os.path.lexists(place):
                 raise _taken(place)
 
     @contextmanager
     def part(self) -> Iterator[BinaryIO]:
-        """The next of the two, which only its owner may read."""
+        """Opens the next of the two, which only its owner may read."""
         place = self._places[len(self.parts)]
         number, name = tempfile.mkstemp(".part", f".{place.name[:100]}.", place.parent)
         self.parts.append(Path(name))
@@ -139,12 +139,12 @@ class NewExport:
             os.fsync(number)
 
     def place(self) -> None:
-        """Gives both their names."""
+        """Gives both their final names."""
         if self._replace:
-            # The old manifest must never stand beside the new file.
+            # The old manifest must never be beside the new file.
             self._places[1].unlink(missing_ok=True)
         for part, place in zip(self.parts, self._places, strict=True):
-            # Before it has its name: Ctrl-C may come in between.
+            # Noted before the file gets its name: Ctrl-C may come in between.
             self._placed.append((place, part.stat()))
             self._name(part, place)
         _sync(self._places[0].parent)
@@ -152,25 +152,25 @@ class NewExport:
 
     def _name(self, part: Path, place: Path) -> None:
         try:
-            # Unlike a rename, it never replaces what came there meanwhile.
+            # Unlike a rename, a link never replaces a file that appeared meanwhile.
             os.replace(part, place) if self._replace else os.link(part, place)
         except FileExistsError:
             raise _taken(place) from None
         except OSError:
-            # A file system without hard links.
+            # The file system has no hard links.
             if os.path.lexists(place) and not self._replace:
                 raise _taken(place) from None
             os.replace(part, place)
 
     def discard(self) -> None:
-        """Takes away what is not whole."""
+        """Removes incomplete files."""
         for path in (*(place for place, made in self._placed if _is(place, made)), *self.parts):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
 
 def _is(place: Path, made: os.stat_result) -> bool:
-    """Whether the file of this name is the one that was made, and not one of somebody else."""
+    """Whether the file with this name is the one that was made here, and not somebody else's."""
     try:
         return os.path.samestat(place.lstat(), made)
     except OSError:
@@ -178,7 +178,7 @@ def _is(place: Path, made: os.stat_result) -> bool:
 
 
 def _taken(place: Path) -> FileExistsError:
-    return FileExistsError(f"{place} is there already; --force replaces it")
+    return FileExistsError(f"{place} exists already; --force replaces it")
 
 
 def _sync(folder: Path) -> None:
@@ -191,7 +191,7 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def new_export(file: Path, *, replace: bool) -> Iterator[NewExport]:
-    """For the length of the block; whatever ends it early, Ctrl-C too, leaves no file that looks whole."""
+    """Makes the two files within the block. If the block ends early, by Ctrl-C too, no file is left that looks complete."""
     export = NewExport(file, replace=replace)
     export.refuse_existing()
     try:

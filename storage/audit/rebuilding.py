@@ -1,8 +1,8 @@
-"""Putting rows back that the database lost. They come from the chain itself, or from whoever else remembers them.
+"""Restores rows that the database lost, from the chain itself or from another source that remembers them.
 
-A row that is there is never changed: where it differs, that is told. What is put back is chained as `rebuilt`, with its source,
-in the transaction that writes it; a row that came back meanwhile by itself is left alone. Only looking for what is missing goes
-through the same steps, and writes nothing but the ids that it has counted, which a temporary table keeps.
+An existing row is never changed: if it differs, that is reported. A restored row is chained as `rebuilt`, with its source, in the
+transaction that writes it. A row that somebody else has restored meanwhile is left alone. A run without writes takes the same
+steps, and writes only the ids that it has counted, into a temporary table.
 """
 
 import json
@@ -26,7 +26,7 @@ from storage.tables import instructions
 AuditedRow = Decision | InstructionRow
 
 ROWS_A_BATCH = 200
-# Columns that rows of an older version have not.
+# Columns that are missing in rows of older versions.
 _LATER_COLUMNS = frozenset({"command", "result", "source"})
 _NOTED = 'CREATE TEMPORARY TABLE IF NOT EXISTS rebuild_noted (id text COLLATE "C" PRIMARY KEY)'
 _NOTE = "INSERT INTO rebuild_noted SELECT unnest(CAST(:ids AS text[])) ON CONFLICT DO NOTHING RETURNING id"
@@ -34,7 +34,7 @@ _LOST = """
 SELECT a.seq, a.kind, a.subject, a.body FROM audit AS a WHERE a.desk = :desk AND a.seq > 0 AND {proving}
     AND NOT EXISTS (SELECT FROM {table} AS t WHERE t.{id} = a.subject) ORDER BY a.seq {order}
 """
-# What is put back keeps its order of writing; of an instruction the newest row counts.
+# Rows are restored in the order in which they were written; for an instruction, the newest row counts.
 _LOST_DECISIONS = _LOST.format(proving=OF_DECISIONS, table="decisions", id="decision_id", order="ASC")
 _LOST_INSTRUCTIONS = _LOST.format(proving=OF_INSTRUCTIONS, table="instructions", id="instruction_id", order="DESC")
 _LEFT = f"""
@@ -45,14 +45,14 @@ WHERE NOT EXISTS (SELECT FROM rebuild_noted AS n WHERE n.id = lost.subject)
 
 
 class RememberedRow(NamedTuple):
-    """A row as somebody remembers it; `source` says who, for the chain."""
+    """A row as a source remembers it; `source` names the source, for the chain."""
 
     row: AuditedRow
     source: Mapping[str, Any]
 
     @property
     def id(self) -> str:
-        """The row's own."""
+        """The row's own id."""
         return clean(self.row.decision_id if isinstance(self.row, Decision) else self.row.instruction_id)
 
     @property
@@ -62,28 +62,28 @@ class RememberedRow(NamedTuple):
 
 
 class RowDifference(NamedTuple):
-    """A row that is there, and not as somebody remembers it."""
+    """An existing row that differs from what a source remembers."""
 
     remembered: RememberedRow
     columns: list[str]
 
 
 class Compared(NamedTuple):
-    """What a batch showed: the rows that are missing, each told once, and those that differ."""
+    """The result of a batch: the missing rows, each reported once, and the rows that differ."""
 
     missing: list[RememberedRow]
     differing: list[RowDifference]
 
 
 class RowsLeft(NamedTuple):
-    """Rows that the chain has, and nobody could put back."""
+    """Rows that the chain names and no source could restore."""
 
     rows: int
     first: str | None
 
 
 class Rebuilding:
-    """Compares with the tables what is remembered, and puts back what is missing, if it is to write."""
+    """Compares remembered rows with the tables, and restores missing ones if it may write."""
 
     def __init__(self, connection: Connection, *, writes: bool) -> None:
         self._connection = connection
@@ -94,7 +94,8 @@ class Rebuilding:
                 chain.append_waiting(connection)
 
     def take(self, remembered: Iterable[RememberedRow]) -> Compared:
-        """One transaction. A source that remembers several states of an instruction must tell the newest ones first."""
+        """Handles a batch in one transaction. A source that remembers several states of an instruction must pass the newest
+        first."""
         found, missing, differing = _newest(remembered), list[RememberedRow](), list[RowDifference]()
         with self._connection.begin():
             for table in _TABLES:
@@ -109,16 +110,17 @@ class Rebuilding:
         return Compared(missing, differing)
 
     def chain_the_rest(self, desk: str) -> None:
-        """What waits, and kills that the tables have and the chain has not: it may have lost more than rows of the log."""
+        """Chains the waiting entries, and kills that the tables have and the chain lacks: the chain may have lost more than rows
+        of the log."""
         with self._connection.begin():
             chain.append_waiting(self._connection)
         with self._connection.begin():
             chain_late_kills(self._connection, desk, ())
 
     def left(self, desk: str) -> RowsLeft:
-        """What the chain has, and is still missing after all that was taken."""
+        """The rows that the chain has and that are still missing after all batches."""
         with self._connection.begin():
-            # Two whole tables are read.
+            # This reads two whole tables.
             self._connection.execute(text("SET LOCAL statement_timeout = 0"))
             found = self._connection.execute(text(_LEFT), {"desk": desk}).one()
         return RowsLeft(found.rows, found.first)
@@ -135,8 +137,8 @@ class Rebuilding:
 
 
 def remembered_by_chain(snapshot: Connection, desk: str, *, prepared: bool) -> Iterator[RememberedRow | None]:
-    """Rows that the chain has and the tables have not, or instructions that were only prepared: of those the chain knows
-    neither attempts nor detail, so that others are asked first. None for a body that this program cannot read.
+    """Rows that the chain has and the tables lack; or, of those, the instructions that were only prepared. The chain has neither
+    the attempts nor the detail of a prepared one, so other sources come first. None for a body that this program cannot read.
     """
     queries = [_LOST_INSTRUCTIONS] if prepared else [_LOST_DECISIONS, _LOST_INSTRUCTIONS]
     for query in queries:
@@ -148,7 +150,7 @@ def remembered_by_chain(snapshot: Connection, desk: str, *, prepared: bool) -> I
 
 
 def _read(body: dict[str, Any], *, rebuilt: bool, decision: bool) -> AuditedRow | None:
-    """The row, if it has the very body from which it is read."""
+    """The row, if it gives back exactly the body that it was read from."""
     body = body["decision" if decision else "instruction"] if rebuilt else body
     try:
         if decision:
@@ -189,14 +191,14 @@ def _decision_differs(stored: Mapping[str, Any], row: Decision) -> list[str]:
     """The columns in which they differ."""
     mine = _told(decision_entry(row))
     theirs = json.loads(canonical({column.name: stored[column.name] for column in PROVEN_COLUMNS}))
-    # An older version wrote none of these.
+    # Older versions wrote none of these.
     skipped = frozenset() if theirs.keys() & _LATER_COLUMNS else _LATER_COLUMNS
     return sorted(name for name in (mine.keys() | theirs.keys()) - skipped if mine.get(name) != theirs.get(name))
 
 
 def _instruction_differs(stored: Mapping[str, Any], row: InstructionRow) -> list[str]:
-    """The columns in which they differ; an earlier state of the same instruction does not. How often a cancel was tried, and
-    what is said of an unknown fate, changes without the row.
+    """The columns in which they differ; none if the remembered row is an earlier state of the same instruction. The attempts of a
+    cancel and the detail of an unknown fate may change without a new state.
     """
     mine = columns_of(row)
     compared = {column.name for column in instructions.columns} - set(CHANGEABLE)

@@ -1,8 +1,8 @@
-"""Checking stretches of chains, each from the row that was checked last: hashes, links, and the tables against the bodies.
+"""Checks stretches of chains, each from the last row that was checked: hashes, links, and the tables against the bodies.
 
-Several chains that have little to check share a statement: with a statement each, thousands of desks that rest would cost more
-than one that trades. All that a stretch is compared with is read by that statement, and so is of one moment: desks write
-meanwhile. What no stretch can tell, `unproved` does: rows of the tables that have no link at all.
+Chains with little to check share a statement: with a statement for each, thousands of idle desks would cost more than one that
+trades. Everything that a stretch is compared with is read by the same statement, as of one moment, since desks go on writing.
+Rows of the tables without any link cannot be found this way; `unproved` finds them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,12 +15,12 @@ from domain.audit import AuditFault, AuditKind, ChainHead, ChainWalk, FaultKind,
 from storage.audit.verifying import COMPARED_ROWS
 
 ROWS_A_STRETCH = 1_000
-# Instructions that are under way. Of more than these, the oldest are left to `ais audit verify`.
+# The most instructions under way that are tracked. If there are more, the oldest are left to `ais audit verify`.
 MOST_UNSETTLED = 2_000
 _LOWEST = -(2**63)
 _LATCH = frozenset({AuditKind.LATCH_SET, AuditKind.LATCH_CLEARED})
 _FROM = f"({COMPARED_ROWS} WHERE a.desk = due.desk AND a.seq >= due.start ORDER BY a.seq LIMIT :most)"
-# Those before the stretch whose newest row had not come yet.
+# Rows of instructions before the stretch whose newest row was still to come.
 _UNSETTLED = f"({COMPARED_ROWS} WHERE a.desk = due.desk AND a.seq = ANY(due.unsettled) AND a.seq < due.start)"
 _ROWS = """
 WITH due AS MATERIALIZED (
@@ -40,8 +40,8 @@ _NEW_AND_UNSETTLED = text(_ROWS.format(rows=f"{_FROM} UNION ALL {_UNSETTLED}"))
 
 
 class Reached(NamedTuple):
-    """How far a chain is checked. `hash` of row `seq`, None where the row is believed; `unsettled`: rows of instructions whose
-    newest row is still to come; `latched`: what the last row of a latch said, None where there was none."""
+    """How far a chain is checked. `hash`: that of row `seq`, None if the row is taken as it is; `unsettled`: rows of instructions
+    whose newest row is still to come; `latched`: what the last row about the latch said, None if there was none."""
 
     seq: int = 0
     hash: bytes | None = None
@@ -50,7 +50,7 @@ class Reached(NamedTuple):
 
 
 class CheckedStretch(NamedTuple):
-    """What came of it. Where there is a fault, `reached` is where the stretch began."""
+    """The result of a check. If there is a fault, `reached` is where the stretch began."""
 
     reached: Reached
     rows: int
@@ -59,14 +59,15 @@ class CheckedStretch(NamedTuple):
 
 
 class DueStretch(NamedTuple):
-    """A chain that is to be checked from here on."""
+    """A chain, and where to continue checking it."""
 
     desk: str
     begin: Reached
 
 
 def check(connection: Connection, due: Sequence[DueStretch], most: int = ROWS_A_STRETCH) -> list[CheckedStretch]:
-    """The next rows of each chain, and the last that was checked once more: so it takes two rows to get on. `most` of each."""
+    """Checks the next rows of each chain, `most` of each. Each stretch includes the last checked row again, so it needs two rows
+    to make progress."""
     values = {"desks": [each.desk for each in due], "starts": [each.begin.seq or _LOWEST for each in due]}
     unsettled = [each.begin.unsettled for each in due]
     statement = _NEW_AND_UNSETTLED if any(unsettled) else _NEW
@@ -77,7 +78,7 @@ def check(connection: Connection, due: Sequence[DueStretch], most: int = ROWS_A_
 
 
 def as_array(rows: Iterable[int]) -> str:
-    """Numbers as PostgreSQL spells an array: lists of several lengths are no array of arrays."""
+    """A list of numbers as a PostgreSQL array literal: lists of different lengths cannot be an array of arrays."""
     return f"{{{','.join(map(str, rows))}}}"
 
 
@@ -92,7 +93,7 @@ def _checked(due: DueStretch, rows: Sequence[Row[Any]], most: int) -> CheckedStr
 
 
 class _StretchWalk:
-    """The rows of one stretch, one after the other."""
+    """Checks the rows of one stretch, one after the other."""
 
     def __init__(self, desk: str, begin: Reached) -> None:
         self.chain = ChainWalk(desk, max(1, begin.seq))
@@ -118,11 +119,11 @@ class _StretchWalk:
         if link.kind in _LATCH:
             self._latched = link.kind == AuditKind.LATCH_SET
         elif link.seq == 1 and link.kind != AuditKind.CHAIN_BEGUN:
-            # All that the desk's row says of a kill is in the chain.
+            # Everything that the desk's row says about a kill is in the chain.
             self._latched = False
 
     def _compare(self, link: Link, row: Row[Any]) -> None:
-        """A decision is written once; of an instruction the newest row must be as its table has it."""
+        """Compares with the tables. A decision is written once; for an instruction, the newest row must match its table."""
         self._unsettled.pop(link.subject, None)
         if not row.state or row.waits:
             return
@@ -134,10 +135,12 @@ class _StretchWalk:
             self.faults.append(fault)
 
     def end(self, row: Row[Any] | None, *, at_end: bool) -> None:
-        """What the end shows: of the chain, or of this stretch alone."""
+        """The faults that only the end of the chain, or of this stretch, shows."""
         if row is None:
             self._fault(
-                FaultKind.CUT_OFF, max(1, self._begin.seq), "the row that was checked last is gone, and all after it"
+                FaultKind.CUT_OFF,
+                max(1, self._begin.seq),
+                "the last row that was checked is gone, and all rows after it",
             )
             return
         head = ChainHead(row.head_seq, bytes(row.head_hash)) if at_end and row.head_hash else None
@@ -145,7 +148,7 @@ class _StretchWalk:
         if not at_end:
             return
         if head is None:
-            self._fault(FaultKind.CUT_OFF, self.chain.seq, "its head is gone, and rows after it may be")
+            self._fault(FaultKind.CUT_OFF, self.chain.seq, "the chain's head is gone, so rows after it may be gone too")
         self.faults += self._unsettled.values()
         self._compare_latch(row)
 
@@ -155,10 +158,10 @@ class _StretchWalk:
         if self._latched and not row.killed:
             self._fault(FaultKind.CHANGED, None, "the desk's row does not say killed, and no restart cleared the kill")
         elif row.killed and not self._latched:
-            self._fault(FaultKind.EXTRA, None, "the desk's row says killed, and the chain does not")
+            self._fault(FaultKind.EXTRA, None, "the desk's row says killed, but the chain does not")
 
     def reached(self) -> Reached:
-        """How far it is, where nothing is wrong."""
+        """How far the chain is checked, if there is no fault."""
         open_rows = (fault.seq for fault in self._unsettled.values())
         unsettled = _newest(seq for seq in open_rows if seq is not None)
         return Reached(self._last.seq, bytes(self._last.hash or b"") or None, unsettled, self._latched)

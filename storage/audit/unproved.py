@@ -1,11 +1,11 @@
-"""Rows of the log's tables that have no link in any chain: somebody put them there past AIS.
+"""Finds rows of the log's tables that have no link in any chain: somebody inserted them without AIS.
 
-No chain tells of them, so the tables are gone over too, by their keys, a lap after the other, and the link of each row is looked
-for by an index. The tables as a whole and not desk by desk, since a row may name a desk that never was. What is found is kept
-(`audit_unproved`), one row a desk, and looked at again until it is over.
+No chain mentions them. So this goes through the tables too, in the order of their keys, lap after lap, and looks up the link of
+each row in an index. It goes through whole tables, not desk by desk, since a row may name a desk that never existed. Findings are
+kept in `audit_unproved`, one row per desk, and checked again until they are resolved.
 
-A row from before its desk's chain has no link. Those are counted, which takes the whole log: `ais audit verify` finds one that
-was put among them.
+Rows from before their desk's chain have no link. Finding an inserted one among them means counting the whole log, which only
+`ais audit verify` does.
 """
 
 import time
@@ -16,9 +16,9 @@ from sqlalchemy import Connection, text
 
 from storage.audit.verifying import OF_DECISIONS, OF_INSTRUCTIONS
 
-# Enough to be told by; what comes on top of them is found once they are gone.
+# Enough for a report; further ones are found once these are gone.
 MOST_FOUND = 200
-# While so many wait to be chained, nothing can be told of a row without a link.
+# While so many entries wait to be chained, a row without a link proves nothing.
 _MOST_WAITING = 10_000
 
 
@@ -33,7 +33,7 @@ _TABLES = (
     _ProvenTable("decisions", "decision_id", "timestamp", OF_DECISIONS),
     _ProvenTable("instructions", "instruction_id", "prepared_at", OF_INSTRUCTIONS),
 )
-# Not as a join, which may be one with the whole chain. A row that was there when a person accepted a fault is no news.
+# Not a join, which might be one with the whole chain. A row from before a person accepted a fault is not reported again.
 _UNPROVED = """
 (SELECT true FROM audit AS a WHERE a.subject = t.{id} AND a.desk = t.desk AND a.seq > 0 AND {proving} LIMIT 1) IS NULL
 AND (t.desk, t.{id}) NOT IN (SELECT a.desk, a.subject FROM audit_waiting AS a WHERE {proving})
@@ -82,7 +82,7 @@ _OVERS = [text(_of(_OVER, table)) for table in _TABLES]
 
 
 def look_again(connection: Connection) -> dict[str, int]:
-    """How often each desk's row was found by now. One that is gone or has got its link is over."""
+    """How often each desk's row has been found so far. A row that is gone, or has its link by now, is dropped."""
     if not connection.scalar(text("SELECT EXISTS (SELECT FROM audit_unproved)")):
         return {}
     for over in _OVERS:
@@ -91,7 +91,8 @@ def look_again(connection: Connection) -> dict[str, int]:
 
 
 def look(connection: Connection, seconds: float, between_laps: float, most: int) -> Iterator[int]:
-    """Goes on with the laps for so long, and at least one statement: how many rows each has looked at."""
+    """Continues the laps for so many seconds, at least for one statement, and yields the number of rows that each statement
+    checked."""
     until = time.monotonic() + seconds
     if connection.scalar(_TOO_MANY_WAIT, {"most": _MOST_WAITING}):
         return
@@ -104,7 +105,7 @@ def look(connection: Connection, seconds: float, between_laps: float, most: int)
 
 
 def _along(connection: Connection, source: str, after: str, most: int) -> Iterator[int]:
-    """To the end of a table."""
+    """Continues to the end of a table."""
     rows = most
     while rows == most:
         room = MOST_FOUND - int(connection.scalar(text("SELECT count(*) FROM audit_unproved")) or 0)

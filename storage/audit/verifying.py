@@ -1,7 +1,7 @@
-"""Checking the chain: every hash anew, and the tables that one queries against the bodies of the chain.
+"""Checks the chain: recomputes every hash, and compares the tables with the bodies of the chain.
 
-All in one snapshot, so that desks go on writing meanwhile, and row by row, so that memory does not grow with the log. PostgreSQL
-compares a body with its row; the hashes are computed here, by a second program than the one that wrote them.
+It reads one snapshot, so desks can go on writing, and works row by row, so memory does not grow with the log. PostgreSQL compares
+a body with its row. The hashes are computed here, by different code than the database function that wrote them.
 """
 
 import json
@@ -37,7 +37,7 @@ Progress = Callable[[int], None]
 _LATCH_KINDS = frozenset({AuditKind.LATCH_SET, AuditKind.LATCH_CLEARED})
 
 ROWS_A_FETCH = 500
-# Instructions whose newest body is still to come: those that are under way, unless somebody has changed their rows.
+# Instructions whose newest body is still to come: they are under way, or somebody has changed their rows.
 MOST_UNSETTLED = 100_000
 AT_TEXT = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 _BEGUN = datetime.min.replace(tzinfo=UTC)
@@ -46,7 +46,7 @@ _LOWEST = -(2**63)
 
 
 class AuditedDesk(NamedTuple):
-    """What was found of one desk. `older` rows are from before its chain began: they are counted, and not proved."""
+    """The findings about one desk. `older` rows are from before its chain began: they are counted but not proved."""
 
     desk: str
     rows: int
@@ -56,21 +56,21 @@ class AuditedDesk(NamedTuple):
 
 
 class FaultCount(NamedTuple):
-    """The first fault of a kind, and how many of its kind there are."""
+    """The first fault of a kind, and how many there are of that kind."""
 
     first: AuditFault
     times: int
 
 
 class Verification:
-    """What was found so far: by desk and by kind of fault, never by row."""
+    """The findings so far: by desk and by kind of fault, never by row."""
 
     def __init__(self) -> None:
         self.desks: list[AuditedDesk] = []
         self._faults: dict[tuple[str, FaultKind], FaultCount] = {}
 
     def note(self, faults: Iterable[AuditFault], count: int = 1) -> None:
-        """Keeps the first of each desk and kind."""
+        """Keeps the first fault of each desk and kind."""
         for fault in faults:
             key = (fault.desk, fault.kind)
             first, before = self._faults.get(key, FaultCount(fault, 0))
@@ -78,12 +78,12 @@ class Verification:
 
     @property
     def rows(self) -> int:
-        """Of all desks."""
+        """The rows of all desks."""
         return sum(desk.rows for desk in self.desks)
 
     @property
     def faults(self) -> list[FaultCount]:
-        """In the order in which they were found."""
+        """The faults, in the order in which they were found."""
         return list(self._faults.values())
 
 
@@ -99,7 +99,7 @@ def _value(column: Column[Any], alias: str) -> str:
 
 
 def _object(columns: Iterable[Column[Any]], alias: str) -> str:
-    """A row as its body has it, as jsonb: right whatever is in it, and slow."""
+    """A row as jsonb, in the form of its body: correct for every content, but slow."""
     pairs = []
     for column in columns:
         value = _value(column, alias)
@@ -109,14 +109,14 @@ def _object(columns: Iterable[Column[Any]], alias: str) -> str:
 
 
 def _is_spelt(columns: Iterable[Column[Any]], alias: str) -> str:
-    """Whether a row, as the text of its body, is the body: wherever PostgreSQL and RFC 8785 spell its numbers alike, which is
-    nearly always.
+    """SQL that compares a row with its body as text. It matches wherever PostgreSQL and RFC 8785 write the numbers alike, which
+    is nearly always.
     """
     first, *others = sorted(columns, key=lambda each: each.name)
     if _kind(first) != "JSONB":
         return f"a.body = '{{' || substr({_spelt((first, *others), alias)}, 2) || '}}'"
-    # A map comes first: to read that of the body takes a fifth of the time of spelling the table's. An end that is found too
-    # early makes another text.
+    # The map comes first: reading the body's takes a fifth of the time of writing out the table's. If its end is found too early,
+    # the texts differ.
     begin = f'{{"{first.name}":'
     told = f"substr(a.body, {len(begin) + 1}, greatest(0, strpos(a.body, '}}') - {len(begin)}))"
     same_map = f"CASE WHEN pg_input_is_valid({told}, 'jsonb') THEN CAST({told} AS jsonb) = {_value(first, alias)} END"
@@ -150,7 +150,7 @@ _SPELLINGS = {
 
 
 def _compared(columns: Iterable[Column[Any]], alias: str, key: str, begins: str) -> str:
-    """0 where the table's row is as the body says, 1 where there is none, 2 where it differs. What is no JSON was edited."""
+    """0 if the table's row matches the body, 1 if there is no row, 2 if it differs. A body that is not JSON was edited."""
     spelt, name = _is_spelt(columns, alias), begins.split('"')[1]
     told = f"CASE a.kind WHEN 'rebuilt' THEN a.body::jsonb -> '{name}' ELSE a.body::jsonb END"
     return f"""CASE WHEN {alias}.{key} IS NULL THEN 1 WHEN a.kind <> 'rebuilt' AND {spelt} THEN 0
@@ -158,7 +158,8 @@ def _compared(columns: Iterable[Column[Any]], alias: str, key: str, begins: str)
 
 
 def proving(kinds: Iterable[AuditKind], begins: str) -> str:
-    """Which rows `a` of the chain prove a row of one table: those of its own kinds, and those that say that it was put back."""
+    """Which rows `a` of the chain prove a row of one table: those of the table's own kinds, and those that record its
+    restoration."""
     named = ", ".join(f"'{kind.value}'" for kind in sorted(kinds))
     return f"(a.kind IN ({named}) OR a.kind = 'rebuilt' AND starts_with(a.body, '{begins}'))"
 
@@ -175,8 +176,8 @@ FROM audit AS a
 LEFT JOIN decisions AS d ON d.decision_id = CASE WHEN {OF_DECISIONS} THEN a.subject END
 LEFT JOIN instructions AS i ON i.instruction_id = CASE WHEN {OF_INSTRUCTIONS} THEN a.subject END
 """  # noqa: S608 - names of our own columns and kinds
-"""The rows of a chain, each with what its table says: 0 as the body has it, 1 none, 2 something else. Of each the one table is
-looked into that it proves: a condition beside the key would be read after a look into both.
+"""The rows of a chain, each compared with its table: 0 it matches the body, 1 no row, 2 it differs. Only the one table that a row
+proves is read: with a condition beside the key, PostgreSQL would look into both first.
 """
 _CHAIN = f"""
 SELECT a.desk, {COMPARED_ROWS.partition("SELECT")[2]} WHERE a.desk = %(desk)s AND a.seq >= %(start)s ORDER BY a.seq
@@ -196,8 +197,8 @@ _UNPROVED_ROWS = {
         table="instructions", id="instruction_id", moment="prepared_at", proving=OF_INSTRUCTIONS
     ),
 }
-# Rows from before the chain that have got a link since, and none of their beginning: instructions that were open then, and have
-# become something, and whatever was lost and put back.
+# Rows from before the chain that have got a link since, but have no entry for their beginning: instructions that were open then
+# and are settled now, and restored rows.
 _LINKED_SINCE = """
 SELECT count(*) FROM {table} AS t JOIN (
     SELECT subject FROM (SELECT desk, kind, subject, body FROM audit WHERE seq > 0
@@ -214,13 +215,13 @@ _LINKED_SINCE_THEN = {
         beginnings="'instruction_prepared'",
     ),
 }  # fmt: skip
-# A chain whose rows are all gone is named too, with no row: its head remembers it.
+# Includes a chain whose rows are all gone: its head still names it.
 _CHAINED_DESKS = "SELECT desk FROM audit UNION SELECT desk FROM audit_heads"
 _DESKS = f"""
 {_CHAINED_DESKS} UNION SELECT desk FROM audit_waiting UNION SELECT desk FROM decisions UNION SELECT desk FROM instructions
 UNION SELECT '{NO_DESK}' FROM keys
 """  # noqa: S608 - our own name of no desk
-# From where on a desk's decisions are covered: from its first row that is no note of what was there before.
+# The moment from which a desk's decisions are in the chain: its first row after `chain_begun`.
 _COVERED = """
 SELECT (SELECT body FROM audit WHERE desk = :desk AND seq = 1 AND kind = 'chain_begun') AS begun,
     (SELECT min(at) FROM (SELECT at FROM audit WHERE desk = :desk AND seq > 1 ORDER BY seq LIMIT 1) AS first) AS at
@@ -229,10 +230,10 @@ SELECT (SELECT body FROM audit WHERE desk = :desk AND seq = 1 AND kind = 'chain_
 
 @contextmanager
 def snapshot(engine: Engine) -> Iterator[Connection]:
-    """A connection that sees one moment, and changes nothing."""
+    """A read-only connection that sees one moment."""
     with engine.connect() as connection, connection.begin():
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-        # Its length is not bounded: a log of years is checked in one go.
+        # Without a time limit: a log of years is checked in one go.
         connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"))
         # Compiling the comparison takes longer than most logs.
         connection.execute(text("SET LOCAL jit = off"))
@@ -240,23 +241,23 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
 
 
 def desks_of(connection: Connection) -> list[str]:
-    """Every desk that has a chain, or should have one."""
+    """Every desk that has a chain or should have one."""
     return list(connection.scalars(text(f"{_DESKS} ORDER BY desk")))
 
 
 def chained_desks_of(connection: Connection) -> list[str]:
-    """Those that have a chain: what can be exported."""
+    """The desks that have a chain, and so can be exported."""
     return list(connection.scalars(text(f"{_CHAINED_DESKS} ORDER BY desk")))
 
 
 def verify_desk(
     connection: Connection, desk: str, since: datetime | None, found: Verification, progress: Progress
 ) -> None:
-    """Adds what is found of one desk to `found`."""
+    """Checks one desk, and adds the findings to `found`."""
     start = _start(connection, desk, since)
     walk, compared = ChainWalk(desk, start), _Comparison(connection, desk)
     keys = KeyComparison(whole=since is None) if desk == NO_DESK else None
-    # Rows before the first are read too: AIS writes none, and they would vouch for what they name.
+    # Rows before the first are read too: AIS writes none, and they would prove whatever they name.
     for rows in fetched(connection, _CHAIN, {"desk": desk, "start": _LOWEST if since is None else start}):
         for row in rows:
             link = Link._make(row[:-1])
@@ -271,8 +272,14 @@ def verify_desk(
     head = _head(connection, desk)
     found.note(walk.end(head))
     if head is None and walk.count:
-        # Without it nothing tells whether rows are gone from the end; the next append makes another one.
-        found.note([AuditFault(FaultKind.CUT_OFF, desk, walk.seq, "its head is gone, and rows after it may be")])
+        # Without the head, missing rows at the end go unnoticed; the next append makes a new head.
+        found.note(
+            [
+                AuditFault(
+                    FaultKind.CUT_OFF, desk, walk.seq, "the chain's head is gone, so rows after it may be gone too"
+                )
+            ]
+        )
     found.note(compared.end())
     found.note(keys.end(connection) if keys else ())
     older = _unproved(connection, desk, since, found)
@@ -281,9 +288,9 @@ def verify_desk(
 
 
 def fetched(connection: Connection, query: str, values: Mapping[str, Any]) -> Iterator[list[tuple[Any, ...]]]:
-    """The rows of a query, some at a time.
+    """The rows of a query, in batches.
 
-    By a cursor of the driver's own, and in binary: to make SQLAlchemy's rows of them takes as long as to hash them.
+    It uses the driver's own cursor, in binary: building SQLAlchemy's rows would take as long as hashing.
     """
     driver: Any = connection.connection.driver_connection
     try:
@@ -299,18 +306,18 @@ def fetched(connection: Connection, query: str, values: Mapping[str, Any]) -> It
 
 
 class _Comparison:
-    """The tables against the chain. A decision is written once; of an instruction the newest row must be as its table has it."""
+    """Compares the tables with the chain. A decision is written once; for an instruction, the newest row must match its table."""
 
     def __init__(self, connection: Connection, desk: str) -> None:
         self._connection = connection
         self._desk = desk
         self._unsettled: dict[str, AuditFault] = {}
         self._latch: Link | None = None
-        # Whether all that the desk's row says of a kill is in the rows that are read.
+        # Whether the rows that are read contain everything that the desk's row says about a kill.
         self._from_the_start = False
 
     def take(self, link: Link, state: int) -> Iterable[AuditFault]:
-        """What the row's table shows; `state` as the query tells it."""
+        """The fault that the row's table shows; `state` comes from the query."""
         if link.seq == 1:
             self._from_the_start = link.kind != AuditKind.CHAIN_BEGUN
         if link.kind in _LATCH_KINDS:
@@ -331,7 +338,7 @@ class _Comparison:
         return [self._unsettled.pop(next(iter(self._unsettled)))]
 
     def end(self) -> Iterator[AuditFault]:
-        """What no later row has put right, and the latch."""
+        """The faults that no later row has resolved, and those of the latch."""
         waiting = text("SELECT DISTINCT subject FROM audit_waiting WHERE desk = :desk")
         later = set(self._connection.scalars(waiting, {"desk": self._desk})) if self._unsettled else set()
         yield from (fault for subject, fault in self._unsettled.items() if subject not in later)
@@ -357,7 +364,7 @@ class _Comparison:
             what = "the desk's row says not killed, and no restart cleared it"
             yield AuditFault(FaultKind.CHANGED, self._desk, held.seq, what)
         elif row.killed and not held:
-            yield AuditFault(FaultKind.EXTRA, self._desk, None, "the desk's row says killed, and the chain does not")
+            yield AuditFault(FaultKind.EXTRA, self._desk, None, "the desk's row says killed, but the chain does not")
 
     def _fault(self, link: Link, state: int) -> AuditFault:
         kind = FaultKind.MISSING if state == 1 else FaultKind.CHANGED
@@ -365,14 +372,14 @@ class _Comparison:
 
 
 class _Begun(NamedTuple):
-    """What a desk's tables held when its chain began: so many rows from before `until`."""
+    """The contents of a desk's tables when its chain began: the number of rows from before `until`."""
 
     rows: dict[str, int]
     until: datetime
 
 
 def _begun(body: str | None) -> _Begun | None:
-    """None where the chain began with the desk, or where somebody has edited the row: that is a fault of its own."""
+    """None if the chain began with the desk, or if somebody has edited the row, which is reported separately."""
     try:
         told = json.loads(body or "")
         until = datetime.fromisoformat(told["until"])
@@ -382,7 +389,7 @@ def _begun(body: str | None) -> _Begun | None:
 
 
 def _unproved(connection: Connection, desk: str, since: datetime | None, found: Verification) -> int:
-    """Notes the rows of the tables that the chain does not have; how many are from before it."""
+    """Records the rows of the tables that the chain lacks, and returns how many are from before it."""
     body, first = connection.execute(text(_COVERED), {"desk": desk}).one()
     begun = _begun(body)
     covered = (first or _NEVER) if body else _BEGUN
@@ -400,7 +407,8 @@ def _unproved(connection: Connection, desk: str, since: datetime | None, found: 
 
 
 def _compare_counts(found: Verification, fault: AuditFault, fewer: int, linked_since: int) -> None:
-    """Rows from before the chain have no link, but a number. `fewer` have none now, of which `linked_since` may have got one."""
+    """Rows from before the chain have no link, but their number is known. `fewer`: how many fewer there are now than when the
+    chain began, of which `linked_since` have got a link since."""
     if (lost := fewer - linked_since) > 0:
         found.note(
             [fault._replace(what=f"{fault.what}: {lost} of those that the table had when the chain began")], lost

@@ -1,11 +1,11 @@
-"""The running verification: it goes along every chain, bit by bit, and keeps how far it is and what it found (`audit_watch`).
+"""The running verification: checks every chain bit by bit, and stores its progress and findings in `audit_watch`.
 
-Each desk has two rows there. One follows the new rows. The other goes over all of them again and again, a lap after the other,
-since what was whole yesterday can be edited today. The tables of the log are gone over too (`unproved`). One process works at a
-time, for a moment, and nobody waits for it: its price is the same for one worker as for a thousand.
+Each desk has two rows there. One follows the new rows of the chain. The other goes over all rows, lap after lap, since somebody
+may edit an old row at any time. The tables of the log are checked too (`unproved`). One process works at a time, for a moment,
+and nobody waits for it, so the cost is the same for one worker as for a thousand.
 
-A fault is told once it was found in two looks, one after the other: what passes by itself is none. Where the rows are whole
-again, it is over; a person may accept it (`accept`).
+A fault is reported once two checks in a row have found it: anything that passes by itself is not a fault. It ends when the rows
+are whole again, or when a person accepts it (`accept`).
 """
 
 import time
@@ -22,15 +22,15 @@ from storage.audit.checkpoints import Checkpoint
 from storage.audit.stretches import CheckedStretch, DueStretch, Reached, as_array
 
 FOUND_TIMES = 2
-"""So often a fault is found before it is told."""
+"""How often a fault must be found before it is reported."""
 _LOCK = text("SELECT pg_try_advisory_xact_lock(1095329132)")
 _WAIT_FOR_LOCK = text("SELECT pg_advisory_xact_lock(1095329132)")
-# A cheap look, by an index: most processes find that another one has just been here.
+# A cheap check, by an index: most processes find that another one has just done the work.
 _RESTS = text("""
 SELECT greatest((SELECT max(looked_at) FROM audit_watch), (SELECT max(looked_at) FROM audit_tables))
     > clock_timestamp() - make_interval(secs => :seconds)
 """)
-# New rows of a desk that nobody has looked at are followed from its last one on; the first lap takes those before.
+# For a desk that was never checked, new rows are followed from its last one on; the first lap takes the rows before.
 _KNOW = text("""
 INSERT INTO audit_watch (desk, again, seq, hash, began_at, looked_at)
 SELECT h.desk, again, CASE WHEN again THEN 0 ELSE h.seq END, CASE WHEN again THEN NULL ELSE h.hash END,
@@ -39,7 +39,7 @@ FROM audit_heads AS h CROSS JOIN (VALUES (false), (true)) AS rows (again)
 WHERE h.seq > 0 AND NOT EXISTS (SELECT FROM audit_watch AS w WHERE w.desk = h.desk AND w.again = rows.again)
 LIMIT 500 ON CONFLICT DO NOTHING
 """)
-# A chain without news is looked at too, now and then: its last rows may be gone.
+# A chain without new rows is checked now and then too: its last rows may be gone.
 _NEWS = text("""
 SELECT w.*, h.seq AS head_seq FROM audit_watch AS w LEFT JOIN audit_heads AS h ON h.desk = w.desk
 WHERE NOT w.again AND (w.fault_kind IS NOT NULL OR h.seq IS DISTINCT FROM w.seq
@@ -86,8 +86,8 @@ WHERE desk = :desk
 
 
 class Pace(NamedTuple):
-    """How much is done: seconds of work in a round on new rows, as many on a lap, and on the tables of the log; seconds between
-    two rounds of whatever process, and between two laps of a desk; rows a statement."""
+    """How much work is done: the seconds per round for new rows, for laps, and for the tables of the log (each); the seconds
+    between two rounds of any process, and between two laps of a desk; the rows per statement."""
 
     work: float = 0.15
     tables: float = 0.05
@@ -96,27 +96,28 @@ class Pace(NamedTuple):
     rows: int = stretches.ROWS_A_STRETCH
 
 
-# Rows that may come while a chain is on its way into a statement.
+# Rows that may be added between choosing a chain and running the statement.
 _SPARE_ROWS = 6
 _MOST_CHAINS = 100
 
 
 class StandingFault(NamedTuple):
-    """A fault that was found again. It is the same one for as long as its chain was not whole in between."""
+    """A fault that was found again. It counts as the same one as long as the chain was not whole in between."""
 
     fault: AuditFault
     at: datetime
 
 
 class WatchRound(NamedTuple):
-    """What a process has done in a round: rows that it checked, desks whose fault it was the one to find again."""
+    """What a process has done in a round: the rows that it checked, and the desks whose fault it confirmed."""
 
     rows: int = 0
     found: frozenset[str] = frozenset()
 
 
 def watch(connection: Connection, signed: Checkpoint | None, pace: Pace) -> WatchRound:
-    """A round of work; none where another process works, or has just worked. `signed`: the newest checkpoint that is believed."""
+    """Does a round of work; nothing if another process is working, or has just done so. `signed`: the newest trusted
+    checkpoint."""
     if connection.scalar(_RESTS, {"seconds": pace.between_rounds}) or not connection.scalar(_LOCK):
         return WatchRound()
     # Compiling a comparison takes longer than a stretch, and a plan for many rows would read a table as a whole.
@@ -136,8 +137,8 @@ def watch(connection: Connection, signed: Checkpoint | None, pace: Pace) -> Watc
 
 
 class _DueChain(NamedTuple):
-    """A chain that is to be checked from here on: so many rows, as far as one knows; whether a lap begins here, and a fault
-    that its beginning has shown."""
+    """A chain, and where to continue checking it: the expected number of rows, whether a lap begins here, and a fault that its
+    beginning has shown."""
 
     desk: str
     again: bool
@@ -147,12 +148,12 @@ class _DueChain(NamedTuple):
     fault: AuditFault | None = None
 
     def share(self, pace: Pace) -> int:
-        """How many rows of a statement it takes."""
+        """How many rows of a statement this chain takes."""
         return int(min(pace.rows, self.rows + _SPARE_ROWS)) + len(self.reached.unsettled)
 
 
 class _Noted(NamedTuple):
-    """A stretch that was checked, and how often its fault was found by now."""
+    """A checked stretch, and how often its fault has been found so far."""
 
     rows: int
     fault: AuditFault | None
@@ -165,13 +166,13 @@ def _due(row: Row[Any]) -> _DueChain:
 
 
 def _left(row: Row[Any], reached: Reached) -> float:
-    """By the chain's head, which proves nothing: rows that it does not tell of are checked by a statement more."""
+    """Taken from the chain's head, which proves nothing: rows that the head does not know of only cost one more statement."""
     return float("inf") if row.head_seq is None else max(0, row.head_seq - reached.seq)
 
 
 def _begun(connection: Connection, laps: Sequence[Row[Any]], signed: Checkpoint | None) -> list[_DueChain]:
-    """Begins a new lap where one has ended: with the first row, or where that took longer than a day, at the checkpoint."""
-    # What was signed before a person accepted a fault says nothing about the rows since.
+    """Begins a new lap where one has ended: at the first row or, if the last lap took longer than a day, at the checkpoint."""
+    # A signature from before a person accepted a fault says nothing about the rows since.
     heads = {
         row.desk: head
         for row in laps
@@ -192,7 +193,7 @@ def _begun(connection: Connection, laps: Sequence[Row[Any]], signed: Checkpoint 
 
 
 def _work(connection: Connection, chains: Iterable[_DueChain], pace: Pace) -> Iterator[_Noted]:
-    """Some chains after the others until the time is up, and at least one stretch."""
+    """Checks chains in batches until the time is up, at least one stretch."""
     until = time.monotonic() + pace.work
     due = deque(chains)
     while due:
@@ -209,7 +210,7 @@ def _work(connection: Connection, chains: Iterable[_DueChain], pace: Pace) -> It
 
 
 def _together(due: deque[_DueChain], pace: Pace) -> list[_DueChain]:
-    """Takes as many chains as one statement may have. It reads of each as many rows as of the one that has most to check."""
+    """Takes as many chains as fit into one statement. The statement reads as many rows of each chain as the longest one needs."""
     together = [due.popleft()]
     most = together[0].share(pace)
     while due and len(together) < _MOST_CHAINS:
@@ -221,7 +222,7 @@ def _together(due: deque[_DueChain], pace: Pace) -> list[_DueChain]:
 
 
 def _checked(connection: Connection, together: Sequence[_DueChain], pace: Pace) -> list[CheckedStretch]:
-    # The next look begins anew where the checkpoint says otherwise, and compares again.
+    # If the checkpoint disagrees, the next check starts again there, and compares once more.
     asked = [DueStretch(each.desk, each.reached) for each in together if not each.fault]
     most = min(pace.rows, max(each.share(pace) for each in together))
     found = iter(stretches.check(connection, asked, most) if asked else ())
@@ -229,7 +230,7 @@ def _checked(connection: Connection, together: Sequence[_DueChain], pace: Pace) 
 
 
 def _note(connection: Connection, together: Sequence[_DueChain], checked: Sequence[CheckedStretch]) -> dict[str, int]:
-    """How often the fault of each desk was found by now."""
+    """How often the fault of each desk has been found so far."""
     notes = [_note_of(each, stretch) for each, stretch in zip(together, checked, strict=True)]
     columns = {name: [note[name] for note in notes] for name in notes[0]}
     found = connection.execute(_NOTE, columns | {"again": together[0].again})
@@ -239,28 +240,29 @@ def _note(connection: Connection, together: Sequence[_DueChain], checked: Sequen
 def _note_of(due: _DueChain, checked: CheckedStretch) -> dict[str, Any]:
     fault, reached = checked.fault, checked.reached
     note = {"desk": due.desk, "begins": due.begins, "seq": reached.seq, "hash": reached.hash}
-    # With a fault the same stretch is due again: unless the lap's beginning showed it.
+    # After a fault the same stretch is due again, unless the beginning of the lap showed the fault.
     at_end = checked.at_end and (fault is None or due.fault is not None)
     note |= {"unsettled": as_array(reached.unsettled), "latched": reached.latched, "at_end": at_end}
     return note | {"kind": fault and fault.kind.value, "fault_seq": fault and fault.seq, "what": fault and fault.what}
 
 
 def faults(connection: Connection) -> list[StandingFault]:
-    """What is wrong: of each desk a fault of its chain, and one row of the tables that no chain has. Neither hides the other."""
+    """The known faults: for each desk one fault of its chain, and one row of the tables that is in no chain. Neither hides the
+    other."""
     rows = connection.execute(_FAULTS, {"times": FOUND_TIMES, "extra": FaultKind.EXTRA.value})
     return [StandingFault(AuditFault(FaultKind(kind), desk, seq, what), at) for desk, kind, seq, what, at in rows]
 
 
 def ages(connection: Connection, desks: Iterable[str]) -> dict[str, float]:
-    """For how many seconds each chain was not checked to its end. A desk that nobody has looked at yet is not named."""
+    """The seconds since each chain was last checked to its end. A desk that was never checked is missing."""
     return {desk: float(age) for desk, age in connection.execute(_AGES, {"desks": list(desks)})}
 
 
 def accept(connection: Connection, desk: str, by: str, reason: str) -> int | None:
-    """A person has looked into what is wrong: from here on the chain is checked from the row that says so, whose number is
-    returned; None where that row cannot be appended now. What is wrong stays so for `ais audit verify`.
+    """Accepts a desk's faults on behalf of a person. From now on the chain is checked from the row that records this; returns the
+    row's number, or None if the row cannot be appended now. `ais audit verify` still reports the faults.
     """
-    # A round that is under way has some rows of `audit_watch` already, and would wait for the others.
+    # A running round holds some rows of `audit_watch` already, and would wait for the others.
     connection.execute(_WAIT_FOR_LOCK)
     wrong = [each.fault for each in faults(connection) if each.fault.desk == desk]
     told = [{"fault": each.kind.value, "seq": each.seq, "what": each.what} for each in wrong]

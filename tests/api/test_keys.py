@@ -143,7 +143,7 @@ async def test_a_mistyped_key_is_told_apart_from_an_unknown_one(keyed: World) ->
     [
         (
             {"expires_at": datetime(2026, 3, 12, 14, 30, tzinfo=UTC)},
-            "expired at 2026-03-12T14:30:00+00:00; an administrator",
+            "expired at 2026-03-12T14:30:00+00:00; ask an administrator",
         ),
         (REVOKED, "was revoked at 2026-03-12T14:30:00+00:00"),
     ],
@@ -245,7 +245,7 @@ async def test_a_start_without_the_database_knows_ais_api_key_alone_and_says_so(
         assert (await made.client.get("/control/mode")).status_code == 200
         refused = await ask(made, bearer(secret))
         assert_unauthenticated(refused)
-        assert "AIS_API_KEY alone" in refused.headers["X-AIS-Warning"]
+        assert "accepts only AIS_API_KEY" in refused.headers["X-AIS-Warning"]
         assert refused.headers["Retry-After"] == "1"
         health = await made.stranger.get("/health")
         assert health.headers["X-AIS-Keys"].startswith("AIS_API_KEY alone")

@@ -146,16 +146,16 @@ MUTATIONS = (
         (CONTROL, "    return StateAnswer(state=(await parts.desk.read()).status.state)\n", CACHED),
     ),
     _mutation(
-        "I6", "a signal that failed is told as recorded",
+        "I6", "a failed signal is reported as recorded",
         ("workflows/gateway.py", "                    raise await self._signal_error(error, maybe_recorded) from error\n",
          "                    return\n"),
     ),
     _mutation(
-        "I6", "a cancel that failed is told as confirmed",
+        "I6", "a failed cancel is reported as confirmed",
         ("workflows/cancelling.py", "        if failed:\n", "        if False:\n"),
     ),
     _mutation(
-        "I6", "an order is told as filled whole",
+        "I6", "an order is reported as completely filled",
         ("domain/paper/view.py", '"filled_quantity": order.filled_quantity,', '"filled_quantity": order.quantity,'),
     ),
     _mutation(
@@ -258,7 +258,7 @@ MUTATIONS = (
          "        report = await self._run.send_order(placed.order)\n        self._closed"),
     ),
     _mutation(
-        "I6", "a kill is told as verified once its cancels are confirmed",
+        "I6", "a kill is reported as verified once its cancels are confirmed",
         (OUTBOX, "        c.kill.quiet_at, c.row_dirty = now, True\n",
          "        c.kill.quiet_at, c.row_dirty, c.kill.verified_at = now, True, now\n"),
     ),

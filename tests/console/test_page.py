@@ -91,7 +91,7 @@ async def test_what_nobody_confirms_is_stale(console: Console, monkeypatch: pyte
     await console.shows("running")
     console.gateway.query_error = CoordinatorSilent(SILENT)
     await console.says("#stale", SILENT_SENTENCE)
-    await console.says("#stale", "Whether a worker runs is not known: the desk may be trading.")
+    await console.says("#stale", "It is not known whether a worker runs: the desk may be trading.")
     await console.says("#lamps", "worker DOES NOT ANSWER")
     assert "last known" in await console.text("#state-line")
     assert await console.page.get_attribute("body", "data-state") == "unknown"
@@ -110,11 +110,11 @@ async def test_what_nobody_confirms_is_stale(console: Console, monkeypatch: pyte
     # A proxy hands on only now what was read long ago.
     with monkeypatch.context() as patching:
         patching.setattr(feed, "datetime", Earlier)
-        await console.says("#stale", "s late: a proxy keeps it")
+        await console.says("#stale", "s late: a proxy holds them back")
     await console.shows("running")
     # The server holds the connection and says nothing.
     console.app.state.parts.feed.close()
-    await console.says("#stale", "Nothing was heard from the API for more than 3 s")
+    await console.says("#stale", "The API has sent nothing for more than 3 s")
     await console.says("#kill-by-hand", "Without the API, from a terminal, either of these kills:")
     assert "cancel at the venue" not in await console.text("#kill-by-hand"), "nobody has sent a kill"
 
@@ -128,8 +128,8 @@ async def test_a_reading_that_no_other_followed_is_told_as_old_with_its_age(cons
     carried.observation = make_observation(age_seconds=90)
     carried.last_cycle_at = carried.observation.observed_at
     await console.says("#cycle", "OVERDUE: ")
-    await console.says("section:has(#positions) .old-note", "90 s ago. No newer reading is known")
-    await console.says("#warnings", "No new reading of the venue")
+    await console.says("section:has(#positions) .old-note", "90 s ago. There is no newer reading")
+    await console.says("#warnings", "The venue has not been read for more than a cycle")
     assert await console.page.locator(".old-note:visible").count() == 3
     assert await console.page.get_attribute("body", "data-state") == "running", "the state is current"
 
@@ -265,9 +265,9 @@ async def test_an_answer_that_is_not_the_apis_is_no_kill_and_no_pause(console: C
     await console.page.route("**/control/kill-switch", portal)
     await console.page.route("**/control/pause", lambda route: route.fulfill(json={"action": "welcome"}))
     await console.page.click("form[aria-label=Pause] button")
-    await console.says("#outcomes", "NOT KNOWN whether it arrived: what answered is not the API (200)")
+    await console.says("#outcomes", "NOT KNOWN whether it arrived: something other than the API answered (200)")
     await console.hold(1_100)
-    await console.says("#kill-news", "IT IS NOT KNOWN whether it arrived: what answered is not the API (200)")
+    await console.says("#kill-news", "IT IS NOT KNOWN whether it arrived: something other than the API answered (200)")
     await console.says("#kill-news", "KILLED")
     assert not answers
     # After an attempt without an answer the page's own stream makes room, and comes back.
@@ -349,7 +349,7 @@ async def test_a_viewers_page_offers_no_command_and_says_what_each_would_take(co
     await console.shows("running")
     await console.says("#kill-label", "KILL: not with this key (viewer)")
     await console.says(
-        "#commands-not", "This key has the role viewer, and may not send these. Pause, Resume, Cancel all, "
+        "#commands-not", "This key has the role viewer and cannot send these commands. Pause, Resume, Cancel all, "
     )
     await console.says("#commands-not", "Change limit: a key with the role admin.")
     await console.says("#key-note", "This page's key wall-screen expires at")
@@ -360,7 +360,9 @@ async def test_a_viewers_page_offers_no_command_and_says_what_each_would_take(co
     # Nothing of that is left for whoever signs in next.
     await console.open(console.with_key("alice", Role.OPERATOR))
     await console.shows("running")
-    await console.says("#commands-not", "This key has the role operator, and may not send these. Change limit: a key")
+    await console.says(
+        "#commands-not", "This key has the role operator and cannot send these commands. Change limit: a key"
+    )
     assert await console.page.is_visible("form[aria-label=Pause]")
     assert not await console.page.is_visible("#key-note")
     await console.hold(1_100)
@@ -547,7 +549,7 @@ async def test_what_the_page_cannot_read_is_never_confirmed(console: Console, mo
     await console.open()
     await console.shows("running")
     monkeypatch.setattr(feed, "_event", lambda *_: feed.FeedEvent(b"event: status\ndata: {\n\n"))
-    await console.says("#stale", "something that this page cannot read")
+    await console.says("#stale", "This page cannot read what the API sent")
     await console.page.wait_for_timeout(1_200)
     assert await console.page.get_attribute("body", "data-state") == "unknown"
     assert console.app.state.parts.feed.streams == 1
@@ -612,7 +614,7 @@ async def test_a_limit_is_changed_with_the_difference_shown_and_a_refusal_told(c
     await console.says("#limits-tells", "max leverage is 2.")
     assert await console.page.locator(button).is_disabled()
     await console.page.fill("[aria-label='New value of the limit']", "1.50")
-    await console.says("#limits-tells", "max leverage: 2 → 1.5. A tighter limit holds at once")
+    await console.says("#limits-tells", "max leverage: 2 → 1.5. A tighter limit applies at once")
     await console.page.click(button)
     await console.says("#outcomes", "max leverage: 2 → 1.5. APPLIED: limits set.")
     await console.says("#limits-tells", "max leverage: 1.5 → 1.5")
@@ -680,7 +682,7 @@ async def test_the_charts_show_the_curve_its_limits_executions_and_what_was_done
     await console.says("#marks", HOSTILE)
     console.reports.error = ReportsUnavailable(DatabaseUnavailable("away"))
     await console.page.select_option("#chart-controls select", "1 hour")
-    await console.says("#chart-problem", "The charts cannot be read")
+    await console.says("#chart-problem", "The charts cannot be loaded")
     assert "Equity" in await console.text("#charts")
     console.reports.error = None
     await console.page.select_option("#chart-controls select", "all")

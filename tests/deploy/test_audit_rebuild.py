@@ -173,11 +173,11 @@ async def test_whole_tables_come_back_from_the_chain_as_they_were(copy: Copy, pa
     assert (agree(counted), copy.scalar("SELECT count(*) FROM decisions")) == (False, 0)
     assert counted[-1].text == f"{lost:,} rows can be put back: `ais audit rebuild --yes` does so."
     written = await copy.rebuild(writes=True)
-    assert (agree(written), written[-1].text) == (True, f"{lost:,} rows are put back."), told(written)
+    assert (agree(written), written[-1].text) == (True, f"{lost:,} rows were put back."), told(written)
     assert f"put back: {lost:,} from the chain." in told(written)
     assert (copy.rows(), copy.faults()) == (before, [])
     again = await copy.rebuild(writes=True)
-    assert (agree(again), again[-1].text) == (True, "Nothing is missing that could be put back."), told(again)
+    assert (agree(again), again[-1].text) == (True, "Nothing to put back."), told(again)
 
 
 async def test_what_the_chain_lost_too_comes_back_from_the_histories_and_names_its_run(copy: Copy) -> None:
@@ -226,8 +226,8 @@ async def test_a_row_that_differs_is_named_and_never_changed(copy: Copy) -> None
     spoilt = copy.rows()
     written = await copy.rebuild(writes=True)
     assert (agree(written), copy.rows()) == (False, spoilt)
-    assert written[-1].text == "Nothing is missing that could be put back."
-    for what in ("DIFFERS: decision decision_", "another summary", "another quantity", "another outcome"):
+    assert written[-1].text == "Nothing to put back."
+    for what in ("DIFFERS: decision decision_", "differ in summary", "differ in quantity", "differ in outcome"):
         assert what in told(written)
 
 
@@ -245,7 +245,7 @@ async def test_what_cannot_be_reached_is_told(copy: Copy, past: Past) -> None:
     configured: Any = past.client.config() | {"data_converter": converter}
     copy.client = Client(**configured)
     lines = await copy.rebuild(writes=True)
-    assert "payload that cannot be decoded, the first is run" in told(lines)
+    assert "payload that cannot be decoded; the first is run" in told(lines)
     assert "no key for this payload" in told(lines)
     assert copy.scalar("SELECT count(*) FROM decisions") == 0
 
@@ -275,7 +275,7 @@ async def test_a_run_past_retention_is_named(copy: Copy, past: Past) -> None:
             await asyncio.sleep(0.05)
     copy.execute("DELETE FROM decisions")
     lines = await copy.rebuild(writes=True)
-    assert f"runs past retention, the first is run {gone}" in told(lines)
+    assert f"runs past retention; the first is run {gone}" in told(lines)
     assert (agree(lines), copy.faults()) == (True, [])
 
 

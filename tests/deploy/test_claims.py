@@ -114,8 +114,8 @@ async def test_a_desk_gives_its_account_back_once_its_kill_is_verified(scene: Sc
         async with asyncio.timeout(180):
             while (kill := (await gateway.status()).kill) is None or kill.verified_at is None:
                 await asyncio.sleep(0.05)
-        assert "another desk may now use it" in await first.release("moving", "test")
-        with pytest.raises(Refused, match="holds no account"):
+        assert "another desk can use it now" in await first.release("moving", "test")
+        with pytest.raises(Refused, match="has no account to give back"):
             await first.release("moving", "test")
         assert "is started" in await second.start()
         with pytest.raises(Refused, match=f"the account belongs to desk '{scene.desks[1]}'"):

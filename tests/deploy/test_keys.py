@@ -139,7 +139,7 @@ def test_a_rotation_of_which_nobody_knows_the_outcome_is_told_and_repeated(run: 
         done = run("rotate", "grace")
     assert (done.returncode, done.stdout) == (1, "")
     assert "It is not known whether the key grace was replaced. If it was, the old one is revoked" in done.stderr
-    assert "repeat this" in done.stderr
+    assert "run this again" in done.stderr
     again = run("rotate", "grace")
     states = [key["state"] for key in json.loads(run("list", "--json").stdout) if key["name"] == "grace"]
     assert (again.returncode, states) == (0, ["works", "revoked", "revoked"])

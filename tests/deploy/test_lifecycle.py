@@ -271,7 +271,7 @@ def test_what_a_person_can_cause_is_one_line(capsys: pytest.CaptureFixture[str])
             RPCStatusCode.DEADLINE_EXCEEDED,
             "it is not known whether the coordinator was started: the desk may be running",
         ),
-        (RPCStatusCode.PERMISSION_DENIED, "no coordinator was started; the desk's row is prepared"),
+        (RPCStatusCode.PERMISSION_DENIED, "no coordinator was started; only the desk's row was written"),
     ],
 )
 async def test_a_start_that_temporal_does_not_answer_is_not_one_that_it_refuses(

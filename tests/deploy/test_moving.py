@@ -101,7 +101,7 @@ async def scene(temporal: Client, database: Database) -> AsyncIterator[Scene]:
 
 
 async def test_a_desk_goes_live_and_back_and_its_account_is_claimed(scene: Scene) -> None:
-    with pytest.raises(Refused, match="is running: a mode changes only at the restart of a killed desk"):
+    with pytest.raises(Refused, match="is running: only the restart of a killed desk can change its mode"):
         await scene.restart(scene.live())
     await scene.gateway.signal("kill", {"reason": "ready"})
     await scene.until_done()
@@ -171,7 +171,7 @@ async def test_positions_are_left_behind_only_if_a_person_says_so(scene: Scene) 
         new = NewMode(Mode.SHADOW, scene.account)
         with pytest.raises(Refused, match=r"stand at the venue of mode paper: BTCUSDT.*--with-positions"):
             await scene.restart(new)
-        assert "(BTCUSDT): they stay there, and nobody looks after them" in told(status, new)
+        assert "(BTCUSDT): they stay there, and nothing manages them" in told(status, new)
         await scene.restart(new._replace(with_positions=True))
         assert (await scene.gateway.status()).mode is Mode.SHADOW
 
@@ -180,7 +180,7 @@ async def test_the_mode_of_the_settings_alone_changes_no_mode(scene: Scene) -> N
     await scene.gateway.signal("kill", {"reason": "ready"})
     await scene.until_done()
     plan = replace(scene.plan, mode=Mode.LIVE)
-    with pytest.raises(Refused, match="AIS_MODE says live: to change the mode name it, --mode live"):
+    with pytest.raises(Refused, match="AIS_MODE is live: to change the mode, add --mode live"):
         await scene.lifecycle.restart("new settings", "test", LATER, plan.terms())
     assert (await scene.gateway.status()).mode is Mode.PAPER
 

@@ -104,7 +104,7 @@ async def test_a_kill_that_no_venue_confirms_is_not_called_verified(
     async with running_desk(temporal, world, cycle_seconds=2) as desk:
         killed = await Operator(desk.desk, monkeypatch).does(CommandKind.KILL, wait_seconds=2)
         assert killed.code is ExitCode.RECORDED
-        assert killed.text.startswith(f"after 2 s: desk {desk.desk!r} is killed, not over yet")
+        assert killed.text.startswith(f"after 2 s: desk {desk.desk!r} is killed, but the kill is not over yet")
 
 
 @pytest.mark.parametrize("name", ["reason", "actor"])
@@ -138,7 +138,7 @@ async def test_without_a_worker_a_command_is_recorded_and_not_more(
     result = await command.run(30)
     assert (result.code, "not confirmed" in result.text) == (ExitCode.RECORDED, True)
     assert command.interrupted().code is ExitCode.RECORDED
-    assert "nobody has answered for the coordinator" in command.interrupted().text
+    assert "no worker has answered for the coordinator" in command.interrupted().text
     assert json.loads(operate.as_json(command, kind, result))["result"] == "recorded"
     await desk.handle.terminate("the test is over")
 
@@ -248,7 +248,7 @@ async def test_a_recorded_command_whose_coordinator_closes_is_promised_to_nobody
     scripted: Callable[..., OperatorCommand],
 ) -> None:
     result = await scripted(CommandKind.KILL, signal=[None], settled=[CLOSED]).run()
-    assert (result.code, "nothing carries the command out" in result.text) == (ExitCode.UNKNOWN, True)
+    assert (result.code, "no coordinator will carry the command out" in result.text) == (ExitCode.UNKNOWN, True)
 
 
 async def test_an_unanswered_deleverage_is_not_to_be_repeated_blindly(scripted: Callable[..., OperatorCommand]) -> None:
@@ -262,7 +262,7 @@ async def test_a_kill_that_was_carried_out_before_its_coordinator_closed_is_told
     command = scripted(CommandKind.KILL, signal=[None], settled=[None], status=[CLOSED])
     monkeypatch.setattr(command, "_outcome", an_outcome(CommandKind.KILL))
     result = await command.run(30)
-    assert (result.code, "was killed, and its coordinator is closed now" in result.text) == (ExitCode.RECORDED, True)
+    assert (result.code, "was killed, but its coordinator closed before" in result.text) == (ExitCode.RECORDED, True)
 
 
 async def test_a_kill_that_flattens_is_done_once_the_desk_is_flat(

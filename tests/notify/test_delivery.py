@@ -35,7 +35,7 @@ async def test_a_refusal_is_told_by_its_number(target: HttpTarget) -> None:
 
 async def test_nobody_there_is_told(target: HttpTarget) -> None:
     channel = Channel("x", False, "json://127.0.0.1:1/x")
-    assert (await deliver(channel, MESSAGE)).error == "the target did not take it"
+    assert (await deliver(channel, MESSAGE)).error == "the target did not accept it"
 
 
 async def test_a_target_that_dribbles_for_ever_is_ended_with_its_process(target: HttpTarget) -> None:

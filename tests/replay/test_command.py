@@ -160,7 +160,7 @@ def test_a_span_of_time_and_the_settings_of_a_desk_count(tmp_path: Path, bars: P
         (["--limit", "hard_drawdown=0.01"], "--limit: soft_drawdown (0.08) is above hard_drawdown (0.01)"),
         (["--balance", "-5"], "--balance: '-5' is not a number above 0"),
         (["--from", "yesterday"], "--from: 'yesterday' is not a time"),
-        (["--from", "2030-01-01"], "no bar is in the episode and the time that were asked for"),
+        (["--from", "2030-01-01"], "no bar lies in the episode and the times that you asked for"),
         (["--agents", "momentun"], "AIS_AGENTS names 'momentun', which is not installed"),
         (["--json", "nowhere/out.json"], "--json: nowhere/out.json cannot be written"),
         (["--chart", "nowhere/out.png"], "--chart: nowhere/out.png cannot be written"),

@@ -125,8 +125,8 @@ def rewritten(place: Place, change: Callable[[list[bytes]], list[bytes]], *, wit
         (lambda rows: rows[:-1], "CUT OFF AT THE END: row 10"),
         (lambda rows: [*rows[:3], rows[4], rows[3], *rows[5:]], "row 5"),
         (lambda rows: [*rows, rows[-1]], "INSERTED: row 10"),
-        (lambda rows: [*rows, b"{}\n"], "row 11 of the file is no row of a chain"),
-        (lambda rows: [*rows, b'{"seq": 1e999, "desk": "\\ud800"}\n'], "row 11 of the file is no row of a chain"),
+        (lambda rows: [*rows, b"{}\n"], "row 11 of the file is not a row of a chain"),
+        (lambda rows: [*rows, b'{"seq": 1e999, "desk": "\\ud800"}\n'], "row 11 of the file is not a row of a chain"),
         (lambda rows: [], "CUT OFF"),
     ],
 )  # fmt: skip
@@ -215,7 +215,7 @@ def test_a_file_without_its_manifest_is_no_export(place: Place, desk: str) -> No
     decide(place.engine, desk)
     place.export(desk)
     manifests.path_of(place.file).unlink()
-    with pytest.raises(NoManifest, match="no whole export"):
+    with pytest.raises(NoManifest, match="the export is incomplete"):
         place.check()
 
 
@@ -249,6 +249,6 @@ def test_the_checkpoint_in_the_manifest_is_checked_with_the_public_key_alone(
         connection.execute(text("DELETE FROM audit WHERE seq > 2"))
     own.export(force=True)
     assert "CUT OFF AT THE END: row 4" in "\n".join(own.check(signed))
-    with pytest.raises(NotSigned, match="of database"):
+    with pytest.raises(NotSigned, match="belongs to database"):
         own.check(signed.model_copy(update={"database_id": "another"}))
     own.engine.dispose()

@@ -68,7 +68,7 @@ async def test_the_worker_chains_it_with_what_the_table_says_and_when_it_was_fou
     with engine.begin() as connection:
         chain.append(connection, map(chain.decision_entry, insert_decisions(connection, [make_decision(desk=desk)])))
     kill(engine, desk, 1, chained=False)
-    assert faults(engine, desk) == ["the desk's row says killed, and the chain does not"]
+    assert faults(engine, desk) == ["the desk's row says killed, but the chain does not"]
     database = Database(url, application_name="ais-test")
     auditor = Auditor(desk, None, {}, database)
     for _ in range(3):

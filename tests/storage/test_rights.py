@@ -110,8 +110,8 @@ def test_rights_that_were_given_before_are_taken_away(new_database_url: Callable
     ("prepare", "role", "why"),
     [
         ("SELECT 1", "nobody_at_all", "there is no role"),
-        ("SELECT 1", "postgres", "may do everything already"),
-        ("GRANT UPDATE ON audit TO PUBLIC", None, "by a grant to PUBLIC"),
+        ("SELECT 1", "postgres", "is a superuser, owns the tables"),
+        ("GRANT UPDATE ON audit TO PUBLIC", None, "through a grant to PUBLIC"),
     ],
 )
 def test_what_would_be_no_protection_is_refused(
