@@ -59,7 +59,7 @@ class BarsFile:
         for episode, time_ms in self._times(steps):
             found[episode].add(time_ms)
         if not found:
-            raise MarketError(f"{self.path}: no bar is in the episode and the time that were asked for")
+            raise MarketError(f"{self.path}: no bar lies in the episode and the times that you asked for")
         return [survey.stretch(episode, steps[episode].rules(self._symbol)) for episode, survey in found.items()]
 
     def _times(self, steps: Mapping[str, Steps]) -> Iterator[tuple[str, int]]:

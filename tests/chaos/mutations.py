@@ -265,8 +265,8 @@ MUTATIONS = (
     _mutation(
         "I7", "an order may go out for a minute",
         ("domain/desk/ordering.py",
-         "        not_after=tick.now + timedelta(seconds=max(c.cycle_seconds, SHORTEST_ORDER_SECONDS)),\n",
-         "        not_after=tick.now + timedelta(seconds=60),\n"),
+         '            "not_after": tick.now + timedelta(seconds=max(c.cycle_seconds, SHORTEST_ORDER_SECONDS)),\n',
+         '            "not_after": tick.now + timedelta(seconds=60),\n'),
     ),
     _mutation(
         "I7", "new limits do not stop an order that is decided",

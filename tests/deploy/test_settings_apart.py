@@ -89,6 +89,6 @@ async def test_a_loop_in_the_background_that_ends_by_an_error_is_told(caplog: py
         raise ValueError("a bug")
 
     async with in_background(broken(), asyncio.sleep(0)), asyncio.timeout(180):
-        while "ended by an error" not in caplog.text:
+        while "a background loop failed" not in caplog.text:
             await asyncio.sleep(0.01)
     assert "ValueError: a bug" in caplog.text

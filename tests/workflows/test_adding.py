@@ -64,7 +64,7 @@ async def test_a_kill_meanwhile_wins_and_a_crash_loses_nothing(temporal: Client)
         await desk.signal("kill", "stop")
         await desk.until(lambda s: s.state is State.KILLED)
         gate.set()
-        assert "not paused any more: it is killed" in (await outcome(desk, "late")).detail
+        assert "no longer paused: it is killed" in (await outcome(desk, "late")).detail
         assert (await desk.status()).symbols == ["BTCUSDT", "SOLUSDT"]
         await desk.assert_healthy_history()
     await desk.handle.terminate("the test is over")
