@@ -9,6 +9,7 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -75,6 +76,7 @@ from workflows import names
 from workflows.coordinator import Coordinator
 from workflows.gateway import DeskGateway, GatewayError, connect, registered_attributes
 from workflows.patience import allow_a_full_signal_queue
+from workflows.polls import end_polls
 from workflows.runner import TimelyRunner
 from workflows.serving import current_version, making_current, shown
 
@@ -87,6 +89,8 @@ STATE_SECONDS = 2.0
 PORT_SECONDS = 5.0
 VENUE_SECONDS = 5.0
 VERSION_SECONDS = 10.0
+# The server knows a worker from its first heartbeat on, and only then can end its polls (`workflows/polls.py`).
+HEARTBEAT = timedelta(seconds=1)
 
 log = structlog.get_logger("worker")
 
@@ -101,6 +105,8 @@ class Workers:
 
     shared: Worker
     own: Worker
+    # Asks Temporal to give them no more tasks.
+    end_polls: Callable[[], Awaitable[None]]
 
     @property
     def both(self) -> tuple[Worker, Worker]:
@@ -407,6 +413,8 @@ def build_workers(
     killed, the cancels never wait for a worker of that version.
     """
     gate = WrongWorkerExit(scope, leave)
+    # By pid and host alone, two containers may be named alike; the polls of another process must not be ended with ours.
+    identity = f"{os.getpid()}@{socket.gethostname()}-{secrets.token_hex(4)}"
     shared = Worker(
         client,
         task_queue=names.TASK_QUEUE,
@@ -414,6 +422,7 @@ def build_workers(
         workflow_runner=TimelyRunner(),
         activities=activities,
         interceptors=[gate],
+        identity=identity,
         graceful_shutdown_timeout=patience,
         # After a kill -9 the server offers tasks to the dead worker's own queue for this long (10 s by default). A kill
         # that arrives then would have to wait.
@@ -425,9 +434,12 @@ def build_workers(
         task_queue=names.activity_queue(scope.desk, scope.mode.value),
         activities=activities,
         interceptors=[gate],
+        identity=identity,
         graceful_shutdown_timeout=patience,
     )
-    return Workers(allow_a_full_signal_queue(shared), own)
+    return Workers(
+        allow_a_full_signal_queue(shared), own, partial(end_polls, client, identity, names.workflow_id(scope.desk))
+    )
 
 
 BEHAVIORS: Mapping[str, VersioningBehavior] = {
@@ -513,13 +525,14 @@ async def _runtime(config: settings.WorkerSettings) -> Runtime:
 
     async def attempt() -> Runtime:
         bind = f"{config.metrics_host}:{config.sdk_metrics_port}"
-        return Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=bind)))
+        metrics = TelemetryConfig(metrics=PrometheusConfig(bind_address=bind))
+        return Runtime(telemetry=metrics, worker_heartbeat_interval=HEARTBEAT)
 
     try:
         return await patiently("the SDK's metrics port", attempt, PORT_SECONDS, log.warning, ValueError)
     except NotUp as error:
         log.warning("running without SDK metrics; restart the worker once AIS_SDK_METRICS_PORT is free", why=str(error))
-        return Runtime(telemetry=TelemetryConfig())
+        return Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=HEARTBEAT)
 
 
 def _looking(gateway: DeskGateway, seconds: float) -> Callable[[], Awaitable[Status | None]]:
@@ -570,6 +583,7 @@ async def _run_until(workers: Workers, standby: StartCheck, stop: asyncio.Event,
             # A worker ends by itself only if something broke: exit with the error, and let the supervisor restart us.
             await task
             raise NotUp("the worker stopped by itself")
+    await workers.end_polls()
     await asyncio.gather(*(worker.shutdown() for worker in workers.both[: len(running)]))
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.gather(*running)

@@ -28,8 +28,10 @@ SEARCH_ATTRIBUTES = ("AisDesk", "AisState", "AisMode")
 # By default the server reads its queues at most 20 times a second, and signal-then-query waits for that tick (measured:
 # 50 ms instead of 20). By default a timer fires up to a second late (measured: 1.0 s instead of 0.024 s for a timer of one
 # millisecond). By default a history of 50 MB ends its workflow, with any acknowledged kill in it; this limit leaves room
-# for 10,000 signals of 25 KB each.
+# for 10,000 signals of 25 KB each. By default a worker that stops may take a task with it, which another one gets after its
+# time-out of 8 s (`workflows/polls.py`).
 DYNAMIC_CONFIG = (
+    "frontend.enableCancelWorkerPollsOnShutdown=true",
     "history.transferProcessorMaxPollRPS=1000",
     'history.timerProcessorMaxTimeShift="20ms"',
     "limit.historySize.error=268435456",

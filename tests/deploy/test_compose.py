@@ -1,5 +1,6 @@
 """docker-compose.yml and what it mounts, as far as they can be checked where no engine runs."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -180,8 +181,8 @@ def test_temporal_gets_the_dynamic_config_that_the_measurements_rest_on() -> Non
     dynamic = yaml.safe_load((ROOT / "deploy/temporal/dynamicconfig.yaml").read_text())
 
     given = dict(value.split("=") for value in DYNAMIC_CONFIG)
-    assert {name: str(values[0]["value"]) for name, values in dynamic.items()} == {
-        name: value.strip('"') for name, value in given.items()
+    assert {name: values[0]["value"] for name, values in dynamic.items()} == {
+        name: json.loads(value) for name, value in given.items()
     }
 
 
