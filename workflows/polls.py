@@ -29,10 +29,10 @@ async def end_polls(client: Client, identity: str, workflow_id: str) -> None:
     try:
         async with asyncio.timeout(ASK_SECONDS):
             for request in await _requests(client, identity):
-                await client.workflow_service.shutdown_worker(request)
+                await client.workflow_service.shutdown_worker(request, retry=True)
             execution = WorkflowExecution(workflow_id=workflow_id)
             reset = ResetStickyTaskQueueRequest(namespace=client.namespace, execution=execution)
-            await client.workflow_service.reset_sticky_task_queue(reset)
+            await client.workflow_service.reset_sticky_task_queue(reset, retry=True)
     except (RPCError, TimeoutError):
         return
     await asyncio.sleep(IN_TRANSIT_SECONDS)
@@ -40,7 +40,7 @@ async def end_polls(client: Client, identity: str, workflow_id: str) -> None:
 
 async def _requests(client: Client, identity: str) -> list[ShutdownWorkerRequest]:
     asked = ListWorkersRequest(namespace=client.namespace, query=f'WorkerIdentity = "{identity}"')
-    listed = await client.workflow_service.list_workers(asked)
+    listed = await client.workflow_service.list_workers(asked, retry=True)
     return [
         ShutdownWorkerRequest(
             namespace=client.namespace, identity=identity, worker_instance_key=worker.worker_instance_key,

@@ -195,5 +195,5 @@ class Track:
         queue = TaskQueue(name=self.desk.queue)
         kind = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
         request = DescribeTaskQueueRequest(namespace="default", task_queue=queue, task_queue_type=kind)
-        answer = await self.desk.client.workflow_service.describe_task_queue(request)
+        answer = await self.desk.client.workflow_service.describe_task_queue(request, retry=True)
         return any(poller.identity.startswith(f"{pid}@") for poller in answer.pollers)

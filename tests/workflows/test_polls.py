@@ -47,7 +47,7 @@ async def known(client: Client, identity: str) -> None:
     """Until the server has heard of the worker."""
     asked = ListWorkersRequest(namespace=client.namespace, query=f'WorkerIdentity = "{identity}"')
     async with asyncio.timeout(180):
-        while not (await client.workflow_service.list_workers(asked)).workers:
+        while not (await client.workflow_service.list_workers(asked, retry=True)).workers:
             await asyncio.sleep(0.05)
 
 

@@ -20,6 +20,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 import settings
@@ -78,7 +79,11 @@ class Deployment:
         request = DescribeTaskQueueRequest(
             namespace=self.client.namespace, task_queue=TaskQueue(name=self.queue), task_queue_type=WORKFLOWS
         )
-        found = await self.client.workflow_service.describe_task_queue(request)
+        try:
+            found = await self.client.workflow_service.describe_task_queue(request)
+        except RPCError:
+            # The server ends each connection after five minutes, with whatever is just being asked.
+            return set()
         return {poller.deployment_options.build_id for poller in found.pollers}
 
     async def make_current(self, build: str | None) -> None:
