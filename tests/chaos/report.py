@@ -87,7 +87,8 @@ class Report:
         figure = Figure(figsize=(1.5 + 0.7 * len(kinds), 1.5 + 0.28 * len(faults)), layout="tight")
         axes = figure.add_subplot()
         cells = [[self.pairs[f"{fault} + {kind}"] for kind in kinds] for fault in faults]
-        axes.imshow(cells, aspect="auto", cmap="Blues")
+        if faults and kinds:
+            axes.imshow(cells, aspect="auto", cmap="Blues")
         for y, row in enumerate(cells):
             for x, count in enumerate(row):
                 axes.text(x, y, str(count or ""), ha="center", va="center", fontsize=6)
