@@ -34,7 +34,7 @@ function tellAge(view) {
   const at = old ? Date.parse(view.status.observation.observed_at) : 0;
   for (const note of document.querySelectorAll(".old-note")) {
     note.hidden = !old;
-    setText(note, old ? `Read at ${utc(at)} UTC, ${age(Date.now() - view.ahead - at)} ago. There is no newer reading: this may have changed.` : "");
+    setText(note, old ? `Read at ${utc(at)} UTC, ${age(Date.now() - view.ahead - at)} ago. This page knows of no newer reading: this may have changed.` : "");
   }
 }
 

@@ -128,7 +128,7 @@ async def test_a_reading_that_no_other_followed_is_told_as_old_with_its_age(cons
     carried.observation = make_observation(age_seconds=90)
     carried.last_cycle_at = carried.observation.observed_at
     await console.says("#cycle", "OVERDUE: ")
-    await console.says("section:has(#positions) .old-note", "90 s ago. There is no newer reading")
+    await console.says("section:has(#positions) .old-note", "90 s ago. This page knows of no newer reading")
     await console.says("#warnings", "The venue has not been read for more than a cycle")
     assert await console.page.locator(".old-note:visible").count() == 3
     assert await console.page.get_attribute("body", "data-state") == "running", "the state is current"
