@@ -96,6 +96,13 @@ def test_a_taken_port_is_one_line_that_names_the_flag_and_nothing_is_started(tmp
     assert not (tmp_path / "desk/postgres").exists()
 
 
+def test_a_free_port_is_one_that_no_outgoing_connection_is_given() -> None:
+    """A part that was killed would not get it back. Linux gives them those from 32,768 on, unless somebody sets it otherwise."""
+    ports = claim([PortRequest(0, "", "")] * 20)
+    assert len(set(ports)) == 20
+    assert max(ports) < 32_768
+
+
 def test_one_port_for_two_things_is_a_taken_port() -> None:
     port = free_port()
 

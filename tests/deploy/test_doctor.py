@@ -147,6 +147,18 @@ async def test_an_empty_database_needs_a_migration(
     assert (found.verdict, found.do) == (Verdict.FAIL, "ais migrate")
 
 
+async def test_a_database_that_is_newer_than_the_program_needs_no_migration_by_it(
+    address: str, new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = new_database_url()
+    with create_engine(url, poolclass=NullPool).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    monkeypatch.setenv("AIS_DATABASE_URL", url)
+    found = (await examined())["schema"]
+    assert (found.verdict, "ais migrate" in found.do) == (Verdict.FAIL, False)
+    assert "install the newer version" in found.found
+
+
 async def test_indexes_that_are_still_to_be_built_are_named(
     address: str, new_database_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
