@@ -49,7 +49,7 @@ test: install
 
 # All but the long ones: also those that `make test` leaves out, which are whole desks and further variants.
 test-thorough:
-	$(MAKE) test QUICK="not long"
+	$(MAKE) test QUICK="not long" ARGS="--hypothesis-profile=thorough $(ARGS)"
 
 # The oldest Python that is promised: all but whole desks and the browser, of which nothing else depends on the interpreter.
 test-oldest:

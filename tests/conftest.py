@@ -58,6 +58,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-# No test is timed: a machine that is busy with something else is no failure.
-settings.register_profile("ais", deadline=None)
+# No test is timed: a machine that is busy with something else is no failure. `make test-thorough` tries more examples.
+settings.register_profile("ais", deadline=None, max_examples=50)
+settings.register_profile("thorough", deadline=None, max_examples=300)
 settings.load_profile("ais")

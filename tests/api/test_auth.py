@@ -57,7 +57,7 @@ async def test_a_token_that_is_malformed_wrong_or_not_ascii_is_401(world: World,
     assert_unauthenticated(await world.stranger.get("/control/status", headers=[(b"authorization", header)]))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(token=st.binary(max_size=60))
 def test_no_token_but_the_key_is_let_in(token: bytes) -> None:
     found = KeyRing(KEY, "main").check(token)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api.kill_body import parse_kill_body
@@ -157,7 +157,6 @@ async def test_another_kill_under_a_used_key_while_killed_is_422(world: World) -
     assert await world.state() == "killed"
 
 
-@settings(max_examples=150, deadline=None)
 @given(body=st.one_of(st.binary(max_size=300), st.text().map(lambda text: json.dumps({"reason": text}).encode())))
 async def test_any_body_gives_a_reason_that_can_be_sent_and_answered(body: bytes) -> None:
     found = parse_kill_body(body)
@@ -192,7 +191,6 @@ def test_any_bytes_of_any_content_type_kill() -> None:
             assert set(response.json()) == {"action", "reason", "cancel_instructions"}
             assert await made.state() == "killed"
 
-    @settings(max_examples=100, deadline=None)
     @given(body=bodies, content_type=content_types)
     def check(body: bytes, content_type: str) -> None:
         asyncio.run(kill_each(body, content_type))

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.risk.assessing import assess, room_of
@@ -240,7 +240,6 @@ def positions_of(amounts: list[Decimal]) -> list[Position]:
     return [a_position(amount, symbol) for symbol, amount in named if amount]
 
 
-@settings(max_examples=300, deadline=None)
 @given(amounts=portfolios, alike=st.floats(-1, 1), peak=st.integers(10_000, 12_000))
 def test_cuts_bring_every_limit_inside_and_never_turn_a_position(
     amounts: list[Decimal], alike: float, peak: int
@@ -260,7 +259,6 @@ def test_cuts_bring_every_limit_inside_and_never_turn_a_position(
         assert not any(p.quantity for p in left)
 
 
-@settings(max_examples=200, deadline=None)
 @given(path=st.lists(st.integers(5_000, 12_000), min_size=1, max_size=30))
 def test_a_level_is_never_told_twice_without_a_fall_below_it(path: list[int]) -> None:
     levels: dict[str, Level] = {}
@@ -273,7 +271,6 @@ def test_a_level_is_never_told_twice_without_a_fall_below_it(path: list[int]) ->
             assert level is Level.CALM or value >= LIMITS.bounds[name][level] * INSIDE
 
 
-@settings(max_examples=200, deadline=None)
 @given(path=st.lists(st.integers(5_000, 12_000), min_size=2, max_size=30))
 def test_between_two_tellings_of_one_warning_the_measure_has_come_back_by_the_band(path: list[int]) -> None:
     lowest: dict[tuple[str, Level], Decimal] = {}
@@ -293,7 +290,6 @@ def test_between_two_tellings_of_one_warning_the_measure_has_come_back_by_the_ba
     path=st.lists(st.integers(8_900, 10_400), min_size=2, max_size=30),
     amount=st.decimals(min_value=-6_000, max_value=6_000, places=2),
 )
-@settings(max_examples=200, deadline=None)
 def test_a_check_in_the_same_room_finds_the_same(path: list[int], amount: Decimal) -> None:
     """Whatever came before it: the levels, what people were warned of, and whether there is anything to do."""
     memory, held = RiskMemory(), positions_of([amount])

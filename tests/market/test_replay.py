@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from activities.market.build import build_market
@@ -223,7 +223,6 @@ TRADED = ["0", "1", "0.0", "-0.0", "-1e-400", "1e-400", "1e30", "1e31", "nan", "
 usual = st.sampled_from(PRICES[:3])
 
 
-@settings(max_examples=400, deadline=None)
 @given(
     rows=st.lists(st.tuples(st.sampled_from([60_000, 60_000, 1]), usual, usual, st.sampled_from("ab")), max_size=8),
     odd=st.none()

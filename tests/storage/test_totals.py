@@ -91,7 +91,7 @@ entries = st.fixed_dictionaries(
 steps = st.lists(st.tuples(st.one_of(fills, entries), st.integers(0, 2), st.integers(0, 1), st.booleans()), max_size=25)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps, most=st.integers(1, 6))
 def test_totals_and_what_came_since_are_the_fold_over_everything(
     connection: Connection, steps: list[Any], most: int

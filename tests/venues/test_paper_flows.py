@@ -14,7 +14,7 @@ from itertools import pairwise
 from random import Random
 from typing import Any, NamedTuple
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from activities.market.simulated import SimulatedMarket
@@ -245,7 +245,6 @@ some_terms = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
 @given(flow=flows, terms=some_terms)
 def test_money_is_conserved_to_the_last_digit(flow: list[Minute], terms: Terms) -> None:
     run = Run().through(flow, EXCHANGE._replace(terms=terms))
@@ -256,7 +255,6 @@ def test_money_is_conserved_to_the_last_digit(flow: list[Minute], terms: Terms) 
         assert Fraction(fill.fee) == Fraction(fill.quantity) * Fraction(fill.price) * charged
 
 
-@settings(max_examples=150, deadline=None)
 @given(flow=flows)
 def test_the_portfolio_from_the_records_is_the_venues_book(flow: list[Minute]) -> None:
     run = Run().through(flow)
@@ -267,7 +265,6 @@ def test_the_portfolio_from_the_records_is_the_venues_book(flow: list[Minute]) -
     assert sum(portfolio.ledger.values(), D(0)) == sum((entry.amount for entry in run.entries), D(0))
 
 
-@settings(max_examples=150, deadline=None)
 @given(flow=flows)
 def test_the_ledger_holds_every_payment_of_funding_and_no_other(flow: list[Minute]) -> None:
     run = Run().through(flow)
@@ -282,7 +279,6 @@ def _bar(entry: LedgerEntry) -> tuple[int, str, datetime]:
     return entry.bar_no, entry.symbol, entry.market_time
 
 
-@settings(max_examples=150, deadline=None)
 @given(flow=flows)
 def test_peak_and_drawdown_are_those_of_the_curve_of_closes(flow: list[Minute]) -> None:
     """Marked with every bar, as a replay does it, and once more from a list of all values."""
@@ -309,7 +305,6 @@ def test_peak_and_drawdown_are_those_of_the_curve_of_closes(flow: list[Minute]) 
     assert Fraction(portfolio.day_loss) == max(Fraction(0), before[-1] - values[-1])
 
 
-@settings(max_examples=150, deadline=None)
 @given(flow=flows)
 def test_a_reduce_only_order_never_increases_or_turns_a_position(flow: list[Minute]) -> None:
     run, held = Run().through(flow), defaultdict[HoldingKey, Decimal](Decimal)
@@ -321,7 +316,6 @@ def test_a_reduce_only_order_never_increases_or_turns_a_position(flow: list[Minu
             assert held[fill.key] * before >= 0
 
 
-@settings(max_examples=150, deadline=None)
 @given(flow=flows)
 def test_orders_say_what_their_fills_came_to(flow: list[Minute]) -> None:
     run = Run().through(flow)
@@ -341,7 +335,6 @@ def test_orders_say_what_their_fills_came_to(flow: list[Minute]) -> None:
             assert better
 
 
-@settings(max_examples=150, deadline=None)
 @given(flow=flows)
 def test_no_bar_gives_more_than_its_share(flow: list[Minute]) -> None:
     run = Run().through(flow)
@@ -353,7 +346,6 @@ def test_no_bar_gives_more_than_its_share(flow: list[Minute]) -> None:
         assert quantity <= run.bars[number][symbol].volume * EXCHANGE.terms.volume_share
 
 
-@settings(max_examples=100, deadline=None)
 @given(flow=flows, symbol=st.sampled_from(SYMBOLS), market=st.sampled_from(Market))
 def test_cancel_all_leaves_no_open_order_on_that_symbol_and_market(
     flow: list[Minute], symbol: str, market: Market
@@ -368,7 +360,6 @@ def test_cancel_all_leaves_no_open_order_on_that_symbol_and_market(
     assert cancel_all(after, market, symbol) == (after, [])
 
 
-@settings(max_examples=60, deadline=None)
 @given(flow=flows)
 def test_a_flow_that_is_replayed_gives_the_same_account_twice(flow: list[Minute]) -> None:
     assert Run().through(flow) == Run().through(flow)
