@@ -54,8 +54,7 @@ async def is_killed(desk: Desk) -> None:
 async def test_a_run_ends_at_a_length_that_can_be_replayed_though_the_server_would_take_more(
     temporal: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tenth of the real length (which `test_dear_runs.py` judges). In the sandbox
-    the module would be another."""
+    """At a tenth of the real length, which `test_dear_runs.py` judges. The sandbox would import a module of its own."""
     monkeypatch.setattr(coordinator, "LONGEST_RUN_EVENTS", LONGEST_RUN_EVENTS // 10)
     monkeypatch.setattr(world, "TimelyRunner", UnsandboxedWorkflowRunner)
     desk = await flooded(temporal, LONGEST_RUN_EVENTS // 10, cycle_seconds=1)
