@@ -24,7 +24,7 @@ from tests.replay.builders import liquid, made_bars, written
 from tests.workflows.parts import Agents, Orders, Readings, Venue
 from tests.workflows.test_metrics import PaperDesk
 from tests.workflows.world import BTC, PROPOSAL, TIGHT, Desk, World, running_desk
-from workflows import names
+from workflows import cycle, names
 
 # As `make bench ARGS=cycle` measures them (docs/performance.md).
 EVENTS_OF_A_QUIET_CYCLE, BYTES_OF_A_QUIET_CYCLE = 17, 6_000
@@ -236,8 +236,10 @@ async def test_no_answer_is_used_that_lay_until_a_worker_was_up_again(
     temporal: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after hours without a worker: whatever an answer took, it took too long."""
-    for name in ("READING_LASTS", "DECISION_LASTS"):
-        monkeypatch.setattr(ahead, name, timedelta(seconds=-1))
+    monkeypatch.setattr(ahead, "READING_LASTS", timedelta(seconds=-1))
+    # For the worker, which reads the name anew in its sandbox, and for the replay, which has none.
+    for module in (ahead, cycle):
+        monkeypatch.setattr(module, "DECISION_LASTS", timedelta(seconds=-1))
     async with running_desk(temporal, World(Agents(propose=True)), cycle_seconds=30) as desk:
         await decided(desk)
         assert (await activities(desk))["decide"] == 1
