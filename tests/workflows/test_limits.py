@@ -352,6 +352,9 @@ async def test_no_second_order_of_a_symbol_goes_out_while_the_fate_of_one_is_unk
         assert world.orders.sent == [unknown]
 
 
+# Cheaper: tests/domain/test_clocks.py: test_more_than_a_second_warns_and_more_than_a_cycle_takes_no_new_risk.
+# And: test_ahead.py: test_a_reading_that_holds_the_desk_drops_the_choice.
+@pytest.mark.thorough
 async def test_a_worker_whose_clock_is_an_hour_ahead_takes_no_new_risk_and_still_reduces(temporal: Client) -> None:
     apart = ClockReading(clock=OtherClock.DATABASE, ahead_seconds=3600.0)
     world = World(Agents(propose=True), Venue(position=D(1)), Readings(clocks=[apart]))

@@ -95,7 +95,7 @@ class Deployment:
         """A desk that its own workers of activities look after, whatever becomes of the others."""
         desk = Desk(self.client, World())
         desk.queue = self.queue
-        await desk.start(**{"cycle_seconds": 0.5} | changes)
+        await desk.start(**{"cycle_seconds": 1.5} | changes)
         async with desk.activity_worker(graceful_seconds=0):
             yield desk
             await desk.assert_healthy_history()
