@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import GrpcCompression
 from temporalio.testing import WorkflowEnvironment
 
 from cli.dev.temporal import DYNAMIC_CONFIG
@@ -29,15 +30,24 @@ async def serve(*extra: str) -> WorkflowEnvironment:
     )
 
 
+async def client_of(env: WorkflowEnvironment) -> Client:
+    """A client that compresses nothing: between two processes of one machine that is a twentieth of the server's time."""
+    return await Client.connect(
+        env.client.service_client.config.target_host,
+        data_converter=pydantic_data_converter,
+        grpc_compression=GrpcCompression.NONE,
+    )
+
+
 @pytest.fixture(scope="session")
 async def temporal() -> AsyncIterator[Client]:
     """A client of a development server."""
     async with await serve() as env:
-        yield env.client
+        yield await client_of(env)
 
 
 @pytest.fixture(scope="session")
 async def short_history_temporal() -> AsyncIterator[Client]:
     """A client of a development server that suggests continue-as-new after 120 events."""
     async with await serve(*SHORT_HISTORY) as env:
-        yield env.client
+        yield await client_of(env)

@@ -1,7 +1,11 @@
-"""Live and shadow, whole: processes of their own, the fake MCP server in another, a kill -9 in the middle."""
+"""Live and shadow, whole: processes of their own, the fake MCP server in another, a kill -9 in the middle; and an agent over
+HTTP that is the one of docs/agents.md."""
 
 import contextlib
+import itertools
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -20,7 +24,10 @@ from tests.venues.aster.faults import SECRET, SIGNATURE
 from tests.venues.aster.running import ROOT
 
 ACCOUNT = "acct-that-must-never-show"
+DOCS = (ROOT / "docs/agents.md").read_text()
 SYMBOLS = [f"S{number:02}USDT" for number in range(20)]
+# Each symbol more is read in each cycle.
+FEW = SYMBOLS[:5]
 PROPOSAL = {"agent_id": "mine", "symbol": "S00USDT", "side": "BUY", "confidence": 1, "expected_return": 0.05}
 LASTING = {"ttl_seconds": 300}
 
@@ -62,12 +69,12 @@ class Venue:
 
 
 @contextlib.contextmanager
-def a_desk(folder: Path, mode: str, **more: str) -> Iterator[tuple[Live, Venue]]:
+def a_desk(folder: Path, mode: str, symbols: list[str] = SYMBOLS, **more: str) -> Iterator[tuple[Live, Venue]]:
     venue, live = Venue(), Live(folder.resolve() / "desk")
     live.stack.settings = {"AIS_MODE": mode, **venue.settings, **more}
     try:
         # Longer than a busy machine takes to decide on twenty symbols: an order is good for one cycle.
-        live.start("--symbols", ",".join(SYMBOLS), "--cycle-seconds", "4")
+        live.start("--symbols", ",".join(symbols), "--cycle-seconds", "4")
         wait_until(lambda: bool(live.coordinator().get("observation")), "the venue is observed")
         yield live, venue
     finally:
@@ -78,7 +85,9 @@ def a_desk(folder: Path, mode: str, **more: str) -> Iterator[tuple[Live, Venue]]
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Venue]]:
     """One live desk for the tests below, which follow each other."""
-    with a_desk(tmp_path_factory.mktemp("live"), "live", AIS_ENABLE_LIVE_TRADING="true") as made:
+    # The agent of the documents is heard without being followed.
+    more = {"AIS_ENABLE_LIVE_TRADING": "true", "AIS_AGENT_WEIGHTS": "outside=0"}
+    with a_desk(tmp_path_factory.mktemp("live"), "live", FEW, **more) as made:
         yield made
 
 
@@ -132,9 +141,9 @@ def test_its_books_are_those_of_the_exchange(desk: tuple[Live, Venue]) -> None:
     assert (fill["order_id"], row["venue_order_id"]) == (row["instruction_id"], str(order["orderId"]))
     found = live.get("/reports/portfolio").json()
     assert (found["differences"], float(found["balance"])) == ([], float(venue.state["wallet"]))
-    venue.control("stranger", symbol="S19USDT", side="BUY", quantity="0.1")
-    (stranger,) = venue.orders("S19USDT")
-    told = f"orders at the exchange that this desk did not send: fill of order {stranger['orderId']} S19USDT"
+    venue.control("stranger", symbol="S03USDT", side="BUY", quantity="0.1")
+    (stranger,) = venue.orders("S03USDT")
+    told = f"orders at the exchange that this desk did not send: fill of order {stranger['orderId']} S03USDT"
     wait_until(lambda: told in live.coordinator()["warnings"], "the stranger's order is told")
     assert "fill of order" in live.ais("status").stdout
     assert live.stack.sql("SELECT desk FROM claims") == [("main",)]
@@ -176,13 +185,55 @@ def test_an_order_whose_answer_never_came_is_one_order_and_blocks_its_symbol_unt
     venue.control("faults", late={}, errors={})
 
 
+def test_the_agent_of_the_documents_votes_in_the_log(desk: tuple[Live, Venue], tmp_path: Path) -> None:
+    live, venue = desk
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL) if "/proposals" in block)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 30
+    (tmp_path / "outside.py").write_text(code.replace("THRESHOLD = 12, 0.0005", "THRESHOLD = 12, 0.0"))
+    environment = os.environ | {"API": live.stack.recorded["api_url"], "AIS_API_KEY": live.key}
+    agent = subprocess.Popen([sys.executable, "outside.py"], cwd=tmp_path, env=environment)
+    marks = itertools.cycle(("100", "100.1", "100.2"))
+
+    def voted() -> bool:
+        venue.control("mark", S04USDT=next(marks))
+        return bool(live.decisions(agent_id="outside"))
+
+    try:
+        wait_until(voted, "its vote is in the log")
+        assert agent.poll() is None
+    finally:
+        agent.kill()
+        agent.wait()
+
+
+def test_a_proposal_over_http_and_one_by_temporal_are_taken_up(desk: tuple[Live, Venue]) -> None:
+    live, _ = desk
+    proposal = PROPOSAL | LASTING | {"symbol": "S04USDT"}
+    sent = live.post("/proposals", proposal, **{"Idempotency-Key": "by-http"})
+    assert (sent.status_code, sent.json()["action"]) == (202, "propose_accepted")
+    text = json.dumps(proposal | {"agent_id": "cli", "command_id": "by-temporal"})
+    done = live.temporal("workflow", "signal", "-w", "coordinator-main", "--name", "propose", "--input", text)
+    assert done.returncode == 0, done.stderr
+    for command_id in ("by-http", "by-temporal"):
+        wait_until(lambda: _is_taken_up(live, command_id), command_id)  # noqa: B023
+    assert live.post("/proposals", proposal | {"symbol": "DOGEUSDT"}).status_code == 422
+
+
+def _is_taken_up(live: Live, command_id: str) -> bool:
+    return "taken up by" in live.get(f"/control/commands/{command_id}").text
+
+
 @pytest.mark.parametrize(
     "seconds", [pytest.param(6, marks=pytest.mark.thorough), pytest.param(30, marks=pytest.mark.long)]
 )
 def test_a_kill_with_twenty_symbols_outlives_kill_9_of_the_worker_and_a_symbol_that_fails(
-    desk: tuple[Live, Venue], seconds: int
+    tmp_path: Path, seconds: int
 ) -> None:
-    live, venue = desk
+    with a_desk(tmp_path, "live", AIS_ENABLE_LIVE_TRADING="true") as (live, venue):
+        _kill_with_twenty_symbols(live, venue, seconds)
+
+
+def _kill_with_twenty_symbols(live: Live, venue: Venue, seconds: int) -> None:
     for symbol in SYMBOLS:
         venue.control("rest", symbol=symbol)
         venue.control("rest", symbol=symbol, spot=True)
@@ -219,7 +270,6 @@ def test_a_kill_with_twenty_symbols_outlives_kill_9_of_the_worker_and_a_symbol_t
     state = venue.control("faults", slow={})
     assert [o for o in [*state["orders"], *state["spot_orders"]] if o["status"] == "NEW"] == []
     assert venue.state["calls"].get("create_order", 0) == sent
-    assert live.ais("restart", "--yes", "--reason", "the test goes on").returncode == 0
 
 
 @pytest.mark.thorough

@@ -24,7 +24,7 @@ from tests.replay.builders import liquid, made_bars, written
 from tests.workflows.parts import Agents, Orders, Readings, Venue
 from tests.workflows.test_metrics import PaperDesk
 from tests.workflows.world import BTC, PROPOSAL, TIGHT, Desk, World, running_desk
-from workflows import names
+from workflows import cycle, names
 
 # As `make bench ARGS=cycle` measures them (docs/performance.md).
 EVENTS_OF_A_QUIET_CYCLE, BYTES_OF_A_QUIET_CYCLE = 17, 6_000
@@ -116,7 +116,7 @@ async def test_agents_health_is_carried_from_a_choice_beside_the_reading(tempora
 # --- it is not even asked for ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["pause", "kill"])
+@pytest.mark.parametrize("command", ["pause", pytest.param("kill", marks=pytest.mark.thorough)])
 async def test_a_desk_that_takes_no_risk_asks_for_no_choice(temporal: Client, command: str) -> None:
     async with running_desk(temporal) as desk:
         await desk.signal(command)
@@ -145,7 +145,7 @@ async def test_a_worker_that_brings_no_choice_is_asked_for_a_decision(temporal: 
 # --- it is dropped --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["pause", "kill"])
+@pytest.mark.parametrize("command", ["kill", pytest.param("pause", marks=pytest.mark.thorough)])
 async def test_a_command_that_stops_the_desk_while_it_is_read_stops_the_order(temporal: Client, command: str) -> None:
     async with while_it_is_read(temporal) as desk:
         await desk.signal(command, {"command_id": "c"})
@@ -158,6 +158,8 @@ async def test_a_command_that_stops_the_desk_while_it_is_read_stops_the_order(te
         assert (await activities(desk))["decide"] == 0
 
 
+# Cheaper: tests/domain/test_ahead.py: test_a_choice_is_dropped_if_anything_has_changed_that_it_was_made_from.
+@pytest.mark.thorough
 async def test_limits_that_are_tightened_while_it_is_read_are_those_of_the_decision(temporal: Client) -> None:
     async with while_it_is_read(temporal) as desk:
         await desk.signal("set_limits", {"max_leverage": "1", "command_id": "c"})
@@ -179,6 +181,8 @@ async def test_a_proposal_that_arrives_while_it_is_read_is_taken_up(temporal: Cl
         assert any(row.agent_votes == {"mine": 0.8} for row in desk.world.database.decisions.values())
 
 
+# Cheaper: tests/domain/test_ahead.py: test_a_choice_is_dropped_if_anything_has_changed_that_it_was_made_from.
+@pytest.mark.thorough
 async def test_a_proposal_that_is_replaced_while_it_is_read_is_not_followed(temporal: Client) -> None:
     async with while_it_is_read(temporal, Agents(), before=_a_proposal_waits) as desk:
         await desk.signal("propose", PROPOSAL | {"command_id": "new", "confidence": 0.3, "ttl_seconds": 60})
@@ -194,6 +198,8 @@ async def _a_proposal_waits(desk: Desk) -> None:
     await desk.signal("propose", PROPOSAL | {"command_id": "old", "ttl_seconds": 60})
 
 
+# Cheaper: tests/domain/test_ahead.py: test_a_choice_is_dropped_if_anything_has_changed_that_it_was_made_from.
+@pytest.mark.thorough
 async def test_no_order_goes_to_a_symbol_that_was_blocked_while_it_was_read(temporal: Client) -> None:
     async with while_it_is_read(temporal, Orders(fate=Fate.UNKNOWN), Venue(position=Decimal(1))) as desk:
         await desk.signal("deleverage", {"symbol": BTC, "reduce_pct": 1, "command_id": "d"})
@@ -205,6 +211,8 @@ async def test_no_order_goes_to_a_symbol_that_was_blocked_while_it_was_read(temp
         assert desk.world.summaries(DecisionType.ORDER_INTENT) == []
 
 
+# Cheaper: tests/domain/test_ahead.py: test_a_reading_that_has_to_be_acted_on_first_brings_none.
+@pytest.mark.thorough
 async def test_a_breach_is_acted_on_before_anybody_is_asked(temporal: Client) -> None:
     async with while_it_is_read(temporal, Venue(position=Decimal(4)), limits=TIGHT) as desk:
         go_on(desk)
@@ -228,8 +236,10 @@ async def test_no_answer_is_used_that_lay_until_a_worker_was_up_again(
     temporal: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after hours without a worker: whatever an answer took, it took too long."""
-    for name in ("READING_LASTS", "DECISION_LASTS"):
-        monkeypatch.setattr(ahead, name, timedelta(seconds=-1))
+    monkeypatch.setattr(ahead, "READING_LASTS", timedelta(seconds=-1))
+    # For the worker, which reads the name anew in its sandbox, and for the replay, which has none.
+    for module in (ahead, cycle):
+        monkeypatch.setattr(module, "DECISION_LASTS", timedelta(seconds=-1))
     async with running_desk(temporal, World(Agents(propose=True)), cycle_seconds=30) as desk:
         await decided(desk)
         assert (await activities(desk))["decide"] == 1

@@ -31,8 +31,17 @@ async def test_cycles_go_on_and_are_logged(temporal: Client) -> None:
         assert await desk.state() is State.RUNNING
 
 
+# `test_a_kill_of_every_input_kills` (test_hostile.py) sends all of them, and more, to one desk.
 @pytest.mark.parametrize(
-    "payloads", [[], [None], ["flash crash"], [{"reason": "flash crash"}], ["a", "b"], [[1]], [{"symbols": 3}]]
+    "payloads",
+    [
+        [],
+        ["a", "b"],
+        *(
+            pytest.param(payloads, marks=pytest.mark.thorough)
+            for payloads in ([None], ["flash crash"], [{"reason": "flash crash"}], [[1]], [{"symbols": 3}])
+        ),
+    ],
 )
 async def test_a_kill_kills_whatever_its_payload(temporal: Client, payloads: list[object]) -> None:
     async with running_desk(temporal) as desk:
@@ -254,6 +263,8 @@ async def test_two_deleverages_of_a_half_leave_a_quarter(temporal: Client) -> No
         assert len(world.orders.sent) == 2
 
 
+# Cheaper: tests/domain/test_desk.py: test_restart_is_refused_for_another_number_and_while_anything_is_unwritten_or_unknown.
+@pytest.mark.thorough
 async def test_restart_refuses_another_kill_number(temporal: Client) -> None:
     async with running_desk(temporal) as desk:
         await desk.signal("kill")
@@ -289,24 +300,24 @@ async def test_a_kill_during_a_restart_wins_and_latches_again(temporal: Client) 
 async def test_mixed_signals_during_continue_as_new_are_each_applied_once(short_history_temporal: Client) -> None:
     async with running_desk(short_history_temporal, cycle_seconds=0.1) as desk:
         first = await desk.status()
-        ids = [uuid.uuid4().hex for _ in range(300)]
+        ids = [uuid.uuid4().hex for _ in range(150)]
         names = ("pause", "resume", "cancel_all")
 
         async def send(index: int, command_id: str) -> None:
             await desk.signal(names[index % 3], {"command_id": command_id})
 
-        for start in range(0, 300, 20):
-            await asyncio.gather(*(send(i, ids[i]) for i in range(start, start + 20)))
+        for start in range(0, 150, 15):
+            await asyncio.gather(*(send(i, ids[i]) for i in range(start, start + 15)))
         await desk.until(lambda s: s.records_waiting == 0 and s.run_id != first.run_id)
         answer = await desk.outcomes(*ids)
-        assert len(answer.outcomes) == 300
+        assert len(answer.outcomes) == 150
         rows = [row.command_id for row in desk.world.database.decisions.values() if row.command_id in set(ids)]
         assert sorted(rows) == sorted(ids)
 
 
 async def test_many_continuations_lose_no_cycle_and_keep_what_the_web_ui_shows(short_history_temporal: Client) -> None:
     async with running_desk(short_history_temporal, cycle_seconds=0.05) as desk:
-        for _ in range(4):
+        for _ in range(3):
             run_id = (await desk.status()).run_id
             await desk.until(lambda s, run_id=run_id: s.run_id != run_id)
         await desk.signal("pause")

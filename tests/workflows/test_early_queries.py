@@ -84,7 +84,7 @@ async def events(run: WorkflowHandle[Timed, None]) -> list[HistoryEvent]:
 
 async def until(run: WorkflowHandle[Timed, None], kind: EventType.ValueType) -> None:
     while not any(event.event_type == kind for event in await events(run)):
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
 
 
 async def replay(run: WorkflowHandle[Timed, None]) -> None:

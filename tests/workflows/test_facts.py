@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+import pytest
 from temporalio.client import Client
 
 from domain.desk.states import State
@@ -33,6 +34,8 @@ async def test_a_doubtful_reading_allows_no_order_and_the_last_good_one_stays(te
         assert any(known.held == {BTC: Decimal(1)} for known in world.readings.known)
 
 
+# Cheaper: tests/domain/test_killing.py: test_a_doubtful_reading_closes_what_it_shows_and_is_never_flat.
+@pytest.mark.thorough
 async def test_a_flattening_kill_on_doubtful_readings_closes_and_is_neither_flat_nor_verified(temporal: Client) -> None:
     world = World(Venue(position=Decimal(2)))
     async with running_desk(temporal, world, kill_flattens=True) as desk:
@@ -55,6 +58,8 @@ async def test_a_flattening_kill_on_doubtful_readings_closes_and_is_neither_flat
         assert {(known.flattens, known.verifies) for known in world.readings.known} >= {(True, True)}
 
 
+# Cheaper: tests/domain/test_killing.py: test_a_doubtful_reading_verifies_nothing_and_cancels_what_it_shows.
+@pytest.mark.thorough
 async def test_an_order_that_only_a_doubtful_reading_shows_is_canceled(temporal: Client) -> None:
     world = World()
     async with running_desk(temporal, world, cycle_seconds=600) as desk:

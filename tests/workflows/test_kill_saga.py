@@ -61,6 +61,8 @@ async def test_forty_cancels_go_out_at_once_within_a_bound_and_one_that_is_stuck
         await desk.until(lambda s: outcomes(desk) == {"confirmed": 40})
 
 
+# Cheaper: tests/domain/test_killing.py: test_it_is_verified_only_by_a_reading_without_an_open_order.
+@pytest.mark.thorough
 async def test_it_is_not_over_before_the_venue_shows_no_open_order(temporal: Client) -> None:
     world = World(Venue(open_orders=[an_open_order("DOGEUSDT")]))
     async with running_desk(temporal, world, cycle_seconds=600) as desk:
@@ -98,6 +100,8 @@ async def test_an_order_that_a_person_puts_there_after_it_was_verified_is_left_a
         assert len(desk.world.cancels.done) == sent
 
 
+# Cheaper: tests/domain/test_killing.py: test_a_repeated_kill_adds_to_what_is_counted_and_is_verified_anew.
+@pytest.mark.thorough
 async def test_a_kill_that_comes_while_it_is_verified_is_verified_itself(temporal: Client) -> None:
     async with running_desk(temporal, cycle_seconds=600) as desk:
         await desk.until(lambda s: s.cycle_number == 1)
@@ -165,6 +169,8 @@ async def test_a_reading_verifies_only_the_kill_that_it_began_after(temporal: Cl
         assert "cancel_all_orders SHIBUSDT" in world.cancels.done
 
 
+# Cheaper: tests/domain/test_enforcing.py: test_a_repeated_kill_does_not_begin_the_flattening_anew_and_a_restart_ends_it.
+@pytest.mark.thorough
 async def test_a_restart_while_a_flattening_kill_reads_ends_the_flattening(temporal: Client) -> None:
     world = World(Venue(position=Decimal(1)), Readings(again_gate=asyncio.Event()))
     async with running_desk(temporal, world, kill_flattens=True) as desk:

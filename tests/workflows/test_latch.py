@@ -51,7 +51,10 @@ async def test_the_latch_kills_before_the_first_cycle(temporal: Client) -> None:
 
 
 # Back to the task that brought the answer of one of these: the run had read nothing, written nothing, stood still.
-@pytest.mark.parametrize("answered", ["read_latch", "observe", "write_desk"])
+@pytest.mark.parametrize(
+    "answered",
+    ["write_desk", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("read_latch", "observe"))],
+)
 async def test_after_a_reset_without_signals_running_is_never_shown(temporal: Client, answered: str) -> None:
     async with running_desk(temporal, cycle_seconds=600.0) as desk:
         await desk.until(lambda s: s.last_cycle_at is not None and desk.world.database.latch is not None)
@@ -65,7 +68,9 @@ async def test_after_a_reset_without_signals_running_is_never_shown(temporal: Cl
         assert (await desk.status()).kill_number == 2
 
 
-@pytest.mark.parametrize("answered", ["observe", "decide", "record"])
+@pytest.mark.parametrize(
+    "answered", ["record", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("observe", "decide"))]
+)
 async def test_a_decision_from_before_a_reset_sends_no_order(temporal: Client, answered: str) -> None:
     agents = Agents(propose=True, ahead=answered != "decide")
     async with running_desk(temporal, World(agents), cycle_seconds=600.0) as desk:

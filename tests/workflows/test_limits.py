@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import pytest
 from temporalio.client import Client
 
 from domain.desk.states import State
@@ -66,6 +67,8 @@ async def test_a_reduction_comes_before_the_next_decision(temporal: Client) -> N
         assert world.summaries(DecisionType.NO_ACTION)[0] == "No new order: reducing BTCUSDT"
 
 
+# Cheaper: tests/domain/test_enforcing.py: test_a_reduction_that_came_to_nothing_is_asked_for_again.
+@pytest.mark.thorough
 async def test_what_fills_in_part_is_reduced_until_it_is_inside(temporal: Client) -> None:
     async with running_desk(temporal, World(Venue(position=D(2)), Orders(fill_at_most=D("0.4"))), limits=TIGHT) as desk:
         world = desk.world
@@ -76,6 +79,8 @@ async def test_what_fills_in_part_is_reduced_until_it_is_inside(temporal: Client
         assert len([text for text in world.summaries(RISK) if "reducing" in text]) == 1
 
 
+# Cheaper: tests/domain/test_enforcing.py: test_a_breach_that_a_second_reading_does_not_show_kills_nobody.
+@pytest.mark.thorough
 async def test_a_breach_that_is_gone_when_read_again_kills_nobody(temporal: Client) -> None:
     async with running_desk(temporal) as desk:
         world = desk.world
@@ -88,6 +93,8 @@ async def test_a_breach_that_is_gone_when_read_again_kills_nobody(temporal: Clie
         assert world.readings.again >= 1
 
 
+# Cheaper: tests/domain/test_enforcing.py: test_a_restart_measures_losses_anew.
+@pytest.mark.thorough
 async def test_a_breach_kills_a_paused_desk_and_a_restart_measures_losses_anew(temporal: Client) -> None:
     async with running_desk(temporal) as desk:
         await cycles(desk, 1)
@@ -177,6 +184,8 @@ async def test_a_kill_that_flattens_cancels_closes_and_verifies(temporal: Client
         assert all(row.order and row.order.reduce_only for row in orders)
 
 
+# Cheaper: tests/domain/test_growth.py: test_what_arrives_after_a_flattening_kill_was_flat_is_closed_as_well.
+@pytest.mark.thorough
 async def test_a_position_that_arrives_after_the_desk_was_flat_is_told_and_closed_by_the_next_round(
     temporal: Client,
 ) -> None:
@@ -215,6 +224,8 @@ async def test_a_close_of_unknown_fate_is_settled_before_another_is_sent(tempora
         assert len(world.orders.sent) == 1
 
 
+# Cheaper: tests/domain/test_enforcing.py: test_a_position_is_closed_once_its_cancels_are_confirmed.
+@pytest.mark.thorough
 async def test_positions_are_closed_once_the_venue_is_back(temporal: Client) -> None:
     world = World(Venue(position=D(2), up=False))
     async with running_desk(temporal, world, kill_flattens=True) as desk:
@@ -226,6 +237,8 @@ async def test_positions_are_closed_once_the_venue_is_back(temporal: Client) -> 
         assert world.venue.position == 0
 
 
+# Cheaper: tests/domain/test_enforcing.py: test_by_default_a_kill_leaves_positions_alone.
+@pytest.mark.thorough
 async def test_by_default_a_kill_leaves_the_position(temporal: Client) -> None:
     async with running_desk(temporal, World(Venue(position=D(2)))) as desk:
         await desk.signal("kill")
@@ -250,6 +263,9 @@ async def test_a_proposal_from_outside_is_taken_up_by_the_next_cycle(temporal: C
         assert (await desk.status()).proposals_waiting == 0
 
 
+# Cheaper: tests/domain/test_inbox.py: test_it_expires_when_it_says.
+# And: test_a_proposal_that_expires_while_the_venue_is_read_is_not_taken_up.
+@pytest.mark.thorough
 async def test_one_that_no_decision_could_take_up_waits_until_it_expires(temporal: Client) -> None:
     async with running_desk(temporal, World(Agents(decide=False))) as desk:
         await desk.until(lambda s: s.cycle_number >= 1)
@@ -265,6 +281,8 @@ async def test_one_that_no_decision_could_take_up_waits_until_it_expires(tempora
         )
 
 
+# Cheaper: test_ahead.py: test_agents_health_is_carried_from_a_choice_beside_the_reading.
+@pytest.mark.thorough
 async def test_an_agents_failures_are_carried_from_cycle_to_cycle(temporal: Client) -> None:
     async with running_desk(temporal, World(Agents(fail=True))) as desk:
         await desk.until(lambda s: len(desk.world.agents.health) >= 3)
@@ -334,6 +352,9 @@ async def test_no_second_order_of_a_symbol_goes_out_while_the_fate_of_one_is_unk
         assert world.orders.sent == [unknown]
 
 
+# Cheaper: tests/domain/test_clocks.py: test_more_than_a_second_warns_and_more_than_a_cycle_takes_no_new_risk.
+# And: test_ahead.py: test_a_reading_that_holds_the_desk_drops_the_choice.
+@pytest.mark.thorough
 async def test_a_worker_whose_clock_is_an_hour_ahead_takes_no_new_risk_and_still_reduces(temporal: Client) -> None:
     apart = ClockReading(clock=OtherClock.DATABASE, ahead_seconds=3600.0)
     world = World(Agents(propose=True), Venue(position=D(1)), Readings(clocks=[apart]))

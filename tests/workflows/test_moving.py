@@ -115,6 +115,9 @@ async def test_without_a_worker_of_the_new_mode_the_desk_stays_killed_in_the_old
         assert "could not be cleared by a worker of mode shadow" in (found.outcomes["move"].detail or "")
 
 
+# Cheaper: test_queues.py: test_every_activity_goes_to_the_queue_of_its_desk_and_mode.
+# And: test_from_the_restart_on_the_workers_of_the_new_mode_serve_the_desk.
+@pytest.mark.thorough
 async def test_a_kill_right_after_the_move_goes_to_the_new_venue(temporal: Client) -> None:
     async with running_desk(temporal) as desk:
         there = World(desk.world.database)

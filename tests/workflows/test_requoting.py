@@ -50,6 +50,8 @@ async def test_an_order_that_rests_is_confirmed_shown_and_kept_by_a_pause(tempor
         await desk.until(lambda s: [row.outcome for row in rows(desk, Tool.CREATE_ORDER)] == [CONFIRMED])
 
 
+# Cheaper: tests/domain/test_quotes.py: test_a_quote_that_stands_is_left_alone.
+@pytest.mark.thorough
 async def test_a_quote_that_stands_is_left_alone(temporal: Client) -> None:
     world = QuotingWorld(a_quote("99"))
     async with running_desk(temporal, world) as desk:
@@ -75,6 +77,8 @@ async def test_a_new_quote_goes_out_once_the_cancel_of_the_old_one_is_confirmed(
         assert {row.venue_order_id for row in cancels} == set(world.orders.sent[:2])
 
 
+# Cheaper: tests/domain/test_resting.py: test_a_new_order_replaces_what_rests_of_its_agent_on_its_symbol_alone.
+@pytest.mark.thorough
 async def test_without_a_confirmed_cancel_no_new_order_is_sent(temporal: Client) -> None:
     world = QuotingWorld(a_quote("99"))
     async with running_desk(temporal, world) as desk:
@@ -153,6 +157,8 @@ async def test_an_order_that_was_unknown_and_rests_is_replaced_like_any_other(te
         assert world.maker.events == ["sent 99", "canceled 99", "sent 98"]
 
 
+# Cheaper: tests/domain/test_quotes.py: test_what_may_still_fill_is_compared_and_not_what_was_sent.
+@pytest.mark.thorough
 async def test_what_filled_meanwhile_is_quoted_anew(temporal: Client) -> None:
     world = QuotingWorld(a_quote("99"))
     async with running_desk(temporal, world) as desk:

@@ -317,7 +317,7 @@ async def test_a_flood_of_traced_signals_costs_little_more_than_one_without(
 # --- replay -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", HISTORIES[::4], ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", HISTORIES[::12], ids=lambda file: file.stem)
 async def test_a_history_that_knows_of_no_traces_replays_with_them_and_makes_no_span(
     file: Path, traces: Traces, memory: InMemorySpanExporter
 ) -> None:
