@@ -18,7 +18,7 @@ from cli.doctor import Finding, Verdict
 from cli.examine import database, findings
 from storage.audit.checkpoints import make_key
 from storage.clock import server_time
-from tests.deploy.dev_stack import ais
+from tests.deploy.dev_stack import ais, ais_here
 from tests.postgres import Server
 from tests.workflows.test_versions import Deployment, typed
 from tests.workflows.world import Desk, World, running_desk
@@ -225,7 +225,7 @@ def test_where_nothing_answers_each_check_says_what_to_do_and_no_secret_is_print
         "FAIL  temporal",
     ):
         assert told in done.stdout
-    checks = json.loads(ais("doctor", "--json", cwd=tmp_path, **wrong).stdout)
+    checks = json.loads(ais_here("doctor", "--json", cwd=tmp_path, **wrong).stdout)
     assert checks["ok"] is False
     assert all(check["do"] for check in checks["checks"] if check["verdict"] != "ok")
     assert {tuple(check) for check in checks["checks"]} == {("check", "verdict", "found", "do")}
