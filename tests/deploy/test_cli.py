@@ -117,11 +117,9 @@ def test_help_waits_for_nothing_that_a_command_needs() -> None:
     assert all(line.endswith(" []") for line in imported), imported
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_the_help_of_each_command_has_an_example(command: str) -> None:
-    help_text = COMMANDS[command].help
-    assert help_text
-    assert help_text.count(f"Example: ais {command}") == 1
+def test_the_help_of_each_command_has_an_example() -> None:
+    assert COMMANDS
+    assert not [name for name, found in COMMANDS.items() if (found.help or "").count(f"Example: ais {name}") != 1]
 
 
 @pytest.mark.parametrize(
