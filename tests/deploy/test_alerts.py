@@ -147,7 +147,7 @@ def _apart() -> list[list[str]]:
         for alerts, metrics in groups:
             if not metrics & seen:
                 alerts.append(alert)
-                metrics |= seen
+                metrics.update(seen)
                 break
         else:
             groups.append(([alert], seen))
