@@ -33,7 +33,7 @@ def start_worker():
 
 def neither_needs_them():
     create_app()
-    print("imported" if "tracing" in sys.modules else "not imported", file=sys.stderr)
+    print("imported" if "tracing" in sys.modules else "not imported", file=sys.stderr, flush=True)
 
 def start(run, url):
     reading, writing = os.pipe()
@@ -42,14 +42,15 @@ def start(run, url):
         os.dup2(writing, sys.stderr.fileno())
         os.environ["AIS_TRACES_URL"] = url
         run()
-        sys.exit(0)
+        os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as errors:
         said = errors.read()
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said
 
 url = "http://user:hunter2@127.0.0.1:4318"
-print(json.dumps([start(start_worker, url), start(create_app, url), start(neither_needs_them, "")]))
+print(json.dumps([start(start_worker, url), start(create_app, url), start(neither_needs_them, "")]), flush=True)
+os._exit(0)
 """
 
 
