@@ -16,8 +16,8 @@ from temporalio.worker import Worker
 
 from activities.claiming import ClaimCheck
 from cli.lifecycle import Lifecycle
-from cli.opening import DeskTerms
 from cli.refusals import Refused
+from cli.terms import DeskTerms
 from domain.books import EXCHANGE
 from domain.desk.states import Mode, State
 from domain.risk.limits import Limits
