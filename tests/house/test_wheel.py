@@ -118,23 +118,19 @@ def test_every_command_says_how_it_is_used(installed: Path, tmp_path: Path) -> N
     assert done.stdout.count("Usage: ais ") == len(COMMANDS)
 
 
-def test_a_replay_runs_from_the_wheel_alone(installed: Path, tmp_path: Path) -> None:
-    (tmp_path / "bars.csv").write_text(BARS)
-    done = run(installed, tmp_path, "replay", "bars.csv", "--symbol", "BTCUSDT", "--no-chart", "--json", "out.json")
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert (tmp_path / "out.json").stat().st_size
-
-
-def test_an_agent_that_is_installed_beside_the_wheel_is_found_and_asked(installed: Path, tmp_path: Path) -> None:
+def test_a_replay_runs_from_the_wheel_and_asks_its_agents_and_one_that_is_installed_beside_it(
+    installed: Path, tmp_path: Path
+) -> None:
     """As an image on top of ours does it (docs/agents.md)."""
     shutil.copytree(installed, tmp_path / "installed")
     shutil.copytree(PLUGIN, tmp_path / "plugin", ignore=LEFT_OUT)
     both = install(tmp_path / "plugin", tmp_path / "installed")
     (name, *_) = tomllib.loads((PLUGIN / "pyproject.toml").read_text())["project"]["entry-points"]["ais.agents"]
     (tmp_path / "bars.csv").write_text(BARS)
-    replay = ["replay", "bars.csv", "--symbol", "BTCUSDT", "--no-chart", "--agents", name]
-    done = run(both, tmp_path, *replay)
+    replay = ["replay", "bars.csv", "--symbol", "BTCUSDT", "--no-chart", "--agents", f"momentum,{name}"]
+    done = run(both, tmp_path, *replay, "--json", "out.json")
     assert done.returncode == 0, done.stderr + done.stdout
+    assert (tmp_path / "out.json").stat().st_size
     refused = run(installed, tmp_path, *replay)
     assert (refused.returncode, "not installed" in refused.stderr + refused.stdout) == (1, True), refused.stdout
 
