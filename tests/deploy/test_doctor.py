@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -13,9 +14,10 @@ import pytest
 from sqlalchemy import NullPool, create_engine, make_url, text
 from temporalio.client import Client
 
+import settings
 from cli import doctor
 from cli.doctor import Finding, Verdict
-from cli.examine import database, findings
+from cli.examine import database, findings, machine
 from storage.audit.checkpoints import make_key
 from storage.clock import server_time
 from tests.deploy.dev_stack import ais, ais_here
@@ -201,6 +203,21 @@ async def test_an_api_that_answers_is_found_and_one_that_does_not_is_no_failure(
         assert (await examined())["api"].verdict is Verdict.OK
         await asyncio.to_thread(server.shutdown)
     assert (await examined())["api"].verdict is Verdict.WARN
+
+
+def _greet(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.sendall(b"SSH-2.0-somebody else\r\n")
+
+
+async def test_something_else_on_the_port_of_the_api_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Thread(target=_greet, args=(listener,), daemon=True).start()
+        seen = findings.Examination()
+        seen.loaded[settings.ApiSettings] = settings.ApiSettings(api_key=KEY, api_port=listener.getsockname()[1])
+        found = await machine.api(seen)
+    assert (found.verdict, "does not answer: SSH-2.0" in found.found) == (Verdict.WARN, True), found
 
 
 def test_where_nothing_answers_each_check_says_what_to_do_and_no_secret_is_printed(tmp_path: Path) -> None:
