@@ -17,7 +17,6 @@ from unittest.mock import patch
 
 import psutil
 import psycopg
-import pytest
 from psycopg.rows import dict_row
 
 from cli.app import main
@@ -81,10 +80,12 @@ def ais_here(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[s
         contextlib.chdir(cwd),
         contextlib.redirect_stdout(printed),
         contextlib.redirect_stderr(errors),
-        pytest.raises(_Left) as left,
     ):
-        main()
-    return subprocess.CompletedProcess(args, left.value.code, printed.getvalue(), errors.getvalue())
+        try:
+            main()
+        except _Left as left:
+            return subprocess.CompletedProcess(args, left.code, printed.getvalue(), errors.getvalue())
+    raise AssertionError("a command ends its process")
 
 
 @dataclass

@@ -123,7 +123,10 @@ async def test_a_desk_whose_version_of_the_worker_is_not_up_is_told_which_and_ho
         command = f"temporal worker deployment set-current-version --build-id A --deployment-name {deployment.name}"
         assert command in found.do
         await typed(temporal, command)
-        assert (await examined())["worker"].verdict is Verdict.OK
+        # On a busy machine the first workflow task on the new version takes longer than the doctor waits.
+        async with asyncio.timeout(180):
+            while (await examined())["worker"].verdict is not Verdict.OK:
+                await asyncio.sleep(0.2)
 
 
 async def test_a_desk_that_never_ran_is_told_how_to_start(
