@@ -15,7 +15,7 @@ from temporalio.client import Client
 
 from cli.audit import Line
 from cli.audit_chain import Ticker, fault_line
-from cli.desk import connect_lazily
+from cli.connecting import connect_lazily
 from cli.lifecycle import OPEN
 from domain.audit import NO_DESK, FaultKind
 from domain.values import iso, printable

@@ -1,40 +1,26 @@
-"""Carries out `ais start`, `restart`, `release`, `status` and `limits`: reads the settings, acts, and returns text for people."""
+"""Carries out `ais start`, `restart` and `release`: reads the settings, acts, and returns text for people."""
 
-import asyncio
-import json
-import time
-import uuid
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
-
-from pydantic import ValidationError
-from temporalio.client import Client
 
 import settings
 from cli import moving
 from cli.actor import actor
+from cli.connecting import connect_lazily, connect_patiently, desk_gateway
 from cli.lifecycle import Lifecycle
 from cli.moving import NewMode
-from cli.opening import DeskTerms
 from cli.refusals import Refused
-from cli.tables import limit_table, table
-from domain.desk.carried import Outcome
+from cli.terms import account_of, plan
 from domain.desk.commands import NewTerms
 from domain.desk.facts import read_terms
-from domain.desk.identity import fingerprint
-from domain.desk.states import CommandKind, Mode
+from domain.desk.states import Mode
 from domain.desk.status import Status
-from domain.desk.terms import changes, difference_text, shown_terms, warn_if_different
-from domain.values import printable
+from domain.desk.terms import changes, shown_terms, warn_if_different
 from settings.modes import VenueConfig, missing_for
-from startup import NotUp, Say, once_known, patiently
+from startup import Say, once_known
 from storage.database import Database
-from workflows.gateway import DeskGateway, GatewayError, NoCoordinator, TemporalUnreachable, connect, unreachable_text
-
-CONNECT_SECONDS = 15.0
-STATUS_SECONDS = 5.0
-EXPECTED = (Refused, NotUp, GatewayError)
+from workflows.gateway import GatewayError, NoCoordinator
 
 
 async def start(say: Say, compares: bool = True) -> str:
@@ -45,7 +31,7 @@ async def start(say: Say, compares: bool = True) -> str:
 async def compare(say: Say) -> None:
     """Says where the settings differ from the desk's terms, as soon as the desk answers."""
     mine = plan(settings.DeskSettings.load(), settings.LimitSettings.load()).terms()
-    gateway = _gateway(await connect_lazily())
+    gateway = desk_gateway(await connect_lazily())
 
     async def ask() -> Status | None:
         try:
@@ -91,7 +77,7 @@ async def preview(terms: NewTerms, new_mode: NewMode | None) -> str:
     """What these terms would change in the desk. Raises Refused if its mode cannot change now."""
     client = await connect_lazily()
     try:
-        status = await _gateway(client).status()
+        status = await desk_gateway(client).status()
     except NoCoordinator:
         return "no coordinator is open: a new one starts with the settings, and with the terms that you gave"
     except GatewayError as error:
@@ -116,113 +102,11 @@ async def release(reason: str, say: Say) -> str:
     return await _with_lifecycle(lambda lifecycle: lifecycle.release(reason, actor()), say)
 
 
-async def status(as_json: bool, say: Say) -> str:
-    """The status, as a table or as JSON. Says where the settings differ from the desk's terms."""
-    found = await _gateway(await connect_lazily()).status()
-    if told := difference_text(found, _set_terms()):
-        say(f"warning: {told}")
-    # json.dumps escapes control and non-ASCII characters, so a reason cannot control the terminal.
-    return json.dumps(found.model_dump(mode="json"), indent=2) if as_json else table(found, datetime.now(UTC))
-
-
-async def limits() -> str:
-    """Every limit, and how near the portfolio limits are."""
-    found = await _gateway(await connect_lazily()).status()
-    return limit_table(found)
-
-
-async def set_limits(asked: dict[str, str], reason: str) -> str:
-    """Changes limits. Raises Refused with the reason, or if no worker applied the change in time."""
-    gateway = _gateway(await connect_lazily())
-    command_id = f"limits-{uuid.uuid4().hex}"
-    sent = {"command_id": command_id, "actor": actor(), "sent_at": datetime.now(UTC).isoformat()}
-    await gateway.signal(CommandKind.SET_LIMITS.value, {**sent, "limits": asked, "reason": reason})
-    found = await gateway.settled(command_id, STATUS_SECONDS)
-    outcome = found.outcomes.get(command_id) if found else None
-    if outcome is None or outcome.outcome is Outcome.PENDING:
-        raise Refused("recorded, not applied yet: no worker answered. `ais limits` shows the limits in force")
-    if outcome.outcome is Outcome.REFUSED:
-        raise Refused(outcome.detail or "the change was refused")
-    return f"limits of desk {gateway.desk!r}: {printable(outcome.detail or '')}"
-
-
-def _set_terms() -> NewTerms:
-    """The terms that somebody has set here: a default says nothing about a desk. Empty if the settings are wrong."""
-    try:
-        desk, limits = settings.DeskSettings.load(), settings.LimitSettings.load()
-    except ValidationError:
-        return NewTerms()
-    named = desk.model_fields_set | limits.model_fields_set
-    return (
-        plan(desk, limits)
-        .terms()
-        .model_copy(update={name: None for name in NewTerms.model_fields if name not in named})
-    )
-
-
-def plan(desk: settings.DeskSettings, limits: settings.LimitSettings, account: str | None = None) -> DeskTerms:
-    """What a start fixes, taken from the settings."""
-    return DeskTerms(
-        desk=desk.desk,
-        mode=Mode(desk.mode),
-        symbols=desk.symbols,
-        cycle_seconds=desk.cycle_seconds,
-        limits=limits.limits(desk.cycle),
-        kill_flattens=limits.kill_flattens,
-        account=account,
-    )
-
-
-def account_of(desk: settings.DeskSettings) -> str | None:
-    """The fingerprint of the venue account; None if these settings do not name it."""
-    if desk.mode == "paper":
-        return fingerprint("")
-    account_id = settings.AsterSettings.load().aster_account_id
-    return fingerprint(account_id.get_secret_value()) if account_id else None
-
-
-def _gateway(client: Client) -> DeskGateway:
-    return DeskGateway(client, settings.DeskSettings.load().desk, patience=STATUS_SECONDS)
-
-
 async def _with_lifecycle(action: Callable[[Lifecycle], Awaitable[str]], say: Say) -> str:
     desk, limits = settings.DeskSettings.load(), settings.LimitSettings.load()
     database = Database(settings.DatabaseSettings.load().url, threads=1, application_name="ais-cli")
     try:
         planned = plan(desk, limits, account_of(desk))
-        return await action(Lifecycle(await _connect(say), database, planned, say))
+        return await action(Lifecycle(await connect_patiently(say), database, planned, say))
     finally:
         database.close()
-
-
-async def connect_lazily() -> Client:
-    """A client that connects with its first call, so that an unreachable Temporal is reported at once."""
-    config = settings.temporal_connect_config()
-    try:
-        return await connect(config, lazy=True)
-    except (ValueError, RuntimeError) as error:
-        raise NotUp(
-            f"Temporal at {config.get('target_host')} cannot be called: {error}; check TEMPORAL_ADDRESS"
-        ) from error
-
-
-async def _connect(say: Say) -> Client:
-    config = settings.temporal_connect_config()
-    what, began = f"Temporal at {config.get('target_host')}", time.monotonic()
-
-    async def attempt() -> Client:
-        # A server that accepts connections but says nothing would hold one attempt for longer than all attempts may take.
-        left = max(0.1, CONNECT_SECONDS - (time.monotonic() - began))
-        try:
-            async with asyncio.timeout(left):
-                return await connect(config)
-        except RuntimeError as error:
-            raise TemporalUnreachable(unreachable_text(error)) from error
-        except TimeoutError as error:
-            raise TemporalUnreachable(unreachable_text(f"no connection within {left:.1f} s")) from error
-
-    try:
-        return await patiently(what, attempt, CONNECT_SECONDS, say, TemporalUnreachable)
-    except ValueError as error:
-        # A malformed address or certificate: waiting would not help.
-        raise NotUp(f"{what} cannot be called: {error}; check TEMPORAL_ADDRESS") from error

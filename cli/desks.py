@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
-from cli.desk import connect_lazily
+from cli.connecting import connect_lazily
 from domain.values import iso, printable
 from workflows import names
 from workflows.gateway import DeskGateway, GatewayError, TemporalUnreachable, unreachable_text

@@ -23,8 +23,9 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from cli.moving import NewMode, afterwards, check_named, check_state, check_worker
-from cli.opening import DeskTerms, register_search_attributes, start_coordinator
+from cli.opening import register_search_attributes, start_coordinator
 from cli.refusals import LOOK, Refused, how_to_stop, may_run, told_if_it_fails
+from cli.terms import DeskTerms
 from domain.books import EXCHANGE
 from domain.desk.applying import apply
 from domain.desk.carried import Outcome

@@ -1,8 +1,6 @@
-"""Opens a desk's coordinator in Temporal: what a start fixes, what the first run carries, and how an operator finds it."""
+"""Opens a desk's coordinator in Temporal, where an operator finds it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
@@ -16,65 +14,10 @@ from temporalio.common import (
 from temporalio.service import RPCError
 
 from domain.desk.carried import Carried
-from domain.desk.commands import NewTerms
-from domain.desk.states import Mode, State
-from domain.desk.terms import configured_terms, data_age
-from domain.risk.limits import Limits
 from workflows import names
 from workflows.coordinator import Coordinator
 from workflows.gateway import registered_attributes
 from workflows.patience import TASK_TIMEOUT
-
-
-@dataclass(frozen=True)
-class DeskTerms:
-    """What a start fixes and a restart can change. Of the limits, only the one on the age of data follows the cycle."""
-
-    desk: str
-    mode: Mode
-    symbols: tuple[str, ...]
-    cycle_seconds: float
-    limits: Limits
-    kill_flattens: bool = False
-    # The venue account's fingerprint. None if this process does not know it; the first reading then supplies it.
-    account: str | None = None
-
-    def terms(self) -> NewTerms:
-        """The terms that a restart compares with those of an open coordinator."""
-        return configured_terms(self, self.kill_flattens)
-
-    def with_terms(self, terms: NewTerms) -> "DeskTerms":
-        """The same, with these terms instead."""
-        asked = terms.model_dump(exclude_none=True, exclude={"mode"})
-        if terms.symbols is not None:
-            asked["symbols"] = tuple(terms.symbols)
-        if terms.cycle_seconds is not None:
-            age = data_age(self.limits.max_data_age_seconds, self.cycle_seconds, terms.cycle_seconds)
-            asked["limits"] = Limits.model_validate({**self.limits.model_dump(), "max_data_age_seconds": age})
-        return replace(self, **asked)
-
-    def carried(self, kill_number: int, database_id: str | None, search_attributes: bool) -> Carried:
-        """What the first run of a coordinator starts with."""
-        now = datetime.now(UTC)
-        return Carried(
-            desk=self.desk,
-            mode=self.mode,
-            symbols=list(self.symbols),
-            cycle_seconds=self.cycle_seconds,
-            limits=self.limits,
-            kill_flattens=self.kill_flattens,
-            database_id=database_id,
-            account=self.account,
-            database_seen_at=now,
-            search_attributes=search_attributes,
-            started_at=now,
-            since=now,
-            kill_number=kill_number,
-            latched_number=kill_number,
-            # Command ids may be reused, and the database has their instructions. Each kill counted for one round at most.
-            forgotten_rounds=kill_number,
-            shown_state=State.RUNNING if search_attributes else None,
-        )
 
 
 async def register_search_attributes(client: Client, say: Callable[[str], None]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import settings
 from cli.actor import actor
-from cli.desk import connect_lazily
+from cli.connecting import connect_lazily
 from domain.desk.carried import Outcome
 from domain.desk.states import CommandKind, Mode, State
 from domain.desk.status import CommandOutcome, KillStatus, Status

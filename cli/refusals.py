@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from domain.values import printable
-from storage.database import DatabaseUnavailable
+from startup import NotUp
 from workflows import names
 from workflows.gateway import GatewayError
 
@@ -22,9 +22,16 @@ class Refused(Exception):
         self.passing = passing
 
 
+# What a command to a desk may end with, for a person to resolve.
+EXPECTED = (Refused, NotUp, GatewayError)
+
+
 @contextmanager
 def told_if_it_fails(known: str) -> Iterator[None]:
     """Wraps a step that may fail; `known` says what is certain in that case, and what to do."""
+    # Imported late: only a start and a restart need the database, and a kill must not wait for its packages.
+    from storage.database import DatabaseUnavailable
+
     try:
         yield
     except DatabaseUnavailable as error:

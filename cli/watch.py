@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 import settings
-from cli.desk import connect_lazily
+from cli.connecting import connect_lazily
 from cli.tables import NOT_READ, is_overdue, kill_text, level_words, reading_is_old
 from domain.desk.states import State
 from domain.desk.status import ObservationStatus, Status

@@ -38,8 +38,9 @@ WithPositions = Annotated[
 def start(data_dir: DataDir = None) -> None:
     """Start the coordinator of a desk that never ran. Does nothing if it is open already. Example: ais start"""
     from cli import desk as desk_commands
+    from cli.refusals import EXPECTED
 
-    with expected_failures(*desk_commands.EXPECTED):
+    with expected_failures(*EXPECTED):
         use_data_dir(data_dir)
         typer.echo(asyncio.run(desk_commands.start(say)))
 
@@ -63,6 +64,7 @@ def restart(
     Example: ais restart --reason "add SOL" --symbols BTCUSDT,SOLUSDT
     """
     from cli import desk as desk_commands
+    from cli.refusals import EXPECTED
 
     use_desk(desk)
     need_reason(reason)
@@ -70,7 +72,7 @@ def restart(
         raise typer.BadParameter(
             "stdin is not a terminal, so `ais` cannot ask for confirmation: add --yes.", param_hint="--yes"
         )
-    with expected_failures(*desk_commands.EXPECTED):
+    with expected_failures(*EXPECTED):
         use_data_dir(data_dir)
         terms = desk_commands.asked_terms(symbols, cycle_seconds, kill_flattens, from_settings)
         new_mode = desk_commands.named_mode(mode.value if mode else None, with_positions)
@@ -102,8 +104,9 @@ def release(reason: Reason, data_dir: DataDir = None) -> None:
     Example: ais release --reason "the account moves to desk second"
     """
     from cli import desk as desk_commands
+    from cli.refusals import EXPECTED
 
     need_reason(reason)
-    with expected_failures(*desk_commands.EXPECTED):
+    with expected_failures(*EXPECTED):
         use_data_dir(data_dir)
         typer.echo(asyncio.run(desk_commands.release(reason.strip(), say)))

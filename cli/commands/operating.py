@@ -116,12 +116,12 @@ def _operate(
     kind: "CommandKind", fields: dict[str, Any], desk: str | None, as_json: bool, data_dir: Path | None, wait: float = 0
 ) -> None:
     """Carries out one command, and ends with its exit status."""
-    from cli import desk as desk_commands
     from cli import operate
+    from cli.refusals import EXPECTED
     from domain.values import printable_lines
 
     use_desk(desk)
-    with expected_failures(*desk_commands.EXPECTED):
+    with expected_failures(*EXPECTED):
         use_data_dir(data_dir)
         command = operate.OperatorCommand(kind, {name: value for name, value in fields.items() if value != ""}, say)
         try:
@@ -150,7 +150,8 @@ def limits(
 
     Example: ais limits max_leverage=1.5 --reason "volatile day"
     """
-    from cli import desk as desk_commands
+    from cli import status
+    from cli.refusals import EXPECTED
 
     use_desk(desk)
 
@@ -160,7 +161,7 @@ def limits(
         if not equals or not name.strip() or not value.strip():
             raise typer.BadParameter(f"{text!r} is not NAME=VALUE, such as max_leverage=1.5.", param_hint="CHANGES")
         asked[name.strip()] = value.strip()
-    with expected_failures(*desk_commands.EXPECTED):
+    with expected_failures(*EXPECTED):
         use_data_dir(data_dir)
-        done = desk_commands.set_limits(asked, reason.strip()) if asked else desk_commands.limits()
+        done = status.set_limits(asked, reason.strip()) if asked else status.limits()
         typer.echo(asyncio.run(done))

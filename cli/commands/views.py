@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 def status(as_json: AsJson = False, desk: DeskName = None, data_dir: DataDir = None) -> None:
     """Show the desk as its coordinator reports it now. Example: ais status --desk main"""
-    from cli import desk as desk_commands
+    from cli import status as status_commands
+    from cli.refusals import EXPECTED
 
     use_desk(desk)
-    with expected_failures(*desk_commands.EXPECTED):
+    with expected_failures(*EXPECTED):
         use_data_dir(data_dir)
-        typer.echo(asyncio.run(desk_commands.status(as_json, say)))
+        typer.echo(asyncio.run(status_commands.status(as_json, say)))
 
 
 def watch(desk: DeskName = None, data_dir: DataDir = None) -> None:
@@ -34,12 +35,12 @@ def watch(desk: DeskName = None, data_dir: DataDir = None) -> None:
     """
     from rich.console import Console
 
-    from cli import desk as desk_commands
     from cli import watch as watching
+    from cli.refusals import EXPECTED
 
     use_desk(desk)
     answered = True
-    with expected_failures(*desk_commands.EXPECTED):
+    with expected_failures(*EXPECTED):
         use_data_dir(data_dir)
         with suppress(KeyboardInterrupt):
             answered = asyncio.run(watching.run(Console(highlight=False)))
@@ -70,10 +71,10 @@ def doctor(as_json: AsJson = False, desk: DeskName = None, data_dir: DataDir = N
 
 def desks(as_json: AsJson = False, data_dir: DataDir = None) -> None:
     """List every desk that Temporal knows: open ones, and those whose coordinator is closed. Example: ais desks"""
-    from cli import desk as desk_commands
     from cli import desks as listing
+    from cli.refusals import EXPECTED
 
-    with expected_failures(*desk_commands.EXPECTED):
+    with expected_failures(*EXPECTED):
         use_data_dir(data_dir)
         found = asyncio.run(listing.desks())
         typer.echo(listing.as_json(found) if as_json else listing.table(found))

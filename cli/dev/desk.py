@@ -7,7 +7,6 @@ from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError
 
 import settings
-from cli import desk as desk_commands
 from cli.refusals import Refused
 from startup import NotUp, Say
 from workflows import names
@@ -25,6 +24,9 @@ class StartRefusal:
 
 async def start(say: Say) -> StartRefusal | None:
     """Starts the coordinator by the rules of `ais start`. Returns None once it is open."""
+    # Imported late: the half second that it takes, the stores need to come up anyway.
+    from cli import desk as desk_commands
+
     try:
         # The worker has only just come up, and may not answer for the desk yet: `compare` waits for it.
         await desk_commands.start(say, compares=False)
@@ -37,6 +39,8 @@ async def start(say: Say) -> StartRefusal | None:
 
 async def compare(say: Say) -> None:
     """Says where the settings differ from the desk's terms, as soon as the desk answers."""
+    from cli import desk as desk_commands
+
     try:
         await desk_commands.compare(say)
     except NotUp as error:

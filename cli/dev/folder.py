@@ -42,8 +42,9 @@ class DataFolder:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            raise AlreadyRunning(self.path, file.read().strip()) from None
+            with file:
+                file.seek(0)
+                raise AlreadyRunning(self.path, file.read().strip()) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

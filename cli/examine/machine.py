@@ -1,25 +1,25 @@
 """Checks of `ais doctor`: the API and the disks of this machine."""
 
 import asyncio
-import urllib.error
-import urllib.request
+import http.client
 
 import settings
 from cli.examine.findings import Examination, Finding, ok, unknown, warn
 from storage.disks import DiskWatch
 
 API_SECONDS = 2.0
+LIVE = "/health/live"
 
 
 async def api(seen: Examination) -> Finding:
     """Whether the API answers on this machine."""
     found = seen.loaded.get(settings.ApiSettings)
     port = found.api_port if found else settings.ApiSettings.model_fields["api_port"].default
-    url = f"http://127.0.0.1:{port}/health/live"
+    url = f"http://127.0.0.1:{port}{LIVE}"
     try:
-        answer = await asyncio.wait_for(asyncio.to_thread(_get, url), API_SECONDS + 1)
-    except (OSError, TimeoutError, ValueError) as error:
-        told = str(getattr(error, "reason", error)).strip() or type(error).__name__
+        answer = await asyncio.wait_for(asyncio.to_thread(_get, port), API_SECONDS + 1)
+    except (OSError, TimeoutError, http.client.HTTPException) as error:
+        told = str(error).strip() or type(error).__name__
         why = told.splitlines()[0][:200]
         return warn("api", f"{url} does not answer: {why}", "if it should run here: ais api")
     if answer != 200:
@@ -27,15 +27,14 @@ async def api(seen: Examination) -> Finding:
     return ok("api", f"{url} answers")
 
 
-def _get(url: str) -> int:
-    """The HTTP status of the answer, also of an error."""
-    # Bypass any proxy of the environment: the address is on this machine.
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def _get(port: int) -> int:
+    """The HTTP status of the answer, also of an error. Directly: no proxy of the environment leads to this machine."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=API_SECONDS)
     try:
-        with direct.open(url, timeout=API_SECONDS) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        return error.code
+        connection.request("GET", LIVE)
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 async def disks(seen: Examination) -> Finding:

@@ -9,9 +9,10 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 import settings
-from cli.desk import connect_lazily, plan
+from cli.connecting import connect_lazily
 from cli.examine import findings
 from cli.examine.findings import Examination, Finding, fail, ok, unknown, warn
+from cli.terms import plan
 from domain.desk.terms import changes, how_to_adopt, shown_terms
 from domain.values import iso
 from startup import NotUp

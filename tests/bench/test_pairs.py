@@ -77,11 +77,11 @@ def test_the_interval_holds_the_ratio_and_is_narrow_where_samples_agree() -> Non
 def test_the_interval_holds_the_true_ratio_about_as_often_as_it_says() -> None:
     chance = np.random.default_rng(3)
     held = 0
-    for _ in range(40):
+    for _ in range(20):
         low, high = interval(list(chance.lognormal(0.5, 0.4, 40)), list(chance.lognormal(0.0, 0.4, 40)))
         held += low <= np.exp(0.5) <= high
 
-    assert held >= 34
+    assert held >= 17
 
 
 def test_the_interval_grows_with_the_noise() -> None:

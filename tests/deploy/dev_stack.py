@@ -1,5 +1,7 @@
 """A real `ais dev` for tests: a process of its own, free ports, a folder that goes away."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -10,12 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from unittest.mock import patch
 
 import psutil
 import psycopg
 from psycopg.rows import dict_row
 
+from cli.app import main
 from cli.dev.orphans import MARKER
 from cli.dev.postgres import socket_dir
 
@@ -50,6 +54,38 @@ def ais(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
+
+
+class _Left(BaseException):
+    """The end of a command in this process."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+
+def _leave(code: int) -> NoReturn:
+    raise _Left(code)
+
+
+def ais_here(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """The same command by the same entry point, in this process: for what it says and its exit status.
+
+    It saves the second that a process of its own spends on imports. What would end that one with a traceback is raised.
+    """
+    printed, errors = io.StringIO(), io.StringIO()
+    with (
+        patch.dict(os.environ, clean_environment() | env, clear=True),
+        patch.object(sys, "argv", ["ais", *args]),
+        patch.object(os, "_exit", _leave),
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(errors),
+    ):
+        try:
+            main()
+        except _Left as left:
+            return subprocess.CompletedProcess(args, left.code, printed.getvalue(), errors.getvalue())
+    raise AssertionError("a command ends its process")
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from sqlalchemy import NullPool, create_engine, text
@@ -10,7 +11,7 @@ from sqlalchemy import NullPool, create_engine, text
 from storage import paper
 from storage.audit import chain
 from storage.decisions import insert_decisions
-from tests.deploy.dev_stack import ais
+from tests.deploy.dev_stack import ais, ais_here
 from tests.domain.test_accounting import a_fill
 from tests.storage.builders import make_decision
 from tests.venues.builders import make_paper_order
@@ -23,7 +24,7 @@ def test_totals_are_compared_with_all_records_and_made_anew(
     url = new_database_url()
 
     def audit(*arguments: str) -> tuple[int, list[str]]:
-        done = ais("audit", "totals", *arguments, cwd=tmp_path, AIS_DATABASE_URL=url)
+        done = ais_here("audit", "totals", *arguments, cwd=tmp_path, AIS_DATABASE_URL=url)
         return done.returncode, done.stdout.splitlines()
 
     assert audit() == (0, ["There is no account yet."])
@@ -44,8 +45,10 @@ def test_totals_are_compared_with_all_records_and_made_anew(
 def test_a_chain_is_verified_and_the_exit_status_says_so(new_database_url: Callable[[], str], tmp_path: Path) -> None:
     url = new_database_url()
 
-    def verify(*arguments: str, at: str = url) -> tuple[int, list[str]]:
-        done = ais("audit", "verify", *arguments, cwd=tmp_path, AIS_DATABASE_URL=at)
+    def verify(
+        *arguments: str, at: str = url, by: Callable[..., CompletedProcess[str]] = ais_here
+    ) -> tuple[int, list[str]]:
+        done = by("audit", "verify", *arguments, cwd=tmp_path, AIS_DATABASE_URL=at)
         return done.returncode, [*done.stdout.splitlines(), *done.stderr.splitlines()]
 
     assert verify() == (0, ["0 rows checked: the chain is whole."])
@@ -57,7 +60,7 @@ def test_a_chain_is_verified_and_the_exit_status_says_so(new_database_url: Calla
     assert verify("--since", "1h")[0] == 0
     with engine.begin() as connection:
         connection.execute(text("UPDATE decisions SET summary = 'x' WHERE decision_id = 'd1'"))
-    status, told = verify()
+    status, told = verify(by=ais)
     assert (status, told[1]) == (1, "main: CHANGED IN ITS TABLE: row 2: decision d1")
     assert verify("--desk", "other")[0] == 2
     assert verify(at="postgresql://127.0.0.1:1/none")[0] == 2
@@ -70,7 +73,7 @@ def test_a_checkpoint_is_made_and_verified_with_the_public_key_alone(
     url = new_database_url()
 
     def audit(*arguments: str, **env: str) -> tuple[int, str]:
-        done = ais("audit", *arguments, cwd=tmp_path, AIS_DATABASE_URL=url, **env)
+        done = ais_here("audit", *arguments, cwd=tmp_path, AIS_DATABASE_URL=url, **env)
         return done.returncode, done.stdout or done.stderr
 
     key = {"AIS_AUDIT_KEY": str(tmp_path / "key.pem")}

@@ -16,8 +16,8 @@ from temporalio.worker import Worker
 
 from activities.claiming import ClaimCheck
 from cli.lifecycle import Lifecycle
-from cli.opening import DeskTerms
 from cli.refusals import Refused
+from cli.terms import DeskTerms
 from domain.books import EXCHANGE
 from domain.desk.states import Mode, State
 from domain.risk.limits import Limits
@@ -28,7 +28,7 @@ from storage.claims import AccountKey
 from storage.database import Database
 from storage.decisions import DecisionFilter, page
 from storage.desks import write_desk
-from tests.deploy.dev_stack import ais
+from tests.deploy.dev_stack import ais, ais_here
 from tests.storage.builders import make_desk_row
 from tests.workflows.world import World
 from workflows import names
@@ -192,4 +192,4 @@ async def test_a_database_that_does_not_answer_keeps_no_worker_from_starting(sce
 
 def test_release_wants_a_reason(tmp_path: Any) -> None:
     assert ais("release", cwd=tmp_path).returncode == 2
-    assert ais("release", "--reason", " ", cwd=tmp_path).returncode == 2
+    assert ais_here("release", "--reason", " ", cwd=tmp_path).returncode == 2

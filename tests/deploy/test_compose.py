@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,15 @@ ONE_SHOT = {"temporal-schema", "temporal-namespace", "role", "migrate", "indexes
 # Empty means that there is none: of mirror, traces and key nobody needs any.
 OPTIONAL = {"AIS_REDIS_URL", "AIS_TRACES_URL", "AIS_AUDIT_KEY"}
 
-every_service = pytest.mark.parametrize("name", SERVICES)
+
+def every_service(check: Callable[[str], None]) -> Callable[[], None]:
+    """One test over all services; where it fails, pytest shows the name that the check was called with."""
+
+    def test() -> None:
+        for name in SERVICES:
+            check(name)
+
+    return test
 
 
 @every_service

@@ -11,7 +11,7 @@ from temporalio.client import Client
 from cli import desks as listing
 from cli.desks import DeskLine
 from domain.desk.states import State
-from tests.deploy.dev_stack import ais
+from tests.deploy.dev_stack import ais, ais_here
 from tests.workflows.world import Desk, World, running_desk
 
 
@@ -77,7 +77,7 @@ async def test_the_command_prints_a_list_of_objects(temporal: Client, address: s
 
 
 def test_without_temporal_it_is_one_line(tmp_path: Path) -> None:
-    done = ais("desks", cwd=tmp_path, TEMPORAL_ADDRESS="127.0.0.1:1")
+    done = ais_here("desks", cwd=tmp_path, TEMPORAL_ADDRESS="127.0.0.1:1")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Temporal cannot be reached")
     assert done.stderr.count("\n") == 1

@@ -15,11 +15,10 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
-from cli import desk as desk_commands
 from cli.lifecycle import Lifecycle
-from cli.opening import DeskTerms
-from cli.refusals import Refused
+from cli.refusals import EXPECTED, Refused
 from cli.terminal import expected_failures
+from cli.terms import DeskTerms
 from domain.desk.commands import NewTerms
 from domain.desk.states import Mode
 from domain.risk.limits import Limits
@@ -258,8 +257,8 @@ async def test_no_traceback_where_temporal_does_not_tell_the_state(
 
 
 def test_what_a_person_can_cause_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert Refused in desk_commands.EXPECTED
-    with pytest.raises(typer.Exit), expected_failures(*desk_commands.EXPECTED):
+    assert Refused in EXPECTED
+    with pytest.raises(typer.Exit), expected_failures(*EXPECTED):
         raise Refused("why")
     assert capsys.readouterr().err == "why\n"
 

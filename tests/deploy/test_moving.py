@@ -20,12 +20,14 @@ from typer.testing import CliRunner
 from activities.calls import ClearLatchCall, Scope
 from activities.metrics import WorkerMetrics
 from activities.record import RecordActivities
+from cli import connecting
 from cli import desk as desk_commands
+from cli import status as status_commands
 from cli.app import app
 from cli.lifecycle import Lifecycle
 from cli.moving import NewMode, told
-from cli.opening import DeskTerms
 from cli.refusals import Refused
+from cli.terms import DeskTerms
 from domain.books import EXCHANGE
 from domain.desk.commands import SAME_TERMS, NewTerms
 from domain.desk.states import Mode, State
@@ -223,12 +225,12 @@ async def test_the_status_says_where_the_settings_differ_from_what_the_desk_has(
 
     said = list[str]()
     monkeypatch.setenv("AIS_DESK", scene.desk)
-    monkeypatch.setattr(desk_commands, "connect_lazily", same_client)
-    monkeypatch.setattr(desk_commands, "STATUS_SECONDS", 60.0)
-    await desk_commands.status(False, said.append)
+    monkeypatch.setattr(status_commands, "connect_lazily", same_client)
+    monkeypatch.setattr(connecting, "STATUS_SECONDS", 60.0)
+    await status_commands.status(False, said.append)
     assert said == [], f"a default in {no_settings} says nothing of a desk"
     monkeypatch.setenv("AIS_CYCLE_SECONDS", "1")
-    await desk_commands.status(False, said.append)
+    await status_commands.status(False, said.append)
     (text,) = said
     assert text.startswith("warning: the settings differ from what the desk has: cycle_seconds 0.2 -> 1")
     assert text.endswith("kill it, then `ais restart --from-settings`")

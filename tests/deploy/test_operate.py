@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,11 @@ from domain.desk.carried import Outcome
 from domain.desk.states import CommandKind, Mode, State
 from domain.desk.status import CommandOutcome, status_of
 from domain.trading.market import Observation, Position
-from tests.deploy.dev_stack import ais, clean_environment
+from tests.deploy.dev_stack import ais, ais_here, clean_environment
 from tests.domain.builders import NOW, a_command, a_desk, a_tick, an_observation
 from tests.workflows.parts import Venue
 from tests.workflows.world import Desk, World, running_desk
 from workflows.gateway import NoCoordinator, SignalRefused, SignalUnanswered, TemporalUnreachable
-
-THOROUGH = partial(pytest.param, marks=pytest.mark.thorough)
 
 ROOT = Path(__file__).parents[2]
 
@@ -402,15 +399,17 @@ async def test_a_pause_while_temporal_is_away_says_that_nothing_was_sent(
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        THOROUGH(["deleverage", "BTCUSDT", "50"], 2, "50% or 0.5"),
+        (["deleverage", "BTCUSDT", "50"], 2, "50% or 0.5"),
         (["deleverage", "BTCUSDT"], 2, "SHARE"),
-        THOROUGH(["deleverage", "BTCUSDT", "nan"], 2, "50% or 0.5"),
-        THOROUGH(["pause", "--desk", ""], 2, "must not be empty"),
+        (["deleverage", "BTCUSDT", "nan"], 2, "50% or 0.5"),
+        (["pause", "--desk", ""], 2, "must not be empty"),
         (["pause"], 1, "nothing was sent: Temporal cannot be reached"),
     ],
 )
 def test_the_exit_status_of_the_process(arguments: list[str], code: int, told: str, tmp_path: Path) -> None:
-    done = ais(*arguments, cwd=tmp_path, TEMPORAL_ADDRESS=f"127.0.0.1:{free_port()}")
+    # One with a process of its own.
+    run = ais if arguments == ["pause"] else ais_here
+    done = run(*arguments, cwd=tmp_path, TEMPORAL_ADDRESS=f"127.0.0.1:{free_port()}")
     assert (done.returncode, done.stdout) == (code, "")
     assert told in done.stderr
     assert "Traceback" not in done.stderr

@@ -20,7 +20,7 @@ from cli.tables import table
 from cli.watch import Sight, StatusPoller, frame
 from domain.desk.states import State
 from domain.desk.status import Status
-from tests.deploy.dev_stack import ais, clean_environment, takes_ctrl_c
+from tests.deploy.dev_stack import ais, ais_here, clean_environment, takes_ctrl_c
 from tests.workflows.parts import Venue
 from tests.workflows.world import Desk, World, running_desk
 from workflows.gateway import DeskGateway
@@ -131,7 +131,7 @@ async def test_into_a_pipe_it_prints_one_plain_frame(temporal: Client, address: 
 
 
 def test_without_temporal_the_frame_says_so_and_the_exit_status_too(tmp_path: Path) -> None:
-    done = ais("watch", cwd=tmp_path, TEMPORAL_ADDRESS="127.0.0.1:1")
+    done = ais_here("watch", cwd=tmp_path, TEMPORAL_ADDRESS="127.0.0.1:1")
     assert done.returncode == 1
     assert done.stdout.startswith("main: NOT KNOWN\n")
     assert "Temporal cannot be reached" in done.stdout.replace("\n", " ")

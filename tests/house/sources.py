@@ -43,16 +43,21 @@ class Source:
         """`domain` for domain/risk/guards.py, `worker` for worker.py."""
         return self.path.relative_to(ROOT).parts[0].removesuffix(".py")
 
+    @property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """All of the tree's."""
+        return _nodes(self.path)
+
     def imports(self) -> Iterator[tuple[str, int]]:
         """Every module that is imported anywhere in the file, in full, with its line."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 yield from ((alias.name, node.lineno) for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module:
                 yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
 
     def functions(self) -> Iterator[Function]:
-        return (node for node in ast.walk(self.tree) if isinstance(node, Function))
+        return (node for node in self.nodes if isinstance(node, Function))
 
     def at(self, line: int) -> str:
         return f"{self.name}:{line}"
@@ -71,6 +76,11 @@ def sources(*packages: str) -> tuple[Source, ...]:
 def _parsed(file: Path) -> ast.Module:
     """Not before a test asks for it: of several processes that collect the tests, each runs only some of them."""
     return ast.parse(file.read_text())
+
+
+@cache
+def _nodes(file: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(_parsed(file)))
 
 
 @cache

@@ -2,10 +2,11 @@
 
 import re
 import shlex
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 from typer.main import get_command
 
 from cli.app import app
@@ -31,7 +32,6 @@ NOT_OURS = {
     "bars.replay.json",
     "dist/sbom.json",
 }
-pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def _code(text: str) -> str:
@@ -44,78 +44,93 @@ def _anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
-@pages
-def test_every_ais_command_and_flag_exists(page: Path) -> None:
-    wrong = []
+def _shell_lines(page: Path) -> Iterator[list[str]]:
+    """The words of each `ais …` on a page."""
     for line in re.findall(r"(?:^|[\s/])ais ((?:[a-z-]+)\b[^`\n|]*)", _code(page.read_text()), re.MULTILINE):
-        name, *rest = shlex.split(line.split("#")[0].split(";")[0])
-        if name in GROUPS:
-            if not rest:
-                continue
-            name, *rest = f"{name} {rest[0]}", *rest[1:]
-        known = COMMANDS[name].params if name in COMMANDS else []
-        flags = {option for parameter in known for option in [*parameter.opts, *parameter.secondary_opts]}
-        wrong += [f"ais {name}"] if name not in COMMANDS else []
-        wrong += [f"ais {name} {flag}" for flag in rest if flag.startswith("--") and flag not in {*flags, "--help"}]
-
-    assert not wrong, f"{page.name} names what `ais` does not have: {wrong}"
+        yield shlex.split(line.split("#")[0].split(";")[0])
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_on_the_page_of_commands(command: str) -> None:
+def _unknown(words: list[str]) -> list[str]:
+    name, *rest = words
+    if name in GROUPS:
+        if not rest:
+            return []
+        name, *rest = f"{name} {rest[0]}", *rest[1:]
+    if name not in COMMANDS:
+        return [f"ais {name}"]
+    flags = {option for known in COMMANDS[name].params for option in [*known.opts, *known.secondary_opts]}
+    return [f"ais {name} {flag}" for flag in rest if flag.startswith("--") and flag not in {*flags, "--help"}]
+
+
+def test_every_ais_command_and_flag_exists() -> None:
+    wrong = [f"{page.name}: {what}" for page in PAGES for words in _shell_lines(page) for what in _unknown(words)]
+
+    assert not wrong, f"`ais` does not have: {wrong}"
+
+
+def test_every_command_is_on_the_page_of_commands() -> None:
     """Its options are on the page that is written by them, docs/cli.md."""
     rows = [row for row in (ROOT / "docs/commands.md").read_text().splitlines() if row.startswith("| `ais ")]
+    missing = [f"ais {command}" for command in COMMANDS if not any(f"`ais {command}`" in row for row in rows)]
 
-    assert [row for row in rows if f"`ais {command}`" in row], (
-        f"Add a row to the table of commands in docs/commands.md for: ais {command}"
-    )
+    assert COMMANDS
+    assert not missing, f"Add a row to the table of commands in docs/commands.md for: {missing}"
 
 
-@pages
-def test_every_make_target_exists(page: Path) -> None:
+def test_every_make_target_exists() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z-]+)\b", _code(page.read_text())))
+    named = {(page.name, name) for page in PAGES for name in re.findall(r"\bmake ([a-z-]+)\b", _code(page.read_text()))}
+    missing = sorted((page, name) for page, name in named if name not in targets)
 
-    assert named <= targets, f"{page.name} names targets that the Makefile does not have: {sorted(named - targets)}"
+    assert named
+    assert not missing, f"The Makefile does not have these targets: {missing}"
 
 
-@pages
-def test_every_file_that_is_named_exists(page: Path) -> None:
+def test_every_file_that_is_named_exists() -> None:
     paths = {str(path.relative_to(ROOT)) for path in committed_files()}
-    folders = {f"{parent}/" for path in paths for parent in map(str, (ROOT / path).relative_to(ROOT).parents)}
-    known = paths | folders
-    named = {name for name in NAMED_FILE.findall(page.read_text()) if "<" not in name} - NOT_OURS
-    # A table about one package may name its files alone.
-    missing = [name for name in named if name not in known and not any(path.endswith(f"/{name}") for path in known)]
+    known = paths | {f"{parent}/" for path in paths for parent in Path(path).parents}
+    # A table about one package may name its files alone: the ends of paths, from any slash on.
+    ends = {path[place.end() :] for path in known for place in re.finditer("/", path)}
+    named = {(page.name, name) for page in PAGES for name in NAMED_FILE.findall(page.read_text()) if "<" not in name}
+    missing = sorted((page, name) for page, name in named if name not in known | ends | NOT_OURS)
 
-    assert not missing, f"{page.name} names files that are not there: {sorted(missing)}"
+    assert named
+    assert not missing, f"These files are not there: {missing}"
 
 
-@pages
-def test_every_setting_that_is_named_exists(page: Path) -> None:
+def test_every_setting_that_is_named_exists() -> None:
     known = {setting.variable for setting in catalogue()}
-    missing = set(re.findall(r"\bAIS_[A-Z_]+[A-Z]\b", page.read_text())) - known
+    named = {(page.name, name) for page in PAGES for name in re.findall(r"\bAIS_[A-Z_]+[A-Z]\b", page.read_text())}
+    missing = sorted((page, name) for page, name in named if name not in known)
 
-    assert not missing, f"{page.name} names settings that are not there: {sorted(missing)}"
-
-
-@pages
-def test_every_link_leads_somewhere(page: Path) -> None:
-    broken = []
-    for target in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text()):
-        file, _, anchor = target.partition("#")
-        found = (page.parent / file) if file else page
-        headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE) if anchor else []
-        is_there = found.is_file() and (not anchor or anchor in map(_anchor, headings))
-        broken += [] if is_there else [target]
-
-    assert not broken, f"{page.name} has links that lead nowhere: {broken}"
+    assert named
+    assert not missing, f"These settings are not there: {missing}"
 
 
-@pages
-def test_every_signal_that_is_named_exists(page: Path) -> None:
-    named = set(re.findall(r"--name (\w+)", "\n".join(re.findall(r"workflow signal[^`\n]*", _code(page.read_text())))))
+@cache
+def _anchors(page: Path) -> frozenset[str]:
+    return frozenset(map(_anchor, re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)))
 
+
+def _leads_somewhere(page: Path, target: str) -> bool:
+    file, _, anchor = target.partition("#")
+    found = (page.parent / file) if file else page
+    return found.is_file() and (not anchor or anchor in _anchors(found))
+
+
+def test_every_link_leads_somewhere() -> None:
+    links = [(page, target) for page in PAGES for target in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text())]
+    broken = [f"{page.name}: {target}" for page, target in links if not _leads_somewhere(page, target)]
+
+    assert links
+    assert not broken, f"These links lead nowhere: {broken}"
+
+
+def test_every_signal_that_is_named_exists() -> None:
+    lines = [line for page in PAGES for line in re.findall(r"workflow signal[^`\n]*", _code(page.read_text()))]
+    named = set(re.findall(r"--name (\w+)", "\n".join(lines)))
+
+    assert named
     assert named <= {kind.value for kind in CommandKind}
 
 

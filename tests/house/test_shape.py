@@ -2,18 +2,16 @@
 
 import ast
 
-import pytest
-
-from tests.house.sources import ROOT, Source, sources
+from tests.house.sources import ROOT, sources
 
 MOST_LINES = 60
 NAMES_WITHOUT_MEANING = {"utils", "common", "core", "services", "helpers", "misc"}
 
 
-@pytest.mark.parametrize("source", sources(), ids=lambda source: source.name)
-def test_no_function_is_longer_than_sixty_lines(source: Source) -> None:
+def test_no_function_is_longer_than_sixty_lines() -> None:
     long = [
         f"{source.at(function.lineno)} {function.name}: {_lines(function)} lines"
+        for source in sources()
         for function in source.functions()
         if _lines(function) > MOST_LINES
     ]
@@ -25,15 +23,14 @@ def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (function.end_lineno or 0) - function.lineno + 1
 
 
-@pytest.mark.parametrize("source", sources(), ids=lambda source: source.name)
-def test_modules_and_public_classes_say_what_they_are(source: Source) -> None:
+def test_modules_and_public_classes_say_what_they_are() -> None:
     silent = [
         source.at(node.lineno) + f" {node.name}"
+        for source in sources()
         for node in source.tree.body
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and not _explains_itself(node)
     ]
-    if source.tree.body and not ast.get_docstring(source.tree):
-        silent.insert(0, source.name)
+    silent += [source.name for source in sources() if source.tree.body and not ast.get_docstring(source.tree)]
 
     assert not silent, f"Add a docstring that a newcomer understands: {silent}"
 

@@ -41,7 +41,7 @@ def test_no_sentence_is_read_back() -> None:
     wrong = [
         source.at(node.lineno)
         for source in sources()
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if isinstance(node, ast.Attribute) and node.attr in READS and _is_a_sentence(node.value)
     ]
 

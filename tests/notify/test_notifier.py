@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from sqlalchemy import func, update
 from domain.desk.status import Status
 from notify import notifier as notifier_module
 from notify.channels import Channel
-from notify.delivery import Delivery
+from notify.delivery import Delivery, not_understood
 from notify.notifier import Notifier
 from storage import notice_queue, notices
 from storage.database import Database, DatabaseUnavailable
@@ -64,11 +64,17 @@ async def _nobody() -> Status | None:
     return None
 
 
+async def all_understood(channels: Sequence[Channel]) -> list[int]:
+    return []
+
+
 @pytest.fixture
 def running(database: Database, database_url: str, desk: str, monkeypatch: pytest.MonkeyPatch) -> Running:
-    monkeypatch.setattr(notifier_module, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(notifier_module, "SEND_SECONDS", 0.05)
+    monkeypatch.setattr(notifier_module, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(notifier_module, "SEND_SECONDS", 0.1)
     monkeypatch.setattr(notifier_module, "SETTLE_SECONDS", 0.1)
+    # A process of its own, which only the test of a wrong URL is about.
+    monkeypatch.setattr(notifier_module, "not_understood", all_understood)
     return Running(database, database_url, desk)
 
 
@@ -282,8 +288,9 @@ async def test_a_database_that_is_killed_while_something_is_sent_ends_nothing_an
 
 
 async def test_a_wrong_url_is_named_without_its_words_and_the_others_are_told(
-    running: Running, target: HttpTarget, caplog: pytest.LogCaptureFixture
+    running: Running, target: HttpTarget, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(notifier_module, "not_understood", not_understood)
     structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())
     wrong = Channel("info-nonsense-1", False, f"nonsense://{PASSWORD}")
     async with running.run(target.channel(), wrong):

@@ -14,9 +14,9 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
 import settings
-from cli.desk import plan
 from cli.lifecycle import Lifecycle
 from cli.refusals import Refused
+from cli.terms import plan
 from storage.database import Database
 from tests.chaos import recorder as r
 from tests.chaos.clients import over_http

@@ -1,0 +1,46 @@
+"""Carries out `ais status` and `ais limits`: asks the coordinator, and returns text for people or programs."""
+
+import json
+import uuid
+from datetime import UTC, datetime
+
+from cli.actor import actor
+from cli.connecting import STATUS_SECONDS, connect_lazily, desk_gateway
+from cli.refusals import Refused
+from cli.tables import limit_table, table
+from cli.terms import set_terms
+from domain.desk.carried import Outcome
+from domain.desk.states import CommandKind
+from domain.desk.terms import difference_text
+from domain.values import printable
+from startup import Say
+
+
+async def status(as_json: bool, say: Say) -> str:
+    """The status, as a table or as JSON. Says where the settings differ from the desk's terms."""
+    found = await desk_gateway(await connect_lazily()).status()
+    if told := difference_text(found, set_terms()):
+        say(f"warning: {told}")
+    # json.dumps escapes control and non-ASCII characters, so a reason cannot control the terminal.
+    return json.dumps(found.model_dump(mode="json"), indent=2) if as_json else table(found, datetime.now(UTC))
+
+
+async def limits() -> str:
+    """Every limit, and how near the portfolio limits are."""
+    found = await desk_gateway(await connect_lazily()).status()
+    return limit_table(found)
+
+
+async def set_limits(asked: dict[str, str], reason: str) -> str:
+    """Changes limits. Raises Refused with the reason, or if no worker applied the change in time."""
+    gateway = desk_gateway(await connect_lazily())
+    command_id = f"limits-{uuid.uuid4().hex}"
+    sent = {"command_id": command_id, "actor": actor(), "sent_at": datetime.now(UTC).isoformat()}
+    await gateway.signal(CommandKind.SET_LIMITS.value, {**sent, "limits": asked, "reason": reason})
+    found = await gateway.settled(command_id, STATUS_SECONDS)
+    outcome = found.outcomes.get(command_id) if found else None
+    if outcome is None or outcome.outcome is Outcome.PENDING:
+        raise Refused("recorded, not applied yet: no worker answered. `ais limits` shows the limits in force")
+    if outcome.outcome is Outcome.REFUSED:
+        raise Refused(outcome.detail or "the change was refused")
+    return f"limits of desk {gateway.desk!r}: {printable(outcome.detail or '')}"
