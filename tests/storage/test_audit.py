@@ -15,7 +15,7 @@ import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, NullPool, event, text
+from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine.interfaces import CacheStats
 from sqlalchemy.exc import DBAPIError
 
@@ -39,7 +39,7 @@ FLOATS = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(
 @contextmanager
 def fresh(new_database_url: Callable[[], str]) -> Iterator[Engine]:
     """A database as a worker has it, with its time-outs."""
-    engine = make_engine(new_database_url(), 5, "ais-test", poolclass=NullPool)
+    engine = make_engine(new_database_url(), 5, "ais-test")
     yield engine
     engine.dispose()
 

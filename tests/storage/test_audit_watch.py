@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 from prometheus_client import generate_latest
-from sqlalchemy import Connection, Engine, NullPool, event, text
+from sqlalchemy import Connection, Engine, event, text
 
 from activities.audit_watch import ChainWatcher
 from activities.metrics import WorkerMetrics
@@ -35,7 +35,7 @@ CHANNELS = {"critical-json-1": True}
 @pytest.fixture
 def own(new_database_url: Callable[[], str]) -> Iterator[Engine]:
     """A database that a test may spoil."""
-    engine = make_engine(new_database_url(), 5, "ais-test", poolclass=NullPool)
+    engine = make_engine(new_database_url(), 5, "ais-test")
     yield engine
     engine.dispose()
 
