@@ -28,7 +28,7 @@ from storage.database import make_engine, unavailable
 from storage.decisions import insert_decisions
 from storage.desks import ClearedKill, clear_latch, read_desk, write_desk
 from storage.instructions import upsert_instructions
-from tests.storage.builders import later, make_decision, make_desk_row, make_instruction, make_order_instruction
+from tests.storage.builders import Source, later, make_decision, make_desk_row, make_instruction, make_order_instruction
 
 # Of every size, and those whose spelling is special.
 FLOATS = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(
@@ -65,13 +65,13 @@ def record(connection: Connection, decisions: list[Any], instructions: list[Any]
     return chain.append(connection, entries)
 
 
-def decide(engine: Engine, desk: str, count: int = 1) -> None:
+def decide(engine: Source, desk: str, count: int = 1) -> None:
     for _ in range(count):
         with engine.begin() as connection:
             record(connection, [make_decision(desk=desk, agent_votes={"a": 1e-7, "bé": 0.62, "c": 2.0})], [])
 
 
-def fill(engine: Engine, desk: str) -> None:
+def fill(engine: Source, desk: str) -> None:
     """Ten rows: six decisions, two instructions, of which one is settled later, and a kill."""
     decide(engine, desk, 3)
     order = make_order_instruction(quantity=Decimal("0.1250"), price=Decimal("1E+2"))
@@ -98,7 +98,7 @@ def verify(engine: Engine, desk: str) -> Verification:
     return found
 
 
-def kinds(engine: Engine, desk: str) -> list[str]:
+def kinds(engine: Source, desk: str) -> list[str]:
     with engine.connect() as connection:
         return list(connection.scalars(text("SELECT kind FROM audit WHERE desk = :desk ORDER BY seq"), {"desk": desk}))
 
