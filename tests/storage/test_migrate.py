@@ -90,7 +90,9 @@ def test_the_newest_migration_is_known_without_the_tool_that_applies_them() -> N
         ),
     ],
 )
-def test_what_is_not_whole_is_refused_by_name_and_left_alone(new_database_url: Callable[[], str], damage: str, told: str) -> None:
+def test_what_is_not_whole_is_refused_by_name_and_left_alone(
+    new_database_url: Callable[[], str], damage: str, told: str
+) -> None:
     url = new_database_url()
     engine = create_engine(url, poolclass=NullPool)
     with engine.begin() as connection:
