@@ -1,5 +1,6 @@
 """The schema: brought up to date once however many try, and checked before anybody works with it."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from storage.audit.chain import AuditEntry, append
 from storage.audit.verifying import Verification
 from storage.database import DatabaseUnavailable
 from tests.deploy.dev_stack import ais
+from tests.house.sources import sources
 from tests.postgres import Server, plain_url
 from tests.storage.builders import NOW
 
@@ -71,6 +73,25 @@ def test_the_migrations_make_exactly_the_tables_that_the_code_names(database_url
 def test_the_newest_migration_is_known_without_the_tool_that_applies_them() -> None:
     assert migrate.newest_revision() == ScriptDirectory.from_config(migrate.alembic_config()).get_current_head()
     assert indexes.definitions().keys() == {index.name for index in tables.decisions.indexes}
+
+
+def test_no_module_but_the_migrations_imports_that_tool_when_it_is_imported() -> None:
+    ours = [source for source in sources() if not source.name.startswith("storage/migrations/")]
+    # The others need not be parsed.
+    named = [source for source in ours if re.search("alembic|migrations", source.path.read_text())]
+    assert len(ours) > 100
+    assert "storage/migrate.py" in {source.name for source in named}
+    at_once = [(source.name, ast.unparse(node)) for source in named for node in source.tree.body if is_import(node)]
+    assert not [each for each in at_once if each[1].split()[1].startswith(("alembic", "storage.migrations"))]
+
+
+def is_import(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Import | ast.ImportFrom)
+
+
+# Three seconds of the processor; whichever of our modules imports the tool fails the test above.
+@pytest.mark.thorough
+def test_neither_worker_nor_api_has_imported_that_tool() -> None:
     imported = "import sys, worker, api.app; print([name for name in sys.modules if name.startswith('alembic')])"
     told = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
