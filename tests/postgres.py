@@ -30,8 +30,9 @@ class Server:
         self._server = get_server(self.folder / "data", cleanup_mode="stop")
         self.url = self._server.get_uri(driver="psycopg")
         # What a test writes has to survive a killed server, not a power cut. So commits stay synchronous: others lie in the
-        # server's own memory for a while.
-        for name in ("fsync", "full_page_writes"):
+        # server's own memory for a while. No table lives long enough to be vacuumed, nor is one large enough for a query
+        # of it to be worth compiling.
+        for name in ("fsync", "full_page_writes", "autovacuum", "jit"):
             self._execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(name)))
         self._execute(sql.SQL("SELECT pg_reload_conf()"))
 

@@ -14,6 +14,8 @@ from tests.api.world import World
 
 BODY = b'{"reason": "over the wire"}'
 CONTROLS = [*range(0x09), *range(0x0A, 0x20), 0x7F]
+# The ends of each range, and what ends a line: the others are the same to whoever reads the head.
+TOLD_APART = (0x00, 0x08, 0x0A, 0x0D, 0x1F, 0x7F)
 
 
 class Desk(World):
@@ -205,7 +207,10 @@ def test_descriptors_are_left_beside_connections_and_a_burst(descriptors: int) -
 # Heads that are no HTTP.
 
 
-@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize(
+    "control",
+    [pytest.param(each, marks=[] if each in TOLD_APART else [pytest.mark.thorough]) for each in CONTROLS],
+)
 async def test_a_kill_with_a_control_character_in_its_key_kills(desk: Desk, control: int) -> None:
     key = b"Idempotency-Key: a%cb" % control
     reply = await desk.ask(head(KILL, key, b"Content-Length: %d" % len(BODY)) + BODY)

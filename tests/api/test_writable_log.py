@@ -13,7 +13,6 @@ from sqlalchemy import make_url
 from api import reporting
 from api.reporting import PostgresReports
 from domain.trading.decisions import Decision
-from storage import migrate
 from storage.database import Database, DatabaseUnavailable
 from storage.decisions import DecisionFilter, insert_decisions
 from tests.api.world import World, make_decision
@@ -221,10 +220,11 @@ def small_disk(server: Server, megabytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-async def test_a_full_disk_is_not_connected(postgres: Server, tmp_path: Path) -> None:
+async def test_a_full_disk_is_not_connected(
+    postgres: Server, new_database_url: Callable[[], str], tmp_path: Path
+) -> None:
     with small_disk(postgres, 64) as place:
-        url = postgres.create_database()
-        migrate.upgrade(url)
+        url = new_database_url()
         await write(url, make_decision(1, desk="main"))
         log = Log(url)
         with psycopg.connect(plain_url(postgres.url), autocommit=True) as server:

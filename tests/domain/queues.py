@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from domain.desk.applying import apply, failed_to_apply, unknown_signal
-from domain.desk.arrivals import Arrivals
+from domain.desk.arrivals import TURN_BYTES, Arrivals
 from domain.desk.details import details
 from domain.desk.handover import pack
 from domain.desk.outbox import cancels_begun
@@ -21,6 +21,9 @@ from tests.domain.builders import a_command, a_desk, a_tick
 from workflows.lanes import MAX_CANCELS_AT_ONCE
 
 SIGNALS = 10_000
+# The turns that are measured take fewer, even of the smallest ones; the rest of a queue are these again.
+MADE_BYTES = 8 * TURN_BYTES
+MADE_SIGNALS = 2_000
 SYMBOLS = [f"S{number:03}USDT" for number in range(200)]
 _random = random.Random(1)
 # Each byte becomes a letter: a million of them are made in a millisecond, so that the test is not dearer than what it prices.
@@ -79,12 +82,19 @@ def calls(work: Callable[[], object]) -> int:
     return sum(entry.callcount for entry in profile.getstats())
 
 
+def some(count: int, make: Callable[[], Signal]) -> list[Signal]:
+    """As many different ones of a queue of `count` as can have their turn while turns are measured."""
+    first = make()
+    size = sum(len(payload.data) for payload in first[1]) or 1
+    return [first, *(make() for _ in range(1, min(count, MADE_SIGNALS, MADE_BYTES // size)))]
+
+
 def price_of_a_queue(kind: str, state: str, measure: Measure) -> float:
     """All that a new worker has to do again before the next kill: to queue them, every turn with what is shown after it, and
     the hand-over. In the unit of `measure`.
     """
     count, make = KINDS[kind]
-    signals = [make() for _ in range(min(count, 2_000))]
+    signals = some(count, make)
     desk, arrivals = a_desk(symbols=SYMBOLS), Arrivals()
     if state == "killed":
         apply(desk, a_command(CommandKind.KILL), a_tick())
@@ -111,5 +121,5 @@ def price_of_a_queue(kind: str, state: str, measure: Measure) -> float:
     # The lanes of the cancels are full after five turns; from then on one turn is like another.
     price = measure(queue) + sum(measure(turn) for _ in range(5))
     waiting = len(arrivals)
-    price += (measure(turn) + measure(turn)) * waiting / max(waiting - len(arrivals), 1)
+    price += measure(turn) * waiting / max(waiting - len(arrivals), 1)
     return price + measure(lambda: (status_of(desk, "run"), pack(desk, a_tick(), "run")))

@@ -1,9 +1,13 @@
 """Rows with defaults; a test states only what matters to it."""
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+
+from sqlalchemy import Connection, Engine
 
 from domain.desk.outbox import DeskRow
 from domain.desk.states import Mode
@@ -13,6 +17,25 @@ from domain.trading.market import LatchRow
 
 NOW = datetime(2026, 3, 12, 14, 30, tzinfo=UTC)
 _numbers = itertools.count()
+
+
+class Undone:
+    """What an engine begins, one after the other, on one connection whose owner rolls all of it back."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        with self._connection.begin_nested():
+            yield self._connection
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        yield self._connection
+
+
+Source = Engine | Undone
 
 
 def later(seconds: float) -> datetime:

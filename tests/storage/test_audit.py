@@ -15,7 +15,7 @@ import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, NullPool, event, text
+from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine.interfaces import CacheStats
 from sqlalchemy.exc import DBAPIError
 
@@ -28,7 +28,15 @@ from storage.database import make_engine, unavailable
 from storage.decisions import insert_decisions
 from storage.desks import ClearedKill, clear_latch, read_desk, write_desk
 from storage.instructions import upsert_instructions
-from tests.storage.builders import later, make_decision, make_desk_row, make_instruction, make_order_instruction
+from tests.storage.builders import (
+    Source,
+    Undone,
+    later,
+    make_decision,
+    make_desk_row,
+    make_instruction,
+    make_order_instruction,
+)
 
 # Of every size, and those whose spelling is special.
 FLOATS = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(
@@ -39,7 +47,7 @@ FLOATS = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(
 @contextmanager
 def fresh(new_database_url: Callable[[], str]) -> Iterator[Engine]:
     """A database as a worker has it, with its time-outs."""
-    engine = make_engine(new_database_url(), 5, "ais-test", poolclass=NullPool)
+    engine = make_engine(new_database_url(), 5, "ais-test")
     yield engine
     engine.dispose()
 
@@ -65,13 +73,13 @@ def record(connection: Connection, decisions: list[Any], instructions: list[Any]
     return chain.append(connection, entries)
 
 
-def decide(engine: Engine, desk: str, count: int = 1) -> None:
+def decide(engine: Source, desk: str, count: int = 1) -> None:
     for _ in range(count):
         with engine.begin() as connection:
             record(connection, [make_decision(desk=desk, agent_votes={"a": 1e-7, "bé": 0.62, "c": 2.0})], [])
 
 
-def fill(engine: Engine, desk: str) -> None:
+def fill(engine: Source, desk: str) -> None:
     """Ten rows: six decisions, two instructions, of which one is settled later, and a kill."""
     decide(engine, desk, 3)
     order = make_order_instruction(quantity=Decimal("0.1250"), price=Decimal("1E+2"))
@@ -98,12 +106,12 @@ def verify(engine: Engine, desk: str) -> Verification:
     return found
 
 
-def kinds(engine: Engine, desk: str) -> list[str]:
+def kinds(engine: Source, desk: str) -> list[str]:
     with engine.connect() as connection:
         return list(connection.scalars(text("SELECT kind FROM audit WHERE desk = :desk ORDER BY seq"), {"desk": desk}))
 
 
-def waiting(engine: Engine, desk: str) -> int:
+def waiting(engine: Source, desk: str) -> int:
     with engine.connect() as connection:
         return int(
             connection.scalar(text("SELECT count(*) FROM audit_waiting WHERE desk = :desk"), {"desk": desk}) or 0
@@ -306,8 +314,8 @@ def test_only_its_owner_may_append_unless_told_otherwise(engine: Engine) -> None
          "permission denied for function audit_append .GRANT it"),
     ],
 )  # fmt: skip
-def test_an_operator_is_told_why_nothing_can_be_appended(own: Engine, damage: str, told: str) -> None:
-    with own.connect() as connection:
+def test_an_operator_is_told_why_nothing_can_be_appended(undone: Undone, damage: str, told: str) -> None:
+    with undone.connect() as connection:
         connection.execute(text(damage))
         with pytest.raises(DBAPIError) as refused:
             chain.append(connection, [chain.decision_entry(make_decision(desk="x"))])
@@ -318,7 +326,7 @@ def test_an_operator_is_told_why_nothing_can_be_appended(own: Engine, damage: st
 # --- the kill waits for nothing (I5, I8) ---------------------------------------------------------------------------------
 
 
-def latched_within(engine: Engine, desk: str, seconds: float) -> None:
+def latched_within(engine: Source, desk: str, seconds: float) -> None:
     """A kill's latch is written, whatever happens to the chain."""
     began = time.monotonic()
     with engine.begin() as connection:
@@ -353,25 +361,25 @@ def test_a_transaction_that_hangs_with_the_chain_holds_up_no_kill(engine: Engine
         "INSERT INTO audit VALUES ('x', 9223372036854775807, now(), '', '', '', '', '')",
     ],
 )
-def test_a_chain_that_cannot_be_written_stops_no_kill_and_no_record(own: Engine, damage: str) -> None:
-    with own.begin() as connection:
+def test_a_chain_that_cannot_be_written_stops_no_kill_and_no_record(undone: Undone, damage: str) -> None:
+    with undone.begin() as connection:
         connection.execute(text(damage))
-    latched_within(own, "x", 1.5)
-    decide(own, "x")
-    assert waiting(own, "x") == 2
-    with own.connect() as connection:
+    latched_within(undone, "x", 1.5)
+    decide(undone, "x")
+    assert waiting(undone, "x") == 2
+    with undone.connect() as connection:
         assert connection.scalar(text("SELECT why FROM audit_waiting LIMIT 1"))
 
 
 @pytest.mark.parametrize("damage", ["DROP TABLE audit, audit_waiting", "DROP FUNCTION audit_append"])
 def test_where_nothing_of_the_chain_is_left_the_kill_is_latched_and_no_order_is_recorded(
-    own: Engine, damage: str
+    undone: Undone, damage: str
 ) -> None:
-    with own.begin() as connection:
+    with undone.begin() as connection:
         connection.execute(text(damage))
-    latched_within(own, "x", 1.5)
+    latched_within(undone, "x", 1.5)
     with pytest.raises(Exception, match="audit"):
-        decide(own, "x")
+        decide(undone, "x")
 
 
 def test_tables_that_somebody_has_locked_hold_up_no_kill(own: Engine) -> None:
@@ -384,20 +392,20 @@ def test_tables_that_somebody_has_locked_hold_up_no_kill(own: Engine) -> None:
     assert [fault.first.kind for fault in verify(own, "x").faults] == [FaultKind.EXTRA]
 
 
-def test_a_long_queue_of_entries_is_chained_in_parts_and_in_order(own: Engine) -> None:
-    with own.begin() as connection:
+def test_a_long_queue_of_entries_is_chained_in_parts_and_in_order(undone: Undone) -> None:
+    with undone.begin() as connection:
         connection.execute(text("ALTER TABLE audit RENAME TO hidden"))
-    with own.begin() as connection:
+    with undone.begin() as connection:
         chain.append(connection, [chain.entry("x", AuditKind.EXPORT, str(n), {}) for n in range(1_200)])
-    with own.begin() as connection:
+    with undone.begin() as connection:
         connection.execute(text("ALTER TABLE hidden RENAME TO audit"))
     for number in range(3):
-        with own.begin() as connection:
+        with undone.begin() as connection:
             chain.append(connection, [chain.entry("x", AuditKind.EXPORT, str(1_200 + number), {})])
-    with own.connect() as connection:
+    with undone.connect() as connection:
         subjects = list(connection.scalars(text("SELECT subject FROM audit ORDER BY seq")))
     assert subjects == [str(n) for n in range(1_203)]
-    assert waiting(own, "x") == 0
+    assert waiting(undone, "x") == 0
 
 
 # --- tampering -------------------------------------------------------------------------------------------------------------
@@ -589,13 +597,13 @@ def test_a_chain_that_was_written_anew_is_found_by_a_checkpoint_alone(
         assert fault.kind is FaultKind.CUT_OFF
 
 
-def test_a_checkpoint_has_every_desk_in_one_look_even_without_its_head(own: Engine) -> None:
+def test_a_checkpoint_has_every_desk_in_one_look_even_without_its_head(undone: Undone) -> None:
     for desk, rows in (("a", 2), ("b", 3)):
-        decide(own, desk, rows)
-    with own.begin() as connection:
+        decide(undone, desk, rows)
+    with undone.begin() as connection:
         connection.execute(text("DELETE FROM audit_heads WHERE desk = 'a'; DELETE FROM desks"))
     statements: list[str] = []
-    with own.begin() as connection:
+    with undone.begin() as connection:
         event.listen(connection, "before_cursor_execute", lambda *args: statements.append(args[2]))
         chains = checkpoints.take(connection).chains
     assert {desk: (head.seq, head.count) for desk, head in chains.items()} == {"a": (2, 2), "b": (3, 3)}

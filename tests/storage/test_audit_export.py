@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy import Engine, NullPool, text
+from sqlalchemy import Engine, text
 
 from cli import audit_export
 from cli.audit_export import AskedExport, exported
@@ -51,7 +51,7 @@ def url(new_database_url: Callable[[], str]) -> str:
 
 @pytest.fixture
 def place(url: str, tmp_path: Path) -> Iterator[Place]:
-    engine = make_engine(url, 5, "ais-test", poolclass=NullPool)
+    engine = make_engine(url, 5, "ais-test")
     (tmp_path / "out").mkdir()
     yield Place(engine, url, tmp_path / "out" / "audit")
     engine.dispose()
@@ -230,7 +230,7 @@ def test_the_checkpoint_in_the_manifest_is_checked_with_the_public_key_alone(
     new_database_url: Callable[[], str], place: Place, desk: str, tmp_path: Path
 ) -> None:
     own = place._replace(url=new_database_url())
-    own = own._replace(engine=make_engine(own.url, 5, "ais-test", poolclass=NullPool))
+    own = own._replace(engine=make_engine(own.url, 5, "ais-test"))
     key, other = checkpoints.make_key(tmp_path / "key"), checkpoints.make_key(tmp_path / "other")
     decide(own.engine, desk, 3)
     own.export()

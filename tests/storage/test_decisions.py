@@ -32,10 +32,10 @@ async def read(database: Database, **wanted: Any) -> list[Decision]:
     return rows
 
 
-async def walk(database: Database, **wanted: Any) -> list[str]:
+def walk(connection: Connection, **wanted: Any) -> list[str]:
     ids, cursor = [], None
     while True:
-        rows, cursor = await database.run(partial(page, wanted=DecisionFilter(cursor=cursor, **wanted)))
+        rows, cursor = page(connection, DecisionFilter(cursor=cursor, **wanted))
         ids += [row.decision_id for row in rows]
         if cursor is None:
             return ids
@@ -138,7 +138,7 @@ async def test_pages_hold_every_row_once_newest_first(database: Database, desk: 
     await insert(database, *rows)
     newest_first = [row.decision_id for row in reversed(rows)]
     for limit in (1, 4, 24, 25, 26):
-        assert await walk(database, desk=desk, limit=limit) == newest_first
+        assert await database.run(partial(walk, desk=desk, limit=limit)) == newest_first
 
 
 async def test_rows_that_arrive_while_pages_are_read_shift_nothing(database: Database, desk: str) -> None:
@@ -205,22 +205,20 @@ def is_wanted(row: Decision, wanted: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("most_groups", [200, 1], ids=["by groups", "by everybody's rows"])
-async def test_every_combination_of_filters_finds_exactly_its_rows(
-    database: Database, desk: str, most_groups: int, monkeypatch: pytest.MonkeyPatch
+def test_every_combination_of_filters_finds_exactly_its_rows(
+    migrated: Connection, desk: str, most_groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.decisions.MAX_GROUPS", most_groups)
     rows = some_rows(desk, 60)
-    await insert(database, *rows, *some_rows(f"{desk}-other", 20))
+    insert_decisions(migrated, [*rows, *some_rows(f"{desk}-other", 20)])
     newest_first = list(reversed(rows))
     for names in itertools.chain.from_iterable(itertools.combinations(CHOICES, count) for count in range(5)):
         for values in itertools.product(*(CHOICES[name] for name in names)):
             wanted = dict(zip(names, values, strict=True))
             expected = [row.decision_id for row in newest_first if is_wanted(row, wanted)]
-            assert [row.decision_id for row in await read(database, desk=desk, limit=1000, **wanted)] == expected, (
-                wanted
-            )
+            assert walk(migrated, desk=desk, limit=1000, **wanted) == expected, wanted
             if len(names) < 3:
-                assert await walk(database, desk=desk, limit=4, **wanted) == expected, wanted
+                assert walk(migrated, desk=desk, limit=4, **wanted) == expected, wanted
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "%%%", "é", "AAAA", "bm90IGEgdGltZXxh", "MjAyNi0wMS0wMVQwMDowMDowMHxh"])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from sqlalchemy import Engine, NullPool, text
+from sqlalchemy import Engine, text
 
 from activities.auditing import Auditor
 from domain.audit import AuditKind
@@ -23,7 +23,7 @@ def url(new_database_url: Callable[[], str]) -> str:
 
 @pytest.fixture
 def engine(url: str) -> Iterator[Engine]:
-    engine = make_engine(url, 5, "ais-test", poolclass=NullPool)
+    engine = make_engine(url, 5, "ais-test")
     yield engine
     engine.dispose()
 

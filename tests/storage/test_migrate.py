@@ -1,5 +1,6 @@
 """The schema: brought up to date once however many try, and checked before anybody works with it."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from storage.audit.chain import AuditEntry, append
 from storage.audit.verifying import Verification
 from storage.database import DatabaseUnavailable
 from tests.deploy.dev_stack import ais
+from tests.house.sources import sources
 from tests.postgres import Server, plain_url
 from tests.storage.builders import NOW
 
@@ -48,9 +50,8 @@ def test_two_upgrades_at_once_are_safe(postgres: Server) -> None:
     migrate.upgrade(url)
 
 
-def test_a_revision_that_this_program_does_not_know_is_refused(postgres: Server) -> None:
-    url = postgres.create_database()
-    migrate.upgrade(url)
+def test_a_revision_that_this_program_does_not_know_is_refused(new_database_url: Callable[[], str]) -> None:
+    url = new_database_url()
     engine = create_engine(url, poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
@@ -72,6 +73,25 @@ def test_the_migrations_make_exactly_the_tables_that_the_code_names(database_url
 def test_the_newest_migration_is_known_without_the_tool_that_applies_them() -> None:
     assert migrate.newest_revision() == ScriptDirectory.from_config(migrate.alembic_config()).get_current_head()
     assert indexes.definitions().keys() == {index.name for index in tables.decisions.indexes}
+
+
+def test_no_module_but_the_migrations_imports_that_tool_when_it_is_imported() -> None:
+    ours = [source for source in sources() if not source.name.startswith("storage/migrations/")]
+    # The others need not be parsed.
+    named = [source for source in ours if re.search("alembic|migrations", source.path.read_text())]
+    assert len(ours) > 100
+    assert "storage/migrate.py" in {source.name for source in named}
+    at_once = [(source.name, ast.unparse(node)) for source in named for node in source.tree.body if is_import(node)]
+    assert not [each for each in at_once if each[1].split()[1].startswith(("alembic", "storage.migrations"))]
+
+
+def is_import(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Import | ast.ImportFrom)
+
+
+# Three seconds of the processor; whichever of our modules imports the tool fails the test above.
+@pytest.mark.thorough
+def test_neither_worker_nor_api_has_imported_that_tool() -> None:
     imported = "import sys, worker, api.app; print([name for name in sys.modules if name.startswith('alembic')])"
     told = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
@@ -91,9 +111,10 @@ def test_the_newest_migration_is_known_without_the_tool_that_applies_them() -> N
         ),
     ],
 )
-def test_what_is_not_whole_is_refused_by_name_and_left_alone(postgres: Server, damage: str, told: str) -> None:
-    url = postgres.create_database()
-    migrate.upgrade(url)
+def test_what_is_not_whole_is_refused_by_name_and_left_alone(
+    new_database_url: Callable[[], str], damage: str, told: str
+) -> None:
+    url = new_database_url()
     engine = create_engine(url, poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(text(damage))
@@ -103,10 +124,16 @@ def test_what_is_not_whole_is_refused_by_name_and_left_alone(postgres: Server, d
     assert "Restore the whole backup" in str(refused.value)
     with pytest.raises(migrate.SchemaOutOfDate):
         migrate.check(url)
+
+
+def test_the_command_tells_what_is_not_whole_in_one_line(new_database_url: Callable[[], str]) -> None:
+    url = new_database_url()
+    with create_engine(url, poolclass=NullPool).begin() as connection:
+        connection.execute(text("ALTER TABLE desks DROP COLUMN kill_id"))
     done = ais("migrate", cwd=Path.cwd(), AIS_DATABASE_URL=url)
     assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.strip().splitlines()) == 1
-    assert told in done.stderr
+    assert "missing: column desks.kill_id" in done.stderr
 
 
 def test_tables_of_others_beside_ours_are_none_of_our_business(postgres: Server) -> None:
@@ -231,9 +258,8 @@ def test_a_log_of_the_old_version_goes_on_in_the_new_one(postgres: Server) -> No
     migrate.check(url)
 
 
-def test_a_chain_goes_on_whichever_version_appends_to_it(postgres: Server) -> None:
-    url = postgres.create_database()
-    migrate.upgrade(url)
+def test_a_chain_goes_on_whichever_version_appends_to_it(new_database_url: Callable[[], str]) -> None:
+    url = new_database_url()
     engine = create_engine(url, poolclass=NullPool)
     entries = [AuditEntry("main", AuditKind.EXPORT, subject, "{}") for subject in ("é", "", '{"a\\",NULL}')]
     for step, revision in ((command.downgrade, "0015"), (command.upgrade, "head"), (command.downgrade, "0015")):
@@ -249,9 +275,8 @@ def test_a_chain_goes_on_whichever_version_appends_to_it(postgres: Server) -> No
     assert (found.faults, found.rows) == ([], 9)
 
 
-def test_an_index_that_was_left_half_built_is_built_anew(postgres: Server) -> None:
-    url = postgres.create_database()
-    migrate.upgrade(url)
+def test_an_index_that_was_left_half_built_is_built_anew(new_database_url: Callable[[], str]) -> None:
+    url = new_database_url()
     engine = create_engine(url, poolclass=NullPool)
     with engine.begin() as connection:
         broken = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'decisions_of_group'::regclass"
@@ -268,10 +293,12 @@ def test_the_schema_alone_can_be_brought_up_first(postgres: Server) -> None:
     with engine.begin() as connection:
         move(connection, command.upgrade, "0009")
         connection.execute(text(OLD_LOG))
-    for option, complete in (["--schema-only"], False), ([], True):
-        assert ais("migrate", *option, cwd=Path.cwd(), AIS_DATABASE_URL=url).returncode == 0
-        with engine.begin() as connection:
-            assert ("decisions_of_group" in index_names(connection)) is complete
+    assert ais("migrate", "--schema-only", cwd=Path.cwd(), AIS_DATABASE_URL=url).returncode == 0
+    with engine.begin() as connection:
+        assert "decisions_of_group" not in index_names(connection)
+    migrate.upgrade(url)
+    with engine.begin() as connection:
+        assert "decisions_of_group" in index_names(connection)
     migrate.check(url)
 
 
@@ -305,9 +332,8 @@ def test_a_reader_that_does_not_end_is_named_and_holds_up_no_writer(
     migrate.check(url)
 
 
-def test_every_migration_notes_the_voters_that_are_missing(postgres: Server) -> None:
-    url = postgres.create_database()
-    migrate.upgrade(url)
+def test_every_migration_notes_the_voters_that_are_missing(new_database_url: Callable[[], str]) -> None:
+    url = new_database_url()
     engine = create_engine(url, poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE decisions DISABLE TRIGGER USER"))
@@ -334,9 +360,8 @@ def move(connection: Connection, step: Callable[[Config, str], None], revision: 
     step(config, revision)
 
 
-def test_the_way_back_leaves_nothing(postgres: Server) -> None:
-    url = postgres.create_database()
-    migrate.upgrade(url)
+def test_the_way_back_leaves_nothing(new_database_url: Callable[[], str]) -> None:
+    url = new_database_url()
     engine = create_engine(url, poolclass=NullPool)
     with engine.begin() as connection:
         move(connection, command.downgrade, "base")
