@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, product
 from random import Random
 from typing import Any, NamedTuple
 
@@ -70,18 +70,27 @@ class Minute(NamedTuple):
     actions: Sequence[Asked | Canceled]
 
 
-asked = st.builds(
-    Asked,
-    st.sampled_from(SYMBOLS),
-    st.sampled_from([Market.FUTURES, Market.FUTURES, Market.SPOT]),
-    st.sampled_from(Side),
-    st.integers(1, 400_000) | st.sampled_from([50_000, 300_000]),
-    st.booleans(),
-    st.none() | st.integers(-60, 60),
-    st.none() | st.sampled_from(TimeInForce),
+# What an order is comes from one draw, and a bar's three moves are of one width: most of a flow's time goes into draws.
+kinds = st.sampled_from(
+    list(
+        product(
+            SYMBOLS,
+            [Market.FUTURES, Market.FUTURES, Market.SPOT],
+            Side,
+            [False, True],
+            [None] * len(TimeInForce) + list(TimeInForce),
+        )
+    )
 )
-canceled = st.builds(Canceled, st.sampled_from(SYMBOLS), st.sampled_from(Market))
-move = st.tuples(*[st.integers(-60, 60) | st.integers(-350, 350)] * 3)
+lots = st.integers(1, 400_000) | st.sampled_from([50_000, 300_000])
+asked = st.builds(
+    lambda kind, lots, ticks: Asked(*kind[:3], lots, kind[3], ticks, kind[4]),
+    kinds,
+    lots,
+    st.none() | st.integers(-60, 60),
+)
+canceled = st.sampled_from([Canceled(*each) for each in product(SYMBOLS, Market)])
+move = st.tuples(*[st.integers(-60, 60)] * 3) | st.tuples(*[st.integers(-350, 350)] * 3)
 minute = st.builds(
     Minute,
     st.sampled_from([1, 1, 5, 300, 1_500]),
@@ -89,7 +98,8 @@ minute = st.builds(
     st.tuples(st.integers(0, 900), st.integers(0, 900)),
     st.lists(asked | asked | canceled, max_size=4),
 )
-flows = st.lists(minute, min_size=1, max_size=12)
+# Long ones are the seeded flows' at the end of this file.
+flows = st.lists(minute, min_size=1, max_size=8)
 
 
 @dataclass

@@ -68,6 +68,11 @@ def make_venue(address: str, *, account_id: str = ACCOUNT, seconds: float = 10.0
     return AsterVenue(Caller(session_for(address, seconds), account_id, seconds, heard), heard)
 
 
+def plain_client() -> httpx.AsyncClient:
+    """For plain HTTP alone: reading certificates would be dearer than the request."""
+    return httpx.AsyncClient(trust_env=False, verify=False)
+
+
 class OwnProcess:
     """The server as a process of its own, for what only a process can do: die."""
 
@@ -91,12 +96,12 @@ class OwnProcess:
             await self._process.wait()
 
     async def control(self, what: str, **switches: Any) -> dict[str, Any]:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with plain_client() as client:
             answer = await client.post(f"{self.base}/control/{what}", json=switches)
             return dict(answer.json())
 
     async def _answers(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with plain_client() as client:
                 return (await client.get(f"{self.base}/control/state")).status_code == 200
         return False

@@ -4,6 +4,7 @@ import asyncio
 import time
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.venues.aster.bookkeeping import KEY, Ledgers
 from tests.venues.aster.fake_server import FakeServer
 
 D = Decimal
+THOROUGH = partial(pytest.param, marks=pytest.mark.thorough)
 
 
 def trade(fake: FakeServer, side: str, quantity: str, price: int, symbol: str = "BTCUSDT", **changes: Any) -> None:
@@ -118,10 +120,10 @@ async def test_what_does_not_fit_on_a_page_is_read_whichever_end_is_listed(
     monkeypatch.setattr(statements, "PAGE_ROWS", 5)
     fake.exchange.habits.page_rows, fake.exchange.habits.lists_newest = 5, newest
     now = int(time.time() * 1000)
-    for number in range(40):
-        trade(fake, "BUY", "0.001", 60_000, time=now - 3_000_000 + number * 70_001)
+    for number in range(16):
+        trade(fake, "BUY", "0.001", 60_000, time=now - 3_000_000 + number * 175_001)
     await ledgers.rounds(2)
-    assert len({fill.fill_id for fill in await ledgers.fills()}) == 40
+    assert len({fill.fill_id for fill in await ledgers.fills()}) == 16
     assert (await ledgers.state()).facts == []
 
 
@@ -133,7 +135,7 @@ async def test_more_rows_in_one_millisecond_than_a_page_holds_are_a_gap_that_is_
     now = int(time.time() * 1000)
     for _ in range(7):
         trade(fake, "BUY", "0.001", 60_000, time=now - 60_000)
-    state = await ledgers.rounds(2)
+    state = await ledgers.rounds()
     assert {gap.source for gap in state.gaps} == {"income", "BTCUSDT"}
     assert "more rows at one moment than the exchange lists" in state.facts[0]
 
@@ -224,8 +226,10 @@ async def test_a_position_that_the_fills_do_not_explain_is_told_with_both_number
     assert state.facts == ["ETHUSDT futures quantity: -2.5 at the exchange, 0 by its records"]
 
 
-@pytest.mark.parametrize("tool", ["get_my_trades", "get_income"])
-@pytest.mark.parametrize("answer", [[], None])
+@pytest.mark.parametrize(
+    ("tool", "answer"),
+    [("get_my_trades", []), ("get_income", None), THOROUGH("get_my_trades", None), THOROUGH("get_income", [])],
+)
 async def test_what_one_short_answer_left_out_is_found_again(
     fake: FakeServer, ledgers: Ledgers, tool: str, answer: Any
 ) -> None:
