@@ -28,6 +28,7 @@ from storage.database import Database
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.aster.running import PATIENT, Heard, make_venue, serving
 from tests.venues.builders import TERMS, D, FixedFunding, WrittenMarket, make_order
+from tests.venues.variants import THOROUGH
 
 FUTURES, SPOT = Tool.CANCEL_ALL_ORDERS, Tool.CANCEL_SPOT_ALL_ORDERS
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
@@ -114,7 +115,7 @@ async def server() -> AsyncIterator[tuple[FakeServer, str]]:
 
 
 # The paper venue is one, whichever market is behind it: what has nothing to do with a market is proved on a written one.
-@pytest.fixture(params=["paper", pytest.param("paper on aster", marks=pytest.mark.thorough), "aster"])
+@pytest.fixture(params=["paper", THOROUGH("paper on aster"), "aster"])
 async def subject(
     request: pytest.FixtureRequest, database: Database, server: tuple[FakeServer, str]
 ) -> AsyncIterator[Subject]:

@@ -70,25 +70,20 @@ class Minute(NamedTuple):
     actions: Sequence[Asked | Canceled]
 
 
+Kind = tuple[str, Market, Side, bool, TimeInForce | None]
+
+
+def of_kind(kind: Kind, lots: int, ticks: int | None) -> Asked:
+    symbol, market, side, reduce_only, time_in_force = kind
+    return Asked(symbol, market, side, lots, reduce_only, ticks, time_in_force)
+
+
 # What an order is comes from one draw, and a bar's three moves are of one width: most of a flow's time goes into draws.
-kinds = st.sampled_from(
-    list(
-        product(
-            SYMBOLS,
-            [Market.FUTURES, Market.FUTURES, Market.SPOT],
-            Side,
-            [False, True],
-            [None] * len(TimeInForce) + list(TimeInForce),
-        )
-    )
-)
+MARKETS = [Market.FUTURES, Market.FUTURES, Market.SPOT]
+IN_FORCE = [None] * len(TimeInForce) + list(TimeInForce)
+kinds = st.sampled_from(list[Kind](product(SYMBOLS, MARKETS, Side, [False, True], IN_FORCE)))
 lots = st.integers(1, 400_000) | st.sampled_from([50_000, 300_000])
-asked = st.builds(
-    lambda kind, lots, ticks: Asked(*kind[:3], lots, kind[3], ticks, kind[4]),
-    kinds,
-    lots,
-    st.none() | st.integers(-60, 60),
-)
+asked = st.builds(of_kind, kinds, lots, st.none() | st.integers(-60, 60))
 canceled = st.sampled_from([Canceled(*each) for each in product(SYMBOLS, Market)])
 move = st.tuples(*[st.integers(-60, 60)] * 3) | st.tuples(*[st.integers(-350, 350)] * 3)
 minute = st.builds(

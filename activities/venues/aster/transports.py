@@ -91,5 +91,5 @@ def _http_client(address: str, timeout_seconds: float, **_asked: object) -> http
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """What plain HTTP trusts once a redirect leads it to HTTPS. Reading it takes up to 80 ms of the event loop: once is enough."""
+    """What plain HTTP trusts if a redirect leads it to HTTPS. Read once: each time would block the event loop for up to 80 ms."""
     return httpx2.create_ssl_context(trust_env=False)

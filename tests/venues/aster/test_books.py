@@ -4,7 +4,6 @@ import asyncio
 import time
 from datetime import timedelta
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 import pytest
@@ -18,9 +17,9 @@ from storage.claims import AccountKey, take
 from storage.database import Database
 from tests.venues.aster.bookkeeping import KEY, Ledgers
 from tests.venues.aster.fake_server import FakeServer
+from tests.venues.variants import THOROUGH
 
 D = Decimal
-THOROUGH = partial(pytest.param, marks=pytest.mark.thorough)
 
 
 def trade(fake: FakeServer, side: str, quantity: str, price: int, symbol: str = "BTCUSDT", **changes: Any) -> None:

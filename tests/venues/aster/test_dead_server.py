@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from functools import partial
 
 import pytest
 
@@ -14,8 +13,7 @@ from domain.trading.orders import Fate
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.aster.running import OwnProcess, make_venue, serving
 from tests.venues.builders import make_order
-
-THOROUGH = partial(pytest.param, marks=pytest.mark.thorough)
+from tests.venues.variants import THOROUGH
 
 
 async def until_it_answers(venue: AsterVenue) -> None:
