@@ -11,6 +11,7 @@ import httpx
 import uvicorn
 
 from activities.venues.aster.caller import Caller
+from activities.venues.aster.session import Session
 from activities.venues.aster.transports import session_for
 from activities.venues.aster.venue import AsterVenue
 from cli.dev.ports import free_port
@@ -64,8 +65,13 @@ PATIENT = 60.0
 
 def make_venue(address: str, *, account_id: str = ACCOUNT, seconds: float = 10.0, watch: Any = None) -> AsterVenue:
     """The adapter, not connected yet."""
+    return venue_of(session_for(address, seconds), account_id=account_id, seconds=seconds, watch=watch)
+
+
+def venue_of(session: Session, *, account_id: str = ACCOUNT, seconds: float = 10.0, watch: Any = None) -> AsterVenue:
+    """The adapter over a session."""
     heard = watch or Heard()
-    return AsterVenue(Caller(session_for(address, seconds), account_id, seconds, heard), heard)
+    return AsterVenue(Caller(session, account_id, seconds, heard), heard)
 
 
 def plain_client() -> httpx.AsyncClient:

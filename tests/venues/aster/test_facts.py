@@ -22,6 +22,12 @@ LIST_OF_ORDERS = {Market.FUTURES: "get_open_orders", Market.SPOT: "get_spot_open
 both_markets = pytest.mark.parametrize("market", [Market.FUTURES, Market.SPOT])
 
 
+@pytest.fixture
+def venue(direct: AsterVenue) -> AsterVenue:
+    """What it makes of answers, whatever they travel over."""
+    return direct
+
+
 class Time:
     """A clock that a test sets."""
 

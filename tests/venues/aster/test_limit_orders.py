@@ -14,6 +14,12 @@ from tests.venues.builders import D, make_order
 from tests.venues.variants import THOROUGH
 
 
+@pytest.fixture
+def venue(direct: AsterVenue) -> AsterVenue:
+    """What it makes of answers, whatever they travel over."""
+    return direct
+
+
 async def placed(venue: AsterVenue, **changes: Any) -> OrderReport:
     facts = {"order_type": "LIMIT", "price": "59000", "quantity": "0.5"}
     return await venue.create_order(make_order(**(facts | changes)))

@@ -15,6 +15,12 @@ from tests.venues.variants import THOROUGH
 BTC, ETH = "BTCUSDT", "ETHUSDT"
 
 
+@pytest.fixture
+def venue(direct: AsterVenue) -> AsterVenue:
+    """What it makes of answers, whatever they travel over."""
+    return direct
+
+
 class Time:
     """A clock that a test sets."""
 
