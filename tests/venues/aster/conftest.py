@@ -48,13 +48,17 @@ async def venue(fake: FakeServer, address: str, heard: Heard) -> AsyncIterator[A
     await venue.close()
 
 
+def direct_session(fake: FakeServer) -> Session:
+    return Session(lambda: Client(fake.server, cache=None), PATIENT)
+
+
 @pytest.fixture
 async def direct(fake: FakeServer, heard: Heard) -> AsyncIterator[AsterVenue]:
     """The adapter and the server without HTTP between them, which is more than half the cost of a call.
 
     For what the adapter makes of answers. How they get there is tested by all the others.
     """
-    venue = venue_of(Session(lambda: Client(fake.server, cache=None), PATIENT), watch=heard)
+    venue = venue_of(direct_session(fake), watch=heard)
     yield venue
     await venue.close()
 
@@ -97,8 +101,8 @@ async def hasty(fake: FakeServer, address: str) -> AsyncIterator[AsterVenue]:
 
 
 @pytest.fixture
-async def ledgers(fake: FakeServer, address: str, database: Database, desk: str) -> AsyncIterator[Ledgers]:
-    """The books of a desk of its own."""
-    made = await Ledgers(database, address, desk, key=AccountKey(EXCHANGE, desk)).started()
+async def ledgers(fake: FakeServer, database: Database, desk: str) -> AsyncIterator[Ledgers]:
+    """The books of a desk of its own, without HTTP between them and the server."""
+    made = await Ledgers(database, direct_session(fake), desk, key=AccountKey(EXCHANGE, desk)).started()
     yield made
     await made.close()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from activities.venues.aster import statements
+from activities.venues.aster.transports import session_for
 from domain.accounting import LedgerKind
 from domain.books import EXCHANGE, Opening, folded
 from domain.trading.instructions import Side
@@ -17,6 +18,7 @@ from storage.claims import AccountKey, take
 from storage.database import Database
 from tests.venues.aster.bookkeeping import KEY, Ledgers
 from tests.venues.aster.fake_server import FakeServer
+from tests.venues.aster.running import PATIENT
 from tests.venues.variants import THOROUGH
 
 D = Decimal
@@ -152,7 +154,9 @@ async def test_an_exchange_that_does_not_look_at_the_time_is_not_halved_for_ever
 
 
 async def test_a_desk_of_weeks_ago_is_read_in_weeks(fake: FakeServer, database: Database, address: str) -> None:
-    made = await Ledgers(database, address, "old-desk", key=AccountKey(EXCHANGE, "old")).started(timedelta(days=20))
+    made = await Ledgers(database, session_for(address, PATIENT), "old-desk", key=AccountKey(EXCHANGE, "old")).started(
+        timedelta(days=20)
+    )
     long_ago = int((time.time() - 19 * 86_400) * 1000)
     trade(fake, "BUY", "0.5", 50_000, time=long_ago)
     state = await made.rounds(2)
@@ -172,7 +176,7 @@ async def test_who_takes_over_reads_on_where_the_last_one_stood(
     until = (await ledgers.state()).until
     assert set(until) == {"income", "BTCUSDT", "ETHUSDT"}
     fake.faults.errors = {}
-    heir = Ledgers(ledgers.database, address, ledgers.desk, key=ledgers.keeper._reader.key)
+    heir = Ledgers(ledgers.database, session_for(address, PATIENT), ledgers.desk, key=ledgers.keeper._reader.key)
     before = fake.calls["get_income"]
     await heir.rounds()
     assert fake.calls["get_income"] == before, "the lease of the one before has not ended"
@@ -322,7 +326,7 @@ async def test_an_account_of_another_desk_is_not_read(fake: FakeServer, ledgers:
 
 async def test_a_database_that_is_away_is_waited_for(fake: FakeServer, address: str) -> None:
     nowhere = Database("postgresql://nobody:nothing@127.0.0.1:1/none", timeout_seconds=1, application_name="ais-test")
-    away = Ledgers(nowhere, address, "away")
+    away = Ledgers(nowhere, session_for(address, PATIENT), "away")
     assert [await away.keeper.round() for _ in range(2)] == [60, 120]
     assert not fake.calls
     await away.close()
@@ -330,7 +334,7 @@ async def test_a_database_that_is_away_is_waited_for(fake: FakeServer, address: 
 
 
 async def test_a_desk_that_was_never_started_has_no_books(fake: FakeServer, database: Database, address: str) -> None:
-    made = Ledgers(database, address, "never-started", key=KEY)
+    made = Ledgers(database, session_for(address, PATIENT), "never-started", key=KEY)
     await made.rounds()
     assert not fake.calls
     await made.close()
