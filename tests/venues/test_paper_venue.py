@@ -614,7 +614,7 @@ async def test_an_account_agrees_with_its_fills_through_a_crash(database: Databa
     else:
         pytest.skip("../shared/data is not beside the project; the twin on generated data runs")
     venue, sent = make_venue(database, desk, market), 0
-    for number in range(40):
+    for number in range(24):
         await venue.observe(SYMBOLS, f"cycle_{number}")
         side = "SELL" if number % 3 else "BUY"
         report = await venue.create_order(make_order(desk=desk, quantity="0.013", side=side))
