@@ -373,8 +373,8 @@ async def test_an_account_that_contradicts_itself_cannot_be_read(
 
 # --- every call and every answer that is none -----------------------------------------------------------------------------
 
-NOTHING: Sequence[Any] = (None, [], {"code": -1, "msg": "x"})
-MORE_OF_NOTHING: Sequence[Any] = ({}, [{}], 0)
+NOTHING: Sequence[Any] = ({}, None, [], {"code": -1, "msg": "x"})
+MORE_OF_NOTHING: Sequence[Any] = ([{}], 0)
 READS = (
     "get_positions",
     "get_account_v4",
