@@ -28,6 +28,7 @@ from storage.database import Database
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.aster.running import PATIENT, Heard, make_venue, serving
 from tests.venues.builders import TERMS, D, FixedFunding, WrittenMarket, make_order
+from tests.venues.variants import THOROUGH
 
 FUTURES, SPOT = Tool.CANCEL_ALL_ORDERS, Tool.CANCEL_SPOT_ALL_ORDERS
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
@@ -113,7 +114,8 @@ async def server() -> AsyncIterator[tuple[FakeServer, str]]:
         yield fake, base
 
 
-@pytest.fixture(params=["paper", "paper on aster", "aster"])
+# The paper venue is one, whichever market is behind it: what has nothing to do with a market is proved on a written one.
+@pytest.fixture(params=["paper", THOROUGH("paper on aster"), "aster"])
 async def subject(
     request: pytest.FixtureRequest, database: Database, server: tuple[FakeServer, str]
 ) -> AsyncIterator[Subject]:
@@ -135,6 +137,9 @@ async def subject(
     venue = make_venue(f"{base}/mcp")
     yield AtAster(venue, fake)
     await venue.close()
+
+
+on_either_market = pytest.mark.parametrize("subject", ["paper", "paper on aster", "aster"], indirect=True)
 
 
 async def observed(subject: Subject) -> Observation:
@@ -163,6 +168,7 @@ async def test_it_says_how_long_a_lost_order_may_still_arrive(subject: Subject) 
     assert isinstance(subject.venue.counts_its_calls, bool)
 
 
+@on_either_market
 async def test_a_reading_prices_and_rules_the_symbols_it_knows_and_leaves_out_the_others(subject: Subject) -> None:
     seen = await subject.venue.observe([*SYMBOLS, UNKNOWN_SYMBOL], "cycle_1")
     assert sorted(seen.marks) == sorted(seen.rules) == SYMBOLS
@@ -173,6 +179,7 @@ async def test_a_reading_prices_and_rules_the_symbols_it_knows_and_leaves_out_th
     assert seen.account.nav > 0
 
 
+@on_either_market
 async def test_a_reading_is_repeated_by_a_retry_and_changes_nothing(subject: Subject) -> None:
     await observed(subject)
     await placed(subject)
@@ -182,6 +189,7 @@ async def test_a_reading_is_repeated_by_a_retry_and_changes_nothing(subject: Sub
     assert first.account == again.account == read.account
 
 
+@on_either_market
 async def test_bars_come_oldest_first_and_none_for_an_unknown_symbol(subject: Subject) -> None:
     for number in range(3):
         await subject.venue.observe(SYMBOLS, f"cycle_{number}")
@@ -191,6 +199,7 @@ async def test_bars_come_oldest_first_and_none_for_an_unknown_symbol(subject: Su
     assert first.open_time < second.open_time
 
 
+@on_either_market
 async def test_a_market_order_is_executed_once_and_the_position_shows_it(subject: Subject) -> None:
     await observed(subject)
     report = await placed(subject, quantity="0.5")
@@ -280,6 +289,7 @@ async def test_what_takes_risk_off_has_no_word_that_grows_old(subject: Subject) 
     assert (await subject.venue.create_order(closing, FreshClearance((), closing.not_after))).fate.reached_venue
 
 
+@on_either_market
 async def test_it_tells_its_own_clock(subject: Subject) -> None:
     await observed(subject)
     before = datetime.now(UTC) - timedelta(seconds=1)
@@ -288,6 +298,7 @@ async def test_it_tells_its_own_clock(subject: Subject) -> None:
     assert before < told < datetime.now(UTC) + timedelta(seconds=1)
 
 
+@on_either_market
 async def test_a_limit_order_waits_and_the_reading_lists_it(subject: Subject) -> None:
     await observed(subject)
     assert (await placed(subject, order_type="LIMIT", price="90", quantity="0.5")).fate is Fate.OPEN

@@ -38,6 +38,7 @@ from tests.venues.builders import (
     make_paper_order,
     still_bar,
 )
+from tests.venues.variants import THOROUGH
 
 SYMBOLS = ["BTCUSDT"]
 CRASH = Path(__file__).parents[3] / "shared/data/btc_perp_1m_2022-01-20_24_crash.csv"
@@ -604,7 +605,7 @@ async def check_account(database: Database, venue: PaperVenue, desk: str, fills:
     assert seen.account.nav == cash + sum((p.quantity * p.mark_price for p in seen.positions), D(0))
 
 
-@pytest.mark.parametrize("source", ["the crash of 2022", "generated"])
+@pytest.mark.parametrize("source", [THOROUGH("the crash of 2022"), "generated"])
 async def test_an_account_agrees_with_its_fills_through_a_crash(database: Database, desk: str, source: str) -> None:
     if source == "generated":
         market = build_market("simulated", SYMBOLS, seed=3)
@@ -613,7 +614,7 @@ async def test_an_account_agrees_with_its_fills_through_a_crash(database: Databa
     else:
         pytest.skip("../shared/data is not beside the project; the twin on generated data runs")
     venue, sent = make_venue(database, desk, market), 0
-    for number in range(40):
+    for number in range(24):
         await venue.observe(SYMBOLS, f"cycle_{number}")
         side = "SELL" if number % 3 else "BUY"
         report = await venue.create_order(make_order(desk=desk, quantity="0.013", side=side))

@@ -2,9 +2,10 @@
 
 import os
 import shlex
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -79,8 +80,16 @@ def _http_client(address: str, timeout_seconds: float, **_asked: object) -> http
     Reading has no time-out of its own: one slow call would end the connection, and every other call with it. A proxy from the
     environment is for the outside world; plain HTTP goes to a neighbour.
     """
+    encrypted = address.startswith("https:")
     return LookingClient(
         timeout=httpx2.Timeout(timeout_seconds, read=None, pool=None),
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
-        trust_env=address.startswith("https:"),
+        trust_env=encrypted,
+        verify=True if encrypted else _certificates(),
     )
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """What plain HTTP trusts if a redirect leads it to HTTPS. Read once: each time would block the event loop for up to 80 ms."""
+    return httpx2.create_ssl_context(trust_env=False)

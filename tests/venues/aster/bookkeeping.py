@@ -9,8 +9,8 @@ from sqlalchemy import Connection, text
 from activities.books import Bookkeeper, reader_of
 from activities.metrics import WorkerMetrics
 from activities.venues.aster.caller import Caller
+from activities.venues.aster.session import Session
 from activities.venues.aster.statements import Statements
-from activities.venues.aster.transports import session_for
 from domain.books import EXCHANGE, BooksState
 from domain.desk.states import Mode
 from storage import books
@@ -36,10 +36,10 @@ def start_desk(connection: Connection, desk: str, started_at: datetime, symbols:
 class Ledgers:
     """A bookkeeper of one desk, and what it wrote."""
 
-    def __init__(self, database: Database, address: str, desk: str, *, key: AccountKey = KEY) -> None:
+    def __init__(self, database: Database, session: Session, desk: str, *, key: AccountKey = KEY) -> None:
         self.database, self.desk, self.heard = database, desk, Heard()
         self.instruments = WorkerMetrics(desk)
-        caller = Caller(session_for(address, PATIENT), ACCOUNT, PATIENT, self.heard)
+        caller = Caller(session, ACCOUNT, PATIENT, self.heard)
         self.keeper = Bookkeeper(
             reader_of(desk, key), Statements(caller), database, every=60.0, instruments=self.instruments
         )

@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from mcp import Client
 
 from activities.venues.aster import sending, session
 from activities.venues.aster import venue as adapter
+from activities.venues.aster.session import Session
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import VenueUnavailable
 from domain.books import EXCHANGE
@@ -13,7 +15,7 @@ from storage.claims import AccountKey
 from storage.database import Database
 from tests.venues.aster.bookkeeping import Ledgers
 from tests.venues.aster.fake_server import FakeServer
-from tests.venues.aster.running import PATIENT, Heard, make_venue, serving
+from tests.venues.aster.running import PATIENT, Heard, make_venue, serving, venue_of
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,21 @@ def heard() -> Heard:
 @pytest.fixture
 async def venue(fake: FakeServer, address: str, heard: Heard) -> AsyncIterator[AsterVenue]:
     venue = make_venue(address, watch=heard)
+    yield venue
+    await venue.close()
+
+
+def direct_session(fake: FakeServer) -> Session:
+    return Session(lambda: Client(fake.server, cache=None), PATIENT)
+
+
+@pytest.fixture
+async def direct(fake: FakeServer, heard: Heard) -> AsyncIterator[AsterVenue]:
+    """The adapter and the server without HTTP between them, which is more than half the cost of a call.
+
+    For what the adapter makes of answers. How they get there is tested by all the others.
+    """
+    venue = venue_of(direct_session(fake), watch=heard)
     yield venue
     await venue.close()
 
@@ -84,8 +101,8 @@ async def hasty(fake: FakeServer, address: str) -> AsyncIterator[AsterVenue]:
 
 
 @pytest.fixture
-async def ledgers(fake: FakeServer, address: str, database: Database, desk: str) -> AsyncIterator[Ledgers]:
-    """The books of a desk of its own."""
-    made = await Ledgers(database, address, desk, key=AccountKey(EXCHANGE, desk)).started()
+async def ledgers(fake: FakeServer, database: Database, desk: str) -> AsyncIterator[Ledgers]:
+    """The books of a desk of its own, without HTTP between them and the server."""
+    made = await Ledgers(database, direct_session(fake), desk, key=AccountKey(EXCHANGE, desk)).started()
     yield made
     await made.close()

@@ -11,6 +11,7 @@ import httpx
 import uvicorn
 
 from activities.venues.aster.caller import Caller
+from activities.venues.aster.session import Session
 from activities.venues.aster.transports import session_for
 from activities.venues.aster.venue import AsterVenue
 from cli.dev.ports import free_port
@@ -64,8 +65,18 @@ PATIENT = 60.0
 
 def make_venue(address: str, *, account_id: str = ACCOUNT, seconds: float = 10.0, watch: Any = None) -> AsterVenue:
     """The adapter, not connected yet."""
+    return venue_of(session_for(address, seconds), account_id=account_id, seconds=seconds, watch=watch)
+
+
+def venue_of(session: Session, *, account_id: str = ACCOUNT, seconds: float = 10.0, watch: Any = None) -> AsterVenue:
+    """The adapter over a session."""
     heard = watch or Heard()
-    return AsterVenue(Caller(session_for(address, seconds), account_id, seconds, heard), heard)
+    return AsterVenue(Caller(session, account_id, seconds, heard), heard)
+
+
+def plain_client() -> httpx.AsyncClient:
+    """For plain HTTP alone: reading certificates would be dearer than the request."""
+    return httpx.AsyncClient(trust_env=False, verify=False)
 
 
 class OwnProcess:
@@ -91,12 +102,12 @@ class OwnProcess:
             await self._process.wait()
 
     async def control(self, what: str, **switches: Any) -> dict[str, Any]:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with plain_client() as client:
             answer = await client.post(f"{self.base}/control/{what}", json=switches)
             return dict(answer.json())
 
     async def _answers(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with plain_client() as client:
                 return (await client.get(f"{self.base}/control/state")).status_code == 200
         return False

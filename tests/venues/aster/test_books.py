@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from activities.venues.aster import statements
+from activities.venues.aster.transports import session_for
 from domain.accounting import LedgerKind
 from domain.books import EXCHANGE, Opening, folded
 from domain.trading.instructions import Side
@@ -17,6 +18,8 @@ from storage.claims import AccountKey, take
 from storage.database import Database
 from tests.venues.aster.bookkeeping import KEY, Ledgers
 from tests.venues.aster.fake_server import FakeServer
+from tests.venues.aster.running import PATIENT
+from tests.venues.variants import THOROUGH
 
 D = Decimal
 
@@ -118,10 +121,10 @@ async def test_what_does_not_fit_on_a_page_is_read_whichever_end_is_listed(
     monkeypatch.setattr(statements, "PAGE_ROWS", 5)
     fake.exchange.habits.page_rows, fake.exchange.habits.lists_newest = 5, newest
     now = int(time.time() * 1000)
-    for number in range(40):
-        trade(fake, "BUY", "0.001", 60_000, time=now - 3_000_000 + number * 70_001)
+    for number in range(16):
+        trade(fake, "BUY", "0.001", 60_000, time=now - 3_000_000 + number * 175_001)
     await ledgers.rounds(2)
-    assert len({fill.fill_id for fill in await ledgers.fills()}) == 40
+    assert len({fill.fill_id for fill in await ledgers.fills()}) == 16
     assert (await ledgers.state()).facts == []
 
 
@@ -133,7 +136,7 @@ async def test_more_rows_in_one_millisecond_than_a_page_holds_are_a_gap_that_is_
     now = int(time.time() * 1000)
     for _ in range(7):
         trade(fake, "BUY", "0.001", 60_000, time=now - 60_000)
-    state = await ledgers.rounds(2)
+    state = await ledgers.rounds()
     assert {gap.source for gap in state.gaps} == {"income", "BTCUSDT"}
     assert "more rows at one moment than the exchange lists" in state.facts[0]
 
@@ -151,7 +154,9 @@ async def test_an_exchange_that_does_not_look_at_the_time_is_not_halved_for_ever
 
 
 async def test_a_desk_of_weeks_ago_is_read_in_weeks(fake: FakeServer, database: Database, address: str) -> None:
-    made = await Ledgers(database, address, "old-desk", key=AccountKey(EXCHANGE, "old")).started(timedelta(days=20))
+    made = await Ledgers(database, session_for(address, PATIENT), "old-desk", key=AccountKey(EXCHANGE, "old")).started(
+        timedelta(days=20)
+    )
     long_ago = int((time.time() - 19 * 86_400) * 1000)
     trade(fake, "BUY", "0.5", 50_000, time=long_ago)
     state = await made.rounds(2)
@@ -171,7 +176,7 @@ async def test_who_takes_over_reads_on_where_the_last_one_stood(
     until = (await ledgers.state()).until
     assert set(until) == {"income", "BTCUSDT", "ETHUSDT"}
     fake.faults.errors = {}
-    heir = Ledgers(ledgers.database, address, ledgers.desk, key=ledgers.keeper._reader.key)
+    heir = Ledgers(ledgers.database, session_for(address, PATIENT), ledgers.desk, key=ledgers.keeper._reader.key)
     before = fake.calls["get_income"]
     await heir.rounds()
     assert fake.calls["get_income"] == before, "the lease of the one before has not ended"
@@ -224,8 +229,10 @@ async def test_a_position_that_the_fills_do_not_explain_is_told_with_both_number
     assert state.facts == ["ETHUSDT futures quantity: -2.5 at the exchange, 0 by its records"]
 
 
-@pytest.mark.parametrize("tool", ["get_my_trades", "get_income"])
-@pytest.mark.parametrize("answer", [[], None])
+@pytest.mark.parametrize(
+    ("tool", "answer"),
+    [("get_my_trades", []), ("get_income", None), THOROUGH("get_my_trades", None), THOROUGH("get_income", [])],
+)
 async def test_what_one_short_answer_left_out_is_found_again(
     fake: FakeServer, ledgers: Ledgers, tool: str, answer: Any
 ) -> None:
@@ -319,7 +326,7 @@ async def test_an_account_of_another_desk_is_not_read(fake: FakeServer, ledgers:
 
 async def test_a_database_that_is_away_is_waited_for(fake: FakeServer, address: str) -> None:
     nowhere = Database("postgresql://nobody:nothing@127.0.0.1:1/none", timeout_seconds=1, application_name="ais-test")
-    away = Ledgers(nowhere, address, "away")
+    away = Ledgers(nowhere, session_for(address, PATIENT), "away")
     assert [await away.keeper.round() for _ in range(2)] == [60, 120]
     assert not fake.calls
     await away.close()
@@ -327,7 +334,7 @@ async def test_a_database_that_is_away_is_waited_for(fake: FakeServer, address: 
 
 
 async def test_a_desk_that_was_never_started_has_no_books(fake: FakeServer, database: Database, address: str) -> None:
-    made = Ledgers(database, address, "never-started", key=KEY)
+    made = Ledgers(database, session_for(address, PATIENT), "never-started", key=KEY)
     await made.rounds()
     assert not fake.calls
     await made.close()

@@ -8,6 +8,7 @@ from domain.trading.instructions import Tool
 from domain.trading.orders import Fate
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.builders import D, make_order
+from tests.venues.variants import THOROUGH
 
 FUTURES, SPOT = Tool.CANCEL_ALL_ORDERS, Tool.CANCEL_SPOT_ALL_ORDERS
 both_markets = pytest.mark.parametrize("tool", [FUTURES, SPOT])
@@ -38,7 +39,7 @@ async def test_a_good_answer_with_orders_left_is_no_confirmation(
 
 
 @both_markets
-@pytest.mark.parametrize("status", [400, 500, 503, 0])
+@pytest.mark.parametrize("status", [400, 503, THOROUGH(500), THOROUGH(0)])
 async def test_an_error_after_which_nothing_is_open_is_a_confirmation(
     fake: FakeServer, venue: AsterVenue, tool: Tool, status: int
 ) -> None:

@@ -5,7 +5,6 @@ import contextlib
 import shlex
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,10 +18,8 @@ from activities.venues.port import VenueError, VenueNotSent, VenueUnavailable
 from domain.trading.instructions import Tool
 from domain.trading.orders import Fate
 from tests.venues.aster.fake_server import FakeServer
-from tests.venues.aster.running import PATIENT, Heard, OwnProcess, make_venue, serving
+from tests.venues.aster.running import PATIENT, Heard, make_venue, serving
 from tests.venues.builders import make_order
-
-THOROUGH = partial(pytest.param, marks=pytest.mark.thorough)
 
 FUTURES = Tool.CANCEL_ALL_ORDERS
 
@@ -143,18 +140,15 @@ async def test_a_server_that_answers_nothing_any_more_is_left_for_a_new_connecti
     assert await hasty._caller._session.connection(1) is not first
 
 
-@pytest.mark.parametrize(("path", "flags"), [("/mcp", ()), THOROUGH("/mcp", ("--legacy",)), THOROUGH("/sse", ())])
-async def test_either_protocol_works_over_either_http_transport(path: str, flags: tuple[str, ...]) -> None:
-    process = OwnProcess(*flags)
-    await process.start()
-    venue = make_venue(process.base + path)
-    try:
-        await process.control("faults", gathers={"cancel_all_orders": 20})
+@pytest.mark.parametrize(("path", "legacy"), [("/mcp", False), ("/mcp", True), ("/sse", False)])
+async def test_either_protocol_works_over_either_http_transport(path: str, legacy: bool) -> None:
+    fake = FakeServer(legacy=legacy)
+    async with serving(fake) as base:
+        venue = make_venue(base + path)
+        fake.faults.gathers = {"cancel_all_orders": 20}
         await asyncio.gather(*(venue.cancel_all(FUTURES, "BTCUSDT") for _ in range(20)))
         assert (await venue.observe(["BTCUSDT"], None)).marks
-    finally:
         await venue.close()
-        await process.kill()
 
 
 async def test_a_server_of_our_own_is_spoken_to_over_stdio() -> None:

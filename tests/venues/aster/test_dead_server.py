@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from functools import partial
 
 import pytest
 
@@ -11,10 +10,10 @@ from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import VenueUnavailable
 from domain.trading.instructions import Tool
 from domain.trading.orders import Fate
-from tests.venues.aster.running import OwnProcess, make_venue
+from tests.venues.aster.fake_server import FakeServer
+from tests.venues.aster.running import OwnProcess, make_venue, serving
 from tests.venues.builders import make_order
-
-THOROUGH = partial(pytest.param, marks=pytest.mark.thorough)
+from tests.venues.variants import THOROUGH
 
 
 async def until_it_answers(venue: AsterVenue) -> None:
@@ -49,12 +48,14 @@ async def test_pending_calls_fail_at_once_and_the_next_ones_connect_anew(path: s
                 assert isinstance(outcome, VenueUnavailable)
         with pytest.raises(VenueUnavailable):
             await venue.ping()
-        await process.start()
-        await until_it_answers(venue)
-        assert (await venue.observe(["BTCUSDT"], None)).marks
-        # The order is not sent again over the new connection: it is asked about.
-        assert (await process.control("faults"))["calls"].get("create_order") is None
-        assert await venue.find_order(order) is None
+        heir = FakeServer(legacy="--legacy" in flags)
+        async with serving(heir, process.port):
+            await until_it_answers(venue)
+            assert (await venue.observe(["BTCUSDT"], None)).marks
+            # The order is not sent again over the new connection: it is asked about.
+            assert heir.calls["create_order"] == 0
+            assert await venue.find_order(order) is None
+            await venue.close()
     finally:
         await venue.close()
         await process.kill()

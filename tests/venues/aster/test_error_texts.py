@@ -19,8 +19,10 @@ from tests.venues.aster.fake_server import FakeServer
 from tests.venues.aster.faults import SECRET, error_text
 from tests.venues.aster.running import make_venue
 from tests.venues.builders import D, make_order
+from tests.venues.variants import THOROUGH
 
-STATUSES = [0, 400, 401, 403, 404, 408, 418, 429, 500, 503]
+# One of each kind, and those that are told apart from none of them (`test_only_the_http_status_is_told_apart`).
+STATUSES, LIKE_THEM = [0, 400, 401, 404, 429, 503], [403, 408, 418, 500]
 
 
 async def outcome(call: Any) -> OrderReport | VenueError | None:
@@ -39,7 +41,7 @@ def everything(found: OrderReport | VenueError | None) -> str:
     return "".join([str(found), repr(found), *traceback.format_exception(found), *traceback.format_exception(told)])
 
 
-@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("status", [*STATUSES, *map(THOROUGH, LIKE_THEM)])
 async def test_neither_secret_nor_signature_reaches_a_text_a_report_or_a_log(
     fake: FakeServer,
     venue: AsterVenue,

@@ -14,11 +14,18 @@ from domain.trading.orders import Fate
 from tests.venues.aster.exchange import FakeOrder
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.builders import D, make_order
+from tests.venues.variants import THOROUGH
 
 BTC, ETH = "BTCUSDT", "ETHUSDT"
 HELD = Known(held={BTC: D("0.123"), ETH: D("-2.5")})
 LIST_OF_ORDERS = {Market.FUTURES: "get_open_orders", Market.SPOT: "get_spot_open_orders"}
 both_markets = pytest.mark.parametrize("market", [Market.FUTURES, Market.SPOT])
+
+
+@pytest.fixture
+def venue(direct: AsterVenue) -> AsterVenue:
+    """What it makes of answers, whatever they travel over."""
+    return direct
 
 
 class Time:
@@ -297,7 +304,9 @@ both_cancels = pytest.mark.parametrize("tool", CANCELS)
 
 
 @both_cancels
-@pytest.mark.parametrize("answer", [{}, None, [], {"code": 500, "msg": "busy"}, {"code": -1, "msg": "x"}])
+@pytest.mark.parametrize(
+    "answer", [{}, None, THOROUGH([]), THOROUGH({"code": 500, "msg": "busy"}), {"code": -1, "msg": "x"}]
+)
 async def test_a_cancel_that_does_not_say_it_is_done_is_confirmed_by_the_history_too(
     fake: FakeServer, venue: AsterVenue, tool: Tool, answer: Any
 ) -> None:
@@ -364,7 +373,8 @@ async def test_an_account_that_contradicts_itself_cannot_be_read(
 
 # --- every call and every answer that is none -----------------------------------------------------------------------------
 
-NOTHING: Sequence[Any] = ({}, None, [], [{}], {"code": -1, "msg": "x"}, 0)
+NOTHING: Sequence[Any] = ({}, None, [], {"code": -1, "msg": "x"})
+MORE_OF_NOTHING: Sequence[Any] = ([{}], 0)
 READS = (
     "get_positions",
     "get_account_v4",
@@ -381,15 +391,16 @@ READS = (
 )
 
 
+@pytest.mark.parametrize("answers", [NOTHING, THOROUGH(MORE_OF_NOTHING)], ids=["nothing", "more of it"])
 @pytest.mark.parametrize("tool", READS)
 async def test_no_answer_that_says_nothing_hides_a_position_an_order_or_a_price(
-    fake: FakeServer, venue: AsterVenue, tool: str
+    fake: FakeServer, venue: AsterVenue, tool: str, answers: Sequence[Any]
 ) -> None:
     holds(fake)
     futures, spot = fake.exchange.rest(BTC), fake.exchange.rest(BTC, spot=True)
     known = rested(futures, held=HELD.held, balance=D("10000.5"), verifies=True)
     known = known.model_copy(update={"resting": known.resting + rested(spot, market=Market.SPOT).resting})
-    for answer in NOTHING:
+    for answer in answers:
         fake.faults.answers = {tool: answer}
         try:
             seen = await read(venue, known)
@@ -405,7 +416,7 @@ async def test_no_answer_that_says_nothing_hides_a_position_an_order_or_a_price(
 async def test_a_symbol_whose_market_says_nothing_is_left_out_or_without_it(
     fake: FakeServer, venue: AsterVenue, tool: str
 ) -> None:
-    for answer in NOTHING:
+    for answer in (*NOTHING, *MORE_OF_NOTHING):
         fake.faults.answers = {tool: answer}
         views = await venue.markets([BTC], 5)
         if tool == "get_klines":
@@ -419,7 +430,7 @@ async def test_a_symbol_whose_market_says_nothing_is_left_out_or_without_it(
 async def test_an_order_whose_answer_says_nothing_is_known_by_what_it_did_or_unknown(
     fake: FakeServer, venue: AsterVenue
 ) -> None:
-    for number, answer in enumerate(NOTHING, start=1):
+    for number, answer in enumerate((*NOTHING, *MORE_OF_NOTHING), start=1):
         fake.faults.answers = {"create_order": answer}
         report = await venue.create_order(make_order(quantity="0.1"))
         assert report.fate in (Fate.UNKNOWN, Fate.FILLED)

@@ -13,6 +13,12 @@ from tests.venues.aster.running import Heard
 from tests.venues.builders import D, make_order
 
 
+@pytest.fixture
+def venue(direct: AsterVenue) -> AsterVenue:
+    """What it makes of answers, whatever they travel over."""
+    return direct
+
+
 async def test_the_net_asset_value_is_the_exchanges_margin_balance_to_the_last_digit(
     fake: FakeServer, venue: AsterVenue
 ) -> None:

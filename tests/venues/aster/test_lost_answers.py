@@ -14,6 +14,7 @@ from domain.trading.orders import Fate, Order, OrderReport
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.aster.running import make_venue
 from tests.venues.builders import D, make_order
+from tests.venues.variants import THOROUGH
 
 LIMIT = {"order_type": "LIMIT", "price": "50000"}
 
@@ -45,8 +46,22 @@ async def test_a_call_that_is_given_up_is_unknown_and_what_fills_later_is_found(
     assert (later.fate, later.filled_quantity, sends(fake)) == (Fate.FILLED, D("0.5"), 1)
 
 
-@pytest.mark.parametrize(("executes", "fate"), [(True, Fate.FILLED), (False, None)])
-@pytest.mark.parametrize("status", [503, 500, 408, 429, 0])
+@pytest.mark.parametrize(
+    ("status", "executes", "fate"),
+    [
+        (503, True, Fate.FILLED),
+        (503, False, None),
+        (429, True, Fate.FILLED),
+        (0, False, None),
+        # As a 503: `test_only_the_http_status_is_told_apart`.
+        THOROUGH(500, True, Fate.FILLED),
+        THOROUGH(500, False, None),
+        THOROUGH(408, True, Fate.FILLED),
+        THOROUGH(408, False, None),
+        THOROUGH(429, False, None),
+        THOROUGH(0, True, Fate.FILLED),
+    ],
+)
 async def test_an_error_that_says_nothing_of_the_order_is_unknown_until_the_venue_is_asked(
     fake: FakeServer, venue: AsterVenue, address: str, status: int, executes: bool, fate: Fate | None
 ) -> None:

@@ -13,6 +13,12 @@ from tests.venues.builders import RULES, D, make_order
 WITHIN = RULES.model_copy(update={"multiplier_up": D("1.03"), "multiplier_down": D("0.97")})
 
 
+@pytest.fixture
+def venue(direct: AsterVenue) -> AsterVenue:
+    """What it makes of answers, whatever they travel over."""
+    return direct
+
+
 def instruction(**changes: object) -> OrderInstruction:
     return make_order(**{"quantity": "0.5"} | changes).instruction  # type: ignore[arg-type]
 

@@ -10,8 +10,15 @@ from activities.venues.port import VenueRefused
 from domain.trading.orders import Fate
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.builders import D, make_order
+from tests.venues.variants import THOROUGH
 
 BTC, ETH = "BTCUSDT", "ETHUSDT"
+
+
+@pytest.fixture
+def venue(direct: AsterVenue) -> AsterVenue:
+    """What it makes of answers, whatever they travel over."""
+    return direct
 
 
 class Time:
@@ -34,7 +41,9 @@ async def halted(venue: AsterVenue, symbol: str = BTC) -> str | None:
     return (await venue.observe([BTC, ETH], None)).rules[symbol].halted
 
 
-@pytest.mark.parametrize("word", ["BREAK", "HALT", "SETTLING", "PRE_SETTLE", "PENDING_TRADING", "CLOSE", "trading"])
+@pytest.mark.parametrize(
+    "word", ["BREAK", "SETTLING", "trading", *map(THOROUGH, ("HALT", "PRE_SETTLE", "PENDING_TRADING", "CLOSE"))]
+)
 async def test_a_symbol_that_does_not_trade_keeps_its_rules_and_tells_the_venues_word(
     fake: FakeServer, venue: AsterVenue, word: str
 ) -> None:
