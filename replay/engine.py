@@ -139,6 +139,7 @@ class Engine:
         self._exchange = Exchange(setup.terms, self._rules.get, setup.funding)
         self._window = Window()
         self._ids = count(1)
+        self._rate: tuple[Decimal | None, datetime] = (None, started_at)
         self._tick = Tick(started_at, self._new_id)
         self._fills: list[Fill] = []
         self._silent: Collection[str] = ()
@@ -417,7 +418,7 @@ class Engine:
 
     def _arguments(self, observation: Observation, bar: Bar, book: Mapping[str, TopOfBook]) -> Arguments:
         symbol = self._setup.symbol
-        funding = next_rate(symbol, bar, self._exchange)
+        funding = self._next_rate(bar)
         held = next((p.quantity for p in observation.positions if p.market is Market.FUTURES), ZERO)
         return Arguments(
             bars={symbol: self._window.arrays()},
@@ -425,6 +426,16 @@ class Engine:
             funding={symbol: float(funding)} if funding is not None else {},
             positions={symbol: float(held)},
         )
+
+    def _next_rate(self, bar: Bar) -> Decimal | None:
+        """The rate of the next funding hour, which is the same for hundreds of bars."""
+        rate, until = self._rate
+        if bar.open_time >= until:
+            rate, until = self._rate = (
+                next_rate(self._setup.symbol, bar, self._exchange),
+                next_funding_hour(bar.open_time),
+            )
+        return rate
 
     def _place(self, order: Order) -> OrderReport:
         asked = PaperOrder.asked(order.order_id, self.book.desk, Market.FUTURES, order.instruction)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion, screened
+from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion, screened, suggested
 from domain.trading.instructions import Side
 
 EXTREME = 0.0003
@@ -27,7 +27,7 @@ def funding_rate(bars: Bars, book: Book, funding: Funding, positions: Positions)
     perpetual to its index, so that an extreme one is both paid to the other side and a gap that tends to close.
     """
     return [
-        Suggestion(
+        suggested(
             symbol=symbol,
             side=Side.SELL if rate > 0 else Side.BUY,
             confidence=round(min(abs(rate) / FULL_CONFIDENCE, 1.0), 4),

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion, screened
+from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion, screened, suggested
 from domain.trading.instructions import Side
 
 WINDOW_BARS = 20
@@ -80,7 +80,7 @@ def _fade(symbol: str, bars: BarArrays) -> Suggestion | None:
     if efficiency * math.copysign(1, distance) >= TREND:
         return None
     z = distance / stdev
-    return Suggestion(
+    return suggested(
         symbol=symbol,
         side=Side.SELL if z > 0 else Side.BUY,
         confidence=round(min(abs(z) / FULL_CONFIDENCE, 1.0), 4),

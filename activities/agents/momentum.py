@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion, screened
+from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion, screened, suggested
 from domain.trading.instructions import Side
 
 LOOKBACK_BARS = 12
@@ -60,7 +60,7 @@ def _follow(symbol: str, bars: BarArrays) -> Suggestion | None:
         score = change / explained_by_chance
     if abs(score) < THRESHOLD:
         return None
-    return Suggestion(
+    return suggested(
         symbol=symbol,
         side=Side.BUY if score > 0 else Side.SELL,
         confidence=round(min(abs(score) / FULL_CONFIDENCE, 1.0), 4),

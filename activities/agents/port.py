@@ -20,7 +20,7 @@ from domain.trading.instructions import Side
 from domain.trading.market import Bar, Market, MarketView, Position, TopOfBook
 from domain.trading.proposals import MAX_RATIONALE_CHARS
 from domain.trading.quotes import QuoteTerms
-from domain.values import ZERO
+from domain.values import ZERO, assembled
 
 MAX_BARS = 60
 """The most bars that an agent gets of a symbol."""
@@ -104,6 +104,22 @@ class Suggestion(QuoteTerms):
     confidence: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
     expected_return: Annotated[float, Field(allow_inf_nan=False)] | None = None
     rationale: Annotated[str, BeforeValidator(_clip)] = ""
+
+
+def suggested(symbol: str, side: Side, confidence: float, expected_return: float, rationale: str) -> Suggestion:
+    """An order at market that an agent of ours suggests. Whoever receives it validates it (`reply.py`); once is enough."""
+    terms = {"price": None, "time_in_force": None, "post_only": False}
+    return assembled(
+        Suggestion,
+        {
+            **terms,
+            "symbol": symbol,
+            "side": side,
+            "confidence": confidence,
+            "expected_return": expected_return,
+            "rationale": rationale,
+        },
+    )
 
 
 Bars = Mapping[str, BarArrays]

@@ -44,7 +44,9 @@ def reply_of(agent: Agent, arguments: Arguments) -> Reply:
         answer: Any = agent(*arguments)
         if isinstance(answer, list) and not answer:
             return ABSTAINED
-        if not isinstance(answer, Iterable) or isinstance(answer, str | bytes | Mapping):
+        if not isinstance(answer, list) and (
+            not isinstance(answer, Iterable) or isinstance(answer, str | bytes | Mapping)
+        ):
             raise Nonsense(f"it returned a {type(answer).__name__}, not a list of suggestions ([] abstains)")
         items = list(islice(answer, MAX_SUGGESTIONS + 1))
         if len(items) > MAX_SUGGESTIONS:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion, screened
+from activities.agents.port import BarArrays, Bars, Book, Floats, Funding, Positions, Suggestion, screened, suggested
 from domain.trading.instructions import Side
 
 CHANNEL_BARS = 20
@@ -60,7 +60,7 @@ def _break_out(symbol: str, bars: BarArrays) -> Suggestion | None:
         return None
     # A market that stood still has no average range: any move is as large as can be.
     ratio = min(newest / average, FULL_CONFIDENCE) if average else FULL_CONFIDENCE
-    return Suggestion(
+    return suggested(
         symbol=symbol,
         side=side,
         confidence=round(ratio / FULL_CONFIDENCE, 4),

@@ -76,9 +76,9 @@ def iter_bars(path: Path, volume: VolumeUnit = BASE) -> Iterator[Bar]:
 def iter_episodes(path: Path, volume: VolumeUnit = BASE) -> Iterator[tuple[str, Bar]]:
     """The same, each bar with its episode: the value of the column `episode`, or an empty text."""
     lines = read_lines(path)
-    form, before = _Form.of(path, next(lines), volume), None
+    form, before, moments = _Form.of(path, next(lines), volume), None, _Moments()
     for line in lines:
-        bar = _parse(form, line, before)
+        bar = _parse(form, line, before, moments.of)
         before = bar.open_time
         yield form.episode(line), bar
     if before is None:
@@ -189,6 +189,21 @@ def moment_of(time_ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=time_ms)
 
 
+class _Moments:
+    """The same for one time after another. Most are as far from the one before as that one was, and adding is fast."""
+
+    def __init__(self) -> None:
+        self._time_ms, self._moment = 0, _EPOCH
+        self._since_ms, self._step = 0, timedelta(0)
+
+    def of(self, time_ms: int) -> datetime:
+        """The next one."""
+        if (since_ms := time_ms - self._time_ms) != self._since_ms:
+            self._since_ms, self._step = since_ms, timedelta(milliseconds=since_ms)
+        self._time_ms, self._moment = time_ms, self._moment + self._step
+        return self._moment
+
+
 def _glance(form: _Form, line: FileLine, before: int, steps: Steps) -> int | None:
     """The time of a line's bar, if the line is right for certain and tells no new step."""
     try:
@@ -208,14 +223,14 @@ def _glance(form: _Form, line: FileLine, before: int, steps: Steps) -> int | Non
     return time_ms if is_right else None
 
 
-def _parse(form: _Form, line: FileLine, before: datetime | None) -> Bar:
+def _parse(form: _Form, line: FileLine, before: datetime | None, moment: Callable[[int], datetime] = moment_of) -> Bar:
     path = form.path
     try:
         time_text, *prices, traded = form.cells(line.cells)
         time_ms, volume_there = int(time_text), Decimal(traded)
         # A short text has no more digits than a double holds.
         open_, high, low, close = [Decimal(text) if len(text) <= _DIGITS else _price(text) for text in prices]
-        opened_at = moment_of(time_ms)
+        opened_at = moment(time_ms)
         in_range = (
             _LOWEST <= low <= open_ <= high <= _HIGHEST and low <= close <= high and ZERO <= volume_there <= _MOST
         )

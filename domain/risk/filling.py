@@ -67,6 +67,9 @@ def together(found: Mapping[str, Reach], correlations: Correlations, threshold: 
 
     An unfilled order hedges nothing: each symbol counts at whichever end of its reach is worse for the group.
     """
+    if len(found) == 1:
+        # The usual desk: nothing moves together with anything.
+        return max(max(abs(reach.low), abs(reach.high)) for reach in found.values())
     lows = {symbol: reach.low for symbol, reach in found.items()}
     highs = {symbol: reach.high for symbol, reach in found.items()}
     return max((_worst_group(symbol, lows, highs, correlations, threshold) for symbol in found), default=ZERO)

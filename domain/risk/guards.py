@@ -20,7 +20,8 @@ from domain.trading.quotes import AgentQuote
 from domain.values import ZERO, digits, plain
 
 RATE_WINDOW = timedelta(minutes=1)
-_MARKETS = tuple(Market)
+_MARKETS = frozenset(Market)
+_FUTURES = frozenset({Market.FUTURES})
 
 
 class BarSummary(NamedTuple):
@@ -31,6 +32,9 @@ class BarSummary(NamedTuple):
 
     reference_price: Decimal | None = None
     bar_volume: Decimal | None = None
+
+
+NO_BARS = BarSummary()
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,12 @@ class Candidate:
     instruction: OrderInstruction
     given: MarketContext
 
-    @property
+    @cached_property
     def limits(self) -> Limits:
         """The desk's limits."""
         return self.given.limits
 
-    @property
+    @cached_property
     def observation(self) -> Observation:
         """The reading."""
         return self.given.observation
@@ -91,7 +95,7 @@ class Candidate:
     @property
     def tape(self) -> BarSummary:
         """Figures from the newest bars of the order's symbol."""
-        return self.given.tapes.get(self.instruction.symbol, BarSummary())
+        return self.given.tapes.get(self.instruction.symbol, NO_BARS)
 
     @cached_property
     def after(self) -> dict[str, Decimal]:
@@ -114,10 +118,8 @@ class Candidate:
     def futures_after(self) -> dict[str, Decimal]:
         """Like `after`, for futures alone."""
         seen = self.observation
-        markets = [held.market for held in seen.positions] + [order.market for order in seen.open_orders]
-        if all(market == Market.FUTURES for market in markets):
-            return self.after
-        return self._worst(self._reaches((Market.FUTURES,)))
+        markets = {*(held.market for held in seen.positions), *(order.market for order in seen.open_orders)}
+        return self.after if markets <= _FUTURES else self._worst(self._reaches(_FUTURES))
 
     def _worst(self, found: Mapping[str, Reach]) -> dict[str, Decimal]:
         symbol, side = self.instruction.symbol, self.instruction.side
@@ -127,7 +129,7 @@ class Candidate:
     def _reach(self) -> dict[str, Reach]:
         return self._reaches(_MARKETS)
 
-    def _reaches(self, counted: tuple[Market, ...]) -> dict[str, Reach]:
+    def _reaches(self, counted: frozenset[Market]) -> dict[str, Reach]:
         seen, order = self.observation, self.instruction
         legs = legs_of((o for o in seen.open_orders if o.market in counted), seen.marks)
         legs += unlisted_legs(self.given.quotes, seen.open_orders, seen.marks)
@@ -139,6 +141,8 @@ class Candidate:
         """Whether the order only reduces risk: together with everything that rests in its direction, it makes its symbol's
         position smaller without flipping it."""
         order, seen = self.instruction, self.observation
+        if not seen.positions:
+            return False
         way = order.symbol, order.side
         resting = (leg for leg in legs_of(seen.open_orders, seen.marks) if (leg.symbol, leg.side) == way)
         held = quantities(seen.positions).get(order.symbol, ZERO)
