@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from domain.risk.filling import Leg, Reach, reaches, unlisted_legs
+from domain.risk.filling import Leg, Reach, reaches, together, unlisted_legs
 from domain.risk.guards import (
     Candidate,
     concentration_exceeded,
@@ -168,3 +168,10 @@ def test_what_closes_is_worth_the_mark_and_what_opens_its_price() -> None:
     ]
     found = reaches([a_position(-2)], legs, {BTC: D(100), ETH: D(10)})
     assert found == {BTC: Reach(D(-310), D(170)), ETH: Reach(D(0), D(18))}
+
+
+@pytest.mark.parametrize(("low", "high"), [(-5, 3), (-3, 5), (2, 5), (-5, -2)])
+def test_of_one_symbol_the_worse_end_counts_as_in_a_group(low: int, high: int) -> None:
+    alone = {BTC: Reach(D(low), D(high))}
+    assert together(alone, {}, 0.8) == 5
+    assert together(alone | {ETH: Reach(D(0), D(0))}, {}, 0.8) == 5

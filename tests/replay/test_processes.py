@@ -79,8 +79,8 @@ def test_each_stretch_is_replayed_elsewhere(
 )
 def test_whatever_ends_a_replay_ends_its_processes(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C, and a parent that is killed and can say nothing any more."""
-    bars = liquid(made_bars(30_000, step=0.003))
-    lines = [f"{int(b.open_time.timestamp() * 1000)},{b.open},{b.high},{b.low},{b.close},{b.volume}" for b in bars]
+    # Closes that jump about enough for agents to speak.
+    lines = [f"{(n + 1) * 60_000},40000.0,40100.0,39900.0,{40_000 + n * 7_919 % 100}.0,1000" for n in range(30_000)]
     file = tmp_path / "bars.csv"
     file.write_text(
         "\n".join([f"{HEADER},episode", *(f"{line},{n % EPISODES}" for n, line in enumerate(lines))]) + "\n"

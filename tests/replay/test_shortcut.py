@@ -4,7 +4,7 @@ import io
 import json
 import sys
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from activities.market.replay import read_bars
 from domain import values
 from domain.accounting import Holding, HoldingKey
 from domain.paper.book import NOTHING_HAPPENED, Book, Exchange, Terms
+from domain.paper.funding import next_funding_hour
 from domain.paper.liquidation import is_safe, liquidate, safe_from
 from domain.risk.limits import Limits
 from domain.trading.market import Bar, Market
@@ -153,7 +154,8 @@ def test_a_replay_may_end_in_quiet_bars_of_a_new_day() -> None:
 
 
 @pytest.mark.skipif(not CRASH.exists(), reason="the shared market data is not here")
-@pytest.mark.parametrize("limits", [Limits(), NEAR], ids=["usual", "near"])
+# Near limits: test_a_quiet_bar_comes_to_what_a_whole_cycle_would has them too.
+@pytest.mark.parametrize("limits", [Limits(), pytest.param(NEAR, marks=pytest.mark.thorough)], ids=["usual", "near"])
 def test_a_quiet_bar_of_a_real_crash(limits: Limits) -> None:
     assert compared(read_bars(CRASH, "quote")[500:2_500], limits=limits).still > 100
 
@@ -161,6 +163,21 @@ def test_a_quiet_bar_of_a_real_crash(limits: Limits) -> None:
 @pytest.mark.skipif(not XRP.exists(), reason="the shared market data is not here")
 def test_a_quiet_bar_of_a_real_week() -> None:
     assert compared(read_bars(XRP), ("momentum", "mean_reversion")).still > 500
+
+
+class ByTheHour:
+    """Another rate at each funding hour of a day."""
+
+    def rate(self, symbol: str, at: datetime) -> Decimal:
+        return D("0.0004") + at.hour * D("0.00002")
+
+
+def test_an_agent_is_told_the_rate_of_the_next_funding_hour() -> None:
+    bars = liquid(made_bars(1_000, step=0.0005))
+    cycles = Engine(setup(bars, funding=ByTheHour()), built_in_agents("funding_rate"), START).run(bars)
+    votes = [cycle.decisions[-1].agent_votes["funding_rate"] for cycle in cycles]
+    hours = [next_funding_hour(bar.open_time) for bar in bars]
+    assert votes == [-round(float(ByTheHour().rate(BTC, hour)) / 0.0012, 4) for hour in hours]
 
 
 # --- screens of agents ------------------------------------------------------------------------------------------------
