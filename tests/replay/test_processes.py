@@ -26,6 +26,7 @@ from tests.replay.builders import BTC, HEADER, liquid, made_bars
 ROOT = Path(__file__).parents[2]
 EPISODES = 3
 MOMENTUM = InstalledAgent("momentum", "activities.agents.momentum:momentum")
+TELLS = InstalledAgent("tells", "tests.replay.buyer:tells_its_process")
 
 
 @pytest.fixture
@@ -40,33 +41,34 @@ def file(tmp_path: Path) -> BarsFile:
     return BarsFile(path, BTC, "base", Selection())
 
 
-def replayed(file: BarsFile, agent: InstalledAgent = MOMENTUM) -> tuple[bytes, list[Run], int]:
+def replayed(file: BarsFile, *agents: InstalledAgent) -> tuple[bytes, list[Run], int]:
     terms = Terms(fee_bps=Decimal(4), slippage_bps=Decimal(2))
-    plan = ReplayPlan(BTC, terms, FundingTable(Decimal("0.0001")), Decimal(100_000), Limits(), [agent])
+    plan = ReplayPlan(BTC, terms, FundingTable(Decimal("0.0001")), Decimal(100_000), Limits(), [*agents])
     target, seen = io.BytesIO(), list[int]()
     runs = replay.run.replay(file, file.stretches(), plan, target, seen.append)
     return target.getvalue(), runs, sum(seen)
 
 
-def test_processes_give_the_same_in_the_same_order(file: BarsFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    document, runs, seen = replayed(file)
+def test_processes_give_the_same_in_the_same_order(
+    file: BarsFile, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    document, runs, seen = replayed(file, MOMENTUM, TELLS)
+    assert told_processes(capfd) == {os.getpid()}
     monkeypatch.setattr(replay.run, "BARS_WORTH_PROCESSES", 0)
-    apart, runs_apart, seen_apart = replayed(file)
+    apart, runs_apart, seen_apart = replayed(file, MOMENTUM, TELLS)
     assert [run.stretch.episode for run in runs_apart] == [*map(str, range(EPISODES))]
     assert apart == document
     assert [run.tally.equity for run in runs_apart] == [run.tally.equity for run in runs]
     assert seen_apart == seen == 240
     assert runs[0].tally.fills
+    elsewhere = told_processes(capfd)
+    assert elsewhere
+    assert os.getpid() not in elsewhere
 
 
-def test_each_stretch_is_replayed_elsewhere(
-    file: BarsFile, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(replay.run, "BARS_WORTH_PROCESSES", 0)
-    replayed(file, InstalledAgent("tells", "tests.replay.buyer:tells_its_process"))
-    told = {int(line.split()[-1]) for line in capfd.readouterr().err.splitlines() if line.startswith("process")}
-    assert told
-    assert os.getpid() not in told
+def told_processes(capfd: pytest.CaptureFixture[str]) -> set[int]:
+    """The processes that the agent `tells` was asked in."""
+    return {int(line.split()[-1]) for line in capfd.readouterr().err.splitlines() if line.startswith("process")}
 
 
 @pytest.mark.parametrize(
