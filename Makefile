@@ -15,7 +15,7 @@ help:
 	@echo "make run      install, then start everything on this machine (Ctrl-C stops it; ARGS='--port 8001' passes flags)"
 	@echo "make install  .venv from hash-locked requirements"
 	@echo "make test     the tests with coverage    make check   lint, format, types    make format  fix what can be fixed"
-	@echo "make test-thorough   all but the long ones: twenty minutes    make test-oldest   the tests on Python 3.11"
+	@echo "make test-thorough   all but the long ones: ten to twenty minutes    make test-oldest   the tests on Python 3.11"
 	@echo "make chaos ROUNDS=10 SEED=1   faults, interleavings and a checker    make chaos-mutants   the checker is checked"
 	@echo "make bench ARGS='replay keys'   some subjects of it    make bench-peers   other programs over the same bars"
 	@echo "make audit-deps   licences, SBOM and known vulnerabilities of what is locked"
@@ -41,8 +41,8 @@ run: install
 VERSION = $(shell $(BIN)/python -c "import sys; print(sys.version_info[1])")
 MEASURE = COVERAGE_CORE=$(if $(filter 11,$(VERSION)),ctrace,sysmon)
 COVER = --cov --cov-report=term $(if $(filter 12 13,$(VERSION)),,--cov-branch)
-# One more than there are cores: half of the time a test waits for a server of its own.
-WORKERS = $(shell $(BIN)/python -c "import os; print(min(4, (os.cpu_count() or 1) + 1))")
+# Two more than there are cores: a test waits for servers and processes of its own for more than half of its time.
+WORKERS = $(shell $(BIN)/python -c "import os; print(min(6, (os.cpu_count() or 1) + 2))")
 QUICK = not long and not thorough
 test: install
 	$(MEASURE) $(BIN)/python -m pytest -m "$(QUICK)" -n $(WORKERS) --dist worksteal $(COVER) $(ARGS)
