@@ -21,6 +21,7 @@ from activities.agents.runner import AgentAnswer
 from domain.trading.proposals import FailureKind
 from tests.agents.builders import BTC, install, install_plugin, seeing
 from tests.house.sources import ROOT
+from tests.processes import is_alive
 
 LIMIT = 1.0
 TROUBLE = ("good", "hangs", "hangs_in_c", "sleeps", "exits", "raises", "raises_its_own", "interrupts", "leaves", "silent",
@@ -74,10 +75,6 @@ async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 async def test_each_failure_costs_its_own_vote_and_is_told(site: Path) -> None:
@@ -138,7 +135,7 @@ async def test_one_that_died_between_two_calls_is_started_again(site: Path) -> N
     async with a_room(site, {"good": "trouble:good"}) as room:
         first = pid_of((await ask(room))["good"])
         os.kill(first, signal.SIGKILL)
-        await until(lambda: not alive(first))
+        await until(lambda: not is_alive(first))
         pids: list[int] = []
 
         async def answered() -> None:
@@ -160,8 +157,8 @@ async def test_calls_that_overlap_are_both_answered(site: Path) -> None:
 async def test_closing_ends_every_process(site: Path) -> None:
     async with a_room(site, {"good": "trouble:good", "leaves_a_thread": "trouble:leaves_a_thread"}) as room:
         pid = pid_of((await ask(room))["good"])
-        assert alive(pid)
-    await until(lambda: not alive(pid))
+        assert is_alive(pid)
+    await until(lambda: not is_alive(pid))
 
 
 async def test_a_room_that_was_never_asked_starts_nothing() -> None:
@@ -187,9 +184,9 @@ async def test_no_agent_outlives_a_worker_that_was_killed(site: Path) -> None:
     with worker(site, *names) as killed:
         await until(lambda: all((site / name).exists() for name in names))
         pids = [int((site / name).read_text()) for name in names]
-        assert all(map(alive, pids))
+        assert all(map(is_alive, pids))
         killed.kill()
-    await until(lambda: not any(map(alive, pids)))
+    await until(lambda: not any(map(is_alive, pids)))
 
 
 def test_an_agents_process_does_not_import_the_program_that_started_it(site: Path) -> None:

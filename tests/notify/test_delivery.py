@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from domain.notices import NoticeMessage
@@ -16,6 +15,7 @@ from notify.channels import Channel, channels_of
 from notify.delivery import deliver, not_understood
 from tests.deploy.dev_stack import ais, ais_here
 from tests.notify.targets import PASSWORD, HttpTarget, MailTarget
+from tests.processes import children_of_ours
 
 MESSAGE = NoticeMessage("AIS main: KILLED", "2026-03-12T14:30:00+00:00  kill <b>applied</b>", True)
 
@@ -45,7 +45,7 @@ async def test_a_target_that_dribbles_for_ever_is_ended_with_its_process(target:
     assert done.error == "no answer within 8 s"
     assert target.asked == 1
     assert time.monotonic() - began < 12
-    assert not [child for child in psutil.Process().children() if "sender.py" in " ".join(child.cmdline())]
+    assert not children_of_ours("sender.py")
 
 
 async def test_a_cancelled_message_leaves_no_process(target: HttpTarget) -> None:
@@ -56,7 +56,7 @@ async def test_a_cancelled_message_leaves_no_process(target: HttpTarget) -> None
     sending.cancel()
     await asyncio.wait({sending}, timeout=3)
     assert sending.cancelled()
-    assert not [child for child in psutil.Process().children() if "sender.py" in " ".join(child.cmdline())]
+    assert not children_of_ours("sender.py")
 
 
 async def test_a_sender_has_a_time_of_its_own_to_get_ready(target: HttpTarget, monkeypatch: pytest.MonkeyPatch) -> None:

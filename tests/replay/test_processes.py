@@ -21,6 +21,7 @@ from domain.risk.limits import Limits
 from replay.files import BarsFile, Selection
 from replay.run import ReplayPlan, Run
 from tests.deploy.dev_stack import takes_ctrl_c
+from tests.processes import is_alive
 from tests.replay.builders import BTC, HEADER, liquid, made_bars
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +100,7 @@ def test_whatever_ends_a_replay_ends_its_processes(tmp_path: Path, number: signa
     process.send_signal(number)
     process.wait(60)
     psutil.wait_procs(children, timeout=180)
-    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert not [child for child in children if is_alive(child.pid)]
 
 
 def test_an_agent_that_ends_its_process_is_told(file: BarsFile, monkeypatch: pytest.MonkeyPatch) -> None:
