@@ -63,7 +63,13 @@ def doctor(as_json: AsJson = False, desk: DeskName = None, data_dir: DataDir = N
             colour = {"warn": "yellow", "fail": "red"}.get(finding.verdict.value)
             typer.echo(coloured(checks.text_of(finding), colour))
 
-    found = asyncio.run(checks.run(show))
+    # `asyncio.run` would also wait for threads, up to five minutes: for a file system that hangs, or for whatever answers on
+    # the API's port byte by byte.
+    loop = asyncio.new_event_loop()
+    try:
+        found = loop.run_until_complete(checks.run(show))
+    finally:
+        loop.close()
     if as_json:
         typer.echo(checks.as_json(found))
     raise typer.Exit(0 if checks.passed(found) else 1)

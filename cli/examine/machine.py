@@ -9,6 +9,7 @@ from storage.disks import DiskWatch
 
 API_SECONDS = 2.0
 LIVE = "/health/live"
+SOMETHING_ELSE = "something else may listen on this port: check AIS_API_PORT"
 
 
 async def api(seen: Examination) -> Finding:
@@ -18,12 +19,12 @@ async def api(seen: Examination) -> Finding:
     url = f"http://127.0.0.1:{port}{LIVE}"
     try:
         answer = await asyncio.wait_for(asyncio.to_thread(_get, port), API_SECONDS + 1)
-    except (OSError, TimeoutError, http.client.HTTPException) as error:
-        told = str(error).strip() or type(error).__name__
-        why = told.splitlines()[0][:200]
-        return warn("api", f"{url} does not answer: {why}", "if it should run here: ais api")
+    except http.client.HTTPException as error:
+        return warn("api", f"{url} does not answer by HTTP: {_first_line(error)}", SOMETHING_ELSE)
+    except OSError as error:
+        return warn("api", f"{url} does not answer: {_first_line(error)}", "if it should run here: ais api")
     if answer != 200:
-        return warn("api", f"{url} answers {answer}", "something else may listen on this port: check AIS_API_PORT")
+        return warn("api", f"{url} answers {answer}", SOMETHING_ELSE)
     return ok("api", f"{url} answers")
 
 
@@ -35,6 +36,11 @@ def _get(port: int) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def _first_line(error: Exception) -> str:
+    told = str(error).strip() or type(error).__name__
+    return told.splitlines()[0][:200]
 
 
 async def disks(seen: Examination) -> Finding:

@@ -1,8 +1,10 @@
 """`ais doctor` on real servers: what it finds, what it says to do, and what it never prints."""
 
 import asyncio
+import contextlib
 import json
 import socket
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -220,7 +222,30 @@ async def test_something_else_on_the_port_of_the_api_is_told() -> None:
         seen = findings.Examination()
         seen.loaded[settings.ApiSettings] = settings.ApiSettings(api_key=KEY, api_port=listener.getsockname()[1])
         found = await machine.api(seen)
-    assert (found.verdict, "does not answer: SSH-2.0" in found.found) == (Verdict.WARN, True), found
+    assert (found.verdict, found.do) == (Verdict.WARN, machine.SOMETHING_ELSE)
+    assert "does not answer by HTTP: SSH-2.0" in found.found
+
+
+def test_what_answers_byte_by_byte_holds_up_no_result(tmp_path: Path) -> None:
+    sent: list[int] = []
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            while len(sent) < 100:
+                sent.append(connection.send(b"H"))
+                time.sleep(0.4)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dripping = Thread(target=drip, args=(listener,), daemon=True)
+        dripping.start()
+        away = {"TEMPORAL_ADDRESS": "127.0.0.1:1", "AIS_DATABASE_URL": "postgresql://u@127.0.0.1:1/none"}
+        mine = {"AIS_API_PORT": str(listener.getsockname()[1]), "AIS_API_KEY": KEY}
+        done = ais("doctor", "--json", cwd=tmp_path, **mine, **away)
+        dripping.join(60)
+    (found,) = [check for check in json.loads(done.stdout)["checks"] if check["check"] == "api"]
+    assert (found["verdict"], done.returncode) == ("warn", 1)
+    assert 0 < len(sent) < 100, "the command waited for the last byte"
 
 
 def test_where_nothing_answers_each_check_says_what_to_do_and_no_secret_is_printed(tmp_path: Path) -> None:
