@@ -160,6 +160,7 @@ def plan(seed: int, seconds: float = 12.0, live: bool | None = None, earlier: in
     cycle = chance.choice((1.0, 1.0, 3.0)) if not is_live else 3.0
     quiet = min(SCENES[scene.kind], seconds - QUIET_SECONDS) if scene else min(TRADES_FIRST_SECONDS, seconds / 2)
     steps = [step for client in CLIENTS for step in CLIENTS[client](chance, seconds, quiet)]
+    steps += _hurried(seed, seconds, quiet)
     faults = _faults(chance, seconds, is_live)
     if scene:
         others = IN_A_SCENE[1:] if scene.kind in PROPOSES else IN_A_SCENE
@@ -339,6 +340,21 @@ def _stranger(chance: random.Random, seconds: float, quiet: float) -> list[Step]
     tries = [(at, chance.choice((WRONG_KEY, VIEWER)), chance.choice(kinds)) for at in _moments(chance, seconds, 1.5)]
     tries += [(round(chance.uniform(seconds - 1.0, seconds + 0.8), 3), FORMER, "status") for _ in range(4)]
     return [Step(at, "stranger", "http", kind, {"key": key}, chance.randrange(2)) for at, key, kind in sorted(tries)]
+
+
+# What `temporal workflow signal` can be made to send as the input of a kill, by people in a hurry.
+KILL_FORMS = ("nothing", "null", "text", "number", "list", "broken", "two", "other encoding", "loud")
+# The share of rounds in which somebody does.
+HURRIED_SHARE = 0.5
+
+
+def _hurried(seed: int, seconds: float, quiet: float) -> list[Step]:
+    """A kill by somebody in a hurry. Decided apart from everything else: a seed's other commands stay the same."""
+    chance = random.Random(f"hurried/{seed}")
+    if chance.random() >= HURRIED_SHARE:
+        return []
+    at, form = round(chance.uniform(quiet, seconds), 3), chance.choice(KILL_FORMS)
+    return [Step(at, "hurried", "temporal", "kill", {"form": form})]
 
 
 CLIENTS = {
