@@ -289,6 +289,18 @@ def a_command_is_acknowledged_before_it_is_recorded(e: Evidence) -> None:
     event_of(e, "signal", "pause").at = BEGAN + 2.9
 
 
+@breaks("a_key_is_the_id_of_its_command")
+def a_command_with_a_key_gets_another_id(e: Evidence) -> None:
+    call_of(e, "c1").key = "mine"
+
+
+@breaks("the_limits_that_were_applied_are_the_desks")
+def limits_are_answered_and_forgotten(e: Evidence) -> None:
+    e.decisions.remove(row_of(e, "operator-restart"))
+    assert e.status
+    e.status["limits"] = {"max_leverage": "2"}
+
+
 @breaks("every_row_names_its_sender")
 def a_command_over_http_is_told_as_a_signal(e: Evidence) -> None:
     row = row_of(e, "why-p1")
