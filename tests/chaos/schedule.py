@@ -42,6 +42,7 @@ SCENES = {
     "limits_before_the_send": 6.0,
     "a_kill_meets_a_restart": 9.0,
     "an_order_is_in_flight_at_a_kill": 6.0,
+    "a_run_ends_while_cancels_wait": 9.0,
 }
 SCENE_BEGINS = 0.2
 # The server takes ten thousand signals a run, the kill among them. So many want a machine to themselves: `--signals 10000`.
@@ -52,8 +53,10 @@ PROPOSES = (
     "an_order_rests_at_a_cancel_all",
     "an_order_is_replaced",
     "a_position_is_reduced",
+    "a_run_ends_while_cancels_wait",
 )
-IN_A_TRANSACTION = ("kill_in_the_transaction", "an_order_is_in_flight_at_a_kill")
+# A real venue has no transaction that could be held, and none that could be refused.
+ON_PAPER = ("kill_in_the_transaction", "an_order_is_in_flight_at_a_kill", "a_run_ends_while_cancels_wait")
 IN_A_SCENE = ("agent", "reader")
 # Of one round in so many the first run began under the release before, and workers of this one carry it on.
 SCHEMA_EVERY = 6
@@ -135,8 +138,7 @@ def scene_of(seed: int, live: bool) -> Scene | None:
     kind = [*SCENES][seed // 2 % len(SCENES)]
     if kind == "signals_wait_for_a_worker":
         return Scene(SCENE_BEGINS, kind, FLOOD)
-    # A real venue has no transaction that could be held.
-    return Scene(SCENE_BEGINS, "kill_before_the_send" if live and kind in IN_A_TRANSACTION else kind)
+    return Scene(SCENE_BEGINS, "kill_before_the_send" if live and kind in ON_PAPER else kind)
 
 
 def links(live: bool) -> tuple[str, ...]:
