@@ -26,7 +26,7 @@ CHANNELS = {"info-json-1": False, "critical-json-2": True}
 
 @pytest.fixture
 def own(new_database_url: Callable[[], str]) -> Iterator[Database]:
-    database = Database(new_database_url(), timeout_seconds=5, application_name="ais-test")
+    database = Database(new_database_url(), timeout_seconds=60, application_name="ais-test")
     yield database
     database.close()
 
