@@ -60,13 +60,21 @@ class WorkerMetrics:
         self._start_at_zero()
 
     def _machine_instruments(self, r: CollectorRegistry) -> None:
-        self.venue = Histogram("ais_aster_latency_seconds", "Venue calls", ["tool"], buckets=_SECONDS, registry=r)
-        self.venue_errors = Counter("ais_aster_errors", "Venue calls that failed", ["tool"], registry=r)
-        self.data_age = Gauge("ais_aster_data_age_seconds", "Age of the newest data", ["data_type"], registry=r)
-        self.disk_free = self._read_each_cycle("ais_disk_free_bytes", "Free space of a watched folder", "folder")
-        self.disk_size = self._read_each_cycle("ais_disk_size_bytes", "Size of its file system", "folder")
+        self.venue = Histogram(
+            "ais_aster_latency_seconds", "Duration of a venue call.", ["tool"], buckets=_SECONDS, registry=r
+        )
+        self.venue_errors = Counter("ais_aster_errors", "Venue calls that failed.", ["tool"], registry=r)
+        self.data_age = Gauge(
+            "ais_aster_data_age_seconds", "Age of the newest data of a kind.", ["data_type"], registry=r
+        )
+        self.disk_free = self._read_each_cycle(
+            "ais_disk_free_bytes", "Free space on the file system of a watched folder.", "folder"
+        )
+        self.disk_size = self._read_each_cycle(
+            "ais_disk_size_bytes", "Size of the file system of a watched folder.", "folder"
+        )
         self.clock_ahead = self._read_each_cycle(
-            "ais_clock_ahead_seconds", "How far the worker's clock is ahead of another", "desk", "clock"
+            "ais_clock_ahead_seconds", "How far the worker's clock is ahead of the named one.", "desk", "clock"
         )
 
     def _read_each_cycle(self, name: str, documentation: str, *labels: str) -> FreshGauge:
@@ -80,69 +88,89 @@ class WorkerMetrics:
             self.kills.labels(self._desk, source.value)
 
     def _trading_instruments(self, r: CollectorRegistry) -> None:
-        self.decisions = Counter("ais_decisions", "Rows written", ["desk", "decision_type", "risk_passed"], registry=r)
-        self.rejections = Counter("ais_risk_rejections", "Orders refused by a guard", ["desk", "guard"], registry=r)
-        self.instructions = Counter(
-            "ais_instructions", "Instructions by outcome", ["desk", "tool", "outcome"], registry=r
+        self.decisions = Counter(
+            "ais_decisions", "Rows of the decision log.", ["desk", "decision_type", "risk_passed"], registry=r
         )
-        self.kills = Counter("ais_kill_switch_triggers", "Kills", ["desk", "source"], registry=r)
+        self.rejections = Counter(
+            "ais_risk_rejections", "Orders that a guard refused, once per guard.", ["desk", "guard"], registry=r
+        )
+        self.instructions = Counter(
+            "ais_instructions", "Instructions that got this outcome.", ["desk", "tool", "outcome"], registry=r
+        )
+        self.kills = Counter("ais_kill_switch_triggers", "Kills of a desk that was not killed yet.", ["desk", "source"], registry=r)
         self.kill_to_quiet = Histogram(
-            "ais_kill_to_quiet_seconds", "Kill to every cancel confirmed", ["desk"], buckets=_SECONDS, registry=r
+            "ais_kill_to_quiet_seconds",
+            "Time from a kill until every cancel was confirmed.",
+            ["desk"],
+            buckets=_SECONDS,
+            registry=r,
         )
         self.doubtful_readings = Counter(
-            "ais_doubtful_readings", "Readings whose sources contradicted each other", ["desk"], registry=r
+            "ais_doubtful_readings", "Readings of the account that were discarded.", ["desk"], registry=r
         )
         self.answers_too_old = Counter(
-            "ais_words_too_old", "Sends held back because the coordinator's answer was too old", ["desk"], registry=r
+            "ais_answers_too_old", "Sends stopped because the coordinator's answer was too old.", ["desk"], registry=r
         )
-        self.orders = Counter("ais_orders_submitted", "Orders sent", ["symbol", "side"], registry=r)
-        self.filled = Counter("ais_orders_filled", "Orders filled", ["symbol"], registry=r)
-        self.paper_fills = Counter("ais_paper_fills", "Fills on the paper venue", ["symbol"], registry=r)
-        self.signals = Counter("ais_signals", "Proposals made", ["agent_id", "direction"], registry=r)
-        self.approved = Counter("ais_signals_approved", "Proposals that the risk checks approved", registry=r)
+        self.orders = Counter(
+            "ais_orders_submitted", "Orders that the venue has taken.", ["symbol", "side"], registry=r
+        )
+        self.filled = Counter("ais_orders_filled", "Orders filled completely.", ["symbol"], registry=r)
+        self.paper_fills = Counter(
+            "ais_paper_fills", "Fills on the paper venue, partial ones too.", ["symbol"], registry=r
+        )
+        self.signals = Counter(
+            "ais_signals", "Proposals of the desk's own agents.", ["agent_id", "direction"], registry=r
+        )
+        self.approved = Counter("ais_signals_approved", "Selected proposals that every guard approved.", registry=r)
         self.rejected = Counter(
-            "ais_signals_rejected", "Proposals that the risk checks rejected", ["reason"], registry=r
+            "ais_signals_rejected", "Selected proposals that a guard rejected.", ["reason"], registry=r
         )
-        self.cycle = Histogram("ais_cycle_seconds", "Duration of one cycle", ["desk"], buckets=_SECONDS, registry=r)
+        self.cycle = Histogram("ais_cycle_seconds", "Duration of a cycle.", ["desk"], buckets=_SECONDS, registry=r)
         self.open_instructions = self._read_each_cycle(
-            "ais_instructions_open", "Instructions prepared but not confirmed"
+            "ais_instructions_open", "Instructions that the venue has not confirmed yet."
         )
-        self.cycle_age = Gauge("ais_cycle_age_seconds", "Time since the last completed cycle", ["desk"], registry=r)
+        self.cycle_age = Gauge("ais_cycle_age_seconds", "Time since the last completed cycle.", ["desk"], registry=r)
 
     def _agent_instruments(self, r: CollectorRegistry) -> None:
-        what = "Duration of one agent's analysis"
+        what = "Duration of a call of an agent."
         self.agent = Histogram("ais_agent_latency_seconds", what, ["agent_id"], buckets=_AGENT_SECONDS, registry=r)
         self.agent_failures = Counter(
-            "ais_agent_failures", "Agent calls without an answer", ["agent_id", "kind"], registry=r
+            "ais_agent_failures", "Calls of an agent without a usable answer.", ["agent_id", "kind"], registry=r
         )
         self.agent_quarantined = self._read_each_cycle(
-            "ais_agent_quarantined", "1 while the agent is left out", "agent_id"
+            "ais_agent_quarantined", "1 while the agent is left out, else 0.", "agent_id"
         )
 
     def _account_instruments(self, r: CollectorRegistry) -> None:
         read = self._read_each_cycle
-        self.nav = read("ais_nav", "Net asset value in quote currency")
-        self.exposure = read("ais_exposure", "Gross exposure, fraction of net asset value")
-        self.leverage = read("ais_leverage", "Value of all futures divided by net asset value")
-        self.pnl = read("ais_pnl", "Profit of the UTC day, fraction of its opening equity")
-        self.drawdown = read("ais_drawdown", "Loss since the peak, fraction of the peak")
-        self.limit_use = read("ais_limit_use", "Measure divided by its soft limit", "desk", "limit")
+        self.nav = read("ais_nav", "Net asset value in quote currency.")
+        self.exposure = read("ais_exposure", "Longs plus shorts, as a fraction of net asset value.")
+        self.leverage = read("ais_leverage", "Value of all futures divided by net asset value.")
+        self.pnl = read("ais_pnl", "Profit of the UTC day, as a fraction of its opening equity.")
+        self.drawdown = read("ais_drawdown", "Loss since the peak, as a fraction of the peak.")
+        self.limit_use = read("ais_limit_use", "A portfolio measure divided by its soft limit.", "desk", "limit")
         self.books_age = Gauge(
-            "ais_books_age_seconds", "Time since the last complete reading of the books", ["desk"], registry=r
+            "ais_books_age_seconds", "Time since the books were last read completely.", ["desk"], registry=r
         )
         self.books_facts = FreshGauge(
-            "ais_books_faults", "Differences, gaps, unread parts", ["desk"], r, self._books_fresh_seconds
+            "ais_books_faults",
+            "Differences, gaps and unread parts of the books.",
+            ["desk"],
+            r,
+            self._books_fresh_seconds,
         )
-        what = "Orders on the account that this desk did not send"
-        self.strangers = FreshGauge("ais_strange_orders", what, ["desk"], r, self._books_fresh_seconds)
+        what = "Orders on the account that this desk did not send."
+        self.foreign_orders = FreshGauge("ais_foreign_orders", what, ["desk"], r, self._books_fresh_seconds)
 
     def _audit_instruments(self, r: CollectorRegistry) -> None:
         self.audit_broken = FreshGauge(
-            "ais_audit_broken", "1 while a chain has a fault", ["desk"], r, _AUDIT_FRESH_SECONDS
+            "ais_audit_broken", "1 while the audit chain has a known fault, else 0.", ["desk"], r, _AUDIT_FRESH_SECONDS
         )
-        what = "Time since a chain was last verified to its end"
+        what = "Time since the audit chain was last verified to its end."
         self.audit_age = Gauge("ais_audit_verified_age_seconds", what, ["desk"], registry=r)
-        self.audit_rows = Counter("ais_audit_verified_rows", "Rows of chains that were verified", ["desk"], registry=r)
+        self.audit_rows = Counter(
+            "ais_audit_verified_rows", "Rows of audit chains that were verified.", ["desk"], registry=r
+        )
         self.audit_rows.labels(self._desk)
 
     def audit_looked_at(self, broken: Iterable[str], whole: Iterable[str]) -> None:
@@ -163,7 +191,7 @@ class WorkerMetrics:
         if read_at:
             self.books_age.labels(self._desk).set_function(partial(_seconds_since, read_at))
         self.books_facts.set(faults, self._desk)
-        self.strangers.set(strangers, self._desk)
+        self.foreign_orders.set(strangers, self._desk)
 
     def disks_seen(self, disks: Iterable[DiskSpace]) -> None:
         """Sets the free space and the size of the watched file systems."""
