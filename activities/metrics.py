@@ -97,7 +97,8 @@ class WorkerMetrics:
         self.instructions = Counter(
             "ais_instructions", "Instructions that got this outcome.", ["desk", "tool", "outcome"], registry=r
         )
-        self.kills = Counter("ais_kill_switch_triggers", "Kills of a desk that was not killed yet.", ["desk", "source"], registry=r)
+        what = "Kills of a desk that was not killed yet."
+        self.kills = Counter("ais_kill_switch_triggers", what, ["desk", "source"], registry=r)
         self.kill_to_quiet = Histogram(
             "ais_kill_to_quiet_seconds",
             "Time from a kill until every cancel was confirmed.",
