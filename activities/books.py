@@ -113,13 +113,13 @@ class Bookkeeper:
 
     def _show(self, state: BooksState) -> None:
         """Logs each fact once, and once more when it is over."""
-        told = [text for text in warnings_of(seen(state, None, self._reader.desk)).values() if text]
-        for text in told:
+        warnings = [text for text in warnings_of(seen(state, None, self._reader.desk)).values() if text]
+        for text in warnings:
             if text not in self._told:
                 log.warning(text)
-        if self._told and not told:
+        if self._told and not warnings:
             log.info("the books agree with the exchange again")
-        self._told = told
+        self._told = warnings
         self._instruments.books_read(state.read_at, len(state.facts), len(state.strangers))
 
     def _lease(self, connection: Connection) -> BooksLease | None:

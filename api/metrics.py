@@ -112,8 +112,8 @@ class _Coordinator(Collector):
 
     def collect(self) -> Iterator[Metric]:
         status = self._status
-        answers, told = status is not None, "1 if the coordinator answered this scrape, else 0."
-        yield _gauge(self._desk, "ais_coordinator_answers", told, answers)
+        answers, documentation = status is not None, "1 if the coordinator answered this scrape, else 0."
+        yield _gauge(self._desk, "ais_coordinator_answers", documentation, answers)
         if status is None:
             return
         yield self._state(status.state)
@@ -149,8 +149,8 @@ class _Keys(Collector):
 
     def collect(self) -> Iterator[Metric]:
         if self._age_seconds is not None:
-            told = "Time since this process last read the keys."
-            yield _gauge(self._desk, "ais_keys_age_seconds", told, self._age_seconds)
+            documentation = "Time since this process last read the keys."
+            yield _gauge(self._desk, "ais_keys_age_seconds", documentation, self._age_seconds)
 
 
 def _gauge(desk: str, name: str, documentation: str, value: float) -> GaugeMetricFamily:

@@ -95,14 +95,14 @@ class Ticker:
 
 
 def _of_desk(desk: AuditedDesk) -> str:
-    told = [f"{desk.rows:,} rows, the last is {desk.last:,}"]
+    parts = [f"{desk.rows:,} rows, the last is {desk.last:,}"]
     if desk.desk == NO_DESK:
-        told.append("keys of the API, which belong to no desk")
+        parts.append("keys of the API, which belong to no desk")
     if desk.older:
-        told.append(f"{desk.older:,} rows of its log are older than the chain and cannot be proved")
+        parts.append(f"{desk.older:,} rows of its log are older than the chain and cannot be proved")
     if desk.waiting:
-        told.append(f"{desk.waiting:,} entries are waiting to be chained")
-    return printable(f"{desk.desk}: {'; '.join(told)}.")
+        parts.append(f"{desk.waiting:,} entries are waiting to be chained")
+    return printable(f"{desk.desk}: {'; '.join(parts)}.")
 
 
 def fault_line(found: FaultCount) -> Line:

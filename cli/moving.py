@@ -28,7 +28,7 @@ class NewMode(NamedTuple):
     account: str
     with_positions: bool = False
 
-    def told(self, terms: NewTerms) -> dict[str, object]:
+    def fields(self, terms: NewTerms) -> dict[str, object]:
         """The fields of a restart's signal for these terms and this mode."""
         moved = terms.model_copy(update={"mode": self.mode, "account": self.account})
         return moved.model_dump(exclude_none=True) | ({"with_positions": True} if self.with_positions else {})
@@ -90,7 +90,7 @@ async def check_worker(client: Client, desk: str, mode: Mode) -> None:
         )
 
 
-def told(status: Status, new: NewMode) -> str:
+def explain(status: Status, new: NewMode) -> str:
     """What the move changes with real money, and what stays behind."""
     lines = [_about_money(status, new)]
     if left := standing(status):

@@ -228,7 +228,7 @@ def as_json(command: OperatorCommand, kind: CommandKind, result: Result) -> str:
     """The result for programs. `result`: applied, refused, recorded or unknown."""
     words = {ExitCode.DONE: "applied", ExitCode.REFUSED: "refused", ExitCode.RECORDED: "recorded"}
     kill = result.status.kill if result.status else None
-    told = {
+    keys = {
         "desk": command.desk,
         "command": kind.value,
         "command_id": command.command_id,
@@ -237,7 +237,7 @@ def as_json(command: OperatorCommand, kind: CommandKind, result: Result) -> str:
         "outcome": result.outcome.model_dump(mode="json") if result.outcome else None,
         "kill": kill.model_dump(mode="json") if kill else None,
     }
-    return json.dumps(told, indent=2)
+    return json.dumps(keys, indent=2)
 
 
 def fraction(text: str) -> Decimal:

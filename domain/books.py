@@ -208,8 +208,10 @@ def compare(state: BooksState, account: ExchangeAccount, sums: Sums, now: dateti
         return state.model_copy(update={"opening": opening, "candidate": None, "compared_at": now})
     found = differences(state.opening, account, sums)
     before = [*state.suspected, *state.differences]
-    told = [d for d in found if any(d.same_as(b) for b in before) or any(d.what == b.what for b in state.differences)]
-    return state.model_copy(update={"differences": told, "suspected": found, "compared_at": now})
+    confirmed = [
+        d for d in found if any(d.same_as(b) for b in before) or any(d.what == b.what for b in state.differences)
+    ]
+    return state.model_copy(update={"differences": confirmed, "suspected": found, "compared_at": now})
 
 
 def differences(opening: Opening, account: ExchangeAccount, sums: Sums) -> list[Difference]:
@@ -268,8 +270,8 @@ def read_again(state: BooksState, now: datetime) -> BooksState:
 
 def look_again(state: BooksState, found: list[ForeignOrder]) -> BooksState:
     """Orders of which no row is known. They are reported once a second look finds them too."""
-    told = [stranger for stranger in found if stranger in state.suspects or stranger in state.strangers]
-    return state.model_copy(update={"strangers": told[:MAX_STRANGERS], "suspects": found[:MAX_STRANGERS]})
+    confirmed = [stranger for stranger in found if stranger in state.suspects or stranger in state.strangers]
+    return state.model_copy(update={"strangers": confirmed[:MAX_STRANGERS], "suspects": found[:MAX_STRANGERS]})
 
 
 # --- the account ---------------------------------------------------------------------------------------------------------
@@ -310,8 +312,8 @@ def _settled(portfolio: Portfolio, record: Fill | LedgerEntry) -> Portfolio:
     with localcontext(EXACT):
         more = record.realised_profit - (held.realised_profit - before.realised_profit)
         cost = held.cost + more if held.quantity else ZERO
-        told = held.model_copy(update={"cost": cost, "realised_profit": held.realised_profit + more})
-        return after._replace(balance=after.balance + more, holdings={**after.holdings, record.key: told})
+        settled = held.model_copy(update={"cost": cost, "realised_profit": held.realised_profit + more})
+        return after._replace(balance=after.balance + more, holdings={**after.holdings, record.key: settled})
 
 
 # --- what an operator is told ----------------------------------------------------------------------------------------------

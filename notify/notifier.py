@@ -172,7 +172,7 @@ class Notifier:
         dispatch = await self._database.run(lambda connection: notice_queue.take(connection, desk, channel.name, me))
         if dispatch is None:
             return None, None
-        done = await deliver(channel, domain_notices.message(desk, dispatch.told, len(dispatch.numbers)))
+        done = await deliver(channel, domain_notices.message(desk, dispatch.shown, len(dispatch.numbers)))
         return dispatch, done.error
 
     async def _let_go(self, channel: Channel) -> None:

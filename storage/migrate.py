@@ -110,7 +110,7 @@ def upgrade_schema(url: str, tell: Callable[[str], None] = _untold) -> None:
 
 def _upgrade_patiently(connection: Connection, watch: BlockerWatch, tell: Callable[[str], None]) -> None:
     """Upgrades in short attempts: while a change waits for a table, every desk that wants it queues up behind the change."""
-    until, told, audited = time.monotonic() + LOCK_SECONDS, "", None
+    until, named, audited = time.monotonic() + LOCK_SECONDS, "", None
     while True:
         try:
             if audited is None and (audited := _audited(connection)) is not None:
@@ -124,9 +124,9 @@ def _upgrade_patiently(connection: Connection, watch: BlockerWatch, tell: Callab
                 raise
             if time.monotonic() > until:
                 raise TablesInUse(watch.seen) from error
-        if (who := _named(watch.seen)) != told:
+        if (who := _named(watch.seen)) != named:
             tell(f"Waiting for others who use the tables: {who}.")
-            told = who
+            named = who
         time.sleep(PAUSE_SECONDS)
 
 

@@ -24,7 +24,7 @@ LONGEST_PAUSE_SECONDS = 300.0
 class Dispatch(NamedTuple):
     """One message: the notices that it shows, and the numbers of all that it covers, which may be more."""
 
-    told: list[Notice]
+    shown: list[Notice]
     numbers: list[int]
 
 
@@ -111,8 +111,9 @@ def _next(connection: Connection, desk: str, channel: str, now: datetime) -> Dis
 
 
 def _dispatch(rows: Sequence[Row[Any]], *, gathered: bool) -> Dispatch:
-    told = rows if gathered else rows[:1]
+    covered = rows if gathered else rows[:1]
     shown = [
-        Notice(event_id=row.event_id, kind=NoticeKind(row.kind), at=row.at, text=row.text) for row in told[:MOST_SINGLE]
+        Notice(event_id=row.event_id, kind=NoticeKind(row.kind), at=row.at, text=row.text)
+        for row in covered[:MOST_SINGLE]
     ]
-    return Dispatch(shown, [row.number for row in told])
+    return Dispatch(shown, [row.number for row in covered])

@@ -70,8 +70,8 @@ async def attributes(seen: Examination) -> Finding:
         return warn(check, f"not known: {error}", "ask Temporal's administrator whether they are registered")
     if missing := [name for name in wanted if name not in registered]:
         options = " ".join(f"--name {name} --type Keyword" for name in missing)
-        told = f"not registered: {', '.join(missing)}; desks cannot be found by their state"
-        return warn(check, told, f"temporal operator search-attribute create {options}")
+        found = f"not registered: {', '.join(missing)}; desks cannot be found by their state"
+        return warn(check, found, f"temporal operator search-attribute create {options}")
     return ok(check, f"{', '.join(wanted)} are registered")
 
 
@@ -129,6 +129,6 @@ async def warnings(seen: Examination) -> Finding:
     """The desk's own warnings."""
     if seen.status is None:
         return unknown("warnings", "the coordinator did not answer")
-    if told := seen.status.warnings:
-        return warn("warnings", "; ".join(told), "look them up in docs/runbook.md")
+    if warnings := seen.status.warnings:
+        return warn("warnings", "; ".join(warnings), "look them up in docs/runbook.md")
     return ok("warnings", "the desk has none")

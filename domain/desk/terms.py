@@ -88,8 +88,8 @@ def difference_text(status: Status, settings: NewTerms) -> str | None:
 
 def warn_if_different(say: Callable[[str], object], settings: NewTerms, status: Status) -> None:
     """Says where these settings differ from the desk's own terms, if anywhere."""
-    if told := difference_text(status, settings):
-        say(told)
+    if difference := difference_text(status, settings):
+        say(difference)
 
 
 def how_to_adopt(status: Status, settings: NewTerms) -> str:

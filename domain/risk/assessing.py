@@ -44,8 +44,8 @@ def assess(
 
 
 def _calm(measures: Measures, memory: RiskMemory) -> Assessment:
-    told: dict[str, Any] = {"crossings": [], "cuts": [], "breaches": []}
-    return assembled(Assessment, {"measures": measures, "memory": memory, **told})
+    nothing: dict[str, Any] = {"crossings": [], "cuts": [], "breaches": []}
+    return assembled(Assessment, {"measures": measures, "memory": memory, **nothing})
 
 
 def bound_of(limit: PortfolioLimit, limits: Limits, level: Level) -> Decimal:

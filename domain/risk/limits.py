@@ -34,7 +34,7 @@ class PortfolioLimit(NamedTuple):
     soft: str
     hard: str
     maximum: str | None
-    told: str
+    title: str
     is_loss: bool = False
 
     @property

@@ -202,10 +202,10 @@ def _instruction_differs(stored: Mapping[str, Any], row: InstructionRow) -> list
     """
     mine = columns_of(row)
     compared = {column.name for column in instructions.columns} - set(CHANGEABLE)
-    (told, _), (held, _) = progress(row.outcome, 0), progress(stored["outcome"], 0)
-    if told > held or (told == held and row.outcome != stored["outcome"]):
+    (rank, _), (held, _) = progress(row.outcome, 0), progress(stored["outcome"], 0)
+    if rank > held or (rank == held and row.outcome != stored["outcome"]):
         compared.add("outcome")
-    elif told == held and row.settled_at is not None:
+    elif rank == held and row.settled_at is not None:
         compared |= set(CHANGEABLE)
     return sorted(name for name in compared if mine[name] != stored[name])
 

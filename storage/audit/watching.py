@@ -265,8 +265,8 @@ def accept(connection: Connection, desk: str, by: str, reason: str) -> int | Non
     # A running round holds some rows of `audit_watch` already, and would wait for the others.
     connection.execute(_WAIT_FOR_LOCK)
     wrong = [each.fault for each in faults(connection) if each.fault.desk == desk]
-    told = [{"fault": each.kind.value, "seq": each.seq, "what": each.what} for each in wrong]
-    body = {"by": by, "reason": reason, "faults": told}
+    accepted = [{"fault": each.kind.value, "seq": each.seq, "what": each.what} for each in wrong]
+    body = {"by": by, "reason": reason, "faults": accepted}
     if not chain.append(connection, [chain.entry(desk, AuditKind.FAULT_ACCEPTED, desk, body)]):
         return None
     last = "SELECT seq, hash FROM audit WHERE desk = :desk ORDER BY seq DESC LIMIT 1"

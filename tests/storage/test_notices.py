@@ -78,9 +78,9 @@ class Ledger:
         events = []
         while dispatch := await self.take(channel):
             events += [
-                f"{len(dispatch.numbers)}x {dispatch.told[0].kind}"
+                f"{len(dispatch.numbers)}x {dispatch.shown[0].kind}"
                 if len(dispatch.numbers) > 1
-                else dispatch.told[0].text
+                else dispatch.shown[0].text
             ]
             await self.settle(dispatch, channel)
         return events
@@ -229,7 +229,7 @@ async def test_every_applied_command_of_a_person_has_its_kind(ledger: Ledger) ->
         *(make_command(ledger.desk, kind) for kind in ("restart", "pause", "resume", "set_limits", "propose"))
     )
     await ledger.look()
-    kinds = [dispatch.told[0].kind for dispatch in [await _done(ledger) for _ in range(4)]]
+    kinds = [dispatch.shown[0].kind for dispatch in [await _done(ledger) for _ in range(4)]]
     assert kinds == [NoticeKind.RESTART, NoticeKind.PAUSE, NoticeKind.RESUME, NoticeKind.LIMITS]
     assert await ledger.take() is None
 
@@ -311,8 +311,8 @@ async def test_a_flood_is_gathered_and_holds_up_nothing_else(ledger: Ledger) -> 
     await ledger.look()
     dispatch = await ledger.take()
     assert dispatch
-    body = message(ledger.desk, dispatch.told, len(dispatch.numbers)).body
-    assert (len(dispatch.told), body.splitlines()[-1]) == (5, "37 more of this kind")
+    body = message(ledger.desk, dispatch.shown, len(dispatch.numbers)).body
+    assert (len(dispatch.shown), body.splitlines()[-1]) == (5, "37 more of this kind")
     await ledger.settle(dispatch)
     assert await ledger.told() == ["killed"]
 

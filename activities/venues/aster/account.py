@@ -144,10 +144,10 @@ class AccountReader:
             for symbol in lost[:MOST_POSITIONS_ASKED]
         )
         # Asked for one symbol, the exchange answers a row with zero if nothing is held.
-        told = dict(zip(lost, await asyncio.gather(*asked), strict=False))
+        answers = dict(zip(lost, await asyncio.gather(*asked), strict=False))
         found, doubts = {}, []
         for symbol in lost:
-            stated = (told.get(symbol) or {}).get(symbol)
+            stated = (answers.get(symbol) or {}).get(symbol)
             if stated is not None and not stated.quantity:
                 continue
             since = self._missing.setdefault(symbol, self._clock())
@@ -178,20 +178,20 @@ class AccountReader:
             self._caller.call_or_none(locked_of, "get_spot_account", seconds=CONFIRM_SECONDS),
         )
         of_spot = orders_of("get_spot_open_orders", spot, Market.SPOT)
-        told = f"get_spot_open_orders lists none, though {', '.join(locked or [])} is locked"
-        hidden = [told] if locked and not of_spot else []
+        doubt = f"get_spot_open_orders lists none, though {', '.join(locked or [])} is locked"
+        hidden = [doubt] if locked and not of_spot else []
         return [*orders_of("get_open_orders", futures, Market.FUTURES), *of_spot], hidden
 
     async def _lost_orders(self, seen: AccountAnswers, known: Known) -> tuple[list[OpenOrder], list[str]]:
         """Orders that rested and are no longer listed: those that are open by their own status, and doubts about the others."""
         listed = {(order.market, order.symbol, order.order_id) for order in [*seen.futures, *seen.spot]}
         lost = [o for o in known.resting if o not in self._over and (o.market, o.symbol, o.order_id) not in listed]
-        told = await asyncio.gather(*(self._status(order) for order in lost[:MOST_ORDERS_ASKED]))
-        found = [order for order in told if isinstance(order, OpenOrder)]
+        statuses = await asyncio.gather(*(self._status(order) for order in lost[:MOST_ORDERS_ASKED]))
+        found = [order for order in statuses if isinstance(order, OpenOrder)]
         hidden = [
             f"order {o.order_id} of {o.symbol}: open, and {_LISTS[Market(o.market)]} does not list it" for o in found
         ]
-        return found, [*hidden, *(str(error) for error in told if isinstance(error, VenueError))]
+        return found, [*hidden, *(str(error) for error in statuses if isinstance(error, VenueError))]
 
     async def _status(self, order: RestingOrder) -> OpenOrder | VenueError | None:
         """The order if it is still open, the error if its status cannot be read, None if it is over."""
@@ -220,7 +220,7 @@ class AccountReader:
         if known.balance is None or _near(balance, known.balance):
             self._jumped_to = None
             return []
-        told = f"the balance went from {known.balance} to {balance}"
+        jump = f"the balance went from {known.balance} to {balance}"
         try:
             again = wallet_of(await self._caller.call("get_account_info", seconds=CONFIRM_SECONDS))
         except VenueRateLimited:
@@ -229,8 +229,8 @@ class AccountReader:
             # Without a second source, it counts once the same balance has been read for long enough.
             if self._jumped_to is None or not _near(balance, self._jumped_to[0]):
                 self._jumped_to = (balance, self._clock())
-            return [] if self._clock() - self._jumped_to[1] >= GONE_AFTER_SECONDS else [f"{told}, and {error}"]
-        return [] if _near(again, balance) else [f"{told}, and get_account_info says {again}"]
+            return [] if self._clock() - self._jumped_to[1] >= GONE_AFTER_SECONDS else [f"{jump}, and {error}"]
+        return [] if _near(again, balance) else [f"{jump}, and get_account_info says {again}"]
 
 
 _LISTS = {Market.FUTURES: "get_open_orders", Market.SPOT: "get_spot_open_orders"}
@@ -263,8 +263,8 @@ def _shown(seen: AccountAnswers) -> dict[str, ExchangePosition]:
     """Every holding, including those that only the account shows. If two quantities differ, the smaller one that is not zero
     counts: closing more than is held would be refused."""
     shown = dict(seen.holdings)
-    for symbol, told in _both(seen).items():
-        quantity = min((each for each in told if each), key=abs)
+    for symbol, quantities in _both(seen).items():
+        quantity = min((each for each in quantities if each), key=abs)
         shown[symbol] = shown.get(symbol, ExchangePosition(symbol, quantity, ZERO, None))._replace(quantity=quantity)
     return shown
 

@@ -76,7 +76,7 @@ class Backoff:
         if urgency is Urgency.CANCEL and self._next_try:
             self._next_try = self.now() + self._try_seconds
 
-    def told(self, call: str, tool: str, urgency: Urgency, status: int, began: float) -> VenueRateLimited:
+    def paused(self, call: str, tool: str, urgency: Urgency, status: int, began: float) -> VenueRateLimited:
         """The venue answered a call that began at `began` by asking for a pause."""
         now = self.now()
         pauses = [self._address]
