@@ -120,7 +120,7 @@ class ObserveActivities:
             self._instruments.cycle_completed(call.previous)
         in_cycle = call.cycle_id is not None
         seen, row, disks, clock = await asyncio.gather(
-            self._see(call), self._row(call.scope, in_cycle), self._low_disks(), self._exchange_clock(call)
+            self._observe_venue(call), self._row(call.scope, in_cycle), self._low_disks(), self._exchange_clock(call)
         )
         if isinstance(seen, VenueError):
             # A clock that is off explains why a venue refuses everything signed; empty if the clocks agree.
@@ -258,7 +258,7 @@ class ObserveActivities:
             return {}
         return correlations_of({symbol: view.bars for symbol, view in views.items()})
 
-    async def _see(self, call: ObserveCall) -> Observation | VenueError:
+    async def _observe_venue(self, call: ObserveCall) -> Observation | VenueError:
         started, outcome = time.monotonic(), "ok"
         try:
             return await self._venue.observe(call.symbols, call.cycle_id, call.known)

@@ -92,7 +92,7 @@ class Holder(NamedTuple):
         if self.key is None or self.key.expires_at is None or self.key.expires_at - now > EXPIRES_SOON:
             return ""
         name, left = self.key.name, self.key.expires_at - now
-        when = _roughly(left)
+        when = _time_left(left)
         then = f"after that even a kill with it is refused. Ask an administrator for a new one: ais keys rotate {name}"
         return f"key {name} expires at {iso(self.key.expires_at)}, in {when}; {then}"
 
@@ -303,7 +303,7 @@ class KeyWatch:
             raise
 
 
-def _roughly(left: timedelta) -> str:
+def _time_left(left: timedelta) -> str:
     """A time in words, rounded down."""
     for unit, word in ((timedelta(days=1), "days"), (timedelta(hours=1), "hours")):
         if left >= 2 * unit:

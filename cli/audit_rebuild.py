@@ -57,10 +57,10 @@ async def rebuilt(url: str, asked: AskedRebuild, say: Callable[[str], None]) -> 
             async for line in of_desk.lines():
                 yield line
             total += of_desk.missing.total()
-    yield _last(total, writes=asked.writes)
+    yield _result_line(total, writes=asked.writes)
 
 
-def _last(total: int, *, writes: bool) -> Line:
+def _result_line(total: int, *, writes: bool) -> Line:
     if not total:
         return Line("Nothing to put back.")
     if writes:

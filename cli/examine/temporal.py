@@ -35,7 +35,7 @@ async def temporal(seen: Examination) -> Finding:
     """Whether Temporal answers, and its namespace exists. Later checks use this connection."""
     try:
         address, client = settings.temporal_connect_config().get("target_host"), await connect_lazily()
-        version, kept = await asyncio.wait_for(_about(client), findings.ASK_SECONDS)
+        version, kept = await asyncio.wait_for(_server_facts(client), findings.ASK_SECONDS)
     except (settings.NotConfigured, NotUp) as error:
         return fail("temporal", str(error), "correct the TEMPORAL_ variables")
     except TimeoutError:
@@ -49,7 +49,7 @@ async def temporal(seen: Examination) -> Finding:
     return ok("temporal", f"server {version} at {address}, namespace {client.namespace}, keeps closed runs for {days}")
 
 
-async def _about(client: Client) -> tuple[str, float]:
+async def _server_facts(client: Client) -> tuple[str, float]:
     """The server's version, and for how many days it keeps closed runs."""
     limit, service = timedelta(seconds=findings.ASK_SECONDS), client.workflow_service
     system = await service.get_system_info(GetSystemInfoRequest(), retry=False, timeout=limit)

@@ -96,7 +96,7 @@ def flatten(c: Carried, observation: Observation, tick: Tick) -> bool:
     A doubtful reading may close the positions it shows, but never proves that none is left.
     """
     assert c.kill is not None
-    left = c.kill.left = _left(observation)
+    left = c.kill.left = _positions_left(observation)
     for symbol in (position.symbol for position in left if not (position.is_dust and leaves_dust(c.schema_version))):
         if not _is_busy(c, symbol) and not c.cancels.lane(Tool.CANCEL_ALL_ORDERS, symbol):
             c.deleverages.append(_pending(c, symbol, None, "closing positions after the kill", tick))
@@ -117,7 +117,7 @@ def only_dust_is_left(c: Carried) -> bool:
     return bool(left) and all(position.is_dust for position in left or []) and not reducing(c)
 
 
-def _left(observation: Observation) -> list[LeftPosition]:
+def _positions_left(observation: Observation) -> list[LeftPosition]:
     held = [p for p in observation.positions if p.quantity and p.market is Market.FUTURES]
     rules = observation.rules
     return [

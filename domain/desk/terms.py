@@ -48,7 +48,7 @@ def changes(now: Mapping[str, Any], terms: NewTerms) -> list[str]:
     new = terms.model_dump(mode="json", exclude_none=True)
     if "cycle_seconds" in new:
         new["max_data_age_seconds"] = data_age(now["max_data_age_seconds"], now["cycle_seconds"], new["cycle_seconds"])
-    return [f"{name} {_told(now[name])} -> {_told(value)}" for name, value in new.items() if now[name] != value]
+    return [f"{name} {_as_text(now[name])} -> {_as_text(value)}" for name, value in new.items() if now[name] != value]
 
 
 def data_age(age: float, cycle_seconds: float, new_cycle_seconds: float) -> float:
@@ -137,7 +137,7 @@ def adopt(c: Carried, terms: NewTerms) -> None:
         moving.move(c, terms)
 
 
-def _told(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if value in (None, ""):
         return "none"
     if isinstance(value, list):

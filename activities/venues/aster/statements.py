@@ -152,12 +152,12 @@ async def _pages(read: Read, since: datetime, until: datetime) -> AsyncGenerator
                 middle = (start + end) // 2
                 waiting += [(middle + 1, end), (start, middle)]
                 continue
-        yield StatementPage(found, _at(start), _at(end), whole=len(found) < PAGE_ROWS)
+        yield StatementPage(found, _time_at(start), _time_at(end), whole=len(found) < PAGE_ROWS)
 
 
 def _moment(row: Row) -> datetime:
     try:
-        return _at(int(row.number("time")))
+        return _time_at(int(row.number("time")))
     except OverflowError:
         raise Unreadable(row.call, "a time is out of range") from None
 
@@ -166,7 +166,7 @@ def _milliseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MILLISECOND
 
 
-def _at(milliseconds: int) -> datetime:
+def _time_at(milliseconds: int) -> datetime:
     return _EPOCH + milliseconds * _MILLISECOND
 
 
