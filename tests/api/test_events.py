@@ -123,7 +123,7 @@ async def test_without_the_key_it_is_401(desk: Watched) -> None:
     assert (stream.head.status, stream.head.json) == (401, {"detail": "Not authenticated"})
 
 
-async def test_a_kill_is_told_at_once(desk: Watched) -> None:
+async def test_a_kill_is_reported_at_once(desk: Watched) -> None:
     stream = await desk.open()
     assert (await stream.of("status")).data["state"] == "running"
     assert (await desk.ask(head(KILL))).status == 200
@@ -168,7 +168,7 @@ async def test_it_changes_at_most_four_times_a_second(desk: Watched) -> None:
     assert 2 <= len(seen) <= 4
 
 
-async def test_what_the_coordinator_cannot_answer_is_told_and_never_confirmed_as_status(desk: Watched) -> None:
+async def test_what_the_coordinator_cannot_answer_is_reported_and_never_confirmed_as_status(desk: Watched) -> None:
     stream = await desk.open()
     await stream.of("status")
     desk.gateway.query_error = CoordinatorSilent(SILENT)

@@ -45,7 +45,7 @@ def test_what_can_be_put_in_order_is_sound(history: list[Operation]) -> None:
 
 
 @pytest.mark.parametrize("history", BROKEN.values(), ids=BROKEN)
-def test_what_cannot_is_named(history: list[Operation]) -> None:
+def test_a_history_that_is_not_linearizable_is_named(history: list[Operation]) -> None:
     assert explain(history)
 
 

@@ -34,7 +34,7 @@ async def said(proxy: Proxy, seconds: float = 5.0) -> bytes:
         writer.close()
 
 
-async def test_it_passes_on(proxy: Proxy) -> None:
+async def test_the_proxy_passes_bytes_on(proxy: Proxy) -> None:
     assert await said(proxy) == b"hello\n"
 
 

@@ -187,7 +187,7 @@ async def test_the_mode_of_the_settings_alone_changes_no_mode(scene: Scene) -> N
     assert (await scene.gateway.status()).mode is Mode.PAPER
 
 
-async def test_what_a_person_is_told_about_money(scene: Scene) -> None:
+async def test_a_person_reads_what_the_move_means_for_real_money(scene: Scene) -> None:
     await scene.gateway.signal("kill", {"reason": "ready"})
     status = await scene.until_done()
     assert explain(status, scene.live()).startswith(
@@ -240,7 +240,7 @@ async def test_the_status_says_where_the_settings_differ_from_what_the_desk_has(
 
 
 @pytest.mark.usefixtures("no_settings")
-def test_a_mode_needs_its_settings_and_real_money_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mode_needs_its_settings_and_real_money_a_typed_confirmation(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         Refused, match="--mode live needs AIS_ASTER_ACCOUNT_ID; AIS_ENABLE_LIVE_TRADING=true; an AIS_API_KEY"
     ):

@@ -84,7 +84,7 @@ async def test_a_desk_that_never_answers_holds_up_nothing(process: Process) -> N
             pass
 
 
-async def test_a_loop_in_the_background_that_ends_by_an_error_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_loop_in_the_background_that_ends_by_an_error_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     async def broken() -> None:
         raise ValueError("a bug")
 

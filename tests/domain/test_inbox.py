@@ -69,7 +69,7 @@ def test_a_paused_desk_takes_looser_limits() -> None:
     assert desk.limits.hard_leverage == D(4)
 
 
-def test_warnings_are_told_anew_of_a_number_that_was_changed() -> None:
+def test_a_changed_number_is_warned_of_anew() -> None:
     """Whoever asks for room is warned before it is used up, as by the number before."""
     desk = a_desk(state=State.PAUSED)
     levels = {"drawdown": Level.WARN_90, "leverage": Level.WARN_50, "position": Level.SOFT}

@@ -278,7 +278,7 @@ async def test_nothing_more_is_sent_for_a_call_that_was_given_up(database: Datab
         assert not await database.run(exists(note))
 
 
-async def test_too_many_waiting_calls_are_told_at_once(database: Database) -> None:
+async def test_too_many_waiting_calls_are_reported_at_once(database: Database) -> None:
     gate = threading.Event()
     # Two threads take a call each, the rest waits its turn.
     calls = [asyncio.create_task(database.run(lambda connection: gate.wait(5))) for _ in range(64)]

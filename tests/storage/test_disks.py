@@ -54,7 +54,7 @@ async def test_a_reading_carries_the_low_ones_and_gauges_have_all(
         assert instruments.registry.get_sample_value("ais_disk_size_bytes", labels) == disk.size_bytes
 
 
-def test_the_fullest_is_told_first() -> None:
+def test_the_fullest_is_reported_first() -> None:
     found = low([DiskSpace(folder=str(n), free_bytes=n, size_bytes=GB) for n in (3, 1, 2, 9, 8)])
     assert [disk.folder for disk in found] == ["1", "2", "3"]
 

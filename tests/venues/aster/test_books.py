@@ -128,7 +128,7 @@ async def test_what_does_not_fit_on_a_page_is_read_whichever_end_is_listed(
     assert (await ledgers.state()).facts == []
 
 
-async def test_more_rows_in_one_millisecond_than_a_page_holds_are_a_gap_that_is_told(
+async def test_more_rows_in_one_millisecond_than_a_page_holds_are_a_gap_that_is_reported(
     fake: FakeServer, ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(statements, "PAGE_ROWS", 5)
@@ -208,7 +208,7 @@ async def test_a_symbol_that_only_the_ledger_names_is_read_too(fake: FakeServer,
 # --- nothing is a fact because one reading says so -------------------------------------------------------------------------
 
 
-async def test_a_balance_that_the_records_do_not_explain_is_told_with_both_numbers(
+async def test_a_balance_that_the_records_do_not_explain_is_reported_with_both_numbers(
     fake: FakeServer, ledgers: Ledgers
 ) -> None:
     await ledgers.rounds(2)
@@ -220,7 +220,7 @@ async def test_a_balance_that_the_records_do_not_explain_is_told_with_both_numbe
     assert (await ledgers.rounds()).facts == []
 
 
-async def test_a_position_that_the_fills_do_not_explain_is_told_with_both_numbers(
+async def test_a_position_that_the_fills_do_not_explain_is_reported_with_both_numbers(
     fake: FakeServer, ledgers: Ledgers
 ) -> None:
     await ledgers.rounds(2)
@@ -260,7 +260,7 @@ async def test_what_one_answer_got_wrong_the_next_one_mends(fake: FakeServer, le
     assert state.facts == []
 
 
-async def test_a_trade_whose_money_is_booked_and_whose_fill_is_not_listed_is_told(
+async def test_a_trade_whose_money_is_booked_and_whose_fill_is_not_listed_is_reported(
     fake: FakeServer, ledgers: Ledgers
 ) -> None:
     await ledgers.rounds(2)
