@@ -62,7 +62,7 @@ def check_state(status: Status, new: NewMode) -> None:
         )
     if not new.with_positions and (left := standing(status)):
         raise Refused(
-            f"positions or orders stand at the venue of mode {status.mode.value}: {left}. Close them first (`ais deleverage`), "
+            f"positions or orders are open at the venue of mode {status.mode.value}: {left}. Close them first (`ais deleverage`), "
             "or leave them there unmanaged: --with-positions. Nothing was restarted"
         )
 
@@ -96,7 +96,7 @@ def explain(status: Status, new: NewMode) -> str:
     if left := standing(status):
         same = new.account and new.account == status.account
         then = "from now on they belong to this desk" if same else "they stay there, and nothing manages them"
-        lines.append(f"What stands at the venue of mode {status.mode.value} ({left}): {then}.")
+        lines.append(f"Positions and orders at the venue of mode {status.mode.value} ({left}): {then}.")
     if status.mode is Mode.LIVE:
         lines.append("The claim on the account stays until `ais release`.")
     lines.append(

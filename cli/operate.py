@@ -162,7 +162,7 @@ class OperatorCommand:
                 if status.state is not State.KILLED or status.kill is None:
                     why = f"{status.reason} (by {status.actor})" if status.actor else "reason not known"
                     text = (
-                        f"NOT KILLED ANY MORE: desk {self.desk!r} was killed, but is {status.state.value} again: {why}"
+                        f"NO LONGER KILLED: desk {self.desk!r} was killed, but is {status.state.value} again: {why}"
                     )
                     return Result(ExitCode.RECORDED, text, self._outcome, status)
                 kill = status.kill

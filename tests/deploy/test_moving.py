@@ -171,7 +171,7 @@ async def test_positions_are_left_behind_only_if_a_person_says_so(scene: Scene) 
     status = await scene.until_done()
     async with scene.worker(Mode.SHADOW):
         new = NewMode(Mode.SHADOW, scene.account)
-        with pytest.raises(Refused, match=r"stand at the venue of mode paper: BTCUSDT.*--with-positions"):
+        with pytest.raises(Refused, match=r"open at the venue of mode paper: BTCUSDT.*--with-positions"):
             await scene.restart(new)
         assert "(BTCUSDT): they stay there, and nothing manages them" in explain(status, new)
         await scene.restart(new._replace(with_positions=True))

@@ -150,7 +150,7 @@ async def test_an_exchange_that_does_not_look_at_the_time_is_not_halved_for_ever
     fake.faults.answers = {"get_my_trades": [row, {**row, "id": 7, "time": 1}]}
     state = await ledgers.rounds(2)
     assert fake.calls["get_my_trades"] <= 4
-    assert "may have been cut" in state.failing["BTCUSDT"].why
+    assert "may be truncated" in state.failing["BTCUSDT"].why
 
 
 async def test_a_desk_of_weeks_ago_is_read_in_weeks(fake: FakeServer, database: Database, address: str) -> None:
@@ -278,7 +278,7 @@ async def test_positions_that_contradict_the_account_are_no_reading(fake: FakeSe
     fake.faults.answers = {"get_account_v4": fake.exchange.account_row() | {"positions": listed}, "get_positions": []}
     state = await ledgers.rounds(3)
     assert (state.opening, state.candidate) == (None, None)
-    assert "says otherwise of BTCUSDT" in state.failing["account"].why
+    assert "get_account_v4 disagrees about BTCUSDT" in state.failing["account"].why
 
 
 # --- outside the way of everything else ------------------------------------------------------------------------------------
