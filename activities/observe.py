@@ -67,7 +67,7 @@ class _Row(NamedTuple):
 def _tell_failure(choosing: asyncio.Task[Choice]) -> None:
     """Logs the failure of a decision that nobody may ask for any more."""
     if not choosing.cancelled() and (error := choosing.exception()):
-        log.info("no_choice_beside_the_reading", error=str(error)[:200])
+        log.info("the decision beside a reading failed", error=str(error)[:200])
 
 
 class _EarlyDecision(NamedTuple):
@@ -179,7 +179,7 @@ class ObserveActivities:
         try:
             await self._database.run(partial(write_point, desk=self._scope.desk, point=point), CURVE_SECONDS)
         except Exception as error:
-            log.warning("equity_point_lost", time=iso(point.time), error=repr(error)[:200])
+            log.warning("a point of the equity curve was not stored", time=iso(point.time), error=repr(error)[:200])
 
     async def _low_disks(self) -> list[DiskSpace]:
         """Disks with little space left; empty if a file system does not answer, and the gauges then keep their values."""

@@ -60,7 +60,7 @@ class _Exchange:
         try:
             await app(self._scope, receive, note)
         except Exception:
-            log.exception("bug", **self._facts())
+            log.exception("the request failed: a bug", **self._facts())
             if self._status is None:
                 await JSONResponse(INTERNAL_ERROR, 500)(self._scope, receive, note)
         finally:

@@ -256,7 +256,7 @@ class KeyWatch:
         """Runs until it is cancelled."""
         await asyncio.gather(
             self._repeat("read", self._read_once, READ_SECONDS),
-            self._repeat("noted as used", self._write_uses, WRITE_SECONDS),
+            self._repeat("marked as used", self._write_uses, WRITE_SECONDS),
         )
 
     async def _repeat(self, what: str, work: Callable[[], Awaitable[None]], seconds: float) -> None:

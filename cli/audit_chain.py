@@ -73,9 +73,7 @@ def accepted(url: str, desk: str, reason: str) -> str:
 def read_checkpoint(file: Path, public_key: str | None, key_file: str | None) -> Checkpoint:
     """Reads a checkpoint from a file and checks its signature: by `public_key`, or else by that of AIS_AUDIT_KEY."""
     if public_key is None and key_file is None:
-        raise checkpoints.NotSigned(
-            "a checkpoint needs its public key: give --public-key, or set AIS_AUDIT_KEY"
-        )
+        raise checkpoints.NotSigned("a checkpoint needs its public key: give --public-key, or set AIS_AUDIT_KEY")
     expected = public_key or checkpoints.public_key_of(checkpoints.read_key(Path(str(key_file))))
     return checkpoints.read(file.read_text(), expected)
 

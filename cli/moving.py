@@ -62,8 +62,8 @@ def check_state(status: Status, new: NewMode) -> None:
         )
     if not new.with_positions and (left := standing(status)):
         raise Refused(
-            f"positions or orders are open at the venue of mode {status.mode.value}: {left}. Close them first (`ais deleverage`), "
-            "or leave them there unmanaged: --with-positions. Nothing was restarted"
+            f"positions or orders are open at the venue of mode {status.mode.value}: {left}. Close them first "
+            "(`ais deleverage`), or leave them there unmanaged: --with-positions. Nothing was restarted"
         )
 
 

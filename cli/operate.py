@@ -161,9 +161,7 @@ class OperatorCommand:
             else:
                 if status.state is not State.KILLED or status.kill is None:
                     why = f"{status.reason} (by {status.actor})" if status.actor else "reason not known"
-                    text = (
-                        f"NO LONGER KILLED: desk {self.desk!r} was killed, but is {status.state.value} again: {why}"
-                    )
+                    text = f"NO LONGER KILLED: desk {self.desk!r} was killed, but is {status.state.value} again: {why}"
                     return Result(ExitCode.RECORDED, text, self._outcome, status)
                 kill = status.kill
                 # In shadow nothing was sent, so there is nothing to verify.

@@ -341,7 +341,7 @@ async def test_uses_are_written_to_the_minute_in_the_background_and_kept_while_t
     with structlog.testing.capture_logs() as logs:
         for _ in range(20):
             assert (await ask(keyed, headers)).status_code == 200
-        await until(lambda: told(logs, "keys cannot be noted as used"))
+        await until(lambda: told(logs, "keys cannot be marked as used"))
     assert keyed.keys.uses == {}
     keyed.keys.error = None
     await until(lambda: keyed.keys.uses)
