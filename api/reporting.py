@@ -115,11 +115,11 @@ class PostgresReports:
         return await self._run(partial(decisions.page, wanted=wanted))
 
     async def page_text(self, wanted: DecisionFilter) -> tuple[str, str | None]:
-        def with_id(connection: Connection) -> tuple[tuple[str, str | None], str | None]:
+        def told(connection: Connection) -> tuple[tuple[str, str | None], str | None]:
             found = decisions.page_text(connection, wanted)
             return (found.text, found.cursor), found.database_id or read_id(connection)
 
-        return await self._checked(with_id)
+        return await self._checked(told)
 
     async def instructions(self, desk: str, wanted: InstructionFilter) -> InstructionPage:
         return await self._run(partial(instructions.page, desk=desk, wanted=wanted))
@@ -191,16 +191,16 @@ class PostgresReports:
             raise BooksUnread(desk, str(error) or None) from None
 
     async def _run(self, work: Callable[[Connection], T], seconds: float | None = None) -> T:
-        def with_id(connection: Connection) -> tuple[T, str | None]:
+        def told(connection: Connection) -> tuple[T, str | None]:
             # Last, since the statements of `work` may have to come first in the transaction.
             return work(connection), read_id(connection)
 
-        return await self._checked(with_id, seconds)
+        return await self._checked(told, seconds)
 
-    async def _checked(self, with_id: Callable[[Connection], tuple[T, str | None]], seconds: float | None = None) -> T:
-        """What `with_id` returns, with the id of its database. Raises OtherDatabase if that is not the desk's."""
+    async def _checked(self, told: Callable[[Connection], tuple[T, str | None]], seconds: float | None = None) -> T:
+        """What `told` returns, with the id of its database. Raises OtherDatabase if that is not the desk's."""
         try:
-            found, database_id = await self._database.run(with_id, seconds)
+            found, database_id = await self._database.run(told, seconds)
         except InvalidCursor as error:
             raise InvalidRequest(("query", "cursor"), str(error)) from error
         except DatabaseUnavailable as error:

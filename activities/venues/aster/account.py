@@ -186,12 +186,12 @@ class AccountReader:
         """Orders that rested and are no longer listed: those that are open by their own status, and doubts about the others."""
         listed = {(order.market, order.symbol, order.order_id) for order in [*seen.futures, *seen.spot]}
         lost = [o for o in known.resting if o not in self._over and (o.market, o.symbol, o.order_id) not in listed]
-        statuses = await asyncio.gather(*(self._status(order) for order in lost[:MOST_ORDERS_ASKED]))
-        found = [order for order in statuses if isinstance(order, OpenOrder)]
+        told = await asyncio.gather(*(self._status(order) for order in lost[:MOST_ORDERS_ASKED]))
+        found = [order for order in told if isinstance(order, OpenOrder)]
         hidden = [
             f"order {o.order_id} of {o.symbol}: open, and {_LISTS[Market(o.market)]} does not list it" for o in found
         ]
-        return found, [*hidden, *(str(error) for error in statuses if isinstance(error, VenueError))]
+        return found, [*hidden, *(str(error) for error in told if isinstance(error, VenueError))]
 
     async def _status(self, order: RestingOrder) -> OpenOrder | VenueError | None:
         """The order if it is still open, the error if its status cannot be read, None if it is over."""
