@@ -101,7 +101,10 @@ class Lifecycle:
             await self._note_started()
         if compares:
             await self._tell_other_terms()
-        return f"the coordinator of desk {self._plan.desk!r} is open already"
+        found = f"the coordinator of desk {self._plan.desk!r} is open already"
+        if row is None or not row.killed:
+            return found
+        return f"{found}, and killed ({row.reason}, by {row.actor}): only `ais restart` brings it back"
 
     async def _tell_other_terms(self) -> None:
         """Warns if the settings differ from the open desk's terms: the desk keeps its own."""
