@@ -287,7 +287,7 @@ def test_agents_are_all_that_are_installed_and_count_alike_unless_told_otherwise
     assert chosen.agent_weights == {"momentum": 1.0, "my-agent.v2": 0.5, "quiet": 0.0}
 
 
-def test_all_may_be_followed_by_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_agents_and_quoter_may_be_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIS_AGENTS", "all, quoter")
 
     assert AgentSettings.load().agents == ("all", "quoter")

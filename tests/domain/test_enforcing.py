@@ -281,7 +281,7 @@ def test_a_repeated_kill_does_not_begin_the_flattening_anew_and_a_restart_ends_i
     ("filled", "fate", "goes_on"),
     [("1", Fate.CANCELED, True), ("1", Fate.FILLED, True), ("2", Fate.FILLED, False), ("0", Fate.CANCELED, False)],
 )
-def test_what_is_closed_in_part_is_closed_on_at_once(filled: str, fate: Fate, goes_on: bool) -> None:
+def test_after_a_partial_fill_the_next_closing_order_follows_at_once(filled: str, fate: Fate, goes_on: bool) -> None:
     """No reading is waited for; an order that did nothing is no progress, and the next reading asks for it again."""
     desk = killed_holding()
     cancels_confirmed(desk, [c.instruction_id for c in desk.cancels], NOW)

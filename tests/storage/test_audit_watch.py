@@ -128,7 +128,7 @@ def test_a_fault_is_reported_at_the_second_look_and_is_over_when_the_rows_are_wh
     assert told(own, 1) == []
 
 
-def test_what_passes_by_itself_is_not_reported(own: Undone) -> None:
+def test_a_fault_that_passes_by_itself_is_not_reported(own: Undone) -> None:
     fill(own, "main")
     rounds(own, 2)
     for _ in range(3):
@@ -169,7 +169,7 @@ def test_instructions_under_way_are_no_fault_and_are_compared_once_they_are_sett
     assert standing(own) == [("main", FaultKind.CHANGED, 11)]
 
 
-def test_what_waits_to_be_chained_is_no_fault(shared: Engine) -> None:
+def test_an_entry_that_waits_to_be_chained_is_no_fault(shared: Engine) -> None:
     fill(shared, "main")
     with shared.connect() as holder, holder.begin():
         holder.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('audit:main', 0))"))

@@ -19,7 +19,7 @@ FULL = DiskSpace(folder="full", free_bytes=GB - 1, size_bytes=2 * GB)
 WIDE = DiskSpace(folder="wide", free_bytes=3 * GB, size_bytes=4 * GB)
 
 
-def test_it_is_what_the_file_system_says(tmp_path: Path) -> None:
+def test_free_space_is_what_the_file_system_says(tmp_path: Path) -> None:
     (found,) = free_space([str(tmp_path)])
     said = os.statvfs(tmp_path)
     assert (found.folder, found.size_bytes) == (str(tmp_path), said.f_blocks * said.f_frsize)

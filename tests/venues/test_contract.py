@@ -290,7 +290,7 @@ async def test_what_takes_risk_off_has_no_word_that_grows_old(subject: Subject) 
 
 
 @on_either_market
-async def test_it_tells_its_own_clock(subject: Subject) -> None:
+async def test_a_venue_tells_its_own_time(subject: Subject) -> None:
     await observed(subject)
     before = datetime.now(UTC) - timedelta(seconds=1)
     told = await subject.venue.time("BTCUSDT")
@@ -354,7 +354,7 @@ async def test_the_cancel_of_one_order_leaves_the_others_and_may_be_repeated(sub
     assert [order.order_id for order in left] == [reports[1].venue_order_id or second.order_id]
 
 
-async def test_only_the_tools_that_cancel_do(subject: Subject) -> None:
+async def test_a_tool_that_does_not_cancel_is_refused(subject: Subject) -> None:
     with pytest.raises(VenueRefused):
         await subject.venue.cancel_all(Tool.CREATE_ORDER, "BTCUSDT")
 

@@ -263,7 +263,7 @@ async def test_a_proposal_from_outside_is_taken_up_by_the_next_cycle(temporal: C
         assert (await desk.status()).proposals_waiting == 0
 
 
-# Cheaper: tests/domain/test_inbox.py: test_it_expires_when_it_says.
+# Cheaper: tests/domain/test_inbox.py: test_a_proposal_expires_when_it_says.
 # And: test_a_proposal_that_expires_while_the_venue_is_read_is_not_taken_up.
 @pytest.mark.thorough
 async def test_one_that_no_decision_could_take_up_waits_until_it_expires(temporal: Client) -> None:

@@ -246,7 +246,7 @@ async def test_what_one_short_answer_left_out_is_found_again(
     assert state.facts == []
 
 
-async def test_what_one_answer_got_wrong_the_next_one_mends(fake: FakeServer, ledgers: Ledgers) -> None:
+async def test_a_later_answer_corrects_a_wrong_one(fake: FakeServer, ledgers: Ledgers) -> None:
     await ledgers.rounds(2)
     trade(fake, "BUY", "0.5", 60_000)
     (row,), (fee,) = fake.exchange.trades, fake.exchange.ledger

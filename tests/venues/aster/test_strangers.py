@@ -47,7 +47,7 @@ async def test_a_foreign_fill_is_reported_for_a_day(fake: FakeServer, ledgers: L
     assert await told(ledgers) == []
 
 
-async def test_what_the_desk_sent_is_no_strangers(fake: FakeServer, ledgers: Ledgers, venue: AsterVenue) -> None:
+async def test_an_order_of_the_desk_is_not_foreign(fake: FakeServer, ledgers: Ledgers, venue: AsterVenue) -> None:
     report = await venue.create_order(make_order(quantity="0.1"))
     (order,) = fake.exchange.orders
     assert (report.fate, report.venue_order_id) == (Fate.FILLED, str(order.order_id))
