@@ -219,7 +219,7 @@ class _Reading:
 
         def work(connection: Connection) -> BooksState:
             state = compare(self.state, account, books.sums(connection, desk), now)
-            state = look_again(state, books.strangers(connection, desk, now, resting))
+            state = look_again(state, books.foreign_orders(connection, desk, now, resting))
             unlisted = books.unlisted(connection, desk, now - LISTED_WITHIN)
             failing = {name: it for name, it in state.failing.items() if name != ACCOUNT}
             return state.model_copy(update={"unlisted": unlisted, "read_at": now, "failing": failing})

@@ -187,12 +187,12 @@ class WorkerMetrics:
             since = datetime.now(UTC) - timedelta(seconds=seconds)
             self.audit_age.labels(desk).set_function(partial(_seconds_since, since))
 
-    def books_read(self, read_at: datetime | None, faults: int, strangers: int) -> None:
+    def books_read(self, read_at: datetime | None, faults: int, foreign_orders: int) -> None:
         """The books after a round of reading."""
         if read_at:
             self.books_age.labels(self._desk).set_function(partial(_seconds_since, read_at))
         self.books_facts.set(faults, self._desk)
-        self.foreign_orders.set(strangers, self._desk)
+        self.foreign_orders.set(foreign_orders, self._desk)
 
     def disks_seen(self, disks: Iterable[DiskSpace]) -> None:
         """Sets the free space and the size of the watched file systems."""

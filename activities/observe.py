@@ -41,7 +41,7 @@ from storage.database import Database, DatabaseUnavailable
 from storage.desks import DeskRecord, read_desk
 from storage.disks import DiskWatch
 from storage.equity import EquityPoint, write_point
-from storage.installation import expected, expecting, given_id, stranger_text
+from storage.installation import expected, expecting, given_id, wrong_database_text
 
 log = structlog.get_logger("observe")
 
@@ -292,6 +292,6 @@ class ObserveActivities:
         seen = DatabaseSeen(database_id=database_id, knows_desk=record is not None) if database_id else None
         if asked.database_id not in (None, database_id):
             if wanted := expected():
-                wanted.strangers.append(database_id or "")
-            return _Row(latch_error=stranger_text(database_id, asked.database_id), database=seen)
+                wanted.others.append(database_id or "")
+            return _Row(latch_error=wrong_database_text(database_id, asked.database_id), database=seen)
         return _Row(latch=record.latch if record else None, database=seen, books=books, clocks=tuple(clocks))

@@ -223,7 +223,7 @@ class PostgresKeys:
             state = stored.read_state(connection)
             # The keys of another database count for nothing until somebody restarts the process with it.
             if None not in (self._database_id, state.database_id) and self._database_id != state.database_id:
-                raise WrongDatabase(installation.stranger_text(state.database_id, self._database_id))
+                raise WrongDatabase(installation.wrong_database_text(state.database_id, self._database_id))
             if state == before:
                 return state.database_id, None
             # Merged here, off the event loop, which serves kills.

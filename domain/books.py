@@ -21,7 +21,7 @@ QUOTE = "USDT"
 EXCHANGE = "aster"
 INCOME = "income"
 MAX_GAPS = 20
-MAX_STRANGERS = 50
+MAX_FOREIGN_ORDERS = 50
 REREAD_EVERY = timedelta(hours=1)
 REREAD_BACK = timedelta(days=30)
 # The exchange's ledger repeats the money of a trade, which its fill already tells.
@@ -270,8 +270,10 @@ def read_again(state: BooksState, now: datetime) -> BooksState:
 
 def look_again(state: BooksState, found: list[ForeignOrder]) -> BooksState:
     """Orders of which no row is known. They are reported once a second look finds them too."""
-    confirmed = [stranger for stranger in found if stranger in state.suspects or stranger in state.strangers]
-    return state.model_copy(update={"strangers": confirmed[:MAX_STRANGERS], "suspects": found[:MAX_STRANGERS]})
+    confirmed = [order for order in found if order in state.suspects or order in state.strangers]
+    return state.model_copy(
+        update={"strangers": confirmed[:MAX_FOREIGN_ORDERS], "suspects": found[:MAX_FOREIGN_ORDERS]}
+    )
 
 
 # --- the account ---------------------------------------------------------------------------------------------------------
@@ -325,11 +327,11 @@ def seen(state: BooksState | None, holder: str | None, desk: str) -> BooksSeen:
     if state is None:
         return BooksSeen(holder=holder)
     facts, count = state.facts, len(state.differences)
-    strangers = [stranger.text for stranger in state.strangers]
-    more = [f"{len(strangers) - MAX_NAMED} more"] if len(strangers) > MAX_NAMED else []
+    foreign = [order.text for order in state.strangers]
+    more = [f"{len(foreign) - MAX_NAMED} more"] if len(foreign) > MAX_NAMED else []
     return BooksSeen(
         differences=facts[:count][:MAX_NAMED],
         gaps=facts[count:][:MAX_NAMED],
-        strangers=[*strangers[:MAX_NAMED], *more],
+        strangers=[*foreign[:MAX_NAMED], *more],
         holder=holder,
     )

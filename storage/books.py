@@ -139,7 +139,9 @@ def unlisted(connection: Connection, desk: str, before: datetime) -> list[str]:
     return [f"trade {trade} of {symbol}" for symbol, trade in connection.execute(statement.limit(MAX_LISTED))]
 
 
-def strangers(connection: Connection, desk: str, now: datetime, resting: Sequence[OpenOrder]) -> list[ForeignOrder]:
+def foreign_orders(
+    connection: Connection, desk: str, now: datetime, resting: Sequence[OpenOrder]
+) -> list[ForeignOrder]:
     """Orders at the exchange that no instruction of the desk explains: resting ones, and those that filled within a day."""
     f = live_fills.c
     recent = and_(f.desk == clean(desk), f.filled_at > literal(now) - _STRANGE_FOR)

@@ -175,7 +175,7 @@ async def test_another_database_is_refused_before_anything_is_done(database: Dat
         await database.run(add("for another"))
     assert not await database.run(exists("for another"))
     assert expected
-    assert expected.strangers == [await database.run(installation.read_id)]
+    assert expected.others == [await database.run(installation.read_id)]
 
 
 async def test_a_database_that_was_emptied_is_given_its_id_again(database: Database) -> None:
