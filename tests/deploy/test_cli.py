@@ -88,7 +88,7 @@ def test_wrong_usage_is_2(tmp_path: Path) -> None:
     assert ais("no-such-command", cwd=tmp_path).returncode == 2
 
 
-def test_what_goes_wrong_is_reported_without_what_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_goes_wrong_is_told_without_what_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit):
         cli.terminal.fail("refused: \x1b[2J\u202estop\nsecond line")
     assert capsys.readouterr().err == "refused: [2Jstop\nsecond line\n"
