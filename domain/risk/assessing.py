@@ -65,8 +65,8 @@ def comparison(limit: PortfolioLimit, value: Decimal, bound: Decimal) -> str:
 
 
 class Room(NamedTuple):
-    """Two numbers, with nothing between them that a check compares a measure with: as long as it stays there, and what is
-    remembered stays the same, the next check finds what this one found.
+    """The open interval between two neighbouring numbers that a measure is compared with. While the measure stays inside, and
+    the memory stays the same, each check finds the same as the last one.
     """
 
     above: Decimal
@@ -74,7 +74,8 @@ class Room(NamedTuple):
 
 
 def room_of(value: Decimal, edges: Sequence[Decimal]) -> Room:
-    """The room around a measure, given the numbers it is compared with (`Limits.edges`), lowest first. None on one of them."""
+    """The interval around a measure. `edges` are the numbers it is compared with (`Limits.edges`), lowest first; on one of them
+    the interval is empty."""
     number = bisect_left(edges, value)
     if number < len(edges) and edges[number] == value:
         return Room(value, value)
