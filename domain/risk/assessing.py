@@ -64,7 +64,7 @@ def comparison(limit: PortfolioLimit, value: Decimal, bound: Decimal) -> str:
     return f"{limit.reason}: {digits(value)} {sign} {plain(bound)}"
 
 
-class Room(NamedTuple):
+class Interval(NamedTuple):
     """The open interval between two neighbouring numbers that a measure is compared with. While the measure stays inside, and
     the memory stays the same, each check finds the same as the last one.
     """
@@ -73,13 +73,13 @@ class Room(NamedTuple):
     below: Decimal
 
 
-def room_of(value: Decimal, edges: Sequence[Decimal]) -> Room:
+def interval_around(value: Decimal, edges: Sequence[Decimal]) -> Interval:
     """The interval around a measure. `edges` are the numbers it is compared with (`Limits.edges`), lowest first; on one of them
     the interval is empty."""
     number = bisect_left(edges, value)
     if number < len(edges) and edges[number] == value:
-        return Room(value, value)
-    return Room(edges[number - 1] if number else -_INFINITE, edges[number] if number < len(edges) else _INFINITE)
+        return Interval(value, value)
+    return Interval(edges[number - 1] if number else -_INFINITE, edges[number] if number < len(edges) else _INFINITE)
 
 
 def limit_named(name: str) -> PortfolioLimit:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.risk.assessing import assess, room_of
+from domain.risk.assessing import assess, interval_around
 from domain.risk.limits import INSIDE, PORTFOLIO_LIMITS, WARNING_BAND, Limits, PortfolioLimit
 from domain.risk.measures import RUINED, pair
 from domain.trading.assessment import WARNINGS, Assessment, Level, RiskMemory
@@ -297,10 +297,10 @@ def test_a_check_in_the_same_room_finds_the_same(path: list[int], amount: Decima
         found = assess(seen(equity, positions=held), LIMITS, memory)
         is_same = (found.memory.levels, found.memory.warned) == (memory.levels, memory.warned)
         memory = found.memory
-        rooms = [room_of(value, edges) for value, edges in zip(moving(found), EDGES, strict=True)]
+        intervals = [interval_around(value, edges) for value, edges in zip(moving(found), EDGES, strict=True)]
         for near in (equity - 40, equity - 1, equity + 1, equity + 40):
             other = assess(seen(near, positions=held), LIMITS, memory)
-            inside = (one.above < value < one.below for one, value in zip(rooms, moving(other), strict=True))
+            inside = (one.above < value < one.below for one, value in zip(intervals, moving(other), strict=True))
             if is_same and all(inside):
                 assert (other.memory.levels, other.memory.warned) == (memory.levels, memory.warned)
                 assert other.is_calm is found.is_calm
