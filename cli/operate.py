@@ -200,7 +200,7 @@ class OperatorCommand:
         return Result(code, f"{known}: {why}. {left}", self._outcome)
 
     def _unfinished(self, since: str) -> Result:
-        """Recorded but no more; or killed but not verified."""
+        """Recorded but not carried out yet; or killed but not verified."""
         status, kill = self._status, self._status.kill if self._status else None
         if self._kind is CommandKind.KILL and status and status.state is State.KILLED and kill:
             old = f" as last read (no answer now: {self._silence})" if self._silence else ""

@@ -269,7 +269,7 @@ def read_again(state: BooksState, now: datetime) -> BooksState:
 
 
 def look_again(state: BooksState, found: list[ForeignOrder]) -> BooksState:
-    """Orders of which no row is known. They are reported once a second look finds them too."""
+    """Notes orders that no row explains. They are reported once a second look finds them too."""
     confirmed = [order for order in found if order in state.suspects or order in state.strangers]
     return state.model_copy(
         update={"strangers": confirmed[:MAX_FOREIGN_ORDERS], "suspects": found[:MAX_FOREIGN_ORDERS]}
