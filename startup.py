@@ -34,16 +34,16 @@ async def patiently(
     what: str, attempt: Callable[[], Awaitable[T]], seconds: float, say: Say, *errors: type[Exception]
 ) -> T:
     """Retries `attempt` on `errors`, with growing delays, and returns its first result. Says once what it waits for."""
-    deadline, delay, told = time.monotonic() + seconds, FIRST_DELAY_SECONDS, False
+    deadline, delay, said = time.monotonic() + seconds, FIRST_DELAY_SECONDS, False
     while True:
         try:
             return await attempt()
         except errors as error:
             if time.monotonic() + delay > deadline:
                 raise NotUp(f"{what} did not answer within {seconds:g} s: {_first_line(error)}") from error
-            if not told:
+            if not said:
                 say(f"waiting for {what} (up to {seconds:g} s): {_first_line(error)}")
-                told = True
+                said = True
         await asyncio.sleep(delay)
         delay = min(delay * 2, LAST_DELAY_SECONDS)
 

@@ -19,8 +19,8 @@ from startup import Say
 async def status(as_json: bool, say: Say) -> str:
     """The status, as a table or as JSON. Says where the settings differ from the desk's terms."""
     found = await desk_gateway(await connect_lazily()).status()
-    if told := difference_text(found, set_terms()):
-        say(f"warning: {told}")
+    if difference := difference_text(found, set_terms()):
+        say(f"warning: {difference}")
     # json.dumps escapes control and non-ASCII characters, so a reason cannot control the terminal.
     return json.dumps(found.model_dump(mode="json"), indent=2) if as_json else table(found, datetime.now(UTC))
 

@@ -17,7 +17,7 @@ OnlyDesk = Annotated[str | None, typer.Option(help="Only this desk. [default: al
 PublicKey = Annotated[
     str | None,
     typer.Option(
-        help="Key that signed the checkpoint, or with --export the manifest's. [default with --checkpoint: AIS_AUDIT_KEY's]"
+        help="Public key of the checkpoint, with --export of the manifest's. [default with --checkpoint: AIS_AUDIT_KEY's]"
     ),
 ]
 
@@ -67,9 +67,11 @@ def verify(
 
     moment = _moment(since, "--since")
     if public_key and not (checkpoint or export):
-        raise typer.BadParameter("it needs the checkpoint too: --checkpoint.", param_hint="--public-key")
+        raise typer.BadParameter(
+            "a public key checks a checkpoint: add --checkpoint or --export.", param_hint="--public-key"
+        )
     if export and (desk or since):
-        raise typer.BadParameter("a file is checked as a whole, without --desk and --since.", param_hint="--export")
+        raise typer.BadParameter("it checks the whole file: leave out --desk and --since.", param_hint="--export")
     whole = False
     try:
         key_file = settings.AuditSettings.load(data_dir).audit_key

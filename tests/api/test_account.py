@@ -86,7 +86,7 @@ async def test_without_a_coordinator_the_last_trades_prices_stand(world: World, 
     assert (found["valued_at"], found["lines"][0]["mark_price"]) == (None, "100")
 
 
-async def test_a_book_that_its_records_do_not_explain_is_told(world: World, database: Database) -> None:
+async def test_a_book_that_its_records_do_not_explain_is_reported(world: World, database: Database) -> None:
     await database.run(trade_by_hand)
     await database.run(lambda connection: connection.execute(update(paper_positions).values(quantity=7)).rowcount)
     found = await get(world, "portfolio")

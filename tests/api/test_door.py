@@ -93,7 +93,7 @@ async def test_a_head_has_a_time_that_no_trickle_prolongs(desk: Desk, beginning:
     assert await client.is_closed() < 2
 
 
-async def test_a_connection_without_a_byte_is_closed_without_a_word(desk: Desk) -> None:
+async def test_a_connection_without_a_byte_is_closed_without_an_answer(desk: Desk) -> None:
     client = await desk.connect()
     assert 0.5 < await client.is_closed() < 2
     assert desk.turned_away("head_too_slow") == 1

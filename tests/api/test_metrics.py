@@ -32,7 +32,7 @@ async def test_the_state_is_absent_when_nobody_answers(new_world: World) -> None
     assert not [name for name, _ in await samples(new_world) if name == "ais_coordinator_state"]
 
 
-async def test_what_a_kill_has_left_to_do_and_unwritten_rows_are_told_while_the_coordinator_answers(
+async def test_what_a_kill_has_left_to_do_and_unwritten_rows_are_reported_while_the_coordinator_answers(
     new_world: World,
 ) -> None:
     mine = (("desk", "main"),)
@@ -49,7 +49,7 @@ async def test_what_a_kill_has_left_to_do_and_unwritten_rows_are_told_while_the_
     assert not [name for name, _ in found if name in ("ais_kill_outstanding", "ais_unwritten_rows")]
 
 
-async def test_the_age_of_the_keys_is_told_from_their_first_reading_on(new_world: World) -> None:
+async def test_the_age_of_the_keys_is_reported_from_their_first_reading_on(new_world: World) -> None:
     ring, mine = new_world.app.state.parts.ring, (("desk", "main"),)
     ring.__dict__.update(_read_at=None)
     assert ("ais_keys_age_seconds", mine) not in await samples(new_world)

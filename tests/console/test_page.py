@@ -183,7 +183,7 @@ async def test_a_hold_of_one_second_kills_without_a_question_and_a_shorter_one_d
     assert re.search(r"KILLED .*at \d\d:\d\d:\d\d UTC", await console.text("#kill-news"))
 
 
-async def test_a_kill_is_told_as_what_is_known_of_it(console: Console) -> None:
+async def test_a_kill_is_shown_as_what_is_known_of_it(console: Console) -> None:
     ids: set[str | None] = set()
     await console.open()
     await console.shows("running")

@@ -31,7 +31,7 @@ KEY = {"AIS_API_KEY": "r8Jw_2kd8s7Hqp1Zx93bNMt"}
 DATABASE = {"AIS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
 
 
-def test_it_tells_its_version(tmp_path: Path) -> None:
+def test_version_prints_the_version(tmp_path: Path) -> None:
     told = ais("--version", cwd=tmp_path)
 
     assert (told.returncode, told.stdout, told.stderr) == (0, f"{version('ais')}\n", "")
@@ -145,7 +145,7 @@ def test_a_desk_that_cannot_be_one_is_refused_in_one_line(command: list[str], tm
     assert refused.stderr.startswith("AIS_DESK is 'no/desk', which is not allowed.")
 
 
-async def test_a_temporal_that_takes_connections_and_says_nothing_is_told_in_time(
+async def test_a_temporal_that_takes_connections_and_says_nothing_is_reported_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     listening = socket.create_server(("127.0.0.1", 0))
@@ -156,7 +156,7 @@ async def test_a_temporal_that_takes_connections_and_says_nothing_is_told_in_tim
         await connecting.connect_patiently(told.append)
 
 
-def test_a_level_is_told_in_words() -> None:
+def test_a_level_is_shown_in_words() -> None:
     for level in Level:
         limit = LimitStatus(
             limit="position", value=Decimal(1), soft=Decimal(2), hard=Decimal(3), level=level.name.lower()

@@ -228,9 +228,7 @@ async def test_ctrl_c_ends_a_followed_log_with_0(database: Database, database_ur
         (["log"], 1, "PostgreSQL"),
     ],
 )
-def test_what_a_person_can_get_wrong_is_no_traceback(
-    arguments: list[str], code: int, told: str, tmp_path: Path
-) -> None:
+def test_a_mistake_of_a_person_is_no_traceback(arguments: list[str], code: int, told: str, tmp_path: Path) -> None:
     done = ais_here(*arguments, cwd=tmp_path, AIS_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert (done.returncode, done.stdout) == (code, "")
     assert told in done.stderr

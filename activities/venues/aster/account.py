@@ -81,18 +81,18 @@ class AccountReader:
 
     async def read(self, known: Known) -> AccountSnapshot:
         """Makes one round of calls, and those that confirm it. Raises VenueError."""
-        seen = await self._agreed()
+        seen = await self._read_until_agreed()
         (listed, hidden), (lost, unlisted), (resting, untold), jumped = await asyncio.gather(
             self._looked_twice(seen, known),
             self._lost_positions(seen, known),
             self._lost_orders(seen, known),
-            self._jumped(seen.account, known),
+            self._balance_doubts(seen.account, known),
         )
         doubts = [*_contradictions(seen), *hidden, *unlisted, *untold, *jumped]
         if doubts:
             log.warning("a reading of the account is doubtful", doubts=len(doubts))
         orders = {(order.market, order.order_id): order for order in [*resting, *listed]}
-        return AccountSnapshot({**_shown(seen), **lost}, list(orders.values()), seen.account.account, doubts)
+        return AccountSnapshot({**_holdings(seen), **lost}, list(orders.values()), seen.account.account, doubts)
 
     async def held(self, symbol: str) -> ExchangePosition | None:
         """One symbol's position; None if nothing is held. A list without its row proves nothing: then the account is asked."""
@@ -105,7 +105,7 @@ class AccountReader:
 
     # --- positions -------------------------------------------------------------------------------------------------------
 
-    async def _agreed(self) -> AccountAnswers:
+    async def _read_until_agreed(self) -> AccountAnswers:
         """A round of calls. If its sources contradict each other, they are asked again, twice at most."""
         call = self._caller.call
         held, futures, spot, account = await asyncio.gather(
@@ -144,10 +144,10 @@ class AccountReader:
             for symbol in lost[:MOST_POSITIONS_ASKED]
         )
         # Asked for one symbol, the exchange answers a row with zero if nothing is held.
-        told = dict(zip(lost, await asyncio.gather(*asked), strict=False))
+        answers = dict(zip(lost, await asyncio.gather(*asked), strict=False))
         found, doubts = {}, []
         for symbol in lost:
-            stated = (told.get(symbol) or {}).get(symbol)
+            stated = (answers.get(symbol) or {}).get(symbol)
             if stated is not None and not stated.quantity:
                 continue
             since = self._missing.setdefault(symbol, self._clock())
@@ -167,7 +167,7 @@ class AccountReader:
 
         An empty list ends a kill only if it is empty again a moment later, and no spot balance is locked.
         """
-        ends = known.verifies or (known.flattens and not any(h.quantity for h in _shown(seen).values()))
+        ends = known.verifies or (known.flattens and not any(h.quantity for h in _holdings(seen).values()))
         if not ends or seen.futures or seen.spot:
             return [*seen.futures, *seen.spot], []
         await asyncio.sleep(SECOND_LOOK_SECONDS)
@@ -178,8 +178,8 @@ class AccountReader:
             self._caller.call_or_none(locked_of, "get_spot_account", seconds=CONFIRM_SECONDS),
         )
         of_spot = orders_of("get_spot_open_orders", spot, Market.SPOT)
-        told = f"get_spot_open_orders lists none, though {', '.join(locked or [])} is locked"
-        hidden = [told] if locked and not of_spot else []
+        doubt = f"get_spot_open_orders lists none, though {', '.join(locked or [])} is locked"
+        hidden = [doubt] if locked and not of_spot else []
         return [*orders_of("get_open_orders", futures, Market.FUTURES), *of_spot], hidden
 
     async def _lost_orders(self, seen: AccountAnswers, known: Known) -> tuple[list[OpenOrder], list[str]]:
@@ -214,13 +214,13 @@ class AccountReader:
 
     # --- the balance -----------------------------------------------------------------------------------------------------
 
-    async def _jumped(self, seen: AccountSeen, known: Known) -> list[str]:
+    async def _balance_doubts(self, seen: AccountSeen, known: Known) -> list[str]:
         """Doubts about a balance that is far from the last one, unless another endpoint confirms it."""
         balance = seen.account.balance
         if known.balance is None or _near(balance, known.balance):
             self._jumped_to = None
             return []
-        told = f"the balance went from {known.balance} to {balance}"
+        jump = f"the balance went from {known.balance} to {balance}"
         try:
             again = wallet_of(await self._caller.call("get_account_info", seconds=CONFIRM_SECONDS))
         except VenueRateLimited:
@@ -229,15 +229,15 @@ class AccountReader:
             # Without a second source, it counts once the same balance has been read for long enough.
             if self._jumped_to is None or not _near(balance, self._jumped_to[0]):
                 self._jumped_to = (balance, self._clock())
-            return [] if self._clock() - self._jumped_to[1] >= GONE_AFTER_SECONDS else [f"{told}, and {error}"]
-        return [] if _near(again, balance) else [f"{told}, and get_account_info says {again}"]
+            return [] if self._clock() - self._jumped_to[1] >= GONE_AFTER_SECONDS else [f"{jump}, and {error}"]
+        return [] if _near(again, balance) else [f"{jump}, and get_account_info says {again}"]
 
 
 _LISTS = {Market.FUTURES: "get_open_orders", Market.SPOT: "get_spot_open_orders"}
 
 
 def _contradictions(seen: AccountAnswers) -> list[str]:
-    held = _both(seen)
+    held = _quantities(seen)
     found = [
         f"{symbol}: get_positions says {one}, get_account_v4 {other}"
         for symbol, (one, other) in held.items()
@@ -251,7 +251,7 @@ def _contradictions(seen: AccountAnswers) -> list[str]:
     return found
 
 
-def _both(seen: AccountAnswers) -> dict[str, tuple[Decimal, Decimal]]:
+def _quantities(seen: AccountAnswers) -> dict[str, tuple[Decimal, Decimal]]:
     """Both endpoints' quantities, for every symbol that either shows as held."""
     one = {symbol: holding.quantity for symbol, holding in seen.holdings.items()}
     other = seen.account.held
@@ -259,12 +259,12 @@ def _both(seen: AccountAnswers) -> dict[str, tuple[Decimal, Decimal]]:
     return {symbol: (one.get(symbol, ZERO), other.get(symbol, ZERO)) for symbol in held}
 
 
-def _shown(seen: AccountAnswers) -> dict[str, ExchangePosition]:
+def _holdings(seen: AccountAnswers) -> dict[str, ExchangePosition]:
     """Every holding, including those that only the account shows. If two quantities differ, the smaller one that is not zero
     counts: closing more than is held would be refused."""
     shown = dict(seen.holdings)
-    for symbol, told in _both(seen).items():
-        quantity = min((each for each in told if each), key=abs)
+    for symbol, quantities in _quantities(seen).items():
+        quantity = min((each for each in quantities if each), key=abs)
         shown[symbol] = shown.get(symbol, ExchangePosition(symbol, quantity, ZERO, None))._replace(quantity=quantity)
     return shown
 

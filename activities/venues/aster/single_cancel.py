@@ -27,8 +27,8 @@ async def cancel_one(caller: Caller, symbol: str, order_id: int) -> None:
     except VenueError as error:
         failed = error
     for pause in (*LOOKS_AGAIN_SECONDS, None):
-        told = asyncio.sleep(0, "CANCELED") if failed is None else _status(caller, symbol, order_id)
-        listed, status = await asyncio.gather(caller.call("get_open_orders", symbol), told)
+        asked = asyncio.sleep(0, "CANCELED") if failed is None else _status(caller, symbol, order_id)
+        listed, status = await asyncio.gather(caller.call("get_open_orders", symbol), asked)
         if any(row.number("orderId") == order_id for row in rows("get_open_orders", listed)):
             why = f"order {order_id} is still listed as open"
         elif status in STILL_OPEN:

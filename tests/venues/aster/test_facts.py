@@ -336,7 +336,7 @@ async def test_a_cancel_that_failed_is_not_confirmed_by_one_empty_list(
 # --- the account ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_balance_that_jumps_is_a_fact_where_a_second_endpoint_says_so(
+async def test_a_balance_that_jumps_is_a_fact_if_a_second_endpoint_confirms_it(
     fake: FakeServer, venue: AsterVenue, clock: Time
 ) -> None:
     known = Known(balance=D("10000.5"))

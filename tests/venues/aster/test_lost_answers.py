@@ -53,7 +53,7 @@ async def test_a_call_that_is_given_up_is_unknown_and_what_fills_later_is_found(
         (503, False, None),
         (429, True, Fate.FILLED),
         (0, False, None),
-        # As a 503: `test_only_the_http_status_is_told_apart`.
+        # As a 503: `test_errors_differ_by_their_http_status_alone`.
         THOROUGH(500, True, Fate.FILLED),
         THOROUGH(500, False, None),
         THOROUGH(408, True, Fate.FILLED),
