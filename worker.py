@@ -74,7 +74,7 @@ from storage.disks import DiskWatch
 from storage.installation import read_id
 from workflows import names
 from workflows.coordinator import Coordinator
-from workflows.gateway import DeskGateway, GatewayError, connect, registered_attributes
+from workflows.gateway import DeskGateway, GatewayError, connect, registered_attributes, sdk_logging
 from workflows.patience import allow_a_full_signal_queue
 from workflows.polls import end_polls
 from workflows.runner import TimelyRunner
@@ -525,14 +525,14 @@ async def _runtime(config: settings.WorkerSettings) -> Runtime:
 
     async def attempt() -> Runtime:
         bind = f"{config.metrics_host}:{config.sdk_metrics_port}"
-        metrics = TelemetryConfig(metrics=PrometheusConfig(bind_address=bind))
+        metrics = TelemetryConfig(logging=sdk_logging(), metrics=PrometheusConfig(bind_address=bind))
         return Runtime(telemetry=metrics, worker_heartbeat_interval=HEARTBEAT)
 
     try:
         return await patiently("the SDK's metrics port", attempt, PORT_SECONDS, log.warning, ValueError)
     except NotUp as error:
         log.warning("running without SDK metrics; restart the worker once AIS_SDK_METRICS_PORT is free", why=str(error))
-        return Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=HEARTBEAT)
+        return Runtime(telemetry=TelemetryConfig(logging=sdk_logging()), worker_heartbeat_interval=HEARTBEAT)
 
 
 def _looking(gateway: DeskGateway, seconds: float) -> Callable[[], Awaitable[Status | None]]:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Scope
+from temporalio.runtime import Runtime, TelemetryConfig
 
 import settings as configuration
 from api import docs, errors, guide, manual
@@ -49,7 +50,7 @@ from startup import TracesNotInstalled, configure_logging, in_background, once_k
 from storage.database import Database
 from storage.disks import DiskWatch
 from workflows import names
-from workflows.gateway import DeskGateway, GatewayError, connect
+from workflows.gateway import DeskGateway, GatewayError, connect, sdk_logging
 
 if TYPE_CHECKING:
     from tracing import Traces
@@ -226,7 +227,8 @@ def _lifespan(
 
 
 async def _own_gateway(settings: AppSettings, traces: "Traces | None") -> DeskGateway:
-    client = await connect(dict(settings.temporal), lazy=True)
+    runtime = Runtime(telemetry=TelemetryConfig(logging=sdk_logging()))
+    client = await connect(dict(settings.temporal), lazy=True, runtime=runtime)
     return DeskGateway(client, settings.desk.desk, settings.api.ack_timeout, traces)
 
 
