@@ -299,7 +299,7 @@ async def test_an_order_that_rests_is_found_though_the_exchanges_clock_is_behind
 ) -> None:
     # Found to be false: it rested at the exchange, and counted as one that the venue has never seen.
     fake.faults.errors, fake.faults.executes = {"create_order": 503}, True
-    order = make_order(quantity="0.5", **LIMIT)
+    order = make_order(quantity="0.5", order_type="LIMIT", price="50000")
     assert (await venue.create_order(order)).fate is Fate.UNKNOWN
     an_exchange_whose_clock_is_behind(fake)
     other = make_venue(address)
@@ -317,7 +317,7 @@ async def test_nor_is_an_equal_order_of_a_moment_ago_taken_for_it_then(
     fake.exchange.rest("BTCUSDT", quantity=D("0.5"), price=D("50000"), time_ms=int(time.time() * 1000) - 5_000)
     an_exchange_whose_clock_is_behind(fake)
     fake.faults.errors = {"create_order": 503}
-    order = make_order(quantity="0.5", **LIMIT)
+    order = make_order(quantity="0.5", order_type="LIMIT", price="50000")
     assert (await venue.create_order(order)).fate is Fate.UNKNOWN
     other = make_venue(address)
     try:
@@ -333,7 +333,7 @@ async def test_without_the_exchanges_clock_no_list_proves_that_it_never_came(
     fake: FakeServer, venue: AsterVenue
 ) -> None:
     fake.faults.errors = {"create_order": 503, "get_order_book": 503}
-    order = make_order(quantity="0.5", **LIMIT)
+    order = make_order(quantity="0.5", order_type="LIMIT", price="50000")
     assert (await venue.create_order(order)).fate is Fate.UNKNOWN
     assert (await found(venue, order)).fate is Fate.UNKNOWN
     fake.faults.errors = {"create_order": 503}
