@@ -39,6 +39,15 @@ def expected_failures(*kinds: type[Exception]) -> Iterator[None]:
         fail(str(error))
 
 
+@contextmanager
+def told_if_interrupted(known: str) -> Iterator[None]:
+    """Around what may have taken effect already when a person presses Ctrl-C: says what is known then, and exits with 1."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail(f"you stopped waiting: {known}")
+
+
 def fail(text: str) -> NoReturn:
     """Prints what is wrong, and exits with 1."""
     from domain.values import printable_lines
