@@ -239,6 +239,7 @@ class Door(HttpToolsProtocol):
         self._stop_clock()
         self._keeper.asks(self)
         is_first = self.is_idle
+        self.url = request_head.path(self.url)
         super().on_headers_complete()
         self._answer(self.cycle.scope if is_first else self._answering)
 
@@ -292,7 +293,7 @@ class Door(HttpToolsProtocol):
 
     def _mend_when_whole(self) -> None:
         """Has the kill carried out as soon as its head ends or becomes too long."""
-        head, ending, body = bytes(self._head).partition(request_head.END)
+        head, ending, body = request_head.split(bytes(self._head))
         if not ending and len(head) <= request_head.MAX_BYTES:
             self._keeper.dawdles(self)
             return
