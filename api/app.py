@@ -32,7 +32,7 @@ from api.desk_database import DeskDatabase
 from api.feed import MOST_STREAMS, YIELD_SECONDS, EventFeed
 from api.head_as_get import HeadAsGet
 from api.headers import SecurityHeaders
-from api.health import ExpectedDesk, Health
+from api.health import ExpectedDesk, Health, SharedRound
 from api.keys import KeyRing, KeySource, KeyWatch, PostgresKeys
 from api.metrics import ApiMetrics
 from api.parts import ApiParts
@@ -287,14 +287,20 @@ def _parts(
     redis: RedisProbe,
 ) -> ApiParts:
     name, mode, symbols = settings.desk.desk, settings.desk.mode, settings.desk.symbols
+    health = Health(desk, reports, ExpectedDesk(name, mode, symbols), DiskWatch(settings.disks.disk_folders), redis)
+
+    async def scrape() -> bytes:
+        return instruments.scrape(await health.status(), ring.age_seconds)
+
     return ApiParts(
         desk_name=name,
         mode=Mode(mode),
         desk=desk,
         commander=Commander(desk, symbols, settings.api.ack_timeout, instruments),
         reports=reports,
-        health=Health(desk, reports, ExpectedDesk(name, mode, symbols), DiskWatch(settings.disks.disk_folders), redis),
+        health=health,
         instruments=instruments,
+        scrape=SharedRound(scrape),
         feed=feed,
         ring=ring,
         page_terms=_page_terms(settings),
