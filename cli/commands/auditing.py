@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import DataDir, use_data_dir
-from cli.terminal import expected_failures, fail, say
+from cli.terminal import expected_failures, fail, say, tell
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -200,7 +200,7 @@ def accept(
         raise typer.BadParameter("say what was found out.", param_hint="--reason")
     with expected_failures(DatabaseUnavailable, LookupError):
         url = settings.DatabaseSettings.load(data_dir).url
-        typer.echo(accepted(url, desk or settings.DeskName.load(data_dir).desk, reason))
+        tell(accepted(url, desk or settings.DeskName.load(data_dir).desk, reason))
 
 
 def _key_file(named: str | None) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from cli import STARTED_AT
 from cli.options import DataDir, DeskName, Reason, need_reason, use_data_dir, use_desk
-from cli.terminal import expected_failures, say, told_if_interrupted
+from cli.terminal import expected_failures, say, tell, told_if_interrupted
 
 
 class ModeName(StrEnum):
@@ -47,7 +47,7 @@ def start(data_dir: DataDir = None) -> None:
 
     with expected_failures(*EXPECTED), told_if_interrupted(MAY_RUN):
         use_data_dir(data_dir)
-        typer.echo(asyncio.run(desk_commands.start(say)))
+        tell(asyncio.run(desk_commands.start(say)))
 
 
 def restart(
@@ -86,7 +86,7 @@ def restart(
         if not yes:
             _confirm(desk_commands.desk_name(), mode)
         with told_if_interrupted(MAY_RUN):
-            typer.echo(asyncio.run(desk_commands.restart(reason.strip(), STARTED_AT, terms, new_mode, say)))
+            tell(asyncio.run(desk_commands.restart(reason.strip(), STARTED_AT, terms, new_mode, say)))
 
 
 def is_terminal() -> bool:
@@ -115,4 +115,4 @@ def release(reason: Reason, data_dir: DataDir = None) -> None:
     need_reason(reason)
     with expected_failures(*EXPECTED):
         use_data_dir(data_dir)
-        typer.echo(asyncio.run(desk_commands.release(reason.strip(), say)))
+        tell(asyncio.run(desk_commands.release(reason.strip(), say)))

@@ -10,7 +10,6 @@ from decimal import Decimal, InvalidOperation
 
 from activities.venues.port import VenueUnavailable
 
-
 # No price, amount or time has more digits before or after its point. A longer one could take minutes to compute with:
 # `1e999999999` is finite, and as an integer it fills the memory.
 MOST_DIGITS = 60
