@@ -24,6 +24,7 @@ LAST_WORDS_SECONDS = 2.5
 MOST_UNWRITTEN_CHARS = 4 * 1024 * 1024
 LAST_LINES_SECONDS = 1.0
 _STDERR = 2
+MOST_DESCRIPTORS = 16_384
 # The fields of a log line that have several lines: the traceback of an error, and the stack.
 _TRACES = ("exception", "stack")
 
@@ -74,6 +75,17 @@ def leave(code: int | str | None) -> NoReturn:
     with contextlib.suppress(OSError):
         sys.stderr.flush()
     os._exit(code or 0)
+
+
+def raise_descriptor_limit() -> None:
+    """Raises the soft limit of this process and its children as far as useful. A worker's ports of metrics are open to its
+    neighbours, and each of their connections takes a descriptor that a kill's cancels may need."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if resource.RLIM_INFINITY != soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def flush_log() -> None:
