@@ -232,6 +232,38 @@ async def test_a_kill_kills_whatever_stands_in_its_other_headers(desk: Desk, hea
     assert (reply.status, reply.json["action"]) == (200, "killed")
 
 
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__"
+WEBSOCKET = (
+    b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13"
+)
+
+
+@pytest.mark.parametrize("upgrade", [H2C, WEBSOCKET], ids=["h2c", "websocket"])
+@pytest.mark.parametrize("cut", ["at once", "head and body", "byte by byte"])
+async def test_a_request_that_offers_an_upgrade_keeps_its_body(desk: Desk, upgrade: bytes, cut: str) -> None:
+    # Found: the parser skips it. Java's own client offers h2c with each first request, and canceled the orders of all symbols.
+    body = b'{"symbols": ["BTCUSDT"]}'
+    raw = head("/control/cancel-all", upgrade, b"Content-Length: %d" % len(body))
+    parts = {"at once": [raw + body], "head and body": [raw, body]}
+    reply = await desk.ask(*parts.get(cut, [(raw + body)[n : n + 1] for n in range(len(raw + body))]))
+    assert (reply.status, reply.json["symbols"]) == (200, ["BTCUSDT"])
+    ((name, sent),) = desk.gateway.signals
+    assert (name, sent["symbols"]) == ("cancel_all", ["BTCUSDT"])
+
+
+async def test_a_kill_that_offers_an_upgrade_keeps_its_reason_and_the_next_request_is_answered(desk: Desk) -> None:
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+    reply = await desk.ask(head(KILL, H2C, b"Transfer-Encoding: chunked"), chunked)
+    assert (reply.status, reply.json["reason"]) == (200, "over the wire")
+    client = await desk.connect()
+    await client.send(head("/control/mode", method="GET") + head("/control/mode", H2C, method="GET"))
+    assert [(await client.reply()).status for _ in range(2)] == [200, 200]
+
+
+async def test_a_tunnel_is_refused(desk: Desk) -> None:
+    assert (await desk.ask(head("api:443", method="CONNECT"))).status in (400, 404, 405)
+
+
 @pytest.mark.parametrize("target", ["http://api:99999", "http://[", "https://", "HTTP://user:secret@api:8000"])
 async def test_a_kill_kills_whatever_host_its_target_names(desk: Desk, target: str) -> None:
     # Found: one that the parser cannot read ended the connection without a word.
