@@ -163,9 +163,13 @@ class StderrHandler(logging.Handler):
         self._written = 0
         self._dropped = 0
         self._pid = 0
+        # A process that was started without standard error uses its number for something else, such as a connection.
+        self._is_open = sys.__stderr__ is not None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hands the line to the thread, or drops it."""
+        if not self._is_open:
+            return
         try:
             self._take(self.format(record) + "\n")
         except Exception:

@@ -92,3 +92,25 @@ def test_a_traceback_does_not_control_the_terminal() -> None:
     text = told.decode()
     assert text.count("ValueError: [2J stop") == 2
     assert [character for character in text if not character.isprintable() and character != "\n"] == []
+
+
+def test_without_standard_error_nothing_is_written_to_whatever_has_its_number() -> None:
+    first = "import socket\nmine, theirs = socket.socketpair()\nassert 2 in (mine.fileno(), theirs.fileno())\n"
+    code = """
+log = begin("json")
+log.warning("into a socket")
+mine.setblocking(False); theirs.setblocking(False)
+import startup
+startup.flush_log()
+for end in (mine, theirs):
+    try:
+        assert not end.recv(100)
+    except BlockingIOError:
+        print("nothing", flush=True)
+leave(0)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = ["/bin/sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, first + START + code]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=SECONDS, check=False)
+
+    assert (done.returncode, done.stdout) == (0, b"nothing\nnothing\n")
