@@ -68,12 +68,15 @@ def leave(code: int | str | None) -> NoReturn:
     if isinstance(code, str):
         _print_last(code)
         code = 1
+    # Either is None where a process was started without it.
     try:
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except OSError:
         code = code or 1
     with contextlib.suppress(OSError):
-        sys.stderr.flush()
+        if sys.stderr:
+            sys.stderr.flush()
     os._exit(code or 0)
 
 
@@ -243,7 +246,9 @@ def configure_logging(log: "LogSettings") -> None:
     ]
     # By default rich draws a traceback with every local variable. That blocked everything else for 13 s (measured), and the
     # locals of a request contain the key.
-    text = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    text = structlog.dev.ConsoleRenderer(
+        colors=bool(sys.stderr and sys.stderr.isatty()), exception_formatter=structlog.dev.plain_traceback
+    )
     last = structlog.processors.JSONRenderer() if log.log_format == "json" else text
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
