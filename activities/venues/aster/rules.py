@@ -40,25 +40,41 @@ class RuleBook:
         self._ratios: dict[str, Decimal] = {}
         self._ratios_read_at: float | None = None
         self._lock = asyncio.Lock()
+        # How many readings have ended, and the error of the last one if it failed.
+        self._readings = 0
+        self._error: VenueError | None = None
 
     async def rules(self, seconds: float | None = None) -> dict[str, SymbolRules]:
         """Rules by symbol, without symbols that the exchange does not list or whose filters make no sense."""
+        before = self._readings
         async with self._lock:
             if not self._expired and self._age() <= FRESH_SECONDS:
                 return self._rules
+            if self._readings > before and self._error:
+                # The reading that this caller waited for has failed. If each tried again in turn, the last would wait for all.
+                return self._known(self._error)
             try:
                 answer, ratios = await asyncio.gather(
                     self._caller.call("get_exchange_info", seconds=seconds), self._maintenance_ratios(seconds)
                 )
                 found = rules_of(answer, ratios)
-            except VenueError:
-                if self._age() > STALE_SECONDS:
-                    raise
+            except VenueError as error:
+                self._error = error
+                return self._known(error)
             else:
+                self._error = None
                 left_out = {symbol: it.model_copy(update={"halted": NOT_LISTED}) for symbol, it in self._rules.items()}
                 self._rules = left_out | found
                 self._read_at, self._expired = self._clock(), False
+            finally:
+                self._readings += 1
             return self._rules
+
+    def _known(self, error: VenueError) -> dict[str, SymbolRules]:
+        """The rules while they cannot be read."""
+        if self._age() > STALE_SECONDS:
+            raise error
+        return self._rules
 
     def expire(self) -> None:
         """Makes the next caller read the rules anew."""

@@ -1,5 +1,6 @@
 """Rules and bars: a symbol that does not trade now, a list without it, and fewer bars than there were."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -113,6 +114,26 @@ async def test_an_empty_list_of_rules_is_none_and_the_older_ones_hold(
     clock.now = 4000
     seen = await venue.observe([BTC], None)
     assert (seen.rules, seen.note) == ({}, "no rules: get_exchange_info: the answer cannot be read: it lists no symbol")
+
+
+async def test_who_waits_for_a_reading_that_fails_does_not_make_another_one(
+    fake: FakeServer, venue: AsterVenue, clock: Time
+) -> None:
+    # Found: each waiting caller tried again, one after the other: with a list that hangs, a kill closed one position in 3 s.
+    fake.faults.errors = {"get_exchange_info": 503}
+    none = await asyncio.gather(*(venue._rules.rules() for _ in range(10)), return_exceptions=True)
+    assert {str(error) for error in none} == {"get_exchange_info: HTTP 503"}
+    assert fake.calls["get_exchange_info"] == 1
+    fake.faults.errors = {}
+    known = await venue._rules.rules()
+    clock.now = FRESH_SECONDS + 1
+    fake.faults.errors = {"get_exchange_info": 503}
+    assert await asyncio.gather(*(venue._rules.rules() for _ in range(10))) == [known] * 10
+    assert fake.calls["get_exchange_info"] == 3
+    # Whoever asks later tries again.
+    fake.faults.errors = {}
+    await venue._rules.rules()
+    assert fake.calls["get_exchange_info"] == 4
 
 
 async def test_a_symbol_that_a_later_list_leaves_out_takes_no_new_order_and_can_be_closed(
