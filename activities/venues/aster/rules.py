@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from activities.venues.aster.caller import Caller
+from activities.venues.aster.operation import Urgency, current
 from activities.venues.aster.results import Row, Unreadable, rows
 from activities.venues.port import VenueError
 from domain.trading.market import SymbolRules
@@ -27,7 +28,7 @@ _NO_FILTER: dict[str, Any] = {}
 class RuleBook:
     """The rules of every symbol: up to a minute old, or up to an hour while they cannot be read.
 
-    Concurrent callers wait for the same reading. A symbol that a later list leaves out keeps its rules, so that its position
+    Concurrent callers wait for the same reading, except those that a kill or a reduction waits for: they take what is known. A symbol that a later list leaves out keeps its rules, so that its position
     can be closed, but takes no new order."""
 
     def __init__(self, caller: Caller, clock: Callable[[], float] = time.monotonic, *, public: bool = False) -> None:
@@ -47,6 +48,9 @@ class RuleBook:
     async def rules(self, seconds: float | None = None) -> dict[str, SymbolRules]:
         """Rules by symbol, without symbols that the exchange does not list or whose filters make no sense."""
         before = self._readings
+        if self._lock.locked() and current().urgency <= Urgency.SOON and self._age() <= STALE_SECONDS:
+            # A kill and a reduction do not wait for a cycle's reading, which may itself be waiting for its turn.
+            return self._rules
         async with self._lock:
             if not self._expired and self._age() <= FRESH_SECONDS:
                 return self._rules
