@@ -28,8 +28,8 @@ _NO_FILTER: dict[str, Any] = {}
 class RuleBook:
     """The rules of every symbol: up to a minute old, or up to an hour while they cannot be read.
 
-    Concurrent callers wait for the same reading, except those that a kill or a reduction waits for: they take what is known. A symbol that a later list leaves out keeps its rules, so that its position
-    can be closed, but takes no new order."""
+    Concurrent callers wait for the same reading, except those that a kill or a reduction waits for: they take what is known. A
+    symbol that a later list leaves out keeps its rules, so that its position can be closed, but takes no new order."""
 
     def __init__(self, caller: Caller, clock: Callable[[], float] = time.monotonic, *, public: bool = False) -> None:
         self._caller = caller
