@@ -1,5 +1,9 @@
 """Metrics: the contract's names and labels, few values, no stale state."""
 
+import asyncio
+from typing import Any
+
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.api.world import World
@@ -92,3 +96,18 @@ async def test_routes_are_templates_and_strange_paths_and_methods_share_one_valu
 async def test_no_money_is_public(new_world: World) -> None:
     text = (await new_world.stranger.get("/metrics")).text
     assert not [word for word in ("nav", "pnl", "64000", "100000") if word in text]
+
+
+async def test_a_flood_of_strangers_shares_one_scrape(new_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Measured: each took 5 ms of the loop that serves kills.
+    instruments, made = new_world.app.state.parts.instruments, list[bytes]()
+    really = instruments.scrape
+
+    def noted(*facts: Any) -> bytes:
+        made.append(really(*facts))
+        return made[-1]
+
+    monkeypatch.setattr(instruments, "scrape", noted)
+    answers = await asyncio.gather(*(new_world.stranger.get("/metrics") for _ in range(30)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(made) < 5

@@ -125,6 +125,8 @@ def test_an_option_that_cannot_be_meant_is_refused(kind: str, option: str, text:
 
 def test_a_time_is_ago_or_in_utc_unless_it_says_otherwise() -> None:
     assert abs((datetime.now(UTC) - timedelta(minutes=10) - moment_of("10m")).total_seconds()) < 5
+    with pytest.raises(ValueError, match="is not a time"):
+        moment_of("999999d")
     assert moment_of("2026-03-12T14:30:00") == datetime(2026, 3, 12, 14, 30, tzinfo=UTC)
     assert moment_of("2026-03-12T14:30:00+02:00") == datetime(2026, 3, 12, 12, 30, tzinfo=UTC)
 

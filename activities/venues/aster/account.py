@@ -26,10 +26,10 @@ from activities.venues.aster.readings import (
     orders_of,
     wallet_of,
 )
-from activities.venues.aster.results import Row
+from activities.venues.aster.results import Row, Unreadable
 from activities.venues.port import VenueError, VenueRateLimited, VenueRefused
 from domain.trading.market import Account, Known, Market, OpenOrder, RestingOrder
-from domain.values import ZERO
+from domain.values import ZERO, printable
 
 # A fill between two calls looks like a contradiction for a moment, so contradictions are read again after these pauses.
 LOOKS_AGAIN_SECONDS = (0.05, 0.3)
@@ -45,6 +45,8 @@ REMEMBERED = 2000
 # Fills, funding and fees may move the balance this far. A larger move needs a second source.
 BALANCE_MOVES = Decimal("0.05")
 STILL_OPEN = ("NEW", "PARTIALLY_FILLED")
+# The statuses that end an order. Any other one may be of an order that still fills: spot has PENDING_NEW and PENDING_CANCEL.
+OVER = ("FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_MATCH", "REJECTED")
 _ASKS = {Market.FUTURES: "get_order", Market.SPOT: "get_spot_order"}
 
 
@@ -191,7 +193,9 @@ class AccountReader:
         hidden = [
             f"order {o.order_id} of {o.symbol}: open, and {_LISTS[Market(o.market)]} does not list it" for o in found
         ]
-        return found, [*hidden, *(str(error) for error in told if isinstance(error, VenueError))]
+        unread = [str(error) for error in told if isinstance(error, VenueError)]
+        unasked = len(lost) - len(told)
+        return found, [*hidden, *unread, *([f"{unasked} more orders are not listed any more"] if unasked else [])]
 
     async def _status(self, order: RestingOrder) -> OpenOrder | VenueError | None:
         """The order if it is still open, the error if its status cannot be read, None if it is over."""
@@ -199,8 +203,10 @@ class AccountReader:
         try:
             answer = await self._caller.call(tool, order.symbol, seconds=CONFIRM_SECONDS, order_id=int(order.order_id))
             row = Row(tool, answer).of_order(int(order.order_id))
-            if row.text("status") in STILL_OPEN:
+            if (status := row.text("status")) in STILL_OPEN:
                 return open_order_of(row, order.market)
+            if status not in OVER:
+                return Unreadable(f"{tool} {order.symbol}", f"order {order.order_id} is {printable(status)[:40]}")
         except VenueRateLimited:
             raise
         except VenueRefused:

@@ -10,6 +10,10 @@ from decimal import Decimal, InvalidOperation
 
 from activities.venues.port import VenueUnavailable
 
+# No price, amount or time has more digits before or after its point. A longer one could take minutes to compute with:
+# `1e999999999` is finite, and as an integer it fills the memory.
+MOST_DIGITS = 60
+
 
 class Unreadable(VenueUnavailable):
     """The venue's answer cannot be read, so it is not known what the venue did."""
@@ -54,7 +58,7 @@ class Row:
         if isinstance(value, str | int | float | Decimal) and not isinstance(value, bool):
             with contextlib.suppress(InvalidOperation):
                 found = Decimal(str(value))
-                if found.is_finite():
+                if found.is_finite() and _is_reasonable(found):
                     return found
         raise Unreadable(self.call, f"{name} is missing or not a number")
 
@@ -78,6 +82,10 @@ class Row:
         if not isinstance(value, list):
             raise Unreadable(self.call, f"{name} is not a list")
         return value
+
+
+def _is_reasonable(number: Decimal) -> bool:
+    return number.adjusted() < MOST_DIGITS and -number.as_tuple().exponent < MOST_DIGITS  # type: ignore[operator]
 
 
 def rows(call: str, answer: object) -> list[Row]:
