@@ -92,6 +92,8 @@ VENUE_SECONDS = 5.0
 VERSION_SECONDS = 10.0
 # The server knows a worker from its first heartbeat on, and only then can end its polls (`workflows/polls.py`).
 HEARTBEAT = timedelta(seconds=1)
+# Beside the activities' own time: what the SDK takes to end its polls.
+END_SECONDS = 10.0
 
 log = structlog.get_logger("worker")
 
@@ -108,11 +110,31 @@ class Workers:
     own: Worker
     # Asks Temporal to give them no more tasks.
     end_polls: Callable[[], Awaitable[None]]
+    # How long running activities have to finish.
+    patience: timedelta
+    # Set once the SDK has given one of them up.
+    broken: asyncio.Event
 
     @property
     def both(self) -> tuple[Worker, Worker]:
         """Both, in the order in which they start."""
         return self.shared, self.own
+
+    async def end(self, running: Sequence[asyncio.Task[None]], seconds: float) -> None:
+        """Stops those that run, and gives them up after so long. Raises what broke one of them.
+
+        The incident behind the limit: a worker was told to stop while Temporal was frozen, and was still there after 100 s. The
+        SDK (temporalio 1.35) waits for its polls without end if the server did not hear that they should end
+        (temporalio/sdk-rust#1297). A worker in this state does nothing, and its supervisor starts no other.
+        """
+        endings = [asyncio.create_task(worker.shutdown()) for worker in self.both[: len(running)]]
+        _, left = await asyncio.wait({*endings, *running}, timeout=seconds)
+        if left:
+            log.warning("the SDK does not end its polls; stopping without that")
+        for each in left:
+            each.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*running)
 
 
 @dataclass(frozen=True)
@@ -414,7 +436,11 @@ def build_workers(
     Only workflow tasks have versions. A desk's activities go to any worker of the desk: whichever version decides that it is
     killed, the cancels never wait for a worker of that version.
     """
-    gate = WrongWorkerExit(scope, leave)
+    gate, broken = WrongWorkerExit(scope, leave), asyncio.Event()
+
+    async def note(_: BaseException) -> None:
+        broken.set()
+
     # By pid and host alone, two containers may be named alike; the polls of another process must not be ended with ours.
     identity = f"{os.getpid()}@{socket.gethostname()}-{secrets.token_hex(4)}"
     shared = Worker(
@@ -426,6 +452,7 @@ def build_workers(
         interceptors=[gate],
         identity=identity,
         graceful_shutdown_timeout=patience,
+        on_fatal_error=note,
         # After a kill -9 the server offers tasks to the dead worker's own queue for this long (10 s by default). A kill
         # that arrives then would have to wait.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
@@ -438,10 +465,10 @@ def build_workers(
         interceptors=[gate],
         identity=identity,
         graceful_shutdown_timeout=patience,
+        on_fatal_error=note,
     )
-    return Workers(
-        allow_a_full_signal_queue(shared), own, partial(end_polls, client, identity, names.workflow_id(scope.desk))
-    )
+    ends = partial(end_polls, client, identity, names.workflow_id(scope.desk))
+    return Workers(allow_a_full_signal_queue(shared), own, ends, patience, broken)
 
 
 BEHAVIORS: Mapping[str, VersioningBehavior] = {
@@ -571,7 +598,8 @@ async def _run_until(workers: Workers, standby: StartCheck, stop: asyncio.Event,
     """Takes workflow tasks at once, since any worker can; takes activities once it knows that they are this desk's."""
     running = [asyncio.create_task(workers.shared.run())]
     stopping, opening = asyncio.create_task(stop.wait()), asyncio.create_task(standby.refusal())
-    ends: set[asyncio.Future[Any]] = {stopping, gone}
+    broken = asyncio.create_task(workers.broken.wait())
+    ends: set[asyncio.Future[Any]] = {stopping, gone, broken}
     await asyncio.wait({*ends, *running, opening}, return_when=asyncio.FIRST_COMPLETED)
     if opening.done() and (why := opening.result()) is not None and not gone.done():
         gone.set_result(why)
@@ -580,15 +608,12 @@ async def _run_until(workers: Workers, standby: StartCheck, stop: asyncio.Event,
         running.append(asyncio.create_task(workers.own.run()))
         await asyncio.wait({*ends, *running}, return_when=asyncio.FIRST_COMPLETED)
     opening.cancel()
-    for task in running:
-        if task.done():
-            # A worker ends by itself only if something broke: exit with the error, and let the supervisor restart us.
-            await task
-            raise NotUp("the worker stopped by itself")
+    if broken.done() or any(task.done() for task in running):
+        # A worker ends by itself only if something broke: exit with the error, and let the supervisor restart us.
+        await workers.end(running, END_SECONDS)
+        raise NotUp("the worker stopped by itself")
     await workers.end_polls()
-    await asyncio.gather(*(worker.shutdown() for worker in workers.both[: len(running)]))
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.gather(*running)
+    await workers.end(running, workers.patience.total_seconds() + END_SECONDS)
     if gone.done():
         raise WrongWorker(gone.result())
 

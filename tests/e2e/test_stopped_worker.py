@@ -112,3 +112,24 @@ def test_a_worker_that_was_stopped_without_a_kill_asks_again_and_sends_once(live
         wait_until(lambda: the_orders(live)[:1] == [("confirmed", "the exchange says FILLED")], "and known")
         assert venue.state["calls"]["create_order"] == 1
         assert "the coordinator is asked again" in (live.folder.parent / "worker.out").read_text()
+
+
+def test_a_worker_that_is_told_to_stop_ends_though_temporal_is_frozen(live: Live) -> None:
+    """The SDK's own end would wait for the server for ever."""
+    live.start("--without", "worker")
+    log = live.folder.parent / "worker.out"
+    environment = clean_environment() | {
+        "AIS_GRACEFUL_SHUTDOWN_SECONDS": "1", "AIS_METRICS_PORT": "0", "AIS_SDK_METRICS_PORT": "0"
+    }  # fmt: skip
+    command = [sys.executable, "-m", "worker", "--data-dir", str(live.folder)]
+    temporal = psutil.Process(int(live.stack.recorded["pids"]["Temporal"]))
+    with log.open("w") as told, subprocess.Popen(command, cwd=ROOT, env=environment, stderr=told) as worker:
+        try:
+            wait_until(lambda: live.coordinator().get("observation") is not None, "the worker works")
+            temporal.suspend()
+            worker.terminate()
+            assert worker.wait(180) == 0
+        finally:
+            temporal.resume()
+            worker.kill()
+    assert "the SDK does not end its polls" in log.read_text()
