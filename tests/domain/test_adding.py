@@ -98,6 +98,15 @@ def test_what_came_meanwhile_wins(then: list[str]) -> None:
     assert "is no longer paused" in refused(desk)
 
 
+def test_a_kill_that_takes_the_id_of_an_addition_keeps_its_outcome() -> None:
+    desk = a_paused_desk()
+    ask(desk, "SOLUSDT", name="x")
+    apply(desk, a_command(CommandKind.KILL, "x"), a_tick())
+    finish_addition(desk, SEEN, a_tick())
+    assert (desk.commands["x"].kind, desk.commands["x"].outcome) == (CommandKind.KILL, Outcome.APPLIED)
+    assert "add_symbols refused" in desk.records[-1].summary
+
+
 @pytest.mark.parametrize("text", ["{}", '{"symbols": []}', '{"symbols": "SOLUSDT"}', '{"symbols": null}'])
 def test_what_names_no_symbol_is_refused_in_words(text: str) -> None:
     problem = read_command(ADD, [RawPayload("json/plain", text.encode())], "c").problem or ""

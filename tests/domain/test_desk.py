@@ -13,7 +13,7 @@ from domain.desk.commands import Source
 from domain.desk.handover import pack, unpack
 from domain.desk.latch import known_latch, row_answered
 from domain.desk.observing import take_observation
-from domain.desk.ordering import finish_deleverage, take_report
+from domain.desk.ordering import finish_deleverage, reduction_prepared, take_report
 from domain.desk.outbox import (
     MAX_OPEN_CANCELS_PER_LANE,
     batch_written,
@@ -31,7 +31,8 @@ from domain.desk.status import outcome_of, status_of
 from domain.desk.traces import KEPT_COMMANDS, MAX_KEPT_COMMANDS
 from domain.desk.warnings import Topic, warn
 from domain.health.disks import DiskSpace
-from domain.trading.instructions import CANCEL_TOOLS
+from domain.risk.reducing import Reduction
+from domain.trading.instructions import CANCEL_TOOLS, Side
 from domain.trading.market import LatchRow, Observation
 from domain.trading.orders import Fate, Order, OrderReport
 from tests.domain.builders import (
@@ -202,6 +203,17 @@ def test_a_kill_during_a_restart_keeps_it_killed_and_latches_again() -> None:
     assert desk.commands["r"].outcome is Outcome.REFUSED
 
 
+def test_the_row_of_a_kill_that_came_during_a_restart_is_the_desks_own() -> None:
+    desk = killed()
+    apply(desk, a_command(RESTART, "r", kill_number=1), a_tick())
+    apply(desk, a_command(KILL), a_tick())
+    row = desk_row(desk)  # on its way to the database while the restart ends
+    finish_restart(desk, None, a_tick())
+    row_answered(desk, row, row.latch, a_tick())
+    assert desk.latched
+    assert not desk.warnings, "Temporal's store was not restored to an old state"
+
+
 def test_a_restart_whose_clearing_is_unknown_stays_killed_and_latches_under_a_new_number() -> None:
     desk = killed()
     apply(desk, a_command(RESTART, "r", kill_number=1), a_tick())
@@ -330,8 +342,10 @@ def test_a_deleverage_never_writes_its_outcome_over_a_kill_that_took_its_id() ->
     desk = a_desk()
     apply(desk, a_command(CommandKind.DELEVERAGE, "x", symbol=BTC, reduce_pct=Decimal("0.5")), a_tick())
     apply(desk, a_command(KILL, "x"), a_tick())
+    sized = Reduction(instruction=an_order(side=Side.SELL), position=Decimal(2))
+    reduction_prepared(desk, desk.deleverages[0], sized, a_tick())
     finish_deleverage(desk, desk.deleverages[0], "no position", a_tick())
-    assert desk.commands["x"].outcome is Outcome.APPLIED
+    assert (desk.commands["x"].outcome, desk.commands["x"].instruction) == (Outcome.APPLIED, None)
 
 
 @pytest.mark.parametrize(
