@@ -5,20 +5,30 @@ workflow task that took a kill was refused by the server, and no cancel went out
 """
 
 import asyncio
+import contextlib
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from temporalio.api.enums.v1 import EventType, IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
+from temporalio.service import RPCError
 
+from domain.desk.carried import Carried
 from domain.desk.states import State
 from tests.temporal import serve
-from tests.workflows.world import Desk, World, running_desk
+from tests.workflows.parts import Server
+from tests.workflows.world import Desk, World, carried, running_desk
 from workflows import names
+from workflows.run import CoordinatorRun
+from workflows.showing import ShowTask
 
 MAX_REFUSED = 6
 TEMPORAL = str(Path(sys.executable).parent / "temporal")
@@ -85,6 +95,19 @@ async def test_a_kill_and_all_that_follows_it_needs_no_search_attribute(own_temp
         assert len(await failed_tasks(desk)) <= MAX_REFUSED
 
 
+def test_the_next_run_names_none_of_our_attributes_once_they_were_refused() -> None:
+    c = carried("main", shown_state=State.RUNNING)
+    task = shown_by(c)
+    assert len(task.attributes or []) == 3
+    task.leave_out()
+    task = shown_by(Carried.model_validate_json(c.model_dump_json()))
+    assert not {pair.key.name for pair in task.attributes or []} & {key.name for key in names.SEARCH_ATTRIBUTES}
+
+
+def shown_by(c: Carried) -> ShowTask:
+    return ShowTask(cast("CoordinatorRun", SimpleNamespace(c=c)))
+
+
 async def test_an_attribute_that_is_back_shows_the_state_again(own_temporal: Client) -> None:
     remove(own_temporal, "AisState")
     async with running_desk(own_temporal, search_attributes=True) as desk:
@@ -106,3 +129,38 @@ async def test_an_attribute_that_is_back_shows_the_state_again(own_temporal: Cli
 async def shown(desk: Desk) -> str | None:
     """What lists of desks say."""
     return (await desk.handle.describe()).typed_search_attributes.get(names.STATE_ATTRIBUTE)
+
+
+async def is_refused(client: Client) -> None:
+    """The server starts no run with the attribute any more. It may do so for a moment after the removal."""
+    state = TypedSearchAttributes([SearchAttributePair(names.STATE_ATTRIBUTE, "running")])
+    async with asyncio.timeout(180):
+        with contextlib.suppress(RPCError):
+            while True:
+                await client.start_workflow("Probe", id=uuid.uuid4().hex, task_queue="nobody", search_attributes=state)
+                await asyncio.sleep(0.1)
+
+
+@pytest.mark.thorough
+async def test_a_run_ends_without_attributes_that_nobody_may_ask_about(own_temporal: Client) -> None:
+    """On Temporal Cloud not everybody may list the attributes. The server refused the end of such a run for ever: no next
+    run, no restart, not even a status, and a kill only when the server tried again."""
+    desk = Desk(own_temporal, World(Server(tells=False)))
+    await desk.start(search_attributes=True)
+    async with desk.worker():
+        before = await desk.until(lambda s: s.cycle_number >= 1)
+        remove(own_temporal, "AisState", "AisDesk", "AisMode")
+        await is_refused(own_temporal)
+        await desk.handle.cancel()
+        await desk.until(lambda s: s.run_id != before.run_id)
+        await is_over(desk)
+        after = await desk.until(lambda s: any("refuse the search attributes" in text for text in s.warnings))
+        # The next run knows, and ends at the first try.
+        refused = len(await failed_tasks(desk))
+        await desk.handle.cancel()
+        await desk.until(lambda s: s.run_id != after.run_id)
+        assert len(await failed_tasks(desk)) == refused
+        # Once somebody tells, everything is as before.
+        desk.world.server.tells = True
+        await desk.handle.cancel()
+        await desk.until(lambda s: any("does not know" in text for text in s.warnings))
