@@ -450,16 +450,18 @@ def test_a_repeated_kill_is_not_quiet_before_its_own_cancels_are_confirmed() -> 
     assert desk.kill.quiet_at is None
 
 
+LETTERS = np.array([number for number in range(33, 0x2FFF) if chr(number).isprintable()], dtype="<u4")
+DRAWN = np.random.default_rng(3)
+
+
+def strange(length: int) -> str:
+    """Letters of every script, which no packing makes shorter."""
+    return DRAWN.choice(LETTERS, length).tobytes().decode("utf-32-le")
+
+
 def test_the_worst_that_can_be_carried_over_fits_into_a_payload() -> None:
     noise = random.Random(3)
     desk = a_desk(symbols=[f"S{number}USDT" for number in range(60)])
-    letters = np.array([number for number in range(33, 0x2FFF) if chr(number).isprintable()], dtype="<u4")
-    drawn = np.random.default_rng(3)
-
-    def strange(length: int) -> str:
-        """Letters of every script, which no packing makes shorter."""
-        return drawn.choice(letters, length).tobytes().decode("utf-32-le")
-
     for number in range(6_000):
         reason = strange(500)
         kind = noise.choice([PAUSE, RESUME]) if number < 5_900 else KILL
@@ -471,6 +473,28 @@ def test_the_worst_that_can_be_carried_over_fits_into_a_payload() -> None:
     again = unpack(Carried.model_validate_json(handed_over))
     assert (again.state, again.kill_number) == (State.KILLED, 100)
     assert sum(row.cycles for row in again.records) == 6_000
+
+
+def test_no_text_of_a_venue_costs_a_kill_its_cancels_when_a_run_ends() -> None:
+    symbols = [f"S{number}USDT" for number in range(200)]
+    desk = a_desk(symbols=symbols, seen_symbols=[f"T{number}USDT" for number in range(200)])
+    desk.observation = an_observation(note=strange(400_000))
+    for _ in range(MAX_OPEN_CANCELS_PER_LANE):
+        apply(desk, a_command(KILL, strange(128)), a_tick())
+    for cancel in desk.cancels:
+        cancel.attempts, cancel.last_error = 1, strange(300)
+    again = unpack(Carried.model_validate_json(pack(desk, a_tick(), "run").model_dump_json()))
+    names = [cancel.instruction_id for cancel in desk.cancels]
+    assert len(names) == 2 * 400 * MAX_OPEN_CANCELS_PER_LANE
+    assert [cancel.instruction_id for cancel in again.cancels] == names
+    assert again.cancels.newest(CANCEL_TOOLS[0], symbols[0]).last_error
+
+
+def test_a_reading_that_is_too_large_to_be_carried_over_ends_no_run_in_an_error() -> None:
+    desk = a_desk()
+    desk.observation = an_observation(note=strange(700_000))
+    again = unpack(pack(desk, a_tick(), "run"))
+    assert (again.observation, again.records) == (None, [])
 
 
 def test_open_cancels_of_other_symbols_never_stand_for_this_one() -> None:
