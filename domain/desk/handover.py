@@ -159,9 +159,7 @@ def _spilled_row(c: Carried, spilled: list[_Bulk], tick: Tick, run_id: str) -> D
     """The row that names what did not fit; None if nothing was lost but a reading, which the next cycle repeats."""
     rows = [row for piece in spilled for row in piece.records]
     outcomes = [record.at for piece in spilled for record in piece.commands.values()]
-    instructions = [
-        row.prepared_at for piece in spilled for row in (*piece.instruction_rows.values(), *piece.cancels)
-    ]
+    instructions = [row.prepared_at for piece in spilled for row in (*piece.instruction_rows.values(), *piece.cancels)]
     if not (times := [row.timestamp for row in rows] + outcomes + instructions):
         return None
     count = sum(row.cycles for row in rows)

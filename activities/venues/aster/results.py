@@ -10,6 +10,10 @@ from decimal import Decimal, InvalidOperation
 
 from activities.venues.port import VenueUnavailable
 
+# The powers of ten between which a price, a quantity, an id or a time may lie. A number beyond them is a fault of the
+# venue's; adding or multiplying it could fail anywhere.
+MAX_MAGNITUDE = 30
+
 
 class Unreadable(VenueUnavailable):
     """The venue's answer cannot be read, so it is not known what the venue did."""
@@ -49,12 +53,12 @@ class Row:
         return self.text(name) if self._fields.get(name) not in (None, "") else ""
 
     def number(self, name: str) -> Decimal:
-        """A number, written as a number or a string. NaN, infinity and booleans are refused."""
+        """A number, written as a number or a string. NaN, infinity, booleans, and what no exchange has, are refused."""
         value = self._fields.get(name)
         if isinstance(value, str | int | float | Decimal) and not isinstance(value, bool):
-            with contextlib.suppress(InvalidOperation):
+            with contextlib.suppress(InvalidOperation, ValueError):
                 found = Decimal(str(value))
-                if found.is_finite():
+                if found.is_finite() and (not found or abs(found.adjusted()) <= MAX_MAGNITUDE):
                     return found
         raise Unreadable(self.call, f"{name} is missing or not a number")
 
