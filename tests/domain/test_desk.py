@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from domain.desk.applying import apply, cancelled, finish_restart, unknown_signal
-from domain.desk.carried import Carried, Outcome, RefusalCode
+from domain.desk.carried import MAX_WARNINGS, Carried, Outcome, RefusalCode
 from domain.desk.commands import Source
 from domain.desk.handover import pack, unpack
 from domain.desk.latch import known_latch, row_answered
@@ -309,6 +309,17 @@ def test_an_unknown_signal_is_logged_and_shown() -> None:
     unknown_signal(desk, "kil", a_tick())
     assert "did you mean 'kill'" in desk.warning_texts[0]
     assert desk.state is State.RUNNING
+
+
+def test_no_flood_of_one_warning_hides_another() -> None:
+    desk = a_desk()
+    warn(desk, Topic.PAST_IS_OLD, "the desk stays killed")
+    for number in range(100):
+        unknown_signal(desk, f"kil{number}", a_tick())
+    warn(desk, Topic.DISK, "little space", "/data")
+    assert len(desk.warnings) == MAX_WARNINGS
+    assert (desk.warnings[0].topic, desk.warnings[-1].topic) == (Topic.PAST_IS_OLD, Topic.DISK)
+    assert "kil99" in desk.warnings[-2].text
 
 
 def test_the_status_and_the_outcome_can_always_be_told() -> None:
