@@ -19,7 +19,7 @@ from temporalio.api.enums.v1 import EventType, IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from domain.desk.carried import Carried
 from domain.desk.states import State
@@ -27,6 +27,7 @@ from tests.temporal import serve
 from tests.workflows.parts import Server
 from tests.workflows.world import Desk, World, carried, running_desk
 from workflows import names
+from workflows.gateway import registered_attributes
 from workflows.run import CoordinatorRun
 from workflows.showing import ShowTask
 
@@ -93,6 +94,29 @@ async def test_a_kill_and_all_that_follows_it_needs_no_search_attribute(own_temp
         # The server may list an attribute for a moment after its removal: a task that only shows the state is refused then,
         # and gives up. One that is tried for ever would stand here many times.
         assert len(await failed_tasks(desk)) <= MAX_REFUSED
+
+
+class Forbidding:
+    """A client that may read runs, and not list the namespace's attributes."""
+
+    def __init__(self, client: Client, status: RPCStatusCode) -> None:
+        self.namespace, self.workflow_service, self.operator_service = client.namespace, client.workflow_service, self
+        self.status = status
+
+    async def list_search_attributes(self, *_: object, **__: object) -> None:
+        raise RPCError("not everybody may ask", self.status, b"")
+
+
+async def test_who_may_not_list_the_attributes_asks_for_each_of_ours(own_temporal: Client) -> None:
+    forbidding = cast("Client", Forbidding(own_temporal, RPCStatusCode.PERMISSION_DENIED))
+    assert set(await registered_attributes(forbidding)) == {"AisDesk", "AisState", "AisMode"}
+    remove(own_temporal, "AisState")
+    async with asyncio.timeout(180):
+        while "AisState" in (found := await registered_attributes(forbidding)):
+            await asyncio.sleep(0.1)
+    assert set(found) == {"AisDesk", "AisMode"}
+    with pytest.raises(RPCError):
+        await registered_attributes(cast("Client", Forbidding(own_temporal, RPCStatusCode.UNAVAILABLE)))
 
 
 def test_the_next_run_names_none_of_our_attributes_once_they_were_refused() -> None:
