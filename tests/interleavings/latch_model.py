@@ -329,7 +329,10 @@ def _fails(w: W) -> W:
     """The latch may have been cleared anyway: a new number latches it again."""
     assert w.restart
     name, made = _new(w, "k")
-    mind = w.mind._replace(number=max(w.mind.number, w.restart.number + 1), latched=0, kill=name)
+    if w.mind.number > w.restart.number:
+        # A kill has come, with an id of its own.
+        return w._replace(mind=w.mind._replace(latched=0), restart=None, clear="")
+    mind = w.mind._replace(number=w.restart.number + 1, latched=0, kill=name)
     return w._replace(mind=mind, restart=None, clear="", unnamed=w.unnamed | {name}, made=made)
 
 
