@@ -251,6 +251,8 @@ def _written(w: W, wanted: Row, wrong: str) -> W:
     refused = wanted.killed and seen is not KnownKill.CLEARED and not after.killed
     if after.kill and after.kill == wanted.kill:
         known.setdefault(after.kill, "" if after.killed else after.cleared_by)
+    elif wanted.killed and wanted.kill and after.killed:
+        known.setdefault(wanted.kill, "")
     return w._replace(row=after, kills=tuple(sorted(known.items())), refused=w.refused or refused)
 
 
