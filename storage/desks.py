@@ -161,11 +161,12 @@ def merge(stored: DeskRecord, row: DeskRow, seen: KnownKill) -> DeskRecord:
 def clear_latch(connection: Connection, desk: str, cleared: ClearedKill, control: Decision) -> bool:
     """Clears the named kill and writes `control`, in the caller's transaction. False if it did not, and wrote nothing.
 
-    Idempotent: True as well if `control` is written already, or if an earlier restart cleared the same kill.
+    Idempotent: True as well if an earlier restart cleared the same kill, or if `control` is written already and no kill has
+    come since. A coordinator that was restored to before its restart's answer does not know of such a kill.
     """
-    if decision_exists(connection, control.decision_id):
-        return True
     stored = _locked(connection, desk)
+    if decision_exists(connection, control.decision_id):
+        return stored is None or not stored.killed
     if stored is None or not _may_clear(stored, cleared):
         return False
     settled = {

@@ -304,7 +304,7 @@ def _clears(w: W) -> list[W]:
         return []
     number, kill, name, names = w.restart
     if name in w.log:
-        return [w._replace(clear="done")]
+        return [w._replace(clear="refused" if w.row and w.row.killed else "done")]
     if w.row is None or not rules.may_clear(w.row, number, kill):
         return [w._replace(clear="refused")]
     row = Row(False, number, kill or w.row.kill, max(w.row.cleared_number, number), name)
