@@ -126,7 +126,9 @@ async def test_a_retried_restart_is_done_and_undoes_no_later_kill(database: Data
     assert await clear(database, desk, 1, "restart")
     assert await clear(database, desk, 1, "restart")
     await write(database, desk, killed=True, number=2)
-    assert not await clear(database, desk, 1, "restart"), "a coordinator from before the answer would run, and know of no kill"
+    assert not await clear(database, desk, 1, "restart"), (
+        "a coordinator from before the answer would run, and know of no kill"
+    )
     assert (await read(database, desk)).killed
     assert await controls(database, desk) == 1
 
