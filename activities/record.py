@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 # A refusal for another database comes at once. A run that winds down beside slow cancels asks again without a pause, and
 # 20 s of that filled its history with 5,000 events: too many for another worker to replay within a workflow task.
-STRANGER_SECONDS = 1.0
+STRANGER_SECONDS = 0.5
 
 
 class RecordActivities:
