@@ -4,9 +4,12 @@ import asyncio
 import contextlib
 import logging
 import os
+import queue
+import select
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
@@ -17,6 +20,13 @@ FIRST_DELAY_SECONDS = 0.25
 LAST_DELAY_SECONDS = 5.0
 # Once the process ends, background loops get this long to release what they hold.
 LAST_WORDS_SECONDS = 2.5
+# What the log may hold back while nobody reads standard error, and how long the end of a process waits for it to be written.
+MOST_UNWRITTEN_CHARS = 4 * 1024 * 1024
+LAST_LINES_SECONDS = 1.0
+_STDERR = 2
+MOST_DESCRIPTORS = 16_384
+# The fields of a log line that have several lines: the traceback of an error, and the stack.
+_TRACES = ("exception", "stack")
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -34,16 +44,16 @@ async def patiently(
     what: str, attempt: Callable[[], Awaitable[T]], seconds: float, say: Say, *errors: type[Exception]
 ) -> T:
     """Retries `attempt` on `errors`, with growing delays, and returns its first result. Says once what it waits for."""
-    deadline, delay, told = time.monotonic() + seconds, FIRST_DELAY_SECONDS, False
+    deadline, delay, said = time.monotonic() + seconds, FIRST_DELAY_SECONDS, False
     while True:
         try:
             return await attempt()
         except errors as error:
             if time.monotonic() + delay > deadline:
                 raise NotUp(f"{what} did not answer within {seconds:g} s: {_first_line(error)}") from error
-            if not told:
+            if not said:
                 say(f"waiting for {what} (up to {seconds:g} s): {_first_line(error)}")
-                told = True
+                said = True
         await asyncio.sleep(delay)
         delay = min(delay * 2, LAST_DELAY_SECONDS)
 
@@ -54,16 +64,44 @@ def leave(code: int | str | None) -> NoReturn:
     The incident behind this: after a Temporal client could not connect, the interpreter's normal exit aborted
     (`PyGILState_Release`) or hung, and the exit code was that of a signal.
     """
+    flush_log()
     if isinstance(code, str):
-        print(code, file=sys.stderr)
+        _print_last(code)
         code = 1
+    # Either is None where a process was started without it.
     try:
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except OSError:
         code = code or 1
     with contextlib.suppress(OSError):
-        sys.stderr.flush()
+        if sys.stderr:
+            sys.stderr.flush()
     os._exit(code or 0)
+
+
+def raise_descriptor_limit() -> None:
+    """Raises the soft limit of this process and its children as far as useful. A worker's ports of metrics are open to its
+    neighbours, and each of their connections takes a descriptor that a kill's cancels may need."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if resource.RLIM_INFINITY != soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def flush_log() -> None:
+    """Has the log write what it holds back, for a limited time: a process that ends at once would lose it."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+
+
+def _print_last(text: str) -> None:
+    """Prints the reason for the end, for a limited time: nobody may be reading, and the process has to end all the same."""
+    printing = threading.Thread(target=lambda: print(text, file=sys.stderr), daemon=True)
+    printing.start()
+    printing.join(LAST_WORDS_SECONDS)
 
 
 def open_traces(chosen: "TraceSettings", process: str, desk: str) -> "Traces | None":
@@ -112,6 +150,86 @@ async def once_known(ask: Callable[[], Awaitable[T | None]], tell: Callable[[T],
     tell(found)
 
 
+class StderrHandler(logging.Handler):
+    """Writes to standard error in a thread of its own, so that whoever logs never waits for whoever reads.
+
+    The failure behind this: standard error is often a pipe, and whoever reads it may stop: a full disk below `docker logs`, a
+    journal that hangs, `| less`. A pipe takes 64 KiB. After that each line of the log waited, in the event loop of API and
+    worker, and a kill waited with it, for ever (measured). Lines beyond what may be held back are dropped and counted.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        # Characters: each number has one writer, whoever holds the handler's lock and the thread.
+        self._taken = 0
+        self._written = 0
+        self._dropped = 0
+        self._pid = 0
+        # A process that was started without standard error uses its number for something else, such as a connection.
+        self._is_open = sys.__stderr__ is not None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hands the line to the thread, or drops it."""
+        if not self._is_open:
+            return
+        try:
+            self._take(self.format(record) + "\n")
+        except Exception:
+            self.handleError(record)
+
+    def _take(self, line: str) -> None:
+        if self._taken - self._written + len(line) > MOST_UNWRITTEN_CHARS:
+            self._dropped += 1
+            return
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            told = "lines of the log were dropped: nobody read standard error"
+            facts = logging.LogRecord("startup", logging.WARNING, __file__, 0, f"{dropped} {told}", None, None)
+            self._put(self.format(facts) + "\n")
+        self._put(line)
+
+    def flush(self) -> None:
+        """Waits until all of it is written, for a limited time."""
+        until = time.monotonic() + LAST_LINES_SECONDS
+        while self._written < self._taken and self._pid == os.getpid() and time.monotonic() < until:
+            time.sleep(0.005)
+
+    def _put(self, line: str) -> None:
+        if self._pid != os.getpid():
+            # The first line, or the first one of a fork, which has no threads but the one that forked.
+            self._pid, self._lines, self._written = os.getpid(), queue.SimpleQueue(), self._taken
+            threading.Thread(target=self._write_all, args=(self._lines,), name="log", daemon=True).start()
+        self._taken += len(line)
+        self._lines.put(line)
+
+    def _write_all(self, lines: "queue.SimpleQueue[str]") -> None:
+        while True:
+            line = lines.get()
+            # Not through `sys.stderr`: its lock would be held for as long as the write waits.
+            with contextlib.suppress(OSError):
+                _write(_STDERR, line.encode("utf-8", "backslashreplace"))
+            self._written += len(line)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:
+            # Another process has made what they share non-blocking.
+            select.select([], [descriptor], [])
+
+
+def _printable_traces(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    from domain.values import printable_lines
+
+    for name in _TRACES:
+        if isinstance(event.get(name), str):
+            event[name] = printable_lines(event[name])
+    return event
+
+
 def configure_logging(log: "LogSettings") -> None:
     """Sends structlog's and the standard library's logs to standard error, as text for people or JSON for machines."""
     # Imported late: a command in an incident needs no log, and must not wait for it.
@@ -128,7 +246,9 @@ def configure_logging(log: "LogSettings") -> None:
     ]
     # By default rich draws a traceback with every local variable. That blocked everything else for 13 s (measured), and the
     # locals of a request contain the key.
-    text = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    text = structlog.dev.ConsoleRenderer(
+        colors=bool(sys.stderr and sys.stderr.isatty()), exception_formatter=structlog.dev.plain_traceback
+    )
     last = structlog.processors.JSONRenderer() if log.log_format == "json" else text
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -140,9 +260,11 @@ def configure_logging(log: "LogSettings") -> None:
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
+            # After it, since the texts of errors contain what somebody sent.
+            _printable_traces,
             last,
         ],
     )
-    handler = logging.StreamHandler()
+    handler = StderrHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=log.log_level, force=True)

@@ -90,7 +90,7 @@ class Traces:
     @contextmanager
     def calling(self, what: str, command_id: object = None) -> Iterator[Mapping[str, Payload]]:
         """Around a call to the coordinator: its span, and the headers by which the worker continues the trace."""
-        with _around(self._tracer, what, None, SpanKind.CLIENT) as span:
+        with _span_around(self._tracer, what, None, SpanKind.CLIENT) as span:
             if command_id and span.is_recording():
                 span.set_attribute("ais.command_id", str(command_id))
             traceparent = _traceparent(span)
@@ -140,7 +140,7 @@ class Traces:
         """The span of one HTTP request, below the caller's own if it sent a `traceparent`."""
         given = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
         parent = _context(given.decode("ascii", "replace"))
-        with _around(self._tracer, f"{scope['method']}", parent, SpanKind.SERVER) as span:
+        with _span_around(self._tracer, f"{scope['method']}", parent, SpanKind.SERVER) as span:
             yield span
 
     async def close(self) -> None:
@@ -211,7 +211,7 @@ _NO_TEXTS: dict[str, Any] = {"record_exception": False, "set_status_on_exception
 
 
 @contextmanager
-def _around(tracer: Tracer, name: str, parent: Any, kind: SpanKind) -> Iterator[Span]:
+def _span_around(tracer: Tracer, name: str, parent: Any, kind: SpanKind) -> Iterator[Span]:
     """A span around the block. An exception that passes leaves its class there, and none of its text."""
     with tracer.start_as_current_span(name, parent, kind, **_NO_TEXTS) as span:
         try:

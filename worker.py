@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from prometheus_client import start_http_server
 from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
@@ -39,6 +38,7 @@ from activities.calls import Scope
 from activities.claiming import ClaimCheck, StartCheck
 from activities.market.port import MarketError
 from activities.metrics import WorkerMetrics
+from activities.metrics_port import serve_metrics
 from activities.mirror import Mirror
 from activities.observe import ObserveActivities
 from activities.record import RecordActivities
@@ -66,6 +66,7 @@ from startup import (
     once_known,
     open_traces,
     patiently,
+    raise_descriptor_limit,
 )
 from storage import migrate
 from storage.claims import AccountKey
@@ -74,7 +75,7 @@ from storage.disks import DiskWatch
 from storage.installation import read_id
 from workflows import names
 from workflows.coordinator import Coordinator
-from workflows.gateway import DeskGateway, GatewayError, connect, registered_attributes
+from workflows.gateway import DeskGateway, GatewayError, connect, registered_attributes, sdk_logging
 from workflows.patience import allow_a_full_signal_queue
 from workflows.polls import end_polls
 from workflows.runner import TimelyRunner
@@ -176,6 +177,7 @@ def main() -> None:
     try:
         config = Config.load()
         configure_logging(config.log)
+        raise_descriptor_limit()
         asyncio.run(serve(config))
     except ValidationError as error:
         leave(settings.explain(error))
@@ -512,7 +514,7 @@ async def _serve_metrics(config: settings.WorkerSettings, metrics: WorkerMetrics
     """Opens the metrics port, which the last worker may still hold. A kill must not wait for it: if need be, run without."""
 
     async def attempt() -> None:
-        start_http_server(config.metrics_port, config.metrics_host, metrics.registry)
+        serve_metrics(str(config.metrics_host), config.metrics_port, metrics.registry)
 
     try:
         await patiently("the metrics port", attempt, PORT_SECONDS, log.warning, OSError)
@@ -525,14 +527,14 @@ async def _runtime(config: settings.WorkerSettings) -> Runtime:
 
     async def attempt() -> Runtime:
         bind = f"{config.metrics_host}:{config.sdk_metrics_port}"
-        metrics = TelemetryConfig(metrics=PrometheusConfig(bind_address=bind))
+        metrics = TelemetryConfig(logging=sdk_logging(), metrics=PrometheusConfig(bind_address=bind))
         return Runtime(telemetry=metrics, worker_heartbeat_interval=HEARTBEAT)
 
     try:
         return await patiently("the SDK's metrics port", attempt, PORT_SECONDS, log.warning, ValueError)
     except NotUp as error:
         log.warning("running without SDK metrics; restart the worker once AIS_SDK_METRICS_PORT is free", why=str(error))
-        return Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=HEARTBEAT)
+        return Runtime(telemetry=TelemetryConfig(logging=sdk_logging()), worker_heartbeat_interval=HEARTBEAT)
 
 
 def _looking(gateway: DeskGateway, seconds: float) -> Callable[[], Awaitable[Status | None]]:

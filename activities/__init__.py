@@ -8,7 +8,7 @@
 | `record.py`, `attributes.py` | writes rows and the latch; asks for Temporal's search attributes |
 | `scope.py`, `wrong_worker.py`, `standby.py`, `claiming.py` | whether this worker may serve the desk |
 | `books.py`, `auditing.py`, `audit_watch.py`, `mirror.py` | no activities: what a worker runs beside them |
-| `metrics.py`, `fresh_gauge.py` | the worker's metrics |
+| `metrics.py`, `metrics_port.py`, `fresh_gauge.py` | the worker's metrics |
 | `venues/`, `market/`, `agents/` | the venues, the paper venue's markets, the trading agents |
 
 Of our packages, `activities` imports only `domain` and `storage` (`tests/house/test_imports.py`). What it needs from elsewhere,

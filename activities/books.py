@@ -67,7 +67,7 @@ class Bookkeeper:
         self._every = every
         self._instruments = instruments
         self._failures = 0
-        self._told: list[str] = []
+        self._logged: list[str] = []
 
     async def run(self) -> None:
         """Round after round, until it is cancelled. A bug in it ends no worker: a kill needs one."""
@@ -76,7 +76,7 @@ class Bookkeeper:
                 delay = await self.round()
             except Exception:
                 log.exception("the books could not be read: a bug")
-                delay = self._later(None)
+                delay = self._pause_after_failure(None)
             await asyncio.sleep(delay)
 
     async def close(self) -> None:
@@ -92,7 +92,7 @@ class Bookkeeper:
                 state = await self._round()
         except (VenueError, DatabaseUnavailable) as error:
             log.info("the books could not be read", why=str(error))
-            return self._later(error.retry_after if isinstance(error, VenueError) else None)
+            return self._pause_after_failure(error.retry_after if isinstance(error, VenueError) else None)
         except TimeoutError:
             log.info("the books are behind; the next round reads on")
         self._failures = 0
@@ -113,13 +113,13 @@ class Bookkeeper:
 
     def _show(self, state: BooksState) -> None:
         """Logs each fact once, and once more when it is over."""
-        told = [text for text in warnings_of(seen(state, None, self._reader.desk)).values() if text]
-        for text in told:
-            if text not in self._told:
+        warnings = [text for text in warnings_of(seen(state, None, self._reader.desk)).values() if text]
+        for text in warnings:
+            if text not in self._logged:
                 log.warning(text)
-        if self._told and not told:
+        if self._logged and not warnings:
             log.info("the books agree with the exchange again")
-        self._told = told
+        self._logged = warnings
         self._instruments.books_read(state.read_at, len(state.facts), len(state.strangers))
 
     def _lease(self, connection: Connection) -> BooksLease | None:
@@ -132,7 +132,7 @@ class Bookkeeper:
             claims.take(connection, self._reader.key, self._reader.desk)
         return lease
 
-    def _later(self, asked: timedelta | None) -> float:
+    def _pause_after_failure(self, asked: timedelta | None) -> float:
         self._failures += 1
         pause = min(self._every * 2.0 ** min(self._failures - 1, 10), max(self._every, MOST_SECONDS))
         return max(pause, asked.total_seconds() if asked else 0.0)
@@ -165,7 +165,7 @@ class _Reading:
 
     async def everything(self) -> None:
         """Reads all sources. Raises VenueError if the exchange cannot be read; what was read until then is stored."""
-        now = await self._told(self._now())
+        now = await self._keeping_failure(self._now())
         await self._source(INCOME, now)
         desk = self._reader.desk
         traded = await self._run(lambda connection: books.traded_symbols(connection, desk))
@@ -213,13 +213,13 @@ class _Reading:
         self.state = state
 
     async def _compare(self, now: datetime) -> None:
-        account = await self._told(self._statements.account())
-        resting = await self._told(self._statements.resting())
+        account = await self._keeping_failure(self._statements.account())
+        resting = await self._keeping_failure(self._statements.resting())
         desk = self._reader.desk
 
         def work(connection: Connection) -> BooksState:
             state = compare(self.state, account, books.sums(connection, desk), now)
-            state = look_again(state, books.strangers(connection, desk, now, resting))
+            state = look_again(state, books.foreign_orders(connection, desk, now, resting))
             unlisted = books.unlisted(connection, desk, now - LISTED_WITHIN)
             failing = {name: it for name, it in state.failing.items() if name != ACCOUNT}
             return state.model_copy(update={"unlisted": unlisted, "read_at": now, "failing": failing})
@@ -243,7 +243,7 @@ class _Reading:
         except Exception as error:
             log.warning("totals were not brought up to date; reports take longer", why=str(error)[:200])
 
-    async def _told(self, asked: Coroutine[None, None, T]) -> T:
+    async def _keeping_failure(self, asked: Coroutine[None, None, T]) -> T:
         try:
             return await asked
         except VenueError as error:

@@ -62,10 +62,10 @@ class ClaimCheck:
             return None
         if claim is None or claim.desk == self._desk:
             return None
-        told = claims.held_text(self._desk, claim)
+        why = claims.held_text(self._desk, claim)
         if not killed and not await self._coordinator_is_killed():
-            return told
-        self._say(f"serving a killed desk on another's account; it takes no new risk: {told}")
+            return why
+        self._say(f"serving a killed desk on another's account; it takes no new risk: {why}")
         return None
 
     async def _coordinator_is_killed(self) -> bool:

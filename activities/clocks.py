@@ -14,8 +14,8 @@ from storage.clock import server_time
 def of_database(connection: Connection) -> ClockReading:
     """The database's clock. The paper venue has none of its own; it uses this one."""
     began = datetime.now(UTC)
-    told = server_time(connection)
-    return compared(OtherClock.DATABASE, began, told, datetime.now(UTC))
+    theirs = server_time(connection)
+    return compared(OtherClock.DATABASE, began, theirs, datetime.now(UTC))
 
 
 async def of_exchange(scope: Scope, venue: Venue, symbol: str) -> ClockReading | None:
@@ -24,7 +24,7 @@ async def of_exchange(scope: Scope, venue: Venue, symbol: str) -> ClockReading |
         return None
     began = datetime.now(UTC)
     try:
-        told = await venue.time(symbol)
+        theirs = await venue.time(symbol)
     except VenueError:
         return None
-    return compared(OtherClock.EXCHANGE, began, told, datetime.now(UTC)) if told else None
+    return compared(OtherClock.EXCHANGE, began, theirs, datetime.now(UTC)) if theirs else None

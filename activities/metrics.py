@@ -1,6 +1,6 @@
 """The worker's metrics (docs/metrics.md). They count when an activity writes a new row, never in code that Temporal replays."""
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -44,7 +44,7 @@ class WorkerMetrics:
         *,
         books_seconds: float = 0.0,
     ) -> None:
-        self.registry = r = CollectorRegistry()
+        self.registry = CollectorRegistry()
         self._desk = desk
         self._follow = follow
         self._fresh_seconds = max(_FRESH_SECONDS, _FRESH_CYCLES * cycle_seconds)
@@ -52,22 +52,23 @@ class WorkerMetrics:
         # The newest cycle, and the newest decision: a retry that reports one of them again does not count again.
         self._cycle_ended = _NEVER
         self._decided: object = None
-        self._trading_instruments(r)
-        self._agent_instruments(r)
-        self._account_instruments(r)
-        self._machine_instruments(r)
-        self._audit_instruments(r)
+        self._decision_instruments()
+        self._order_instruments()
+        self._agent_instruments()
+        self._account_instruments()
+        self._books_instruments()
+        self._machine_instruments()
+        self._audit_instruments()
         self._start_at_zero()
 
-    def _machine_instruments(self, r: CollectorRegistry) -> None:
-        self.venue = Histogram("ais_aster_latency_seconds", "Venue calls", ["tool"], buckets=_SECONDS, registry=r)
-        self.venue_errors = Counter("ais_aster_errors", "Venue calls that failed", ["tool"], registry=r)
-        self.data_age = Gauge("ais_aster_data_age_seconds", "Age of the newest data", ["data_type"], registry=r)
-        self.disk_free = self._read_each_cycle("ais_disk_free_bytes", "Free space of a watched folder", "folder")
-        self.disk_size = self._read_each_cycle("ais_disk_size_bytes", "Size of its file system", "folder")
-        self.clock_ahead = self._read_each_cycle(
-            "ais_clock_ahead_seconds", "How far the worker's clock is ahead of another", "desk", "clock"
-        )
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(name, documentation, labels, registry=self.registry)
+
+    def _gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
+        return Gauge(name, documentation, labels, registry=self.registry)
+
+    def _histogram(self, name: str, documentation: str, *labels: str, buckets: Sequence[float] = _SECONDS) -> Histogram:
+        return Histogram(name, documentation, labels, registry=self.registry, buckets=buckets)
 
     def _read_each_cycle(self, name: str, documentation: str, *labels: str) -> FreshGauge:
         return FreshGauge(name, documentation, labels or ("desk",), self.registry, self._fresh_seconds)
@@ -76,74 +77,78 @@ class WorkerMetrics:
         """Prometheus notices the first increase only if it has seen a zero before."""
         self.doubtful_readings.labels(self._desk)
         self.answers_too_old.labels(self._desk)
+        self.audit_rows.labels(self._desk)
         for source in Source:
             self.kills.labels(self._desk, source.value)
 
-    def _trading_instruments(self, r: CollectorRegistry) -> None:
-        self.decisions = Counter("ais_decisions", "Rows written", ["desk", "decision_type", "risk_passed"], registry=r)
-        self.rejections = Counter("ais_risk_rejections", "Orders refused by a guard", ["desk", "guard"], registry=r)
-        self.instructions = Counter(
-            "ais_instructions", "Instructions by outcome", ["desk", "tool", "outcome"], registry=r
-        )
-        self.kills = Counter("ais_kill_switch_triggers", "Kills", ["desk", "source"], registry=r)
-        self.kill_to_quiet = Histogram(
-            "ais_kill_to_quiet_seconds", "Kill to every cancel confirmed", ["desk"], buckets=_SECONDS, registry=r
-        )
-        self.doubtful_readings = Counter(
-            "ais_doubtful_readings", "Readings whose sources contradicted each other", ["desk"], registry=r
-        )
-        self.answers_too_old = Counter(
-            "ais_words_too_old", "Sends held back because the coordinator's answer was too old", ["desk"], registry=r
-        )
-        self.orders = Counter("ais_orders_submitted", "Orders sent", ["symbol", "side"], registry=r)
-        self.filled = Counter("ais_orders_filled", "Orders filled", ["symbol"], registry=r)
-        self.paper_fills = Counter("ais_paper_fills", "Fills on the paper venue", ["symbol"], registry=r)
-        self.signals = Counter("ais_signals", "Proposals made", ["agent_id", "direction"], registry=r)
-        self.approved = Counter("ais_signals_approved", "Proposals that the risk checks approved", registry=r)
-        self.rejected = Counter(
-            "ais_signals_rejected", "Proposals that the risk checks rejected", ["reason"], registry=r
-        )
-        self.cycle = Histogram("ais_cycle_seconds", "Duration of one cycle", ["desk"], buckets=_SECONDS, registry=r)
-        self.open_instructions = self._read_each_cycle(
-            "ais_instructions_open", "Instructions prepared but not confirmed"
-        )
-        self.cycle_age = Gauge("ais_cycle_age_seconds", "Time since the last completed cycle", ["desk"], registry=r)
+    def _decision_instruments(self) -> None:
+        count = self._counter
+        self.decisions = count("ais_decisions", "Rows of the decision log.", "desk", "decision_type", "risk_passed")
+        self.rejections = count("ais_risk_rejections", "Orders that a guard refused, once per guard.", "desk", "guard")
+        self.signals = count("ais_signals", "Proposals of the desk's own agents.", "agent_id", "direction")
+        self.approved = count("ais_signals_approved", "Selected proposals that every guard approved.")
+        self.rejected = count("ais_signals_rejected", "Selected proposals that a guard rejected.", "reason")
+        self.doubtful_readings = count("ais_doubtful_readings", "Readings of the account that were discarded.", "desk")
+        self.cycle = self._histogram("ais_cycle_seconds", "Duration of a cycle.", "desk")
+        self.cycle_age = self._gauge("ais_cycle_age_seconds", "Time since the last completed cycle.", "desk")
 
-    def _agent_instruments(self, r: CollectorRegistry) -> None:
-        what = "Duration of one agent's analysis"
-        self.agent = Histogram("ais_agent_latency_seconds", what, ["agent_id"], buckets=_AGENT_SECONDS, registry=r)
-        self.agent_failures = Counter(
-            "ais_agent_failures", "Agent calls without an answer", ["agent_id", "kind"], registry=r
-        )
-        self.agent_quarantined = self._read_each_cycle(
-            "ais_agent_quarantined", "1 while the agent is left out", "agent_id"
-        )
+    def _order_instruments(self) -> None:
+        count = self._counter
+        self.instructions = count("ais_instructions", "Instructions that got this outcome.", "desk", "tool", "outcome")
+        what = "Instructions that the venue has not confirmed yet."
+        self.open_instructions = self._read_each_cycle("ais_instructions_open", what)
+        self.kills = count("ais_kill_switch_triggers", "Kills of a desk that was not killed yet.", "desk", "source")
+        what = "Time from a kill until every cancel was confirmed."
+        self.kill_to_quiet = self._histogram("ais_kill_to_quiet_seconds", what, "desk")
+        what = "Sends stopped because the coordinator's answer was too old."
+        self.answers_too_old = count("ais_answers_too_old", what, "desk")
+        self.orders = count("ais_orders_submitted", "Orders that the venue has taken.", "symbol", "side")
+        self.filled = count("ais_orders_filled", "Orders filled completely.", "symbol")
+        self.paper_fills = count("ais_paper_fills", "Fills on the paper venue, partial ones too.", "symbol")
 
-    def _account_instruments(self, r: CollectorRegistry) -> None:
+    def _agent_instruments(self) -> None:
+        what = "Duration of a call of an agent."
+        self.agent = self._histogram("ais_agent_latency_seconds", what, "agent_id", buckets=_AGENT_SECONDS)
+        what = "Calls of an agent without a usable answer."
+        self.agent_failures = self._counter("ais_agent_failures", what, "agent_id", "kind")
+        what = "1 while the agent is left out, else 0."
+        self.agent_quarantined = self._read_each_cycle("ais_agent_quarantined", what, "agent_id")
+
+    def _account_instruments(self) -> None:
         read = self._read_each_cycle
-        self.nav = read("ais_nav", "Net asset value in quote currency")
-        self.exposure = read("ais_exposure", "Gross exposure, fraction of net asset value")
-        self.leverage = read("ais_leverage", "Value of all futures divided by net asset value")
-        self.pnl = read("ais_pnl", "Profit of the UTC day, fraction of its opening equity")
-        self.drawdown = read("ais_drawdown", "Loss since the peak, fraction of the peak")
-        self.limit_use = read("ais_limit_use", "Measure divided by its soft limit", "desk", "limit")
-        self.books_age = Gauge(
-            "ais_books_age_seconds", "Time since the last complete reading of the books", ["desk"], registry=r
-        )
-        self.books_facts = FreshGauge(
-            "ais_books_faults", "Differences, gaps, unread parts", ["desk"], r, self._books_fresh_seconds
-        )
-        what = "Orders on the account that this desk did not send"
-        self.strangers = FreshGauge("ais_strange_orders", what, ["desk"], r, self._books_fresh_seconds)
+        self.nav = read("ais_nav", "Net asset value in quote currency.")
+        self.exposure = read("ais_exposure", "Longs plus shorts, as a fraction of net asset value.")
+        self.leverage = read("ais_leverage", "Value of all futures divided by net asset value.")
+        self.pnl = read("ais_pnl", "Profit of the UTC day, as a fraction of its opening equity.")
+        self.drawdown = read("ais_drawdown", "Loss since the peak, as a fraction of the peak.")
+        self.limit_use = read("ais_limit_use", "A portfolio measure divided by its soft limit.", "desk", "limit")
 
-    def _audit_instruments(self, r: CollectorRegistry) -> None:
-        self.audit_broken = FreshGauge(
-            "ais_audit_broken", "1 while a chain has a fault", ["desk"], r, _AUDIT_FRESH_SECONDS
-        )
-        what = "Time since a chain was last verified to its end"
-        self.audit_age = Gauge("ais_audit_verified_age_seconds", what, ["desk"], registry=r)
-        self.audit_rows = Counter("ais_audit_verified_rows", "Rows of chains that were verified", ["desk"], registry=r)
-        self.audit_rows.labels(self._desk)
+    def _books_instruments(self) -> None:
+        what = "Time since the books were last read completely."
+        self.books_age = self._gauge("ais_books_age_seconds", what, "desk")
+        r, seconds = self.registry, self._books_fresh_seconds
+        what = "Differences, gaps and unread parts of the books."
+        self.books_facts = FreshGauge("ais_books_faults", what, ["desk"], r, seconds)
+        what = "Orders on the account that this desk did not send."
+        self.foreign_orders = FreshGauge("ais_foreign_orders", what, ["desk"], r, seconds)
+
+    def _machine_instruments(self) -> None:
+        self.venue = self._histogram("ais_aster_latency_seconds", "Duration of a venue call.", "tool")
+        self.venue_errors = self._counter("ais_aster_errors", "Venue calls that failed.", "tool")
+        self.data_age = self._gauge("ais_aster_data_age_seconds", "Age of the newest data of a kind.", "data_type")
+        read = self._read_each_cycle
+        self.disk_free = read("ais_disk_free_bytes", "Free space on the file system of a watched folder.", "folder")
+        self.disk_size = read("ais_disk_size_bytes", "Size of the file system of a watched folder.", "folder")
+        what = "How far the worker's clock is ahead of the named one."
+        self.clock_ahead = read("ais_clock_ahead_seconds", what, "desk", "clock")
+
+    def _audit_instruments(self) -> None:
+        what = "1 while the audit chain has a known fault, else 0."
+        self.audit_broken = FreshGauge("ais_audit_broken", what, ["desk"], self.registry, _AUDIT_FRESH_SECONDS)
+        what = "Time since the audit chain was last verified to its end."
+        self.audit_age = self._gauge("ais_audit_verified_age_seconds", what, "desk")
+        what = "Rows of audit chains that were verified."
+        self.audit_rows = self._counter("ais_audit_verified_rows", what, "desk")
 
     def audit_looked_at(self, broken: Iterable[str], whole: Iterable[str]) -> None:
         """Sets which chains have a known fault and which have none."""
@@ -158,12 +163,12 @@ class WorkerMetrics:
             since = datetime.now(UTC) - timedelta(seconds=seconds)
             self.audit_age.labels(desk).set_function(partial(_seconds_since, since))
 
-    def books_read(self, read_at: datetime | None, faults: int, strangers: int) -> None:
+    def books_read(self, read_at: datetime | None, faults: int, foreign_orders: int) -> None:
         """The books after a round of reading."""
         if read_at:
             self.books_age.labels(self._desk).set_function(partial(_seconds_since, read_at))
         self.books_facts.set(faults, self._desk)
-        self.strangers.set(strangers, self._desk)
+        self.foreign_orders.set(foreign_orders, self._desk)
 
     def disks_seen(self, disks: Iterable[DiskSpace]) -> None:
         """Sets the free space and the size of the watched file systems."""

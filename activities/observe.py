@@ -41,7 +41,7 @@ from storage.database import Database, DatabaseUnavailable
 from storage.desks import DeskRecord, read_desk
 from storage.disks import DiskWatch
 from storage.equity import EquityPoint, write_point
-from storage.installation import expected, expecting, given_id, stranger_text
+from storage.installation import expected, expecting, given_id, wrong_database_text
 
 log = structlog.get_logger("observe")
 
@@ -67,7 +67,7 @@ class _Row(NamedTuple):
 def _tell_failure(choosing: asyncio.Task[Choice]) -> None:
     """Logs the failure of a decision that nobody may ask for any more."""
     if not choosing.cancelled() and (error := choosing.exception()):
-        log.info("no_choice_beside_the_reading", error=str(error)[:200])
+        log.info("the decision beside a reading failed", error=str(error)[:200])
 
 
 class _EarlyDecision(NamedTuple):
@@ -120,7 +120,7 @@ class ObserveActivities:
             self._instruments.cycle_completed(call.previous)
         in_cycle = call.cycle_id is not None
         seen, row, disks, clock = await asyncio.gather(
-            self._see(call), self._row(call.scope, in_cycle), self._low_disks(), self._exchange_clock(call)
+            self._observe_venue(call), self._row(call.scope, in_cycle), self._low_disks(), self._exchange_clock(call)
         )
         if isinstance(seen, VenueError):
             # A clock that is off explains why a venue refuses everything signed; empty if the clocks agree.
@@ -179,7 +179,7 @@ class ObserveActivities:
         try:
             await self._database.run(partial(write_point, desk=self._scope.desk, point=point), CURVE_SECONDS)
         except Exception as error:
-            log.warning("equity_point_lost", time=iso(point.time), error=repr(error)[:200])
+            log.warning("a point of the equity curve was not stored", time=iso(point.time), error=repr(error)[:200])
 
     async def _low_disks(self) -> list[DiskSpace]:
         """Disks with little space left; empty if a file system does not answer, and the gauges then keep their values."""
@@ -258,7 +258,7 @@ class ObserveActivities:
             return {}
         return correlations_of({symbol: view.bars for symbol, view in views.items()})
 
-    async def _see(self, call: ObserveCall) -> Observation | VenueError:
+    async def _observe_venue(self, call: ObserveCall) -> Observation | VenueError:
         started, outcome = time.monotonic(), "ok"
         try:
             return await self._venue.observe(call.symbols, call.cycle_id, call.known)
@@ -292,6 +292,6 @@ class ObserveActivities:
         seen = DatabaseSeen(database_id=database_id, knows_desk=record is not None) if database_id else None
         if asked.database_id not in (None, database_id):
             if wanted := expected():
-                wanted.strangers.append(database_id or "")
-            return _Row(latch_error=stranger_text(database_id, asked.database_id), database=seen)
+                wanted.others.append(database_id or "")
+            return _Row(latch_error=wrong_database_text(database_id, asked.database_id), database=seen)
         return _Row(latch=record.latch if record else None, database=seen, books=books, clocks=tuple(clocks))

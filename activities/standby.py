@@ -13,7 +13,7 @@ from activities.calls import Scope
 from activities.scope import account_text, other_account
 from domain.desk.states import Mode
 from domain.desk.status import Status
-from storage.installation import stranger_text
+from storage.installation import wrong_database_text
 
 POLL_SECONDS = 0.5
 # Longer than a cancel at a slow venue: a worker that is trying one is not away.
@@ -26,7 +26,7 @@ StatusQuery = Callable[[], Awaitable[Status | None]]
 
 def somebody_else(found: str, wanted: str | None) -> str:
     """Why a worker with another database than the desk's exits."""
-    return f"{stranger_text(found, wanted)}. Another worker serves the desk's database, so this one exits"
+    return f"{wrong_database_text(found, wanted)}. Another worker serves the desk's database, so this one exits"
 
 
 class Standby:
@@ -46,23 +46,23 @@ class Standby:
         asked = Scope(desk=status.desk, mode=status.mode, account=status.account)
         if other_account(self._mine, asked):
             return account_text(self._mine, asked)
-        return await self._stand_by(status) if self._is_stranger(status) else None
+        return await self._stand_by(status) if self._has_other_database(status) else None
 
-    def _is_stranger(self, status: Status) -> bool:
+    def _has_other_database(self, status: Status) -> bool:
         return None not in (self._mine.database_id, status.database_id) and (
             status.database_id != self._mine.database_id
         )
 
     async def _stand_by(self, first: Status) -> str | None:
         """Waits for about two cycles: a worker that serves the desk's own database shows itself within that time."""
-        why = stranger_text(self._mine.database_id, first.database_id)
+        why = wrong_database_text(self._mine.database_id, first.database_id)
         self._say(f"{why}. Standing by, to see whether another worker serves the desk's database")
         started, waiting_since = time.monotonic(), time.monotonic()
         waiting = _waiting(first)
         while time.monotonic() - started < min(2 * first.cycle_seconds + STUCK_SECONDS, LONGEST_SECONDS):
             await asyncio.sleep(POLL_SECONDS)
             status = await self._ask()
-            if status is None or not self._is_stranger(status):
+            if status is None or not self._has_other_database(status):
                 return None
             if status.database_seen_at != first.database_seen_at:
                 return somebody_else(self._mine.database_id or "", first.database_id)

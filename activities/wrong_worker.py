@@ -37,13 +37,13 @@ class WrongWorkerExit(Interceptor):
         """After an activity: exits if the activity was meant for another worker and that worker is up."""
         if other_account(self._mine, asked):
             self._leave(account_text(self._mine, asked))
-        elif met and met.strangers:
+        elif met and met.others:
             # Both times are the coordinator's: no two clocks are compared.
             seen_at = asked.database_seen_at
             if not self._met:
                 self._met, self._seen_at = True, seen_at
             if seen_at is not None and (self._seen_at is None or seen_at > self._seen_at):
-                self._leave(somebody_else(met.strangers[-1], met.database_id))
+                self._leave(somebody_else(met.others[-1], met.database_id))
 
 
 class _Inbound(ActivityInboundInterceptor):

@@ -60,7 +60,7 @@ class _Exchange:
         try:
             await app(self._scope, receive, note)
         except Exception:
-            log.exception("bug", **self._facts())
+            log.exception("the request failed: a bug", **self._facts())
             if self._status is None:
                 await JSONResponse(INTERNAL_ERROR, 500)(self._scope, receive, note)
         finally:
@@ -80,8 +80,8 @@ class _Exchange:
         facts = {"method": self._scope["method"], "path": path.decode("ascii", "replace")[:200]}
         command_id = self._scope.get("state", {}).get("command_id")
         holder = holder_of(self._scope)
-        told = {"request_id": self._request_id, "command_id": command_id, "actor": holder.actor if holder else None}
-        return facts | {name: value for name, value in told.items() if value}
+        ids = {"request_id": self._request_id, "command_id": command_id, "actor": holder.actor if holder else None}
+        return facts | {name: value for name, value in ids.items() if value}
 
 
 def _request_id(scope: Scope) -> str:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Scope
+from temporalio.runtime import Runtime, TelemetryConfig
 
 import settings as configuration
 from api import docs, errors, guide, manual
@@ -31,7 +32,7 @@ from api.desk_database import DeskDatabase
 from api.feed import MOST_STREAMS, YIELD_SECONDS, EventFeed
 from api.head_as_get import HeadAsGet
 from api.headers import SecurityHeaders
-from api.health import ExpectedDesk, Health
+from api.health import ExpectedDesk, Health, SharedRound
 from api.keys import KeyRing, KeySource, KeyWatch, PostgresKeys
 from api.metrics import ApiMetrics
 from api.parts import ApiParts
@@ -49,7 +50,7 @@ from startup import TracesNotInstalled, configure_logging, in_background, once_k
 from storage.database import Database
 from storage.disks import DiskWatch
 from workflows import names
-from workflows.gateway import DeskGateway, GatewayError, connect
+from workflows.gateway import DeskGateway, GatewayError, connect, sdk_logging
 
 if TYPE_CHECKING:
     from tracing import Traces
@@ -226,7 +227,8 @@ def _lifespan(
 
 
 async def _own_gateway(settings: AppSettings, traces: "Traces | None") -> DeskGateway:
-    client = await connect(dict(settings.temporal), lazy=True)
+    runtime = Runtime(telemetry=TelemetryConfig(logging=sdk_logging()))
+    client = await connect(dict(settings.temporal), lazy=True, runtime=runtime)
     return DeskGateway(client, settings.desk.desk, settings.api.ack_timeout, traces)
 
 
@@ -285,14 +287,20 @@ def _parts(
     redis: RedisProbe,
 ) -> ApiParts:
     name, mode, symbols = settings.desk.desk, settings.desk.mode, settings.desk.symbols
+    health = Health(desk, reports, ExpectedDesk(name, mode, symbols), DiskWatch(settings.disks.disk_folders), redis)
+
+    async def scrape() -> bytes:
+        return instruments.scrape(await health.status(), ring.age_seconds)
+
     return ApiParts(
         desk_name=name,
         mode=Mode(mode),
         desk=desk,
         commander=Commander(desk, symbols, settings.api.ack_timeout, instruments),
         reports=reports,
-        health=Health(desk, reports, ExpectedDesk(name, mode, symbols), DiskWatch(settings.disks.disk_folders), redis),
+        health=health,
         instruments=instruments,
+        scrape=SharedRound(scrape),
         feed=feed,
         ring=ring,
         page_terms=_page_terms(settings),

@@ -50,8 +50,8 @@ def unconfirmed_body(command: Command, cancels: Iterable[CancelInstruction] | No
     action = {"action": f"{command.kind.value}_accepted"}
     if cancels is None:
         return action
-    told = [cancel.model_dump(mode="json") for cancel in cancels]
-    return {**action, "reason": command.reason, "cancel_instructions": told}
+    instructions = [cancel.model_dump(mode="json") for cancel in cancels]
+    return {**action, "reason": command.reason, "cancel_instructions": instructions}
 
 
 def outcome_body(outcome: CommandOutcome) -> dict[str, Any]:

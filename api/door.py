@@ -192,8 +192,8 @@ class Door(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # The request is answered as if it had not asked for an upgrade.
-            pass
+            if self._offers_upgrade:
+                self._parse_without_upgrade()
         except httptools.HttpParserError:
             self._cannot_parse()
         else:
@@ -201,6 +201,17 @@ class Door(HttpToolsProtocol):
                 self._cannot_parse()
             elif self._head and self.is_idle:
                 self._keeper.dawdles(self)
+
+    @property
+    def _offers_upgrade(self) -> bool:
+        """Whether the client would go on in another protocol. The parser then skips the body of this request."""
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
+    def _parse_without_upgrade(self) -> None:
+        """Has the request read as if it had offered no upgrade: without its body, a command would say something else."""
+        head, ending, rest = bytes(self._head).lstrip(b"\r\n").partition(request_head.END)
+        if not (ending and self._parse_anew(request_head.mended(head) + rest)):
+            self._cannot_parse()
 
     def pause_writing(self) -> None:
         """The client does not read its answer."""
@@ -232,6 +243,8 @@ class Door(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
+        if self._offers_upgrade:
+            return
         self._place = _RequestPart.BODY
         self._behind = bytes(self._head).partition(request_head.END)[2]
         self._head.clear()
@@ -239,6 +252,7 @@ class Door(HttpToolsProtocol):
         self._stop_clock()
         self._keeper.asks(self)
         is_first = self.is_idle
+        self.url = request_head.path(self.url)
         super().on_headers_complete()
         self._answer(self.cycle.scope if is_first else self._answering)
 
@@ -255,6 +269,8 @@ class Door(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The body is complete: a connection that is to be closed is closed now."""
+        if self._offers_upgrade:
+            return
         super().on_message_complete()
         self._place = _RequestPart.BETWEEN
         self._stop_clock()
@@ -292,7 +308,7 @@ class Door(HttpToolsProtocol):
 
     def _mend_when_whole(self) -> None:
         """Has the kill carried out as soon as its head ends or becomes too long."""
-        head, ending, body = bytes(self._head).partition(request_head.END)
+        head, ending, body = request_head.split(bytes(self._head))
         if not ending and len(head) <= request_head.MAX_BYTES:
             self._keeper.dawdles(self)
             return

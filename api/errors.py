@@ -73,8 +73,8 @@ class NotAuthenticated(ApiError):
 
     def __init__(self, hint: str = "", retry_after: int = 0) -> None:
         super().__init__("Not authenticated")
-        told = {"X-AIS-Warning": hint, "Retry-After": str(retry_after or "")}
-        self.more_headers = {name: value for name, value in told.items() if value}
+        headers = {"X-AIS-Warning": hint, "Retry-After": str(retry_after or "")}
+        self.more_headers = {name: value for name, value in headers.items() if value}
 
 
 class Forbidden(ApiError):

@@ -143,16 +143,16 @@ class EventFeed:
         self._status = self._log = None
 
     async def _repeat(self, work: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
-        told = ""
+        logged = ""
         while True:
             try:
                 await work()
-                told = ""
+                logged = ""
             except Exception as error:
                 # A bug must neither end the feed silently nor fill the log with one trace. Nothing is confirmed meanwhile, so
                 # readers see the status grow old.
-                if repr(error) != told:
-                    told = repr(error)
+                if repr(error) != logged:
+                    logged = repr(error)
                     log.exception("events cannot be read")
             await asyncio.sleep(pause)
 

@@ -5,9 +5,9 @@ calls to Temporal and the database.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
 
@@ -26,6 +26,21 @@ FRESH_CYCLES = 3
 T = TypeVar("T")
 
 log: Any = structlog.get_logger("api")
+
+
+class SharedRound(Generic[T]):
+    """One round of work at a time: whoever asks while it runs shares its result. So a flood of requests on a public path costs
+    what one of them costs."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._work = work
+        self._round: asyncio.Task[T] | None = None
+
+    async def result(self) -> T:
+        """The result of the current round, or of a new one."""
+        if self._round is None or self._round.done():
+            self._round = asyncio.create_task(self._work())
+        return await asyncio.shield(self._round)
 
 
 class ExpectedDesk(NamedTuple):
@@ -54,13 +69,11 @@ class Health:
         # The rights that the role of this process lacked in the last round.
         self.missing_rights: list[str] = []
         self._troubles = KnownTroubles()
-        self._round: asyncio.Task[HealthAnswer] | None = None
+        self._round = SharedRound(self._probe)
 
     async def check(self) -> HealthAnswer:
         """The findings of the current round of probes, or of a new one."""
-        if self._round is None or self._round.done():
-            self._round = asyncio.create_task(self._probe())
-        return await asyncio.shield(self._round)
+        return await self._round.result()
 
     async def _probe(self) -> HealthAnswer:
         temporal, status, (database, rights), database_id, space, redis = await asyncio.gather(

@@ -92,7 +92,7 @@ class Holder(NamedTuple):
         if self.key is None or self.key.expires_at is None or self.key.expires_at - now > EXPIRES_SOON:
             return ""
         name, left = self.key.name, self.key.expires_at - now
-        when = _roughly(left)
+        when = _time_left(left)
         then = f"after that even a kill with it is refused. Ask an administrator for a new one: ais keys rotate {name}"
         return f"key {name} expires at {iso(self.key.expires_at)}, in {when}; {then}"
 
@@ -223,7 +223,7 @@ class PostgresKeys:
             state = stored.read_state(connection)
             # The keys of another database count for nothing until somebody restarts the process with it.
             if None not in (self._database_id, state.database_id) and self._database_id != state.database_id:
-                raise WrongDatabase(installation.stranger_text(state.database_id, self._database_id))
+                raise WrongDatabase(installation.wrong_database_text(state.database_id, self._database_id))
             if state == before:
                 return state.database_id, None
             # Merged here, off the event loop, which serves kills.
@@ -256,7 +256,7 @@ class KeyWatch:
         """Runs until it is cancelled."""
         await asyncio.gather(
             self._repeat("read", self._read_once, READ_SECONDS),
-            self._repeat("noted as used", self._write_uses, WRITE_SECONDS),
+            self._repeat("marked as used", self._write_uses, WRITE_SECONDS),
         )
 
     async def _repeat(self, what: str, work: Callable[[], Awaitable[None]], seconds: float) -> None:
@@ -303,7 +303,7 @@ class KeyWatch:
             raise
 
 
-def _roughly(left: timedelta) -> str:
+def _time_left(left: timedelta) -> str:
     """A time in words, rounded down."""
     for unit, word in ((timedelta(days=1), "days"), (timedelta(hours=1), "hours")):
         if left >= 2 * unit:

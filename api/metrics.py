@@ -32,10 +32,14 @@ class ApiMetrics:
         labels = ("method", "route", "status")
         self._requests = Counter("ais_http_requests_total", "HTTP requests.", labels, registry=self._registry)
         self._request_seconds = Histogram(
-            "ais_http_request_seconds", "HTTP request durations.", labels, registry=self._registry, buckets=_SECONDS
+            "ais_http_request_seconds",
+            "Duration of an HTTP request.",
+            labels,
+            registry=self._registry,
+            buckets=_SECONDS,
         )
         self._commands = Counter(
-            "ais_commands_total", "Commands by outcome.", ("desk", "command", "outcome"),
+            "ais_commands_total", "Commands over HTTP that got this outcome.", ("desk", "command", "outcome"),
             registry=self._registry,
         )  # fmt: skip
         self._command_seconds = Histogram(
@@ -51,7 +55,7 @@ class ApiMetrics:
         )  # fmt: skip
 
         self._keys_refused = Counter(
-            "ais_http_keys_refused_total", "Requests to a protected path that were refused for their key.", ("reason",),
+            "ais_http_keys_refused_total", "Requests that were refused for their key.", ("reason",),
             registry=self._registry,
         )  # fmt: skip
 
@@ -108,14 +112,14 @@ class _Coordinator(Collector):
 
     def collect(self) -> Iterator[Metric]:
         status = self._status
-        answers, told = status is not None, "1 if the coordinator answered this scrape, else 0."
-        yield _gauge(self._desk, "ais_coordinator_answers", told, answers)
+        answers, documentation = status is not None, "1 if the coordinator answered this scrape, else 0."
+        yield _gauge(self._desk, "ais_coordinator_answers", documentation, answers)
         if status is None:
             return
         yield self._state(status.state)
         left = _left_of_kill(status)
         yield _gauge(
-            self._desk, "ais_kill_outstanding", "Number of things that the kill in force still has to do.", left
+            self._desk, "ais_kill_outstanding", "What the kill in force still has to do; 0 without a kill.", left
         )
         yield _gauge(
             self._desk,
@@ -145,8 +149,8 @@ class _Keys(Collector):
 
     def collect(self) -> Iterator[Metric]:
         if self._age_seconds is not None:
-            told = "Time since this process last read the keys."
-            yield _gauge(self._desk, "ais_keys_age_seconds", told, self._age_seconds)
+            documentation = "Time since this process last read the keys."
+            yield _gauge(self._desk, "ais_keys_age_seconds", documentation, self._age_seconds)
 
 
 def _gauge(desk: str, name: str, documentation: str, value: float) -> GaugeMetricFamily:

@@ -136,9 +136,9 @@ def problems(*statuses: int) -> Responses:
 
 def problem(status: int, examples: Examples | None = None, description: str | None = None) -> dict[str, Any]:
     """One error of a route, with the route's own examples if it has any."""
-    told, usual = _ERRORS[status]
+    meaning, usual = _ERRORS[status]
     shown = {name: error.body for name, error in (examples or usual).items()}
-    return answer(Invalid if status == 422 else Problem, description or told, examples=shown)
+    return answer(Invalid if status == 422 else Problem, description or meaning, examples=shown)
 
 
 def refusal(**details: str) -> dict[str, Any]:
@@ -159,15 +159,15 @@ def answer(
 
 def accepted(action: str) -> dict[str, Any]:
     """202 of a command."""
-    told = "Recorded by Temporal, but not confirmed in time: it takes effect once a worker is up."
-    return answer(AcceptedAnswer, told, ACCEPTED, {"not_confirmed_yet": {"action": action}})
+    description = "Recorded by Temporal, but not confirmed in time: it takes effect once a worker is up."
+    return answer(AcceptedAnswer, description, ACCEPTED, {"not_confirmed_yet": {"action": action}})
 
 
 def unconfirmed_kill() -> dict[str, Any]:
     """503 of the kill."""
-    told = "Not recorded, or this is not known; carry out the cancels by hand, and try another way to kill."
+    description = "Not recorded, or this is not known; carry out the cancels by hand, and try another way to kill."
     shown = {name: error.body for name, error in KILLING.items()}
-    return answer(UnconfirmedKill, told, COMMAND_ID, shown)
+    return answer(UnconfirmedKill, description, COMMAND_ID, shown)
 
 
 def unhealthy() -> dict[str, Any]:

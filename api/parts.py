@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from api.commands import Commander
 from api.coordinator import CoordinatorClient
 from api.feed import EventFeed
-from api.health import Health
+from api.health import Health, SharedRound
 from api.keys import KeyRing
 from api.metrics import ApiMetrics
 from api.reporting import Reports
@@ -27,6 +27,7 @@ class ApiParts:
     reports: Reports
     health: Health
     instruments: ApiMetrics
+    scrape: SharedRound[bytes]
     feed: EventFeed
     ring: KeyRing
     page_terms: Mapping[str, str]

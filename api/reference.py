@@ -71,43 +71,45 @@ def page() -> str:
     for tag in found["tags"]:
         text += f"\n## {tag['name'].capitalize()}\n\n{tag['description']}\n"
         text += "".join(
-            _operation(path, method, told, errors)
-            for path, method, told in _operations(found)
-            if tag["name"] in told["tags"]
+            _operation(path, method, operation, errors)
+            for path, method, operation in _operations(found)
+            if tag["name"] in operation["tags"]
         )
     # Links are relative to /docs in the document, but to the folder of the other pages here.
     return text.replace("](manual/", "](")
 
 
 def _operations(found: Json) -> Iterator[tuple[str, str, Json]]:
-    return ((path, method, told) for path, methods in found["paths"].items() for method, told in methods.items())
+    return (
+        (path, method, operation) for path, methods in found["paths"].items() for method, operation in methods.items()
+    )
 
 
 def _shared_errors(found: Json) -> dict[str, str]:
     """Maps a status to its usual meaning."""
-    answers = [it for _, _, told in _operations(found) for it in told["responses"].items() if it[0] >= "400"]
+    answers = [it for _, _, operation in _operations(found) for it in operation["responses"].items() if it[0] >= "400"]
     said = Counter((status, answer["description"]) for status, answer in answers)
     of_status = Counter(status for status, _ in answers)
     return {status: words for (status, words), count in said.items() if 2 * count > of_status[status]}
 
 
-def _operation(path: str, method: str, told: Json, errors: Mapping[str, str]) -> str:
+def _operation(path: str, method: str, operation: Json, errors: Mapping[str, str]) -> str:
     parameters = [
         (f"`{it['name']}`", it["in"], _kind(it["schema"]), it.get("description", ""))
-        for it in told.get("parameters", ())
+        for it in operation.get("parameters", ())
     ]
     parts = [
         f"### {method.upper()} {path}",
-        f"{told['summary']}. {told['description']}",
+        f"{operation['summary']}. {operation['description']}",
         _table(("parameter", "in", "value", "meaning"), parameters) if parameters else "",
-        _body(told),
-        _answers(told, errors),
+        _body(operation),
+        _answers(operation, errors),
     ]
     return "".join(f"\n{part.rstrip()}\n" for part in parts if part)
 
 
-def _body(told: Json) -> str:
-    if not (body := told.get("requestBody")):
+def _body(operation: Json) -> str:
+    if not (body := operation.get("requestBody")):
         return ""
     content = body["content"]["application/json"]
     (schema,) = _kinds(content["schema"])
@@ -120,8 +122,8 @@ def _body(told: Json) -> str:
     return fields + _example("Example of a body", content)
 
 
-def _answers(told: Json, errors: Mapping[str, str]) -> str:
-    answers = told["responses"]
+def _answers(operation: Json, errors: Mapping[str, str]) -> str:
+    answers = operation["responses"]
     usual = sorted(status for status in answers if errors.get(status) == answers[status]["description"])
     # "Successful Response" is FastAPI's own text for an answer without a description.
     described = {

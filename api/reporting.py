@@ -28,9 +28,11 @@ T = TypeVar("T")
 _Pages = Callable[[Connection, str, PageFilter], tuple[list[T], str | None]]
 
 DecisionPage = tuple[list[Decision], str | None]
-InstructionPage = tuple[list[InstructionRow], str | None]
-FillPage = tuple[list[StoredFill], str | None]
-EntryPage = tuple[list[StoredEntry], str | None]
+# The text of a page, and the cursor of the next one.
+PageText = tuple[str, str | None]
+Told = Callable[[list[T]], str]
+"""Makes a report's text of its rows. It is called in a thread of the reports: for some thousands of rows it takes longer than a
+kill, which the event loop serves."""
 
 REPORT_THREADS = 4
 REPORT_SECONDS = 5.0
@@ -67,22 +69,22 @@ class Reports(Protocol):
     async def page(self, wanted: DecisionFilter) -> DecisionPage:
         """One page of decisions and the next cursor."""
 
-    async def page_text(self, wanted: DecisionFilter) -> tuple[str, str | None]:
+    async def page_text(self, wanted: DecisionFilter) -> PageText:
         """One page of decisions as the text of a JSON array, and the next cursor."""
 
-    async def instructions(self, desk: str, wanted: InstructionFilter) -> InstructionPage:
+    async def instructions(self, desk: str, wanted: InstructionFilter, told: Told[InstructionRow]) -> PageText:
         """One page of instructions."""
 
-    async def fills(self, desk: str, wanted: PageFilter) -> FillPage:
+    async def fills(self, desk: str, wanted: PageFilter, told: Told[StoredFill]) -> PageText:
         """One page of a desk's fills."""
 
-    async def ledger(self, desk: str, wanted: PageFilter) -> EntryPage:
+    async def ledger(self, desk: str, wanted: PageFilter, told: Told[StoredEntry]) -> PageText:
         """One page of a desk's ledger."""
 
     async def books(self, desk: str) -> PaperBooks | LiveBooks | None:
         """A desk's account; None if the paper venue has none for it."""
 
-    async def curve(self, desk: str, wanted: CurveFilter) -> list[EquityPoint]:
+    async def curve(self, desk: str, wanted: CurveFilter, told: Told[EquityPoint]) -> str:
         """A desk's equity over time, oldest first."""
 
     async def can_write(self) -> bool:
@@ -114,29 +116,29 @@ class PostgresReports:
     async def page(self, wanted: DecisionFilter) -> DecisionPage:
         return await self._run(partial(decisions.page, wanted=wanted))
 
-    async def page_text(self, wanted: DecisionFilter) -> tuple[str, str | None]:
-        def told(connection: Connection) -> tuple[tuple[str, str | None], str | None]:
+    async def page_text(self, wanted: DecisionFilter) -> PageText:
+        def told(connection: Connection) -> tuple[PageText, str | None]:
             found = decisions.page_text(connection, wanted)
             return (found.text, found.cursor), found.database_id or read_id(connection)
 
         return await self._checked(told)
 
-    async def instructions(self, desk: str, wanted: InstructionFilter) -> InstructionPage:
-        return await self._run(partial(instructions.page, desk=desk, wanted=wanted))
+    async def instructions(self, desk: str, wanted: InstructionFilter, told: Told[InstructionRow]) -> PageText:
+        return await self._run(lambda connection: _text_of(instructions.page(connection, desk, wanted), told))
 
-    async def fills(self, desk: str, wanted: PageFilter) -> FillPage:
-        return await self._of_account(desk, paper.fills_page, live.fills_page, wanted)
+    async def fills(self, desk: str, wanted: PageFilter, told: Told[StoredFill]) -> PageText:
+        return await self._of_account(desk, paper.fills_page, live.fills_page, wanted, told)
 
-    async def ledger(self, desk: str, wanted: PageFilter) -> EntryPage:
-        return await self._of_account(desk, paper.entries_page, live.entries_page, wanted)
+    async def ledger(self, desk: str, wanted: PageFilter, told: Told[StoredEntry]) -> PageText:
+        return await self._of_account(desk, paper.entries_page, live.entries_page, wanted, told)
 
     async def books(self, desk: str) -> PaperBooks | LiveBooks | None:
         if not self._live:
             return await self._run(partial(read_books, desk=desk), ACCOUNT_SECONDS)
         return await self._known(desk, partial(read_live_books, desk=desk), ACCOUNT_SECONDS)
 
-    async def curve(self, desk: str, wanted: CurveFilter) -> list[EquityPoint]:
-        return await self._run(partial(read_curve, desk=desk, wanted=wanted))
+    async def curve(self, desk: str, wanted: CurveFilter, told: Told[EquityPoint]) -> str:
+        return await self._run(lambda connection: told(read_curve(connection, desk, wanted)))
 
     async def can_write(self) -> bool:
         look_at_space = time.monotonic() >= self._space_known_until
@@ -174,15 +176,15 @@ class PostgresReports:
         self._probe.close()
 
     async def _of_account(
-        self, desk: str, of_paper: _Pages[T], of_live: _Pages[T], wanted: PageFilter
-    ) -> tuple[list[T], str | None]:
-        def live_page(connection: Connection) -> tuple[list[T], str | None]:
+        self, desk: str, of_paper: _Pages[T], of_live: _Pages[T], wanted: PageFilter, told: Told[T]
+    ) -> PageText:
+        def live_page(connection: Connection) -> PageText:
             _known_books(connection, desk)
-            return of_live(connection, desk, wanted)
+            return _text_of(of_live(connection, desk, wanted), told)
 
         if self._live:
             return await self._known(desk, live_page)
-        return await self._run(lambda connection: of_paper(connection, desk, wanted))
+        return await self._run(lambda connection: _text_of(of_paper(connection, desk, wanted), told))
 
     async def _known(self, desk: str, work: Callable[[Connection], T], seconds: float | None = None) -> T:
         try:
@@ -212,6 +214,11 @@ class PostgresReports:
             if wanted not in (None, database_id):
                 raise OtherDatabase(database_id, wanted)
         return found
+
+
+def _text_of(page: tuple[list[T], str | None], told: Told[T]) -> PageText:
+    rows, cursor = page
+    return told(rows), cursor
 
 
 def read_books(connection: Connection, desk: str) -> PaperBooks | None:

@@ -12,6 +12,9 @@ TOO_LARGE = "The head of the request is larger than 64 KiB."
 TOO_LATE = "The head of the request did not arrive in time."
 
 _KILL = re.compile(rb"POST (?:https?://[^/ ]+)?/control/kill-switch(?:\?[^ ]*)? HTTP/1\.[01]")
+_ORIGIN = re.compile(rb"^https?://[^/?#]*", re.IGNORECASE)
+_UNREADABLE = b"/target-that-cannot-be-read"
+_BARE_END = re.compile(rb"\r?\n\r?\n")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):(.*)", re.DOTALL)
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
@@ -22,8 +25,36 @@ _NOTHING = b"\xff"
 
 def is_kill(head: bytes) -> bool:
     """Whether its first line is complete and requests a kill."""
-    first, end, _ = head.partition(b"\r\n")
+    first, end, _ = _with_crlf(head).partition(b"\r\n")
     return bool(end) and _KILL.fullmatch(first) is not None
+
+
+def path(target: bytes) -> bytes:
+    """The target of a request without scheme and host, which decide nothing here: one that the parser cannot read, such as a port
+    above 65535, would end the connection without an answer."""
+    if target.startswith(b"/"):
+        return target
+    rest = _ORIGIN.sub(b"", target, count=1)
+    return rest if rest.startswith(b"/") else _UNREADABLE
+
+
+def split(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """The head, what ends it, and what follows."""
+    if not _has_bare_ends(data):
+        return data.partition(END)
+    found = _BARE_END.search(data)
+    end = found.span() if found else (len(data), len(data))
+    return _with_crlf(data[: end[0]]), data[slice(*end)], data[end[1] :]
+
+
+def _has_bare_ends(head: bytes) -> bool:
+    """Whether its lines end in line feeds alone, as the first one shows: so whoever types a kill into netcat sends it."""
+    first, end, _ = head.partition(b"\n")
+    return bool(end) and not first.endswith(b"\r")
+
+
+def _with_crlf(head: bytes) -> bytes:
+    return re.sub(rb"\r?\n", b"\r\n", head) if _has_bare_ends(head) else head
 
 
 def mended(head: bytes, with_body: bool = True) -> bytes:

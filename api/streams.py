@@ -51,7 +51,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[_FLAG] = True
         over: asyncio.Event = scope.setdefault(_OVER, asyncio.Event())
-        tasks = [asyncio.create_task(work) for work in (self._send_all(send), _left(receive), over.wait())]
+        tasks = [asyncio.create_task(work) for work in (self._send_all(send), _disconnected(receive), over.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -77,6 +77,6 @@ class EventStream(Response):
             self._has_begun = True
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

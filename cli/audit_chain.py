@@ -73,9 +73,7 @@ def accepted(url: str, desk: str, reason: str) -> str:
 def read_checkpoint(file: Path, public_key: str | None, key_file: str | None) -> Checkpoint:
     """Reads a checkpoint from a file and checks its signature: by `public_key`, or else by that of AIS_AUDIT_KEY."""
     if public_key is None and key_file is None:
-        raise checkpoints.NotSigned(
-            "a checkpoint is checked with its public key: give --public-key, or set AIS_AUDIT_KEY"
-        )
+        raise checkpoints.NotSigned("a checkpoint needs its public key: give --public-key, or set AIS_AUDIT_KEY")
     expected = public_key or checkpoints.public_key_of(checkpoints.read_key(Path(str(key_file))))
     return checkpoints.read(file.read_text(), expected)
 
@@ -95,14 +93,14 @@ class Ticker:
 
 
 def _of_desk(desk: AuditedDesk) -> str:
-    told = [f"{desk.rows:,} rows, the last is {desk.last:,}"]
+    parts = [f"{desk.rows:,} rows, the last is {desk.last:,}"]
     if desk.desk == NO_DESK:
-        told.append("keys of the API, which belong to no desk")
+        parts.append("keys of the API, which belong to no desk")
     if desk.older:
-        told.append(f"{desk.older:,} rows of its log are older than the chain and cannot be proved")
+        parts.append(f"{desk.older:,} rows of its log are older than the chain and cannot be proved")
     if desk.waiting:
-        told.append(f"{desk.waiting:,} entries are waiting to be chained")
-    return printable(f"{desk.desk}: {'; '.join(told)}.")
+        parts.append(f"{desk.waiting:,} entries are waiting to be chained")
+    return printable(f"{desk.desk}: {'; '.join(parts)}.")
 
 
 def fault_line(found: FaultCount) -> Line:

@@ -45,7 +45,7 @@ def _own_checkpoint(manifest: ExportManifest, key: str) -> Checkpoint:
 
 def _desk_line(desk: ExportedDesk, signed: Checkpoint | None) -> Line:
     first, last = desk.named.first, desk.named.last
-    told = [f"{desk.rows:,} rows" + (f", {first.seq:,} to {last.seq:,}" if first and last else "")]
+    parts = [f"{desk.rows:,} rows" + (f", {first.seq:,} to {last.seq:,}" if first and last else "")]
     if signed:
-        told.append(f"signed up to row {desk.signed.seq:,}" if desk.proved and desk.signed else "not signed")
-    return Line(printable(f"{desk.desk}: {'; '.join(told)}."))
+        parts.append(f"signed up to row {desk.signed.seq:,}" if desk.proved and desk.signed else "not signed")
+    return Line(printable(f"{desk.desk}: {'; '.join(parts)}."))

@@ -57,10 +57,10 @@ async def rebuilt(url: str, asked: AskedRebuild, say: Callable[[str], None]) -> 
             async for line in of_desk.lines():
                 yield line
             total += of_desk.missing.total()
-    yield _last(total, writes=asked.writes)
+    yield _result_line(total, writes=asked.writes)
 
 
-def _last(total: int, *, writes: bool) -> Line:
+def _result_line(total: int, *, writes: bool) -> Line:
     if not total:
         return Line("Nothing to put back.")
     if writes:
@@ -208,9 +208,9 @@ class DeskRebuild:
             yield from self._still_wrong()
         else:
             yield from (fault_line(each) for each in faults if each.first.kind is not FaultKind.MISSING)
-        told = [f"{count:,} from {source}" for source, count in self.missing.items()]
+        parts = [f"{count:,} from {source}" for source, count in self.missing.items()]
         done = "put back" if self._rebuild.writes else "missing"
-        yield self._line(f"{done}: {', '.join(told) or 'nothing'}", agrees=self._rebuild.writes or not told)
+        yield self._line(f"{done}: {', '.join(parts) or 'nothing'}", agrees=self._rebuild.writes or not parts)
 
     def _still_wrong(self) -> Iterator[Line]:
         """What `ais audit verify` finds after the rebuild."""

@@ -39,7 +39,7 @@ async def compare(say: Say) -> None:
         except GatewayError:
             return None
 
-    await once_known(ask, partial(warn_if_different, lambda told: say(f"warning: {told}"), mine))
+    await once_known(ask, partial(warn_if_different, lambda difference: say(f"warning: {difference}"), mine))
 
 
 async def restart(reason: str, asked_at: datetime, terms: NewTerms, new_mode: NewMode | None, say: Say) -> str:
@@ -89,7 +89,7 @@ async def preview(terms: NewTerms, new_mode: NewMode | None) -> str:
     moving.check_state(status, new_mode)
     await moving.check_worker(client, status.desk, new_mode.mode)
     asked = terms.model_copy(update={"mode": new_mode.mode, "account": new_mode.account})
-    return "\n".join([*changes(shown_terms(status), asked), moving.told(status, new_mode)])
+    return "\n".join([*changes(shown_terms(status), asked), moving.explain(status, new_mode)])
 
 
 def desk_name() -> str:

@@ -55,8 +55,8 @@ def span(text: str) -> timedelta:
 def checked_name(name: str) -> str:
     """The name, if a log line can contain it; otherwise raises BadParameter."""
     if not re.fullmatch(NAME, name):
-        told = "letters, digits, `_`, `.`, `@` and `-`, 63 at most, a letter or digit first"
-        raise typer.BadParameter(f"{printable(name)!r} cannot name a key: a name has {told}.", param_hint="NAME")
+        allowed = "letters, digits, `_`, `.`, `@` and `-`, 63 at most, a letter or digit first"
+        raise typer.BadParameter(f"{printable(name)!r} cannot name a key: a name has {allowed}.", param_hint="NAME")
     return name
 
 

@@ -101,14 +101,17 @@ class Lifecycle:
             await self._note_started()
         if compares:
             await self._tell_other_terms()
-        return f"the coordinator of desk {self._plan.desk!r} is open already"
+        found = f"the coordinator of desk {self._plan.desk!r} is open already"
+        if row is None or not row.killed:
+            return found
+        return f"{found}, and killed ({row.reason}, by {row.actor}): only `ais restart` brings it back"
 
     async def _tell_other_terms(self) -> None:
         """Warns if the settings differ from the open desk's terms: the desk keeps its own."""
         with suppress(GatewayError):
             status = await DeskGateway(self._client, self._plan.desk, LOOK_SECONDS).status()
-            if told := difference_text(status, self._plan.terms()):
-                self._say(f"warning: {told}")
+            if difference := difference_text(status, self._plan.terms()):
+                self._say(f"warning: {difference}")
 
     async def restart(
         self,
@@ -128,13 +131,13 @@ class Lifecycle:
             self._plan = _planned(self._plan.with_terms(terms), new_mode)
             return await self._restart_closed(row, reason, actor)
         with told_if_it_fails("nothing was restarted"):
-            told = await self._prepared(terms, new_mode)
+            fields = await self._prepared(terms, new_mode)
         await self._hand_over_database(reason, actor)
         status = await self._settled()
         if status.last_kill_at and status.last_kill_at > asked_at:
             # We have just read its number, but the person who asked for the restart cannot have meant this kill.
             raise Refused(f"kill {status.kill_number} came after you asked for the restart; look at `ais status` first")
-        await self._restart_signal(status, reason=reason, actor=actor, **told)
+        await self._restart_signal(status, reason=reason, actor=actor, **fields)
         text = f"desk {self._plan.desk!r} runs again; kill {status.kill_number} is cleared"
         if new_mode is None or not new_mode.moves(status):
             return text
@@ -148,7 +151,7 @@ class Lifecycle:
             await check_worker(self._client, status.desk, new_mode.mode)
             self._plan = _planned(self._plan, new_mode)
             await self._database.run(self._claim)
-            return new_mode.told(terms)
+            return new_mode.fields(terms)
         check_named(status, terms, new_mode)
         if status.mode is self._plan.mode:
             await self._database.run(self._claim)
@@ -177,9 +180,9 @@ class Lifecycle:
             raise Refused(f"desk {self._plan.desk!r} has no account to give back")
         return f"desk {self._plan.desk!r} has given back its account; another desk can use it now"
 
-    async def _restart_signal(self, status: Status, **told: object) -> None:
+    async def _restart_signal(self, status: Status, **fields: object) -> None:
         command_id = f"restart-{uuid.uuid4().hex}"
-        payload = {"command_id": command_id, "kill_number": status.kill_number, **told}
+        payload = {"command_id": command_id, "kill_number": status.kill_number, **fields}
         payload["sent_at"] = datetime.now(UTC).isoformat()
         try:
             await self._gateway.signal(CommandKind.RESTART.value, payload)
@@ -244,10 +247,14 @@ class Lifecycle:
             settled = await self._database.run(clear)
         if not settled:
             raise Refused("the database's row of this desk changed meanwhile; look at `ais status` and try again")
-        told: dict[str, object] = {"reason": reason, "actor": actor, "kill_id": cleared.kill_id or ""}
-        told |= {"cleared_number": cleared.number, "cleared_by": control.decision_id, "restarts": [control.decision_id]}
+        facts: dict[str, object] = {"reason": reason, "actor": actor, "kill_id": cleared.kill_id or ""}
+        facts |= {
+            "cleared_number": cleared.number,
+            "cleared_by": control.decision_id,
+            "restarts": [control.decision_id],
+        }
         before = "only the database was changed: the latch is cleared and the log has the row; try `ais restart` again"
-        await self._open(before, WorkflowIDReusePolicy.ALLOW_DUPLICATE, cleared.number, kill, **told)
+        await self._open(before, WorkflowIDReusePolicy.ALLOW_DUPLICATE, cleared.number, kill, **facts)
         started = f"a new coordinator of desk {self._plan.desk!r} is started"
         if kill is None:
             return started
@@ -272,12 +279,12 @@ class Lifecycle:
         reuse: WorkflowIDReusePolicy,
         kill_number: int = 0,
         kill: Command | None = None,
-        **told: object,
+        **facts: object,
     ) -> None:
         """Starts the coordinator, and notes that in the database. `before` says what was done until then."""
         try:
             registered = await register_search_attributes(self._client, self._say)
-            carried = self._plan.carried(kill_number, self._database_id, registered).model_copy(update=told)
+            carried = self._plan.carried(kill_number, self._database_id, registered).model_copy(update=facts)
             if kill:
                 apply(carried, kill, Tick(datetime.now(UTC), lambda prefix: f"{prefix}_{uuid.uuid4().hex}"))
                 carried.shown_state = State.KILLED if carried.search_attributes else None
@@ -336,9 +343,9 @@ class Lifecycle:
         )
 
     def _needs_restart(self, why: str, row: DeskRecord | None) -> str:
-        told = f" ({row.reason}, by {row.actor})" if row and row.killed else ""
+        killed_by = f" ({row.reason}, by {row.actor})" if row and row.killed else ""
         return (
-            f"desk {self._plan.desk!r} was {why}{told} and has no open coordinator; it does not start by itself. "
+            f"desk {self._plan.desk!r} was {why}{killed_by} and has no open coordinator; it does not start by itself. "
             'To bring it back: ais restart --reason "…"'
         )
 

@@ -140,7 +140,7 @@ class LogReader:
         self._seen.update((line.key, line.moment) for line in lines)
 
 
-async def _first(reader: LogReader) -> tuple[list[LogLine], bool]:
+async def _newest_rows(reader: LogReader) -> tuple[list[LogLine], bool]:
     try:
         return await reader.newest()
     except DatabaseUnavailable as error:
@@ -154,7 +154,7 @@ async def run(query: LogQuery, show: Callable[[LogLine], None], say: Say, *, fol
     database = Database(settings.DatabaseSettings.load().url, threads=1, application_name="ais-cli")
     try:
         reader = LogReader(database, query)
-        lines, known = await _first(reader)
+        lines, known = await _newest_rows(reader)
         _show(lines, show)
         if not lines:
             unknown = "" if known else "; this database has never had a desk of that name"

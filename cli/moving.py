@@ -28,7 +28,7 @@ class NewMode(NamedTuple):
     account: str
     with_positions: bool = False
 
-    def told(self, terms: NewTerms) -> dict[str, object]:
+    def fields(self, terms: NewTerms) -> dict[str, object]:
         """The fields of a restart's signal for these terms and this mode."""
         moved = terms.model_copy(update={"mode": self.mode, "account": self.account})
         return moved.model_dump(exclude_none=True) | ({"with_positions": True} if self.with_positions else {})
@@ -62,8 +62,8 @@ def check_state(status: Status, new: NewMode) -> None:
         )
     if not new.with_positions and (left := standing(status)):
         raise Refused(
-            f"positions or orders stand at the venue of mode {status.mode.value}: {left}. Close them first (`ais deleverage`), "
-            "or leave them there unmanaged: --with-positions. Nothing was restarted"
+            f"positions or orders are open at the venue of mode {status.mode.value}: {left}. Close them first "
+            "(`ais deleverage`), or leave them there unmanaged: --with-positions. Nothing was restarted"
         )
 
 
@@ -90,13 +90,13 @@ async def check_worker(client: Client, desk: str, mode: Mode) -> None:
         )
 
 
-def told(status: Status, new: NewMode) -> str:
+def explain(status: Status, new: NewMode) -> str:
     """What the move changes with real money, and what stays behind."""
     lines = [_about_money(status, new)]
     if left := standing(status):
         same = new.account and new.account == status.account
         then = "from now on they belong to this desk" if same else "they stay there, and nothing manages them"
-        lines.append(f"What stands at the venue of mode {status.mode.value} ({left}): {then}.")
+        lines.append(f"Positions and orders at the venue of mode {status.mode.value} ({left}): {then}.")
     if status.mode is Mode.LIVE:
         lines.append("The claim on the account stays until `ais release`.")
     lines.append(

@@ -161,9 +161,7 @@ class OperatorCommand:
             else:
                 if status.state is not State.KILLED or status.kill is None:
                     why = f"{status.reason} (by {status.actor})" if status.actor else "reason not known"
-                    text = (
-                        f"NOT KILLED ANY MORE: desk {self.desk!r} was killed, but is {status.state.value} again: {why}"
-                    )
+                    text = f"NO LONGER KILLED: desk {self.desk!r} was killed, but is {status.state.value} again: {why}"
                     return Result(ExitCode.RECORDED, text, self._outcome, status)
                 kill = status.kill
                 # In shadow nothing was sent, so there is nothing to verify.
@@ -202,7 +200,7 @@ class OperatorCommand:
         return Result(code, f"{known}: {why}. {left}", self._outcome)
 
     def _unfinished(self, since: str) -> Result:
-        """Recorded but no more; or killed but not verified."""
+        """Recorded but not carried out yet; or killed but not verified."""
         status, kill = self._status, self._status.kill if self._status else None
         if self._kind is CommandKind.KILL and status and status.state is State.KILLED and kill:
             old = f" as last read (no answer now: {self._silence})" if self._silence else ""
@@ -228,7 +226,7 @@ def as_json(command: OperatorCommand, kind: CommandKind, result: Result) -> str:
     """The result for programs. `result`: applied, refused, recorded or unknown."""
     words = {ExitCode.DONE: "applied", ExitCode.REFUSED: "refused", ExitCode.RECORDED: "recorded"}
     kill = result.status.kill if result.status else None
-    told = {
+    keys = {
         "desk": command.desk,
         "command": kind.value,
         "command_id": command.command_id,
@@ -237,7 +235,7 @@ def as_json(command: OperatorCommand, kind: CommandKind, result: Result) -> str:
         "outcome": result.outcome.model_dump(mode="json") if result.outcome else None,
         "kill": kill.model_dump(mode="json") if kill else None,
     }
-    return json.dumps(told, indent=2)
+    return json.dumps(keys, indent=2)
 
 
 def fraction(text: str) -> Decimal:

@@ -39,9 +39,9 @@ def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
 def _section(name: str, command: Any) -> str:
     context = command.context_class(command, info_name=name)
     usage = " ".join([name, *command.collect_usage_pieces(context)])
-    told = command.help or ""
-    shell = "\n".join([usage, *_EXAMPLE.findall(told)])
-    text = f"\n## {name}\n\n{_EXAMPLE.sub('', told).strip()}\n\n```\n{shell}\n```\n"
+    help_text = command.help or ""
+    shell = "\n".join([usage, *_EXAMPLE.findall(help_text)])
+    text = f"\n## {name}\n\n{_EXAMPLE.sub('', help_text).strip()}\n\n```\n{shell}\n```\n"
     records = [it.get_help_record(context) for it in command.params if _NOT_TOLD.isdisjoint(it.opts)]
     rows = [_row(*record) for record in records if record]
     return text + ("\n| argument or option | meaning |\n|---|---|\n" + "".join(rows) if rows else "")

@@ -14,13 +14,16 @@ from domain.desk.states import CommandKind
 from domain.desk.terms import difference_text
 from domain.values import printable
 from startup import Say
+from workflows.gateway import GatewayError, SignalUnanswered
+
+NOT_KNOWN = "it is not known whether the change was recorded; `ais limits` shows the limits in force"
 
 
 async def status(as_json: bool, say: Say) -> str:
     """The status, as a table or as JSON. Says where the settings differ from the desk's terms."""
     found = await desk_gateway(await connect_lazily()).status()
-    if told := difference_text(found, set_terms()):
-        say(f"warning: {told}")
+    if difference := difference_text(found, set_terms()):
+        say(f"warning: {difference}")
     # json.dumps escapes control and non-ASCII characters, so a reason cannot control the terminal.
     return json.dumps(found.model_dump(mode="json"), indent=2) if as_json else table(found, datetime.now(UTC))
 
@@ -36,7 +39,12 @@ async def set_limits(asked: dict[str, str], reason: str) -> str:
     gateway = desk_gateway(await connect_lazily())
     command_id = f"limits-{uuid.uuid4().hex}"
     sent = {"command_id": command_id, "actor": actor(), "sent_at": datetime.now(UTC).isoformat()}
-    await gateway.signal(CommandKind.SET_LIMITS.value, {**sent, "limits": asked, "reason": reason})
+    try:
+        await gateway.signal(CommandKind.SET_LIMITS.value, {**sent, "limits": asked, "reason": reason})
+    except SignalUnanswered as error:
+        raise Refused(f"{NOT_KNOWN} ({error})") from error
+    except GatewayError as error:
+        raise Refused(f"nothing was changed: {error}") from error
     found = await gateway.settled(command_id, STATUS_SECONDS)
     outcome = found.outcomes.get(command_id) if found else None
     if outcome is None or outcome.outcome is Outcome.PENDING:

@@ -18,7 +18,7 @@ LEVELS = {
 # How long past its cycle something that comes once a cycle counts as overdue.
 OVERDUE_SECONDS = 3.0
 NOT_READ = "not known: the venue has not been read yet"
-_TOLD = {limit.name: limit.told for limit in PORTFOLIO_LIMITS}
+_TITLES = {limit.name: limit.title for limit in PORTFOLIO_LIMITS}
 
 
 def limit_table(status: Status) -> str:
@@ -136,7 +136,7 @@ def _portfolio_text(status: Status) -> str:
 
 def limit_text(limit: LimitStatus) -> str:
     """`largest position has reached 50 % of its soft limit`."""
-    return f"{_TOLD.get(limit.limit, limit.limit)} {level_words(limit)[0]}"
+    return f"{_TITLES.get(limit.limit, limit.limit)} {level_words(limit)[0]}"
 
 
 def level_words(limit: LimitStatus) -> tuple[str, str]:

@@ -15,6 +15,13 @@ def coloured(text: str, colour: str | None) -> str:
     return typer.style(text, fg=colour) if wanted else text
 
 
+def tell(text: str) -> None:
+    """Prints the result, which may hold what somebody else wrote, such as a reason, and must not control the terminal."""
+    from domain.values import printable_lines
+
+    typer.echo(printable_lines(text))
+
+
 def say(text: str) -> None:
     """Prints progress to standard error, so that it stays out of the result."""
     from domain.values import printable_lines
@@ -37,6 +44,15 @@ def expected_failures(*kinds: type[Exception]) -> Iterator[None]:
         fail(str(error))
     except kinds as error:
         fail(str(error))
+
+
+@contextmanager
+def told_if_interrupted(known: str) -> Iterator[None]:
+    """Around what may have taken effect already when a person presses Ctrl-C: says what is known then, and exits with 1."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail(f"you stopped waiting: {known}")
 
 
 def fail(text: str) -> NoReturn:

@@ -1,6 +1,6 @@
 """The vocabulary of AIS and every decision it makes: pure functions and frozen values, no clock, no randomness, no I/O.
 
-| floor | room | holds |
+| layer | module | holds |
 |---|---|---|
 | 6 | `notices.py` | what notifications tell people, and in which words |
 | 5 | `desk/` | the coordinator: its state, and how everything changes it |
@@ -10,5 +10,5 @@
 | 1 | `health/`, `keys.py` | clocks, disks, and whether the books agree; keys of the API and their roles |
 | 0 | `values.py`, `likeness.py`, `audit.py` | numbers, times, texts; the name most like a misspelt one; the audit chain |
 
-Each module or package is a room, and imports only from the floors below its own.
+Each module or package imports only from the layers below its own.
 """

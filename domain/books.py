@@ -21,7 +21,7 @@ QUOTE = "USDT"
 EXCHANGE = "aster"
 INCOME = "income"
 MAX_GAPS = 20
-MAX_STRANGERS = 50
+MAX_FOREIGN_ORDERS = 50
 REREAD_EVERY = timedelta(hours=1)
 REREAD_BACK = timedelta(days=30)
 # The exchange's ledger repeats the money of a trade, which its fill already tells.
@@ -208,8 +208,10 @@ def compare(state: BooksState, account: ExchangeAccount, sums: Sums, now: dateti
         return state.model_copy(update={"opening": opening, "candidate": None, "compared_at": now})
     found = differences(state.opening, account, sums)
     before = [*state.suspected, *state.differences]
-    told = [d for d in found if any(d.same_as(b) for b in before) or any(d.what == b.what for b in state.differences)]
-    return state.model_copy(update={"differences": told, "suspected": found, "compared_at": now})
+    confirmed = [
+        d for d in found if any(d.same_as(b) for b in before) or any(d.what == b.what for b in state.differences)
+    ]
+    return state.model_copy(update={"differences": confirmed, "suspected": found, "compared_at": now})
 
 
 def differences(opening: Opening, account: ExchangeAccount, sums: Sums) -> list[Difference]:
@@ -267,9 +269,11 @@ def read_again(state: BooksState, now: datetime) -> BooksState:
 
 
 def look_again(state: BooksState, found: list[ForeignOrder]) -> BooksState:
-    """Orders of which no row is known. They are reported once a second look finds them too."""
-    told = [stranger for stranger in found if stranger in state.suspects or stranger in state.strangers]
-    return state.model_copy(update={"strangers": told[:MAX_STRANGERS], "suspects": found[:MAX_STRANGERS]})
+    """Notes orders that no row explains. They are reported once a second look finds them too."""
+    confirmed = [order for order in found if order in state.suspects or order in state.strangers]
+    return state.model_copy(
+        update={"strangers": confirmed[:MAX_FOREIGN_ORDERS], "suspects": found[:MAX_FOREIGN_ORDERS]}
+    )
 
 
 # --- the account ---------------------------------------------------------------------------------------------------------
@@ -310,8 +314,8 @@ def _settled(portfolio: Portfolio, record: Fill | LedgerEntry) -> Portfolio:
     with localcontext(EXACT):
         more = record.realised_profit - (held.realised_profit - before.realised_profit)
         cost = held.cost + more if held.quantity else ZERO
-        told = held.model_copy(update={"cost": cost, "realised_profit": held.realised_profit + more})
-        return after._replace(balance=after.balance + more, holdings={**after.holdings, record.key: told})
+        settled = held.model_copy(update={"cost": cost, "realised_profit": held.realised_profit + more})
+        return after._replace(balance=after.balance + more, holdings={**after.holdings, record.key: settled})
 
 
 # --- what an operator is told ----------------------------------------------------------------------------------------------
@@ -323,11 +327,11 @@ def seen(state: BooksState | None, holder: str | None, desk: str) -> BooksSeen:
     if state is None:
         return BooksSeen(holder=holder)
     facts, count = state.facts, len(state.differences)
-    strangers = [stranger.text for stranger in state.strangers]
-    more = [f"{len(strangers) - MAX_NAMED} more"] if len(strangers) > MAX_NAMED else []
+    foreign = [order.text for order in state.strangers]
+    more = [f"{len(foreign) - MAX_NAMED} more"] if len(foreign) > MAX_NAMED else []
     return BooksSeen(
         differences=facts[:count][:MAX_NAMED],
         gaps=facts[count:][:MAX_NAMED],
-        strangers=[*strangers[:MAX_NAMED], *more],
+        strangers=[*foreign[:MAX_NAMED], *more],
         holder=holder,
     )

@@ -14,7 +14,7 @@ from domain.trading.decisions import DecisionType
 from domain.trading.instructions import OrderInstruction, OrderType, Side, Tool
 from domain.trading.market import Observation
 from domain.trading.proposals import Analysis, Proposal
-from domain.trading.quotes import passive_price, stands, told
+from domain.trading.quotes import order_text, passive_price, stands
 from domain.values import ZERO, Value, assembled, floor_to_step
 
 APPROVED = "approved"
@@ -81,7 +81,7 @@ def _follow(proposal: Proposal, analysis: Analysis, given: MarketContext) -> Cho
         priced = given.observation.marks.get(proposal.symbol, ZERO) > 0 and proposal.symbol in given.observation.rules
         return _intent(proposal, analysis, ["quantity_too_small" if priced else f"symbol_unknown: {proposal.symbol}"])
     if stands(given.quotes, proposal.agent_id, instruction):
-        text = f"The quote of {proposal.agent_id} on {proposal.symbol} stands: {told(instruction)}"
+        text = f"The quote of {proposal.agent_id} on {proposal.symbol} stands: {order_text(instruction)}"
         return nothing(text, analysis).model_copy(update={"proposal": proposal, "risk_reasons": [UNCHANGED]})
     return _intent(proposal, analysis, refusals(Candidate(instruction, given)), instruction)
 
@@ -121,7 +121,7 @@ def _intent(
     assert reasons or instruction, "approved, and no order"
     selected = f"Selected {proposal.symbol} from {proposal.agent_id}"
     if instruction and instruction.price is not None:
-        selected = f"{selected}; {told(instruction)}"
+        selected = f"{selected}; {order_text(instruction)}"
     return _choice(
         DecisionType.ORDER_INTENT,
         selected,

@@ -211,13 +211,13 @@ def audit_broken(fault: AuditFault, since: datetime) -> Notice:
     return Notice(event_id=f"{kind}:{fault.desk}:{since.isoformat()}", kind=kind, at=since, text=text)
 
 
-def message(desk: str, told: Sequence[Notice], count: int) -> NoticeMessage:
+def message(desk: str, shown: Sequence[Notice], count: int) -> NoticeMessage:
     """One message for these notices, the first of `count` of one kind."""
-    kind = told[0].kind
+    kind = shown[0].kind
     most = MAX_CHECKPOINT_CHARS if kind is NoticeKind.CHECKPOINT else MAX_TEXT_CHARS
-    lines = [f"{iso(notice.at)}  {_cut(printable(notice.text), kind, most)}" for notice in told]
-    if count > len(told):
-        lines.append(f"{count - len(told)} more of this kind")
+    lines = [f"{iso(notice.at)}  {_cut(printable(notice.text), kind, most)}" for notice in shown]
+    if count > len(shown):
+        lines.append(f"{count - len(shown)} more of this kind")
     return NoticeMessage(f"AIS {desk}: {kind.heading}", "\n".join(lines), kind.is_critical)
 
 

@@ -68,7 +68,7 @@ async def _run(asked: dict[str, Any], seconds: float) -> dict[str, Any]:
     except OSError as error:
         raise SenderFailed(f"no process could be started: {error.strerror}") from None
     try:
-        await _bounded(_started(process, asked), START_SECONDS, "the sending process was not ready")
+        await _bounded(_handed_over(process, asked), START_SECONDS, "the sending process was not ready")
         printed, _ = await _bounded(process.communicate(), seconds, "no answer")
         answer: dict[str, Any] = json.loads(printed.splitlines()[-1])
     except (ValueError, IndexError):
@@ -78,7 +78,7 @@ async def _run(asked: dict[str, Any], seconds: float) -> dict[str, Any]:
     return answer
 
 
-async def _started(process: asyncio.subprocess.Process, asked: dict[str, Any]) -> None:
+async def _handed_over(process: asyncio.subprocess.Process, asked: dict[str, Any]) -> None:
     """Returns once the process has read its message and imported what it sends with, or has broken off."""
     assert process.stdin
     assert process.stdout

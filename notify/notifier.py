@@ -130,11 +130,11 @@ class Notifier:
         if not idle or len(self._sending) >= MOST_SENDING:
             return
         due = await self._database.run(lambda connection: notice_queue.due(connection, self._desk, idle))
-        for name in self._first(due):
+        for name in self._next_to_send(due):
             telling = self._guarded(f"tell {name}", self._tell(self._channels[name]))
             self._sending[name] = asyncio.create_task(telling)
 
-    def _first(self, due: Sequence[str]) -> list[str]:
+    def _next_to_send(self, due: Sequence[str]) -> list[str]:
         """The channels that may send now: critical ones first, and within a level those that accept their messages."""
         free = MOST_SENDING - len(self._sending)
         critical = [name for name in due if self._channels[name].critical_only]
@@ -172,7 +172,7 @@ class Notifier:
         dispatch = await self._database.run(lambda connection: notice_queue.take(connection, desk, channel.name, me))
         if dispatch is None:
             return None, None
-        done = await deliver(channel, domain_notices.message(desk, dispatch.told, len(dispatch.numbers)))
+        done = await deliver(channel, domain_notices.message(desk, dispatch.shown, len(dispatch.numbers)))
         return dispatch, done.error
 
     async def _let_go(self, channel: Channel) -> None:

@@ -46,7 +46,7 @@ def _summary(t: Tally) -> dict[str, Any]:
         "largest_loss_of_a_day": _fraction(t.worst_day_loss),
         "largest_loss_of_a_bar": _fraction(t.worst_bar_loss),
         "killed": _event(t.kill) if t.kill else None,
-        "limits_told": dict(t.told),
+        "limits_told": dict(t.acted),
         "decisions": dict(t.decided),
         "refusals": dict(t.refused.most_common()),
         "selected_from": dict(t.selected.most_common()),
@@ -107,7 +107,7 @@ def _rows(t: Tally, stretch: Stretch) -> list[tuple[str, str]]:
         ("decisions", _counted(t.decided)),
         ("selected from", _counted(t.selected)),
         ("refused", _counted(t.refused)),
-        ("limits", f"warned {t.told[WARNED]}, reduced {t.told[REDUCED]}, killed {t.told[KILLED]}"),
+        ("limits", f"warned {t.acted[WARNED]}, reduced {t.acted[REDUCED]}, killed {t.acted[KILLED]}"),
         (
             "killed",
             f"{_when(t.kill.time)} at {plain(t.kill.price)}, equity {t.kill.equity:,.2f}" if t.kill else "never",
@@ -132,8 +132,8 @@ def _most_telling(events: Sequence[Event]) -> list[Event]:
 def _funding(t: Tally) -> str:
     paid = t.ledger.get(LedgerKind.FUNDING)
     others = {kind: amount for kind, amount in t.ledger.items() if kind is not LedgerKind.FUNDING}
-    told = "".join(f", {kind.value.replace('_', ' ')} {amount:,.2f}" for kind, amount in others.items())
-    return (f", funding {paid:,.2f}" if paid else "") + told
+    other_ledger = "".join(f", {kind.value.replace('_', ' ')} {amount:,.2f}" for kind, amount in others.items())
+    return (f", funding {paid:,.2f}" if paid else "") + other_ledger
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -13,7 +13,7 @@ from domain.paper.book import Book, Exchange
 from domain.paper.funding import next_funding_hour
 from domain.paper.liquidation import safe_from
 from domain.paper.margin import cash
-from domain.risk.assessing import Room, room_of
+from domain.risk.assessing import Interval, interval_around
 from domain.risk.limits import Limits
 from domain.risk.measures import loss, share
 from domain.trading.assessment import Assessment, Measures, RiskMemory
@@ -24,17 +24,17 @@ from domain.values import EXACT, ZERO, assembled
 class Limited(NamedTuple):
     """How far the measures may move before a limits check has to be made."""
 
-    drawdown: Room
-    daily_loss: Room
-    exposure: Room
+    drawdown: Interval
+    daily_loss: Interval
+    exposure: Interval
 
     @classmethod
     def around(cls, measures: Measures, limits: Limits) -> Self:
         """As far as a check of these measures holds."""
         return cls(
-            room_of(measures.drawdown, limits.edges["drawdown"]),
-            room_of(measures.daily_loss, limits.edges["daily_loss"]),
-            room_of(measures.position, limits.exposure_edges),
+            interval_around(measures.drawdown, limits.edges["drawdown"]),
+            interval_around(measures.daily_loss, limits.edges["daily_loss"]),
+            interval_around(measures.position, limits.exposure_edges),
         )
 
 

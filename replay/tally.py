@@ -48,7 +48,7 @@ class Tally:
     decided: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     selected: Counter[str] = field(default_factory=Counter)
-    told: Counter[str] = field(default_factory=Counter)
+    acted: Counter[str] = field(default_factory=Counter)
     fills: int = 0
     traded: Decimal = ZERO
     fees: Decimal = ZERO
@@ -108,7 +108,7 @@ class Tally:
 
     def _take_event(self, row: Decision, cycle: Cycle) -> None:
         kind = _KINDS.get(row.source or "", WARNED)
-        self.told[kind] += 1
+        self.acted[kind] += 1
         event = Event(cycle.bar.open_time, kind, row.summary, cycle.bar.close, cycle.measures.equity)
         if kind == KILLED and self.kill is None and cycle.state is State.KILLED:
             self.kill = event

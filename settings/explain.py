@@ -95,8 +95,8 @@ def _explain_one(detail: ErrorDetails) -> str:
     if info is None:
         # An error of a whole model names fields. People know variables: `AIS_HARD_DRAWDOWN (0.01) is below …`.
         fields = {name for model in MODELS for name in model.model_fields if "_" in name}
-        told = str(detail["msg"]).removeprefix("Value error, ")
-        return re.sub(r"\w+", lambda word: variable(word[0]) if word[0] in fields else word[0], told)
+        text = str(detail["msg"]).removeprefix("Value error, ")
+        return re.sub(r"\w+", lambda word: variable(word[0]) if word[0] in fields else word[0], text)
     if detail["type"] == "missing":
         wrong = "is not set"
     elif _is_secret(info):

@@ -139,7 +139,9 @@ def unlisted(connection: Connection, desk: str, before: datetime) -> list[str]:
     return [f"trade {trade} of {symbol}" for symbol, trade in connection.execute(statement.limit(MAX_LISTED))]
 
 
-def strangers(connection: Connection, desk: str, now: datetime, resting: Sequence[OpenOrder]) -> list[ForeignOrder]:
+def foreign_orders(
+    connection: Connection, desk: str, now: datetime, resting: Sequence[OpenOrder]
+) -> list[ForeignOrder]:
     """Orders at the exchange that no instruction of the desk explains: resting ones, and those that filled within a day."""
     f = live_fills.c
     recent = and_(f.desk == clean(desk), f.filled_at > literal(now) - _STRANGE_FOR)
@@ -221,29 +223,29 @@ def _entries_of(desk: str) -> Select[Any]:
 def _stored_fill(row: Any) -> StoredFill:
     facts = dict(row)
     fee = facts["fee"] if facts["fee_asset"] == QUOTE else ZERO
-    told = {"order_id": facts["instruction_id"] or facts["order_id"], "fee": fee, "market_time": facts["filled_at"]}
-    return StoredFill.model_validate(facts | told)
+    derived = {"order_id": facts["instruction_id"] or facts["order_id"], "fee": fee, "market_time": facts["filled_at"]}
+    return StoredFill.model_validate(facts | derived)
 
 
 def _stored_entry(row: Any) -> StoredEntry:
     facts = dict(row)
     # An entry without a symbol, such as a transfer, shows its asset.
-    told = {"symbol": facts["symbol"] or facts["asset"], "market": Market.FUTURES, "market_time": facts["at"]}
-    return StoredEntry.model_validate(dict.fromkeys(("price", "rate")) | {"bar_no": 0} | facts | told)
+    derived = {"symbol": facts["symbol"] or facts["asset"], "market": Market.FUTURES, "market_time": facts["at"]}
+    return StoredEntry.model_validate(dict.fromkeys(("price", "rate")) | {"bar_no": 0} | facts | derived)
 
 
 # --- parts ---------------------------------------------------------------------------------------------------------------
 
 
-def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]], told: Sequence[str]) -> None:
-    """Inserts rows, or updates the columns `told`. If an answer holds a row twice, the last one counts."""
+def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Inserts rows, or updates the named `columns`. If an answer holds a row twice, the last one counts."""
     keys = [column.name for column in table.primary_key]
     newest = {tuple(row[key] for key in keys): row for row in rows}
     if not newest:
         return
     statement = insert(table).values(list(newest.values()))
-    other = or_(*(table.c[name].is_distinct_from(statement.excluded[name]) for name in told))
-    values = {name: statement.excluded[name] for name in told}
+    other = or_(*(table.c[name].is_distinct_from(statement.excluded[name]) for name in columns))
+    values = {name: statement.excluded[name] for name in columns}
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values, where=other))
 
 
@@ -252,10 +254,10 @@ def _settle_fees(connection: Connection, desk: str, trades: set[str]) -> None:
     f, i = live_fills.c, live_income.c
     paid = select(i.symbol, i.trade_id, i.asset, func.sum(-i.amount).label("fee"))
     paid = paid.where(i.desk == clean(desk), i.income_type == "COMMISSION", i.trade_id.in_(trades))
-    told = paid.group_by(i.symbol, i.trade_id, i.asset).subquery()
-    same = (f.symbol == told.c.symbol, f.trade_id == told.c.trade_id, f.fee_asset == told.c.asset)
-    statement = update(live_fills).where(f.desk == clean(desk), *same, f.fee != told.c.fee)
-    connection.execute(statement.values(fee=told.c.fee))
+    ledger_fees = paid.group_by(i.symbol, i.trade_id, i.asset).subquery()
+    same = (f.symbol == ledger_fees.c.symbol, f.trade_id == ledger_fees.c.trade_id, f.fee_asset == ledger_fees.c.asset)
+    statement = update(live_fills).where(f.desk == clean(desk), *same, f.fee != ledger_fees.c.fee)
+    connection.execute(statement.values(fee=ledger_fees.c.fee))
 
 
 def _is_ours(desk: str, order_id: Any, symbol: Any, side: Any, at: Any) -> Any:

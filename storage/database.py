@@ -134,7 +134,11 @@ class Database:
         connection = self._begin(call, seconds)
         try:
             expected = call.expected
-            if expected and call.met != expected.database_id and (why := installation.stranger(connection, expected)):
+            if (
+                expected
+                and call.met != expected.database_id
+                and (why := installation.wrong_database(connection, expected))
+            ):
                 raise WrongDatabase(why)
             result = work(connection)
             if _status(connection) != TransactionStatus.INTRANS:

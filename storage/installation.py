@@ -19,11 +19,11 @@ READ_ID = "SELECT database_id FROM installation"
 
 
 class ExpectedDatabase:
-    """The database that a task must use. `strangers` are the ids of the others that answered instead."""
+    """The database that a task must use. `others` are the ids of those that answered instead."""
 
     def __init__(self, database_id: str) -> None:
         self.database_id = database_id
-        self.strangers: list[str] = []
+        self.others: list[str] = []
 
 
 _EXPECTED: ContextVar[ExpectedDatabase | None] = ContextVar("expected_database", default=None)
@@ -59,16 +59,16 @@ def expecting(database_id: str | None) -> Iterator[ExpectedDatabase | None]:
         _EXPECTED.reset(token)
 
 
-def stranger(connection: Connection, wanted: ExpectedDatabase) -> str | None:
+def wrong_database(connection: Connection, wanted: ExpectedDatabase) -> str | None:
     """What is wrong with this database; None if it is the expected one."""
     found = given_id(connection, wanted.database_id)
     if found == wanted.database_id:
         return None
-    wanted.strangers.append(found or "")
-    return stranger_text(found, wanted.database_id)
+    wanted.others.append(found or "")
+    return wrong_database_text(found, wanted.database_id)
 
 
-def stranger_text(found: str | None, wanted: str | None) -> str:
+def wrong_database_text(found: str | None, wanted: str | None) -> str:
     """What is wrong, and what to do."""
     return (
         f"AIS_DATABASE_URL points to database {found or 'without an id'}, but the desk's is {wanted}: correct it, or see "

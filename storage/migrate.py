@@ -83,11 +83,11 @@ class TablesInUse(DatabaseUnavailable):
         )
 
 
-def _untold(text: str) -> None:
+def _say_nothing(text: str) -> None:
     """Tells nobody."""
 
 
-def upgrade(url: str, tell: Callable[[str], None] = _untold) -> None:
+def upgrade(url: str, tell: Callable[[str], None] = _say_nothing) -> None:
     """Brings the schema to the newest revision, then builds what only reports need. `tell` hears of waits and lesser failures.
 
     Raises SchemaIncomplete if parts of the schema are gone, DatabaseUnavailable if the database does not answer.
@@ -96,7 +96,7 @@ def upgrade(url: str, tell: Callable[[str], None] = _untold) -> None:
     finish(url, tell)
 
 
-def upgrade_schema(url: str, tell: Callable[[str], None] = _untold) -> None:
+def upgrade_schema(url: str, tell: Callable[[str], None] = _say_nothing) -> None:
     """Makes what a worker needs, all or nothing. If two run at once, the second one waits and finds it done.
 
     Raises TablesInUse if other transactions have been in the way for LOCK_SECONDS.
@@ -110,7 +110,7 @@ def upgrade_schema(url: str, tell: Callable[[str], None] = _untold) -> None:
 
 def _upgrade_patiently(connection: Connection, watch: BlockerWatch, tell: Callable[[str], None]) -> None:
     """Upgrades in short attempts: while a change waits for a table, every desk that wants it queues up behind the change."""
-    until, told, audited = time.monotonic() + LOCK_SECONDS, "", None
+    until, named, audited = time.monotonic() + LOCK_SECONDS, "", None
     while True:
         try:
             if audited is None and (audited := _audited(connection)) is not None:
@@ -124,9 +124,9 @@ def _upgrade_patiently(connection: Connection, watch: BlockerWatch, tell: Callab
                 raise
             if time.monotonic() > until:
                 raise TablesInUse(watch.seen) from error
-        if (who := _named(watch.seen)) != told:
+        if (who := _named(watch.seen)) != named:
             tell(f"Waiting for others who use the tables: {who}.")
-            told = who
+            named = who
         time.sleep(PAUSE_SECONDS)
 
 
@@ -173,7 +173,7 @@ def _upgrade(connection: Connection, audited: Any) -> None:
     _refuse_gaps(connection)
 
 
-def finish(url: str, tell: Callable[[str], None] = _untold) -> None:
+def finish(url: str, tell: Callable[[str], None] = _say_nothing) -> None:
     """Makes what only reports need: indexes and totals. With many rows it takes long."""
     with connections(url, UPGRADE_SECONDS) as engine, engine.connect() as connection:
         indexes.build(connection.execution_options(isolation_level="AUTOCOMMIT"))

@@ -24,7 +24,7 @@ LONGEST_PAUSE_SECONDS = 300.0
 class Dispatch(NamedTuple):
     """One message: the notices that it shows, and the numbers of all that it covers, which may be more."""
 
-    told: list[Notice]
+    shown: list[Notice]
     numbers: list[int]
 
 
@@ -51,7 +51,7 @@ def settle(connection: Connection, desk: str, channel: str, me: str, numbers: Se
     if error is None:
         connection.execute(update(notices).where(notices.c.number.in_(numbers)).values(sent_at=now))
         return _release(connection, desk, channel, me, {"failures": 0, "not_before": None, "last_error": None})
-    failures = connection.scalar(select(notice_channels.c.failures).where(*_of(desk, channel))) or 0
+    failures = connection.scalar(select(notice_channels.c.failures).where(*_is_channel(desk, channel))) or 0
     pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 10), LONGEST_PAUSE_SECONDS)
     failed = {"failures": failures + 1, "not_before": now + timedelta(seconds=pause), "last_error": clean(error)}
     return _release(connection, desk, channel, me, failed)
@@ -73,7 +73,7 @@ def due(connection: Connection, desk: str, channels: Iterable[str]) -> list[str]
     return [channel for channel in named if channel in found - set(connection.scalars(busy))]
 
 
-def _of(desk: str, channel: str) -> tuple[Any, Any]:
+def _is_channel(desk: str, channel: str) -> tuple[Any, Any]:
     return notice_channels.c.desk == clean(desk), notice_channels.c.channel == channel
 
 
@@ -81,12 +81,12 @@ def _hold(connection: Connection, desk: str, channel: str, me: str, now: datetim
     c = notice_channels.c
     free = or_(c.held_until.is_(None), c.held_until <= now), or_(c.not_before.is_(None), c.not_before <= now)
     held = {"held_by": me, "held_until": now + timedelta(seconds=HELD_SECONDS)}
-    taken = update(notice_channels).where(*_of(desk, channel), *free).values(held).returning(c.channel)
+    taken = update(notice_channels).where(*_is_channel(desk, channel), *free).values(held).returning(c.channel)
     return connection.scalar(taken) is not None
 
 
 def _release(connection: Connection, desk: str, channel: str, me: str, changes: Mapping[str, Any]) -> bool:
-    mine = update(notice_channels).where(*_of(desk, channel), notice_channels.c.held_by == me)
+    mine = update(notice_channels).where(*_is_channel(desk, channel), notice_channels.c.held_by == me)
     done = mine.values(held_by=None, held_until=None, **changes).returning(notice_channels.c.channel)
     return connection.scalar(done) is not None
 
@@ -111,8 +111,9 @@ def _next(connection: Connection, desk: str, channel: str, now: datetime) -> Dis
 
 
 def _dispatch(rows: Sequence[Row[Any]], *, gathered: bool) -> Dispatch:
-    told = rows if gathered else rows[:1]
+    covered = rows if gathered else rows[:1]
     shown = [
-        Notice(event_id=row.event_id, kind=NoticeKind(row.kind), at=row.at, text=row.text) for row in told[:MOST_SINGLE]
+        Notice(event_id=row.event_id, kind=NoticeKind(row.kind), at=row.at, text=row.text)
+        for row in covered[:MOST_SINGLE]
     ]
-    return Dispatch(shown, [row.number for row in told])
+    return Dispatch(shown, [row.number for row in covered])

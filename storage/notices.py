@@ -197,9 +197,9 @@ def _from_log(connection: Connection, desk: RowMapping) -> tuple[list[tuple[int,
     since = max(desk["begun"], connection.scalar(earlier.offset(OVERLAP).limit(1)) or 0)
     statement = _rows(desk["desk"], decisions).where(written > since)
     found = connection.execute(statement.order_by(decisions.c.written).limit(MOST_ROWS)).mappings().all()
-    told = [(row["written"], domain_notices.of_row(Decision.model_validate(dict(row)))) for row in found]
+    numbered = [(row["written"], domain_notices.of_row(Decision.model_validate(dict(row)))) for row in found]
     read = max((row["written"] for row in found), default=0)
-    return [(number, notice) for number, notice in told if notice], {"read": read} if read > desk["read"] else {}
+    return [(number, notice) for number, notice in numbered if notice], {"read": read} if read > desk["read"] else {}
 
 
 def _from_cycles(

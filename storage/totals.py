@@ -143,10 +143,10 @@ def _extend(connection: Connection, account: AccountRecords, most: int) -> bool:
     kept = _newest(connection, account)
     records = _records(connection, account.books, account.start.desk, kept.through, most)
     if account.settled is not None:
-        records = [record for record in records if _at(record) <= account.settled]
+        records = [record for record in records if _time_of(record) <= account.settled]
     if records:
         fold = account.books.fold(kept.fold, records)
-        _write(connection, account, _Kept(fold, _at(records[-1]), kept.records + len(records)))
+        _write(connection, account, _Kept(fold, _time_of(records[-1]), kept.records + len(records)))
     return bool(records)
 
 
@@ -184,7 +184,7 @@ def live_account(found: live.Books) -> AccountRecords:
 def _added(connection: Connection, account: AccountRecords, kept: _Kept) -> _Kept:
     """The totals with every record that is not in them yet."""
     while records := _records(connection, account.books, account.start.desk, kept.through, BATCH):
-        kept = _Kept(account.books.fold(kept.fold, records), _at(records[-1]), kept.records + len(records))
+        kept = _Kept(account.books.fold(kept.fold, records), _time_of(records[-1]), kept.records + len(records))
     return kept
 
 
@@ -193,16 +193,16 @@ def _records(
 ) -> list[_Record]:
     """The next records in the order in which they were written; all or none of those that share a time."""
     kinds = [books.fills(connection, desk, after, most), books.entries(connection, desk, after, most)]
-    records: list[_Record] = sorted((record for kind in kinds for record in kind), key=_at)
-    cut = min((_at(kind[-1]) for kind in kinds if len(kind) == most), default=None)
+    records: list[_Record] = sorted((record for kind in kinds for record in kind), key=_time_of)
+    cut = min((_time_of(kind[-1]) for kind in kinds if len(kind) == most), default=None)
     if cut is None:
         return records
     # The last moment may have more records than were read.
-    whole = [record for record in records if _at(record) < cut]
+    whole = [record for record in records if _time_of(record) < cut]
     return whole or _records(connection, books, desk, after, 10 * most)
 
 
-def _at(record: _Record) -> datetime:
+def _time_of(record: _Record) -> datetime:
     return record.filled_at if isinstance(record, StoredFill) else record.at
 
 

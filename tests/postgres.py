@@ -133,8 +133,8 @@ def database_url(new_database_url: Callable[[], str]) -> str:
 
 @pytest.fixture(scope="module")
 def database(database_url: str) -> Iterator[Database]:
-    """The module's database, as a process of AIS opens it."""
-    database = Database(database_url, timeout_seconds=5, application_name="ais-test")
+    """The module's database, as a process of AIS opens it, but with a minute a call instead of 5 s: machines are busy."""
+    database = Database(database_url, timeout_seconds=60, application_name="ais-test")
     yield database
     database.close()
 

@@ -53,7 +53,7 @@ class Cancelling:
         outbox.cancels_begun(self._c, ids)
         # A kill's cancels never share an activity with the cancel of an order that is only being replaced.
         together = cancels_together(self._c.schema_version) and tool is not Tool.CANCEL_ORDER
-        failed = await (self._with_others(call) if together else self._alone(call))
+        failed = await (self._with_others(call) if together else self._cancel_alone(call))
         if failed:
             outbox.cancels_failed(self._c, ids, failed.why)
         else:
@@ -73,14 +73,14 @@ class Cancelling:
         if isinstance(answer, Failed):
             return answer
         if not answer.done:
-            return await self._alone(call.model_copy(update={"goes_on": True}))
+            return await self._cancel_alone(call.model_copy(update={"goes_on": True}))
         return Failed(answer.error, answer.not_sent) if answer.error else None
 
     async def _carry_out(self, together: Together) -> list[calls.CancelAnswer | Failed]:
         if self._open is together:
             self._open = None
         if len(together.cancels) == 1:
-            return [await self._alone(together.cancels[0]) or calls.CancelAnswer()]
+            return [await self._cancel_alone(together.cancels[0]) or calls.CancelAnswer()]
         call = calls.CancelManyCall(scope=self._run.scope, cancels=together.cancels)
         symbols = list(dict.fromkeys(cancel.symbol for cancel in together.cancels))
         try:
@@ -96,7 +96,7 @@ class Cancelling:
         except ActivityError as error:
             return [Failed(why(error), was_busy(error))] * len(together.cancels)
 
-    async def _alone(self, call: calls.CancelCall) -> Failed | None:
+    async def _cancel_alone(self, call: calls.CancelCall) -> Failed | None:
         try:
             await workflow.execute_activity(
                 calls.cancel,

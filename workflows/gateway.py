@@ -10,6 +10,7 @@ GatewayError
 
 import asyncio
 import contextlib
+import logging
 import random
 import re
 import time
@@ -36,7 +37,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client, Interceptor
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
-from temporalio.runtime import Runtime
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryFilter
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.desk.carried import Outcome
@@ -128,6 +129,13 @@ async def connect(
     return await Client.connect(
         **arguments, data_converter=pydantic_data_converter, lazy=lazy, runtime=runtime, interceptors=interceptors
     )
+
+
+def sdk_logging() -> LoggingConfig:
+    """The SDK's own log, handed to Python's. By itself the SDK writes to standard output, and its threads, which poll for a
+    kill's tasks, would wait for as long as nobody reads that."""
+    levels = TelemetryFilter(core_level="WARN", other_level="ERROR")
+    return LoggingConfig(levels, LogForwardingConfig(logging.getLogger("temporal")))
 
 
 async def registered_attributes(client: Client) -> Collection[str]:

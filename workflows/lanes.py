@@ -152,7 +152,7 @@ class CancelLanes:
             loop = asyncio.get_running_loop()
             rest = self._resting[lane] = loop.create_future()
             # Not wait_for: it wakes in another order on Python 3.11 than on later versions, and a run must replay on both.
-            timer = loop.call_later(seconds, _ring, rest)
+            timer = loop.call_later(seconds, _wake, rest)
             try:
                 await rest
             finally:
@@ -171,6 +171,6 @@ class CancelLanes:
             return
 
 
-def _ring(rest: asyncio.Future[None]) -> None:
+def _wake(rest: asyncio.Future[None]) -> None:
     if not rest.done():
         rest.set_result(None)

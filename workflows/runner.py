@@ -78,11 +78,11 @@ class TimelyInstance(WorkflowInstance):
         return _NO_STORE
 
     def get_info(self) -> Any:
-        """What the run says."""
+        """Passes the call on to the run."""
         return self._run.get_info()
 
     def get_thread_id(self) -> int | None:
-        """What the run says."""
+        """Passes the call on to the run."""
         return self._run.get_thread_id()
 
 

@@ -123,5 +123,5 @@ async def _described(client: Client, queue: str) -> DescribeTaskQueueResponse:
     return await client.workflow_service.describe_task_queue(request, retry=False, timeout=ASK_TIMEOUT)
 
 
-def _version(told: DeploymentVersion | WorkerDeploymentOptions) -> WorkerDeploymentVersion | None:
-    return WorkerDeploymentVersion(told.deployment_name, told.build_id) if told.deployment_name else None
+def _version(version: DeploymentVersion | WorkerDeploymentOptions) -> WorkerDeploymentVersion | None:
+    return WorkerDeploymentVersion(version.deployment_name, version.build_id) if version.deployment_name else None

@@ -33,7 +33,7 @@ def begin() -> None:
 def load(agent: InstalledAgent, seconds: float) -> bytes:
     """Imports the agent, so that the first call need not."""
     with _alarm(seconds):
-        return _sent(_loading(agent))
+        return _encoded(_loading(agent))
 
 
 def answer(agent: InstalledAgent, payload: bytes, seconds: float) -> bytes:
@@ -46,7 +46,7 @@ def answer(agent: InstalledAgent, payload: bytes, seconds: float) -> bytes:
                 reply = reply_of(_loaded[agent.name], arguments)
             except BaseException as error:  # Nobody presses Ctrl-C here: a KeyboardInterrupt is the agent's own.
                 reply = failed(FailureKind.RAISED, error)
-        return _sent(reply)
+        return _encoded(reply)
 
 
 def _loading(agent: InstalledAgent) -> Reply:
@@ -58,7 +58,7 @@ def _loading(agent: InstalledAgent) -> Reply:
     return Reply()
 
 
-def _sent(reply: Reply) -> bytes:
+def _encoded(reply: Reply) -> bytes:
     return reply.model_dump_json().encode()
 
 

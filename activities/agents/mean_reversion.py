@@ -28,7 +28,7 @@ def _may_fade(bars: BarArrays, funding: Floats) -> NDArray[np.bool_]:
     found = np.ones(len(bars), dtype=np.bool_)
     if len(bars) > WINDOW_BARS:
         windows, rounding = sliding_window_view(bars.close, WINDOW_BARS), ROUNDING * bars.close[WINDOW_BARS:]
-        away = _away(windows[1:])
+        away = _deviations(windows[1:])
         stdev = np.sqrt(np.square(away).sum(axis=-1) / WINDOW_BARS)
         net, way = _trend(windows[:-1])
         outside = np.abs(away[:, -1]) + rounding >= BAND_WIDTH * stdev
@@ -36,7 +36,7 @@ def _may_fade(bars: BarArrays, funding: Floats) -> NDArray[np.bool_]:
     return found
 
 
-def _away(windows: Floats) -> Floats:
+def _deviations(windows: Floats) -> Floats:
     """Distances from the mean of the last axis."""
     means: Floats = windows.dot(_MEAN)[..., np.newaxis]
     return windows - means
@@ -69,7 +69,7 @@ def _fade(symbol: str, bars: BarArrays) -> Suggestion | None:
     if len(bars) < WINDOW_BARS + 1:
         return None
     window = bars.close[-WINDOW_BARS:]
-    away = _away(window)
+    away = _deviations(window)
     stdev, distance = math.sqrt(away @ away / WINDOW_BARS), float(away[-1])
     # The second condition: if the closes do not move, they still differ from their mean by its rounding.
     if abs(distance) < BAND_WIDTH * stdev or stdev < float(window[-1]) * 1e-12:

@@ -73,8 +73,8 @@ class InlineAgents:
             # answer for some bar.
             with suppress(Exception, SystemExit):
                 if screen := getattr(self._agent(name), "screen", None):
-                    told = np.asarray(screen(bars, funding), dtype=np.bool_)
-                    found[name] = told if told.shape == (len(bars),) else found[name]
+                    flags = np.asarray(screen(bars, funding), dtype=np.bool_)
+                    found[name] = flags if flags.shape == (len(bars),) else found[name]
         return found
 
     def answers(self, names: Iterable[str], arguments: Arguments, silent: Collection[str] = ()) -> list[AgentAnswer]:

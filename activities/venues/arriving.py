@@ -19,7 +19,7 @@ async def none_can_arrive(order: Order, settles_after: timedelta, venue_time: Ve
     if datetime.now(UTC) <= last:
         return False
     try:
-        told = await venue_time(order.instruction.symbol)
+        theirs = await venue_time(order.instruction.symbol)
     except VenueError:
         return False
-    return told is not None and told > last
+    return theirs is not None and theirs > last

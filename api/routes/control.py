@@ -82,6 +82,11 @@ def _symbol_problem(*where: str | int) -> InvalidRequest:
 
 
 async def _checked_id(request: Request, _key: _KeyHeader = None) -> str:
+    if unknown := next(iter(request.query_params), None):
+        # Ignored, `cancel-all?symbols=BTCUSDT` would cancel the orders of every symbol.
+        raise InvalidRequest(
+            ("query", unknown[:64]), "a command takes no query parameters: use the body", "extra_forbidden"
+        )
     if "idempotency-key" in request.headers and idempotency_key(request) is None:
         raise InvalidRequest(("header", "Idempotency-Key"), _KEY_PROBLEM)
     return str(request.state.command_id)
@@ -147,6 +152,8 @@ async def kill_switch(parts: PartsOf, request: Request, _key: _KeyHeader = None)
     reason, warnings = await read_kill_body(request)
     if "idempotency-key" in request.headers and idempotency_key(request) is None:
         warnings += (f"{_KEY_PROBLEM}; a fresh id was used",)
+    if request.scope.get("query_string"):
+        warnings += ("the query parameters were ignored: a reason goes into the body",)
     ask = CommandRequest(CommandKind.KILL, request.state.command_id, {"reason": reason}, warnings, actor_of(request))
     return as_json(await parts.commander.carry_out(ask))
 

@@ -61,5 +61,4 @@ async def read_metrics(parts: PartsOf) -> Response:
     """The state of the desk, its commands and the HTTP requests of this process, for Prometheus. The coordinator is asked for its
     state at each scrape; if it does not answer, the state is absent. The worker has its own metrics, on its own ports.
     """
-    text = parts.instruments.scrape(await parts.health.status(), parts.ring.age_seconds)
-    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(await parts.scrape.result(), headers={"Content-Type": CONTENT_TYPE_LATEST})

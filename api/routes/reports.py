@@ -1,10 +1,12 @@
 """Reports from the database: what the desk decided, sent and traded, and its account."""
 
+import json
+from collections.abc import Iterable
 from datetime import UTC
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel
 
 from api.account import portfolio_answer
@@ -45,41 +47,43 @@ async def decisions(parts: PartsOf, request: Request, query: Annotated[DecisionQ
     chosen), for each command (`control`), and for each action of a risk limit (`risk_action`). The `Link` header has the URL
     of the next page.
     """
-    text, cursor = await parts.reports.page_text(DecisionFilter(**query.model_dump(), desk=parts.desk_name))
-    return Response(text, headers=_next(request, cursor), media_type="application/json")
+    return _page(request, *await parts.reports.page_text(DecisionFilter(**query.model_dump(), desk=parts.desk_name)))
 
 
 @router.get("/instructions", summary="Read what was sent to the venue", responses=_page_of(InstructionAnswer))
 @see("venue")
 @needs(Role.VIEWER)
-async def instructions(parts: PartsOf, request: Request, query: Annotated[InstructionQuery, Query()]) -> JSONResponse:
+async def instructions(parts: PartsOf, request: Request, query: Annotated[InstructionQuery, Query()]) -> Response:
     """Every cancel and order of this desk, newest first, and what became of it: `prepared` when written, `confirmed` when the
     venue answered. The `Link` header has the URL of the next page.
     """
-    rows, cursor = await parts.reports.instructions(parts.desk_name, InstructionFilter(**query.model_dump()))
-    return _page(request, [instruction(row) for row in rows], cursor)
+    wanted = InstructionFilter(**query.model_dump())
+    told = await parts.reports.instructions(parts.desk_name, wanted, lambda rows: _json(map(instruction, rows)))
+    return _page(request, *told)
 
 
 @router.get("/fills", summary="Read the executions", responses=_page_of(FillAnswer, READING_BOOKS))
 @see("venue", "paper-venue")
 @needs(Role.VIEWER)
-async def fills(parts: PartsOf, request: Request, query: Annotated[PageQuery, Query()]) -> JSONResponse:
+async def fills(parts: PartsOf, request: Request, query: Annotated[PageQuery, Query()]) -> Response:
     """What was bought and sold for this desk, newest first, on the paper venue or on its real account. Prices and amounts are
     text, so that no digit is lost. The `Link` header has the URL of the next page.
     """
-    rows, cursor = await parts.reports.fills(parts.desk_name, PageFilter(**query.model_dump()))
-    return _page(request, shown(rows, FillAnswer), cursor)
+    wanted = PageFilter(**query.model_dump())
+    told = await parts.reports.fills(parts.desk_name, wanted, lambda rows: _json(shown(rows, FillAnswer)))
+    return _page(request, *told)
 
 
 @router.get("/ledger", summary="Read funding and other payments", responses=_page_of(EntryAnswer, READING_BOOKS))
 @see("venue", "paper-venue")
 @needs(Role.VIEWER)
-async def ledger(parts: PartsOf, request: Request, query: Annotated[PageQuery, Query()]) -> JSONResponse:
+async def ledger(parts: PartsOf, request: Request, query: Annotated[PageQuery, Query()]) -> Response:
     """Money of this desk's account that moved without a trade, such as funding, newest first. What the account received is
     positive. The `Link` header has the URL of the next page.
     """
-    rows, cursor = await parts.reports.ledger(parts.desk_name, PageFilter(**query.model_dump()))
-    return _page(request, shown(rows, EntryAnswer), cursor)
+    wanted = PageFilter(**query.model_dump())
+    told = await parts.reports.ledger(parts.desk_name, wanted, lambda rows: _json(shown(rows, EntryAnswer)))
+    return _page(request, *told)
 
 
 @router.get(
@@ -93,13 +97,16 @@ async def ledger(parts: PartsOf, request: Request, query: Annotated[PageQuery, Q
 )
 @see("risk")
 @needs(Role.VIEWER)
-async def equity(parts: PartsOf, query: Annotated[EquityQuery, Query()]) -> JSONResponse:
+async def equity(parts: PartsOf, query: Annotated[EquityQuery, Query()]) -> Response:
     """What the desk's account was worth in each cycle, with drawdown and exposure. If there are more cycles than `points`,
     the extremes of equal stretches of time are kept; over long times a curve begins and ends at a full hour. A cycle during which
     the database was away has no point.
     """
     wanted = CurveFilter(**query.model_dump(exclude={"symbol"}))
-    return JSONResponse([_point(each, query.symbol) for each in await parts.reports.curve(parts.desk_name, wanted)])
+    told = await parts.reports.curve(
+        parts.desk_name, wanted, lambda rows: _json(_point(it, query.symbol) for it in rows)
+    )
+    return Response(told, media_type="application/json")
 
 
 @router.get(
@@ -135,8 +142,12 @@ def _point(point: EquityPoint, symbol: str | None) -> dict[str, Any]:
     return shown | {"time": point.time.astimezone(UTC).isoformat()}
 
 
-def _page(request: Request, rows: list[dict[str, Any]], cursor: str | None) -> JSONResponse:
-    return JSONResponse(rows, headers=_next(request, cursor))
+def _json(rows: Iterable[dict[str, Any]]) -> str:
+    return json.dumps(list(rows), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _page(request: Request, text: str, cursor: str | None) -> Response:
+    return Response(text, headers=_next(request, cursor), media_type="application/json")
 
 
 def _next(request: Request, cursor: str | None) -> dict[str, str] | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import DataDir, use_data_dir
-from cli.terminal import expected_failures, fail, say
+from cli.terminal import expected_failures, fail, say, tell
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -17,7 +17,7 @@ OnlyDesk = Annotated[str | None, typer.Option(help="Only this desk. [default: al
 PublicKey = Annotated[
     str | None,
     typer.Option(
-        help="Key that signed the checkpoint, or with --export the manifest's. [default with --checkpoint: AIS_AUDIT_KEY's]"
+        help="Public key of the checkpoint, with --export of the manifest's. [default with --checkpoint: AIS_AUDIT_KEY's]"
     ),
 ]
 
@@ -67,9 +67,11 @@ def verify(
 
     moment = _moment(since, "--since")
     if public_key and not (checkpoint or export):
-        raise typer.BadParameter("it needs the checkpoint too: --checkpoint.", param_hint="--public-key")
+        raise typer.BadParameter(
+            "a public key checks a checkpoint: add --checkpoint or --export.", param_hint="--public-key"
+        )
     if export and (desk or since):
-        raise typer.BadParameter("a file is checked as a whole, without --desk and --since.", param_hint="--export")
+        raise typer.BadParameter("it checks the whole file: leave out --desk and --since.", param_hint="--export")
     whole = False
     try:
         key_file = settings.AuditSettings.load(data_dir).audit_key
@@ -81,7 +83,7 @@ def verify(
         for line in lines:
             typer.echo(line.text)
             whole = line.agrees
-    except Exception as error:  # whatever it is: nothing was proved
+    except (Exception, KeyboardInterrupt) as error:  # whatever it is: nothing was proved
         say(f"The chain could not be checked: {_explained(error)}")
         raise typer.Exit(NOT_CHECKED) from None
     raise typer.Exit(0 if whole else BROKEN)
@@ -144,7 +146,7 @@ def rebuild(
     use_data_dir(data_dir)
     try:
         whole = asyncio.run(run())
-    except Exception as error:  # whatever it is: nobody knows what is missing
+    except (Exception, KeyboardInterrupt) as error:  # whatever it is: nobody knows what is missing
         say(f"What is missing could not be checked: {_explained(error)}")
         raise typer.Exit(NOT_CHECKED) from None
     raise typer.Exit(0 if whole else BROKEN)
@@ -200,7 +202,7 @@ def accept(
         raise typer.BadParameter("say what was found out.", param_hint="--reason")
     with expected_failures(DatabaseUnavailable, LookupError):
         url = settings.DatabaseSettings.load(data_dir).url
-        typer.echo(accepted(url, desk or settings.DeskName.load(data_dir).desk, reason))
+        tell(accepted(url, desk or settings.DeskName.load(data_dir).desk, reason))
 
 
 def _key_file(named: str | None) -> str:
@@ -209,11 +211,13 @@ def _key_file(named: str | None) -> str:
     return named
 
 
-def _explained(error: Exception) -> str:
+def _explained(error: BaseException) -> str:
     from pydantic import ValidationError
 
     import settings
 
+    if isinstance(error, KeyboardInterrupt):
+        return "it was interrupted"
     if isinstance(error, ValidationError):
         return settings.explain(error)
     return (str(error).splitlines() or [type(error).__name__])[0][:300]

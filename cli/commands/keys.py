@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.options import AsJson, DataDir, use_data_dir
-from cli.terminal import expected_failures, say
+from cli.terminal import expected_failures, say, tell
 
 keys = typer.Typer(
     help="""Make, list, revoke and replace keys of the HTTP API, each with a name, a role and an optional expiry.
@@ -93,7 +93,7 @@ def revoke(
 
     with expected_failures(*work.EXPECTED):
         use_data_dir(data_dir)
-        typer.echo(asyncio.run(work.revoke(key)))
+        tell(asyncio.run(work.revoke(key)))
 
 
 @keys.command()

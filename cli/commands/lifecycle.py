@@ -9,7 +9,7 @@ import typer
 
 from cli import STARTED_AT
 from cli.options import DataDir, DeskName, Reason, need_reason, use_data_dir, use_desk
-from cli.terminal import expected_failures, say
+from cli.terminal import expected_failures, say, tell, told_if_interrupted
 
 
 class ModeName(StrEnum):
@@ -35,14 +35,19 @@ WithPositions = Annotated[
 ]
 
 
+MAY_RUN = (
+    "it is not known whether the desk was started, and it may be running; look at `ais status`, and `ais kill` kills it"
+)
+
+
 def start(data_dir: DataDir = None) -> None:
     """Start the coordinator of a desk that never ran. Does nothing if it is open already. Example: ais start"""
     from cli import desk as desk_commands
     from cli.refusals import EXPECTED
 
-    with expected_failures(*EXPECTED):
+    with expected_failures(*EXPECTED), told_if_interrupted(MAY_RUN):
         use_data_dir(data_dir)
-        typer.echo(asyncio.run(desk_commands.start(say)))
+        tell(asyncio.run(desk_commands.start(say)))
 
 
 def restart(
@@ -80,7 +85,8 @@ def restart(
             say(asyncio.run(desk_commands.preview(terms, new_mode)))
         if not yes:
             _confirm(desk_commands.desk_name(), mode)
-        typer.echo(asyncio.run(desk_commands.restart(reason.strip(), STARTED_AT, terms, new_mode, say)))
+        with told_if_interrupted(MAY_RUN):
+            tell(asyncio.run(desk_commands.restart(reason.strip(), STARTED_AT, terms, new_mode, say)))
 
 
 def is_terminal() -> bool:
@@ -109,4 +115,4 @@ def release(reason: Reason, data_dir: DataDir = None) -> None:
     need_reason(reason)
     with expected_failures(*EXPECTED):
         use_data_dir(data_dir)
-        typer.echo(asyncio.run(desk_commands.release(reason.strip(), say)))
+        tell(asyncio.run(desk_commands.release(reason.strip(), say)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.options import AsJson, DataDir, DeskName, Reason, use_data_dir, use_desk
-from cli.terminal import expected_failures, say
+from cli.terminal import expected_failures, say, told_if_interrupted
 
 if TYPE_CHECKING:
     from domain.desk.states import CommandKind
@@ -154,14 +154,13 @@ def limits(
     from cli.refusals import EXPECTED
 
     use_desk(desk)
-
     asked: dict[str, str] = {}
     for text in changes or []:
         name, equals, value = text.partition("=")
         if not equals or not name.strip() or not value.strip():
             raise typer.BadParameter(f"{text!r} is not NAME=VALUE, such as max_leverage=1.5.", param_hint="CHANGES")
         asked[name.strip()] = value.strip()
-    with expected_failures(*EXPECTED):
+    with expected_failures(*EXPECTED), told_if_interrupted(status.NOT_KNOWN if asked else "nothing was changed"):
         use_data_dir(data_dir)
         done = status.set_limits(asked, reason.strip()) if asked else status.limits()
         typer.echo(asyncio.run(done))

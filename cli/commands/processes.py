@@ -48,7 +48,7 @@ def dev(
 
 
 def api(
-    port: Annotated[int | None, typer.Option(help="[default: AIS_API_PORT, or 8000]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on. [default: AIS_API_PORT, or 8000]")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of processes that serve the port.")] = 1,
     host: Annotated[str, typer.Option(help="0.0.0.0 listens on all addresses.")] = "127.0.0.1",
     data_dir: DataDir = None,

@@ -123,7 +123,7 @@ class Key:
     """Where the API key is, in our own file or where the person set it, and how a shell reads it."""
 
     file: Path | None
-    told: str
+    place: str
     shell: str
 
 

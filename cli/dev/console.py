@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.dev.temporal import temporal_program
+from domain.values import printable_lines
 
 
 class Console:
@@ -19,7 +20,8 @@ class Console:
 
     def say(self, text: str) -> None:
         try:
-            print(text, flush=True)
+            # The end of a log may hold anything.
+            print(printable_lines(text), flush=True)
         except OSError:
             sys.stdout = open(os.devnull, "w")
 

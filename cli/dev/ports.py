@@ -30,7 +30,7 @@ def claim(wanted: Iterable[PortRequest]) -> list[int]:
     with ExitStack() as held:
         for one in wanted:
             try:
-                listener = held.enter_context(_listening(one.port) if one.port else _anywhere())
+                listener = held.enter_context(_listening(one.port) if one.port else _on_any_port())
             except OSError:
                 raise PortTaken(one.port, one.what, one.flag) from None
             ports.append(listener.getsockname()[1])
@@ -43,7 +43,7 @@ def _listening(port: int) -> socket.socket:
     return socket.create_server((HOST, port), backlog=1)
 
 
-def _anywhere() -> socket.socket:
+def _on_any_port() -> socket.socket:
     for port in random.sample(LASTING_PORTS, ATTEMPTS):
         with contextlib.suppress(OSError):
             return _listening(port)

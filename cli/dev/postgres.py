@@ -100,7 +100,7 @@ class Postgres:
 
     def _prepare(self) -> None:
         if self._user:
-            _admit(self._user, self._bin.parent, self.pgdata)
+            _grant_access(self._user, self._bin.parent, self.pgdata)
         self._initialise()
         end_postgres(self.pgdata)
         # No postgres works here any more, so the files of a dead server name a pid that may be anybody's.
@@ -165,7 +165,7 @@ def _own_folder(path: Path, user: str | None) -> None:
         raise PartFailed(Postgres.name, f"{path} must belong to its user alone (mode 0700).")
 
 
-def _admit(user: str, installation: Path, pgdata: Path) -> None:
+def _grant_access(user: str, installation: Path, pgdata: Path) -> None:
     """Lets the server's user, created if necessary, read its programs (after `make install` with a umask of 077 it could not)
     and pass through to its data."""
     try:

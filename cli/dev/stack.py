@@ -122,18 +122,18 @@ class Stack:
         self._console.progress("schema", "up to date")
 
     async def _open_desk(self) -> None:
-        told = ""
+        said = ""
         # Retries while a store does not answer yet, as on a busy machine. Any other refusal is for a person to resolve.
         while (refusal := await desk.start(self._console.say)) and refusal.passing:
-            if refusal.why != told:
+            if refusal.why != said:
                 self._console.progress("coordinator", f"not yet: {refusal.why}")
-                told = refusal.why
+                said = refusal.why
             await asyncio.sleep(DESK_POLL_SECONDS)
         if refusal is None:
             self._console.progress("coordinator", f"of desk {self.config.desk.desk}")
         key = self._key or Key(self.folder.api_key, str(self.folder.api_key), f"$(cat '{self.folder.api_key}')")
         made = None if self._key else self.folder.api_key.read_text().strip()
-        self._console.say(overview(self.running, key.told, key.shell, made))
+        self._console.say(overview(self.running, key.place, key.shell, made))
         if refusal is not None:
             self._console.say(refused(refusal.why, self.folder.path))
             while not await desk.is_open(self.folder.path):

@@ -75,6 +75,6 @@ async def audit_key(seen: Examination) -> list[Finding]:
     try:
         await asyncio.wait_for(asyncio.to_thread(read_key, Path(found.audit_key)), findings.ASK_SECONDS)
     except (NotSigned, TimeoutError) as error:
-        told = f"AIS_AUDIT_KEY: {str(error) or 'the file could not be read in time'}"
-        return [warn("audit key", told, "`ais audit key` makes one; until then the worker signs no checkpoint")]
+        text = f"AIS_AUDIT_KEY: {str(error) or 'the file could not be read in time'}"
+        return [warn("audit key", text, "`ais audit key` makes one; until then the worker signs no checkpoint")]
     return [ok("audit key", "AIS_AUDIT_KEY can sign checkpoints")]

@@ -42,8 +42,8 @@ async def database(seen: Examination) -> Finding:
         # The schema may not exist yet.
         database_id = await ask(found.url, read_id)
     if None not in (wanted, database_id) and wanted != database_id:
-        told = f"{where} is database {database_id}, the desk's is {wanted}"
-        return fail("database", told, "correct AIS_DATABASE_URL (docs/operations.md, Another database)")
+        found = f"{where} is database {database_id}, the desk's is {wanted}"
+        return fail("database", found, "correct AIS_DATABASE_URL (docs/operations.md, Another database)")
     return ok("database", f"{where} answers; its id is {database_id or 'not known'}")
 
 
@@ -80,8 +80,8 @@ async def role(seen: Examination) -> Finding:
         return unknown("rights", f"the database does not answer any more: {error}")
     if lacking:
         more = f" and {len(lacking) - SHOWN_RIGHTS} more" if len(lacking) > SHOWN_RIGHTS else ""
-        told = f"the role of AIS_DATABASE_URL lacks {', '.join(lacking[:SHOWN_RIGHTS])}{more}"
-        return fail("rights", told, "ais migrate --grant ROLE, as the tables' owner (docs/operations.md, Two roles)")
+        found = f"the role of AIS_DATABASE_URL lacks {', '.join(lacking[:SHOWN_RIGHTS])}{more}"
+        return fail("rights", found, "ais migrate --grant ROLE, as the tables' owner (docs/operations.md, Two roles)")
     if may_change:
         more = "and could change the audit chain too (docs/operations.md, Two roles)"
         return ok("rights", f"the role of AIS_DATABASE_URL may do what is needed, {more}")
@@ -115,17 +115,17 @@ async def audit(seen: Examination) -> Finding:
         return fail("audit", f"the chain cannot be read: {error}", "ais migrate")
     if broken:
         faults = "; ".join(f"{each.fault.desk}: {each.fault.kind.value}: {each.fault.what}" for each in broken[:3])
-        told = f"BROKEN, as the workers found: {faults}"
-        return fail("audit", told, "ais audit verify, and docs/runbook.md, The audit chain")
+        text = f"BROKEN, as the workers found: {faults}"
+        return fail("audit", text, "ais audit verify, and docs/runbook.md, The audit chain")
     if found.seconds > AUDIT_WAITS_SECONDS:
-        told = (
+        text = (
             f"{found.entries:,} entries are waiting to be chained, the oldest for {found.seconds:,.0f} s ({found.why})"
         )
-        return fail("audit", told, "docs/runbook.md, The audit chain")
+        return fail("audit", text, "docs/runbook.md, The audit chain")
     if age is not None and age > AUDIT_AGE_SECONDS:
-        told = f"the worker verified this desk's chain {age:,.0f} s ago"
+        text = f"the worker verified this desk's chain {age:,.0f} s ago"
         return warn(
-            "audit", told, "start a worker, or see in its log why it does not verify; `ais audit verify` checks now"
+            "audit", text, "start a worker, or see in its log why it does not verify; `ais audit verify` checks now"
         )
     verified = "not verified by a worker yet" if age is None else f"verified {age:.0f} s ago"
     return ok("audit", f"no entry waits to be chained; {verified}; `ais audit verify` checks the whole chain")
@@ -137,10 +137,10 @@ async def clock(seen: Examination) -> Finding:
         return unknown("clock", "the database cannot be reached")
     began = datetime.now(UTC)
     try:
-        told = await ask(seen.url, server_time)
+        theirs = await ask(seen.url, server_time)
     except DatabaseUnavailable as error:
         return unknown("clock", f"the database does not answer any more: {error}")
-    ahead = compared(OtherClock.DATABASE, began, told, datetime.now(UTC)).ahead_seconds
+    ahead = compared(OtherClock.DATABASE, began, theirs, datetime.now(UTC)).ahead_seconds
     text = f"this machine is {abs(ahead):.1f} s {'ahead of' if ahead >= 0 else 'behind'} the database"
     if abs(ahead) > WARN_SECONDS:
         return warn("clock", text, "correct whichever is wrong (docs/runbook.md, A clock that is wrong)")

@@ -39,8 +39,8 @@ def _get(port: int) -> int:
 
 
 def _first_line(error: Exception) -> str:
-    told = str(error).strip() or type(error).__name__
-    return told.splitlines()[0][:200]
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
 
 
 async def disks(seen: Examination) -> Finding:

@@ -35,7 +35,7 @@ async def temporal(seen: Examination) -> Finding:
     """Whether Temporal answers, and its namespace exists. Later checks use this connection."""
     try:
         address, client = settings.temporal_connect_config().get("target_host"), await connect_lazily()
-        version, kept = await asyncio.wait_for(_about(client), findings.ASK_SECONDS)
+        version, kept = await asyncio.wait_for(_server_facts(client), findings.ASK_SECONDS)
     except (settings.NotConfigured, NotUp) as error:
         return fail("temporal", str(error), "correct the TEMPORAL_ variables")
     except TimeoutError:
@@ -49,7 +49,7 @@ async def temporal(seen: Examination) -> Finding:
     return ok("temporal", f"server {version} at {address}, namespace {client.namespace}, keeps closed runs for {days}")
 
 
-async def _about(client: Client) -> tuple[str, float]:
+async def _server_facts(client: Client) -> tuple[str, float]:
     """The server's version, and for how many days it keeps closed runs."""
     limit, service = timedelta(seconds=findings.ASK_SECONDS), client.workflow_service
     system = await service.get_system_info(GetSystemInfoRequest(), retry=False, timeout=limit)
@@ -70,8 +70,8 @@ async def attributes(seen: Examination) -> Finding:
         return warn(check, f"not known: {error}", "ask Temporal's administrator whether they are registered")
     if missing := [name for name in wanted if name not in registered]:
         options = " ".join(f"--name {name} --type Keyword" for name in missing)
-        told = f"not registered: {', '.join(missing)}; desks cannot be found by their state"
-        return warn(check, told, f"temporal operator search-attribute create {options}")
+        found = f"not registered: {', '.join(missing)}; desks cannot be found by their state"
+        return warn(check, found, f"temporal operator search-attribute create {options}")
     return ok(check, f"{', '.join(wanted)} are registered")
 
 
@@ -129,6 +129,6 @@ async def warnings(seen: Examination) -> Finding:
     """The desk's own warnings."""
     if seen.status is None:
         return unknown("warnings", "the coordinator did not answer")
-    if told := seen.status.warnings:
-        return warn("warnings", "; ".join(told), "look them up in docs/runbook.md")
+    if warnings := seen.status.warnings:
+        return warn("warnings", "; ".join(warnings), "look them up in docs/runbook.md")
     return ok("warnings", "the desk has none")

@@ -99,7 +99,6 @@ export class Stream {
     for (;;) {
       const { done, value } = await reader.read();
       if (done || this.stopped) return;
-      this.watch();
       text += decoder.decode(value, { stream: true });
       const parts = text.split("\n\n");
       text = parts.pop();
@@ -112,6 +111,9 @@ export class Stream {
     const readAt = Date.parse((lines.find((it) => it.startsWith(": read ")) || "").slice(7));
     const fields = Object.fromEntries(lines.filter((it) => !it.startsWith(":")).map((it) => [it.split(":", 1)[0], it.slice(it.indexOf(":") + 2)]));
     if (fields.id) this.lastId = fields.id;
+    // A comment without a time of reading is not the API's: what stands between keeps the connection alive by it.
+    if (!fields.event && !Number.isFinite(readAt)) return;
+    this.watch();
     if (fields.event) this.on.event(fields.event, fields.data, readAt);
     else this.on.confirmed(readAt);
   }

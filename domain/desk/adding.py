@@ -54,5 +54,5 @@ def finish(c: Carried, addition: PendingAddition, reading: Observation | str, ti
     return None
 
 
-def _reason(told: str, command: AddSymbols) -> str:
-    return f"{told} ({command.reason})" if command.reason else told
+def _reason(change: str, command: AddSymbols) -> str:
+    return f"{change} ({command.reason})" if command.reason else change

@@ -64,7 +64,9 @@ def _portfolio_lines(c: Carried) -> list[str]:
     lines = [
         f"- equity {m.equity:.2f}, drawdown {m.drawdown:.2%}, loss of the day {m.daily_loss:.2%}, leverage {m.leverage:.2f}"
     ]
-    return lines + [f"  - WARNING: {limit_named(name).told}: {_LEVELS[level]}" for name, level in c.risk.levels.items()]
+    return lines + [
+        f"  - WARNING: {limit_named(name).title}: {_LEVELS[level]}" for name, level in c.risk.levels.items()
+    ]
 
 
 def _kill_lines(c: Carried) -> list[str]:

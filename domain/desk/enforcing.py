@@ -46,8 +46,8 @@ def confirm(c: Carried, first: Assessment, second: Assessment | None, tick: Tick
     confirmed = [breach for breach in first.breaches if breach.limit in again]
     if not confirmed:
         what = "is not confirmed by" if second else "could not be confirmed by"
-        told = ", ".join(breach.reason for breach in first.breaches)
-        text = f"a hard limit ({told}) {what} a second reading"
+        reasons = ", ".join(breach.reason for breach in first.breaches)
+        text = f"a hard limit ({reasons}) {what} a second reading"
         warn(c, Topic.BREACH_UNCONFIRMED, text)
         return text
     _tell_hard(c, confirmed, "killed", tick)
@@ -67,8 +67,8 @@ def reduce(c: Carried, assessment: Assessment, tick: Tick) -> list[str]:
         cuts = [cut for cut in cuts if crossed.intersection(cut.limits)]
     for cut in cuts:
         if not _is_busy(c, cut.symbol):
-            told = ", ".join(limit_named(name).told for name in cut.limits)
-            c.deleverages.append(_pending(c, cut.symbol, cut.quantity, f"past the soft limit: {told}", tick))
+            titles = ", ".join(limit_named(name).title for name in cut.limits)
+            c.deleverages.append(_pending(c, cut.symbol, cut.quantity, f"past the soft limit: {titles}", tick))
     return [cut.symbol for cut in cuts]
 
 
@@ -96,7 +96,7 @@ def flatten(c: Carried, observation: Observation, tick: Tick) -> bool:
     A doubtful reading may close the positions it shows, but never proves that none is left.
     """
     assert c.kill is not None
-    left = c.kill.left = _left(observation)
+    left = c.kill.left = _positions_left(observation)
     for symbol in (position.symbol for position in left if not (position.is_dust and leaves_dust(c.schema_version))):
         if not _is_busy(c, symbol) and not c.cancels.lane(Tool.CANCEL_ALL_ORDERS, symbol):
             c.deleverages.append(_pending(c, symbol, None, "closing positions after the kill", tick))
@@ -106,8 +106,8 @@ def flatten(c: Carried, observation: Observation, tick: Tick) -> bool:
         return False
     c.kill.flat_at, c.row_dirty = observation.observed_at, True
     note_flat(c.kill, observation)
-    told = f"Kill {c.kill_number} has flattened the desk: no futures position is left at the venue"
-    queue_row(c, decision_row(c, DecisionType.RISK_ACTION, told, tick, command_id=c.kill.command_id))
+    text = f"Kill {c.kill_number} has flattened the desk: no futures position is left at the venue"
+    queue_row(c, decision_row(c, DecisionType.RISK_ACTION, text, tick, command_id=c.kill.command_id))
     return True
 
 
@@ -117,7 +117,7 @@ def only_dust_is_left(c: Carried) -> bool:
     return bool(left) and all(position.is_dust for position in left or []) and not reducing(c)
 
 
-def _left(observation: Observation) -> list[LeftPosition]:
+def _positions_left(observation: Observation) -> list[LeftPosition]:
     held = [p for p in observation.positions if p.quantity and p.market is Market.FUTURES]
     rules = observation.rules
     return [
@@ -163,7 +163,7 @@ def _row(c: Carried, crossing: Crossing, consequence: str, tick: Tick) -> Decisi
     which, number = ("hard", limit.hard) if level is Level.HARD else ("soft", limit.soft)
     share = f"{_WARNED[level]} of its" if level in _WARNED else "its"
     verb = "has reached" if limit.is_loss or level in _WARNED else "has passed"
-    came = f"{limit.told.capitalize()} {_amount(limit, crossing.value)} {verb} {share} {which} limit of"
+    came = f"{limit.title.capitalize()} {_amount(limit, crossing.value)} {verb} {share} {which} limit of"
     came = f"{came} {_amount(limit, getattr(c.limits, number))}"
     summary = f"{came}: {consequence}" if consequence else came
     reason = comparison(limit, crossing.value, crossing.bound)

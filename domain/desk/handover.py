@@ -139,8 +139,10 @@ def _cut(items: list[T]) -> Iterator[list[T]]:
 
 def _is_plain(row: Decision) -> bool:
     """Whether the row is of an unknown signal, of a command other than kill, or of a cycle that chose nothing."""
-    told = row.decision_type is DecisionType.CONTROL and row.source is None and bool(row.command_id or row.risk_reasons)
-    return told or row.decision_type is DecisionType.NO_ACTION
+    is_control = (
+        row.decision_type is DecisionType.CONTROL and row.source is None and bool(row.command_id or row.risk_reasons)
+    )
+    return is_control or row.decision_type is DecisionType.NO_ACTION
 
 
 def _short(record: R, *names: str) -> R:

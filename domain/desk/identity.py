@@ -60,13 +60,13 @@ def _served(c: Carried, tick: Tick) -> None:
 def adopt(c: Carried, database_id: str, tick: Tick) -> None:
     """Makes this database the desk's. It lacks the old one's rows. So a kill is latched in it at once, and a running desk
     is paused until a person has looked."""
-    told = f"the desk moved to another database: {database_id} instead of {c.database_id}"
+    text = f"the desk moved to another database: {database_id} instead of {c.database_id}"
     c.database_id, c.latched_number, c.row_dirty = database_id, 0, True
     _served(c, tick)
     if c.state is State.RUNNING:
-        _pause(c, told, tick)
+        _pause(c, text, tick)
     else:
-        queue_row(c, decision_row(c, DecisionType.CONTROL, f"database changed: {told}", tick))
+        queue_row(c, decision_row(c, DecisionType.CONTROL, f"database changed: {text}", tick))
 
 
 def is_other(c: Carried, database_id: str | None) -> bool:
@@ -74,12 +74,12 @@ def is_other(c: Carried, database_id: str | None) -> bool:
     return None not in (database_id, c.database_id) and database_id != c.database_id
 
 
-def _pause(c: Carried, told: str, tick: Tick) -> None:
+def _pause(c: Carried, reason: str, tick: Tick) -> None:
     pause = Command(
         command_id=tick.new_id("command"),
         kind=CommandKind.PAUSE,
         actor="database",
-        reason=told,
+        reason=reason,
         source=Source.DATABASE,
         named=False,
     )

@@ -51,8 +51,8 @@ def settle(c: Carried, waiting: WaitingProposal, refusal: str | None, tick: Tick
         record.detail, record.code = refusal or detail, RefusalCode.CONFLICT if refusal else None
     if refusal:
         p, id_ = waiting.proposal, waiting.command_id
-        told = f"propose refused by {p.agent_id}: {refusal}"
-        row = decision_row(c, DecisionType.CONTROL, told, tick, reasons=[refusal], symbol=p.symbol, command_id=id_)
+        summary = f"propose refused by {p.agent_id}: {refusal}"
+        row = decision_row(c, DecisionType.CONTROL, summary, tick, reasons=[refusal], symbol=p.symbol, command_id=id_)
         queue_row(c, row)
 
 

@@ -105,8 +105,8 @@ def _stay_closed(c: Carried, latch: LatchRow, why: str, tick: Tick) -> None:
         c.latched_number = latch.kill_number
     else:
         c.kill_number = max(c.kill_number, latch.kill_number)
-        told = f"the database says killed: {latch.reason or 'no reason given'}; " if latch.killed else ""
-        _kill(c, latch.actor or "database", f"{told}{why}: Temporal's store was restored to an old state", tick)
+        row_says = f"the database says killed: {latch.reason or 'no reason given'}; " if latch.killed else ""
+        _kill(c, latch.actor or "database", f"{row_says}{why}: Temporal's store was restored to an old state", tick)
     then = "Compare positions and open orders with the venue, then `ais restart`"
     warn(c, Topic.PAST_IS_OLD, f"{PAST_IS_OLD} ({why}): the desk stays killed. {then}")
 

@@ -83,6 +83,6 @@ def _left_behind(c: Carried) -> str | None:
     if not left:
         return None
     return (
-        f"positions or orders stand at the venue of mode {c.mode.value}: {few(sorted(left))}. Close them first; or leave "
+        f"positions or orders are open at the venue of mode {c.mode.value}: {few(sorted(left))}. Close them first; or leave "
         "them there, where nobody looks after them: `ais restart --with-positions`"
     )

@@ -48,7 +48,7 @@ def changes(now: Mapping[str, Any], terms: NewTerms) -> list[str]:
     new = terms.model_dump(mode="json", exclude_none=True)
     if "cycle_seconds" in new:
         new["max_data_age_seconds"] = data_age(now["max_data_age_seconds"], now["cycle_seconds"], new["cycle_seconds"])
-    return [f"{name} {_told(now[name])} -> {_told(value)}" for name, value in new.items() if now[name] != value]
+    return [f"{name} {_as_text(now[name])} -> {_as_text(value)}" for name, value in new.items() if now[name] != value]
 
 
 def data_age(age: float, cycle_seconds: float, new_cycle_seconds: float) -> float:
@@ -88,8 +88,8 @@ def difference_text(status: Status, settings: NewTerms) -> str | None:
 
 def warn_if_different(say: Callable[[str], object], settings: NewTerms, status: Status) -> None:
     """Says where these settings differ from the desk's own terms, if anywhere."""
-    if told := difference_text(status, settings):
-        say(told)
+    if difference := difference_text(status, settings):
+        say(difference)
 
 
 def how_to_adopt(status: Status, settings: NewTerms) -> str:
@@ -137,7 +137,7 @@ def adopt(c: Carried, terms: NewTerms) -> None:
         moving.move(c, terms)
 
 
-def _told(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if value in (None, ""):
         return "none"
     if isinstance(value, list):

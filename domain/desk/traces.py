@@ -147,12 +147,12 @@ def control_row(
     c: Carried, command: Command, result: str, tick: Tick, detail: str | None = None, shown: str | None = None
 ) -> Decision:
     """The row of a command. `detail` says why it was refused; `shown` replaces the command's reason in the summary."""
-    told = detail or shown or command.reason or "no reason given"
+    text = detail or shown or command.reason or "no reason given"
     return Decision(
         decision_id=tick.new_id("decision"),
         timestamp=tick.now,
         decision_type=DecisionType.CONTROL,
-        summary=printable(f"{command.kind} {result} by {command.actor}: {told}"),
+        summary=printable(f"{command.kind} {result} by {command.actor}: {text}"),
         risk_reasons=[detail] if detail else [],
         desk=c.desk,
         symbol=command.about,

@@ -23,14 +23,14 @@ def warnings_of(found: BooksSeen) -> dict[str, str | None]:
     """The warnings, one line per topic; None if a topic needs no warning."""
     held = f"{HELD}: {found.holder!r}: no two desks may trade on one; kill one of them"
     return {
-        "books_differ": _told("the books differ from the exchange", found.differences),
-        "books_not_whole": _told("the books are not whole", found.gaps),
-        "foreign_orders": _told("orders at the exchange that this desk did not send", found.strangers, ", "),
+        "books_differ": _warning("the books differ from the exchange", found.differences),
+        "books_not_whole": _warning("the books are not whole", found.gaps),
+        "foreign_orders": _warning("orders at the exchange that this desk did not send", found.strangers, ", "),
         "account_held": held if found.holder else None,
     }
 
 
-def _told(what: str, facts: list[str], between: str = "; ") -> str | None:
+def _warning(what: str, facts: list[str], between: str = "; ") -> str | None:
     return f"{what}: {between.join(facts)}" if facts else None
 
 

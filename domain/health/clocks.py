@@ -39,10 +39,10 @@ class ClockReading(Value):
         return f"{differs}: {abs(self.ahead_seconds):.1f} s {way}; correct whichever is wrong"
 
 
-def compared(clock: OtherClock, began: datetime, told: datetime, ended: datetime) -> ClockReading:
+def compared(clock: OtherClock, began: datetime, theirs: datetime, ended: datetime) -> ClockReading:
     """Compares what another clock said with our own time before and after asking. The delay of the answer never counts as a
     difference."""
-    ahead = max((began - told).total_seconds(), 0.0) or min((ended - told).total_seconds(), 0.0)
+    ahead = max((began - theirs).total_seconds(), 0.0) or min((ended - theirs).total_seconds(), 0.0)
     return ClockReading(clock=clock, ahead_seconds=ahead)
 
 

@@ -94,7 +94,7 @@ def observation_of(
             "data_time": times.data_time,
             "bar_time": times.bar_time,
             "marks": book.marks,
-            "rules": _rules(book, exchange),
+            "rules": {symbol: rules for symbol in book.bars if (rules := exchange.rules(symbol))},
             "positions": _positions(book),
             "open_orders": open_orders,
             "account": assembled(
@@ -118,10 +118,6 @@ def observation_of(
 def reading_of(book: Book, rules: Mapping[str, SymbolRules], market_time: datetime) -> Reading:
     """What a limits check needs of the same account. `rules` are those of every symbol that has any."""
     return Reading(book.equity, _positions(book), rules, market_time)
-
-
-def _rules(book: Book, exchange: Exchange) -> dict[str, SymbolRules]:
-    return {symbol: rules for symbol in book.bars if (rules := exchange.rules(symbol))}
 
 
 def report_of(order: PaperOrder) -> OrderReport:

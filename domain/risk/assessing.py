@@ -44,8 +44,8 @@ def assess(
 
 
 def _calm(measures: Measures, memory: RiskMemory) -> Assessment:
-    told: dict[str, Any] = {"crossings": [], "cuts": [], "breaches": []}
-    return assembled(Assessment, {"measures": measures, "memory": memory, **told})
+    nothing: dict[str, Any] = {"crossings": [], "cuts": [], "breaches": []}
+    return assembled(Assessment, {"measures": measures, "memory": memory, **nothing})
 
 
 def bound_of(limit: PortfolioLimit, limits: Limits, level: Level) -> Decimal:
@@ -64,21 +64,22 @@ def comparison(limit: PortfolioLimit, value: Decimal, bound: Decimal) -> str:
     return f"{limit.reason}: {digits(value)} {sign} {plain(bound)}"
 
 
-class Room(NamedTuple):
-    """Two numbers, with nothing between them that a check compares a measure with: as long as it stays there, and what is
-    remembered stays the same, the next check finds what this one found.
+class Interval(NamedTuple):
+    """The open interval between two neighbouring numbers that a measure is compared with. While the measure stays inside, and
+    the memory stays the same, each check finds the same as the last one.
     """
 
     above: Decimal
     below: Decimal
 
 
-def room_of(value: Decimal, edges: Sequence[Decimal]) -> Room:
-    """The room around a measure, given the numbers it is compared with (`Limits.edges`), lowest first. None on one of them."""
+def interval_around(value: Decimal, edges: Sequence[Decimal]) -> Interval:
+    """The interval around a measure. `edges` are the numbers it is compared with (`Limits.edges`), lowest first; on one of them
+    the interval is empty."""
     number = bisect_left(edges, value)
     if number < len(edges) and edges[number] == value:
-        return Room(value, value)
-    return Room(edges[number - 1] if number else -_INFINITE, edges[number] if number < len(edges) else _INFINITE)
+        return Interval(value, value)
+    return Interval(edges[number - 1] if number else -_INFINITE, edges[number] if number < len(edges) else _INFINITE)
 
 
 def limit_named(name: str) -> PortfolioLimit:

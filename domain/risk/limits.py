@@ -34,7 +34,7 @@ class PortfolioLimit(NamedTuple):
     soft: str
     hard: str
     maximum: str | None
-    told: str
+    title: str
     is_loss: bool = False
 
     @property
@@ -100,17 +100,19 @@ class LevelStep(NamedTuple):
     inside: Decimal
 
 
-def _about(default: Any, description: str, unit: str = "fraction of NAV", allowed: str = "a number above 0") -> Any:
+def _limit_field(
+    default: Any, description: str, unit: str = "fraction of NAV", allowed: str = "a number above 0"
+) -> Any:
     """A field with its texts for docs and error messages."""
     return Field(default, description=description, json_schema_extra={"unit": unit, "allowed": allowed})
 
 
 def _fraction(default: str, description: str, unit: str = "fraction of NAV") -> Any:
-    return _about(Decimal(default), description, unit, "a number above 0, 1 at most")
+    return _limit_field(Decimal(default), description, unit, "a number above 0, 1 at most")
 
 
 def _number(default: str, description: str, unit: str = "fraction of NAV") -> Any:
-    return _about(Decimal(default), description, unit, "a number above 0, 1000 at most")
+    return _limit_field(Decimal(default), description, unit, "a number above 0, 1000 at most")
 
 
 # A reading of the venue may be this many cycles old unless somebody sets the limit to something else.
@@ -157,17 +159,17 @@ class Limits(Value):
         "fraction of the peak",
     )
     hard_drawdown: Fraction = _fraction("0.10", "This loss since the peak kills the desk.", "fraction of the peak")
-    max_data_age_seconds: Seconds = _about(180.0, "Maximum age of the market data behind an order.", "seconds")
+    max_data_age_seconds: Seconds = _limit_field(180.0, "Maximum age of the market data behind an order.", "seconds")
     max_price_deviation: Fraction = _fraction(
         "0.05", "How far the last price may be from the median of the 20 closes before it.", "fraction of that median"
     )
     max_volume_share: Fraction = _fraction(
         "0.10", "Largest order, as a share of the average volume of the last 20 bars.", "fraction of the value"
     )
-    max_orders_per_minute: Count = _about(
+    max_orders_per_minute: Count = _limit_field(
         10, "Most orders in one minute of market time.", "orders", "a whole number above 0, 10000 at most"
     )
-    correlation_threshold: Share = _about(
+    correlation_threshold: Share = _limit_field(
         0.8, "At or above this correlation, positive or negative, symbols move together.", "correlation", "0 to 1"
     )
     order_fraction: Fraction = _fraction("0.05", "Value of one order.")

@@ -126,6 +126,6 @@ def stands(quotes: Iterable[AgentQuote], agent_id: str, wanted: OrderInstruction
     return (quote.side, quote.price, quote.remaining) == (wanted.side, wanted.price, wanted.quantity)
 
 
-def told(order: OrderInstruction) -> str:
+def order_text(order: OrderInstruction) -> str:
     """A limit order in words: `BUY 0.5 at 99.9 GTX`."""
     return f"{order.side} {order.quantity} at {order.price} {order.time_in_force or TimeInForce.GTC}"

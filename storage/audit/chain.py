@@ -175,16 +175,16 @@ def waiting(connection: Connection) -> Waiting:
 def canonical(body: Mapping[str, Any]) -> str:
     """The body as canonical JSON (RFC 8785). Numbers that JSON cannot represent exactly are text."""
     nearly = {name: each if type(each) in _ENCODED else _plain(each) for name, each in body.items() if each is not None}
-    told = _ENCODER.encode(nearly)
+    text = _ENCODER.encode(nearly)
     # Nearly always this is canonical already, in a fifth of the time.
-    return told if _is_canonical(told) and "\\u0000" not in told else rfc8785.dumps(_plain(body)).decode()
+    return text if _is_canonical(text) and "\\u0000" not in text else rfc8785.dumps(_plain(body)).decode()
 
 
-def _is_canonical(told: str) -> bool:
+def _is_canonical(text: str) -> bool:
     return (
-        told.isascii()
-        and not any(part in told for part in _OTHERWISE_SPELT)
-        and not (("e-" in told or "e+" in told) and _EXPONENT.search(told))
+        text.isascii()
+        and not any(part in text for part in _OTHERWISE_SPELT)
+        and not (("e-" in text or "e+" in text) and _EXPONENT.search(text))
     )
 
 

@@ -44,12 +44,12 @@ class KeyComparison:
             yield AuditFault(FaultKind.EXTRA, NO_DESK, None, f"key {key.key_id} ({key.name}), role {key.role}")
 
 
-def _differing(told: str, held: str) -> list[str]:
+def _differing(chained: str, held: str) -> list[str]:
     """The names of the fields that differ."""
-    if told == held:
+    if chained == held:
         return []
     try:
-        mine = dict(json.loads(told))
+        mine = dict(json.loads(chained))
     except (ValueError, TypeError):
         # Its hash is right, but AIS never wrote it.
         return ["everything"]

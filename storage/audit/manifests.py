@@ -164,12 +164,12 @@ class NewExport:
 
     def discard(self) -> None:
         """Removes incomplete files."""
-        for path in (*(place for place, made in self._placed if _is(place, made)), *self.parts):
+        for path in (*(place for place, made in self._placed if _is_same_file(place, made)), *self.parts):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
 
-def _is(place: Path, made: os.stat_result) -> bool:
+def _is_same_file(place: Path, made: os.stat_result) -> bool:
     """Whether the file with this name is the one that was made here, and not somebody else's."""
     try:
         return os.path.samestat(place.lstat(), made)

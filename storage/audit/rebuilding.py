@@ -155,14 +155,14 @@ def _read(body: dict[str, Any], *, rebuilt: bool, decision: bool) -> AuditedRow 
     try:
         if decision:
             found = Decision.model_validate(body)
-            return found if _told(decision_entry(found)) == body else None
+            return found if _body_of(decision_entry(found)) == body else None
         instruction = as_row(body)
-        return instruction if _told(instruction_entry(columns_of(instruction))) == body else None
+        return instruction if _body_of(instruction_entry(columns_of(instruction))) == body else None
     except ValidationError:
         return None
 
 
-def _told(entry: AuditEntry) -> dict[str, Any]:
+def _body_of(entry: AuditEntry) -> dict[str, Any]:
     return dict(json.loads(entry.body))
 
 
@@ -189,7 +189,7 @@ def _write_instructions(connection: Connection, rows: Sequence[InstructionRow]) 
 
 def _decision_differs(stored: Mapping[str, Any], row: Decision) -> list[str]:
     """The columns in which they differ."""
-    mine = _told(decision_entry(row))
+    mine = _body_of(decision_entry(row))
     theirs = json.loads(canonical({column.name: stored[column.name] for column in PROVEN_COLUMNS}))
     # Older versions wrote none of these.
     skipped = frozenset() if theirs.keys() & _LATER_COLUMNS else _LATER_COLUMNS
@@ -202,10 +202,10 @@ def _instruction_differs(stored: Mapping[str, Any], row: InstructionRow) -> list
     """
     mine = columns_of(row)
     compared = {column.name for column in instructions.columns} - set(CHANGEABLE)
-    (told, _), (held, _) = progress(row.outcome, 0), progress(stored["outcome"], 0)
-    if told > held or (told == held and row.outcome != stored["outcome"]):
+    (rank, _), (held, _) = progress(row.outcome, 0), progress(stored["outcome"], 0)
+    if rank > held or (rank == held and row.outcome != stored["outcome"]):
         compared.add("outcome")
-    elif told == held and row.settled_at is not None:
+    elif rank == held and row.settled_at is not None:
         compared |= set(CHANGEABLE)
     return sorted(name for name in compared if mine[name] != stored[name])
 

@@ -162,13 +162,9 @@ class _StretchWalk:
 
     def reached(self) -> Reached:
         """How far the chain is checked, if there is no fault."""
-        open_rows = (fault.seq for fault in self._unsettled.values())
-        unsettled = _newest(seq for seq in open_rows if seq is not None)
+        open_rows = sorted(fault.seq for fault in self._unsettled.values() if fault.seq is not None)
+        unsettled = tuple(open_rows[-MOST_UNSETTLED:])
         return Reached(self._last.seq, bytes(self._last.hash or b"") or None, unsettled, self._latched)
 
     def _fault(self, kind: FaultKind, seq: int | None, what: str) -> None:
         self.faults.append(AuditFault(kind, self._desk, seq, what))
-
-
-def _newest(rows: Iterable[int]) -> tuple[int, ...]:
-    return tuple(sorted(rows)[-MOST_UNSETTLED:])

@@ -72,13 +72,13 @@ WHERE source = :source
 """)
 
 
-def _of(query: str, table: _ProvenTable) -> str:
+def _query_for(query: str, table: _ProvenTable) -> str:
     unproved = _UNPROVED.format_map(table._asdict())
     return query.format_map(table._asdict() | {"unproved": unproved})
 
 
-_LOOKS = {table.name: text(_of(_LOOK, table)) for table in _TABLES}
-_OVERS = [text(_of(_OVER, table)) for table in _TABLES]
+_LOOKS = {table.name: text(_query_for(_LOOK, table)) for table in _TABLES}
+_OVERS = [text(_query_for(_OVER, table)) for table in _TABLES]
 
 
 def look_again(connection: Connection) -> dict[str, int]:
@@ -98,13 +98,13 @@ def look(connection: Connection, seconds: float, between_laps: float, most: int)
         return
     connection.execute(_KNOW, {"names": [table.name for table in _TABLES]})
     for source, after in connection.execute(_DUE, {"seconds": between_laps}).all():
-        for rows in _along(connection, source, after, most):
+        for rows in _check_table(connection, source, after, most):
             yield rows
             if time.monotonic() > until:
                 return
 
 
-def _along(connection: Connection, source: str, after: str, most: int) -> Iterator[int]:
+def _check_table(connection: Connection, source: str, after: str, most: int) -> Iterator[int]:
     """Continues to the end of a table."""
     rows = most
     while rows == most:

@@ -118,9 +118,11 @@ def _is_spelt(columns: Iterable[Column[Any]], alias: str) -> str:
     # The map comes first: reading the body's takes a fifth of the time of writing out the table's. If its end is found too early,
     # the texts differ.
     begin = f'{{"{first.name}":'
-    told = f"substr(a.body, {len(begin) + 1}, greatest(0, strpos(a.body, '}}') - {len(begin)}))"
-    same_map = f"CASE WHEN pg_input_is_valid({told}, 'jsonb') THEN CAST({told} AS jsonb) = {_value(first, alias)} END"
-    return f"a.body = '{begin}' || {told} || {_spelt(others, alias)} || '}}' AND {same_map}"
+    map_text = f"substr(a.body, {len(begin) + 1}, greatest(0, strpos(a.body, '}}') - {len(begin)}))"
+    same_map = (
+        f"CASE WHEN pg_input_is_valid({map_text}, 'jsonb') THEN CAST({map_text} AS jsonb) = {_value(first, alias)} END"
+    )
+    return f"a.body = '{begin}' || {map_text} || {_spelt(others, alias)} || '}}' AND {same_map}"
 
 
 def _spelt(columns: Iterable[Column[Any]], alias: str) -> str:
@@ -152,9 +154,9 @@ _SPELLINGS = {
 def _compared(columns: Iterable[Column[Any]], alias: str, key: str, begins: str) -> str:
     """0 if the table's row matches the body, 1 if there is no row, 2 if it differs. A body that is not JSON was edited."""
     spelt, name = _is_spelt(columns, alias), begins.split('"')[1]
-    told = f"CASE a.kind WHEN 'rebuilt' THEN a.body::jsonb -> '{name}' ELSE a.body::jsonb END"
+    body = f"CASE a.kind WHEN 'rebuilt' THEN a.body::jsonb -> '{name}' ELSE a.body::jsonb END"
     return f"""CASE WHEN {alias}.{key} IS NULL THEN 1 WHEN a.kind <> 'rebuilt' AND {spelt} THEN 0
-        WHEN NOT pg_input_is_valid(a.body, 'jsonb') THEN 0 WHEN {told} = {_object(columns, alias)} THEN 0 ELSE 2 END"""
+        WHEN NOT pg_input_is_valid(a.body, 'jsonb') THEN 0 WHEN {body} = {_object(columns, alias)} THEN 0 ELSE 2 END"""
 
 
 def proving(kinds: Iterable[AuditKind], begins: str) -> str:
@@ -381,9 +383,9 @@ class _Begun(NamedTuple):
 def _begun(body: str | None) -> _Begun | None:
     """None if the chain began with the desk, or if somebody has edited the row, which is reported separately."""
     try:
-        told = json.loads(body or "")
-        until = datetime.fromisoformat(told["until"])
-        return _Begun({table: int(told[table]) for table in _UNPROVED_ROWS}, until)
+        counts = json.loads(body or "")
+        until = datetime.fromisoformat(counts["until"])
+        return _Begun({table: int(counts[table]) for table in _UNPROVED_ROWS}, until)
     except (ValueError, TypeError, KeyError):
         return None
 

@@ -162,10 +162,10 @@ class _Noted(NamedTuple):
 
 def _due(row: Row[Any]) -> _DueChain:
     reached = Reached(row.seq, bytes(row.hash) if row.hash else None, tuple(row.unsettled), row.latched)
-    return _DueChain(row.desk, row.again, reached, _left(row, reached))
+    return _DueChain(row.desk, row.again, reached, _rows_left(row, reached))
 
 
-def _left(row: Row[Any], reached: Reached) -> float:
+def _rows_left(row: Row[Any], reached: Reached) -> float:
     """Taken from the chain's head, which proves nothing: rows that the head does not know of only cost one more statement."""
     return float("inf") if row.head_seq is None else max(0, row.head_seq - reached.seq)
 
@@ -188,7 +188,7 @@ def _begun(connection: Connection, laps: Sequence[Row[Any]], signed: Checkpoint 
         begin, head = Reached(row.accepted_seq, None, (), row.latched), heads.get(row.desk)
         if head and row.was_long and head.seq > row.accepted_seq:
             begin = begin._replace(seq=head.seq, hash=bytes.fromhex(head.hash))
-        due.append(_DueChain(row.desk, True, begin, _left(row, begin), True, wrong.get(row.desk)))
+        due.append(_DueChain(row.desk, True, begin, _rows_left(row, begin), True, wrong.get(row.desk)))
     return due
 
 
@@ -197,7 +197,7 @@ def _work(connection: Connection, chains: Iterable[_DueChain], pace: Pace) -> It
     until = time.monotonic() + pace.work
     due = deque(chains)
     while due:
-        together = _together(due, pace)
+        together = _batch(due, pace)
         checked = _checked(connection, together, pace)
         times = _note(connection, together, checked)
         for each, stretch in zip(together, checked, strict=True):
@@ -209,7 +209,7 @@ def _work(connection: Connection, chains: Iterable[_DueChain], pace: Pace) -> It
             return
 
 
-def _together(due: deque[_DueChain], pace: Pace) -> list[_DueChain]:
+def _batch(due: deque[_DueChain], pace: Pace) -> list[_DueChain]:
     """Takes as many chains as fit into one statement. The statement reads as many rows of each chain as the longest one needs."""
     together = [due.popleft()]
     most = together[0].share(pace)
@@ -265,8 +265,8 @@ def accept(connection: Connection, desk: str, by: str, reason: str) -> int | Non
     # A running round holds some rows of `audit_watch` already, and would wait for the others.
     connection.execute(_WAIT_FOR_LOCK)
     wrong = [each.fault for each in faults(connection) if each.fault.desk == desk]
-    told = [{"fault": each.kind.value, "seq": each.seq, "what": each.what} for each in wrong]
-    body = {"by": by, "reason": reason, "faults": told}
+    accepted = [{"fault": each.kind.value, "seq": each.seq, "what": each.what} for each in wrong]
+    body = {"by": by, "reason": reason, "faults": accepted}
     if not chain.append(connection, [chain.entry(desk, AuditKind.FAULT_ACCEPTED, desk, body)]):
         return None
     last = "SELECT seq, hash FROM audit WHERE desk = :desk ORDER BY seq DESC LIMIT 1"

@@ -190,9 +190,9 @@ def test_each_always_answers_within_bounds(closes: list[float], spread: float, r
 
 @given(st.lists(st.floats(1, 1e4).map(lambda price: round(price, 2)), min_size=22, max_size=MAX_BARS))
 def test_a_symbol_is_judged_by_itself_alone(closes: list[float]) -> None:
-    room = ours()
-    alone = room.answers(BUILT_IN, seeing({BTC: closes}))
-    beside = room.answers(BUILT_IN, seeing({ETH: closes[::-1], BTC: closes}))
+    agents = ours()
+    alone = agents.answers(BUILT_IN, seeing({BTC: closes}))
+    beside = agents.answers(BUILT_IN, seeing({ETH: closes[::-1], BTC: closes}))
     for one, two in zip(alone, beside, strict=True):
         assert list(one.suggestions) == [s for s in two.suggestions if s.symbol == BTC]
 
@@ -201,9 +201,9 @@ def test_on_the_simulated_market_each_trades_now_and_then() -> None:
     market = SimulatedMarket([BTC, ETH], 1)
     past = {s: [bar for n in range(1000) if (bar := market.bar(s, n))] for s in (BTC, ETH)}
     closes = {s: [float(bar.close) for bar in bars] for s, bars in past.items()}
-    room, said = ours(), dict.fromkeys(BUILT_IN, 0)
+    agents, said = ours(), dict.fromkeys(BUILT_IN, 0)
     for n in range(MAX_BARS, 1000, 4):
-        for answer in room.answers(BUILT_IN, seeing({s: history[n - MAX_BARS : n] for s, history in closes.items()})):
+        for answer in agents.answers(BUILT_IN, seeing({s: history[n - MAX_BARS : n] for s, history in closes.items()})):
             said[answer.agent_id] += bool(answer.suggestions)
     assert said.pop("funding_rate") == 0
     assert said.pop("quoter") == 0, "it takes a book"

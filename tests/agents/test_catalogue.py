@@ -35,8 +35,8 @@ def test_a_package_that_was_installed_is_found_without_being_imported(site: Path
 
 def test_a_package_that_was_installed_proposes(site: Path) -> None:
     install_plugin(site)
-    room = InlineAgents(select(installed_agents(), ["rsi"]))
-    (answer,) = room.answers(["rsi"], seeing({BTC: [100.0 - n for n in range(20)]}))
+    runner = InlineAgents(select(installed_agents(), ["rsi"]))
+    (answer,) = runner.answers(["rsi"], seeing({BTC: [100.0 - n for n in range(20)]}))
     assert [(s.symbol, s.side, s.confidence) for s in answer.suggestions] == [(BTC, "BUY", 1.0)]
 
 
@@ -97,8 +97,8 @@ def test_a_name_that_is_not_installed_is_an_error_that_lists_those_that_are() ->
 
 def test_a_class_is_made_an_instance_of_once(site: Path) -> None:
     install(site, "trouble", {"stateful": "trouble:Stateful"})
-    room = InlineAgents(select(installed_agents(), ["stateful"]))
-    said = [room.answers(["stateful"], seeing())[0].suggestions[0].confidence for _ in range(3)]
+    runner = InlineAgents(select(installed_agents(), ["stateful"]))
+    said = [runner.answers(["stateful"], seeing())[0].suggestions[0].confidence for _ in range(3)]
     assert said == [0.1, 0.2, 0.3]
 
 
@@ -112,8 +112,8 @@ def test_a_class_is_made_an_instance_of_once(site: Path) -> None:
 )
 def test_one_that_cannot_be_imported_costs_its_own_vote(site: Path, target: str, error: str) -> None:
     install(site, "trouble", {"broken": target, "good": "trouble:good"})
-    room = InlineAgents(select(installed_agents(), ["broken", "good"]))
-    broken, good = room.answers(room.names, seeing())
+    runner = InlineAgents(select(installed_agents(), ["broken", "good"]))
+    broken, good = runner.answers(runner.names, seeing())
     assert broken.failure is not None
     assert (broken.failure.kind, broken.failure.error) == (FailureKind.UNLOADABLE, error)
     assert good.failure is None

@@ -36,11 +36,11 @@ class Desk:
     def __init__(self, agents: dict[str, str], weights: dict[str, float] | None = None) -> None:
         self.instruments = WorkerMetrics("main")
         numbers = itertools.count()
-        room = InlineAgents([InstalledAgent(name, target) for name, target in agents.items()])
+        runner = InlineAgents([InstalledAgent(name, target) for name, target in agents.items()])
         new_id = lambda prefix: f"{prefix}_{next(numbers)}"  # noqa: E731
         venue: Any = Shown()
         nowhere: Any = None
-        self._activities = ObserveActivities(SCOPE, venue, nowhere, room, self.instruments, new_id, weights or {})
+        self._activities = ObserveActivities(SCOPE, venue, nowhere, runner, self.instruments, new_id, weights or {})
         self.health: dict[str, AgentHealth] = {}
         self.cycle = 0
 

@@ -37,12 +37,12 @@ from activities.agents.pool import AgentPool
 from tests.agents.builders import seeing
 
 async def main():
-    room = AgentPool(select(installed_agents(), sys.argv[1:]), 3.0)
+    pool = AgentPool(select(installed_agents(), sys.argv[1:]), 3.0)
     # As a worker does: a cycle goes on without an agent that takes longer than a second to be imported.
-    await room.open()
-    answers = await room.ask(room.names, seeing())
+    await pool.open()
+    answers = await pool.ask(pool.names, seeing())
     print(len(answers), flush=True)
-    await room.close()
+    await pool.close()
 
 if __name__ == "__main__":
     asyncio.run(main())
@@ -50,17 +50,17 @@ if __name__ == "__main__":
 
 
 @asynccontextmanager
-async def a_room(site: Path, points: Mapping[str, str], *others: str) -> AsyncIterator[AgentPool]:
+async def a_pool(site: Path, points: Mapping[str, str], *others: str) -> AsyncIterator[AgentPool]:
     install(site, "trouble", points)
-    room = AgentPool(select(installed_agents(), [*points, *others]), LIMIT)
+    pool = AgentPool(select(installed_agents(), [*points, *others]), LIMIT)
     try:
-        yield room
+        yield pool
     finally:
-        await room.close()
+        await pool.close()
 
 
-async def ask(room: AgentPool) -> dict[str, AgentAnswer]:
-    return {answer.agent_id: answer for answer in await room.ask(room.names, SEEN)}
+async def ask(pool: AgentPool) -> dict[str, AgentAnswer]:
+    return {answer.agent_id: answer for answer in await pool.ask(pool.names, SEEN)}
 
 
 def failures(answers: Mapping[str, AgentAnswer]) -> dict[str, tuple[FailureKind, str]]:
@@ -77,13 +77,13 @@ async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_each_failure_costs_its_own_vote_and_is_told(site: Path) -> None:
-    async with a_room(site, {name: f"trouble:{name}" for name in TROUBLE}, *BUILT_IN) as room:
-        await room.open()
+async def test_each_failure_costs_its_own_vote_and_is_reported(site: Path) -> None:
+    async with a_pool(site, {name: f"trouble:{name}" for name in TROUBLE}, *BUILT_IN) as pool:
+        await pool.open()
         started = time.monotonic()
-        answers = await ask(room)
+        answers = await ask(pool)
         took = time.monotonic() - started
-        again = await ask(room)
+        again = await ask(pool)
 
     slow = (FailureKind.TIMED_OUT, "it took longer than 1 s")
     assert failures(answers) == {
@@ -108,16 +108,16 @@ async def test_each_failure_costs_its_own_vote_and_is_told(site: Path) -> None:
 
 
 async def test_an_agent_keeps_its_process_and_its_instance(site: Path) -> None:
-    async with a_room(site, {"stateful": "trouble:Stateful"}) as room:
-        said = [(await ask(room))["stateful"].suggestions[0].confidence for _ in range(3)]
+    async with a_pool(site, {"stateful": "trouble:Stateful"}) as pool:
+        said = [(await ask(pool))["stateful"].suggestions[0].confidence for _ in range(3)]
     assert said == [0.1, 0.2, 0.3]
 
 
 async def test_one_that_cannot_be_imported_costs_its_own_vote(site: Path) -> None:
     broken = {"gone": "no_such_module:agent", "ends": "ends_at_import:agent", "not_one": "trouble:NOT_AN_AGENT"}
-    async with a_room(site, {**broken, "good": "trouble:good"}) as room:
-        await room.open()
-        assert failures(await ask(room)) == {
+    async with a_pool(site, {**broken, "good": "trouble:good"}) as pool:
+        await pool.open()
+        assert failures(await ask(pool)) == {
             "gone": (FailureKind.UNLOADABLE, "ModuleNotFoundError: No module named 'no_such_module'"),
             "ends": (FailureKind.UNLOADABLE, "importing it: its process ended with exit code 6"),
             "not_one": (FailureKind.UNLOADABLE, "NotAnAgent: trouble:NOT_AN_AGENT is a int, which cannot be called"),
@@ -125,15 +125,15 @@ async def test_one_that_cannot_be_imported_costs_its_own_vote(site: Path) -> Non
 
 
 async def test_one_that_hangs_while_it_is_imported_does_not_hold_up_the_others(site: Path) -> None:
-    async with a_room(site, {"slow": "hangs_at_import:agent", "good": "trouble:good"}) as room:
+    async with a_pool(site, {"slow": "hangs_at_import:agent", "good": "trouble:good"}) as pool:
         async with asyncio.timeout(180):
-            answers = await ask(room)
+            answers = await ask(pool)
         assert failures(answers) == {"slow": (FailureKind.TIMED_OUT, "it is still being imported")}
 
 
 async def test_one_that_died_between_two_calls_is_started_again(site: Path) -> None:
-    async with a_room(site, {"good": "trouble:good"}) as room:
-        first = pid_of((await ask(room))["good"])
+    async with a_pool(site, {"good": "trouble:good"}) as pool:
+        first = pid_of((await ask(pool))["good"])
         os.kill(first, signal.SIGKILL)
         await until(lambda: not is_alive(first))
         pids: list[int] = []
@@ -141,7 +141,7 @@ async def test_one_that_died_between_two_calls_is_started_again(site: Path) -> N
         async def answered() -> None:
             # The pool may find out while it is asked; that call is lost, and the next one is not.
             while not pids:
-                answer = (await ask(room))["good"]
+                answer = (await ask(pool))["good"]
                 pids.extend([pid_of(answer)] if answer.failure is None else [])
 
         await asyncio.wait_for(answered(), 20)
@@ -149,27 +149,27 @@ async def test_one_that_died_between_two_calls_is_started_again(site: Path) -> N
 
 
 async def test_calls_that_overlap_are_both_answered(site: Path) -> None:
-    async with a_room(site, {"good": "trouble:good"}) as room:
-        one, two = await asyncio.gather(ask(room), ask(room))
+    async with a_pool(site, {"good": "trouble:good"}) as pool:
+        one, two = await asyncio.gather(ask(pool), ask(pool))
     assert pid_of(one["good"]) == pid_of(two["good"])
 
 
 async def test_closing_ends_every_process(site: Path) -> None:
-    async with a_room(site, {"good": "trouble:good", "leaves_a_thread": "trouble:leaves_a_thread"}) as room:
-        pid = pid_of((await ask(room))["good"])
+    async with a_pool(site, {"good": "trouble:good", "leaves_a_thread": "trouble:leaves_a_thread"}) as pool:
+        pid = pid_of((await ask(pool))["good"])
         assert is_alive(pid)
     await until(lambda: not is_alive(pid))
 
 
 async def test_a_room_that_was_never_asked_starts_nothing() -> None:
-    room = AgentPool(select(installed_agents(), ["all"]), LIMIT)
+    pool = AgentPool(select(installed_agents(), ["all"]), LIMIT)
     before = len(psutil.Process().children(recursive=True))
-    await room.close()
+    await pool.close()
     assert len(psutil.Process().children(recursive=True)) == before
 
 
 def worker(site: Path, *agents: str) -> subprocess.Popen[str]:
-    """A process of its own with a room in it, as the real worker is."""
+    """A process of its own with a pool in it, as the real worker is."""
     (site / "worker_script.py").write_text(WORKER)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(site)]), "LEAVE_PID_IN": str(site)}
     return subprocess.Popen(

@@ -52,7 +52,7 @@ def test_a_suggestion_may_be_written_in_many_ways(answer: Any) -> None:
 
 
 @pytest.mark.parametrize("answer", [[], (), iter([])], ids=["list", "tuple", "iterator"])
-def test_nothing_is_an_answer_too(answer: Any) -> None:
+def test_an_empty_answer_abstains(answer: Any) -> None:
     assert reply_to(answer) == Reply()
 
 

@@ -1,5 +1,6 @@
 """Fixtures of the API's tests."""
 
+import logging
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,6 +12,10 @@ from tests.api.world import World
 from tests.temporal import temporal
 
 configure_logging(LogSettings(log_level="WARNING", log_format="console"))
+# A thread writes the log of a process, and pytest would show its lines between two tests.
+_captured = logging.StreamHandler()
+_captured.setFormatter(logging.getLogger().handlers[0].formatter)
+logging.getLogger().handlers[:] = [_captured]
 
 __all__ = ["temporal", "world"]
 

@@ -1,5 +1,7 @@
 """Instructions, fills, ledger and portfolio over HTTP, on a real PostgreSQL."""
 
+import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -86,7 +88,7 @@ async def test_without_a_coordinator_the_last_trades_prices_stand(world: World, 
     assert (found["valued_at"], found["lines"][0]["mark_price"]) == (None, "100")
 
 
-async def test_a_book_that_its_records_do_not_explain_is_told(world: World, database: Database) -> None:
+async def test_a_book_that_its_records_do_not_explain_is_reported(world: World, database: Database) -> None:
     await database.run(trade_by_hand)
     await database.run(lambda connection: connection.execute(update(paper_positions).values(quantity=7)).rowcount)
     found = await get(world, "portfolio")
@@ -162,3 +164,21 @@ async def test_the_equity_curve_is_read_with_the_price_of_a_symbol(world: World,
     assert (few[0]["time"], few[-1]["time"], few[0]["price"]) == (whole[0]["time"], whole[-1]["time"], None)
     refused = await world.client.get("/reports/equity?points=9")
     assert refused.status_code == 422
+
+
+@pytest.mark.parametrize("path", ["instructions", "fills", "ledger", "equity"])
+async def test_the_text_of_a_report_is_not_made_on_the_loop_that_serves_kills(
+    world: World, database: Database, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    # Measured: 72 ms for 5,000 points of a curve, in which nothing else was served.
+    threads: list[int] = []
+    really = json.dumps
+
+    def noted(*facts: Any, **more: Any) -> str:
+        threads.append(threading.get_ident())
+        return really(*facts, **more)
+
+    monkeypatch.setattr("api.routes.reports.json.dumps", noted)
+    assert await get(world, path) == []
+    assert threads
+    assert threading.get_ident() not in threads

@@ -37,12 +37,12 @@ async def test_scripts_have_a_type_that_a_browser_runs(world: World) -> None:
 
 
 @pytest.mark.parametrize("path", ["/console/no-such.js", "/console/..%2f__init__.py", "/console/__init__.py"])
-async def test_there_is_nothing_else(world: World, path: str) -> None:
+async def test_no_other_file_is_served(world: World, path: str) -> None:
     response = await world.stranger.get(path)
     assert (response.status_code, response.json()) == (404, {"detail": "Not Found"})
 
 
-async def test_it_tells_a_stranger_nothing_of_the_desk(world: World) -> None:
+async def test_its_files_contain_nothing_about_the_desk(world: World) -> None:
     for name in ("", *files()):
         text = (await world.stranger.get(f"/console/{name}")).text
         assert "coordinator-main" not in text

@@ -331,3 +331,29 @@ async def test_a_command_that_is_too_old_for_the_coordinator_is_409(
     response = await world.client.post("/control/pause")
     assert response.status_code == 409
     assert "24 h" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("cancel-all?symbols=BTCUSDT", None),
+        ("cancel-all?symbols", {"symbols": ["BTCUSDT"]}),
+        ("pause?reason=lunch", None),
+        ("resume?x=%00", None),
+        ("deleverage?reduce_pct=0.1", {"symbol": "BTCUSDT", "reduce_pct": 1}),
+        ("limits?reason=x", {"limits": {"max_leverage": 1}}),
+    ],
+)
+async def test_a_query_widens_no_command(world: World, path: str, body: dict[str, Any] | None) -> None:
+    # Found: it was ignored, and `cancel-all?symbols=BTCUSDT` canceled the orders of every symbol.
+    response = await world.client.post(f"/control/{path}", json=body)
+    assert response.status_code == 422
+    (found,) = response.json()["detail"]
+    assert (found["loc"][0], found["type"]) == ("query", "extra_forbidden")
+    assert world.gateway.signals == []
+
+
+async def test_a_kill_with_a_query_kills_and_says_that_it_was_ignored(world: World) -> None:
+    response = await world.client.post("/control/kill-switch?reason=flash%20crash")
+    assert (response.status_code, response.json()["reason"]) == (200, "manual kill switch")
+    assert "query parameters were ignored" in response.headers["X-AIS-Warning"]

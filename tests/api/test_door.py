@@ -10,7 +10,7 @@ import pytest
 from api import app, body_limit, connections, door, request_head
 from api.descriptors import ConnectionBudget, room
 from tests.api.serving import KILL, Client, Reply, head, serving
-from tests.api.world import World
+from tests.api.world import KEY, World
 
 BODY = b'{"reason": "over the wire"}'
 CONTROLS = [*range(0x09), *range(0x0A, 0x20), 0x7F]
@@ -93,7 +93,7 @@ async def test_a_head_has_a_time_that_no_trickle_prolongs(desk: Desk, beginning:
     assert await client.is_closed() < 2
 
 
-async def test_a_connection_without_a_byte_is_closed_without_a_word(desk: Desk) -> None:
+async def test_a_connection_without_a_byte_is_closed_without_an_answer(desk: Desk) -> None:
     client = await desk.connect()
     assert 0.5 < await client.is_closed() < 2
     assert desk.turned_away("head_too_slow") == 1
@@ -230,6 +230,67 @@ async def test_a_kill_kills_whatever_stands_in_its_other_headers(desk: Desk, hea
     raw = head(KILL, header, key=None).removesuffix(b"\r\n") + head(KILL).split(b"\r\n")[2] + b"\r\n\r\n"
     reply = await desk.ask(*(raw[number : number + 1] for number in range(len(raw))), b'{"reason": "x"}')
     assert (reply.status, reply.json["action"]) == (200, "killed")
+
+
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__"
+WEBSOCKET = (
+    b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13"
+)
+
+
+@pytest.mark.parametrize("upgrade", [H2C, WEBSOCKET], ids=["h2c", "websocket"])
+@pytest.mark.parametrize("cut", ["at once", "head and body", "byte by byte"])
+async def test_a_request_that_offers_an_upgrade_keeps_its_body(desk: Desk, upgrade: bytes, cut: str) -> None:
+    # Found: the parser skips it. Java's own client offers h2c with each first request, and canceled the orders of all symbols.
+    body = b'{"symbols": ["BTCUSDT"]}'
+    raw = head("/control/cancel-all", upgrade, b"Content-Length: %d" % len(body))
+    parts = {"at once": [raw + body], "head and body": [raw, body]}
+    reply = await desk.ask(*parts.get(cut, [(raw + body)[n : n + 1] for n in range(len(raw + body))]))
+    assert (reply.status, reply.json["symbols"]) == (200, ["BTCUSDT"])
+    ((name, sent),) = desk.gateway.signals
+    assert (name, sent["symbols"]) == ("cancel_all", ["BTCUSDT"])
+
+
+async def test_a_kill_that_offers_an_upgrade_keeps_its_reason_and_the_next_request_is_answered(desk: Desk) -> None:
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+    reply = await desk.ask(head(KILL, H2C, b"Transfer-Encoding: chunked"), chunked)
+    assert (reply.status, reply.json["reason"]) == (200, "over the wire")
+    client = await desk.connect()
+    await client.send(head("/control/mode", method="GET") + head("/control/mode", H2C, method="GET"))
+    assert [(await client.reply()).status for _ in range(2)] == [200, 200]
+
+
+async def test_a_tunnel_is_refused(desk: Desk) -> None:
+    assert (await desk.ask(head("api:443", method="CONNECT"))).status in (400, 404, 405)
+
+
+@pytest.mark.parametrize("target", ["http://api:99999", "http://[", "https://", "HTTP://user:secret@api:8000"])
+async def test_a_kill_kills_whatever_host_its_target_names(desk: Desk, target: str) -> None:
+    # Found: one that the parser cannot read ended the connection without a word.
+    reply = await desk.ask(head(target + KILL))
+    assert (reply.status, reply.json["action"]) == (200, "killed")
+
+
+@pytest.mark.parametrize("target", ["http://api:99999", "http://api?x", "*", "api:99999", "https:x"])
+async def test_a_target_that_cannot_be_read_is_answered(desk: Desk, target: str) -> None:
+    reply = await desk.ask(head(target, method="OPTIONS"))
+    assert (reply.status, reply.json) in [(404, {"detail": "Not Found"}), (400, {"detail": request_head.flaw(b"")})]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_kill_whose_lines_end_in_line_feeds_alone_kills(desk: Desk, at_once: bool) -> None:
+    """As `printf '…\\n' | nc` sends it. Its body has the end of other heads in it."""
+    body = b'{"reason": "by hand"}\r\n\r\n\r\n'
+    raw = head(KILL, b"Content-Length: %d" % len(body)).replace(b"\r\n", b"\n") + body
+    parts = [raw] if at_once else [raw[number : number + 1] for number in range(len(raw))]
+    reply = await desk.ask(*parts)
+    assert (reply.status, reply.json["action"], reply.json["reason"]) == (200, "killed", "by hand")
+
+
+async def test_a_line_feed_in_a_header_of_a_kill_is_no_line_end(desk: Desk) -> None:
+    """Whoever can write into one header must not be able to bring a key of its own."""
+    raw = head(KILL, b"X-Note: a\nAuthorization: Bearer " + KEY.encode(), key=None)
+    assert (await desk.ask(raw)).status == 401
 
 
 async def test_a_kill_with_a_head_that_is_too_long_kills(desk: Desk) -> None:

@@ -123,7 +123,7 @@ async def test_without_the_key_it_is_401(desk: Watched) -> None:
     assert (stream.head.status, stream.head.json) == (401, {"detail": "Not authenticated"})
 
 
-async def test_a_kill_is_told_at_once(desk: Watched) -> None:
+async def test_a_kill_is_reported_at_once(desk: Watched) -> None:
     stream = await desk.open()
     assert (await stream.of("status")).data["state"] == "running"
     assert (await desk.ask(head(KILL))).status == 200
@@ -147,7 +147,7 @@ async def test_it_says_when_the_coordinator_was_read_so_that_a_proxy_that_keeps_
         earlier = event.at
 
 
-async def test_it_changes_at_most_four_times_a_second(desk: Watched) -> None:
+async def test_a_stream_sends_a_status_at_most_four_times_a_second(desk: Watched) -> None:
     stream = await desk.open()
     await stream.of("status")
     number, seen = 0, []
@@ -168,7 +168,7 @@ async def test_it_changes_at_most_four_times_a_second(desk: Watched) -> None:
     assert 2 <= len(seen) <= 4
 
 
-async def test_what_the_coordinator_cannot_answer_is_told_and_never_confirmed_as_status(desk: Watched) -> None:
+async def test_what_the_coordinator_cannot_answer_is_reported_and_never_confirmed_as_status(desk: Watched) -> None:
     stream = await desk.open()
     await stream.of("status")
     desk.gateway.query_error = CoordinatorSilent(SILENT)
@@ -263,7 +263,7 @@ async def test_nothing_is_read_while_nobody_watches(desk: Watched) -> None:
     assert (desk.gateway.queries, desk.app.state.parts.feed.streams) == (before, 0)
 
 
-async def test_who_does_not_read_is_dropped(desk: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_does_not_read_is_dropped(desk: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "UNREAD_STREAM_SECONDS", 0.3)
     monkeypatch.setattr(feed, "STATUS_SECONDS", 0.001)
     stream = await desk.open()

@@ -24,7 +24,7 @@ async def health(world: World) -> tuple[int, dict[str, Any]]:
     return response.status_code, response.json()
 
 
-async def test_all_well_is_ok_without_redis(world: World) -> None:
+async def test_health_is_ok_without_redis(world: World) -> None:
     assert await health(world) == (200, FINE)
 
 
@@ -70,7 +70,7 @@ async def test_a_coordinator_that_differs_from_this_process_is_degraded(world: W
     assert await health(world) == (200, {**FINE, "status": "degraded"})
 
 
-async def test_what_hangs_for_ever_is_told_all_the_same(world: World) -> None:
+async def test_a_part_that_hangs_is_reported_as_not_connected(world: World) -> None:
     world.gateway.no_worker = world.reports.hangs = True
     async with asyncio.timeout(180):
         status, body = await health(world)

@@ -321,7 +321,7 @@ async def knock(port: int, calls: int) -> Counter[int]:
     return answered
 
 
-def test_what_is_said_of_these_bodies_fits() -> None:
+def test_only_one_of_these_bodies_is_too_large() -> None:
     """Each is small enough to be read, but for the one that is meant to be too large."""
     too_large: list[Any] = [name for name, body in BODIES.items() if len(body) > body_limit.MAX_BODY_BYTES]
     assert too_large == ["10 MB"]

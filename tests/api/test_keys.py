@@ -93,7 +93,7 @@ async def test_each_role_may_do_at_each_endpoint_what_its_table_says(keyed: Worl
         assert response.json() == {"detail": f"The key of http:alice has the role {role}; this needs the role {needed}"}
 
 
-async def test_a_key_that_may_not_is_told_before_its_body_is_read(keyed: World) -> None:
+async def test_a_key_whose_role_does_not_allow_it_is_refused_before_the_body_is_read(keyed: World) -> None:
     headers = await with_key(keyed, Role.VIEWER)
     for path in ("pause", "kill-switch"):
         response = await keyed.stranger.post(
@@ -178,7 +178,7 @@ async def test_a_key_of_another_desk_is_403_and_kills_nothing(keyed: World) -> N
     assert (await ask(keyed, await with_key(keyed, name="bob", desks=("main",)))).status_code == 200
 
 
-async def test_the_last_seven_days_of_a_key_are_told_beside_other_warnings(keyed: World) -> None:
+async def test_the_last_seven_days_of_a_key_are_reported_beside_other_warnings(keyed: World) -> None:
     soon = await with_key(keyed, expires_at=datetime.now(UTC) + timedelta(days=6, hours=1))
     late = await with_key(keyed, name="bob", expires_at=datetime.now(UTC) + timedelta(days=8))
     assert "X-AIS-Warning" not in (await ask(keyed, late)).headers
@@ -199,7 +199,7 @@ async def test_the_last_seven_days_of_a_key_are_told_beside_other_warnings(keyed
         (timedelta(minutes=59, seconds=59), "in 59 minutes;"),
     ],
 )
-def test_how_long_a_key_still_works_is_told_in_a_unit_that_fits(left: timedelta, told: str) -> None:
+def test_how_long_a_key_still_works_is_reported_in_a_unit_that_fits(left: timedelta, told: str) -> None:
     now = datetime.now(UTC)
     key = AccessKey("1", b"", "alice", Role.VIEWER, None, now, "cli:test", now + left)
     assert told in Holder("http:alice", Role.VIEWER, key).warning(now)
@@ -341,7 +341,7 @@ async def test_uses_are_written_to_the_minute_in_the_background_and_kept_while_t
     with structlog.testing.capture_logs() as logs:
         for _ in range(20):
             assert (await ask(keyed, headers)).status_code == 200
-        await until(lambda: told(logs, "keys cannot be noted as used"))
+        await until(lambda: told(logs, "keys cannot be marked as used"))
     assert keyed.keys.uses == {}
     keyed.keys.error = None
     await until(lambda: keyed.keys.uses)

@@ -95,7 +95,7 @@ ELSEWHERE = [
 
 @pytest.mark.usefixtures("site")
 @pytest.mark.parametrize("path", ELSEWHERE)
-async def test_there_is_nothing_else(world: World, path: str) -> None:
+async def test_no_other_file_is_served(world: World, path: str) -> None:
     response = await world.stranger.get(f"/manual/{path}")
     assert response.status_code == 404
     assert "secret" not in response.text

@@ -18,7 +18,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from api.app import AppSettings, create_app
 from api.errors import ApiError
 from api.keys import KeyReading
-from api.reporting import DecisionPage, EntryPage, FillPage, InstructionPage, LiveBooks, PaperBooks, Reports
+from api.reporting import DecisionPage, LiveBooks, PageText, PaperBooks, Reports, Told
 from api.rows import entry
 from domain.desk import applying, ordering
 from domain.desk.carried import Carried
@@ -29,7 +29,7 @@ from domain.desk.traces import Tick
 from domain.keys import ID_CHARS, SECRET_BYTES, AccessKey, Role, merge, read_key, write_key
 from domain.risk.limits import Limits
 from domain.trading.decisions import Decision, DecisionType
-from domain.trading.instructions import OrderInstruction, OrderType, Side
+from domain.trading.instructions import InstructionRow, OrderInstruction, OrderType, Side
 from domain.trading.market import Account, Observation
 from settings import (
     ApiSettings,
@@ -46,6 +46,7 @@ from storage.equity import CurveFilter, EquityPoint
 from storage.instructions import InstructionFilter
 from storage.keys import KeyState
 from storage.paging import PageFilter
+from storage.paper import StoredEntry, StoredFill
 
 KEY = "f3kq9-Zt71bVw0_xhQ2m"
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
@@ -211,28 +212,28 @@ class FakeReports:
             return await self.log.page(wanted)
         return self.rows[: wanted.limit], self.next_cursor
 
-    async def page_text(self, wanted: DecisionFilter) -> tuple[str, str | None]:
+    async def page_text(self, wanted: DecisionFilter) -> PageText:
         rows, cursor = await self.page(wanted)
         if self.log:
             return await self.log.page_text(wanted)
         return json.dumps([entry(row) for row in rows]), cursor
 
-    async def instructions(self, desk: str, wanted: InstructionFilter) -> InstructionPage:
-        return await self.log.instructions(desk, wanted) if self.log else ([], None)
+    async def instructions(self, desk: str, wanted: InstructionFilter, told: Told[InstructionRow]) -> PageText:
+        return await self.log.instructions(desk, wanted, told) if self.log else (told([]), None)
 
-    async def fills(self, desk: str, wanted: PageFilter) -> FillPage:
-        return await self.log.fills(desk, wanted) if self.log else ([], None)
+    async def fills(self, desk: str, wanted: PageFilter, told: Told[StoredFill]) -> PageText:
+        return await self.log.fills(desk, wanted, told) if self.log else (told([]), None)
 
-    async def ledger(self, desk: str, wanted: PageFilter) -> EntryPage:
-        return await self.log.ledger(desk, wanted) if self.log else ([], None)
+    async def ledger(self, desk: str, wanted: PageFilter, told: Told[StoredEntry]) -> PageText:
+        return await self.log.ledger(desk, wanted, told) if self.log else (told([]), None)
 
     async def books(self, desk: str) -> PaperBooks | LiveBooks | None:
         return await self.log.books(desk) if self.log else None
 
-    async def curve(self, desk: str, wanted: CurveFilter) -> list[EquityPoint]:
+    async def curve(self, desk: str, wanted: CurveFilter, told: Told[EquityPoint]) -> str:
         if self.error:
             raise self.error
-        return await self.log.curve(desk, wanted) if self.log else self.points
+        return await self.log.curve(desk, wanted, told) if self.log else told(self.points)
 
     async def can_write(self) -> bool:
         if self.hangs:

@@ -139,7 +139,7 @@ def test_only_what_has_to_be_installed_is_left_out_of_a_run_of_all() -> None:
     assert [name for name, subject in SUBJECTS.items() if subject.extra] == ["peers"]
 
 
-def test_the_processes_own_time_is_told_to_the_nanosecond() -> None:
+def test_the_processes_own_time_is_reported_to_the_nanosecond() -> None:
     import os
     import time
 

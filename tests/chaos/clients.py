@@ -138,18 +138,44 @@ async def _body(desk: Desk, step: Step, token: str) -> dict[str, Any]:
 async def send_signal(desk: Desk, step: Step, recorder: Recorder) -> None:
     """What `temporal workflow signal` does."""
     token = f"{step.client}-{step.kind}-{round(step.at * 1000)}"
-    call = recorder.begin("signaller", "temporal", step.kind, command_id=step.key, token=token, args=step.args)
-    said = {**step.args, "reason": token, **({"command_id": step.key} if step.key else {})}
-    payload = Payload(metadata={"encoding": b"json/plain"}, data=json.dumps(said).encode())
+    form = step.args.get("form", "")
+    # What is no text has no reason either, by which its row could be found.
+    said_token = None if form in WITHOUT_A_REASON else token
+    call = recorder.begin(step.client, "temporal", step.kind, command_id=step.key, token=said_token, args=step.args)
     assert desk.client
     request = SignalWorkflowExecutionRequest(
         namespace="default",
         workflow_execution=WorkflowExecution(workflow_id=desk.workflow_id),
-        signal_name=step.kind,
-        input=Payloads(payloads=[payload]),
+        signal_name=f" {step.kind.upper()} " if form == "loud" else step.kind,
+        input=Payloads(payloads=[_payload(each) for each in _inputs(step, token)]),
         request_id=os.urandom(8).hex(),
     )
     await _ask_temporal(desk.client.workflow_service.signal_workflow_execution, request, call, recorder)
+
+
+WITHOUT_A_REASON = ("nothing", "null", "number", "list", "broken", "other encoding")
+
+
+def _inputs(step: Step, token: str) -> list[bytes]:
+    """The inputs of a signal, as the bytes of their payloads."""
+    fields = {name: value for name, value in step.args.items() if name != "form"}
+    said = json.dumps({**fields, "reason": token, **({"command_id": step.key} if step.key else {})}).encode()
+    text = json.dumps(token).encode()
+    forms = {
+        "nothing": [],
+        "null": [b"null"],
+        "text": [text],
+        "number": [b"7"],
+        "list": [b"[" + text + b"]"],
+        "broken": [b'{"reason": '],
+        "two": [said, text],
+        "other encoding": [b"\x80\x00"],
+    }
+    return forms.get(step.args.get("form", ""), [said])
+
+
+def _payload(data: bytes) -> Payload:
+    return Payload(metadata={"encoding": b"binary/encrypted" if data[0] > 127 else b"json/plain"}, data=data)
 
 
 async def cancel(desk: Desk, step: Step, recorder: Recorder) -> None:

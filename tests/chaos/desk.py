@@ -223,15 +223,21 @@ class Desk:
         return f"http://127.0.0.1:{self.proxies[f'client>{APIS[api]}'].port}"
 
     async def status(self) -> dict[str, Any] | None:
-        """What the coordinator says through either API, past the proxies; None where neither answers."""
+        """What the coordinator says; None where neither API answers."""
+        answer = await self.ask("/control/coordinator")
+        return dict(answer.json()) if answer and answer.status_code == 200 else None
+
+    async def ask(self, path: str) -> httpx.Response | None:
+        """What either API answers to a GET, past the proxies: the second one where the first fails, None where both do."""
+        answer = None
         for port in self.api_ports.values():
-            with contextlib.suppress(httpx.HTTPError, ValueError):
+            with contextlib.suppress(httpx.HTTPError):
                 answer = await self.http.get(
-                    f"http://127.0.0.1:{port}/control/coordinator", headers={"Authorization": f"Bearer {KEY}"}
+                    f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {KEY}"}
                 )
-                if answer.status_code == 200:
-                    return dict(answer.json())
-        return None
+                if answer.status_code < 500:
+                    break
+        return answer
 
     async def venue(self, what: str, **switches: Any) -> dict[str, Any]:
         """A switch of the venue's, or its state."""

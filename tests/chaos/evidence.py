@@ -1,9 +1,8 @@
 """What is left after a round: the workflow's history, the database with every change of its rows, and the venue's own record."""
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,14 +10,12 @@ import psycopg
 from psycopg.rows import dict_row
 from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import Client, WorkflowQueryFailedError
-from temporalio.service import RPCError
+from temporalio.client import Client
 
-from domain.desk.status import Outcomes
+from cli.audit_chain import Asked, verified
 from tests.chaos.desk import Desk
 from tests.chaos.recorder import Call, Note
 from tests.postgres import plain_url
-from workflows import names
 
 
 @dataclass
@@ -118,8 +115,10 @@ class Evidence:
     # When everything worked again, and when nothing was left to do; None if that never came.
     healed_at: float = 0.0
     settled_at: float | None = None
-    # What became of proposals, by their ids, as the coordinator tells it in the end.
+    # What became of acknowledged commands, by their ids, as an API tells it in the end.
     outcomes: dict[str, str] = field(default_factory=dict)
+    # What `ais audit verify` finds wrong.
+    audit: list[str] = field(default_factory=list)
     # Why not, in the words of the status.
     left: str = ""
 
@@ -128,20 +127,23 @@ async def collect(desk: Desk, found: Evidence) -> None:
     """Adds what the stores say to what the harness knows."""
     assert desk.client
     found.events = await history(desk.client, desk.workflow_id)
-    found.outcomes = await outcomes(desk.client, desk.workflow_id, found.calls)
-    database(plain_url(desk.postgres.url_of(desk.database)), found)
+    found.outcomes = await outcomes(desk, found.calls)
+    url = desk.postgres.url_of(desk.database)
+    database(plain_url(url), found)
+    found.audit = [line.text for line in verified(url, Asked(), lambda _: None) if not line.agrees]
     if found.live:
         found.orders = [_live_order(row) for row in (await desk.venue("state"))["orders"]]
 
 
-async def outcomes(client: Client, workflow_id: str, calls: list[Call]) -> dict[str, str]:
-    """Of all proposals that anybody made; of none where nobody answers for the coordinator any more."""
-    ids = sorted({call.command_id for call in calls if call.kind == "propose" and call.command_id})
-    handle = client.get_workflow_handle(workflow_id)
-    with suppress(RPCError, WorkflowQueryFailedError):
-        told = await handle.query(names.OUTCOMES_QUERY, ids, result_type=Outcomes, rpc_timeout=timedelta(seconds=10))
-        return {name: outcome.outcome.value for name, outcome in told.outcomes.items()}
-    return {}
+async def outcomes(desk: Desk, calls: list[Call]) -> dict[str, str]:
+    """Of all commands that were acknowledged to somebody who knows the id; of none where no API answers any more."""
+    ids = sorted({call.command_id for call in calls if call.acknowledged and call.command_id})
+    found = {}
+    for command_id in ids:
+        answer = await desk.ask(f"/control/commands/{command_id}")
+        if answer is not None:
+            found[command_id] = str(answer.json().get("outcome")) if answer.status_code == 200 else "not known"
+    return found
 
 
 # --- the history -------------------------------------------------------------------------------------------------------
@@ -173,7 +175,9 @@ def read_event(run: int, event: HistoryEvent) -> Event | None:  # noqa: C901 - a
     found = Event(run, event.event_id, at, "")
     match kind:
         case "WORKFLOW_EXECUTION_SIGNALED":
-            found.kind, found.name, found.payload = "signal", told.signal_name, _first(told.input)
+            # The coordinator trims and folds names, too.
+            name = told.signal_name.strip().casefold()
+            found.kind, found.name, found.payload = "signal", name, _first(told.input)
         case "WORKFLOW_EXECUTION_CANCEL_REQUESTED":
             found.kind, found.payload = "cancel_requested", told.cause
         case "WORKFLOW_EXECUTION_CONTINUED_AS_NEW":
@@ -200,14 +204,14 @@ def read_event(run: int, event: HistoryEvent) -> Event | None:  # noqa: C901 - a
 
 
 def _first(payloads: Any) -> Any:
-    """The first payload, as JSON; its text where it is none."""
+    """The first payload, as JSON; its bytes where it is none."""
     if not payloads.payloads:
         return None
     data = payloads.payloads[0].data
     try:
         return json.loads(data)
     except ValueError:
-        return data.decode("utf-8", "replace")
+        return data
 
 
 # --- the database ------------------------------------------------------------------------------------------------------

@@ -279,6 +279,54 @@ MUTATIONS = (
         ("api/keys.py", "        if keys is not None:\n            self._keys = keys\n",
          "        if keys is not None and not self._keys:\n            self._keys = keys\n"),
     ),
+    # --- a third set: what only these rounds send, and only these rules compare ---
+    _mutation(
+        "I1", "a kill whose input is no object is dropped",
+        ("workflows/coordinator.py",
+         "        command = read_command(arrival.kind, arrival.payloads, tick.new_id(\"command\"))\n",
+         "        command = read_command(arrival.kind, arrival.payloads, tick.new_id(\"command\"))\n"
+         "        if not command.named and command.reason == \"manual kill switch\":\n            return\n"),
+    ),
+    _mutation(
+        "I1", "a cancellation does nothing",
+        ("workflows/coordinator.py",
+         "            applying.cancelled(self._run.c, reason, self._run.note_arrival())\n", "            _ = reason\n"),
+    ),
+    _mutation(
+        "I1", "a refused command is pending for whoever looks it up",
+        ("api/command_answers.py", "            return {**head, \"detail\": outcome.detail or \"refused\"}\n",
+         "            return {**head, \"outcome\": \"pending\", **pending_body(outcome)}\n"),
+    ),
+    _mutation(
+        "I1", "the rows of commands are left out of the audit chain",
+        ("activities/record.py", "[*map(decision_entry, decisions), ",
+         "[*(decision_entry(row) for row in decisions if not row.command_id), "),
+    ),
+    _mutation(
+        "I2", "a run that continues as new runs",
+        ("domain/desk/handover.py", "    bulk = _Bulk(**{name",
+         "    carried.state = State.RUNNING\n    bulk = _Bulk(**{name"),
+        ("domain/desk/handover.py", "from domain.desk.traces import",
+         "from domain.desk.states import State\nfrom domain.desk.traces import"),
+    ),
+    _mutation(
+        "I3", "cancels are lost when a run continues as new",
+        ("domain/desk/handover.py", "    text = bulk.model_dump_json()\n",
+         "    carried = carried.model_copy(update={\"cancels\": OpenCancels()})\n    text = bulk.model_dump_json()\n"),
+    ),
+    _mutation(
+        "I4", "an Idempotency-Key is not read",
+        ("api/json_route.py", "    return keys[0] if len(keys) == 1 and _KEY.fullmatch(keys[0]) else None\n",
+         "    return keys[0] if len(keys) > 1 else None\n"),
+    ),
+    _mutation(
+        "I6", "the log names the wrong sender",
+        ("domain/desk/traces.py", "{result} by {command.actor}: {told}", "{result} by temporal: {told}"),
+    ),
+    _mutation(
+        "I7", "limits are answered and forgotten",
+        (APPLYING, "    c.limits = limits\n", ""),
+    ),
 )  # fmt: skip
 
 

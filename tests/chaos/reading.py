@@ -129,6 +129,18 @@ class Reading:
             return [row for row in self.control_rows if row["command_id"] == command_id]
         return [row for row in self.control_rows if token and token in row["summary"]]
 
+    @cached_property
+    def unnamed_kills(self) -> list[dict[str, Any]]:
+        """The rows of kills that nobody's id or text names: of signals without either, and those that the desk made itself."""
+        known = {call.command_id for call in self.e.calls} | self.signals_by_id.keys()
+        tokens = [call.token for call in self.e.calls if call.token]
+        kills = [row for row in self.control_rows if row["summary"].startswith("kill ")]
+        return [
+            row
+            for row in kills
+            if row["command_id"] not in known and not any(each in row["summary"] for each in tokens)
+        ]
+
     # --- the history ---------------------------------------------------------------------------------------------------
 
     @cached_property

@@ -68,6 +68,7 @@ class Script:
         call = self.call(at, kind, command_id=command_id, token=f"why-{command_id}", status=200, **more)
         self.event(at + 0.05, "signal", kind, {**call.args, "command_id": command_id, "reason": call.token})
         self.row(at + 0.05, f"{kind} {result} by http: why-{command_id}", command_id)
+        self.e.outcomes[command_id] = "applied"
 
     def state(self, at: float, state: str) -> None:
         """Somebody reads the state."""
@@ -178,7 +179,7 @@ def a_sound_round() -> Evidence:
     s.event(0.0, "began")
     s.call(0.3, "propose", r.ACCEPTED, command_id="q1", status=202)
     s.event(0.35, "signal", "propose", {"command_id": "q1"})
-    s.e.outcomes = {"q1": "applied"}
+    s.e.outcomes["q1"] = "applied"
     s.command(0.5, "set_limits", "l1", args={"api": 0, "limits": {"max_leverage": "1.8"}})
     s.order(1.0, "ord_1")
     s.command(2.0, "pause", "p1")

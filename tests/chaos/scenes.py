@@ -23,7 +23,7 @@ from tests.chaos.schedule import APIS, SYMBOLS, WORKERS, Fault, Step
 from tests.postgres import plain_url
 
 # As in servers.HOLDS.
-AT_THE_INSERT, AT_THE_COMMIT = 1, 2
+AT_THE_INSERT, AT_THE_COMMIT, AT_A_CANCEL = 1, 2, 3
 # So long a scene waits for an order. Without one there is no scene, and the round goes on.
 PATIENCE_SECONDS = 6.0
 # A cycle of a scene takes three seconds, and a proposal is decided in the next one.
@@ -236,6 +236,18 @@ async def a_position_is_reduced(desk: Desk, recorder: Recorder) -> bool:
         return await _comes(desk, connection, lambda had: len(had) > before)
 
 
+async def a_run_ends_while_cancels_wait(desk: Desk, recorder: Recorder) -> bool:
+    """The venue refuses to cancel what rests, and the next run inherits the cancels of a kill."""
+    async with _connection(desk) as connection:
+        rests = await _proposed(desk, recorder, connection, AT_REST, lambda had: "open" in had)
+        if not rests or not (before := await desk.status()):
+            return False
+        async with _held(connection, AT_A_CANCEL):
+            await _kill(desk, recorder, "temporal")
+            async with lasting(desk, Fault(0.0, 0.1, "flood", "coordinator"), recorder):
+                return await _says(desk, lambda status: status["run_id"] != before["run_id"])
+
+
 AT_MARKET: dict[str, Any] = {"symbol": SYMBOLS[0], "side": "BUY", "agent_id": "scene"}
 AT_REST = AT_MARKET | {"offset": -0.01}
 Came = Callable[[list[str]], bool]
@@ -310,7 +322,8 @@ SCENES: dict[str, Callable[[Desk, Recorder], Awaitable[bool]]] = {
     for scene in (
         kill_before_the_send, pause_before_the_send, kill_in_the_transaction, answer_is_lost, database_hangs_at_a_kill,
         workers_hang_at_a_kill, an_order_rests_at_a_kill, temporal_is_away_at_commands, signals_wait_for_a_worker,
-        an_order_rests_at_a_cancel_all, limits_before_the_send, a_kill_meets_a_restart, an_order_is_in_flight_at_a_kill,
+        an_order_rests_at_a_cancel_all, limits_before_the_send, a_kill_meets_a_restart,
+        a_run_ends_while_cancels_wait, an_order_is_in_flight_at_a_kill,
         an_order_is_replaced, a_position_is_reduced,
     )
 }  # fmt: skip

@@ -42,6 +42,7 @@ SCENES = {
     "limits_before_the_send": 6.0,
     "a_kill_meets_a_restart": 9.0,
     "an_order_is_in_flight_at_a_kill": 6.0,
+    "a_run_ends_while_cancels_wait": 9.0,
 }
 SCENE_BEGINS = 0.2
 # The server takes ten thousand signals a run, the kill among them. So many want a machine to themselves: `--signals 10000`.
@@ -52,8 +53,10 @@ PROPOSES = (
     "an_order_rests_at_a_cancel_all",
     "an_order_is_replaced",
     "a_position_is_reduced",
+    "a_run_ends_while_cancels_wait",
 )
-IN_A_TRANSACTION = ("kill_in_the_transaction", "an_order_is_in_flight_at_a_kill")
+# A real venue has no transaction that could be held, and none that could be refused.
+ON_PAPER = ("kill_in_the_transaction", "an_order_is_in_flight_at_a_kill", "a_run_ends_while_cancels_wait")
 IN_A_SCENE = ("agent", "reader")
 # Of one round in so many the first run began under the release before, and workers of this one carry it on.
 SCHEMA_EVERY = 6
@@ -135,8 +138,7 @@ def scene_of(seed: int, live: bool) -> Scene | None:
     kind = [*SCENES][seed // 2 % len(SCENES)]
     if kind == "signals_wait_for_a_worker":
         return Scene(SCENE_BEGINS, kind, FLOOD)
-    # A real venue has no transaction that could be held.
-    return Scene(SCENE_BEGINS, "kill_before_the_send" if live and kind in IN_A_TRANSACTION else kind)
+    return Scene(SCENE_BEGINS, "kill_before_the_send" if live and kind in ON_PAPER else kind)
 
 
 def links(live: bool) -> tuple[str, ...]:
@@ -160,6 +162,7 @@ def plan(seed: int, seconds: float = 12.0, live: bool | None = None, earlier: in
     cycle = chance.choice((1.0, 1.0, 3.0)) if not is_live else 3.0
     quiet = min(SCENES[scene.kind], seconds - QUIET_SECONDS) if scene else min(TRADES_FIRST_SECONDS, seconds / 2)
     steps = [step for client in CLIENTS for step in CLIENTS[client](chance, seconds, quiet)]
+    steps += _hurried(seed, seconds, quiet)
     faults = _faults(chance, seconds, is_live)
     if scene:
         others = IN_A_SCENE[1:] if scene.kind in PROPOSES else IN_A_SCENE
@@ -339,6 +342,21 @@ def _stranger(chance: random.Random, seconds: float, quiet: float) -> list[Step]
     tries = [(at, chance.choice((WRONG_KEY, VIEWER)), chance.choice(kinds)) for at in _moments(chance, seconds, 1.5)]
     tries += [(round(chance.uniform(seconds - 1.0, seconds + 0.8), 3), FORMER, "status") for _ in range(4)]
     return [Step(at, "stranger", "http", kind, {"key": key}, chance.randrange(2)) for at, key, kind in sorted(tries)]
+
+
+# What `temporal workflow signal` can be made to send as the input of a kill, by people in a hurry.
+KILL_FORMS = ("nothing", "null", "text", "number", "list", "broken", "two", "other encoding", "loud")
+# The share of rounds in which somebody does.
+HURRIED_SHARE = 0.5
+
+
+def _hurried(seed: int, seconds: float, quiet: float) -> list[Step]:
+    """A kill by somebody in a hurry. Decided apart from everything else: a seed's other commands stay the same."""
+    chance = random.Random(f"hurried/{seed}")
+    if chance.random() >= HURRIED_SHARE:
+        return []
+    at, form = round(chance.uniform(quiet, seconds), 3), chance.choice(KILL_FORMS)
+    return [Step(at, "hurried", "temporal", "kill", {"form": form})]
 
 
 CLIENTS = {

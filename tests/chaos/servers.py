@@ -48,7 +48,8 @@ BEGIN
     RETURN NULL;
 END $$;
 """
-# Where an order's transaction waits for as long as a scene wants it to (scenes.py); nobody notices these locks otherwise.
+# Where an order's transaction waits, and where a cancel fails, for as long as a scene wants it to (scenes.py); nobody notices
+# these locks otherwise.
 HOLDS = """
 CREATE FUNCTION chaos.hold() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -60,6 +61,15 @@ CREATE TRIGGER hold_the_insert AFTER INSERT ON paper.orders
     FOR EACH ROW WHEN (NOT NEW.reduce_only) EXECUTE FUNCTION chaos.hold(1);
 CREATE CONSTRAINT TRIGGER zz_hold_the_commit AFTER INSERT ON paper.orders DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW WHEN (NOT NEW.reduce_only) EXECUTE FUNCTION chaos.hold(2);
+CREATE FUNCTION chaos.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock_shared(TG_ARGV[0]::bigint) THEN
+        RAISE EXCEPTION 'the venue refuses cancels';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER refuse_the_cancel BEFORE UPDATE ON paper.orders
+    FOR EACH ROW WHEN (NEW.status = 'canceled') EXECUTE FUNCTION chaos.refuse(3);
 """
 WATCHED = ("public.decisions", "public.instructions", "public.desks", "paper.orders")
 NOTE = "CREATE TRIGGER chaos AFTER INSERT OR UPDATE ON {} FOR EACH ROW EXECUTE FUNCTION chaos.note()"

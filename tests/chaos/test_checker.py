@@ -60,6 +60,44 @@ def a_signal_of_which_nobody_was_told_has_no_row(e: Evidence) -> None:
     e.events.append(signal)
 
 
+@breaks("every_kill_signal_kills")
+def a_kill_without_any_input_is_in_the_history_alone(e: Evidence) -> None:
+    signal = copy.copy(event_of(e, "signal", "kill"))
+    signal.payload = None
+    e.events.append(signal)
+
+
+@breaks("every_kill_signal_kills")
+def two_kills_that_cannot_be_read_have_one_row(e: Evidence) -> None:
+    for at, payload in ((7.5, b"\x80"), (7.6, [7])):
+        signal = copy.copy(event_of(e, "signal", "kill"))
+        signal.at, signal.payload = BEGAN + at, payload
+        e.events.append(signal)
+    a_kill_of_nobody(e, 7.7)
+
+
+@breaks("every_recorded_signal_is_dealt_with")
+def a_kill_whose_input_is_a_text_has_no_row(e: Evidence) -> None:
+    signal = copy.copy(event_of(e, "signal", "kill"))
+    signal.payload = "flash crash"
+    e.events.append(signal)
+
+
+@breaks("every_command_can_be_looked_up")
+def an_applied_command_is_told_as_refused(e: Evidence) -> None:
+    e.outcomes["p1"] = "refused"
+
+
+@breaks("every_command_can_be_looked_up")
+def nobody_knows_a_kill_that_was_answered(e: Evidence) -> None:
+    del e.outcomes["k1"]
+
+
+@breaks("the_audit_chain_is_whole")
+def a_row_is_not_in_the_chain(e: Evidence) -> None:
+    e.audit.append("2 faults: a row of the log has no entry")
+
+
 @breaks("every_cancellation_kills")
 def a_cancellation_has_no_kill(e: Evidence) -> None:
     e.decisions.remove(row_of(e, "cancel-1"))
@@ -249,6 +287,24 @@ def a_cancel_waits_until_the_row_is_written(e: Evidence) -> None:
 @breaks("what_is_acknowledged_is_in_the_history")
 def a_command_is_acknowledged_before_it_is_recorded(e: Evidence) -> None:
     event_of(e, "signal", "pause").at = BEGAN + 2.9
+
+
+@breaks("a_key_is_the_id_of_its_command")
+def a_command_with_a_key_gets_another_id(e: Evidence) -> None:
+    call_of(e, "c1").key = "mine"
+
+
+@breaks("the_limits_that_were_applied_are_the_desks")
+def limits_are_answered_and_forgotten(e: Evidence) -> None:
+    e.decisions.remove(row_of(e, "operator-restart"))
+    assert e.status
+    e.status["limits"] = {"max_leverage": "2"}
+
+
+@breaks("every_row_names_its_sender")
+def a_command_over_http_is_told_as_a_signal(e: Evidence) -> None:
+    row = row_of(e, "why-p1")
+    row["summary"] = row["summary"].replace("by http:", "by temporal:")
 
 
 @breaks("what_is_not_recorded_never_happens")
@@ -557,6 +613,26 @@ def test_under_the_rules_of_before_a_restart_forgets_the_ids() -> None:
     event_of(e, "began").payload = 4
     a_command_is_carried_out_again_after_a_restart(e)
     assert "every_command_is_carried_out_once" not in violated(e)
+
+
+def a_kill_of_nobody(e: Evidence, at: float) -> None:
+    """The row of one that has no id and no reason that its sender knows."""
+    row = copy.copy(row_of(e, "why-k2"))
+    moment = row["timestamp"] + timedelta(seconds=at - 7.0)
+    row |= {"decision_id": f"decision_{at}", "timestamp": moment, "command_id": f"command_{at}"}
+    row["summary"] = "kill repeated by temporal: manual kill switch"
+    e.decisions.append(row)
+
+
+def test_a_kill_without_any_input_has_a_row_that_nobody_else_has() -> None:
+    e = a_sound_round()
+    signal = copy.copy(event_of(e, "signal", "kill"))
+    signal.at, signal.payload = BEGAN + 7.5, None
+    e.events.append(signal)
+    a_kill_of_nobody(e, 7.2)
+    assert "every_kill_signal_kills" in violated(e)
+    a_kill_of_nobody(e, 7.7)
+    assert "every_kill_signal_kills" not in violated(e)
 
 
 CASES = [pytest.param(rule, each, id=each.__name__) for rule, ways in BREAKS.items() for each in ways]

@@ -65,7 +65,7 @@ def test_the_newest_tag_comes_first_but_for_the_commit_itself(clone: Repository)
     assert commit_of("", clone.root) == tagged
 
 
-def test_its_code_is_unpacked_with_what_starts_it(clone: Repository, tmp_path: Path) -> None:
+def test_an_earlier_release_is_unpacked_with_our_own_starters(clone: Repository, tmp_path: Path) -> None:
     first = clone.commit("worker.py", "the old one")
     clone.commit("worker.py", "the new one")
     clone.commit(STARTERS[0], "the new starter")

@@ -40,16 +40,16 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("history", SOUND.values(), ids=SOUND)
-def test_what_can_be_put_in_order_is_sound(history: list[Operation]) -> None:
+def test_a_linearizable_history_is_sound(history: list[Operation]) -> None:
     assert explain(history) is None
 
 
 @pytest.mark.parametrize("history", BROKEN.values(), ids=BROKEN)
-def test_what_cannot_is_named(history: list[Operation]) -> None:
+def test_a_history_that_is_not_linearizable_is_named(history: list[Operation]) -> None:
     assert explain(history)
 
 
-def test_it_agrees_with_trying_every_order() -> None:
+def test_the_verdict_agrees_with_trying_every_order() -> None:
     """On thousands of small histories, of which about half are broken."""
     chance = random.Random(7)
     verdicts = []

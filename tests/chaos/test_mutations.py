@@ -14,7 +14,7 @@ def test_a_mutation_applies(mutation: Mutation) -> None:
         ast.parse(text)
 
 
-def test_there_are_three_or_more_for_each_invariant() -> None:
+def test_each_invariant_has_three_mutations_or_more() -> None:
     counts = Counter(mutation.invariant for mutation in MUTATIONS)
     assert counts.keys() == {f"I{n}" for n in range(1, 9)}
     assert min(counts.values()) >= 3

@@ -34,7 +34,7 @@ async def said(proxy: Proxy, seconds: float = 5.0) -> bytes:
         writer.close()
 
 
-async def test_it_passes_on(proxy: Proxy) -> None:
+async def test_the_proxy_passes_bytes_on(proxy: Proxy) -> None:
     assert await said(proxy) == b"hello\n"
 
 
@@ -77,7 +77,7 @@ async def test_it_is_slow_each_way(proxy: Proxy) -> None:
     assert loop.time() - began >= 2 * SLOW_SECONDS - 0.02
 
 
-async def test_of_a_half_closed_connection_no_answer_comes(proxy: Proxy) -> None:
+async def test_a_half_closed_connection_gets_no_answer(proxy: Proxy) -> None:
     await proxy.change("half_closed")
     assert await said(proxy) == b""
 

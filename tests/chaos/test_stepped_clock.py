@@ -31,7 +31,7 @@ print(json.dumps([*found, ahead()]))
 """
 
 
-def test_it_steps_and_comes_back(tmp_path: Path) -> None:
+def test_the_wall_clock_steps_and_comes_back(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "clock")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

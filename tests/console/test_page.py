@@ -183,7 +183,7 @@ async def test_a_hold_of_one_second_kills_without_a_question_and_a_shorter_one_d
     assert re.search(r"KILLED .*at \d\d:\d\d:\d\d UTC", await console.text("#kill-news"))
 
 
-async def test_a_kill_is_told_as_what_is_known_of_it(console: Console) -> None:
+async def test_a_kill_is_shown_as_what_is_known_of_it(console: Console) -> None:
     ids: set[str | None] = set()
     await console.open()
     await console.shows("running")
@@ -555,6 +555,25 @@ async def test_what_the_page_cannot_read_is_never_confirmed(console: Console, mo
     assert await console.page.get_attribute("body", "data-state") == "unknown"
     assert console.app.state.parts.feed.streams == 1
     console.faults.clear()
+
+
+async def test_what_keeps_a_connection_alive_confirms_no_state(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy may send comments of its own for as long as the API behind it is silent."""
+    told: list[float] = []
+
+    def only_a_proxy_speaks(*_: object) -> bytes:
+        if told and time.monotonic() - told[-1] < 0.3:
+            return b""
+        told.append(time.monotonic())
+        return b": keep-alive\n\n"
+
+    await console.open()
+    await console.shows("running")
+    monkeypatch.setattr(console.app.state.parts.feed, "news", only_a_proxy_speaks)
+    await console.says("#stale", "The API has sent nothing for more than 3 s.")
+    assert len(told) > 1
 
 
 async def test_a_kill_without_a_network_may_have_arrived_holds_the_page_and_leaves_the_lines_for_a_terminal(

@@ -142,7 +142,7 @@ def test_without_a_network_the_rest_is_done_and_the_status_is_one_of_its_own(too
     assert tools.sbom.exists()
 
 
-def test_a_tool_that_is_not_there_is_told_and_hides_nothing_else(tools: Tools) -> None:
+def test_a_tool_that_is_not_there_is_reported_and_hides_nothing_else(tools: Tools) -> None:
     (tools.folder / "cyclonedx-py").unlink()
     tools.put("pip-audit", f"print({json.dumps(json.dumps({'dependencies': [BAD]}))}); sys.exit(1)")
     status, told = tools.run()

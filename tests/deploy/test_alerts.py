@@ -106,7 +106,7 @@ CASES = {
         times=2,
     ),
     "BooksDiffer": _of_desk("ais_books_faults", "0x19 1x21", "0x21 1x19"),
-    "StrangeOrders": _of_desk("ais_strange_orders", "0x39 1", "0x40"),
+    "ForeignOrders": _of_desk("ais_foreign_orders", "0x39 1", "0x40"),
     "AuditBroken": Case(
         # One worker has not looked since, and a desk whose own workers know nothing of it.
         {'ais_audit_broken{desk="a",instance="1"}': "0x38 1x2", 'ais_audit_broken{desk="a",instance="2"}': "0x40"},
@@ -130,9 +130,9 @@ CASES = {
     "AgentQuarantined": Case(
         {'ais_agent_quarantined{agent_id="x"}': "0x39 1"}, {'ais_agent_quarantined{agent_id="x"}': "0x40"}
     ),
-    "WordsTooOld": _of_desk("ais_words_too_old_total", "0+1x40", "0x20 5x20"),
+    "AnswersTooOld": _of_desk("ais_answers_too_old_total", "0+1x40", "0x20 5x20"),
     "KeysRefused": Case({REFUSED_KEYS: "0+3x40"}, {REFUSED_KEYS: "0+1x40"}),
-    "StrangersAtTheDoor": Case({TURNED: "0+30x40"}, {TURNED: "0+10x40"}),
+    "ConnectionsTurnedAway": Case({TURNED: "0+30x40"}, {TURNED: "0+10x40"}),
 }
 
 

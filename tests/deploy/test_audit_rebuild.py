@@ -231,7 +231,7 @@ async def test_a_row_that_differs_is_named_and_never_changed(copy: Copy) -> None
         assert what in told(written)
 
 
-async def test_what_cannot_be_reached_is_told(copy: Copy, past: Past) -> None:
+async def test_what_cannot_be_reached_is_reported(copy: Copy, past: Past) -> None:
     copy.execute("DELETE FROM decisions", "DELETE FROM audit", "DELETE FROM audit_heads")
 
     class Sealed(PayloadCodec):
@@ -257,7 +257,7 @@ async def test_rows_of_another_database_never_come_into_this_one(copy: Copy) -> 
     assert copy.scalar("SELECT count(*) FROM decisions") == 0
 
 
-async def test_people_are_not_told_again_of_what_is_put_back(copy: Copy) -> None:
+async def test_rows_that_are_put_back_cause_no_second_notification(copy: Copy) -> None:
     copy.execute("DELETE FROM decisions")
     await copy.rebuild(writes=True)
     assert copy.scalar("SELECT count(written) FROM decisions") == 0
@@ -280,7 +280,7 @@ async def test_a_run_past_retention_is_named(copy: Copy, past: Past) -> None:
     assert (agree(lines), copy.faults()) == (True, [])
 
 
-async def test_without_the_database_nothing_is_told_to_be_whole(copy: Copy) -> None:
+async def test_without_the_database_nothing_is_reported_to_be_whole(copy: Copy) -> None:
     copy.url = "postgresql://nobody@127.0.0.1:1/none"
     for writes in (False, True):
         with pytest.raises(DatabaseUnavailable):

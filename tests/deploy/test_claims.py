@@ -40,7 +40,7 @@ NOW = datetime(2100, 1, 1, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url, threads=2, timeout_seconds=5, application_name="ais-test")
+    database = Database(database_url, threads=2, timeout_seconds=60, application_name="ais-test")
     yield database
     database.close()
 

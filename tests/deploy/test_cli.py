@@ -6,13 +6,14 @@ import sys
 from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.main import get_command
 
 import cli.terminal
-from cli import connecting
+from cli import audit_chain, connecting, desk, keys
 from cli.app import app
 from cli.tables import limit_text
 from domain.desk.status import LimitStatus
@@ -31,7 +32,7 @@ KEY = {"AIS_API_KEY": "r8Jw_2kd8s7Hqp1Zx93bNMt"}
 DATABASE = {"AIS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
 
 
-def test_it_tells_its_version(tmp_path: Path) -> None:
+def test_version_prints_the_version(tmp_path: Path) -> None:
     told = ais("--version", cwd=tmp_path)
 
     assert (told.returncode, told.stdout, told.stderr) == (0, f"{version('ais')}\n", "")
@@ -86,6 +87,30 @@ def test_a_database_that_does_not_answer_is_an_error_and_no_traceback(tmp_path: 
 def test_wrong_usage_is_2(tmp_path: Path) -> None:
     assert ais_here("migrate", "--no-such-flag", cwd=tmp_path).returncode == 2
     assert ais("no-such-command", cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where", "name"),
+    [
+        (("start",), desk, "start"),
+        (("restart", "--yes", "--reason", "over"), desk, "restart"),
+        (("release", "--reason", "over"), desk, "release"),
+        (("keys", "revoke", "alice"), keys, "revoke"),
+        (("audit", "accept", "--reason", "known", "--desk", "main"), audit_chain, "accepted"),
+    ],
+)
+def test_a_result_does_not_control_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], where: Any, name: str
+) -> None:
+    # Found: `ais restart` shows the reason of a kill that a terminated coordinator never carried out.
+    text = "killed (\x1b[2J\u202ex)\nsecond line"
+
+    async def later(*_: Any, **__: Any) -> str:
+        return text
+
+    monkeypatch.setattr(where, name, (lambda *_: text) if name == "accepted" else later)
+    done = ais_here(*arguments, cwd=tmp_path, AIS_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    assert (done.returncode, done.stdout) == (0, "killed ([2Jx)\nsecond line\n"), done.stderr
 
 
 def test_what_goes_wrong_is_told_without_what_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +170,7 @@ def test_a_desk_that_cannot_be_one_is_refused_in_one_line(command: list[str], tm
     assert refused.stderr.startswith("AIS_DESK is 'no/desk', which is not allowed.")
 
 
-async def test_a_temporal_that_takes_connections_and_says_nothing_is_told_in_time(
+async def test_a_temporal_that_takes_connections_and_says_nothing_is_reported_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     listening = socket.create_server(("127.0.0.1", 0))
@@ -156,7 +181,7 @@ async def test_a_temporal_that_takes_connections_and_says_nothing_is_told_in_tim
         await connecting.connect_patiently(told.append)
 
 
-def test_a_level_is_told_in_words() -> None:
+def test_a_level_is_shown_in_words() -> None:
     for level in Level:
         limit = LimitStatus(
             limit="position", value=Decimal(1), soft=Decimal(2), hard=Decimal(3), level=level.name.lower()

@@ -131,7 +131,7 @@ def test_a_free_port_is_one_that_no_outgoing_connection_is_given() -> None:
     assert max(ports) < 32_768
 
 
-def test_one_port_for_two_things_is_a_taken_port() -> None:
+def test_the_same_port_for_two_parts_is_a_taken_port() -> None:
     port = free_port()
 
     with pytest.raises(PortTaken, match="--temporal-port"):

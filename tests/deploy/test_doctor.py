@@ -67,7 +67,7 @@ async def test_a_healthy_desk_passes(temporal: Client, address: str, monkeypatch
         assert doctor.passed(list(found.values()))
 
 
-async def test_a_key_of_the_audit_chain_that_cannot_be_used_is_told(
+async def test_a_key_of_the_audit_chain_that_cannot_be_used_is_reported(
     temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AIS_AUDIT_KEY", str(tmp_path / "key.pem"))
@@ -216,7 +216,7 @@ def _greet(listener: socket.socket) -> None:
         connection.sendall(b"SSH-2.0-somebody else\r\n")
 
 
-async def test_something_else_on_the_port_of_the_api_is_told() -> None:
+async def test_something_else_on_the_port_of_the_api_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         Thread(target=_greet, args=(listener,), daemon=True).start()
         seen = findings.Examination()

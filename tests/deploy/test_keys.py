@@ -133,7 +133,7 @@ def test_a_key_of_which_nobody_knows_whether_it_was_made_is_named_and_can_be_rev
     assert run("revoke", found[1]).returncode == 0
 
 
-def test_a_rotation_of_which_nobody_knows_the_outcome_is_told_and_repeated(run: Run) -> None:
+def test_a_rotation_of_which_nobody_knows_the_outcome_is_reported_and_repeated(run: Run) -> None:
     assert run("create", "grace", "--role", "operator").returncode == 0
     with silent_commits():
         done = run("rotate", "grace")

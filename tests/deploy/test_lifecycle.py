@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 import typer
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
@@ -24,6 +24,7 @@ from domain.desk.states import Mode
 from domain.risk.limits import Limits
 from storage.database import Database
 from storage.desks import DeskRecord, read_desk
+from storage.tables import desks
 from tests.postgres import Server
 from tests.workflows.world import World
 from workflows import names
@@ -127,6 +128,15 @@ async def test_a_start_says_what_it_knows_when_the_database_goes_away(
     row = await scene.row()
     assert row
     assert row.started_at
+
+
+async def test_a_start_of_an_open_desk_that_is_killed_says_so_and_what_brings_it_back(scene: Scene) -> None:
+    await scene.lifecycle.start()
+    killed = update(desks).where(desks.c.desk == scene.desk)
+    values = {"killed": True, "kill_number": 1, "reason": "flash crash", "actor": "http"}
+    await scene.database.run(lambda connection: connection.execute(killed.values(values)))
+    text = await scene.lifecycle.start()
+    assert text.endswith("is open already, and killed (flash crash, by http): only `ais restart` brings it back")
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,8 @@ def test_an_option_that_cannot_be_meant_is_refused(kind: str, option: str, text:
 
 def test_a_time_is_ago_or_in_utc_unless_it_says_otherwise() -> None:
     assert abs((datetime.now(UTC) - timedelta(minutes=10) - moment_of("10m")).total_seconds()) < 5
+    with pytest.raises(ValueError, match="is not a time"):
+        moment_of("999999d")
     assert moment_of("2026-03-12T14:30:00") == datetime(2026, 3, 12, 14, 30, tzinfo=UTC)
     assert moment_of("2026-03-12T14:30:00+02:00") == datetime(2026, 3, 12, 12, 30, tzinfo=UTC)
 
@@ -228,9 +230,7 @@ async def test_ctrl_c_ends_a_followed_log_with_0(database: Database, database_ur
         (["log"], 1, "PostgreSQL"),
     ],
 )
-def test_what_a_person_can_get_wrong_is_no_traceback(
-    arguments: list[str], code: int, told: str, tmp_path: Path
-) -> None:
+def test_a_mistake_of_a_person_is_no_traceback(arguments: list[str], code: int, told: str, tmp_path: Path) -> None:
     done = ais_here(*arguments, cwd=tmp_path, AIS_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert (done.returncode, done.stdout) == (code, "")
     assert told in done.stderr

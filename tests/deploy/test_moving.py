@@ -25,7 +25,7 @@ from cli import desk as desk_commands
 from cli import status as status_commands
 from cli.app import app
 from cli.lifecycle import Lifecycle
-from cli.moving import NewMode, told
+from cli.moving import NewMode, explain
 from cli.refusals import Refused
 from cli.terms import DeskTerms
 from domain.books import EXCHANGE
@@ -46,7 +46,7 @@ LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url, threads=2, timeout_seconds=5, application_name="ais-test")
+    database = Database(database_url, threads=2, timeout_seconds=60, application_name="ais-test")
     yield database
     database.close()
 
@@ -171,9 +171,9 @@ async def test_positions_are_left_behind_only_if_a_person_says_so(scene: Scene) 
     status = await scene.until_done()
     async with scene.worker(Mode.SHADOW):
         new = NewMode(Mode.SHADOW, scene.account)
-        with pytest.raises(Refused, match=r"stand at the venue of mode paper: BTCUSDT.*--with-positions"):
+        with pytest.raises(Refused, match=r"open at the venue of mode paper: BTCUSDT.*--with-positions"):
             await scene.restart(new)
-        assert "(BTCUSDT): they stay there, and nothing manages them" in told(status, new)
+        assert "(BTCUSDT): they stay there, and nothing manages them" in explain(status, new)
         await scene.restart(new._replace(with_positions=True))
         assert (await scene.gateway.status()).mode is Mode.SHADOW
 
@@ -187,16 +187,16 @@ async def test_the_mode_of_the_settings_alone_changes_no_mode(scene: Scene) -> N
     assert (await scene.gateway.status()).mode is Mode.PAPER
 
 
-async def test_what_a_person_is_told_about_money(scene: Scene) -> None:
+async def test_a_person_reads_what_the_move_means_for_real_money(scene: Scene) -> None:
     await scene.gateway.signal("kill", {"reason": "ready"})
     status = await scene.until_done()
-    assert told(status, scene.live()).startswith(
+    assert explain(status, scene.live()).startswith(
         f"REAL MONEY: from its first cycle on desk {scene.desk!r} sends orders"
     )
-    assert scene.account in told(status, scene.live())
-    assert told(status, NewMode(Mode.SHADOW, scene.account)).startswith("No real money, before or after")
+    assert scene.account in explain(status, scene.live())
+    assert explain(status, NewMode(Mode.SHADOW, scene.account)).startswith("No real money, before or after")
     was_live = status.model_copy(update={"mode": Mode.LIVE})
-    assert told(was_live, NewMode(Mode.PAPER, "")).startswith("NO MORE REAL ORDERS")
+    assert explain(was_live, NewMode(Mode.PAPER, "")).startswith("NO MORE REAL ORDERS")
 
 
 async def test_a_closed_coordinator_starts_anew_in_the_mode_that_was_named(scene: Scene) -> None:
@@ -240,7 +240,7 @@ async def test_the_status_says_where_the_settings_differ_from_what_the_desk_has(
 
 
 @pytest.mark.usefixtures("no_settings")
-def test_a_mode_needs_its_settings_and_real_money_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mode_needs_its_settings_and_real_money_a_typed_confirmation(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         Refused, match="--mode live needs AIS_ASTER_ACCOUNT_ID; AIS_ENABLE_LIVE_TRADING=true; an AIS_API_KEY"
     ):

@@ -331,7 +331,7 @@ async def test_a_desk_that_was_restarted_meanwhile_is_not_called_killed(
             await asyncio.sleep(0.02)
         await desk.signal("restart", {"kill_number": status.kill_number, "actor": "t", "reason": "r"})
         result = await kill
-        assert (result.code, result.text.startswith("NOT KILLED ANY MORE")) == (ExitCode.RECORDED, True)
+        assert (result.code, result.text.startswith("NO LONGER KILLED")) == (ExitCode.RECORDED, True)
 
 
 @pytest.mark.parametrize("wrong", ["AIS_CYCLE_SECONDS", "AIS_SYMBOLS"])

@@ -174,7 +174,7 @@ def test_temporal_has_its_own_settings_and_may_have_them_in_dotenv(
         (LogSettings, "AIS_LOG_LEVEL", "LOUD"),
     ],
 )
-def test_a_wrong_value_is_told_with_its_variable_and_what_is_allowed(
+def test_a_wrong_value_is_reported_with_its_variable_and_what_is_allowed(
     model: type[Settings], name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIS_API_KEY", GOOD_KEY)
@@ -247,7 +247,7 @@ def test_symbols_are_written_as_the_http_contract_matches_them(monkeypatch: pyte
 @pytest.mark.parametrize(
     ("variable", "value"), [("AIS_MARKET", "replay:wrong.csv"), ("AIS_PAPER_FUNDING", "BTCUSDT=wrong.csv")]
 )
-def test_a_file_that_holds_something_else_is_told_with_its_variable(
+def test_a_file_that_holds_something_else_is_reported_with_its_variable(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch, no_settings: Path
 ) -> None:
     (no_settings / "wrong.csv").write_text("date,price\n")
@@ -287,7 +287,7 @@ def test_agents_are_all_that_are_installed_and_count_alike_unless_told_otherwise
     assert chosen.agent_weights == {"momentum": 1.0, "my-agent.v2": 0.5, "quiet": 0.0}
 
 
-def test_all_may_be_followed_by_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_agents_and_quoter_may_be_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIS_AGENTS", "all, quoter")
 
     assert AgentSettings.load().agents == ("all", "quoter")

@@ -63,7 +63,7 @@ Process = Callable[[settings.DeskSettings, Any], AbstractAsyncContextManager[Non
 @pytest.mark.usefixtures("no_settings")
 @pytest.mark.parametrize("process", [of_worker, of_api])
 @pytest.mark.parametrize(("symbols", "told"), [(("BTCUSDT", "SOLUSDT"), 1), (("BTCUSDT",), 0)])
-async def test_it_says_so_once_the_desk_answers(
+async def test_settings_that_differ_are_logged_once_the_desk_answers(
     process: Process, symbols: tuple[str, ...], told: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("startup.LAST_DELAY_SECONDS", 0.01)
@@ -84,7 +84,7 @@ async def test_a_desk_that_never_answers_holds_up_nothing(process: Process) -> N
             pass
 
 
-async def test_a_loop_in_the_background_that_ends_by_an_error_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_loop_in_the_background_that_ends_by_an_error_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     async def broken() -> None:
         raise ValueError("a bug")
 

@@ -118,7 +118,7 @@ async def test_only_a_part_that_does_not_come_up_waits_longer_each_time(
 
 
 @pytest.mark.usefixtures("watched")
-async def test_a_part_that_does_not_come_up_again_is_told_with_the_end_of_its_log(
+async def test_a_part_that_does_not_come_up_again_is_reported_with_the_end_of_its_log(
     heard: Heard, sleeper: Sleeper
 ) -> None:
     sleeper.comes_up, sleeper.code = False, "raise SystemExit('run `ais migrate`')"

@@ -1,6 +1,10 @@
 """What a worker does without at its start: whatever may pass by itself must not keep a kill waiting."""
 
+import os
+import resource
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,6 +15,7 @@ import settings
 import worker
 from activities.metrics import WorkerMetrics
 from storage import migrate
+from tests.house.sources import ROOT
 
 
 @pytest.fixture
@@ -45,3 +50,18 @@ async def test_indexes_that_are_not_there_yet_stop_no_worker(new_database_url: C
         connection.execute(text("DROP TABLE kills"))
     with pytest.raises(migrate.SchemaIncomplete):
         await worker._check_schema(url)
+
+
+def test_the_limit_of_descriptors_is_raised_and_never_lowered() -> None:
+    code = """
+import resource, sys
+from startup import raise_descriptor_limit
+for soft in (256, min(20_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    raise_descriptor_limit()
+    print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert [int(line) for line in done.stdout.split()] == [min(hard, 16_384), min(hard, 20_000)]

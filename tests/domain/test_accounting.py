@@ -207,7 +207,7 @@ def test_the_day_begins_at_midnight_utc_with_the_value_before_it() -> None:
     assert (risen.day_opening, risen.day_loss) == (D(10_100), D(0))
 
 
-def test_midnight_is_that_of_utc_wherever_the_time_was_told() -> None:
+def test_midnight_is_that_of_utc_wherever_the_time_was_reported() -> None:
     east = datetime.fromisoformat("2026-03-13T01:00:00+02:00")
     assert a_portfolio(BTCUSDT=100).marked(east, {}).day == NOON.date()
 

@@ -89,7 +89,7 @@ def test_only_a_paused_desk_takes_symbols(state: State, told: str) -> None:
 
 
 @pytest.mark.parametrize("then", [["resume"], ["kill"], ["resume", "pause", "kill"]])
-def test_what_came_meanwhile_wins(then: list[str]) -> None:
+def test_a_command_that_came_meanwhile_beats_the_addition(then: list[str]) -> None:
     desk = a_paused_desk()
     ask(desk, "SOLUSDT")
     for number, kind in enumerate(then):

@@ -82,7 +82,7 @@ def test_at_the_threshold_something_is_chosen_and_below_it_nothing() -> None:
     assert (weak.chosen, weak.notes) == (None, ["the proposals on BTCUSDT are too weak"])
 
 
-def test_an_agent_without_weight_is_not_heard() -> None:
+def test_an_agent_of_weight_0_has_no_influence() -> None:
     result = settle(says("loud", Side.SELL, 1.0), says("a", Side.BUY, 0.2), weights={"loud": 0})
     assert (chosen(result).agent_id, standing(result).net) == ("a", 0.2)
     silenced = settle(says("loud", Side.SELL, 1.0), weights={"loud": 0})
@@ -126,7 +126,7 @@ def test_a_stated_return_counts_within_reason(stated: float | None, counts: floa
 
 
 @pytest.mark.parametrize("confidence", [float("nan"), float("inf"), -0.5, 1.5, 0.0])
-def test_a_confidence_that_is_none_is_not_heard(confidence: float) -> None:
+def test_a_proposal_with_a_confidence_outside_0_to_1_is_ignored(confidence: float) -> None:
     assert settle(says("a", Side.BUY, confidence)).chosen is None
     assert chosen(settle(says("a", Side.BUY, confidence), says("b", Side.SELL, 0.3))).agent_id == "b"
 
@@ -141,7 +141,7 @@ def test_symbols_of_one_score_go_by_name() -> None:
     assert chosen(settle(says("a", Side.BUY, 0.5, ETH), says("a", Side.BUY, 0.5, BTC))).symbol == BTC
 
 
-def test_what_cancels_out_is_told_beside_what_is_chosen() -> None:
+def test_what_cancels_out_is_reported_beside_what_is_chosen() -> None:
     result = settle(says("a", Side.BUY, 0.5, BTC), says("b", Side.SELL, 0.5, BTC), says("a", Side.BUY, 0.5, ETH))
     assert (chosen(result).symbol, result.notes) == (ETH, ["opposite proposals cancel out on BTCUSDT"])
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.risk.assessing import assess, room_of
+from domain.risk.assessing import assess, interval_around
 from domain.risk.limits import INSIDE, PORTFOLIO_LIMITS, WARNING_BAND, Limits, PortfolioLimit
 from domain.risk.measures import RUINED, pair
 from domain.trading.assessment import WARNINGS, Assessment, Level, RiskMemory
@@ -77,7 +77,7 @@ def test_without_equity_every_measure_is_beyond_its_limit() -> None:
 # --- crossings ------------------------------------------------------------------------------------------------------
 
 
-def test_each_level_is_told_once_on_the_way_down() -> None:
+def test_each_level_is_reported_once_on_the_way_down() -> None:
     path = [10_000, 9_600, 9_590, 9_400, 9_280, 9_279, 9_200, 9_199]
     found = [told(one) for one in equities(*path, limits=ONE_LOSS)]
     assert found == [
@@ -97,7 +97,7 @@ def test_a_fall_through_several_levels_tells_each_of_them() -> None:
     assert told(found) == [("drawdown", name) for name in ("WARN_50", "WARN_75", "WARN_90", "SOFT")]
 
 
-def test_a_measure_that_trembles_around_a_level_is_told_once() -> None:
+def test_a_measure_that_trembles_around_a_level_is_reported_once() -> None:
     again = equities(10_000, 9_599, 9_601, 9_599, 9_601, limits=ONE_LOSS)
     assert sum(len(one.crossings) for one in again) == 1
     # Far enough for the level not to hold any more, and still the same fall.
@@ -106,7 +106,7 @@ def test_a_measure_that_trembles_around_a_level_is_told_once() -> None:
     assert sum(len(one.crossings) for one in back) == 1
 
 
-def test_a_warning_is_told_again_once_the_measure_has_come_back_by_the_band() -> None:
+def test_a_warning_is_reported_again_once_the_measure_has_come_back_by_the_band() -> None:
     """A quarter of the soft 8 %: the warning at 4 % is forgotten below 2 %, the one at 6 % below 4 %."""
     assert WARNING_BAND * LIMITS.soft_drawdown == D("0.02")
     at_the_band = equities(10_000, 9_599, 9_800, 9_599, limits=ONE_LOSS)
@@ -126,7 +126,7 @@ def test_the_warnings_of_a_new_day_are_its_own() -> None:
     assert told(assess(seen(9_680, hours=25, positions=[]), LIMITS, morning.memory)) == [("daily_loss", "WARN_50")]
 
 
-def test_a_soft_limit_is_told_each_time_that_it_is_passed() -> None:
+def test_a_soft_limit_is_reported_each_time_that_it_is_passed() -> None:
     """It reduces, each time: the band is of warnings alone."""
     found = [told(one) for one in equities(10_000, 9_199, 9_250, 9_199, limits=ONE_LOSS)]
     warnings = [("drawdown", name) for name in ("WARN_50", "WARN_75", "WARN_90")]
@@ -260,7 +260,7 @@ def test_cuts_bring_every_limit_inside_and_never_turn_a_position(
 
 
 @given(path=st.lists(st.integers(5_000, 12_000), min_size=1, max_size=30))
-def test_a_level_is_never_told_twice_without_a_fall_below_it(path: list[int]) -> None:
+def test_a_level_is_never_reported_twice_without_a_fall_below_it(path: list[int]) -> None:
     levels: dict[str, Level] = {}
     for found in equities(*path):
         for crossing in found.crossings:
@@ -297,10 +297,10 @@ def test_a_check_in_the_same_room_finds_the_same(path: list[int], amount: Decima
         found = assess(seen(equity, positions=held), LIMITS, memory)
         is_same = (found.memory.levels, found.memory.warned) == (memory.levels, memory.warned)
         memory = found.memory
-        rooms = [room_of(value, edges) for value, edges in zip(moving(found), EDGES, strict=True)]
+        intervals = [interval_around(value, edges) for value, edges in zip(moving(found), EDGES, strict=True)]
         for near in (equity - 40, equity - 1, equity + 1, equity + 40):
             other = assess(seen(near, positions=held), LIMITS, memory)
-            inside = (one.above < value < one.below for one, value in zip(rooms, moving(other), strict=True))
+            inside = (one.above < value < one.below for one, value in zip(intervals, moving(other), strict=True))
             if is_same and all(inside):
                 assert (other.memory.levels, other.memory.warned) == (memory.levels, memory.warned)
                 assert other.is_calm is found.is_calm

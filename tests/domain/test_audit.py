@@ -117,7 +117,7 @@ def test_the_first_fault_is_named_with_its_row(tamper: Callable[[Rows], Rows], k
     assert (found[0].kind, found[0].seq) == (kind, seq), found
 
 
-def test_what_nobody_touched_is_whole() -> None:
+def test_a_chain_that_nobody_touched_is_whole() -> None:
     rows = chained(10)
     assert faults(rows, head_of(rows)) == []
     assert faults(rows, None) == []

@@ -64,7 +64,7 @@ def test_weights_and_liquidity_decide_among_the_proposals() -> None:
     assert unheard.summary == "Nothing was chosen; none of the proposals has a weight"
 
 
-def test_proposals_that_cancel_out_choose_nothing_and_it_is_told() -> None:
+def test_proposals_that_cancel_out_choose_nothing_and_it_is_reported() -> None:
     opposite = a_proposal(side=Side.SELL).model_copy(update={"agent_id": "funding_rate"})
     choice = decide(Analysis(proposals=[a_proposal(), opposite]), a_context())
     assert (choice.instruction, choice.decision_type) == (None, "no_action")

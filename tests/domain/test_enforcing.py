@@ -160,7 +160,7 @@ def test_a_confirmed_breach_kills_with_source_risk_and_says_why() -> None:
     assert [cancel.symbol for cancel in desk.cancels] == [BTC, BTC]
 
 
-def test_a_breach_that_a_second_reading_does_not_show_kills_nobody() -> None:
+def test_a_breach_that_a_second_reading_does_not_show_does_not_kill() -> None:
     desk, first = breached()
     hold = confirm(desk, first, reading(desk, 10_000).assessment, a_tick())
     assert hold == (
@@ -172,7 +172,7 @@ def test_a_breach_that_a_second_reading_does_not_show_kills_nobody() -> None:
     assert desk.warning_texts == []
 
 
-def test_a_breach_that_cannot_be_read_again_allows_no_order_and_kills_nobody() -> None:
+def test_a_breach_that_cannot_be_read_again_allows_no_order_and_does_not_kill() -> None:
     desk, first = breached()
     hold = confirm(desk, first, None, a_tick())
     assert hold
@@ -188,7 +188,7 @@ def test_a_kill_of_the_limits_goes_on_reducing() -> None:
     assert [d.quantity for d in desk.deleverages] == [D(20)]
 
 
-def test_a_hard_limit_reached_while_killed_is_told_once() -> None:
+def test_a_hard_limit_reached_while_killed_is_reported_once() -> None:
     desk = a_desk()
     take(desk)
     apply(desk, a_command(KILL), a_tick())
@@ -281,7 +281,7 @@ def test_a_repeated_kill_does_not_begin_the_flattening_anew_and_a_restart_ends_i
     ("filled", "fate", "goes_on"),
     [("1", Fate.CANCELED, True), ("1", Fate.FILLED, True), ("2", Fate.FILLED, False), ("0", Fate.CANCELED, False)],
 )
-def test_what_is_closed_in_part_is_closed_on_at_once(filled: str, fate: Fate, goes_on: bool) -> None:
+def test_after_a_partial_fill_the_next_closing_order_follows_at_once(filled: str, fate: Fate, goes_on: bool) -> None:
     """No reading is waited for; an order that did nothing is no progress, and the next reading asks for it again."""
     desk = killed_holding()
     cancels_confirmed(desk, [c.instruction_id for c in desk.cancels], NOW)

@@ -109,7 +109,7 @@ def test_what_was_filled_before_the_kill_has_not_grown_after_it() -> None:
     assert grown(desk) == [(BTC, D("0.5"), D("0.6"))]
 
 
-def test_an_order_that_was_on_its_way_when_the_kill_came_is_told() -> None:
+def test_an_order_that_was_on_its_way_when_the_kill_came_is_reported() -> None:
     desk = a_desk(symbols=[BTC, ETH])
     take_observation(desk, holding(), 0, a_tick())
     pending = order_prepared(desk, order_of(desk, *chosen(desk, quantity="0.5")))
@@ -144,7 +144,7 @@ def test_what_arrives_after_a_flattening_kill_was_flat_is_closed_as_well() -> No
     assert (closing.symbol, closing.reduce_pct) == (BTC, D(1))
 
 
-def test_after_a_verified_kill_what_a_person_does_by_hand_is_told_and_left_alone() -> None:
+def test_after_a_verified_kill_what_a_person_does_by_hand_is_reported_and_left_alone() -> None:
     desk = killed(holding(), kill_flattens=True)
     confirm(desk)
     assert flatten(desk, later(), a_tick())
@@ -153,7 +153,7 @@ def test_after_a_verified_kill_what_a_person_does_by_hand_is_told_and_left_alone
     assert (grown(desk), flattening(desk)) == ([(BTC, D(0), D("0.5"))], False)
 
 
-def test_by_default_a_position_that_grew_is_told_and_not_closed() -> None:
+def test_by_default_a_position_that_grew_is_reported_and_not_closed() -> None:
     desk = killed(holding())
     confirm(desk)
     assert verify(desk, later(BTCUSDT="0.5"), a_tick())

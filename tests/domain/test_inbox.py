@@ -69,7 +69,7 @@ def test_a_paused_desk_takes_looser_limits() -> None:
     assert desk.limits.hard_leverage == D(4)
 
 
-def test_warnings_are_told_anew_of_a_number_that_was_changed() -> None:
+def test_a_changed_number_is_warned_of_anew() -> None:
     """Whoever asks for room is warned before it is used up, as by the number before."""
     desk = a_desk(state=State.PAUSED)
     levels = {"drawdown": Level.WARN_90, "leverage": Level.WARN_50, "position": Level.SOFT}
@@ -138,7 +138,7 @@ def test_a_proposal_waits_for_the_next_cycle() -> None:
         ('"sent_at": "2026-03-12T14:29:58+00:00", "ttl_seconds": 3', 1),
     ],
 )
-def test_it_expires_when_it_says(more: str, seconds: int) -> None:
+def test_a_proposal_expires_when_it_says(more: str, seconds: int) -> None:
     desk = a_desk()
     send(desk, PROPOSE, FULL.replace("{", "{" + more + ", "))
     expire(desk, a_tick(timedelta(seconds=seconds - 0.1)))
@@ -149,7 +149,7 @@ def test_it_expires_when_it_says(more: str, seconds: int) -> None:
     assert summaries(desk) == ["propose refused by mine: it expired before a cycle took it up"]
 
 
-def test_one_that_comes_late_is_refused() -> None:
+def test_a_proposal_that_comes_too_late_is_refused() -> None:
     desk = a_desk()
     record = send(desk, PROPOSE, FULL.replace("{", '{"expires_at": "2026-03-12T14:30:00+00:00", '))
     assert (record.outcome, record.code) == (Outcome.REFUSED, RefusalCode.EXPIRED)
@@ -225,7 +225,7 @@ def test_a_kill_refuses_what_waits() -> None:
     assert desk.commands["c"].detail == "the desk was killed before a cycle took it up"
 
 
-def test_what_a_cycle_made_of_it_is_its_outcome() -> None:
+def test_the_outcome_of_a_proposal_is_what_a_cycle_made_of_it() -> None:
     desk = a_desk(symbols=[BTC, ETH])
     send(desk, PROPOSE, FULL, "a")
     send(desk, PROPOSE, FULL.replace("btc/usdt", "ETHUSDT"), "b")
@@ -241,7 +241,7 @@ def test_what_a_cycle_made_of_it_is_its_outcome() -> None:
     assert {desk.commands[name].outcome for name in "ab"} == {Outcome.APPLIED}
 
 
-def test_what_nobody_heard_is_refused_with_the_reason() -> None:
+def test_a_proposal_that_was_not_taken_is_refused_with_the_reason() -> None:
     desk = a_desk(symbols=[BTC, ETH])
     send(desk, PROPOSE, FULL, "a")
     (waiting,) = taken = list(desk.proposals)

@@ -137,7 +137,7 @@ def test_a_position_that_nobody_knew_of_gets_cancels_once() -> None:
     assert verify(desk, held, a_tick())
 
 
-def test_what_is_not_over_is_told_by_name() -> None:
+def test_what_is_not_over_is_reported_by_name() -> None:
     desk = killed()
     order_prepared(desk, order_of(desk, *chosen(desk)))
     confirm(desk, ETH)
@@ -456,7 +456,7 @@ def test_what_the_desk_knows_goes_with_each_reading() -> None:
     assert known_of(desk).verifies
 
 
-def test_many_doubts_are_told_in_one_line() -> None:
+def test_many_doubts_are_reported_in_one_line() -> None:
     assert read().doubt is None
     assert read(doubts=["a", "b"]).doubt == "a; b"
     assert read(doubts=list("abcdefg")).doubt == "a; b; c; d; e; and 2 more"

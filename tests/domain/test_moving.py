@@ -79,7 +79,7 @@ def test_a_kill_that_is_not_verified_moves_nothing() -> None:
     "seen", [held("BTCUSDT", observed_at=NOW), an_observation(observed_at=NOW, open_orders=[an_open_order("BTCUSDT")])]
 )
 def test_what_stands_at_the_old_venue_is_left_there_only_if_a_person_says_so(seen: Observation) -> None:
-    assert "stand at the venue of mode paper: BTCUSDT" in why(moved(a_quiet_desk(observation=seen), Mode.SHADOW))
+    assert "open at the venue of mode paper: BTCUSDT" in why(moved(a_quiet_desk(observation=seen), Mode.SHADOW))
     assert moved(a_quiet_desk(observation=seen), Mode.SHADOW, with_positions=True).mode is Mode.SHADOW
 
 

@@ -38,7 +38,7 @@ def test_what_is_confirmed_already_is_confirmed_once_more_without_harm() -> None
     assert len(desk.cancels) == 3
 
 
-def test_one_is_fresh_until_it_was_tried() -> None:
+def test_a_cancel_is_fresh_until_it_was_tried() -> None:
     desk = asked()
     assert desk.cancels.has_fresh(FUTURES, "BTCUSDT")
     cancels_failed(desk, ids(desk, FUTURES, "BTCUSDT"), "HTTP 503")

@@ -197,7 +197,7 @@ def test_an_order_that_would_not_wait_is_no_quote() -> None:
     assert chosen([a_proposal(None)], a_quote()).instruction is not None
 
 
-def test_two_orders_of_one_agent_do_not_stand_as_one() -> None:
+def test_two_resting_orders_of_an_agent_are_both_replaced_even_if_one_matches() -> None:
     assert chosen([a_proposal("99")], a_quote(), a_quote(order_id="ord_2")).instruction is not None
 
 

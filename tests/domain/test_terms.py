@@ -94,7 +94,7 @@ def test_in_shadow_there_is_nothing_to_verify() -> None:
         ('"symbols": []', "symbols must be a list of at least one symbol"),
     ],
 )
-def test_what_is_no_term_is_refused_in_words(field: str, why: str) -> None:
+def test_a_field_that_is_no_term_is_refused_with_a_reason(field: str, why: str) -> None:
     payload = RawPayload("json/plain", f'{{"kill_number": 1, {field}}}'.encode())
     assert why in (read_command(RESTART, [payload], "c").problem or "")
 

@@ -328,7 +328,7 @@ def test_shadow_reads_everything_and_sends_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_position_from_an_order_that_was_in_flight_when_the_kill_came_is_told(tmp_path: Path) -> None:
+def test_a_position_from_an_order_that_was_in_flight_when_the_kill_came_is_reported(tmp_path: Path) -> None:
     """What no cancel undoes: the bytes were with the server, which carried them out after the kill was acknowledged."""
     with a_desk(tmp_path, "live", AIS_ENABLE_LIVE_TRADING="true") as (live, venue):
         venue.control("faults", slow={"create_order": 2.5})

@@ -20,6 +20,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings.page,
     "http.md": http.page,
     "cli.md": cli.page,
+    "architecture.md": _quoting("architecture.md"),
     "index.md": _quoting("index.md"),
     "first-hour.md": _quoting("first-hour.md"),
 }

@@ -15,7 +15,7 @@ MAKES_MARKUP = re.compile(
 )
 
 
-def test_it_is_small() -> None:
+def test_the_page_is_small() -> None:
     assert sum(len(file.content) for file in files().values()) <= MOST_BYTES
 
 

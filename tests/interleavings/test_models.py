@@ -30,7 +30,7 @@ def _code() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("place", sorted({*_code()}))
-def test_what_a_step_stands_for_is_there(place: str) -> None:
+def test_the_function_that_a_step_stands_for_exists(place: str) -> None:
     """A function that was renamed or moved: look whether the model's step still does what it does."""
     module, name = place.split(":")
     assert callable(attrgetter(name)(import_module(module)))

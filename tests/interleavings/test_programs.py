@@ -39,7 +39,7 @@ def _some_programs() -> None:
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_what_is_wrong_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mutation_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     MUTATIONS[name](monkeypatch)
     with pytest.raises(AssertionError):
         _some_programs()

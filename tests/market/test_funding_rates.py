@@ -46,7 +46,7 @@ def test_a_symbol_with_a_file_has_no_other_rate(file: Path) -> None:
     assert funding.rate("BTCUSDT", MORNING) == RATE
 
 
-def test_one_file_alone_is_the_first_symbols(file: Path) -> None:
+def test_a_single_file_is_for_the_first_symbol(file: Path) -> None:
     write(file, f"symbol,{HEADER}", "BTC,1637193600017,0.0002", "")
     funding = build_funding(str(file), SYMBOLS, RATE)
     assert funding.rate("BTCUSDT", MIDNIGHT) == Decimal("0.0002")

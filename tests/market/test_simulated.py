@@ -66,7 +66,7 @@ def test_seeds_and_symbols_differ() -> None:
     assert market.bar("AUSDT", 5) != market.bar("BUSDT", 5)
 
 
-def test_what_it_does_not_have_it_does_not_guess() -> None:
+def test_an_unknown_symbol_or_bar_is_none() -> None:
     market = SimulatedMarket(["BTCUSDT"], 1)
     assert market.bar("ETHUSDT", 0) is None
     assert market.rules("ETHUSDT") is None

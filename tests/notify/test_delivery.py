@@ -33,7 +33,7 @@ async def test_a_refusal_is_told_by_its_number(target: HttpTarget) -> None:
     assert (await deliver(target.channel(), MESSAGE)).error == "the target answered 500"
 
 
-async def test_nobody_there_is_told(target: HttpTarget) -> None:
+async def test_a_target_that_does_not_exist_is_an_error(target: HttpTarget) -> None:
     channel = Channel("x", False, "json://127.0.0.1:1/x")
     assert (await deliver(channel, MESSAGE)).error == "the target did not accept it"
 

@@ -269,7 +269,7 @@ async def test_a_database_that_hangs_ends_nothing_and_what_was_sent_is_not_sent_
     assert _told(target) == ["one", "two"]
 
 
-async def test_a_database_that_is_killed_while_something_is_sent_ends_nothing_and_each_event_is_told_once(
+async def test_a_database_that_is_killed_while_something_is_sent_ends_nothing_and_each_event_is_reported_once(
     running: Running, target: HttpTarget, postgres: Server
 ) -> None:
     async with running.run(target.channel()):
@@ -287,7 +287,7 @@ async def test_a_database_that_is_killed_while_something_is_sent_ends_nothing_an
     assert _told(target) == ["one", "two"]
 
 
-async def test_a_wrong_url_is_named_without_its_words_and_the_others_are_told(
+async def test_a_wrong_url_is_named_without_its_words_and_the_others_are_reported(
     running: Running, target: HttpTarget, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notifier_module, "not_understood", not_understood)

@@ -76,7 +76,9 @@ def audited(document: dict[str, Any]) -> Decimal:
     return D(document["settings"]["balance"]) + cash + ledger + held * D(only["equity"][-1][1])
 
 
-def test_limits_of_the_command_line_act_and_are_told(tmp_path: Path, bars: Path, here: Callable[..., Result]) -> None:
+def test_limits_of_the_command_line_act_and_are_reported(
+    tmp_path: Path, bars: Path, here: Callable[..., Result]
+) -> None:
     tight = ["hard_drawdown=0.001", "soft_drawdown=0.001", "hard_daily_loss=0.5", "soft_daily_loss=0.5"]
     flags = [part for limit in tight for part in ("--limit", limit)]
     done = here(bars, "--symbol", "BTCUSDT", "--json", "out.json", "--chart", "out.png", *flags)
@@ -104,7 +106,7 @@ def test_the_json_may_go_to_standard_output_and_what_an_agent_prints_is_not_in_i
     assert not list(tmp_path.glob("*.replay.*"))
 
 
-def test_gaps_are_told(tmp_path: Path, here: Callable[..., Result]) -> None:
+def test_gaps_are_reported(tmp_path: Path, here: Callable[..., Result]) -> None:
     made = made_bars(50)
     path = written(tmp_path / "gaps.csv", [*made[:20], *made[27:40], *made[42:]])
     done = here(path, "--symbol", "BTCUSDT", "--no-chart")
@@ -181,7 +183,7 @@ def test_a_wrong_flag_is_one_line_that_says_what_is_allowed(
     assert told in done.stderr
 
 
-def test_a_wrong_line_is_told_before_anything_runs(tmp_path: Path, bars: Path, here: Callable[..., Result]) -> None:
+def test_a_wrong_line_is_reported_before_anything_runs(tmp_path: Path, bars: Path, here: Callable[..., Result]) -> None:
     (tmp_path / "wrong.csv").write_text(bars.read_text() + "1642700000000,1,2,3,x,5\n")
     done = here("wrong.csv", "--symbol", "BTCUSDT")
     assert done.exit_code == 1

@@ -103,7 +103,7 @@ def test_whatever_ends_a_replay_ends_its_processes(tmp_path: Path, number: signa
     assert not [child for child in children if is_alive(child.pid)]
 
 
-def test_an_agent_that_ends_its_process_is_told(file: BarsFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_ends_its_process_is_reported(file: BarsFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay.run, "BARS_WORTH_PROCESSES", 0)
     with pytest.raises(MarketError, match="an agent ended it"):
         replayed(file, InstalledAgent("ends", "tests.replay.buyer:ends_the_process"))

@@ -118,7 +118,7 @@ def test_what_is_changed_after_it_was_verified_is_found(
     assert {other for _, other, _ in standing(own)[1:]} <= {FaultKind.EXTRA}
 
 
-def test_a_fault_is_told_at_the_second_look_and_is_over_when_the_rows_are_whole_again(own: Undone) -> None:
+def test_a_fault_is_reported_at_the_second_look_and_is_over_when_the_rows_are_whole_again(own: Undone) -> None:
     fill(own, "main")
     rounds(own, 2)
     change(own, "UPDATE decisions SET cycles = cycles + 1")
@@ -128,7 +128,7 @@ def test_a_fault_is_told_at_the_second_look_and_is_over_when_the_rows_are_whole_
     assert told(own, 1) == []
 
 
-def test_what_passes_by_itself_is_not_told(own: Undone) -> None:
+def test_a_fault_that_passes_by_itself_is_not_reported(own: Undone) -> None:
     fill(own, "main")
     rounds(own, 2)
     for _ in range(3):
@@ -169,7 +169,7 @@ def test_instructions_under_way_are_no_fault_and_are_compared_once_they_are_sett
     assert standing(own) == [("main", FaultKind.CHANGED, 11)]
 
 
-def test_what_waits_to_be_chained_is_no_fault(shared: Engine) -> None:
+def test_an_entry_that_waits_to_be_chained_is_no_fault(shared: Engine) -> None:
     fill(shared, "main")
     with shared.connect() as holder, holder.begin():
         holder.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('audit:main', 0))"))
@@ -181,7 +181,7 @@ def test_what_waits_to_be_chained_is_no_fault(shared: Engine) -> None:
         assert told(shared, 4) == []
 
 
-def test_a_kill_that_the_chain_does_not_have_is_told(own: Undone) -> None:
+def test_a_kill_that_the_chain_does_not_have_is_reported(own: Undone) -> None:
     decide(own, "main", 2)
     with own.begin() as connection:
         write_desk(connection, make_desk_row("main"))
@@ -206,7 +206,7 @@ def why(engine: Source) -> list[tuple[str, str]]:
         return [(each.fault.desk, each.fault.what) for each in watching.faults(connection)]
 
 
-def test_rows_that_were_put_into_the_tables_are_told_at_the_second_look_until_they_are_gone(own: Undone) -> None:
+def test_rows_that_were_put_into_the_tables_are_reported_at_the_second_look_until_they_are_gone(own: Undone) -> None:
     fill(own, "main")
     put_in(own, "a forged", "z forged", instruction="forged too")
     assert told(own, 1) == []
@@ -219,7 +219,7 @@ def test_rows_that_were_put_into_the_tables_are_told_at_the_second_look_until_th
     assert told(own, 1) == []
 
 
-def test_a_row_of_a_desk_that_never_was_is_told(own: Undone) -> None:
+def test_a_row_of_a_desk_that_never_was_is_reported(own: Undone) -> None:
     fill(own, "main")
     put_in(own, "forged", desk="ghost")
     rounds(own, 2)
@@ -285,7 +285,7 @@ def test_rows_that_wait_and_rows_from_before_the_chain_are_no_fault(shared: Engi
     assert told(shared, 3) == [(FaultKind.EXTRA, None)]
 
 
-def test_a_row_without_a_link_that_a_person_accepts_is_over_and_the_next_one_is_told(own: Undone) -> None:
+def test_a_row_without_a_link_that_a_person_accepts_is_over_and_the_next_one_is_reported(own: Undone) -> None:
     fill(own, "main")
     put_in(own, "forged")
     assert told(own, 3)
@@ -482,7 +482,7 @@ async def test_a_fault_is_in_the_metrics_the_log_and_the_notices_once(shared: En
     change(shared, "UPDATE audit_watch SET fault_kind = NULL, fault_times = 0")
 
 
-async def test_a_fault_of_the_keys_is_told_by_whoever_finds_it(shared: Engine, database: Database) -> None:
+async def test_a_fault_of_the_keys_is_reported_by_whoever_finds_it(shared: Engine, database: Database) -> None:
     append = "SELECT audit_append('-', ARRAY['key_made', 'key_made'], ARRAY['k', 'l'], ARRAY['{}', '{}'])"
     with shared.begin() as connection:
         connection.execute(text(append))

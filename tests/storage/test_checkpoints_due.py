@@ -26,7 +26,7 @@ CHANNELS = {"info-json-1": False, "critical-json-2": True}
 
 @pytest.fixture
 def own(new_database_url: Callable[[], str]) -> Iterator[Database]:
-    database = Database(new_database_url(), timeout_seconds=5, application_name="ais-test")
+    database = Database(new_database_url(), timeout_seconds=60, application_name="ais-test")
     yield database
     database.close()
 
@@ -69,7 +69,7 @@ async def test_one_a_day_and_one_after_each_kill_and_restart(own: Database, key:
     assert old["chains"]["main"]["seq"] == old["chains"]["main"]["count"]
 
 
-async def test_one_is_due_when_the_database_came_back_older(own: Database, key: Path) -> None:
+async def test_a_checkpoint_is_due_when_the_database_came_back_older(own: Database, key: Path) -> None:
     await own.run(kill)
     await own.run(restart)
     made = auditor(own, key)
@@ -83,7 +83,7 @@ async def test_one_is_due_when_the_database_came_back_older(own: Database, key: 
     assert (len(await kept(own)), newest.chains["main"].seq) == (2, 1)
 
 
-async def test_two_workers_make_one(own: Database, key: Path) -> None:
+async def test_several_workers_make_one_checkpoint(own: Database, key: Path) -> None:
     await asyncio.gather(*(auditor(own, key).round() for _ in range(6)))
     assert len(await kept(own)) == 1
 

@@ -175,7 +175,7 @@ async def test_another_database_is_refused_before_anything_is_done(database: Dat
         await database.run(add("for another"))
     assert not await database.run(exists("for another"))
     assert expected
-    assert expected.strangers == [await database.run(installation.read_id)]
+    assert expected.others == [await database.run(installation.read_id)]
 
 
 async def test_a_database_that_was_emptied_is_given_its_id_again(database: Database) -> None:
@@ -278,7 +278,7 @@ async def test_nothing_more_is_sent_for_a_call_that_was_given_up(database: Datab
         assert not await database.run(exists(note))
 
 
-async def test_too_many_waiting_calls_are_told_at_once(database: Database) -> None:
+async def test_too_many_waiting_calls_are_reported_at_once(database: Database) -> None:
     gate = threading.Event()
     # Two threads take a call each, the rest waits its turn.
     calls = [asyncio.create_task(database.run(lambda connection: gate.wait(5))) for _ in range(64)]

@@ -19,7 +19,7 @@ FULL = DiskSpace(folder="full", free_bytes=GB - 1, size_bytes=2 * GB)
 WIDE = DiskSpace(folder="wide", free_bytes=3 * GB, size_bytes=4 * GB)
 
 
-def test_it_is_what_the_file_system_says(tmp_path: Path) -> None:
+def test_free_space_is_what_the_file_system_says(tmp_path: Path) -> None:
     (found,) = free_space([str(tmp_path)])
     said = os.statvfs(tmp_path)
     assert (found.folder, found.size_bytes) == (str(tmp_path), said.f_blocks * said.f_frsize)
@@ -54,7 +54,7 @@ async def test_a_reading_carries_the_low_ones_and_gauges_have_all(
         assert instruments.registry.get_sample_value("ais_disk_size_bytes", labels) == disk.size_bytes
 
 
-def test_the_fullest_is_told_first() -> None:
+def test_the_fullest_is_reported_first() -> None:
     found = low([DiskSpace(folder=str(n), free_bytes=n, size_bytes=GB) for n in (3, 1, 2, 9, 8)])
     assert [disk.folder for disk in found] == ["1", "2", "3"]
 

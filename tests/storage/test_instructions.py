@@ -34,7 +34,7 @@ async def test_an_order_comes_back_to_the_last_digit(database: Database, desk: s
     assert str(read_back.order and read_back.order.price) == "41677.10"
 
 
-async def test_a_row_is_told_once_when_new_and_once_when_it_changes(database: Database, desk: str) -> None:
+async def test_a_row_is_reported_once_when_new_and_once_when_it_changes(database: Database, desk: str) -> None:
     row = make_instruction(desk=desk)
     done = row.model_copy(update={"outcome": CONFIRMED, "settled_at": later(1), "attempts": 2})
     assert await upsert(database, row) == [row]

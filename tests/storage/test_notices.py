@@ -78,9 +78,9 @@ class Ledger:
         events = []
         while dispatch := await self.take(channel):
             events += [
-                f"{len(dispatch.numbers)}x {dispatch.told[0].kind}"
+                f"{len(dispatch.numbers)}x {dispatch.shown[0].kind}"
                 if len(dispatch.numbers) > 1
-                else dispatch.told[0].text
+                else dispatch.shown[0].text
             ]
             await self.settle(dispatch, channel)
         return events
@@ -103,7 +103,7 @@ def ledger(database: Database, desk: str) -> Ledger:
     return Ledger(database, desk)
 
 
-async def test_what_was_before_the_first_look_is_not_told_and_what_comes_then_is(ledger: Ledger) -> None:
+async def test_what_was_before_the_first_look_is_not_reported_and_what_comes_then_is(ledger: Ledger) -> None:
     await ledger.write(make_command(ledger.desk, summary="old"))
     await ledger.look(make_status(ledger.desk))
     assert await ledger.told() == []
@@ -147,7 +147,7 @@ async def test_a_channel_that_nobody_looked_for_begins_anew_unless_only_the_data
         assert await ledger.told() == told
 
 
-async def test_a_row_of_the_last_hour_is_told_after_a_pause_even_if_an_older_one_was_written_after_it(
+async def test_a_row_of_the_last_hour_is_reported_after_a_pause_even_if_an_older_one_was_written_after_it(
     ledger: Ledger,
 ) -> None:
     await ledger.look()
@@ -194,7 +194,7 @@ async def test_without_the_index_a_channel_that_nobody_looked_for_begins_anew_on
     assert await ledger.told() == ["late"]
 
 
-async def test_without_its_index_the_log_is_not_read_and_is_told_once_it_is_there(
+async def test_without_its_index_the_log_is_not_read_and_is_reported_once_it_is_there(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await ledger.look()
@@ -229,7 +229,7 @@ async def test_every_applied_command_of_a_person_has_its_kind(ledger: Ledger) ->
         *(make_command(ledger.desk, kind) for kind in ("restart", "pause", "resume", "set_limits", "propose"))
     )
     await ledger.look()
-    kinds = [dispatch.told[0].kind for dispatch in [await _done(ledger) for _ in range(4)]]
+    kinds = [dispatch.shown[0].kind for dispatch in [await _done(ledger) for _ in range(4)]]
     assert kinds == [NoticeKind.RESTART, NoticeKind.PAUSE, NoticeKind.RESUME, NoticeKind.LIMITS]
     assert await ledger.take() is None
 
@@ -249,7 +249,7 @@ async def test_two_who_look_at_the_same_time_note_an_event_once(ledger: Ledger) 
     assert await ledger.told() == ["0", "1", "2"]
 
 
-async def test_a_row_that_is_committed_after_later_ones_is_still_told(ledger: Ledger) -> None:
+async def test_a_row_that_is_committed_after_later_ones_is_still_reported(ledger: Ledger) -> None:
     await ledger.look()
     numbers = [await ledger.database.run(lambda c: c.scalar(text("SELECT nextval('decisions_written')"))) for _ in "12"]
     for number, summary in ((numbers[1], "second"), (numbers[0], "first, and late")):
@@ -311,8 +311,8 @@ async def test_a_flood_is_gathered_and_holds_up_nothing_else(ledger: Ledger) -> 
     await ledger.look()
     dispatch = await ledger.take()
     assert dispatch
-    body = message(ledger.desk, dispatch.told, len(dispatch.numbers)).body
-    assert (len(dispatch.told), body.splitlines()[-1]) == (5, "37 more of this kind")
+    body = message(ledger.desk, dispatch.shown, len(dispatch.numbers)).body
+    assert (len(dispatch.shown), body.splitlines()[-1]) == (5, "37 more of this kind")
     await ledger.settle(dispatch)
     assert await ledger.told() == ["killed"]
 
@@ -332,7 +332,7 @@ async def test_a_flood_that_comes_one_by_one_is_five_messages_a_minute(ledger: L
     assert await ledger.told() == ["5", "6", "7"]
 
 
-async def test_a_silence_is_told_once_by_whoever_sees_it_and_so_is_its_end(ledger: Ledger) -> None:
+async def test_a_silence_is_reported_once_by_whoever_sees_it_and_so_is_its_end(ledger: Ledger) -> None:
     status = make_status(ledger.desk)
     await ledger.look(status)
     await ledger.look(status)
@@ -362,7 +362,9 @@ async def test_a_late_answer_ends_no_silence_and_another_run_does_whatever_its_c
     assert [text.partition(".")[0] for text in await ledger.told(URGENT)] == ["The coordinator has cycles again"]
 
 
-async def test_a_coordinator_that_starts_later_is_told_and_its_first_one_only_if_it_starts_now(ledger: Ledger) -> None:
+async def test_a_coordinator_that_starts_later_is_reported_and_its_first_one_only_if_it_starts_now(
+    ledger: Ledger,
+) -> None:
     await ledger.look()
     await ledger.look(make_status(ledger.desk))
     assert await ledger.told() == []
@@ -444,7 +446,7 @@ def _killed(**changes: Any) -> Status:
         (60, {"quiet_at": KILLED_AT, "verified_at": KILLED_AT, "flattens": True, "flat_at": KILLED_AT}, []),
     ],
 )
-def test_a_kill_that_is_not_over_after_a_minute_is_told(
+def test_a_kill_that_is_not_over_after_a_minute_is_reported(
     seconds: float, changes: dict[str, Any], kinds: Sequence[str]
 ) -> None:
     found = of_status(_killed(**changes), KILLED_AT + timedelta(seconds=seconds))

@@ -114,7 +114,7 @@ def test_rights_that_were_given_before_are_taken_away(new_database_url: Callable
         ("GRANT UPDATE ON audit TO PUBLIC", None, "through a grant to PUBLIC"),
     ],
 )
-def test_what_would_be_no_protection_is_refused(
+def test_a_grant_that_would_protect_nothing_is_refused(
     new_database_url: Callable[[], str], prepare: str, role: str | None, why: str
 ) -> None:
     found = Roles(new_database_url())
@@ -135,7 +135,7 @@ def test_the_chain_cannot_be_changed(roles: Roles, table: str, statement: str) -
 @pytest.mark.parametrize(
     "statement", ["DROP TABLE audit", "ALTER TABLE audit DISABLE TRIGGER ALL", "DROP FUNCTION audit_append"]
 )
-def test_nor_taken_apart(roles: Roles, statement: str) -> None:
+def test_the_role_cannot_drop_or_disable_the_chain(roles: Roles, statement: str) -> None:
     with roles.engine.connect() as connection, pytest.raises(ProgrammingError, match="must be owner"):
         connection.execute(text(statement))
 

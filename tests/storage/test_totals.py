@@ -113,7 +113,7 @@ def test_totals_and_what_came_since_are_the_fold_over_everything(
         undone.rollback()
 
 
-def test_of_each_day_one_row_stays(connection: Connection) -> None:
+def test_the_last_totals_of_each_day_stay(connection: Connection) -> None:
     for number in range(9):
         write(connection, number, NOON + timedelta(hours=8 * number))
         totals.extend(connection, account())

@@ -98,7 +98,7 @@ async def test_a_fill_counts_as_a_paper_fill_on_paper_alone(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("error", [*REFUSALS, *UNKNOWNS], ids=repr)
-async def test_temporal_is_told_whether_and_when_to_try_again(error: VenueError) -> None:
+async def test_temporal_learns_whether_and_when_to_try_again(error: VenueError) -> None:
     activities, _, scope = acting(Told(error))
     call = CancelCall(scope=scope, tool=Tool.CANCEL_ALL_ORDERS, symbol="BTCUSDT", instruction_ids=["x"])
     with pytest.raises(ApplicationError) as caught:

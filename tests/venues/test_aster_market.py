@@ -122,7 +122,7 @@ async def test_every_bar_since_the_last_cycle_is_seen_once_and_in_order(on_marke
     assert (fill.price, fill.market_time, held.mark_price) == (D(98), START + MINUTE, D(99))
 
 
-async def test_without_a_new_bar_nothing_moves_and_what_is_old_is_told_to_be_old(on_market: Desk) -> None:
+async def test_without_a_new_bar_nothing_moves_and_what_is_old_is_reported_to_be_old(on_market: Desk) -> None:
     on_market.shows((100, 100, 97, 99))
     first = await on_market.venue.observe(SYMBOLS, "c1")
     # What came after the bar is not filled by it.

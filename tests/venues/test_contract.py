@@ -39,15 +39,15 @@ class Stopped:
     """A coordinator that answers in turn, and a worker that stands still after each of the first `times` answers."""
 
     def __init__(self, *answers: str | None, boot: float = 0.0, wall: float = 0.0, times: int = 1) -> None:
-        self.told: list[StateTooOld] = []
+        self.too_old: list[StateTooOld] = []
         self.asked = 0
         self._answers = answers
         self._jump = ClockPair(boot, wall)
         self._ahead = ClockPair(0.0, 0.0)
         self._times = times
 
-    def word(self) -> FreshClearance:
-        return FreshClearance([self._answer], on_too_old=self.told.append, clocks=self._clocks)
+    def clearance(self) -> FreshClearance:
+        return FreshClearance([self._answer], on_too_old=self.too_old.append, clocks=self._clocks)
 
     async def _answer(self) -> str | None:
         self.asked += 1
@@ -246,27 +246,27 @@ async def test_no_order_begins_after_its_time(subject: Subject, reduce_only: boo
 async def test_the_coordinators_word_stops_an_order_in_the_last_moment(subject: Subject) -> None:
     await observed(subject)
     report = await subject.venue.create_order(
-        make_order(desk=subject.desk), Stopped("the coordinator is killed").word()
+        make_order(desk=subject.desk), Stopped("the coordinator is killed").clearance()
     )
     assert (report.fate, report.detail) == (Fate.NOT_SENT, "the coordinator is killed")
     assert await subject.executions() == 0
 
 
 @pytest.mark.parametrize("clock", [{"boot": 8.0}, {"wall": 8.0}, {"wall": -8.0}, {"boot": 0.6, "wall": 0.6}], ids=str)
-async def test_a_word_that_grew_old_before_the_send_is_asked_for_again(subject: Subject, clock: Any) -> None:
+async def test_an_answer_that_is_too_old_before_the_send_is_asked_for_again(subject: Subject, clock: Any) -> None:
     """Stopped between the answer and the send, as by SIGSTOP: by either clock."""
     await observed(subject)
     stopped = Stopped(None, "the coordinator is killed", **clock)
-    report = await subject.venue.create_order(make_order(desk=subject.desk), stopped.word())
+    report = await subject.venue.create_order(make_order(desk=subject.desk), stopped.clearance())
     assert (report.fate, report.detail) == (Fate.NOT_SENT, "the coordinator is killed")
-    assert (len(stopped.told), await subject.executions()) == (1, 0)
+    assert (len(stopped.too_old), await subject.executions()) == (1, 0)
 
 
 async def test_what_was_stopped_once_and_may_still_go_out_goes_out_once(subject: Subject) -> None:
     await observed(subject)
     stopped = Stopped(None, None, boot=8.0, wall=8.0, times=1)
-    assert (await subject.venue.create_order(make_order(desk=subject.desk), stopped.word())).fate is Fate.FILLED
-    assert (len(stopped.told), stopped.asked, await subject.executions()) == (1, 2, 1)
+    assert (await subject.venue.create_order(make_order(desk=subject.desk), stopped.clearance())).fate is Fate.FILLED
+    assert (len(stopped.too_old), stopped.asked, await subject.executions()) == (1, 2, 1)
     # Nothing of it stays: the same session, or the same pool, serves what comes next.
     await observed(subject)
 
@@ -274,12 +274,12 @@ async def test_what_was_stopped_once_and_may_still_go_out_goes_out_once(subject:
 async def test_a_worker_that_is_too_slow_each_time_sends_nothing_and_says_so(subject: Subject) -> None:
     await observed(subject)
     stopped = Stopped(*[None] * MOST_ASKS, boot=0.6, wall=0.6, times=MOST_ASKS)
-    report = await subject.venue.create_order(make_order(desk=subject.desk), stopped.word())
+    report = await subject.venue.create_order(make_order(desk=subject.desk), stopped.clearance())
     assert report.fate is Fate.NOT_SENT
     assert re.search(
         rf"answer was .*{MOST_ASKS} times in a row: the worker keeps being suspended, or is too slow", report.detail
     )
-    assert (len(stopped.told), await subject.executions()) == (MOST_ASKS, 0)
+    assert (len(stopped.too_old), await subject.executions()) == (MOST_ASKS, 0)
 
 
 async def test_what_takes_risk_off_has_no_word_that_grows_old(subject: Subject) -> None:
@@ -290,7 +290,7 @@ async def test_what_takes_risk_off_has_no_word_that_grows_old(subject: Subject) 
 
 
 @on_either_market
-async def test_it_tells_its_own_clock(subject: Subject) -> None:
+async def test_a_venue_tells_its_own_time(subject: Subject) -> None:
     await observed(subject)
     before = datetime.now(UTC) - timedelta(seconds=1)
     told = await subject.venue.time("BTCUSDT")
@@ -354,7 +354,7 @@ async def test_the_cancel_of_one_order_leaves_the_others_and_may_be_repeated(sub
     assert [order.order_id for order in left] == [reports[1].venue_order_id or second.order_id]
 
 
-async def test_only_the_tools_that_cancel_do(subject: Subject) -> None:
+async def test_a_tool_that_does_not_cancel_is_refused(subject: Subject) -> None:
     with pytest.raises(VenueRefused):
         await subject.venue.cancel_all(Tool.CREATE_ORDER, "BTCUSDT")
 

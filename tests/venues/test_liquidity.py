@@ -88,7 +88,7 @@ def test_the_oldest_order_is_served_first() -> None:
     assert [(order.order_id, order.remaining) for order in book.open_orders] == [("b", D(2)), ("c", D(3))]
 
 
-def test_what_resting_orders_had_is_gone_for_new_ones() -> None:
+def test_volume_that_resting_orders_took_is_gone_for_new_ones() -> None:
     book = place(make_paper_order(quantity="3", **limit("99")), make_book(), EXCHANGE).book
     book, _ = advance(book, {"BTCUSDT": still_bar(98, 1, "40")}, EXCHANGE)
     assert place(make_paper_order(order_id="b", quantity="3"), book, EXCHANGE).order.filled_quantity == 1

@@ -1,4 +1,4 @@
-"""An order on paper and a kill: the latch is read in the order's own transaction, and the word is fresh at the commit."""
+"""An order on paper and a kill: the latch is read in the order's own transaction, and the answer is fresh at the commit."""
 
 import asyncio
 import contextlib
@@ -56,7 +56,7 @@ async def fills(database: Database, desk: str) -> int:
 
 
 class HeldAtTheEnd(AlwaysCleared):
-    """Leave whose last check, immediately before the commit, lasts as long as the test wants."""
+    """A clearance whose last check, right before the commit, lasts as long as the test wants."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()
@@ -70,14 +70,14 @@ class HeldAtTheEnd(AlwaysCleared):
             assert self.release.wait(20)
 
 
-class Word(FreshClearance):
-    """A true word, held likewise."""
+class HeldClearance(FreshClearance):
+    """The real clearance, held likewise."""
 
     def __init__(self, *answers: str | None, clocks: Callable[[], ClockPair] = read_clocks) -> None:
         self.held = HeldAtTheEnd()
-        self.told: list[StateTooOld] = []
+        self.too_old: list[StateTooOld] = []
         self._left = iter(answers)
-        super().__init__([self._answer], on_too_old=self.told.append, clocks=clocks)
+        super().__init__([self._answer], on_too_old=self.too_old.append, clocks=clocks)
 
     async def _answer(self) -> str | None:
         return next(self._left)
@@ -87,8 +87,8 @@ class Word(FreshClearance):
         super().check()
 
 
-class WordThatAgesAtTheEnd(Word):
-    """A word that is fresh up to its last check, on however slow a machine, and too old from then on."""
+class AgeingClearance(HeldClearance):
+    """A clearance that is fresh up to its last check, on however slow a machine, and too old from then on."""
 
     def __init__(self, *answers: str | None) -> None:
         self._now = 0.0
@@ -154,24 +154,24 @@ async def test_a_kill_waits_for_no_more_than_an_orders_own_transaction(
 async def test_a_worker_that_is_stopped_before_its_commit_holds_up_no_kill_and_commits_nothing(
     database: Database, latch: Database, desk: str, venue: PaperVenue
 ) -> None:
-    """The server ends the transaction once the word has become too old; cancels and latch are free."""
-    word = Word(None, "the coordinator is killed")
-    order = asyncio.create_task(venue.create_order(make_order(desk=desk), word))
-    await asyncio.to_thread(word.held.reached.wait, 20)
+    """The server ends the transaction once the answer has become too old; cancels and latch are free."""
+    clearance = HeldClearance(None, "the coordinator is killed")
+    order = asyncio.create_task(venue.create_order(make_order(desk=desk), clearance))
+    await asyncio.to_thread(clearance.held.reached.wait, 20)
     async with asyncio.timeout(3):
         await kill(latch, desk)
-    word.held.release.set()
+    clearance.held.release.set()
     report = await order
     assert (report.fate, report.detail) == (Fate.NOT_SENT, "the coordinator is killed")
-    assert (len(word.told), await fills(database, desk)) == (1, 0)
+    assert (len(clearance.too_old), await fills(database, desk)) == (1, 0)
     # The pool has lost a connection and goes on.
     assert (await venue.observe(SYMBOLS, None)).positions == []
 
 
-async def test_a_word_that_is_fresh_at_the_last_check_and_old_at_the_commit_commits_nothing(
+async def test_an_answer_that_is_fresh_at_the_last_check_and_too_old_at_the_commit_commits_nothing(
     database_url: str, desk: str, venue: PaperVenue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server was stopped with the COMMIT in its inbox: its own clock refuses it, by the age of the word."""
+    """The server was stopped with the COMMIT in its inbox: its own clock refuses it, by the age of the answer."""
     patient = Database(database_url, timeout_seconds=30, application_name="ais-paper-test")
     market = WrittenMarket({"BTCUSDT": [100] * 20})
     slow = PaperVenue(patient, market, desk, balance=D(10_000), terms=TERMS, funding=FixedFunding())
@@ -188,10 +188,10 @@ async def test_a_word_that_is_fresh_at_the_last_check_and_old_at_the_commit_comm
     monkeypatch.setattr("activities.venues.paper.is_killed", look_and_hang)
     # So that the server's own idle time-out does not do what its clock is here for.
     monkeypatch.setattr(paper, "end_where_idle", lambda connection, seconds: None)
-    word = WordThatAgesAtTheEnd(None, "the coordinator is killed")
-    report = await slow.create_order(make_order(desk=desk), word)
+    clearance = AgeingClearance(None, "the coordinator is killed")
+    report = await slow.create_order(make_order(desk=desk), clearance)
     assert (report.fate, report.detail) == (Fate.NOT_SENT, "the coordinator is killed")
-    assert [str(error) for error in word.told] == [
+    assert [str(error) for error in clearance.too_old] == [
         "the coordinator's answer was too old before the order could be committed"
     ]
     assert await fills(patient, desk) == 0
@@ -199,14 +199,14 @@ async def test_a_word_that_is_fresh_at_the_last_check_and_old_at_the_commit_comm
 
 
 @pytest.mark.parametrize("stands", [False, True])
-async def test_a_connection_that_is_lost_at_the_commit_of_an_old_word_is_no_fact_about_the_order(
+async def test_a_connection_that_is_lost_at_the_commit_proves_nothing_about_the_order(
     database: Database, desk: str, venue: PaperVenue, monkeypatch: pytest.MonkeyPatch, stands: bool
 ) -> None:
     """Three times of ten psycopg loses what the server said when it ended the transaction. So the order is looked for."""
     commit, lost = Connection.commit, list[Connection]()
 
     def commit_and_lose(connection: Connection) -> None:
-        if word.held.reached.is_set() and not lost:
+        if clearance.held.reached.is_set() and not lost:
             lost.append(connection)
             driver: Any = connection.connection.dbapi_connection
             if stands:
@@ -217,10 +217,10 @@ async def test_a_connection_that_is_lost_at_the_commit_of_an_old_word_is_no_fact
                 held.shutdown(socket.SHUT_RDWR)
         commit(connection)
 
-    word = WordThatAgesAtTheEnd(None, "the coordinator is killed")
+    clearance = AgeingClearance(None, "the coordinator is killed")
     monkeypatch.setattr(Connection, "commit", commit_and_lose)
     with pytest.raises(VenueUnavailable) if stands else contextlib.nullcontext():
-        report = await venue.create_order(make_order(desk=desk), word)
+        report = await venue.create_order(make_order(desk=desk), clearance)
         assert (report.fate, report.detail) == (Fate.NOT_SENT, "the coordinator is killed")
     assert (len(lost), await fills(database, desk)) == (1, int(stands))
 

@@ -42,7 +42,7 @@ def test_what_the_books_say_is_shown_for_three_of_their_readings_and_a_quarter_o
     books_seconds: float, seconds: float
 ) -> None:
     metrics = WorkerMetrics("main", 60, books_seconds=books_seconds)
-    assert [gauge._seconds for gauge in (metrics.books_facts, metrics.strangers)] == [seconds, seconds]
+    assert [gauge._seconds for gauge in (metrics.books_facts, metrics.foreign_orders)] == [seconds, seconds]
 
 
 def a_cycle(number: int, minutes: int) -> CycleSummary:

@@ -32,7 +32,7 @@ async def test_a_run_tells_no_state_before_it_has_read_the_latch_and_a_kill_does
         world.database.latch_gate.set()
 
 
-async def test_a_latch_that_cannot_be_read_is_told_and_holds_nothing_up(temporal: Client) -> None:
+async def test_a_latch_that_cannot_be_read_is_reported_and_holds_nothing_up(temporal: Client) -> None:
     world = World(Database(up=False))
     async with running_desk(temporal, world) as desk:
         status = await desk.until(lambda s: s.state is State.RUNNING)

@@ -79,9 +79,9 @@ async def test_what_fills_in_part_is_reduced_until_it_is_inside(temporal: Client
         assert len([text for text in world.summaries(RISK) if "reducing" in text]) == 1
 
 
-# Cheaper: tests/domain/test_enforcing.py: test_a_breach_that_a_second_reading_does_not_show_kills_nobody.
+# Cheaper: tests/domain/test_enforcing.py: test_a_breach_that_a_second_reading_does_not_show_does_not_kill.
 @pytest.mark.thorough
-async def test_a_breach_that_is_gone_when_read_again_kills_nobody(temporal: Client) -> None:
+async def test_a_breach_that_is_gone_when_read_again_does_not_kill(temporal: Client) -> None:
     async with running_desk(temporal) as desk:
         world = desk.world
         await cycles(desk, 1)
@@ -144,7 +144,7 @@ async def test_an_order_decided_under_looser_limits_is_not_sent(temporal: Client
         assert world.orders.sent == []
 
 
-async def test_limits_and_what_was_told_survive_a_continuation(short_history_temporal: Client) -> None:
+async def test_limits_and_what_was_reported_survive_a_continuation(short_history_temporal: Client) -> None:
     async with running_desk(
         short_history_temporal, World(Venue(position=D("0.8"))), limits=TIGHT, cycle_seconds=0.05
     ) as desk:
@@ -186,7 +186,7 @@ async def test_a_kill_that_flattens_cancels_closes_and_verifies(temporal: Client
 
 # Cheaper: tests/domain/test_growth.py: test_what_arrives_after_a_flattening_kill_was_flat_is_closed_as_well.
 @pytest.mark.thorough
-async def test_a_position_that_arrives_after_the_desk_was_flat_is_told_and_closed_by_the_next_round(
+async def test_a_position_that_arrives_after_the_desk_was_flat_is_reported_and_closed_by_the_next_round(
     temporal: Client,
 ) -> None:
     world = World(Venue(position=D(2)))
@@ -263,7 +263,7 @@ async def test_a_proposal_from_outside_is_taken_up_by_the_next_cycle(temporal: C
         assert (await desk.status()).proposals_waiting == 0
 
 
-# Cheaper: tests/domain/test_inbox.py: test_it_expires_when_it_says.
+# Cheaper: tests/domain/test_inbox.py: test_a_proposal_expires_when_it_says.
 # And: test_a_proposal_that_expires_while_the_venue_is_read_is_not_taken_up.
 @pytest.mark.thorough
 async def test_one_that_no_decision_could_take_up_waits_until_it_expires(temporal: Client) -> None:

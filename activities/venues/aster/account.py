@@ -26,10 +26,10 @@ from activities.venues.aster.readings import (
     orders_of,
     wallet_of,
 )
-from activities.venues.aster.results import Row
+from activities.venues.aster.results import Row, Unreadable
 from activities.venues.port import VenueError, VenueRateLimited, VenueRefused
 from domain.trading.market import Account, Known, Market, OpenOrder, RestingOrder
-from domain.values import ZERO
+from domain.values import ZERO, printable
 
 # A fill between two calls looks like a contradiction for a moment, so contradictions are read again after these pauses.
 LOOKS_AGAIN_SECONDS = (0.05, 0.3)
@@ -45,6 +45,8 @@ REMEMBERED = 2000
 # Fills, funding and fees may move the balance this far. A larger move needs a second source.
 BALANCE_MOVES = Decimal("0.05")
 STILL_OPEN = ("NEW", "PARTIALLY_FILLED")
+# The statuses that end an order. Any other one may be of an order that still fills: spot has PENDING_NEW and PENDING_CANCEL.
+OVER = ("FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_MATCH", "REJECTED")
 _ASKS = {Market.FUTURES: "get_order", Market.SPOT: "get_spot_order"}
 
 
@@ -81,18 +83,18 @@ class AccountReader:
 
     async def read(self, known: Known) -> AccountSnapshot:
         """Makes one round of calls, and those that confirm it. Raises VenueError."""
-        seen = await self._agreed()
+        seen = await self._read_until_agreed()
         (listed, hidden), (lost, unlisted), (resting, untold), jumped = await asyncio.gather(
             self._looked_twice(seen, known),
             self._lost_positions(seen, known),
             self._lost_orders(seen, known),
-            self._jumped(seen.account, known),
+            self._balance_doubts(seen.account, known),
         )
         doubts = [*_contradictions(seen), *hidden, *unlisted, *untold, *jumped]
         if doubts:
             log.warning("a reading of the account is doubtful", doubts=len(doubts))
         orders = {(order.market, order.order_id): order for order in [*resting, *listed]}
-        return AccountSnapshot({**_shown(seen), **lost}, list(orders.values()), seen.account.account, doubts)
+        return AccountSnapshot({**_holdings(seen), **lost}, list(orders.values()), seen.account.account, doubts)
 
     async def held(self, symbol: str) -> ExchangePosition | None:
         """One symbol's position; None if nothing is held. A list without its row proves nothing: then the account is asked."""
@@ -105,7 +107,7 @@ class AccountReader:
 
     # --- positions -------------------------------------------------------------------------------------------------------
 
-    async def _agreed(self) -> AccountAnswers:
+    async def _read_until_agreed(self) -> AccountAnswers:
         """A round of calls. If its sources contradict each other, they are asked again, twice at most."""
         call = self._caller.call
         held, futures, spot, account = await asyncio.gather(
@@ -144,10 +146,10 @@ class AccountReader:
             for symbol in lost[:MOST_POSITIONS_ASKED]
         )
         # Asked for one symbol, the exchange answers a row with zero if nothing is held.
-        told = dict(zip(lost, await asyncio.gather(*asked), strict=False))
+        answers = dict(zip(lost, await asyncio.gather(*asked), strict=False))
         found, doubts = {}, []
         for symbol in lost:
-            stated = (told.get(symbol) or {}).get(symbol)
+            stated = (answers.get(symbol) or {}).get(symbol)
             if stated is not None and not stated.quantity:
                 continue
             since = self._missing.setdefault(symbol, self._clock())
@@ -167,7 +169,7 @@ class AccountReader:
 
         An empty list ends a kill only if it is empty again a moment later, and no spot balance is locked.
         """
-        ends = known.verifies or (known.flattens and not any(h.quantity for h in _shown(seen).values()))
+        ends = known.verifies or (known.flattens and not any(h.quantity for h in _holdings(seen).values()))
         if not ends or seen.futures or seen.spot:
             return [*seen.futures, *seen.spot], []
         await asyncio.sleep(SECOND_LOOK_SECONDS)
@@ -178,8 +180,8 @@ class AccountReader:
             self._caller.call_or_none(locked_of, "get_spot_account", seconds=CONFIRM_SECONDS),
         )
         of_spot = orders_of("get_spot_open_orders", spot, Market.SPOT)
-        told = f"get_spot_open_orders lists none, though {', '.join(locked or [])} is locked"
-        hidden = [told] if locked and not of_spot else []
+        doubt = f"get_spot_open_orders lists none, though {', '.join(locked or [])} is locked"
+        hidden = [doubt] if locked and not of_spot else []
         return [*orders_of("get_open_orders", futures, Market.FUTURES), *of_spot], hidden
 
     async def _lost_orders(self, seen: AccountAnswers, known: Known) -> tuple[list[OpenOrder], list[str]]:
@@ -191,7 +193,9 @@ class AccountReader:
         hidden = [
             f"order {o.order_id} of {o.symbol}: open, and {_LISTS[Market(o.market)]} does not list it" for o in found
         ]
-        return found, [*hidden, *(str(error) for error in told if isinstance(error, VenueError))]
+        unread = [str(error) for error in told if isinstance(error, VenueError)]
+        unasked = len(lost) - len(told)
+        return found, [*hidden, *unread, *([f"{unasked} more orders are not listed any more"] if unasked else [])]
 
     async def _status(self, order: RestingOrder) -> OpenOrder | VenueError | None:
         """The order if it is still open, the error if its status cannot be read, None if it is over."""
@@ -199,8 +203,10 @@ class AccountReader:
         try:
             answer = await self._caller.call(tool, order.symbol, seconds=CONFIRM_SECONDS, order_id=int(order.order_id))
             row = Row(tool, answer).of_order(int(order.order_id))
-            if row.text("status") in STILL_OPEN:
+            if (status := row.text("status")) in STILL_OPEN:
                 return open_order_of(row, order.market)
+            if status not in OVER:
+                return Unreadable(f"{tool} {order.symbol}", f"order {order.order_id} is {printable(status)[:40]}")
         except VenueRateLimited:
             raise
         except VenueRefused:
@@ -214,13 +220,13 @@ class AccountReader:
 
     # --- the balance -----------------------------------------------------------------------------------------------------
 
-    async def _jumped(self, seen: AccountSeen, known: Known) -> list[str]:
+    async def _balance_doubts(self, seen: AccountSeen, known: Known) -> list[str]:
         """Doubts about a balance that is far from the last one, unless another endpoint confirms it."""
         balance = seen.account.balance
         if known.balance is None or _near(balance, known.balance):
             self._jumped_to = None
             return []
-        told = f"the balance went from {known.balance} to {balance}"
+        jump = f"the balance went from {known.balance} to {balance}"
         try:
             again = wallet_of(await self._caller.call("get_account_info", seconds=CONFIRM_SECONDS))
         except VenueRateLimited:
@@ -229,15 +235,15 @@ class AccountReader:
             # Without a second source, it counts once the same balance has been read for long enough.
             if self._jumped_to is None or not _near(balance, self._jumped_to[0]):
                 self._jumped_to = (balance, self._clock())
-            return [] if self._clock() - self._jumped_to[1] >= GONE_AFTER_SECONDS else [f"{told}, and {error}"]
-        return [] if _near(again, balance) else [f"{told}, and get_account_info says {again}"]
+            return [] if self._clock() - self._jumped_to[1] >= GONE_AFTER_SECONDS else [f"{jump}, and {error}"]
+        return [] if _near(again, balance) else [f"{jump}, and get_account_info says {again}"]
 
 
 _LISTS = {Market.FUTURES: "get_open_orders", Market.SPOT: "get_spot_open_orders"}
 
 
 def _contradictions(seen: AccountAnswers) -> list[str]:
-    held = _both(seen)
+    held = _quantities(seen)
     found = [
         f"{symbol}: get_positions says {one}, get_account_v4 {other}"
         for symbol, (one, other) in held.items()
@@ -251,7 +257,7 @@ def _contradictions(seen: AccountAnswers) -> list[str]:
     return found
 
 
-def _both(seen: AccountAnswers) -> dict[str, tuple[Decimal, Decimal]]:
+def _quantities(seen: AccountAnswers) -> dict[str, tuple[Decimal, Decimal]]:
     """Both endpoints' quantities, for every symbol that either shows as held."""
     one = {symbol: holding.quantity for symbol, holding in seen.holdings.items()}
     other = seen.account.held
@@ -259,12 +265,12 @@ def _both(seen: AccountAnswers) -> dict[str, tuple[Decimal, Decimal]]:
     return {symbol: (one.get(symbol, ZERO), other.get(symbol, ZERO)) for symbol in held}
 
 
-def _shown(seen: AccountAnswers) -> dict[str, ExchangePosition]:
+def _holdings(seen: AccountAnswers) -> dict[str, ExchangePosition]:
     """Every holding, including those that only the account shows. If two quantities differ, the smaller one that is not zero
     counts: closing more than is held would be refused."""
     shown = dict(seen.holdings)
-    for symbol, told in _both(seen).items():
-        quantity = min((each for each in told if each), key=abs)
+    for symbol, quantities in _quantities(seen).items():
+        quantity = min((each for each in quantities if each), key=abs)
         shown[symbol] = shown.get(symbol, ExchangePosition(symbol, quantity, ZERO, None))._replace(quantity=quantity)
     return shown
 

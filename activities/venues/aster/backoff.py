@@ -70,13 +70,13 @@ class Backoff:
         """Raises VenueRateLimited while the call has to wait. Calls that complete a cancel never wait."""
         if urgency is Urgency.UNDER_WAY:
             return
-        left = self._left(tool, urgency) - self.now()
+        left = self._waits_until(tool, urgency) - self.now()
         if left > 0:
             raise VenueRateLimited(call, timedelta(seconds=left))
         if urgency is Urgency.CANCEL and self._next_try:
             self._next_try = self.now() + self._try_seconds
 
-    def told(self, call: str, tool: str, urgency: Urgency, status: int, began: float) -> VenueRateLimited:
+    def paused(self, call: str, tool: str, urgency: Urgency, status: int, began: float) -> VenueRateLimited:
         """The venue answered a call that began at `began` by asking for a pause."""
         now = self.now()
         pauses = [self._address]
@@ -89,7 +89,7 @@ class Backoff:
             pauses.append(self._tools.setdefault(tool, BackoffPause()))
         for pause in pauses:
             pause.again(now, *_PAUSES[status == _BANNED])
-        return VenueRateLimited(call, timedelta(seconds=self._left(tool, urgency) - now))
+        return VenueRateLimited(call, timedelta(seconds=self._waits_until(tool, urgency) - now))
 
     def answered(self, tool: str, urgency: Urgency, began: float) -> None:
         """A call that began at `began` got through."""
@@ -100,7 +100,7 @@ class Backoff:
         for name, pause in self._tools.items():
             pause.got_through(now, began, own=name == tool)
 
-    def _left(self, tool: str, urgency: Urgency) -> float:
+    def _waits_until(self, tool: str, urgency: Urgency) -> float:
         """Until when such a call has to wait."""
         if urgency <= Urgency.CANCEL:
             return self._next_try

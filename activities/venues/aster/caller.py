@@ -146,7 +146,7 @@ class Caller:
         try:
             answer = payload(call.label, result)
         except TooManyRequests as error:
-            raise self._backoff.told(call.label, call.tool, urgency, error.status, began) from None
+            raise self._backoff.paused(call.label, call.tool, urgency, error.status, began) from None
         if call.tool == "ping" and isinstance(answer, Mapping) and answer.get("ok") is False:
             # The one tool that fails without an error flag.
             raise VenueUnavailable("ping: the MCP server does not reach the exchange")

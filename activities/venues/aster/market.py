@@ -116,7 +116,11 @@ class AsterMarket(MarketSource):
         oldest = max(min(series) for series in self._series.values() if series)
         first = max(after + 1, oldest, newest - MOST_CAUGHT_UP + 1)
         if first > after + 1:
-            log.warning("bars that nobody saw are left out", left_out=first - after - 1, caught_up=newest - first + 1)
+            log.warning(
+                "too many bars at once; the oldest are left out",
+                left_out=first - after - 1,
+                caught_up=newest - first + 1,
+            )
         return range(first, newest + 1)
 
     def good_until(self, bar_time: datetime) -> datetime | None:

@@ -134,8 +134,8 @@ class MarketData:
     async def _book(self, symbol: str) -> TopOfBook | None:
         began = datetime.now(UTC)
         answer = await self._caller.call("get_order_book", symbol, limit=BOOK_LEVELS)
-        book, told = book_of(answer), book_time_of(answer)
-        self._watch.venue_data("book", min(told or began, began))
+        book, stamped = book_of(answer), book_time_of(answer)
+        self._watch.venue_data("book", min(stamped or began, began))
         return book
 
     async def _hours(self) -> Mapping[str, Decimal]:

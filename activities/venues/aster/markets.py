@@ -26,7 +26,7 @@ NO_MARK = Mark(None, None, None)
 def mark_of(answer: object, symbol: str) -> Mark:
     """A mark, from the answer of get_funding_rate for one symbol."""
     row = Row("get_funding_rate", answer[0] if isinstance(answer, list) and len(answer) == 1 else answer)
-    return _mark(_of(row, symbol))
+    return _mark(_of_symbol(row, symbol))
 
 
 def marks_of(answer: object) -> dict[str, Mark]:
@@ -34,7 +34,7 @@ def marks_of(answer: object) -> dict[str, Mark]:
     return {row.text("symbol"): _mark(row) for row in rows("get_funding_rate", answer)}
 
 
-def _of(row: Row, symbol: str) -> Row:
+def _of_symbol(row: Row, symbol: str) -> Row:
     if row.has("symbol") and row.text("symbol") != symbol:
         raise Unreadable(row.call, "it is of another symbol")
     return row
@@ -47,7 +47,7 @@ def _mark(row: Row) -> Mark:
 
 def last_price_of(answer: object, symbol: str) -> Mark:
     """The last price, from the answer of get_ticker; it stands in for a missing mark price."""
-    row = _of(Row("get_ticker", answer), symbol)
+    row = _of_symbol(Row("get_ticker", answer), symbol)
     return Mark(row.positive("lastPrice"), row.moment("closeTime"), None)
 
 

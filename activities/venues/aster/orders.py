@@ -6,7 +6,7 @@ is always accepted. Its price is a bound that a market order does not have, and 
 price is known, the order goes out as MARKET after all.
 """
 
-from datetime import timedelta
+from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, NamedTuple
 
@@ -20,8 +20,6 @@ from domain.values import ZERO, floor_to_step, plain
 # moved since we read it.
 MOST_SLIPPAGE = Decimal("0.05")
 _SHARE_OF_PERCENT_PRICE = Decimal("0.9")
-# The exchange accepts requests stamped up to a second ahead of its own clock.
-_CLOCK_SLACK = timedelta(seconds=2)
 _RESTING = (None, TimeInForce.GTC, TimeInForce.GTX)
 
 
@@ -148,8 +146,9 @@ def report_of(order: Order, row: Row, before: Decimal | None) -> OrderReport | N
     )
 
 
-def is_of(order: Order, row: Row, quantity: Decimal) -> bool:
-    """Whether a row of the order history matches this order in everything: the tool takes no id of ours."""
+def is_of(order: Order, row: Row, quantity: Decimal, since: datetime) -> bool:
+    """Whether a row of the order history matches this order in everything: the tool takes no id of ours. `since` is by the
+    exchange's clock."""
     instruction, placed = order.instruction, row.moment("time")
     return (
         row.text("symbol") == instruction.symbol
@@ -157,7 +156,7 @@ def is_of(order: Order, row: Row, quantity: Decimal) -> bool:
         and row.number("origQty") == quantity
         and row.flag("reduceOnly") == instruction.reduce_only
         and (instruction.price is None or row.positive("price") == instruction.price)
-        and (placed is None or placed >= order.prepared_at - _CLOCK_SLACK)
+        and (placed is None or placed >= since)
     )
 
 

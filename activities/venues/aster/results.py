@@ -10,9 +10,9 @@ from decimal import Decimal, InvalidOperation
 
 from activities.venues.port import VenueUnavailable
 
-# The powers of ten between which a price, a quantity, an id or a time may lie. A number beyond them is a fault of the
-# venue's; adding or multiplying it could fail anywhere.
-MAX_MAGNITUDE = 30
+# No price, amount or time has more digits before or after its point. A longer one could take minutes to compute with:
+# `1e999999999` is finite, and as an integer it fills the memory.
+MOST_DIGITS = 60
 
 
 class Unreadable(VenueUnavailable):
@@ -53,12 +53,12 @@ class Row:
         return self.text(name) if self._fields.get(name) not in (None, "") else ""
 
     def number(self, name: str) -> Decimal:
-        """A number, written as a number or a string. NaN, infinity, booleans, and what no exchange has, are refused."""
+        """A number, written as a number or a string. NaN, infinity and booleans are refused."""
         value = self._fields.get(name)
         if isinstance(value, str | int | float | Decimal) and not isinstance(value, bool):
             with contextlib.suppress(InvalidOperation, ValueError):
                 found = Decimal(str(value))
-                if found.is_finite() and (not found or abs(found.adjusted()) <= MAX_MAGNITUDE):
+                if found.is_finite() and _is_reasonable(found):
                     return found
         raise Unreadable(self.call, f"{name} is missing or not a number")
 
@@ -82,6 +82,10 @@ class Row:
         if not isinstance(value, list):
             raise Unreadable(self.call, f"{name} is not a list")
         return value
+
+
+def _is_reasonable(number: Decimal) -> bool:
+    return number.adjusted() < MOST_DIGITS and -number.as_tuple().exponent < MOST_DIGITS  # type: ignore[operator]
 
 
 def rows(call: str, answer: object) -> list[Row]:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from activities.venues.aster.caller import Caller
+from activities.venues.aster.operation import Urgency, current
 from activities.venues.aster.results import Row, Unreadable, rows
 from activities.venues.port import VenueError
 from domain.trading.market import SymbolRules
@@ -27,8 +28,8 @@ _NO_FILTER: dict[str, Any] = {}
 class RuleBook:
     """The rules of every symbol: up to a minute old, or up to an hour while they cannot be read.
 
-    Concurrent callers wait for the same reading. A symbol that a later list leaves out keeps its rules, so that its position
-    can be closed, but takes no new order."""
+    Concurrent callers wait for the same reading, except those that a kill or a reduction waits for: they take what is known. A
+    symbol that a later list leaves out keeps its rules, so that its position can be closed, but takes no new order."""
 
     def __init__(self, caller: Caller, clock: Callable[[], float] = time.monotonic, *, public: bool = False) -> None:
         self._caller = caller
@@ -40,25 +41,44 @@ class RuleBook:
         self._ratios: dict[str, Decimal] = {}
         self._ratios_read_at: float | None = None
         self._lock = asyncio.Lock()
+        # How many readings have ended, and the error of the last one if it failed.
+        self._readings = 0
+        self._error: VenueError | None = None
 
     async def rules(self, seconds: float | None = None) -> dict[str, SymbolRules]:
         """Rules by symbol, without symbols that the exchange does not list or whose filters make no sense."""
+        before = self._readings
+        if self._lock.locked() and current().urgency <= Urgency.SOON and self._age() <= STALE_SECONDS:
+            # A kill and a reduction do not wait for a cycle's reading, which may itself be waiting for its turn.
+            return self._rules
         async with self._lock:
             if not self._expired and self._age() <= FRESH_SECONDS:
                 return self._rules
+            if self._readings > before and self._error:
+                # The reading that this caller waited for has failed. If each tried again in turn, the last would wait for all.
+                return self._known(self._error)
             try:
                 answer, ratios = await asyncio.gather(
                     self._caller.call("get_exchange_info", seconds=seconds), self._maintenance_ratios(seconds)
                 )
                 found = rules_of(answer, ratios)
-            except VenueError:
-                if self._age() > STALE_SECONDS:
-                    raise
+            except VenueError as error:
+                self._error = error
+                return self._known(error)
             else:
+                self._error = None
                 left_out = {symbol: it.model_copy(update={"halted": NOT_LISTED}) for symbol, it in self._rules.items()}
                 self._rules = left_out | found
                 self._read_at, self._expired = self._clock(), False
+            finally:
+                self._readings += 1
             return self._rules
+
+    def _known(self, error: VenueError) -> dict[str, SymbolRules]:
+        """The rules while they cannot be read."""
+        if self._age() > STALE_SECONDS:
+            raise error
+        return self._rules
 
     def expire(self) -> None:
         """Makes the next caller read the rules anew."""

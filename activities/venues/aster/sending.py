@@ -44,8 +44,12 @@ PREPARE_SECONDS = 6.0
 # How long an accepted but undecided order is watched before its fate counts as unknown.
 FOLLOW_SECONDS = 2.0
 _FIRST_LOOK_SECONDS = 0.05
-# How long before the order's own time the search for its traces begins.
-_BEFORE = timedelta(seconds=10)
+# How far behind ours the exchange's clock may be, when an order is sent, without being noticed: a desk whose clocks differ by
+# a cycle takes no new risk. And how long before the order's own time the search for its traces begins.
+_APART = timedelta(seconds=60)
+_BEFORE = _APART + timedelta(seconds=10)
+# The exchange accepts requests stamped up to a second ahead of its own clock.
+_CLOCK_SLACK = timedelta(seconds=2)
 
 
 ReadHolding = Callable[[str], Awaitable[ExchangePosition | None]]
@@ -108,9 +112,14 @@ class OrderSender:
         """What the exchange shows of an order; None if it shows no trace of it."""
         symbol = order.instruction.symbol
         # Decided before the readings: an order that arrives after them is not in them.
-        over = await none_can_arrive(order, self._settles_after, self._venue_time)
-        look, history = await asyncio.gather(self._look(symbol), self._history(order))
+        over, told = await asyncio.gather(
+            none_can_arrive(order, self._settles_after, self._venue_time), self._exchange_is_behind(symbol)
+        )
+        behind = told or timedelta()
+        look, history = await asyncio.gather(self._look(symbol), self._history(order, behind))
         before = self._begun.get(order.order_id) or BeforeSend(order.position_before, None)
+        # Without a note of what was listed before, only the time distinguishes it from an equal order of a moment ago.
+        earlier = behind + _CLOCK_SLACK if before.listed is None else max(behind + _CLOCK_SLACK, _APART)
         if not position_tells(order):
             before = before._replace(position=None)
         try:
@@ -120,14 +129,17 @@ class OrderSender:
         for row in [*(history or []), *look.resting]:
             if (
                 row.text("orderId") not in order.others
-                and is_of(order, row, quantity)
+                and is_of(order, row, quantity, order.prepared_at - earlier)
                 and _is_new(row, before, look.position)
             ):
                 found = report_of(order, row, before.position)
                 return found or _unknown(order, "the exchange has not decided it yet", before.position)
+        # Without the exchange's clock it may be listed, and dated long before.
+        proves = history is not None and told is not None
         if before.position is None:
-            return None if history is not None else _unknown(order, "neither history nor earlier position is known")
-        return _from_position(order, before.position, look.position, quantity, over=over, listed=history is not None)
+            lacking = "no history, no earlier position or no clock of the exchange is known"
+            return None if proves else _unknown(order, lacking)
+        return _from_position(order, before.position, look.position, quantity, over=over, listed=proves)
 
     async def _asked_again(self, order: Order) -> OrderReport:
         return await self.find(order) or _unknown(order, "its send had already begun; it is not sent again")
@@ -231,9 +243,18 @@ class OrderSender:
         look = await self._look(symbol)
         return by_position(order, before, look.position, prepared.quantity, over=False)
 
-    async def _history(self, order: Order) -> list[Row] | None:
+    async def _exchange_is_behind(self, symbol: str) -> timedelta | None:
+        """How far the exchange's clock, by which it dates orders, is behind ours: 0 if it is ahead, None if it does not tell."""
+        began = datetime.now(UTC)
+        try:
+            told = await self._venue_time(symbol)
+        except VenueError:
+            return None
+        return max(began - told, timedelta()) if told else None
+
+    async def _history(self, order: Order, behind: timedelta = timedelta()) -> list[Row] | None:
         """The symbol's orders from shortly before this one on, oldest first; None if they cannot be read."""
-        since, symbol = int((order.prepared_at - _BEFORE).timestamp() * 1000), order.instruction.symbol
+        since, symbol = int((order.prepared_at - _BEFORE - behind).timestamp() * 1000), order.instruction.symbol
         listed = partial(rows, "get_all_orders")
         return await self._caller.call_or_none(
             listed, "get_all_orders", symbol=symbol, heeds_pauses=False, start_time=since, limit=1000

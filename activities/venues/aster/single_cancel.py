@@ -6,13 +6,15 @@ orders requested after it. An order that filled or was canceled before is over a
 
 import asyncio
 
-from activities.venues.aster.account import STILL_OPEN
+from activities.venues.aster.account import OVER
 from activities.venues.aster.caller import Caller
 from activities.venues.aster.results import Row, Unreadable, rows
 from activities.venues.port import VenueError, VenueNotSent, VenueRateLimited, VenueRefused, VenueUnavailable
+from domain.values import printable
 
 # The exchange may list an order a moment longer than it lives.
 LOOKS_AGAIN_SECONDS = (0.1, 0.3)
+_FORGOTTEN = "forgotten"
 
 
 async def cancel_one(caller: Caller, symbol: str, order_id: int) -> None:
@@ -20,19 +22,19 @@ async def cancel_one(caller: Caller, symbol: str, order_id: int) -> None:
     failed: VenueError | None = None
     try:
         row = Row("cancel_order", await caller.call("cancel_order", symbol, order_id=order_id)).of_order(order_id)
-        if row.text("status") in STILL_OPEN:
+        if row.text("status") not in OVER:
             raise Unreadable(row.call, "it does not say that it is done")
     except (VenueNotSent, VenueRateLimited):
         raise  # Nothing was sent, so there is nothing to confirm.
     except VenueError as error:
         failed = error
     for pause in (*LOOKS_AGAIN_SECONDS, None):
-        told = asyncio.sleep(0, "CANCELED") if failed is None else _status(caller, symbol, order_id)
-        listed, status = await asyncio.gather(caller.call("get_open_orders", symbol), told)
+        asked = asyncio.sleep(0, "CANCELED") if failed is None else _status(caller, symbol, order_id)
+        listed, status = await asyncio.gather(caller.call("get_open_orders", symbol), asked)
         if any(row.number("orderId") == order_id for row in rows("get_open_orders", listed)):
             why = f"order {order_id} is still listed as open"
-        elif status in STILL_OPEN:
-            why = f"order {order_id} is {status}"
+        elif status not in (*OVER, _FORGOTTEN):
+            why = f"order {order_id} is {printable(status)[:40]}"
         else:
             return
         if pause is None:
@@ -45,5 +47,5 @@ async def _status(caller: Caller, symbol: str, order_id: int) -> str:
     try:
         row = Row("get_order", await caller.call("get_order", symbol, order_id=order_id))
     except VenueRefused:
-        return "unknown"
+        return _FORGOTTEN
     return row.of_order(order_id).text("status")

@@ -83,7 +83,7 @@ class Statements:
             # An empty list of positions counts only if the account agrees.
             quantity = row.number("positionAmt") if row.has("positionAmt") else None
             if quantity and (row.text("symbol") not in held or held[row.text("symbol")].quantity != quantity):
-                raise Unreadable("get_positions", f"it says otherwise of {row.text('symbol')} than get_account_v4")
+                raise Unreadable("get_positions", f"get_account_v4 disagrees about {row.text('symbol')}")
         with localcontext(EXACT):
             positions = {
                 symbol: Held(quantity=it.quantity, cost=it.quantity * it.entry_price) for symbol, it in held.items()
@@ -147,17 +147,17 @@ async def _pages(read: Read, since: datetime, until: datetime) -> AsyncGenerator
         if len(found) >= PAGE_ROWS:
             # If the exchange ignored the period, halving it would go on for ever.
             if any(not start <= int(row.number("time")) <= end for row in found):
-                raise Unreadable(found[0].call, "it holds what was not asked for, and may have been cut")
+                raise Unreadable(found[0].call, "it has rows outside the requested period, and may be truncated")
             if end > start:
                 middle = (start + end) // 2
                 waiting += [(middle + 1, end), (start, middle)]
                 continue
-        yield StatementPage(found, _at(start), _at(end), whole=len(found) < PAGE_ROWS)
+        yield StatementPage(found, _time_at(start), _time_at(end), whole=len(found) < PAGE_ROWS)
 
 
 def _moment(row: Row) -> datetime:
     try:
-        return _at(int(row.number("time")))
+        return _time_at(int(row.number("time")))
     except OverflowError:
         raise Unreadable(row.call, "a time is out of range") from None
 
@@ -166,7 +166,7 @@ def _milliseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MILLISECOND
 
 
-def _at(milliseconds: int) -> datetime:
+def _time_at(milliseconds: int) -> datetime:
     return _EPOCH + milliseconds * _MILLISECOND
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from activities.venues.aster.account import STILL_OPEN, AccountReader
+from activities.venues.aster.account import OVER, AccountReader
 from activities.venues.aster.answers import BadRequest
 from activities.venues.aster.caller import Caller
 from activities.venues.aster.market_data import MarketData
@@ -199,7 +199,7 @@ class AsterVenue:
             answer = await self._caller.call(reads, symbol, limit=1000)
         except VenueRefused:
             return 0
-        return sum(row.text("symbol") == symbol and row.text("status") in STILL_OPEN for row in rows(reads, answer))
+        return sum(row.text("symbol") == symbol and row.text("status") not in OVER for row in rows(reads, answer))
 
     async def _open_now(self, tool: Tool, symbol: str) -> int:
         reads = _READS_BACK[tool]

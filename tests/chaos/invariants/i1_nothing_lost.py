@@ -1,6 +1,7 @@
 """I1: nothing acknowledged is lost."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from tests.chaos import recorder as r
 from tests.chaos.evidence import Event
@@ -10,13 +11,16 @@ from tests.chaos.recorder import Call
 Found = Iterator[tuple[float, str]]
 # Of a proposal that is taken up there is no row of its own.
 WITH_A_ROW = ("pause", "resume", "kill", "restart", "cancel_all", "deleverage", "set_limits")
+CLOCK_SECONDS = 0.1
+OUTCOMES = {r.DONE: ("applied",), r.REFUSED: ("refused",), r.ACCEPTED: ("applied", "refused")}
 VERDICTS = {r.DONE: (" applied by ", " repeated by "), r.REFUSED: (" refused by ",)}
 
 
 def every_acknowledged_command_has_its_outcome(reading: Reading) -> Found:
     """A command that was acknowledged has a row in the log, and the row says what its caller was told."""
     for call in reading.calls(*WITH_A_ROW):
-        if not call.acknowledged:
+        # Of a kill without id and text see below.
+        if not call.acknowledged or not (call.command_id or call.token):
             continue
         rows = reading.rows_of(call.command_id, call.token)
         if not rows:
@@ -36,6 +40,34 @@ def every_recorded_signal_is_dealt_with(reading: Reading) -> Found:
                     event.at,
                     f"signal {event.name} {command_id or token} is in the history, and the log has no row of it",
                 )
+
+
+def every_kill_signal_kills(reading: Reading) -> Found:
+    """Whatever its input is: of one without an id and a reason a row of a kill comes that nobody else's is."""
+    rows = iter(reading.unnamed_kills)
+    for event in reading.signals:
+        if event.name == "kill" and not _told(event) and not _any_since(rows, event.at - CLOCK_SECONDS):
+            yield (
+                event.at,
+                f"signal kill with the input {event.payload!r} is in the history, and the log has no kill of it",
+            )
+
+
+def every_command_can_be_looked_up(reading: Reading) -> Found:
+    """An API tells of each acknowledged command what its caller was told, unless a restart under older rules forgot it."""
+    if reading.e.settled_at is None or any(reading.forgets_ids(row) for row in reading.control_rows):
+        return
+    for call in reading.calls(*WITH_A_ROW):
+        if call.acknowledged and call.command_id and reading.e.outcomes:
+            outcome = reading.e.outcomes.get(call.command_id, "not known")
+            if outcome not in OUTCOMES[call.answer]:
+                yield call.start, f"{_named(call)} was answered {call.answer}, and in the end it is {outcome}"
+
+
+def the_audit_chain_is_whole(reading: Reading) -> Found:
+    """Every row is in it, and as it was written."""
+    for line in reading.e.audit:
+        yield reading.e.healed_at, line
 
 
 def every_cancellation_kills(reading: Reading) -> Found:
@@ -79,9 +111,14 @@ def everything_comes_to_an_end(reading: Reading) -> Found:
 BY_THE_SERVER = ("UNHANDLED_COMMAND", "RESET_STICKY_TASK_QUEUE", "FORCE_CLOSE_COMMAND", "FAILOVER_CLOSE_COMMAND")
 
 
+def _any_since(rows: Iterator[dict[str, Any]], moment: float) -> bool:
+    """Takes the next row from then on."""
+    return any(row["timestamp"].timestamp() >= moment for row in rows)
+
+
 def _told(event: Event) -> tuple[str | None, str | None] | None:
     if not isinstance(event.payload, dict):
-        return None
+        return (None, event.payload) if isinstance(event.payload, str) else None
     command_id, token = event.payload.get("command_id"), event.payload.get("reason")
     return (command_id, token) if command_id or token else None
 
@@ -105,8 +142,11 @@ def _named(call: Call) -> str:
 RULES = (
     every_acknowledged_command_has_its_outcome,
     every_recorded_signal_is_dealt_with,
+    every_kill_signal_kills,
     every_cancellation_kills,
+    every_command_can_be_looked_up,
     every_proposal_has_an_outcome,
     the_workflow_never_breaks,
     everything_comes_to_an_end,
+    the_audit_chain_is_whole,
 )

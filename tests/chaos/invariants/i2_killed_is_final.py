@@ -20,10 +20,9 @@ def commands_on_the_state_are_linearizable(reading: Reading) -> Found:
 def operations(reading: Reading) -> list[Operation]:
     """What was done to the state and read of it; kills that the desk made itself come from its log."""
     found = [each for call in reading.calls("status", "cancel", *STATE_KINDS) if (each := _operation(reading, call))]
-    own = [row for row in reading.control_rows if _is_own_kill(reading, row)]
     found += [
         Operation("kill", row["timestamp"].timestamp() - 1, reading.e.settled_at or 1e12, name="the desk's own kill")
-        for row in own
+        for row in reading.unnamed_kills
     ]
     if reading.e.status and reading.e.settled_at:
         end = reading.e.settled_at
@@ -46,12 +45,6 @@ def _operation(reading: Reading, call: Call) -> Operation | None:
         case r.UNKNOWN:
             return Operation(kind, call.start, must=False, name=name)
     return None
-
-
-def _is_own_kill(reading: Reading, row: dict[str, Any]) -> bool:
-    known = {call.command_id for call in reading.e.calls} | reading.signals_by_id.keys()
-    by_hand = any(call.token and call.token in row["summary"] for call in reading.e.calls)
-    return row["summary"].startswith("kill ") and row["command_id"] not in known and not by_hand
 
 
 def the_log_is_a_way_through_the_table(reading: Reading) -> Found:

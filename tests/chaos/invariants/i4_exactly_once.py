@@ -7,6 +7,7 @@ from tests.chaos.evidence import RESTS, VenueOrder
 from tests.chaos.reading import CANCEL_TOOLS, Reading
 
 Found = Iterator[tuple[float, str]]
+WITH_A_KEY = ("pause", "resume", "kill", "cancel_all", "deleverage", "set_limits", "propose")
 FINAL = ("confirmed", "failed")
 
 
@@ -64,6 +65,13 @@ def every_command_is_carried_out_once(reading: Reading) -> Found:
             seen.add(row["command_id"])
 
 
+def a_key_is_the_id_of_its_command(reading: Reading) -> Found:
+    """Whoever sends an Idempotency-Key is told of the command of this name, however often and through whichever API."""
+    for call in reading.calls(*WITH_A_KEY):
+        if call.key and call.acknowledged and call.command_id != call.key:
+            yield call.start, f"{call.client}'s {call.kind} with the key {call.key} became command {call.command_id}"
+
+
 def a_deleverage_reduces_once(reading: Reading) -> Found:
     """One order for each that a person asked for, however often and whatever it is called."""
     sent = [placings[0].scheduled.payload["order"]["command_id"] for placings in reading.placings.values()]
@@ -98,6 +106,7 @@ RULES = (
     the_venue_knows_no_order_twice,
     an_agent_has_one_order_a_symbol,
     every_command_is_carried_out_once,
+    a_key_is_the_id_of_its_command,
     a_deleverage_reduces_once,
     an_outcome_stands,
     every_cancel_is_confirmed,

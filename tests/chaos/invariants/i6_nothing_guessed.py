@@ -7,13 +7,14 @@ from typing import Any
 
 from tests.chaos import recorder as r
 from tests.chaos.evidence import RESTS, VenueOrder, Version
-from tests.chaos.reading import CANCEL_TOOLS, CancelTry, Reading
+from tests.chaos.reading import CANCEL_TOOLS, STATE_KINDS, CancelTry, Reading
 
 Found = Iterator[tuple[float, str]]
 # The venue's clock is that of Temporal's server here; a real venue writes whole milliseconds.
 CLOCK_SECONDS = 0.002
 # What the venue calls that which an activity reports.
 STATUSES = {"open": RESTS, "filled": ("filled",), "canceled": ("canceled", "expired")}
+SENDERS = {"http": "http:", "temporal": "temporal:", "ais": "cli:"}
 COMMANDS = ("pause", "resume", "kill", "cancel_all", "deleverage", "set_limits", "propose")
 
 
@@ -39,6 +40,18 @@ def what_is_not_recorded_never_happens(reading: Reading) -> Found:
             continue
         if call.command_id in reading.signals_by_id or reading.rows_of(call.command_id, None):
             yield call.start, f"{call.client}'s {call.kind} {call.command_id} was told 'not recorded', and took effect"
+
+
+def every_row_names_its_sender(reading: Reading) -> Found:
+    """Whoever reads the log learns by which way a command came, whoever else sent the same."""
+    for call in reading.calls(*STATE_KINDS, "cancel_all", "deleverage", "set_limits"):
+        rows = reading.rows_of(call.command_id, call.token) if call.command_id or call.token else []
+        for row in rows:
+            if f" by {SENDERS[call.channel]}" not in row["summary"]:
+                yield (
+                    call.start,
+                    f"{call.client}'s {call.kind} came over {call.channel}, and the log says: {row['summary']}",
+                )
 
 
 def every_order_has_the_fate_that_is_told_of_it(reading: Reading) -> Found:
@@ -182,6 +195,7 @@ def _seconds(moment: datetime | str) -> float:
 RULES = (
     what_is_acknowledged_is_in_the_history,
     what_is_not_recorded_never_happens,
+    every_row_names_its_sender,
     every_order_has_the_fate_that_is_told_of_it,
     every_confirmed_cancel_was_confirmed,
     a_confirmed_cancel_left_nothing,

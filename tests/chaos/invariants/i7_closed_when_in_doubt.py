@@ -93,6 +93,16 @@ def no_order_under_limits_of_before(reading: Reading) -> Found:
                 yield order.at, f"order {order.order_id} {why} other limits ({other}) were told as applied"
 
 
+def the_limits_that_were_applied_are_the_desks(reading: Reading) -> Found:
+    """In the end the status shows those that were set last."""
+    if reading.e.settled_at is None or not reading.e.status:
+        return
+    shown = reading.e.status.get("limits") or {}
+    for name, value in _limits_at(reading, reading.e.settled_at).items():
+        if float(shown.get(name, "nan")) != float(value):
+            yield reading.e.settled_at, f"{name} {value} was applied last, and the desk has {shown.get(name)}"
+
+
 def _limits_at(reading: Reading, moment: float) -> dict[str, Any]:
     """Those that were set last before it; a restart may bring others."""
     found: dict[str, Any] = {}
@@ -178,6 +188,7 @@ RULES = (
     every_order_passed_the_guards,
     no_order_outlives_its_time,
     no_order_under_limits_of_before,
+    the_limits_that_were_applied_are_the_desks,
     every_order_is_as_it_was_written_down,
     every_reduction_is_of_what_is_held,
 )

@@ -128,7 +128,7 @@ async def test_what_does_not_fit_on_a_page_is_read_whichever_end_is_listed(
     assert (await ledgers.state()).facts == []
 
 
-async def test_more_rows_in_one_millisecond_than_a_page_holds_are_a_gap_that_is_told(
+async def test_more_rows_in_one_millisecond_than_a_page_holds_are_a_gap_that_is_reported(
     fake: FakeServer, ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(statements, "PAGE_ROWS", 5)
@@ -150,7 +150,7 @@ async def test_an_exchange_that_does_not_look_at_the_time_is_not_halved_for_ever
     fake.faults.answers = {"get_my_trades": [row, {**row, "id": 7, "time": 1}]}
     state = await ledgers.rounds(2)
     assert fake.calls["get_my_trades"] <= 4
-    assert "may have been cut" in state.failing["BTCUSDT"].why
+    assert "may be truncated" in state.failing["BTCUSDT"].why
 
 
 async def test_a_desk_of_weeks_ago_is_read_in_weeks(fake: FakeServer, database: Database, address: str) -> None:
@@ -208,7 +208,7 @@ async def test_a_symbol_that_only_the_ledger_names_is_read_too(fake: FakeServer,
 # --- nothing is a fact because one reading says so -------------------------------------------------------------------------
 
 
-async def test_a_balance_that_the_records_do_not_explain_is_told_with_both_numbers(
+async def test_a_balance_that_the_records_do_not_explain_is_reported_with_both_numbers(
     fake: FakeServer, ledgers: Ledgers
 ) -> None:
     await ledgers.rounds(2)
@@ -220,7 +220,7 @@ async def test_a_balance_that_the_records_do_not_explain_is_told_with_both_numbe
     assert (await ledgers.rounds()).facts == []
 
 
-async def test_a_position_that_the_fills_do_not_explain_is_told_with_both_numbers(
+async def test_a_position_that_the_fills_do_not_explain_is_reported_with_both_numbers(
     fake: FakeServer, ledgers: Ledgers
 ) -> None:
     await ledgers.rounds(2)
@@ -246,7 +246,7 @@ async def test_what_one_short_answer_left_out_is_found_again(
     assert state.facts == []
 
 
-async def test_what_one_answer_got_wrong_the_next_one_mends(fake: FakeServer, ledgers: Ledgers) -> None:
+async def test_a_later_answer_corrects_a_wrong_one(fake: FakeServer, ledgers: Ledgers) -> None:
     await ledgers.rounds(2)
     trade(fake, "BUY", "0.5", 60_000)
     (row,), (fee,) = fake.exchange.trades, fake.exchange.ledger
@@ -260,7 +260,7 @@ async def test_what_one_answer_got_wrong_the_next_one_mends(fake: FakeServer, le
     assert state.facts == []
 
 
-async def test_a_trade_whose_money_is_booked_and_whose_fill_is_not_listed_is_told(
+async def test_a_trade_whose_money_is_booked_and_whose_fill_is_not_listed_is_reported(
     fake: FakeServer, ledgers: Ledgers
 ) -> None:
     await ledgers.rounds(2)
@@ -278,7 +278,7 @@ async def test_positions_that_contradict_the_account_are_no_reading(fake: FakeSe
     fake.faults.answers = {"get_account_v4": fake.exchange.account_row() | {"positions": listed}, "get_positions": []}
     state = await ledgers.rounds(3)
     assert (state.opening, state.candidate) == (None, None)
-    assert "says otherwise of BTCUSDT" in state.failing["account"].why
+    assert "get_account_v4 disagrees about BTCUSDT" in state.failing["account"].why
 
 
 # --- outside the way of everything else ------------------------------------------------------------------------------------

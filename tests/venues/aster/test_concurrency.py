@@ -76,7 +76,7 @@ async def test_a_server_of_the_old_version_gets_one_call_after_another() -> None
         await venue.close()
 
 
-async def test_what_had_no_turn_was_never_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_order_that_got_no_turn_was_never_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "PREPARE_SECONDS", 0.3)
     fake = FakeServer(version="2.14.7")
     async with serving(fake) as base:

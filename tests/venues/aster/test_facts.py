@@ -336,7 +336,7 @@ async def test_a_cancel_that_failed_is_not_confirmed_by_one_empty_list(
 # --- the account ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_balance_that_jumps_is_a_fact_where_a_second_endpoint_says_so(
+async def test_a_balance_that_jumps_is_a_fact_if_a_second_endpoint_confirms_it(
     fake: FakeServer, venue: AsterVenue, clock: Time
 ) -> None:
     known = Known(balance=D("10000.5"))
@@ -425,6 +425,48 @@ async def test_a_symbol_whose_market_says_nothing_is_left_out_or_without_it(
             assert views or tool == "get_order_book"
         for view in views.values():
             assert len(view.bars) == 5
+
+
+async def test_an_order_that_is_gone_and_that_nobody_asked_for_is_a_doubt(
+    fake: FakeServer, venue: AsterVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "MOST_ORDERS_ASKED", 1)
+    orders = [fake.exchange.rest(BTC, status="CANCELED") for _ in range(2)]
+    assert (await read(venue, rested(*orders))).doubts == ["1 more orders are not listed any more"]
+    # The next reading asks for the next of them.
+    assert (await read(venue, rested(*orders))).doubts == []
+
+
+@both_markets
+async def test_a_status_that_nobody_knows_does_not_end_an_order(
+    fake: FakeServer, venue: AsterVenue, market: Market
+) -> None:
+    # Of spot, exchanges of this family have PENDING_NEW and PENDING_CANCEL. Any such word counted as the end, for good.
+    order = fake.exchange.rest(BTC, spot=market is Market.SPOT, status="PENDING_CANCEL")
+    for _ in range(2):
+        (doubt,) = (await read(venue, rested(order, market=market))).doubts
+        assert "PENDING_CANCEL" in doubt
+    order.status = "CANCELED"
+    assert (await read(venue, rested(order, market=market))).doubts == []
+
+
+@pytest.mark.parametrize("tool", [Tool.CANCEL_ALL_ORDERS, Tool.CANCEL_SPOT_ALL_ORDERS])
+async def test_nor_does_it_confirm_a_cancel_that_failed(fake: FakeServer, venue: AsterVenue, tool: Tool) -> None:
+    order = fake.exchange.rest(BTC, spot=tool is Tool.CANCEL_SPOT_ALL_ORDERS, status="PENDING_NEW")
+    fake.faults.errors = {tool.value: 503}
+    with pytest.raises(VenueUnavailable, match="1 order is still open"):
+        await venue.cancel_all(tool, BTC)
+    order.status = "REJECTED"
+    await venue.cancel_all(tool, BTC)
+
+
+async def test_nor_the_cancel_of_a_single_order(fake: FakeServer, venue: AsterVenue) -> None:
+    order = fake.exchange.rest(BTC, status="PENDING_CANCEL")
+    fake.faults.answers = {"cancel_order": order.row()}
+    with pytest.raises(VenueUnavailable, match="PENDING_CANCEL"):
+        await venue.cancel_order(BTC, str(order.order_id))
+    order.status = "CANCELED"
+    await venue.cancel_order(BTC, str(order.order_id))
 
 
 async def test_an_order_whose_answer_says_nothing_is_known_by_what_it_did_or_unknown(

@@ -56,7 +56,7 @@ async def test_a_price_is_as_old_as_the_venue_says(fake: FakeServer, venue: Aste
     assert stale.data_time.year == 2020
 
 
-async def test_a_mark_price_that_is_not_told_comes_from_elsewhere(fake: FakeServer, venue: AsterVenue) -> None:
+async def test_a_mark_price_that_is_not_reported_comes_from_elsewhere(fake: FakeServer, venue: AsterVenue) -> None:
     fake.faults.errors = {"get_funding_rate": 503}
     assert (await venue.observe(["BTCUSDT"], None)).marks == {"BTCUSDT": D(60_000)}
     fake.faults.answers = {"get_positions": []}

@@ -102,7 +102,7 @@ async def test_of_cancels_that_are_refused_themselves_one_at_a_time_goes_on_tryi
 
 def told(backoff: Backoff, status: int, tool: str = "ping", urgency: Urgency = Urgency.READING) -> float:
     """For how long a call that begins now is told to wait, in seconds."""
-    wait = backoff.told(tool, tool, urgency, status, backoff.now()).retry_after
+    wait = backoff.paused(tool, tool, urgency, status, backoff.now()).retry_after
     assert wait
     return wait.total_seconds()
 

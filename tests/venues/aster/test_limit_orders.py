@@ -39,7 +39,7 @@ async def test_an_order_that_rests_is_open_under_the_exchanges_id(
 
 
 @pytest.mark.parametrize("time_in_force", ["IOC", "FOK"])
-async def test_one_that_does_not_wait_ends_at_once(fake: FakeServer, venue: AsterVenue, time_in_force: str) -> None:
+async def test_an_order_that_may_not_rest_ends_at_once(fake: FakeServer, venue: AsterVenue, time_in_force: str) -> None:
     assert (await placed(venue, time_in_force=time_in_force)).fate is Fate.CANCELED
     filled = await placed(venue, time_in_force=time_in_force, price="60000")
     assert (filled.fate, filled.filled_quantity) == (Fate.FILLED, D("0.5"))

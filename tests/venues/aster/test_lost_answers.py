@@ -53,7 +53,7 @@ async def test_a_call_that_is_given_up_is_unknown_and_what_fills_later_is_found(
         (503, False, None),
         (429, True, Fate.FILLED),
         (0, False, None),
-        # As a 503: `test_only_the_http_status_is_told_apart`.
+        # As a 503: `test_errors_differ_by_their_http_status_alone`.
         THOROUGH(500, True, Fate.FILLED),
         THOROUGH(500, False, None),
         THOROUGH(408, True, Fate.FILLED),
@@ -280,3 +280,61 @@ async def test_of_a_limit_order_the_position_tells_nothing(fake: FakeServer, ven
     mine = fake.exchange.rest("BTCUSDT", quantity=D("0.5"), price=D("50000"))
     fake.exchange._fill(mine, D("0.5"), D("50000"))
     assert (await found(venue, order)).fate is Fate.FILLED
+
+
+SKEW_MS = 15_000
+
+
+def an_exchange_whose_clock_is_behind(fake: FakeServer) -> None:
+    """All that it has dated so far, and its clock: less than a cycle, so the desk trades on."""
+    for row in fake.exchange.orders:
+        row.time_ms -= SKEW_MS
+    told = int(time.time() * 1000) - SKEW_MS
+    fake.faults.answers = {"get_order_book": {"E": told, "bids": [["1", "1"]], "asks": [["2", "1"]]}}
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+async def test_an_order_that_rests_is_found_though_the_exchanges_clock_is_behind(
+    fake: FakeServer, venue: AsterVenue, address: str, same_process: bool
+) -> None:
+    # Found to be false: it rested at the exchange, and counted as one that the venue has never seen.
+    fake.faults.errors, fake.faults.executes = {"create_order": 503}, True
+    order = make_order(quantity="0.5", order_type="LIMIT", price="50000")
+    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
+    an_exchange_whose_clock_is_behind(fake)
+    other = make_venue(address)
+    try:
+        report = await found(venue if same_process else other, order.model_copy(update={"position_before": D(0)}))
+    finally:
+        await other.close()
+    assert (report.fate, sends(fake)) == (Fate.OPEN, 1)
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+async def test_nor_is_an_equal_order_of_a_moment_ago_taken_for_it_then(
+    fake: FakeServer, venue: AsterVenue, address: str, same_process: bool
+) -> None:
+    fake.exchange.rest("BTCUSDT", quantity=D("0.5"), price=D("50000"), time_ms=int(time.time() * 1000) - 5_000)
+    an_exchange_whose_clock_is_behind(fake)
+    fake.faults.errors = {"create_order": 503}
+    order = make_order(quantity="0.5", order_type="LIMIT", price="50000")
+    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
+    other = make_venue(address)
+    try:
+        settled = await (venue if same_process else other).find_order(
+            order.model_copy(update={"position_before": D(0)})
+        )
+    finally:
+        await other.close()
+    assert settled is None
+
+
+async def test_without_the_exchanges_clock_no_list_proves_that_it_never_came(
+    fake: FakeServer, venue: AsterVenue
+) -> None:
+    fake.faults.errors = {"create_order": 503, "get_order_book": 503}
+    order = make_order(quantity="0.5", order_type="LIMIT", price="50000")
+    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
+    assert (await found(venue, order)).fate is Fate.UNKNOWN
+    fake.faults.errors = {"create_order": 503}
+    assert await venue.find_order(order) is None

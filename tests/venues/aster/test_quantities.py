@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activities.venues.aster.orders import NotRepresentable, arguments_of, as_float, quantity_of
+from activities.venues.aster.results import Row, Unreadable
 from activities.venues.aster.venue import AsterVenue
 from domain.trading.orders import Fate
 from tests.venues.aster.fake_server import FakeServer
@@ -31,6 +32,22 @@ def test_what_would_go_out_with_an_exponent_is_not_sent(number: str, written: st
 def test_what_a_float_cannot_hold_is_not_sent() -> None:
     with pytest.raises(NotRepresentable):
         as_float(D("12345678.123456789012"))
+
+
+@pytest.mark.parametrize(
+    "written", ["1e999999999", "-1E+61", "1e-999999999", "0e999999999", "9" * 70, "NaN", "-Infinity"]
+)
+def test_a_number_that_cannot_be_a_price_or_a_time_is_unreadable(written: str) -> None:
+    # `int` of the first one takes all memory, in the worker that has a kill's cancels to send.
+    with pytest.raises(Unreadable):
+        Row("get_order", {"orderId": written}).number("orderId")
+
+
+@pytest.mark.parametrize(
+    "written", ["0", "-0.00000000", "1E-8", "1e3", "123456789012345678901234567890.123456789", 7, 0.5]
+)
+def test_a_number_is_read_exactly(written: object) -> None:
+    assert Row("get_order", {"price": written}).number("price") == Decimal(str(written))
 
 
 @given(st.integers(1, 10**12))

@@ -1,9 +1,11 @@
 """Rules and bars: a symbol that does not trade now, a list without it, and fewer bars than there were."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from activities.venues.aster.operation import Urgency, operation
 from activities.venues.aster.rules import BRACKETS_FRESH_SECONDS, FRESH_SECONDS, rules_of
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import VenueRefused
@@ -113,6 +115,46 @@ async def test_an_empty_list_of_rules_is_none_and_the_older_ones_hold(
     clock.now = 4000
     seen = await venue.observe([BTC], None)
     assert (seen.rules, seen.note) == ({}, "no rules: get_exchange_info: the answer cannot be read: it lists no symbol")
+
+
+async def test_who_waits_for_a_reading_that_fails_does_not_make_another_one(
+    fake: FakeServer, venue: AsterVenue, clock: Time
+) -> None:
+    # Found: each waiting caller tried again, one after the other: with a list that hangs, a kill closed one position in 3 s.
+    fake.faults.errors = {"get_exchange_info": 503}
+    none = await asyncio.gather(*(venue._rules.rules() for _ in range(10)), return_exceptions=True)
+    assert {str(error) for error in none} == {"get_exchange_info: HTTP 503"}
+    assert fake.calls["get_exchange_info"] == 1
+    fake.faults.errors = {}
+    known = await venue._rules.rules()
+    clock.now = FRESH_SECONDS + 1
+    fake.faults.errors = {"get_exchange_info": 503}
+    assert await asyncio.gather(*(venue._rules.rules() for _ in range(10))) == [known] * 10
+    assert fake.calls["get_exchange_info"] == 3
+    # Whoever asks later tries again.
+    fake.faults.errors = {}
+    await venue._rules.rules()
+    assert fake.calls["get_exchange_info"] == 4
+
+
+async def test_what_a_kill_waits_for_does_not_wait_for_a_cycles_reading_of_the_rules(
+    fake: FakeServer, venue: AsterVenue, clock: Time
+) -> None:
+    known = await venue._rules.rules()
+    clock.now = FRESH_SECONDS + 1
+    fake.faults.held = {"get_exchange_info"}
+    reading = asyncio.create_task(venue._rules.rules())
+    while fake.calls["get_exchange_info"] < 2:
+        await asyncio.sleep(0)
+    with operation(Urgency.SOON, 60):
+        assert await venue._rules.rules() == known
+    assert not reading.done()
+    # An order that adds risk waits for the newest.
+    waiting = asyncio.create_task(venue._rules.rules())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    fake.faults.held = set()
+    assert sorted(await waiting) == sorted(await reading)
 
 
 async def test_a_symbol_that_a_later_list_leaves_out_takes_no_new_order_and_can_be_closed(

@@ -12,7 +12,7 @@ from tests.venues.aster.fake_server import FakeServer
 from tests.venues.builders import D, make_order
 
 
-async def test_it_reads_like_the_real_one(fake: FakeServer, venue: AsterVenue) -> None:
+async def test_shadow_reads_what_the_real_venue_reads(fake: FakeServer, venue: AsterVenue) -> None:
     shadow: Venue = ShadowVenue(venue)
     fake.exchange.positions["BTCUSDT"] = D("0.5")
     seen, real = await shadow.observe(["BTCUSDT"], "cycle_1"), await venue.observe(["BTCUSDT"], "cycle_1")

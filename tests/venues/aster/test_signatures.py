@@ -72,7 +72,7 @@ async def test_where_nothing_answers_no_clock_is_blamed(fake: FakeServer, venue:
         assert "clocks" not in str(await observed(venue))
 
 
-async def test_one_call_that_is_wrong_is_no_clock(fake: FakeServer, venue: AsterVenue) -> None:
+async def test_one_kind_of_wrong_call_is_not_blamed_on_the_clock(fake: FakeServer, venue: AsterVenue) -> None:
     fake.faults.errors = {"get_all_orders": 400}
     for _ in range(3):
         await venue.ping()

@@ -29,7 +29,7 @@ async def told(ledgers: Ledgers, rounds: int = 2) -> list[str]:
     return [stranger.text for stranger in (await ledgers.rounds(rounds)).strangers]
 
 
-async def test_an_order_of_nobodys_that_rests_is_told_until_it_is_gone(fake: FakeServer, ledgers: Ledgers) -> None:
+async def test_a_foreign_order_is_reported_for_as_long_as_it_rests(fake: FakeServer, ledgers: Ledgers) -> None:
     order = fake.exchange.rest("ETHUSDT")
     assert await told(ledgers, 1) == []
     assert await told(ledgers, 1) == [f"open order {order.order_id} ETHUSDT"]
@@ -37,7 +37,7 @@ async def test_an_order_of_nobodys_that_rests_is_told_until_it_is_gone(fake: Fak
     assert await told(ledgers, 1) == []
 
 
-async def test_a_fill_of_nobodys_is_told_for_a_day(fake: FakeServer, ledgers: Ledgers) -> None:
+async def test_a_foreign_fill_is_reported_for_a_day(fake: FakeServer, ledgers: Ledgers) -> None:
     order = fake.exchange.stranger("BTCUSDT", "BUY", "0.01")
     assert await told(ledgers) == [f"fill of order {order.order_id} BTCUSDT"]
     await ledgers.sql(
@@ -47,7 +47,7 @@ async def test_a_fill_of_nobodys_is_told_for_a_day(fake: FakeServer, ledgers: Le
     assert await told(ledgers) == []
 
 
-async def test_what_the_desk_sent_is_no_strangers(fake: FakeServer, ledgers: Ledgers, venue: AsterVenue) -> None:
+async def test_an_order_of_the_desk_is_not_foreign(fake: FakeServer, ledgers: Ledgers, venue: AsterVenue) -> None:
     report = await venue.create_order(make_order(quantity="0.1"))
     (order,) = fake.exchange.orders
     assert (report.fate, report.venue_order_id) == (Fate.FILLED, str(order.order_id))
@@ -57,7 +57,7 @@ async def test_what_the_desk_sent_is_no_strangers(fake: FakeServer, ledgers: Led
     assert fill.order_id == "ord_mine", "the fill is named by the instruction that sent it"
 
 
-async def test_an_order_whose_id_was_never_told_is_known_by_what_it_was(fake: FakeServer, ledgers: Ledgers) -> None:
+async def test_an_order_whose_id_was_never_reported_is_known_by_what_it_was(fake: FakeServer, ledgers: Ledgers) -> None:
     """Settled by the position alone, or still in flight: it may be this one, and an innocent is not accused."""
     fake.exchange.stranger("BTCUSDT", "BUY", "0.125")
     await write_order(ledgers, outcome="unknown", settled_at=None)
