@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 # A refusal for another database comes at once. A run that winds down beside slow cancels asks again without a pause, and
 # 20 s of that filled its history with 5,000 events: too many for another worker to replay within a workflow task.
-STRANGER_SECONDS = 0.5
+WRONG_DATABASE_SECONDS = 0.5
 
 
 class RecordActivities:
@@ -91,7 +91,7 @@ class RecordActivities:
             return await self._database.run(work)
         except DatabaseUnavailable as error:
             # A retry repeats the same call. Only the next call knows that the desk has another database by now.
-            if strange := isinstance(error, WrongDatabase):
-                await asyncio.sleep(STRANGER_SECONDS)
+            if is_wrong := isinstance(error, WrongDatabase):
+                await asyncio.sleep(WRONG_DATABASE_SECONDS)
             text = f"the database cannot be reached: {error}"
-            raise ApplicationError(text, type="DatabaseUnavailable", non_retryable=strange) from None
+            raise ApplicationError(text, type="DatabaseUnavailable", non_retryable=is_wrong) from None

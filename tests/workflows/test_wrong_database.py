@@ -9,7 +9,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.calls import RecordCall, Scope, WriteDeskCall
 from activities.metrics import WorkerMetrics
-from activities.record import STRANGER_SECONDS, RecordActivities
+from activities.record import WRONG_DATABASE_SECONDS, RecordActivities
 from domain.desk.outbox import RecordBatch, desk_row
 from domain.desk.states import Mode
 from storage.database import Database, DatabaseUnavailable, WrongDatabase
@@ -45,7 +45,7 @@ async def test_a_refusal_that_comes_at_once_fills_no_history(call: RecordCall | 
     replay the run any more."""
     error, seconds = await failed(WrongDatabase("it is another one"), call)
     assert error.non_retryable
-    assert seconds >= STRANGER_SECONDS - 0.1
+    assert seconds >= WRONG_DATABASE_SECONDS - 0.1
 
 
 async def test_a_database_that_is_away_is_left_to_temporals_own_pauses() -> None:
