@@ -1,5 +1,6 @@
 """Activities that write to the database: decisions, instructions, and the latch in the desk's row."""
 
+import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -25,6 +26,10 @@ from storage.desks import ClearedKill, clear_latch, write_desk
 from storage.instructions import upsert_instructions
 
 T = TypeVar("T")
+
+# A refusal for another database comes at once. A run that winds down beside slow cancels asks again without a pause, and
+# 20 s of that filled its history with 5,000 events: too many for another worker to replay within a workflow task.
+WRONG_DATABASE_SECONDS = 0.5
 
 
 class RecordActivities:
@@ -86,6 +91,7 @@ class RecordActivities:
             return await self._database.run(work)
         except DatabaseUnavailable as error:
             # A retry repeats the same call. Only the next call knows that the desk has another database by now.
-            strange = isinstance(error, WrongDatabase)
+            if is_wrong := isinstance(error, WrongDatabase):
+                await asyncio.sleep(WRONG_DATABASE_SECONDS)
             text = f"the database cannot be reached: {error}"
-            raise ApplicationError(text, type="DatabaseUnavailable", non_retryable=strange) from None
+            raise ApplicationError(text, type="DatabaseUnavailable", non_retryable=is_wrong) from None

@@ -36,7 +36,7 @@ def pairs(_size: int) -> Steps:
     """One for each kind and state."""
     dearest = 0.0
     for kind in KINDS:
-        for state in ("running", "killed"):
+        for state in ("running", "paused", "killed"):
             row = yield Pair(f"{kind}, {state}", price_of(kind, state), floor, SAMPLES, warm_up=0)
             assert row
             dearest = max(dearest, min(row.ours))

@@ -88,14 +88,22 @@ def clean(text: str) -> str:
 
 
 def plain(number: Decimal) -> Decimal:
-    """The same number without trailing zeros and exponent: `1E+2` becomes `100`."""
+    """The same number without trailing zeros and exponent: `1E+2` becomes `100`. A number too long to be written out keeps
+    its exponent: raising an error here would fail the workflow task that shows it."""
     shortest = number.normalize(EXACT)
-    return shortest.quantize(Decimal(1), context=EXACT) if shortest.as_tuple().exponent > 0 else shortest  # type: ignore[operator]
+    has_exponent = shortest.as_tuple().exponent > 0  # type: ignore[operator]
+    may_be_written = shortest.adjusted() < EXACT.prec
+    return shortest.quantize(Decimal(1), context=EXACT) if has_exponent and may_be_written else shortest
+
+
+def places(number: Decimal, step: Decimal) -> Decimal:
+    """The number rounded to `step`, such as 0.01; as it is if it is too long for that."""
+    return number.quantize(step, context=EXACT) if number.adjusted() - step.adjusted() < EXACT.prec else number
 
 
 def digits(number: Decimal) -> str:
     """A fraction for people: at most six decimal places."""
-    return str(plain(number.quantize(_SIX_PLACES)))
+    return str(plain(places(number, _SIX_PLACES)))
 
 
 def printable(text: str) -> str:

@@ -120,6 +120,9 @@ def write_desk(connection: Connection, row: DeskRow) -> WrittenDesk:
         _note_kill(
             connection, row.desk, merged.kill_number, merged.kill_id, None if merged.killed else merged.cleared_by
         )
+    elif row.latch.killed and row.latch.kill_id and merged.killed:
+        # An older kill. The restart that clears the newest one clears it too, and a write that is later still changes nothing.
+        _note_kill(connection, row.desk, row.latch.kill_number, row.latch.kill_id, None)
     if merged.killed and (
         not stored.killed or (merged.kill_number, merged.kill_id) != (stored.kill_number, stored.kill_id)
     ):
@@ -139,7 +142,9 @@ def merge(stored: DeskRecord, row: DeskRow, seen: KnownKill) -> DeskRecord:
     }
     if kills or not latch.killed:
         changes["kill_number"] = max(stored.kill_number, latch.kill_number)
-    if kills and seen is KnownKill.NEW:
+    if kills and seen is KnownKill.NEW and (not stored.killed or latch.kill_number >= stored.kill_number):
+        # A late write of an older kill changes nothing: the coordinator would take its id for that of a kill that it does not
+        # remember, and a restart of the newest kill would be refused.
         changes["kill_id"] = latch.kill_id
     if kills and not stored.killed:
         changes |= {"killed": True, "reason": latch.reason, "actor": latch.actor, "killed_at": row.killed_at}
@@ -156,11 +161,12 @@ def merge(stored: DeskRecord, row: DeskRow, seen: KnownKill) -> DeskRecord:
 def clear_latch(connection: Connection, desk: str, cleared: ClearedKill, control: Decision) -> bool:
     """Clears the named kill and writes `control`, in the caller's transaction. False if it did not, and wrote nothing.
 
-    Idempotent: True as well if `control` is written already, or if an earlier restart cleared the same kill.
+    Idempotent: True as well if an earlier restart cleared the same kill, or if `control` is written already and no kill has
+    come since. A coordinator that was restored to before its restart's answer does not know of such a kill.
     """
-    if decision_exists(connection, control.decision_id):
-        return True
     stored = _locked(connection, desk)
+    if decision_exists(connection, control.decision_id):
+        return stored is None or not stored.killed
     if stored is None or not _may_clear(stored, cleared):
         return False
     settled = {

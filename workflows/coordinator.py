@@ -162,9 +162,12 @@ class Coordinator:
         await self._undisturbed(self._showing.look_before_the_end())
         began = workflow.now()
         await self._undisturbed(asyncio.sleep(MOMENT_SECONDS))
-        if workflow.now() - began > LATE_END and self._late_ends < MAX_LATE_ENDS:
-            self._late_ends += 1
-            return False
+        if workflow.now() - began > LATE_END:
+            if self._late_ends < MAX_LATE_ENDS:
+                self._late_ends += 1
+                return False
+            # Checking again did not help, for instance because nobody may ask for the attributes.
+            self._showing.leave_out()
         self._take_turn()
         return not self._arrivals and self._may_end()
 

@@ -25,6 +25,7 @@ from temporalio.api.enums.v1 import QueryRejectCondition, WorkflowExecutionStatu
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.query.v1 import WorkflowQuery
 from temporalio.api.workflowservice.v1 import (
+    CountWorkflowExecutionsRequest,
     DescribeWorkflowExecutionRequest,
     GetSystemInfoRequest,
     GetWorkflowExecutionHistoryReverseRequest,
@@ -51,6 +52,8 @@ _DESCRIBE_SECONDS = 1.0
 _LAST_TRY_SECONDS = 0.1
 _HISTORY_PAGE = 500
 _SETTLED_SECONDS = 0.1
+_ATTRIBUTES_TIMEOUT = timedelta(seconds=3)
+_MAY_NOT_LIST = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.UNAUTHENTICATED)
 _TRANSIENT = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.ABORTED)
 _OUT_OF_TIME = (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED)
 _AMBIGUOUS = (
@@ -136,10 +139,28 @@ def sdk_logging() -> LoggingConfig:
 
 
 async def registered_attributes(client: Client) -> Collection[str]:
-    """The custom search attributes of the client's namespace. Raises RPCError if the server does not say."""
+    """The custom search attributes of the client's namespace; only those of AIS where this client may not list them, as on
+    Temporal Cloud. Raises RPCError if the server does not say."""
     request = ListSearchAttributesRequest(namespace=client.namespace)
-    answer = await client.operator_service.list_search_attributes(request, timeout=timedelta(seconds=3))
+    try:
+        answer = await client.operator_service.list_search_attributes(request, timeout=_ATTRIBUTES_TIMEOUT)
+    except RPCError as error:
+        if error.status not in _MAY_NOT_LIST:
+            raise
+        return [key.name for key in names.SEARCH_ATTRIBUTES if await _is_registered(client, key.name)]
     return answer.custom_attributes.keys()
+
+
+async def _is_registered(client: Client, name: str) -> bool:
+    """Whether runs can be counted by it, which anybody may do who reads them."""
+    request = CountWorkflowExecutionsRequest(namespace=client.namespace, query=f'{name} = "-"')
+    try:
+        await client.workflow_service.count_workflow_executions(request, timeout=_ATTRIBUTES_TIMEOUT)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.INVALID_ARGUMENT:
+            raise
+        return False
+    return True
 
 
 class DeskGateway:

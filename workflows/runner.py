@@ -8,6 +8,7 @@ replayed again: the next worker to start fails each of its tasks, and no kill is
 worker while somebody looks at the desk. So such a query is refused, and the run is read again, with its task.
 """
 
+import time
 from typing import Any
 
 import structlog
@@ -19,15 +20,18 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from workflows import names
 
-# Refusals per run and length of its history. If a later SDK gave a task the time of the one before it, the run would still
-# go on.
-MOST_REFUSALS = 5
+# How long queries are refused at one length of a run's history. The task itself comes much sooner, but however many people
+# look at once, none may take the run further: after five refusals the sixth did. If a later SDK gave a task the time of the
+# one before it, the run would still go on.
+REFUSED_SECONDS = 300.0
 MOST_REMEMBERED = 1_000
 
 _NO_STORE = StorageDriverStoreContext()
 
 log = structlog.get_logger("worker")
-_refusals: dict[tuple[str, int], int] = {}
+_clock = time.monotonic
+# When the first query was refused, by run and length of its history.
+_refusals: dict[tuple[str, int], float] = {}
 
 
 class TimelyRunner(SandboxedWorkflowRunner):
@@ -83,8 +87,7 @@ class TimelyInstance(WorkflowInstance):
 
 
 def _may_refuse(act: WorkflowActivation) -> bool:
-    at = (act.run_id, act.history_length)
     if len(_refusals) >= MOST_REMEMBERED:
         _refusals.clear()
-    _refusals[at] = _refusals.get(at, 0) + 1
-    return _refusals[at] <= MOST_REFUSALS
+    now = _clock()
+    return now - _refusals.setdefault((act.run_id, act.history_length), now) < REFUSED_SECONDS

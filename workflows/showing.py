@@ -26,6 +26,10 @@ LOOK_AGAIN = timedelta(seconds=60)
 LATE = timedelta(seconds=2)
 MAX_POSTPONED = 20
 MISSING = "the namespace does not know the search attribute"
+REFUSED = (
+    "Temporal seems to refuse the search attributes: the run cannot end with them, and lists of desks miss this one"
+)
+HOW_TO_LOOK = "`temporal operator search-attribute list` must show AisDesk, AisMode and AisState"
 HOW_TO_ADD = "add it by `temporal operator search-attribute create --type Keyword --name` and its name"
 # If a run continues without naming any attribute, it inherits those of the previous run, registered or not. This one is
 # Temporal's own.
@@ -45,10 +49,12 @@ class ShowTask:
 
     @property
     def attributes(self) -> TypedSearchAttributes | None:
-        """The attributes for the next run; None if the desk was started without any."""
+        """The attributes for the next run: none of ours if the server refused them, None if the desk was started without any."""
         c = self._c
         if not c.search_attributes:
             return None
+        if c.attributes_refused:
+            return TypedSearchAttributes([_FILLER])
         state = c.shown_state or c.state
         pairs = [
             SearchAttributePair(names.DESK_ATTRIBUTE, c.desk),
@@ -69,6 +75,13 @@ class ShowTask:
         """Checks again before the run ends: the server refuses to start a run with an unregistered attribute."""
         if self._c.search_attributes:
             await self._look()
+
+    def leave_out(self) -> None:
+        """Starts the next run without our attributes, since this run cannot end with them. They are back once somebody tells
+        which the namespace knows."""
+        if self._c.search_attributes:
+            self._c.attributes_refused = True
+            warn(self._c, Topic.SEARCH_ATTRIBUTE, f"{REFUSED}; {HOW_TO_LOOK}")
 
     def show_at_once(self) -> None:
         """Sets the attribute in whichever task changes the state, as runs of schema 3 do."""
@@ -105,6 +118,7 @@ class ShowTask:
         except ActivityError:
             # Not everybody may ask (on Temporal Cloud): keep the last answer.
             return
+        self._c.attributes_refused = False
         unwarn(self._c, Topic.SEARCH_ATTRIBUTE)
         if self._missing:
             text = f"{MISSING} {', '.join(self._missing)}, so that lists of desks are out of date; {HOW_TO_ADD}"

@@ -15,9 +15,11 @@ from domain.trading.symbols import few
 
 def ask(c: Carried, command: AddSymbols, tick: Tick) -> Refusal | None:
     """Accepts symbols, which a reading must confirm next. Symbols that the desk already has change nothing."""
-    new = [symbol for symbol in command.symbols if symbol not in c.symbols]
     if c.addition is not None:
         return Refusal("other symbols are being added; try again in a moment", RefusalCode.BUSY)
+    # A set: 10,000 of these may wait, and a new worker has to read all of them again within one workflow task.
+    known = set(c.symbols)
+    new = [symbol for symbol in command.symbols if symbol not in known]
     if len(c.symbols) + len(new) > MAX_SYMBOLS:
         return Refusal(
             f"that would be {len(c.symbols) + len(new)} symbols; a desk has {MAX_SYMBOLS} at most", RefusalCode.INVALID

@@ -88,9 +88,11 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
     error = error or moving.refusal(c, restart.command)
     if error:
         # The latch may be cleared all the same, if only the answer was lost. A new kill number sets it again.
-        c.kill_number, c.latched_number = max(c.kill_number, restart.kill_number + 1), 0
-        c.kill_id = tick.new_id("kill")
-        _refuse_restart(c, restart.command, error, tick)
+        fresh, c.latched_number = tick.new_id("kill"), 0
+        if c.kill_number <= restart.kill_number:
+            c.kill_number, c.kill_id = restart.kill_number + 1, fresh
+        # Otherwise a kill has brought both. Its row may be on its way to the database, and must be recognised there.
+        _refuse_late(c, restart.command, Refusal(error, RefusalCode.CONFLICT), tick)
         return
     if not remembers_commands(c.schema_version):
         forget_rounds(c, *c.commands.values())
@@ -114,16 +116,17 @@ def finish_addition(c: Carried, reading: Observation | str, tick: Tick) -> None:
     addition, c.addition = c.addition, None
     assert addition is not None
     if refusal := adding.finish(c, addition, reading, tick):
-        _refuse(c, addition.command, refusal, tick)
+        _refuse_late(c, addition.command, refusal, tick)
 
 
-def _refuse_restart(c: Carried, command: Command, error: str, tick: Tick) -> None:
+def _refuse_late(c: Carried, command: Command, refusal: Refusal, tick: Tick) -> None:
+    """Refuses a command that was pending."""
     known = c.commands.get(command.command_id)
-    if known is None or known.kind is CommandKind.RESTART:
-        _refuse(c, command, Refusal(error, RefusalCode.CONFLICT), tick)
+    if known is None or known.kind is command.kind:
+        _refuse(c, command, refusal, tick)
     else:
         # A kill has used the same id meanwhile; the record now holds the kill's outcome.
-        _log_refusal(c, command, error, tick)
+        _log_refusal(c, command, refusal.detail, tick)
 
 
 def _refusal(c: Carried, command: Command, tick: Tick) -> Refusal | None:

@@ -21,7 +21,7 @@ from domain.trading.assessment import Assessment, Breach, Crossing, Level
 from domain.trading.decisions import Decision, DecisionType
 from domain.trading.instructions import Tool
 from domain.trading.market import Market, Observation
-from domain.values import digits, plain
+from domain.values import digits, places, plain
 
 ACTOR = "risk"
 _WARNED = {Level.WARN_50: "50 %", Level.WARN_75: "75 %", Level.WARN_90: "90 %"}
@@ -171,7 +171,7 @@ def _row(c: Carried, crossing: Crossing, consequence: str, tick: Tick) -> Decisi
 
 
 def _amount(limit: PortfolioLimit, value: Decimal) -> str:
-    return digits(value) if limit.name == "leverage" else f"{plain((value * 100).quantize(Decimal('0.0001')))} %"
+    return digits(value) if limit.name == "leverage" else f"{plain(places(value * 100, Decimal('0.0001')))} %"
 
 
 def _consequence(c: Carried, crossing: Crossing, assessment: Assessment) -> str:

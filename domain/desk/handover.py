@@ -95,21 +95,22 @@ def _fitted(c: Carried, tick: Tick, run_id: str) -> list[str]:
             spilled.append(piece)
             # These ids may be reused, and the database may hold their instructions.
             forget_rounds(c, *piece.commands.values())
-    if spilled:
-        kept.append(_compressed(_Bulk(records=[_spilled_row(c, spilled, tick, run_id)]).model_dump_json()))
+    if row := _spilled_row(c, spilled, tick, run_id):
+        kept.append(_compressed(_Bulk(records=[row]).model_dump_json()))
     return kept
 
 
 def _pieces(c: Carried) -> Iterator[_Bulk]:
-    """All pieces, the most important first: what a kill and open orders need; their rows; outcomes of commands, newest
-    first; rows of commands, oldest first; rows of cancels."""
+    """All pieces, the most important first: what a kill and open orders need; the last reading; their rows; outcomes of
+    commands, newest first; rows of commands, oldest first; rows of cancels."""
     needed = {name: record for name, record in c.commands.items() if is_needed(c, record)}
     first = c.records[: c.records_attempted]
     first += [row for row in c.records[c.records_attempted :] if c.kill and row.decision_id == c.kill.row_id]
     taken = {row.decision_id for row in first}
     others = [_short(row, "summary", "risk_reasons") for row in c.records if row.decision_id not in taken]
-    cancels = OpenCancels(_short(cancel, "last_error") for cancel in c.cancels)
-    yield _Bulk(commands=needed, records=first, cancels=cancels, observation=c.observation)
+    # In a piece of its own, since its size is the venue's: whatever it is, it must not displace the cancels of a kill.
+    yield _Bulk(commands=needed, records=first, cancels=_cancels(c))
+    yield _Bulk(observation=c.observation)
     yield from (_Bulk(records=part) for part in _cut([row for row in others if not _is_plain(row)]))
     rows = [(name, _short(row, "detail")) for name, row in c.instruction_rows.items()]
     yield from (_Bulk(instruction_rows=dict(orders)) for orders in _cut([x for x in rows if x[1].order]))
@@ -118,6 +119,18 @@ def _pieces(c: Carried) -> Iterator[_Bulk]:
     yield from (_Bulk(commands=dict(reversed(commands))) for commands in _cut(settled))
     yield from (_Bulk(records=part) for part in _cut([row for row in others if _is_plain(row)]))
     yield from (_Bulk(instruction_rows=dict(cancels)) for cancels in _cut([x for x in rows if not x[1].order]))
+
+
+def _cancels(c: Carried) -> OpenCancels:
+    """All open cancels. Only the newest of each lane keeps its error, which is that of the whole lane: errors are the
+    venue's texts, and those of ten cancels in each of 800 lanes would not fit."""
+    told = {c.cancels.newest(*lane).instruction_id for lane in c.cancels.lanes}
+    return OpenCancels(
+        _short(cancel, "last_error")
+        if cancel.instruction_id in told
+        else cancel.model_copy(update={"last_error": None})
+        for cancel in c.cancels
+    )
 
 
 def _cut(items: list[T]) -> Iterator[list[T]]:
@@ -144,11 +157,13 @@ def _short(record: R, *names: str) -> R:
     return record.model_copy(update=cut)
 
 
-def _spilled_row(c: Carried, spilled: list[_Bulk], tick: Tick, run_id: str) -> Decision:
+def _spilled_row(c: Carried, spilled: list[_Bulk], tick: Tick, run_id: str) -> Decision | None:
+    """The row that names what did not fit; None if nothing was lost but a reading, which the next cycle repeats."""
     rows = [row for piece in spilled for row in piece.records]
     outcomes = [record.at for piece in spilled for record in piece.commands.values()]
-    instructions = [row.prepared_at for piece in spilled for row in piece.instruction_rows.values()]
-    times = [row.timestamp for row in rows] + outcomes + instructions
+    instructions = [row.prepared_at for piece in spilled for row in (*piece.instruction_rows.values(), *piece.cancels)]
+    if not (times := [row.timestamp for row in rows] + outcomes + instructions):
+        return None
     count = sum(row.cycles for row in rows)
     summary = (
         f"{count} rows, {len(outcomes)} outcomes of commands and {len(instructions)} instructions from {iso(min(times))} "

@@ -62,7 +62,8 @@ def row_answered(c: Carried, row: DeskRow, answer: LatchRow | None, tick: Tick) 
         _stay_closed(c, answer, f"the database shows kill {row.latch.kill_number} as cleared", tick)
     elif answer.killed and c.state is not State.KILLED:
         compare(c, answer, 0, tick)
-    elif not row.latch.killed or answer.kill_id == row.latch.kill_id:
+    elif not row.latch.killed or answer.kill_id in (None, row.latch.kill_id):
+        # Without an id, the number says it: somebody has edited the row by hand. It would be written again without end.
         desk_row_written(c, row)
 
 

@@ -121,7 +121,9 @@ def reduction_prepared(c: Carried, pending: PendingDeleverage, plan: Reduction, 
     placed = order_prepared(c, order)
     placed.move(OrderEvent.SENT)
     pending.order_id = order.order_id
-    if record := c.commands.get(pending.command.command_id):
+    record = c.commands.get(pending.command.command_id)
+    # A kill may have used the id of an operator's deleverage meanwhile; the record then holds the kill's outcome.
+    if record and (pending.automatic or record.kind is CommandKind.DELEVERAGE):
         record.instruction = plan.instruction
     return placed
 

@@ -24,10 +24,16 @@ CANCELLATION_REASON = "workflow cancellation requested"
 MAX_INPUT_BYTES = 64 * 1024
 # Inputs of one signal that are read. Any further ones are ignored.
 MAX_INPUTS = 16
-# Deeply nested input costs a hundred times as much to read as a long text.
-MAX_BRACKETS = 2_000
+# Deeply nested input costs a hundred times as much to read as a long text. A reason of 500 brackets is still read.
+MAX_BRACKETS = 1_000
+# How much of a reason that is no text is shown, in values, and how deep.
+MAX_VALUES, MAX_DEPTH = 100, 20
+# No command with numbers of its own is longer. Exact numbers cost four times as much to read as floats: 800 kills, each with
+# 15,000 of them, took a new worker longer than a workflow task may.
+MAX_EXACT_BYTES = 2_048
 # parse_float keeps 0.1 exact. A NaN in a payload must not become a number: int refuses it.
 _JSON = json.JSONDecoder(parse_float=Decimal, parse_constant=int)
+_LONG_JSON = json.JSONDecoder(parse_constant=int)
 DEFAULT_REASONS = {CommandKind.KILL: "manual kill switch", CommandKind.PAUSE: "manual pause"}
 
 _KINDS = {kind.value: kind for kind in CommandKind}
@@ -107,13 +113,14 @@ def _read(kind: CommandKind, payloads: Sequence[RawPayload], fallback_id: str) -
 def _read_fields(payloads: Sequence[RawPayload]) -> tuple[dict[str, Any], str | None]:
     fields: dict[str, Any] = {}
     texts: list[str] = []
-    problem = None
-    for payload in payloads[:MAX_INPUTS]:
+    problem, payloads = None, payloads[:MAX_INPUTS]
+    decoder = _JSON if sum(len(payload.data) for payload in payloads) <= MAX_EXACT_BYTES else _LONG_JSON
+    for payload in payloads:
         if len(payload.data) > MAX_INPUT_BYTES:
             problem = f"an input of {len(payload.data)} bytes is too large; {MAX_INPUT_BYTES} are read"
             continue
         try:
-            value = _decode(payload)
+            value = _decode(payload, decoder)
         except (ValueError, RecursionError, ArithmeticError):
             problem = f"an input of encoding {payload.encoding[:40]!r} cannot be read as JSON"
             continue
@@ -128,19 +135,34 @@ def _read_fields(payloads: Sequence[RawPayload]) -> tuple[dict[str, Any], str | 
     return fields, problem
 
 
-def _decode(payload: RawPayload) -> Any:
+def _decode(payload: RawPayload, decoder: json.JSONDecoder) -> Any:
     if payload.encoding == "binary/null" or not payload.data:
         return None
     if payload.data.count(b"[") + payload.data.count(b"{") > MAX_BRACKETS:
         raise ValueError("no command is nested like that")
-    return _JSON.decode(payload.data.decode(json.detect_encoding(payload.data), "surrogatepass"))
+    return decoder.decode(payload.data.decode(json.detect_encoding(payload.data), "surrogatepass"))
 
 
 def _read_reason(value: Any) -> str:
     if value in (None, ""):
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    text = value if isinstance(value, str) else json.dumps(_head(value, [MAX_VALUES]), default=str)
     return clean(text)[:MAX_REASON_CHARS]
+
+
+def _head(value: Any, left: list[int], depth: int = MAX_DEPTH) -> Any:
+    """The first `left` of the values in a value."""
+    if not isinstance(value, list | dict):
+        return value
+    if not depth:
+        return "..."
+    found = []
+    for each in value.items() if isinstance(value, dict) else enumerate(value):
+        if left[0] <= 0:
+            break
+        left[0] -= 1
+        found.append((each[0], _head(each[1], left, depth - 1) if isinstance(each[1], list | dict) else each[1]))
+    return dict(found) if isinstance(value, dict) else [each for _, each in found]
 
 
 def _read_sent_at(value: Any) -> tuple[datetime | None, str | None]:

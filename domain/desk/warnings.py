@@ -1,5 +1,6 @@
 """The warnings in the status. Each has a topic, under which it is removed once its cause is gone."""
 
+from collections import Counter
 from enum import StrEnum
 
 from domain.desk.carried import MAX_WARNINGS, Carried, DeskWarning
@@ -30,9 +31,13 @@ class Topic(StrEnum):
 
 
 def warn(c: Carried, topic: Topic, text: str, about: str = "") -> None:
-    """Adds a warning, in place of any with the same topic and `about`. Keeps only the newest few."""
+    """Adds a warning, in place of any with the same topic and `about`. Keeps only a few: where there are too many, the oldest
+    of the most frequent topic goes, so that no flood of mistyped signals hides what else is wrong."""
     others = (w for w in c.warnings if (w.topic, w.about) != (topic, about))
-    c.warnings = [*others, DeskWarning(topic=topic, about=about, text=printable(text))][-MAX_WARNINGS:]
+    c.warnings = [*others, DeskWarning(topic=topic, about=about, text=printable(text))]
+    if len(c.warnings) > MAX_WARNINGS:
+        most, _ = Counter(w.topic for w in c.warnings).most_common(1)[0]
+        c.warnings.remove(next(w for w in c.warnings if w.topic == most))
 
 
 def unwarn(c: Carried, topic: Topic, about: str | None = None) -> None:

@@ -50,6 +50,8 @@ KINDS: dict[str, tuple[int, Callable[[], Signal]]] = {
     "a kill that is too large": (20, lambda: says("kill", word(1_900_000))),
     "a kill that is no JSON": (800, lambda: ("kill", [RawPayload("json/plain", b"[" * 60_000)])),
     "a kill in an unknown encoding": (800, lambda: ("kill", [RawPayload("binary/x", b"\xff" * 60_000)])),
+    "a kill with many numbers": (800, lambda: says("kill", {"reason": [1.5] * 12_000})),
+    "a kill with many brackets": (SIGNALS, lambda: says("kill", {"reason": [[]] * 900})),
     "a pause": (SIGNALS, lambda: says("pause", {"command_id": word(32), "reason": word(500)})),
     "a pause with many inputs": (800, lambda: says("pause", *(word(4_000) for _ in range(16)))),
     "a resume": (SIGNALS, lambda: says("resume")),
@@ -58,6 +60,7 @@ KINDS: dict[str, tuple[int, Callable[[], Signal]]] = {
     "cancel_all of strange symbols": (800, lambda: says("cancel_all", {"symbols": [word(12) for _ in range(2_000)]})),
     "a deleverage": (SIGNALS, lambda: says("deleverage", {"symbol": SYMBOLS[7], "reduce_pct": 0.5})),
     "a deleverage by too much": (SIGNALS, lambda: says("deleverage", {"symbol": word(30), "reduce_pct": "1e999999"})),
+    "symbols to add": (SIGNALS, lambda: says("add_symbols", {"symbols": [word(7).upper() for _ in range(200)]})),
     "a restart": (SIGNALS, lambda: says("restart", {"kill_number": 1, "reason": word(100)})),
     "limits": (SIGNALS, lambda: says("set_limits", {"limits": {"max_leverage": 1 + _random.random() / 1e6}})),
     "an unknown limit": (SIGNALS, lambda: says("set_limits", {"limits": {word(64): 1}})),
@@ -96,8 +99,8 @@ def price_of_a_queue(kind: str, state: str, measure: Measure) -> float:
     count, make = KINDS[kind]
     signals = some(count, make)
     desk, arrivals = a_desk(symbols=SYMBOLS), Arrivals()
-    if state == "killed":
-        apply(desk, a_command(CommandKind.KILL), a_tick())
+    if before := {"killed": CommandKind.KILL, "paused": CommandKind.PAUSE}.get(state):
+        apply(desk, a_command(before), a_tick())
 
     def turn() -> None:
         tick = a_tick()._replace(issued=Issued())

@@ -98,6 +98,37 @@ def test_a_command_that_came_meanwhile_beats_the_addition(then: list[str]) -> No
     assert "is no longer paused" in refused(desk)
 
 
+def test_a_kill_that_takes_the_id_of_an_addition_keeps_its_outcome() -> None:
+    desk = a_paused_desk()
+    ask(desk, "SOLUSDT", name="x")
+    apply(desk, a_command(CommandKind.KILL, "x"), a_tick())
+    finish_addition(desk, SEEN, a_tick())
+    assert (desk.commands["x"].kind, desk.commands["x"].outcome) == (CommandKind.KILL, Outcome.APPLIED)
+    assert "add_symbols refused" in desk.records[-1].summary
+
+
+class Compared(str):
+    """A symbol that counts how often it is compared with another."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Compared.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_a_long_list_of_symbols_costs_no_more_per_symbol_than_a_short_one() -> None:
+    """10,000 of them took a new worker longer than a workflow task may: 40,000 comparisons each."""
+    desk = a_paused_desk()
+    desk.symbols = [Compared(f"S{number}USDT") for number in range(100)]
+    ask(desk, *(f"N{number}USDT" for number in range(100)))
+    assert desk.addition is not None
+    assert len(desk.addition.symbols) == 100
+    assert Compared.compared < 1_000
+
+
 @pytest.mark.parametrize("text", ["{}", '{"symbols": []}', '{"symbols": "SOLUSDT"}', '{"symbols": null}'])
 def test_what_names_no_symbol_is_refused_in_words(text: str) -> None:
     problem = read_command(ADD, [RawPayload("json/plain", text.encode())], "c").problem or ""

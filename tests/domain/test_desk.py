@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from domain.desk.applying import apply, cancelled, finish_restart, unknown_signal
-from domain.desk.carried import Carried, Outcome, RefusalCode
+from domain.desk.carried import MAX_WARNINGS, Carried, Outcome, RefusalCode
 from domain.desk.commands import Source
 from domain.desk.handover import pack, unpack
 from domain.desk.latch import known_latch, row_answered
 from domain.desk.observing import take_observation
-from domain.desk.ordering import finish_deleverage, take_report
+from domain.desk.ordering import finish_deleverage, reduction_prepared, take_report
 from domain.desk.outbox import (
     MAX_OPEN_CANCELS_PER_LANE,
     batch_written,
@@ -31,7 +31,8 @@ from domain.desk.status import outcome_of, status_of
 from domain.desk.traces import KEPT_COMMANDS, MAX_KEPT_COMMANDS
 from domain.desk.warnings import Topic, warn
 from domain.health.disks import DiskSpace
-from domain.trading.instructions import CANCEL_TOOLS
+from domain.risk.reducing import Reduction
+from domain.trading.instructions import CANCEL_TOOLS, Side
 from domain.trading.market import LatchRow, Observation
 from domain.trading.orders import Fate, Order, OrderReport
 from tests.domain.builders import (
@@ -202,6 +203,17 @@ def test_a_kill_during_a_restart_keeps_it_killed_and_latches_again() -> None:
     assert desk.commands["r"].outcome is Outcome.REFUSED
 
 
+def test_the_row_of_a_kill_that_came_during_a_restart_is_the_desks_own() -> None:
+    desk = killed()
+    apply(desk, a_command(RESTART, "r", kill_number=1), a_tick())
+    apply(desk, a_command(KILL), a_tick())
+    row = desk_row(desk)  # on its way to the database while the restart ends
+    finish_restart(desk, None, a_tick())
+    row_answered(desk, row, row.latch, a_tick())
+    assert desk.latched
+    assert not desk.warnings, "Temporal's store was not restored to an old state"
+
+
 def test_a_restart_whose_clearing_is_unknown_stays_killed_and_latches_under_a_new_number() -> None:
     desk = killed()
     apply(desk, a_command(RESTART, "r", kill_number=1), a_tick())
@@ -299,6 +311,17 @@ def test_an_unknown_signal_is_logged_and_shown() -> None:
     assert desk.state is State.RUNNING
 
 
+def test_no_flood_of_one_warning_hides_another() -> None:
+    desk = a_desk()
+    warn(desk, Topic.PAST_IS_OLD, "the desk stays killed")
+    for number in range(100):
+        unknown_signal(desk, f"kil{number}", a_tick())
+    warn(desk, Topic.DISK, "little space", "/data")
+    assert len(desk.warnings) == MAX_WARNINGS
+    assert (desk.warnings[0].topic, desk.warnings[-1].topic) == (Topic.PAST_IS_OLD, Topic.DISK)
+    assert "kil99" in desk.warnings[-2].text
+
+
 def test_the_status_and_the_outcome_can_always_be_told() -> None:
     desk = killed()
     a_pending_order(desk)
@@ -330,8 +353,10 @@ def test_a_deleverage_never_writes_its_outcome_over_a_kill_that_took_its_id() ->
     desk = a_desk()
     apply(desk, a_command(CommandKind.DELEVERAGE, "x", symbol=BTC, reduce_pct=Decimal("0.5")), a_tick())
     apply(desk, a_command(KILL, "x"), a_tick())
+    sized = Reduction(instruction=an_order(side=Side.SELL), position=Decimal(2))
+    reduction_prepared(desk, desk.deleverages[0], sized, a_tick())
     finish_deleverage(desk, desk.deleverages[0], "no position", a_tick())
-    assert desk.commands["x"].outcome is Outcome.APPLIED
+    assert (desk.commands["x"].outcome, desk.commands["x"].instruction) == (Outcome.APPLIED, None)
 
 
 @pytest.mark.parametrize(
@@ -436,16 +461,18 @@ def test_a_repeated_kill_is_not_quiet_before_its_own_cancels_are_confirmed() -> 
     assert desk.kill.quiet_at is None
 
 
+LETTERS = np.array([number for number in range(33, 0x2FFF) if chr(number).isprintable()], dtype="<u4")
+DRAWN = np.random.default_rng(3)
+
+
+def strange(length: int) -> str:
+    """Letters of every script, which no packing makes shorter."""
+    return DRAWN.choice(LETTERS, length).tobytes().decode("utf-32-le")
+
+
 def test_the_worst_that_can_be_carried_over_fits_into_a_payload() -> None:
     noise = random.Random(3)
     desk = a_desk(symbols=[f"S{number}USDT" for number in range(60)])
-    letters = np.array([number for number in range(33, 0x2FFF) if chr(number).isprintable()], dtype="<u4")
-    drawn = np.random.default_rng(3)
-
-    def strange(length: int) -> str:
-        """Letters of every script, which no packing makes shorter."""
-        return drawn.choice(letters, length).tobytes().decode("utf-32-le")
-
     for number in range(6_000):
         reason = strange(500)
         kind = noise.choice([PAUSE, RESUME]) if number < 5_900 else KILL
@@ -457,6 +484,28 @@ def test_the_worst_that_can_be_carried_over_fits_into_a_payload() -> None:
     again = unpack(Carried.model_validate_json(handed_over))
     assert (again.state, again.kill_number) == (State.KILLED, 100)
     assert sum(row.cycles for row in again.records) == 6_000
+
+
+def test_no_text_of_a_venue_costs_a_kill_its_cancels_when_a_run_ends() -> None:
+    symbols = [f"S{number}USDT" for number in range(200)]
+    desk = a_desk(symbols=symbols, seen_symbols=[f"T{number}USDT" for number in range(200)])
+    desk.observation = an_observation(note=strange(400_000))
+    for _ in range(MAX_OPEN_CANCELS_PER_LANE):
+        apply(desk, a_command(KILL, strange(128)), a_tick())
+    for cancel in desk.cancels:
+        cancel.attempts, cancel.last_error = 1, strange(300)
+    again = unpack(Carried.model_validate_json(pack(desk, a_tick(), "run").model_dump_json()))
+    names = [cancel.instruction_id for cancel in desk.cancels]
+    assert len(names) == 2 * 400 * MAX_OPEN_CANCELS_PER_LANE
+    assert [cancel.instruction_id for cancel in again.cancels] == names
+    assert again.cancels.newest(CANCEL_TOOLS[0], symbols[0]).last_error
+
+
+def test_a_reading_that_is_too_large_to_be_carried_over_ends_no_run_in_an_error() -> None:
+    desk = a_desk()
+    desk.observation = an_observation(note=strange(700_000))
+    again = unpack(pack(desk, a_tick(), "run"))
+    assert (again.observation, again.records) == (None, [])
 
 
 def test_open_cancels_of_other_symbols_never_stand_for_this_one() -> None:

@@ -16,14 +16,16 @@ DEAREST_OF_A_KILLED_DESK = ["limits", "many unknown limits"]
 # Each goes the way of another kind that costs as much or more: the same with more to read, or in another spelling.
 LIKE_OTHERS = [
     "a kill", "a kill in an unknown encoding", "cancel_all", "an unknown limit",
-    "an unknown signal with a long name",
+    "an unknown signal with a long name", "a kill with many brackets", "symbols to add",
 ]  # fmt: skip
 THOROUGH = pytest.mark.thorough
 RUNNING = [pytest.param("running", kind, marks=[THOROUGH] if kind in LIKE_OTHERS else []) for kind in KINDS]
 KILLED = [pytest.param("killed", kind, marks=[] if kind in DEAREST_OF_A_KILLED_DESK else [THOROUGH]) for kind in KINDS]
+# Only a paused desk looks at what it is to add.
+PAUSED = [pytest.param("paused", "symbols to add")]
 
 
-@pytest.mark.parametrize(("state", "kind"), [*RUNNING, *KILLED])
+@pytest.mark.parametrize(("state", "kind"), [*RUNNING, *KILLED, *PAUSED])
 def test_a_full_queue_of_each_kind_takes_half_of_the_allowance_at_most(state: str, kind: str) -> None:
     """A run that cannot be replayed within a workflow task's time-out is tried again for ever."""
     assert price_of_a_queue(kind, state, calls) < ALLOWED_CALLS

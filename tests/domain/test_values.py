@@ -1,16 +1,20 @@
 """What people read holds nothing that steers their terminal."""
 
 import unicodedata
+from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.desk.applying import apply, unknown_signal
 from domain.desk.details import details
+from domain.desk.enforcing import flatten
+from domain.desk.killing import residue
 from domain.desk.states import CommandKind
 from domain.desk.status import status_of
-from domain.values import printable, printable_lines
-from tests.domain.builders import a_command, a_desk, a_tick
+from domain.values import digits, printable, printable_lines
+from tests.domain.builders import a_command, a_desk, a_position, a_tick, an_observation
 
 ESCAPE, RIGHT_TO_LEFT, CSI, ZERO_WIDTH = "\x1b", "\u202e", "\x9b", "\u200b"
 NASTY = f"stop{ESCAPE}[2J{CSI}31m {RIGHT_TO_LEFT}abc{ZERO_WIDTH}\x07\nstate RUNNING"
@@ -50,3 +54,16 @@ def test_a_kills_reason_reaches_status_details_and_log_without_it() -> None:
     ]
     for text in [*told, *details(desk).split("\n")]:
         assert text == printable(text)
+
+
+@pytest.mark.parametrize("quantity", ["1E+23", "1E+150", "-1E+999999", "1E-999999"])
+def test_no_number_of_a_venue_fails_a_task_that_shows_it(quantity: str) -> None:
+    """A doubtful position of 1E+150 beside a kill that flattens failed the workflow task, and every try of it."""
+    desk = a_desk(kill_flattens=True)
+    apply(desk, a_command(CommandKind.KILL, "k"), a_tick())
+    reading = an_observation(positions=[a_position(quantity)], doubts=["two lists contradict each other"])
+    assert not flatten(desk, reading, a_tick())
+    assert any(left.startswith(("position of", "dust of BTCUSDT")) for left in residue(desk))
+    assert details(desk)
+    assert status_of(desk, "run").model_dump_json()
+    assert digits(Decimal(quantity))

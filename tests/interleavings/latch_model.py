@@ -251,6 +251,8 @@ def _written(w: W, wanted: Row, wrong: str) -> W:
     refused = wanted.killed and seen is not KnownKill.CLEARED and not after.killed
     if after.kill and after.kill == wanted.kill:
         known.setdefault(after.kill, "" if after.killed else after.cleared_by)
+    elif wanted.killed and wanted.kill and after.killed:
+        known.setdefault(wanted.kill, "")
     return w._replace(row=after, kills=tuple(sorted(known.items())), refused=w.refused or refused)
 
 
@@ -302,7 +304,7 @@ def _clears(w: W) -> list[W]:
         return []
     number, kill, name, names = w.restart
     if name in w.log:
-        return [w._replace(clear="done")]
+        return [w._replace(clear="refused" if w.row and w.row.killed else "done")]
     if w.row is None or not rules.may_clear(w.row, number, kill):
         return [w._replace(clear="refused")]
     row = Row(False, number, kill or w.row.kill, max(w.row.cleared_number, number), name)
@@ -329,7 +331,10 @@ def _fails(w: W) -> W:
     """The latch may have been cleared anyway: a new number latches it again."""
     assert w.restart
     name, made = _new(w, "k")
-    mind = w.mind._replace(number=max(w.mind.number, w.restart.number + 1), latched=0, kill=name)
+    if w.mind.number > w.restart.number:
+        # A kill has come, with an id of its own.
+        return w._replace(mind=w.mind._replace(latched=0), restart=None, clear="")
+    mind = w.mind._replace(number=w.restart.number + 1, latched=0, kill=name)
     return w._replace(mind=mind, restart=None, clear="", unnamed=w.unnamed | {name}, made=made)
 
 

@@ -124,8 +124,11 @@ async def test_a_restart_of_a_kill_that_the_row_lost_is_done_and_settles_that_ki
 async def test_a_retried_restart_is_done_and_undoes_no_later_kill(database: Database, desk: str) -> None:
     await write(database, desk, killed=True, number=1)
     assert await clear(database, desk, 1, "restart")
-    await write(database, desk, killed=True, number=2)
     assert await clear(database, desk, 1, "restart")
+    await write(database, desk, killed=True, number=2)
+    assert not await clear(database, desk, 1, "restart"), (
+        "a coordinator from before the answer would run, and know of no kill"
+    )
     assert (await read(database, desk)).killed
     assert await controls(database, desk) == 1
 
@@ -168,6 +171,20 @@ async def test_every_kill_that_a_restart_cleared_is_known_when_its_write_comes_l
     for number in (1, 2):
         await write(database, desk, killed=True, number=number)
     assert not (await read(database, desk)).killed
+
+
+async def test_a_late_write_of_an_older_kill_does_not_take_the_place_of_the_newest(
+    database: Database, desk: str
+) -> None:
+    """A worker that was suspended lands the write of a kill after that of the next one."""
+    first, second = (make_desk_row(desk, killed=True, number=number, kill_id=f"k{number}") for number in (1, 2))
+    await database.run(partial(write_desk, row=second))
+    answer = await database.run(partial(write_desk, row=first))
+    assert (answer.latch.killed, answer.latch.kill_number, answer.latch.kill_id) == (True, 2, "k2")
+    cleared, control = ClearedKill(2, "k2"), make_decision(desk=desk)
+    assert await database.run(partial(clear_latch, desk=desk, cleared=cleared, control=control))
+    for late in (first, second):
+        assert not (await database.run(partial(write_desk, row=late))).latch.killed
 
 
 async def test_a_restart_of_another_kill_with_the_same_number_changes_nothing(database: Database, desk: str) -> None:

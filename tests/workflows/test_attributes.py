@@ -5,20 +5,31 @@ workflow task that took a kill was refused by the server, and no cancel went out
 """
 
 import asyncio
+import contextlib
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from temporalio.api.enums.v1 import EventType, IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
+from temporalio.service import RPCError, RPCStatusCode
 
+from domain.desk.carried import Carried
 from domain.desk.states import State
 from tests.temporal import serve
-from tests.workflows.world import Desk, World, running_desk
+from tests.workflows.parts import Server
+from tests.workflows.world import Desk, World, carried, running_desk
 from workflows import names
+from workflows.gateway import registered_attributes
+from workflows.run import CoordinatorRun
+from workflows.showing import ShowTask
 
 MAX_REFUSED = 6
 TEMPORAL = str(Path(sys.executable).parent / "temporal")
@@ -85,6 +96,42 @@ async def test_a_kill_and_all_that_follows_it_needs_no_search_attribute(own_temp
         assert len(await failed_tasks(desk)) <= MAX_REFUSED
 
 
+class Forbidding:
+    """A client that may read runs, and not list the namespace's attributes."""
+
+    def __init__(self, client: Client, status: RPCStatusCode) -> None:
+        self.namespace, self.workflow_service, self.operator_service = client.namespace, client.workflow_service, self
+        self.status = status
+
+    async def list_search_attributes(self, *_: object, **__: object) -> None:
+        raise RPCError("not everybody may ask", self.status, b"")
+
+
+async def test_who_may_not_list_the_attributes_asks_for_each_of_ours(own_temporal: Client) -> None:
+    forbidding = cast("Client", Forbidding(own_temporal, RPCStatusCode.PERMISSION_DENIED))
+    assert set(await registered_attributes(forbidding)) == {"AisDesk", "AisState", "AisMode"}
+    remove(own_temporal, "AisState")
+    async with asyncio.timeout(180):
+        while "AisState" in (found := await registered_attributes(forbidding)):
+            await asyncio.sleep(0.1)
+    assert set(found) == {"AisDesk", "AisMode"}
+    with pytest.raises(RPCError):
+        await registered_attributes(cast("Client", Forbidding(own_temporal, RPCStatusCode.UNAVAILABLE)))
+
+
+def test_the_next_run_names_none_of_our_attributes_once_they_were_refused() -> None:
+    c = carried("main", shown_state=State.RUNNING)
+    task = shown_by(c)
+    assert len(task.attributes or []) == 3
+    task.leave_out()
+    task = shown_by(Carried.model_validate_json(c.model_dump_json()))
+    assert not {pair.key.name for pair in task.attributes or []} & {key.name for key in names.SEARCH_ATTRIBUTES}
+
+
+def shown_by(c: Carried) -> ShowTask:
+    return ShowTask(cast("CoordinatorRun", SimpleNamespace(c=c)))
+
+
 async def test_an_attribute_that_is_back_shows_the_state_again(own_temporal: Client) -> None:
     remove(own_temporal, "AisState")
     async with running_desk(own_temporal, search_attributes=True) as desk:
@@ -106,3 +153,38 @@ async def test_an_attribute_that_is_back_shows_the_state_again(own_temporal: Cli
 async def shown(desk: Desk) -> str | None:
     """What lists of desks say."""
     return (await desk.handle.describe()).typed_search_attributes.get(names.STATE_ATTRIBUTE)
+
+
+async def is_refused(client: Client) -> None:
+    """The server starts no run with the attribute any more. It may do so for a moment after the removal."""
+    state = TypedSearchAttributes([SearchAttributePair(names.STATE_ATTRIBUTE, "running")])
+    async with asyncio.timeout(180):
+        with contextlib.suppress(RPCError):
+            while True:
+                await client.start_workflow("Probe", id=uuid.uuid4().hex, task_queue="nobody", search_attributes=state)
+                await asyncio.sleep(0.1)
+
+
+@pytest.mark.thorough
+async def test_a_run_ends_without_attributes_that_nobody_may_ask_about(own_temporal: Client) -> None:
+    """On Temporal Cloud not everybody may list the attributes. The server refused the end of such a run for ever: no next
+    run, no restart, not even a status, and a kill only when the server tried again."""
+    desk = Desk(own_temporal, World(Server(tells=False)))
+    await desk.start(search_attributes=True)
+    async with desk.worker():
+        before = await desk.until(lambda s: s.cycle_number >= 1)
+        remove(own_temporal, "AisState", "AisDesk", "AisMode")
+        await is_refused(own_temporal)
+        await desk.handle.cancel()
+        await desk.until(lambda s: s.run_id != before.run_id)
+        await is_over(desk)
+        after = await desk.until(lambda s: any("refuse the search attributes" in text for text in s.warnings))
+        # The next run knows, and ends at the first try.
+        refused = len(await failed_tasks(desk))
+        await desk.handle.cancel()
+        await desk.until(lambda s: s.run_id != after.run_id)
+        assert len(await failed_tasks(desk)) == refused
+        # Once somebody tells, everything is as before.
+        desk.world.server.tells = True
+        await desk.handle.cancel()
+        await desk.until(lambda s: any("does not know" in text for text in s.warnings))

@@ -291,8 +291,8 @@ async def test_a_kill_during_a_restart_wins_and_latches_again(temporal: Client) 
         await desk.signal("kill", {"reason": "second"})
         gate.set()
         await desk.until(lambda s: not s.restart_pending)
-        await desk.until(lambda s: s.kill.latched)
-        assert await desk.state() is KILLED
+        after = await desk.until(lambda s: s.kill.latched)
+        assert (after.state, after.warnings) == (KILLED, [])
         assert world.database.latch is not None
         assert world.database.latch.killed
 

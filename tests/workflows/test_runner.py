@@ -83,11 +83,18 @@ def test_a_query_between_hides_nothing() -> None:
     assert timely.activate(activation(2, replayed=False)).HasField("failed")
 
 
-def test_a_run_is_not_refused_for_ever() -> None:
+def test_a_run_is_refused_however_many_look_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(runner, "_clock", lambda: now)
+
     def attempt(run_id: str = "run") -> bool:
         timely = TimelyInstance(Run())
         timely.activate(activation(2, replayed=True, run_id=run_id))
         return timely.activate(activation(2, replayed=False, run_id=run_id)).HasField("failed")
 
-    assert [attempt() for _ in range(runner.MOST_REFUSALS + 2)] == [True] * runner.MOST_REFUSALS + [False] * 2
+    assert all(attempt() for _ in range(100))
+    now = runner.REFUSED_SECONDS - 1
+    assert attempt()
+    now = runner.REFUSED_SECONDS + 1
+    assert not attempt()
     assert attempt("another")

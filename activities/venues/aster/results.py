@@ -56,7 +56,7 @@ class Row:
         """A number, written as a number or a string. NaN, infinity and booleans are refused."""
         value = self._fields.get(name)
         if isinstance(value, str | int | float | Decimal) and not isinstance(value, bool):
-            with contextlib.suppress(InvalidOperation):
+            with contextlib.suppress(InvalidOperation, ValueError):
                 found = Decimal(str(value))
                 if found.is_finite() and _is_reasonable(found):
                     return found

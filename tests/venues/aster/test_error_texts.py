@@ -10,7 +10,7 @@ from mcp_types import CallToolResult, TextContent
 
 from activities.failures import failure
 from activities.venues.aster.answers import BadRequest, TooManyRequests, error_of, payload
-from activities.venues.aster.results import Unreadable, rows
+from activities.venues.aster.results import Row, Unreadable, rows
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import VenueError, VenueMisconfigured, VenueRefused, VenueUnavailable
 from domain.trading.instructions import Tool
@@ -104,6 +104,19 @@ def test_errors_differ_by_their_http_status_alone(status: int, kind: type[Except
 def test_a_number_in_the_text_is_no_status(text: str, status: int | None) -> None:
     error = error_of("ping", text)
     assert getattr(error, "status", None) == status
+
+
+@pytest.mark.parametrize("value", ["1e150", "-1e61", "1e-999999", "NaN", "1e400", True, "", None])
+def test_what_no_exchange_has_is_no_number(value: object) -> None:
+    with pytest.raises(Unreadable):
+        Row("get_positions", {"positionAmt": value}).number("positionAmt")
+    with pytest.raises(Unreadable):
+        Row("get_positions", {"positionAmt": 10**5000}).number("positionAmt")
+
+
+@pytest.mark.parametrize("value", ["0", "0E-40", 1788000000000, 2**63, "0.000000001", -1.5])
+def test_numbers_are_read_as_they_are(value: object) -> None:
+    assert Row("get_positions", {"positionAmt": value}).number("positionAmt") == D(str(value))
 
 
 async def test_a_ping_that_fails_without_a_flag_fails(fake: FakeServer, venue: AsterVenue) -> None:
