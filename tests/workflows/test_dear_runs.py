@@ -30,7 +30,8 @@ async def test_a_run_whose_cancels_the_venue_refuses_is_replayed_in_half_of_a_ta
         await desk.until(lambda s: min(i.attempts for i in s.open_instructions) >= 2)
         history = await desk.handle.fetch_history()
     counted = calls_of_activations(monkeypatch)
-    replayer = Replayer(workflows=[Coordinator], data_converter=pydantic_data_converter)
+    # Without the SDK's limit of 2 s: calls are counted here, and the machine may be busy.
+    replayer = Replayer(workflows=[Coordinator], data_converter=pydantic_data_converter, debug_mode=True)
     assert not (await replayer.replay_workflow(history)).replay_failure
     assert sum(counted) * LONGEST_RUN_EVENTS / len(history.events) < ALLOWED_CALLS
 
