@@ -1,14 +1,18 @@
 """Fixtures that several suites share."""
 
+import asyncio
+import contextlib
 import gc
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from temporalio.worker import Worker
 
 from tests.postgres import database, database_url, desk, new_database_url, postgres, postgres_url
 from tests.temporal import short_history_temporal, temporal
@@ -25,6 +29,8 @@ __all__ = [
 ]
 
 _SCRATCH = pytest.StashKey[Path]()
+# Longer than any test's worker gives its activities.
+SDK_WORKER_ENDS_SECONDS = 60.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -62,3 +68,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 settings.register_profile("ais", deadline=None, max_examples=50)
 settings.register_profile("thorough", deadline=None, max_examples=300)
 settings.load_profile("ais")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sdk_workers_end() -> Iterator[None]:
+    """Gives up an SDK worker that does not end. If the server did not hear in time that its polls should end, it waits for them
+    without end (temporalio 1.35, temporalio/sdk-rust#1297): on a busy machine a test run stood still for ever.
+    """
+    shutdown = Worker.shutdown
+
+    async def bounded(worker: Worker) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(shutdown(worker), SDK_WORKER_ENDS_SECONDS)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Worker, "shutdown", bounded)
+        yield
