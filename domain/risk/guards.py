@@ -117,9 +117,19 @@ class Candidate:
     @cached_property
     def futures_after(self) -> dict[str, Decimal]:
         """Like `after`, for futures alone."""
+        return self.after if self._on_futures else self._worst(self._reaches(_FUTURES))
+
+    @cached_property
+    def only_share(self) -> Decimal | None:
+        """Every exposure once the order has filled, as a share of equity, if all of them are the same number: with one symbol,
+        on futures. None otherwise, and if nothing is left."""
+        alone = len(self.after) == 1 and self._on_futures
+        return share(abs(self.after[self.instruction.symbol]), self.equity) or None if alone else None
+
+    @property
+    def _on_futures(self) -> bool:
         seen = self.observation
-        markets = {*(held.market for held in seen.positions), *(order.market for order in seen.open_orders)}
-        return self.after if markets <= _FUTURES else self._worst(self._reaches(_FUTURES))
+        return {*(held.market for held in seen.positions), *(order.market for order in seen.open_orders)} <= _FUTURES
 
     def _worst(self, found: Mapping[str, Reach]) -> dict[str, Decimal]:
         symbol, side = self.instruction.symbol, self.instruction.side
@@ -213,26 +223,28 @@ def drawdown_breached(candidate: Candidate) -> str | None:
 
 def leverage_breached(candidate: Candidate) -> str | None:
     """Refuses an order after which the futures positions would be worth more than the allowed multiple of equity."""
-    value = share(gross(candidate.futures_after), candidate.equity)
+    value = candidate.only_share or share(gross(candidate.futures_after), candidate.equity)
     return _exceeded(candidate, "leverage", value, candidate.limits.max_leverage)
 
 
 def gross_exposure_exceeded(candidate: Candidate) -> str | None:
     """Refuses an order after which all positions together would be worth more than their share of equity."""
-    value = share(gross(candidate.after), candidate.equity)
+    value = candidate.only_share or share(gross(candidate.after), candidate.equity)
     exceeded = _exceeded(candidate, "gross_exposure", value, candidate.limits.max_gross_exposure_fraction)
     return "gross_exposure_exceeded" if exceeded else None
 
 
 def net_exposure_exceeded(candidate: Candidate) -> str | None:
     """Refuses an order after which longs less shorts would be worth more than their share of equity."""
-    value = share(abs(sum(candidate.after_in_its_direction.values(), ZERO)), candidate.equity)
+    value = candidate.only_share or share(
+        abs(sum(candidate.after_in_its_direction.values(), ZERO)), candidate.equity
+    )
     return _exceeded(candidate, "net_exposure", value, candidate.limits.max_net_exposure_fraction)
 
 
 def position_too_large(candidate: Candidate) -> str | None:
     """Refuses an order after which one position would be worth more than its share of equity."""
-    value = share(abs(candidate.after[candidate.instruction.symbol]), candidate.equity)
+    value = candidate.only_share or share(abs(candidate.after[candidate.instruction.symbol]), candidate.equity)
     exceeded = _exceeded(candidate, "position", value, candidate.limits.max_position_fraction)
     return "position_too_large" if exceeded else None
 
@@ -243,6 +255,8 @@ def concentration_exceeded(candidate: Candidate) -> str | None:
     A position whose bars could not be read may move with the order's symbol, so it counts as if it did (I7).
     """
     limits, symbol = candidate.limits, candidate.instruction.symbol
+    if candidate.only_share:
+        return _exceeded(candidate, "concentration", candidate.only_share, limits.max_concentration_fraction)
     value = together(candidate.reach_after, candidate.given.correlations, limits.correlation_threshold)
     unknown = [abs(candidate.after[other]) for other in candidate.given.barless if other in candidate.after]
     if unknown and symbol not in candidate.given.barless:
@@ -281,9 +295,11 @@ def price_outside_band(candidate: Candidate) -> str | None:
 
 def order_rate_exceeded(candidate: Candidate) -> str | None:
     """Refuses more orders per minute of the market's time than allowed."""
+    limit, sent = candidate.limits.max_orders_per_minute, candidate.given.sent
+    if len(sent) < limit:
+        return None
     since = candidate.observation.market_time - RATE_WINDOW
-    count = sum(1 for sent in candidate.given.sent if sent > since) + 1
-    limit = candidate.limits.max_orders_per_minute
+    count = sum(1 for at in sent if at > since) + 1
     return f"order_rate_exceeded: {count} > {limit}" if count > limit else None
 
 
