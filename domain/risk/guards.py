@@ -236,9 +236,7 @@ def gross_exposure_exceeded(candidate: Candidate) -> str | None:
 
 def net_exposure_exceeded(candidate: Candidate) -> str | None:
     """Refuses an order after which longs less shorts would be worth more than their share of equity."""
-    value = candidate.only_share or share(
-        abs(sum(candidate.after_in_its_direction.values(), ZERO)), candidate.equity
-    )
+    value = candidate.only_share or share(abs(sum(candidate.after_in_its_direction.values(), ZERO)), candidate.equity)
     return _exceeded(candidate, "net_exposure", value, candidate.limits.max_net_exposure_fraction)
 
 
@@ -333,15 +331,15 @@ def refusals(candidate: Candidate) -> list[str]:
 
 def _loss_breached(candidate: Candidate, name: str, bound: Decimal) -> str | None:
     assessment = candidate.observation.assessment
-    if assessment is None or candidate.reduces:
+    value: Decimal = getattr(assessment.measures, name) if assessment else ZERO
+    if value < bound or candidate.reduces:
         return None
-    value: Decimal = getattr(assessment.measures, name)
-    return comparison(limit_named(name), value, bound) if value >= bound else None
+    return comparison(limit_named(name), value, bound)
 
 
 def _exceeded(candidate: Candidate, name: str, value: Decimal, bound: Decimal) -> str | None:
     """The reason if the value exceeds its bound. An order that only reduces risk passes, however far past the limit the
     portfolio is."""
-    if candidate.reduces or value <= bound:
+    if value <= bound or candidate.reduces:
         return None
     return comparison(limit_named(name), value, bound)
