@@ -117,6 +117,8 @@ class Still:
 
     def found(self, measures: Measures) -> Assessment:
         """The check of the limits that was not made. Where a hard limit is breached, nothing is held, and so it stays."""
+        if measures is self._found.measures:
+            return self._found
         memory = vars(self._found.memory) | {"peak": measures.peak, "last_equity": measures.equity}
         return assembled(
             Assessment, vars(self._found) | {"measures": measures, "memory": assembled(RiskMemory, memory)}

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from domain.risk.assessing import comparison, limit_named
-from domain.risk.filling import Leg, Reach, legs_of, quantities, reaches, sign, together, unlisted_legs
+from domain.risk.filling import Leg, Reach, filled, legs_of, quantities, reaches, sign, together, unlisted_legs
 from domain.risk.limits import Limits
 from domain.risk.measures import Correlations, gross, share
 from domain.trading.instructions import OrderInstruction, Side
@@ -117,19 +117,21 @@ class Candidate:
     @cached_property
     def futures_after(self) -> dict[str, Decimal]:
         """Like `after`, for futures alone."""
-        return self.after if self._on_futures else self._worst(self._reaches(_FUTURES))
+        seen = self.observation
+        markets = {*(held.market for held in seen.positions), *(order.market for order in seen.open_orders)}
+        return self.after if markets <= _FUTURES else self._worst(self._reaches(_FUTURES))
 
     @cached_property
     def only_share(self) -> Decimal | None:
-        """Every exposure once the order has filled, as a share of equity, if all of them are the same number: with one symbol,
-        on futures. None otherwise, and if nothing is left."""
-        alone = len(self.after) == 1 and self._on_futures
-        return share(abs(self.after[self.instruction.symbol]), self.equity) or None if alone else None
-
-    @property
-    def _on_futures(self) -> bool:
-        seen = self.observation
-        return {*(held.market for held in seen.positions), *(order.market for order in seen.open_orders)} <= _FUTURES
+        """Every exposure once the order has filled, as a share of equity, where all of them are one number: nothing rests, and
+        no other symbol is held, nor this one on spot. None otherwise, and if nothing is left."""
+        seen, order, held = self.observation, self.instruction, next(iter(self.observation.positions), None)
+        own = held is None or (held.symbol == order.symbol and held.market is Market.FUTURES)
+        if not own or len(seen.positions) > 1 or seen.open_orders or self.given.quotes:
+            return None
+        value, quantity = (held.notional, held.quantity) if held else (ZERO, ZERO)
+        leg = Leg(order.symbol, order.side, order.quantity, self.price)
+        return share(abs(filled(value, quantity, [leg], self.mark)), self.equity) or None
 
     def _worst(self, found: Mapping[str, Reach]) -> dict[str, Decimal]:
         symbol, side = self.instruction.symbol, self.instruction.side
