@@ -71,9 +71,11 @@ class Still:
         """The account after the next bar; None where something else may come of it."""
         if bar.open_time >= self._until or not self._is_safe(bar):
             return None
+        if not self._quantity:
+            # What holds nothing stays as it was found, whatever the price.
+            return self.measures
         quantity, mark, peak, opened = self._quantity, bar.close, self._peak, self._day_open
-        profit = EXACT.add(ZERO, EXACT.fma(quantity, mark, self._cost)) if quantity else ZERO
-        equity = self._balance + profit
+        equity = self._balance + EXACT.add(ZERO, EXACT.fma(quantity, mark, self._cost))
         if equity <= 0:
             return None
         peak = max(peak, equity)
@@ -115,6 +117,8 @@ class Still:
 
     def found(self, measures: Measures) -> Assessment:
         """The check of the limits that was not made. Where a hard limit is breached, nothing is held, and so it stays."""
+        if measures is self._found.measures:
+            return self._found
         memory = vars(self._found.memory) | {"peak": measures.peak, "last_equity": measures.equity}
         return assembled(
             Assessment, vars(self._found) | {"measures": measures, "memory": assembled(RiskMemory, memory)}

@@ -1,15 +1,19 @@
 """A market read from files of bars, one bar a cycle. After the end of a file there are no more bars."""
 
+import csv
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
 from functools import cache
+from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
-from activities.market.lines import FileLine, places, read_lines
+import numpy as np
+
+from activities.market.lines import FileLine, places, read_blocks, read_lines, readable
 from activities.market.port import MarketError, MarketSource
 from activities.market.steps import rules_near, tick_near
 from domain.trading.market import Bar, SymbolRules
@@ -89,19 +93,22 @@ def iter_checked(path: Path, volume: VolumeUnit, steps: Mapping[str, "Steps"]) -
     """Checks each line as `iter_episodes` does, without making its bar, and tells the steps of its episode of the prices. Yields
     each bar's episode and time in milliseconds.
 
-    Most lines are found right by binary floating point: up to 15 digits, it tells any two numbers apart as decimals do.
+    Most lines are found right many at once, by binary floating point: up to 15 digits, it tells any two numbers apart as
+    decimals do.
     """
-    lines = read_lines(path)
-    form, before = _Form.of(path, next(lines), volume), None
-    for line in lines:
-        episode = form.episode(line)
-        time_ms = None if before is None else _glance(form, line, before, steps[episode])
-        if time_ms is None:
-            bar = _parse(form, line, None if before is None else moment_of(before))
-            steps[episode].add(bar)
-            time_ms = milliseconds(bar.open_time)
-        before = time_ms
-        yield episode, time_ms
+    form, before = _Form.of(path, next(read_lines(path)), volume), None
+    with readable(path):
+        for number, texts in read_blocks(path):
+            if before is not None and isinstance(texts, list) and (found := _glance(form, texts, before, steps)):
+                yield from found
+                before = found[-1][1]
+                continue
+            lines = csv.reader(texts)
+            for line in (FileLine(number + lines.line_num, cells) for cells in lines if cells):
+                episode, bar = form.episode(line), _parse(form, line, None if before is None else moment_of(before))
+                steps[episode].add(bar)
+                before = milliseconds(bar.open_time)
+                yield episode, before
     if before is None:
         raise MarketError(f"{path}: holds no bar; expected {_EXPECTED}")
 
@@ -110,6 +117,7 @@ class _Form(NamedTuple):
     """Where a file's lines have what, and in which unit the volume is."""
 
     path: Path
+    places: Sequence[int]
     cells: Cells
     label: int | None
     volume: VolumeUnit
@@ -121,7 +129,8 @@ class _Form(NamedTuple):
         if QUOTE_COLUMN in header.cells and "volume" not in header.cells:
             names, volume = (*COLUMNS[:-1], QUOTE_COLUMN), QUOTE
         label = header.cells.index(EPISODE_COLUMN) if EPISODE_COLUMN in header.cells else None
-        return cls(path, itemgetter(*places(path, header, names, _EXPECTED)), label, volume)
+        where = tuple(places(path, header, names, _EXPECTED))
+        return cls(path, where, itemgetter(*where), label, volume)
 
     def episode(self, line: FileLine) -> str:
         """The episode of a line."""
@@ -164,12 +173,11 @@ class Steps:
             self._finest = min(self._finest, _exponent(price.normalize()))
             self._longest, self._step = Decimal(1).scaleb(self._written), Decimal(1).scaleb(self._finest)
 
-    def know(self, prices: Sequence[str]) -> bool:
-        """Whether these four texts tell nothing new: each has the places of the finest price, which has no zero at its end, and
-        no more digits than a double holds."""
-        if self._written != self._finest or not -_DIGITS < self._written < 0:
-            return False
-        return _four_prices(-self._written).fullmatch(",".join(prices)) is not None
+    @property
+    def places(self) -> int | None:
+        """With how many places a price tells nothing new: with those of the finest one, which has no zero at its end. None if
+        that is not all there is to it."""
+        return -self._written if self._written == self._finest and -_DIGITS < self._written < 0 else None
 
     def rules(self, symbol: str) -> SymbolRules:
         """The symbol's rules; MarketError if there was no bar."""
@@ -204,23 +212,21 @@ class _Moments:
         return self._moment
 
 
-def _glance(form: _Form, line: FileLine, before: int, steps: Steps) -> int | None:
-    """The time of a line's bar, if the line is right for certain and tells no new step."""
-    try:
-        time_text, *prices, traded = form.cells(line.cells)
-        open_, high, low, close = map(float, prices)
-        time_ms, volume_there = int(time_text), float(traded)
-    except (IndexError, ValueError):
+def _glance(
+    form: _Form, texts: Sequence[str], before: int, steps: Mapping[str, Steps]
+) -> Sequence[tuple[str, int]] | None:
+    """The episode and the time of each line's bar, if all are right for certain, are of one episode and tell no new step."""
+    episode = form.episode(FileLine(0, texts[0].split(",")))
+    digits = steps[episode].places
+    rows = _plain(form.places, form.label, episode, digits).findall("".join(texts)) if digits else []
+    if len(rows) != len(texts):
         return None
-    is_right = (
-        before < time_ms < _END_MS
-        and 0 < low <= open_ <= high
-        and low <= close <= high
-        # A hair below 0 is none in binary.
-        and (0 < volume_there < 1e30 or traded == "0")
-        and steps.know(prices)
-    )
-    return time_ms if is_right else None
+    columns = dict(zip(sorted(form.places), zip(*rows, strict=True), strict=True))
+    times = [*map(int, columns[form.places[0]])]
+    open_, high, low, close = (np.array([*map(float, columns[place])]) for place in form.places[1:5])
+    in_order = (low > 0) & (low <= open_) & (open_ <= high) & (low <= close) & (close <= high)
+    is_right = in_order.all() and all(map(int.__lt__, [before, *times], [*times, _END_MS]))
+    return [*zip(repeat(episode), times)] if is_right else None
 
 
 def _parse(form: _Form, line: FileLine, before: datetime | None, moment: Callable[[int], datetime] = moment_of) -> Bar:
@@ -272,6 +278,13 @@ def _exponent(price: Decimal) -> int:
 
 
 @cache
-def _four_prices(places: int) -> re.Pattern[str]:
-    price = rf"[0-9]{{1,{_DIGITS - places}}}\.[0-9]{{{places}}}"
-    return re.compile(",".join([price] * 4))
+def _plain(places: Sequence[int], label: int | None, episode: str, digits: int) -> re.Pattern[str]:
+    """A line of this episode with a time, four prices of so many decimal places and a volume, none of them with more digits
+    than a double holds."""
+    cells = [r'[^,"\r\n]*'] * (max(*places, label or 0) + 1)
+    price = rf"([0-9]{{1,{_DIGITS - digits}}}\.[0-9]{{{digits}}})"
+    for place, cell in zip(places, (r"([0-9]{1,15})", *[price] * 4, r"([0-9]{1,15}(?:\.[0-9]*)?)"), strict=True):
+        cells[place] = cell
+    if label is not None:
+        cells[label] = rf"[ \t]*{re.escape(episode)}[ \t]*"
+    return re.compile(rf'^{",".join(cells)}(?:,[^"\r\n]*)?\r?$', re.MULTILINE)

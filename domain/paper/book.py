@@ -141,7 +141,7 @@ class Book(NamedTuple):
 
     def held(self, key: HoldingKey) -> Holding:
         """The holding; an empty one if there is none."""
-        return self.holdings.get(key, Holding())
+        return self.holdings[key] if key in self.holdings else Holding()
 
     def positions(self) -> list[tuple[str, Holding]]:
         """Open futures positions by symbol, sorted, so that equal books are processed in the same order."""

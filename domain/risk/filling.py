@@ -92,7 +92,7 @@ def reaches(positions: Sequence[Position], legs: Sequence[Leg], marks: Marks) ->
         value, quantity, mark = values.get(symbol, ZERO), held.get(symbol, ZERO), marks.get(symbol)
         sells = [leg for leg in legs if leg.symbol == symbol and leg.side is Side.SELL]
         buys = [leg for leg in legs if leg.symbol == symbol and leg.side is Side.BUY]
-        found[symbol] = Reach(_filled(value, quantity, sells, mark), _filled(value, quantity, buys, mark))
+        found[symbol] = Reach(filled(value, quantity, sells, mark), filled(value, quantity, buys, mark))
     return found
 
 
@@ -104,7 +104,8 @@ def quantities(positions: Iterable[Position]) -> dict[str, Decimal]:
     return held
 
 
-def _filled(value: Decimal, held: Decimal, legs: Sequence[Leg], mark: Decimal | None) -> Decimal:
+def filled(value: Decimal, held: Decimal, legs: Sequence[Leg], mark: Decimal | None) -> Decimal:
+    """The signed value of a position of `held` once these orders of its symbol have filled."""
     for leg in legs:
         way = sign(leg.side)
         closing = min(leg.quantity, max(ZERO, -way * held))

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from domain.risk.assessing import comparison, limit_named
-from domain.risk.filling import Leg, Reach, legs_of, quantities, reaches, sign, together, unlisted_legs
+from domain.risk.filling import Leg, Reach, filled, legs_of, quantities, reaches, sign, together, unlisted_legs
 from domain.risk.limits import Limits
 from domain.risk.measures import Correlations, gross, share
 from domain.trading.instructions import OrderInstruction, Side
@@ -121,6 +121,18 @@ class Candidate:
         markets = {*(held.market for held in seen.positions), *(order.market for order in seen.open_orders)}
         return self.after if markets <= _FUTURES else self._worst(self._reaches(_FUTURES))
 
+    @cached_property
+    def only_share(self) -> Decimal | None:
+        """Every exposure once the order has filled, as a share of equity, where all of them are one number: nothing rests, and
+        no other symbol is held, nor this one on spot. None otherwise, and if nothing is left."""
+        seen, order, held = self.observation, self.instruction, next(iter(self.observation.positions), None)
+        own = held is None or (held.symbol == order.symbol and held.market is Market.FUTURES)
+        if not own or len(seen.positions) > 1 or seen.open_orders or self.given.quotes:
+            return None
+        value, quantity = (held.notional, held.quantity) if held else (ZERO, ZERO)
+        leg = Leg(order.symbol, order.side, order.quantity, self.price)
+        return share(abs(filled(value, quantity, [leg], self.mark)), self.equity) or None
+
     def _worst(self, found: Mapping[str, Reach]) -> dict[str, Decimal]:
         symbol, side = self.instruction.symbol, self.instruction.side
         return {each: reach.towards(side) if each == symbol else reach.worst for each, reach in found.items()}
@@ -213,26 +225,26 @@ def drawdown_breached(candidate: Candidate) -> str | None:
 
 def leverage_breached(candidate: Candidate) -> str | None:
     """Refuses an order after which the futures positions would be worth more than the allowed multiple of equity."""
-    value = share(gross(candidate.futures_after), candidate.equity)
+    value = candidate.only_share or share(gross(candidate.futures_after), candidate.equity)
     return _exceeded(candidate, "leverage", value, candidate.limits.max_leverage)
 
 
 def gross_exposure_exceeded(candidate: Candidate) -> str | None:
     """Refuses an order after which all positions together would be worth more than their share of equity."""
-    value = share(gross(candidate.after), candidate.equity)
+    value = candidate.only_share or share(gross(candidate.after), candidate.equity)
     exceeded = _exceeded(candidate, "gross_exposure", value, candidate.limits.max_gross_exposure_fraction)
     return "gross_exposure_exceeded" if exceeded else None
 
 
 def net_exposure_exceeded(candidate: Candidate) -> str | None:
     """Refuses an order after which longs less shorts would be worth more than their share of equity."""
-    value = share(abs(sum(candidate.after_in_its_direction.values(), ZERO)), candidate.equity)
+    value = candidate.only_share or share(abs(sum(candidate.after_in_its_direction.values(), ZERO)), candidate.equity)
     return _exceeded(candidate, "net_exposure", value, candidate.limits.max_net_exposure_fraction)
 
 
 def position_too_large(candidate: Candidate) -> str | None:
     """Refuses an order after which one position would be worth more than its share of equity."""
-    value = share(abs(candidate.after[candidate.instruction.symbol]), candidate.equity)
+    value = candidate.only_share or share(abs(candidate.after[candidate.instruction.symbol]), candidate.equity)
     exceeded = _exceeded(candidate, "position", value, candidate.limits.max_position_fraction)
     return "position_too_large" if exceeded else None
 
@@ -243,6 +255,8 @@ def concentration_exceeded(candidate: Candidate) -> str | None:
     A position whose bars could not be read may move with the order's symbol, so it counts as if it did (I7).
     """
     limits, symbol = candidate.limits, candidate.instruction.symbol
+    if candidate.only_share:
+        return _exceeded(candidate, "concentration", candidate.only_share, limits.max_concentration_fraction)
     value = together(candidate.reach_after, candidate.given.correlations, limits.correlation_threshold)
     unknown = [abs(candidate.after[other]) for other in candidate.given.barless if other in candidate.after]
     if unknown and symbol not in candidate.given.barless:
@@ -281,9 +295,11 @@ def price_outside_band(candidate: Candidate) -> str | None:
 
 def order_rate_exceeded(candidate: Candidate) -> str | None:
     """Refuses more orders per minute of the market's time than allowed."""
+    limit, sent = candidate.limits.max_orders_per_minute, candidate.given.sent
+    if len(sent) < limit:
+        return None
     since = candidate.observation.market_time - RATE_WINDOW
-    count = sum(1 for sent in candidate.given.sent if sent > since) + 1
-    limit = candidate.limits.max_orders_per_minute
+    count = sum(1 for at in sent if at > since) + 1
     return f"order_rate_exceeded: {count} > {limit}" if count > limit else None
 
 
@@ -317,15 +333,15 @@ def refusals(candidate: Candidate) -> list[str]:
 
 def _loss_breached(candidate: Candidate, name: str, bound: Decimal) -> str | None:
     assessment = candidate.observation.assessment
-    if assessment is None or candidate.reduces:
+    value: Decimal = getattr(assessment.measures, name) if assessment else ZERO
+    if value < bound or candidate.reduces:
         return None
-    value: Decimal = getattr(assessment.measures, name)
-    return comparison(limit_named(name), value, bound) if value >= bound else None
+    return comparison(limit_named(name), value, bound)
 
 
 def _exceeded(candidate: Candidate, name: str, value: Decimal, bound: Decimal) -> str | None:
     """The reason if the value exceeds its bound. An order that only reduces risk passes, however far past the limit the
     portfolio is."""
-    if candidate.reduces or value <= bound:
+    if value <= bound or candidate.reduces:
         return None
     return comparison(limit_named(name), value, bound)

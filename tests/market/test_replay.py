@@ -4,11 +4,13 @@ from collections import defaultdict
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from activities.market import lines as reading
 from activities.market.build import build_market
 from activities.market.port import MarketError
 from activities.market.replay import (
@@ -209,16 +211,31 @@ def read_whole(path: Path) -> Any:
 
 
 def checked(path: Path) -> Any:
-    """The same, by the quick check."""
+    """The same, by the quick check, a line or two at a time."""
     steps: defaultdict[str, Steps] = defaultdict(Steps)
     try:
-        times = [*iter_checked(path, "base", steps)]
+        with patch.object(reading, "BLOCK_CHARS", 60):
+            times = [*iter_checked(path, "base", steps)]
         return times, {episode: found.rules("X") for episode, found in steps.items()}
     except MarketError as error:
         return str(error)
 
 
-PRICES = ["99.9", "100.1", "100.2", "100.25", "100.30", "101", "100.10000000000001", "1e2", "1_00.1", " 100.1", "-1.5"]
+PRICES = [
+    "99.9",
+    "100.1",
+    "100.2",
+    "100.25",
+    "100.30",
+    "101",
+    "100.10000000000001",
+    "1e2",
+    "1_00.1",
+    " 100.1",
+    "-1.5",
+    '"100.1"',
+    '"100.1',
+]
 TRADED = ["0", "1", "0.0", "-0.0", "-1e-400", "1e-400", "1e30", "1e31", "nan", "2.5"]
 usual = st.sampled_from(PRICES[:3])
 
