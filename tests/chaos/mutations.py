@@ -321,7 +321,7 @@ MUTATIONS = (
     ),
     _mutation(
         "I6", "the log names the wrong sender",
-        ("domain/desk/traces.py", "{result} by {command.actor}: {told}", "{result} by temporal: {told}"),
+        ("domain/desk/traces.py", "{result} by {command.actor}: ", "{result} by temporal: "),
     ),
     _mutation(
         "I7", "limits are answered and forgotten",
