@@ -436,39 +436,33 @@ def build_workers(
     Only workflow tasks have versions. A desk's activities go to any worker of the desk: whichever version decides that it is
     killed, the cancels never wait for a worker of that version.
     """
-    gate, broken = WrongWorkerExit(scope, leave), asyncio.Event()
-
-    async def note(_: BaseException) -> None:
-        broken.set()
-
     # By pid and host alone, two containers may be named alike; the polls of another process must not be ended with ours.
-    identity = f"{os.getpid()}@{socket.gethostname()}-{secrets.token_hex(4)}"
-    shared = Worker(
+    identity, broken = f"{os.getpid()}@{socket.gethostname()}-{secrets.token_hex(4)}", asyncio.Event()
+    build = partial(
+        Worker,
         client,
+        activities=activities,
+        interceptors=[WrongWorkerExit(scope, leave)],
+        identity=identity,
+        graceful_shutdown_timeout=patience,
+        on_fatal_error=partial(_note, broken),
+    )
+    shared = build(
         task_queue=names.TASK_QUEUE,
         workflows=[Coordinator],
         workflow_runner=TimelyRunner(),
-        activities=activities,
-        interceptors=[gate],
-        identity=identity,
-        graceful_shutdown_timeout=patience,
-        on_fatal_error=note,
         # After a kill -9 the server offers tasks to the dead worker's own queue for this long (10 s by default). A kill
         # that arrives then would have to wait.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
         deployment_config=versioned,
     )
-    own = Worker(
-        client,
-        task_queue=names.activity_queue(scope.desk, scope.mode.value),
-        activities=activities,
-        interceptors=[gate],
-        identity=identity,
-        graceful_shutdown_timeout=patience,
-        on_fatal_error=note,
-    )
+    own = build(task_queue=names.activity_queue(scope.desk, scope.mode.value))
     ends = partial(end_polls, client, identity, names.workflow_id(scope.desk))
     return Workers(allow_a_full_signal_queue(shared), own, ends, patience, broken)
+
+
+async def _note(broken: asyncio.Event, _: BaseException) -> None:
+    broken.set()
 
 
 BEHAVIORS: Mapping[str, VersioningBehavior] = {
