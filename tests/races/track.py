@@ -82,7 +82,7 @@ class Track:
         token = f"race-restart-{next(self._restarts)}"
         call = self.recorder.begin("operator", "ais", "restart", token=token)
         try:
-            await self._lifecycle.restart(token, "races", datetime.now(UTC))
+            await self._lifecycle.restart(token, "cli:races", datetime.now(UTC))
         except Refused as error:
             self._refused(call, str(error))
             return False
