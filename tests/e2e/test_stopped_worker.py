@@ -114,6 +114,8 @@ def test_a_worker_that_was_stopped_without_a_kill_asks_again_and_sends_once(live
         assert "the coordinator is asked again" in (live.folder.parent / "worker.out").read_text()
 
 
+# The cheaper proof: tests/deploy/test_worker_end.py.
+@pytest.mark.thorough
 def test_a_worker_that_is_told_to_stop_ends_though_temporal_is_frozen(live: Live) -> None:
     """The SDK's own end would wait for the server for ever."""
     live.start("--without", "worker")
