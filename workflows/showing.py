@@ -99,6 +99,9 @@ class ShowTask:
     async def _show(self) -> None:
         self._tried = (self._c.state, workflow.now())
         await self._look()
+        if self._c.attributes_refused:
+            # Nobody has told since that the server takes them: a refused task would hold up a kill for seconds.
+            return
         for _ in range(MAX_POSTPONED if names.STATE_ATTRIBUTE.name not in self._missing else 0):
             began = workflow.now()
             await asyncio.sleep(MOMENT_SECONDS)
