@@ -14,7 +14,7 @@ TOO_LATE = "The head of the request did not arrive in time."
 _KILL = re.compile(rb"POST (?:https?://[^/ ]+)?/control/kill-switch(?:\?[^ ]*)? HTTP/1\.[01]")
 _ORIGIN = re.compile(rb"^https?://[^/?#]*", re.IGNORECASE)
 _UNREADABLE = b"/target-that-cannot-be-read"
-_BARE_END = re.compile(rb"\r?\n\r?\n")
+_BARE_ENDS = (b"\n\n", b"\n\r\n")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):(.*)", re.DOTALL)
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
@@ -25,8 +25,8 @@ _NOTHING = b"\xff"
 
 def is_kill(head: bytes) -> bool:
     """Whether its first line is complete and requests a kill."""
-    first, end, _ = _with_crlf(head).partition(b"\r\n")
-    return bool(end) and _KILL.fullmatch(first) is not None
+    first, end, _ = head.partition(b"\n")
+    return bool(end) and _KILL.fullmatch(first.removesuffix(b"\r")) is not None
 
 
 def path(target: bytes) -> bytes:
@@ -39,12 +39,16 @@ def path(target: bytes) -> bytes:
 
 
 def split(data: bytes) -> tuple[bytes, bytes, bytes]:
-    """The head, what ends it, and what follows."""
+    """The head, what ends it, and what follows. Asked for each piece that arrives: until the head is whole or too long, this only
+    searches. A head of short lines, sent byte by byte, would otherwise hold up kills.
+    """
     if not _has_bare_ends(data):
         return data.partition(END)
-    found = _BARE_END.search(data)
-    end = found.span() if found else (len(data), len(data))
-    return _with_crlf(data[: end[0]]), data[slice(*end)], data[end[1] :]
+    found = [(at, end) for end in _BARE_ENDS if (at := data.find(end)) >= 0]
+    if not found:
+        return _with_crlf(data) if len(data) > MAX_BYTES else data, b"", b""
+    at, end = min(found)
+    return _with_crlf(data[:at].removesuffix(b"\r")), end, data[at + len(end) :]
 
 
 def _has_bare_ends(head: bytes) -> bool:
@@ -54,7 +58,7 @@ def _has_bare_ends(head: bytes) -> bool:
 
 
 def _with_crlf(head: bytes) -> bytes:
-    return re.sub(rb"\r?\n", b"\r\n", head) if _has_bare_ends(head) else head
+    return head.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
 def mended(head: bytes, with_body: bool = True) -> bytes:

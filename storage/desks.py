@@ -166,7 +166,8 @@ def clear_latch(connection: Connection, desk: str, cleared: ClearedKill, control
     """
     stored = _locked(connection, desk)
     if decision_exists(connection, control.decision_id):
-        return stored is None or not stored.killed
+        # No row proves nothing: somebody has removed it.
+        return stored is not None and not stored.killed
     if stored is None or not _may_clear(stored, cleared):
         return False
     settled = {
