@@ -373,3 +373,11 @@ async def test_what_is_read_after_the_answer_is_bounded(desk: Desk, monkeypatch:
         await asyncio.wait_for(trickle(client, b"10000\r\n" + b"x" * 0x10000 + b"\r\n", 0), 10)
     assert await desk.state() == "killed"
     assert desk.turned_away("body_too_slow") == 1
+
+
+def test_an_unfinished_head_of_bare_line_feeds_costs_a_search_for_each_piece() -> None:
+    """Rewritten for each byte, 64 KiB of short lines would hold up the loop that serves kills."""
+    head_so_far = b"POST /control/kill-switch HTTP/1.1\n" + b"a\n" * 30_000
+    assert request_head.split(head_so_far) == (head_so_far, b"", b"")
+    whole, end, body = request_head.split(head_so_far + b"\nbody")
+    assert (whole.count(b"\r\n"), end, body) == (30_000, b"\n\n", b"body")
