@@ -32,12 +32,14 @@ class FakeDatabase:
         merged = self.row = desks.merge(stored, row, self._seen(stored, row.latch))
         if merged.kill_id and merged.kill_id == row.latch.kill_id:
             self.kills.setdefault(merged.kill_id, None if merged.killed else merged.cleared_by)
+        elif row.latch.killed and row.latch.kill_id and merged.killed:
+            self.kills.setdefault(row.latch.kill_id, None)
         return merged.latch
 
     def clear_latch(self, cleared: ClearedKill, control: Decision) -> bool:
         """As `storage.desks.clear_latch`."""
         if control.decision_id in self.decisions:
-            return True
+            return self.row is not None and not self.row.killed
         if self.row is None or not desks._may_clear(self.row, cleared):
             return False
         changes: dict[str, Any] = {

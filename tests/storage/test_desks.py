@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 
 import pytest
+from sqlalchemy import text
 
 from domain.desk.states import Mode
 from storage import decisions
@@ -185,6 +186,14 @@ async def test_a_late_write_of_an_older_kill_does_not_take_the_place_of_the_newe
     assert await database.run(partial(clear_latch, desk=desk, cleared=cleared, control=control))
     for late in (first, second):
         assert not (await database.run(partial(write_desk, row=late))).latch.killed
+
+
+async def test_a_retried_restart_of_a_desk_whose_row_is_gone_is_not_done(database: Database, desk: str) -> None:
+    await write(database, desk, killed=True, number=1)
+    assert await clear(database, desk, 1, "restart")
+    remove = text("DELETE FROM desks WHERE desk = :desk")
+    await database.run(lambda connection: connection.execute(remove, {"desk": desk}).rowcount)
+    assert not await clear(database, desk, 1, "restart")
 
 
 async def test_a_restart_of_another_kill_with_the_same_number_changes_nothing(database: Database, desk: str) -> None:
