@@ -339,6 +339,9 @@ async def test_a_spot_balance_that_is_locked_contradicts_an_empty_list(fake: Fak
     fake.faults.answers = {"get_spot_open_orders": []}
     (doubt,) = (await read(venue, Known(verifies=True))).doubts
     assert doubt == "get_spot_open_orders lists none, though USDT is locked"
+    row = fake.exchange.spot_row()
+    fake.faults.answers |= {"get_spot_account": row | {"balances": [{"asset": "NEW"}, *row["balances"]]}}
+    assert (await read(venue, Known(verifies=True))).doubts == [doubt]
     # Where the venue has no such answer, the list itself was still read twice.
     fake.faults.errors = {"get_spot_account": 404}
     assert (await read(venue, Known(verifies=True))).doubts == []
