@@ -159,8 +159,7 @@ class AccountReader:
             elif stated or symbol not in answers or self._clock() - since < GONE_AFTER_SECONDS:
                 # Where the exchange was not asked, or has not answered, it has left nothing out.
                 found[symbol] = ExchangePosition(symbol, known.held[symbol], ZERO, None)
-                why = stated or "no source says what became of it"
-                doubts.append(f"{symbol}: held before, and {why}")
+                doubts.append(f"{symbol}: held before, and {stated or 'no source says what became of it'}")
         return found, doubts
 
     async def _stated(self, symbol: str) -> ExchangePosition | VenueError | None:
