@@ -173,9 +173,17 @@ class AsterVenue:
             return await self._placing.find(order)
 
     async def time(self, symbol: str) -> datetime | None:
-        """The exchange's clock."""
+        """The exchange's clock. A symbol that it does not know any more must not leave an order's fate unknown for ever: then
+        another one is asked."""
         with operation(current().urgency, TIME_SECONDS):
-            return await self._tape.time(symbol)
+            other = self._rules.trading_besides(symbol)
+            try:
+                told = await self._tape.time(symbol)
+            except VenueRefused:
+                if other is None:
+                    raise
+                told = None
+            return await self._tape.time(other) if told is None and other else told
 
     async def _rules_or_why(self) -> tuple[Mapping[str, SymbolRules], str | None]:
         """The rules, or why there are none: positions and account are worth reading without them."""

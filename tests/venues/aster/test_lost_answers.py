@@ -371,3 +371,20 @@ async def test_without_the_exchanges_clock_no_list_proves_that_it_never_came(
     assert (await found(venue, order)).fate is Fate.UNKNOWN
     fake.faults.errors = {"create_order": 503}
     assert await venue.find_order(order) is None
+
+
+@pytest.mark.parametrize("gone", [400, None])
+async def test_a_symbol_whose_book_is_gone_leaves_no_fate_open(
+    fake: FakeServer, venue: AsterVenue, gone: int | None
+) -> None:
+    """Found to be false: the exchange's clock was asked of that symbol alone, and without it nothing is settled."""
+    await venue.observe(["ETHUSDT"], None)
+    fake.faults.errors = {"create_order": 503}
+    order = make_order(quantity="0.5", order_type="LIMIT", price="50000")
+    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
+    if gone:
+        fake.faults.change(errors={"get_order_book": gone}, symbols=["BTCUSDT"])
+    else:
+        fake.faults.answers = {"get_order_book": {"bids": [], "asks": []}}
+        fake.faults.answers_left = {"get_order_book": 1}
+    assert await venue.find_order(order) is None
