@@ -106,6 +106,9 @@ class Statements:
 def fill_of(row: Row, desk: str, account: str) -> LiveFill:
     """One trade. The list does not define the sign of a paid fee; the ledger settles that (`storage.books`)."""
     symbol, trade_id, at = row.text("symbol"), row.text("id"), _moment(row)
+    quantity, price = row.positive("qty"), row.positive("price")
+    if quantity is None or price is None:
+        raise Unreadable(row.call, f"trade {trade_id} has no quantity or no price")
     return LiveFill(
         fill_id=f"{account}:{Market.FUTURES.value}:{symbol}:{trade_id}",
         trade_id=trade_id,
@@ -114,8 +117,8 @@ def fill_of(row: Row, desk: str, account: str) -> LiveFill:
         market=Market.FUTURES,
         symbol=symbol,
         side=side_of(row),
-        quantity=row.number("qty"),
-        price=row.number("price"),
+        quantity=quantity,
+        price=price,
         fee=abs(row.number("commission")),
         fee_asset=row.text("commissionAsset"),
         realised_profit=row.number("realizedPnl"),

@@ -260,6 +260,16 @@ async def test_an_order_that_a_list_leaves_out_is_asked_for_by_its_id(
     assert seen.doubts == [f"order {order.order_id} of {BTC}: open, and {LIST_OF_ORDERS[market]} does not list it"]
 
 
+@pytest.mark.parametrize("executed", ["-1", "1.001", "1E+30"])
+async def test_an_open_order_filled_by_more_than_it_has_is_no_reading(
+    fake: FakeServer, venue: AsterVenue, executed: str
+) -> None:
+    """Its rest would be less than nothing, and what the guards count would be too small."""
+    fake.faults.answers = {"get_open_orders": [fake.exchange.rest(BTC).row() | {"executedQty": executed}]}
+    with pytest.raises(VenueUnavailable, match=r"executedQty is .* of 1"):
+        await read(venue)
+
+
 async def test_orders_of_two_symbols_with_one_id_are_two(fake: FakeServer, venue: AsterVenue) -> None:
     """Found to be false: an exchange may number the orders of each symbol by itself."""
     one = fake.exchange.rest(BTC)

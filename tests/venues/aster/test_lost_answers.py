@@ -188,6 +188,15 @@ async def test_an_answer_that_cannot_be_read_is_settled_by_asking(
     assert ((await found(venue, order)).fate, sends(fake)) == (Fate.FILLED, 1)
 
 
+@pytest.mark.parametrize("executed", ["-0.1", "0.6", "1E+30"])
+async def test_an_order_is_never_filled_by_less_than_nothing_or_more_than_all(
+    fake: FakeServer, venue: AsterVenue, executed: str
+) -> None:
+    fake.faults.answers = {"create_order": {"status": "FILLED", "orderId": 1000, "executedQty": executed}}
+    report = await venue.create_order(make_order(quantity="0.5"))
+    assert (report.fate, report.filled_quantity) == (Fate.UNKNOWN, D(0))
+
+
 async def test_what_stops_an_order_before_its_send_is_reported_as_not_sent(fake: FakeServer, venue: AsterVenue) -> None:
     for tool in ("get_positions", "get_open_orders"):
         fake.faults.errors = {tool: 503}
