@@ -207,7 +207,7 @@ class AsterVenue:
         reads = _HISTORY[tool]
         try:
             listed = rows(reads, await self._caller.call(reads, symbol, limit=PAGE_ROWS))
-        except BadRequest as error:
+        except VenueRefused as error:
             if await self._has(tool, symbol):
                 raise VenueUnavailable(str(error)) from None
             return 0
