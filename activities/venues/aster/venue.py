@@ -140,7 +140,7 @@ class AsterVenue:
         after it. If the cancel failed, the order history has to confirm it instead."""
         if tool not in _READS_BACK:
             raise VenueRefused(f"{tool.value} is not a tool that cancels")
-        call, why = f"{tool.value} {symbol}", ""
+        call, failed = f"{tool.value} {symbol}", None
         with operation(Urgency.CANCEL, CANCEL_SECONDS):
             try:
                 # The code is a string on one market, a number on the other.
@@ -149,13 +149,13 @@ class AsterVenue:
             except (VenueNotSent, VenueRateLimited):
                 raise  # Nothing was sent, so there is nothing to confirm, and others wait for the turn.
             except VenueError as error:
-                why = f" ({error})"
+                failed = error
             # Both at once, since the activity has the time of two calls.
-            active = self._active(tool, symbol) if why else asyncio.sleep(0, 0)
+            active = self._active(tool, symbol, failed) if failed else asyncio.sleep(0, 0)
             left = max(await asyncio.gather(self._left_open(tool, symbol), active))
         if left:
             orders = "1 order is" if left == 1 else f"{left} orders are"
-            raise VenueUnavailable(f"{call}: {orders} still open{why}")
+            raise VenueUnavailable(f"{call}: {orders} still open{f' ({failed})' if failed else ''}")
 
     async def cancel_order(self, symbol: str, order_id: str) -> None:
         """Cancels one order. It is as urgent as a cycle's readings, so that a refusal of it holds up no cancel of a kill."""
@@ -201,9 +201,9 @@ class AsterVenue:
             left = await self._open_now(tool, symbol)
         return left
 
-    async def _active(self, tool: Tool, symbol: str) -> int:
+    async def _active(self, tool: Tool, symbol: str, failed: VenueError) -> int:
         """The number of open orders by the order history; 0 on a market that does not have the symbol. Raises VenueError if
-        there may be more."""
+        there may be more. After a cancel without an answer, a history without any order proves nothing either."""
         reads = _HISTORY[tool]
         try:
             listed = rows(reads, await self._caller.call(reads, symbol, limit=PAGE_ROWS))
@@ -215,6 +215,8 @@ class AsterVenue:
         if not active and len(listed) >= PAGE_ROWS:
             # The exchange lists the newest ones.
             raise Unreadable(f"{reads} {symbol}", "it may be truncated")
+        if not listed and not isinstance(failed, VenueRefused | Unreadable):
+            raise VenueUnavailable(f"{failed}, and {reads} lists nothing")
         return active
 
     async def _has(self, tool: Tool, symbol: str) -> bool:

@@ -415,6 +415,21 @@ async def test_a_history_that_is_refused_confirms_no_cancel_on_a_market_that_has
 
 
 @both_cancels
+async def test_a_cancel_without_an_answer_is_not_confirmed_by_two_empty_lists(
+    fake: FakeServer, venue: AsterVenue, tool: Tool
+) -> None:
+    """One bad moment of the exchange empties both."""
+    order = fake.exchange.rest(BTC, spot=tool is Tool.CANCEL_SPOT_ALL_ORDERS)
+    fake.faults.change(answers={name: [] for name in CANCELS[tool]}, errors={tool.value: 503})
+    with pytest.raises(VenueUnavailable, match=f"{tool.value} {BTC}: HTTP 503, and {CANCELS[tool][1]} lists nothing"):
+        await venue.cancel_all(tool, BTC)
+    # One that the exchange refused was none of its bad moments: it may have nothing to cancel.
+    order.status = "CANCELED"
+    fake.faults.errors = {tool.value: 400}
+    await venue.cancel_all(tool, BTC)
+
+
+@both_cancels
 async def test_a_history_of_which_only_the_newest_rows_are_listed_confirms_no_cancel(
     fake: FakeServer, venue: AsterVenue, tool: Tool
 ) -> None:
