@@ -154,6 +154,9 @@ class ActActivities:
             row = await self._database.run(lambda connection: read_desk(connection, desk), LATCH_SECONDS)
         except DatabaseUnavailable as error:
             return f"the latch cannot be read: {error}"
+        except Exception as error:  # Whatever went wrong: no latch, no send.
+            log.exception("the desk's row cannot be read: a bug, or somebody has changed the tables")
+            return f"the latch cannot be read: {type(error).__name__}"
         if row is None:
             return "the desk has no row in the database"
         return "the database says killed" if row.killed else None

@@ -6,7 +6,9 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, cast
 
+import psycopg
 import pytest
+from sqlalchemy.exc import DBAPIError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
@@ -24,7 +26,7 @@ from domain.desk.states import CommandKind, Mode, State
 from domain.risk.limits import Limits
 from domain.trading.instructions import Tool
 from domain.trading.orders import Fate, Order, OrderReport
-from storage.database import DatabaseUnavailable
+from storage.database import DatabaseUnavailable, unavailable
 from tests.domain.builders import a_command, a_desk, a_tick, an_observation, an_open_order
 from tests.venues.builders import make_order
 
@@ -211,6 +213,32 @@ async def test_a_reading_that_is_no_fact_is_counted_and_held_against_no_limit(do
     assert (seen.doubts, seen.assessment is None) == (doubts, bool(doubts))
     counted = instruments.registry.get_sample_value("ais_doubtful_readings_total", {"desk": "main"})
     assert (counted or 0) == len(doubts)
+
+
+class Spoilt:
+    """A database whose row of the desk cannot be read as one."""
+
+    async def run(self, work: Any, seconds: float) -> Any:
+        raise LookupError("mode 'live2'")
+
+
+async def test_a_row_that_cannot_be_read_costs_no_reading_and_stops_every_order() -> None:
+    """Found to be false: with a damaged index or a row of another version no kill was verified, and orders became unknown."""
+    scope, nothing = Scope(desk="main", mode=Mode.LIVE), cast(Any, None)
+    venue, database = cast(Any, Told(an_observation())), cast(Any, Spoilt())
+    activities = ObserveActivities(scope, venue, database, nothing, WorkerMetrics("main"), lambda prefix: prefix)
+    seen = await activities.observe(ObserveCall(scope=scope, symbols=["BTCUSDT"], cycle_id=None))
+    assert (seen.doubts, seen.latch_error) == ([], "the desk's row cannot be read: LookupError")
+
+    async def running() -> CoordinatorState:
+        return CoordinatorState(State.RUNNING)
+
+    acts = ActActivities(scope, venue, database, running, WorkerMetrics("main"))
+    report = await ActivityEnvironment().run(acts.place_order, OrderCall(scope=scope, order=make_order()))
+    assert (report.fate, report.detail) == (Fate.NOT_SENT, "the latch cannot be read: LookupError")
+    damaged = DBAPIError.instance("x", None, psycopg.errors.IndexCorrupted("index is damaged"), psycopg.Error)
+    assert isinstance(unavailable(damaged), DatabaseUnavailable)
+    assert unavailable(DBAPIError.instance("x", None, psycopg.errors.UniqueViolation("x"), psycopg.Error)) is None
 
 
 async def test_a_reading_with_more_orders_than_a_result_holds_shows_one_of_each_symbol_and_is_no_fact() -> None:
