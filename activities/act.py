@@ -211,13 +211,16 @@ class ActActivities:
 
 
 def _answer(task: asyncio.Task[None]) -> CancelAnswer:
-    """Raises any error that is not a VenueError: that is a bug, and ends the activity."""
+    """The answer of one cancel. A bug in it costs no other cancel its confirmation."""
     if not task.done():
         return CancelAnswer(done=False)
     try:
         task.result()
     except VenueError as error:
         return CancelAnswer(error=str(error), not_sent=isinstance(error, VenueNotSent))
+    except Exception as error:
+        log.exception("a cancel failed: a bug")
+        return CancelAnswer(error=f"a bug: {type(error).__name__}")
     return CancelAnswer()
 
 

@@ -13,7 +13,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.act import ActActivities, CoordinatorState
-from activities.calls import CancelCall, ObserveCall, OrderCall, Scope
+from activities.calls import CancelCall, CancelManyCall, ObserveCall, OrderCall, Scope
 from activities.metrics import WorkerMetrics
 from activities.observe import ObserveActivities
 from activities.venues.aster.venue import AsterVenue
@@ -146,6 +146,21 @@ async def test_an_order_that_cannot_be_canceled_keeps_no_other_from_it() -> None
     with pytest.raises(ApplicationError, match="HTTP 503"):
         await ActivityEnvironment().run(activities.cancel, call)
     assert canceled == ["2", "3"]
+
+
+async def test_a_bug_in_one_cancel_costs_no_other_its_confirmation() -> None:
+    class Canceling(Told):
+        async def cancel_all(self, tool: Tool, symbol: str) -> None:  # type: ignore[override]
+            if symbol == "ETHUSDT":
+                raise KeyError("a secret")
+
+    activities, _, scope = acting(Canceling(None))
+    tool = Tool.CANCEL_ALL_ORDERS
+    cancels = [
+        CancelCall(scope=scope, tool=tool, symbol=symbol, instruction_ids=["i"]) for symbol in ("BTCUSDT", "ETHUSDT")
+    ]
+    answers = await ActivityEnvironment().run(activities.cancel_many, CancelManyCall(scope=scope, cancels=cancels))
+    assert [answer.error for answer in answers] == [None, "a bug: KeyError"]
 
 
 async def test_calls_are_counted_once_by_the_venue_or_by_the_activity() -> None:
