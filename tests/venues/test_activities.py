@@ -1,6 +1,7 @@
 """What the activities make of a venue's answers: fates, errors that Temporal understands, and counts."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
@@ -146,6 +147,31 @@ async def test_an_order_that_cannot_be_canceled_keeps_no_other_from_it() -> None
     with pytest.raises(ApplicationError, match="HTTP 503"):
         await ActivityEnvironment().run(activities.cancel, call)
     assert canceled == ["2", "3"]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=5), timedelta(minutes=-5)])
+async def test_temporals_clock_declares_no_fate_either(ahead: timedelta) -> None:
+    """Found to be false: with that clock five minutes ahead, an order was searched for only among those of after it."""
+    asked: list[Order] = []
+
+    class Asked(Told):
+        async def find_order(self, order: Order) -> OrderReport | None:  # type: ignore[override]
+            asked.append(order)
+            return None
+
+        async def create_order(self, order: Order, clearance: Clearance) -> OrderReport:  # type: ignore[override]
+            asked.append(order)
+            return OrderReport(order_id=order.order_id, fate=Fate.FILLED)
+
+    activities, _, scope = acting(Asked(None))
+    environment, placed = ActivityEnvironment(), datetime.now(UTC)
+    environment.info = replace(environment.info, started_time=placed + ahead)
+    call = OrderCall(scope=scope, order=reducing().model_copy(update={"prepared_at": placed + ahead}))
+    await environment.run(activities.settle_order, call)
+    await environment.run(activities.place_order, call)
+    assert all(order.prepared_at <= datetime.now(UTC) for order in asked)
+    assert all(order.prepared_at > placed - timedelta(minutes=6) for order in asked)
+    assert len(asked) == 2
 
 
 async def test_a_bug_in_one_cancel_costs_no_other_its_confirmation() -> None:
