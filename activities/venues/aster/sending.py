@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from activities.venues.arriving import VenueTime, none_can_arrive
+from activities.venues.aster.answers import BadRequest
 from activities.venues.aster.caller import Caller, ReadyCall
 from activities.venues.aster.markets import mark_of
 from activities.venues.aster.operation import current, operation
@@ -262,7 +263,8 @@ class OrderSender:
     ) -> list[Row] | None:
         """The symbol's orders from shortly before this one on, oldest first; None if not all of them can be read.
 
-        Of more than a page the exchange lists the newest: then the time up to `until` is read in parts, if that is given.
+        Of more than a page the exchange lists the newest, and of more than a week nothing. Then the time up to `until` is read in
+        parts, if that is given.
         """
         since, symbol = order.prepared_at - _BEFORE - behind, order.instruction.symbol
 
@@ -271,9 +273,11 @@ class OrderSender:
             return rows("get_all_orders", await self._caller.call("get_all_orders", symbol, **bounds, limit=PAGE_ROWS))
 
         try:
-            found = await read(milliseconds_of(since))
-            if len(found) < PAGE_ROWS:
-                return found
+            with contextlib.suppress(BadRequest):
+                # Refused if it is more than a week.
+                found = await read(milliseconds_of(since))
+                if len(found) < PAGE_ROWS:
+                    return found
             pages = [] if until is None else [page async for page in pages_of(read, since, until)]
         except VenueError:
             return None

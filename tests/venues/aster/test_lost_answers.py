@@ -285,6 +285,19 @@ async def test_a_history_that_lists_only_its_newest_orders_does_not_prove_that_n
     assert (await found(venue, late)).fate is Fate.UNKNOWN
 
 
+async def test_an_order_of_last_month_is_settled_too(fake: FakeServer, venue: AsterVenue) -> None:
+    """Found to be false: the exchange lists no more than a week of orders, and so it was unknown for ever."""
+    ago = timedelta(days=30)
+    order = make_order(quantity="0.5", order_type="LIMIT", price="50000")
+    order = order.model_copy(
+        update={"prepared_at": order.prepared_at - ago, "not_after": order.not_after - ago, "position_before": D(0)}
+    )
+    assert await venue.find_order(order) is None
+    placed = int((time.time() - ago.total_seconds()) * 1000)
+    fake.exchange.rest("BTCUSDT", quantity=D("0.5"), price=D("50000"), time_ms=placed, status="CANCELED")
+    assert (await found(venue, order)).fate is Fate.CANCELED
+
+
 async def test_orders_that_a_full_page_does_not_list_are_not_new(fake: FakeServer, venue: AsterVenue) -> None:
     equal = fake.exchange.rest("BTCUSDT", quantity=D("0.5"), price=D("50000"), time_ms=int(time.time() * 1000) - 9_000)
     equal.status = "CANCELED"
