@@ -135,7 +135,7 @@ class OrderSender:
             if (
                 row.text("orderId") not in order.others
                 and is_of(order, row, quantity, order.prepared_at - earlier)
-                and _is_new(row, before, look.position)
+                and _is_new(row, before, look.position, None if told is None else order.prepared_at - told)
             ):
                 found = report_of(order, row, before.position)
                 return found or _unknown(order, "the exchange has not decided it yet", before.position)
@@ -284,15 +284,18 @@ class OrderSender:
         return [row for page in pages for row in page.rows] if pages and all(page.whole for page in pages) else None
 
 
-def _is_new(row: Row, before: BeforeSend, position: Decimal) -> bool:
-    """Whether a row that matches the order was not there before it.
+def _is_new(row: Row, before: BeforeSend, position: Decimal, prepared_at: datetime | None) -> bool:
+    """Whether a row that matches the order was not there before it. `prepared_at` is by the exchange's clock, if it tells.
 
-    If nobody noted what was listed before, the position has to show the row's fill as well.
+    If nobody noted what was listed before, the position has to show the row's fill as well, or the row has to be of after the
+    order was prepared: other orders may have moved the position since.
     """
     if before.listed is not None:
         return row.text("orderId") not in before.listed
-    filled = row.number("executedQty") if row.has("executedQty") else ZERO
-    return before.position is None or not filled or abs(position - before.position) == filled
+    filled, placed = row.number("executedQty") if row.has("executedQty") else ZERO, row.moment("time")
+    if before.position is None or not filled or abs(position - before.position) == filled:
+        return True
+    return prepared_at is not None and placed is not None and placed >= prepared_at
 
 
 def _from_position(

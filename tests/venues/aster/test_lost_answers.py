@@ -264,6 +264,23 @@ async def test_without_a_history_an_unmoved_position_does_not_prove_that_nothing
     assert (await found(venue, late)).fate is Fate.FILLED
 
 
+async def test_nor_does_an_unmoved_position_to_a_worker_that_did_not_send_it(
+    fake: FakeServer, venue: AsterVenue, address: str
+) -> None:
+    """Found to be false: the worker died, a reduction closed what had filled, and the next worker had never seen the order."""
+    fake.faults.errors, fake.faults.executes = {"create_order": 503}, True
+    order = make_order(quantity="0.5").model_copy(update={"position_before": D(0)})
+    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
+    fake.faults.errors, fake.faults.executes = {}, False
+    assert (await venue.create_order(make_order(quantity="0.5", side="SELL", reduce_only=True))).fate is Fate.FILLED
+    other = make_venue(address)
+    try:
+        report = await found(other, order)
+    finally:
+        await other.close()
+    assert (report.fate, report.filled_quantity) == (Fate.FILLED, D("0.5"))
+
+
 async def test_a_history_that_lists_only_its_newest_orders_does_not_prove_that_nothing_filled(
     fake: FakeServer, venue: AsterVenue
 ) -> None:
