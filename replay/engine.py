@@ -24,8 +24,8 @@ from domain.desk import enforcing, ordering
 from domain.desk.carried import Carried
 from domain.desk.cycle import run_cycle
 from domain.desk.outbox import cancels_confirmed
+from domain.desk.recording import Tick
 from domain.desk.states import Mode, State
-from domain.desk.traces import Tick
 from domain.paper.advance import advance, cancel_all, cancel_order
 from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, FundingRates, PaperOrder, Terms
 from domain.paper.funding import next_funding_hour

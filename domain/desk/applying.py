@@ -17,8 +17,7 @@ from domain.desk.commands import AddSymbols, CancelAll, Command, Deleverage, Pro
 from domain.desk.killing import issue_cancels, kill
 from domain.desk.outbox import queue_row
 from domain.desk.payloads import nearest_name, read_cancellation
-from domain.desk.states import CommandKind, State, transition
-from domain.desk.traces import (
+from domain.desk.recording import (
     MAX_COMMAND_AGE,
     Tick,
     control_row,
@@ -28,6 +27,7 @@ from domain.desk.traces import (
     forget_rounds,
     remember,
 )
+from domain.desk.states import CommandKind, State, transition
 from domain.desk.versions import remembers_commands, restarts_wait_for_the_next_run
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.risk.limits import PORTFOLIO_LIMITS, changed

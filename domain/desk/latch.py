@@ -14,8 +14,8 @@ from domain.desk.carried import Carried
 from domain.desk.commands import Source
 from domain.desk.killing import kill, own_kill
 from domain.desk.outbox import DeskRow, desk_row_written
+from domain.desk.recording import Tick, forget_old_commands
 from domain.desk.states import State
-from domain.desk.traces import Tick, forget_old_commands
 from domain.desk.versions import knows_generations
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.trading.market import LatchRow

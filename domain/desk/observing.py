@@ -3,7 +3,7 @@
 from domain.desk import growth, latch, resting
 from domain.desk.carried import Carried
 from domain.desk.killing import note_symbols
-from domain.desk.traces import Tick
+from domain.desk.recording import Tick
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.health import books_seen, clocks
 from domain.health.books_seen import BooksSeen

@@ -5,8 +5,8 @@ Until the cancel is confirmed, the symbol takes no new order.
 
 from domain.desk.carried import Carried
 from domain.desk.outbox import prepared_row, queue_instruction
+from domain.desk.recording import Tick
 from domain.desk.resting import covers
-from domain.desk.traces import Tick
 from domain.trading.instructions import OpenCancel, Tool
 from domain.trading.orders import Order
 from domain.trading.quotes import AgentQuote, quotes_of
