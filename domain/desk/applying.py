@@ -91,7 +91,8 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
         fresh, c.latched_number = tick.new_id("kill"), 0
         if c.kill_number <= restart.kill_number:
             c.kill_number, c.kill_id = restart.kill_number + 1, fresh
-        # Otherwise a kill has brought both. Its row may be on its way to the database, and must be recognised there.
+        # Otherwise a newer kill has set number and id already. Its row may be on its way to the database; with a new id it would
+        # not be recognised there.
         _refuse_late(c, restart.command, Refusal(error, RefusalCode.CONFLICT), tick)
         return
     if not remembers_commands(c.schema_version):

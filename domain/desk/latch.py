@@ -48,7 +48,7 @@ def compare(c: Carried, latch: LatchRow | None, known: int, tick: Tick) -> None:
         # The row came back old: write the kill again.
         c.latched_number = min(c.latched_number, held)
     elif c.state is not State.KILLED and latch.kill_number < c.kill_number and knows_generations(c.schema_version):
-        # The row came back from before a kill that a restart has cleared since: write that there, too.
+        # The row is from before a kill that a restart has cleared since: write the newer state again.
         c.row_dirty = True
 
 
@@ -63,7 +63,8 @@ def row_answered(c: Carried, row: DeskRow, answer: LatchRow | None, tick: Tick) 
     elif answer.killed and c.state is not State.KILLED:
         compare(c, answer, 0, tick)
     elif not row.latch.killed or answer.kill_id in (None, row.latch.kill_id):
-        # Without an id, the number says it: somebody has edited the row by hand. It would be written again without end.
+        # A row without an id was edited by hand. Its number was compared above. If the row did not count as written here, it
+        # would be written again for ever.
         desk_row_written(c, row)
 
 

@@ -38,7 +38,7 @@ def blocked(c: Carried) -> dict[str, str]:
 
 
 def refusal(c: Carried, order: Order) -> str | None:
-    """Why an order is not sent: the cancel of an order that it replaces is not confirmed. None once all are."""
+    """Why an order is not sent: the cancel of an order that it replaces is not confirmed. None once all are confirmed."""
     left = replaced_by(c, order)
     return STILL_RESTS.format(left[0].order_id) if left else None
 
