@@ -56,7 +56,7 @@ def note(c: Carried, order: Order, report: OrderReport, now: datetime) -> None:
         del c.quotes[next(canceled, next(iter(c.quotes)))]
 
 
-def seen(c: Carried, reading: Observation) -> None:
+def update_from(c: Carried, reading: Observation) -> None:
     """Updates the resting orders from a reading: how much of each has filled, and which are gone."""
     if not c.quotes:
         return
