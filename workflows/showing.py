@@ -44,7 +44,6 @@ class ShowTask:
         self._c = run.c
         self._missing: list[str] = []
         self._tried: tuple[State, datetime] | None = None
-        self._shown_at_once: State | None = None
         self.idle = True
 
     @property
@@ -82,13 +81,6 @@ class ShowTask:
         if self._c.search_attributes:
             self._c.attributes_refused = True
             warn(self._c, Topic.SEARCH_ATTRIBUTE, f"{REFUSED}; {HOW_TO_LOOK}")
-
-    def show_at_once(self) -> None:
-        """Sets the attribute in whichever task changes the state, as runs of schema 3 do."""
-        c = self._c
-        if c.search_attributes and self._shown_at_once is not c.state:
-            workflow.upsert_search_attributes([names.STATE_ATTRIBUTE.value_set(c.state.value)])
-        self._shown_at_once = c.state
 
     def _is_due(self) -> bool:
         c = self._c

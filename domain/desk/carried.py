@@ -312,14 +312,8 @@ class Carried(Record):
     records_attempted: int = 0
     instruction_rows: dict[str, InstructionRow] = Field(default_factory=dict)
 
-    # The bulky parts, compressed. A single text in runs of schema 3.
-    packed: str | list[str] | None = None
-
-    @field_validator("warnings", mode="before")
-    @classmethod
-    def _without_topic(cls, value: object) -> object:
-        """Drops warnings of schema 3: they have no topic, so nothing could remove them. Active ones will be raised again."""
-        return [each for each in value if not isinstance(each, str)] if isinstance(value, list) else value
+    # The bulky parts, compressed.
+    packed: list[str] | None = None
 
     @property
     def warning_texts(self) -> list[str]:
