@@ -35,7 +35,6 @@ from temporalio.api.workflowservice.v1 import (
     SignalWorkflowExecutionRequest,
 )
 from temporalio.client import Client, Interceptor
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryFilter
 from temporalio.service import RPCError, RPCStatusCode
@@ -44,6 +43,7 @@ from domain.desk.carried import Outcome
 from domain.desk.status import Outcomes, Status
 from domain.values import encodable
 from workflows import names
+from workflows.converter import DATA_CONVERTER
 from workflows.shared_query import Headers, SharedQuery
 
 SIGNAL_SECONDS = 2.0
@@ -127,7 +127,7 @@ async def connect(
     arguments = dict(ClientConfig.load_client_connect_config() if config is None else config)
     arguments.setdefault("target_host", "127.0.0.1:7233")
     return await Client.connect(
-        **arguments, data_converter=pydantic_data_converter, lazy=lazy, runtime=runtime, interceptors=interceptors
+        **arguments, data_converter=DATA_CONVERTER, lazy=lazy, runtime=runtime, interceptors=interceptors
     )
 
 
