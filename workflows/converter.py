@@ -3,22 +3,36 @@
 The incident behind this file: a payload may say that its content lies in an external storage. The SDK (temporalio 1.35) refuses
 every workflow task that holds one if no such storage is configured, before the workflow sees anything of it. So one signal with
 `--input-meta encoding=json/external-storage-reference` failed each task of the run from then on: a kill behind it was accepted
-and never carried out. Such a payload is now passed on as it is, and `domain/desk/payloads.py` reads what it can of it.
+and never carried out. Such a payload is now passed on as it is. `domain/desk/payloads.py` reads what it can of a signal's,
+`workflows/calling.py` of an activity's answer.
 """
 
 import dataclasses
 from collections.abc import Sequence
 
 from temporalio.api.common.v1 import Payload
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.converter import DataConverter
+from temporalio.api.failure.v1 import Failure
+from temporalio.contrib.pydantic import PydanticPayloadConverter
+from temporalio.converter import DataConverter, DefaultFailureConverter, PayloadConverter
+from temporalio.exceptions import ApplicationError
+
+
+class UndauntedFailureConverter(DefaultFailureConverter):
+    """Reads failures whose details cannot be read, without the details: anybody may end an activity with such a failure."""
+
+    def from_failure(self, failure: Failure, payload_converter: PayloadConverter) -> BaseException:
+        """The exception that this failure means."""
+        try:
+            return super().from_failure(failure, payload_converter)
+        except Exception:
+            return ApplicationError(failure.message, type=failure.application_failure_info.type or None)
 
 
 @dataclasses.dataclass(frozen=True)
 class UndauntedConverter(DataConverter):
-    """Passes references to an external storage on: AIS has none, and reads every signal by itself.
+    """Passes references to an external storage on: AIS has none.
 
-    Both methods are the SDK's own. If a later SDK has others, tests/workflows/test_hostile.py fails.
+    Both methods are the SDK's own. If a later SDK has others, tests/workflows/test_replay.py fails.
     """
 
     async def _decode_reference_payload_sequence(self, payloads: Sequence[Payload]) -> list[Payload]:
@@ -29,4 +43,6 @@ class UndauntedConverter(DataConverter):
 
 
 # Every client has this one, workers' and tests' too.
-DATA_CONVERTER = UndauntedConverter(payload_converter_class=pydantic_data_converter.payload_converter_class)
+DATA_CONVERTER = UndauntedConverter(
+    payload_converter_class=PydanticPayloadConverter, failure_converter_class=UndauntedFailureConverter
+)
