@@ -4,6 +4,7 @@ GatewayError
 ├── TemporalUnreachable   nothing was sent
 ├── SignalRefused         Temporal answered, and refused
 ├── SignalUnanswered      sent, but it is not known whether Temporal recorded it
+│   └── RefusedInTheEnd   a later try was answered, and refused
 ├── NoCoordinator         never started, or no longer open
 └── CoordinatorSilent     it is open, but no worker answered for it
 """
@@ -80,6 +81,10 @@ class SignalRefused(GatewayError):
 
 class SignalUnanswered(GatewayError):
     """The signal was sent but not answered: it may have been recorded."""
+
+
+class RefusedInTheEnd(SignalUnanswered):
+    """A try was not answered, so that the signal may have been recorded, and Temporal refused the last one."""
 
 
 class NoCoordinator(GatewayError):
@@ -333,12 +338,21 @@ class DeskGateway:
             await asyncio.sleep(_backoff())
 
     async def _signal_error(self, error: Exception, maybe_recorded: bool) -> GatewayError:
-        if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
+        if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND and not maybe_recorded:
             return NoCoordinator(self.desk, await self._describe(_DESCRIBE_SECONDS))
+        if (
+            isinstance(error, RPCError)
+            and error.status is not RPCStatusCode.UNAVAILABLE
+            and not may_have_arrived(error)
+        ):
+            refused = f"Temporal refused the signal: {error}"
+            return (
+                RefusedInTheEnd(f"{refused}, after a try without an answer")
+                if maybe_recorded
+                else SignalRefused(refused)
+            )
         if maybe_recorded:
             return SignalUnanswered(f"Temporal did not answer: {error}")
-        if isinstance(error, RPCError) and error.status is not RPCStatusCode.UNAVAILABLE:
-            return SignalRefused(f"Temporal refused the signal: {error}")
         return TemporalUnreachable(unreachable_text(error))
 
     async def _ask(self, command_ids: list[str], headers: Headers) -> Outcomes:

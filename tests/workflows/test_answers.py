@@ -44,9 +44,7 @@ DETAILS = {
 def cut_at_answer(story: str, activity: str) -> tuple[History, ActivityTaskCompletedEventAttributes, int]:
     """The history up to the workflow task that takes the first answer of this activity, the answer, and where it is."""
     for events in _runs(story):
-        named = {
-            event.event_id: event.activity_task_scheduled_event_attributes.activity_type.name for event in events
-        }
+        named = {event.event_id: event.activity_task_scheduled_event_attributes.activity_type.name for event in events}
         for place, event in enumerate(events):
             answer = event.activity_task_completed_event_attributes
             if answer.scheduled_event_id and named.get(answer.scheduled_event_id) == activity:

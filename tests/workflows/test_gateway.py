@@ -1,4 +1,4 @@
-"""What the gateway says of a question that nobody answers in time."""
+"""What the gateway says of calls that nobody answers in time, or that are refused."""
 
 import asyncio
 from datetime import timedelta
@@ -15,7 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from domain.desk.status import Outcomes
 from tests.storage.test_notices import make_status
 from workflows import names
-from workflows.gateway import CoordinatorSilent, DeskGateway
+from workflows.gateway import CoordinatorSilent, DeskGateway, GatewayError, RefusedInTheEnd, SignalRefused
 
 
 class Service:
@@ -66,3 +66,28 @@ async def test_who_only_looks_takes_the_newest_answer_of_others_while_it_is_fres
     assert len(asked) == 1
     await found.recent_status(0)
     assert len(asked) == 2
+
+
+UNANSWERED = RPCError("connection reset", RPCStatusCode.UNAVAILABLE, b"")
+FULL = RPCError("exceeded workflow execution limit for signal events", RPCStatusCode.INVALID_ARGUMENT, b"")
+GONE = RPCError("workflow execution already completed", RPCStatusCode.NOT_FOUND, b"")
+
+
+@pytest.mark.parametrize(
+    ("answers", "meaning"),
+    [([FULL], SignalRefused), ([UNANSWERED, FULL], RefusedInTheEnd), ([UNANSWERED, GONE], RefusedInTheEnd)],
+    ids=["refused", "refused in the end", "closed in the end"],
+)
+async def test_a_refusal_does_not_say_that_a_try_without_an_answer_was_not_recorded(
+    answers: list[RPCError], meaning: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, left = gateway(unread=0), list(answers)
+
+    async def signal(*_: object, **__: object) -> None:
+        raise left.pop(0)
+
+    monkeypatch.setattr(found.client.workflow_service, "signal_workflow_execution", signal, raising=False)
+    monkeypatch.setattr(found.client, "identity", "me", raising=False)
+    with pytest.raises(GatewayError) as raised:
+        await found.signal("kill", {"command_id": "k"})
+    assert raised.type is meaning
