@@ -47,6 +47,9 @@ from workflows import names
 from workflows.converter import DATA_CONVERTER
 from workflows.shared_query import Headers, SharedQuery
 
+# Temporal's statuses of a run that is open. One that somebody has paused (`temporal workflow pause`) takes signals, and carries
+# nothing out until somebody unpauses it.
+RUNNING, PAUSED = "RUNNING", "PAUSED"
 SIGNAL_SECONDS = 2.0
 _DESCRIBE_SECONDS = 1.0
 # A try shorter than this times out by itself and would hide what went wrong in the tries before it.
@@ -368,8 +371,10 @@ class DeskGateway:
         began = time.monotonic()
         answer = await self._query(request)
         if answer.HasField("query_rejected"):
-            name = WorkflowExecutionStatus.Name(answer.query_rejected.status)
-            raise NoCoordinator(self.desk, name.removeprefix("WORKFLOW_EXECUTION_STATUS_"))
+            name = WorkflowExecutionStatus.Name(answer.query_rejected.status).removeprefix("WORKFLOW_EXECUTION_STATUS_")
+            if name == PAUSED:
+                raise CoordinatorSilent(paused_text(self.desk))
+            raise NoCoordinator(self.desk, name)
         try:
             (outcomes,) = await self._client.data_converter.decode(answer.query_result.payloads, [Outcomes])
         except ValueError as error:
@@ -426,6 +431,14 @@ class DeskGateway:
 def _carry(headers: Headers, request: SignalWorkflowExecutionRequest | WorkflowQuery) -> None:
     if headers:
         request.header.CopyFrom(Header(fields=headers))
+
+
+def paused_text(desk: str) -> str:
+    """What a person needs to know of a run that was paused in Temporal."""
+    return (
+        f"the coordinator of desk {desk!r} is paused in Temporal, and carries nothing out, no kill either, until somebody runs "
+        f"`temporal workflow unpause --workflow-id {names.workflow_id(desk)}`"
+    )
 
 
 def unreachable_text(error: object) -> str:

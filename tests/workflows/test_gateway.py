@@ -1,18 +1,26 @@
 """What the gateway says of calls that nobody answers in time, or that are refused."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from temporalio.api.common.v1 import Payloads
+from temporalio.api.enums.v1 import WorkflowExecutionStatus
+from temporalio.api.query.v1 import QueryRejected
 from temporalio.api.workflowservice.v1 import QueryWorkflowResponse
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
+from cli.lifecycle import Lifecycle
+from cli.refusals import Refused
+from cli.terms import DeskTerms
+from domain.desk.states import Mode
 from domain.desk.status import Outcomes
+from domain.risk.limits import Limits
+from storage.database import Database
 from tests.storage.test_notices import make_status
 from workflows import names
 from workflows.gateway import CoordinatorSilent, DeskGateway, GatewayError, RefusedInTheEnd, SignalRefused
@@ -66,6 +74,47 @@ async def test_who_only_looks_takes_the_newest_answer_of_others_while_it_is_fres
     assert len(asked) == 1
     await found.recent_status(0)
     assert len(asked) == 2
+
+
+async def test_a_run_that_is_paused_in_temporal_is_open_and_told_as_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ais restart` would bring nothing back: it would clear the latch beside an open coordinator."""
+    found = gateway(unread=0)
+
+    async def rejected(*_: object, **__: object) -> QueryWorkflowResponse:
+        return QueryWorkflowResponse(
+            query_rejected=QueryRejected(status=WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_PAUSED)
+        )
+
+    monkeypatch.setattr(found.client.workflow_service, "query_workflow", rejected)
+    with pytest.raises(CoordinatorSilent, match="temporal workflow unpause --workflow-id coordinator-main"):
+        await found.status()
+
+
+@pytest.mark.parametrize("way", ["start", "restart", "release"])
+async def test_nothing_is_done_beside_a_run_that_is_paused_in_temporal(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touched = list[object]()
+    client, database = SimpleNamespace(), SimpleNamespace(run=touched.append)
+    plan = DeskTerms("main", Mode.PAPER, ("BTCUSDT",), 5.0, Limits())
+    lifecycle = Lifecycle(cast(Client, client), cast(Database, database), plan)
+
+    async def nothing(*_: object) -> None:
+        """There is no row."""
+
+    async def paused(*_: object) -> str:
+        return "PAUSED"
+
+    monkeypatch.setattr(lifecycle, "_row", nothing)
+    monkeypatch.setattr(lifecycle._gateway, "open_status", paused)
+    ways = {
+        "start": lifecycle.start,
+        "restart": lambda: lifecycle.restart("r", "a", datetime.now(UTC)),
+        "release": lambda: lifecycle.release("r", "a"),
+    }
+    with pytest.raises(Refused, match=r"nothing was .*: the coordinator of desk 'main' is paused in Temporal"):
+        await ways[way]()
+    assert touched == []
 
 
 UNANSWERED = RPCError("connection reset", RPCStatusCode.UNAVAILABLE, b"")
