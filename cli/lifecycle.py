@@ -30,10 +30,10 @@ from domain.books import EXCHANGE
 from domain.desk.applying import apply
 from domain.desk.carried import Outcome
 from domain.desk.commands import SAME_TERMS, Command, NewTerms
+from domain.desk.recording import Tick
 from domain.desk.states import CommandKind, Mode, State
 from domain.desk.status import Status
 from domain.desk.terms import difference_text
-from domain.desk.traces import Tick
 from domain.trading.decisions import Decision, DecisionType
 from storage import claims
 from storage.audit import chain

@@ -25,9 +25,9 @@ with workflow.unsafe.imports_passed_through():
     from domain.desk.details import details
     from domain.desk.handover import pack, unpack
     from domain.desk.payloads import MAX_INPUTS, RawPayload, read_command
+    from domain.desk.recording import Issued, Tick
     from domain.desk.states import CommandKind
     from domain.desk.status import CommandOutcome, Outcomes, Status, outcome_of, outcomes_of, status_of
-    from domain.desk.traces import Issued, Tick
     from domain.desk.versions import SCHEMA_VERSION, check_known
 
 # Long enough for a timer, which starts a workflow task of its own.

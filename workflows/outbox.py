@@ -29,8 +29,8 @@ MOMENT_SECONDS = 0.01
 # Dust stays until a person trades it away. Reading for it as often as for a position that can be closed would exceed the
 # exchange's weight limit per minute.
 DUST_SECONDS = 15.0
-LOG_AWAY = "the decision log cannot be written"
-LATCH_AWAY = "the latch cannot be written"
+LOG_NOT_WRITABLE = "the decision log cannot be written"
+LATCH_NOT_WRITABLE = "the latch cannot be written"
 
 Lane = Callable[[], Coroutine[None, None, None]]
 
@@ -230,7 +230,7 @@ class OutboxTask:
                 await answer_of(calls.record, call, task_queue=self._run.queue, summary=text, **options.RECORD)
             except ActivityError as error:
                 failures += 1
-                warn(self._c, Topic.LOG_UNWRITTEN, f"{LOG_AWAY}: {why(error)}")
+                warn(self._c, Topic.LOG_UNWRITTEN, f"{LOG_NOT_WRITABLE}: {why(error)}")
                 await self._back_off(failures, self._another_database_than(call.scope))
             else:
                 failures = 0
@@ -251,7 +251,7 @@ class OutboxTask:
                 )
             except ActivityError as error:
                 failures += 1
-                warn(self._c, Topic.LATCH_UNWRITTEN, f"{LATCH_AWAY}: {why(error)}")
+                warn(self._c, Topic.LATCH_UNWRITTEN, f"{LATCH_NOT_WRITABLE}: {why(error)}")
                 await self._back_off(failures, self._another_database_than(call.scope))
             else:
                 latch.row_answered(self._c, row, answer, self._run.moment())

@@ -28,8 +28,8 @@ with workflow.unsafe.imports_passed_through():
     from domain.desk.knowledge import known_of
     from domain.desk.moving import moves
     from domain.desk.outbox import NOT_SENT_IN_SHADOW
+    from domain.desk.recording import Tick
     from domain.desk.states import Mode, State
-    from domain.desk.traces import Tick
     from domain.trading.decisions import ENTROPY_BITS, time_ordered_id
     from domain.trading.market import DatabaseSeen, Observation
     from domain.trading.orders import Fate, Order, OrderReport

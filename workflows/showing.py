@@ -77,8 +77,8 @@ class ShowTask:
             await self._look()
 
     def leave_out(self) -> None:
-        """Starts the next run without our attributes, since this run cannot end with them. They are back once somebody tells
-        which the namespace knows."""
+        """Starts the next run without our attributes, since this run cannot end with them. The show task sets them again once an
+        activity has found out which of them the namespace knows."""
         if self._c.search_attributes:
             self._c.attributes_refused = True
             warn(self._c, Topic.SEARCH_ATTRIBUTE, f"{REFUSED}; {HOW_TO_LOOK}")
@@ -93,7 +93,7 @@ class ShowTask:
         self._tried = (self._c.state, workflow.now())
         await self._look()
         if self._c.attributes_refused:
-            # Nobody has told since that the server takes them: a refused task would hold up a kill for seconds.
+            # No check since then has shown that the server takes them, and a refused task would hold up a kill for seconds.
             return
         for _ in range(MAX_POSTPONED if names.STATE_ATTRIBUTE.name not in self._missing else 0):
             began = workflow.now()
@@ -112,7 +112,7 @@ class ShowTask:
                 calls.missing_attributes, call, task_queue=self._run.queue, **options.ATTRIBUTES
             )
         except ActivityError:
-            # Not everybody may ask (on Temporal Cloud): keep the last answer.
+            # The worker may lack the right to ask (on Temporal Cloud): keep the last answer.
             return
         self._c.attributes_refused = False
         unwarn(self._c, Topic.SEARCH_ATTRIBUTE)

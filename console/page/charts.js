@@ -11,7 +11,7 @@ const RANGES = { "1 hour": HOUR_MS, "1 day": 24 * HOUR_MS, "7 days": 168 * HOUR_
 const REFRESH_MS = 15_000;
 const POINTS = 600;
 const MOST_MARKS = 200, MOST_FILLS = 500;
-// Between two points of one line: so many cycles may be lost.
+// A line connects two points even if so many cycles between them are missing.
 const LOST_CYCLES = 4;
 const KINDS = { control: "command", risk_action: "limit" };
 
@@ -33,7 +33,7 @@ export class Charts {
     this.turn = {};
   }
 
-  /** What the status says of symbols; the first time there is one, everything is read. */
+  /** Takes the symbols from a status. The first status also starts the reading of the charts. */
   see(status) {
     const symbols = status.covered_symbols.join(" ");
     if (this.symbols === symbols) return;
@@ -73,7 +73,7 @@ export class Charts {
     guard("the charts", () => this.draw());
   }
 
-  /** One after the other: a browser has six connections to a host, and a kill needs one. */
+  /** Reads one report after the other: a browser has six connections to a host, and a kill needs one. */
   async read() {
     const to = Date.now() + this.view.skew;
     const back = RANGES[this.range];
@@ -98,7 +98,7 @@ export class Charts {
     if (!this.drawn) return;
     const { curve, to, symbol, fills } = this.drawn;
     const times = curve.map((it) => Date.parse(it.time));
-    // A desk younger than the time that is shown fills it all the same.
+    // If the desk is younger than the chosen range, the chart begins with the desk.
     const from = Math.max(this.drawn.from ?? 0, times[0] ?? to - HOUR_MS);
     const marks = this.drawn.marks.map((it) => ({ t: Date.parse(it.timestamp), kind: KINDS[it.decision_type], text: `${utc(it.timestamp)} UTC: ${it.summary}` }));
     const cycle = (this.view.status?.cycle_seconds ?? 60) * 1000;
@@ -122,14 +122,14 @@ export class Charts {
     const found = this.view.status?.portfolio?.limits.find((it) => it.limit === name);
     if (!found) return [];
     const both = [{ v: Number(found.soft), name: "soft" }, { v: Number(found.hard), name: "hard" }];
-    // The one measure with a sign is limited on either side.
+    // The only measure with a sign has its limits on both sides of zero.
     return name === "net_exposure" ? [...both, ...both.map((it) => ({ ...it, v: -it.v }))] : both;
   }
 }
 
 class Refused extends Error {}
 
-/** `mayLack`: a real account whose books are not known yet has no executions to show. */
+/** `mayLack`: a 503 is acceptable, because a real account whose books are not known yet has no executions to show. */
 async function rows(path, query, mayLack = false) {
   const known = Object.entries(query).filter(([, value]) => value !== null);
   const answer = await request("GET", `${path}?${new URLSearchParams(known)}`);

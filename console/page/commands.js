@@ -1,4 +1,4 @@
-// Pause, resume, cancel all, deleverage, limits: each says what it will do, and is followed to its end.
+// Pause, resume, cancel all, deleverage, limits. Each form says what it will do; each command is followed to its outcome.
 
 import { isForeign, problem, request, rowsOf, Unreachable } from "./api.js";
 import { byId, draw, h, setText } from "./dom.js";
@@ -13,7 +13,7 @@ const FOLLOWED_MS = 10 * 60_000;
 const REST_MS = 1500;
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const ACTIONS = { pause: "paused", resume: "resumed", "cancel-all": "cancel_all_prepared", deleverage: "deleverage_prepared", limits: "limits_set" };
-// The command's name, where the address has another.
+// The name of a command, if its address has a different one.
 const NAMES = { limits: "set_limits" };
 
 export class Commands {
@@ -23,7 +23,7 @@ export class Commands {
     byId("commands").replaceChildren(...this.forms.map((form) => form.node));
   }
 
-  /** `plan` makes of the status what the form would do: `tell` in words, the request, and why not where it may not. */
+  /** `plan` computes from the status what the form would do: `tell` in words, the request, and the reason if it may not. */
   form(name, label, inputs, plan, needs = "operator") {
     const tells = h("p", { class: "tells", id: `${name}-tells` });
     const button = h("button", { type: "submit", "aria-describedby": `${name}-tells`, disabled: true }, label);
@@ -117,7 +117,7 @@ export class Commands {
     }
   }
 
-  /** Commands that this key may not send are not offered; what they would take is said instead. */
+  /** Does not offer commands that this key may not send; names the role that they need instead. */
   tellRole() {
     const { role } = this.view;
     const missing = this.forms.filter((form) => !may(role, form.needs));
@@ -128,7 +128,7 @@ export class Commands {
     setText(byId("commands-not"), missing.length ? `This key has the role ${role} and cannot send these commands. ${takes.join(". ")}.` : "");
   }
 
-  /** Sends what stands above the button, once. */
+  /** Sends exactly what the text above the button says, once. */
   async submit(form) {
     if (form.button.disabled || !form.planned) return;
     form.isBusy = form.button.disabled = true;
@@ -181,7 +181,7 @@ export class Commands {
     }
   }
 
-  /** What the API said, and no more: that something is prepared does not say that the venue has it. */
+  /** Shows what the API has confirmed, and no more: a prepared instruction has not reached the venue yet. */
   applied(entry, body) {
     entry.turn = {};
     const order = body.instruction;
@@ -219,7 +219,7 @@ export class Commands {
   }
 }
 
-/** Offers these, and returns what is chosen. A choice that is gone stays chosen: another one is a person's to make. */
+/** Offers these options, and returns the chosen one. An option that disappears stays chosen: only a person chooses another. */
 function choose(select, pairs) {
   const chosen = select.value;
   const isGone = chosen && !pairs.some(([it]) => it === chosen);

@@ -1,4 +1,4 @@
-// What the desk has: positions, orders, limits, warnings.
+// The panels: positions, orders, limits, warnings, and the progress of a kill.
 
 import { doubt, isOverdue } from "./bar.js";
 import { byId, draw, h, setText, table } from "./dom.js";
@@ -21,13 +21,13 @@ export function drawPanels(view) {
   });
 }
 
-/** Whether positions, orders and limits are of a reading that should have been followed by another. */
+/** Whether positions, orders and limits come from a reading that another one should have replaced by now. */
 const isOld = (view) => {
   const { observation, observation_error } = view.status;
   return Boolean(observation && (observation_error || isOverdue(view, observation.observed_at)));
 };
 
-/** On a stale page too: what was read last may be much older than what was confirmed last. */
+/** Says how old the reading is, on a stale page too: the last reading may be much older than the last confirmed state. */
 function tellAge(view) {
   const old = Boolean(view.status.observation) && (Boolean(doubt(view)) || isOld(view));
   document.body.classList.toggle("old-reading", old);
@@ -98,10 +98,10 @@ function meter(used) {
 }
 
 const firstSeen = new Map();
-// What passes by itself within so long is not worth a warning.
+// A condition that ends by itself within this time is not worth a warning.
 const SETTLES_MS = 5000;
 
-/** The gravest first. When the desk's warnings began is not told; since when this page has seen them is. */
+/** Warnings, the gravest first, each with the time since when this page has seen it: the desk does not say when it began. */
 function warnings(view) {
   const { status, health } = view;
   const found = [];
@@ -139,7 +139,7 @@ function warning(it, skew) {
   return h("li", { class: `rank-${it.rank}` }, h("strong", null, RANKS[it.rank]), ` ${it.text} `, h("small", { class: "dim" }, `first seen by this page ${utc(it.since + skew)} UTC`));
 }
 
-/** What a kill has done so far, whoever asked for it. */
+/** The progress of the kill in force, whoever sent it. */
 export function drawKillProgress(view, instructions) {
   const { status } = view;
   const kill = status && status.kill;
@@ -152,7 +152,7 @@ export function drawKillProgress(view, instructions) {
 
 function killFacts({ status, skew }, kill, instructions, end) {
   const took = age((end || Date.now() + skew) - Date.parse(kill.at));
-  // A reading from before the kill says nothing of now.
+  // A reading from before the kill says nothing about the positions now.
   const isSince = status.observation && Date.parse(status.observation.observed_at) > Date.parse(kill.at);
   const positions = isSince ? status.observation.positions : null;
   const flat = kill.flat_at ? `flat since ${utc(kill.flat_at)} UTC` : positions === null ? "not read since the kill"

@@ -17,8 +17,7 @@ from domain.desk.commands import AddSymbols, CancelAll, Command, Deleverage, Pro
 from domain.desk.killing import issue_cancels, kill
 from domain.desk.outbox import queue_row
 from domain.desk.payloads import nearest_name, read_cancellation
-from domain.desk.states import CommandKind, State, transition
-from domain.desk.traces import (
+from domain.desk.recording import (
     MAX_COMMAND_AGE,
     Tick,
     control_row,
@@ -27,6 +26,7 @@ from domain.desk.traces import (
     forget_old_commands,
     remember,
 )
+from domain.desk.states import CommandKind, State, transition
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.risk.limits import PORTFOLIO_LIMITS, changed
 from domain.trading.assessment import RiskMemory
@@ -89,7 +89,8 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
         fresh, c.latched_number = tick.new_id("kill"), 0
         if c.kill_number <= restart.kill_number:
             c.kill_number, c.kill_id = restart.kill_number + 1, fresh
-        # Otherwise a kill has brought both. Its row may be on its way to the database, and must be recognised there.
+        # Otherwise a newer kill has set number and id already. Its row may be on its way to the database; with a new id it would
+        # not be recognised there.
         _refuse_late(c, restart.command, Refusal(error, RefusalCode.CONFLICT), tick)
         return
     remember(c, restart.command, Outcome.APPLIED, tick)

@@ -243,7 +243,8 @@ class Carried(Record):
     cycle_seconds: float
     limits: Limits
     search_attributes: bool
-    # The last run could not end with the search attributes, and nobody has told since which of them the server knows.
+    # The last run could not end with the search attributes, and no check since then has found out which of them the server
+    # knows.
     attributes_refused: bool = False
     # The last state that was written to the search attribute AisState.
     shown_state: State | None = None

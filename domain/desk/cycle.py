@@ -12,8 +12,8 @@ from domain.desk import enforcing, identity, inbox, latch, observing, ordering, 
 from domain.desk.ahead import blocked_symbols
 from domain.desk.carried import Carried, OrderEvent, PendingOrder
 from domain.desk.outbox import order_prepared, queue_row
+from domain.desk.recording import Tick
 from domain.desk.states import State
-from domain.desk.traces import Tick
 from domain.health import books_seen, clocks
 from domain.risk.limits import Limits
 from domain.trading.decisions import Decision

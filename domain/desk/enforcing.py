@@ -11,8 +11,8 @@ from domain.desk.commands import Deleverage, Source
 from domain.desk.growth import note_flat
 from domain.desk.killing import own_kill
 from domain.desk.outbox import queue_row
+from domain.desk.recording import Tick, decision_row
 from domain.desk.states import Mode, State
-from domain.desk.traces import Tick, decision_row
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.risk.assessing import comparison, limit_named
 from domain.risk.limits import PortfolioLimit

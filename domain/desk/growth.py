@@ -8,8 +8,8 @@ from decimal import Decimal
 
 from domain.desk.carried import Carried, GrownPosition, KillRecord, PendingOrder
 from domain.desk.outbox import queue_row
+from domain.desk.recording import Tick, decision_row
 from domain.desk.states import Mode
-from domain.desk.traces import Tick, decision_row
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.trading.decisions import DecisionType
 from domain.trading.instructions import Side

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from domain.desk.carried import Carried, CommandRecord
 from domain.desk.open_cancels import OpenCancels
-from domain.desk.traces import Tick, decision_row, forget_rounds, is_needed
+from domain.desk.recording import Tick, decision_row, forget_rounds, is_needed
 from domain.trading.decisions import Decision, DecisionType
 from domain.trading.instructions import InstructionRow
 from domain.trading.market import Observation

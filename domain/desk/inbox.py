@@ -6,8 +6,8 @@ from domain.deciding import Choice
 from domain.desk.carried import Carried, Outcome, Refusal, RefusalCode
 from domain.desk.commands import Propose
 from domain.desk.outbox import queue_row
+from domain.desk.recording import Tick, decision_row, remember
 from domain.desk.states import CommandKind
-from domain.desk.traces import Tick, decision_row, remember
 from domain.trading.decisions import Decision, DecisionType
 from domain.trading.proposals import WaitingProposal
 from domain.trading.symbols import few

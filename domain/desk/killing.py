@@ -14,8 +14,8 @@ from domain.desk import growth, inbox
 from domain.desk.carried import Carried, CommandRecord, KillRecord, LeftPosition, Outcome
 from domain.desk.commands import Command, Source
 from domain.desk.outbox import MAX_OPEN_CANCELS_PER_LANE, NOT_SENT_IN_SHADOW, prepared_row, queue_instruction, queue_row
+from domain.desk.recording import Tick, control_row, enter, remember
 from domain.desk.states import CommandKind, Mode, State
-from domain.desk.traces import Tick, control_row, enter, remember
 from domain.trading.instructions import CANCEL_TOOLS, OpenCancel, Tool
 from domain.trading.market import Observation
 from domain.trading.symbols import covered_symbols

@@ -14,8 +14,8 @@ from domain.desk.carried import Carried
 from domain.desk.commands import Source
 from domain.desk.killing import kill, own_kill
 from domain.desk.outbox import DeskRow, desk_row_written
+from domain.desk.recording import Tick, forget_old_commands
 from domain.desk.states import State
-from domain.desk.traces import Tick, forget_old_commands
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.trading.market import LatchRow
 
@@ -45,7 +45,7 @@ def compare(c: Carried, latch: LatchRow | None, known: int, tick: Tick) -> None:
         # The row came back old: write the kill again.
         c.latched_number = min(c.latched_number, held)
     elif c.state is not State.KILLED and latch.kill_number < c.kill_number:
-        # The row came back from before a kill that a restart has cleared since: write that there, too.
+        # The row is from before a kill that a restart has cleared since: write the newer state again.
         c.row_dirty = True
 
 
@@ -58,7 +58,8 @@ def row_answered(c: Carried, row: DeskRow, answer: LatchRow, tick: Tick) -> None
     elif answer.killed and c.state is not State.KILLED:
         compare(c, answer, 0, tick)
     elif not row.latch.killed or answer.kill_id in (None, row.latch.kill_id):
-        # Without an id, the number says it: somebody has edited the row by hand. It would be written again without end.
+        # A row without an id was edited by hand. Its number was compared above. If the row did not count as written here, it
+        # would be written again for ever.
         desk_row_written(c, row)
 
 

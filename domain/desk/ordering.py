@@ -16,8 +16,8 @@ from domain.desk.carried import (
 )
 from domain.desk.killing import issue_cancels
 from domain.desk.outbox import note_quiet, order_prepared, order_reported, queue_row
+from domain.desk.recording import Tick, control_row
 from domain.desk.states import CommandKind, State
-from domain.desk.traces import Tick, control_row
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.risk.guards import RATE_WINDOW
 from domain.risk.reducing import Reduction

@@ -134,8 +134,8 @@ def watch(connection: Connection, signed: Checkpoint | None, pace: Pace) -> Watc
         rows += each.rows
         if each.fault and each.times == FOUND_TIMES:
             found.add(each.fault.desk)
-    found |= {desk for desk, times in unproved.look_again(connection).items() if times == FOUND_TIMES}
-    for _ in unproved.look(connection, pace.tables, pace.between_laps, pace.rows):
+    found |= {desk for desk, times in unproved.found_so_far(connection).items() if times == FOUND_TIMES}
+    for _ in unproved.continue_laps(connection, pace.tables, pace.between_laps, pace.rows):
         pass
     return WatchRound(rows, frozenset(found))
 

@@ -26,9 +26,9 @@ from domain.desk.outbox import (
     order_prepared,
     queue_row,
 )
+from domain.desk.recording import KEPT_COMMANDS, MAX_KEPT_COMMANDS
 from domain.desk.states import CommandKind, State
 from domain.desk.status import outcome_of, status_of
-from domain.desk.traces import KEPT_COMMANDS, MAX_KEPT_COMMANDS
 from domain.desk.warnings import Topic, warn
 from domain.health.disks import DiskSpace
 from domain.risk.reducing import Reduction
