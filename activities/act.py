@@ -102,8 +102,11 @@ class ActActivities:
             if call.tool is not Tool.CANCEL_ORDER:
                 await self._venue.cancel_all(call.tool, call.symbol)
                 return
-            for order_id in call.order_ids:
-                await self._venue.cancel_order(call.symbol, order_id)
+            # One that fails must not keep the others from being tried.
+            cancels = (self._venue.cancel_order(call.symbol, order_id) for order_id in call.order_ids)
+            for outcome in await asyncio.gather(*cancels, return_exceptions=True):
+                if outcome is not None:
+                    raise outcome
 
     @activity.defn(name="plan_deleverage")
     async def plan_deleverage(self, call: PlanCall) -> Reduction:

@@ -43,10 +43,17 @@ from storage.decisions import insert_decisions
 from storage.desks import ClearedKill, DeskRecord, NewDesk, begin_start, clear_latch, finish_start, read_desk
 from storage.installation import read_id
 from workflows import names
-from workflows.gateway import DeskGateway, GatewayError, SignalUnanswered, may_have_arrived
+from workflows.gateway import (
+    PAUSED,
+    RUNNING,
+    DeskGateway,
+    GatewayError,
+    SignalUnanswered,
+    may_have_arrived,
+    paused_text,
+)
 from workflows.unheard import unheard_kill
 
-OPEN = "RUNNING"
 SETTLE_SECONDS = 15.0
 OUTCOME_SECONDS = 30.0
 POLL_SECONDS = 0.1
@@ -71,7 +78,8 @@ class Lifecycle:
         """
         with told_if_it_fails("nothing was started"):
             row, opened = await self._row(), await self._gateway.open_status()
-        if opened == OPEN:
+        _refuse_paused(self._plan.desk, opened, "nothing was started")
+        if opened == RUNNING:
             return await self._found_open(row, compares)
         if row is not None and (row.killed or row.started_at is not None):
             raise Refused(self._needs_restart("killed" if row.killed else "started before", row))
@@ -127,7 +135,8 @@ class Lifecycle:
         """
         with told_if_it_fails("nothing was restarted"):
             row, opened = await self._row(), await self._gateway.open_status()
-        if opened != OPEN:
+        _refuse_paused(self._plan.desk, opened, "nothing was restarted")
+        if opened != RUNNING:
             self._plan = _planned(self._plan.with_terms(terms), new_mode)
             return await self._restart_closed(row, reason, actor)
         with told_if_it_fails("nothing was restarted"):
@@ -168,7 +177,9 @@ class Lifecycle:
             return given
 
         with told_if_it_fails("nothing was released"):
-            if await self._gateway.open_status() == OPEN:
+            opened = await self._gateway.open_status()
+            _refuse_paused(self._plan.desk, opened, "nothing was released")
+            if opened == RUNNING:
                 status = await self._gateway.status()
                 if _may_act_on_its_account(status):
                     raise Refused(
@@ -348,6 +359,12 @@ class Lifecycle:
             f"desk {self._plan.desk!r} was {why}{killed_by} and has no open coordinator; it does not start by itself. "
             'To bring it back: ais restart --reason "…"'
         )
+
+
+def _refuse_paused(desk: str, opened: str | None, known: str) -> None:
+    """A paused coordinator is open: what its stores say is not settled before it goes on."""
+    if opened == PAUSED:
+        raise Refused(f"{known}: {paused_text(desk)}")
 
 
 def _may_act_on_its_account(status: Status) -> bool:

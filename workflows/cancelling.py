@@ -10,6 +10,7 @@ from typing import NamedTuple
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
+from workflows.calling import answer_of
 from workflows.run import CoordinatorRun, short, was_busy, why
 
 with workflow.unsafe.imports_passed_through():
@@ -82,21 +83,22 @@ class Cancelling:
         call = calls.CancelManyCall(scope=self._run.scope, cancels=together.cancels)
         symbols = list(dict.fromkeys(cancel.symbol for cancel in together.cancels))
         try:
-            return list(
-                await workflow.execute_activity(
-                    calls.cancel_many,
-                    call,
-                    task_queue=self._run.queue,
-                    summary=short(f"{len(together.cancels)} cancels: {', '.join(symbols)}"),
-                    **options.CANCEL,
-                )
+            answers = await answer_of(
+                calls.cancel_many,
+                call,
+                task_queue=self._run.queue,
+                summary=short(f"{len(together.cancels)} cancels: {', '.join(symbols)}"),
+                **options.CANCEL,
             )
         except ActivityError as error:
             return [Failed(why(error), was_busy(error))] * len(together.cancels)
+        # A person may have ended the activity with fewer.
+        missing = len(together.cancels) - len(answers)
+        return [*answers, *[Failed("there is no answer about this cancel", busy=False)] * missing]
 
     async def _cancel_alone(self, call: calls.CancelCall) -> Failed | None:
         try:
-            await workflow.execute_activity(
+            await answer_of(
                 calls.cancel,
                 call,
                 task_queue=self._run.queue,

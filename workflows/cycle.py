@@ -6,6 +6,7 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
+from workflows.calling import answer_of
 from workflows.run import CoordinatorRun, database_of, why
 
 with workflow.unsafe.imports_passed_through():
@@ -65,7 +66,7 @@ class CycleTask:
         self.idle = False
         try:
             call = calls.ReadLatchCall(scope=self._run.scope)
-            reading = await workflow.execute_activity(
+            reading = await answer_of(
                 calls.read_latch, call, task_queue=self._run.queue, summary="read the latch", **options.READ_LATCH
             )
         except ActivityError as error:
@@ -142,9 +143,7 @@ class CycleTask:
         )
         try:
             text = f"decide cycle {c.cycle_number}"
-            choice: Choice = await workflow.execute_activity(
-                calls.decide, call, task_queue=self._run.queue, summary=text, **options.DECIDE
-            )
+            choice = await answer_of(calls.decide, call, task_queue=self._run.queue, summary=text, **options.DECIDE)
         except ActivityError as error:
             raise NotDone(why(error)) from error
         if decides_ahead(c.schema_version) and workflow.now() - asked_at > DECISION_LASTS:
@@ -156,9 +155,7 @@ class CycleTask:
         try:
             call = calls.RecordCall(scope=self._run.scope, batch=RecordBatch(decisions=[row]))
             text = f"commit the decision on {row.symbol}"
-            await workflow.execute_activity(
-                calls.record, call, task_queue=self._run.queue, summary=text, **options.RECORD
-            )
+            await answer_of(calls.record, call, task_queue=self._run.queue, summary=text, **options.RECORD)
         except ActivityError as error:
             raise NotDone(why(error)) from error
 

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from enum import IntEnum
 
+from pydantic import ValidationError
 from temporalio import workflow
+from temporalio.common import RawValue
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -16,6 +18,7 @@ from temporalio.exceptions import (
 )
 
 from workflows import names
+from workflows.calling import answer_of, begin, read
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
@@ -68,7 +71,7 @@ class CoordinatorRun:
         self.latch_read = False
         self.resets = 0
         workflow.register_random_seed_callback(self._was_reset)
-        self._order: workflow.ActivityHandle[OrderReport] | None = None
+        self._order: workflow.ActivityHandle[RawValue | None] | None = None
         self._order_limits = carried.limits
 
     @property
@@ -183,9 +186,7 @@ class CoordinatorRun:
             known=known_of(c),
             decides=decides,
         )
-        answer: calls.ObserveAnswer = await workflow.execute_activity(
-            calls.observe, call, task_queue=self.queue, summary=summary, **options.OBSERVE
-        )
+        answer = await answer_of(calls.observe, call, task_queue=self.queue, summary=summary, **options.OBSERVE)
         return answer.split
 
     async def read_again(self) -> Observation | None:
@@ -216,7 +217,7 @@ class CoordinatorRun:
         if self.c.mode is Mode.SHADOW:
             return OrderReport(order_id=order.order_id, fate=Fate.PREPARED, detail=NOT_SENT_IN_SHADOW)
         patience = max(order.not_after - workflow.now(), timedelta(milliseconds=1))
-        handle = workflow.start_activity(
+        handle = begin(
             calls.place_order,
             calls.OrderCall(scope=self.scope, order=order, limits=self.c.limits),
             task_queue=self.queue,
@@ -227,8 +228,7 @@ class CoordinatorRun:
         if not order.instruction.reduce_only:
             self._order, self._order_limits = handle, self.c.limits
         try:
-            report: OrderReport = await handle
-            return report
+            return read(calls.place_order, await handle)
         except ActivityError as error:
             return OrderReport(order_id=order.order_id, fate=_fate_of(error), detail=why(error))
         finally:
@@ -270,7 +270,12 @@ def why(error: ActivityError) -> str:
 def database_of(error: ActivityError) -> DatabaseSeen | None:
     """Which database a failed reading found, if any."""
     details = error.cause.details if isinstance(error.cause, ApplicationError) else ()
-    return next((DatabaseSeen.model_validate(detail) for detail in details if isinstance(detail, dict)), None)
+    found = next((detail for detail in details if isinstance(detail, dict)), None)
+    try:
+        return None if found is None else DatabaseSeen.model_validate(found)
+    except ValidationError:
+        # A person has ended the reading, by `temporal activity fail --detail`.
+        return None
 
 
 def was_busy(error: ActivityError) -> bool:

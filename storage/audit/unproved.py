@@ -62,7 +62,8 @@ _AGAIN = text("UPDATE audit_unproved SET times = least(times, 1000000) + 1 RETUR
 _KNOW = text("INSERT INTO audit_tables (source) SELECT unnest(CAST(:names AS text[])) ON CONFLICT DO NOTHING")
 _DUE = text("""
 SELECT source, after FROM audit_tables
-WHERE after <> '' OR ended_at IS NULL OR ended_at < clock_timestamp() - make_interval(secs => :seconds)
+WHERE after <> '' OR ended_at IS NULL
+    OR ended_at NOT BETWEEN clock_timestamp() - make_interval(secs => :seconds) AND clock_timestamp()
 ORDER BY looked_at NULLS FIRST, source
 """)
 _NOTE = text("""

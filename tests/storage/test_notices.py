@@ -349,6 +349,27 @@ async def test_a_silence_is_reported_once_by_whoever_sees_it_and_so_is_its_end(l
     assert len(await ledger.told(URGENT)) == 1
 
 
+async def test_a_clock_that_was_ahead_holds_back_no_notice(ledger: Ledger) -> None:
+    """Found to be false: until the day that it said, no channel was free, and a kill that nobody heard of was one of many."""
+    tomorrow, mine = func.now() + timedelta(days=1), notice_channels.c.desk == ledger.desk
+    await ledger.look(make_status(ledger.desk))
+    for number in range(6):
+        await ledger.write(make_command(ledger.desk, summary=str(number)))
+        await ledger.look()
+        held = {"held_by": "another", "held_until": tomorrow, "not_before": tomorrow}
+        await ledger.execute(update(notice_channels).where(mine).values(held))
+        assert await ledger.due(ALL, URGENT) == [ALL, URGENT]
+        assert (await ledger.told(URGENT), await ledger.told()) == ([str(number)], [str(number)])
+        await ledger.execute(update(table).where(table.c.desk == ledger.desk).values(sent_at=tomorrow))
+    # Nor does it hide a silence, or leave a day without its summary.
+    ahead = {"cycle_seen_at": tomorrow, "summarised": datetime.now(UTC).date() + timedelta(days=30)}
+    await ledger.execute(update(notice_desks).where(notice_desks.c.desk == ledger.desk).values(ahead))
+    await ledger.look()
+    seen = select(notice_desks.c.cycle_seen_at <= func.clock_timestamp()).where(notice_desks.c.desk == ledger.desk)
+    assert await ledger.database.run(lambda connection: connection.scalar(seen))
+    assert (await ledger.summarise(), await ledger.summarise()) == (1, 0)
+
+
 async def test_a_late_answer_ends_no_silence_and_another_run_does_whatever_its_clock_says(ledger: Ledger) -> None:
     newest = make_status(ledger.desk, last_cycle_at=datetime(2020, 1, 2, tzinfo=UTC))
     for _ in range(2):

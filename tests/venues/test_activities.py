@@ -128,6 +128,23 @@ async def test_one_machines_clock_alone_declares_no_fate(clock: timedelta | None
     assert (await ActivityEnvironment().run(activities.settle_order, call)).fate is Fate.UNKNOWN
 
 
+async def test_an_order_that_cannot_be_canceled_keeps_no_other_from_it() -> None:
+    canceled = []
+
+    class Canceling(Told):
+        async def cancel_order(self, symbol: str, order_id: str) -> None:
+            if order_id == "1":
+                raise Unavailable("cancel_order: HTTP 503")
+            canceled.append(order_id)
+
+    activities, _, scope = acting(Canceling(None))
+    ids = ["1", "2", "3"]
+    call = CancelCall(scope=scope, tool=Tool.CANCEL_ORDER, symbol="BTCUSDT", instruction_ids=["i"], order_ids=ids)
+    with pytest.raises(ApplicationError, match="HTTP 503"):
+        await ActivityEnvironment().run(activities.cancel, call)
+    assert canceled == ["2", "3"]
+
+
 async def test_calls_are_counted_once_by_the_venue_or_by_the_activity() -> None:
     assert (PaperVenue.counts_its_calls, AsterVenue.counts_its_calls) == (False, True)
     assert AsterVenue.settles_after > PaperVenue.settles_after

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import structlog
 
+from activities.venues.aster.answers import BadRequest
 from activities.venues.aster.caller import Caller
 from activities.venues.aster.readings import (
     AccountSeen,
@@ -27,7 +28,7 @@ from activities.venues.aster.readings import (
     wallet_of,
 )
 from activities.venues.aster.results import Row, Unreadable
-from activities.venues.port import VenueError, VenueRateLimited, VenueRefused
+from activities.venues.port import VenueError, VenueRateLimited
 from domain.trading.market import Account, Known, Market, OpenOrder, RestingOrder
 from domain.values import ZERO, printable
 
@@ -140,27 +141,39 @@ class AccountReader:
         yet."""
         listed = {*seen.holdings, *seen.account.held}
         lost = [symbol for symbol in known.held if symbol not in listed]
-        self._missing = {symbol: since for symbol, since in self._missing.items() if symbol not in listed}
-        asked = (
-            self._caller.call_or_none(holdings_of, "get_positions", symbol=symbol, seconds=CONFIRM_SECONDS)
-            for symbol in lost[:MOST_POSITIONS_ASKED]
-        )
+        # Each time begins anew: a reading in between may have found it, by another worker too.
+        self._missing = {symbol: since for symbol, since in self._missing.items() if symbol in lost}
+        asked = lost[:MOST_POSITIONS_ASKED]
         # Asked for one symbol, the exchange answers a row with zero if nothing is held.
-        answers = dict(zip(lost, await asyncio.gather(*asked), strict=False))
+        answers = dict(zip(asked, await asyncio.gather(*map(self._stated, asked)), strict=True))
         found, doubts = {}, []
         for symbol in lost:
-            stated = (answers.get(symbol) or {}).get(symbol)
-            if stated is not None and not stated.quantity:
+            stated = answers.get(symbol)
+            if isinstance(stated, ExchangePosition) and not stated.quantity:
                 continue
             since = self._missing.setdefault(symbol, self._clock())
-            if stated is not None:
+            if isinstance(stated, ExchangePosition):
                 found[symbol] = stated
                 why = f"get_positions says {stated.quantity} when asked for it alone, and lists it nowhere else"
                 doubts.append(f"{symbol}: {why}")
-            elif self._clock() - since < GONE_AFTER_SECONDS:
+            elif stated or symbol not in answers or self._clock() - since < GONE_AFTER_SECONDS:
+                # Where the exchange was not asked, or has not answered, it has left nothing out.
                 found[symbol] = ExchangePosition(symbol, known.held[symbol], ZERO, None)
-                doubts.append(f"{symbol}: held before, and no source says what became of it")
+                doubts.append(f"{symbol}: held before, and {stated or 'no source says what became of it'}")
         return found, doubts
+
+    async def _stated(self, symbol: str) -> ExchangePosition | VenueError | None:
+        """What the exchange says of one position; None if it leaves it out or does not know the symbol, the error if it does
+        not answer."""
+        try:
+            answer = await self._caller.call("get_positions", symbol, seconds=CONFIRM_SECONDS)
+            return holdings_of(answer).get(symbol)
+        except VenueRateLimited:
+            raise
+        except BadRequest:
+            return None
+        except VenueError as error:
+            return error
 
     # --- open orders -----------------------------------------------------------------------------------------------------
 
@@ -209,7 +222,7 @@ class AccountReader:
                 return Unreadable(f"{tool} {order.symbol}", f"order {order.order_id} is {printable(status)[:40]}")
         except VenueRateLimited:
             raise
-        except VenueRefused:
+        except BadRequest:
             pass  # The exchange forgets a canceled order after a week. By now two sources do not know it.
         except VenueError as error:
             return error

@@ -20,6 +20,7 @@ from activities.venues.aster.markets import (
     mark_of,
     marks_of,
 )
+from activities.venues.aster.operation import Urgency, current
 from activities.venues.aster.results import Unreadable
 from activities.venues.call_observer import CallObserver
 from activities.venues.port import VenueError, VenueRateLimited, VenueRefused
@@ -83,8 +84,8 @@ class MarketData:
 
     async def marks(self, symbols: Sequence[str]) -> dict[str, Mark]:
         """Mark prices, each with its own time; NO_MARK if the venue does not tell one."""
-        # A missing price is no error: another tool may know it.
-        call = self._caller.call_or_none
+        # A missing price is no error: another tool may know it. A kill and a limit do not wait for one.
+        call = partial(self._caller.call_or_none, heeds_pauses=current().urgency > Urgency.SOON)
         if len(symbols) > MARKS_ONE_BY_ONE:
             found = await call(marks_of, "get_funding_rate") or {}
             return {symbol: found.get(symbol, NO_MARK) for symbol in symbols}
@@ -114,9 +115,9 @@ class MarketData:
         try:
             answer = await self._caller.call("get_ticker", symbol, seconds=_LAST_PRICE_SECONDS)
             return last_price_of(answer, symbol), None
-        except VenueRateLimited:
-            raise
         except VenueError as error:
+            if isinstance(error, VenueRateLimited) and current().urgency > Urgency.SOON:
+                raise
             return NO_MARK, f"no price: {error}"
 
     async def _view(self, symbol: str, bars: int) -> MarketView | None:

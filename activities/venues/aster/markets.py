@@ -1,5 +1,6 @@
 """Public market data: mark price and funding, bars, and the top of the book."""
 
+import contextlib
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -31,7 +32,12 @@ def mark_of(answer: object, symbol: str) -> Mark:
 
 def marks_of(answer: object) -> dict[str, Mark]:
     """Marks by symbol, from the answer of get_funding_rate for all symbols."""
-    return {row.text("symbol"): _mark(row) for row in rows("get_funding_rate", answer)}
+    found = {}
+    for row in rows("get_funding_rate", answer):
+        # One unreadable symbol must not cost the others their marks.
+        with contextlib.suppress(Unreadable):
+            found[row.text("symbol")] = _mark(row)
+    return found
 
 
 def _of_symbol(row: Row, symbol: str) -> Row:
@@ -41,7 +47,10 @@ def _of_symbol(row: Row, symbol: str) -> Row:
 
 
 def _mark(row: Row) -> Mark:
-    funding = row.number("lastFundingRate") if row.has("lastFundingRate") else None
+    funding = None
+    # Exchanges of this family write an empty text for a symbol without one.
+    with contextlib.suppress(Unreadable):
+        funding = row.number("lastFundingRate")
     return Mark(row.positive("markPrice"), row.moment("time"), funding)
 
 
@@ -53,8 +62,12 @@ def last_price_of(answer: object, symbol: str) -> Mark:
 
 def funding_hours_of(answer: object) -> dict[str, Decimal]:
     """The hours between two payments of funding, by symbol."""
-    found = rows("get_funding_info", answer)
-    return {row.text("symbol"): hours for row in found if (hours := row.positive("fundingIntervalHours"))}
+    found = {}
+    for row in rows("get_funding_info", answer):
+        with contextlib.suppress(Unreadable):
+            if hours := row.positive("fundingIntervalHours"):
+                found[row.text("symbol")] = hours
+    return found
 
 
 def bars_of(answer: object, limit: int, now: datetime) -> list[Bar]:

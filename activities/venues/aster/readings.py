@@ -1,5 +1,6 @@
 """Positions, open orders and account, from what the tools answer."""
 
+import contextlib
 from decimal import Context, Decimal, localcontext
 from typing import NamedTuple
 
@@ -81,9 +82,14 @@ def wallet_of(answer: object) -> Decimal:
 
 def locked_of(answer: object) -> list[str]:
     """The assets locked in part by open spot orders, from the answer of get_spot_account."""
-    listed = Row("get_spot_account", answer).listed("balances")
-    balances = [Row("get_spot_account", fields) for fields in listed]
-    return [row.text("asset") for row in balances if row.number("locked")]
+    locked = []
+    for fields in Row("get_spot_account", answer).listed("balances"):
+        # What cannot be read of one asset must not hide what is locked of another.
+        with contextlib.suppress(Unreadable):
+            balance = Row("get_spot_account", fields)
+            if balance.number("locked"):
+                locked.append(balance.text("asset"))
+    return locked
 
 
 def _one_way(found: list[Row]) -> list[Row]:

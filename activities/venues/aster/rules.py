@@ -94,9 +94,12 @@ class RuleBook:
             return self._ratios
         with contextlib.suppress(VenueError):
             answer = await self._caller.call("get_leverage_bracket", seconds=seconds)
-            brackets = {row.text("symbol"): row.listed("brackets") for row in rows("get_leverage_bracket", answer)}
-            first = {symbol: Row("get_leverage_bracket", listed[0]) for symbol, listed in brackets.items() if listed}
-            self._ratios |= {symbol: bracket.number("maintMarginRatio") for symbol, bracket in first.items()}
+            for row in rows("get_leverage_bracket", answer):
+                # One unreadable symbol must not cost the others theirs.
+                with contextlib.suppress(Unreadable):
+                    if brackets := row.listed("brackets"):
+                        first = Row(row.call, brackets[0])
+                        self._ratios |= {row.text("symbol"): first.number("maintMarginRatio")}
             self._ratios_read_at = self._clock()
         return self._ratios
 

@@ -16,7 +16,7 @@ from domain.books import QUOTE, ExchangeAccount, Held, Income, LiveFill
 from domain.trading.market import Market, OpenOrder
 from domain.values import EXACT
 
-# GET /fapi/v1/userTrades and /fapi/v1/income: at most 1,000 rows, and at most seven days of trades.
+# GET /fapi/v1/userTrades, /fapi/v1/allOrders and /fapi/v1/income: at most 1,000 rows, and at most seven days of the first two.
 PAGE_ROWS = 1000
 LONGEST = timedelta(days=7) - timedelta(milliseconds=1)
 _BOOK_LEVELS = 5
@@ -63,7 +63,7 @@ class Statements:
             answer = await self._tools.call("get_my_trades", symbol, start_time=start, end_time=end, limit=PAGE_ROWS)
             return rows("get_my_trades", answer)
 
-        return _pages(read, since, until)
+        return pages_of(read, since, until)
 
     def income(self, since: datetime, until: datetime) -> AsyncGenerator[StatementPage]:
         """The futures account's ledger, oldest first."""
@@ -72,7 +72,7 @@ class Statements:
             answer = await self._tools.call("get_income", start_time=start, end_time=end, limit=PAGE_ROWS)
             return rows("get_income", answer)
 
-        return _pages(read, since, until)
+        return pages_of(read, since, until)
 
     async def account(self) -> ExchangeAccount:
         """Wallet balances and positions."""
@@ -137,8 +137,9 @@ def income_of(row: Row) -> Income:
     )
 
 
-async def _pages(read: Read, since: datetime, until: datetime) -> AsyncGenerator[StatementPage]:
-    begin, stop, longest = _milliseconds(since), _milliseconds(until), LONGEST // _MILLISECOND
+async def pages_of(read: Read, since: datetime, until: datetime) -> AsyncGenerator[StatementPage]:
+    """Every row between two moments, oldest first. `read` is given milliseconds, and lists PAGE_ROWS at most."""
+    begin, stop, longest = milliseconds_of(since), milliseconds_of(until), LONGEST // _MILLISECOND
     # Newest first, since the last element is read next.
     waiting = [(at, min(at + longest, stop)) for at in range(begin, stop + 1, longest + 1)][::-1]
     while waiting:
@@ -162,7 +163,8 @@ def _moment(row: Row) -> datetime:
         raise Unreadable(row.call, "a time is out of range") from None
 
 
-def _milliseconds(moment: datetime) -> int:
+def milliseconds_of(moment: datetime) -> int:
+    """A moment as the exchange writes it."""
     return (moment - _EPOCH) // _MILLISECOND
 
 

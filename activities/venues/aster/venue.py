@@ -14,6 +14,7 @@ from activities.venues.aster.results import Row, Unreadable, rows
 from activities.venues.aster.rules import RuleBook
 from activities.venues.aster.sending import OrderSender
 from activities.venues.aster.single_cancel import cancel_one
+from activities.venues.aster.statements import PAGE_ROWS
 from activities.venues.call_observer import CallObserver
 from activities.venues.port import (
     CERTAIN,
@@ -193,13 +194,28 @@ class AsterVenue:
         return left
 
     async def _active(self, tool: Tool, symbol: str) -> int:
-        """The number of open orders by the order history; 0 on a market that does not have the symbol."""
+        """The number of open orders by the order history; 0 on a market that does not have the symbol. Raises VenueError if
+        there may be more."""
         reads = _HISTORY[tool]
         try:
-            answer = await self._caller.call(reads, symbol, limit=1000)
-        except VenueRefused:
+            listed = rows(reads, await self._caller.call(reads, symbol, limit=PAGE_ROWS))
+        except BadRequest as error:
+            if await self._has(tool, symbol):
+                raise VenueUnavailable(str(error)) from None
             return 0
-        return sum(row.text("symbol") == symbol and row.text("status") not in OVER for row in rows(reads, answer))
+        active = sum(row.text("symbol") == symbol and row.text("status") not in OVER for row in listed)
+        if not active and len(listed) >= PAGE_ROWS:
+            # The exchange lists the newest ones.
+            raise Unreadable(f"{reads} {symbol}", "it may be truncated")
+        return active
+
+    async def _has(self, tool: Tool, symbol: str) -> bool:
+        """Whether the tool's market has the symbol."""
+        try:
+            await self._caller.call(_READS_BACK[tool], symbol)
+        except BadRequest:
+            return False
+        return True
 
     async def _open_now(self, tool: Tool, symbol: str) -> int:
         reads = _READS_BACK[tool]

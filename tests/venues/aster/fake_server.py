@@ -307,8 +307,11 @@ def _order(exchange: Exchange, arguments: Mapping[str, Any], spot: bool = False)
 
 def _all_orders(exchange: Exchange, arguments: Mapping[str, Any], spot: bool = False) -> list[dict[str, Any]]:
     exchange.known(arguments["symbol"])
-    since, listed = arguments.get("start_time") or 0, exchange.spot_orders if spot else exchange.orders
-    return [o.row() for o in listed if o.symbol == arguments["symbol"] and o.time_ms >= since]
+    since, until = arguments.get("start_time") or 0, arguments.get("end_time") or float("inf")
+    listed = exchange.spot_orders if spot else exchange.orders
+    found = [o.row() for o in listed if o.symbol == arguments["symbol"] and since <= o.time_ms <= until]
+    # Of more than a page the newest.
+    return found[-min(arguments.get("limit", 500), exchange.habits.page_rows) :]
 
 
 def _of_known(exchange: Exchange, rows: list[dict[str, Any]], arguments: Mapping[str, Any]) -> list[dict[str, Any]]:

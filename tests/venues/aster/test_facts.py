@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from activities.venues.aster import account
+from activities.venues.aster.statements import PAGE_ROWS
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import HedgeMode, VenueError, VenueUnavailable
 from domain.trading.instructions import Tool
@@ -185,6 +186,41 @@ async def test_a_position_that_every_list_leaves_out_is_asked_for_by_itself(
     assert (await read(venue, HELD)).doubts == []
 
 
+async def test_a_position_is_not_gone_because_nobody_answers_when_asked_for_it_alone(
+    fake: FakeServer, venue: AsterVenue, clock: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Found to be false: two empty lists and a question that failed made a desk flat after two seconds.
+    fake.exchange.habits.lists_held_only = True
+    fake.faults.change(errors={"get_positions": 503}, symbols=[BTC])
+    for clock.now in (0.0, 100.0):
+        seen = await read(venue, HELD)
+        assert BTC in held(seen)
+        assert f"{BTC}: held before, and get_positions {BTC}: HTTP 503" in seen.doubts
+    # Nor because too many were missing to be asked for in one reading.
+    fake.faults.errors = {}
+    monkeypatch.setattr(account, "MOST_POSITIONS_ASKED", 0)
+    assert set(held(await read(venue, HELD))) == set(HELD.held)
+    monkeypatch.undo()
+    assert held(await read(venue, HELD)) == {}
+    await read(venue)
+    # A symbol that the exchange does not know any more is not held.
+    fake.faults.change(errors={"get_positions": 400}, symbols=[BTC])
+    for clock.now, gone in ((200.0, False), (203.0, True)):
+        assert (held(await read(venue, HELD)) == {}) is gone
+
+
+async def test_that_a_position_was_missing_long_ago_does_not_make_it_gone_the_next_time(
+    fake: FakeServer, venue: AsterVenue, clock: Time
+) -> None:
+    fake.exchange.habits.lists_held_only = True
+    assert (await read(venue, HELD)).doubts
+    clock.now = 100
+    # Held by nobody's knowledge; another worker reads that it is.
+    assert (await read(venue)).doubts == []
+    clock.now = 200
+    assert (await read(venue, HELD)).doubts
+
+
 async def test_an_account_in_hedge_mode_is_seen_in_either_answer(fake: FakeServer, venue: AsterVenue) -> None:
     fake.exchange.habits.hedge = True
     fake.faults.answers = {"get_positions": []}
@@ -249,6 +285,18 @@ async def test_one_of_which_nobody_tells_is_a_doubt_and_one_that_nobody_knows_is
     assert (await read(venue, rested(order))).doubts == []
 
 
+@pytest.mark.parametrize("status", [THOROUGH(401), 403, THOROUGH(404)])
+async def test_a_status_that_may_not_be_read_does_not_end_an_order(
+    fake: FakeServer, venue: AsterVenue, status: int
+) -> None:
+    # Found to be false: a firewall's 403 counted as an order that the exchange does not know.
+    order = fake.exchange.rest(BTC, reduce_only=True)
+    fake.faults.change(answers={"get_open_orders": []}, errors={"get_order": status, "cancel_order": 503})
+    assert f"HTTP {status}" in (await read(venue, rested(order, verifies=True))).doubts[0]
+    with pytest.raises(VenueError, match=f"get_order {BTC}: HTTP {status}"):
+        await venue.cancel_order(BTC, str(order.order_id))
+
+
 async def test_margin_that_is_set_aside_for_orders_contradicts_an_empty_list(
     fake: FakeServer, venue: AsterVenue
 ) -> None:
@@ -291,6 +339,9 @@ async def test_a_spot_balance_that_is_locked_contradicts_an_empty_list(fake: Fak
     fake.faults.answers = {"get_spot_open_orders": []}
     (doubt,) = (await read(venue, Known(verifies=True))).doubts
     assert doubt == "get_spot_open_orders lists none, though USDT is locked"
+    row = fake.exchange.spot_row()
+    fake.faults.answers |= {"get_spot_account": row | {"balances": [{"asset": "NEW"}, *row["balances"]]}}
+    assert (await read(venue, Known(verifies=True))).doubts == [doubt]
     # Where the venue has no such answer, the list itself was still read twice.
     fake.faults.errors = {"get_spot_account": 404}
     assert (await read(venue, Known(verifies=True))).doubts == []
@@ -331,6 +382,34 @@ async def test_a_cancel_that_failed_is_not_confirmed_by_one_empty_list(
     fake.faults.change(answers={CANCELS[tool][0]: []}, errors={tool.value: 503})
     with pytest.raises(VenueUnavailable, match=f"1 order is still open \\({tool.value} {BTC}: HTTP 503\\)"):
         await venue.cancel_all(tool, BTC)
+
+
+@both_cancels
+@pytest.mark.parametrize("status", [400, 403, THOROUGH(404)])
+async def test_a_history_that_is_refused_confirms_no_cancel_on_a_market_that_has_the_symbol(
+    fake: FakeServer, venue: AsterVenue, tool: Tool, status: int
+) -> None:
+    listed, history = CANCELS[tool]
+    fake.exchange.rest(BTC, spot=tool is Tool.CANCEL_SPOT_ALL_ORDERS)
+    fake.faults.change(answers={listed: []}, errors={tool.value: 503, history: status})
+    with pytest.raises(VenueError, match=f"{history} {BTC}: HTTP {status}"):
+        await venue.cancel_all(tool, BTC)
+
+
+@both_cancels
+async def test_a_history_of_which_only_the_newest_rows_are_listed_confirms_no_cancel(
+    fake: FakeServer, venue: AsterVenue, tool: Tool
+) -> None:
+    """The order that is open may be older than all of them."""
+    spot, (listed, _) = tool is Tool.CANCEL_SPOT_ALL_ORDERS, CANCELS[tool]
+    fake.exchange.rest(BTC, spot=spot)
+    for _ in range(PAGE_ROWS):
+        fake.exchange.rest(BTC, spot=spot, status="CANCELED")
+    fake.faults.change(answers={listed: []}, errors={tool.value: 503})
+    with pytest.raises(VenueUnavailable, match="may be truncated"):
+        await venue.cancel_all(tool, BTC)
+    fake.faults.change(answers={}, errors={})
+    await venue.cancel_all(tool, BTC)
 
 
 # --- the account ----------------------------------------------------------------------------------------------------------

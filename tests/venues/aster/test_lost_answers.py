@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from activities.clearance import FreshClearance
+from activities.venues.aster.statements import PAGE_ROWS
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import VenueRefused
 from domain.trading.orders import Fate, Order, OrderReport
@@ -252,6 +253,38 @@ async def test_without_a_history_an_unmoved_position_does_not_prove_that_nothing
     assert report.fate is Fate.UNKNOWN
     fake.faults.errors = {}
     assert (await found(venue, late)).fate is Fate.FILLED
+
+
+async def test_a_history_that_lists_only_its_newest_orders_does_not_prove_that_nothing_filled(
+    fake: FakeServer, venue: AsterVenue
+) -> None:
+    """As above, and a thousand orders have been placed since."""
+    fake.faults.errors, fake.faults.executes = {"create_order": 503}, True
+    order = make_order(quantity="0.5")
+    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
+    fake.faults.errors, fake.faults.executes = {}, False
+    assert (await venue.create_order(make_order(quantity="0.5", side="SELL", reduce_only=True))).fate is Fate.FILLED
+    late = order.model_copy(update={"not_after": order.not_after - timedelta(seconds=100), "position_before": D(0)})
+    now = int(time.time() * 1000)
+    for number in range(PAGE_ROWS):
+        fake.exchange.rest("BTCUSDT", status="CANCELED", time_ms=now + 300_000 + number)
+    # The time in which the order can have arrived is read by itself.
+    assert (await found(venue, late)).fate is Fate.FILLED
+    # Unless that is more than is listed of one millisecond.
+    for _ in range(PAGE_ROWS):
+        fake.exchange.rest("BTCUSDT", status="CANCELED", time_ms=now)
+    assert (await found(venue, late)).fate is Fate.UNKNOWN
+
+
+async def test_orders_that_a_full_page_does_not_list_are_not_new(fake: FakeServer, venue: AsterVenue) -> None:
+    equal = fake.exchange.rest("BTCUSDT", quantity=D("0.5"), price=D("50000"), time_ms=int(time.time() * 1000) - 9_000)
+    equal.status = "CANCELED"
+    for _ in range(PAGE_ROWS):
+        fake.exchange.rest("BTCUSDT", status="CANCELED")
+    fake.faults.errors = {"create_order": 503}
+    order = make_order(quantity="0.5", order_type="LIMIT", price="50000")
+    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
+    assert await venue.find_order(order) is None
 
 
 async def test_another_order_of_the_desk_that_rested_is_never_taken_for_one_that_was_lost(

@@ -215,3 +215,18 @@ async def test_bars_whose_numbers_contradict_each_other_are_none(
     bars[2] = [bars[2][0], *prices, *bars[2][5:]]
     fake.faults.answers = {"get_klines": bars}
     assert await venue.markets([BTC], 5) == {}
+
+
+async def test_what_cannot_be_read_of_one_symbol_costs_no_other_its_price(fake: FakeServer, venue: AsterVenue) -> None:
+    """Found to be false: an empty text in the row of a symbol that nobody trades took every mark, and all brackets."""
+    symbols = [BTC, ETH, "DOGEUSDT", "S0USDT"]
+    fake.exchange.marks["S0USDT"] = fake.exchange.marks[BTC]
+    marks = [{"symbol": name, "markPrice": "7", "lastFundingRate": "0.0001", "time": 1} for name in symbols]
+    marks += [{"symbol": "BTCUSDT_291228", "markPrice": "8", "lastFundingRate": "", "time": 1}, {"symbol": ""}]
+    brackets = [{"symbol": "X", "brackets": [{}]}, {"symbol": BTC, "brackets": [{"maintMarginRatio": 0.004}]}]
+    hours = [{"symbol": "X", "fundingIntervalHours": ""}, {"symbol": ETH, "fundingIntervalHours": 4}]
+    fake.faults.answers = {"get_funding_rate": marks, "get_leverage_bracket": brackets, "get_funding_info": hours}
+    seen = await venue.observe(symbols, None)
+    assert (set(seen.marks.values()), seen.rules[BTC].maintenance_ratio) == ({D(7)}, D("0.004"))
+    rates = {name: view.funding_rate for name, view in (await venue.markets(symbols, 1)).items()}
+    assert rates == {BTC: D("0.0001"), ETH: D("0.0002"), "DOGEUSDT": D("0.0001"), "S0USDT": D("0.0001")}
