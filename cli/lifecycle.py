@@ -362,7 +362,7 @@ class Lifecycle:
 
 
 def _refuse_paused(desk: str, opened: str | None, known: str) -> None:
-    """A paused coordinator is open: what its stores say is not settled before it goes on."""
+    """Raises Refused for a coordinator that is paused in Temporal: it is open, and may change both stores once it continues."""
     if opened == PAUSED:
         raise Refused(f"{known}: {paused_text(desk)}")
 

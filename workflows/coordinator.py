@@ -190,8 +190,8 @@ class Coordinator:
         working."""
         with suppress(asyncio.CancelledError):
             await awaited
-        # Whatever came of it: an awaited activity may have taken the cancel for its own, and failed with an error that
-        # somebody handled.
+        # Check even without a CancelledError: an awaited activity may have taken the cancel for its own, and failed with an
+        # error that somebody handled.
         self._take_cancellation()
 
     def _broken(self) -> BaseException | None:

@@ -141,7 +141,7 @@ class AccountReader:
         yet."""
         listed = {*seen.holdings, *seen.account.held}
         lost = [symbol for symbol in known.held if symbol not in listed]
-        # Each time begins anew: a reading in between may have found it, by another worker too.
+        # Count from the latest disappearance: a reading in between, also by another worker, may have found the position.
         self._missing = {symbol: since for symbol, since in self._missing.items() if symbol in lost}
         asked = lost[:MOST_POSITIONS_ASKED]
         # Asked for one symbol, the exchange answers a row with zero if nothing is held.

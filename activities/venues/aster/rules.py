@@ -95,7 +95,7 @@ class RuleBook:
         with contextlib.suppress(VenueError):
             answer = await self._caller.call("get_leverage_bracket", seconds=seconds)
             for row in rows("get_leverage_bracket", answer):
-                # One unreadable symbol must not cost the others theirs.
+                # One unreadable symbol must not cost the others their brackets.
                 with contextlib.suppress(Unreadable):
                     if brackets := row.listed("brackets"):
                         first = Row(row.call, brackets[0])
