@@ -271,4 +271,6 @@ def _is_ours(desk: str, order_id: Any, symbol: Any, side: Any, at: Any) -> Any:
         i.prepared_at <= at + _SLACK, or_(i.settled_at.is_(None), i.settled_at >= at - _SLACK),
     )  # fmt: skip
     sent = and_(i.desk == clean(desk), i.tool == Tool.CREATE_ORDER.value)
-    return exists().where(sent, or_(i.venue_order_id == order_id, may_be))
+    # An exchange's order id may be unique only within its symbol.
+    named = and_(i.venue_order_id == order_id, i.symbol == symbol)
+    return exists().where(sent, or_(named, may_be))

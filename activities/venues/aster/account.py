@@ -94,7 +94,8 @@ class AccountReader:
         doubts = [*_contradictions(seen), *hidden, *unlisted, *untold, *jumped]
         if doubts:
             log.warning("a reading of the account is doubtful", doubts=len(doubts))
-        orders = {(order.market, order.order_id): order for order in [*resting, *listed]}
+        # An exchange's order id may be unique only within its symbol.
+        orders = {(order.market, order.symbol, order.order_id): order for order in [*resting, *listed]}
         return AccountSnapshot({**_holdings(seen), **lost}, list(orders.values()), seen.account.account, doubts)
 
     async def held(self, symbol: str) -> ExchangePosition | None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import localcontext
 from typing import Any, NamedTuple, Protocol
 
+from activities.venues.aster.allowance import Allowance
 from activities.venues.aster.markets import book_time_of
 from activities.venues.aster.readings import holdings_of, orders_of, side_of
 from activities.venues.aster.results import Row, Unreadable, rows
@@ -45,8 +46,9 @@ class Tools(Protocol):
 class Statements:
     """One account's statements. Every method raises VenueError."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: Tools, allowance: Allowance | None = None) -> None:
         self._tools = tools
+        self._allowance = allowance or Allowance()
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -54,13 +56,13 @@ class Statements:
 
     async def now(self, symbol: str) -> datetime | None:
         """The exchange's clock; None if a book does not tell it."""
-        return book_time_of(await self._tools.call("get_order_book", symbol, limit=_BOOK_LEVELS))
+        return book_time_of(await self._call("get_order_book", symbol, limit=_BOOK_LEVELS))
 
     def trades(self, symbol: str, since: datetime, until: datetime) -> AsyncGenerator[StatementPage]:
         """The account's futures trades in a symbol, oldest first."""
 
         async def read(start: int, end: int) -> list[Row]:
-            answer = await self._tools.call("get_my_trades", symbol, start_time=start, end_time=end, limit=PAGE_ROWS)
+            answer = await self._call("get_my_trades", symbol, start_time=start, end_time=end, limit=PAGE_ROWS)
             return rows("get_my_trades", answer)
 
         return pages_of(read, since, until)
@@ -69,15 +71,15 @@ class Statements:
         """The futures account's ledger, oldest first."""
 
         async def read(start: int, end: int) -> list[Row]:
-            answer = await self._tools.call("get_income", start_time=start, end_time=end, limit=PAGE_ROWS)
+            answer = await self._call("get_income", start_time=start, end_time=end, limit=PAGE_ROWS)
             return rows("get_income", answer)
 
         return pages_of(read, since, until)
 
     async def account(self) -> ExchangeAccount:
         """Wallet balances and positions."""
-        account = Row("get_account_v4", await self._tools.call("get_account_v4"))
-        held = holdings_of(await self._tools.call("get_positions"))
+        account = Row("get_account_v4", await self._call("get_account_v4"))
+        held = holdings_of(await self._call("get_positions"))
         listed = rows("get_account_v4", account.listed("positions")) if account.has("positions") else []
         for row in listed:
             # An empty list of positions counts only if the account agrees.
@@ -97,7 +99,11 @@ class Statements:
 
     async def resting(self) -> list[OpenOrder]:
         """Every open futures order of the account."""
-        return orders_of("get_open_orders", await self._tools.call("get_open_orders"), Market.FUTURES)
+        return orders_of("get_open_orders", await self._call("get_open_orders"), Market.FUTURES)
+
+    async def _call(self, tool: str, symbol: str | None = None, **arguments: Any) -> object:
+        await self._allowance.take(tool)
+        return await self._tools.call(tool, symbol, **arguments)
 
 
 def fill_of(row: Row, desk: str, account: str) -> LiveFill:

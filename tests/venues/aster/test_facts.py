@@ -260,6 +260,14 @@ async def test_an_order_that_a_list_leaves_out_is_asked_for_by_its_id(
     assert seen.doubts == [f"order {order.order_id} of {BTC}: open, and {LIST_OF_ORDERS[market]} does not list it"]
 
 
+async def test_orders_of_two_symbols_with_one_id_are_two(fake: FakeServer, venue: AsterVenue) -> None:
+    """Found to be false: an exchange may number the orders of each symbol by itself."""
+    one = fake.exchange.rest(BTC)
+    other = fake.exchange.rest(ETH)
+    other.order_id = one.order_id
+    assert sorted(order.symbol for order in (await read(venue)).open_orders) == [BTC, ETH]
+
+
 @both_markets
 async def test_one_that_was_canceled_or_filled_is_gone_at_once_and_asked_for_once(
     fake: FakeServer, venue: AsterVenue, market: Market
