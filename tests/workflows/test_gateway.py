@@ -1,6 +1,7 @@
 """What the gateway says of calls that nobody answers in time, or that are refused."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -107,7 +108,7 @@ async def test_nothing_is_done_beside_a_run_that_is_paused_in_temporal(
 
     monkeypatch.setattr(lifecycle, "_row", nothing)
     monkeypatch.setattr(lifecycle._gateway, "open_status", paused)
-    ways = {
+    ways: dict[str, Callable[[], Awaitable[object]]] = {
         "start": lifecycle.start,
         "restart": lambda: lifecycle.restart("r", "a", datetime.now(UTC)),
         "release": lambda: lifecycle.release("r", "a"),
