@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from domain.risk.limits import Limits
 from domain.trading.instructions import Tool
 from domain.trading.orders import Fate, Order, OrderReport
 from storage.database import DatabaseUnavailable
-from tests.domain.builders import a_command, a_desk, a_tick, an_observation
+from tests.domain.builders import a_command, a_desk, a_tick, an_observation, an_open_order
 from tests.venues.builders import make_order
 
 REFUSALS = [VenueRefused("no"), VenueMisconfigured("no key"), HedgeMode()]
@@ -194,12 +195,15 @@ class AskingVenue:
         return await clearance.send(fills)
 
 
+class Away:
+    """A database that does not answer."""
+
+    async def run(self, work: Any, seconds: float) -> Any:
+        raise DatabaseUnavailable("x")
+
+
 @pytest.mark.parametrize("doubts", [[], ["BTCUSDT: get_positions says 0, get_account_v4 1"]])
 async def test_a_reading_that_is_no_fact_is_counted_and_held_against_no_limit(doubts: list[str]) -> None:
-    class Away:
-        async def run(self, work: Any, seconds: float) -> Any:
-            raise DatabaseUnavailable("x")
-
     scope, instruments, nothing = Scope(desk="main", mode=Mode.LIVE), WorkerMetrics("main"), cast(Any, None)
     venue, database = cast(Any, Told(an_observation(doubts=doubts))), cast(Any, Away())
     activities = ObserveActivities(scope, venue, database, nothing, instruments, lambda prefix: prefix)
@@ -207,6 +211,22 @@ async def test_a_reading_that_is_no_fact_is_counted_and_held_against_no_limit(do
     assert (seen.doubts, seen.assessment is None) == (doubts, bool(doubts))
     counted = instruments.registry.get_sample_value("ais_doubtful_readings_total", {"desk": "main"})
     assert (counted or 0) == len(doubts)
+
+
+async def test_a_reading_with_more_orders_than_a_result_holds_shows_one_of_each_symbol_and_is_no_fact() -> None:
+    """Found to be false: with some eleven thousand orders on the account, Temporal refused every reading after a kill."""
+    order = an_open_order("BTCUSDT").model_copy(update={"order_id": "1234567890123", "price": Decimal("65432.10")})
+    orders = [order.model_copy(update={"order_id": str(10**12 + number)}) for number in range(12_000)]
+    orders += [order.model_copy(update={"symbol": f"S{number:03}USDT"}) for number in range(200)]
+    scope, nothing = Scope(desk="main", mode=Mode.LIVE), cast(Any, None)
+    venue = cast(Any, Told(an_observation(open_orders=orders)))
+    activities = ObserveActivities(
+        scope, venue, cast(Any, Away()), nothing, WorkerMetrics("main"), lambda prefix: prefix
+    )
+    seen = await activities.observe(ObserveCall(scope=scope, symbols=["BTCUSDT"], cycle_id=None, limits=Limits()))
+    assert (len({each.symbol for each in seen.open_orders}), seen.assessment) == (201, None)
+    assert seen.doubts == ["5200 more orders are open"]
+    assert len(seen.model_dump_json()) < 2_000_000
 
 
 def test_a_kill_is_counted_once_however_often_it_is_repeated() -> None:

@@ -17,6 +17,7 @@ from activities.venues.aster.markets import (
     book_time_of,
     funding_hours_of,
     last_price_of,
+    length_of,
     mark_of,
     marks_of,
 )
@@ -27,6 +28,8 @@ from activities.venues.port import VenueError, VenueRateLimited, VenueRefused
 from domain.trading.market import Bar, MarketView, TopOfBook
 
 BOOK_LEVELS = 5
+# The newest finished bar began up to two of its lengths ago. After so many, agents would decide on an old market.
+BARS_LAST = 5
 # One call for the marks of all symbols weighs ten times as much as one for a single symbol, and takes one turn.
 MARKS_ONE_BY_ONE = 3
 _FUNDING_HOURS_FRESH_SECONDS = 3600.0
@@ -49,13 +52,14 @@ class MarketData:
         self._caller = caller
         self._watch = watch
         self._interval = interval
+        self._bars_last = BARS_LAST * length_of(interval)
         self._most_bars: dict[str, int] = {}
         self._funding_hours: Mapping[str, Decimal] = {}
         self._funding_hours_until = 0.0
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         """What agents and guards see. Left out, so that they take no new order: symbols that the venue does not know, whose bars
-        or book cannot be read, or that have no bars or fewer than before."""
+        or book cannot be read, or that have no bars, fewer than before, or only old ones."""
         views = asyncio.gather(*(self._view(symbol, bars) for symbol in symbols))
         funding, read = await asyncio.gather(self.funding(symbols), views)
         found = dict(zip(symbols, read, strict=True))
@@ -127,7 +131,7 @@ class MarketData:
             return None
         # Fewer bars than before: a short answer would hide what guards compare a price with.
         most = min(bars, self._most_bars.get(symbol, 0))
-        if len(found) < most:
+        if len(found) < most or (found and datetime.now(UTC) - found[-1].open_time > self._bars_last):
             return None
         self._most_bars[symbol] = max(most, len(found))
         return MarketView(bars=found, book=book) if found else None

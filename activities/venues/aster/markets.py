@@ -1,7 +1,7 @@
 """Public market data: mark price and funding, bars, and the top of the book."""
 
 import contextlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from domain.trading.market import Bar, TopOfBook
 from domain.values import ZERO
 
 FUNDING_HOURS = Decimal(8)
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _OPEN_TIME, _OPEN, _HIGH, _LOW, _CLOSE, _VOLUME, _CLOSE_TIME = range(7)
 
 
@@ -70,6 +71,11 @@ def funding_hours_of(answer: object) -> dict[str, Decimal]:
     return found
 
 
+def length_of(interval: str) -> timedelta:
+    """The length of `1m`, `4h` or `1d`, as the exchange names its bars."""
+    return int(interval[:-1]) * _UNITS[interval[-1]]
+
+
 def bars_of(answer: object, limit: int, now: datetime) -> list[Bar]:
     """The newest finished bars, oldest first. An unfinished bar is dropped, since it still changes.
 
@@ -89,6 +95,8 @@ def bars_of(answer: object, limit: int, now: datetime) -> list[Bar]:
         if not (ZERO < low <= min(opened, close) and max(opened, close) <= high) or volume < 0:
             raise Unreadable("get_klines", "a bar's numbers contradict each other")
         at = _moment(bar, _OPEN_TIME)
+        if at >= now:
+            raise Unreadable("get_klines", "a bar is over that has not begun")
         found.append(Bar(open_time=at, open=opened, high=high, low=low, close=close, volume=volume))
     return sorted(found, key=lambda bar: bar.open_time)[-limit:]
 

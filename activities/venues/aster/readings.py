@@ -113,7 +113,7 @@ def _adds_up(row: Row, listed: list[Row], margin: Decimal, profit: Decimal) -> N
 
 def open_order_of(row: Row, market: Market) -> OpenOrder:
     """One resting order."""
-    price = row.positive("price")
+    price, quantity = row.positive("price"), row.number("origQty")
     return OpenOrder(
         order_id=row.text("orderId"),
         symbol=row.text("symbol"),
@@ -121,8 +121,9 @@ def open_order_of(row: Row, market: Market) -> OpenOrder:
         side=side_of(row),
         # Somebody else's stop order is shown as the order that it will become.
         order_type=OrderType.MARKET if price is None else OrderType.LIMIT,
-        quantity=row.number("origQty"),
-        filled_quantity=row.number("executedQty") if row.has("executedQty") else ZERO,
+        quantity=quantity,
+        # Somebody else's order that closes a whole position has a quantity of 0.
+        filled_quantity=row.filled("executedQty", quantity) if quantity else ZERO,
         price=price,
         reduce_only=row.flag("reduceOnly"),
     )

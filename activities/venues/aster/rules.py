@@ -84,6 +84,10 @@ class RuleBook:
         """Makes the next caller read the rules anew."""
         self._expired = True
 
+    def trading_besides(self, symbol: str) -> str | None:
+        """Another symbol that trades, by the rules as they are known now; None if none is known."""
+        return next((name for name, rules in self._rules.items() if not rules.halted and name != symbol), None)
+
     def _age(self) -> float:
         return float("inf") if self._read_at is None else self._clock() - self._read_at
 

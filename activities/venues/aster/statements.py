@@ -7,6 +7,7 @@ at a time. A full page may be truncated, so it never counts as complete: its per
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import localcontext
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from activities.venues.aster.allowance import Allowance
@@ -56,30 +57,30 @@ class Statements:
 
     async def now(self, symbol: str) -> datetime | None:
         """The exchange's clock; None if a book does not tell it."""
-        return book_time_of(await self._call("get_order_book", symbol, limit=_BOOK_LEVELS))
+        return book_time_of(await self._tools.call("get_order_book", symbol, limit=_BOOK_LEVELS))
 
     def trades(self, symbol: str, since: datetime, until: datetime) -> AsyncGenerator[StatementPage]:
         """The account's futures trades in a symbol, oldest first."""
 
         async def read(start: int, end: int) -> list[Row]:
-            answer = await self._call("get_my_trades", symbol, start_time=start, end_time=end, limit=PAGE_ROWS)
+            answer = await self._tools.call("get_my_trades", symbol, start_time=start, end_time=end, limit=PAGE_ROWS)
             return rows("get_my_trades", answer)
 
-        return pages_of(read, since, until)
+        return pages_of(read, since, until, partial(self._allowance.take, "get_my_trades"))
 
     def income(self, since: datetime, until: datetime) -> AsyncGenerator[StatementPage]:
         """The futures account's ledger, oldest first."""
 
         async def read(start: int, end: int) -> list[Row]:
-            answer = await self._call("get_income", start_time=start, end_time=end, limit=PAGE_ROWS)
+            answer = await self._tools.call("get_income", start_time=start, end_time=end, limit=PAGE_ROWS)
             return rows("get_income", answer)
 
-        return pages_of(read, since, until)
+        return pages_of(read, since, until, partial(self._allowance.take, "get_income"))
 
     async def account(self) -> ExchangeAccount:
         """Wallet balances and positions."""
-        account = Row("get_account_v4", await self._call("get_account_v4"))
-        held = holdings_of(await self._call("get_positions"))
+        account = Row("get_account_v4", await self._tools.call("get_account_v4"))
+        held = holdings_of(await self._tools.call("get_positions"))
         listed = rows("get_account_v4", account.listed("positions")) if account.has("positions") else []
         for row in listed:
             # An empty list of positions counts only if the account agrees.
@@ -99,16 +100,15 @@ class Statements:
 
     async def resting(self) -> list[OpenOrder]:
         """Every open futures order of the account."""
-        return orders_of("get_open_orders", await self._call("get_open_orders"), Market.FUTURES)
-
-    async def _call(self, tool: str, symbol: str | None = None, **arguments: Any) -> object:
-        await self._allowance.take(tool)
-        return await self._tools.call(tool, symbol, **arguments)
+        return orders_of("get_open_orders", await self._tools.call("get_open_orders"), Market.FUTURES)
 
 
 def fill_of(row: Row, desk: str, account: str) -> LiveFill:
     """One trade. The list does not define the sign of a paid fee; the ledger settles that (`storage.books`)."""
     symbol, trade_id, at = row.text("symbol"), row.text("id"), _moment(row)
+    quantity, price = row.positive("qty"), row.positive("price")
+    if quantity is None or price is None:
+        raise Unreadable(row.call, f"trade {trade_id} has no quantity or no price")
     return LiveFill(
         fill_id=f"{account}:{Market.FUTURES.value}:{symbol}:{trade_id}",
         trade_id=trade_id,
@@ -117,8 +117,8 @@ def fill_of(row: Row, desk: str, account: str) -> LiveFill:
         market=Market.FUTURES,
         symbol=symbol,
         side=side_of(row),
-        quantity=row.number("qty"),
-        price=row.number("price"),
+        quantity=quantity,
+        price=price,
         fee=abs(row.number("commission")),
         fee_asset=row.text("commissionAsset"),
         realised_profit=row.number("realizedPnl"),
@@ -143,14 +143,24 @@ def income_of(row: Row) -> Income:
     )
 
 
-async def pages_of(read: Read, since: datetime, until: datetime) -> AsyncGenerator[StatementPage]:
-    """Every row between two moments, oldest first. `read` is given milliseconds, and lists PAGE_ROWS at most."""
+async def _at_once() -> None:
+    """Waits for nothing."""
+
+
+async def pages_of(
+    read: Read, since: datetime, until: datetime, wait: Callable[[], Awaitable[None]] = _at_once
+) -> AsyncGenerator[StatementPage]:
+    """Every row between two moments, oldest first. `read` is given milliseconds, and lists PAGE_ROWS at most; it waits before
+    every page but the first."""
     begin, stop, longest = milliseconds_of(since), milliseconds_of(until), LONGEST // _MILLISECOND
     # Newest first, since the last element is read next.
     waiting = [(at, min(at + longest, stop)) for at in range(begin, stop + 1, longest + 1)][::-1]
+    is_first = True
     while waiting:
         start, end = waiting.pop()
-        found = await read(start, end)
+        if not is_first:
+            await wait()
+        is_first, found = False, await read(start, end)
         if len(found) >= PAGE_ROWS:
             # If the exchange ignored the period, halving it would go on for ever.
             if any(not start <= int(row.number("time")) <= end for row in found):

@@ -260,6 +260,16 @@ async def test_an_order_that_a_list_leaves_out_is_asked_for_by_its_id(
     assert seen.doubts == [f"order {order.order_id} of {BTC}: open, and {LIST_OF_ORDERS[market]} does not list it"]
 
 
+@pytest.mark.parametrize("executed", ["-1", "1.001", "1E+30"])
+async def test_an_open_order_filled_by_more_than_it_has_is_no_reading(
+    fake: FakeServer, venue: AsterVenue, executed: str
+) -> None:
+    """Its rest would be less than nothing, and what the guards count would be too small."""
+    fake.faults.answers = {"get_open_orders": [fake.exchange.rest(BTC).row() | {"executedQty": executed}]}
+    with pytest.raises(VenueUnavailable, match=r"executedQty is .* of 1"):
+        await read(venue)
+
+
 async def test_orders_of_two_symbols_with_one_id_are_two(fake: FakeServer, venue: AsterVenue) -> None:
     """Found to be false: an exchange may number the orders of each symbol by itself."""
     one = fake.exchange.rest(BTC)
@@ -402,6 +412,21 @@ async def test_a_history_that_is_refused_confirms_no_cancel_on_a_market_that_has
     fake.faults.change(answers={listed: []}, errors={tool.value: 503, history: status})
     with pytest.raises(VenueError, match=f"{history} {BTC}: HTTP {status}"):
         await venue.cancel_all(tool, BTC)
+
+
+@both_cancels
+async def test_a_cancel_without_an_answer_is_not_confirmed_by_two_empty_lists(
+    fake: FakeServer, venue: AsterVenue, tool: Tool
+) -> None:
+    """One bad moment of the exchange empties both."""
+    order = fake.exchange.rest(BTC, spot=tool is Tool.CANCEL_SPOT_ALL_ORDERS)
+    fake.faults.change(answers={name: [] for name in CANCELS[tool]}, errors={tool.value: 503})
+    with pytest.raises(VenueUnavailable, match=f"{tool.value} {BTC}: HTTP 503, and {CANCELS[tool][1]} lists nothing"):
+        await venue.cancel_all(tool, BTC)
+    # One that the exchange refused was none of its bad moments: it may have nothing to cancel.
+    order.status = "CANCELED"
+    fake.faults.errors = {tool.value: 400}
+    await venue.cancel_all(tool, BTC)
 
 
 @both_cancels

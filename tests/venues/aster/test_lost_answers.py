@@ -188,6 +188,15 @@ async def test_an_answer_that_cannot_be_read_is_settled_by_asking(
     assert ((await found(venue, order)).fate, sends(fake)) == (Fate.FILLED, 1)
 
 
+@pytest.mark.parametrize("executed", ["-0.1", "0.6", "1E+30"])
+async def test_an_order_is_never_filled_by_less_than_nothing_or_more_than_all(
+    fake: FakeServer, venue: AsterVenue, executed: str
+) -> None:
+    fake.faults.answers = {"create_order": {"status": "FILLED", "orderId": 1000, "executedQty": executed}}
+    report = await venue.create_order(make_order(quantity="0.5"))
+    assert (report.fate, report.filled_quantity) == (Fate.UNKNOWN, D(0))
+
+
 async def test_what_stops_an_order_before_its_send_is_reported_as_not_sent(fake: FakeServer, venue: AsterVenue) -> None:
     for tool in ("get_positions", "get_open_orders"):
         fake.faults.errors = {tool: 503}
@@ -370,4 +379,21 @@ async def test_without_the_exchanges_clock_no_list_proves_that_it_never_came(
     assert (await venue.create_order(order)).fate is Fate.UNKNOWN
     assert (await found(venue, order)).fate is Fate.UNKNOWN
     fake.faults.errors = {"create_order": 503}
+    assert await venue.find_order(order) is None
+
+
+@pytest.mark.parametrize("gone", [400, None])
+async def test_a_symbol_whose_book_is_gone_leaves_no_fate_open(
+    fake: FakeServer, venue: AsterVenue, gone: int | None
+) -> None:
+    """Found to be false: the exchange's clock was asked of that symbol alone, and without it nothing is settled."""
+    await venue.observe(["ETHUSDT"], None)
+    fake.faults.errors = {"create_order": 503}
+    order = make_order(quantity="0.5", order_type="LIMIT", price="50000")
+    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
+    if gone:
+        fake.faults.change(errors={"get_order_book": gone}, symbols=["BTCUSDT"])
+    else:
+        fake.faults.answers = {"get_order_book": {"bids": [], "asks": []}}
+        fake.faults.answers_left = {"get_order_book": 1}
     assert await venue.find_order(order) is None

@@ -200,7 +200,7 @@ async def test_fewer_bars_than_there_were_leave_the_symbol_out_and_no_other(
 async def test_a_symbol_that_has_never_had_more_bars_is_new(fake: FakeServer, venue: AsterVenue) -> None:
     bars = await venue._caller.call("get_klines", ETH, interval="1m", limit=6)
     assert isinstance(bars, list)
-    fake.faults.answers = {"get_klines": bars[:3]}
+    fake.faults.answers = {"get_klines": bars[-4:]}
     assert len((await venue.markets([BTC], 5))[BTC].bars) == 3
 
 
@@ -215,6 +215,19 @@ async def test_bars_whose_numbers_contradict_each_other_are_none(
     bars[2] = [bars[2][0], *prices, *bars[2][5:]]
     fake.faults.answers = {"get_klines": bars}
     assert await venue.markets([BTC], 5) == {}
+
+
+async def test_bars_that_are_old_or_not_begun_leave_the_symbol_out(fake: FakeServer, venue: AsterVenue) -> None:
+    """Found to be false: bars of an hour ago beside a price of this moment were decided on."""
+    bars = await venue._caller.call("get_klines", BTC, interval="1m", limit=6)
+    assert isinstance(bars, list)
+    for minutes, seen in ((-2, [BTC]), (-60, [])):
+        by = minutes * 60_000
+        fake.faults.answers = {"get_klines": [[bar[0] + by, *bar[1:6], bar[6] + by, *bar[7:]] for bar in bars]}
+        assert list(await venue.markets([BTC], 3)) == seen
+    ahead = [bars[0], [bars[1][0] + 10**9, *bars[1][1:]]]
+    fake.faults.answers = {"get_klines": ahead}
+    assert await venue.markets([BTC], 3) == {}
 
 
 async def test_what_cannot_be_read_of_one_symbol_costs_no_other_its_price(fake: FakeServer, venue: AsterVenue) -> None:
