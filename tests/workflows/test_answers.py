@@ -3,13 +3,19 @@
 A run whose task fails at an answer fails every later task too, and no kill is carried out any more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
-from temporalio.api.history.v1 import ActivityTaskCompletedEventAttributes, ActivityTaskFailedEventAttributes, History
+from temporalio.api.history.v1 import (
+    ActivityTaskCompletedEventAttributes,
+    ActivityTaskFailedEventAttributes,
+    History,
+    HistoryEvent,
+)
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
@@ -18,8 +24,8 @@ from tests.workflows.histories import FOLDER
 from workflows.converter import DATA_CONVERTER
 from workflows.coordinator import Coordinator
 
-# Each with a history in which it is the first of its kind to be answered.
-ACTIVITIES = {
+# Each with a history in which it is answered.
+ACTIVITIES: dict[str, list[Callable[[Any], object]]] = {
     "fresh": [calls.read_latch, calls.missing_attributes, calls.write_desk, calls.observe, calls.record],
     "overtaken": [calls.decide],
     "ordering": [calls.place_order, calls.settle_order],
@@ -56,7 +62,7 @@ def cut_at_answer(story: str, activity: str) -> tuple[History, ActivityTaskCompl
 COMPLETED = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
 
 
-def _runs(story: str) -> Iterator[list]:  # type: ignore[type-arg]
+def _runs(story: str) -> Iterator[list[HistoryEvent]]:
     for file in sorted(FOLDER.glob(f"{story}_*.json")):
         yield list(WorkflowHistory.from_json("coordinator-x", file.read_text()).events)
 
