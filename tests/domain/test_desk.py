@@ -10,6 +10,7 @@ import pytest
 from domain.desk.applying import apply, cancelled, finish_restart, unknown_signal
 from domain.desk.carried import MAX_WARNINGS, Carried, Outcome, RefusalCode
 from domain.desk.commands import Source
+from domain.desk.cycle import seconds_to_wait
 from domain.desk.handover import pack, unpack
 from domain.desk.latch import known_latch, row_answered
 from domain.desk.observing import take_observation
@@ -569,3 +570,14 @@ def test_warnings_of_a_run_of_schema_3_are_texts_without_an_end_and_are_dropped(
     old = desk.model_dump(mode="json")
     old["warnings"].insert(0, "the venue is away")
     assert Carried.model_validate(old).warning_texts == ["little space"]
+
+
+@pytest.mark.parametrize(
+    ("last", "seconds"), [(None, 0), (-7, 0), (-2, 3), (0, 5), (3_600, 5)],
+    ids=["the first", "overdue", "under way", "just now", "the clock was set back"],
+)  # fmt: skip
+def test_the_next_cycle_is_never_further_away_than_one_takes(last: int | None, seconds: float) -> None:
+    """A server whose clock was set back by an hour left the desk unobserved for that hour, and no limit was watched."""
+    desk = a_desk(cycle_seconds=5.0)
+    desk.last_cycle_at = None if last is None else NOW + timedelta(seconds=last)
+    assert seconds_to_wait(desk, NOW) == seconds
