@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 from temporalio.client import Client
@@ -58,6 +59,21 @@ SETTLE_SECONDS = 15.0
 OUTCOME_SECONDS = 30.0
 POLL_SECONDS = 0.1
 LOOK_SECONDS = 2.0
+
+
+class RestartAsked(NamedTuple):
+    """When a person asked for a restart, by this machine's clock, and the number of the newest kill then, if it was read.
+
+    The clock alone would not do: one that is ahead of Temporal's takes a kill that came meanwhile for an older one.
+    """
+
+    at: datetime
+    newest_kill: int | None = None
+
+    def is_before_the_kill_of(self, status: Status) -> bool:
+        """Whether the newest kill came later."""
+        is_newer = self.newest_kill is not None and status.kill_number > self.newest_kill
+        return is_newer or (status.last_kill_at is not None and status.last_kill_at > self.at)
 
 
 class Lifecycle:
@@ -125,11 +141,11 @@ class Lifecycle:
         self,
         reason: str,
         actor: str,
-        asked_at: datetime,
+        asked: RestartAsked,
         terms: NewTerms = SAME_TERMS,
         new_mode: NewMode | None = None,
     ) -> str:
-        """Brings a killed desk, or one whose coordinator is gone, back to running. A kill after `asked_at` wins.
+        """Brings a killed desk, or one whose coordinator is gone, back to running. A kill after `asked` wins.
 
         An open coordinator takes `terms` and `new_mode`. A new one starts with the settings, overridden by these.
         """
@@ -143,7 +159,7 @@ class Lifecycle:
             fields = await self._prepared(terms, new_mode)
         await self._hand_over_database(reason, actor)
         status = await self._settled()
-        if status.last_kill_at and status.last_kill_at > asked_at:
+        if asked.is_before_the_kill_of(status):
             # We have just read its number, but the person who asked for the restart cannot have meant this kill.
             raise Refused(f"kill {status.kill_number} came after you asked for the restart; look at `ais status` first")
         await self._restart_signal(status, reason=reason, actor=actor, **fields)

@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.deciding import Choice
     from domain.desk import enforcing, latch, requoting
     from domain.desk.ahead import DECISION_LASTS, ChoiceAhead, facts_of
-    from domain.desk.cycle import NotDone, run_cycle, takes_risk
+    from domain.desk.cycle import NotDone, run_cycle, seconds_to_wait, takes_risk
     from domain.desk.outbox import RecordBatch
     from domain.desk.recording import Tick
     from domain.desk.versions import decides_ahead
@@ -45,10 +45,8 @@ class CycleTask:
             # A restart clears the latch. A reading already under way would bring the old one back, so no cycle runs
             # meanwhile.
             await workflow.wait_condition(lambda: self._run.draining or self._c.restart is None)
-            last, now = self._c.last_cycle_at, workflow.now()
-            due = now if last is None else last + timedelta(seconds=self._c.cycle_seconds)
-            if due > now:
-                await self._run.wait(self._resting, (due - now).total_seconds(), "until the next cycle")
+            if (seconds := seconds_to_wait(self._c, workflow.now())) > 0:
+                await self._run.wait(self._resting, seconds, "until the next cycle")
             if not self._resting():
                 self.idle, started = False, workflow.now()
                 await run_cycle(self._c, self)

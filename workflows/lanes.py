@@ -37,8 +37,11 @@ def backoff_seconds(failures: int) -> float:
 
 def spaced_seconds(failures: int, spent: float) -> float:
     """How long to wait before the next attempt at the venue. The time of the last attempt counts, so that after a slow
-    failure the wait is no longer than after a quick one."""
-    return max(FIRST_BACKOFF_SECONDS, min(backoff_seconds(failures), LAST_VENUE_SECONDS) - spent)
+    failure the wait is no longer than after a quick one.
+
+    `spent` is below 0 if Temporal's clock was set back during the attempt. The next one must not wait for as long as that.
+    """
+    return max(FIRST_BACKOFF_SECONDS, min(backoff_seconds(failures), LAST_VENUE_SECONDS) - max(spent, 0.0))
 
 
 class CancelLanes:

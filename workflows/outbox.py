@@ -149,7 +149,7 @@ class OutboxTask:
             began, closed = workflow.now(), self._closed
             await self._deleverage(pending)
             if self._closed > closed and ordering.next_deleverage(self._c, symbol):
-                spent = (workflow.now() - began).total_seconds()
+                spent = max((workflow.now() - began).total_seconds(), 0.0)
                 await workflow.sleep(max(MOMENT_SECONDS, BETWEEN_ORDERS_SECONDS - spent))
 
     async def _flatten_lane(self) -> None:

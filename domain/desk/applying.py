@@ -267,7 +267,8 @@ def _set_limits(c: Carried, command: SetLimits, tick: Tick) -> Refusal | None:
     names = {change.name for change in changes}
     c.risk = c.risk.without_warnings([limit.name for limit in PORTFOLIO_LIMITS if names & {*limit.numbers}])
     text = "; ".join(map(str, changes)) or "no change"
-    record.detail, record.limits = text, {name: str(getattr(limits, name)) for name in command.limits}
+    values = vars(limits)
+    record.detail, record.limits = text, {name: str(values[name]) for name in command.limits}
     reason = f"{text} ({command.reason})" if command.reason else text
     queue_row(c, control_row(c, command, "applied" if changes else "repeated", tick, shown=reason))
     return None

@@ -5,6 +5,7 @@ workflow; plain calls in a replay, which never waits.
 """
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from domain.deciding import Choice, nothing
@@ -96,6 +97,15 @@ async def run_cycle(c: Carried, outside: Surroundings) -> None:
         hold = hold or books_seen.hold(observation.books)
     if takes_risk(c, outside):
         await _decide(c, observation, hold, outside)
+
+
+def seconds_to_wait(c: Carried, now: datetime) -> float:
+    """How long to wait for the next cycle, never longer than one takes: Temporal's clock may have been set back by an hour since
+    the last, and no limit is watched meanwhile."""
+    if c.last_cycle_at is None:
+        return 0.0
+    left = c.last_cycle_at + timedelta(seconds=c.cycle_seconds) - now
+    return min(max(left.total_seconds(), 0.0), c.cycle_seconds)
 
 
 def takes_risk(c: Carried, outside: Surroundings) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from domain.desk.applying import apply, cancelled, finish_restart, unknown_signal
 from domain.desk.carried import MAX_WARNINGS, Carried, Outcome, RefusalCode
 from domain.desk.commands import Source
+from domain.desk.cycle import seconds_to_wait
 from domain.desk.handover import pack, unpack
 from domain.desk.latch import known_latch, row_answered
 from domain.desk.observing import take_observation
@@ -550,3 +551,14 @@ def test_a_kill_that_takes_the_id_of_a_restart_keeps_its_outcome() -> None:
     finish_restart(desk, None, a_tick())
     assert (desk.commands["x"].kind, desk.commands["x"].outcome) == (KILL, Outcome.APPLIED)
     assert "restart refused" in desk.records[-1].summary
+
+
+@pytest.mark.parametrize(
+    ("last", "seconds"), [(None, 0), (-7, 0), (-2, 3), (0, 5), (3_600, 5)],
+    ids=["the first", "overdue", "under way", "just now", "the clock was set back"],
+)  # fmt: skip
+def test_the_next_cycle_is_never_further_away_than_one_takes(last: int | None, seconds: float) -> None:
+    """A server whose clock was set back by an hour left the desk unobserved for that hour, and no limit was watched."""
+    desk = a_desk(cycle_seconds=5.0)
+    desk.last_cycle_at = None if last is None else NOW + timedelta(seconds=last)
+    assert seconds_to_wait(desk, NOW) == seconds

@@ -4,6 +4,7 @@ A run whose task fails at an answer fails every later task too, and no kill is c
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from temporalio.api.common.v1 import Payload, Payloads
@@ -23,8 +24,8 @@ from tests.workflows.histories import FOLDER
 from workflows.converter import DATA_CONVERTER
 from workflows.coordinator import Coordinator
 
-# Each with a history in which it is the first of its kind to be answered.
-ACTIVITIES: dict[str, list[Callable[..., object]]] = {
+# Each with a history in which it is answered.
+ACTIVITIES: dict[str, list[Callable[[Any], object]]] = {
     "fresh": [calls.read_latch, calls.missing_attributes, calls.write_desk, calls.observe, calls.record],
     "overtaken": [calls.decide],
     "ordering": [calls.place_order, calls.settle_order],

@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
-from cli.lifecycle import Lifecycle
+from cli.lifecycle import Lifecycle, RestartAsked
 from cli.refusals import Refused
 from cli.terms import DeskTerms
 from domain.desk.states import Mode
@@ -108,14 +108,23 @@ async def test_nothing_is_done_beside_a_run_that_is_paused_in_temporal(
 
     monkeypatch.setattr(lifecycle, "_row", nothing)
     monkeypatch.setattr(lifecycle._gateway, "open_status", paused)
-    ways: dict[str, Callable[[], Awaitable[object]]] = {
+    ways: dict[str, Callable[[], Awaitable[str]]] = {
         "start": lifecycle.start,
-        "restart": lambda: lifecycle.restart("r", "a", datetime.now(UTC)),
+        "restart": lambda: lifecycle.restart("r", "a", RestartAsked(datetime.now(UTC))),
         "release": lambda: lifecycle.release("r", "a"),
     }
     with pytest.raises(Refused, match=r"nothing was .*: the coordinator of desk 'main' is paused in Temporal"):
         await ways[way]()
     assert touched == []
+
+
+@pytest.mark.parametrize(("seen", "wins"), [(2, True), (3, False), (None, False)])
+def test_a_kill_since_a_person_was_asked_wins_whatever_this_machine_s_clock_says(seen: int | None, wins: bool) -> None:
+    """A clock that is a minute ahead takes the kill that came while the question stood there for an older one."""
+    kill_at = datetime(2026, 1, 1, tzinfo=UTC)
+    status = make_status("main", kill_number=3, last_kill_at=kill_at)
+    assert RestartAsked(kill_at + timedelta(minutes=1), seen).is_before_the_kill_of(status) is wins
+    assert RestartAsked(kill_at - timedelta(minutes=1), seen).is_before_the_kill_of(status)
 
 
 UNANSWERED = RPCError("connection reset", RPCStatusCode.UNAVAILABLE, b"")
