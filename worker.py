@@ -73,6 +73,7 @@ from storage.claims import AccountKey
 from storage.database import Database, DatabaseUnavailable
 from storage.disks import DiskWatch
 from storage.installation import read_id
+from storage.own_thread import in_own_thread
 from workflows import names
 from workflows.coordinator import Coordinator
 from workflows.gateway import DeskGateway, GatewayError, connect, registered_attributes, sdk_logging
@@ -514,7 +515,11 @@ async def _check_schema(url: str) -> str | None:
 
     async def check() -> str | None:
         try:
-            await asyncio.to_thread(migrate.check, url)
+            # On the server's side no limit holds where its disk hangs: a kill needs this worker all the same.
+            async with asyncio.timeout(2 * SCHEMA_SECONDS):
+                await in_own_thread(partial(migrate.check, url))
+        except TimeoutError as error:
+            raise DatabaseUnavailable(f"PostgreSQL did not answer within {2 * SCHEMA_SECONDS:g} s") from error
         except migrate.SchemaUnfinished as error:
             # Reports read these indexes, and no order does: a desk must not stand still for as long as they are built.
             log.warning("starting without all indexes; pages of the decision log take long", why=str(error))

@@ -304,6 +304,10 @@ class ObserveActivities:
                 database_id, record, books = await self._database.run(work, LATCH_SECONDS)
         except DatabaseUnavailable as error:
             return _Row(latch_error=f"the database cannot be reached: {error}")
+        except Exception as error:
+            # Whatever is wrong with the row, the venue's part of the reading is what verifies a kill.
+            log.exception("the desk's row cannot be read: a bug, or somebody has changed the tables")
+            return _Row(latch_error=f"the desk's row cannot be read: {type(error).__name__}")
         seen = DatabaseSeen(database_id=database_id, knows_desk=record is not None) if database_id else None
         if asked.database_id not in (None, database_id):
             if wanted := expected():

@@ -7,6 +7,7 @@ still differ, that is a doubt: the reading then shows whatever any source shows,
 """
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -72,6 +73,15 @@ class AccountAnswers(NamedTuple):
     account: AccountSeen
 
 
+class MissingPosition(NamedTuple):
+    """A position that was held and that no list shows: since when it is missing, when the exchange was last asked for it alone,
+    and what it said then. Times are of the reader's clock."""
+
+    since: float
+    asked_at: float = -math.inf
+    stated: ExchangePosition | VenueError | None = None
+
+
 class AccountReader:
     """Reads one account. Remembers which orders are gone, and since when something has been missing in every source."""
 
@@ -79,7 +89,7 @@ class AccountReader:
         self._caller = caller
         self._clock = clock
         self._over: OrderedDict[RestingOrder, None] = OrderedDict()
-        self._missing: dict[str, float] = {}
+        self._missing: dict[str, MissingPosition] = {}
         self._jumped_to: tuple[Decimal, float] | None = None
 
     async def read(self, known: Known) -> AccountSnapshot:
@@ -141,26 +151,26 @@ class AccountReader:
         """Positions that the desk held and that no source lists any more, not even as zero; and why they do not count as gone
         yet."""
         listed = {*seen.holdings, *seen.account.held}
-        lost = [symbol for symbol in known.held if symbol not in listed]
-        # Count from the latest disappearance: a reading in between, also by another worker, may have found the position.
-        self._missing = {symbol: since for symbol, since in self._missing.items() if symbol in lost}
-        asked = lost[:MOST_POSITIONS_ASKED]
-        # Asked for one symbol, the exchange answers a row with zero if nothing is held.
-        answers = dict(zip(asked, await asyncio.gather(*map(self._stated, asked)), strict=True))
-        found, doubts = {}, []
-        for symbol in lost:
-            stated = answers.get(symbol)
-            if isinstance(stated, ExchangePosition) and not stated.quantity:
-                continue
-            since = self._missing.setdefault(symbol, self._clock())
-            if isinstance(stated, ExchangePosition):
-                found[symbol] = stated
-                why = f"get_positions says {stated.quantity} when asked for it alone, and lists it nowhere else"
-                doubts.append(f"{symbol}: {why}")
-            elif stated or symbol not in answers or self._clock() - since < GONE_AFTER_SECONDS:
+        lost, now = [symbol for symbol in known.held if symbol not in listed], self._clock()
+        # What is found again begins anew, whoever found it: this reading, or another worker's in between.
+        missing = {symbol: self._missing.get(symbol, MissingPosition(now)) for symbol in lost}
+        # Those first that were not asked for, or longest ago.
+        asked = sorted(lost, key=lambda symbol: missing[symbol].asked_at)[:MOST_POSITIONS_ASKED]
+        answers = await asyncio.gather(*map(self._stated, asked))
+        told = zip(asked, answers, strict=True)
+        missing |= {symbol: MissingPosition(missing[symbol].since, now, answer) for symbol, answer in told}
+        self._missing, found, doubts = missing, {}, []
+        for symbol, it in missing.items():
+            if isinstance(it.stated, ExchangePosition):
+                # Asked for one symbol, the exchange answers a row with zero if nothing is held.
+                if it.stated.quantity:
+                    found[symbol] = it.stated
+                    why = f"get_positions says {it.stated.quantity} when asked for it alone, and lists it nowhere else"
+                    doubts.append(f"{symbol}: {why}")
+            elif it.stated or it.asked_at < it.since or now - it.since < GONE_AFTER_SECONDS:
                 # Where the exchange was not asked, or has not answered, it has left nothing out.
                 found[symbol] = ExchangePosition(symbol, known.held[symbol], ZERO, None)
-                doubts.append(f"{symbol}: held before, and {stated or 'no source says what became of it'}")
+                doubts.append(f"{symbol}: held before, and {it.stated or 'no source says what became of it'}")
         return found, doubts
 
     async def _stated(self, symbol: str) -> ExchangePosition | VenueError | None:

@@ -30,6 +30,7 @@ from domain.trading.market import Bar, MarketView, TopOfBook
 BOOK_LEVELS = 5
 # The newest finished bar began up to two of its lengths ago. After so many, agents would decide on an old market.
 BARS_LAST = 5
+FEWER_SECONDS = 3600.0
 # One call for the marks of all symbols weighs ten times as much as one for a single symbol, and takes one turn.
 MARKS_ONE_BY_ONE = 3
 _FUNDING_HOURS_FRESH_SECONDS = 3600.0
@@ -54,6 +55,8 @@ class MarketData:
         self._interval = interval
         self._bars_last = BARS_LAST * length_of(interval)
         self._most_bars: dict[str, int] = {}
+        # Since when a symbol has had fewer, by the event loop's clock.
+        self._fewer_since: dict[str, float] = {}
         self._funding_hours: Mapping[str, Decimal] = {}
         self._funding_hours_until = 0.0
 
@@ -129,12 +132,22 @@ class MarketData:
             found, book = await asyncio.gather(self.bars(symbol, bars), self._book(symbol))
         except (VenueRefused, Unreadable):
             return None
-        # Fewer bars than before: a short answer would hide what guards compare a price with.
-        most = min(bars, self._most_bars.get(symbol, 0))
-        if len(found) < most or (found and datetime.now(UTC) - found[-1].open_time > self._bars_last):
+        if not self._are_enough(symbol, len(found), bars):
             return None
-        self._most_bars[symbol] = max(most, len(found))
+        if found and datetime.now(UTC) - found[-1].open_time > self._bars_last:
+            return None
         return MarketView(bars=found, book=book) if found else None
+
+    def _are_enough(self, symbol: str, count: int, wanted: int) -> bool:
+        """Whether there are no fewer bars than before: a short answer would hide what guards compare a price with. One that has
+        been short for an hour is true: an exchange may list a symbol anew.
+        """
+        now, most = asyncio.get_running_loop().time(), min(wanted, self._most_bars.get(symbol, 0))
+        if count < most and now - self._fewer_since.setdefault(symbol, now) < FEWER_SECONDS:
+            return False
+        self._fewer_since.pop(symbol, None)
+        self._most_bars[symbol] = count if count < most else max(count, self._most_bars.get(symbol, 0))
+        return True
 
     async def _book(self, symbol: str) -> TopOfBook | None:
         began = datetime.now(UTC)

@@ -288,8 +288,9 @@ async def test_what_waits_for_a_turn_waits_for_a_pause_too(fake: FakeServer, pat
     fake.faults.errors, fake.faults.held = {"*": 429}, {"get_klines", "get_order_book"}
     calls = fake.calls.total()
     readings = asyncio.gather(*(patient.markets(symbols, 1) for _ in range(2)), return_exceptions=True)
-    while fake.calls.total() < calls + READINGS:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(180):
+        while fake.calls.total() < calls + READINGS:
+            await asyncio.sleep(0.01)
     fake.faults.held = set()
     assert {type(error) for error in await readings} == {VenueRateLimited}
     while patient._caller._turns.taken:

@@ -198,15 +198,28 @@ async def test_a_position_is_not_gone_because_nobody_answers_when_asked_for_it_a
         assert f"{BTC}: held before, and get_positions {BTC}: HTTP 503" in seen.doubts
     # Nor because too many were missing to be asked for in one reading.
     fake.faults.errors = {}
+    await read(venue)
     monkeypatch.setattr(account, "MOST_POSITIONS_ASKED", 0)
     assert set(held(await read(venue, HELD))) == set(HELD.held)
     monkeypatch.undo()
+    clock.now = 103
     assert held(await read(venue, HELD)) == {}
     await read(venue)
     # A symbol that the exchange does not know any more is not held.
     fake.faults.change(errors={"get_positions": 400}, symbols=[BTC])
     for clock.now, gone in ((200.0, False), (203.0, True)):
         assert (held(await read(venue, HELD)) == {}) is gone
+
+
+async def test_however_few_are_asked_for_at_once_all_that_are_gone_become_a_fact(
+    fake: FakeServer, venue: AsterVenue, clock: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.exchange.habits.lists_held_only = True
+    monkeypatch.setattr(account, "MOST_POSITIONS_ASKED", 1)
+    doubts = []
+    for clock.now in (0.0, 1.0, 2.0, 3.0):
+        doubts.append(bool((await read(venue, HELD)).doubts))
+    assert doubts == [True, True, False, False]
 
 
 async def test_that_a_position_was_missing_long_ago_does_not_make_it_gone_the_next_time(

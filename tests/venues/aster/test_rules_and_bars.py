@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from activities.venues.aster import market_data
 from activities.venues.aster.operation import Urgency, operation
 from activities.venues.aster.rules import BRACKETS_FRESH_SECONDS, FRESH_SECONDS, rules_of
 from activities.venues.aster.venue import AsterVenue
@@ -211,6 +212,22 @@ async def test_fewer_bars_than_there_were_leave_the_symbol_out_and_no_other(
     assert await venue.markets([BTC, ETH], 5) == {}
     fake.faults.answers = {}
     assert sorted(await venue.markets([BTC, ETH], 5)) == [BTC, ETH]
+
+
+async def test_fewer_bars_for_long_enough_are_all_there_are(
+    fake: FakeServer, venue: AsterVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exchange may list a symbol anew: with bars of a day it would have been left out for two months."""
+    assert list(await venue.markets([ETH], 5)) == [ETH]
+    bars = await venue._caller.call("get_klines", ETH, interval="1m", limit=6)
+    assert isinstance(bars, list)
+    fake.faults.answers = {"get_klines": bars[-4:]}
+    assert await venue.markets([ETH], 5) == {}
+    monkeypatch.setattr(market_data, "FEWER_SECONDS", 0.0)
+    assert len((await venue.markets([ETH], 5))[ETH].bars) == 3
+    monkeypatch.undo()
+    fake.faults.answers = {"get_klines": bars[-3:]}
+    assert await venue.markets([ETH], 5) == {}
 
 
 async def test_a_symbol_that_has_never_had_more_bars_is_new(fake: FakeServer, venue: AsterVenue) -> None:
