@@ -14,7 +14,7 @@ from domain.desk.commands import DEFAULT_ACTOR, Command, Source
 from domain.desk.facts import FACTS, MAX_COMMAND_ID_CHARS, read_facts, short_text
 from domain.desk.states import CommandKind
 from domain.likeness import MAX_NAME_CHARS, Names
-from domain.values import clean
+from domain.values import clean, is_endless
 
 MAX_REASON_CHARS = 500
 MAX_ACTOR_CHARS = 128
@@ -155,7 +155,7 @@ def _read_reason(value: Any) -> str:
 def _head(value: Any, left: list[int], depth: int = MAX_DEPTH) -> Any:
     """The first `left` of the values in a value."""
     if not isinstance(value, list | dict):
-        return value
+        return "..." if is_endless(value) else value
     if not depth:
         return "..."
     found = []
@@ -163,7 +163,7 @@ def _head(value: Any, left: list[int], depth: int = MAX_DEPTH) -> Any:
         if left[0] <= 0:
             break
         left[0] -= 1
-        found.append((each[0], _head(each[1], left, depth - 1) if isinstance(each[1], list | dict) else each[1]))
+        found.append((each[0], _head(each[1], left, depth - 1) if isinstance(each[1], list | dict | int) else each[1]))
     return dict(found) if isinstance(value, dict) else [each for _, each in found]
 
 

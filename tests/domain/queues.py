@@ -68,6 +68,10 @@ KINDS: dict[str, tuple[int, Callable[[], Signal]]] = {
         SIGNALS,
         lambda: says("kill", {"command_id": word(32), "reason": "\u202e\x1b" * 250}),
     ),
+    "a kill with long numbers": (
+        4_000,
+        lambda: says("kill", dict.fromkeys(("command_id", "actor", "reason"), 10**4_200)),
+    ),
     "a kill with many brackets": (SIGNALS, lambda: says("kill", {"reason": [[]] * 900})),
     "a pause": (SIGNALS, lambda: says("pause", {"command_id": word(32), "reason": word(500)})),
     "a pause with many inputs": (800, lambda: says("pause", *(word(4_000) for _ in range(16)))),
