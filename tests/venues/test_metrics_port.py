@@ -62,7 +62,6 @@ def test_connections_that_ask_nothing_are_few_and_end(server: MetricsServer, tri
         assert b"ais_scrapes_total 1.0" in scraped(server)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_clients_for_whom_no_thread_could_be_started_take_no_place_for_ever(
     server: MetricsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
