@@ -63,6 +63,8 @@ ZERO = Decimal(0)
 BPS = Decimal("0.0001")
 _BREAKS = "\n\r\t\v\f\x85\u2028\u2029"
 _MOST_CHARACTERS = 5_000
+# 600 digits: more than any text that is kept has characters.
+_MOST_BITS = 2_000
 _SIX_PLACES = Decimal("0.000001")
 
 
@@ -76,6 +78,11 @@ def no_truth(value: Any) -> Any:
 def floor_to_step(quantity: Decimal, step: Decimal) -> Decimal:
     """The largest multiple of `step` not above `quantity` (both positive), written without an exponent."""
     return plain((quantity / step).to_integral_value(rounding=ROUND_DOWN) * step)
+
+
+def is_endless(value: Any) -> bool:
+    """Whether this is a whole number that is too long to be written out: 4,000 digits take longer than a signal may cost."""
+    return isinstance(value, int) and value.bit_length() > _MOST_BITS
 
 
 def encodable(value: Any) -> Any:

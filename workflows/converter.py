@@ -12,6 +12,7 @@ And a signal takes a million payloads of two bytes each, with which the SDK is b
 
 import dataclasses
 from collections.abc import Sequence
+from typing import cast
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
@@ -37,15 +38,23 @@ class UndauntedFailureConverter(DefaultFailureConverter):
 class UndauntedConverter(DataConverter):
     """Passes references to an external storage on: AIS has none. Of more inputs than are read, passes on the first.
 
-    Both methods are the SDK's own. If a later SDK has others, tests/workflows/test_replay.py and test_converter.py fail.
+    These methods are the SDK's own, for its three ways through all payloads of a task. What they return unchanged is not
+    copied. If a later SDK has others, tests/workflows/test_replay.py and test_converter.py fail.
     """
 
     async def _decode_reference_payload_sequence(self, payloads: Sequence[Payload]) -> list[Payload]:
-        # The first of the SDK's three ways through all payloads of a task.
-        return list(payloads[:MAX_INPUTS])
+        return _unchanged(payloads) if len(payloads) <= MAX_INPUTS else list(payloads[:MAX_INPUTS])
 
     async def _external_retrieve_payload_sequence(self, payloads: Sequence[Payload]) -> list[Payload]:
-        return list(payloads)
+        return _unchanged(payloads)
+
+    async def _decode_payload_sequence(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return _unchanged(payloads) if self.payload_codec is None else await super()._decode_payload_sequence(payloads)
+
+
+def _unchanged(payloads: Sequence[Payload]) -> list[Payload]:
+    # The SDK compares it with what it passed, and copies it if it is another.
+    return cast(list[Payload], payloads)
 
 
 # Every client has this one, workers' and tests' too.

@@ -163,7 +163,7 @@ def _row(c: Carried, crossing: Crossing, consequence: str, tick: Tick) -> Decisi
     share = f"{_WARNED[level]} of its" if level in _WARNED else "its"
     verb = "has reached" if limit.is_loss or level in _WARNED else "has passed"
     came = f"{limit.title.capitalize()} {_amount(limit, crossing.value)} {verb} {share} {which} limit of"
-    came = f"{came} {_amount(limit, getattr(c.limits, number))}"
+    came = f"{came} {_amount(limit, getattr(c.limits, number, crossing.bound))}"
     summary = f"{came}: {consequence}" if consequence else came
     reason = comparison(limit, crossing.value, crossing.bound)
     return decision_row(c, DecisionType.RISK_ACTION, summary, tick, reasons=[reason], source=level.name.lower())

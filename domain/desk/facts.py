@@ -20,7 +20,7 @@ from domain.desk.states import CommandKind, Mode
 from domain.risk.limits import LIMIT_NAMES, Limits, refuse_unknown
 from domain.trading.proposals import REQUEST_FIELDS, read_request
 from domain.trading.symbols import normalise_symbol, normalise_symbols
-from domain.values import clean
+from domain.values import clean, is_endless
 
 MAX_SYMBOLS = 200
 MAX_COMMAND_ID_CHARS = 128
@@ -82,7 +82,7 @@ def read_symbols(value: Any) -> list[str] | None:
 
 def read_reduce_pct(value: Any) -> Decimal:
     """A fraction of the position, 0 < x <= 1. Raises ValueError for booleans, texts and everything outside that range."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or is_endless(value):
         raise ValueError("reduce_pct must be a number with 0 < reduce_pct <= 1")
     try:
         fraction = Decimal(str(value))
@@ -107,9 +107,9 @@ def read_limits(fields: Mapping[str, Any]) -> dict[str, str]:
     refuse_unknown(asked)
     texts = {}
     for name, value in asked.items():
-        text = str(value)
-        # Not isinstance: to it, true is a number.
-        if type(value) not in _NUMBER_TYPES or text[MAX_NUMBER_CHARS:]:
+        # Not isinstance: to it, true is a number. And the text only of a number, since that of a list may be long.
+        text = str(value) if type(value) in _NUMBER_TYPES and not is_endless(value) else None
+        if text is None or text[MAX_NUMBER_CHARS:]:
             raise ValueError(f"{name} must be a number of at most {MAX_NUMBER_CHARS} characters")
         texts[name] = text.strip()
     return texts
@@ -158,7 +158,7 @@ def _read_restart(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def short_text(value: Any, limit: int) -> str:
     """The value as a clean text; empty if it is longer than the limit, or not a single value."""
-    if value is None or isinstance(value, dict | list):
+    if value is None or isinstance(value, dict | list) or is_endless(value):
         return ""
     text = clean(str(value))
     return text if len(text) <= limit else ""

@@ -31,6 +31,9 @@ from domain.values import ZERO, assembled
 # up.
 SHORTEST_ORDER_SECONDS = 2.0
 REDUCTION_SECONDS = 15.0
+# It names agents that failed and symbols without a majority. Fifty rows are written by one call, whose payload Temporal limits
+# to 2 MB: a longer one fails each workflow task, a kill's too.
+MAX_SUMMARY_CHARS = 4_000
 
 
 def blocked(c: Carried) -> dict[str, str]:
@@ -47,7 +50,7 @@ def decision_of(c: Carried, choice: Choice, tick: Tick) -> Decision:
             "decision_id": tick.new_id("decision"),
             "timestamp": tick.now,
             "decision_type": choice.decision_type,
-            "summary": choice.summary,
+            "summary": choice.summary[:MAX_SUMMARY_CHARS],
             "agent_votes": choice.votes,
             "selected_signal_id": proposal.proposal_id if proposal else None,
             "selected_order_id": tick.new_id("ord") if choice.instruction else None,

@@ -43,6 +43,11 @@ def says(name: str, *values: Any) -> Signal:
     return name, [RawPayload("json/plain", json.dumps(value).encode()) for value in values]
 
 
+def many_fields() -> dict[str, int]:
+    """As many as fit into one input that is read."""
+    return dict.fromkeys((word(5) for _ in range(4_800)), 0)
+
+
 def every_limit() -> dict[str, str]:
     """Each a little tighter than the last time, so that all of them change."""
     less = Decimal(next(_steps)) / 10**9
@@ -62,6 +67,10 @@ KINDS: dict[str, tuple[int, Callable[[], Signal]]] = {
     "a kill of control characters": (
         SIGNALS,
         lambda: says("kill", {"command_id": word(32), "reason": "\u202e\x1b" * 250}),
+    ),
+    "a kill with long numbers": (
+        4_000,
+        lambda: says("kill", dict.fromkeys(("command_id", "actor", "reason"), 10**4_200)),
     ),
     "a kill with many brackets": (SIGNALS, lambda: says("kill", {"reason": [[]] * 900})),
     "a pause": (SIGNALS, lambda: says("pause", {"command_id": word(32), "reason": word(500)})),
@@ -85,6 +94,7 @@ KINDS: dict[str, tuple[int, Callable[[], Signal]]] = {
         lambda: says("propose", {"agent_id": word(20), "symbol": SYMBOLS[3], "side": "BUY", "confidence": 0.8}),
     ),
     "a proposal with strange fields": (800, lambda: says("propose", {word(10): word(100) for _ in range(300)})),
+    "a proposal with many inputs of many fields": (48, lambda: says("propose", *(many_fields() for _ in range(16)))),
     "an unknown signal": (SIGNALS, lambda: (word(64), [])),
     "an unknown signal with a long name": (SIGNALS, lambda: (word(900), [])),
 }

@@ -247,10 +247,11 @@ def test_workflow_cancel_is_a_kill_and_asks_for_a_new_run() -> None:
     assert (desk.state, desk.actor, desk.hand_over) == (State.KILLED, "cancel", True)
 
 
-def test_an_order_that_reached_the_venue_is_cancelled_again_after_a_kill() -> None:
+@pytest.mark.parametrize("after", [timedelta(0), timedelta(hours=-1)], ids=["in order", "the clock was set back"])
+def test_an_order_that_reached_the_venue_is_cancelled_again_after_a_kill(after: timedelta) -> None:
     desk = a_desk()
     order = a_pending_order(desk)
-    apply(desk, a_command(KILL, "k"), a_tick())
+    apply(desk, a_command(KILL, "k"), a_tick(after))
     cancels_confirmed(desk, [c.instruction_id for c in desk.cancels], NOW)
     assert desk.kill is not None
     assert desk.kill.quiet_at is None
