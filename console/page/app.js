@@ -188,6 +188,7 @@ function tick() {
     return lock(why);
   }
   if (!view.isResting && performance.now() - askedHealthAt > HEALTH_MS) readHealth();
+  if (view.connected) log.again();
   render();
 }
 

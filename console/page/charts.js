@@ -81,10 +81,15 @@ export class Charts {
     try {
       const curve = await rows("/reports/equity", { points: POINTS, symbol: this.symbol, ...since });
       const marks = [];
-      for (const kind of Object.keys(KINDS)) marks.push(...(await rows("/reports/decisions", { decision_type: kind, limit: MOST_MARKS, ...since })));
+      let isCut = false;
+      for (const kind of Object.keys(KINDS)) {
+        const found = await rows("/reports/decisions", { decision_type: kind, limit: MOST_MARKS, ...since });
+        isCut ||= found.length === MOST_MARKS;
+        marks.push(...found);
+      }
       const fills = await rows("/reports/fills", { symbol: this.symbol, limit: MOST_FILLS, ...since }, true);
       setText(byId("chart-problem"), "");
-      return { range: this.range, symbol: this.symbol, to, from: back === null ? null : to - back, curve, marks, fills };
+      return { range: this.range, symbol: this.symbol, to, from: back === null ? null : to - back, curve, marks, isCut, fills };
     } catch (error) {
       if (!(error instanceof Unreachable || error instanceof Refused)) throw error;
       const old = this.drawn ? ` Below: as read at ${utc(this.drawn.to)} UTC.` : "";
@@ -113,9 +118,9 @@ export class Charts {
       one("Leverage", "leverage", (v) => `${v.toFixed(2)} ×`, { limits: this.limits("leverage") }),
       one("Gross exposure", "gross_exposure", percent, { limits: this.limits("gross_exposure") }),
       one("Net exposure", "net_exposure", percent, { limits: this.limits("net_exposure") }),
-      ...(symbol ? [one(`Price of ${symbol}`, "price", (v) => about(v, 7), { dots: fills.map(dot) })] : []),
+      ...(symbol ? [one(`Price of ${symbol}${fills.length < MOST_FILLS ? "" : ` (with the newest ${MOST_FILLS} executions only)`}`, "price", (v) => about(v, 7), { dots: fills.map(dot) })] : []),
     );
-    drawMarks(this.drawn.marks);
+    drawMarks(this.drawn.marks, this.drawn.isCut);
   }
 
   limits(name) {
@@ -147,9 +152,10 @@ function figure(facts) {
   return h("figure", null, h("figcaption", null, said), node);
 }
 
-function drawMarks(found) {
+function drawMarks(found, isCut) {
   const newest = [...found].sort((a, b) => Date.parse(b.timestamp) - Date.parse(a.timestamp));
   const line = (it) => h("li", { class: KINDS[it.decision_type] }, h("time", null, utc(it.timestamp)), h("span", { class: "kind" }, words(it.decision_type)), ` ${it.summary}`);
-  byId("marks").replaceChildren(...newest.slice(0, MOST_MARKS).map(line));
-  setText(byId("marks-title"), newest.length ? `Marks in the charts: ${newest.length} (commands, and what limits did)` : "Marks in the charts: none");
+  byId("marks").replaceChildren(...newest.map(line));
+  const cut = isCut ? `; of each, only the newest ${MOST_MARKS}, so older ones are missing` : "";
+  setText(byId("marks-title"), newest.length ? `Marks in the charts: ${newest.length} (commands, and what limits did${cut})` : "Marks in the charts: none");
 }

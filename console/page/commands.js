@@ -9,6 +9,8 @@ import { may } from "./session.js";
 
 const MOST_SHOWN = 20;
 const FOLLOWED_MS = 10 * 60_000;
+// The most rows that a report has in a page. A cancel of every symbol has two for each of up to 200 symbols.
+const MOST_ROWS = 1000;
 // The second click of a double click must not be a second command.
 const REST_MS = 1500;
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -179,6 +181,7 @@ export class Commands {
       if (answer.body.outcome === "refused") return void this.say(entry, `REFUSED: ${answer.body.detail}`, "bad");
       if (answer.body.outcome === "pending") this.say(entry, "RECORDED; the desk is carrying it out.");
     }
+    if (entry.turn === turn) this.leave(entry);
   }
 
   /** Shows what the API has confirmed, and no more: a prepared instruction has not reached the venue yet. */
@@ -198,7 +201,7 @@ export class Commands {
     const end = performance.now() + FOLLOWED_MS;
     while (performance.now() < end && entry.node.isConnected) {
       await pause(1000);
-      const rows = await rowsOf(`/reports/instructions?limit=50&command_id=${encodeURIComponent(entry.id)}`).catch(() => []);
+      const rows = await rowsOf(`/reports/instructions?limit=${MOST_ROWS}&command_id=${encodeURIComponent(entry.id)}`).catch(() => []);
       if (!rows.length) continue;
       entry.rows = rows;
       const count = (outcome) => rows.filter((it) => it.outcome === outcome).length;
@@ -207,9 +210,17 @@ export class Commands {
       this.say(entry, `${text} ${count("confirmed")} of ${all} confirmed by the venue${wrong}.`, wrong ? "bad" : count("confirmed") === all ? "good" : "");
       if (count("confirmed") + count("failed") === all) return;
     }
+    this.leave(entry);
+  }
+
+  /** Nobody looks any more whether the last text still holds, so it says so. */
+  leave(entry) {
+    const at = clock(Date.now() + this.view.skew);
+    this.say(entry, `${entry.text} As known at ${at} UTC: this page has stopped following it. The log has what came later.`, entry.kind, entry.again);
   }
 
   say(entry, text, kind = "", again = null) {
+    Object.assign(entry, { text, kind, again });
     entry.node.className = kind;
     const at = (entry.at ||= clock(Date.now() + this.view.skew));
     draw(entry.node, [text, entry.rows, Boolean(again)], () => [

@@ -6,7 +6,7 @@ import { SILENT_API, doubt, lacksTemporal } from "./bar.js";
 import { byId, copyLine, draw, h, setText } from "./dom.js";
 import { guard } from "./faults.js";
 import { clock } from "./format.js";
-import { drawKillProgress } from "./panels.js";
+import { drawKillProgress, MOST_INSTRUCTIONS } from "./panels.js";
 import { currentKey, may } from "./session.js";
 import { announce } from "./way.js";
 
@@ -254,24 +254,31 @@ export class Kill {
 
   /** Called twice a second. */
   tick() {
-    drawKillProgress(this.view, this.instructions);
-    this.drawByHand();
     this.read();
+    drawKillProgress(this.view, this);
+    this.drawByHand();
   }
 
   async read() {
     const kill = this.view.status && this.view.status.kill;
-    if (!kill) return void (this.instructions = []);
+    // What became of an earlier kill's instructions must not stand below this one.
+    if (this.readOf !== kill?.command_id) Object.assign(this, { instructions: [], readOf: kill?.command_id, readAt: -Infinity, oldSince: null });
+    if (!kill || this.isReading) return;
     const wanted = `${kill.command_id} ${kill.verified_at}`;
     if ((kill.verified_at && this.readFor === wanted) || performance.now() - this.readAt < 2000 || !this.view.connected) return;
     this.readAt = performance.now();
+    this.isReading = true;
+    const at = Date.now() + this.view.skew;
     try {
-      const rows = await rowsOf(`/reports/instructions?limit=40&command_id=${encodeURIComponent(kill.command_id)}`);
+      const rows = await rowsOf(`/reports/instructions?limit=${MOST_INSTRUCTIONS}&command_id=${encodeURIComponent(kill.command_id)}`);
+      if (this.readOf !== kill.command_id) return;
       // Rows are written a moment after they are settled.
       const open = rows.some((it) => it.outcome === "prepared");
-      Object.assign(this, { instructions: rows, readFor: open || !rows.length ? "" : wanted });
+      Object.assign(this, { instructions: rows, readFor: open || !rows.length ? "" : wanted, rowsAt: at, oldSince: null });
     } catch {
-      this.readFor = "";
+      Object.assign(this, { readFor: "", oldSince: this.rowsAt });
+    } finally {
+      this.isReading = false;
     }
   }
 

@@ -6,6 +6,7 @@ import { plain, utc, words } from "./format.js";
 
 const PAGE = 50;
 const MOST_ROWS = 300;
+const AGAIN_MS = 5000;
 
 const KINDS = {
   decisions: { path: "/reports/decisions", id: (it) => it.decision_id, line: decision, filters: ["decision_type", "risk_passed", "agent_id", "symbol"] },
@@ -44,6 +45,7 @@ export class Log {
     this.next = null;
     this.isDetached = false;
     this.isReading = this.isBehind = false;
+    this.readAt = -Infinity;
     this.list.replaceChildren();
     this.newest.hidden = this.older.hidden = true;
   }
@@ -109,6 +111,7 @@ export class Log {
   async reading(more) {
     const { turn } = this;
     this.isReading = true;
+    this.readAt = performance.now();
     const page = await this.fetch(more);
     if (this.turn !== turn) return null;
     this.isReading = false;
@@ -154,6 +157,14 @@ export class Log {
     if (this.isDetached) return;
     const page = await this.reading();
     if (page) this.prepend(page);
+  }
+
+  /**
+   * Called twice a second while the API answers. Only a new decision is announced: outcomes of instructions and fills also come
+   * without one, above all on a desk that is paused or killed.
+   */
+  again() {
+    if (this.kind !== "decisions" && performance.now() - this.readAt > AGAIN_MS) this.news();
   }
 
   prepend(page) {

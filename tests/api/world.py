@@ -210,7 +210,8 @@ class FakeReports:
             raise self.error
         if self.log:
             return await self.log.page(wanted)
-        return self.rows[: wanted.limit], self.next_cursor
+        until = [row for row in self.rows if wanted.until is None or row.timestamp < wanted.until]
+        return until[: wanted.limit], self.next_cursor
 
     async def page_text(self, wanted: DecisionFilter) -> PageText:
         rows, cursor = await self.page(wanted)
