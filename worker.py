@@ -103,8 +103,7 @@ log = structlog.get_logger("worker")
 class Workers:
     """The two Temporal workers of this process.
 
-    `own` takes this desk's activities in this mode. `shared` takes workflow tasks, and the activities of runs that began
-    before each desk had its own queue.
+    `shared` takes the workflow tasks of any desk, `own` this desk's activities in this mode.
     """
 
     shared: Worker
@@ -442,8 +441,6 @@ def build_workers(
     build = partial(
         Worker,
         client,
-        activities=activities,
-        interceptors=[WrongWorkerExit(scope, leave)],
         identity=identity,
         graceful_shutdown_timeout=patience,
         on_fatal_error=partial(_note, broken),
@@ -457,7 +454,11 @@ def build_workers(
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
         deployment_config=versioned,
     )
-    own = build(task_queue=names.activity_queue(scope.desk, scope.mode.value))
+    own = build(
+        task_queue=names.activity_queue(scope.desk, scope.mode.value),
+        activities=activities,
+        interceptors=[WrongWorkerExit(scope, leave)],
+    )
     ends = partial(end_polls, client, identity, names.workflow_id(scope.desk))
     return Workers(allow_a_full_signal_queue(shared), own, ends, patience, broken)
 

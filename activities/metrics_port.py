@@ -58,9 +58,12 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         # Bytes one by one would prolong the time of each reading for ever.
         end = threading.Timer(2 * CLIENT_SECONDS, _shut, (request,))
         end.daemon = True
-        end.start()
         try:
+            end.start()
             super().process_request_thread(request, client_address)
+        except RuntimeError:
+            # No more threads can be started.
+            self.shutdown_request(request)
         finally:
             end.cancel()
             self._free.release()

@@ -23,8 +23,7 @@ from activities.failures import failure
 from activities.metrics import WorkerMetrics
 from activities.scope import refuse_other
 from activities.venues.port import Venue, VenueError
-from domain.books import EXCHANGE
-from domain.books import seen as books_seen
+from domain.books import EXCHANGE, books_seen
 from domain.deciding import Choice
 from domain.desk.ahead import may_choose
 from domain.desk.states import Mode

@@ -5,6 +5,8 @@
             │            ─ none in time ──────────────── 202
             ├─ never sent ────────────────────────────── 503 "not recorded"
             ├─ no answer ─────────────────────────────── 503 "it is not known …"
+            ├─ no answer, then refused ─┬─ kill: cancellation, 200, 202 or 503 as above
+            │                           └─ others ────── 503 "it is not known …"
             └─ refused ─┬─ kill: cancellation ────────── 200, 202, or 503 as above
                         └─ others ────────────────────── 503 "not recorded"
 
@@ -45,6 +47,7 @@ from workflows.gateway import (
     SIGNAL_SECONDS,
     GatewayError,
     NoCoordinator,
+    RefusedInTheEnd,
     SignalRefused,
     SignalUnanswered,
     TemporalUnreachable,
@@ -124,10 +127,12 @@ class Commander:
         deadline = started + self._seconds
         try:
             await self._signal(ask)
-        except SignalRefused as error:
-            if ask.kind is not CommandKind.KILL:
+        except (SignalRefused, RefusedInTheEnd) as error:
+            if ask.kind is CommandKind.KILL:
+                return await self._kill_by_cancelling(ask, error, deadline)
+            if isinstance(error, SignalRefused):
                 raise NotRecorded(str(error), None) from error
-            return await self._kill_by_cancelling(ask, error, deadline)
+            raise PerhapsRecorded(ask.command_id, None) from error
         outcome = await self._confirmation(ask, deadline)
         if outcome is None:
             return self._accepted(ask)
@@ -148,6 +153,8 @@ class Commander:
             raise NotRecorded(str(error), self._cancels(ask)) from error
         except SignalUnanswered as error:
             self._desk.recorded(ask.command_id)
+            if isinstance(error, RefusedInTheEnd):
+                raise
             raise PerhapsRecorded(ask.command_id, self._cancels(ask)) from error
         self._desk.recorded(ask.command_id)
 
@@ -176,9 +183,7 @@ class Commander:
             return None
         return found.outcomes.get(ask.command_id)
 
-    async def _kill_by_cancelling(
-        self, ask: CommandRequest, refusal: SignalRefused, deadline: float
-    ) -> CommandResponse:
+    async def _kill_by_cancelling(self, ask: CommandRequest, refusal: GatewayError, deadline: float) -> CommandResponse:
         """A run takes 10,000 signals. After that it still accepts a cancellation (measured), which means kill."""
         log.warning("kill signal refused, requesting cancellation", command_id=ask.command_id, error=str(refusal))
         await self._request_cancellation(ask, refusal, deadline)
@@ -188,7 +193,7 @@ class Commander:
             return self._settled(ask, outcome)._replace(headers=_headers(ask, warning))
         return await self._accepted_as_cancellation(ask, warning)
 
-    async def _request_cancellation(self, ask: CommandRequest, refusal: SignalRefused, deadline: float) -> None:
+    async def _request_cancellation(self, ask: CommandRequest, refusal: GatewayError, deadline: float) -> None:
         seconds = min(SIGNAL_SECONDS, max(deadline - time.monotonic(), 0.5))
         # The reason carries the content of a kill signal, so that the kill can be followed by its id.
         reason = to_json(ask.payload(datetime.now(UTC))).decode()
@@ -198,6 +203,8 @@ class Commander:
             self._desk.recorded(ask.command_id)
             raise PerhapsRecorded(ask.command_id, self._cancels(ask)) from error
         except GatewayError as error:
+            if isinstance(refusal, RefusedInTheEnd):
+                raise PerhapsRecorded(ask.command_id, self._cancels(ask)) from error
             raise NotRecorded(f"{refusal}; a cancellation failed too: {error}", self._cancels(ask)) from error
         self._desk.recorded(ask.command_id)
 

@@ -16,7 +16,6 @@ from temporalio.client import Client
 from cli.audit import Line
 from cli.audit_chain import Ticker, fault_line
 from cli.connecting import connect_lazily
-from cli.lifecycle import OPEN
 from domain.audit import NO_DESK, FaultKind
 from domain.values import iso, printable
 from storage import migrate
@@ -26,7 +25,7 @@ from storage.audit.verifying import FaultCount, Verification
 from storage.database import WrongDatabase
 from storage.installation import read_id
 from workflows import recorded
-from workflows.gateway import DeskGateway
+from workflows.gateway import PAUSED, RUNNING, DeskGateway
 from workflows.recorded import ListedRun, RecordedRows, UnreadableRows
 
 # How many missing and how many differing rows are named for each desk. The chain names every row that was put back.
@@ -149,7 +148,7 @@ class DeskRebuild:
         yield from self._take(found)
 
     async def _of_histories(self, runs: list[ListedRun]) -> AsyncIterator[Line]:
-        is_open = await DeskGateway(self._client, self._desk).open_status() == OPEN
+        is_open = await DeskGateway(self._client, self._desk).open_status() in (RUNNING, PAUSED)
         found: list[RememberedRow] = []
         async for each in recorded.recorded(self._client, self._desk, runs):
             if isinstance(each, UnreadableRows):

@@ -1,14 +1,13 @@
 """Carries out `ais start`, `restart` and `release`: reads the settings, acts, and returns text for people."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from functools import partial
 
 import settings
 from cli import moving
 from cli.actor import actor
 from cli.connecting import connect_lazily, connect_patiently, desk_gateway
-from cli.lifecycle import Lifecycle
+from cli.lifecycle import Lifecycle, RestartAsked
 from cli.moving import NewMode
 from cli.refusals import Refused
 from cli.terms import account_of, plan
@@ -42,9 +41,17 @@ async def compare(say: Say) -> None:
     await once_known(ask, partial(warn_if_different, lambda difference: say(f"warning: {difference}"), mine))
 
 
-async def restart(reason: str, asked_at: datetime, terms: NewTerms, new_mode: NewMode | None, say: Say) -> str:
-    """Restarts the desk and returns what happened; a kill after `asked_at` wins. Raises Refused with the reason."""
-    return await _with_lifecycle(lambda lifecycle: lifecycle.restart(reason, actor(), asked_at, terms, new_mode), say)
+async def restart(reason: str, asked: RestartAsked, terms: NewTerms, new_mode: NewMode | None, say: Say) -> str:
+    """Restarts the desk and returns what happened; a later kill wins. Raises Refused with the reason."""
+    return await _with_lifecycle(lambda lifecycle: lifecycle.restart(reason, actor(), asked, terms, new_mode), say)
+
+
+async def newest_kill() -> int | None:
+    """The number of the desk's newest kill; None if nobody answers."""
+    try:
+        return (await desk_gateway(await connect_lazily()).status()).kill_number
+    except GatewayError:
+        return None
 
 
 def named_mode(mode: str | None, with_positions: bool) -> NewMode | None:

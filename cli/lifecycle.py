@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 from temporalio.client import Client
@@ -30,10 +31,10 @@ from domain.books import EXCHANGE
 from domain.desk.applying import apply
 from domain.desk.carried import Outcome
 from domain.desk.commands import SAME_TERMS, Command, NewTerms
+from domain.desk.recording import Tick
 from domain.desk.states import CommandKind, Mode, State
 from domain.desk.status import Status
 from domain.desk.terms import difference_text
-from domain.desk.traces import Tick
 from domain.trading.decisions import Decision, DecisionType
 from storage import claims
 from storage.audit import chain
@@ -43,14 +44,36 @@ from storage.decisions import insert_decisions
 from storage.desks import ClearedKill, DeskRecord, NewDesk, begin_start, clear_latch, finish_start, read_desk
 from storage.installation import read_id
 from workflows import names
-from workflows.gateway import DeskGateway, GatewayError, SignalUnanswered, may_have_arrived
+from workflows.gateway import (
+    PAUSED,
+    RUNNING,
+    DeskGateway,
+    GatewayError,
+    SignalUnanswered,
+    may_have_arrived,
+    paused_text,
+)
 from workflows.unheard import unheard_kill
 
-OPEN = "RUNNING"
 SETTLE_SECONDS = 15.0
 OUTCOME_SECONDS = 30.0
 POLL_SECONDS = 0.1
 LOOK_SECONDS = 2.0
+
+
+class RestartAsked(NamedTuple):
+    """When a person asked for a restart, by this machine's clock, and the number of the newest kill then, if it was read.
+
+    The clock alone would not do: one that is ahead of Temporal's takes a kill that came meanwhile for an older one.
+    """
+
+    at: datetime
+    newest_kill: int | None = None
+
+    def is_before_the_kill_of(self, status: Status) -> bool:
+        """Whether the newest kill came later."""
+        is_newer = self.newest_kill is not None and status.kill_number > self.newest_kill
+        return is_newer or (status.last_kill_at is not None and status.last_kill_at > self.at)
 
 
 class Lifecycle:
@@ -71,7 +94,8 @@ class Lifecycle:
         """
         with told_if_it_fails("nothing was started"):
             row, opened = await self._row(), await self._gateway.open_status()
-        if opened == OPEN:
+        _refuse_paused(self._plan.desk, opened, "nothing was started")
+        if opened == RUNNING:
             return await self._found_open(row, compares)
         if row is not None and (row.killed or row.started_at is not None):
             raise Refused(self._needs_restart("killed" if row.killed else "started before", row))
@@ -117,24 +141,25 @@ class Lifecycle:
         self,
         reason: str,
         actor: str,
-        asked_at: datetime,
+        asked: RestartAsked,
         terms: NewTerms = SAME_TERMS,
         new_mode: NewMode | None = None,
     ) -> str:
-        """Brings a killed desk, or one whose coordinator is gone, back to running. A kill after `asked_at` wins.
+        """Brings a killed desk, or one whose coordinator is gone, back to running. A kill after `asked` wins.
 
         An open coordinator takes `terms` and `new_mode`. A new one starts with the settings, overridden by these.
         """
         with told_if_it_fails("nothing was restarted"):
             row, opened = await self._row(), await self._gateway.open_status()
-        if opened != OPEN:
+        _refuse_paused(self._plan.desk, opened, "nothing was restarted")
+        if opened != RUNNING:
             self._plan = _planned(self._plan.with_terms(terms), new_mode)
             return await self._restart_closed(row, reason, actor)
         with told_if_it_fails("nothing was restarted"):
             fields = await self._prepared(terms, new_mode)
         await self._hand_over_database(reason, actor)
         status = await self._settled()
-        if status.last_kill_at and status.last_kill_at > asked_at:
+        if asked.is_before_the_kill_of(status):
             # We have just read its number, but the person who asked for the restart cannot have meant this kill.
             raise Refused(f"kill {status.kill_number} came after you asked for the restart; look at `ais status` first")
         await self._restart_signal(status, reason=reason, actor=actor, **fields)
@@ -168,7 +193,9 @@ class Lifecycle:
             return given
 
         with told_if_it_fails("nothing was released"):
-            if await self._gateway.open_status() == OPEN:
+            opened = await self._gateway.open_status()
+            _refuse_paused(self._plan.desk, opened, "nothing was released")
+            if opened == RUNNING:
                 status = await self._gateway.status()
                 if _may_act_on_its_account(status):
                     raise Refused(
@@ -348,6 +375,12 @@ class Lifecycle:
             f"desk {self._plan.desk!r} was {why}{killed_by} and has no open coordinator; it does not start by itself. "
             'To bring it back: ais restart --reason "…"'
         )
+
+
+def _refuse_paused(desk: str, opened: str | None, known: str) -> None:
+    """Raises Refused for a coordinator that is paused in Temporal: it is open, and may change both stores once it continues."""
+    if opened == PAUSED:
+        raise Refused(f"{known}: {paused_text(desk)}")
 
 
 def _may_act_on_its_account(status: Status) -> bool:

@@ -10,15 +10,21 @@ import typer
 from cli.terminal import say
 
 
-def _readable(text: str) -> str:
-    """Replaces lone surrogates, which terminals with another encoding produce: neither Temporal nor PostgreSQL accepts them."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+def readable(reason: str) -> str:
+    """As much of the reason as is recorded. Where an input is longer than 64 KiB, the coordinator does not read its command id
+    either, and whoever waits for its outcome would never hear of it.
+
+    Without lone surrogates, which terminals with another encoding produce: neither Temporal nor PostgreSQL accepts them.
+    """
+    from domain.desk.payloads import MAX_REASON_CHARS
+
+    return reason.encode("utf-8", "replace").decode("utf-8")[:MAX_REASON_CHARS]
 
 
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="The data folder of a running `ais dev` (or AIS_DATA_DIR).")
 ]
-Reason = Annotated[str, typer.Option(help="Why; recorded in the decision log.", callback=_readable)]
+Reason = Annotated[str, typer.Option(help="Why; recorded in the decision log.", callback=readable)]
 DeskName = Annotated[str | None, typer.Option(help="The desk. [default: AIS_DESK, or main]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 

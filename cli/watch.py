@@ -1,4 +1,4 @@
-"""Carries out `ais watch`: the desk on the whole screen, redrawn every second.
+"""Carries out `ais watch`: shows the desk full-screen, redrawn every second.
 
 If the coordinator no longer answers, the last answer stays on the screen, marked STALE and with its age.
 """

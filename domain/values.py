@@ -62,12 +62,15 @@ EXACT = Context(prec=100)
 ZERO = Decimal(0)
 BPS = Decimal("0.0001")
 _BREAKS = "\n\r\t\v\f\x85\u2028\u2029"
+_MOST_CHARACTERS = 5_000
+# 600 digits: more than any text that is kept has characters.
+_MOST_BITS = 2_000
 _SIX_PLACES = Decimal("0.000001")
 
 
 def no_truth(value: Any) -> Any:
     """Refuses a boolean, which pydantic would take for 0 or 1."""
-    if isinstance(value, bool):
+    if value is True or value is False:
         raise ValueError("must be a number, not true or false")
     return value
 
@@ -75,6 +78,11 @@ def no_truth(value: Any) -> Any:
 def floor_to_step(quantity: Decimal, step: Decimal) -> Decimal:
     """The largest multiple of `step` not above `quantity` (both positive), written without an exponent."""
     return plain((quantity / step).to_integral_value(rounding=ROUND_DOWN) * step)
+
+
+def is_endless(value: Any) -> bool:
+    """Whether this is a whole number that is too long to be written out: 4,000 digits take longer than a signal may cost."""
+    return isinstance(value, int) and value.bit_length() > _MOST_BITS
 
 
 def encodable(value: Any) -> Any:
@@ -96,6 +104,9 @@ def plain(number: Decimal) -> Decimal:
     """The same number without trailing zeros and exponent: `1E+2` becomes `100`. A number too long to be written out keeps
     its exponent: raising an error here would fail the workflow task that shows it."""
     shortest = number.normalize(EXACT)
+    if shortest.adjusted() < 0:
+        # Below 1, so its exponent is below 0.
+        return shortest
     has_exponent = shortest.as_tuple().exponent > 0  # type: ignore[operator]
     may_be_written = shortest.adjusted() < EXACT.prec
     return shortest.quantize(Decimal(1), context=EXACT) if has_exponent and may_be_written else shortest
@@ -111,17 +122,30 @@ def digits(number: Decimal) -> str:
     return str(plain(places(number, _SIX_PLACES)))
 
 
+class _Shown(dict[int, str | None]):
+    """What is shown of each character. Looked up once: 10,000 texts of such characters may queue together with a kill."""
+
+    def __missing__(self, code: int) -> str | None:
+        character = chr(code)
+        # Control characters, format characters (bidirectional and zero-width ones among them), and lone surrogates.
+        is_left_out = unicodedata.category(character) in ("Cc", "Cf", "Cs")
+        shown = " " if character in _BREAKS else None if is_left_out else character
+        if len(self) >= _MOST_CHARACTERS:
+            self.clear()
+        self[code] = shown
+        return shown
+
+
+_SHOWN = _Shown()
+
+
 def printable(text: str) -> str:
     """The text as a terminal may show it: one line, without anything that controls the terminal or reverses the reading
     order.
 
     The incident behind it: an escape sequence in a kill's reason reached the operator's terminal through `ais status`.
     """
-    if text.isprintable():
-        return text
-    spaced = (" " if character in _BREAKS else character for character in text)
-    # Control characters, format characters (bidirectional and zero-width ones among them), and lone surrogates.
-    return "".join(character for character in spaced if unicodedata.category(character) not in ("Cc", "Cf", "Cs"))
+    return text if text.isprintable() else text.translate(_SHOWN)
 
 
 def printable_lines(text: str) -> str:

@@ -46,7 +46,7 @@ class Watched(NamedTuple):
     watching: timedelta = timedelta(0)
 
 
-def look(connection: Connection, watched: Watched, status: Status | None) -> int:
+def note_events(connection: Connection, watched: Watched, status: Status | None) -> int:
     """Notes the new events in the log and in the coordinator's status. Returns how many notices are new."""
     now, desk = server_time(connection), _locked(connection, watched.desk)
     # Without the index each look would read the whole log: what is written meanwhile is noted once the index is built.

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import GrpcCompression
 from temporalio.testing import WorkflowEnvironment
 
 from cli.dev.temporal import DYNAMIC_CONFIG
 from workflows import names
+from workflows.converter import DATA_CONVERTER
 
 BIN = Path(sys.executable).parent
 SETTINGS = [arg for value in DYNAMIC_CONFIG for arg in ("--dynamic-config-value", value)]
@@ -23,7 +23,7 @@ async def serve(*extra: str) -> WorkflowEnvironment:
     """A development server of its own, on a free port, with our search attributes."""
     return await WorkflowEnvironment.start_local(
         dev_server_existing_path=str(BIN / "temporal"),
-        data_converter=pydantic_data_converter,
+        data_converter=DATA_CONVERTER,
         search_attributes=list(names.SEARCH_ATTRIBUTES),
         dev_server_extra_args=[*SETTINGS, *extra],
         dev_server_log_level="error",
@@ -34,7 +34,7 @@ async def client_of(env: WorkflowEnvironment) -> Client:
     """A client that compresses nothing: between two processes of one machine that is a twentieth of the server's time."""
     return await Client.connect(
         env.client.service_client.config.target_host,
-        data_converter=pydantic_data_converter,
+        data_converter=DATA_CONVERTER,
         grpc_compression=GrpcCompression.NONE,
     )
 

@@ -10,12 +10,12 @@ from typing import NamedTuple
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
+from workflows.calling import answer_of
 from workflows.run import CoordinatorRun, short, was_busy, why
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
     from domain.desk import outbox
-    from domain.desk.versions import cancels_together
     from domain.trading.instructions import Tool
 
 # Two activities fill all 32 places (`lanes.MAX_CANCELS_AT_ONCE`). If one is lost with its worker, the other half still goes
@@ -52,8 +52,7 @@ class Cancelling:
         call = calls.CancelCall(scope=self._run.scope, tool=tool, symbol=symbol, instruction_ids=ids, order_ids=orders)
         outbox.cancels_begun(self._c, ids)
         # A kill's cancels never share an activity with the cancel of an order that is only being replaced.
-        together = cancels_together(self._c.schema_version) and tool is not Tool.CANCEL_ORDER
-        failed = await (self._with_others(call) if together else self._cancel_alone(call))
+        failed = await (self._cancel_alone(call) if tool is Tool.CANCEL_ORDER else self._with_others(call))
         if failed:
             outbox.cancels_failed(self._c, ids, failed.why)
         else:
@@ -84,21 +83,22 @@ class Cancelling:
         call = calls.CancelManyCall(scope=self._run.scope, cancels=together.cancels)
         symbols = list(dict.fromkeys(cancel.symbol for cancel in together.cancels))
         try:
-            return list(
-                await workflow.execute_activity(
-                    calls.cancel_many,
-                    call,
-                    task_queue=self._run.queue,
-                    summary=short(f"{len(together.cancels)} cancels: {', '.join(symbols)}"),
-                    **options.CANCEL,
-                )
+            answers = await answer_of(
+                calls.cancel_many,
+                call,
+                task_queue=self._run.queue,
+                summary=short(f"{len(together.cancels)} cancels: {', '.join(symbols)}"),
+                **options.CANCEL,
             )
         except ActivityError as error:
             return [Failed(why(error), was_busy(error))] * len(together.cancels)
+        # A person may have ended the activity with fewer.
+        missing = len(together.cancels) - len(answers)
+        return [*answers, *[Failed("there is no answer about this cancel", busy=False)] * missing]
 
     async def _cancel_alone(self, call: calls.CancelCall) -> Failed | None:
         try:
-            await workflow.execute_activity(
+            await answer_of(
                 calls.cancel,
                 call,
                 task_queue=self._run.queue,

@@ -6,6 +6,7 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
+from workflows.calling import answer_of
 from workflows.run import CoordinatorRun, database_of, why
 
 with workflow.unsafe.imports_passed_through():
@@ -13,9 +14,9 @@ with workflow.unsafe.imports_passed_through():
     from domain.deciding import Choice
     from domain.desk import enforcing, latch, requoting
     from domain.desk.ahead import DECISION_LASTS, ChoiceAhead, facts_of
-    from domain.desk.cycle import NotDone, run_cycle, takes_risk
+    from domain.desk.cycle import NotDone, run_cycle, seconds_to_wait, takes_risk
     from domain.desk.outbox import RecordBatch
-    from domain.desk.traces import Tick
+    from domain.desk.recording import Tick
     from domain.desk.versions import decides_ahead
     from domain.trading.decisions import Decision
     from domain.trading.market import LatchReading, Observation
@@ -44,10 +45,8 @@ class CycleTask:
             # A restart clears the latch. A reading already under way would bring the old one back, so no cycle runs
             # meanwhile.
             await workflow.wait_condition(lambda: self._run.draining or self._c.restart is None)
-            last, now = self._c.last_cycle_at, workflow.now()
-            due = now if last is None else last + timedelta(seconds=self._c.cycle_seconds)
-            if due > now:
-                await self._run.wait(self._resting, (due - now).total_seconds(), "until the next cycle")
+            if (seconds := seconds_to_wait(self._c, workflow.now())) > 0:
+                await self._run.wait(self._resting, seconds, "until the next cycle")
             if not self._resting():
                 self.idle, started = False, workflow.now()
                 await run_cycle(self._c, self)
@@ -65,7 +64,7 @@ class CycleTask:
         self.idle = False
         try:
             call = calls.ReadLatchCall(scope=self._run.scope)
-            reading = await workflow.execute_activity(
+            reading = await answer_of(
                 calls.read_latch, call, task_queue=self._run.queue, summary="read the latch", **options.READ_LATCH
             )
         except ActivityError as error:
@@ -142,9 +141,7 @@ class CycleTask:
         )
         try:
             text = f"decide cycle {c.cycle_number}"
-            choice: Choice = await workflow.execute_activity(
-                calls.decide, call, task_queue=self._run.queue, summary=text, **options.DECIDE
-            )
+            choice = await answer_of(calls.decide, call, task_queue=self._run.queue, summary=text, **options.DECIDE)
         except ActivityError as error:
             raise NotDone(why(error)) from error
         if decides_ahead(c.schema_version) and workflow.now() - asked_at > DECISION_LASTS:
@@ -156,9 +153,7 @@ class CycleTask:
         try:
             call = calls.RecordCall(scope=self._run.scope, batch=RecordBatch(decisions=[row]))
             text = f"commit the decision on {row.symbol}"
-            await workflow.execute_activity(
-                calls.record, call, task_queue=self._run.queue, summary=text, **options.RECORD
-            )
+            await answer_of(calls.record, call, task_queue=self._run.queue, summary=text, **options.RECORD)
         except ActivityError as error:
             raise NotDone(why(error)) from error
 

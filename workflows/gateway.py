@@ -4,6 +4,7 @@ GatewayError
 ├── TemporalUnreachable   nothing was sent
 ├── SignalRefused         Temporal answered, and refused
 ├── SignalUnanswered      sent, but it is not known whether Temporal recorded it
+│   └── RefusedInTheEnd   a later try was answered, and refused
 ├── NoCoordinator         never started, or no longer open
 └── CoordinatorSilent     it is open, but no worker answered for it
 """
@@ -35,7 +36,6 @@ from temporalio.api.workflowservice.v1 import (
     SignalWorkflowExecutionRequest,
 )
 from temporalio.client import Client, Interceptor
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryFilter
 from temporalio.service import RPCError, RPCStatusCode
@@ -44,8 +44,12 @@ from domain.desk.carried import Outcome
 from domain.desk.status import Outcomes, Status
 from domain.values import encodable
 from workflows import names
+from workflows.converter import DATA_CONVERTER
 from workflows.shared_query import Headers, SharedQuery
 
+# Temporal's statuses of a run that is open. One that somebody has paused (`temporal workflow pause`) takes signals, and carries
+# nothing out until somebody unpauses it.
+RUNNING, PAUSED = "RUNNING", "PAUSED"
 SIGNAL_SECONDS = 2.0
 _DESCRIBE_SECONDS = 1.0
 # A try shorter than this times out by itself and would hide what went wrong in the tries before it.
@@ -80,6 +84,10 @@ class SignalRefused(GatewayError):
 
 class SignalUnanswered(GatewayError):
     """The signal was sent but not answered: it may have been recorded."""
+
+
+class RefusedInTheEnd(SignalUnanswered):
+    """A try was not answered, so that the signal may have been recorded, and Temporal refused the last one."""
 
 
 class NoCoordinator(GatewayError):
@@ -127,7 +135,7 @@ async def connect(
     arguments = dict(ClientConfig.load_client_connect_config() if config is None else config)
     arguments.setdefault("target_host", "127.0.0.1:7233")
     return await Client.connect(
-        **arguments, data_converter=pydantic_data_converter, lazy=lazy, runtime=runtime, interceptors=interceptors
+        **arguments, data_converter=DATA_CONVERTER, lazy=lazy, runtime=runtime, interceptors=interceptors
     )
 
 
@@ -328,17 +336,27 @@ class DeskGateway:
             except (RPCError, RuntimeError) as error:
                 maybe_recorded = maybe_recorded or may_have_arrived(error)
                 is_transient = not isinstance(error, RPCError) or error.status in _TRANSIENT
+                is_transient = is_transient or _was_cut_off(error, deadline)
                 if not is_transient or left < _LAST_TRY_SECONDS:
                     raise await self._signal_error(error, maybe_recorded) from error
             await asyncio.sleep(_backoff())
 
     async def _signal_error(self, error: Exception, maybe_recorded: bool) -> GatewayError:
-        if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
+        if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND and not maybe_recorded:
             return NoCoordinator(self.desk, await self._describe(_DESCRIBE_SECONDS))
+        if (
+            isinstance(error, RPCError)
+            and error.status is not RPCStatusCode.UNAVAILABLE
+            and not may_have_arrived(error)
+        ):
+            refused = f"Temporal refused the signal: {error}"
+            return (
+                RefusedInTheEnd(f"{refused}, after a try without an answer")
+                if maybe_recorded
+                else SignalRefused(refused)
+            )
         if maybe_recorded:
             return SignalUnanswered(f"Temporal did not answer: {error}")
-        if isinstance(error, RPCError) and error.status is not RPCStatusCode.UNAVAILABLE:
-            return SignalRefused(f"Temporal refused the signal: {error}")
         return TemporalUnreachable(unreachable_text(error))
 
     async def _ask(self, command_ids: list[str], headers: Headers) -> Outcomes:
@@ -354,8 +372,10 @@ class DeskGateway:
         began = time.monotonic()
         answer = await self._query(request)
         if answer.HasField("query_rejected"):
-            name = WorkflowExecutionStatus.Name(answer.query_rejected.status)
-            raise NoCoordinator(self.desk, name.removeprefix("WORKFLOW_EXECUTION_STATUS_"))
+            name = WorkflowExecutionStatus.Name(answer.query_rejected.status).removeprefix("WORKFLOW_EXECUTION_STATUS_")
+            if name == PAUSED:
+                raise CoordinatorSilent(paused_text(self.desk))
+            raise NoCoordinator(self.desk, name)
         try:
             (outcomes,) = await self._client.data_converter.decode(answer.query_result.payloads, [Outcomes])
         except ValueError as error:
@@ -384,11 +404,11 @@ class DeskGateway:
             except (RPCError, RuntimeError) as error:
                 full = isinstance(error, RPCError) and error.status is RPCStatusCode.RESOURCE_EXHAUSTED
                 is_busy = full or names.LATCH_UNREAD in str(error)
-                if not is_busy or time.monotonic() > deadline:
+                if not (is_busy or _was_cut_off(error, deadline)) or time.monotonic() > deadline:
                     # The last try may fail only because our own time ran out. Report what an earlier try was told instead.
                     ran_out = isinstance(error, RPCError) and error.status in _OUT_OF_TIME
                     raise self._query_error(told if told and ran_out else error) from error
-                told = error
+                told = error if is_busy else told
             if time.monotonic() > deadline:
                 raise CoordinatorSilent(
                     f"the coordinator of desk {self.desk!r} is continuing as a new run; ask again", answered=True
@@ -414,6 +434,14 @@ def _carry(headers: Headers, request: SignalWorkflowExecutionRequest | WorkflowQ
         request.header.CopyFrom(Header(fields=headers))
 
 
+def paused_text(desk: str) -> str:
+    """What a person needs to know of a run that was paused in Temporal."""
+    return (
+        f"the coordinator of desk {desk!r} is paused in Temporal, and carries nothing out, no kill either, until somebody runs "
+        f"`temporal workflow unpause --workflow-id {names.workflow_id(desk)}`"
+    )
+
+
 def unreachable_text(error: object) -> str:
     """What a person needs of the bridge's error: the innermost message of its Rust structure."""
     inner = re.findall(r'message: "([^"]+)"', str(error))
@@ -423,6 +451,14 @@ def unreachable_text(error: object) -> str:
 
 def _backoff() -> float:
     return random.uniform(0.005, 0.030)  # noqa: S311 - spreads retries, guards nothing
+
+
+def _was_cut_off(error: Exception, deadline: float) -> bool:
+    """Whether a call ended before its own time was over, and not by an answer: a server ends each of its connections after some
+    minutes, whatever is still under way on it."""
+    is_early = deadline - time.monotonic() >= _LAST_TRY_SECONDS
+    cut = (RPCStatusCode.UNAVAILABLE, *_OUT_OF_TIME)
+    return is_early and isinstance(error, RPCError) and error.status in cut and may_have_arrived(error)
 
 
 def may_have_arrived(error: Exception) -> bool:

@@ -12,6 +12,7 @@ from functools import partial
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
+from workflows.calling import answer_of
 from workflows.lanes import CancelLanes, backoff_seconds, spaced_seconds
 from workflows.run import CoordinatorRun, DrainPhase, short, why
 
@@ -19,7 +20,6 @@ with workflow.unsafe.imports_passed_through():
     from activities import calls, options
     from domain.desk import applying, enforcing, identity, killing, latch, ordering, outbox
     from domain.desk.carried import OrderPhase, PendingDeleverage, PendingOrder
-    from domain.desk.versions import flattens_on, knows_generations
     from domain.desk.warnings import Topic, unwarn, warn
     from domain.risk.reducing import Reduction
 
@@ -29,8 +29,8 @@ MOMENT_SECONDS = 0.01
 # Dust stays until a person trades it away. Reading for it as often as for a position that can be closed would exceed the
 # exchange's weight limit per minute.
 DUST_SECONDS = 15.0
-LOG_AWAY = "the decision log cannot be written"
-LATCH_AWAY = "the latch cannot be written"
+LOG_NOT_WRITABLE = "the decision log cannot be written"
+LATCH_NOT_WRITABLE = "the latch cannot be written"
 
 Lane = Callable[[], Coroutine[None, None, None]]
 
@@ -112,7 +112,7 @@ class OutboxTask:
         if c.records or c.instruction_rows:
             lanes["records"] = self._records_lane
         is_clearing = c.restart is not None and c.restart.kill_number == c.kill_number
-        if is_clearing and knows_generations(c.schema_version) and ("restart" in self._lanes or self._due_restart()):
+        if is_clearing and ("restart" in self._lanes or self._due_restart()):
             # A row of this kill written while the restart clears it would make the kill look lost. A newer kill does not
             # wait.
             return lanes
@@ -133,9 +133,7 @@ class OutboxTask:
         while pending in self._c.orders and not self._hands_over:
             began = workflow.now()
             try:
-                report = await workflow.execute_activity(
-                    calls.settle_order, call, task_queue=self._run.queue, **options.SETTLE
-                )
+                report = await answer_of(calls.settle_order, call, task_queue=self._run.queue, **options.SETTLE)
             except ActivityError as error:
                 name = pending.order.order_id
                 warn(self._c, Topic.ORDER_UNKNOWN, f"the fate of order {name} is unknown: {why(error)}", name)
@@ -150,12 +148,8 @@ class OutboxTask:
         while not self._hands_over and (pending := ordering.next_deleverage(self._c, symbol)):
             began, closed = workflow.now(), self._closed
             await self._deleverage(pending)
-            if (
-                flattens_on(self._c.schema_version)
-                and self._closed > closed
-                and ordering.next_deleverage(self._c, symbol)
-            ):
-                spent = (workflow.now() - began).total_seconds()
+            if self._closed > closed and ordering.next_deleverage(self._c, symbol):
+                spent = max((workflow.now() - began).total_seconds(), 0.0)
                 await workflow.sleep(max(MOMENT_SECONDS, BETWEEN_ORDERS_SECONDS - spent))
 
     async def _flatten_lane(self) -> None:
@@ -179,8 +173,7 @@ class OutboxTask:
 
     def _has_closed_since(self, closed: int) -> bool:
         """Whether something was closed and nothing is on its way any more, so that a reading may find no position left."""
-        is_over = self._closed > closed and not enforcing.reducing(self._c)
-        return is_over and flattens_on(self._c.schema_version)
+        return self._closed > closed and not enforcing.reducing(self._c)
 
     async def _verify_lane(self) -> None:
         """Reads the whole account after a kill, until a reading shows no open order."""
@@ -208,7 +201,7 @@ class OutboxTask:
             automatic=pending.automatic,
         )
         try:
-            plan = await workflow.execute_activity(
+            plan = await answer_of(
                 calls.plan_deleverage,
                 call,
                 task_queue=self._run.queue,
@@ -234,12 +227,10 @@ class OutboxTask:
             try:
                 call = calls.RecordCall(scope=self._run.scope, batch=batch)
                 text = f"write rows: {len(batch.decisions)} decisions, {len(batch.instructions)} instructions"
-                await workflow.execute_activity(
-                    calls.record, call, task_queue=self._run.queue, summary=text, **options.RECORD
-                )
+                await answer_of(calls.record, call, task_queue=self._run.queue, summary=text, **options.RECORD)
             except ActivityError as error:
                 failures += 1
-                warn(self._c, Topic.LOG_UNWRITTEN, f"{LOG_AWAY}: {why(error)}")
+                warn(self._c, Topic.LOG_UNWRITTEN, f"{LOG_NOT_WRITABLE}: {why(error)}")
                 await self._back_off(failures, self._another_database_than(call.scope))
             else:
                 failures = 0
@@ -255,12 +246,12 @@ class OutboxTask:
             try:
                 call = calls.WriteDeskCall(scope=self._run.scope, row=row)
                 text = f"write the desk's row: {'killed' if row.latch.killed else 'not killed'}, kill {row.latch.kill_number}"
-                answer = await workflow.execute_activity(
+                answer = await answer_of(
                     calls.write_desk, call, task_queue=self._run.queue, summary=text, **options.RECORD
                 )
             except ActivityError as error:
                 failures += 1
-                warn(self._c, Topic.LATCH_UNWRITTEN, f"{LATCH_AWAY}: {why(error)}")
+                warn(self._c, Topic.LATCH_UNWRITTEN, f"{LATCH_NOT_WRITABLE}: {why(error)}")
                 await self._back_off(failures, self._another_database_than(call.scope))
             else:
                 latch.row_answered(self._c, row, answer, self._run.moment())
@@ -285,7 +276,7 @@ class OutboxTask:
             scope=scope, kill_number=restart.kill_number, kill_id=restart.kill_id, row=restart.row
         )
         try:
-            cleared = await workflow.execute_activity(
+            cleared = await answer_of(
                 calls.clear_latch,
                 call,
                 task_queue=queue,

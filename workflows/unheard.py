@@ -12,7 +12,7 @@ from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverse
 from temporalio.client import Client
 
 from domain.desk.commands import Command
-from domain.desk.payloads import kind_of, read_cancellation, read_command
+from domain.desk.payloads import MAX_INPUTS, kind_of, read_cancellation, read_command
 from domain.desk.states import CommandKind
 from workflows.coordinator import raw_payload
 
@@ -42,5 +42,6 @@ def _kill_of(event: HistoryEvent) -> Command | None:
         return read_cancellation(event.workflow_execution_cancel_requested_event_attributes.cause, fallback_id)
     signal = event.workflow_execution_signaled_event_attributes
     if kind_of(signal.signal_name) is CommandKind.KILL:
-        return read_command(CommandKind.KILL, [raw_payload(payload) for payload in signal.input.payloads], fallback_id)
+        inputs = [raw_payload(payload) for payload in signal.input.payloads[:MAX_INPUTS]]
+        return read_command(CommandKind.KILL, inputs, fallback_id)
     return None

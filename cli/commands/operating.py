@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import AsJson, DataDir, DeskName, Reason, use_data_dir, use_desk
+from cli.options import AsJson, DataDir, DeskName, Reason, readable, use_data_dir, use_desk
 from cli.terminal import expected_failures, say, told_if_interrupted
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def kill(
 
     _operate(
         CommandKind.KILL,
-        {"reason": reason or " ".join(words or [])},
+        {"reason": reason or readable(" ".join(words or []))},
         desk,
         as_json,
         data_dir,

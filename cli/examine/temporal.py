@@ -18,16 +18,18 @@ from domain.values import iso
 from startup import NotUp
 from workflows import names
 from workflows.gateway import (
+    PAUSED,
+    RUNNING,
     DeskGateway,
     GatewayError,
     NoCoordinator,
     TemporalUnreachable,
+    paused_text,
     registered_attributes,
     unreachable_text,
 )
 from workflows.serving import serving, shown
 
-OPEN = "RUNNING"
 _UNREACHABLE = "start Temporal, or correct TEMPORAL_ADDRESS (docs/runbook.md, Temporal down)"
 
 
@@ -83,7 +85,9 @@ async def coordinator(seen: Examination) -> Finding:
         opened = await DeskGateway(seen.client, seen.desk, patience=findings.ASK_SECONDS).open_status()
     except TemporalUnreachable as error:
         return fail("coordinator", str(error), _UNREACHABLE)
-    if opened != OPEN:
+    if opened == PAUSED:
+        return fail("coordinator", paused_text(seen.desk), "unpause it")
+    if opened != RUNNING:
         what, _, remedy = str(NoCoordinator(seen.desk, opened)).partition("; ")
         return fail("coordinator", what, remedy)
     return ok("coordinator", f"{names.workflow_id(seen.desk)} is open")

@@ -5,6 +5,7 @@ workflow; plain calls in a replay, which never waits.
 """
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from domain.deciding import Choice, nothing
@@ -12,9 +13,8 @@ from domain.desk import enforcing, identity, inbox, latch, observing, ordering, 
 from domain.desk.ahead import blocked_symbols
 from domain.desk.carried import Carried, OrderEvent, PendingOrder
 from domain.desk.outbox import order_prepared, queue_row
+from domain.desk.recording import Tick
 from domain.desk.states import State
-from domain.desk.traces import Tick
-from domain.desk.versions import knows_clocks
 from domain.health import books_seen, clocks
 from domain.risk.limits import Limits
 from domain.trading.decisions import Decision
@@ -91,12 +91,21 @@ async def run_cycle(c: Carried, outside: Surroundings) -> None:
         observing.take_observation(c, observation, known, outside.tick())
         latch.unread(c, observation.latch_error)
         hold = await _enforce(c, observation, outside)
-        if hold is None and c.observation is not None and knows_clocks(c.schema_version):
+        if hold is None and c.observation is not None:
             # The worker's clock is too far from another clock. Reductions continue.
             hold = clocks.too_far(c.observation.clocks, c.cycle_seconds)
         hold = hold or books_seen.hold(observation.books)
     if takes_risk(c, outside):
         await _decide(c, observation, hold, outside)
+
+
+def seconds_to_wait(c: Carried, now: datetime) -> float:
+    """How long to wait for the next cycle, never longer than one takes: Temporal's clock may have been set back by an hour since
+    the last, and no limit is watched meanwhile."""
+    if c.last_cycle_at is None:
+        return 0.0
+    left = c.last_cycle_at + timedelta(seconds=c.cycle_seconds) - now
+    return min(max(left.total_seconds(), 0.0), c.cycle_seconds)
 
 
 def takes_risk(c: Carried, outside: Surroundings) -> bool:

@@ -17,10 +17,10 @@ from domain.desk.commands import (
     SetLimits,
 )
 from domain.desk.states import CommandKind, Mode
-from domain.risk.limits import Limits, refuse_unknown
+from domain.risk.limits import LIMIT_NAMES, Limits, refuse_unknown
 from domain.trading.proposals import REQUEST_FIELDS, read_request
 from domain.trading.symbols import normalise_symbol, normalise_symbols
-from domain.values import clean
+from domain.values import clean, is_endless
 
 MAX_SYMBOLS = 200
 MAX_COMMAND_ID_CHARS = 128
@@ -30,6 +30,7 @@ MIN_CYCLE_SECONDS = 0.1
 MAX_CYCLE_SECONDS = 86_400.0
 MAX_FRACTION_DIGITS = 20
 MAX_NUMBER_CHARS = 40
+_NUMBER_TYPES = (int, float, Decimal, str)
 
 FACTS = {
     CommandKind.CANCEL_ALL: frozenset({"symbols"}),
@@ -81,7 +82,7 @@ def read_symbols(value: Any) -> list[str] | None:
 
 def read_reduce_pct(value: Any) -> Decimal:
     """A fraction of the position, 0 < x <= 1. Raises ValueError for booleans, texts and everything outside that range."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or is_endless(value):
         raise ValueError("reduce_pct must be a number with 0 < reduce_pct <= 1")
     try:
         fraction = Decimal(str(value))
@@ -98,17 +99,20 @@ def read_limits(fields: Mapping[str, Any]) -> dict[str, str]:
     nested = fields.get("limits")
     if nested is not None and not isinstance(nested, Mapping):
         raise ValueError('limits must be an object, such as {"limits": {"max_leverage": 1.5}}')
-    beside = {name: value for name, value in fields.items() if name in Limits.model_fields}
+    beside = {name: value for name, value in fields.items() if name in LIMIT_NAMES}
     asked = {**beside, **(nested or {})}
     if not asked:
         raise ValueError('set_limits needs at least one limit, such as {"limits": {"max_leverage": 1.5}}')
     # Refuse early, before hundreds of values are read as numbers.
     refuse_unknown(asked)
+    texts = {}
     for name, value in asked.items():
-        may_be_number = isinstance(value, int | float | Decimal | str) and not isinstance(value, bool)
-        if not may_be_number or len(str(value)) > MAX_NUMBER_CHARS:
+        # Not isinstance: to it, true is a number. And the text only of a number, since that of a list may be long.
+        text = str(value) if type(value) in _NUMBER_TYPES and not is_endless(value) else None
+        if text is None or text[MAX_NUMBER_CHARS:]:
             raise ValueError(f"{name} must be a number of at most {MAX_NUMBER_CHARS} characters")
-    return {name: str(value).strip() for name, value in asked.items()}
+        texts[name] = text.strip()
+    return texts
 
 
 def read_terms(fields: Mapping[str, Any]) -> NewTerms | None:
@@ -154,7 +158,7 @@ def _read_restart(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def short_text(value: Any, limit: int) -> str:
     """The value as a clean text; empty if it is longer than the limit, or not a single value."""
-    if value is None or isinstance(value, dict | list):
+    if value is None or isinstance(value, dict | list) or is_endless(value):
         return ""
     text = clean(str(value))
     return text if len(text) <= limit else ""

@@ -16,9 +16,8 @@ from domain.desk.carried import (
 )
 from domain.desk.killing import issue_cancels
 from domain.desk.outbox import note_quiet, order_prepared, order_reported, queue_row
+from domain.desk.recording import Tick, control_row
 from domain.desk.states import CommandKind, State
-from domain.desk.traces import Tick, control_row
-from domain.desk.versions import flattens_on
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.risk.guards import RATE_WINDOW
 from domain.risk.reducing import Reduction
@@ -32,6 +31,9 @@ from domain.values import ZERO, assembled
 # up.
 SHORTEST_ORDER_SECONDS = 2.0
 REDUCTION_SECONDS = 15.0
+# It names agents that failed and symbols without a majority. Fifty rows are written by one call, whose payload Temporal limits
+# to 2 MB: a longer one fails each workflow task, a kill's too.
+MAX_SUMMARY_CHARS = 4_000
 
 
 def blocked(c: Carried) -> dict[str, str]:
@@ -48,7 +50,7 @@ def decision_of(c: Carried, choice: Choice, tick: Tick) -> Decision:
             "decision_id": tick.new_id("decision"),
             "timestamp": tick.now,
             "decision_type": choice.decision_type,
-            "summary": choice.summary,
+            "summary": choice.summary[:MAX_SUMMARY_CHARS],
             "agent_votes": choice.votes,
             "selected_signal_id": proposal.proposal_id if proposal else None,
             "selected_order_id": tick.new_id("ord") if choice.instruction else None,
@@ -156,7 +158,7 @@ def take_report(c: Carried, pending: PendingOrder, report: OrderReport, tick: Ti
 def _goes_on(c: Carried, deleverage: PendingDeleverage, order: Order, report: OrderReport) -> bool:
     """Whether a kill that flattens has closed only part of a position. The next order then follows at once."""
     flattens = c.state is State.KILLED and c.kill is not None and c.kill.flattens and c.kill.flat_at is None
-    if not (flattens and deleverage.automatic and deleverage.quantity is None and flattens_on(c.schema_version)):
+    if not (flattens and deleverage.automatic and deleverage.quantity is None):
         return False
     return ZERO < report.filled_quantity < abs(order.position_before or ZERO)
 

@@ -165,8 +165,9 @@ def order_reported(c: Carried, pending: PendingOrder, report: OrderReport, now: 
     """Handles an order's report. True if cancels must go out again, because the desk is killed and the order had reached
     the venue."""
     begun = report.fate.reached_venue or pending.phase is OrderPhase.UNKNOWN
-    # Orders prepared after the kill only reduce risk (I3), and the kill's cancels were never meant for them.
-    begun = begun and (c.last_kill_at is None or pending.since <= c.last_kill_at)
+    # Orders prepared after the kill only reduce risk (I3), and the kill's cancels were never meant for them. One that adds risk
+    # came before it, even if the clock was set back in between.
+    begun = begun and (pending.adds_risk or c.last_kill_at is None or pending.since <= c.last_kill_at)
     settled_at = now if report.fate.is_known and report.fate is not Fate.PREPARED else None
     outcome = _FATE_OUTCOMES[report.fate]
     queue_instruction(c, _order_row(pending.order, outcome, report.detail, settled_at, report.venue_order_id))

@@ -83,8 +83,10 @@ def interval_around(value: Decimal, edges: Sequence[Decimal]) -> Interval:
 
 
 def limit_named(name: str) -> PortfolioLimit:
-    """The portfolio limit of that name."""
-    return next(limit for limit in PORTFOLIO_LIMITS if limit.name == name)
+    """The portfolio limit of that name. A worker of a newer release may report one that this release does not know: it has a
+    name then, and no numbers. An error here would fail every workflow task that shows it, a kill's too."""
+    unknown = PortfolioLimit(name, name, soft="", hard="", maximum=None, title=name.replace("_", " "))
+    return next((limit for limit in PORTFOLIO_LIMITS if limit.name == name), unknown)
 
 
 def _level(limit: PortfolioLimit, limits: Limits, measures: Measures, memory: RiskMemory) -> Level:

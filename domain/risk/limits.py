@@ -5,9 +5,9 @@ by itself; at `hard_…` it kills itself. Losses have no `max_…`, since no sin
 orders.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal, InvalidOperation
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -90,6 +90,8 @@ PORTFOLIO_LIMITS: tuple[PortfolioLimit, ...] = (
         "correlated positions",
     ),
 )
+# The numbers of each limit that follow each other; the first of two may not be above the second.
+_NEIGHBOURS = tuple(pair for limit in PORTFOLIO_LIMITS for pair in pairwise(limit.numbers))
 
 
 class LevelStep(NamedTuple):
@@ -182,20 +184,18 @@ class Limits(Value):
         if not isinstance(given, Mapping):
             return given
         filled = dict(given)
-        for limit in PORTFOLIO_LIMITS:
-            for lower, upper in pairwise(limit.numbers):
-                default = cls.model_fields[upper].default
-                if upper not in filled and _read(filled.get(lower)) > default:
-                    filled[upper] = filled[lower]
+        for lower, upper in _NEIGHBOURS:
+            if upper not in filled and _read(filled.get(lower)) > cls.model_fields[upper].default:
+                filled[upper] = filled[lower]
         return filled
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        for limit in PORTFOLIO_LIMITS:
-            for lower, upper in pairwise(limit.numbers):
-                if getattr(self, lower) > getattr(self, upper):
-                    values = f"{lower} ({getattr(self, lower)}) is above {upper} ({getattr(self, upper)})"
-                    raise ValueError(f"{values}; give both, with {lower} <= {upper}")
+        values = vars(self)
+        for lower, upper in _NEIGHBOURS:
+            if values[lower] > values[upper]:
+                both = f"{lower} ({values[lower]}) is above {upper} ({values[upper]})"
+                raise ValueError(f"{both}; give both, with {lower} <= {upper}")
         return self
 
     @cached_property
@@ -261,6 +261,9 @@ class Limits(Value):
         return tuple(sorted({edge for name in names for edge in self.edges[name]}))
 
 
+# A flood of changes asks for them again and again, and `model_fields` finds them anew each time.
+_IN_ORDER = tuple(Limits.model_fields)
+LIMIT_NAMES = frozenset(_IN_ORDER)
 _NAMES = Names(Limits.model_fields)
 
 
@@ -285,20 +288,19 @@ def changed(limits: Limits, asked: Mapping[str, Any]) -> tuple[Limits, list[Chan
         first = error.errors(include_url=False, include_input=False)[0]
         where = f"{first['loc'][0]}: " if first["loc"] else ""
         raise ValueError(where + str(first["msg"]).removeprefix("Value error, ")) from None
-    changes = []
-    for name in Limits.model_fields:
-        old, new = getattr(limits, name), getattr(after, name)
-        if old != new:
-            # A limit is tighter the lower it is. So is the correlation threshold: a lower one makes more symbols count as
-            # one.
-            changes.append(Change(name, _shown(old), _shown(new), loosens=new > old))
-    return after, changes
+    old, new = vars(limits), vars(after)
+    # A limit is tighter the lower it is. So is the correlation threshold: a lower one makes more symbols count as one.
+    return after, [
+        Change(name, _shown(old[name]), _shown(new[name]), loosens=new[name] > old[name])
+        for name in _IN_ORDER
+        if old[name] != new[name]
+    ]
 
 
-def refuse_unknown(names: Iterable[str]) -> None:
+def refuse_unknown(names: Collection[str]) -> None:
     """Raises ValueError for an unknown limit, naming the nearest one."""
-    unknown = next((name for name in names if name not in Limits.model_fields), None)
-    if unknown is not None:
+    if not LIMIT_NAMES.issuperset(names):
+        unknown = next(name for name in names if name not in LIMIT_NAMES)
         raise ValueError(f"there is no limit {unknown[:MAX_NAME_CHARS]!r}; did you mean {_NAMES.nearest(unknown)!r}?")
 
 
@@ -311,5 +313,10 @@ def _read(value: Any) -> Decimal:
     return number if number.is_finite() else ZERO
 
 
+@lru_cache(512, typed=True)
 def _shown(number: Any) -> str:
-    return str(plain(number)) if isinstance(number, Decimal) else f"{number:g}"
+    """What a change became is what the next one of a flood begins with."""
+    if not isinstance(number, Decimal):
+        return f"{number:g}"
+    text = str(number)
+    return str(plain(number)) if "E" in text or text[-1] == "0" else text

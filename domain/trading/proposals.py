@@ -117,7 +117,7 @@ REQUEST_FIELDS = frozenset(ProposalRequest.model_fields)
 def read_request(fields: Mapping[str, Any]) -> ProposalRequest:
     """The request in these fields. Raises ValueError with a text for people."""
     try:
-        return ProposalRequest.model_validate({name: fields[name] for name in REQUEST_FIELDS & set(fields)})
+        return ProposalRequest.model_validate({name: fields[name] for name in REQUEST_FIELDS & fields.keys()})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = first["loc"][0] if first["loc"] else "the proposal"

@@ -25,8 +25,8 @@ FOUND_TIMES = 2
 """How often a fault must be found before it is reported."""
 _LOCK = text("SELECT pg_try_advisory_xact_lock(1095329132)")
 _WAIT_FOR_LOCK = text("SELECT pg_advisory_xact_lock(1095329132)")
-# A cheap check, by an index: most processes find that another one has just done the work. What was looked at in the future, by a
-# clock that was ahead, counts nowhere: until that day nothing would be verified.
+# A cheap check, by an index: most processes find that another one has just done the work. Times in the future, from a clock that
+# was ahead, do not count: otherwise nothing would be verified until then.
 _RESTS = text("""
 SELECT greatest((SELECT max(looked_at) FROM audit_watch WHERE looked_at <= clock_timestamp()),
     (SELECT max(looked_at) FROM audit_tables WHERE looked_at <= clock_timestamp()))
@@ -134,8 +134,8 @@ def watch(connection: Connection, signed: Checkpoint | None, pace: Pace) -> Watc
         rows += each.rows
         if each.fault and each.times == FOUND_TIMES:
             found.add(each.fault.desk)
-    found |= {desk for desk, times in unproved.look_again(connection).items() if times == FOUND_TIMES}
-    for _ in unproved.look(connection, pace.tables, pace.between_laps, pace.rows):
+    found |= {desk for desk, times in unproved.found_so_far(connection).items() if times == FOUND_TIMES}
+    for _ in unproved.continue_laps(connection, pace.tables, pace.between_laps, pace.rows):
         pass
     return WatchRound(rows, frozenset(found))
 

@@ -15,6 +15,7 @@ from workflows.gateway import (
     CoordinatorSilent,
     GatewayError,
     NoCoordinator,
+    RefusedInTheEnd,
     SignalRefused,
     SignalUnanswered,
     TemporalUnreachable,
@@ -165,6 +166,19 @@ async def test_a_cancellation_that_fails_too_is_503(world: World, error: Gateway
     assert response.status_code == 503
     assert response.json()["detail"].startswith(words)
     assert response.json()["cancel_instructions"] == CANCELS
+
+
+async def test_a_kill_that_was_refused_after_a_try_without_an_answer_becomes_a_cancellation_too(world: World) -> None:
+    world.gateway.signal_error = RefusedInTheEnd("full, after a try without an answer")
+    response = await send(world, "kill-switch", {"reason": "why"})
+    assert (response.status_code, len(world.gateway.cancels)) == (200, 1)
+    world.gateway.cancel_error = NEVER_STARTED
+    response = await send(world, "kill-switch")
+    assert (response.status_code, response.json()["cancel_instructions"]) == (503, CANCELS)
+    assert response.json()["detail"].startswith("it is not known")
+    response = await send(world, "pause")
+    assert response.status_code == 503
+    assert response.json()["detail"].startswith("it is not known")
 
 
 async def test_no_other_command_is_turned_into_a_cancellation(world: World) -> None:

@@ -20,13 +20,13 @@ from psycopg import sql
 from sqlalchemy import make_url
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 
 from cli.dev.ports import free_port
 from cli.dev.temporal import DYNAMIC_CONFIG, NAMESPACE, SEARCH_ATTRIBUTES, temporal_program
 from storage import migrate
 from tests.postgres import Server, plain_url
+from workflows.converter import DATA_CONVERTER
 
 # A round of eight seconds sees a few continuations; the server's default is 4,096 events.
 SUGGEST_AFTER = 150
@@ -237,7 +237,7 @@ class Temporal:
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             try:
-                client = await Client.connect(self.address, data_converter=pydantic_data_converter)
+                client = await Client.connect(self.address, data_converter=DATA_CONVERTER)
                 request = DescribeNamespaceRequest(namespace=NAMESPACE)
                 await client.workflow_service.describe_namespace(request, timeout=timedelta(seconds=2))
                 return client

@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from activities.claiming import ClaimCheck
-from cli.lifecycle import Lifecycle
+from cli.lifecycle import Lifecycle, RestartAsked
 from cli.refusals import Refused
 from cli.terms import DeskTerms
 from domain.books import EXCHANGE
@@ -119,7 +119,7 @@ async def test_a_desk_gives_its_account_back_once_its_kill_is_verified(scene: Sc
             await first.release("moving", "test")
         assert "is started" in await second.start()
         with pytest.raises(Refused, match=f"the account belongs to desk '{scene.desks[1]}'"):
-            await first.restart("back", "test", NOW)
+            await first.restart("back", "test", RestartAsked(NOW))
         assert (await gateway.status()).state is State.KILLED
     rows = await scene.database.run(lambda c: [row.summary for row in _decisions(c, scene.desks[0])])
     assert rows == ["release applied by test: moving"]
@@ -138,7 +138,7 @@ async def test_a_desk_that_is_gone_can_be_released_and_not_restarted_beside_anot
     await first.release("gone", "test")
     await second.start()
     with pytest.raises(Refused, match=f"belongs to desk '{scene.desks[1]}'"):
-        await first.restart("back", "test", NOW)
+        await first.restart("back", "test", RestartAsked(NOW))
     assert await DeskGateway(scene.client, scene.desks[0]).open_status() == "TERMINATED"
 
 

@@ -1,5 +1,6 @@
 """The `ais` command from the outside: exit codes, and what it says."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -15,7 +16,10 @@ from typer.main import get_command
 import cli.terminal
 from cli import audit_chain, connecting, desk, keys
 from cli.app import app
+from cli.options import readable
 from cli.tables import limit_text
+from domain.desk.payloads import RawPayload, read_command
+from domain.desk.states import CommandKind
 from domain.desk.status import LimitStatus
 from domain.trading.assessment import Level
 from startup import NotUp
@@ -189,3 +193,12 @@ def test_a_level_is_shown_in_words() -> None:
         assert limit_text(limit) != f"largest position is at {limit.level}"
     half = LimitStatus(limit="position", value=Decimal(1), soft=Decimal(2), hard=Decimal(3), level="warn_50")
     assert limit_text(half) == "largest position has reached 50 % of its soft limit"
+
+
+def test_a_reason_of_any_length_leaves_the_command_readable() -> None:
+    """Of an input above 64 KiB nothing is read: neither the reason nor the id by which the command line follows its kill."""
+    reason = readable("x" * 100_000)
+    read = read_command(
+        CommandKind.KILL, [RawPayload("json/plain", json.dumps({"command_id": "a", "reason": reason}).encode())], ""
+    )
+    assert (read.command_id, read.reason) == ("a", "x" * 500)

@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
-from cli.lifecycle import Lifecycle
+from cli.lifecycle import Lifecycle, RestartAsked
 from cli.refusals import EXPECTED, Refused
 from cli.terminal import expected_failures
 from cli.terms import DeskTerms
@@ -72,7 +72,7 @@ class Scene:
         return str(refused.value)
 
     async def restart(self) -> str:
-        return await self.lifecycle.restart("test", "test", NOW)
+        return await self.lifecycle.restart("test", "test", RestartAsked(NOW))
 
     async def is_open(self) -> bool:
         return await DeskGateway(self.client, self.desk).open_status() == "RUNNING"
@@ -211,7 +211,7 @@ async def test_a_restart_takes_new_terms_and_a_start_says_where_the_settings_dif
         async with asyncio.timeout(180):
             while not (status := await gateway.status()).kill or not status.kill.verified_at:
                 await asyncio.sleep(0.05)
-        await scene.lifecycle.restart("more", "test", NOW, terms)
+        await scene.lifecycle.restart("more", "test", RestartAsked(NOW), terms)
         status = await gateway.status()
         assert (status.state, status.symbols, status.cycle_seconds) == ("running", ["BTCUSDT", "SOLUSDT"], 0.5)
         async with asyncio.timeout(180):

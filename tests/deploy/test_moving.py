@@ -24,7 +24,7 @@ from cli import connecting
 from cli import desk as desk_commands
 from cli import status as status_commands
 from cli.app import app
-from cli.lifecycle import Lifecycle
+from cli.lifecycle import Lifecycle, RestartAsked
 from cli.moving import NewMode, explain
 from cli.refusals import Refused
 from cli.terms import DeskTerms
@@ -81,7 +81,7 @@ class Scene:
         return NewMode(Mode.LIVE, self.account, **facts)
 
     async def restart(self, new: NewMode, terms: NewTerms = SAME_TERMS) -> str:
-        return await self.lifecycle.restart("real now", "cli:anna", LATER, terms, new)
+        return await self.lifecycle.restart("real now", "cli:anna", RestartAsked(LATER), terms, new)
 
     async def holder(self) -> str | None:
         key = AccountKey(EXCHANGE, self.account)
@@ -183,7 +183,7 @@ async def test_the_mode_of_the_settings_alone_changes_no_mode(scene: Scene) -> N
     await scene.until_done()
     plan = replace(scene.plan, mode=Mode.LIVE)
     with pytest.raises(Refused, match="AIS_MODE is live: to change the mode, add --mode live"):
-        await scene.lifecycle.restart("new settings", "test", LATER, plan.terms())
+        await scene.lifecycle.restart("new settings", "test", RestartAsked(LATER), plan.terms())
     assert (await scene.gateway.status()).mode is Mode.PAPER
 
 

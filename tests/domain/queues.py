@@ -5,7 +5,8 @@ import json
 import random
 import string
 from collections.abc import Callable
-from itertools import islice
+from decimal import Decimal
+from itertools import count, islice
 from typing import Any
 
 from domain.desk.applying import apply, failed_to_apply, unknown_signal
@@ -14,9 +15,10 @@ from domain.desk.details import details
 from domain.desk.handover import pack
 from domain.desk.outbox import cancels_begun
 from domain.desk.payloads import RawPayload, read_command
+from domain.desk.recording import Issued
 from domain.desk.states import CommandKind
 from domain.desk.status import status_of
-from domain.desk.traces import Issued
+from domain.risk.limits import Limits
 from tests.domain.builders import a_command, a_desk, a_tick
 from workflows.lanes import MAX_CANCELS_AT_ONCE
 
@@ -25,7 +27,7 @@ SIGNALS = 10_000
 MADE_BYTES = 8 * TURN_BYTES
 MADE_SIGNALS = 2_000
 SYMBOLS = [f"S{number:03}USDT" for number in range(200)]
-_random = random.Random(1)
+_random, _steps = random.Random(1), count(1)
 # Each byte becomes a letter: a million of them are made in a millisecond, so that the test is not dearer than what it prices.
 LETTERS = bytes(string.ascii_letters[byte % 52].encode()[0] for byte in range(256))
 
@@ -41,6 +43,17 @@ def says(name: str, *values: Any) -> Signal:
     return name, [RawPayload("json/plain", json.dumps(value).encode()) for value in values]
 
 
+def many_fields() -> dict[str, int]:
+    """As many as fit into one input that is read."""
+    return dict.fromkeys((word(5) for _ in range(4_800)), 0)
+
+
+def every_limit() -> dict[str, str]:
+    """Each a little tighter than the last time, so that all of them change."""
+    less = Decimal(next(_steps)) / 10**9
+    return {name: str(value - less) for name, value in vars(Limits()).items() if isinstance(value, Decimal)}
+
+
 # Of each kind the dearest that could be thought of; what is large comes in fewer pieces, since a history holds 50 MB.
 KINDS: dict[str, tuple[int, Callable[[], Signal]]] = {
     "a kill": (SIGNALS, lambda: says("kill")),
@@ -51,6 +64,14 @@ KINDS: dict[str, tuple[int, Callable[[], Signal]]] = {
     "a kill that is no JSON": (800, lambda: ("kill", [RawPayload("json/plain", b"[" * 60_000)])),
     "a kill in an unknown encoding": (800, lambda: ("kill", [RawPayload("binary/x", b"\xff" * 60_000)])),
     "a kill with many numbers": (800, lambda: says("kill", {"reason": [1.5] * 12_000})),
+    "a kill of control characters": (
+        SIGNALS,
+        lambda: says("kill", {"command_id": word(32), "reason": "\u202e\x1b" * 250}),
+    ),
+    "a kill with long numbers": (
+        4_000,
+        lambda: says("kill", dict.fromkeys(("command_id", "actor", "reason"), 10**4_200)),
+    ),
     "a kill with many brackets": (SIGNALS, lambda: says("kill", {"reason": [[]] * 900})),
     "a pause": (SIGNALS, lambda: says("pause", {"command_id": word(32), "reason": word(500)})),
     "a pause with many inputs": (800, lambda: says("pause", *(word(4_000) for _ in range(16)))),
@@ -63,6 +84,7 @@ KINDS: dict[str, tuple[int, Callable[[], Signal]]] = {
     "symbols to add": (SIGNALS, lambda: says("add_symbols", {"symbols": [word(7).upper() for _ in range(200)]})),
     "a restart": (SIGNALS, lambda: says("restart", {"kill_number": 1, "reason": word(100)})),
     "limits": (SIGNALS, lambda: says("set_limits", {"limits": {"max_leverage": 1 + _random.random() / 1e6}})),
+    "every limit": (SIGNALS, lambda: says("set_limits", {"limits": every_limit()})),
     "an unknown limit": (SIGNALS, lambda: says("set_limits", {"limits": {word(64): 1}})),
     "many unknown limits": (SIGNALS, lambda: says("set_limits", {"limits": {word(12): 1 for _ in range(200)}})),
     "a limit with a long name": (800, lambda: says("set_limits", {"limits": {word(60_000): 1}})),
@@ -72,6 +94,7 @@ KINDS: dict[str, tuple[int, Callable[[], Signal]]] = {
         lambda: says("propose", {"agent_id": word(20), "symbol": SYMBOLS[3], "side": "BUY", "confidence": 0.8}),
     ),
     "a proposal with strange fields": (800, lambda: says("propose", {word(10): word(100) for _ in range(300)})),
+    "a proposal with many inputs of many fields": (48, lambda: says("propose", *(many_fields() for _ in range(16)))),
     "an unknown signal": (SIGNALS, lambda: (word(64), [])),
     "an unknown signal with a long name": (SIGNALS, lambda: (word(900), [])),
 }

@@ -2,12 +2,14 @@
 
 from decimal import Decimal
 
-from domain.deciding import decide, size
+from domain.deciding import decide, nothing, size
+from domain.desk.ordering import decision_of
+from domain.desk.outbox import MAX_BATCH_ROWS, next_batch, queue_row
 from domain.risk.limits import Limits
 from domain.trading.instructions import Side
 from domain.trading.market import Account
 from domain.trading.proposals import AgentFailure, Analysis, Proposal
-from tests.domain.builders import BTC, ETH, a_context, a_position, an_observation, some_rules
+from tests.domain.builders import BTC, ETH, a_context, a_desk, a_position, a_tick, an_observation, some_rules
 
 
 def a_proposal(confidence: float = 0.5, symbol: str = BTC, side: Side = Side.BUY) -> Proposal:
@@ -75,3 +77,14 @@ def test_an_agent_in_quarantine_is_named_beside_a_choice() -> None:
     analysis = Analysis(proposals=[a_proposal()], quarantined={"y": 42}, notes=["a note"])
     choice = decide(analysis, a_context())
     assert choice.summary == "Selected BTCUSDT from momentum; a note; agent y is quarantined until cycle 42"
+
+
+def test_a_batch_of_rows_fits_into_a_payload_however_much_there_is_to_say() -> None:
+    """A payload of more than 2 MB fails the workflow task, and every later one: the rows still have to be written."""
+    desk, many = a_desk(), [f"{'x' * 60}{number:04}" for number in range(200)]
+    for _ in range(MAX_BATCH_ROWS):
+        choice = nothing("\u20bf" * 100_000).model_copy(update={"votes": dict.fromkeys(many, 0.123456789)})
+        queue_row(desk, decision_of(desk, choice, a_tick()))
+        desk.records_attempted += 1
+    assert len(next_batch(desk).decisions) == MAX_BATCH_ROWS
+    assert len(next_batch(desk).model_dump_json().encode()) < 1_900_000

@@ -9,6 +9,7 @@ import pytest
 from domain.desk.applying import apply, finish_restart
 from domain.desk.carried import Carried
 from domain.desk.commands import Source
+from domain.desk.details import details
 from domain.desk.enforcing import confirm, flatten, flattening, may_reduce, reduce, reducing, take_assessment
 from domain.desk.observing import take_observation
 from domain.desk.ordering import finish_deleverage, nothing_to_send, reduction_prepared, take_report
@@ -18,7 +19,7 @@ from domain.desk.status import status_of
 from domain.risk.assessing import assess
 from domain.risk.limits import Limits
 from domain.risk.reducing import Reduction, plan
-from domain.trading.assessment import Assessment, Level
+from domain.trading.assessment import Assessment, Crossing, Cut, Level
 from domain.trading.decisions import Decision, DecisionType
 from domain.trading.market import Account, Observation
 from domain.trading.orders import Fate, OrderReport
@@ -295,3 +296,22 @@ def test_after_a_partial_fill_the_next_closing_order_follows_at_once(filled: str
         a_tick(),
     )
     assert [d.order_id for d in desk.deleverages] == ([None] if goes_on else [])
+
+
+def test_a_limit_that_only_a_newer_worker_knows_is_shown_and_fails_nothing() -> None:
+    """Its reading may be taken in by a worker of this release: an error would fail every task of the run, a kill's too."""
+    desk = a_desk()
+    found = take(desk)
+    crossings = [
+        Crossing(limit="turn_over", level=level, value=D(3), bound=D(2)) for level in (Level.WARN_90, Level.SOFT)
+    ]
+    memory = found.memory.model_copy(update={"levels": {"turn_over": Level.SOFT}})
+    cut = Cut(symbol=BTC, quantity=D(1), limits=["turn_over"])
+    newer = found.model_copy(update={"memory": memory, "crossings": crossings, "cuts": [cut]})
+    take_assessment(desk, newer, a_tick())
+    assert reduce(desk, newer, a_tick()) == [BTC]
+    assert rows(desk)[-1].summary.startswith(
+        "Turn over 300 % has passed its soft limit of 200 %: reducing BTCUSDT by 1"
+    )
+    assert "turn over: **past its soft limit**" in details(desk)
+    status_of(desk, "run")

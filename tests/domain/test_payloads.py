@@ -135,6 +135,15 @@ def test_an_absurd_number_is_a_problem_and_still_a_kill(number: bytes) -> None:
     assert read_command(CommandKind.KILL, [payload], "f").kind is CommandKind.KILL
 
 
+def test_a_number_that_is_too_long_to_be_written_out_is_not() -> None:
+    """4,000 kills with three of them took a new worker 5 s, most of it to write them out."""
+    long = 10**4_200
+    kill = read(CommandKind.KILL, {"command_id": long, "actor": long, "reason": [1, long]})
+    assert (kill.command_id, kill.actor, kill.reason) == ("fallback", "temporal", '[1, "..."]')
+    assert read(CommandKind.SET_LIMITS, {"limits": {"max_leverage": long}}).problem
+    assert read(CommandKind.DELEVERAGE, {"symbol": "BTCUSDT", "reduce_pct": long}).problem
+
+
 def test_a_reason_that_is_no_text_shows_its_beginning() -> None:
     told = json.dumps({"reason": {"rule": "drawdown", "values": [0.1, 2], "deep": [[[[]]]]}})
     assert reason_of(told) == '{"rule": "drawdown", "values": ["0.1", 2], "deep": [[[[]]]]}'

@@ -250,4 +250,16 @@ def test_every_activity_is_called_on_the_queue_of_its_desk() -> None:
     assert not wrong, f"Pass task_queue=host.queue: on the shared queue a stranger's worker draws it first: {wrong}"
 
 
-_STARTS = ("workflow.execute_activity", "workflow.start_activity")
+def test_every_answer_of_an_activity_is_read_where_what_cannot_be_read_is_a_failed_call() -> None:
+    wrong = [
+        source.at(node.lineno)
+        for source in sources("workflows")
+        for node in source.nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in _SDK_STARTS and source.name != _CALLING
+    ]
+    assert not wrong, f"Use answer_of of {_CALLING}: the SDK fails the task of an answer that it cannot read: {wrong}"
+
+
+_STARTS = ("answer_of", "begin")
+_SDK_STARTS = ("workflow.execute_activity", "workflow.start_activity")
+_CALLING = "workflows/calling.py"

@@ -14,7 +14,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
 import settings
-from cli.lifecycle import Lifecycle
+from cli.lifecycle import Lifecycle, RestartAsked
 from cli.refusals import Refused
 from cli.terms import plan
 from storage.database import Database
@@ -82,7 +82,7 @@ class Track:
         token = f"race-restart-{next(self._restarts)}"
         call = self.recorder.begin("operator", "ais", "restart", token=token)
         try:
-            await self._lifecycle.restart(token, "cli:races", datetime.now(UTC))
+            await self._lifecycle.restart(token, "cli:races", RestartAsked(datetime.now(UTC)))
         except Refused as error:
             self._refused(call, str(error))
             return False

@@ -55,7 +55,7 @@ class Ledger:
 
     async def look(self, status: Status | None = None, *, may_tell_silence: bool = True) -> int:
         watched = Watched(self.desk, CHANNELS, may_tell_silence)
-        return await self.database.run(lambda connection: notices.look(connection, watched, status))
+        return await self.database.run(lambda connection: notices.note_events(connection, watched, status))
 
     async def summarise(self) -> int:
         watched = Watched(self.desk, CHANNELS, may_tell_silence=False)
@@ -141,7 +141,7 @@ async def test_a_channel_that_nobody_looked_for_begins_anew_unless_only_the_data
     for watching, told in ((timedelta(0), ["late", "new"]), (timedelta(hours=3), ["old", "late", "new"])):
         await _pause_between(ledger)
         watched = Watched(ledger.desk, CHANNELS, False, watching)
-        await ledger.database.run(partial(notices.look, watched=watched, status=None))
+        await ledger.database.run(partial(notices.note_events, watched=watched, status=None))
         await ledger.write(make_command(ledger.desk, summary="new"))
         await ledger.look()
         assert await ledger.told() == told

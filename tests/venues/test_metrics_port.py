@@ -60,3 +60,23 @@ def test_connections_that_ask_nothing_are_few_and_end(server: MetricsServer, tri
         # One thread for each, and one for the end of its time.
         assert most <= before + 2 * MOST_CLIENTS
         assert b"ais_scrapes_total 1.0" in scraped(server)
+
+
+def test_clients_for_whom_no_thread_could_be_started_take_no_place_for_ever(
+    server: MetricsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = list(range(2 * MOST_CLIENTS))
+
+    class NoMoreThreads(threading.Timer):
+        def start(self) -> None:
+            if left:
+                left.pop()
+                raise RuntimeError("can't start new thread")
+            super().start()
+
+    monkeypatch.setattr(threading, "Timer", NoMoreThreads)
+    until = time.monotonic() + 180
+    while left:
+        socket.create_connection((server.server_name, server.server_port), timeout=180).close()
+        assert time.monotonic() < until
+    assert b"ais_scrapes_total 1.0" in scraped(server)

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer, _workflow_instance
 
 from tests.domain.queues import calls
 from tests.workflows.parts import Venue
 from tests.workflows.world import World, running_desk
+from workflows.converter import DATA_CONVERTER
 from workflows.coordinator import Coordinator
 from workflows.patience import LONGEST_RUN_EVENTS
 
@@ -31,7 +31,7 @@ async def test_a_run_whose_cancels_the_venue_refuses_is_replayed_in_half_of_a_ta
         history = await desk.handle.fetch_history()
     counted = calls_of_activations(monkeypatch)
     # Without the SDK's limit of 2 s: calls are counted here, and the machine may be busy.
-    replayer = Replayer(workflows=[Coordinator], data_converter=pydantic_data_converter, debug_mode=True)
+    replayer = Replayer(workflows=[Coordinator], data_converter=DATA_CONVERTER, debug_mode=True)
     assert not (await replayer.replay_workflow(history)).replay_failure
     assert sum(counted) * LONGEST_RUN_EVENTS / len(history.events) < ALLOWED_CALLS
 

@@ -15,6 +15,7 @@ import pytest
 from google.protobuf.message import Message
 from temporalio.api.common.v1 import Payload, Payloads, WorkflowExecution
 from temporalio.api.query.v1 import WorkflowQuery
+from temporalio.api.sdk.v1.external_storage_pb2 import ExternalStorageReference
 from temporalio.api.update.v1 import Input, Meta, Request, WaitPolicy
 from temporalio.api.workflowservice.v1 import (
     QueryWorkflowRequest,
@@ -64,6 +65,9 @@ INPUTS: dict[str, list[Payload]] = {
     "an encoding that is no text": [payload(b"{}", b"\xff\xfe")],
     "no encoding": [payload(b"{}", None)],
     "a large encoding": [payload(b"{}", b"x" * 100_000)],
+    "a reference to an external storage": [protobuf(ExternalStorageReference(), b"json/protobuf", b"{}")],
+    "an older reference": [payload(b"{}", b"json/external-storage-reference")],
+    "an encoded reference": [payload(b"\x01" * 64, b"binary/encrypted", __temporal_external_storage_reference=b"true")],
     "JSON without a byte": [payload(b"")],
     "half of a JSON": [payload(b'{"reason": "x')],
     "UTF-16": [payload('{"reason": "x"}'.encode("utf-16"))],

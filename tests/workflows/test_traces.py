@@ -24,7 +24,6 @@ from sqlalchemy.exc import DBAPIError
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ExecuteActivityInput, Replayer
 
@@ -39,6 +38,7 @@ from tests.workflows.test_metrics import PaperDesk
 from tests.workflows.world import Desk, World, running_desk
 from tracing import CLOSE_SECONDS, HEADER, SIGNALS_SHOWN, Traces, open_traces
 from workflows import names
+from workflows.converter import DATA_CONVERTER
 from workflows.coordinator import Coordinator
 from workflows.gateway import DeskGateway
 
@@ -110,7 +110,7 @@ async def test_one_trace_leads_from_the_kill_over_http_to_the_venue_and_the_data
             history = await client.get_workflow_handle(names.workflow_id("traced")).fetch_history()
     # Recorded with traces, it replays with them and without.
     for interceptors in ([], [traces.interceptor]):
-        replayer = Replayer(workflows=[Coordinator], data_converter=pydantic_data_converter, interceptors=interceptors)
+        replayer = Replayer(workflows=[Coordinator], data_converter=DATA_CONVERTER, interceptors=interceptors)
         await replayer.replay_workflow(history)
     kill = below(spans, "POST /control/kill-switch")
     signal = ["POST /control/kill-switch", "SignalWorkflow:kill", "HandleSignal:kill"]
@@ -322,9 +322,7 @@ async def test_a_history_that_knows_of_no_traces_replays_with_them_and_makes_no_
     file: Path, traces: Traces, memory: InMemorySpanExporter
 ) -> None:
     history = WorkflowHistory.from_json(f"coordinator-{file.stem}", file.read_text())
-    replayer = Replayer(
-        workflows=[Coordinator], data_converter=pydantic_data_converter, interceptors=[traces.interceptor]
-    )
+    replayer = Replayer(workflows=[Coordinator], data_converter=DATA_CONVERTER, interceptors=[traces.interceptor])
     await replayer.replay_workflow(history)
     assert not memory.get_finished_spans()
 

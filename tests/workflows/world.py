@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from temporalio import activity
 from temporalio.api.enums.v1 import WorkflowTaskFailedCause
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 
@@ -34,6 +33,7 @@ from domain.trading.orders import Fate, OrderReport
 from domain.trading.proposals import Proposal
 from tests.workflows.parts import Agents, Cancels, Database, Orders, Part, Readings, Server, Venue
 from workflows import names
+from workflows.converter import DATA_CONVERTER
 from workflows.coordinator import Coordinator
 from workflows.gateway import DeskGateway, registered_attributes
 from workflows.patience import TASK_TIMEOUT, allow_a_full_signal_queue
@@ -424,7 +424,7 @@ class Desk:
         replayer = Replayer(
             workflows=[Coordinator],
             workflow_runner=UnsandboxedWorkflowRunner(),
-            data_converter=pydantic_data_converter,
+            data_converter=DATA_CONVERTER,
             # Without the SDK's limit of 2 s, which is no rule of ours.
             debug_mode=True,
         )

@@ -84,7 +84,7 @@ def locked_of(answer: object) -> list[str]:
     """The assets locked in part by open spot orders, from the answer of get_spot_account."""
     locked = []
     for fields in Row("get_spot_account", answer).listed("balances"):
-        # What cannot be read of one asset must not hide what is locked of another.
+        # An unreadable row of one asset must not hide the locked amount of another.
         with contextlib.suppress(Unreadable):
             balance = Row("get_spot_account", fields)
             if balance.number("locked"):

@@ -57,6 +57,8 @@ class RuleBook:
             if self._readings > before and self._error:
                 # The reading that this caller waited for has failed. If each tried again in turn, the last would wait for all.
                 return self._known(self._error)
+            # One that is given up has no error, not that of an earlier one: whoever waited for it makes another.
+            self._error = None
             try:
                 answer, ratios = await asyncio.gather(
                     self._caller.call("get_exchange_info", seconds=seconds), self._maintenance_ratios(seconds)
@@ -66,7 +68,6 @@ class RuleBook:
                 self._error = error
                 return self._known(error)
             else:
-                self._error = None
                 left_out = {symbol: it.model_copy(update={"halted": NOT_LISTED}) for symbol, it in self._rules.items()}
                 self._rules = left_out | found
                 self._read_at, self._expired = self._clock(), False
@@ -99,7 +100,7 @@ class RuleBook:
         with contextlib.suppress(VenueError):
             answer = await self._caller.call("get_leverage_bracket", seconds=seconds)
             for row in rows("get_leverage_bracket", answer):
-                # One unreadable symbol must not cost the others theirs.
+                # One unreadable symbol must not cost the others their brackets.
                 with contextlib.suppress(Unreadable):
                     if brackets := row.listed("brackets"):
                         first = Row(row.call, brackets[0])

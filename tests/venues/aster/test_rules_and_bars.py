@@ -9,7 +9,7 @@ from activities.venues.aster import market_data
 from activities.venues.aster.operation import Urgency, operation
 from activities.venues.aster.rules import BRACKETS_FRESH_SECONDS, FRESH_SECONDS, rules_of
 from activities.venues.aster.venue import AsterVenue
-from activities.venues.port import VenueRefused
+from activities.venues.port import VenueError, VenueRefused
 from domain.trading.orders import Fate
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.builders import D, make_order
@@ -136,6 +136,22 @@ async def test_who_waits_for_a_reading_that_fails_does_not_make_another_one(
     fake.faults.errors = {}
     await venue._rules.rules()
     assert fake.calls["get_exchange_info"] == 4
+
+
+async def test_who_waits_for_a_reading_that_is_given_up_makes_another_one(fake: FakeServer, venue: AsterVenue) -> None:
+    """Not known yet, the rules decide whether a kill can close a position: an older failure says nothing about them."""
+    fake.faults.errors = {"get_exchange_info": 503}
+    with pytest.raises(VenueError):
+        await venue._rules.rules()
+    fake.faults.errors, fake.faults.held = {}, {"get_exchange_info"}
+    given_up = asyncio.create_task(venue._rules.rules())
+    while fake.calls["get_exchange_info"] < 2:
+        await asyncio.sleep(0)
+    waiting = asyncio.create_task(venue._rules.rules())
+    await asyncio.sleep(0)
+    given_up.cancel()
+    fake.faults.held = set()
+    assert await waiting
 
 
 async def test_what_a_kill_waits_for_does_not_wait_for_a_cycles_reading_of_the_rules(
