@@ -100,7 +100,15 @@ class FolderSettings(Settings):
 def data_folder(data_dir: Path | None = None) -> Path | None:
     """The folder that `--data-dir`, AIS_DATA_DIR or `.env` names, as an absolute path; None if none of them does."""
     chosen = data_dir or FolderSettings().data_dir
-    return chosen.expanduser().resolve() if chosen else None
+    return absolute_folder(chosen) if chosen else None
+
+
+def absolute_folder(folder: Path) -> Path:
+    """The folder's absolute path. Raises NotConfigured for the home of a user that does not exist."""
+    try:
+        return folder.expanduser().resolve()
+    except RuntimeError as error:
+        raise NotConfigured(f"{folder} names no folder: {error}") from error
 
 
 def running_stack(data_dir: Path | None = None) -> Mapping[str, Any] | None:

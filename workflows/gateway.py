@@ -323,6 +323,9 @@ class DeskGateway:
             await asyncio.wait_for(call, max(seconds, 0.05))
         except TimeoutError as error:
             raise TemporalUnreachable(unreachable_text(f"no connection within {seconds:.1f} s")) from error
+        except ValueError as error:
+            # An address that is none, such as a port above 65535.
+            raise TemporalUnreachable(unreachable_text(error)) from error
         self._reached = True
 
     async def _send(self, call: Callable[[timedelta], Awaitable[object]], seconds: float) -> None:

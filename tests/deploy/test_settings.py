@@ -348,3 +348,8 @@ def test_a_record_of_a_running_stack_that_is_cut_off_is_one_line(no_settings: Pa
     (no_settings / "ports.json").write_text('{"temporal_address": ')
     with pytest.raises(settings.NotConfigured, match=r"ports\.json cannot be read"):
         temporal_connect_config(no_settings)
+
+
+def test_the_home_of_a_user_that_does_not_exist_is_one_line() -> None:
+    with pytest.raises(settings.NotConfigured, match="names no folder"):
+        temporal_connect_config(Path("~nobody-of-that-name/x"))

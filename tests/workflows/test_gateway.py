@@ -24,7 +24,14 @@ from domain.risk.limits import Limits
 from storage.database import Database
 from tests.storage.test_notices import make_status
 from workflows import names
-from workflows.gateway import CoordinatorSilent, DeskGateway, GatewayError, RefusedInTheEnd, SignalRefused
+from workflows.gateway import (
+    CoordinatorSilent,
+    DeskGateway,
+    GatewayError,
+    RefusedInTheEnd,
+    SignalRefused,
+    TemporalUnreachable,
+)
 
 
 class Service:
@@ -125,6 +132,21 @@ def test_a_kill_since_a_person_was_asked_wins_whatever_this_machine_s_clock_says
     status = make_status("main", kill_number=3, last_kill_at=kill_at)
     assert RestartAsked(kill_at + timedelta(minutes=1), seen).is_before_the_kill_of(status) is wins
     assert RestartAsked(kill_at - timedelta(minutes=1), seen).is_before_the_kill_of(status)
+
+
+async def test_an_address_that_is_none_reaches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a port above 65535: over HTTP a kill was answered by 500, without the cancels to carry out by hand."""
+    found = gateway(unread=0)
+
+    async def refuses(*_: object, **__: object) -> None:
+        raise ValueError("invalid target URL: invalid port number")
+
+    monkeypatch.setattr(found.client.workflow_service, "get_system_info", refuses)
+    with pytest.raises(TemporalUnreachable, match="invalid port number"):
+        await found.status()
+    monkeypatch.setattr(found.client, "identity", "me", raising=False)
+    with pytest.raises(TemporalUnreachable, match="invalid port number"):
+        await found.signal("kill", {})
 
 
 UNANSWERED = RPCError("connection reset", RPCStatusCode.UNAVAILABLE, b"")
