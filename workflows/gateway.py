@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from temporalio.api.common.v1 import Header, Payloads, WorkflowExecution
 from temporalio.api.enums.v1 import QueryRejectCondition, WorkflowExecutionStatus
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.query.v1 import WorkflowQuery
 from temporalio.api.workflowservice.v1 import (
@@ -303,6 +304,8 @@ class DeskGateway:
                 request, retry=False, timeout=timedelta(seconds=seconds)
             )
         except (RPCError, RuntimeError) as error:
+            if self._has_no_namespace(error):
+                raise TemporalUnreachable(self._namespace_text()) from error
             if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
                 return None
             raise TemporalUnreachable(unreachable_text(error)) from error
@@ -344,6 +347,8 @@ class DeskGateway:
             await asyncio.sleep(_backoff())
 
     async def _signal_error(self, error: Exception, maybe_recorded: bool) -> GatewayError:
+        if self._has_no_namespace(error) and not maybe_recorded:
+            return TemporalUnreachable(self._namespace_text())
         if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND and not maybe_recorded:
             return NoCoordinator(self.desk, await self._describe(_DESCRIBE_SECONDS))
         if (
@@ -360,6 +365,15 @@ class DeskGateway:
         if maybe_recorded:
             return SignalUnanswered(f"Temporal did not answer: {error}")
         return TemporalUnreachable(unreachable_text(error))
+
+    def _has_no_namespace(self, error: Exception) -> bool:
+        """Whether Temporal has not even the namespace. Then it knows nothing of the desk, not that it was never started."""
+        if not isinstance(error, RPCError) or error.status is not RPCStatusCode.NOT_FOUND:
+            return False
+        return any(detail.Is(NamespaceNotFoundFailure.DESCRIPTOR) for detail in error.grpc_status.details)
+
+    def _namespace_text(self) -> str:
+        return f"Temporal has no namespace {self._client.namespace!r}; correct TEMPORAL_NAMESPACE"
 
     async def _ask(self, command_ids: list[str], headers: Headers) -> Outcomes:
         arguments = Payloads(payloads=await self._client.data_converter.encode([command_ids]))
@@ -419,6 +433,8 @@ class DeskGateway:
 
     def _query_error(self, error: Exception) -> GatewayError:
         status = error.status if isinstance(error, RPCError) else None
+        if self._has_no_namespace(error):
+            return TemporalUnreachable(self._namespace_text())
         if status is RPCStatusCode.NOT_FOUND:
             return NoCoordinator(self.desk, None)
         if status is None or status is RPCStatusCode.UNAVAILABLE:

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from temporalio.api.common.v1 import Payloads
+from google.protobuf.any_pb2 import Any as Any_
+from temporalio.api.common.v1 import GrpcStatus, Payloads
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.query.v1 import QueryRejected
 from temporalio.api.workflowservice.v1 import QueryWorkflowResponse
 from temporalio.client import Client
@@ -147,6 +149,27 @@ async def test_an_address_that_is_none_reaches_nothing(monkeypatch: pytest.Monke
     monkeypatch.setattr(found.client, "identity", "me", raising=False)
     with pytest.raises(TemporalUnreachable, match="invalid port number"):
         await found.signal("kill", {})
+
+
+async def test_a_namespace_that_temporal_does_not_have_says_nothing_of_the_desk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Told as "was never started", it sent people to `ais start`."""
+    detail = Any_()
+    detail.Pack(NamespaceNotFoundFailure(namespace="n"))
+    status = GrpcStatus(code=5, message="Namespace n is not found.", details=[detail])
+    missing = RPCError("Namespace n is not found.", RPCStatusCode.NOT_FOUND, status.SerializeToString())
+
+    async def refuses(*_: object, **__: object) -> None:
+        raise missing
+
+    found = gateway(unread=0)
+    for call in ("query_workflow", "signal_workflow_execution", "describe_workflow_execution"):
+        monkeypatch.setattr(found.client.workflow_service, call, refuses, raising=False)
+    monkeypatch.setattr(found.client, "identity", "me", raising=False)
+    for asked in (found.status(), found.signal("kill", {}), found.open_status()):
+        with pytest.raises(TemporalUnreachable, match="Temporal has no namespace 'n'; correct TEMPORAL_NAMESPACE"):
+            await asked
 
 
 UNANSWERED = RPCError("connection reset", RPCStatusCode.UNAVAILABLE, b"")
