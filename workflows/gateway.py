@@ -58,7 +58,8 @@ _LAST_TRY_SECONDS = 0.1
 _HISTORY_PAGE = 500
 _SETTLED_SECONDS = 0.1
 _ATTRIBUTES_TIMEOUT = timedelta(seconds=3)
-_MAY_NOT_LIST = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.UNAUTHENTICATED)
+_NOT_ALLOWED = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
+_MAY_NOT_LIST = (*_NOT_ALLOWED, RPCStatusCode.UNIMPLEMENTED)
 _TRANSIENT = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.ABORTED)
 _OUT_OF_TIME = (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED)
 _AMBIGUOUS = (
@@ -439,6 +440,11 @@ class DeskGateway:
             return NoCoordinator(self.desk, None)
         if status is None or status is RPCStatusCode.UNAVAILABLE:
             return TemporalUnreachable(unreachable_text(error))
+        if status in _NOT_ALLOWED:
+            # An API key that has expired is no worker that does not answer.
+            return TemporalUnreachable(
+                f"Temporal refuses this process ({error}); check TEMPORAL_API_KEY and its rights"
+            )
         if names.LATCH_UNREAD in str(error):
             return CoordinatorSilent(f"the coordinator of desk {self.desk!r}: {names.LATCH_UNREAD}", answered=True)
         return CoordinatorSilent(

@@ -172,6 +172,18 @@ async def test_a_namespace_that_temporal_does_not_have_says_nothing_of_the_desk(
             await asked
 
 
+async def test_a_key_that_temporal_does_not_accept_is_no_worker_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuses(*_: object, **__: object) -> None:
+        raise RPCError("Request unauthorized.", RPCStatusCode.PERMISSION_DENIED, b"")
+
+    found = gateway(unread=0)
+    monkeypatch.setattr(found.client.workflow_service, "query_workflow", refuses)
+    with pytest.raises(TemporalUnreachable, match="check TEMPORAL_API_KEY"):
+        await found.status()
+
+
 UNANSWERED = RPCError("connection reset", RPCStatusCode.UNAVAILABLE, b"")
 FULL = RPCError("exceeded workflow execution limit for signal events", RPCStatusCode.INVALID_ARGUMENT, b"")
 GONE = RPCError("workflow execution already completed", RPCStatusCode.NOT_FOUND, b"")
