@@ -38,7 +38,7 @@ def use_data_dir(data_dir: Path | None) -> None:
         for name in settings.unknown_variables():
             say(f"warning: {name} is not a setting of AIS; docs/settings.md lists them all")
     if data_dir:
-        os.environ["AIS_DATA_DIR"] = str(data_dir.expanduser().resolve())
+        os.environ["AIS_DATA_DIR"] = str(settings.absolute_folder(data_dir))
 
 
 def need_reason(reason: str) -> None:

@@ -42,6 +42,7 @@ from settings.running_stack import (
     NoRunningStack,
     NotConfigured,
     Settings,
+    absolute_folder,
     origin,
     temporal_connect_config,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "TableOwnerSettings",
     "TraceSettings",
     "WorkerSettings",
+    "absolute_folder",
     "catalogue",
     "explain",
     "origin",

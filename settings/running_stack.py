@@ -44,6 +44,14 @@ class NoRunningStack(NotConfigured):
         )
 
 
+class UnreadableFile(NotConfigured):
+    """A file with settings cannot be read: another encoding, somebody else's, or no JSON."""
+
+    def __init__(self, file: Path, error: Exception) -> None:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        super().__init__(f"{file.absolute()} cannot be read: {first}. Correct it, or run this in another folder")
+
+
 class Settings(BaseSettings):
     """The base of all settings models: it reads the prefix, `.env`, and the values that a running `ais dev` recorded."""
 
@@ -53,9 +61,16 @@ class Settings(BaseSettings):
     recorded_as: ClassVar[Mapping[str, str]] = {}
     """Our field -> the key under which `ais dev` records its value in ports.json."""
 
+    def __init__(self, **values: Any) -> None:
+        """Raises UnreadableFile for a `.env` in another encoding or of another user: to a kill, a traceback says nothing."""
+        try:
+            super().__init__(**values)
+        except (OSError, UnicodeError) as error:
+            raise UnreadableFile(DOTENV, error) from error
+
     @classmethod
     def load(cls, data_dir: Path | None = None) -> Self:
-        """Read this model. Raises ValidationError (see `explain`) or NoRunningStack."""
+        """Read this model. Raises ValidationError (see `explain`), NoRunningStack or UnreadableFile."""
         recorded = dict(running_stack(data_dir) or {})
         # The key has its own file (mode 0600); it is never in ports.json, and not everybody may read it.
         if "api_key" in cls.recorded_as.values() and (file := recorded.get("api_key_file")):
@@ -85,7 +100,15 @@ class FolderSettings(Settings):
 def data_folder(data_dir: Path | None = None) -> Path | None:
     """The folder that `--data-dir`, AIS_DATA_DIR or `.env` names, as an absolute path; None if none of them does."""
     chosen = data_dir or FolderSettings().data_dir
-    return chosen.expanduser().resolve() if chosen else None
+    return absolute_folder(chosen) if chosen else None
+
+
+def absolute_folder(folder: Path) -> Path:
+    """The folder's absolute path. Raises NotConfigured for the home of a user that does not exist."""
+    try:
+        return folder.expanduser().resolve()
+    except RuntimeError as error:
+        raise NotConfigured(f"{folder} names no folder: {error}") from error
 
 
 def running_stack(data_dir: Path | None = None) -> Mapping[str, Any] | None:
@@ -97,6 +120,8 @@ def running_stack(data_dir: Path | None = None) -> Mapping[str, Any] | None:
         recorded: dict[str, Any] = json.loads((folder / PORTS_FILE).read_text())
     except FileNotFoundError:
         raise NoRunningStack(folder) from None
+    except (OSError, ValueError) as error:
+        raise UnreadableFile(folder / PORTS_FILE, error) from error
     return recorded
 
 

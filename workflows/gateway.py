@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from temporalio.api.common.v1 import Header, Payloads, WorkflowExecution
 from temporalio.api.enums.v1 import QueryRejectCondition, WorkflowExecutionStatus
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.query.v1 import WorkflowQuery
 from temporalio.api.workflowservice.v1 import (
@@ -57,7 +58,8 @@ _LAST_TRY_SECONDS = 0.1
 _HISTORY_PAGE = 500
 _SETTLED_SECONDS = 0.1
 _ATTRIBUTES_TIMEOUT = timedelta(seconds=3)
-_MAY_NOT_LIST = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.UNAUTHENTICATED)
+_NOT_ALLOWED = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
+_MAY_NOT_LIST = (*_NOT_ALLOWED, RPCStatusCode.UNIMPLEMENTED)
 _TRANSIENT = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.ABORTED)
 _OUT_OF_TIME = (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED)
 _AMBIGUOUS = (
@@ -303,6 +305,8 @@ class DeskGateway:
                 request, retry=False, timeout=timedelta(seconds=seconds)
             )
         except (RPCError, RuntimeError) as error:
+            if self._has_no_namespace(error):
+                raise TemporalUnreachable(self._namespace_text()) from error
             if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
                 return None
             raise TemporalUnreachable(unreachable_text(error)) from error
@@ -323,6 +327,9 @@ class DeskGateway:
             await asyncio.wait_for(call, max(seconds, 0.05))
         except TimeoutError as error:
             raise TemporalUnreachable(unreachable_text(f"no connection within {seconds:.1f} s")) from error
+        except ValueError as error:
+            # An address that is none, such as a port above 65535.
+            raise TemporalUnreachable(unreachable_text(error)) from error
         self._reached = True
 
     async def _send(self, call: Callable[[timedelta], Awaitable[object]], seconds: float) -> None:
@@ -342,6 +349,8 @@ class DeskGateway:
             await asyncio.sleep(_backoff())
 
     async def _signal_error(self, error: Exception, maybe_recorded: bool) -> GatewayError:
+        if self._has_no_namespace(error) and not maybe_recorded:
+            return TemporalUnreachable(self._namespace_text())
         if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND and not maybe_recorded:
             return NoCoordinator(self.desk, await self._describe(_DESCRIBE_SECONDS))
         if (
@@ -358,6 +367,15 @@ class DeskGateway:
         if maybe_recorded:
             return SignalUnanswered(f"Temporal did not answer: {error}")
         return TemporalUnreachable(unreachable_text(error))
+
+    def _has_no_namespace(self, error: Exception) -> bool:
+        """Whether Temporal has not even the namespace. Then it knows nothing of the desk, not that it was never started."""
+        if not isinstance(error, RPCError) or error.status is not RPCStatusCode.NOT_FOUND:
+            return False
+        return any(detail.Is(NamespaceNotFoundFailure.DESCRIPTOR) for detail in error.grpc_status.details)
+
+    def _namespace_text(self) -> str:
+        return f"Temporal has no namespace {self._client.namespace!r}; correct TEMPORAL_NAMESPACE"
 
     async def _ask(self, command_ids: list[str], headers: Headers) -> Outcomes:
         arguments = Payloads(payloads=await self._client.data_converter.encode([command_ids]))
@@ -417,10 +435,17 @@ class DeskGateway:
 
     def _query_error(self, error: Exception) -> GatewayError:
         status = error.status if isinstance(error, RPCError) else None
+        if self._has_no_namespace(error):
+            return TemporalUnreachable(self._namespace_text())
         if status is RPCStatusCode.NOT_FOUND:
             return NoCoordinator(self.desk, None)
         if status is None or status is RPCStatusCode.UNAVAILABLE:
             return TemporalUnreachable(unreachable_text(error))
+        if status in _NOT_ALLOWED:
+            # An API key that has expired is no worker that does not answer.
+            return TemporalUnreachable(
+                f"Temporal refuses this process ({error}); check TEMPORAL_API_KEY and its rights"
+            )
         if names.LATCH_UNREAD in str(error):
             return CoordinatorSilent(f"the coordinator of desk {self.desk!r}: {names.LATCH_UNREAD}", answered=True)
         return CoordinatorSilent(

@@ -14,6 +14,9 @@ import typer
 from cli.options import DataDir, DeskName, use_data_dir, use_desk
 from cli.terminal import expected_failures, fail
 
+# A folder of this process alone is made in it.
+MEMORY = "/dev/shm"  # noqa: S108
+
 
 def dev(
     data_dir: Annotated[Path | None, typer.Option(help="The folder for all data. [default: .ais]")] = None,
@@ -70,13 +73,22 @@ def api(
         if workers > 1:
             # Each process counts in files of one folder, and prometheus_client adds them up for one /metrics. The folder must
             # be set before prometheus_client is imported, and must be empty: an earlier run's counts are not ours.
-            counts = shared.enter_context(tempfile.TemporaryDirectory(prefix="ais-metrics-"))
+            counts = shared.enter_context(tempfile.TemporaryDirectory(prefix="ais-metrics-", dir=memory_folder()))
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
         uvicorn.run(
             "api.app:create_app", factory=True, host=host, port=chosen, workers=workers, log_config=None,
             access_log=False, server_header=False, timeout_graceful_shutdown=10, timeout_keep_alive=75,
             http="api.door:Door", ws="none", backlog=raise_limit().waiting,
         )  # fmt: skip
+
+
+def memory_folder() -> str | None:
+    """A folder in memory; None where there is none, and a temporary folder has to do.
+
+    Each count is written into a file that is mapped into memory. If its disk is full, that ends the process (SIGBUS, measured),
+    and no kill gets through over HTTP although Temporal would take it.
+    """
+    return MEMORY if os.path.isdir(MEMORY) and os.access(MEMORY, os.W_OK | os.X_OK) else None
 
 
 def _refuse_a_taken_port(host: str, port: int) -> None:

@@ -109,7 +109,8 @@ async def worker(seen: Examination) -> Finding:
 
 async def _silent(client: Client, desk: str, why: str) -> Finding:
     """No worker answers. If workers have versions, those that are up may not be the ones that this desk needs."""
-    with suppress(RPCError, RuntimeError):
+    # ValueError: the SDK (temporalio 1.35) knows no status for a workflow that somebody has paused.
+    with suppress(RPCError, RuntimeError, ValueError):
         found = await serving(client, desk)
         if found.is_versioned:
             how = ", or: ".join((f"start a worker {shown(found.needed)}", *found.remedies))

@@ -1,6 +1,8 @@
 """The `ais` command from the outside: exit codes, and what it says."""
 
 import json
+import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -16,6 +18,8 @@ from typer.main import get_command
 import cli.terminal
 from cli import audit_chain, connecting, desk, keys
 from cli.app import app
+from cli.commands import processes
+from cli.dev.ports import free_port
 from cli.options import readable
 from cli.tables import limit_text
 from domain.desk.payloads import RawPayload, read_command
@@ -202,3 +206,19 @@ def test_a_reason_of_any_length_leaves_the_command_readable() -> None:
         CommandKind.KILL, [RawPayload("json/plain", json.dumps({"command_id": "a", "reason": reason}).encode())], ""
     )
     assert (read.command_id, read.reason) == ("a", "x" * 500)
+
+
+def test_several_processes_count_in_memory(monkeypatch: pytest.MonkeyPatch, no_settings: Path, tmp_path: Path) -> None:
+    """A count is written into a mapped file: a full disk ended every process of the API, and no kill got through."""
+    folders = list[Path]()
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: folders.append(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
+    monkeypatch.setattr(processes, "MEMORY", str(tmp_path))
+    monkeypatch.setenv("AIS_API_KEY", secrets.token_urlsafe(32))
+    monkeypatch.setenv("AIS_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    processes.api(port=free_port(), workers=2)
+    assert folders[0].parent == tmp_path
+    assert not folders[0].exists()
+    monkeypatch.setattr(processes, "MEMORY", str(tmp_path / "none"))
+    assert processes.memory_folder() is None
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR")

@@ -335,3 +335,21 @@ def test_a_development_stack_leaves_versions_of_workers_off(tmp_path: Path, monk
     assert WorkerSettings.load().worker_versioning == "pinned"
     by_hand = WorkerSettings.load(_running(tmp_path / "desk", worker_versioning="off"))
     assert by_hand.worker_versioning == "off"
+
+
+def test_a_dotenv_in_another_encoding_is_one_line_and_no_traceback(no_settings: Path) -> None:
+    """`ais kill` in a folder with such a file ended in a traceback, and nothing told that another folder would do."""
+    (no_settings / ".env").write_bytes("# caf\u00e9\nAIS_DESK=main\n".encode("latin-1"))
+    with pytest.raises(settings.NotConfigured, match=r"\.env cannot be read: .* or run this in another folder"):
+        settings.DeskName.load()
+
+
+def test_a_record_of_a_running_stack_that_is_cut_off_is_one_line(no_settings: Path) -> None:
+    (no_settings / "ports.json").write_text('{"temporal_address": ')
+    with pytest.raises(settings.NotConfigured, match=r"ports\.json cannot be read"):
+        temporal_connect_config(no_settings)
+
+
+def test_the_home_of_a_user_that_does_not_exist_is_one_line() -> None:
+    with pytest.raises(settings.NotConfigured, match="names no folder"):
+        temporal_connect_config(Path("~nobody-of-that-name/x"))

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from temporalio.api.common.v1 import Payloads
+from google.protobuf.any_pb2 import Any as Any_
+from temporalio.api.common.v1 import GrpcStatus, Payloads
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.query.v1 import QueryRejected
 from temporalio.api.workflowservice.v1 import QueryWorkflowResponse
 from temporalio.client import Client
@@ -24,7 +26,14 @@ from domain.risk.limits import Limits
 from storage.database import Database
 from tests.storage.test_notices import make_status
 from workflows import names
-from workflows.gateway import CoordinatorSilent, DeskGateway, GatewayError, RefusedInTheEnd, SignalRefused
+from workflows.gateway import (
+    CoordinatorSilent,
+    DeskGateway,
+    GatewayError,
+    RefusedInTheEnd,
+    SignalRefused,
+    TemporalUnreachable,
+)
 
 
 class Service:
@@ -125,6 +134,54 @@ def test_a_kill_since_a_person_was_asked_wins_whatever_this_machine_s_clock_says
     status = make_status("main", kill_number=3, last_kill_at=kill_at)
     assert RestartAsked(kill_at + timedelta(minutes=1), seen).is_before_the_kill_of(status) is wins
     assert RestartAsked(kill_at - timedelta(minutes=1), seen).is_before_the_kill_of(status)
+
+
+async def test_an_address_that_is_none_reaches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a port above 65535: over HTTP a kill was answered by 500, without the cancels to carry out by hand."""
+    found = gateway(unread=0)
+
+    async def refuses(*_: object, **__: object) -> None:
+        raise ValueError("invalid target URL: invalid port number")
+
+    monkeypatch.setattr(found.client.workflow_service, "get_system_info", refuses)
+    with pytest.raises(TemporalUnreachable, match="invalid port number"):
+        await found.status()
+    monkeypatch.setattr(found.client, "identity", "me", raising=False)
+    with pytest.raises(TemporalUnreachable, match="invalid port number"):
+        await found.signal("kill", {})
+
+
+async def test_a_namespace_that_temporal_does_not_have_says_nothing_of_the_desk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Told as "was never started", it sent people to `ais start`."""
+    detail = Any_()
+    detail.Pack(NamespaceNotFoundFailure(namespace="n"))
+    status = GrpcStatus(code=5, message="Namespace n is not found.", details=[detail])
+    missing = RPCError("Namespace n is not found.", RPCStatusCode.NOT_FOUND, status.SerializeToString())
+
+    async def refuses(*_: object, **__: object) -> None:
+        raise missing
+
+    found = gateway(unread=0)
+    for call in ("query_workflow", "signal_workflow_execution", "describe_workflow_execution"):
+        monkeypatch.setattr(found.client.workflow_service, call, refuses, raising=False)
+    monkeypatch.setattr(found.client, "identity", "me", raising=False)
+    for asked in (found.status(), found.signal("kill", {}), found.open_status()):
+        with pytest.raises(TemporalUnreachable, match="Temporal has no namespace 'n'; correct TEMPORAL_NAMESPACE"):
+            await asked
+
+
+async def test_a_key_that_temporal_does_not_accept_is_no_worker_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuses(*_: object, **__: object) -> None:
+        raise RPCError("Request unauthorized.", RPCStatusCode.PERMISSION_DENIED, b"")
+
+    found = gateway(unread=0)
+    monkeypatch.setattr(found.client.workflow_service, "query_workflow", refuses)
+    with pytest.raises(TemporalUnreachable, match="check TEMPORAL_API_KEY"):
+        await found.status()
 
 
 UNANSWERED = RPCError("connection reset", RPCStatusCode.UNAVAILABLE, b"")

@@ -22,17 +22,21 @@ from temporalio.api.workflowservice.v1 import (
     SignalWorkflowExecutionRequest,
     UpdateWorkflowExecutionRequest,
 )
-from temporalio.client import Client
+from temporalio.client import AsyncActivityHandle, Client
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.desk.states import CommandKind, State
 from domain.desk.status import Status
-from tests.workflows.world import BTC, Desk, running_desk
+from tests.workflows.parts import Readings
+from tests.workflows.world import BTC, Desk, World, running_desk
 
 MESSAGE = WorkflowExecution(workflow_id="w", run_id="r")
 UNKNOWN_NAMES = 300
 # Beneath the 2 MB from which on the server refuses it.
 LARGE = 1_900_000
+# Of two bytes each.
+MANY = LARGE // 2
 SECONDS = timedelta(seconds=60)
 
 
@@ -161,6 +165,44 @@ async def send_too_large(desk: Desk) -> None:
         with pytest.raises(RPCError) as refused:
             await send(desk, name, [payload(b"x" * size)])
         assert refused.value.status in (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.RESOURCE_EXHAUSTED)
+
+
+async def test_signals_of_a_million_inputs_keep_no_kill_from_killing(temporal: Client) -> None:
+    """With one of them alone the SDK was busy for 8 s, as long as a workflow task may take."""
+    async with running_desk(temporal, cycle_seconds=60.0) as desk:
+        for name in ("pause", "nobody", "cancel_all"):
+            await send(desk, name, [Payload()] * MANY)
+        assert (await until_killed(desk)).kill_number == 1
+
+
+# Activities that a person ends.
+
+
+async def completed(activity: AsyncActivityHandle) -> None:
+    """By `temporal activity complete`, with a result of another kind."""
+    await activity.complete("done")
+
+
+async def failed(activity: AsyncActivityHandle) -> None:
+    """By `temporal activity fail`, with details of another kind."""
+    await activity.fail(ApplicationError("it hangs", {"by": "operations"}))
+
+
+@pytest.mark.parametrize("end", [completed, failed])
+async def test_an_activity_that_a_person_ends_keeps_no_kill_from_killing(
+    temporal: Client, end: Callable[[AsyncActivityHandle], Awaitable[None]]
+) -> None:
+    readings = Readings()
+    async with running_desk(temporal, World(readings), cycle_seconds=0.5) as desk:
+        readings.gate = asyncio.Event()
+        readings.begun.clear()
+        await readings.begun.wait()
+        pending = (await desk.handle.describe()).raw_description.pending_activities
+        (id_,) = (each.activity_id for each in pending if each.activity_type.name == "observe")
+        await end(desk.client.get_async_activity_handle(workflow_id=desk.handle.id, run_id=None, activity_id=id_))
+        await desk.until(lambda s: s.observation_error)
+        readings.gate.set()
+        await until_killed(desk)
 
 
 # Queries and updates.
