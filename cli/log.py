@@ -1,8 +1,8 @@
 """Carries out `ais log`: reads decisions, commands, instructions or fills from PostgreSQL, and shows them newest last.
 
 Rows may be written late, since the coordinator keeps them while the database is down. So each poll of `--follow` reads the last
-minutes again, and shows what it has not shown before. Instructions without an outcome are read again however old they are: a venue
-may be away for longer.
+minutes again, and shows what it has not shown before. Instructions without an outcome are read again however old they are: a
+venue may be away for longer.
 """
 
 import asyncio
