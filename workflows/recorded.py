@@ -5,7 +5,7 @@ first state found of an instruction is its newest one, and a long history takes 
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from temporalio.api.common.v1 import Payload, WorkflowExecution
@@ -17,6 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.calls import ClearLatchCall, RecordCall, clear_latch, record
 from domain.desk.outbox import RecordBatch
 from workflows import names
+from workflows.listing import described, listed
 
 # An event may hold up to 50 rows.
 _PAGE = 100
@@ -70,7 +71,7 @@ Recorded = RecordedRows | UnreadableRows | LostRun
 async def listed_desks(client: Client) -> list[str]:
     """Every desk that has a run in Temporal's list. Raises RPCError."""
     query = f'WorkflowType="{names.WORKFLOW_TYPE}"'
-    found = {run.id async for run in client.list_workflows(query)}
+    found = {run.execution.workflow_id async for run in listed(client, query, _ANSWER)}
     return sorted(id_.removeprefix(names.workflow_id("")) for id_ in found)
 
 
@@ -79,14 +80,14 @@ async def listed_runs(client: Client, desk: str) -> list[ListedRun]:
     id_ = names.workflow_id(desk)
     if '"' in id_ or "\\" in id_:
         return []
-    found = {run.run_id: run.start_time async for run in client.list_workflows(f'WorkflowId="{id_}"')}
+    runs = [run async for run in listed(client, f'WorkflowId="{id_}"', _ANSWER)]
     try:
         # The list lags behind, so ask for the newest run as well.
-        newest = await client.get_workflow_handle(id_).describe(rpc_timeout=_ANSWER)
-        found[newest.run_id] = newest.start_time
+        runs.append((await described(client, id_, _ANSWER)).workflow_execution_info)
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise
+    found = {run.execution.run_id: run.start_time.ToDatetime(UTC) for run in runs}
     return sorted((ListedRun(run_id, at) for run_id, at in found.items()), key=lambda run: run.started_at, reverse=True)
 
 

@@ -767,7 +767,7 @@ async def test_the_rows_of_a_kill_are_its_own_and_as_old_as_they_say(console: Co
 
     def kill(command_id: str) -> KillRecord:
         facts = {"reason": f"the {command_id} kill", "actor": "cli:x", "source": "operator"}
-        return KillRecord(command_id=command_id, at=datetime.now(UTC), row_id="decision_1", **facts)  # type: ignore[arg-type]
+        return KillRecord(command_id=command_id, at=datetime.now(UTC), row_id="decision_1", **facts)
 
     await console.page.route("**/reports/instructions*", report)
     carried = console.gateway.carried

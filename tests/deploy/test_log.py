@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,7 @@ async def test_following_shows_the_outcome_of_an_instruction_from_an_hour_ago(
         await reader.until(2)
         for number, outcome in enumerate((InstructionOutcome.UNKNOWN, InstructionOutcome.CONFIRMED), 3):
             changed = old.model_copy(update={"outcome": outcome, "settled_at": ago(0)})
-            await database.run(lambda connection, row=changed: upsert_instructions(connection, [row]))
+            await database.run(partial(upsert_instructions, rows=[changed]))
             await reader.until(number)
         # Once more, so that a line that is shown twice would be seen.
         last = make_instruction(desk="away", prepared_at=ago(0))
