@@ -32,7 +32,7 @@ EVENTS_KEPT = 10_000
 
 # KEYS: the state, the events. ARGV: seq, how long the state lives in ms, how many events are kept, the event as JSON, then
 # names and values. An expired state is compared with the newest event, so that its return does not count as a change. A late
-# write replaces neither state nor event.
+# write replaces neither state nor event. A newer kill is newer by its number, even if Temporal's clock has been set back since.
 SCRIPT = """
 local facts = {}
 for i = 5, #ARGV, 2 do facts[ARGV[i]] = ARGV[i + 1] end
@@ -40,9 +40,12 @@ local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
 local event = newest[1] and newest[1][2] or {}
 local known = redis.call('HGETALL', KEYS[1])
 for _, written in ipairs({known, event}) do
+    local seq, kill_number = 0, 0
     for i = 1, #written, 2 do
-        if written[i] == 'seq' and tonumber(written[i + 1]) > tonumber(ARGV[1]) then return -1 end
+        if written[i] == 'seq' then seq = tonumber(written[i + 1]) or 0 end
+        if written[i] == 'kill_number' then kill_number = tonumber(written[i + 1]) or 0 end
     end
+    if seq > tonumber(ARGV[1]) and tonumber(facts['kill_number']) <= kill_number then return -1 end
 end
 if #known == 0 then known = event end
 local changed = #known == 0

@@ -11,15 +11,18 @@ from domain.trading.quotes import AgentQuote
 from domain.values import ZERO
 
 Marks = Mapping[str, Decimal]
+# The exchange lists an order that closes a whole position with a quantity of 0.
+WHOLE_POSITION = Decimal("Infinity")
 
 
 class Leg(NamedTuple):
-    """The unfilled part of an order, and its price."""
+    """The unfilled part of an order, and its price. One that `reduces` closes at most what is held."""
 
     symbol: str
     side: Side
     quantity: Decimal
     price: Decimal
+    reduces: bool = False
 
 
 class Reach(NamedTuple):
@@ -44,12 +47,13 @@ def sign(side: Side) -> int:
 
 
 def legs_of(orders: Iterable[OpenOrder], marks: Marks) -> list[Leg]:
-    """Resting orders that may add risk, each at its own price or at the mark price, whichever is higher."""
-    return [
-        Leg(o.symbol, o.side, o.quantity - o.filled_quantity, max(o.price or ZERO, marks.get(o.symbol, ZERO)))
-        for o in orders
-        if not o.reduce_only
-    ]
+    """Resting orders, each at its own price or at the mark price, whichever is higher."""
+    legs = []
+    for o in orders:
+        price = max(o.price or ZERO, marks.get(o.symbol, ZERO))
+        left = o.quantity - o.filled_quantity if o.quantity else WHOLE_POSITION
+        legs.append(Leg(o.symbol, o.side, left, price, o.reduce_only or not o.quantity))
+    return legs
 
 
 def unlisted_legs(quotes: Iterable[AgentQuote], orders: Iterable[OpenOrder], marks: Marks) -> list[Leg]:
@@ -85,10 +89,11 @@ def _worst_group(symbol: str, lows: Marks, highs: Marks, correlations: Correlati
 
 def reaches(positions: Sequence[Position], legs: Sequence[Leg], marks: Marks) -> dict[str, Reach]:
     """Each symbol's reach, from everything held or about to fill. What an order closes counts at the mark, what it opens at
-    the order's price."""
+    the order's price. Orders that reduce fill first: what they close, no other order can close any more."""
     values, held = exposures(positions), quantities(positions)
+    legs = sorted(legs, key=lambda leg: not leg.reduces)
     found = {}
-    for symbol in dict.fromkeys([*values, *(leg.symbol for leg in legs)]):
+    for symbol in dict.fromkeys([*values, *(leg.symbol for leg in legs if not leg.reduces)]):
         value, quantity, mark = values.get(symbol, ZERO), held.get(symbol, ZERO), marks.get(symbol)
         sells = [leg for leg in legs if leg.symbol == symbol and leg.side is Side.SELL]
         buys = [leg for leg in legs if leg.symbol == symbol and leg.side is Side.BUY]
@@ -109,6 +114,7 @@ def filled(value: Decimal, held: Decimal, legs: Sequence[Leg], mark: Decimal | N
     for leg in legs:
         way = sign(leg.side)
         closing = min(leg.quantity, max(ZERO, -way * held))
-        value += way * (closing * (mark or leg.price) + (leg.quantity - closing) * leg.price)
-        held += way * leg.quantity
+        opening = ZERO if leg.reduces else leg.quantity - closing
+        value += way * (closing * (mark or leg.price) + opening * leg.price)
+        held += way * (closing + opening)
     return value

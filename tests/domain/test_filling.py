@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from domain.risk.filling import Leg, Reach, reaches, together, unlisted_legs
+from domain.risk.filling import Leg, Reach, legs_of, reaches, together, unlisted_legs
 from domain.risk.guards import (
     Candidate,
     concentration_exceeded,
@@ -170,6 +170,28 @@ def test_an_order_reduces_nothing_that_another_one_may_close_first() -> None:
     seen = an_observation(marks={BTC: D(100)}, rules={BTC: some_rules()}, positions=held)
     assert not Candidate(order, a_context(seen, quotes=[quote])).reduces
     assert Candidate(order, a_context(seen, quotes=[quote.model_copy(update={"side": BUY})])).reduces
+
+
+@pytest.mark.parametrize("quantity", ["10", "90", "0"], ids=["as much", "more", "whatever is held"])
+def test_what_a_reduce_only_order_closes_no_other_order_closes(quantity: str) -> None:
+    """Found to be false: reduce-only orders counted nowhere, so room was left to sell 35 against 10 that were sold already."""
+    closes = rests(BTC, quantity, SELL, "101", reduce_only=True)
+    seen = {"positions": [a_position(10)], "open_orders": [closes]}
+    assert position_too_large(candidate(a_limit("25", "100", SELL), **seen)) is None
+    assert position_too_large(candidate(a_limit("25.01", "100", SELL), **seen)) == "position_too_large"
+    assert not candidate(a_limit("5", "100", SELL), **seen).reduces
+    # By itself it adds nothing, on either side, and hedges nothing.
+    assert position_too_large(candidate(a_limit("15", "100"), **seen)) is None
+    assert position_too_large(candidate(a_limit("15.01", "100"), **seen)) == "position_too_large"
+    assert legs_of([closes], {})[0].reduces
+    assert reaches([], legs_of([closes], {}), {}) == {}
+
+
+def test_an_order_that_closes_a_whole_position_may_not_say_that_it_reduces() -> None:
+    closes = rests(BTC, "0", SELL, "101", reduce_only=False)
+    assert reaches([a_position(10)], legs_of([closes], {}), {BTC: D(100)}) == {BTC: Reach(D(0), D(1000))}
+    filled = rests(BTC, "5", SELL, "101", reduce_only=True, filled_quantity=D(5))
+    assert reaches([a_position(10)], legs_of([filled], {}), {BTC: D(100)}) == {BTC: Reach(D(1000), D(1000))}
 
 
 def test_what_closes_is_worth_the_mark_and_what_opens_its_price() -> None:

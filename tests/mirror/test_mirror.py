@@ -122,6 +122,28 @@ async def test_an_older_write_never_overwrites_a_newer_one(valkey: Valkey) -> No
     await mirror.close()
 
 
+async def test_a_new_kill_is_shown_though_the_clock_was_set_back(valkey: Valkey) -> None:
+    """Found to be false: with a cycle of a day, `running` stood there for three days after a kill."""
+    mirror, client = Mirror(valkey.url, "main", Desk()), valkey.client()
+    await mirror.write(at(3600, cycle_seconds=86_400))
+    assert not await mirror.write(at(0))
+    assert await mirror.write(killed(7))
+    assert (client.hget(STATE, "state"), client.xlen(EVENTS)) == ("killed", 2)
+    assert not await mirror.write(at(5))
+    assert await mirror.write(at(8, kill_number=1))
+    await mirror.close()
+
+
+@pytest.mark.parametrize("wrong", ["", "nonsense"])
+async def test_a_number_that_is_none_is_overwritten(valkey: Valkey, wrong: str) -> None:
+    mirror, client = Mirror(valkey.url, "main", Desk()), valkey.client()
+    client.hset(STATE, mapping={"seq": wrong, "kill_number": wrong})
+    client.xadd(EVENTS, {"seq": wrong})
+    assert await mirror.write(at(0))
+    assert client.hget(STATE, "state") == "running"
+    await mirror.close()
+
+
 async def test_an_older_write_stands_nowhere_even_if_the_newer_state_is_gone(valkey: Valkey) -> None:
     mirror, client = Mirror(valkey.url, "main", Desk()), valkey.client()
     await mirror.write(killed(7))
