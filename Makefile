@@ -1,12 +1,12 @@
-# Everything a person types here. `make run` is the whole system on one machine.
-# Every test has run on 3.11 to 3.13; 3.14 is taken where none of them is found. One that really runs: a version manager's
-# stand-in may be on the PATH and not start.
+# The commands for this repository. `make run` is the whole system on one machine.
+# Every test has run on 3.11 to 3.13; 3.14 is used only if none of these is found. Each candidate is started as a check: a version
+# manager's shim may be on the PATH and not run.
 VERSIONS := 13 12 11 14
 PYTHON := $(shell for v in $(VERSIONS); do for p in python3.$$v "$$HOME"/.pyenv/versions/3.$$v.*/bin/python python3; do "$$p" -c "import sys, ssl, ensurepip; sys.exit(sys.version_info[:2] != (3, $$v))" 2>/dev/null && echo "$$p" && exit; done; done)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Without compiled files every process compiles all of AIS anew, and a workflow's sandbox does so for each run.
+# Without compiled files every process compiles all of AIS again, and a workflow's sandbox does so for each run.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install run test test-thorough test-oldest check format races chaos chaos-mutants soak bench bench-peers lock audit-deps docs site \
@@ -16,16 +16,16 @@ help:
 	@echo "make install  .venv from hash-locked requirements"
 	@echo "make test     the tests with coverage    make check   lint, format, types    make format  fix what can be fixed"
 	@echo "make test-thorough   all but the long ones: ten to twenty minutes    make test-oldest   the tests on Python 3.11"
-	@echo "make chaos ROUNDS=10 SEED=1   faults, interleavings and a checker    make chaos-mutants   the checker is checked"
-	@echo "make bench ARGS='replay keys'   some subjects of it    make bench-peers   other programs over the same bars"
+	@echo "make chaos ROUNDS=10 SEED=1   faults, interleavings and a checker    make chaos-mutants   breaks AIS: does the checker notice?"
+	@echo "make bench ARGS='replay keys'   only some subjects    make bench-peers   other programs over the same bars"
 	@echo "make audit-deps   licences, SBOM and known vulnerabilities of what is locked"
-	@echo "make races TRIALS=500   kills race with everything else    make soak / bench   the long ones"
+	@echo "make races TRIALS=500   kills race with other events    make soak   the long tests    make bench   what AIS costs"
 	@echo "make lock     new lock files      make docs    the generated pages of docs/"
-	@echo "make site     docs/ as a site, which the API serves under /manual/      make pictures   docs/pictures/ anew"
+	@echo "make site     docs/ as a site, which the API serves under /manual/      make pictures   new screenshots in docs/pictures/"
 
 install: $(STAMP)
 
-# The stamp is made last, so an install that broke off is done again.
+# The stamp is made last, so an install that broke off is repeated.
 $(STAMP): requirements-dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python that runs was found on the PATH; looked for: $(VERSIONS:%=3.%)." >&2; exit 1; }
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
@@ -37,7 +37,7 @@ $(STAMP): requirements-dev.txt pyproject.toml
 run: install
 	@exec $(BIN)/ais dev $(ARGS)
 
-# Python's own monitoring costs a tenth of what a tracer does. It is there from 3.12 on, and for branches from 3.14 on.
+# Python's own monitoring costs a tenth of a tracer. It exists from 3.12 on, for branches from 3.14 on.
 VERSION = $(shell $(BIN)/python -c "import sys; print(sys.version_info[1])")
 MEASURE = COVERAGE_CORE=$(if $(filter 11,$(VERSION)),ctrace,sysmon)
 COVER = --cov --cov-report=term $(if $(filter 12 13,$(VERSION)),,--cov-branch)
@@ -47,11 +47,11 @@ QUICK = not long and not thorough
 test: install
 	$(MEASURE) $(BIN)/python -m pytest -m "$(QUICK)" -n $(WORKERS) --dist worksteal $(COVER) $(ARGS)
 
-# All but the long ones: also those that `make test` leaves out, which are whole desks and further variants.
+# All tests but the long ones, also those that `make test` leaves out: whole desks, and further variants.
 test-thorough:
 	$(MAKE) test QUICK="not long" ARGS="--hypothesis-profile=thorough $(ARGS)"
 
-# The oldest Python that is promised: all but whole desks and the browser, of which nothing else depends on the interpreter.
+# On the oldest supported Python: all tests but whole desks and the browser, which test nothing that depends on the interpreter.
 test-oldest:
 	$(MAKE) test VERSIONS=11 VENV=.venv-3.11 COVER= ARGS="--ignore=tests/e2e --ignore=tests/console $(ARGS)"
 
@@ -64,7 +64,7 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Hours with 500 trials of each race (docs/chaos.md); TRIALS=20 is a look at all of them in half an hour.
+# 500 trials of each race take hours (docs/chaos.md); TRIALS=20 runs all of them in half an hour.
 TRIALS = 500
 races: install
 	$(BIN)/python -m tests.races --trials $(TRIALS) $(ARGS)
@@ -76,7 +76,7 @@ PREVIOUS =
 chaos: install
 	$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(PREVIOUS:%=--previous %) $(ARGS)
 
-# An hour or more, most of it for mutations that are not caught: each mutation of AIS, until the checker sees it.
+# Applies each mutation to AIS until the checker catches it. An hour or more, most of it for mutations that are not caught.
 chaos-mutants: install
 	$(BIN)/python -m tests.chaos --mutants --rounds 50 --seed $(SEED) $(ARGS)
 
@@ -84,7 +84,7 @@ soak: install
 	$(BIN)/python -m pytest -m long $(ARGS)
 	TEST_CACHED_RUNS=0 $(BIN)/python -m pytest -m "not long" tests/workflows $(ARGS)
 
-# All subjects, or those that ARGS names; `make bench ARGS=--list` tells them.
+# All subjects, or those that ARGS names; `make bench ARGS=--list` lists them.
 bench: install
 	$(BIN)/python -m bench $(ARGS)
 
@@ -116,7 +116,7 @@ $(AUDIT)/.installed: requirements-audit.txt
 docs: install
 	$(BIN)/python -m tests.house.generated
 
-# What builds the manual is no part of what runs or tests AIS, and has an environment of its own.
+# The manual's builder is not needed to run or test AIS, so it has its own environment.
 DOCS := .venv-docs
 $(DOCS)/.installed: requirements-docs.txt
 	@test -n "$(PYTHON)" || { echo "No Python that runs was found on the PATH; looked for: $(VERSIONS:%=3.%)." >&2; exit 1; }
@@ -124,7 +124,7 @@ $(DOCS)/.installed: requirements-docs.txt
 	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-docs.txt
 	@touch $@
 
-# The old site is served until the new one is whole.
+# The old site is served until the new one is complete.
 site: $(DOCS)/.installed
 	rm -rf build/manual
 	$(DOCS)/bin/zensical build --clean --strict

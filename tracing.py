@@ -72,14 +72,14 @@ class Traces:
     """The traces of one process. Build it, hand its parts to what they follow, and close it last."""
 
     def __init__(self, process: str, desk: str, processor: SpanProcessor) -> None:
-        # Our own provider, never the global one: the MCP client would add spans that hold the venue's error texts. And no
-        # global propagator, by which it would change what is sent to the venue.
+        # Our own provider, never the global one: the MCP client would add spans with the venue's error texts. And no global
+        # propagator: with one, the MCP client would change what is sent to the venue.
         propagate.set_global_textmap(CompositePropagator([]))
         provider = TracerProvider(
             sampler=ParentBased(_RootSampler()),
             resource=Resource.create({"service.name": f"ais-{process}", "ais.desk": desk}),
             shutdown_on_exit=False,
-            # No events: a recorded exception holds a traceback, and PostgreSQL's texts in it hold values.
+            # No events: a recorded exception contains a traceback, with texts of PostgreSQL that contain values.
             span_limits=SpanLimits(max_events=0, max_attribute_length=ATTRIBUTE_CHARS),
         )
         provider.add_span_processor(processor)
@@ -89,7 +89,7 @@ class Traces:
 
     @contextmanager
     def calling(self, what: str, command_id: object = None) -> Iterator[Mapping[str, Payload]]:
-        """Around a call to the coordinator: its span, and the headers by which the worker continues the trace."""
+        """Makes a span around a call to the coordinator, and yields the headers with which the worker continues the trace."""
         with _span_around(self._tracer, what, None, SpanKind.CLIENT) as span:
             if command_id and span.is_recording():
                 span.set_attribute("ais.command_id", str(command_id))
@@ -130,7 +130,7 @@ class Traces:
     def _before_statement(self, conn: Any, cursor: Any, statement: str, values: Any, context: Any, many: Any) -> None:
         if not trace.get_current_span().is_recording():
             return
-        # The text alone. Values are bound, and stand in `values`.
+        # Only the statement's text: it contains no values, which are bound separately (`values`).
         attributes = {"db.system.name": "postgresql", "db.query.text": statement}
         name = f"SQL {statement.split(None, 1)[0].upper()}" if statement.strip() else "SQL"
         context.ais_span = self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
@@ -184,9 +184,9 @@ class _Delivery(SpanExporter):
 
 
 class _RootSampler(Sampler):
-    """What begins a trace: an HTTP call or an activity.
+    """Lets only an HTTP call or an activity begin a trace.
 
-    A query, a statement or a venue call outside of them belongs to a probe that anybody may ask for, or to the books.
+    A query, a statement or a venue call outside of these belongs to a health probe, which anybody may request, or to the books.
     """
 
     def should_sample(
@@ -199,20 +199,20 @@ class _RootSampler(Sampler):
         *rest: Any,
         **more: Any,
     ) -> SamplingResult:
-        # The span has the attributes that stand in the result.
+        # The span gets the attributes of this result.
         return SamplingResult(Decision.RECORD_AND_SAMPLE if kind is SpanKind.SERVER else Decision.DROP, attributes)
 
     def get_description(self) -> str:
         return "RootSampler"
 
 
-# OpenTelemetry would put the whole text of an exception that passes into the span: PostgreSQL's names statements and values.
+# By default OpenTelemetry writes an exception's whole text into the span, and PostgreSQL's texts contain statements and values.
 _NO_TEXTS: dict[str, Any] = {"record_exception": False, "set_status_on_exception": False}
 
 
 @contextmanager
 def _span_around(tracer: Tracer, name: str, parent: Any, kind: SpanKind) -> Iterator[Span]:
-    """A span around the block. An exception that passes leaves its class there, and none of its text."""
+    """A span around the block. If the block raises, the span gets the exception's class, but not its text."""
     with tracer.start_as_current_span(name, parent, kind, **_NO_TEXTS) as span:
         try:
             yield span
@@ -277,11 +277,11 @@ def _statement_failed(failure: Any) -> None:
 
 
 class CommandInterceptor(TracingInterceptor):
-    """The SDK's own, with another way through the workflow.
+    """The SDK's interceptor, changed in three ways.
 
-    The SDK's lets activities follow what started the run, which for a desk is years ago. Here each follows its command. It
-    also trusts the headers of signals: one that cannot be decoded fails the workflow task, and all after it. And it shows the
-    texts of errors.
+    The SDK's makes activities part of the trace that started the run, which for a desk may be years old; here each belongs to the
+    trace of its command. The SDK's trusts the headers of signals: one that cannot be decoded fails the workflow task, and every
+    later one. And the SDK's records the texts of errors.
     """
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
@@ -321,8 +321,9 @@ class _ActivityInbound(ActivityInboundInterceptor):
 
 
 class _WorkflowInbound(WorkflowInboundInterceptor):
-    """Remembers the trace of each command of this run. None of it outlives the run, and none of it reaches a command's
-    content: the same history replays with it and without it."""
+    """Remembers the trace of each command of this run, no longer than the run lasts. Traces change no workflow command: the same
+    history replays with and without them.
+    """
 
     def __init__(self, next: WorkflowInboundInterceptor) -> None:
         super().__init__(next)

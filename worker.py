@@ -73,6 +73,7 @@ from storage.claims import AccountKey
 from storage.database import Database, DatabaseUnavailable
 from storage.disks import DiskWatch
 from storage.installation import read_id
+from storage.own_thread import in_own_thread
 from workflows import names
 from workflows.coordinator import Coordinator
 from workflows.gateway import DeskGateway, GatewayError, connect, registered_attributes, sdk_logging
@@ -102,8 +103,7 @@ log = structlog.get_logger("worker")
 class Workers:
     """The two Temporal workers of this process.
 
-    `own` takes this desk's activities in this mode. `shared` takes workflow tasks, and the activities of runs that began
-    before each desk had its own queue.
+    `shared` takes the workflow tasks of any desk, `own` this desk's activities in this mode.
     """
 
     shared: Worker
@@ -441,8 +441,6 @@ def build_workers(
     build = partial(
         Worker,
         client,
-        activities=activities,
-        interceptors=[WrongWorkerExit(scope, leave)],
         identity=identity,
         graceful_shutdown_timeout=patience,
         on_fatal_error=partial(_note, broken),
@@ -456,7 +454,11 @@ def build_workers(
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
         deployment_config=versioned,
     )
-    own = build(task_queue=names.activity_queue(scope.desk, scope.mode.value))
+    own = build(
+        task_queue=names.activity_queue(scope.desk, scope.mode.value),
+        activities=activities,
+        interceptors=[WrongWorkerExit(scope, leave)],
+    )
     ends = partial(end_polls, client, identity, names.workflow_id(scope.desk))
     return Workers(allow_a_full_signal_queue(shared), own, ends, patience, broken)
 
@@ -513,7 +515,11 @@ async def _check_schema(url: str) -> str | None:
 
     async def check() -> str | None:
         try:
-            await asyncio.to_thread(migrate.check, url)
+            # On the server's side no limit holds where its disk hangs: a kill needs this worker all the same.
+            async with asyncio.timeout(2 * SCHEMA_SECONDS):
+                await in_own_thread(partial(migrate.check, url))
+        except TimeoutError as error:
+            raise DatabaseUnavailable(f"PostgreSQL did not answer within {2 * SCHEMA_SECONDS:g} s") from error
         except migrate.SchemaUnfinished as error:
             # Reports read these indexes, and no order does: a desk must not stand still for as long as they are built.
             log.warning("starting without all indexes; pages of the decision log take long", why=str(error))

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
@@ -102,8 +103,11 @@ class ActActivities:
             if call.tool is not Tool.CANCEL_ORDER:
                 await self._venue.cancel_all(call.tool, call.symbol)
                 return
-            for order_id in call.order_ids:
-                await self._venue.cancel_order(call.symbol, order_id)
+            # One that fails must not keep the others from being tried.
+            cancels = (self._venue.cancel_order(call.symbol, order_id) for order_id in call.order_ids)
+            for outcome in await asyncio.gather(*cancels, return_exceptions=True):
+                if outcome is not None:
+                    raise outcome
 
     @activity.defn(name="plan_deleverage")
     async def plan_deleverage(self, call: PlanCall) -> Reduction:
@@ -117,7 +121,7 @@ class ActActivities:
     async def place_order(self, call: OrderCall) -> OrderReport:
         """Sends the order once, or reports why not. Never raises once the send has begun: the fate is unknown then."""
         refuse_other(self._scope, call.scope)
-        order = call.order
+        order = _by_our_clock(call.order)
         # An order that only reduces risk needs no permission. The coordinator is asked last, so its answer is the freshest.
         adds_risk = (partial(self._latch_refusal, order.desk), partial(self._coordinator_refusal, call))
         clearance = FreshClearance(
@@ -135,7 +139,7 @@ class ActActivities:
         # Decided before the venue is asked: its answer cannot contain an order that arrives later.
         over = await none_can_arrive(call.order, self._venue.settles_after, self._venue.time)
         with self._timed("get_open_orders", call.order.instruction.symbol):
-            found = await self._venue.find_order(call.order)
+            found = await self._venue.find_order(_by_our_clock(call.order))
         if found is not None:
             return found
         if over:
@@ -151,6 +155,9 @@ class ActActivities:
             row = await self._database.run(lambda connection: read_desk(connection, desk), LATCH_SECONDS)
         except DatabaseUnavailable as error:
             return f"the latch cannot be read: {error}"
+        except Exception as error:  # Whatever went wrong: no latch, no send.
+            log.exception("the desk's row cannot be read: a bug, or somebody has changed the tables")
+            return f"the latch cannot be read: {type(error).__name__}"
         if row is None:
             return "the desk has no row in the database"
         return "the database says killed" if row.killed else None
@@ -205,14 +212,25 @@ class ActActivities:
 
 
 def _answer(task: asyncio.Task[None]) -> CancelAnswer:
-    """Raises any error that is not a VenueError: that is a bug, and ends the activity."""
+    """The answer of one cancel. A bug in it costs no other cancel its confirmation."""
     if not task.done():
         return CancelAnswer(done=False)
     try:
         task.result()
     except VenueError as error:
         return CancelAnswer(error=str(error), not_sent=isinstance(error, VenueNotSent))
+    except Exception as error:
+        log.exception("a cancel failed: a bug")
+        return CancelAnswer(error=f"a bug: {type(error).__name__}")
     return CancelAnswer()
+
+
+def _by_our_clock(order: Order) -> Order:
+    """The order, prepared at a time of this machine's clock, with which the venue's clock is compared. The coordinator's time is
+    Temporal's. If that clock is ahead, the order would be searched for only among those of after it was placed.
+    """
+    ahead = activity.info().started_time - datetime.now(UTC)
+    return order if ahead <= timedelta() else order.model_copy(update={"prepared_at": order.prepared_at - ahead})
 
 
 def _report(order: Order, fate: Fate, detail: str) -> OrderReport:

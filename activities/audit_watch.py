@@ -1,7 +1,7 @@
 """Watches the audit chain: verifies new and old rows, bit by bit, and reports faults (`storage.audit.watching`).
 
 It runs beside the activities, on the auditor's connection, and nothing waits for it. It changes only its own notes. A broken
-chain stops no desk, since trading does not depend on it, but people are notified. While the database is away, nothing new is
+chain stops no desk, since trading does not depend on it, but people are notified. While the database is down, nothing new is
 known, and a fault found before stays reported.
 """
 

@@ -86,7 +86,7 @@ class Auditor:
             if isinstance(error, NotSigned):
                 log.error("no audit checkpoint is made: AIS_AUDIT_KEY cannot be used", why=str(error))
             elif isinstance(error, DatabaseUnavailable):
-                log.warning("the audit chain is not maintained: the database is away", why=str(error))
+                log.warning("the audit chain is not maintained: the database is down", why=str(error))
             else:
                 log.exception("maintaining the audit chain failed: a bug")
         else:

@@ -21,13 +21,13 @@ from domain.books import (
     INCOME,
     BooksState,
     Gap,
+    books_seen,
     compare,
     look_again,
     must_reread,
     not_read,
     read_again,
     read_on,
-    seen,
     with_gap,
 )
 from domain.health.books_seen import warnings_of
@@ -113,7 +113,7 @@ class Bookkeeper:
 
     def _show(self, state: BooksState) -> None:
         """Logs each fact once, and once more when it is over."""
-        warnings = [text for text in warnings_of(seen(state, None, self._reader.desk)).values() if text]
+        warnings = [text for text in warnings_of(books_seen(state, None, self._reader.desk)).values() if text]
         for text in warnings:
             if text not in self._logged:
                 log.warning(text)

@@ -165,8 +165,7 @@ class ClearLatchCall(Value):
 
     scope: Scope
     kill_number: int
-    # Empty in calls of runs of schema 3.
-    kill_id: str = ""
+    kill_id: str
     row: Decision
 
 
@@ -206,8 +205,8 @@ async def read_latch(call: ReadLatchCall) -> LatchReading:
 
 
 @activity.defn
-async def write_desk(call: WriteDeskCall) -> LatchRow | None:
-    """Writes the desk's row, including the latch, and returns what the row then says of it. None in histories of schema 3."""
+async def write_desk(call: WriteDeskCall) -> LatchRow:
+    """Writes the desk's row, including the latch, and returns what the row then says of it."""
     _by_a_worker()
 
 

@@ -8,6 +8,7 @@ reason to refuse.
 from collections.abc import Callable
 from typing import Protocol
 
+import structlog
 from sqlalchemy import Connection
 
 from activities.standby import StatusQuery
@@ -16,6 +17,8 @@ from storage import claims
 from storage.claims import AccountKey, Claim
 from storage.database import Database, DatabaseUnavailable
 from storage.desks import read_desk
+
+log = structlog.get_logger("worker")
 
 ASKED = 3
 CLAIM_SECONDS = 2.0
@@ -58,7 +61,10 @@ class ClaimCheck:
 
         try:
             claim, killed = await self._database.run(work, CLAIM_SECONDS)
-        except DatabaseUnavailable:
+        except Exception as error:
+            # A row that cannot be read is no reason to refuse either: a kill needs a worker.
+            if not isinstance(error, DatabaseUnavailable):
+                log.exception("the claim or the desk's row cannot be read: a bug, or somebody has changed the tables")
             return None
         if claim is None or claim.desk == self._desk:
             return None

@@ -100,7 +100,7 @@ class WorkerMetrics:
         self.kills = count("ais_kill_switch_triggers", "Kills of a desk that was not killed yet.", "desk", "source")
         what = "Time from a kill until every cancel was confirmed."
         self.kill_to_quiet = self._histogram("ais_kill_to_quiet_seconds", what, "desk")
-        what = "Sends stopped because the coordinator's answer was too old."
+        what = "Orders stopped right before the send: the coordinator's answer was too old."
         self.answers_too_old = count("ais_answers_too_old", what, "desk")
         self.orders = count("ais_orders_submitted", "Orders that the venue has taken.", "symbol", "side")
         self.filled = count("ais_orders_filled", "Orders filled completely.", "symbol")

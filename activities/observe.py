@@ -23,8 +23,7 @@ from activities.failures import failure
 from activities.metrics import WorkerMetrics
 from activities.scope import refuse_other
 from activities.venues.port import Venue, VenueError
-from domain.books import EXCHANGE
-from domain.books import seen as books_seen
+from domain.books import EXCHANGE, books_seen
 from domain.deciding import Choice
 from domain.desk.ahead import may_choose
 from domain.desk.states import Mode
@@ -54,6 +53,10 @@ CORRELATION_SECONDS = 2.0
 AHEAD_SECONDS, ANSWERED_BY_SECONDS = 2.0, options.OBSERVE["start_to_close_timeout"].total_seconds() - 2.0
 
 
+# An order takes some 200 bytes, and Temporal takes no result of more than 2 MB.
+MOST_OPEN_ORDERS = 7_000
+
+
 class _Row(NamedTuple):
     """What one look at the database found, named like the fields of an observation."""
 
@@ -62,6 +65,17 @@ class _Row(NamedTuple):
     database: DatabaseSeen | None = None
     books: BooksSeen | None = None
     clocks: tuple[ClockReading, ...] = ()
+
+
+def _bounded(seen: Observation) -> Observation:
+    """The reading with no more open orders than an activity's result can hold: of each symbol and market at least one, so that a
+    kill cancels them all. With fewer than there are, it is no fact."""
+    if len(seen.open_orders) <= MOST_OPEN_ORDERS:
+        return seen
+    firsts = {(order.market, order.symbol): order for order in reversed(seen.open_orders)}
+    shown = list({id(order): order for order in [*firsts.values(), *seen.open_orders]}.values())[:MOST_OPEN_ORDERS]
+    doubt = f"{len(seen.open_orders) - len(shown)} more orders are open"
+    return seen.model_copy(update={"open_orders": shown, "doubts": [*seen.doubts, doubt]})
 
 
 def _tell_failure(choosing: asyncio.Task[Choice]) -> None:
@@ -128,6 +142,7 @@ class ObserveActivities:
             # A paper venue is down with its database. The coordinator must learn which database it is all the same.
             details = [row.database] if row.database else []
             raise failure(seen, f"the venue cannot be observed: {why}", *details)
+        seen = _bounded(seen)
         watched = row._asdict() | {"venue_account": self._scope.account, "low_disks": disks}
         watched["clocks"] = [*row.clocks, *([clock] if clock else [])]
         # A doubtful reading is not measured against any limit.
@@ -289,6 +304,10 @@ class ObserveActivities:
                 database_id, record, books = await self._database.run(work, LATCH_SECONDS)
         except DatabaseUnavailable as error:
             return _Row(latch_error=f"the database cannot be reached: {error}")
+        except Exception as error:
+            # Whatever is wrong with the row, the venue's part of the reading is what verifies a kill.
+            log.exception("the desk's row cannot be read: a bug, or somebody has changed the tables")
+            return _Row(latch_error=f"the desk's row cannot be read: {type(error).__name__}")
         seen = DatabaseSeen(database_id=database_id, knows_desk=record is not None) if database_id else None
         if asked.database_id not in (None, database_id):
             if wanted := expected():

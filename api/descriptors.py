@@ -29,10 +29,10 @@ def raise_limit() -> ConnectionBudget:
     if soft != resource.RLIM_INFINITY and soft < most:
         soft = max(soft, min(most, 2 * _ENOUGH))
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return room(_ENOUGH if soft == resource.RLIM_INFINITY else soft)
+    return budget_for(_ENOUGH if soft == resource.RLIM_INFINITY else soft)
 
 
-def room(descriptors: int) -> ConnectionBudget:
+def budget_for(descriptors: int) -> ConnectionBudget:
     """The connections that fit into `descriptors`. A burst is accepted before anything can be closed for it."""
     waiting = min(MOST_WAITING, max(descriptors // 4, 1))
     return ConnectionBudget(max(min(MOST_CONNECTIONS, descriptors - waiting - OWN), 16), waiting)

@@ -1,6 +1,6 @@
 """Which database is the desk's, as the coordinator last said: reports from another are never shown as the desk's.
 
-The coordinator is asked only every few seconds, for a second at most: reports must work while Temporal or the worker is away.
+The coordinator is asked only every few seconds, for a second at most: reports must work while Temporal or the worker is down.
 """
 
 import time

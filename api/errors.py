@@ -187,9 +187,10 @@ class BooksUnread(Unavailable):
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "10"}
 
     def __init__(self, desk: str, why: str | None) -> None:
+        check = "Check that a live worker is up (python worker.py), and that the desk is started."
         super().__init__(
             f"The books of desk {desk!r} are not known yet: a live worker reads them, and two readings must agree. "
-            f"{f'The last try failed: {why}.' if why else 'Check that one is up (python worker.py) and the desk is started.'}"
+            f"{f'The last try failed: {why}.' if why else check}"
         )
 
 

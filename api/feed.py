@@ -11,6 +11,7 @@ in between need not wait for all of them.
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ CONFIRM_SECONDS = 1.0
 # The console marks its status as stale after three seconds. A reading that takes longer is reported before that.
 READ_SECONDS = 2.0
 MOST_STREAMS = 1_000
+# How many of the newest log entries are told apart from new ones.
+MOST_KNOWN = 100
 WOKEN_AT_ONCE = 25
 _CONFIRMED = b": unchanged\n\n"
 
@@ -90,6 +93,7 @@ class EventFeed:
         self._readers: list[asyncio.Task[None]] = []
         self._status: FeedEvent | None = None
         self._log: FeedEvent | None = None
+        self._known = deque[str](maxlen=MOST_KNOWN)
         # Counts how often the status was sent or confirmed.
         self._turn = 0
         self._told_at = 0.0
@@ -141,6 +145,7 @@ class EventFeed:
             reader.cancel()
         self._readers = []
         self._status = self._log = None
+        self._known.clear()
 
     async def _repeat(self, work: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
         logged = ""
@@ -181,8 +186,14 @@ class EventFeed:
         # If the database does not answer, the log has no news; `/health` and the reports say why.
         with suppress(ApiError):
             rows, _ = await self._reports.page(self._newest)
-            if rows and (self._log is None or self._log.id != rows[0].decision_id):
-                row = rows[0]
+            if rows and rows[0].timestamp > (now := datetime.now(UTC)):
+                # A row from a clock that is ahead must not hide the rows after it, possibly for hours.
+                others, _ = await self._reports.page(self._newest.model_copy(update={"until": now}))
+                rows = [*rows, *others]
+            new = [row for row in rows if row.decision_id not in self._known]
+            self._known.extend(row.decision_id for row in reversed(new))
+            if new:
+                row = new[0]
                 facts = {"decision_id": row.decision_id, "timestamp": row.timestamp.isoformat()}
                 self._log = _event("log", json.dumps(facts), row.decision_id)
                 await self._wake_all()

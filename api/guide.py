@@ -12,7 +12,7 @@ Control plane of an automated trading desk. A *desk* is one account at a venue; 
 to trade, and obeys the commands below.
 
 **Key.** Everything under `/control`, `/reports` and `/proposals` needs `Authorization: Bearer <key>`: `AIS_API_KEY`, or a key of
-`ais keys create` whose role allows it. The rest is public, and answers `HEAD` as it answers `GET`.
+`ais keys create` whose role allows it. The rest is public, and each `GET` there also answers `HEAD`.
 
 **Commands.** 200 means that the coordinator confirmed the command. 202 means that it is recorded and will take effect; `Location`
 is the URL of its outcome. 409 means that the state does not allow it, and 503 that something cannot be reached. After any status

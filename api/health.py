@@ -146,7 +146,10 @@ async def bounded(probe: Awaitable[T], otherwise: T) -> T:
 
 
 def is_fresh(status: Status, now: datetime) -> bool:
-    """Whether the last successful observation is younger than three cycles."""
+    """Whether the last successful observation is younger than three cycles.
+
+    One that is further ahead than that is not known to be: one of the two clocks is wrong.
+    """
     if status.observation is None:
         return False
-    return (now - status.observation.observed_at).total_seconds() < FRESH_CYCLES * status.cycle_seconds
+    return abs((now - status.observation.observed_at).total_seconds()) < FRESH_CYCLES * status.cycle_seconds

@@ -3,7 +3,7 @@
     database ── every 5 s ──▶ KeyRing ◀── check ── each request
              ◀── last used ──
 
-A kill must not wait for the database, so no check does. While the database is away, the last reading applies, and revoked keys
+A kill must not wait for the database, so no check does. While the database is down, the last reading applies, and revoked keys
 stay revoked. Before the first reading, only AIS_API_KEY works.
 """
 

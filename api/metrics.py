@@ -6,6 +6,7 @@ they are absent if nobody answers, so that no scrape shows an old state.
 """
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
@@ -28,6 +29,8 @@ class ApiMetrics:
 
     def __init__(self, desk: str) -> None:
         self._desk = desk
+        # The newest reading of the account, and when this process first saw it.
+        self._reading: tuple[datetime, float] | None = None
         self._registry = CollectorRegistry()
         labels = ("method", "route", "status")
         self._requests = Counter("ais_http_requests_total", "HTTP requests.", labels, registry=self._registry)
@@ -88,9 +91,21 @@ class ApiMetrics:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         else:
             registry.register(_All(self._registry))
-        registry.register(_Coordinator(self._desk, status))
+        registry.register(_Coordinator(self._desk, status, self._reading_age(status)))
         registry.register(_Keys(self._desk, keys_age_seconds))
         return generate_latest(registry)
+
+    def _reading_age(self, status: Status | None) -> float | None:
+        """Seconds since the account was last read; at least for as long as this process has seen no newer reading.
+
+        By the clocks alone, the venue would count as read for as long as this machine's clock is behind the worker's.
+        """
+        if status is None or status.observation is None:
+            return None
+        at, now = status.observation.observed_at, time.monotonic()
+        if self._reading is None or self._reading[0] != at:
+            self._reading = (at, now)
+        return max((datetime.now(UTC) - at).total_seconds(), now - self._reading[1])
 
 
 class _All(Collector):
@@ -106,9 +121,10 @@ class _All(Collector):
 class _Coordinator(Collector):
     """The coordinator's metrics, from a status read just now. Without one: only that it did not answer."""
 
-    def __init__(self, desk: str, status: Status | None) -> None:
+    def __init__(self, desk: str, status: Status | None, reading_age_seconds: float | None) -> None:
         self._desk = desk
         self._status = status
+        self._reading_age_seconds = reading_age_seconds
 
     def collect(self) -> Iterator[Metric]:
         status = self._status
@@ -127,8 +143,7 @@ class _Coordinator(Collector):
             "Rows of the decision log that wait for the database.",
             status.records_waiting,
         )
-        if status.observation:
-            age = (datetime.now(UTC) - status.observation.observed_at).total_seconds()
+        if (age := self._reading_age_seconds) is not None:
             yield _gauge(self._desk, "ais_observation_age_seconds", "Time since the account was last read.", age)
 
     def _state(self, holds: State) -> GaugeMetricFamily:

@@ -192,7 +192,7 @@ COMMAND_EXAMPLES: dict[str, Any] = {
 
 
 class CommandAnswer(BaseModel):
-    """What became of a command, with the keys of its own answer beside these three."""
+    """What became of a command: these three keys, and those of the command's own response."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [*COMMAND_EXAMPLES.values()]})
     command_id: str
@@ -268,8 +268,8 @@ class InstructionAnswer(_Answer):
 
 
 class EquityAnswer(_Answer):
-    """The account at one moment. Numbers are exact, and therefore text. Drawdown is a fraction of the peak; exposures and
-    leverage are fractions of equity. `price` is the symbol's that was asked for."""
+    """The account at one moment. Numbers are text, so that no digit is lost. Drawdown is a fraction of the peak; exposures and
+    leverage are fractions of equity. `price` is that of the symbol in the query."""
 
     model_config = _example(
         {
@@ -294,7 +294,7 @@ class EquityAnswer(_Answer):
 
 
 class FillAnswer(_Answer):
-    """One execution. Prices and amounts are exact, and therefore text; `realised_profit` does not contain the fee."""
+    """One execution. Prices and amounts are text, so that no digit is lost; `realised_profit` does not contain the fee."""
 
     model_config = _example(
         {

@@ -33,9 +33,9 @@ from api.models import KILLED, AcceptedAnswer, HealthAnswer, Invalid, Problem, U
 from domain.desk.applying import apply
 from domain.desk.carried import Carried
 from domain.desk.commands import Command
+from domain.desk.recording import Tick
 from domain.desk.states import CommandKind, Mode
 from domain.desk.status import status_of
-from domain.desk.traces import Tick
 from domain.keys import Role
 from domain.risk.limits import Limits
 from domain.trading.instructions import cancel_instructions

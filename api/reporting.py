@@ -30,9 +30,9 @@ _Pages = Callable[[Connection, str, PageFilter], tuple[list[T], str | None]]
 DecisionPage = tuple[list[Decision], str | None]
 # The text of a page, and the cursor of the next one.
 PageText = tuple[str, str | None]
-Told = Callable[[list[T]], str]
-"""Makes a report's text of its rows. It is called in a thread of the reports: for some thousands of rows it takes longer than a
-kill, which the event loop serves."""
+RowsToText = Callable[[list[T]], str]
+"""Makes a report's text from its rows. Call it in a thread of the reports: for some thousands of rows it takes longer than a
+kill may wait, and the event loop serves kills."""
 
 REPORT_THREADS = 4
 REPORT_SECONDS = 5.0
@@ -72,19 +72,19 @@ class Reports(Protocol):
     async def page_text(self, wanted: DecisionFilter) -> PageText:
         """One page of decisions as the text of a JSON array, and the next cursor."""
 
-    async def instructions(self, desk: str, wanted: InstructionFilter, told: Told[InstructionRow]) -> PageText:
+    async def instructions(self, desk: str, wanted: InstructionFilter, to_text: RowsToText[InstructionRow]) -> PageText:
         """One page of instructions."""
 
-    async def fills(self, desk: str, wanted: PageFilter, told: Told[StoredFill]) -> PageText:
+    async def fills(self, desk: str, wanted: PageFilter, to_text: RowsToText[StoredFill]) -> PageText:
         """One page of a desk's fills."""
 
-    async def ledger(self, desk: str, wanted: PageFilter, told: Told[StoredEntry]) -> PageText:
+    async def ledger(self, desk: str, wanted: PageFilter, to_text: RowsToText[StoredEntry]) -> PageText:
         """One page of a desk's ledger."""
 
     async def books(self, desk: str) -> PaperBooks | LiveBooks | None:
         """A desk's account; None if the paper venue has none for it."""
 
-    async def curve(self, desk: str, wanted: CurveFilter, told: Told[EquityPoint]) -> str:
+    async def curve(self, desk: str, wanted: CurveFilter, to_text: RowsToText[EquityPoint]) -> str:
         """A desk's equity over time, oldest first."""
 
     async def can_write(self) -> bool:
@@ -117,28 +117,28 @@ class PostgresReports:
         return await self._run(partial(decisions.page, wanted=wanted))
 
     async def page_text(self, wanted: DecisionFilter) -> PageText:
-        def told(connection: Connection) -> tuple[PageText, str | None]:
+        def work_and_id(connection: Connection) -> tuple[PageText, str | None]:
             found = decisions.page_text(connection, wanted)
             return (found.text, found.cursor), found.database_id or read_id(connection)
 
-        return await self._checked(told)
+        return await self._checked(work_and_id)
 
-    async def instructions(self, desk: str, wanted: InstructionFilter, told: Told[InstructionRow]) -> PageText:
-        return await self._run(lambda connection: _text_of(instructions.page(connection, desk, wanted), told))
+    async def instructions(self, desk: str, wanted: InstructionFilter, to_text: RowsToText[InstructionRow]) -> PageText:
+        return await self._run(lambda connection: _text_of(instructions.page(connection, desk, wanted), to_text))
 
-    async def fills(self, desk: str, wanted: PageFilter, told: Told[StoredFill]) -> PageText:
-        return await self._of_account(desk, paper.fills_page, live.fills_page, wanted, told)
+    async def fills(self, desk: str, wanted: PageFilter, to_text: RowsToText[StoredFill]) -> PageText:
+        return await self._of_account(desk, paper.fills_page, live.fills_page, wanted, to_text)
 
-    async def ledger(self, desk: str, wanted: PageFilter, told: Told[StoredEntry]) -> PageText:
-        return await self._of_account(desk, paper.entries_page, live.entries_page, wanted, told)
+    async def ledger(self, desk: str, wanted: PageFilter, to_text: RowsToText[StoredEntry]) -> PageText:
+        return await self._of_account(desk, paper.entries_page, live.entries_page, wanted, to_text)
 
     async def books(self, desk: str) -> PaperBooks | LiveBooks | None:
         if not self._live:
             return await self._run(partial(read_books, desk=desk), ACCOUNT_SECONDS)
         return await self._known(desk, partial(read_live_books, desk=desk), ACCOUNT_SECONDS)
 
-    async def curve(self, desk: str, wanted: CurveFilter, told: Told[EquityPoint]) -> str:
-        return await self._run(lambda connection: told(read_curve(connection, desk, wanted)))
+    async def curve(self, desk: str, wanted: CurveFilter, to_text: RowsToText[EquityPoint]) -> str:
+        return await self._run(lambda connection: to_text(read_curve(connection, desk, wanted)))
 
     async def can_write(self) -> bool:
         look_at_space = time.monotonic() >= self._space_known_until
@@ -176,15 +176,15 @@ class PostgresReports:
         self._probe.close()
 
     async def _of_account(
-        self, desk: str, of_paper: _Pages[T], of_live: _Pages[T], wanted: PageFilter, told: Told[T]
+        self, desk: str, of_paper: _Pages[T], of_live: _Pages[T], wanted: PageFilter, to_text: RowsToText[T]
     ) -> PageText:
         def live_page(connection: Connection) -> PageText:
             _known_books(connection, desk)
-            return _text_of(of_live(connection, desk, wanted), told)
+            return _text_of(of_live(connection, desk, wanted), to_text)
 
         if self._live:
             return await self._known(desk, live_page)
-        return await self._run(lambda connection: _text_of(of_paper(connection, desk, wanted), told))
+        return await self._run(lambda connection: _text_of(of_paper(connection, desk, wanted), to_text))
 
     async def _known(self, desk: str, work: Callable[[Connection], T], seconds: float | None = None) -> T:
         try:
@@ -193,16 +193,18 @@ class PostgresReports:
             raise BooksUnread(desk, str(error) or None) from None
 
     async def _run(self, work: Callable[[Connection], T], seconds: float | None = None) -> T:
-        def told(connection: Connection) -> tuple[T, str | None]:
+        def work_and_id(connection: Connection) -> tuple[T, str | None]:
             # Last, since the statements of `work` may have to come first in the transaction.
             return work(connection), read_id(connection)
 
-        return await self._checked(told, seconds)
+        return await self._checked(work_and_id, seconds)
 
-    async def _checked(self, told: Callable[[Connection], tuple[T, str | None]], seconds: float | None = None) -> T:
-        """What `told` returns, with the id of its database. Raises OtherDatabase if that is not the desk's."""
+    async def _checked(
+        self, work_and_id: Callable[[Connection], tuple[T, str | None]], seconds: float | None = None
+    ) -> T:
+        """The work's result. `work_and_id` also returns the database's id; raises OtherDatabase if that is not the desk's."""
         try:
-            found, database_id = await self._database.run(told, seconds)
+            found, database_id = await self._database.run(work_and_id, seconds)
         except InvalidCursor as error:
             raise InvalidRequest(("query", "cursor"), str(error)) from error
         except DatabaseUnavailable as error:
@@ -216,9 +218,9 @@ class PostgresReports:
         return found
 
 
-def _text_of(page: tuple[list[T], str | None], told: Told[T]) -> PageText:
+def _text_of(page: tuple[list[T], str | None], to_text: RowsToText[T]) -> PageText:
     rows, cursor = page
-    return told(rows), cursor
+    return to_text(rows), cursor
 
 
 def read_books(connection: Connection, desk: str) -> PaperBooks | None:

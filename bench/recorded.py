@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from sqlalchemy import Connection, text
+from temporalio.testing import ActivityEnvironment
 
 from activities.act import ActActivities, CoordinatorState
 from activities.calls import ObserveCall, OrderCall, RecordCall, Scope
@@ -108,7 +109,8 @@ class RecordedDesk:
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
         decision, order, row = decided(self._number)
         first = await self._record(RecordBatch(decisions=[decision], instructions=[row]))
-        report = await self._acting.place_order(OrderCall(scope=self._scope, order=order))
+        sent = OrderCall(scope=self._scope, order=order)
+        report = await ActivityEnvironment().run(self._acting.place_order, sent)
         assert report.fate is Fate.FILLED, report
         settled = {"outcome": InstructionOutcome.CONFIRMED, "settled_at": datetime.now(UTC), "detail": "filled"}
         second = await self._record(RecordBatch(instructions=[row.model_copy(update=settled)]))

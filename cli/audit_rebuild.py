@@ -156,8 +156,7 @@ class DeskRebuild:
                 self._cannot_reach("rows of a payload that cannot be decoded", where)
             elif not isinstance(each, RecordedRows):
                 self._cannot_reach("runs past retention", f"run {each.run_id}")
-            elif each.written or not is_open:
-                # An open coordinator will still write what it has not written yet.
+            elif each.are_settled(is_open=is_open):
                 source = {"run": each.run_id, "event": each.event_id}
                 found += [RememberedRow(row, source) for row in each.batch.decisions]
                 found += [RememberedRow(row, source) for row in each.batch.instructions]

@@ -6,16 +6,19 @@ its state is shown as merely listed.
 
 import asyncio
 import json
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel
-from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+from temporalio.client import Client
+from temporalio.converter import decode_typed_search_attributes
 from temporalio.service import RPCError
 
 from cli.connecting import connect_lazily
 from domain.values import iso, printable
 from workflows import names
-from workflows.gateway import DeskGateway, GatewayError, TemporalUnreachable, unreachable_text
+from workflows.gateway import PAUSED, RUNNING, DeskGateway, GatewayError, TemporalUnreachable, unreachable_text
+from workflows.listing import listed, status_of
 
 ASK_SECONDS = 2.0
 LIST_SECONDS = 10.0
@@ -47,21 +50,37 @@ async def desks() -> list[DeskLine]:
     client = await connect_lazily()
     # A lazy client's first connect has no limit of its own.
     await DeskGateway(client, "any", patience=ASK_SECONDS).open_status()
-    opened = {found.id: found for found in await _listed(client, _OPEN)}
-    closed: dict[str, WorkflowExecution] = {}
+    opened = {_id(found): found for found in await _listed(client, _OPEN)}
+    closed: dict[str, WorkflowExecutionInfo] = {}
     for found in await _listed(client, _CLOSED, MAX_CLOSED):
-        other = closed.setdefault(found.id, found)
-        closed[found.id] = max(other, found, key=lambda run: run.close_time or run.start_time)
+        if status_of(found) == PAUSED:
+            opened.setdefault(_id(found), found)
+            continue
+        other = closed.setdefault(_id(found), found)
+        closed[_id(found)] = max(other, found, key=lambda run: _closed_at(run) or run.start_time.ToDatetime(UTC))
     turns = asyncio.Semaphore(ASKED_AT_ONCE)
     asked = await asyncio.gather(*(_asked_line(client, _listed_line(found), turns) for found in opened.values()))
     ended = [_listed_line(found) for id_, found in closed.items() if id_ not in opened]
     return [*sorted(asked, key=lambda line: line.desk), *sorted(ended, key=lambda line: line.desk)]
 
 
-async def _listed(client: Client, query: str, limit: int | None = None) -> list[WorkflowExecution]:
+def _id(found: WorkflowExecutionInfo) -> str:
+    return str(found.execution.workflow_id)
+
+
+def _closed_at(found: WorkflowExecutionInfo) -> datetime | None:
+    return found.close_time.ToDatetime(UTC) if found.HasField("close_time") else None
+
+
+async def _listed(client: Client, query: str, limit: int | None = None) -> list[WorkflowExecutionInfo]:
+    found: list[WorkflowExecutionInfo] = []
     try:
         async with asyncio.timeout(LIST_SECONDS):
-            return [found async for found in client.list_workflows(query, limit=limit)]
+            async for run in listed(client, query, timedelta(seconds=LIST_SECONDS)):
+                if len(found) == limit:
+                    break
+                found.append(run)
+            return found
     except TimeoutError:
         raise TemporalUnreachable(f"Temporal did not list the coordinators within {LIST_SECONDS:g} s") from None
     except RuntimeError as error:
@@ -74,16 +93,16 @@ async def _listed(client: Client, query: str, limit: int | None = None) -> list[
         raise GatewayError(f"{text} (`temporal workflow list` shows all of them): {error}") from error
 
 
-def _listed_line(found: WorkflowExecution) -> DeskLine:
+def _listed_line(found: WorkflowExecutionInfo) -> DeskLine:
     """A coordinator, open or closed, as Temporal lists it."""
-    ended = found.status or WorkflowExecutionStatus.COMPLETED
+    status, attributes = status_of(found), decode_typed_search_attributes(found.search_attributes)
     return DeskLine(
         # From the workflow id, which commands address; the attribute may be missing.
-        desk=found.id.removeprefix(names.workflow_id("")),
-        coordinator="open" if ended is WorkflowExecutionStatus.RUNNING else ended.name.lower().replace("_", " "),
-        state=found.typed_search_attributes.get(names.STATE_ATTRIBUTE),
-        mode=found.typed_search_attributes.get(names.MODE_ATTRIBUTE),
-        closed_at=found.close_time,
+        desk=_id(found).removeprefix(names.workflow_id("")),
+        coordinator="open" if status in (RUNNING, PAUSED) else status.lower().replace("_", " "),
+        state=attributes.get(names.STATE_ATTRIBUTE),
+        mode=attributes.get(names.MODE_ATTRIBUTE),
+        closed_at=_closed_at(found),
     )
 
 

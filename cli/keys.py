@@ -97,7 +97,7 @@ async def revoke(wanted: str) -> str:
     """Revokes keys by name or id, and says which. Raises NoSuchKey and DatabaseUnavailable."""
     unknown = (
         "It is not known whether the key is revoked: run this again once the database answers. If that cannot wait, "
-        "restart the API while the database is away: it then accepts only AIS_API_KEY (docs/runbook.md, A key was stolen)"
+        "restart the API while the database is down: it then accepts only AIS_API_KEY (docs/runbook.md, A key was stolen)"
     )
     ended = await _run(lambda connection: keys.revoke(connection, wanted, actor()), unknown)
     which = "; ".join(f"{key.name} ({key.key_id}, {key.role})" for key in ended)

@@ -14,12 +14,13 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 from temporalio.client import Client
 from temporalio.common import WorkflowIDReusePolicy
+from temporalio.converter import decode_typed_search_attributes
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -31,10 +32,10 @@ from domain.books import EXCHANGE
 from domain.desk.applying import apply
 from domain.desk.carried import Outcome
 from domain.desk.commands import SAME_TERMS, Command, NewTerms
+from domain.desk.recording import Tick
 from domain.desk.states import CommandKind, Mode, State
 from domain.desk.status import Status
 from domain.desk.terms import difference_text
-from domain.desk.traces import Tick
 from domain.trading.decisions import Decision, DecisionType
 from storage import claims
 from storage.audit import chain
@@ -53,12 +54,14 @@ from workflows.gateway import (
     may_have_arrived,
     paused_text,
 )
+from workflows.listing import described
 from workflows.unheard import unheard_kill
 
 SETTLE_SECONDS = 15.0
 OUTCOME_SECONDS = 30.0
 POLL_SECONDS = 0.1
 LOOK_SECONDS = 2.0
+DESCRIBE_TIMEOUT = timedelta(seconds=5)
 
 
 class RestartAsked(NamedTuple):
@@ -333,10 +336,11 @@ class Lifecycle:
     async def _shown_state(self) -> str | None:
         """The state in the search attribute. None if it cannot be read; one more kill then does no harm."""
         try:
-            described = await self._client.get_workflow_handle(names.workflow_id(self._plan.desk)).describe()
+            found = await described(self._client, names.workflow_id(self._plan.desk), DESCRIBE_TIMEOUT)
         except (RPCError, RuntimeError):
             return None
-        return described.typed_search_attributes.get(names.STATE_ATTRIBUTE)
+        attributes = decode_typed_search_attributes(found.workflow_execution_info.search_attributes)
+        return attributes.get(names.STATE_ATTRIBUTE)
 
     async def _row(self) -> DeskRecord | None:
         def work(connection: Connection) -> tuple[str | None, DeskRecord | None]:
@@ -378,7 +382,7 @@ class Lifecycle:
 
 
 def _refuse_paused(desk: str, opened: str | None, known: str) -> None:
-    """A paused coordinator is open: what its stores say is not settled before it goes on."""
+    """Raises Refused for a coordinator that is paused in Temporal: it is open, and may change both stores once it continues."""
     if opened == PAUSED:
         raise Refused(f"{known}: {paused_text(desk)}")
 

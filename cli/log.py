@@ -1,7 +1,8 @@
 """Carries out `ais log`: reads decisions, commands, instructions or fills from PostgreSQL, and shows them newest last.
 
 Rows may be written late, since the coordinator keeps them while the database is down. So each poll of `--follow` reads the last
-minutes again, and shows what it has not shown before.
+minutes again, and shows what it has not shown before. Instructions without an outcome are read again however old they are: a
+venue may be away for longer.
 """
 
 import asyncio
@@ -36,6 +37,8 @@ from storage.paper import StoredFill
 POLL_SECONDS = 1.0
 LATE = timedelta(minutes=10)
 PAGE_ROWS = 1000
+# The most instructions without an outcome that each poll reads again.
+MOST_OPEN = 1000
 EXPECTED = (Refused, DatabaseUnavailable)
 
 # The kinds of rows that an option can filter.
@@ -62,6 +65,9 @@ class LogLine(NamedTuple):
     text: str
     fields: dict[str, Any]
     colour: str | None = None
+    # The instruction, and whether it has no outcome yet.
+    instruction_id: str | None = None
+    is_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,13 @@ class LogQuery:
         found, cursor = decisions.page(connection, DecisionFilter(desk=self.desk, **wanted))
         return [_decision_line(row) for row in found], cursor
 
+    def again(self, connection: Connection, instruction_ids: list[str]) -> list[LogLine]:
+        """These instructions as they are now, the newest first."""
+        if not instruction_ids:
+            return []
+        rows = map(instructions.as_row, instructions.read_instructions(connection, instruction_ids).values())
+        return [_instruction_line(row) for row in sorted(rows, key=lambda row: row.prepared_at, reverse=True)]
+
     def since(self, connection: Connection, moment: datetime) -> Iterator[LogLine]:
         """Every row since a moment."""
         asked = self.filters.get("since")
@@ -104,6 +117,8 @@ class LogReader:
         self._database = database
         self._query = query
         self._seen: dict[str, datetime] = {}
+        # The key of each shown instruction that has no outcome yet.
+        self._open: dict[str, str] = {}
 
     async def newest(self) -> tuple[list[LogLine], bool]:
         """The newest rows, oldest first, and whether this database knows the desk. Raises DatabaseUnavailable or Refused."""
@@ -119,6 +134,7 @@ class LogReader:
 
         lines, late, known = await self._database.run(read)
         self._remember([*lines, *late])
+        self._note_open(lines[::-1])
         return lines[::-1], known
 
     async def new(self) -> list[LogLine]:
@@ -128,13 +144,24 @@ class LogReader:
             # A row from a clock that is ahead must not hide the rows after it.
             now = server_time(connection)
             since = min(max(self._seen.values(), default=now), now) - LATE
-            return since, list(self._query.since(connection, since))
+            newer = list(self._query.since(connection, since))
+            return since, [*newer, *self._query.again(connection, list(self._open))]
 
         since, found = await self._database.run(read)
-        fresh = [line for line in found if line.key not in self._seen]
+        shown = {*self._seen, *self._open.values()}
+        fresh = list({line.key: line for line in found if line.key not in shown}.values())
         self._seen = {key: moment for key, moment in self._seen.items() if moment > since - LATE}
         self._remember(fresh)
+        self._note_open(fresh[::-1])
         return fresh[::-1]
+
+    def _note_open(self, shown: list[LogLine]) -> None:
+        for line in shown:
+            if line.instruction_id is not None:
+                self._open.pop(line.instruction_id, None)
+                if line.is_open:
+                    self._open[line.instruction_id] = line.key
+        self._open = dict(list(self._open.items())[-MOST_OPEN:])
 
     def _remember(self, lines: list[LogLine]) -> None:
         self._seen.update((line.key, line.moment) for line in lines)
@@ -257,7 +284,9 @@ def _instruction_line(row: InstructionRow) -> LogLine:
     text = printable(f"{iso(row.prepared_at)}  {row.outcome.value:<9}  {what} (command {row.command_id}){detail}")
     bad = row.outcome in (InstructionOutcome.UNKNOWN, InstructionOutcome.FAILED)
     key = f"{row.instruction_id} {row.outcome.value}"
-    return LogLine(key, row.prepared_at, text, instruction(row), "red" if bad else None)
+    is_open = row.outcome in (InstructionOutcome.PREPARED, InstructionOutcome.UNKNOWN)
+    colour = "red" if bad else None
+    return LogLine(key, row.prepared_at, text, instruction(row), colour, row.instruction_id, is_open)
 
 
 def _fill_line(fill: StoredFill) -> LogLine:

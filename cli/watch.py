@@ -1,4 +1,4 @@
-"""Carries out `ais watch`: the desk on the whole screen, redrawn every second.
+"""Carries out `ais watch`: shows the desk full-screen, redrawn every second.
 
 If the coordinator no longer answers, the last answer stays on the screen, marked STALE and with its age.
 """
@@ -54,12 +54,12 @@ class StatusPoller:
     def __init__(self, gateway: DeskGateway) -> None:
         self._gateway = gateway
         self._status: Status | None = None
-        self._read_at = time.monotonic()
+        self._read_at = _clocks()
         self._error: str | None = None
 
     async def ask(self) -> None:
         """Queries once; an error leaves the last answer as it was."""
-        asked_at = time.monotonic()
+        asked_at = _clocks()
         try:
             self._status = await self._gateway.status()
             # The answer counts from the time of the query, however long it took.
@@ -75,8 +75,13 @@ class StatusPoller:
 
     def sight(self) -> Sight:
         """What is known now."""
-        age = time.monotonic() - self._read_at
+        age = max(now - then for now, then in zip(_clocks(), self._read_at, strict=True))
         return Sight(self._gateway.desk, self._status, age, self._error, datetime.now(UTC))
+
+
+def _clocks() -> tuple[float, float]:
+    """Two clocks: one stands still while the machine sleeps, and somebody may set the other."""
+    return time.monotonic(), time.time()
 
 
 async def run(console: Console) -> bool:

@@ -321,7 +321,7 @@ def _settled(portfolio: Portfolio, record: Fill | LedgerEntry) -> Portfolio:
 # --- what an operator is told ----------------------------------------------------------------------------------------------
 
 
-def seen(state: BooksState | None, holder: str | None, desk: str) -> BooksSeen:
+def books_seen(state: BooksState | None, holder: str | None, desk: str) -> BooksSeen:
     """What an operator of the desk is told. `holder` is the desk that has claimed its account."""
     holder = holder if holder != desk else None
     if state is None:

@@ -104,7 +104,9 @@ class Notifier:
         has_waited = time.monotonic() - self._started > SILENT_CYCLES * self._cycle_seconds
         watched = self._watched(may_tell_silence=has_waited)
         try:
-            await self._database.run(lambda connection: notices.look(connection, watched, status), DATABASE_SECONDS)
+            await self._database.run(
+                lambda connection: notices.note_events(connection, watched, status), DATABASE_SECONDS
+            )
         except Exception:
             # The same applies after a time in which no cycle could be noticed.
             self._started = time.monotonic()

@@ -55,6 +55,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Runs the replay, shows the table, writes JSON and chart. Raises one of EXPECTED, or ValidationError for a setting."""
+    _spare_the_sources(options)
     # The table goes to standard output unless the JSON goes there.
     console = Console(stderr=options.json == STDOUT, quiet=options.quiet)
     selection = Selection(options.episode, _moment("--from", options.since), _moment("--to", options.until))
@@ -74,6 +75,14 @@ def run(options: Options) -> None:
         title = " ".join(part for part in (plan.symbol, options.file.name, done.stretch.episode) if part)
         show(console, title, done.tally, done.stretch)
     _draw(options, runs, plan, console)
+
+
+def _spare_the_sources(options: Options) -> None:
+    """Raises if an output would overwrite a file that is read: it would be empty before its first bar was replayed."""
+    for flag, output in (("--json", options.json), ("--chart", options.chart)):
+        for source in (options.file, options.funding):
+            if output and source and output != STDOUT and Path(output).resolve() == source.resolve():
+                raise CannotReplay(f"{flag}: {output} is a file that the replay reads; name another one")
 
 
 def _plan(options: Options) -> ReplayPlan:

@@ -24,8 +24,8 @@ from domain.desk import enforcing, ordering
 from domain.desk.carried import Carried
 from domain.desk.cycle import run_cycle
 from domain.desk.outbox import cancels_confirmed
+from domain.desk.recording import Tick
 from domain.desk.states import Mode, State
-from domain.desk.traces import Tick
 from domain.paper.advance import advance, cancel_all, cancel_order
 from domain.paper.book import NOTHING_HAPPENED, Book, Events, Exchange, FundingRates, PaperOrder, Terms
 from domain.paper.funding import next_funding_hour
@@ -177,7 +177,7 @@ class Engine:
                 self._silent = {name for name, at in speaks.items() if not at[number]} if loud[number] else everyone
                 cycle = self._cycle(bar, quiet=not loud[number])
                 if number == len(block) - 1:
-                    # A quiet bar leaves its reading to whoever looks at it. Of the last one, the coordinator has it.
+                    # A quiet bar makes its reading only on request. The coordinator needs that of the last bar.
                     self._settle()
                     self.c.observation = cycle.observation
                 yield cycle
@@ -193,8 +193,8 @@ class Engine:
         return {name: at[-len(block) :].tolist() for name, at in self._agents.screened(arrays, rates).items()}
 
     def _cycle(self, bar: Bar, quiet: bool) -> Cycle:
-        """One bar, by the shortest way that comes to the same: from what the bar before was (`Still`), by a check of the limits
-        alone, or in full. `quiet`: no agent has anything to say.
+        """Replays one bar in the cheapest way that gives the same result: computed from the bar before (`Still`), with a check of
+        the limits alone, or as a whole cycle. `quiet`: no agent proposes anything.
         """
         if (still := self._still) and (measures := still.measured(bar)):
             seen = partial(self._seen, still, still.bars + 1, bar, measures)
@@ -211,7 +211,7 @@ class Engine:
         return self._full(bar, events)
 
     def _settle(self) -> None:
-        """Tells the coordinator and the venue of the bars that were taken without them."""
+        """Brings coordinator and book up to date with the bars that `Still` has taken without them."""
         still, self._still, c = self._still, None, self.c
         if still and still.bars:
             self.book, now = still.book(still.newest, still.bars), still.newest.open_time
@@ -220,7 +220,9 @@ class Engine:
             c.risk, c.last_cycle_at = still.found(still.measures).memory, now
 
     def _heard(self, bar: Bar, still: Still, measures: Measures, seen: Observation) -> Cycle | None:
-        """A bar in which agents speak, and no order comes of it. Where one does, the choice is kept for the whole cycle."""
+        """Replays a bar in which agents propose, but no order follows. If one follows, keeps the choice for the whole cycle, and
+        returns None.
+        """
         choice = self._choice(seen, bar, self.c.cycle_number + still.bars + 1)
         if choice.instruction or choice.agents:
             self._ahead = seen, choice
@@ -230,7 +232,7 @@ class Engine:
         return Cycle(bar, lambda: seen, measures, State.RUNNING, [row], [], [])
 
     def _full(self, bar: Bar, events: Events) -> Cycle:
-        """A bar with all that a cycle is."""
+        """Replays a bar as a whole cycle."""
         c, self._fills, before = self.c, [*events.fills], self.c.risk
         self._observed = observed = self._ahead[0] if self._ahead else self._observe(events)
         _at_once(run_cycle(c, self))
@@ -263,19 +265,19 @@ class Engine:
         return self._taken(bar, assessment.measures, partial(self._observation, book, assessment))
 
     def _begin_still(self, before: RiskMemory, found: Assessment) -> None:
-        """From a check of the limits on that has changed nothing: the next one of the same account need not be made."""
+        """Begins a row of still bars, if the last check of the limits changed nothing: the next checks can then be left out."""
         if self._shortcut and (before.levels, before.warned) == (found.memory.levels, found.memory.warned):
             self._still = Still.after(self.book, found, self.c.limits, self._exchange)
 
     def _taken(self, bar: Bar, measures: Measures, observed: Callable[[], Observation]) -> Cycle:
-        """The cycle of a quiet bar. A killed desk asks no agent, so that it has no row either."""
+        """The cycle of a quiet bar. A killed desk asks no agent, so it writes no row."""
         if self.c.state is State.KILLED:
             return Cycle(bar, observed, measures, State.KILLED, [], [], [])
         row = self.c.last_decision = self._abstention(bar.open_time)
         return Cycle(bar, observed, measures, State.RUNNING, [row], [], [])
 
     def _seen(self, still: Still, number: int, bar: Bar, measures: Measures) -> Observation:
-        """The reading after a bar that was taken without the venue."""
+        """The reading after a bar that `Still` has taken."""
         return self._observation(still.book(bar, number), still.found(measures))
 
     def _observation(self, book: Book, assessment: Assessment) -> Observation:

@@ -47,6 +47,7 @@ def _summary(t: Tally) -> dict[str, Any]:
         "largest_loss_of_a_bar": _fraction(t.worst_bar_loss),
         "killed": _event(t.kill) if t.kill else None,
         "limits_told": dict(t.acted),
+        "limits_not_listed": t.acted.total() - len(t.events),
         "decisions": dict(t.decided),
         "refusals": dict(t.refused.most_common()),
         "selected_from": dict(t.selected.most_common()),
@@ -82,9 +83,16 @@ def show(console: Console, title: str, tally: Tally, stretch: Stretch) -> None:
         for event in shown:
             row = (_when(event.time), f"{plain(event.price)}", f"{event.equity:,.2f}", event.text)
             events.add_row(*row, style=STYLES.get(event.kind))
-        if len(tally.events) > len(shown):
-            events.caption = f"and {len(tally.events) - len(shown)} more, in the JSON"
+        events.caption = _left_out(tally, len(shown))
         console.print(events)
+
+
+def _left_out(tally: Tally, shown: int) -> str | None:
+    """How many events the table does not show, and where they are."""
+    listed, told = len(tally.events), tally.acted.total()
+    if told > listed:
+        return f"and {told - shown:,} more; the JSON and the chart have {listed:,} of these {told:,}"
+    return f"and {told - shown:,} more, in the JSON" if told > shown else None
 
 
 def _rows(t: Tally, stretch: Stretch) -> list[tuple[str, str]]:

@@ -1,8 +1,8 @@
-"""Bars in a row that change nothing but the price, so that what is the same after each of them is worked out once.
+"""A row of bars that change only the price: everything that stays the same from bar to bar is computed once.
 
-Nothing rests at the venue, no funding is due, nobody is liquidated, and the limits find what they found the bar before. Then a
-bar comes to a handful of numbers, by the formulas of `domain/risk/measures.py`. Where it may come to anything else, `Still` has
-none, and the engine goes a longer way. A test compares the two, digit by digit.
+In such a row nothing rests at the venue, no funding is due, nothing is liquidated, and each limits check finds the same as the
+one before. Then a bar needs only a handful of numbers, by the formulas of `domain/risk/measures.py`. If a bar may do more than
+that, `Still` returns no measures, and the engine takes a longer path. A test compares the two, digit by digit.
 """
 
 from decimal import Decimal
@@ -30,7 +30,7 @@ class Limited(NamedTuple):
 
     @classmethod
     def around(cls, measures: Measures, limits: Limits) -> Self:
-        """As far as a check of these measures holds."""
+        """The intervals in which a check finds the same as for these measures."""
         return cls(
             interval_around(measures.drawdown, limits.edges["drawdown"]),
             interval_around(measures.daily_loss, limits.edges["daily_loss"]),
@@ -39,7 +39,7 @@ class Limited(NamedTuple):
 
 
 class Still:
-    """A desk at rest after a quiet bar, and after those that it has taken since."""
+    """A desk at rest: its account after a quiet bar, and after the still bars taken since then."""
 
     def __init__(self, book: Book, held: Holding | None, safe: Decimal, found: Assessment, limits: Limits) -> None:
         (self._symbol, self.newest), *_ = book.bars.items()
@@ -54,8 +54,8 @@ class Still:
 
     @classmethod
     def after(cls, book: Book, found: Assessment, limits: Limits, exchange: Exchange) -> Self | None:
-        """After a quiet bar with these findings. None where the account is not the usual one: at most one position, which a bar
-        would have to move far to liquidate.
+        """Begins after a quiet bar with these findings. None unless the account is the usual one: at most one position, far from
+        liquidation.
         """
         held = {key: holding for key, holding in book.holdings.items() if holding.quantity}
         if len(book.bars) > 1 or len(held) > 1 or not (found.measures.equity > 0 and found.memory.day_open):
@@ -68,11 +68,11 @@ class Still:
         return cls(book, None, ZERO, found, limits)
 
     def measured(self, bar: Bar) -> Measures | None:
-        """The account after the next bar; None where something else may come of it."""
+        """The account's measures after the next bar; None if the bar may do more than change the price."""
         if bar.open_time >= self._until or not self._is_safe(bar):
             return None
         if not self._quantity:
-            # What holds nothing stays as it was found, whatever the price.
+            # An account that holds nothing keeps its measures, whatever the price.
             return self.measures
         quantity, mark, peak, opened = self._quantity, bar.close, self._peak, self._day_open
         equity = self._balance + EXACT.add(ZERO, EXACT.fma(quantity, mark, self._cost))
@@ -100,23 +100,25 @@ class Still:
         )
 
     def take(self, bar: Bar, measures: Measures) -> None:
-        """Takes the bar in; `measures` are of the account after it."""
+        """Adds the bar to the row; `measures` are those of the account after it."""
         self.newest, self.measures, self._peak = bar, measures, measures.peak
         self.bars += 1
 
     def _is_safe(self, bar: Bar) -> bool:
-        """Whether the bar liquidates nothing for certain."""
+        """Whether the bar certainly liquidates nothing."""
         quantity, safe = self._quantity, self._safe
         return not quantity or (bar.low >= safe if quantity > 0 else bar.high <= safe)
 
     def book(self, bar: Bar, number: int) -> Book:
-        """The account after a bar, the `number`th that it has taken."""
+        """The account after a bar, which is the `number`th of the row."""
         before = self._book
         bars = {self._symbol: bar}
         return Book(before.desk, before.balance, before.holdings, before.open_orders, before.bar_no + number, bars)
 
     def found(self, measures: Measures) -> Assessment:
-        """The check of the limits that was not made. Where a hard limit is breached, nothing is held, and so it stays."""
+        """The result that a limits check would have had. If a hard limit is breached, nothing is held, so the result stays the
+        same.
+        """
         if measures is self._found.measures:
             return self._found
         memory = vars(self._found.memory) | {"peak": measures.peak, "last_equity": measures.equity}

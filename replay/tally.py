@@ -112,5 +112,6 @@ class Tally:
         event = Event(cycle.bar.open_time, kind, row.summary, cycle.bar.close, cycle.measures.equity)
         if kind == KILLED and self.kill is None and cycle.state is State.KILLED:
             self.kill = event
-        if len(self.events) < MAX_EVENTS:
+        # A kill is never left out.
+        if len(self.events) < MAX_EVENTS or kind == KILLED:
             self.events.append(event)

@@ -158,7 +158,7 @@ class ApiSettings(Settings):
         le=60,
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = about(
-        "Web origins whose pages may call the API. None by default.",
+        "Web origins whose pages may call the API. By default no other origin may.",
         default=(),
         allowed="origins such as https://desk.example.com, separated by commas",
     )

@@ -9,7 +9,7 @@
 | `paper.py`, `books.py`, `totals.py`, `equity.py` | the paper venue, a real account's books, sums of both, the equity curve |
 | `keys.py`, `notices.py`, `notice_queue.py` | keys of the API; notifications, and sending them |
 | `audit/` | the audit chain |
-| `redis_connection.py`, `disks.py` | no SQL: the way to Redis, and free disk space |
+| `redis_connection.py`, `disks.py`, `own_thread.py` | no SQL: the way to Redis, free disk space, threads for what may hang |
 
 docs/architecture.md says which process writes which table.
 """

@@ -25,6 +25,7 @@ from storage.tables import desks, instructions, live_books, live_fills, live_inc
 
 # How far apart the clocks of the exchange and of the worker that wrote an order's row may be.
 _SLACK = text("interval '30 seconds'")
+_AHEAD = text("interval '1 minute'")
 _STRANGE_FOR = text("interval '1 day'")
 MAX_LISTED = 200
 # Not the fee, which comes from the ledger, nor the desk: a row stays with the desk that wrote it first.
@@ -67,9 +68,11 @@ def lease(connection: Connection, reader: BooksReader, seconds: float) -> BooksL
     values = {"desk": clean(reader.desk), "exchange": reader.key.exchange, "account": reader.key.account}
     fresh = {"opened_at": desk.started_at, "state": BooksState().model_dump(mode="json")}
     connection.execute(insert(live_books).values(values | fresh).on_conflict_do_nothing())
-    free = or_(live_books.c.leased_until.is_(None), live_books.c.leased_until < func.clock_timestamp())
-    mine = (live_books.c.desk == clean(reader.desk), or_(free, live_books.c.leased_by == reader.name))
     until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+    # A lease that ends later than a new one would was taken by a clock that was ahead.
+    over = or_(live_books.c.leased_until < func.clock_timestamp(), live_books.c.leased_until > until + _AHEAD)
+    free = or_(live_books.c.leased_until.is_(None), over)
+    mine = (live_books.c.desk == clean(reader.desk), or_(free, live_books.c.leased_by == reader.name))
     taken = update(live_books).where(*mine).values(leased_by=reader.name, leased_until=until).returning(live_books)
     found = connection.execute(taken).mappings().one_or_none()
     return BooksLease(Books.model_validate(dict(found)), desk.symbols, desk.killed) if found else None
@@ -268,4 +271,6 @@ def _is_ours(desk: str, order_id: Any, symbol: Any, side: Any, at: Any) -> Any:
         i.prepared_at <= at + _SLACK, or_(i.settled_at.is_(None), i.settled_at >= at - _SLACK),
     )  # fmt: skip
     sent = and_(i.desk == clean(desk), i.tool == Tool.CREATE_ORDER.value)
-    return exists().where(sent, or_(i.venue_order_id == order_id, may_be))
+    # An exchange's order id may be unique only within its symbol.
+    named = and_(i.venue_order_id == order_id, i.symbol == symbol)
+    return exists().where(sent, or_(named, may_be))

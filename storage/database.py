@@ -35,6 +35,8 @@ MAX_TEXT_CHARS = 200
 _MISSING_SCHEMA = frozenset({"42P01", "3F000", "42703", "42883"})
 _MISSING_RIGHT = frozenset({"42501"})
 _READ_ONLY_SERVER = frozenset({"25006"})
+# Damaged data or indexes, and the server's own bugs.
+_INTERNAL = "XX"
 
 
 class DatabaseUnavailable(Exception):
@@ -323,7 +325,8 @@ def unavailable(error: Exception) -> DatabaseUnavailable | None:
         # Refused before anything was sent: a parameter of the URL.
         return DatabaseUnavailable(f"{_first_line(error)} (check AIS_DATABASE_URL)")
     ours = not isinstance(error, OperationalError | InterfaceError) and not error.connection_invalidated
-    return None if ours and sqlstate not in _READ_ONLY_SERVER else DatabaseUnavailable(_first_line(error))
+    ours = ours and sqlstate not in _READ_ONLY_SERVER and not str(sqlstate).startswith(_INTERNAL)
+    return None if ours else DatabaseUnavailable(_first_line(error))
 
 
 def _first_line(error: DBAPIError) -> str:

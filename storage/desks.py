@@ -203,7 +203,7 @@ def _may_clear(stored: DeskRecord, cleared: ClearedKill) -> bool:
 
 def _seen(connection: Connection, stored: DeskRecord, latch: LatchRow) -> KnownKill:
     if latch.kill_id is None:
-        # Written for a run of schema 3, which knows numbers only.
+        # Somebody has written this kill into the row by hand, without an id, and the coordinator took it from there.
         return KnownKill.NEW if latch.kill_number > stored.cleared_number else KnownKill.CLEARED
     mine = (kills.c.desk == clean(stored.desk)) & (kills.c.kill_id == clean(latch.kill_id))
     found = connection.execute(select(kills.c.cleared_by).where(mine)).one_or_none()

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 
 from domain.health.disks import DiskSpace
+from storage.own_thread import in_own_thread
 
 # A network file system that is away does not answer at all.
 LOOK_SECONDS = 1.0
@@ -33,6 +34,6 @@ class DiskWatch:
     async def look(self) -> list[DiskSpace]:
         """The free space now. Raises TimeoutError if a file system does not answer."""
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.ensure_future(asyncio.to_thread(free_space, self._folders))
+            self._looking = asyncio.ensure_future(in_own_thread(lambda: free_space(self._folders)))
         async with asyncio.timeout(LOOK_SECONDS):
             return await asyncio.shield(self._looking)

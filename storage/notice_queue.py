@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
 from domain.notices import GATHERED_WITHIN, MOST_SINGLE, Notice, NoticeKind
 from storage.cleaning import clean
@@ -19,6 +19,9 @@ from storage.tables import notice_channels, notices
 HELD_SECONDS = 60
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 300.0
+# A moment that is farther ahead than this was written by a clock that was: until then nobody would hear of a kill.
+FARTHEST_HELD = timedelta(seconds=2 * HELD_SECONDS)
+FARTHEST_PAUSE = timedelta(seconds=2 * LONGEST_PAUSE_SECONDS)
 
 
 class Dispatch(NamedTuple):
@@ -69,7 +72,7 @@ def due(connection: Connection, desk: str, channels: Iterable[str]) -> list[str]
         notices.c.desk == clean(desk), notices.c.sent_at.is_(None), notices.c.channel.in_(named)
     )
     found = set(connection.scalars(waiting.distinct()))
-    busy = select(c.channel).where(c.desk == clean(desk), or_(c.held_until > now, c.not_before > now))
+    busy = select(c.channel).where(c.desk == clean(desk), or_(*_busy(now)))
     return [channel for channel in named if channel in found - set(connection.scalars(busy))]
 
 
@@ -77,9 +80,18 @@ def _is_channel(desk: str, channel: str) -> tuple[Any, Any]:
     return notice_channels.c.desk == clean(desk), notice_channels.c.channel == channel
 
 
+def _busy(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Whether a channel is held, and whether it has to wait after a failure."""
+    c = notice_channels.c
+    return (
+        and_(c.held_until > now, c.held_until <= now + FARTHEST_HELD),
+        and_(c.not_before > now, c.not_before <= now + FARTHEST_PAUSE),
+    )
+
+
 def _hold(connection: Connection, desk: str, channel: str, me: str, now: datetime) -> bool:
     c = notice_channels.c
-    free = or_(c.held_until.is_(None), c.held_until <= now), or_(c.not_before.is_(None), c.not_before <= now)
+    free = [or_(moment.is_(None), ~busy) for moment, busy in zip((c.held_until, c.not_before), _busy(now), strict=True)]
     held = {"held_by": me, "held_until": now + timedelta(seconds=HELD_SECONDS)}
     taken = update(notice_channels).where(*_is_channel(desk, channel), *free).values(held).returning(c.channel)
     return connection.scalar(taken) is not None
@@ -96,8 +108,9 @@ def _next(connection: Connection, desk: str, channel: str, now: datetime) -> Dis
     mine = (notices.c.desk == clean(desk), notices.c.channel == channel)
     waiting = select(notices.c.kind).where(*mine, notices.c.sent_at.is_(None))
     for kind in connection.scalars(waiting.group_by(notices.c.kind).order_by(func.min(notices.c.number))):
-        lately = (notices.c.kind == kind, notices.c.sent_at > now - GATHERED_WITHIN)
-        sent = connection.scalar(select(func.count(notices.c.sent_at.distinct())).where(*mine, *lately)) or 0
+        sent_at = notices.c.sent_at
+        lately = (notices.c.kind == kind, sent_at > now - GATHERED_WITHIN, sent_at <= now + GATHERED_WITHIN)
+        sent = connection.scalar(select(func.count(sent_at.distinct())).where(*mine, *lately)) or 0
         if sent >= MOST_SINGLE:
             continue
         rows = connection.execute(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, Select, delete, func, select, text, update
+from sqlalchemy import Connection, RowMapping, Select, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from domain import notices as domain_notices
@@ -46,7 +46,7 @@ class Watched(NamedTuple):
     watching: timedelta = timedelta(0)
 
 
-def look(connection: Connection, watched: Watched, status: Status | None) -> int:
+def note_events(connection: Connection, watched: Watched, status: Status | None) -> int:
     """Notes the new events in the log and in the coordinator's status. Returns how many notices are new."""
     now, desk = server_time(connection), _locked(connection, watched.desk)
     # Without the index each look would read the whole log: what is written meanwhile is noted once the index is built.
@@ -73,7 +73,9 @@ def summarise(connection: Connection, watched: Watched) -> int:
     """Notes the summary of the previous day, once; none for a day on which nobody looked. Locks the desk only if it is due."""
     now, c = server_time(connection), notice_desks.c
     day = (now - AFTER_MIDNIGHT).astimezone(UTC).date() - timedelta(days=1)
-    mine = (c.desk == clean(watched.desk), c.summarised < day)
+    # If a clock was ahead, a day that is still to come has its summary already.
+    is_due = or_(c.summarised < day, c.summarised > day + timedelta(days=1))
+    mine = (c.desk == clean(watched.desk), is_due)
     if connection.scalar(select(c.desk).where(*mine)) is None:
         return 0
     notice = domain_notices.summary(desk_day(connection, watched.desk, day), now)
@@ -214,6 +216,9 @@ def _from_cycles(
         return [domain_notices.speaks_again(desk["silent_since"], now)]
     if desk["cycle_seen_at"] is None or desk["silent_since"] is not None or not watched.may_tell_silence:
         return []
+    if desk["cycle_seen_at"] > now:
+        # A clock was ahead: silence is counted from now on.
+        changes["cycle_seen_at"] = now
     if now - desk["cycle_seen_at"] <= SILENT_CYCLES * timedelta(seconds=desk["cycle_seconds"]):
         return []
     changes["silent_since"] = desk["cycle_seen_at"]

@@ -43,7 +43,7 @@ def read(activity: Signature[T], result: RawValue | None) -> T:
     """The answer that a worker, or a person, has given. Raises ActivityError for one that this activity cannot give."""
     kind = activity.__annotations__["return"]
     if kind is None:
-        # That it was completed says it all.
+        # This activity has no result: it is enough that it completed.
         return None  # type: ignore[return-value]
     try:
         if result is None:

@@ -16,7 +16,6 @@ from workflows.run import CoordinatorRun, short, was_busy, why
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
     from domain.desk import outbox
-    from domain.desk.versions import cancels_together
     from domain.trading.instructions import Tool
 
 # Two activities fill all 32 places (`lanes.MAX_CANCELS_AT_ONCE`). If one is lost with its worker, the other half still goes
@@ -53,8 +52,7 @@ class Cancelling:
         call = calls.CancelCall(scope=self._run.scope, tool=tool, symbol=symbol, instruction_ids=ids, order_ids=orders)
         outbox.cancels_begun(self._c, ids)
         # A kill's cancels never share an activity with the cancel of an order that is only being replaced.
-        together = cancels_together(self._c.schema_version) and tool is not Tool.CANCEL_ORDER
-        failed = await (self._with_others(call) if together else self._cancel_alone(call))
+        failed = await (self._cancel_alone(call) if tool is Tool.CANCEL_ORDER else self._with_others(call))
         if failed:
             outbox.cancels_failed(self._c, ids, failed.why)
         else:

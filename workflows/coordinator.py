@@ -3,6 +3,7 @@ tasks act."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -24,10 +25,10 @@ with workflow.unsafe.imports_passed_through():
     from domain.desk.details import details
     from domain.desk.handover import pack, unpack
     from domain.desk.payloads import MAX_INPUTS, RawPayload, read_command
+    from domain.desk.recording import Issued, Tick
     from domain.desk.states import CommandKind
     from domain.desk.status import CommandOutcome, Outcomes, Status, outcome_of, outcomes_of, status_of
-    from domain.desk.traces import Issued, Tick
-    from domain.desk.versions import SCHEMA_VERSION, check_known, ends_early, shows_apart, takes_turns
+    from domain.desk.versions import SCHEMA_VERSION, check_known
 
 # Long enough for a timer, which starts a workflow task of its own.
 MOMENT_SECONDS = 0.001
@@ -44,7 +45,6 @@ class Coordinator:
     @workflow.init
     def __init__(self, carried: Carried) -> None:
         self._run = CoordinatorRun(unpack(carried))
-        self._version = carried.schema_version
         self._cycle = CycleTask(self._run)
         self._outbox = OutboxTask(self._run, lambda: self._cycle.idle)
         self._showing = ShowTask(self._run)
@@ -57,17 +57,13 @@ class Coordinator:
     @workflow.run
     async def run(self, carried: Carried) -> None:
         """Takes in what arrives, shows what changed, and continues as new once that is due and all tasks are idle."""
-        check_known(self._version)
-        self._tasks = [asyncio.create_task(task.run()) for task in (self._cycle, self._outbox)]
-        if shows_apart(self._version):
-            self._tasks.append(asyncio.create_task(self._showing.run()))
+        check_known(carried.schema_version)
+        self._tasks = [asyncio.create_task(task.run()) for task in (self._cycle, self._outbox, self._showing)]
         while not await self._ends_now():
             if error := self._broken():
                 raise RuntimeError("a task of the coordinator broke") from error
             self._run.changed = False
             workflow.set_current_details(details(self._run.c) if self._run.may_tell else names.LATCH_UNREAD)
-            if not shows_apart(self._version):
-                self._showing.show_at_once()
             await self._wait()
         c = self._run.c
         c.hand_over, c.schema_version = False, SCHEMA_VERSION
@@ -81,9 +77,7 @@ class Coordinator:
         """Every signal: pause, resume, kill, cancel_all, deleverage, restart. Takes any input, in any number, and never fails."""
         self._arrived_at = workflow.now()
         self._arrivals.add(name, [raw_payload(value.payload) for value in payloads[:MAX_INPUTS]])
-        if not takes_turns(self._version):
-            self._take_turn()
-        elif self._killed_at != workflow.now():
+        if self._killed_at != workflow.now():
             # Apply one kill per workflow task at once, whatever `run` is awaiting: no query may say `running` after it.
             for arrival in self._arrivals.first_kill():
                 self._killed_at = workflow.now()
@@ -111,8 +105,7 @@ class Coordinator:
 
     def _take_turn(self) -> None:
         """Takes a cancellation, then kills, then other signals: as many as fit into one workflow task."""
-        if takes_turns(self._version):
-            self._take_cancellation()
+        self._take_cancellation()
         if not self._arrivals:
             return
         tick = self._run.note_arrival()._replace(issued=Issued())
@@ -149,16 +142,9 @@ class Coordinator:
         cancellation that had come with it, and a kill was lost. So a run ends only in a task that its own timer started. By
         then it has everything that the server delivered before.
         """
-        if takes_turns(self._version):
-            self._take_turn()
+        self._take_turn()
         if not self._may_end():
             return False
-        if not takes_turns(self._version):
-            self._take_cancellation()
-            return self._may_end()
-        return await self._has_taken_everything()
-
-    async def _has_taken_everything(self) -> bool:
         await self._undisturbed(self._showing.look_before_the_end())
         began = workflow.now()
         await self._undisturbed(asyncio.sleep(MOMENT_SECONDS))
@@ -178,7 +164,7 @@ class Coordinator:
     def _may_end(self) -> bool:
         info = workflow.info()
         is_quiet = self._arrived_at is None or workflow.now() - self._arrived_at >= QUIET_BEFORE_END
-        is_long = is_quiet and ends_early(self._version) and info.get_current_history_length() >= LONGEST_RUN_EVENTS
+        is_long = is_quiet and info.get_current_history_length() >= LONGEST_RUN_EVENTS
         is_long = is_long or info.is_continue_as_new_suggested()
         if not (is_long or self._run.c.hand_over or self._run.draining):
             return False
@@ -202,13 +188,11 @@ class Coordinator:
     async def _undisturbed(self, awaited: Awaitable[object]) -> None:
         """Awaits, but turns a cancel into a kill. A cancel reaches only this task, wherever it waits; the others keep
         working."""
-        try:
+        with suppress(asyncio.CancelledError):
             await awaited
-        except asyncio.CancelledError:
-            self._take_cancellation()
-        if takes_turns(self._version):
-            # An awaited activity may have taken the cancel for its own and failed with an error that somebody handled.
-            self._take_cancellation()
+        # Check even without a CancelledError: an awaited activity may have taken the cancel for its own, and failed with an
+        # error that somebody handled.
+        self._take_cancellation()
 
     def _broken(self) -> BaseException | None:
         """The error of a task that broke. That is a bug; raising it fails the workflow task, which is visible and gets

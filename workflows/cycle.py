@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.desk.ahead import DECISION_LASTS, ChoiceAhead, facts_of
     from domain.desk.cycle import NotDone, run_cycle, seconds_to_wait, takes_risk
     from domain.desk.outbox import RecordBatch
-    from domain.desk.traces import Tick
+    from domain.desk.recording import Tick
     from domain.desk.versions import decides_ahead
     from domain.trading.decisions import Decision
     from domain.trading.market import LatchReading, Observation

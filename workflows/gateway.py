@@ -351,6 +351,7 @@ class DeskGateway:
             except (RPCError, RuntimeError) as error:
                 maybe_recorded = maybe_recorded or may_have_arrived(error)
                 is_transient = not isinstance(error, RPCError) or error.status in _TRANSIENT
+                is_transient = is_transient or _was_cut_off(error, deadline)
                 if not is_transient or left < _LAST_TRY_SECONDS:
                     raise await self._signal_error(error, maybe_recorded) from error
             await asyncio.sleep(_backoff())
@@ -429,11 +430,11 @@ class DeskGateway:
             except (RPCError, RuntimeError) as error:
                 full = isinstance(error, RPCError) and error.status is RPCStatusCode.RESOURCE_EXHAUSTED
                 is_busy = full or names.LATCH_UNREAD in str(error)
-                if not is_busy or time.monotonic() > deadline:
+                if not (is_busy or _was_cut_off(error, deadline)) or time.monotonic() > deadline:
                     # The last try may fail only because our own time ran out. Report what an earlier try was told instead.
                     ran_out = isinstance(error, RPCError) and error.status in _OUT_OF_TIME
                     raise self._query_error(told if told and ran_out else error) from error
-                told = error
+                told = error if is_busy else told
             if time.monotonic() > deadline:
                 raise CoordinatorSilent(
                     f"the coordinator of desk {self.desk!r} is continuing as a new run; ask again", answered=True
@@ -483,6 +484,14 @@ def unreachable_text(error: object) -> str:
 
 def _backoff() -> float:
     return random.uniform(0.005, 0.030)  # noqa: S311 - spreads retries, guards nothing
+
+
+def _was_cut_off(error: Exception, deadline: float) -> bool:
+    """Whether a call ended before its own time was over, and not by an answer: a server ends each of its connections after some
+    minutes, whatever is still under way on it."""
+    is_early = deadline - time.monotonic() >= _LAST_TRY_SECONDS
+    cut = (RPCStatusCode.UNAVAILABLE, *_OUT_OF_TIME)
+    return is_early and isinstance(error, RPCError) and error.status in cut and may_have_arrived(error)
 
 
 def may_have_arrived(error: Exception) -> bool:

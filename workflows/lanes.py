@@ -16,7 +16,6 @@ from workflows.run import CoordinatorRun, DrainPhase
 
 with workflow.unsafe.imports_passed_through():
     from domain.desk.open_cancels import Lane
-    from domain.desk.versions import wakes_lanes
     from domain.trading.instructions import Tool
 
 FIRST_BACKOFF_SECONDS = 0.5
@@ -52,7 +51,6 @@ class CancelLanes:
         self._run = run
         self._c = run.c
         self._drain = drain
-        self._wakes = wakes_lanes(run.c.schema_version)
         self._cancelling = Cancelling(run)
         self.under_way = 0
         self._running: set[Lane] = set()
@@ -73,7 +71,7 @@ class CancelLanes:
     @property
     def must_wake(self) -> bool:
         """Whether anything happened that a waiting lane has to know."""
-        return self._wakes and self._woken_by != self._what_wakes()
+        return self._woken_by != self._what_wakes()
 
     def wake(self) -> None:
         """Wakes every lane that has a new cancel, or all lanes if the run is ending."""
@@ -129,11 +127,7 @@ class CancelLanes:
 
     async def _enter(self) -> bool:
         """Waits for a free place, first come first served. Returns False if the cancel is left to the next run."""
-        if not self._wakes:
-            # Runs of schema 3 let each lane poll for itself.
-            while self.under_way >= MAX_CANCELS_AT_ONCE and self._takes_fresh:
-                await workflow.wait_condition(lambda: self.under_way < MAX_CANCELS_AT_ONCE or not self._takes_fresh)
-        elif self.under_way >= MAX_CANCELS_AT_ONCE and self._takes_fresh:
+        if self.under_way >= MAX_CANCELS_AT_ONCE and self._takes_fresh:
             self._queue.append(asyncio.get_running_loop().create_future())
             # The lane that left has handed its place over.
             return await self._queue[-1]
@@ -149,29 +143,17 @@ class CancelLanes:
             self.under_way -= 1
 
     async def _rest(self, lane: Lane, seconds: float) -> None:
-        if not self._wakes:
-            await self._look_whether_to_go_on(lane, seconds)
-        elif not self._hands_over and not self._c.cancels.has_fresh(*lane):
-            loop = asyncio.get_running_loop()
-            rest = self._resting[lane] = loop.create_future()
-            # Not wait_for: it wakes in another order on Python 3.11 than on later versions, and a run must replay on both.
-            timer = loop.call_later(seconds, _wake, rest)
-            try:
-                await rest
-            finally:
-                timer.cancel()
-                del self._resting[lane]
-
-    async def _look_whether_to_go_on(self, lane: Lane, seconds: float) -> None:
-        """Waits as runs of schema 3 do, each lane polling for itself."""
-        try:
-            await workflow.wait_condition(
-                lambda: self._hands_over or self._c.cancels.has_fresh(*lane),
-                timeout=seconds,
-                timeout_summary="until the next attempt",
-            )
-        except TimeoutError:
+        if self._hands_over or self._c.cancels.has_fresh(*lane):
             return
+        loop = asyncio.get_running_loop()
+        rest = self._resting[lane] = loop.create_future()
+        # Not wait_for: it wakes in another order on Python 3.11 than on later versions, and a run must replay on both.
+        timer = loop.call_later(seconds, _wake, rest)
+        try:
+            await rest
+        finally:
+            timer.cancel()
+            del self._resting[lane]
 
 
 def _wake(rest: asyncio.Future[None]) -> None:

@@ -20,7 +20,6 @@ with workflow.unsafe.imports_passed_through():
     from activities import calls, options
     from domain.desk import applying, enforcing, identity, killing, latch, ordering, outbox
     from domain.desk.carried import OrderPhase, PendingDeleverage, PendingOrder
-    from domain.desk.versions import flattens_on, knows_generations
     from domain.desk.warnings import Topic, unwarn, warn
     from domain.risk.reducing import Reduction
 
@@ -30,8 +29,8 @@ MOMENT_SECONDS = 0.01
 # Dust stays until a person trades it away. Reading for it as often as for a position that can be closed would exceed the
 # exchange's weight limit per minute.
 DUST_SECONDS = 15.0
-LOG_AWAY = "the decision log cannot be written"
-LATCH_AWAY = "the latch cannot be written"
+LOG_NOT_WRITABLE = "the decision log cannot be written"
+LATCH_NOT_WRITABLE = "the latch cannot be written"
 
 Lane = Callable[[], Coroutine[None, None, None]]
 
@@ -113,7 +112,7 @@ class OutboxTask:
         if c.records or c.instruction_rows:
             lanes["records"] = self._records_lane
         is_clearing = c.restart is not None and c.restart.kill_number == c.kill_number
-        if is_clearing and knows_generations(c.schema_version) and ("restart" in self._lanes or self._due_restart()):
+        if is_clearing and ("restart" in self._lanes or self._due_restart()):
             # A row of this kill written while the restart clears it would make the kill look lost. A newer kill does not
             # wait.
             return lanes
@@ -149,11 +148,7 @@ class OutboxTask:
         while not self._hands_over and (pending := ordering.next_deleverage(self._c, symbol)):
             began, closed = workflow.now(), self._closed
             await self._deleverage(pending)
-            if (
-                flattens_on(self._c.schema_version)
-                and self._closed > closed
-                and ordering.next_deleverage(self._c, symbol)
-            ):
+            if self._closed > closed and ordering.next_deleverage(self._c, symbol):
                 spent = max((workflow.now() - began).total_seconds(), 0.0)
                 await workflow.sleep(max(MOMENT_SECONDS, BETWEEN_ORDERS_SECONDS - spent))
 
@@ -178,8 +173,7 @@ class OutboxTask:
 
     def _has_closed_since(self, closed: int) -> bool:
         """Whether something was closed and nothing is on its way any more, so that a reading may find no position left."""
-        is_over = self._closed > closed and not enforcing.reducing(self._c)
-        return is_over and flattens_on(self._c.schema_version)
+        return self._closed > closed and not enforcing.reducing(self._c)
 
     async def _verify_lane(self) -> None:
         """Reads the whole account after a kill, until a reading shows no open order."""
@@ -236,7 +230,7 @@ class OutboxTask:
                 await answer_of(calls.record, call, task_queue=self._run.queue, summary=text, **options.RECORD)
             except ActivityError as error:
                 failures += 1
-                warn(self._c, Topic.LOG_UNWRITTEN, f"{LOG_AWAY}: {why(error)}")
+                warn(self._c, Topic.LOG_UNWRITTEN, f"{LOG_NOT_WRITABLE}: {why(error)}")
                 await self._back_off(failures, self._another_database_than(call.scope))
             else:
                 failures = 0
@@ -257,7 +251,7 @@ class OutboxTask:
                 )
             except ActivityError as error:
                 failures += 1
-                warn(self._c, Topic.LATCH_UNWRITTEN, f"{LATCH_AWAY}: {why(error)}")
+                warn(self._c, Topic.LATCH_UNWRITTEN, f"{LATCH_NOT_WRITABLE}: {why(error)}")
                 await self._back_off(failures, self._another_database_than(call.scope))
             else:
                 latch.row_answered(self._c, row, answer, self._run.moment())

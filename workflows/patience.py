@@ -12,8 +12,8 @@ from temporalio.worker import Worker
 DEADLOCK_SECONDS = 7.5
 TASK_TIMEOUT = timedelta(seconds=8)
 # A worker without the run in its cache replays it whole within one task. At the 4,096 events at which servers suggest an
-# end, a run full of refused cancels took 5.2 s of a busy core. Changing this number needs a new schema version
-# (`ends_early`).
+# end, a run full of refused cancels took 5.2 s of a busy core. Changing this number needs a new schema version: runs longer
+# than the new number would replay differently.
 LONGEST_RUN_EVENTS = 2_048
 # In a flood of signals a run takes long to end, and starts no cycle meanwhile. Signal events are cheap to replay.
 QUIET_BEFORE_END = timedelta(seconds=1)

@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 ASK_SECONDS = 2.0
-# What the server has given before it ended the polls arrives within this time, and is carried out as always.
+# Tasks that the server handed out before it ended the polls arrive within this time, and are carried out as always.
 IN_TRANSIT_SECONDS = 0.1
 KINDS = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
 
@@ -34,7 +34,8 @@ async def end_polls(client: Client, identity: str, workflow_id: str) -> None:
             execution = WorkflowExecution(workflow_id=workflow_id)
             reset = ResetStickyTaskQueueRequest(namespace=client.namespace, execution=execution)
             await client.workflow_service.reset_sticky_task_queue(reset, retry=True)
-    # Also if something was refused: the reset is where the desk has no open coordinator, after the polls were ended.
+    # Wait even if a request was refused: the reset is refused if the desk has no open coordinator, and by then the polls are
+    # ended.
     await asyncio.sleep(IN_TRANSIT_SECONDS)
 
 

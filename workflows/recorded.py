@@ -5,7 +5,7 @@ first state found of an instruction is its newest one, and a long history takes 
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from temporalio.api.common.v1 import Payload, WorkflowExecution
@@ -17,6 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.calls import ClearLatchCall, RecordCall, clear_latch, record
 from domain.desk.outbox import RecordBatch
 from workflows import names
+from workflows.listing import described, listed
 
 # An event may hold up to 50 rows.
 _PAGE = 100
@@ -34,7 +35,8 @@ class RecordedRows(NamedTuple):
     """Rows that an activity was given, and the event that says so. `written`: the activity reported that they are in the
     database.
 
-    `database_id` is the database that they were meant for.
+    `database_id` is the database that they were meant for. `is_newest`: the run is the newest one, or that one has continued it.
+    If that one is still open, it has the rows too.
     """
 
     run_id: str
@@ -42,6 +44,11 @@ class RecordedRows(NamedTuple):
     batch: RecordBatch
     database_id: str | None
     written: bool
+    is_newest: bool
+
+    def are_settled(self, *, is_open: bool) -> bool:
+        """Whether nobody else will write them: `is_open` says whether the newest run is open."""
+        return self.written or not (is_open and self.is_newest)
 
 
 class UnreadableRows(NamedTuple):
@@ -64,7 +71,7 @@ Recorded = RecordedRows | UnreadableRows | LostRun
 async def listed_desks(client: Client) -> list[str]:
     """Every desk that has a run in Temporal's list. Raises RPCError."""
     query = f'WorkflowType="{names.WORKFLOW_TYPE}"'
-    found = {run.id async for run in client.list_workflows(query)}
+    found = {run.execution.workflow_id async for run in listed(client, query, _ANSWER)}
     return sorted(id_.removeprefix(names.workflow_id("")) for id_ in found)
 
 
@@ -73,14 +80,14 @@ async def listed_runs(client: Client, desk: str) -> list[ListedRun]:
     id_ = names.workflow_id(desk)
     if '"' in id_ or "\\" in id_:
         return []
-    found = {run.run_id: run.start_time async for run in client.list_workflows(f'WorkflowId="{id_}"')}
+    runs = [run async for run in listed(client, f'WorkflowId="{id_}"', _ANSWER)]
     try:
         # The list lags behind, so ask for the newest run as well.
-        newest = await client.get_workflow_handle(id_).describe(rpc_timeout=_ANSWER)
-        found[newest.run_id] = newest.start_time
+        runs.append((await described(client, id_, _ANSWER)).workflow_execution_info)
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise
+    found = {run.execution.run_id: run.start_time.ToDatetime(UTC) for run in runs}
     return sorted((ListedRun(run_id, at) for run_id, at in found.items()), key=lambda run: run.started_at, reverse=True)
 
 
@@ -88,10 +95,15 @@ async def recorded(client: Client, desk: str, runs: Iterable[ListedRun]) -> Asyn
     """Everything that these runs, and the runs that they continued, gave to be written, newest first. Raises RPCError."""
     waiting = [run.run_id for run in runs]
     seen = set(waiting)
+    # A run that was terminated, and started anew by a person, hands nothing over.
+    newest = waiting[0] if waiting else None
     while waiting:
-        reader = _RunReader(client, desk, waiting.pop(0))
+        run_id = waiting.pop(0)
+        reader = _RunReader(client, desk, run_id, is_newest=run_id == newest)
         async for found in reader.read():
             yield found
+        if run_id == newest:
+            newest = reader.continued
         if (before := reader.continued) and before not in seen:
             # Temporal did not list this run, but may still have it.
             seen.add(before)
@@ -101,8 +113,9 @@ async def recorded(client: Client, desk: str, runs: Iterable[ListedRun]) -> Asyn
 class _RunReader:
     """Reads one history from its end."""
 
-    def __init__(self, client: Client, desk: str, run_id: str) -> None:
+    def __init__(self, client: Client, desk: str, run_id: str, *, is_newest: bool) -> None:
         self._client = client
+        self._is_newest = is_newest
         self._execution = WorkflowExecution(workflow_id=names.workflow_id(desk), run_id=run_id)
         # The run before this one; known once the history is read.
         self.continued: str | None = None
@@ -153,7 +166,7 @@ class _RunReader:
         except Exception as error:  # an unknown codec, another format, a damaged payload
             return UnreadableRows(run_id, event.event_id, f"{type(error).__name__}: {error}".splitlines()[0][:200])
         batch = call.batch if isinstance(call, RecordCall) else RecordBatch(decisions=[call.row])
-        return RecordedRows(run_id, event.event_id, batch, call.scope.database_id, bool(done))
+        return RecordedRows(run_id, event.event_id, batch, call.scope.database_id, bool(done), self._is_newest)
 
 
 def _says_yes(payloads: Iterable[Payload]) -> bool:

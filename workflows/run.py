@@ -1,8 +1,6 @@
 """What the tasks of a coordinator share: the carried state, the workflow's clock and ids, and whether the run is ending."""
 
 import asyncio
-import builtins
-import contextlib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -30,9 +28,8 @@ with workflow.unsafe.imports_passed_through():
     from domain.desk.knowledge import known_of
     from domain.desk.moving import moves
     from domain.desk.outbox import NOT_SENT_IN_SHADOW
+    from domain.desk.recording import Tick
     from domain.desk.states import Mode, State
-    from domain.desk.traces import Tick
-    from domain.desk.versions import activities_by_desk, reads_latch_first, wakes_lanes
     from domain.trading.decisions import ENTROPY_BITS, time_ordered_id
     from domain.trading.market import DatabaseSeen, Observation
     from domain.trading.orders import Fate, Order, OrderReport
@@ -65,18 +62,15 @@ class CoordinatorRun:
         self.draining = False
         self._drains_since: datetime | None = None
         self.changed = True
-        self._by_desk = activities_by_desk(carried.schema_version)
         self.cancellation_taken = False
         self._took_at: datetime | None = None
         # Kept, since it is the same generator for the whole run, and a flood of signals uses it twice per signal.
         self._random = workflow.random()
         self._made = 0
         # A run may begin with outdated state (a restored store, a reset). It reports no state until it has read the latch.
-        self._reads_first = reads_latch_first(carried.schema_version)
-        self.latch_read = not self._reads_first
+        self.latch_read = False
         self.resets = 0
-        if self._reads_first:
-            workflow.register_random_seed_callback(self._was_reset)
+        workflow.register_random_seed_callback(self._was_reset)
         self._order: workflow.ActivityHandle[RawValue | None] | None = None
         self._order_limits = carried.limits
 
@@ -93,20 +87,17 @@ class CoordinatorRun:
         )
 
     @property
-    def queue(self) -> str | None:
-        """The task queue of the desk's activities; each mode has its own. None means the workflow's own queue."""
-        return self._queue_of(self.c.mode)
+    def queue(self) -> str:
+        """The task queue of the desk's activities; each mode has its own."""
+        return names.activity_queue(self.c.desk, self.c.mode.value)
 
-    def served_under(self, terms: NewTerms | None) -> tuple[calls.Scope, str | None]:
+    def served_under(self, terms: NewTerms | None) -> tuple[calls.Scope, str]:
         """The scope and queue that the desk will have under these terms."""
         if terms is None or not moves(self.c, terms):
             return self.scope, self.queue
         assert terms.mode is not None
         scope = self.scope.model_copy(update={"mode": terms.mode, "account": terms.account})
-        return scope, self._queue_of(terms.mode)
-
-    def _queue_of(self, mode: Mode) -> str | None:
-        return names.activity_queue(self.c.desk, mode.value) if self._by_desk else None
+        return scope, names.activity_queue(self.c.desk, terms.mode.value)
 
     def _was_reset(self, _seed: int) -> None:
         """Called on a reset of the workflow, which alone gives a run a new random seed. Anything read before is outdated
@@ -121,10 +112,6 @@ class CoordinatorRun:
 
     async def wait(self, condition: Callable[[], bool], seconds: float, summary: str) -> None:
         """Waits until the condition holds, but at most `seconds`."""
-        if not wakes_lanes(self.c.schema_version):
-            with contextlib.suppress(builtins.TimeoutError):
-                await workflow.wait_condition(condition, timeout=seconds, timeout_summary=summary)
-            return
         # A time-out of wait_condition wakes in another order on Python 3.11 than on later versions, and a run must replay
         # on both.
         timer = asyncio.create_task(workflow.sleep(seconds, summary=summary))

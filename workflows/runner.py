@@ -20,9 +20,9 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from workflows import names
 
-# How long queries are refused at one length of a run's history. The task itself comes much sooner, but however many people
-# look at once, none may take the run further: after five refusals the sixth did. If a later SDK gave a task the time of the
-# one before it, the run would still go on.
+# How long every query is refused while a run's history keeps one length. The workflow task normally comes much sooner. The
+# bound is a time, not a number of refusals: with five refusals allowed, the sixth query of a crowd was let in, and took the run
+# further. It exists so that the run would still go on if a later SDK gave a task the time of the one before it.
 REFUSED_SECONDS = 300.0
 MOST_REMEMBERED = 1_000
 

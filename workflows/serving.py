@@ -18,6 +18,7 @@ from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
 
 from workflows import names
+from workflows.listing import described
 
 # A worker polls again after 60 s at the latest. Temporal still lists pollers for minutes after they are gone.
 POLLED_WITHIN = timedelta(seconds=90)
@@ -83,12 +84,11 @@ async def current_version(client: Client, queue: str = names.TASK_QUEUE) -> Work
 
 async def serving(client: Client, desk: str) -> Serving:
     """Looks at a desk's coordinator and at its queue. Raises RPCError."""
-    handle = client.get_workflow_handle(names.workflow_id(desk))
-    found = (await handle.describe(rpc_timeout=ASK_TIMEOUT)).raw_description
-    described = await _described(client, found.execution_config.task_queue.name)
+    found = await described(client, names.workflow_id(desk), ASK_TIMEOUT)
+    queue = await _described(client, found.execution_config.task_queue.name)
     info = found.workflow_execution_info.versioning_info
     pinned = _pinned(info)
-    return Serving(desk, pinned or _current(described), pinned is not None, _polling(described))
+    return Serving(desk, pinned or _current(queue), pinned is not None, _polling(queue))
 
 
 def _pinned(info: WorkflowExecutionVersioningInfo) -> WorkerDeploymentVersion | None:

@@ -45,7 +45,6 @@ class ShowTask:
         self._c = run.c
         self._missing: list[str] = []
         self._tried: tuple[State, datetime] | None = None
-        self._shown_at_once: State | None = None
         self.idle = True
 
     @property
@@ -78,18 +77,11 @@ class ShowTask:
             await self._look()
 
     def leave_out(self) -> None:
-        """Starts the next run without our attributes, since this run cannot end with them. They are back once somebody tells
-        which the namespace knows."""
+        """Starts the next run without our attributes, since this run cannot end with them. The show task sets them again once an
+        activity has found out which of them the namespace knows."""
         if self._c.search_attributes:
             self._c.attributes_refused = True
             warn(self._c, Topic.SEARCH_ATTRIBUTE, f"{REFUSED}; {HOW_TO_LOOK}")
-
-    def show_at_once(self) -> None:
-        """Sets the attribute in whichever task changes the state, as runs of schema 3 do."""
-        c = self._c
-        if c.search_attributes and self._shown_at_once is not c.state:
-            workflow.upsert_search_attributes([names.STATE_ATTRIBUTE.value_set(c.state.value)])
-        self._shown_at_once = c.state
 
     def _is_due(self) -> bool:
         c = self._c
@@ -101,7 +93,7 @@ class ShowTask:
         self._tried = (self._c.state, workflow.now())
         await self._look()
         if self._c.attributes_refused:
-            # Nobody has told since that the server takes them: a refused task would hold up a kill for seconds.
+            # No check since then has shown that the server takes them, and a refused task would hold up a kill for seconds.
             return
         for _ in range(MAX_POSTPONED if names.STATE_ATTRIBUTE.name not in self._missing else 0):
             began = workflow.now()
@@ -120,7 +112,7 @@ class ShowTask:
                 calls.missing_attributes, call, task_queue=self._run.queue, **options.ATTRIBUTES
             )
         except ActivityError:
-            # Not everybody may ask (on Temporal Cloud): keep the last answer.
+            # The worker may lack the right to ask (on Temporal Cloud): keep the last answer.
             return
         self._c.attributes_refused = False
         unwarn(self._c, Topic.SEARCH_ATTRIBUTE)

@@ -20,6 +20,7 @@ from activities.agents.port import Arguments
 from activities.agents.reply import Reply, failed
 from activities.agents.runner import AgentAnswer, answer_of
 from domain.trading.proposals import FailureKind
+from storage.own_thread import in_own_thread
 
 PRELOADED = ["numpy", "pebble", "activities.agents.child", "activities.agents.forkserver"]
 
@@ -138,7 +139,7 @@ class AgentProcess:
                 context.set_forkserver_preload(PRELOADED)
                 pool = ProcessPool(max_workers=1, initializer=child.begin, context=context)
                 # In a thread, since the very first process waits until the fork server has imported numpy.
-                await asyncio.to_thread(lambda: pool.active)
+                await in_own_thread(lambda: pool.active)
                 self._pool = pool
             return self._pool
 
@@ -146,4 +147,4 @@ class AgentProcess:
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.stop()  # type: ignore[no-untyped-call]
-            await asyncio.to_thread(pool.join)
+            await in_own_thread(pool.join)

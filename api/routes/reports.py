@@ -58,8 +58,8 @@ async def instructions(parts: PartsOf, request: Request, query: Annotated[Instru
     venue answered. The `Link` header has the URL of the next page.
     """
     wanted = InstructionFilter(**query.model_dump())
-    told = await parts.reports.instructions(parts.desk_name, wanted, lambda rows: _json(map(instruction, rows)))
-    return _page(request, *told)
+    page = await parts.reports.instructions(parts.desk_name, wanted, lambda rows: _json(map(instruction, rows)))
+    return _page(request, *page)
 
 
 @router.get("/fills", summary="Read the executions", responses=_page_of(FillAnswer, READING_BOOKS))
@@ -70,8 +70,8 @@ async def fills(parts: PartsOf, request: Request, query: Annotated[PageQuery, Qu
     text, so that no digit is lost. The `Link` header has the URL of the next page.
     """
     wanted = PageFilter(**query.model_dump())
-    told = await parts.reports.fills(parts.desk_name, wanted, lambda rows: _json(shown(rows, FillAnswer)))
-    return _page(request, *told)
+    page = await parts.reports.fills(parts.desk_name, wanted, lambda rows: _json(shown(rows, FillAnswer)))
+    return _page(request, *page)
 
 
 @router.get("/ledger", summary="Read funding and other payments", responses=_page_of(EntryAnswer, READING_BOOKS))
@@ -82,8 +82,8 @@ async def ledger(parts: PartsOf, request: Request, query: Annotated[PageQuery, Q
     positive. The `Link` header has the URL of the next page.
     """
     wanted = PageFilter(**query.model_dump())
-    told = await parts.reports.ledger(parts.desk_name, wanted, lambda rows: _json(shown(rows, EntryAnswer)))
-    return _page(request, *told)
+    page = await parts.reports.ledger(parts.desk_name, wanted, lambda rows: _json(shown(rows, EntryAnswer)))
+    return _page(request, *page)
 
 
 @router.get(
@@ -100,13 +100,13 @@ async def ledger(parts: PartsOf, request: Request, query: Annotated[PageQuery, Q
 async def equity(parts: PartsOf, query: Annotated[EquityQuery, Query()]) -> Response:
     """What the desk's account was worth in each cycle, with drawdown and exposure. If there are more cycles than `points`,
     the extremes of equal stretches of time are kept; over long times a curve begins and ends at a full hour. A cycle during which
-    the database was away has no point.
+    the database was down has no point.
     """
     wanted = CurveFilter(**query.model_dump(exclude={"symbol"}))
-    told = await parts.reports.curve(
+    curve = await parts.reports.curve(
         parts.desk_name, wanted, lambda rows: _json(_point(it, query.symbol) for it in rows)
     )
-    return Response(told, media_type="application/json")
+    return Response(curve, media_type="application/json")
 
 
 @router.get(

@@ -29,7 +29,7 @@ def status(as_json: AsJson = False, desk: DeskName = None, data_dir: DataDir = N
 
 
 def watch(desk: DeskName = None, data_dir: DataDir = None) -> None:
-    """Show the desk on the whole screen, every second, until Ctrl-C. Example: ais watch --desk main
+    """Show the desk full-screen, refreshed every second, until Ctrl-C. Example: ais watch --desk main
 
     Into a pipe or a file it prints one frame. Data older than 3 seconds is marked STALE.
     """

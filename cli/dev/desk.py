@@ -3,14 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from temporalio.client import WorkflowExecutionStatus
-from temporalio.service import RPCError
-
 import settings
 from cli.refusals import Refused
 from startup import NotUp, Say
-from workflows import names
-from workflows.gateway import connect
+from workflows.gateway import RUNNING, DeskGateway, GatewayError, connect
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,6 @@ async def is_open(data_dir: Path) -> bool:
     desk = settings.DeskSettings.load(data_dir).desk
     try:
         client = await connect(settings.temporal_connect_config(data_dir))
-        described = await client.get_workflow_handle(names.workflow_id(desk)).describe()
-    except (RPCError, RuntimeError):
+        return await DeskGateway(client, desk).open_status() == RUNNING
+    except (GatewayError, RuntimeError):
         return False
-    return described.status == WorkflowExecutionStatus.RUNNING

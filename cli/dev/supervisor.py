@@ -88,11 +88,14 @@ class Supervisor:
             try:
                 await part.start()
                 await _until_it_answers(part)
-            except StackError as error:
-                self._console.say(str(error))
-            else:
                 delay = FIRST_DELAY_SECONDS
                 self._changed()
+            except StackError as error:
+                self._console.say(str(error))
+            except Exception as error:
+                # No memory for another process, a full disk. It must not end the other parts: a kill needs them.
+                self._console.say(f"{part.name} could not be started: {error!r}")
+            else:
                 self._console.say(f"{part.name} is back: {part.where}")
 
     async def stop(self, hasten: asyncio.Event) -> None:

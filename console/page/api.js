@@ -2,28 +2,28 @@
 
 import { currentKey } from "./session.js";
 
-/** No answer, or none of the API's: nobody knows whether the request arrived. */
+/** There was no answer, or it did not come from the API: it is not known whether the request arrived. */
 export class Unreachable extends Error {}
 
-// Behind a proxy the API may stand under a prefix. The page stands in its folder `console/`.
+// Behind a proxy the API may have a path prefix. The page is in the folder `console/` below it.
 const ROOT = new URL("..", location.href).pathname.replace(/\/$/, "");
 const readings = new Set();
 
 export const address = (path) => `${ROOT}${path}`;
 
-/** Lets go of every connection that only reads. */
+/** Aborts every request that only reads, so that a kill gets a connection. */
 export function makeRoom() {
   for (const limit of readings) limit.abort("it made room for a kill");
 }
 
 let onWarning = () => {};
 
-/** Called with what the API says of the key beside its answers. */
+/** Sets the function that gets the API's warnings about the key (`X-AIS-Warning`). */
 export function hearWarnings(work) {
   onWarning = work;
 }
 
-/** `isUrgent`: goes before everything else, and on after the page is closed. `limit` ends it before its time. */
+/** `isUrgent`: the request has priority, and continues after the page is closed. Aborting `limit` ends it early. */
 export async function request(method, path, { body, idempotencyKey, seconds = 10, key = currentKey(), isUrgent = false, limit = new AbortController() } = {}) {
   const headers = { Authorization: `Bearer ${key}` };
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -37,7 +37,7 @@ export async function request(method, path, { body, idempotencyKey, seconds = 10
       body: body === undefined ? undefined : JSON.stringify(body), signal: limit.signal,
       ...(isUrgent ? { priority: "high", keepalive: true } : {}),
     });
-    // A report's has no other warning than of the key; that of a command may be of its body.
+    // Warnings of a GET are about the key; those of a command may be about its body.
     if (method === "GET" && response.ok && key === currentKey()) onWarning(response.headers.get("X-AIS-Warning"));
     return { status: response.status, headers: response.headers, ...(await read(response)) };
   } catch {
@@ -48,7 +48,7 @@ export async function request(method, path, { body, idempotencyKey, seconds = 10
   }
 }
 
-/** The body; `isJson` is false for whatever else stands between and answers: a proxy's page, a hotel's sign-in. */
+/** The body. `isJson` is false if something between the page and the API answered: a proxy's page, a hotel's sign-in. */
 async function read(response) {
   const text = await response.text();
   try {
@@ -68,15 +68,15 @@ export async function rowsOf(path) {
 }
 
 /**
- * Whether an answer cannot be the API's: only its own words tell what became of a command. A gateway refuses in JSON, too; the
- * API's answers all have an `X-Request-Id`, a 401 among them.
+ * Whether a refusal cannot have come from the API: only the API knows what became of a command. A gateway may also refuse in
+ * JSON, but every answer of the API has an `X-Request-Id`, a 401 too.
  */
 export const isForeign = ({ status, headers, isJson }) => !isJson || status < 400 || !headers.has("X-Request-Id");
 
-/** Whether the same request may be let in a moment later: an API that has just started has not read its keys yet. */
+/** Whether the same request may succeed a moment later: an API that has just started has not read its keys yet. */
 export const isPassing = ({ status, headers }) => (status === 401 || status === 403) && headers.has("Retry-After");
 
-/** What an answer says in words; a 422 has a list. Why a key was refused stands in a header, where its holder may know it. */
+/** The problem in words. A 422 has a list of problems. A header says why a key was refused, if its holder may know. */
 export function problem({ status, headers, body, isJson }) {
   if (!isJson) return `something other than the API answered (${status})`;
   const detail = body.detail;

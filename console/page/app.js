@@ -1,4 +1,4 @@
-// Puts the page together: who is signed in, what the stream says, and what is drawn of it.
+// Puts the page together: signing in, the stream of events, and drawing.
 
 import { hearWarnings, makeRoom, request } from "./api.js";
 import { doubt, drawBar, Heard } from "./bar.js";
@@ -18,7 +18,7 @@ const TICK_MS = 500;
 const HEALTH_MS = 3000;
 // The API's own probes take two seconds at most.
 const HEALTH_SECONDS = 2.5;
-// A difference of a few seconds tells nothing of a clock: the answer was on its way, too.
+// A difference of a few seconds does not mean that a clock is wrong: the answer took time to arrive.
 const SKEW_MS = 5000;
 const HIDDEN = "This tab was in the background and read nothing.";
 const YIELDING = "Another tab of this browser is sending a kill: this tab has closed its connection to make room for it.";
@@ -34,7 +34,7 @@ let lockWanted = null;
 
 const on = {
   opened(headers) {
-    // Before an answer of the coordinator there is no other trouble than that there is none.
+    // Until the coordinator has answered once, the only trouble is that it has not answered yet.
     Object.assign(view, { connected: true, isResting: false, trouble: view.status ? view.trouble : null });
     const terms = {
       workflow: headers.get("X-AIS-Workflow"), address: headers.get("X-AIS-Temporal-Address"), namespace: headers.get("X-AIS-Temporal-Namespace"),
@@ -52,7 +52,7 @@ const on = {
   event(name, text, readAt) {
     let data;
     if (!guard(`reading what the API sent (${name})`, () => { data = JSON.parse(text); })) {
-      // A comment that nothing changed must not confirm the status before this one.
+      // A later comment `unchanged` must not confirm the status from before this unreadable event.
       if (name !== "log") view.trouble = "This page cannot read what the API sent.";
     } else if (name === "status") take(data, readAt);
     else if (name === "unavailable") silent(String(data.detail), data.cause);
@@ -61,7 +61,7 @@ const on = {
   },
   confirmed(readAt) {
     time.note(readAt);
-    // While the coordinator does not answer, a comment confirms just that.
+    // While the coordinator does not answer, `unchanged` means that it still does not answer.
     if (view.status && !view.trouble) view.heard.now(time.lateness(readAt));
   },
   lost(why, answered = false) {
@@ -75,10 +75,10 @@ const on = {
   },
 };
 
-// A fault in any of these is the page's, and no reason to read the stream anew.
+// An exception in one of these is a fault of the page, and no reason to reconnect the stream.
 for (const [name, work] of Object.entries(on)) on[name] = (...facts) => guard(`the page (${name})`, () => work(...facts));
 
-/** Nobody answers for the coordinator. Why that is, what was read of Temporal before tells nothing of. */
+/** Notes that the coordinator does not answer. An earlier reading of Temporal's health does not explain why, so asks again. */
 function silent(trouble, cause) {
   if (!view.silent) askHealthSoon();
   Object.assign(view, { trouble, cause, silent: true, silentSince: view.silentSince ?? performance.now() });
@@ -104,14 +104,14 @@ function render() {
   guard("the kill", () => kill.tick());
 }
 
-/** That the key expires soon. */
+/** Shows that the key expires soon; hides the note if there is no warning. */
 function tellOfKey(warning) {
   const note = byId("key-note");
   note.hidden = !warning;
   setText(note, warning ? `This page's ${warning}` : "");
 }
 
-/** What the bar still shows is of nobody knows when. */
+/** The bar could not be drawn, so its contents are of an unknown age: marks the state as not known. */
 function disown() {
   document.body.classList.add("stale");
   document.body.dataset.state = "unknown";
@@ -120,7 +120,7 @@ function disown() {
   document.title = "? AIS console";
 }
 
-/** The desk's part of the page as it was loaded: nothing of an earlier desk stays in it. */
+/** Resets the desk's part of the page to how it was loaded, so that nothing of an earlier desk stays. */
 function build() {
   kill?.stop();
   log?.clear();
@@ -148,7 +148,7 @@ function open() {
 
 function lock(why = "") {
   const said = kill && kill.said;
-  // Where the API is silent or a kill is open, the lines for a terminal are all that is left: they hold no secret.
+  // If the API is silent or a kill is not confirmed, the lines for a terminal are the only way left. They hold no secret.
   const left = view.terms && (said || doubt(view)) ? byHand(view.terms, "") : [];
   stream?.stop();
   stream = null;
@@ -171,7 +171,7 @@ async function readHealth() {
   try {
     const { headers, body } = await request("GET", "/health", { seconds: HEALTH_SECONDS });
     time.note(Date.parse(headers.get("Date")));
-    // Two may be under way; the older one's answer is no news beside the newer one's.
+    // Two requests may be under way: ignore the answer of the older one once the newer one has answered.
     if (askedAt > view.healthAt) Object.assign(view, { health: "db_connected" in body ? body : null, healthAt: askedAt });
   } catch {
     if (askedAt > view.healthAt) view.health = null;
@@ -188,6 +188,7 @@ function tick() {
     return lock(why);
   }
   if (!view.isResting && performance.now() - askedHealthAt > HEALTH_MS) readHealth();
+  if (view.connected) log.again();
   render();
 }
 

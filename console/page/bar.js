@@ -1,4 +1,4 @@
-// The bar: state, mode, lamps, clocks, and how old all of it is.
+// The bar: state, mode, lamps, clocks, and the age of this information.
 
 import { byId, draw, h, setText } from "./dom.js";
 import { age, clock, utc } from "./format.js";
@@ -12,14 +12,14 @@ const MODE_WORDS = {
   shadow: "SHADOW: reads the real venue, sends nothing",
 };
 
-/** When something was heard, by two clocks: one of them stands still while the machine sleeps. */
+/** The time of the last news, by two clocks: one of them stands still while the machine sleeps. */
 export class Heard {
   constructor() {
     this.wall = this.steady = null;
     this.lateMs = 0;
   }
 
-  /** It is as old as that already. */
+  /** There is news. It is `lateMs` old already. */
   now(lateMs = 0) {
     this.lateMs = lateMs;
     this.wall = Date.now() - lateMs;
@@ -32,7 +32,7 @@ export class Heard {
   }
 }
 
-/** Why what is shown may not be true any more; null while it is current. */
+/** The reason why the page may be out of date; null while it is current. */
 export function doubt(view) {
   if (!view.status) return view.trouble || "Waiting for the first answer.";
   if (view.trouble) return view.trouble;
@@ -43,19 +43,19 @@ export function doubt(view) {
   return null;
 }
 
-/** Whether the API itself gives no answer; a refusal is one, and so is nothing before the first attempt has ended. */
+/** Whether the API itself does not answer. A refusal counts as an answer; before the first attempt has ended, this is false. */
 const isCut = (view) => !view.connected && Boolean(view.trouble) && !view.answered;
 
 const isSilent = (view) => !view.trouble && view.heard.ms > STALE_MS;
 
-/** Whether Temporal is what does not answer; true only by what was read since the coordinator fell silent. */
+/** Whether Temporal does not answer. Only a reading from after the coordinator fell silent counts. */
 export const lacksTemporal = (view) =>
   view.silent && (view.cause === "unreachable" || (view.healthAt > view.silentSince && view.health?.temporal_connected === false));
 
-/** Whether a worker is what is missing: Temporal has answered since, and a coordinator is open. */
+/** Whether no worker answers: Temporal has answered since the coordinator fell silent, and a coordinator is open. */
 const lacksWorker = (view) => view.silent && view.cause === "silent" && view.healthAt > view.silentSince && view.health?.temporal_connected === true;
 
-/** Where the coordinator cannot be asked: what that means for the desk, and what a person does. */
+/** If the coordinator cannot be asked: the consequences for the desk, and what to do. */
 function remedy(view) {
   if (view.isResting) return "";
   if (lacksTemporal(view)) {
@@ -81,7 +81,7 @@ export function drawBar(view) {
   setText(byId("desk-name"), status.desk);
   setText(byId("mode"), MODE_WORDS[status.mode] || status.mode.toUpperCase());
   setText(byId("state-was"), why ? "last known: " : "");
-  // The coordinator has confirmed a kill from this page, and what was read before it is still on its way.
+  // The coordinator has confirmed a kill from this page; a status that arrives now may have been read before that.
   const state = view.isKilledHere ? "killed" : status.state;
   setText(byId("state"), STATE_WORDS[state] || state.toUpperCase());
   document.body.dataset.state = why ? "unknown" : state;
@@ -101,7 +101,7 @@ function drawStale(view, why) {
   setText(note, [view.status ? "STALE." : "", cause, last, remedy(view)].filter(Boolean).join(" "));
 }
 
-/** Whether the next of what comes once a cycle should have come by now, by the server's clock. */
+/** Whether a value that comes once a cycle, last at `at`, should have come again by now, by the server's clock. */
 export const isOverdue = (view, at) => Date.now() - view.ahead - Date.parse(at) > view.status.cycle_seconds * 1000 + STALE_MS;
 
 function drawTimes(view, why) {
@@ -119,17 +119,17 @@ const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.t
 const LAMPS = { up: "●", down: "✕", unknown: "?", off: "○" };
 
 function drawLamps(view, why) {
-  // What was read before the API fell silent is no news of now.
+  // A reading from before the API fell silent says nothing about now.
   const isOld = isSilent(view) && performance.now() - view.healthAt > STALE_MS;
   const health = isOld ? null : view.health;
   const is = (name) => (!health ? "unknown" : health[name] ? "up" : "down");
   const lamps = [
     ["API", view.isResting || isOld ? "unknown" : view.connected ? "up" : isCut(view) ? "down" : "unknown"],
-    // An answer of the coordinator came through Temporal.
+    // If the coordinator answers, Temporal does too.
     ["Temporal", !why ? "up" : lacksTemporal(view) ? "down" : view.silent && view.healthAt < view.silentSince ? "unknown" : is("temporal_connected")],
     ["worker", !why ? "up" : lacksWorker(view) ? "down" : "unknown"],
     ["database", is("db_connected")],
-    // Whether the venue is read is known from the coordinator alone.
+    // Only the coordinator knows whether the venue is read.
     ["venue", why ? "unknown" : is("aster_connected")],
     ["Redis", !health ? "unknown" : health.redis_connected ? "up" : "off"],
   ];

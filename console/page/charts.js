@@ -11,7 +11,7 @@ const RANGES = { "1 hour": HOUR_MS, "1 day": 24 * HOUR_MS, "7 days": 168 * HOUR_
 const REFRESH_MS = 15_000;
 const POINTS = 600;
 const MOST_MARKS = 200, MOST_FILLS = 500;
-// Between two points of one line: so many cycles may be lost.
+// A line connects two points even if so many cycles between them are missing.
 const LOST_CYCLES = 4;
 const KINDS = { control: "command", risk_action: "limit" };
 
@@ -33,7 +33,7 @@ export class Charts {
     this.turn = {};
   }
 
-  /** What the status says of symbols; the first time there is one, everything is read. */
+  /** Takes the symbols from a status. The first status also starts the reading of the charts. */
   see(status) {
     const symbols = status.covered_symbols.join(" ");
     if (this.symbols === symbols) return;
@@ -73,7 +73,7 @@ export class Charts {
     guard("the charts", () => this.draw());
   }
 
-  /** One after the other: a browser has six connections to a host, and a kill needs one. */
+  /** Reads one report after the other: a browser has six connections to a host, and a kill needs one. */
   async read() {
     const to = Date.now() + this.view.skew;
     const back = RANGES[this.range];
@@ -81,10 +81,15 @@ export class Charts {
     try {
       const curve = await rows("/reports/equity", { points: POINTS, symbol: this.symbol, ...since });
       const marks = [];
-      for (const kind of Object.keys(KINDS)) marks.push(...(await rows("/reports/decisions", { decision_type: kind, limit: MOST_MARKS, ...since })));
+      let isCut = false;
+      for (const kind of Object.keys(KINDS)) {
+        const found = await rows("/reports/decisions", { decision_type: kind, limit: MOST_MARKS, ...since });
+        isCut ||= found.length === MOST_MARKS;
+        marks.push(...found);
+      }
       const fills = await rows("/reports/fills", { symbol: this.symbol, limit: MOST_FILLS, ...since }, true);
       setText(byId("chart-problem"), "");
-      return { range: this.range, symbol: this.symbol, to, from: back === null ? null : to - back, curve, marks, fills };
+      return { range: this.range, symbol: this.symbol, to, from: back === null ? null : to - back, curve, marks, isCut, fills };
     } catch (error) {
       if (!(error instanceof Unreachable || error instanceof Refused)) throw error;
       const old = this.drawn ? ` Below: as read at ${utc(this.drawn.to)} UTC.` : "";
@@ -98,7 +103,7 @@ export class Charts {
     if (!this.drawn) return;
     const { curve, to, symbol, fills } = this.drawn;
     const times = curve.map((it) => Date.parse(it.time));
-    // A desk younger than the time that is shown fills it all the same.
+    // If the desk is younger than the chosen range, the chart begins with the desk.
     const from = Math.max(this.drawn.from ?? 0, times[0] ?? to - HOUR_MS);
     const marks = this.drawn.marks.map((it) => ({ t: Date.parse(it.timestamp), kind: KINDS[it.decision_type], text: `${utc(it.timestamp)} UTC: ${it.summary}` }));
     const cycle = (this.view.status?.cycle_seconds ?? 60) * 1000;
@@ -113,23 +118,23 @@ export class Charts {
       one("Leverage", "leverage", (v) => `${v.toFixed(2)} ×`, { limits: this.limits("leverage") }),
       one("Gross exposure", "gross_exposure", percent, { limits: this.limits("gross_exposure") }),
       one("Net exposure", "net_exposure", percent, { limits: this.limits("net_exposure") }),
-      ...(symbol ? [one(`Price of ${symbol}`, "price", (v) => about(v, 7), { dots: fills.map(dot) })] : []),
+      ...(symbol ? [one(`Price of ${symbol}${fills.length < MOST_FILLS ? "" : ` (with the newest ${MOST_FILLS} executions only)`}`, "price", (v) => about(v, 7), { dots: fills.map(dot) })] : []),
     );
-    drawMarks(this.drawn.marks);
+    drawMarks(this.drawn.marks, this.drawn.isCut);
   }
 
   limits(name) {
     const found = this.view.status?.portfolio?.limits.find((it) => it.limit === name);
     if (!found) return [];
     const both = [{ v: Number(found.soft), name: "soft" }, { v: Number(found.hard), name: "hard" }];
-    // The one measure with a sign is limited on either side.
+    // The only measure with a sign has its limits on both sides of zero.
     return name === "net_exposure" ? [...both, ...both.map((it) => ({ ...it, v: -it.v }))] : both;
   }
 }
 
 class Refused extends Error {}
 
-/** `mayLack`: a real account whose books are not known yet has no executions to show. */
+/** `mayLack`: a 503 is acceptable, because a real account whose books are not known yet has no executions to show. */
 async function rows(path, query, mayLack = false) {
   const known = Object.entries(query).filter(([, value]) => value !== null);
   const answer = await request("GET", `${path}?${new URLSearchParams(known)}`);
@@ -147,9 +152,10 @@ function figure(facts) {
   return h("figure", null, h("figcaption", null, said), node);
 }
 
-function drawMarks(found) {
+function drawMarks(found, isCut) {
   const newest = [...found].sort((a, b) => Date.parse(b.timestamp) - Date.parse(a.timestamp));
   const line = (it) => h("li", { class: KINDS[it.decision_type] }, h("time", null, utc(it.timestamp)), h("span", { class: "kind" }, words(it.decision_type)), ` ${it.summary}`);
-  byId("marks").replaceChildren(...newest.slice(0, MOST_MARKS).map(line));
-  setText(byId("marks-title"), newest.length ? `Marks in the charts: ${newest.length} (commands, and what limits did)` : "Marks in the charts: none");
+  byId("marks").replaceChildren(...newest.map(line));
+  const cut = isCut ? `; of each, only the newest ${MOST_MARKS}, so older ones are missing` : "";
+  setText(byId("marks-title"), newest.length ? `Marks in the charts: ${newest.length} (commands, and what limits did${cut})` : "Marks in the charts: none");
 }

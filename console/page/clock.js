@@ -1,10 +1,10 @@
-// How late something comes that the server sent: a proxy may keep what makes an old state look new.
+// Estimates how late the server's events arrive: a proxy that holds events back would make an old state look new.
 //
-// Nothing arrives before it was sent. So each answer bounds by how much this machine's clock is ahead of the server's, and the
-// lowest bound of the last half minute is the nearest.
+// Nothing arrives before it was sent. So each answer is an upper bound of how far this machine's clock is ahead of the server's.
+// The lowest bound of the last half minute is the best estimate.
 
 const KEPT_MS = 30_000;
-// Somebody has set this machine's clock, or it slept.
+// If the two clocks drift apart by this much, somebody has set this machine's clock, or it slept.
 const SET_MS = 1000;
 
 export class ServerClock {
@@ -13,7 +13,7 @@ export class ServerClock {
     this.offset = 0;
   }
 
-  /** An answer that arrives now was dated so by the server, in milliseconds. */
+  /** Notes an answer that arrives now; `served` is the server's time of it, in milliseconds. */
   note(served) {
     if (!Number.isFinite(served)) return;
     const now = Date.now(), steady = performance.now();
@@ -23,12 +23,12 @@ export class ServerClock {
     this.samples.push({ at: steady, ahead: now - served });
   }
 
-  /** By how much this machine's clock is ahead of the server's, at most. */
+  /** Upper bound of how far this machine's clock is ahead of the server's, in milliseconds. */
   get ahead() {
     return this.samples.length ? Math.min(...this.samples.map((it) => it.ahead)) : 0;
   }
 
-  /** For how long, at least, this has been on its way. */
+  /** Lower bound of how long an event of this server time has been on its way, in milliseconds. */
   lateness(served) {
     return Number.isFinite(served) ? Math.max(0, Date.now() - served - this.ahead) : 0;
   }

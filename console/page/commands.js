@@ -1,4 +1,4 @@
-// Pause, resume, cancel all, deleverage, limits: each says what it will do, and is followed to its end.
+// Pause, resume, cancel all, deleverage, limits. Each form says what it will do; each command is followed to its outcome.
 
 import { isForeign, problem, request, rowsOf, Unreachable } from "./api.js";
 import { byId, draw, h, setText } from "./dom.js";
@@ -9,11 +9,13 @@ import { may } from "./session.js";
 
 const MOST_SHOWN = 20;
 const FOLLOWED_MS = 10 * 60_000;
+// The most rows that a report has in a page. A cancel of every symbol has two for each of up to 200 symbols.
+const MOST_ROWS = 1000;
 // The second click of a double click must not be a second command.
 const REST_MS = 1500;
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const ACTIONS = { pause: "paused", resume: "resumed", "cancel-all": "cancel_all_prepared", deleverage: "deleverage_prepared", limits: "limits_set" };
-// The command's name, where the address has another.
+// The name of a command, if its address has a different one.
 const NAMES = { limits: "set_limits" };
 
 export class Commands {
@@ -23,7 +25,7 @@ export class Commands {
     byId("commands").replaceChildren(...this.forms.map((form) => form.node));
   }
 
-  /** `plan` makes of the status what the form would do: `tell` in words, the request, and why not where it may not. */
+  /** `plan` computes from the status what the form would do: `tell` in words, the request, and the reason if it may not. */
   form(name, label, inputs, plan, needs = "operator") {
     const tells = h("p", { class: "tells", id: `${name}-tells` });
     const button = h("button", { type: "submit", "aria-describedby": `${name}-tells`, disabled: true }, label);
@@ -117,7 +119,7 @@ export class Commands {
     }
   }
 
-  /** Commands that this key may not send are not offered; what they would take is said instead. */
+  /** Does not offer commands that this key may not send; names the role that they need instead. */
   tellRole() {
     const { role } = this.view;
     const missing = this.forms.filter((form) => !may(role, form.needs));
@@ -128,7 +130,7 @@ export class Commands {
     setText(byId("commands-not"), missing.length ? `This key has the role ${role} and cannot send these commands. ${takes.join(". ")}.` : "");
   }
 
-  /** Sends what stands above the button, once. */
+  /** Sends exactly what the text above the button says, once. */
   async submit(form) {
     if (form.button.disabled || !form.planned) return;
     form.isBusy = form.button.disabled = true;
@@ -179,9 +181,10 @@ export class Commands {
       if (answer.body.outcome === "refused") return void this.say(entry, `REFUSED: ${answer.body.detail}`, "bad");
       if (answer.body.outcome === "pending") this.say(entry, "RECORDED; the desk is carrying it out.");
     }
+    if (entry.turn === turn) this.leave(entry);
   }
 
-  /** What the API said, and no more: that something is prepared does not say that the venue has it. */
+  /** Shows what the API has confirmed, and no more: a prepared instruction has not reached the venue yet. */
   applied(entry, body) {
     entry.turn = {};
     const order = body.instruction;
@@ -198,7 +201,7 @@ export class Commands {
     const end = performance.now() + FOLLOWED_MS;
     while (performance.now() < end && entry.node.isConnected) {
       await pause(1000);
-      const rows = await rowsOf(`/reports/instructions?limit=50&command_id=${encodeURIComponent(entry.id)}`).catch(() => []);
+      const rows = await rowsOf(`/reports/instructions?limit=${MOST_ROWS}&command_id=${encodeURIComponent(entry.id)}`).catch(() => []);
       if (!rows.length) continue;
       entry.rows = rows;
       const count = (outcome) => rows.filter((it) => it.outcome === outcome).length;
@@ -207,9 +210,17 @@ export class Commands {
       this.say(entry, `${text} ${count("confirmed")} of ${all} confirmed by the venue${wrong}.`, wrong ? "bad" : count("confirmed") === all ? "good" : "");
       if (count("confirmed") + count("failed") === all) return;
     }
+    this.leave(entry);
+  }
+
+  /** Nobody looks any more whether the last text still holds, so it says so. */
+  leave(entry) {
+    const at = clock(Date.now() + this.view.skew);
+    this.say(entry, `${entry.text} As known at ${at} UTC: this page has stopped following it. The log has what came later.`, entry.kind, entry.again);
   }
 
   say(entry, text, kind = "", again = null) {
+    Object.assign(entry, { text, kind, again });
     entry.node.className = kind;
     const at = (entry.at ||= clock(Date.now() + this.view.skew));
     draw(entry.node, [text, entry.rows, Boolean(again)], () => [
@@ -219,7 +230,7 @@ export class Commands {
   }
 }
 
-/** Offers these, and returns what is chosen. A choice that is gone stays chosen: another one is a person's to make. */
+/** Offers these options, and returns the chosen one. An option that disappears stays chosen: only a person chooses another. */
 function choose(select, pairs) {
   const chosen = select.value;
   const isGone = chosen && !pairs.some(([it]) => it === chosen);

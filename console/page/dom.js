@@ -1,4 +1,4 @@
-// Builds elements. Whatever came from the server becomes text nodes, never markup.
+// Builds elements. Text from the server becomes text nodes, never markup.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -20,12 +20,12 @@ export function setText(node, text) {
 
 const drawn = new WeakMap();
 
-/** Draws anew only where the facts differ, so that selections and scroll positions stay. */
+/** Redraws only if the facts differ, so that selections and scroll positions stay. */
 export function draw(node, facts, make) {
   const now = JSON.stringify(facts);
   if (drawn.get(node) === now) return;
   drawn.delete(node);
-  // What cannot be drawn must not leave older facts standing.
+  // If drawing fails, no older facts may stay on the page.
   node.replaceChildren("This part cannot be shown.");
   node.replaceChildren(...[make()].flat());
   drawn.set(node, now);

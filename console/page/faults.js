@@ -1,10 +1,10 @@
-// Faults of the page itself. They are told as such, and never taken for the API's silence; and none of them stops the rest.
+// Faults of the page itself. They are shown as such, never mistaken for a silent API, and none of them stops the rest of the page.
 
 import { byId, setText } from "./dom.js";
 
 const found = new Map();
 
-/** Does it; whether that worked. */
+/** Does the work. Returns whether it succeeded; a failure is shown under the name `what`. */
 export function guard(what, work) {
   try {
     work();
@@ -16,7 +16,7 @@ export function guard(what, work) {
   try {
     tell();
   } catch {
-    // Then nothing can be told; the rest goes on.
+    // The fault cannot be shown; the rest of the page continues.
   }
   return !found.has(what);
 }

@@ -12,7 +12,7 @@ export const utc = (value) => (value ? new Date(value).toISOString().replace("T"
 
 export const clock = (ms) => new Date(ms).toISOString().slice(11, 19);
 
-/** Exact decimals, without the zeros at their end. */
+/** The exact decimal, without trailing zeros. */
 export function plain(text) {
   const value = String(text ?? "–");
   return /^-?\d+\.\d+$/.test(value) ? value.replace(/\.?0+$/, "") : value;

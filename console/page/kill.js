@@ -1,37 +1,38 @@
-// The kill: held for a second, sent at once, sent again under the same id for as long as the connection fails. What is said
-// of it is only what is known.
+// The kill: held for a second, sent at once, and sent again under the same id for as long as the connection fails. The page
+// says only what is known about it.
 
 import { isForeign, isPassing, makeRoom, problem, request, rowsOf } from "./api.js";
 import { SILENT_API, doubt, lacksTemporal } from "./bar.js";
 import { byId, copyLine, draw, h, setText } from "./dom.js";
 import { guard } from "./faults.js";
 import { clock } from "./format.js";
-import { drawKillProgress } from "./panels.js";
+import { drawKillProgress, MOST_INSTRUCTIONS } from "./panels.js";
 import { currentKey, may } from "./session.js";
 import { announce } from "./way.js";
 
 const HOLD_MS = 1000;
 const AGAIN_MS = 1000;
 const ATTEMPT_SECONDS = 8;
-// Who waits for so long is shown what else kills.
+// After waiting this long, the person is shown the other ways to kill.
 const SLOW_MS = 1500;
-// A status that comes so long after a kill was confirmed was read after it.
+// A status that arrives this long after a kill was confirmed was certainly read after the kill.
 const AFTER_MS = 5000;
 
 export function newId() {
-  // `crypto.randomUUID` is not there over plain HTTP from another machine.
+  // Over plain HTTP from another machine browsers have no `crypto.randomUUID`.
   return `console-${[...crypto.getRandomValues(new Uint8Array(16))].map((it) => it.toString(16).padStart(2, "0")).join("")}`;
 }
 
-// Too slow, too often, or before the keys were read: nothing was carried out, and the next attempt may be.
+// Too slow, too many, or before the API has read its keys: nothing was carried out, and the next attempt may succeed.
 const mayPass = (answer) => answer.status === 408 || answer.status === 429 || isPassing(answer);
-// Before it knows of a command the API refuses a key that is unknown, or for another desk: both name the scheme of keys.
+// The API refuses an unknown key, or a key for another desk, before it reads the command: such a refusal has no command id, but
+// names the scheme of keys (WWW-Authenticate).
 const isOfKey = ({ status, headers }) => status === 401 || (status === 403 && (headers.get("WWW-Authenticate") || "").includes("insufficient_scope"));
 
-/** Whether the API says that nothing was sent. Every other failure leaves it open, a proxy's too. */
+/** Whether the API says that nothing was sent. After any other failure, also a proxy's, it may have been sent. */
 export const isUnrecorded = ({ status, body }) => status === 503 && String(body?.detail).startsWith("not recorded");
 
-/** Whether the API says that it has sent it, and not heard of it again. */
+/** Whether the API says that it sent the kill and got no answer. */
 const isPerhaps = ({ status, body }) => status === 503 && String(body?.detail).startsWith("it is not known");
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -67,7 +68,7 @@ export class Kill {
     });
   }
 
-  /** A key that may only look is told so by the button itself; the API would refuse it. */
+  /** Whether the key's role may kill. If not, the button says so; the API would refuse the kill. */
   get isAllowed() {
     return may(this.view.role, "operator");
   }
@@ -87,7 +88,7 @@ export class Kill {
 
   release(event) {
     clearTimeout(this.timer);
-    // A busy page is late with its timer, and not with an event's own time: who held for long enough has killed.
+    // A busy page runs its timer late, but an event's own time is right: if the button was held long enough, send the kill.
     if (event && this.heldSince !== null && event.timeStamp - this.heldSince >= HOLD_MS) this.fire();
     this.heldSince = null;
     this.button.classList.remove("holding");
@@ -98,17 +99,17 @@ export class Kill {
     return Boolean(this.order && !this.order.settled);
   }
 
-  /** Confirmed, and not shown by a status yet: what was read before is still on its way, whatever was held since. */
+  /** Whether the kill is confirmed, but no status shows it yet: a status that arrives now may have been read before it. */
   get isAhead() {
     return this.confirmedAt !== null;
   }
 
-  /** What a person still has to know of a kill that nobody has confirmed; empty where there is none. */
+  /** The text about a kill that is not confirmed; empty if there is none. */
   get said() {
     return this.order && this.order.kind !== "killed" ? byId("kill-news").textContent : "";
   }
 
-  /** Forgets its kill: whoever signs in next has not sent it. */
+  /** Forgets this kill: the next person to sign in has not sent it. */
   stop() {
     this.release();
     this.order = this.confirmedAt = null;
@@ -119,12 +120,12 @@ export class Kill {
     const reason = byId("kill-reason").value.trim();
     const order = { id: newId(), key: currentKey(), reason, since: performance.now(), attempts: 0, maybe: false, settled: false, kind: "", text: "" };
     this.order = order;
-    // Sent before anything is drawn: no fault of this page may keep it back.
+    // Send before anything is drawn: no fault of this page may hold the kill back.
     this.send(order);
     guard("the kill's news", () => this.say("sending", "SENDING NOW: no answer yet."));
   }
 
-  /** The next attempt goes out at once: what the one before it hangs on may hold it for seconds. */
+  /** Sends the next attempt at once: the present one may hang for seconds. */
   hasten(order) {
     order.isHastened = true;
     order.limit.abort("another hold sent it again");
@@ -170,7 +171,7 @@ export class Kill {
       return void this.follow(order, answer.headers.get("Location"));
     }
     const why = isPerhaps(answer) ? "Temporal did not answer the API in time (503)" : problem(answer);
-    // A gateway may number its requests, too.
+    // A gateway may also set an X-Request-Id, so check the command's id as well.
     const isOurs = !isForeign(answer) && (isOfKey(answer) || answer.headers.get("X-Command-Id") === order.id);
     if (!isOurs || status >= 500 || mayPass(answer)) {
       if (!isOurs || !(isUnrecorded(answer) || mayPass(answer))) order.maybe = true;
@@ -179,7 +180,7 @@ export class Kill {
     this.settle(order, "refused", `${order.maybe ? "NOT KNOWN whether an earlier attempt arrived; this attempt was refused" : "NOT SENT"}: ${why}`);
   }
 
-  /** A request whose answer is lost may have arrived, whatever the browser says of the network. */
+  /** The answer is lost, so the request may have arrived, whatever the browser says about the network. */
   failed(order, why) {
     order.maybe = true;
     this.repeat(order, why);
@@ -240,7 +241,7 @@ export class Kill {
     this.drawLabel();
   }
 
-  /** What was true of a kill is not said of the desk once it is not killed any more. Why that is, the status says in its own words. */
+  /** Once the desk is no longer killed, says so, with the reason and actor of the status, instead of the kill's last result. */
   seeEnd(order, status) {
     if (!["killed", "recorded"].includes(order.kind)) return;
     if (status.state === "killed") order.isShown = true;
@@ -253,24 +254,31 @@ export class Kill {
 
   /** Called twice a second. */
   tick() {
-    drawKillProgress(this.view, this.instructions);
-    this.drawByHand();
     this.read();
+    drawKillProgress(this.view, this);
+    this.drawByHand();
   }
 
   async read() {
     const kill = this.view.status && this.view.status.kill;
-    if (!kill) return void (this.instructions = []);
+    // What became of an earlier kill's instructions must not stand below this one.
+    if (this.readOf !== kill?.command_id) Object.assign(this, { instructions: [], readOf: kill?.command_id, readAt: -Infinity, oldSince: null });
+    if (!kill || this.isReading) return;
     const wanted = `${kill.command_id} ${kill.verified_at}`;
     if ((kill.verified_at && this.readFor === wanted) || performance.now() - this.readAt < 2000 || !this.view.connected) return;
     this.readAt = performance.now();
+    this.isReading = true;
+    const at = Date.now() + this.view.skew;
     try {
-      const rows = await rowsOf(`/reports/instructions?limit=40&command_id=${encodeURIComponent(kill.command_id)}`);
+      const rows = await rowsOf(`/reports/instructions?limit=${MOST_INSTRUCTIONS}&command_id=${encodeURIComponent(kill.command_id)}`);
+      if (this.readOf !== kill.command_id) return;
       // Rows are written a moment after they are settled.
       const open = rows.some((it) => it.outcome === "prepared");
-      Object.assign(this, { instructions: rows, readFor: open || !rows.length ? "" : wanted });
+      Object.assign(this, { instructions: rows, readFor: open || !rows.length ? "" : wanted, rowsAt: at, oldSince: null });
     } catch {
-      this.readFor = "";
+      Object.assign(this, { readFor: "", oldSince: this.rowsAt });
+    } finally {
+      this.isReading = false;
     }
   }
 
@@ -285,7 +293,7 @@ export class Kill {
     const reason = byId("kill-reason").value;
     const symbols = this.view.status?.covered_symbols ?? [];
     const lacks = lacksTemporal(this.view);
-    // A kill that Temporal has needs no other way to it.
+    // A recorded kill has reached Temporal, so the lines for a terminal are not needed; cancels by hand may still be.
     const isUnconfirmed = ["sending", "unknown", "unsent", "refused", "recorded"].includes(kind);
     const shown = [terms && canHelp ? terms : null, reason, symbols, lacks, isUnconfirmed];
     draw(box, shown, () => [...(shown[0] ? byHand(terms, reason, lacks) : []), ...(isUnconfirmed ? atVenue(symbols) : [])]);
@@ -302,7 +310,7 @@ export const byHand = (terms, reason, lacksTemporal = false) => [
   ...lines(terms, reason),
 ];
 
-/** What else a person can do, whatever is down. */
+/** What a person can do at the venue by hand, whatever is down. */
 const atVenue = (symbols) => (symbols.length ? [h("p", null, `Until the kill is confirmed, cancel at the venue by hand: every open order, futures and spot, of ${symbols.join(", ")}.`)] : []);
 
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;

@@ -6,6 +6,7 @@ import { plain, utc, words } from "./format.js";
 
 const PAGE = 50;
 const MOST_ROWS = 300;
+const AGAIN_MS = 5000;
 
 const KINDS = {
   decisions: { path: "/reports/decisions", id: (it) => it.decision_id, line: decision, filters: ["decision_type", "risk_passed", "agent_id", "symbol"] },
@@ -31,7 +32,7 @@ export class Log {
     this.newest = h("button", { type: "button", class: "plain", hidden: true, onclick: () => this.reload() }, "Newer rows: go to the newest");
     this.older = h("button", { type: "button", class: "plain", hidden: true, onclick: () => this.page() }, "Older rows");
     this.box.replaceChildren(this.newest, this.list, this.older);
-    // Asked for at each row, the position would have the whole page laid out each time.
+    // Reading the scroll position at each row would make the browser lay out the whole page each time.
     this.box.addEventListener("scroll", () => { this.isDown = this.box.scrollTop > 4; }, { passive: true });
     this.drawControls();
     this.clear();
@@ -44,6 +45,7 @@ export class Log {
     this.next = null;
     this.isDetached = false;
     this.isReading = this.isBehind = false;
+    this.readAt = -Infinity;
     this.list.replaceChildren();
     this.newest.hidden = this.older.hidden = true;
   }
@@ -78,7 +80,7 @@ export class Log {
     return `${KINDS[this.kind].path}?${query}`;
   }
 
-  /** The rows of one page, and where the next one begins; null where they could not be had, which is said. */
+  /** The rows of one page, and where the next page begins; null if they could not be loaded, which the page then says. */
   async fetch(more = {}) {
     const { turn } = this;
     try {
@@ -105,10 +107,11 @@ export class Log {
     this.box.scrollTop = 0;
   }
 
-  /** One page; null where it could not be had, or is not wanted any more. Whoever comes meanwhile finds `isReading`. */
+  /** One page; null if it could not be loaded, or is no longer wanted. `isReading` is true meanwhile. */
   async reading(more) {
     const { turn } = this;
     this.isReading = true;
+    this.readAt = performance.now();
     const page = await this.fetch(more);
     if (this.turn !== turn) return null;
     this.isReading = false;
@@ -136,7 +139,7 @@ export class Log {
     this.dropNewest();
   }
 
-  /** Who pages back far leaves the newest rows behind: from then on they are one press away. */
+  /** Drops the newest rows if a person has paged back far; a button then leads back to them. */
   dropNewest() {
     const before = this.box.scrollHeight;
     while (this.ids.length > MOST_ROWS) {
@@ -148,7 +151,7 @@ export class Log {
     this.box.scrollTop -= before - this.box.scrollHeight;
   }
 
-  /** Called where there is news; at most one request at a time. */
+  /** Called if there are new rows; makes at most one request at a time. */
   async news() {
     if (this.isReading) return void (this.isBehind = true);
     if (this.isDetached) return;
@@ -156,12 +159,20 @@ export class Log {
     if (page) this.prepend(page);
   }
 
+  /**
+   * Called twice a second while the API answers. Only a new decision is announced: outcomes of instructions and fills also come
+   * without one, above all on a desk that is paused or killed.
+   */
+  again() {
+    if (this.kind !== "decisions" && performance.now() - this.readAt > AGAIN_MS) this.news();
+  }
+
   prepend(page) {
     const known = new Set(this.ids);
     const fresh = page.rows.filter((row) => !known.has(KINDS[this.kind].id(row)));
     if (!fresh.length) return;
     const isReader = this.isDown || this.list.querySelector("details[open]");
-    // A gap, or too many rows: whoever reads goes on reading, the others start again with the newest.
+    // A gap, or too many rows: do not move the rows that a person is reading; otherwise start again with the newest.
     const isWhole = fresh.length < page.rows.length || !this.ids.length;
     if (!isWhole || this.ids.length + fresh.length > MOST_ROWS || this.kind === "instructions") {
       if (isReader) return void Object.assign(this.newest, { hidden: false }, (this.isDetached = true));

@@ -1,4 +1,4 @@
-// What the desk has: positions, orders, limits, warnings.
+// The panels: positions, orders, limits, warnings, and the progress of a kill.
 
 import { doubt, isOverdue } from "./bar.js";
 import { byId, draw, h, setText, table } from "./dom.js";
@@ -17,17 +17,17 @@ export function drawPanels(view) {
   panel("limits", [status.portfolio, status.limits], () => limits(status));
   guard("warnings", () => {
     const found = warnings(view);
-    draw(byId("warnings"), found, () => (found.length ? found.map((it) => warning(it, view.skew)) : h("li", { class: "dim" }, "None.")));
+    draw(byId("warnings"), found, () => (found.length ? found.map(warning) : h("li", { class: "dim" }, "None.")));
   });
 }
 
-/** Whether positions, orders and limits are of a reading that should have been followed by another. */
+/** Whether positions, orders and limits come from a reading that another one should have replaced by now. */
 const isOld = (view) => {
   const { observation, observation_error } = view.status;
   return Boolean(observation && (observation_error || isOverdue(view, observation.observed_at)));
 };
 
-/** On a stale page too: what was read last may be much older than what was confirmed last. */
+/** Says how old the reading is, on a stale page too: the last reading may be much older than the last confirmed state. */
 function tellAge(view) {
   const old = Boolean(view.status.observation) && (Boolean(doubt(view)) || isOld(view));
   document.body.classList.toggle("old-reading", old);
@@ -98,10 +98,10 @@ function meter(used) {
 }
 
 const firstSeen = new Map();
-// What passes by itself within so long is not worth a warning.
+// A condition that ends by itself within this time is not worth a warning.
 const SETTLES_MS = 5000;
 
-/** The gravest first. When the desk's warnings began is not told; since when this page has seen them is. */
+/** Warnings, the gravest first, each with the time since when this page has seen it: the desk does not say when it began. */
 function warnings(view) {
   const { status, health } = view;
   const found = [];
@@ -119,40 +119,46 @@ function warnings(view) {
   }
   if (status.records_waiting) add(2, "Rows of the log are not written yet: they wait for the database.", SETTLES_MS);
   if (health && health.status === "degraded") add(2, "Health is degraded. The lamps at the top show what does not answer; ais doctor says more.", SETTLES_MS);
-  return keepTimes(found.sort((a, b) => a.rank - b.rank));
+  return keepTimes(found.sort((a, b) => a.rank - b.rank), view.skew);
 }
 
-function keepTimes(found) {
+/** Measures how long a warning stands by the steady clock: if somebody sets the machine's clock back, that one would hide all of them. */
+function keepTimes(found, skew) {
   const each = [...new Map(found.map((it) => [it.text, it])).values()];
   const texts = new Set(each.map((it) => it.text));
   for (const text of firstSeen.keys()) if (!texts.has(text)) firstSeen.delete(text);
+  const now = performance.now();
   for (const it of each) {
-    if (!firstSeen.has(it.text)) firstSeen.set(it.text, Date.now());
-    it.since = firstSeen.get(it.text);
+    if (!firstSeen.has(it.text)) firstSeen.set(it.text, { at: Date.now() + skew, from: now });
+    it.since = firstSeen.get(it.text).at;
   }
-  return each.filter((it) => Date.now() - it.since >= it.afterMs);
+  return each.filter((it) => now - firstSeen.get(it.text).from >= it.afterMs);
 }
 
 const RANKS = ["GRAVE", "WARNING", "NOTE"];
 
-function warning(it, skew) {
-  return h("li", { class: `rank-${it.rank}` }, h("strong", null, RANKS[it.rank]), ` ${it.text} `, h("small", { class: "dim" }, `first seen by this page ${utc(it.since + skew)} UTC`));
+function warning(it) {
+  return h("li", { class: `rank-${it.rank}` }, h("strong", null, RANKS[it.rank]), ` ${it.text} `, h("small", { class: "dim" }, `first seen by this page ${utc(it.since)} UTC`));
 }
 
-/** What a kill has done so far, whoever asked for it. */
-export function drawKillProgress(view, instructions) {
+// Of a kill's instructions, the newest ones are shown.
+export const MOST_INSTRUCTIONS = 40;
+
+/** The progress of the kill in force, whoever sent it. `oldSince`: when the rows were read that could not be read again. */
+export function drawKillProgress(view, { instructions, oldSince }) {
   const { status } = view;
   const kill = status && status.kill;
   byId("kill-progress").hidden = !kill;
   if (!kill) return;
   const end = kill.verified_at ? Date.parse(kill.verified_at) : null;
-  const facts = [kill, instructions, status.observation?.observed_at, end ? 0 : Math.floor(Date.now() / 1000)];
-  draw(byId("kill-progress-body"), facts, () => killFacts(view, kill, instructions, end));
+  const facts = [kill, instructions, oldSince, status.observation?.observed_at, end ? 0 : Math.floor(Date.now() / 1000)];
+  draw(byId("kill-progress-body"), facts, () => [...killFacts(view, kill, end), ...killRows(instructions, oldSince),
+    h("p", { class: "dim" }, "Only a person can bring the desk back, on the command line: ais restart. This page cannot.")]);
 }
 
-function killFacts({ status, skew }, kill, instructions, end) {
+function killFacts({ status, skew }, kill, end) {
   const took = age((end || Date.now() + skew) - Date.parse(kill.at));
-  // A reading from before the kill says nothing of now.
+  // A reading from before the kill says nothing about the positions now.
   const isSince = status.observation && Date.parse(status.observation.observed_at) > Date.parse(kill.at);
   const positions = isSince ? status.observation.positions : null;
   const flat = kill.flat_at ? `flat since ${utc(kill.flat_at)} UTC` : positions === null ? "not read since the kill"
@@ -168,8 +174,14 @@ function killFacts({ status, skew }, kill, instructions, end) {
   const grown = kill.grown.map((it) => `${it.symbol} ${plain(it.before)} → ${plain(it.now)}`);
   if (grown.length) rows.push(["GREW", grown.join(", ")]);
   const list = h("dl", { class: "facts" }, rows.map(([name, text]) => h("div", null, h("dt", null, name), h("dd", null, text))));
-  return [h("p", null, kill.progress), list, ...(instructions.length ? [outcomesTable(instructions)] : []),
-    h("p", { class: "dim" }, "Only a person can bring the desk back, on the command line: ais restart. This page cannot.")];
+  return [h("p", null, kill.progress), list];
+}
+
+function killRows(instructions, oldSince) {
+  if (!instructions.length) return [];
+  const old = `As read at ${utc(oldSince)} UTC. They could not be read again: the facts above are newer.`;
+  const cut = `These are the newest ${MOST_INSTRUCTIONS}. The log below has all of them: show instructions.`;
+  return [...(oldSince ? [h("p", null, old)] : []), outcomesTable(instructions), ...(instructions.length < MOST_INSTRUCTIONS ? [] : [h("p", { class: "dim" }, cut)])];
 }
 
 export function outcomesTable(rows) {

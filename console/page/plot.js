@@ -17,8 +17,8 @@ function s(tag, props, ...children) {
 export const day = (ms) => new Date(ms).toISOString().slice(5, 10);
 
 /**
- * `points`: [{ t, v }] oldest first, `t` in milliseconds. A stretch longer than `gap` between two of them stays empty: nothing is
- * known of it. `limits`: [{ v, name }]. `dots`: [{ t, v, kind, text }]. `marks`: [{ t, kind, text }]. `format` makes text of a value.
+ * `points`: [{ t, v }] oldest first, `t` in milliseconds. If two points are more than `gap` apart, the line is interrupted: nothing
+ * is known of the time between. `limits`: [{ v, name }]. `dots`: [{ t, v, kind, text }]. `marks`: [{ t, kind, text }]. `format` makes text of a value.
  */
 export function plot({ name, points, from, to, gap, format, limits = [], dots = [], marks = [], width }) {
   const frame = scales({ points, from, to, limits, dots, width });
@@ -32,17 +32,17 @@ export function plot({ name, points, from, to, gap, format, limits = [], dots = 
 }
 
 const isWithin = (from, to) => (it) => it.t >= from && it.t <= to;
-// Not `Math.min(...values)`: five thousand arguments are many.
+// Not `Math.min(...values)`: thousands of arguments may be too many.
 const least = (values) => values.reduce((a, b) => Math.min(a, b), Infinity);
 const most = (values) => values.reduce((a, b) => Math.max(a, b), -Infinity);
 
 function scales({ points, from, to, limits, dots, width }) {
   const values = [...points, ...limits, ...dots].map((it) => it.v).filter(Number.isFinite);
-  // What has limits is seen from zero on.
+  // A chart with limits includes zero.
   if (limits.length || !values.length) values.push(0, values.length ? 0 : 1);
   let low = least(values), high = most(values);
   const room = (high - low) * 0.06 || Math.abs(high) * 0.001 || 1;
-  // Nothing that is never below zero gets room there.
+  // A measure that is never negative gets no room below zero.
   [low, high] = [low >= 0 && low < room ? 0 : low - room, high + room];
   const span = Math.max(to - from, 1);
   return {
@@ -56,7 +56,7 @@ function grid({ from, to, low, high, width, x, y }, format) {
   const rows = ticks(low, high, decimalStep((high - low) / 5));
   const wanted = (to - from) / Math.max(2, Math.floor((width - LEFT) / 90));
   const step = TIME_STEPS.find((it) => it >= wanted) ?? TIME_STEPS.at(-1) * Math.ceil(wanted / TIME_STEPS.at(-1));
-  // No word for a time stands over the edge.
+  // No label of the time axis may extend beyond the edge.
   const columns = ticks(from, to, step).filter((t) => x(t) > LEFT + 14 && x(t) < width - 18);
   const time = (t) => (step >= DAY_MS ? day(t) : clock(t).slice(0, 5));
   return [
@@ -72,7 +72,7 @@ function ticks(low, high, step) {
   return Array.from({ length: Math.max(0, Math.floor(high / step) - first + 1) }, (_, it) => (first + it) * step);
 }
 
-/** The first of 1, 2, 5, 10, 20 … that is not below; of fractions, too. */
+/** The smallest of …, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, … that is at least `least`. */
 function decimalStep(least) {
   const size = 10 ** Math.floor(Math.log10(least));
   return size * [1, 2, 5, 10].find((it) => it * size >= least);
@@ -80,7 +80,7 @@ function decimalStep(least) {
 
 function line({ x, y }, points, gap) {
   const path = points.map(({ t, v }, at) => `${at && t - points[at - 1].t <= gap ? "L" : "M"}${x(t).toFixed(1)} ${y(v).toFixed(1)}`);
-  // A point between two gaps is no line, and would not be seen.
+  // A point between two gaps makes no line and would be invisible, so it gets a dot.
   const alone = points.filter(({ t }, at) => !(at && t - points[at - 1].t <= gap) && !(at + 1 < points.length && points[at + 1].t - t <= gap));
   return [s("path", { class: "line", d: path.join("") }), ...alone.map(({ t, v }) => s("circle", { class: "alone", cx: x(t), cy: y(v), r: 2 }))];
 }
@@ -88,7 +88,7 @@ function line({ x, y }, points, gap) {
 function limit({ width, y }, { v, name }) {
   return [
     s("line", { class: `limit ${name}`, x1: LEFT, x2: width - RIGHT, y1: y(v), y2: y(v) }),
-    // Side by side: the two lines may lie closer than a word is high.
+    // The two names stand side by side: the lines may be closer together than a word is high.
     s("text", { class: `limit-name ${name}`, x: LEFT + (name === "hard" ? 40 : 4), y: y(v) - 3 }, name),
   ];
 }

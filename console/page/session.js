@@ -1,4 +1,4 @@
-// The key: in this tab's sessionStorage alone, taken over from the address, forgotten on Lock and when nobody is there.
+// The key: only in this tab's sessionStorage, taken from the address, and forgotten on Lock and after a time without input.
 
 const NAME = "ais-key";
 let idleMs = 30 * 60_000;
@@ -6,14 +6,14 @@ let input = [0, 0];
 
 const ROLES = ["viewer", "operator", "admin"];
 
-/** Whether a key may do what needs this role. Where the API did not say which role it has, the API decides. */
+/** Whether a key with `role` may do something that needs the role `needed`. If the key's role is not known, the API decides. */
 export const may = (role, needed) => !ROLES.includes(role) || ROLES.indexOf(role) >= ROLES.indexOf(needed);
 
 export const currentKey = () => sessionStorage.getItem(NAME);
 export const keep = (key) => sessionStorage.setItem(NAME, key);
 export const forget = () => sessionStorage.removeItem(NAME);
 
-/** Takes a key out of the fragment and the fragment out of the address; whether there was one. */
+/** Takes a key from the address's fragment, and removes the fragment. Returns whether there was a key. */
 export function takeOver() {
   const found = new URLSearchParams(location.hash.slice(1)).get("key");
   if (!location.hash.includes("key=")) return false;
@@ -26,7 +26,7 @@ export function lockAfter(minutes) {
   if (minutes > 0) idleMs = minutes * 60_000;
 }
 
-// By two clocks: one stands still while the machine sleeps, the other one can be set.
+// Two clocks: one stands still while the machine sleeps, and somebody may set the other.
 const clocks = () => [Date.now(), performance.now()];
 
 export const isIdle = () => clocks().some((now, which) => now - input[which] > idleMs);

@@ -1,11 +1,11 @@
-// `GET /control/events`, read by fetch since EventSource sends no key. It comes back by itself for as long as it is wanted.
+// `GET /control/events`, read by fetch since EventSource sends no key. It reconnects by itself until it is stopped.
 
 import { address, isPassing, problem } from "./api.js";
 import { currentKey } from "./session.js";
 
 const FIRST_PAUSE = 300;
 const LONGEST_PAUSE = 2000;
-// The server says something each second; whoever hears nothing for so long starts again.
+// The server sends something each second. After this long without anything, reconnect.
 const SILENCE = 6000;
 
 export class Stream {
@@ -14,7 +14,7 @@ export class Stream {
     this.on = on;
     this.lastId = "";
     this.stopped = false;
-    // Why it lets go of its connection for a while.
+    // The reasons for which the stream stays disconnected for now.
     this.resting = new Set();
     this.run();
   }
@@ -34,7 +34,7 @@ export class Stream {
     this.wake?.();
   }
 
-  /** Lets go of the connection; it takes another one in a moment, behind whoever asked for it. */
+  /** Drops the connection and reconnects a moment later, so that another request can take the connection. */
   letGo() {
     this.abort?.abort();
     this.wake?.();
@@ -78,7 +78,7 @@ export class Stream {
       await this.read(response.body.getReader());
     } finally {
       clearTimeout(this.silence);
-      // However it ended: an answer that nobody reads on would keep its connection.
+      // Abort however it ended: a response that nobody reads any more would keep its connection.
       abort.abort();
     }
   }
@@ -111,7 +111,7 @@ export class Stream {
     const readAt = Date.parse((lines.find((it) => it.startsWith(": read ")) || "").slice(7));
     const fields = Object.fromEntries(lines.filter((it) => !it.startsWith(":")).map((it) => [it.split(":", 1)[0], it.slice(it.indexOf(":") + 2)]));
     if (fields.id) this.lastId = fields.id;
-    // A comment without a time of reading is not the API's: what stands between keeps the connection alive by it.
+    // A comment without a time of reading does not come from the API: a proxy sends it to keep the connection alive.
     if (!fields.event && !Number.isFinite(readAt)) return;
     this.watch();
     if (fields.event) this.on.event(fields.event, fields.data, readAt);

@@ -13,6 +13,6 @@
 | `outbox.py`, `open_cancels.py` | what is still to be written or carried out |
 | `latch.py`, `identity.py` | the database: its latch, and which database is the desk's |
 | `handover.py`, `versions.py` | packing the state for the next run, and differences of older runs |
-| `traces.py`, `warnings.py` | records, rows and warnings that changes leave behind |
+| `recording.py`, `warnings.py` | records, rows and warnings of each change |
 | `status.py`, `details.py`, `knowledge.py` | what people see, and what readings need to know |
 """

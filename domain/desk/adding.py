@@ -7,8 +7,8 @@ from domain.desk.carried import Carried, Outcome, PendingAddition, Refusal, Refu
 from domain.desk.commands import AddSymbols
 from domain.desk.facts import MAX_SYMBOLS
 from domain.desk.outbox import queue_row
+from domain.desk.recording import Tick, control_row, remember
 from domain.desk.states import State
-from domain.desk.traces import Tick, control_row, remember
 from domain.trading.market import Observation
 from domain.trading.symbols import few
 

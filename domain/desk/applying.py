@@ -17,18 +17,16 @@ from domain.desk.commands import AddSymbols, CancelAll, Command, Deleverage, Pro
 from domain.desk.killing import issue_cancels, kill
 from domain.desk.outbox import queue_row
 from domain.desk.payloads import nearest_name, read_cancellation
-from domain.desk.states import CommandKind, State, transition
-from domain.desk.traces import (
+from domain.desk.recording import (
     MAX_COMMAND_AGE,
     Tick,
     control_row,
     decision_row,
     enter,
     forget_old_commands,
-    forget_rounds,
     remember,
 )
-from domain.desk.versions import remembers_commands, restarts_wait_for_the_next_run
+from domain.desk.states import CommandKind, State, transition
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.risk.limits import PORTFOLIO_LIMITS, changed
 from domain.trading.assessment import RiskMemory
@@ -91,13 +89,10 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
         fresh, c.latched_number = tick.new_id("kill"), 0
         if c.kill_number <= restart.kill_number:
             c.kill_number, c.kill_id = restart.kill_number + 1, fresh
-        # Otherwise a kill has brought both. Its row may be on its way to the database, and must be recognised there.
+        # Otherwise a newer kill has set number and id already. Its row may be on its way to the database; with a new id it would
+        # not be recognised there.
         _refuse_late(c, restart.command, Refusal(error, RefusalCode.CONFLICT), tick)
         return
-    if not remembers_commands(c.schema_version):
-        forget_rounds(c, *c.commands.values())
-        # Commands still under way keep their records: a deleverage may be settled after the restart.
-        c.commands = {name: record for name, record in c.commands.items() if record.outcome is Outcome.PENDING}
     remember(c, restart.command, Outcome.APPLIED, tick)
     latch.restart_applied(c, restart.row.decision_id, restart.kill_number)
     if restart.command.terms:
@@ -235,7 +230,7 @@ def _restart(c: Carried, command: Restart, tick: Tick) -> Refusal | None:
 
 
 def _check_restart(c: Carried, command: Restart) -> Refusal | None:
-    if c.hand_over and restarts_wait_for_the_next_run(c.schema_version):
+    if c.hand_over:
         # If a cancellation ends this run, the server drops any second one. A restart accepted now would undo that kill.
         text = "the coordinator is about to continue as a new run; try again in a moment"
     elif command.kill_number != c.kill_number:

@@ -243,7 +243,8 @@ class Carried(Record):
     cycle_seconds: float
     limits: Limits
     search_attributes: bool
-    # The last run could not end with the search attributes, and nobody has told since which of them the server knows.
+    # The last run could not end with the search attributes, and no check since then has found out which of them the server
+    # knows.
     attributes_refused: bool = False
     # The last state that was written to the search attribute AisState.
     shown_state: State | None = None
@@ -311,14 +312,8 @@ class Carried(Record):
     records_attempted: int = 0
     instruction_rows: dict[str, InstructionRow] = Field(default_factory=dict)
 
-    # The bulky parts, compressed. A single text in runs of schema 3.
-    packed: str | list[str] | None = None
-
-    @field_validator("warnings", mode="before")
-    @classmethod
-    def _without_topic(cls, value: object) -> object:
-        """Drops warnings of schema 3: they have no topic, so nothing could remove them. Active ones will be raised again."""
-        return [each for each in value if not isinstance(each, str)] if isinstance(value, list) else value
+    # The bulky parts, compressed.
+    packed: list[str] | None = None
 
     @property
     def warning_texts(self) -> list[str]:

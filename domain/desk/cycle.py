@@ -13,9 +13,8 @@ from domain.desk import enforcing, identity, inbox, latch, observing, ordering, 
 from domain.desk.ahead import blocked_symbols
 from domain.desk.carried import Carried, OrderEvent, PendingOrder
 from domain.desk.outbox import order_prepared, queue_row
+from domain.desk.recording import Tick
 from domain.desk.states import State
-from domain.desk.traces import Tick
-from domain.desk.versions import knows_clocks
 from domain.health import books_seen, clocks
 from domain.risk.limits import Limits
 from domain.trading.decisions import Decision
@@ -92,7 +91,7 @@ async def run_cycle(c: Carried, outside: Surroundings) -> None:
         observing.take_observation(c, observation, known, outside.tick())
         latch.unread(c, observation.latch_error)
         hold = await _enforce(c, observation, outside)
-        if hold is None and c.observation is not None and knows_clocks(c.schema_version):
+        if hold is None and c.observation is not None:
             # The worker's clock is too far from another clock. Reductions continue.
             hold = clocks.too_far(c.observation.clocks, c.cycle_seconds)
         hold = hold or books_seen.hold(observation.books)

@@ -11,9 +11,8 @@ from domain.desk.commands import Deleverage, Source
 from domain.desk.growth import note_flat
 from domain.desk.killing import own_kill
 from domain.desk.outbox import queue_row
+from domain.desk.recording import Tick, decision_row
 from domain.desk.states import Mode, State
-from domain.desk.traces import Tick, decision_row
-from domain.desk.versions import leaves_dust
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.risk.assessing import comparison, limit_named
 from domain.risk.limits import PortfolioLimit
@@ -97,7 +96,7 @@ def flatten(c: Carried, observation: Observation, tick: Tick) -> bool:
     """
     assert c.kill is not None
     left = c.kill.left = _positions_left(observation)
-    for symbol in (position.symbol for position in left if not (position.is_dust and leaves_dust(c.schema_version))):
+    for symbol in (position.symbol for position in left if not position.is_dust):
         if not _is_busy(c, symbol) and not c.cancels.lane(Tool.CANCEL_ALL_ORDERS, symbol):
             c.deleverages.append(_pending(c, symbol, None, "closing positions after the kill", tick))
     # A resting order may still fill, and an open cancel may be for an order that this reading did not show.

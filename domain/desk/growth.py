@@ -8,9 +8,8 @@ from decimal import Decimal
 
 from domain.desk.carried import Carried, GrownPosition, KillRecord, PendingOrder
 from domain.desk.outbox import queue_row
+from domain.desk.recording import Tick, decision_row
 from domain.desk.states import Mode
-from domain.desk.traces import Tick, decision_row
-from domain.desk.versions import knows_growth
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.trading.decisions import DecisionType
 from domain.trading.instructions import Side
@@ -63,7 +62,7 @@ def compare(c: Carried, reading: Observation, tick: Tick) -> None:
     """Compares a reading after a kill with the positions before it, and warns of those that grew in either direction."""
     kill = c.kill
     # In shadow the account is somebody else's.
-    if kill is None or c.mode is Mode.SHADOW or not knows_growth(c.schema_version):
+    if kill is None or c.mode is Mode.SHADOW:
         return
     now = _held(reading)
     if kill.held is None:

@@ -14,8 +14,7 @@ from pydantic import BaseModel, Field
 
 from domain.desk.carried import Carried, CommandRecord
 from domain.desk.open_cancels import OpenCancels
-from domain.desk.traces import Tick, decision_row, forget_rounds, is_needed
-from domain.desk.versions import knows_written_rows
+from domain.desk.recording import Tick, decision_row, forget_rounds, is_needed
 from domain.trading.decisions import Decision, DecisionType
 from domain.trading.instructions import InstructionRow
 from domain.trading.market import Observation
@@ -53,13 +52,10 @@ def pack(carried: Carried, tick: Tick, run_id: str) -> Carried:
 
 
 def unpack(carried: Carried) -> Carried:
-    """The inverse of `pack`. Also fills in what runs of an older schema did not store."""
-    if carried.packed is not None:
-        pieces = [carried.packed] if isinstance(carried.packed, str) else carried.packed
-        carried = carried.model_copy(update={**dict(_joined(pieces)), "packed": None})
-    if carried.kill and not knows_written_rows(carried.schema_version):
-        carried.kill.row_written = all(row.decision_id != carried.kill.row_id for row in carried.records)
-    return carried
+    """The inverse of `pack`."""
+    if carried.packed is None:
+        return carried
+    return carried.model_copy(update={**dict(_joined(carried.packed)), "packed": None})
 
 
 def _compressed(text: str) -> str:

@@ -10,8 +10,8 @@ import hashlib
 from domain.desk.carried import Carried, ForeignDatabase, Outcome
 from domain.desk.commands import Command, Source
 from domain.desk.outbox import queue_row
+from domain.desk.recording import Tick, control_row, decision_row, enter, remember
 from domain.desk.states import CommandKind, State
-from domain.desk.traces import Tick, control_row, decision_row, enter, remember
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.trading.decisions import DecisionType
 from domain.trading.market import DatabaseSeen

@@ -6,9 +6,8 @@ from domain.deciding import Choice
 from domain.desk.carried import Carried, Outcome, Refusal, RefusalCode
 from domain.desk.commands import Propose
 from domain.desk.outbox import queue_row
+from domain.desk.recording import Tick, decision_row, remember
 from domain.desk.states import CommandKind
-from domain.desk.traces import Tick, decision_row, remember
-from domain.desk.versions import settles_once
 from domain.trading.decisions import Decision, DecisionType
 from domain.trading.proposals import WaitingProposal
 from domain.trading.symbols import few
@@ -74,7 +73,7 @@ def taken_up(c: Carried, taken: Sequence[WaitingProposal], choice: Choice, row: 
     for waiting in taken:
         proposal_id = waiting.proposal.proposal_id
         refusal = choice.not_taken.get(proposal_id)
-        if refusal and waiting.command_id not in still and settles_once(c.schema_version):
+        if refusal and waiting.command_id not in still:
             # The agent replaced it while the cycle was deciding, and was told so.
             continue
         verdict = "not selected" if proposal_id != chosen else ", ".join(choice.risk_reasons)

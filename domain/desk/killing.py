@@ -14,9 +14,8 @@ from domain.desk import growth, inbox
 from domain.desk.carried import Carried, CommandRecord, KillRecord, LeftPosition, Outcome
 from domain.desk.commands import Command, Source
 from domain.desk.outbox import MAX_OPEN_CANCELS_PER_LANE, NOT_SENT_IN_SHADOW, prepared_row, queue_instruction, queue_row
+from domain.desk.recording import Tick, control_row, enter, remember
 from domain.desk.states import CommandKind, Mode, State
-from domain.desk.traces import Tick, control_row, enter, remember
-from domain.desk.versions import verifies_without_cancels
 from domain.trading.instructions import CANCEL_TOOLS, OpenCancel, Tool
 from domain.trading.market import Observation
 from domain.trading.symbols import covered_symbols
@@ -117,7 +116,7 @@ def verifying(c: Carried) -> bool:
     if kill is None or kill.quiet_at is None or kill.verified_at is not None:
         return False
     # Cancels that were already open may serve the kill, which then has none of its own.
-    return kill.cancels > 0 or (c.mode is not Mode.SHADOW and verifies_without_cancels(c.schema_version))
+    return kill.cancels > 0 or c.mode is not Mode.SHADOW
 
 
 def verify(c: Carried, reading: Observation, tick: Tick) -> bool:

@@ -1,4 +1,5 @@
-"""What a desk knows of its account when a reading begins. If the reading no longer shows it, that must be confirmed."""
+"""The positions, orders and fills that a desk knows when a reading begins. If the reading no longer shows one of them, a second
+source must confirm that."""
 
 from domain.desk.carried import Carried
 from domain.desk.enforcing import flattening

@@ -14,9 +14,8 @@ from domain.desk.carried import Carried
 from domain.desk.commands import Source
 from domain.desk.killing import kill, own_kill
 from domain.desk.outbox import DeskRow, desk_row_written
+from domain.desk.recording import Tick, forget_old_commands
 from domain.desk.states import State
-from domain.desk.traces import Tick, forget_old_commands
-from domain.desk.versions import knows_generations
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.trading.market import LatchRow
 
@@ -37,9 +36,7 @@ def compare(c: Carried, latch: LatchRow | None, known: int, tick: Tick) -> None:
         # The row is gone (the database came back empty): write it again, killed or not.
         c.row_dirty, c.latched_number = True, 0
         return
-    if not knows_generations(c.schema_version):
-        _catch_up(c, latch)
-    elif why := _foreign(c, latch):
+    if why := _foreign(c, latch):
         _stay_closed(c, latch, why, tick)
         return
     if latch.killed and c.state is not State.KILLED:
@@ -47,23 +44,22 @@ def compare(c: Carried, latch: LatchRow | None, known: int, tick: Tick) -> None:
     elif known > (held := latch.kill_number if latch.killed else 0):
         # The row came back old: write the kill again.
         c.latched_number = min(c.latched_number, held)
-    elif c.state is not State.KILLED and latch.kill_number < c.kill_number and knows_generations(c.schema_version):
-        # The row came back from before a kill that a restart has cleared since: write that there, too.
+    elif c.state is not State.KILLED and latch.kill_number < c.kill_number:
+        # The row is from before a kill that a restart has cleared since: write the newer state again.
         c.row_dirty = True
 
 
-def row_answered(c: Carried, row: DeskRow, answer: LatchRow | None, tick: Tick) -> None:
+def row_answered(c: Carried, row: DeskRow, answer: LatchRow, tick: Tick) -> None:
     """Handles the row that the database returned after a write: a kill is latched only if that row says so."""
-    if answer is None or not knows_generations(c.schema_version):
-        desk_row_written(c, row)
-    elif why := _foreign(c, answer):
+    if why := _foreign(c, answer):
         _stay_closed(c, answer, why, tick)
     elif row.latch.killed and not answer.killed:
         _stay_closed(c, answer, f"the database shows kill {row.latch.kill_number} as cleared", tick)
     elif answer.killed and c.state is not State.KILLED:
         compare(c, answer, 0, tick)
     elif not row.latch.killed or answer.kill_id in (None, row.latch.kill_id):
-        # Without an id, the number says it: somebody has edited the row by hand. It would be written again without end.
+        # A row without an id was edited by hand. Its number was compared above. If the row did not count as written here, it
+        # would be written again for ever.
         desk_row_written(c, row)
 
 
@@ -114,11 +110,3 @@ def _stay_closed(c: Carried, latch: LatchRow, why: str, tick: Tick) -> None:
 def _kill(c: Carried, actor: str, reason: str, tick: Tick) -> None:
     kill(c, own_kill(actor, reason, Source.DATABASE, tick), tick)
     forget_old_commands(c, tick)
-
-
-def _catch_up(c: Carried, latch: LatchRow) -> None:
-    """Compares by number only, as runs of schema 3 do."""
-    if latch.kill_number > c.kill_number:
-        unlatched = c.state is State.KILLED and not latch.killed
-        c.kill_number = latch.kill_number + unlatched
-        c.latched_number = latch.kill_number

@@ -3,7 +3,7 @@
 from domain.desk import growth, latch, resting
 from domain.desk.carried import Carried
 from domain.desk.killing import note_symbols
-from domain.desk.traces import Tick
+from domain.desk.recording import Tick
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.health import books_seen, clocks
 from domain.health.books_seen import BooksSeen
@@ -18,7 +18,7 @@ def take_observation(c: Carried, observation: Observation, known: int, tick: Tic
     `known` is what `latch.known_latch` returned before the reading began: a reading that overlapped a write of the latch
     proves nothing about it.
     """
-    resting.seen(c, observation)
+    resting.update_from(c, observation)
     if len(observation.open_orders) > MAX_CARRIED_ORDERS:
         few = {"open_orders": observation.open_orders[:MAX_CARRIED_ORDERS]}
         observation = observation.model_copy(update=few)

@@ -16,9 +16,8 @@ from domain.desk.carried import (
 )
 from domain.desk.killing import issue_cancels
 from domain.desk.outbox import note_quiet, order_prepared, order_reported, queue_row
+from domain.desk.recording import Tick, control_row
 from domain.desk.states import CommandKind, State
-from domain.desk.traces import Tick, control_row
-from domain.desk.versions import flattens_on
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.risk.guards import RATE_WINDOW
 from domain.risk.reducing import Reduction
@@ -159,7 +158,7 @@ def take_report(c: Carried, pending: PendingOrder, report: OrderReport, tick: Ti
 def _goes_on(c: Carried, deleverage: PendingDeleverage, order: Order, report: OrderReport) -> bool:
     """Whether a kill that flattens has closed only part of a position. The next order then follows at once."""
     flattens = c.state is State.KILLED and c.kill is not None and c.kill.flattens and c.kill.flat_at is None
-    if not (flattens and deleverage.automatic and deleverage.quantity is None and flattens_on(c.schema_version)):
+    if not (flattens and deleverage.automatic and deleverage.quantity is None):
         return False
     return ZERO < report.filled_quantity < abs(order.position_before or ZERO)
 

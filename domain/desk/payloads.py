@@ -26,7 +26,7 @@ MAX_INPUT_BYTES = 64 * 1024
 MAX_INPUTS = 16
 # Deeply nested input costs a hundred times as much to read as a long text. A reason of 500 brackets is still read.
 MAX_BRACKETS = 1_000
-# How much of a reason that is no text is shown, in values, and how deep.
+# If a reason is not a text, only so many of its values are shown, and only so deep.
 MAX_VALUES, MAX_DEPTH = 30, 20
 # No command with numbers of its own is longer. Exact numbers cost four times as much to read as floats: 800 kills, each with
 # 15,000 of them, took a new worker longer than a workflow task may.

@@ -5,8 +5,8 @@ Until the cancel is confirmed, the symbol takes no new order.
 
 from domain.desk.carried import Carried
 from domain.desk.outbox import prepared_row, queue_instruction
+from domain.desk.recording import Tick
 from domain.desk.resting import covers
-from domain.desk.traces import Tick
 from domain.trading.instructions import OpenCancel, Tool
 from domain.trading.orders import Order
 from domain.trading.quotes import AgentQuote, quotes_of
@@ -38,7 +38,7 @@ def blocked(c: Carried) -> dict[str, str]:
 
 
 def refusal(c: Carried, order: Order) -> str | None:
-    """Why an order is not sent: the cancel of an order that it replaces is not confirmed. None once all are."""
+    """Why an order is not sent: the cancel of an order that it replaces is not confirmed. None once all are confirmed."""
     left = replaced_by(c, order)
     return STILL_RESTS.format(left[0].order_id) if left else None
 

@@ -1,7 +1,7 @@
 """Agents' orders that rest at the venue: added when the venue has them, updated by every reading, removed with their cancel.
 
-The desk remembers, by order id, whose each order is, so that an agent's next proposal can replace its last one. A reading
-that began before a change cannot show it: only a reading of a later cycle proves that an order is gone.
+The desk remembers, by order id, which agent each order belongs to, so that an agent's next proposal can replace its last
+one. A reading that began before a change cannot show it: only a reading of a later cycle proves that an order is gone.
 """
 
 from datetime import datetime
@@ -56,7 +56,7 @@ def note(c: Carried, order: Order, report: OrderReport, now: datetime) -> None:
         del c.quotes[next(canceled, next(iter(c.quotes)))]
 
 
-def seen(c: Carried, reading: Observation) -> None:
+def update_from(c: Carried, reading: Observation) -> None:
     """Updates the resting orders from a reading: how much of each has filled, and which are gone."""
     if not c.quotes:
         return

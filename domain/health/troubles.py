@@ -1,6 +1,6 @@
 """Remembers which troubles are known, so that each is logged once, and once more when it is over.
 
-A loop that retries every second would otherwise write the same line for as long as the database is away.
+A loop that retries every second would otherwise write the same line for as long as the database is down.
 """
 
 

@@ -156,9 +156,12 @@ class Candidate:
         if not seen.positions:
             return False
         way = order.symbol, order.side
-        resting = (leg for leg in legs_of(seen.open_orders, seen.marks) if (leg.symbol, leg.side) == way)
+        # Reduce-only orders too: if one fills first, nothing is left for this order to reduce.
+        resting = [o.quantity - o.filled_quantity for o in seen.open_orders if (o.symbol, o.side) == way]
+        unlisted = unlisted_legs(self.given.quotes, seen.open_orders, seen.marks)
+        resting += [leg.quantity for leg in unlisted if (leg.symbol, leg.side) == way]
         held = quantities(seen.positions).get(order.symbol, ZERO)
-        left = held + sign(order.side) * sum((leg.quantity for leg in resting), order.quantity)
+        left = held + sign(order.side) * sum(resting, order.quantity)
         return bool(held) and abs(left) < abs(held) and left * held >= 0
 
 

@@ -162,8 +162,8 @@ class FilledOrder(Value):
 class LatchRow(Value):
     """What the desk's database row says of the kill.
 
-    `kill_id` is the decision-log row of the newest kill, `cleared_by` that of the newest restart. Both are None if an older
-    version without ids wrote them.
+    `kill_id` is the decision-log row of the newest kill, `cleared_by` that of the newest restart. Both are None if a person
+    wrote them by hand.
     """
 
     killed: bool

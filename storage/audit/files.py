@@ -109,9 +109,17 @@ def _read_csv(path: Path) -> Iterator[Link | None]:
 
 def _parsed(line: bytes) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(line, object_pairs_hook=_named_once)
     except (ValueError, RecursionError):
         return None
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A row with each name once and no other. Of a name that is there twice, the next reader may take the other value."""
+    row = dict(pairs)
+    if len(pairs) != len(Link._fields) or row.keys() != set(Link._fields):
+        raise ValueError
+    return row
 
 
 def _link(found: Any) -> Link | None:

@@ -103,7 +103,7 @@ def read(file: Path) -> ExportManifest:
 
 
 def sha256_of(path: Path) -> str:
-    """The number of rows in the file."""
+    """The hash of the file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

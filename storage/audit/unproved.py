@@ -62,7 +62,8 @@ _AGAIN = text("UPDATE audit_unproved SET times = least(times, 1000000) + 1 RETUR
 _KNOW = text("INSERT INTO audit_tables (source) SELECT unnest(CAST(:names AS text[])) ON CONFLICT DO NOTHING")
 _DUE = text("""
 SELECT source, after FROM audit_tables
-WHERE after <> '' OR ended_at IS NULL OR ended_at < clock_timestamp() - make_interval(secs => :seconds)
+WHERE after <> '' OR ended_at IS NULL
+    OR ended_at NOT BETWEEN clock_timestamp() - make_interval(secs => :seconds) AND clock_timestamp()
 ORDER BY looked_at NULLS FIRST, source
 """)
 _NOTE = text("""
@@ -81,7 +82,7 @@ _LOOKS = {table.name: text(_query_for(_LOOK, table)) for table in _TABLES}
 _OVERS = [text(_query_for(_OVER, table)) for table in _TABLES]
 
 
-def look_again(connection: Connection) -> dict[str, int]:
+def found_so_far(connection: Connection) -> dict[str, int]:
     """How often each desk's row has been found so far. A row that is gone, or has its link by now, is dropped."""
     if not connection.scalar(text("SELECT EXISTS (SELECT FROM audit_unproved)")):
         return {}
@@ -90,7 +91,7 @@ def look_again(connection: Connection) -> dict[str, int]:
     return {row.desk: row.times for row in connection.execute(_AGAIN)}
 
 
-def look(connection: Connection, seconds: float, between_laps: float, most: int) -> Iterator[int]:
+def continue_laps(connection: Connection, seconds: float, between_laps: float, most: int) -> Iterator[int]:
     """Continues the laps for so many seconds, at least for one statement, and yields the number of rows that each statement
     checked."""
     until = time.monotonic() + seconds

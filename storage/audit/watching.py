@@ -25,9 +25,11 @@ FOUND_TIMES = 2
 """How often a fault must be found before it is reported."""
 _LOCK = text("SELECT pg_try_advisory_xact_lock(1095329132)")
 _WAIT_FOR_LOCK = text("SELECT pg_advisory_xact_lock(1095329132)")
-# A cheap check, by an index: most processes find that another one has just done the work.
+# A cheap check, by an index: most processes find that another one has just done the work. Times in the future, from a clock that
+# was ahead, do not count: otherwise nothing would be verified until then.
 _RESTS = text("""
-SELECT greatest((SELECT max(looked_at) FROM audit_watch), (SELECT max(looked_at) FROM audit_tables))
+SELECT greatest((SELECT max(looked_at) FROM audit_watch WHERE looked_at <= clock_timestamp()),
+    (SELECT max(looked_at) FROM audit_tables WHERE looked_at <= clock_timestamp()))
     > clock_timestamp() - make_interval(secs => :seconds)
 """)
 # For a desk that was never checked, new rows are followed from its last one on; the first lap takes the rows before.
@@ -43,13 +45,14 @@ LIMIT 500 ON CONFLICT DO NOTHING
 _NEWS = text("""
 SELECT w.*, h.seq AS head_seq FROM audit_watch AS w LEFT JOIN audit_heads AS h ON h.desk = w.desk
 WHERE NOT w.again AND (w.fault_kind IS NOT NULL OR h.seq IS DISTINCT FROM w.seq
-    OR w.looked_at < clock_timestamp() - interval '10 minutes')
+    OR w.looked_at NOT BETWEEN clock_timestamp() - interval '10 minutes' AND clock_timestamp())
 ORDER BY w.looked_at LIMIT 500
 """)
 _LAPS = text("""
 SELECT w.*, h.seq AS head_seq, w.began_at < clock_timestamp() - interval '1 day' AS was_long
 FROM audit_watch AS w LEFT JOIN audit_heads AS h ON h.desk = w.desk
-WHERE w.again AND (NOT w.at_end OR w.looked_at < clock_timestamp() - make_interval(secs => :seconds))
+WHERE w.again AND (NOT w.at_end
+    OR w.looked_at NOT BETWEEN clock_timestamp() - make_interval(secs => :seconds) AND clock_timestamp())
 ORDER BY w.looked_at LIMIT 500
 """)
 _NOTE = text("""
@@ -74,8 +77,9 @@ SELECT DISTINCT ON (desk, of_tables) desk, fault_kind, fault_seq, fault_what, fa
 ORDER BY desk, of_tables, fault_at
 """)
 _AGES = text("""
-SELECT desk, extract(epoch FROM clock_timestamp() - coalesce(max(ended_at), min(began_at))) FROM audit_watch
-WHERE desk = ANY(:desks) GROUP BY desk
+SELECT desk, extract(epoch FROM clock_timestamp() - coalesce(max(ended_at) FILTER (WHERE ended_at <= clock_timestamp()),
+    min(began_at))) FROM audit_watch
+WHERE desk = ANY(:desks) AND began_at <= clock_timestamp() GROUP BY desk
 """)
 _ACCEPT = text("""
 UPDATE audit_watch SET seq = :seq, hash = :hash, unsettled = '{}', at_end = NOT again,
@@ -130,8 +134,8 @@ def watch(connection: Connection, signed: Checkpoint | None, pace: Pace) -> Watc
         rows += each.rows
         if each.fault and each.times == FOUND_TIMES:
             found.add(each.fault.desk)
-    found |= {desk for desk, times in unproved.look_again(connection).items() if times == FOUND_TIMES}
-    for _ in unproved.look(connection, pace.tables, pace.between_laps, pace.rows):
+    found |= {desk for desk, times in unproved.found_so_far(connection).items() if times == FOUND_TIMES}
+    for _ in unproved.continue_laps(connection, pace.tables, pace.between_laps, pace.rows):
         pass
     return WatchRound(rows, frozenset(found))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from api import app, body_limit, connections, door, request_head
-from api.descriptors import ConnectionBudget, room
+from api.descriptors import ConnectionBudget, budget_for
 from tests.api.serving import KILL, Client, Reply, head, serving
 from tests.api.world import KEY, World
 
@@ -199,7 +199,7 @@ async def test_what_is_turned_away_is_logged_once_in_a_while(narrow: Desk, monke
 
 @pytest.mark.parametrize("descriptors", [256, 1024, 4096, 20_000, 1_000_000])
 def test_descriptors_are_left_beside_connections_and_a_burst(descriptors: int) -> None:
-    found = room(descriptors)
+    found = budget_for(descriptors)
     assert found.connections >= 16
     assert found.connections + found.waiting + 64 <= descriptors
 

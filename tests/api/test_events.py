@@ -208,6 +208,18 @@ async def test_the_log_goes_on_after_the_last_event_id(desk: Watched) -> None:
     assert (await again.of("log")).id == f"decision_{2:032x}"
 
 
+async def test_a_row_from_a_clock_that_is_ahead_hides_no_row_after_it(desk: Watched) -> None:
+    ahead = make_decision(1, timestamp=datetime.now(UTC) + timedelta(hours=1))
+    desk.reports.rows = [ahead]
+    stream = await desk.open()
+    assert (await stream.of("log")).id == ahead.decision_id
+    # A page shows the newest first, by the rows' own times.
+    for number in (2, 3):
+        later = make_decision(number, timestamp=datetime.now(UTC))
+        desk.reports.rows = [ahead, later]
+        assert (await stream.of("log")).id == later.decision_id
+
+
 async def test_many_streams_cost_one_query_and_a_kill_does_not_wait_for_them(desk: Watched) -> None:
     streams = [await desk.open() for _ in range(200)]
     for stream in streams:

@@ -48,6 +48,9 @@ async def test_an_observation_older_than_three_cycles_is_degraded(world: World) 
     assert (await health(world))[1]["aster_connected"] is True
     world.gateway.carried.observation = make_observation(age_seconds=16)
     assert await health(world) == (200, {**FINE, "status": "degraded", "aster_connected": False})
+    # By clocks that differ so much, nobody can tell.
+    world.gateway.carried.observation = make_observation(age_seconds=-16)
+    assert await health(world) == (200, {**FINE, "status": "degraded", "aster_connected": False})
     world.gateway.carried.observation = None
     assert await health(world) == (200, {**FINE, "status": "degraded", "aster_connected": False})
 

@@ -1,12 +1,15 @@
 """Metrics: the contract's names and labels, few values, no stale state."""
 
 import asyncio
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.api.world import World
+from api import metrics
+from tests.api.world import World, make_observation
 from workflows.gateway import CoordinatorSilent
 
 
@@ -51,6 +54,19 @@ async def test_what_a_kill_has_left_to_do_and_unwritten_rows_are_reported_while_
     found = await samples(new_world)
     assert found["ais_coordinator_answers", mine] == 0
     assert not [name for name, _ in found if name in ("ais_kill_outstanding", "ais_unwritten_rows")]
+
+
+async def test_a_reading_ages_although_this_machines_clock_is_behind(
+    new_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, steady = (("desk", "main"),), time.monotonic()
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: steady))
+    new_world.gateway.carried.observation = make_observation(age_seconds=-3_600)
+    assert (await samples(new_world))["ais_observation_age_seconds", mine] == 0
+    steady += 301
+    assert (await samples(new_world))["ais_observation_age_seconds", mine] == 301
+    new_world.gateway.carried.observation = make_observation(age_seconds=-3_600)
+    assert (await samples(new_world))["ais_observation_age_seconds", mine] == 0
 
 
 async def test_the_age_of_the_keys_is_reported_from_their_first_reading_on(new_world: World) -> None:

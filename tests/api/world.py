@@ -18,14 +18,14 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from api.app import AppSettings, create_app
 from api.errors import ApiError
 from api.keys import KeyReading
-from api.reporting import DecisionPage, LiveBooks, PageText, PaperBooks, Reports, Told
+from api.reporting import DecisionPage, LiveBooks, PageText, PaperBooks, Reports, RowsToText
 from api.rows import entry
 from domain.desk import applying, ordering
 from domain.desk.carried import Carried
 from domain.desk.payloads import RawPayload, kind_of, read_command
+from domain.desk.recording import Tick
 from domain.desk.states import Mode
 from domain.desk.status import Outcomes, Status, outcomes_of
-from domain.desk.traces import Tick
 from domain.keys import ID_CHARS, SECRET_BYTES, AccessKey, Role, merge, read_key, write_key
 from domain.risk.limits import Limits
 from domain.trading.decisions import Decision, DecisionType
@@ -210,7 +210,8 @@ class FakeReports:
             raise self.error
         if self.log:
             return await self.log.page(wanted)
-        return self.rows[: wanted.limit], self.next_cursor
+        until = [row for row in self.rows if wanted.until is None or row.timestamp < wanted.until]
+        return until[: wanted.limit], self.next_cursor
 
     async def page_text(self, wanted: DecisionFilter) -> PageText:
         rows, cursor = await self.page(wanted)
@@ -218,22 +219,22 @@ class FakeReports:
             return await self.log.page_text(wanted)
         return json.dumps([entry(row) for row in rows]), cursor
 
-    async def instructions(self, desk: str, wanted: InstructionFilter, told: Told[InstructionRow]) -> PageText:
-        return await self.log.instructions(desk, wanted, told) if self.log else (told([]), None)
+    async def instructions(self, desk: str, wanted: InstructionFilter, to_text: RowsToText[InstructionRow]) -> PageText:
+        return await self.log.instructions(desk, wanted, to_text) if self.log else (to_text([]), None)
 
-    async def fills(self, desk: str, wanted: PageFilter, told: Told[StoredFill]) -> PageText:
-        return await self.log.fills(desk, wanted, told) if self.log else (told([]), None)
+    async def fills(self, desk: str, wanted: PageFilter, to_text: RowsToText[StoredFill]) -> PageText:
+        return await self.log.fills(desk, wanted, to_text) if self.log else (to_text([]), None)
 
-    async def ledger(self, desk: str, wanted: PageFilter, told: Told[StoredEntry]) -> PageText:
-        return await self.log.ledger(desk, wanted, told) if self.log else (told([]), None)
+    async def ledger(self, desk: str, wanted: PageFilter, to_text: RowsToText[StoredEntry]) -> PageText:
+        return await self.log.ledger(desk, wanted, to_text) if self.log else (to_text([]), None)
 
     async def books(self, desk: str) -> PaperBooks | LiveBooks | None:
         return await self.log.books(desk) if self.log else None
 
-    async def curve(self, desk: str, wanted: CurveFilter, told: Told[EquityPoint]) -> str:
+    async def curve(self, desk: str, wanted: CurveFilter, to_text: RowsToText[EquityPoint]) -> str:
         if self.error:
             raise self.error
-        return await self.log.curve(desk, wanted, told) if self.log else told(self.points)
+        return await self.log.curve(desk, wanted, to_text) if self.log else to_text(self.points)
 
     async def can_write(self) -> bool:
         if self.hangs:

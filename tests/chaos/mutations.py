@@ -306,8 +306,8 @@ MUTATIONS = (
         "I2", "a run that continues as new runs",
         ("domain/desk/handover.py", "    bulk = _Bulk(**{name",
          "    carried.state = State.RUNNING\n    bulk = _Bulk(**{name"),
-        ("domain/desk/handover.py", "from domain.desk.traces import",
-         "from domain.desk.states import State\nfrom domain.desk.traces import"),
+        ("domain/desk/handover.py", "from domain.desk.recording import",
+         "from domain.desk.states import State\nfrom domain.desk.recording import"),
     ),
     _mutation(
         "I3", "cancels are lost when a run continues as new",
@@ -321,7 +321,7 @@ MUTATIONS = (
     ),
     _mutation(
         "I6", "the log names the wrong sender",
-        ("domain/desk/traces.py", "{result} by {command.actor}: ", "{result} by temporal: "),
+        ("domain/desk/recording.py", "{result} by {command.actor}: ", "{result} by temporal: "),
     ),
     _mutation(
         "I7", "limits are answered and forgotten",

@@ -12,6 +12,7 @@ from playwright.async_api import Route
 
 from api import feed
 from api.errors import ReportsUnavailable
+from domain.desk.carried import KillRecord
 from domain.desk.states import Mode, State
 from domain.keys import Role
 from domain.trading.assessment import Assessment, Measures, RiskMemory
@@ -707,6 +708,108 @@ async def test_the_charts_show_the_curve_its_limits_executions_and_what_was_done
     console.reports.error = None
     await console.page.select_option("#chart-controls select", "all")
     await console.page.wait_for_function("() => document.querySelector('#chart-problem').innerText === ''")
+
+
+# What old data, cut lists and clocks that somebody sets could make the page claim.
+
+CANCEL = {"tool": "cancel_all_orders", "symbol": "BTCUSDT", "attempts": 1, "detail": None, "command_id": "command-1"}
+
+
+def canceled(number: int, outcome: str) -> dict[str, Any]:
+    at = "2026-03-12T14:30:00+00:00"
+    return {**CANCEL, "instruction_id": f"cancel-{number}", "prepared_at": at, "outcome": outcome}
+
+
+async def test_a_clock_that_is_set_back_hides_no_warning(console: Console) -> None:
+    console.gateway.carried.observation_error = "the venue is away"
+    await console.open()
+    await console.says("#warnings", "The last reading of the venue failed: the venue is away")
+    await console.page.evaluate("const now = Date.now; Date.now = () => now() - 3_600_000;")
+    await console.says("#clock", "this machine is 60 min off")
+    await console.says("#warnings", "The last reading of the venue failed: the venue is away")
+
+
+async def test_outcomes_of_instructions_arrive_without_a_new_decision(console: Console) -> None:
+    """A killed desk makes none, and the log went on to say of each cancel that it was prepared."""
+    outcomes = ["prepared"]
+    await console.page.route("**/reports/instructions*", lambda route: route.fulfill(json=[canceled(1, outcomes[-1])]))
+    console.reports.rows = [make_decision(1)]
+    await console.open()
+    await console.shows("running")
+    await console.page.select_option("#log-controls select", "instructions")
+    await console.says("#log .kind", "prepared")
+    outcomes.append("confirmed")
+    await console.says("#log .kind", "confirmed")
+
+
+async def test_every_cancel_of_many_symbols_is_counted(console: Console) -> None:
+    rows = [canceled(number, "confirmed") for number in range(60)]
+
+    async def report(route: Route) -> None:
+        found = re.search(r"limit=(\d+)", route.request.url)
+        assert found
+        await route.fulfill(json=rows[: int(found[1])])
+
+    console.gateway.carried.symbols = [f"S{number}USDT" for number in range(30)]
+    await console.page.route("**/reports/instructions*", report)
+    await console.open()
+    await console.shows("running")
+    await console.page.click("form[aria-label='Cancel all'] button")
+    await console.says("#outcomes", "60 cancels prepared. 60 of 60 confirmed by the venue.")
+
+
+async def test_the_rows_of_a_kill_are_its_own_and_as_old_as_they_say(console: Console) -> None:
+    is_down = False
+
+    async def report(route: Route) -> None:
+        is_first = "command_id=first" in route.request.url
+        await (route.abort() if is_down else route.fulfill(json=[canceled(1, "prepared")] * 40 if is_first else []))
+
+    def kill(command_id: str) -> KillRecord:
+        return KillRecord(
+            command_id=command_id,
+            at=datetime.now(UTC),
+            row_id="decision_1",
+            reason=f"the {command_id} kill",
+            actor="cli:x",
+            source="operator",
+        )
+
+    await console.page.route("**/reports/instructions*", report)
+    carried = console.gateway.carried
+    carried.state, carried.kill = State.KILLED, kill("first")
+    await console.open()
+    await console.shows("killed")
+    await console.says("#kill-progress", "These are the newest 40. The log below has all of them")
+    is_down = True
+    await console.says("#kill-progress", "They could not be read again: the facts above are newer.")
+    carried.kill = kill("second")
+    await console.says("#kill-progress", "the second kill")
+    assert await console.page.locator("#kill-progress table").count() == 0
+
+
+async def test_a_command_that_the_page_follows_no_more_says_so(console: Console) -> None:
+    await console.open()
+    await console.shows("running")
+    await console.page.click("form[aria-label='Cancel all'] button")
+    await console.says("#outcomes", "0 of 4 confirmed by the venue.")
+    await console.page.evaluate(
+        "const now = performance.now.bind(performance); performance.now = () => now() + 660_000;"
+    )
+    await console.says("#outcomes", "UTC: this page has stopped following it.")
+
+
+async def test_charts_say_which_marks_and_executions_they_lack(console: Console) -> None:
+    now = datetime.now(UTC)
+    console.reports.points = [an_equity_point(0, 10_000, time=now, prices={"BTCUSDT": D(64_000)})]
+    console.reports.rows = [
+        make_decision(it, decision_type="control", timestamp=now - timedelta(seconds=it)) for it in range(250)
+    ]
+    fill = {"filled_at": now.isoformat(), "side": "BUY", "quantity": "1", "price": "64000"}
+    await console.page.route("**/reports/fills*", lambda route: route.fulfill(json=[fill] * 500))
+    await console.open()
+    await console.says("#marks-title", "of each, only the newest 200, so older ones are missing")
+    await console.says("#charts", "Price of BTCUSDT (with the newest 500 executions only)")
 
 
 def test_a_run_of_ci_without_a_browser_fails(monkeypatch: pytest.MonkeyPatch) -> None:

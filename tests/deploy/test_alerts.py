@@ -251,7 +251,7 @@ def registered() -> dict[str, set[str]]:
         for name, collector in registry._names_to_collectors.items():
             labels: Iterable[str] = getattr(collector, "_labels", ()) or getattr(collector, "_labelnames", ())
             found[name] = {*labels, "job", "instance"} | ({"le"} if name.endswith("_bucket") else set())
-    asked = [_Coordinator("main", status_of(make_carried(), "run")), _Keys("main", 1.0)]
+    asked = [_Coordinator("main", status_of(make_carried(), "run"), 1.0), _Keys("main", 1.0)]
     for family in [family for collector in asked for family in collector.collect()]:
         found[family.name] = {"job", "instance"} | {label for sample in family.samples for label in sample.labels}
     return found

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,28 @@ async def test_following_shows_an_instruction_again_when_its_outcome_is_known(
         await database.run(lambda connection: upsert_instructions(connection, [settled]))
         await reader.until(2)
         assert [line.fields["outcome"] for line in reader.lines] == ["prepared", "confirmed"]
+
+
+async def test_following_shows_the_outcome_of_an_instruction_from_an_hour_ago(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The venue was away for that long. Whoever followed the log saw that the cancel was prepared, and no more."""
+    old = make_instruction(desk="away", prepared_at=ago(3_600))
+    newer = make_instruction(desk="away", prepared_at=ago(0), outcome=InstructionOutcome.CONFIRMED)
+    await database.run(lambda connection: upsert_instructions(connection, [old, newer]))
+    async with following(LogQuery("away", "instructions", 20), monkeypatch) as reader:
+        await reader.until(2)
+        for number, outcome in enumerate((InstructionOutcome.UNKNOWN, InstructionOutcome.CONFIRMED), 3):
+            changed = old.model_copy(update={"outcome": outcome, "settled_at": ago(0)})
+            await database.run(partial(upsert_instructions, rows=[changed]))
+            await reader.until(number)
+        # Once more, so that a line that is shown twice would be seen.
+        last = make_instruction(desk="away", prepared_at=ago(0))
+        await database.run(lambda connection: upsert_instructions(connection, [last]))
+        await reader.until(5)
+        assert [line.fields["outcome"] for line in reader.lines] == [
+            "prepared", "confirmed", "unknown", "confirmed", "prepared",
+        ]  # fmt: skip
 
 
 async def test_fills_of_a_live_desk_whose_books_are_not_read_are_not_called_none(database: Database) -> None:

@@ -1,6 +1,7 @@
 """What the supervisor does when a part ends: real processes, short delays."""
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -87,6 +88,25 @@ async def test_a_part_that_crashed_is_reported_and_started_again(heard: Heard, s
     assert "ended by SIGKILL: starting it again in 0 s" in await heard.hear("SIGKILL")
     await heard.hear("sleeper is back")
     assert sleeper.child.pid != first
+
+
+@pytest.mark.usefixtures("watched")
+async def test_a_machine_without_room_for_another_process_ends_no_other_part(
+    heard: Heard, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended the supervisor, and with it Temporal and the API."""
+    start, failures = sleeper.start, [OSError(errno.ENOMEM, "Cannot allocate memory"), OSError(errno.ENOSPC, "full")]
+
+    async def fails_twice() -> None:
+        if failures:
+            raise failures.pop(0)
+        await start()
+
+    monkeypatch.setattr(sleeper, "start", fails_twice)
+    _signal(sleeper, signal.SIGKILL)
+    assert "could not be started" in await heard.hear("Cannot allocate memory")
+    await heard.hear("sleeper is back")
+    assert not failures
 
 
 @pytest.mark.usefixtures("watched")

@@ -10,6 +10,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from rich.console import Console
@@ -20,6 +22,7 @@ from cli.tables import table
 from cli.watch import Sight, StatusPoller, frame
 from domain.desk.states import State
 from domain.desk.status import Status
+from tests.api.world import FakeGateway
 from tests.deploy.dev_stack import ais, ais_here, clean_environment, takes_ctrl_c
 from tests.workflows.parts import Venue
 from tests.workflows.world import Desk, World, running_desk
@@ -113,6 +116,23 @@ async def test_a_coordinator_that_does_not_answer_leaves_the_last_answer_with_it
     await poller.ask()
     assert poller.sight().is_stale
     assert "terminated" in drawn(poller.sight()).replace("\n", " ")
+
+
+async def test_after_the_machine_slept_nothing_that_was_read_before_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = {"monotonic": 100.0, "time": 1_000.0}
+    clocks = {name: lambda name=name: now[name] for name in now}
+    monkeypatch.setattr(watching, "time", SimpleNamespace(**clocks))
+    gateway = FakeGateway()
+    poller = StatusPoller(cast("DeskGateway", gateway))
+    await poller.ask()
+    assert not poller.sight().is_stale
+    # The steady clock stands still meanwhile.
+    now["time"] += 8 * 3_600
+    assert poller.sight().is_stale
+    assert "W A S   R U N N I N G" in drawn(poller.sight())
+    await poller.ask()
+    now["time"] -= 3_600
+    assert not poller.sight().is_stale
 
 
 def test_what_was_never_read_is_not_known() -> None:

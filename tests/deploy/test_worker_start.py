@@ -1,10 +1,12 @@
 """What a worker does without at its start: whatever may pass by itself must not keep a kill waiting."""
 
+import asyncio
 import os
 import resource
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -35,6 +37,18 @@ async def test_a_metrics_port_that_is_taken_stops_no_worker(taken: int, monkeypa
         await worker._runtime(config)
     told = [entry["event"] for entry in logs]
     assert sum(text.startswith("running without") for text in told) == 2
+
+
+async def test_a_database_whose_disk_hangs_stops_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found to be false: the server had taken the connection and never answered, and no limit of its own applies then."""
+    hanging = threading.Event()
+    monkeypatch.setattr(worker, "SCHEMA_SECONDS", 0.1)
+    monkeypatch.setattr(migrate, "check", lambda url: hanging.wait())
+    try:
+        async with asyncio.timeout(60):
+            assert await worker._check_schema("postgresql://nobody@127.0.0.1:1/ais") is None
+    finally:
+        hanging.set()
 
 
 async def test_indexes_that_are_not_there_yet_stop_no_worker(new_database_url: Callable[[], str]) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from domain.desk.carried import Carried
 from domain.desk.commands import AddSymbols, CancelAll, Command, Deleverage, Propose, Restart, SetLimits
+from domain.desk.recording import Tick
 from domain.desk.states import CommandKind, Mode
-from domain.desk.traces import Tick
 from domain.risk.assessing import assess
 from domain.risk.guards import BarSummary, MarketContext
 from domain.risk.limits import Limits

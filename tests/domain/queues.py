@@ -15,9 +15,9 @@ from domain.desk.details import details
 from domain.desk.handover import pack
 from domain.desk.outbox import cancels_begun
 from domain.desk.payloads import RawPayload, read_command
+from domain.desk.recording import Issued
 from domain.desk.states import CommandKind
 from domain.desk.status import status_of
-from domain.desk.traces import Issued
 from domain.risk.limits import Limits
 from tests.domain.builders import a_command, a_desk, a_tick
 from workflows.lanes import MAX_CANCELS_AT_ONCE

@@ -27,9 +27,9 @@ from domain.desk.outbox import (
     order_prepared,
     queue_row,
 )
+from domain.desk.recording import KEPT_COMMANDS, MAX_KEPT_COMMANDS
 from domain.desk.states import CommandKind, State
 from domain.desk.status import outcome_of, status_of
-from domain.desk.traces import KEPT_COMMANDS, MAX_KEPT_COMMANDS
 from domain.desk.warnings import Topic, warn
 from domain.health.disks import DiskSpace
 from domain.risk.reducing import Reduction
@@ -179,10 +179,8 @@ def test_a_restart_runs_again_only_where_the_latch_was_cleared() -> None:
     assert (desk.state, desk.kill, desk.hand_over) == (State.RUNNING, None, True)
 
 
-@pytest.mark.parametrize(("version", "outcomes"), [(5, 1), (4, 2)])
-def test_a_command_that_is_repeated_after_a_restart_is_not_carried_out_again(version: int, outcomes: int) -> None:
-    """Runs of schema 4 forgot every outcome with a restart, and have to replay as they did."""
-    desk = a_desk(schema_version=version)
+def test_a_command_that_is_repeated_after_a_restart_is_not_carried_out_again() -> None:
+    desk = a_desk()
     loosen = {"max_leverage": "1.9"}
     apply(desk, a_command(SET_LIMITS, "s", limits=loosen), a_tick())
     killed(desk)
@@ -190,8 +188,8 @@ def test_a_command_that_is_repeated_after_a_restart_is_not_carried_out_again(ver
     finish_restart(desk, None, a_tick())
     write_everything(desk)
     apply(desk, a_command(SET_LIMITS, "s", limits=loosen), a_tick())
-    assert len(desk.records) == outcomes - 1
-    assert set(desk.commands) == ({"s", "k", "r"} if version == 5 else {"s", "r"})
+    assert not desk.records
+    assert set(desk.commands) == {"s", "k", "r"}
 
 
 def test_a_kill_during_a_restart_keeps_it_killed_and_latches_again() -> None:
@@ -437,15 +435,6 @@ def test_a_kill_is_latched_where_the_row_says_so_and_not_because_it_was_written(
     assert (desk.latched, desk.kill_number) == (True, 2)
 
 
-def test_a_run_of_schema_3_goes_by_numbers_alone() -> None:
-    running = a_desk(schema_version=3)
-    observe(running, an_observation(latch=LatchRow(killed=False, kill_number=7, kill_id="x", cleared_by="y")))
-    assert (running.state, running.kill_number, running.latched) == (State.RUNNING, 7, True)
-    apply(running, a_command(KILL), a_tick())
-    row_answered(running, desk_row(running), None, a_tick())
-    assert running.latched
-
-
 def test_a_kills_answer_keeps_every_symbol_when_an_orders_fate_comes_later() -> None:
     desk = a_desk(symbols=[BTC, ETH])
     order = a_pending_order(desk)
@@ -563,14 +552,6 @@ def test_a_kill_that_takes_the_id_of_a_restart_keeps_its_outcome() -> None:
     finish_restart(desk, None, a_tick())
     assert (desk.commands["x"].kind, desk.commands["x"].outcome) == (KILL, Outcome.APPLIED)
     assert "restart refused" in desk.records[-1].summary
-
-
-def test_warnings_of_a_run_of_schema_3_are_texts_without_an_end_and_are_dropped() -> None:
-    desk = a_desk()
-    warn(desk, Topic.DISK, "little space", "/data")
-    old = desk.model_dump(mode="json")
-    old["warnings"].insert(0, "the venue is away")
-    assert Carried.model_validate(old).warning_texts == ["little space"]
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,19 @@ def test_a_sale_above_the_mark_that_closes_a_position_turns_nothing() -> None:
     assert candidate(a_limit("26", "150", SELL), positions=held).after[BTC] == 0
 
 
+def test_an_order_reduces_nothing_that_another_one_may_close_first() -> None:
+    """Found to be false: beside an agent's quote that no reading listed yet, and beside a reduce-only order, a sale passed every
+    limit and turned the position around.
+    """
+    held, order = [a_position(26)], a_limit("20", "150", SELL)
+    closing = [rests(BTC, "20", SELL, reduce_only=True)]
+    assert not candidate(order, positions=held, open_orders=closing).reduces
+    quote = AgentQuote(order_id="ord_1", agent_id="a", symbol=BTC, side=SELL, price=D(101), quantity=D(20), since=NOW)
+    seen = an_observation(marks={BTC: D(100)}, rules={BTC: some_rules()}, positions=held)
+    assert not Candidate(order, a_context(seen, quotes=[quote])).reduces
+    assert Candidate(order, a_context(seen, quotes=[quote.model_copy(update={"side": BUY})])).reduces
+
+
 def test_what_closes_is_worth_the_mark_and_what_opens_its_price() -> None:
     legs = [
         Leg(BTC, BUY, D(3), D(90)),

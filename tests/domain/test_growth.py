@@ -170,9 +170,8 @@ def test_a_restart_ends_the_warning() -> None:
     assert desk.warning_texts == []
 
 
-@pytest.mark.parametrize("changes", [{"schema_version": 3}, {"mode": Mode.SHADOW}])
-def test_older_runs_and_shadow_compare_nothing(changes: Any) -> None:
-    desk = killed(holding(), **changes)
+def test_shadow_compares_nothing() -> None:
+    desk = killed(holding(), mode=Mode.SHADOW)
     take_observation(desk, later(BTCUSDT="0.5"), 0, a_tick())
     assert (desk.warning_texts, rows(desk)) == ([], [])
 

@@ -253,10 +253,9 @@ def test_a_proposal_that_was_not_taken_is_refused_with_the_reason() -> None:
     assert summaries(desk)[-1] == "propose refused by mine: mine is an agent of this desk's own"
 
 
-@pytest.mark.parametrize(("version", "outcome"), [(5, Outcome.APPLIED), (4, Outcome.REFUSED)])
-def test_what_was_replaced_while_a_cycle_decided_keeps_that_outcome(version: int, outcome: Outcome) -> None:
-    """Its sender was told so. Runs of schema 4 refused it as well, and have to replay as they did."""
-    desk = a_desk(symbols=[BTC, ETH], schema_version=version)
+def test_what_was_replaced_while_a_cycle_decided_keeps_that_outcome() -> None:
+    """Its sender was told so."""
+    desk = a_desk(symbols=[BTC, ETH])
     send(desk, PROPOSE, FULL, "a")
     (waiting,) = taken = list(desk.proposals)
     send(desk, PROPOSE, FULL, "b")
@@ -264,5 +263,5 @@ def test_what_was_replaced_while_a_cycle_decided_keeps_that_outcome(version: int
     choice = Choice(decision_type=DecisionType.NO_ACTION, summary="s", not_taken=why)
     row = Decision(decision_id="d", timestamp=NOW, decision_type=choice.decision_type, summary="s")
     taken_up(desk, taken, choice, row, a_tick())
-    assert desk.commands["a"].outcome is outcome
+    assert desk.commands["a"].outcome is Outcome.APPLIED
     assert [w.command_id for w in desk.proposals] == ["b"]

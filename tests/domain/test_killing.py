@@ -392,14 +392,6 @@ def test_a_flattening_kill_tells_each_position_that_is_left_and_dust_as_dust() -
     assert told(desk).residue == [left[1], *UNWRITTEN]
 
 
-def test_a_run_of_schema_3_goes_on_as_it_began_with_dust() -> None:
-    """Its history has those attempts: without them it would not replay."""
-    desk = flattening_desk()
-    desk.schema_version = 3
-    flatten(desk, read(positions=[a_position("0.0004", ETH)], rules={ETH: some_rules(ETH)}), a_tick())
-    assert [d.symbol for d in desk.deleverages] == [ETH]
-
-
 def test_before_the_first_reading_what_was_held_as_the_kill_came_is_left() -> None:
     desk = a_desk(kill_flattens=True)
     take_observation(desk, an_observation(positions=[a_position("0.123")]), 0, a_tick())

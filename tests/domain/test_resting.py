@@ -13,7 +13,7 @@ from domain.desk.knowledge import known_of
 from domain.desk.ordering import decision_of, order_of, reduction_prepared
 from domain.desk.outbox import cancels_confirmed, cancels_failed, note_quiet, order_prepared, order_reported
 from domain.desk.requoting import blocked, refusal, replace, replaced_by
-from domain.desk.resting import MAX_QUOTES, resting_orders, seen
+from domain.desk.resting import MAX_QUOTES, resting_orders, update_from
 from domain.desk.states import CommandKind, Mode
 from domain.risk.reducing import Reduction
 from domain.trading.decisions import DecisionType
@@ -55,7 +55,7 @@ def listed(order_id: str, symbol: str = BTC, filled: str = "0") -> OpenOrder:
 def next_cycle(c: Carried, *orders: OpenOrder) -> None:
     c.cycle_number += 1
     c.observation = an_observation(open_orders=list(orders))
-    seen(c, c.observation)
+    update_from(c, c.observation)
 
 
 def shown(c: Carried) -> list[str]:
@@ -98,7 +98,7 @@ def test_readings_tell_what_filled_and_what_is_gone() -> None:
 def test_a_reading_of_the_cycle_in_which_it_came_does_not_say_that_it_is_gone() -> None:
     c = a_desk(cycle_number=3)
     rested(c)
-    seen(c, an_observation())
+    update_from(c, an_observation())
     assert list(c.quotes) == ["ord_1"]
     assert shown(c) == ["ord_1"], "placed since the reading"
 
@@ -171,7 +171,7 @@ def test_what_a_later_reading_still_lists_rests_after_all() -> None:
     replace(c, an_agents_order("ord_9"), a_tick())
     cancels_confirmed(c, [cancel.instruction_id for cancel in c.cancels], LATER)
     c.observation = an_observation(open_orders=[listed("ord_1")])
-    seen(c, c.observation)
+    update_from(c, c.observation)
     assert shown(c) == [], "that reading may have begun before the cancel"
     next_cycle(c, listed("ord_1"))
     assert shown(c) == ["ord_1"]

@@ -9,8 +9,8 @@ from domain.desk.inbox import MAX_PROPOSALS
 from domain.desk.killing import MAX_SEEN_SYMBOLS
 from domain.desk.latch import MAX_KNOWN_RESTARTS
 from domain.desk.outbox import MAX_OPEN_CANCELS_PER_LANE
+from domain.desk.recording import KEPT_UNNAMED, MAX_KEPT_COMMANDS
 from domain.desk.resting import MAX_QUOTES
-from domain.desk.traces import KEPT_UNNAMED, MAX_KEPT_COMMANDS
 from domain.trading.instructions import CANCEL_TOOLS
 
 # A lane that is full takes one more once the calls of all its cancels have begun: while one call is under way, and while the

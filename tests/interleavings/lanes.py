@@ -9,7 +9,7 @@ from typing import Any
 from domain.desk import applying, enforcing, identity, killing, latch, ordering, outbox
 from domain.desk.carried import Carried, OrderPhase, PendingOrder
 from domain.desk.cycle import NotDone
-from domain.desk.traces import Tick
+from domain.desk.recording import Tick
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.trading.instructions import Tool
 from domain.trading.market import LatchRow, Observation

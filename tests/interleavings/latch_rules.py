@@ -9,8 +9,8 @@ from typing import NamedTuple
 from domain.desk import killing, latch, outbox
 from domain.desk.carried import Carried, KillRecord
 from domain.desk.commands import Command, Source
+from domain.desk.recording import Tick
 from domain.desk.states import CommandKind, Mode, State
-from domain.desk.traces import Tick
 from domain.trading.market import LatchRow
 from storage import desks
 from storage.desks import ClearedKill, DeskRecord, KnownKill

@@ -5,8 +5,8 @@ from typing import NamedTuple
 from domain.desk import applying
 from domain.desk.carried import Carried, Outcome
 from domain.desk.commands import Command
+from domain.desk.recording import Tick
 from domain.desk.states import CommandKind, State
-from domain.desk.traces import Tick
 
 
 class Told(NamedTuple):

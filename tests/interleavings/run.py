@@ -18,8 +18,8 @@ from domain.desk.carried import Carried
 from domain.desk.cycle import NotDone, run_cycle, takes_risk
 from domain.desk.handover import unpack
 from domain.desk.payloads import RawPayload, read_command
+from domain.desk.recording import Issued, Tick
 from domain.desk.states import State
-from domain.desk.traces import Issued, Tick
 from domain.risk.limits import Limits
 from domain.trading.decisions import Decision
 from domain.trading.market import LatchReading, Observation

@@ -204,7 +204,7 @@ async def test_a_database_that_was_away_makes_no_coordinator_silent(
             raise DatabaseUnavailable("away")
         return 0
 
-    monkeypatch.setattr(notices, "look", look)
+    monkeypatch.setattr(notices, "note_events", look)
     notifier = running.make()
     notifier._started -= 60
     await notifier.look()
@@ -242,7 +242,7 @@ async def test_for_how_long_it_watches_is_its_age_however_long_the_database_was_
         watching.append(watched.watching)
         raise DatabaseUnavailable("away")
 
-    monkeypatch.setattr(notices, "look", look)
+    monkeypatch.setattr(notices, "note_events", look)
     notifier = running.make()
     notifier._born -= 7_200
     for _ in range(2):

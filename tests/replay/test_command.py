@@ -183,6 +183,20 @@ def test_a_wrong_flag_is_one_line_that_says_what_is_allowed(
     assert told in done.stderr
 
 
+@pytest.mark.parametrize("flag", ["--json", "--chart"])
+def test_a_file_that_is_read_is_never_written(
+    tmp_path: Path, bars: Path, here: Callable[..., Result], flag: str
+) -> None:
+    """It was empty before the first bar was replayed."""
+    copy = tmp_path / "mine.csv"
+    copy.write_bytes(bars.read_bytes())
+    done = here("mine.csv", "--symbol", "BTCUSDT", flag, tmp_path / "x/../mine.csv")
+    assert done.exit_code == 1
+    assert f"{flag}: " in done.stderr
+    assert "is a file that the replay reads" in done.stderr
+    assert copy.read_bytes() == bars.read_bytes()
+
+
 def test_a_wrong_line_is_reported_before_anything_runs(tmp_path: Path, bars: Path, here: Callable[..., Result]) -> None:
     (tmp_path / "wrong.csv").write_text(bars.read_text() + "1642700000000,1,2,3,x,5\n")
     done = here("wrong.csv", "--symbol", "BTCUSDT")

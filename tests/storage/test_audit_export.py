@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from cli import audit_export
 from cli.audit_export import AskedExport, exported
 from cli.audit_file import file_verified
-from domain.audit import link_hash
+from domain.audit import FIRST, Link, link_hash
 from storage.audit import checkpoints, files, manifests
 from storage.audit.checkpoints import NotSigned
 from storage.audit.exporting import ExportWindow
@@ -137,6 +137,19 @@ def test_a_file_that_was_tampered_with_is_broken_even_if_its_hash_was_made_anew(
     place.export(desk)
     rewritten(place, change)
     assert told in "\n".join(place.check())
+
+
+@pytest.mark.parametrize("more", ['"body":"forged",', '"Body":"forged",'])
+def test_a_line_with_a_name_too_much_is_no_row(tmp_path: Path, more: str) -> None:
+    """Found to be false: of a name that was there twice the last value was checked, and other readers take the first."""
+    row = Link("main", 1, "2026-01-01T00:00:00.000000Z", "decision", "dec_1", "{}", FIRST, b"")
+    row = row._replace(hash=link_hash(row))
+    file = tmp_path / "audit"
+    with file.open("wb") as opened:
+        files.write_rows(opened, ExportFormat.NDJSON, [row])
+    assert list(files.read_rows(file, ExportFormat.NDJSON)) == [row]
+    file.write_bytes(file.read_bytes().replace(b"{", b"{" + more.encode(), 1))
+    assert list(files.read_rows(file, ExportFormat.NDJSON)) == [None]
 
 
 @pytest.mark.parametrize("kind", list(ExportFormat))

@@ -128,6 +128,25 @@ def test_a_fault_is_reported_at_the_second_look_and_is_over_when_the_rows_are_wh
     assert told(own, 1) == []
 
 
+def test_a_clock_that_was_ahead_ends_no_verification(own: Undone) -> None:
+    """Found to be false: until the day that it said, no row was looked at, and the age of the last look was negative."""
+    fill(own, "main")
+    rounds(own, 2)
+    change(
+        own, "UPDATE audit_watch SET looked_at = looked_at + interval '1 day', ended_at = ended_at + interval '1 day'"
+    )
+    change(
+        own, "UPDATE audit_tables SET looked_at = looked_at + interval '1 day', ended_at = ended_at + interval '1 day'"
+    )
+    change(own, "UPDATE decisions SET cycles = 7")
+    put_in(own, "of nobody", desk="another")
+    pace = Pace(work=5.0, between_rounds=0.0, between_laps=3600.0)
+    rounds(own, 2, pace=pace)
+    assert {kind for _, kind, _ in standing(own)} == {FaultKind.CHANGED, FaultKind.EXTRA}
+    with own.connect() as connection:
+        assert watching.ages(connection, ["main"])["main"] >= 0
+
+
 def test_a_fault_that_passes_by_itself_is_not_reported(own: Undone) -> None:
     fill(own, "main")
     rounds(own, 2)

@@ -1,13 +1,18 @@
 """Free space, as the file systems themselves tell it."""
 
+import asyncio
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from activities.agents import pool as agent_pool
+from activities.agents.catalogue import InstalledAgent
+from activities.agents.pool import AgentProcess
 from activities.metrics import WorkerMetrics
 from activities.observe import ObserveActivities
 from domain.health.disks import DiskSpace, low
@@ -76,3 +81,40 @@ async def test_a_file_system_that_hangs_holds_up_nobody_and_one_thread(monkeypat
             await watch.look()
     assert looks == ["."]
     answers.set()
+
+
+async def test_what_hangs_takes_no_thread_of_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found to be false: with a hanging disk and agents whose processes did not start, the loop could look up no name, so the
+    venue's connection could not be made again.
+    """
+    hanging, pools = threading.Event(), []
+
+    class HangingPool:
+        def __init__(self, **_: Any) -> None:
+            pools.append(self)
+
+        @property
+        def active(self) -> bool:
+            return hanging.wait()
+
+    monkeypatch.setattr(disks, "free_space", lambda _: hanging.wait() and [])
+    monkeypatch.setattr(agent_pool, "ProcessPool", HangingPool)
+    loop = asyncio.get_running_loop()
+    # As many as with one core.
+    loop.set_default_executor(executor := ThreadPoolExecutor(5))
+    agents = [AgentProcess(InstalledAgent(f"agent{number}", "nowhere:agent"), 1.0) for number in range(8)]
+    loading = [asyncio.create_task(agent.load()) for agent in agents]
+    with pytest.raises(TimeoutError):
+        await DiskWatch(["."]).look()
+    try:
+        async with asyncio.timeout(60):
+            while len(pools) < len(agents):
+                await asyncio.sleep(0.01)
+            await loop.run_in_executor(None, lambda: None)
+    finally:
+        for task in loading:
+            task.cancel()
+        hanging.set()
+        await asyncio.gather(*loading, return_exceptions=True)
+        loop.set_default_executor(ThreadPoolExecutor())
+        executor.shutdown()

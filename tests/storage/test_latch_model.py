@@ -19,8 +19,8 @@ from domain.desk.carried import Carried
 from domain.desk.latch import PAST_IS_OLD, known_latch, row_answered
 from domain.desk.observing import take_observation
 from domain.desk.outbox import DeskRow, batch_written, desk_row, next_batch
+from domain.desk.recording import Tick
 from domain.desk.states import CommandKind, State
-from domain.desk.traces import Tick
 from storage.desks import ClearedKill, clear_latch, read_desk, write_desk
 from storage.tables import desks, kills
 from tests.domain.builders import a_command, a_desk, a_tick, an_observation

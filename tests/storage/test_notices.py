@@ -55,7 +55,7 @@ class Ledger:
 
     async def look(self, status: Status | None = None, *, may_tell_silence: bool = True) -> int:
         watched = Watched(self.desk, CHANNELS, may_tell_silence)
-        return await self.database.run(lambda connection: notices.look(connection, watched, status))
+        return await self.database.run(lambda connection: notices.note_events(connection, watched, status))
 
     async def summarise(self) -> int:
         watched = Watched(self.desk, CHANNELS, may_tell_silence=False)
@@ -141,7 +141,7 @@ async def test_a_channel_that_nobody_looked_for_begins_anew_unless_only_the_data
     for watching, told in ((timedelta(0), ["late", "new"]), (timedelta(hours=3), ["old", "late", "new"])):
         await _pause_between(ledger)
         watched = Watched(ledger.desk, CHANNELS, False, watching)
-        await ledger.database.run(partial(notices.look, watched=watched, status=None))
+        await ledger.database.run(partial(notices.note_events, watched=watched, status=None))
         await ledger.write(make_command(ledger.desk, summary="new"))
         await ledger.look()
         assert await ledger.told() == told
@@ -347,6 +347,27 @@ async def test_a_silence_is_reported_once_by_whoever_sees_it_and_so_is_its_end(l
     await ledger.look(back)
     assert await ledger.look(back) == 0
     assert len(await ledger.told(URGENT)) == 1
+
+
+async def test_a_clock_that_was_ahead_holds_back_no_notice(ledger: Ledger) -> None:
+    """Found to be false: until the day that it said, no channel was free, and a kill that nobody heard of was one of many."""
+    tomorrow, mine = func.now() + timedelta(days=1), notice_channels.c.desk == ledger.desk
+    await ledger.look(make_status(ledger.desk))
+    for number in range(6):
+        await ledger.write(make_command(ledger.desk, summary=str(number)))
+        await ledger.look()
+        held = {"held_by": "another", "held_until": tomorrow, "not_before": tomorrow}
+        await ledger.execute(update(notice_channels).where(mine).values(held))
+        assert await ledger.due(ALL, URGENT) == [ALL, URGENT]
+        assert (await ledger.told(URGENT), await ledger.told()) == ([str(number)], [str(number)])
+        await ledger.execute(update(table).where(table.c.desk == ledger.desk).values(sent_at=tomorrow))
+    # Nor does it hide a silence, or leave a day without its summary.
+    ahead = {"cycle_seen_at": tomorrow, "summarised": datetime.now(UTC).date() + timedelta(days=30)}
+    await ledger.execute(update(notice_desks).where(notice_desks.c.desk == ledger.desk).values(ahead))
+    await ledger.look()
+    seen = select(notice_desks.c.cycle_seen_at <= func.clock_timestamp()).where(notice_desks.c.desk == ledger.desk)
+    assert await ledger.database.run(lambda connection: connection.scalar(seen))
+    assert (await ledger.summarise(), await ledger.summarise()) == (1, 0)
 
 
 async def test_a_late_answer_ends_no_silence_and_another_run_does_whatever_its_clock_says(ledger: Ledger) -> None:

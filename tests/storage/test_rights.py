@@ -152,7 +152,7 @@ def test_a_desk_can_do_everything(roles: Roles) -> None:
         try_to_write(connection)
         try_to_grow(connection)
         for _ in range(3):
-            notices.look(connection, watched, None)
+            notices.note_events(connection, watched, None)
             notices.summarise(connection, watched)
         for channel in watched.channels:
             notice_queue.take(connection, "main", channel, "me")

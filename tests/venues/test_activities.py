@@ -1,16 +1,20 @@
 """What the activities make of a venue's answers: fates, errors that Temporal understands, and counts."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, cast
 
+import psycopg
 import pytest
+from sqlalchemy.exc import DBAPIError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.act import ActActivities, CoordinatorState
-from activities.calls import CancelCall, ObserveCall, OrderCall, Scope
+from activities.calls import CancelCall, CancelManyCall, ObserveCall, OrderCall, Scope
 from activities.metrics import WorkerMetrics
 from activities.observe import ObserveActivities
 from activities.venues.aster.venue import AsterVenue
@@ -23,8 +27,8 @@ from domain.desk.states import CommandKind, Mode, State
 from domain.risk.limits import Limits
 from domain.trading.instructions import Tool
 from domain.trading.orders import Fate, Order, OrderReport
-from storage.database import DatabaseUnavailable
-from tests.domain.builders import a_command, a_desk, a_tick, an_observation
+from storage.database import DatabaseUnavailable, unavailable
+from tests.domain.builders import a_command, a_desk, a_tick, an_observation, an_open_order
 from tests.venues.builders import make_order
 
 REFUSALS = [VenueRefused("no"), VenueMisconfigured("no key"), HedgeMode()]
@@ -128,6 +132,63 @@ async def test_one_machines_clock_alone_declares_no_fate(clock: timedelta | None
     assert (await ActivityEnvironment().run(activities.settle_order, call)).fate is Fate.UNKNOWN
 
 
+async def test_an_order_that_cannot_be_canceled_keeps_no_other_from_it() -> None:
+    canceled = []
+
+    class Canceling(Told):
+        async def cancel_order(self, symbol: str, order_id: str) -> None:
+            if order_id == "1":
+                raise Unavailable("cancel_order: HTTP 503")
+            canceled.append(order_id)
+
+    activities, _, scope = acting(Canceling(None))
+    ids = ["1", "2", "3"]
+    call = CancelCall(scope=scope, tool=Tool.CANCEL_ORDER, symbol="BTCUSDT", instruction_ids=["i"], order_ids=ids)
+    with pytest.raises(ApplicationError, match="HTTP 503"):
+        await ActivityEnvironment().run(activities.cancel, call)
+    assert canceled == ["2", "3"]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=5), timedelta(minutes=-5)])
+async def test_temporals_clock_declares_no_fate_either(ahead: timedelta) -> None:
+    """Found to be false: with that clock five minutes ahead, an order was searched for only among those of after it."""
+    asked: list[Order] = []
+
+    class Asked(Told):
+        async def find_order(self, order: Order) -> OrderReport | None:  # type: ignore[override]
+            asked.append(order)
+            return None
+
+        async def create_order(self, order: Order, clearance: Clearance) -> OrderReport:  # type: ignore[override]
+            asked.append(order)
+            return OrderReport(order_id=order.order_id, fate=Fate.FILLED)
+
+    activities, _, scope = acting(Asked(None))
+    environment, placed = ActivityEnvironment(), datetime.now(UTC)
+    environment.info = replace(environment.info, started_time=placed + ahead)
+    call = OrderCall(scope=scope, order=reducing().model_copy(update={"prepared_at": placed + ahead}))
+    await environment.run(activities.settle_order, call)
+    await environment.run(activities.place_order, call)
+    assert all(order.prepared_at <= datetime.now(UTC) for order in asked)
+    assert all(order.prepared_at > placed - timedelta(minutes=6) for order in asked)
+    assert len(asked) == 2
+
+
+async def test_a_bug_in_one_cancel_costs_no_other_its_confirmation() -> None:
+    class Canceling(Told):
+        async def cancel_all(self, tool: Tool, symbol: str) -> None:  # type: ignore[override]
+            if symbol == "ETHUSDT":
+                raise KeyError("a secret")
+
+    activities, _, scope = acting(Canceling(None))
+    tool = Tool.CANCEL_ALL_ORDERS
+    cancels = [
+        CancelCall(scope=scope, tool=tool, symbol=symbol, instruction_ids=["i"]) for symbol in ("BTCUSDT", "ETHUSDT")
+    ]
+    answers = await ActivityEnvironment().run(activities.cancel_many, CancelManyCall(scope=scope, cancels=cancels))
+    assert [answer.error for answer in answers] == [None, "a bug: KeyError"]
+
+
 async def test_calls_are_counted_once_by_the_venue_or_by_the_activity() -> None:
     assert (PaperVenue.counts_its_calls, AsterVenue.counts_its_calls) == (False, True)
     assert AsterVenue.settles_after > PaperVenue.settles_after
@@ -177,12 +238,15 @@ class AskingVenue:
         return await clearance.send(fills)
 
 
+class Away:
+    """A database that does not answer."""
+
+    async def run(self, work: Any, seconds: float) -> Any:
+        raise DatabaseUnavailable("x")
+
+
 @pytest.mark.parametrize("doubts", [[], ["BTCUSDT: get_positions says 0, get_account_v4 1"]])
 async def test_a_reading_that_is_no_fact_is_counted_and_held_against_no_limit(doubts: list[str]) -> None:
-    class Away:
-        async def run(self, work: Any, seconds: float) -> Any:
-            raise DatabaseUnavailable("x")
-
     scope, instruments, nothing = Scope(desk="main", mode=Mode.LIVE), WorkerMetrics("main"), cast(Any, None)
     venue, database = cast(Any, Told(an_observation(doubts=doubts))), cast(Any, Away())
     activities = ObserveActivities(scope, venue, database, nothing, instruments, lambda prefix: prefix)
@@ -190,6 +254,48 @@ async def test_a_reading_that_is_no_fact_is_counted_and_held_against_no_limit(do
     assert (seen.doubts, seen.assessment is None) == (doubts, bool(doubts))
     counted = instruments.registry.get_sample_value("ais_doubtful_readings_total", {"desk": "main"})
     assert (counted or 0) == len(doubts)
+
+
+class Spoilt:
+    """A database whose row of the desk cannot be read as one."""
+
+    async def run(self, work: Any, seconds: float) -> Any:
+        raise LookupError("mode 'live2'")
+
+
+async def test_a_row_that_cannot_be_read_costs_no_reading_and_stops_every_order() -> None:
+    """Found to be false: with a damaged index or a row of another version no kill was verified, and orders became unknown."""
+    scope, nothing = Scope(desk="main", mode=Mode.LIVE), cast(Any, None)
+    venue, database = cast(Any, Told(an_observation())), cast(Any, Spoilt())
+    activities = ObserveActivities(scope, venue, database, nothing, WorkerMetrics("main"), lambda prefix: prefix)
+    seen = await activities.observe(ObserveCall(scope=scope, symbols=["BTCUSDT"], cycle_id=None))
+    assert (seen.doubts, seen.latch_error) == ([], "the desk's row cannot be read: LookupError")
+
+    async def running() -> CoordinatorState:
+        return CoordinatorState(State.RUNNING)
+
+    acts = ActActivities(scope, venue, database, running, WorkerMetrics("main"))
+    report = await ActivityEnvironment().run(acts.place_order, OrderCall(scope=scope, order=make_order()))
+    assert (report.fate, report.detail) == (Fate.NOT_SENT, "the latch cannot be read: LookupError")
+    damaged = DBAPIError.instance("x", None, psycopg.errors.IndexCorrupted("index is damaged"), psycopg.Error)
+    assert isinstance(unavailable(damaged), DatabaseUnavailable)
+    assert unavailable(DBAPIError.instance("x", None, psycopg.errors.UniqueViolation("x"), psycopg.Error)) is None
+
+
+async def test_a_reading_with_more_orders_than_a_result_holds_shows_one_of_each_symbol_and_is_no_fact() -> None:
+    """Found to be false: with some eleven thousand orders on the account, Temporal refused every reading after a kill."""
+    order = an_open_order("BTCUSDT").model_copy(update={"order_id": "1234567890123", "price": Decimal("65432.10")})
+    orders = [order.model_copy(update={"order_id": str(10**12 + number)}) for number in range(12_000)]
+    orders += [order.model_copy(update={"symbol": f"S{number:03}USDT"}) for number in range(200)]
+    scope, nothing = Scope(desk="main", mode=Mode.LIVE), cast(Any, None)
+    venue = cast(Any, Told(an_observation(open_orders=orders)))
+    activities = ObserveActivities(
+        scope, venue, cast(Any, Away()), nothing, WorkerMetrics("main"), lambda prefix: prefix
+    )
+    seen = await activities.observe(ObserveCall(scope=scope, symbols=["BTCUSDT"], cycle_id=None, limits=Limits()))
+    assert (len({each.symbol for each in seen.open_orders}), seen.assessment) == (201, None)
+    assert seen.doubts == ["5200 more orders are open"]
+    assert len(seen.model_dump_json()) < 2_000_000
 
 
 def test_a_kill_is_counted_once_however_often_it_is_repeated() -> None:

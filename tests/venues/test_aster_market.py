@@ -9,8 +9,9 @@ import structlog
 
 from activities.venues.aster import market as aster
 from activities.venues.aster.caller import Caller
-from activities.venues.aster.market import AsterMarket, length_of
+from activities.venues.aster.market import AsterMarket
 from activities.venues.aster.market_data import MarketData
+from activities.venues.aster.markets import length_of
 from activities.venues.aster.rules import RuleBook
 from activities.venues.aster.transports import session_for
 from activities.venues.paper import NO_DATA, PaperVenue

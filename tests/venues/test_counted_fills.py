@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
 from activities.act import ActActivities, CoordinatorState
 from activities.calls import OrderCall, Scope
@@ -98,7 +99,8 @@ async def test_a_sent_order_counts_what_it_filled_at_once(
     venue: Venue = ReportingVenue(fate, filled)
     acting = ActActivities(scope, venue, database, running, instruments)
     order = make_order(side="SELL", reduce_only=True)
-    assert (await acting.place_order(OrderCall(scope=scope, order=order))).fate is fate
+    report = await ActivityEnvironment().run(acting.place_order, OrderCall(scope=scope, order=order))
+    assert report.fate is fate
     assert counted(instruments) == expected
 
 

@@ -74,7 +74,7 @@ def test_clients_for_whom_no_thread_could_be_started_take_no_place_for_ever(
                 raise RuntimeError("can't start new thread")
             super().start()
 
-    monkeypatch.setattr("activities.metrics_port.threading.Timer", NoMoreThreads)
+    monkeypatch.setattr(threading, "Timer", NoMoreThreads)
     until = time.monotonic() + 180
     while left:
         socket.create_connection((server.server_name, server.server_port), timeout=180).close()

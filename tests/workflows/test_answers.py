@@ -70,7 +70,11 @@ def _runs(story: str) -> Iterator[list[HistoryEvent]]:
 async def replay(history: History) -> None:
     """Raises if a workflow task fails. What the last one commands is not in the history, and not compared."""
     replayer = Replayer(
-        workflows=[Coordinator], workflow_runner=UnsandboxedWorkflowRunner(), data_converter=DATA_CONVERTER
+        workflows=[Coordinator],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        data_converter=DATA_CONVERTER,
+        # Without the SDK's limit of 2 s, which a busy machine exceeds.
+        debug_mode=True,
     )
     await replayer.replay_workflow(WorkflowHistory("coordinator-x", list(history.events)))
 

@@ -207,3 +207,33 @@ async def test_a_refusal_does_not_say_that_a_try_without_an_answer_was_not_recor
     with pytest.raises(GatewayError) as raised:
         await found.signal("kill", {"command_id": "k"})
     assert raised.type is meaning
+
+
+CUT_OFF = RPCError("operation was canceled", RPCStatusCode.CANCELLED, b"")
+
+
+@pytest.mark.parametrize("call", ["signal", "query"])
+async def test_a_call_whose_connection_the_server_ended_is_made_again(
+    call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server ends each connection after some minutes. A kill was then answered as perhaps not recorded, at once."""
+    found, left = gateway(unread=0), [CUT_OFF, CUT_OFF]
+    monkeypatch.setattr(found.client, "identity", "me", raising=False)
+
+    async def cut(*_: object, **__: object) -> QueryWorkflowResponse:
+        if left:
+            raise left.pop()
+        return QueryWorkflowResponse(
+            query_rejected=QueryRejected(status=WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_PAUSED)
+        )
+
+    service = found.client.workflow_service
+    monkeypatch.setattr(service, "signal_workflow_execution", cut, raising=False)
+    monkeypatch.setattr(service, "query_workflow", cut)
+    if call == "signal":
+        await found.signal("kill", {"command_id": "k"}, seconds=180)
+    else:
+        found._patience = 180
+        with pytest.raises(CoordinatorSilent, match="is paused in Temporal"):
+            await found.status()
+    assert left == []

@@ -27,16 +27,3 @@ async def test_every_activity_goes_to_the_queue_of_its_desk_and_mode(temporal: C
         await desk.until(lambda s: s.kill is not None and s.kill.latched and s.kill.row_written)
         (found,) = (await queues(desk)).values()
         assert found == {names.activity_queue(desk.desk, "shadow")}
-
-
-async def test_a_run_of_the_version_before_stays_on_the_shared_queue_until_its_next_run(temporal: Client) -> None:
-    async with running_desk(temporal, schema_version=3) as desk:
-        first = await desk.until(lambda s: s.cycle_number >= 2)
-        await desk.signal("kill")
-        killed = await desk.until(lambda s: s.kill is not None and s.kill.latched and s.kill.row_written)
-        await desk.signal("restart", {"kill_number": killed.kill_number})
-        second = await desk.until(lambda s: s.run_id != first.run_id)
-        await desk.until(lambda s: s.cycle_number > second.cycle_number)
-        found = await queues(desk)
-        assert found[first.run_id] == {desk.queue}
-        assert found[second.run_id] == {names.activity_queue(desk.desk, "paper")}

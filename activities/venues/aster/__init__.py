@@ -9,6 +9,6 @@
 | `account.py`, `readings.py` | the account, read so that it is a fact |
 | `market_data.py`, `markets.py`, `rules.py` | prices, bars, books and trading rules |
 | `orders.py`, `sending.py`, `last_look.py`, `single_cancel.py` | orders: what is sent, the last check, the outcome |
-| `statements.py` | trades and ledger, for a live desk's books |
+| `statements.py`, `allowance.py` | trades and ledger, for a live desk's books |
 | `market.py` | the real market for the paper venue |
 """

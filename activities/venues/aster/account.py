@@ -7,6 +7,7 @@ still differ, that is a doubt: the reading then shows whatever any source shows,
 """
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 import structlog
 
+from activities.venues.aster.answers import BadRequest
 from activities.venues.aster.caller import Caller
 from activities.venues.aster.readings import (
     AccountSeen,
@@ -27,7 +29,7 @@ from activities.venues.aster.readings import (
     wallet_of,
 )
 from activities.venues.aster.results import Row, Unreadable
-from activities.venues.port import VenueError, VenueRateLimited, VenueRefused
+from activities.venues.port import VenueError, VenueRateLimited
 from domain.trading.market import Account, Known, Market, OpenOrder, RestingOrder
 from domain.values import ZERO, printable
 
@@ -71,6 +73,15 @@ class AccountAnswers(NamedTuple):
     account: AccountSeen
 
 
+class MissingPosition(NamedTuple):
+    """A position that was held and that no list shows: since when it is missing, when the exchange was last asked for it alone,
+    and what it said then. Times are of the reader's clock."""
+
+    since: float
+    asked_at: float = -math.inf
+    stated: ExchangePosition | VenueError | None = None
+
+
 class AccountReader:
     """Reads one account. Remembers which orders are gone, and since when something has been missing in every source."""
 
@@ -78,7 +89,7 @@ class AccountReader:
         self._caller = caller
         self._clock = clock
         self._over: OrderedDict[RestingOrder, None] = OrderedDict()
-        self._missing: dict[str, float] = {}
+        self._missing: dict[str, MissingPosition] = {}
         self._jumped_to: tuple[Decimal, float] | None = None
 
     async def read(self, known: Known) -> AccountSnapshot:
@@ -93,7 +104,8 @@ class AccountReader:
         doubts = [*_contradictions(seen), *hidden, *unlisted, *untold, *jumped]
         if doubts:
             log.warning("a reading of the account is doubtful", doubts=len(doubts))
-        orders = {(order.market, order.order_id): order for order in [*resting, *listed]}
+        # An exchange's order id may be unique only within its symbol.
+        orders = {(order.market, order.symbol, order.order_id): order for order in [*resting, *listed]}
         return AccountSnapshot({**_holdings(seen), **lost}, list(orders.values()), seen.account.account, doubts)
 
     async def held(self, symbol: str) -> ExchangePosition | None:
@@ -139,28 +151,40 @@ class AccountReader:
         """Positions that the desk held and that no source lists any more, not even as zero; and why they do not count as gone
         yet."""
         listed = {*seen.holdings, *seen.account.held}
-        lost = [symbol for symbol in known.held if symbol not in listed]
-        self._missing = {symbol: since for symbol, since in self._missing.items() if symbol not in listed}
-        asked = (
-            self._caller.call_or_none(holdings_of, "get_positions", symbol=symbol, seconds=CONFIRM_SECONDS)
-            for symbol in lost[:MOST_POSITIONS_ASKED]
-        )
-        # Asked for one symbol, the exchange answers a row with zero if nothing is held.
-        answers = dict(zip(lost, await asyncio.gather(*asked), strict=False))
-        found, doubts = {}, []
-        for symbol in lost:
-            stated = (answers.get(symbol) or {}).get(symbol)
-            if stated is not None and not stated.quantity:
-                continue
-            since = self._missing.setdefault(symbol, self._clock())
-            if stated is not None:
-                found[symbol] = stated
-                why = f"get_positions says {stated.quantity} when asked for it alone, and lists it nowhere else"
-                doubts.append(f"{symbol}: {why}")
-            elif self._clock() - since < GONE_AFTER_SECONDS:
+        lost, now = [symbol for symbol in known.held if symbol not in listed], self._clock()
+        # What is found again begins anew, whoever found it: this reading, or another worker's in between.
+        missing = {symbol: self._missing.get(symbol, MissingPosition(now)) for symbol in lost}
+        # Those first that were not asked for, or longest ago.
+        asked = sorted(lost, key=lambda symbol: missing[symbol].asked_at)[:MOST_POSITIONS_ASKED]
+        answers = await asyncio.gather(*map(self._stated, asked))
+        told = zip(asked, answers, strict=True)
+        missing |= {symbol: MissingPosition(missing[symbol].since, now, answer) for symbol, answer in told}
+        self._missing, found, doubts = missing, {}, []
+        for symbol, it in missing.items():
+            if isinstance(it.stated, ExchangePosition):
+                # Asked for one symbol, the exchange answers a row with zero if nothing is held.
+                if it.stated.quantity:
+                    found[symbol] = it.stated
+                    why = f"get_positions says {it.stated.quantity} when asked for it alone, and lists it nowhere else"
+                    doubts.append(f"{symbol}: {why}")
+            elif it.stated or it.asked_at < it.since or now - it.since < GONE_AFTER_SECONDS:
+                # Where the exchange was not asked, or has not answered, it has left nothing out.
                 found[symbol] = ExchangePosition(symbol, known.held[symbol], ZERO, None)
-                doubts.append(f"{symbol}: held before, and no source says what became of it")
+                doubts.append(f"{symbol}: held before, and {it.stated or 'no source says what became of it'}")
         return found, doubts
+
+    async def _stated(self, symbol: str) -> ExchangePosition | VenueError | None:
+        """What the exchange says of one position; None if it leaves it out or does not know the symbol, the error if it does
+        not answer."""
+        try:
+            answer = await self._caller.call("get_positions", symbol, seconds=CONFIRM_SECONDS)
+            return holdings_of(answer).get(symbol)
+        except VenueRateLimited:
+            raise
+        except BadRequest:
+            return None
+        except VenueError as error:
+            return error
 
     # --- open orders -----------------------------------------------------------------------------------------------------
 
@@ -209,7 +233,7 @@ class AccountReader:
                 return Unreadable(f"{tool} {order.symbol}", f"order {order.order_id} is {printable(status)[:40]}")
         except VenueRateLimited:
             raise
-        except VenueRefused:
+        except BadRequest:
             pass  # The exchange forgets a canceled order after a week. By now two sources do not know it.
         except VenueError as error:
             return error

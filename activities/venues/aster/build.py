@@ -5,8 +5,9 @@ import structlog
 from activities.metrics import WorkerMetrics
 from activities.venues.aster.access import AsterAccess
 from activities.venues.aster.caller import Caller
-from activities.venues.aster.market import AsterMarket, length_of
+from activities.venues.aster.market import AsterMarket
 from activities.venues.aster.market_data import MarketData
+from activities.venues.aster.markets import length_of
 from activities.venues.aster.rules import RuleBook
 from activities.venues.aster.transports import session_for, shown
 from activities.venues.aster.venue import AsterVenue

@@ -81,6 +81,9 @@ class Caller:
         urgency = Urgency.UNDER_WAY if ends_a_cancel else operation.urgency
         self._backoff.refuse(label, tool, urgency)
         async with self._turns.turn(label, urgency, operation.left(WAITS_SECONDS)) as turn:
+            if urgency > Urgency.CANCEL:
+                # While it waited, the exchange may have asked for a pause. A cancel waits for no turn.
+                self._backoff.refuse(label, tool, urgency)
             began = time.monotonic()
             bound = operation.left(self.timeout_seconds if seconds is None else min(seconds, self.timeout_seconds))
             if bound <= 0:

@@ -29,14 +29,7 @@ KEPT_HOURS = 6
 # A reading has to end before its activity does.
 READ_SECONDS = 6.0
 
-_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
-
 log = structlog.get_logger("market")
-
-
-def length_of(interval: str) -> timedelta:
-    """The length of `1m`, `4h` or `1d`, as the exchange names its bars."""
-    return int(interval[:-1]) * _UNITS[interval[-1]]
 
 
 class AsterMarket(MarketSource):

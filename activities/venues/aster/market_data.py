@@ -17,15 +17,20 @@ from activities.venues.aster.markets import (
     book_time_of,
     funding_hours_of,
     last_price_of,
+    length_of,
     mark_of,
     marks_of,
 )
+from activities.venues.aster.operation import Urgency, current
 from activities.venues.aster.results import Unreadable
 from activities.venues.call_observer import CallObserver
 from activities.venues.port import VenueError, VenueRateLimited, VenueRefused
 from domain.trading.market import Bar, MarketView, TopOfBook
 
 BOOK_LEVELS = 5
+# The newest finished bar began up to two of its lengths ago. After so many, agents would decide on an old market.
+BARS_LAST = 5
+FEWER_SECONDS = 3600.0
 # One call for the marks of all symbols weighs ten times as much as one for a single symbol, and takes one turn.
 MARKS_ONE_BY_ONE = 3
 _FUNDING_HOURS_FRESH_SECONDS = 3600.0
@@ -48,13 +53,16 @@ class MarketData:
         self._caller = caller
         self._watch = watch
         self._interval = interval
+        self._bars_last = BARS_LAST * length_of(interval)
         self._most_bars: dict[str, int] = {}
+        # Since when a symbol has had fewer, by the event loop's clock.
+        self._fewer_since: dict[str, float] = {}
         self._funding_hours: Mapping[str, Decimal] = {}
         self._funding_hours_until = 0.0
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         """What agents and guards see. Left out, so that they take no new order: symbols that the venue does not know, whose bars
-        or book cannot be read, or that have no bars or fewer than before."""
+        or book cannot be read, or that have no bars, fewer than before, or only old ones."""
         views = asyncio.gather(*(self._view(symbol, bars) for symbol in symbols))
         funding, read = await asyncio.gather(self.funding(symbols), views)
         found = dict(zip(symbols, read, strict=True))
@@ -83,8 +91,8 @@ class MarketData:
 
     async def marks(self, symbols: Sequence[str]) -> dict[str, Mark]:
         """Mark prices, each with its own time; NO_MARK if the venue does not tell one."""
-        # A missing price is no error: another tool may know it.
-        call = self._caller.call_or_none
+        # A missing price is no error: another tool may know it. A kill and a limit do not wait for one.
+        call = partial(self._caller.call_or_none, heeds_pauses=current().urgency > Urgency.SOON)
         if len(symbols) > MARKS_ONE_BY_ONE:
             found = await call(marks_of, "get_funding_rate") or {}
             return {symbol: found.get(symbol, NO_MARK) for symbol in symbols}
@@ -114,9 +122,9 @@ class MarketData:
         try:
             answer = await self._caller.call("get_ticker", symbol, seconds=_LAST_PRICE_SECONDS)
             return last_price_of(answer, symbol), None
-        except VenueRateLimited:
-            raise
         except VenueError as error:
+            if isinstance(error, VenueRateLimited) and current().urgency > Urgency.SOON:
+                raise
             return NO_MARK, f"no price: {error}"
 
     async def _view(self, symbol: str, bars: int) -> MarketView | None:
@@ -124,12 +132,22 @@ class MarketData:
             found, book = await asyncio.gather(self.bars(symbol, bars), self._book(symbol))
         except (VenueRefused, Unreadable):
             return None
-        # Fewer bars than before: a short answer would hide what guards compare a price with.
-        most = min(bars, self._most_bars.get(symbol, 0))
-        if len(found) < most:
+        if not self._are_enough(symbol, len(found), bars):
             return None
-        self._most_bars[symbol] = max(most, len(found))
+        if found and datetime.now(UTC) - found[-1].open_time > self._bars_last:
+            return None
         return MarketView(bars=found, book=book) if found else None
+
+    def _are_enough(self, symbol: str, count: int, wanted: int) -> bool:
+        """Whether there are no fewer bars than before: a short answer would hide what guards compare a price with. One that has
+        been short for an hour is true: an exchange may list a symbol anew.
+        """
+        now, most = asyncio.get_running_loop().time(), min(wanted, self._most_bars.get(symbol, 0))
+        if count < most and now - self._fewer_since.setdefault(symbol, now) < FEWER_SECONDS:
+            return False
+        self._fewer_since.pop(symbol, None)
+        self._most_bars[symbol] = count if count < most else max(count, self._most_bars.get(symbol, 0))
+        return True
 
     async def _book(self, symbol: str) -> TopOfBook | None:
         began = datetime.now(UTC)

@@ -1,6 +1,7 @@
 """Public market data: mark price and funding, bars, and the top of the book."""
 
-from datetime import datetime
+import contextlib
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from domain.trading.market import Bar, TopOfBook
 from domain.values import ZERO
 
 FUNDING_HOURS = Decimal(8)
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _OPEN_TIME, _OPEN, _HIGH, _LOW, _CLOSE, _VOLUME, _CLOSE_TIME = range(7)
 
 
@@ -31,7 +33,12 @@ def mark_of(answer: object, symbol: str) -> Mark:
 
 def marks_of(answer: object) -> dict[str, Mark]:
     """Marks by symbol, from the answer of get_funding_rate for all symbols."""
-    return {row.text("symbol"): _mark(row) for row in rows("get_funding_rate", answer)}
+    found = {}
+    for row in rows("get_funding_rate", answer):
+        # One unreadable symbol must not cost the others their marks.
+        with contextlib.suppress(Unreadable):
+            found[row.text("symbol")] = _mark(row)
+    return found
 
 
 def _of_symbol(row: Row, symbol: str) -> Row:
@@ -41,7 +48,10 @@ def _of_symbol(row: Row, symbol: str) -> Row:
 
 
 def _mark(row: Row) -> Mark:
-    funding = row.number("lastFundingRate") if row.has("lastFundingRate") else None
+    funding = None
+    # Exchanges of this family write an empty text for a symbol without one.
+    with contextlib.suppress(Unreadable):
+        funding = row.number("lastFundingRate")
     return Mark(row.positive("markPrice"), row.moment("time"), funding)
 
 
@@ -53,8 +63,17 @@ def last_price_of(answer: object, symbol: str) -> Mark:
 
 def funding_hours_of(answer: object) -> dict[str, Decimal]:
     """The hours between two payments of funding, by symbol."""
-    found = rows("get_funding_info", answer)
-    return {row.text("symbol"): hours for row in found if (hours := row.positive("fundingIntervalHours"))}
+    found = {}
+    for row in rows("get_funding_info", answer):
+        with contextlib.suppress(Unreadable):
+            if hours := row.positive("fundingIntervalHours"):
+                found[row.text("symbol")] = hours
+    return found
+
+
+def length_of(interval: str) -> timedelta:
+    """The length of `1m`, `4h` or `1d`, as the exchange names its bars."""
+    return int(interval[:-1]) * _UNITS[interval[-1]]
 
 
 def bars_of(answer: object, limit: int, now: datetime) -> list[Bar]:
@@ -76,6 +95,8 @@ def bars_of(answer: object, limit: int, now: datetime) -> list[Bar]:
         if not (ZERO < low <= min(opened, close) and max(opened, close) <= high) or volume < 0:
             raise Unreadable("get_klines", "a bar's numbers contradict each other")
         at = _moment(bar, _OPEN_TIME)
+        if at >= now:
+            raise Unreadable("get_klines", "a bar is over that has not begun")
         found.append(Bar(open_time=at, open=opened, high=high, low=low, close=close, volume=volume))
     return sorted(found, key=lambda bar: bar.open_time)[-limit:]
 

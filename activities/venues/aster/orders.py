@@ -132,7 +132,7 @@ def report_of(order: Order, row: Row, before: Decimal | None) -> OrderReport | N
     fate = fate_of(row.text("status"), resting=rests(order.instruction))
     if fate is None:
         return None
-    filled = row.number("executedQty") if row.has("executedQty") else ZERO
+    filled = row.filled("executedQty", order.instruction.quantity)
     if fate is Fate.FILLED and not filled:
         filled = order.instruction.quantity
     return OrderReport(

@@ -1,5 +1,6 @@
 """Positions, open orders and account, from what the tools answer."""
 
+import contextlib
 from decimal import Context, Decimal, localcontext
 from typing import NamedTuple
 
@@ -81,9 +82,14 @@ def wallet_of(answer: object) -> Decimal:
 
 def locked_of(answer: object) -> list[str]:
     """The assets locked in part by open spot orders, from the answer of get_spot_account."""
-    listed = Row("get_spot_account", answer).listed("balances")
-    balances = [Row("get_spot_account", fields) for fields in listed]
-    return [row.text("asset") for row in balances if row.number("locked")]
+    locked = []
+    for fields in Row("get_spot_account", answer).listed("balances"):
+        # An unreadable row of one asset must not hide the locked amount of another.
+        with contextlib.suppress(Unreadable):
+            balance = Row("get_spot_account", fields)
+            if balance.number("locked"):
+                locked.append(balance.text("asset"))
+    return locked
 
 
 def _one_way(found: list[Row]) -> list[Row]:
@@ -107,7 +113,7 @@ def _adds_up(row: Row, listed: list[Row], margin: Decimal, profit: Decimal) -> N
 
 def open_order_of(row: Row, market: Market) -> OpenOrder:
     """One resting order."""
-    price = row.positive("price")
+    price, quantity = row.positive("price"), row.number("origQty")
     return OpenOrder(
         order_id=row.text("orderId"),
         symbol=row.text("symbol"),
@@ -115,8 +121,9 @@ def open_order_of(row: Row, market: Market) -> OpenOrder:
         side=side_of(row),
         # Somebody else's stop order is shown as the order that it will become.
         order_type=OrderType.MARKET if price is None else OrderType.LIMIT,
-        quantity=row.number("origQty"),
-        filled_quantity=row.number("executedQty") if row.has("executedQty") else ZERO,
+        quantity=quantity,
+        # Somebody else's order that closes a whole position has a quantity of 0.
+        filled_quantity=row.filled("executedQty", quantity) if quantity else ZERO,
         price=price,
         reduce_only=row.flag("reduceOnly"),
     )

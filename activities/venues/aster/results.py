@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
 from activities.venues.port import VenueUnavailable
+from domain.values import ZERO
 
 # No price, amount or time has more digits before or after its point. A longer one could take minutes to compute with:
 # `1e999999999` is finite, and as an integer it fills the memory.
@@ -68,6 +69,13 @@ class Row:
             return None
         found = self.number(name)
         return found if found > 0 else None
+
+    def filled(self, name: str, quantity: Decimal) -> Decimal:
+        """How much of an order's quantity is filled; 0 if it is missing. Less than nothing, or more than all, is unreadable."""
+        found = self.number(name) if self.has(name) else ZERO
+        if not ZERO <= found <= quantity:
+            raise Unreadable(self.call, f"{name} is {found} of {quantity}")
+        return found
 
     def flag(self, name: str) -> bool:
         return str(self._fields.get(name)).lower() == "true"

@@ -85,6 +85,10 @@ class RuleBook:
         """Makes the next caller read the rules anew."""
         self._expired = True
 
+    def trading_besides(self, symbol: str) -> str | None:
+        """Another symbol that trades, by the rules as they are known now; None if none is known."""
+        return next((name for name, rules in self._rules.items() if not rules.halted and name != symbol), None)
+
     def _age(self) -> float:
         return float("inf") if self._read_at is None else self._clock() - self._read_at
 
@@ -95,9 +99,12 @@ class RuleBook:
             return self._ratios
         with contextlib.suppress(VenueError):
             answer = await self._caller.call("get_leverage_bracket", seconds=seconds)
-            brackets = {row.text("symbol"): row.listed("brackets") for row in rows("get_leverage_bracket", answer)}
-            first = {symbol: Row("get_leverage_bracket", listed[0]) for symbol, listed in brackets.items() if listed}
-            self._ratios |= {symbol: bracket.number("maintMarginRatio") for symbol, bracket in first.items()}
+            for row in rows("get_leverage_bracket", answer):
+                # One unreadable symbol must not cost the others their brackets.
+                with contextlib.suppress(Unreadable):
+                    if brackets := row.listed("brackets"):
+                        first = Row(row.call, brackets[0])
+                        self._ratios |= {row.text("symbol"): first.number("maintMarginRatio")}
             self._ratios_read_at = self._clock()
         return self._ratios
 

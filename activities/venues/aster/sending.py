@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from activities.venues.arriving import VenueTime, none_can_arrive
+from activities.venues.aster.answers import BadRequest
 from activities.venues.aster.caller import Caller, ReadyCall
 from activities.venues.aster.markets import mark_of
 from activities.venues.aster.operation import current, operation
@@ -31,6 +32,7 @@ from activities.venues.aster.orders import (
 from activities.venues.aster.readings import ExchangePosition
 from activities.venues.aster.results import Row, Unreadable, rows
 from activities.venues.aster.rules import RuleBook
+from activities.venues.aster.statements import PAGE_ROWS, milliseconds_of, pages_of
 from activities.venues.port import Clearance, VenueError, VenueNotSent, VenueRefused
 from domain.trading.instructions import OrderType
 from domain.trading.market import SymbolRules
@@ -50,6 +52,7 @@ _APART = timedelta(seconds=60)
 _BEFORE = _APART + timedelta(seconds=10)
 # The exchange accepts requests stamped up to a second ahead of its own clock.
 _CLOCK_SLACK = timedelta(seconds=2)
+_AT_ONCE = timedelta()
 
 
 ReadHolding = Callable[[str], Awaitable[ExchangePosition | None]]
@@ -115,8 +118,10 @@ class OrderSender:
         over, told = await asyncio.gather(
             none_can_arrive(order, self._settles_after, self._venue_time), self._exchange_is_behind(symbol)
         )
-        behind = told or timedelta()
-        look, history = await asyncio.gather(self._look(symbol), self._history(order, behind))
+        behind, ahead = max(told or _AT_ONCE, _AT_ONCE), max(-(told or _AT_ONCE), _AT_ONCE)
+        # Nothing that arrives later is this order.
+        until = order.not_after + self._settles_after + ahead + _BEFORE
+        look, history = await asyncio.gather(self._look(symbol), self._history(order, behind, until))
         before = self._begun.get(order.order_id) or BeforeSend(order.position_before, None)
         # Without a note of what was listed before, only the time distinguishes it from an equal order of a moment ago.
         earlier = behind + _CLOCK_SLACK if before.listed is None else max(behind + _CLOCK_SLACK, _APART)
@@ -130,7 +135,7 @@ class OrderSender:
             if (
                 row.text("orderId") not in order.others
                 and is_of(order, row, quantity, order.prepared_at - earlier)
-                and _is_new(row, before, look.position)
+                and _is_new(row, before, look.position, None if told is None else order.prepared_at - told)
             ):
                 found = report_of(order, row, before.position)
                 return found or _unknown(order, "the exchange has not decided it yet", before.position)
@@ -244,32 +249,53 @@ class OrderSender:
         return by_position(order, before, look.position, prepared.quantity, over=False)
 
     async def _exchange_is_behind(self, symbol: str) -> timedelta | None:
-        """How far the exchange's clock, by which it dates orders, is behind ours: 0 if it is ahead, None if it does not tell."""
+        """How far the exchange's clock, by which it dates orders, is behind ours; negative if it is ahead, None if it does not
+        tell."""
         began = datetime.now(UTC)
         try:
             told = await self._venue_time(symbol)
         except VenueError:
             return None
-        return max(began - told, timedelta()) if told else None
+        return began - told if told else None
 
-    async def _history(self, order: Order, behind: timedelta = timedelta()) -> list[Row] | None:
-        """The symbol's orders from shortly before this one on, oldest first; None if they cannot be read."""
-        since, symbol = int((order.prepared_at - _BEFORE - behind).timestamp() * 1000), order.instruction.symbol
-        listed = partial(rows, "get_all_orders")
-        return await self._caller.call_or_none(
-            listed, "get_all_orders", symbol=symbol, heeds_pauses=False, start_time=since, limit=1000
-        )
+    async def _history(
+        self, order: Order, behind: timedelta = timedelta(), until: datetime | None = None
+    ) -> list[Row] | None:
+        """The symbol's orders from shortly before this one on, oldest first; None if not all of them can be read.
+
+        Of more than a page the exchange lists the newest, and of more than a week nothing. Then the time up to `until` is read in
+        parts, if that is given.
+        """
+        since, symbol = order.prepared_at - _BEFORE - behind, order.instruction.symbol
+
+        async def read(start: int, end: int | None = None) -> list[Row]:
+            bounds = {"start_time": start} if end is None else {"start_time": start, "end_time": end}
+            return rows("get_all_orders", await self._caller.call("get_all_orders", symbol, **bounds, limit=PAGE_ROWS))
+
+        try:
+            with contextlib.suppress(BadRequest):
+                # Refused if it is more than a week.
+                found = await read(milliseconds_of(since))
+                if len(found) < PAGE_ROWS:
+                    return found
+            pages = [] if until is None else [page async for page in pages_of(read, since, until)]
+        except VenueError:
+            return None
+        return [row for page in pages for row in page.rows] if pages and all(page.whole for page in pages) else None
 
 
-def _is_new(row: Row, before: BeforeSend, position: Decimal) -> bool:
-    """Whether a row that matches the order was not there before it.
+def _is_new(row: Row, before: BeforeSend, position: Decimal, prepared_at: datetime | None) -> bool:
+    """Whether a row that matches the order was not there before it. `prepared_at` is by the exchange's clock, if it tells.
 
-    If nobody noted what was listed before, the position has to show the row's fill as well.
+    If nobody noted what was listed before, the position has to show the row's fill as well, or the row has to be of after the
+    order was prepared: other orders may have moved the position since.
     """
     if before.listed is not None:
         return row.text("orderId") not in before.listed
-    filled = row.number("executedQty") if row.has("executedQty") else ZERO
-    return before.position is None or not filled or abs(position - before.position) == filled
+    filled, placed = row.number("executedQty") if row.has("executedQty") else ZERO, row.moment("time")
+    if before.position is None or not filled or abs(position - before.position) == filled:
+        return True
+    return prepared_at is not None and placed is not None and placed >= prepared_at
 
 
 def _from_position(

@@ -21,7 +21,7 @@ from activities.venues.aster.last_look import LastLook
 from activities.venues.aster.operation import Urgency, current
 from activities.venues.aster.results import Unreadable
 from activities.venues.aster.turns import Turn, Turns
-from activities.venues.port import CLEARED, Clearance, VenueUnavailable
+from activities.venues.port import CLEARED, Clearance, VenueNotSent, VenueUnavailable
 
 # The server gives up a request to the exchange after half a minute. Until then a late answer returns its turn.
 LISTENS_SECONDS = 30.0
@@ -107,7 +107,9 @@ class Connection:
         waits = seconds * WAITS_FOR_A_TURN if call.urgency <= Urgency.CANCEL else current().left(WAITS_SECONDS)
         async with self._turns.turn(call.label, call.urgency, waits):
             left = until - time.monotonic() if call.urgency <= Urgency.CANCEL else current().left(seconds)
-            return await call.clearance.send(lambda: self._call(call, max(0.0, left)))
+            if left <= 0:
+                raise VenueNotSent(f"{call.label}: not sent: nobody waits for it any more")
+            return await call.clearance.send(lambda: self._call(call, left))
 
     async def _call(self, call: ToolCall, seconds: float) -> CallToolResult:
         look = LastLook(call.clearance)

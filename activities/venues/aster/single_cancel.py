@@ -7,9 +7,10 @@ orders requested after it. An order that filled or was canceled before is over a
 import asyncio
 
 from activities.venues.aster.account import OVER
+from activities.venues.aster.answers import BadRequest
 from activities.venues.aster.caller import Caller
 from activities.venues.aster.results import Row, Unreadable, rows
-from activities.venues.port import VenueError, VenueNotSent, VenueRateLimited, VenueRefused, VenueUnavailable
+from activities.venues.port import VenueError, VenueNotSent, VenueRateLimited, VenueUnavailable
 from domain.values import printable
 
 # The exchange may list an order a moment longer than it lives.
@@ -46,6 +47,6 @@ async def _status(caller: Caller, symbol: str, order_id: int) -> str:
     """The order's status at the exchange. It forgets orders after a week, so one that it does not know is not open."""
     try:
         row = Row("get_order", await caller.call("get_order", symbol, order_id=order_id))
-    except VenueRefused:
+    except BadRequest:
         return _FORGOTTEN
     return row.of_order(order_id).text("status")

@@ -7,8 +7,10 @@ at a time. A full page may be truncated, so it never counts as complete: its per
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import localcontext
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from activities.venues.aster.allowance import Allowance
 from activities.venues.aster.markets import book_time_of
 from activities.venues.aster.readings import holdings_of, orders_of, side_of
 from activities.venues.aster.results import Row, Unreadable, rows
@@ -16,7 +18,7 @@ from domain.books import QUOTE, ExchangeAccount, Held, Income, LiveFill
 from domain.trading.market import Market, OpenOrder
 from domain.values import EXACT
 
-# GET /fapi/v1/userTrades and /fapi/v1/income: at most 1,000 rows, and at most seven days of trades.
+# GET /fapi/v1/userTrades, /fapi/v1/allOrders and /fapi/v1/income: at most 1,000 rows, and at most seven days of the first two.
 PAGE_ROWS = 1000
 LONGEST = timedelta(days=7) - timedelta(milliseconds=1)
 _BOOK_LEVELS = 5
@@ -45,8 +47,9 @@ class Tools(Protocol):
 class Statements:
     """One account's statements. Every method raises VenueError."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: Tools, allowance: Allowance | None = None) -> None:
         self._tools = tools
+        self._allowance = allowance or Allowance()
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -63,7 +66,7 @@ class Statements:
             answer = await self._tools.call("get_my_trades", symbol, start_time=start, end_time=end, limit=PAGE_ROWS)
             return rows("get_my_trades", answer)
 
-        return _pages(read, since, until)
+        return pages_of(read, since, until, partial(self._allowance.take, "get_my_trades"))
 
     def income(self, since: datetime, until: datetime) -> AsyncGenerator[StatementPage]:
         """The futures account's ledger, oldest first."""
@@ -72,7 +75,7 @@ class Statements:
             answer = await self._tools.call("get_income", start_time=start, end_time=end, limit=PAGE_ROWS)
             return rows("get_income", answer)
 
-        return _pages(read, since, until)
+        return pages_of(read, since, until, partial(self._allowance.take, "get_income"))
 
     async def account(self) -> ExchangeAccount:
         """Wallet balances and positions."""
@@ -103,6 +106,9 @@ class Statements:
 def fill_of(row: Row, desk: str, account: str) -> LiveFill:
     """One trade. The list does not define the sign of a paid fee; the ledger settles that (`storage.books`)."""
     symbol, trade_id, at = row.text("symbol"), row.text("id"), _moment(row)
+    quantity, price = row.positive("qty"), row.positive("price")
+    if quantity is None or price is None:
+        raise Unreadable(row.call, f"trade {trade_id} has no quantity or no price")
     return LiveFill(
         fill_id=f"{account}:{Market.FUTURES.value}:{symbol}:{trade_id}",
         trade_id=trade_id,
@@ -111,8 +117,8 @@ def fill_of(row: Row, desk: str, account: str) -> LiveFill:
         market=Market.FUTURES,
         symbol=symbol,
         side=side_of(row),
-        quantity=row.number("qty"),
-        price=row.number("price"),
+        quantity=quantity,
+        price=price,
         fee=abs(row.number("commission")),
         fee_asset=row.text("commissionAsset"),
         realised_profit=row.number("realizedPnl"),
@@ -137,13 +143,24 @@ def income_of(row: Row) -> Income:
     )
 
 
-async def _pages(read: Read, since: datetime, until: datetime) -> AsyncGenerator[StatementPage]:
-    begin, stop, longest = _milliseconds(since), _milliseconds(until), LONGEST // _MILLISECOND
+async def _at_once() -> None:
+    """Waits for nothing."""
+
+
+async def pages_of(
+    read: Read, since: datetime, until: datetime, wait: Callable[[], Awaitable[None]] = _at_once
+) -> AsyncGenerator[StatementPage]:
+    """Every row between two moments, oldest first. `read` is given milliseconds, and lists PAGE_ROWS at most; it waits before
+    every page but the first."""
+    begin, stop, longest = milliseconds_of(since), milliseconds_of(until), LONGEST // _MILLISECOND
     # Newest first, since the last element is read next.
     waiting = [(at, min(at + longest, stop)) for at in range(begin, stop + 1, longest + 1)][::-1]
+    is_first = True
     while waiting:
         start, end = waiting.pop()
-        found = await read(start, end)
+        if not is_first:
+            await wait()
+        is_first, found = False, await read(start, end)
         if len(found) >= PAGE_ROWS:
             # If the exchange ignored the period, halving it would go on for ever.
             if any(not start <= int(row.number("time")) <= end for row in found):
@@ -162,7 +179,8 @@ def _moment(row: Row) -> datetime:
         raise Unreadable(row.call, "a time is out of range") from None
 
 
-def _milliseconds(moment: datetime) -> int:
+def milliseconds_of(moment: datetime) -> int:
+    """A moment as the exchange writes it."""
     return (moment - _EPOCH) // _MILLISECOND
 
 

@@ -14,6 +14,7 @@ from activities.venues.aster.results import Row, Unreadable, rows
 from activities.venues.aster.rules import RuleBook
 from activities.venues.aster.sending import OrderSender
 from activities.venues.aster.single_cancel import cancel_one
+from activities.venues.aster.statements import PAGE_ROWS
 from activities.venues.call_observer import CallObserver
 from activities.venues.port import (
     CERTAIN,
@@ -139,7 +140,7 @@ class AsterVenue:
         after it. If the cancel failed, the order history has to confirm it instead."""
         if tool not in _READS_BACK:
             raise VenueRefused(f"{tool.value} is not a tool that cancels")
-        call, why = f"{tool.value} {symbol}", ""
+        call, failed = f"{tool.value} {symbol}", None
         with operation(Urgency.CANCEL, CANCEL_SECONDS):
             try:
                 # The code is a string on one market, a number on the other.
@@ -148,13 +149,13 @@ class AsterVenue:
             except (VenueNotSent, VenueRateLimited):
                 raise  # Nothing was sent, so there is nothing to confirm, and others wait for the turn.
             except VenueError as error:
-                why = f" ({error})"
+                failed = error
             # Both at once, since the activity has the time of two calls.
-            active = self._active(tool, symbol) if why else asyncio.sleep(0, 0)
+            active = self._active(tool, symbol, failed) if failed else asyncio.sleep(0, 0)
             left = max(await asyncio.gather(self._left_open(tool, symbol), active))
         if left:
             orders = "1 order is" if left == 1 else f"{left} orders are"
-            raise VenueUnavailable(f"{call}: {orders} still open{why}")
+            raise VenueUnavailable(f"{call}: {orders} still open{f' ({failed})' if failed else ''}")
 
     async def cancel_order(self, symbol: str, order_id: str) -> None:
         """Cancels one order. It is as urgent as a cycle's readings, so that a refusal of it holds up no cancel of a kill."""
@@ -172,9 +173,17 @@ class AsterVenue:
             return await self._placing.find(order)
 
     async def time(self, symbol: str) -> datetime | None:
-        """The exchange's clock."""
+        """The exchange's clock. A symbol that it does not know any more must not leave an order's fate unknown for ever: then
+        another one is asked."""
         with operation(current().urgency, TIME_SECONDS):
-            return await self._tape.time(symbol)
+            other = self._rules.trading_besides(symbol)
+            try:
+                told = await self._tape.time(symbol)
+            except VenueRefused:
+                if other is None:
+                    raise
+                told = None
+            return await self._tape.time(other) if told is None and other else told
 
     async def _rules_or_why(self) -> tuple[Mapping[str, SymbolRules], str | None]:
         """The rules, or why there are none: positions and account are worth reading without them."""
@@ -192,14 +201,31 @@ class AsterVenue:
             left = await self._open_now(tool, symbol)
         return left
 
-    async def _active(self, tool: Tool, symbol: str) -> int:
-        """The number of open orders by the order history; 0 on a market that does not have the symbol."""
+    async def _active(self, tool: Tool, symbol: str, failed: VenueError) -> int:
+        """The number of open orders by the order history; 0 on a market that does not have the symbol. Raises VenueError if
+        there may be more. After a cancel without an answer, a history without any order proves nothing either."""
         reads = _HISTORY[tool]
         try:
-            answer = await self._caller.call(reads, symbol, limit=1000)
-        except VenueRefused:
+            listed = rows(reads, await self._caller.call(reads, symbol, limit=PAGE_ROWS))
+        except VenueRefused as error:
+            if await self._has(tool, symbol):
+                raise VenueUnavailable(str(error)) from None
             return 0
-        return sum(row.text("symbol") == symbol and row.text("status") not in OVER for row in rows(reads, answer))
+        active = sum(row.text("symbol") == symbol and row.text("status") not in OVER for row in listed)
+        if not active and len(listed) >= PAGE_ROWS:
+            # The exchange lists the newest ones.
+            raise Unreadable(f"{reads} {symbol}", "it may be truncated")
+        if not listed and not isinstance(failed, VenueRefused | Unreadable):
+            raise VenueUnavailable(f"{failed}, and {reads} lists nothing")
+        return active
+
+    async def _has(self, tool: Tool, symbol: str) -> bool:
+        """Whether the tool's market has the symbol."""
+        try:
+            await self._caller.call(_READS_BACK[tool], symbol)
+        except BadRequest:
+            return False
+        return True
 
     async def _open_now(self, tool: Tool, symbol: str) -> int:
         reads = _READS_BACK[tool]

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 
 from activities.books import Bookkeeper, reader_of
 from activities.metrics import WorkerMetrics
+from activities.venues.aster.allowance import Allowance
 from activities.venues.aster.caller import Caller
 from activities.venues.aster.session import Session
 from activities.venues.aster.statements import Statements
@@ -33,6 +34,10 @@ def start_desk(connection: Connection, desk: str, started_at: datetime, symbols:
     finish_start(connection, desk, started_at)
 
 
+async def _at_once(seconds: float) -> None:
+    """The fake exchange weighs nothing."""
+
+
 class Ledgers:
     """A bookkeeper of one desk, and what it wrote."""
 
@@ -41,7 +46,7 @@ class Ledgers:
         self.instruments = WorkerMetrics(desk)
         caller = Caller(session, ACCOUNT, PATIENT, self.heard)
         self.keeper = Bookkeeper(
-            reader_of(desk, key), Statements(caller), database, every=60.0, instruments=self.instruments
+            reader_of(desk, key), Statements(caller, Allowance(sleep=_at_once)), database, 60.0, self.instruments
         )
 
     async def started(self, ago: timedelta = timedelta(hours=1), symbols: Sequence[str] = SYMBOLS) -> "Ledgers":

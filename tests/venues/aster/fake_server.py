@@ -38,7 +38,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from tests.venues.aster.exchange import Exchange, Habits, Refusal
+from tests.venues.aster.exchange import DAY, Exchange, Habits, Refusal
 from tests.venues.aster.faults import Faults, error_text
 
 ACCOUNT = "main"
@@ -307,8 +307,14 @@ def _order(exchange: Exchange, arguments: Mapping[str, Any], spot: bool = False)
 
 def _all_orders(exchange: Exchange, arguments: Mapping[str, Any], spot: bool = False) -> list[dict[str, Any]]:
     exchange.known(arguments["symbol"])
-    since, listed = arguments.get("start_time") or 0, exchange.spot_orders if spot else exchange.orders
-    return [o.row() for o in listed if o.symbol == arguments["symbol"] and o.time_ms >= since]
+    until = arguments.get("end_time") or _now() + DAY
+    since = arguments.get("start_time") or until - 7 * DAY
+    if until - since > 8 * DAY:
+        raise Refusal(400)
+    listed = exchange.spot_orders if spot else exchange.orders
+    found = [o.row() for o in listed if o.symbol == arguments["symbol"] and since <= o.time_ms <= until]
+    # Of more than a page the newest.
+    return found[-min(arguments.get("limit", 500), exchange.habits.page_rows) :]
 
 
 def _of_known(exchange: Exchange, rows: list[dict[str, Any]], arguments: Mapping[str, Any]) -> list[dict[str, Any]]:

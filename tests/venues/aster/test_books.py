@@ -188,6 +188,15 @@ async def test_who_takes_over_reads_on_where_the_last_one_stood(
     await heir.close()
 
 
+async def test_a_lease_of_a_clock_that_was_ahead_is_over(fake: FakeServer, ledgers: Ledgers) -> None:
+    await ledgers.rounds()
+    ahead = "UPDATE live.books SET leased_by = 'another', leased_until = now() + interval '1 day' WHERE desk = :desk"
+    await ledgers.sql(ahead, desk=ledgers.desk)
+    before = fake.calls["get_income"]
+    await ledgers.rounds()
+    assert fake.calls["get_income"] > before
+
+
 async def test_a_symbol_that_the_exchange_refuses_holds_up_no_other(fake: FakeServer, ledgers: Ledgers) -> None:
     fake.faults.errors, fake.faults.symbols = {"get_my_trades": 400}, ["ETHUSDT"]
     trade(fake, "BUY", "0.5", 60_000)

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from activities.venues.aster import sending
+from activities.venues.aster import venue as adapter
 from activities.venues.aster.operation import Urgency, operation
 from activities.venues.aster.session import GivenUp
 from activities.venues.aster.turns import FORTY_THREADS, Turns
 from activities.venues.aster.venue import AsterVenue
-from activities.venues.port import VenueError, VenueNotSent, VenueUnavailable
+from activities.venues.port import VenueError, VenueNotSent, VenueRateLimited, VenueUnavailable
 from domain.trading.instructions import Tool
 from domain.trading.orders import Fate
 from tests.venues.aster.fake_server import FakeServer
@@ -259,6 +260,42 @@ async def test_what_failed_sends_nothing_of_what_still_waited(fake: FakeServer, 
         await asyncio.sleep(0.01)
     assert fake.calls.total() - sent <= READINGS
     assert fake.calls.total() < 2 * len(symbols)
+
+
+async def test_nor_does_it_to_a_server_of_the_old_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found to be false: twenty-two calls went out at once, for nobody, and a cancel would have waited for each."""
+    monkeypatch.setattr(adapter, "MARKETS_SECONDS", PATIENT)
+    fake = FakeServer(version="2.14.7")
+    symbols = [f"S{number:02}USDT" for number in range(20)]
+    fake.exchange.marks |= dict.fromkeys(symbols, fake.exchange.marks["BTCUSDT"])
+    fake.faults.errors = {"get_klines": 503}
+    async with serving(fake) as base:
+        venue = make_venue(f"{base}/mcp", seconds=PATIENT)
+        with pytest.raises(VenueUnavailable, match="HTTP 503"):
+            await venue.markets(symbols, 1)
+        while venue._caller._turns.taken:
+            await asyncio.sleep(0.01)
+        # The one that failed, and what was on its way before that was known.
+        assert fake.calls["get_klines"] + fake.calls["get_order_book"] <= 4
+        await venue.close()
+
+
+async def test_what_waits_for_a_turn_waits_for_a_pause_too(fake: FakeServer, patient: AsterVenue) -> None:
+    """Found to be false: after a 429 the calls that had been waiting went out, and each may earn a ban."""
+    await patient.ping()
+    symbols = [f"S{number:02}USDT" for number in range(60)]
+    fake.exchange.marks |= dict.fromkeys(symbols, fake.exchange.marks["BTCUSDT"])
+    fake.faults.errors, fake.faults.held = {"*": 429}, {"get_klines", "get_order_book"}
+    calls = fake.calls.total()
+    readings = asyncio.gather(*(patient.markets(symbols, 1) for _ in range(2)), return_exceptions=True)
+    async with asyncio.timeout(180):
+        while fake.calls.total() < calls + READINGS:
+            await asyncio.sleep(0.01)
+    fake.faults.held = set()
+    assert {type(error) for error in await readings} == {VenueRateLimited}
+    while patient._caller._turns.taken:
+        await asyncio.sleep(0.01)
+    assert fake.calls.total() == calls + READINGS
 
 
 async def test_a_kill_is_read_before_the_rest_of_a_cycle(fake: FakeServer, venue: AsterVenue) -> None:

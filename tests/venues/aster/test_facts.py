@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from activities.venues.aster import account
+from activities.venues.aster.statements import PAGE_ROWS
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import HedgeMode, VenueError, VenueUnavailable
 from domain.trading.instructions import Tool
@@ -185,6 +186,54 @@ async def test_a_position_that_every_list_leaves_out_is_asked_for_by_itself(
     assert (await read(venue, HELD)).doubts == []
 
 
+async def test_a_position_is_not_gone_because_nobody_answers_when_asked_for_it_alone(
+    fake: FakeServer, venue: AsterVenue, clock: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Found to be false: two empty lists and a question that failed made a desk flat after two seconds.
+    fake.exchange.habits.lists_held_only = True
+    fake.faults.change(errors={"get_positions": 503}, symbols=[BTC])
+    for clock.now in (0.0, 100.0):
+        seen = await read(venue, HELD)
+        assert BTC in held(seen)
+        assert f"{BTC}: held before, and get_positions {BTC}: HTTP 503" in seen.doubts
+    # Nor because too many were missing to be asked for in one reading.
+    fake.faults.errors = {}
+    await read(venue)
+    monkeypatch.setattr(account, "MOST_POSITIONS_ASKED", 0)
+    assert set(held(await read(venue, HELD))) == set(HELD.held)
+    monkeypatch.undo()
+    clock.now = 103
+    assert held(await read(venue, HELD)) == {}
+    await read(venue)
+    # A symbol that the exchange does not know any more is not held.
+    fake.faults.change(errors={"get_positions": 400}, symbols=[BTC])
+    for clock.now, gone in ((200.0, False), (203.0, True)):
+        assert (held(await read(venue, HELD)) == {}) is gone
+
+
+async def test_however_few_are_asked_for_at_once_all_that_are_gone_become_a_fact(
+    fake: FakeServer, venue: AsterVenue, clock: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.exchange.habits.lists_held_only = True
+    monkeypatch.setattr(account, "MOST_POSITIONS_ASKED", 1)
+    doubts = []
+    for clock.now in (0.0, 1.0, 2.0, 3.0):
+        doubts.append(bool((await read(venue, HELD)).doubts))
+    assert doubts == [True, True, False, False]
+
+
+async def test_that_a_position_was_missing_long_ago_does_not_make_it_gone_the_next_time(
+    fake: FakeServer, venue: AsterVenue, clock: Time
+) -> None:
+    fake.exchange.habits.lists_held_only = True
+    assert (await read(venue, HELD)).doubts
+    clock.now = 100
+    # Held by nobody's knowledge; another worker reads that it is.
+    assert (await read(venue)).doubts == []
+    clock.now = 200
+    assert (await read(venue, HELD)).doubts
+
+
 async def test_an_account_in_hedge_mode_is_seen_in_either_answer(fake: FakeServer, venue: AsterVenue) -> None:
     fake.exchange.habits.hedge = True
     fake.faults.answers = {"get_positions": []}
@@ -224,6 +273,24 @@ async def test_an_order_that_a_list_leaves_out_is_asked_for_by_its_id(
     assert seen.doubts == [f"order {order.order_id} of {BTC}: open, and {LIST_OF_ORDERS[market]} does not list it"]
 
 
+@pytest.mark.parametrize("executed", ["-1", "1.001", "1E+30"])
+async def test_an_open_order_filled_by_more_than_it_has_is_no_reading(
+    fake: FakeServer, venue: AsterVenue, executed: str
+) -> None:
+    """Its rest would be less than nothing, and what the guards count would be too small."""
+    fake.faults.answers = {"get_open_orders": [fake.exchange.rest(BTC).row() | {"executedQty": executed}]}
+    with pytest.raises(VenueUnavailable, match=r"executedQty is .* of 1"):
+        await read(venue)
+
+
+async def test_orders_of_two_symbols_with_one_id_are_two(fake: FakeServer, venue: AsterVenue) -> None:
+    """Found to be false: an exchange may number the orders of each symbol by itself."""
+    one = fake.exchange.rest(BTC)
+    other = fake.exchange.rest(ETH)
+    other.order_id = one.order_id
+    assert sorted(order.symbol for order in (await read(venue)).open_orders) == [BTC, ETH]
+
+
 @both_markets
 async def test_one_that_was_canceled_or_filled_is_gone_at_once_and_asked_for_once(
     fake: FakeServer, venue: AsterVenue, market: Market
@@ -247,6 +314,18 @@ async def test_one_of_which_nobody_tells_is_a_doubt_and_one_that_nobody_knows_is
     # Canceled a week after it was made: the exchange answers 400 from then on.
     fake.faults.change(answers={"get_open_orders": []}, errors={"get_order": 400})
     assert (await read(venue, rested(order))).doubts == []
+
+
+@pytest.mark.parametrize("status", [THOROUGH(401), 403, THOROUGH(404)])
+async def test_a_status_that_may_not_be_read_does_not_end_an_order(
+    fake: FakeServer, venue: AsterVenue, status: int
+) -> None:
+    # Found to be false: a firewall's 403 counted as an order that the exchange does not know.
+    order = fake.exchange.rest(BTC, reduce_only=True)
+    fake.faults.change(answers={"get_open_orders": []}, errors={"get_order": status, "cancel_order": 503})
+    assert f"HTTP {status}" in (await read(venue, rested(order, verifies=True))).doubts[0]
+    with pytest.raises(VenueError, match=f"get_order {BTC}: HTTP {status}"):
+        await venue.cancel_order(BTC, str(order.order_id))
 
 
 async def test_margin_that_is_set_aside_for_orders_contradicts_an_empty_list(
@@ -291,6 +370,9 @@ async def test_a_spot_balance_that_is_locked_contradicts_an_empty_list(fake: Fak
     fake.faults.answers = {"get_spot_open_orders": []}
     (doubt,) = (await read(venue, Known(verifies=True))).doubts
     assert doubt == "get_spot_open_orders lists none, though USDT is locked"
+    row = fake.exchange.spot_row()
+    fake.faults.answers |= {"get_spot_account": row | {"balances": [{"asset": "NEW"}, *row["balances"]]}}
+    assert (await read(venue, Known(verifies=True))).doubts == [doubt]
     # Where the venue has no such answer, the list itself was still read twice.
     fake.faults.errors = {"get_spot_account": 404}
     assert (await read(venue, Known(verifies=True))).doubts == []
@@ -331,6 +413,49 @@ async def test_a_cancel_that_failed_is_not_confirmed_by_one_empty_list(
     fake.faults.change(answers={CANCELS[tool][0]: []}, errors={tool.value: 503})
     with pytest.raises(VenueUnavailable, match=f"1 order is still open \\({tool.value} {BTC}: HTTP 503\\)"):
         await venue.cancel_all(tool, BTC)
+
+
+@both_cancels
+@pytest.mark.parametrize("status", [400, 403, THOROUGH(404)])
+async def test_a_history_that_is_refused_confirms_no_cancel_on_a_market_that_has_the_symbol(
+    fake: FakeServer, venue: AsterVenue, tool: Tool, status: int
+) -> None:
+    listed, history = CANCELS[tool]
+    fake.exchange.rest(BTC, spot=tool is Tool.CANCEL_SPOT_ALL_ORDERS)
+    fake.faults.change(answers={listed: []}, errors={tool.value: 503, history: status})
+    with pytest.raises(VenueError, match=f"{history} {BTC}: HTTP {status}"):
+        await venue.cancel_all(tool, BTC)
+
+
+@both_cancels
+async def test_a_cancel_without_an_answer_is_not_confirmed_by_two_empty_lists(
+    fake: FakeServer, venue: AsterVenue, tool: Tool
+) -> None:
+    """One bad moment of the exchange empties both."""
+    order = fake.exchange.rest(BTC, spot=tool is Tool.CANCEL_SPOT_ALL_ORDERS)
+    fake.faults.change(answers={name: [] for name in CANCELS[tool]}, errors={tool.value: 503})
+    with pytest.raises(VenueUnavailable, match=f"{tool.value} {BTC}: HTTP 503, and {CANCELS[tool][1]} lists nothing"):
+        await venue.cancel_all(tool, BTC)
+    # One that the exchange refused was none of its bad moments: it may have nothing to cancel.
+    order.status = "CANCELED"
+    fake.faults.errors = {tool.value: 400}
+    await venue.cancel_all(tool, BTC)
+
+
+@both_cancels
+async def test_a_history_of_which_only_the_newest_rows_are_listed_confirms_no_cancel(
+    fake: FakeServer, venue: AsterVenue, tool: Tool
+) -> None:
+    """The order that is open may be older than all of them."""
+    spot, (listed, _) = tool is Tool.CANCEL_SPOT_ALL_ORDERS, CANCELS[tool]
+    fake.exchange.rest(BTC, spot=spot)
+    for _ in range(PAGE_ROWS):
+        fake.exchange.rest(BTC, spot=spot, status="CANCELED")
+    fake.faults.change(answers={listed: []}, errors={tool.value: 503})
+    with pytest.raises(VenueUnavailable, match="may be truncated"):
+        await venue.cancel_all(tool, BTC)
+    fake.faults.change(answers={}, errors={})
+    await venue.cancel_all(tool, BTC)
 
 
 # --- the account ----------------------------------------------------------------------------------------------------------

@@ -57,6 +57,14 @@ async def test_an_order_of_the_desk_is_not_foreign(fake: FakeServer, ledgers: Le
     assert fill.order_id == "ord_mine", "the fill is named by the instruction that sent it"
 
 
+async def test_an_order_of_another_symbol_with_the_id_of_one_of_the_desk_is_foreign(
+    fake: FakeServer, ledgers: Ledgers
+) -> None:
+    order = fake.exchange.rest("ETHUSDT")
+    await write_order(ledgers, venue_order_id=str(order.order_id))
+    assert await told(ledgers) == [f"open order {order.order_id} ETHUSDT"]
+
+
 async def test_an_order_whose_id_was_never_reported_is_known_by_what_it_was(fake: FakeServer, ledgers: Ledgers) -> None:
     """Settled by the position alone, or still in flight: it may be this one, and an innocent is not accused."""
     fake.exchange.stranger("BTCUSDT", "BUY", "0.125")

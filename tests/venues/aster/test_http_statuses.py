@@ -17,6 +17,7 @@ from activities.venues.aster.operation import Urgency
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import VenueMisconfigured, VenueRateLimited, VenueUnavailable
 from domain.trading.instructions import Tool
+from domain.trading.market import Known
 from domain.trading.orders import Fate
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.builders import make_order
@@ -80,6 +81,17 @@ async def test_a_stray_418_on_a_reading_and_a_503_on_a_cancel_hold_up_no_kill(
         await venue.cancel_all(FUTURES, "BTCUSDT")
     await venue.cancel_all(FUTURES, "BTCUSDT")
     assert (await venue.observe(["BTCUSDT"], None)).open_orders == []
+
+
+async def test_what_verifies_a_kill_does_not_wait_for_a_price(fake: FakeServer, venue: AsterVenue) -> None:
+    """Found to be false: while the marks alone were limited, a kill was not verified for a minute."""
+    fake.exchange.positions["BTCUSDT"] = make_order(quantity="0.5").instruction.quantity
+    fake.faults.errors = {"get_funding_rate": 429, "get_ticker": 429}
+    for _ in range(2):
+        with pytest.raises(VenueRateLimited):
+            await venue.observe(["BTCUSDT"], "cycle 1")
+        seen = await venue.observe(["BTCUSDT", "NEWUSDT"], None, Known(verifies=True))
+        assert ([p.symbol for p in seen.positions], set(seen.marks), seen.doubts) == (["BTCUSDT"], {"BTCUSDT"}, [])
 
 
 async def test_of_cancels_that_are_refused_themselves_one_at_a_time_goes_on_trying(

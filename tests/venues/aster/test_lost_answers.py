@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from activities.clearance import FreshClearance
+from activities.venues.aster.statements import PAGE_ROWS
 from activities.venues.aster.venue import AsterVenue
 from activities.venues.port import VenueRefused
 from domain.trading.orders import Fate, Order, OrderReport
@@ -187,6 +188,15 @@ async def test_an_answer_that_cannot_be_read_is_settled_by_asking(
     assert ((await found(venue, order)).fate, sends(fake)) == (Fate.FILLED, 1)
 
 
+@pytest.mark.parametrize("executed", ["-0.1", "0.6", "1E+30"])
+async def test_an_order_is_never_filled_by_less_than_nothing_or_more_than_all(
+    fake: FakeServer, venue: AsterVenue, executed: str
+) -> None:
+    fake.faults.answers = {"create_order": {"status": "FILLED", "orderId": 1000, "executedQty": executed}}
+    report = await venue.create_order(make_order(quantity="0.5"))
+    assert (report.fate, report.filled_quantity) == (Fate.UNKNOWN, D(0))
+
+
 async def test_what_stops_an_order_before_its_send_is_reported_as_not_sent(fake: FakeServer, venue: AsterVenue) -> None:
     for tool in ("get_positions", "get_open_orders"):
         fake.faults.errors = {tool: 503}
@@ -252,6 +262,70 @@ async def test_without_a_history_an_unmoved_position_does_not_prove_that_nothing
     assert report.fate is Fate.UNKNOWN
     fake.faults.errors = {}
     assert (await found(venue, late)).fate is Fate.FILLED
+
+
+async def test_nor_does_an_unmoved_position_to_a_worker_that_did_not_send_it(
+    fake: FakeServer, venue: AsterVenue, address: str
+) -> None:
+    """Found to be false: the worker died, a reduction closed what had filled, and the next worker had never seen the order."""
+    fake.faults.errors, fake.faults.executes = {"create_order": 503}, True
+    order = make_order(quantity="0.5").model_copy(update={"position_before": D(0)})
+    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
+    fake.faults.errors, fake.faults.executes = {}, False
+    assert (await venue.create_order(make_order(quantity="0.5", side="SELL", reduce_only=True))).fate is Fate.FILLED
+    other = make_venue(address)
+    try:
+        report = await found(other, order)
+    finally:
+        await other.close()
+    assert (report.fate, report.filled_quantity) == (Fate.FILLED, D("0.5"))
+
+
+async def test_a_history_that_lists_only_its_newest_orders_does_not_prove_that_nothing_filled(
+    fake: FakeServer, venue: AsterVenue
+) -> None:
+    """As above, and a thousand orders have been placed since."""
+    fake.faults.errors, fake.faults.executes = {"create_order": 503}, True
+    order = make_order(quantity="0.5")
+    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
+    fake.faults.errors, fake.faults.executes = {}, False
+    assert (await venue.create_order(make_order(quantity="0.5", side="SELL", reduce_only=True))).fate is Fate.FILLED
+    late = order.model_copy(update={"not_after": order.not_after - timedelta(seconds=100), "position_before": D(0)})
+    now = int(time.time() * 1000)
+    for number in range(PAGE_ROWS):
+        fake.exchange.rest("BTCUSDT", status="CANCELED", time_ms=now + 300_000 + number)
+    # The time in which the order can have arrived is read by itself.
+    assert (await found(venue, late)).fate is Fate.FILLED
+    # Unless that is more than is listed of one millisecond.
+    for _ in range(PAGE_ROWS):
+        fake.exchange.rest("BTCUSDT", status="CANCELED", time_ms=now)
+    assert (await found(venue, late)).fate is Fate.UNKNOWN
+
+
+async def test_an_order_of_last_month_is_settled_too(fake: FakeServer, venue: AsterVenue) -> None:
+    """Found to be false: the exchange lists no more than a week of orders, and so it was unknown for ever."""
+    ago = timedelta(days=30)
+    order = make_order(quantity="0.5", order_type="LIMIT", price="50000")
+    order = order.model_copy(
+        update={"prepared_at": order.prepared_at - ago, "not_after": order.not_after - ago, "position_before": D(0)}
+    )
+    assert await venue.find_order(order) is None
+    placed = int((time.time() - ago.total_seconds()) * 1000)
+    fake.exchange.rest("BTCUSDT", quantity=D("0.5"), price=D("50000"), time_ms=placed, status="CANCELED")
+    assert (await found(venue, order)).fate is Fate.CANCELED
+
+
+async def test_orders_that_a_full_page_does_not_list_are_not_new(fake: FakeServer, venue: AsterVenue) -> None:
+    equal = fake.exchange.rest("BTCUSDT", quantity=D("0.5"), price=D("50000"), time_ms=int(time.time() * 1000) - 9_000)
+    equal.status = "CANCELED"
+    for _ in range(PAGE_ROWS):
+        fake.exchange.rest("BTCUSDT", status="CANCELED")
+    fake.faults.errors = {"create_order": 503}
+    order = make_order(quantity="0.5", order_type="LIMIT", price="50000")
+    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
+    # A busy machine may give a reading of so many rows up, which tells nothing.
+    while (report := await venue.find_order(order)) is not None:
+        assert report.fate is Fate.UNKNOWN
 
 
 async def test_another_order_of_the_desk_that_rested_is_never_taken_for_one_that_was_lost(
@@ -337,4 +411,21 @@ async def test_without_the_exchanges_clock_no_list_proves_that_it_never_came(
     assert (await venue.create_order(order)).fate is Fate.UNKNOWN
     assert (await found(venue, order)).fate is Fate.UNKNOWN
     fake.faults.errors = {"create_order": 503}
+    assert await venue.find_order(order) is None
+
+
+@pytest.mark.parametrize("gone", [400, None])
+async def test_a_symbol_whose_book_is_gone_leaves_no_fate_open(
+    fake: FakeServer, venue: AsterVenue, gone: int | None
+) -> None:
+    """Found to be false: the exchange's clock was asked of that symbol alone, and without it nothing is settled."""
+    await venue.observe(["ETHUSDT"], None)
+    fake.faults.errors = {"create_order": 503}
+    order = make_order(quantity="0.5", order_type="LIMIT", price="50000")
+    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
+    if gone:
+        fake.faults.change(errors={"get_order_book": gone}, symbols=["BTCUSDT"])
+    else:
+        fake.faults.answers = {"get_order_book": {"bids": [], "asks": []}}
+        fake.faults.answers_left = {"get_order_book": 1}
     assert await venue.find_order(order) is None

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from activities.venues.aster import market_data
 from activities.venues.aster.operation import Urgency, operation
 from activities.venues.aster.rules import BRACKETS_FRESH_SECONDS, FRESH_SECONDS, rules_of
 from activities.venues.aster.venue import AsterVenue
@@ -213,10 +214,26 @@ async def test_fewer_bars_than_there_were_leave_the_symbol_out_and_no_other(
     assert sorted(await venue.markets([BTC, ETH], 5)) == [BTC, ETH]
 
 
+async def test_fewer_bars_for_long_enough_are_all_there_are(
+    fake: FakeServer, venue: AsterVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exchange may list a symbol anew: with bars of a day it would have been left out for two months."""
+    assert list(await venue.markets([ETH], 5)) == [ETH]
+    bars = await venue._caller.call("get_klines", ETH, interval="1m", limit=6)
+    assert isinstance(bars, list)
+    fake.faults.answers = {"get_klines": bars[-4:]}
+    assert await venue.markets([ETH], 5) == {}
+    monkeypatch.setattr(market_data, "FEWER_SECONDS", 0.0)
+    assert len((await venue.markets([ETH], 5))[ETH].bars) == 3
+    monkeypatch.undo()
+    fake.faults.answers = {"get_klines": bars[-3:]}
+    assert await venue.markets([ETH], 5) == {}
+
+
 async def test_a_symbol_that_has_never_had_more_bars_is_new(fake: FakeServer, venue: AsterVenue) -> None:
     bars = await venue._caller.call("get_klines", ETH, interval="1m", limit=6)
     assert isinstance(bars, list)
-    fake.faults.answers = {"get_klines": bars[:3]}
+    fake.faults.answers = {"get_klines": bars[-4:]}
     assert len((await venue.markets([BTC], 5))[BTC].bars) == 3
 
 
@@ -231,3 +248,31 @@ async def test_bars_whose_numbers_contradict_each_other_are_none(
     bars[2] = [bars[2][0], *prices, *bars[2][5:]]
     fake.faults.answers = {"get_klines": bars}
     assert await venue.markets([BTC], 5) == {}
+
+
+async def test_bars_that_are_old_or_not_begun_leave_the_symbol_out(fake: FakeServer, venue: AsterVenue) -> None:
+    """Found to be false: bars of an hour ago beside a price of this moment were decided on."""
+    bars = await venue._caller.call("get_klines", BTC, interval="1m", limit=6)
+    assert isinstance(bars, list)
+    for minutes, seen in ((-2, [BTC]), (-60, [])):
+        by = minutes * 60_000
+        fake.faults.answers = {"get_klines": [[bar[0] + by, *bar[1:6], bar[6] + by, *bar[7:]] for bar in bars]}
+        assert list(await venue.markets([BTC], 3)) == seen
+    ahead = [bars[0], [bars[1][0] + 10**9, *bars[1][1:]]]
+    fake.faults.answers = {"get_klines": ahead}
+    assert await venue.markets([BTC], 3) == {}
+
+
+async def test_what_cannot_be_read_of_one_symbol_costs_no_other_its_price(fake: FakeServer, venue: AsterVenue) -> None:
+    """Found to be false: an empty text in the row of a symbol that nobody trades took every mark, and all brackets."""
+    symbols = [BTC, ETH, "DOGEUSDT", "S0USDT"]
+    fake.exchange.marks["S0USDT"] = fake.exchange.marks[BTC]
+    marks = [{"symbol": name, "markPrice": "7", "lastFundingRate": "0.0001", "time": 1} for name in symbols]
+    marks += [{"symbol": "BTCUSDT_291228", "markPrice": "8", "lastFundingRate": "", "time": 1}, {"symbol": ""}]
+    brackets = [{"symbol": "X", "brackets": [{}]}, {"symbol": BTC, "brackets": [{"maintMarginRatio": 0.004}]}]
+    hours = [{"symbol": "X", "fundingIntervalHours": ""}, {"symbol": ETH, "fundingIntervalHours": 4}]
+    fake.faults.answers = {"get_funding_rate": marks, "get_leverage_bracket": brackets, "get_funding_info": hours}
+    seen = await venue.observe(symbols, None)
+    assert (set(seen.marks.values()), seen.rules[BTC].maintenance_ratio) == ({D(7)}, D("0.004"))
+    rates = {name: view.funding_rate for name, view in (await venue.markets(symbols, 1)).items()}
+    assert rates == {BTC: D("0.0001"), ETH: D("0.0002"), "DOGEUSDT": D("0.0001"), "S0USDT": D("0.0001")}

@@ -18,6 +18,7 @@ async def test_a_call_has_a_span_with_tool_symbol_and_outcome_and_no_account(fak
     try:
         with traces.interceptor.tracer.start_as_current_span("activity", kind=SpanKind.SERVER) as activity:
             await venue.cancel_all(Tool.CANCEL_ALL_ORDERS, "BTCUSDT")
+            fake.exchange.rest("BTCUSDT", status="CANCELED")
             fake.faults.errors = {"cancel_all_orders": 503}
             # Confirmed by reading back: no order is open.
             await venue.cancel_all(Tool.CANCEL_ALL_ORDERS, "BTCUSDT")

@@ -1,4 +1,4 @@
-"""What every change of the carried state leaves behind: its time and ids, its command's record, and its row."""
+"""Records each change of the carried state: its time and ids, the record of its command, and its row in the decision log."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
