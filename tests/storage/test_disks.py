@@ -83,7 +83,9 @@ async def test_a_file_system_that_hangs_holds_up_nobody_and_one_thread(monkeypat
     answers.set()
 
 
-async def test_a_process_without_room_for_a_thread_reads_the_venue_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_without_room_for_a_thread_reads_the_venue_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The whole reading failed, so that no kill was verified and no limit enforced."""
 
     def no_room(_: threading.Thread) -> None:
