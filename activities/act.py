@@ -121,6 +121,9 @@ class ActActivities:
     async def place_order(self, call: OrderCall) -> OrderReport:
         """Sends the order once, or reports why not. Never raises once the send has begun: the fate is unknown then."""
         refuse_other(self._scope, call.scope)
+        if activity.info().attempt > 1:
+            # Somebody allowed more attempts (`temporal activity update-options`).
+            return _report(call.order, Fate.UNKNOWN, "an earlier attempt may have sent it")
         order = _by_our_clock(call.order)
         # An order that only reduces risk needs no permission. The coordinator is asked last, so its answer is the freshest.
         adds_risk = (partial(self._latch_refusal, order.desk), partial(self._coordinator_refusal, call))
@@ -215,6 +218,8 @@ def _answer(task: asyncio.Task[None]) -> CancelAnswer:
     """The answer of one cancel. A bug in it costs no other cancel its confirmation."""
     if not task.done():
         return CancelAnswer(done=False)
+    if task.cancelled():
+        return CancelAnswer(error="it was cancelled: a bug")
     try:
         task.result()
     except VenueError as error:

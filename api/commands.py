@@ -45,6 +45,7 @@ from domain.desk.status import CommandOutcome
 from domain.trading.instructions import CancelInstruction, cancel_instructions
 from workflows.gateway import (
     SIGNAL_SECONDS,
+    CoordinatorPaused,
     GatewayError,
     NoCoordinator,
     RefusedInTheEnd,
@@ -133,9 +134,10 @@ class Commander:
             if isinstance(error, SignalRefused):
                 raise NotRecorded(str(error), None) from error
             raise PerhapsRecorded(ask.command_id, None) from error
-        outcome = await self._confirmation(ask, deadline)
+        told = list[str]()
+        outcome = await self._confirmation(ask, deadline, told)
         if outcome is None:
-            return self._accepted(ask)
+            return self._accepted(ask, *told[:1])
         self._instruments.confirmed(ask.kind, time.monotonic() - started)
         if outcome.outcome is not Outcome.PENDING:
             return self._settled(ask, outcome)
@@ -158,11 +160,14 @@ class Commander:
             raise PerhapsRecorded(ask.command_id, self._cancels(ask)) from error
         self._desk.recorded(ask.command_id)
 
-    async def _confirmation(self, ask: CommandRequest, deadline: float) -> CommandOutcome | None:
-        """The command's settled outcome, or None if there is none in time. If a cycle settles the command, pending is enough."""
+    async def _confirmation(self, ask: CommandRequest, deadline: float, told: list[str]) -> CommandOutcome | None:
+        """The command's settled outcome, or None if there is none in time. If a cycle settles the command, pending is enough.
+
+        Adds to `told` why the command will not take effect by itself.
+        """
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            outcome = await self._look(ask, deadline)
+            outcome = await self._look(ask, deadline, told)
             if outcome is not None and (outcome.outcome is not Outcome.PENDING or ask.kind in _WAITS_FOR_A_CYCLE):
                 return outcome
             if time.monotonic() + pause >= deadline:
@@ -170,11 +175,14 @@ class Commander:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    async def _look(self, ask: CommandRequest, deadline: float) -> CommandOutcome | None:
+    async def _look(self, ask: CommandRequest, deadline: float, told: list[str]) -> CommandOutcome | None:
         try:
             found = await self._desk.read([ask.command_id], max(deadline - time.monotonic(), 0.001))
         except NoCoordinator as error:
             raise CoordinatorClosed(str(error), self._cancels(ask)) from error
+        except CoordinatorPaused as error:
+            told.append(str(error))
+            return None
         except GatewayError:
             return None
         except Exception:
@@ -188,7 +196,7 @@ class Commander:
         log.warning("kill signal refused, requesting cancellation", command_id=ask.command_id, error=str(refusal))
         await self._request_cancellation(ask, refusal, deadline)
         warning = "Temporal refused the kill signal; the kill went in as a cancellation of the workflow"
-        outcome = await self._confirmation(ask, deadline)
+        outcome = await self._confirmation(ask, deadline, [])
         if outcome is not None:
             return self._settled(ask, outcome)._replace(headers=_headers(ask, warning))
         return await self._accepted_as_cancellation(ask, warning)

@@ -111,8 +111,11 @@ class Database:
             # With the caller's context, so that a trace of a statement knows its caller.
             future = self._executor.submit(contextvars.copy_context().run, self._perform, call, work, seconds)
         except RuntimeError as error:
+            # If no thread could be started, the executor has kept the call, and would carry it out later.
+            call.abandon()
             self._slots.release()
-            raise DatabaseUnavailable("the connection to PostgreSQL has been closed") from error
+            why = "the connection to PostgreSQL has been closed" if self._closed else f"no call of PostgreSQL: {error}"
+            raise DatabaseUnavailable(why) from error
         future.add_done_callback(lambda _: self._slots.release())
         return future
 

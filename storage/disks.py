@@ -32,8 +32,12 @@ class DiskWatch:
         self._looking: asyncio.Future[list[DiskSpace]] | None = None
 
     async def look(self) -> list[DiskSpace]:
-        """The free space now. Raises TimeoutError if a file system does not answer."""
+        """The free space now. Raises TimeoutError if a file system does not answer, or no thread can be started to ask it."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(in_own_thread(lambda: free_space(self._folders)))
-        async with asyncio.timeout(LOOK_SECONDS):
-            return await asyncio.shield(self._looking)
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                return await asyncio.shield(self._looking)
+        except RuntimeError as error:
+            # It must cost no reading of the venue, by which a kill is verified.
+            raise TimeoutError(str(error)) from error

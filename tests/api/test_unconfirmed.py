@@ -12,6 +12,7 @@ from domain.desk.carried import Outcome
 from tests.api.test_control import BTC_CANCELS, ETH_CANCELS
 from tests.api.world import ACK_SECONDS, World
 from workflows.gateway import (
+    CoordinatorPaused,
     CoordinatorSilent,
     GatewayError,
     NoCoordinator,
@@ -179,6 +180,14 @@ async def test_a_kill_that_was_refused_after_a_try_without_an_answer_becomes_a_c
     response = await send(world, "pause")
     assert response.status_code == 503
     assert response.json()["detail"].startswith("it is not known")
+
+
+async def test_a_kill_of_a_coordinator_that_is_paused_in_temporal_says_that_it_waits_for_that(world: World) -> None:
+    """202 says that it takes effect, and by itself it never would."""
+    world.gateway.query_error = CoordinatorPaused("main")
+    response = await send(world, "kill-switch")
+    assert (response.status_code, response.json()["action"]) == (202, "kill_accepted")
+    assert "temporal workflow unpause --workflow-id coordinator-main" in response.headers["X-AIS-Warning"]
 
 
 async def test_no_other_command_is_turned_into_a_cancellation(world: World) -> None:

@@ -83,6 +83,21 @@ async def test_a_file_system_that_hangs_holds_up_nobody_and_one_thread(monkeypat
     answers.set()
 
 
+async def test_a_process_without_room_for_a_thread_reads_the_venue_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The whole reading failed, so that no kill was verified and no limit enforced."""
+
+    def no_room(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    nothing: Any = None
+    observing = ObserveActivities(nothing, nothing, nothing, nothing, nothing, nothing, {}, DiskWatch(["."]))
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", no_room)
+        assert await observing._low_disks() == []
+
+
 async def test_what_hangs_takes_no_thread_of_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Found to be false: with a hanging disk and agents whose processes did not start, the loop could look up no name, so the
     venue's connection could not be made again.

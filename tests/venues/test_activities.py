@@ -189,6 +189,32 @@ async def test_a_bug_in_one_cancel_costs_no_other_its_confirmation() -> None:
     assert [answer.error for answer in answers] == [None, "a bug: KeyError"]
 
 
+async def test_a_cancel_that_was_cancelled_itself_costs_no_other_its_confirmation() -> None:
+    """The venue's client works with cancel scopes; one that leaks ended the whole activity."""
+
+    class Leaking(Told):
+        async def cancel_all(self, tool: Tool, symbol: str) -> None:  # type: ignore[override]
+            if symbol == "ETHUSDT":
+                raise asyncio.CancelledError
+
+    activities, _, scope = acting(Leaking(None))
+    tool = Tool.CANCEL_ALL_ORDERS
+    cancels = [
+        CancelCall(scope=scope, tool=tool, symbol=symbol, instruction_ids=["i"]) for symbol in ("BTCUSDT", "ETHUSDT")
+    ]
+    answers = await ActivityEnvironment().run(activities.cancel_many, CancelManyCall(scope=scope, cancels=cancels))
+    assert [answer.error for answer in answers] == [None, "it was cancelled: a bug"]
+
+
+async def test_an_order_is_sent_by_the_first_attempt_only() -> None:
+    """`temporal activity update-options --retry-maximum-attempts 5`, and a worker that ended while it was sending."""
+    activities, _, scope = acting(Told(OrderReport(order_id="x", fate=Fate.FILLED)))
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, attempt=2)
+    report = await environment.run(activities.place_order, OrderCall(scope=scope, order=reducing()))
+    assert report.fate is Fate.UNKNOWN
+
+
 async def test_calls_are_counted_once_by_the_venue_or_by_the_activity() -> None:
     assert (PaperVenue.counts_its_calls, AsterVenue.counts_its_calls) == (False, True)
     assert AsterVenue.settles_after > PaperVenue.settles_after

@@ -185,7 +185,7 @@ async def completed(activity: AsyncActivityHandle) -> None:
 
 async def failed(activity: AsyncActivityHandle) -> None:
     """By `temporal activity fail`, with details of another kind."""
-    await activity.fail(ApplicationError("it hangs", {"by": "operations"}))
+    await activity.fail(ApplicationError("it hangs", {"by": "operations"}, non_retryable=True))
 
 
 @pytest.mark.parametrize("end", [completed, failed])

@@ -212,10 +212,14 @@ class AsterVenue:
                 raise VenueUnavailable(str(error)) from None
             return 0
         active = sum(row.text("symbol") == symbol and row.text("status") not in OVER for row in listed)
+        was_answered = isinstance(failed, VenueRefused | Unreadable)
         if not active and len(listed) >= PAGE_ROWS:
             # The exchange lists the newest ones.
-            raise Unreadable(f"{reads} {symbol}", "it may be truncated")
-        if not listed and not isinstance(failed, VenueRefused | Unreadable):
+            if not was_answered:
+                raise Unreadable(f"{reads} {symbol}", "it may be truncated")
+            # It may refuse every cancel of this symbol, and no kill would ever end.
+            return await self._open_of_all(tool, symbol)
+        if not listed and not was_answered:
             raise VenueUnavailable(f"{failed}, and {reads} lists nothing")
         return active
 
@@ -232,6 +236,11 @@ class AsterVenue:
         try:
             answer = await self._caller.call(reads, symbol)
         except VenueRefused:
-            # A symbol that only the other market has must not keep a kill open: the list of all symbols tells too.
-            answer = await self._caller.call(reads)
+            # A symbol that only the other market has must not keep a kill open.
+            return await self._open_of_all(tool, symbol)
         return sum(row.text("symbol") == symbol for row in rows(reads, answer))
+
+    async def _open_of_all(self, tool: Tool, symbol: str) -> int:
+        """The symbol's open orders in the list of all symbols."""
+        reads = _READS_BACK[tool]
+        return sum(row.text("symbol") == symbol for row in rows(reads, await self._caller.call(reads)))

@@ -458,6 +458,23 @@ async def test_a_history_of_which_only_the_newest_rows_are_listed_confirms_no_ca
     await venue.cancel_all(tool, BTC)
 
 
+@both_cancels
+async def test_a_cancel_that_is_always_refused_is_confirmed_however_many_orders_there_were(
+    fake: FakeServer, venue: AsterVenue, tool: Tool
+) -> None:
+    """A market that is being closed, or one that refuses to cancel nothing: no kill ever ended on a symbol of many orders."""
+    spot, (listed, _) = tool is Tool.CANCEL_SPOT_ALL_ORDERS, CANCELS[tool]
+    open_one = fake.exchange.rest(BTC, spot=spot)
+    for _ in range(PAGE_ROWS):
+        fake.exchange.rest(BTC, spot=spot, status="CANCELED")
+    fake.faults.change(answers={listed: []}, answers_left={listed: 1}, errors={tool.value: 400})
+    with pytest.raises(VenueUnavailable, match="1 order is still open"):
+        await venue.cancel_all(tool, BTC)
+    open_one.status = "CANCELED"
+    fake.faults.change(answers={}, errors={tool.value: 400})
+    await venue.cancel_all(tool, BTC)
+
+
 # --- the account ----------------------------------------------------------------------------------------------------------
 
 
