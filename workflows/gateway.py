@@ -7,6 +7,7 @@ GatewayError
 │   └── RefusedInTheEnd   a later try was answered, and refused
 ├── NoCoordinator         never started, or no longer open
 └── CoordinatorSilent     it is open, but no worker answered for it
+    └── CoordinatorPaused  nor will one, until somebody unpauses it in Temporal
 """
 
 import asyncio
@@ -109,6 +110,13 @@ class CoordinatorSilent(GatewayError):
     def __init__(self, text: str, *, answered: bool = False) -> None:
         self.answered = answered
         super().__init__(text)
+
+
+class CoordinatorPaused(CoordinatorSilent):
+    """Somebody paused the coordinator in Temporal: whatever is recorded for it waits until somebody unpauses it."""
+
+    def __init__(self, desk: str) -> None:
+        super().__init__(paused_text(desk))
 
 
 class CallFollower(Protocol):
@@ -373,7 +381,7 @@ class DeskGateway:
         if answer.HasField("query_rejected"):
             name = WorkflowExecutionStatus.Name(answer.query_rejected.status).removeprefix("WORKFLOW_EXECUTION_STATUS_")
             if name == PAUSED:
-                raise CoordinatorSilent(paused_text(self.desk))
+                raise CoordinatorPaused(self.desk)
             raise NoCoordinator(self.desk, name)
         try:
             (outcomes,) = await self._client.data_converter.decode(answer.query_result.payloads, [Outcomes])
