@@ -85,6 +85,8 @@ if TYPE_CHECKING:
     from tracing import Traces
 
 CONNECT_SECONDS = 120.0
+# For one attempt: the SDK's connect has no limit of its own, and a port that accepts and says nothing would hold it for ever.
+ATTEMPT_SECONDS = 15.0
 SCHEMA_SECONDS = 5.0
 STATE_SECONDS = 2.0
 PORT_SECONDS = 5.0
@@ -261,13 +263,12 @@ async def _serve(config: Config, agents: AgentRunner, traces: "Traces | None", s
 
 async def _connect(config: settings.WorkerSettings, traces: "Traces | None") -> Client:
     runtime, following = await _runtime(config), [traces.interceptor] if traces else []
-    return await patiently(
-        "Temporal",
-        lambda: connect(settings.temporal_connect_config(), runtime=runtime, interceptors=following),
-        CONNECT_SECONDS,
-        log.warning,
-        RuntimeError,
-    )
+
+    async def attempt() -> Client:
+        async with asyncio.timeout(ATTEMPT_SECONDS):
+            return await connect(settings.temporal_connect_config(), runtime=runtime, interceptors=following)
+
+    return await patiently("Temporal", attempt, CONNECT_SECONDS, log.warning, RuntimeError, TimeoutError)
 
 
 def _standby(scope: Scope, gateway: DeskGateway, latch: Database) -> StartCheck:
@@ -514,7 +515,10 @@ async def _check_schema(url: str) -> str | None:
 
     async def check() -> str | None:
         try:
-            await asyncio.to_thread(migrate.check, url)
+            # A server whose disk hangs takes the connection, and answers no statement: its own time-outs end nothing then.
+            await asyncio.wait_for(asyncio.to_thread(migrate.check, url), SCHEMA_SECONDS + migrate.CHECK_SECONDS)
+        except TimeoutError:
+            raise DatabaseUnavailable("PostgreSQL took the connection and does not answer") from None
         except migrate.SchemaUnfinished as error:
             # Reports read these indexes, and no order does: a desk must not stand still for as long as they are built.
             log.warning("starting without all indexes; pages of the decision log take long", why=str(error))
