@@ -809,6 +809,9 @@ async def test_charts_say_which_marks_and_executions_they_lack(console: Console)
     await console.open()
     await console.says("#marks-title", "of each, only the newest 200, so older ones are missing")
     await console.says("#charts", "Price of BTCUSDT (with the newest 500 executions only)")
+    await console.page.route("**/reports/fills*", lambda route: route.fulfill(status=503, json={"detail": "not known"}))
+    await console.page.select_option("#chart-controls select", "1 hour")
+    await console.says("#charts", "Price of BTCUSDT (executions not known)")
 
 
 def test_a_run_of_ci_without_a_browser_fails(monkeypatch: pytest.MonkeyPatch) -> None:
