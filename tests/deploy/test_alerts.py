@@ -132,6 +132,12 @@ CASES = {
     ),
     "AnswersTooOld": _of_desk("ais_answers_too_old_total", "0+1x40", "0x20 5x20"),
     "KeysRefused": Case({REFUSED_KEYS: "0+3x40"}, {REFUSED_KEYS: "0+1x40"}),
+    "KeysNotRead": Case(
+        # A process that stopped reading them, and one that never has.
+        {'ais_keys_age_seconds{desk="a"}': "5x10 0+15x30", ANSWERS % "a": "1x40", ANSWERS % "b": "1x40"},
+        {'ais_keys_age_seconds{desk="a"}': "5x40", ANSWERS % "a": "1x40"},
+        times=2,
+    ),
     "ConnectionsTurnedAway": Case({TURNED: "0+30x40"}, {TURNED: "0+10x40"}),
 }
 
