@@ -265,10 +265,13 @@ async def _connect(config: settings.WorkerSettings, traces: "Traces | None") -> 
     runtime, following = await _runtime(config), [traces.interceptor] if traces else []
 
     async def attempt() -> Client:
-        async with asyncio.timeout(ATTEMPT_SECONDS):
-            return await connect(settings.temporal_connect_config(), runtime=runtime, interceptors=following)
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                return await connect(settings.temporal_connect_config(), runtime=runtime, interceptors=following)
+        except TimeoutError:
+            raise RuntimeError(f"it takes the connection and says nothing for {ATTEMPT_SECONDS:g} s") from None
 
-    return await patiently("Temporal", attempt, CONNECT_SECONDS, log.warning, RuntimeError, TimeoutError)
+    return await patiently("Temporal", attempt, CONNECT_SECONDS, log.warning, RuntimeError)
 
 
 def _standby(scope: Scope, gateway: DeskGateway, latch: Database) -> StartCheck:
