@@ -86,6 +86,8 @@ if TYPE_CHECKING:
     from tracing import Traces
 
 CONNECT_SECONDS = 120.0
+# For one attempt: the SDK's connect has no limit of its own, and a port that accepts and says nothing would hold it for ever.
+ATTEMPT_SECONDS = 15.0
 SCHEMA_SECONDS = 5.0
 STATE_SECONDS = 2.0
 PORT_SECONDS = 5.0
@@ -262,13 +264,15 @@ async def _serve(config: Config, agents: AgentRunner, traces: "Traces | None", s
 
 async def _connect(config: settings.WorkerSettings, traces: "Traces | None") -> Client:
     runtime, following = await _runtime(config), [traces.interceptor] if traces else []
-    return await patiently(
-        "Temporal",
-        lambda: connect(settings.temporal_connect_config(), runtime=runtime, interceptors=following),
-        CONNECT_SECONDS,
-        log.warning,
-        RuntimeError,
-    )
+
+    async def attempt() -> Client:
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                return await connect(settings.temporal_connect_config(), runtime=runtime, interceptors=following)
+        except TimeoutError:
+            raise RuntimeError(f"it takes the connection and says nothing for {ATTEMPT_SECONDS:g} s") from None
+
+    return await patiently("Temporal", attempt, CONNECT_SECONDS, log.warning, RuntimeError)
 
 
 def _standby(scope: Scope, gateway: DeskGateway, latch: Database) -> StartCheck:

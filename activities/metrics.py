@@ -1,8 +1,8 @@
 """The worker's metrics (docs/metrics.md). They count when an activity writes a new row, never in code that Temporal replays."""
 
+import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -161,12 +161,12 @@ class WorkerMetrics:
         self.audit_rows.labels(self._desk).inc(rows)
         for desk, seconds in ages.items():
             since = datetime.now(UTC) - timedelta(seconds=seconds)
-            self.audit_age.labels(desk).set_function(partial(_seconds_since, since))
+            self.audit_age.labels(desk).set_function(_age_of(since))
 
     def books_read(self, read_at: datetime | None, faults: int, foreign_orders: int) -> None:
         """The books after a round of reading."""
         if read_at:
-            self.books_age.labels(self._desk).set_function(partial(_seconds_since, read_at))
+            self.books_age.labels(self._desk).set_function(_age_of(read_at))
         self.books_facts.set(faults, self._desk)
         self.foreign_orders.set(foreign_orders, self._desk)
 
@@ -185,7 +185,7 @@ class WorkerMetrics:
 
     def venue_data(self, kind: str, as_of: datetime) -> None:
         """Sets how old the data of a kind is; the age grows until the next reading."""
-        self.data_age.labels(kind).set_function(partial(_seconds_since, as_of))
+        self.data_age.labels(kind).set_function(_age_of(as_of))
 
     def decision_written(self, row: Decision) -> None:
         """Counts a row that is new in the database."""
@@ -207,7 +207,7 @@ class WorkerMetrics:
 
     def cycle_completed(self, cycle: CycleSummary) -> None:
         """Counts the previous cycle once, even if a retry reports it again."""
-        self.cycle_age.labels(self._desk).set_function(partial(_seconds_since, cycle.ended_at))
+        self.cycle_age.labels(self._desk).set_function(_age_of(cycle.ended_at))
         self.open_instructions.set(cycle.open_instructions, self._desk)
         if cycle.ended_at > self._cycle_ended:
             self._cycle_ended = cycle.ended_at
@@ -262,5 +262,10 @@ class WorkerMetrics:
             self.limit_use.set(float(used), self._desk, limit.name)
 
 
-def _seconds_since(moment: datetime) -> float:
-    return (datetime.now(UTC) - moment).total_seconds()
+def _age_of(moment: datetime) -> Callable[[], float]:
+    """The seconds since a moment that is known from now on; at least as many as have passed since then.
+
+    By the clock alone, nothing would grow old while it is behind the one that gave the moment, or after somebody set it back.
+    """
+    known = time.monotonic()
+    return lambda: max((datetime.now(UTC) - moment).total_seconds(), time.monotonic() - known)

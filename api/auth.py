@@ -6,7 +6,6 @@ before it reads the body.
 """
 
 from collections.abc import Callable, Coroutine, Mapping
-from datetime import UTC, datetime
 from inspect import cleandoc
 from typing import Annotated, Any, TypeVar
 
@@ -49,7 +48,7 @@ class Authentication:
             await self._refuse(found, scope, receive, send)
             return
         scope[_HOLDER] = found
-        warning = found.warning(datetime.now(UTC)) if found.key else ""
+        warning = found.warning(self._ring.now()) if found.key else ""
         await self._app(scope, receive, _warning(send, warning) if warning else send)
 
     async def _refuse(self, refused: RefusedKey, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,5 @@
-"""Which database is the desk's, as the coordinator last said: reports from another are never shown as the desk's.
+"""Which database is the desk's, and in which mode it is, as the coordinator last said: reports from another database or account
+are never shown as the desk's.
 
 The coordinator is asked only every few seconds, for a second at most: reports must work while Temporal or the worker is down.
 """
@@ -6,6 +7,7 @@ The coordinator is asked only every few seconds, for a second at most: reports m
 import time
 
 from api.coordinator import CoordinatorClient
+from domain.desk.states import Mode
 from workflows.gateway import GatewayError
 
 ASK_EVERY_SECONDS = 5.0
@@ -19,6 +21,8 @@ class DeskDatabase:
         self._desk = desk
         self._asked_at: float | None = None
         self._database_id: str | None = None
+        self.mode: Mode | None = None
+        """The desk's mode when the coordinator last told; None until it has."""
 
     async def database_id(self) -> str | None:
         """The id, which may be some seconds old."""
@@ -30,7 +34,8 @@ class DeskDatabase:
         """Asks the coordinator for the id; the last known one if it does not answer."""
         self._asked_at = time.monotonic()
         try:
-            self._database_id = (await self._desk.read(seconds=ASK_SECONDS)).status.database_id
+            status = (await self._desk.read(seconds=ASK_SECONDS)).status
+            self._database_id, self.mode = status.database_id, status.mode
         except GatewayError:
             pass
         return self._database_id

@@ -16,6 +16,7 @@ ApiError
     ├── ReportsUnavailable       the database
     ├── BooksUnread              the books of a live account are not known yet
     ├── OtherDatabase            this process uses another database than the coordinator
+    ├── OtherAccount             this process is set to another mode than the desk's, and so to another account
     ├── TooManyWaiting           too many commands are unconfirmed
     ├── TooManyStreams           too many streams of events are open
     ├── TooManyUnwritten         too many rows of the decision log wait for the database
@@ -201,6 +202,16 @@ class OtherDatabase(Unavailable):
         super().__init__(
             f"AIS_DATABASE_URL of this process points to database {found or 'without an id'}, but the desk's is {wanted}: "
             "correct it and restart this process; see docs/operations.md, Another database."
+        )
+
+
+class OtherAccount(Unavailable):
+    """The desk has moved between paper and live since this process started: its account is another one."""
+
+    def __init__(self, mode: Mode) -> None:
+        super().__init__(
+            f"The desk is in mode {mode}, but this process was started with another AIS_MODE and would show another account: "
+            f"set AIS_MODE={mode} and restart this process."
         )
 
 

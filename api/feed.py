@@ -23,7 +23,7 @@ from api.coordinator import CoordinatorClient
 from api.errors import ApiError, CoordinatorUnavailable, TooManyStreams
 from api.reporting import Reports
 from storage.decisions import DecisionFilter
-from workflows.gateway import CoordinatorSilent, GatewayError, NoCoordinator, TemporalUnreachable
+from workflows.gateway import CoordinatorPaused, CoordinatorSilent, GatewayError, NoCoordinator, TemporalUnreachable
 
 STATUS_SECONDS = 0.25
 LOG_SECONDS = 1.0
@@ -206,11 +206,13 @@ class EventFeed:
 
 
 def _cause(error: GatewayError) -> str:
-    """What is missing, as far as known: Temporal, an open coordinator, an answer, or an answer that can be read."""
+    """What is missing, as far as known: Temporal, an open coordinator, one that is not paused, an answer, or a readable one."""
     if isinstance(error, TemporalUnreachable):
         return "unreachable"
     if isinstance(error, NoCoordinator):
         return "closed"
+    if isinstance(error, CoordinatorPaused):
+        return "paused"
     return "unreadable" if isinstance(error, CoordinatorSilent) and error.answered else "silent"
 
 

@@ -5,6 +5,9 @@
 
 A kill must not wait for the database, so no check does. While the database is down, the last reading applies, and revoked keys
 stay revoked. Before the first reading, only AIS_API_KEY works.
+
+When a key expires is written by the database's clock, so that clock decides, carried on since the last reading. By this machine's
+own, a wrong one would refuse keys that are still valid, and a kill with them.
 """
 
 import asyncio
@@ -24,6 +27,7 @@ from domain.keys import EXPIRES_SOON, AccessKey, Merged, MistypedKey, PresentedK
 from domain.values import iso
 from storage import installation
 from storage import keys as stored
+from storage.clock import server_time
 from storage.database import Database, DatabaseUnavailable, WrongDatabase
 from storage.keys import KeyState
 
@@ -106,6 +110,8 @@ class KeyRing:
         self._administrator = Holder(OWN_ACTOR, Role.ADMIN)
         self._keys: Mapping[str, AccessKey] = {}
         self._read_at: float | None = None
+        # The database's time at the last reading, and how long this machine had been up then, its sleep included.
+        self._clock: tuple[datetime, float] | None = None
         # When each key was last used, to the minute: all that is known, and what is still to be written.
         self._noted: dict[str, datetime] = {}
         self._unwritten: dict[str, datetime] = {}
@@ -128,7 +134,7 @@ class KeyRing:
         is_its = hmac.compare_digest(shown.digest, _NOBODYS if key is None else key.digest)
         if key is None or not is_its:
             return RefusedKey(KeyRefusal.UNKNOWN if self.has_read else KeyRefusal.NOT_READ)
-        now = datetime.now(UTC)
+        now = self.now()
         if key.revoked_at is not None:
             return RefusedKey(KeyRefusal.REVOKED, key)
         if key.has_expired(now):
@@ -145,7 +151,14 @@ class KeyRing:
         if holder.key is None:
             return True
         key = self._keys.get(holder.key.key_id)
-        return key is not None and key.holds(datetime.now(UTC)) and key.opens(self._desk)
+        return key is not None and key.holds(self.now()) and key.opens(self._desk)
+
+    def now(self) -> datetime:
+        """The time by which keys expire."""
+        if self._clock is None:
+            return datetime.now(UTC)
+        then, up = self._clock
+        return then + timedelta(seconds=_seconds_up() - up)
 
     @property
     def has_read(self) -> bool:
@@ -170,9 +183,11 @@ class KeyRing:
             return "AIS_API_KEY alone; this process has not been able to read the named keys since it started"
         return "current" if age < FRESH_SECONDS else f"as read {age:.0f} s ago; later changes are not known"
 
-    def take(self, keys: Mapping[str, AccessKey] | None) -> None:
-        """Takes the keys that a reading found; None if nothing has changed."""
+    def take(self, keys: Mapping[str, AccessKey] | None, at: datetime | None = None) -> None:
+        """Takes the keys that a reading found; None if nothing has changed. `at`: the database's time then."""
         self._read_at = time.monotonic()
+        if at is not None:
+            self._clock = at, _seconds_up()
         if keys is not None:
             self._keys = keys
 
@@ -187,17 +202,18 @@ class KeyRing:
 
 
 class KeyReading(NamedTuple):
-    """What a reading found."""
+    """What a reading found, and the database's time. `merged` is None if nothing has changed."""
 
     state: KeyState
-    merged: Merged
+    at: datetime
+    merged: Merged | None
 
 
 class KeySource(Protocol):
     """Where the keys are stored. Each call raises DatabaseUnavailable, and ends within CALL_SECONDS."""
 
-    async def read(self, before: KeyState | None, known: Mapping[str, AccessKey]) -> KeyReading | None:
-        """The keys, if anything has changed since `before`; else None."""
+    async def read(self, before: KeyState | None, known: Mapping[str, AccessKey]) -> KeyReading:
+        """The keys, if anything has changed since `before`."""
 
     async def keep_ends(self, ended: Sequence[AccessKey]) -> None:
         """Writes keys and ends that the database has lost."""
@@ -217,20 +233,18 @@ class PostgresKeys:
         # The last id read: if somebody empties the table, this process must not accept any database as its own.
         self._database_id: str | None = None
 
-    async def read(self, before: KeyState | None, known: Mapping[str, AccessKey]) -> KeyReading | None:
-        def work(connection: Connection) -> tuple[str | None, KeyReading | None]:
+    async def read(self, before: KeyState | None, known: Mapping[str, AccessKey]) -> KeyReading:
+        def work(connection: Connection) -> KeyReading:
             # Read the state first: a change in between is then read twice instead of overlooked.
-            state = stored.read_state(connection)
+            state, at = stored.read_state(connection), server_time(connection)
             # The keys of another database count for nothing until somebody restarts the process with it.
             if None not in (self._database_id, state.database_id) and self._database_id != state.database_id:
                 raise WrongDatabase(installation.wrong_database_text(state.database_id, self._database_id))
-            if state == before:
-                return state.database_id, None
             # Merged here, off the event loop, which serves kills.
-            return state.database_id, KeyReading(state, merge(known, stored.read_all(connection)))
+            return KeyReading(state, at, None if state == before else merge(known, stored.read_all(connection)))
 
-        database_id, found = await self._database.run(work)
-        self._database_id = database_id or self._database_id
+        found = await self._database.run(work)
+        self._database_id = found.state.database_id or self._database_id
         return found
 
     async def keep_ends(self, ended: Sequence[AccessKey]) -> None:
@@ -277,20 +291,21 @@ class KeyWatch:
 
     async def _read_once(self) -> None:
         found = await self._source.read(self._state, self._ring.known)
-        self._ring.take(None if found is None else found.merged.keys)
-        if found is None:
+        merged = found.merged
+        self._ring.take(None if merged is None else merged.keys, found.at)
+        if merged is None:
             return
-        log.info("keys read", keys=len(found.merged.keys))
-        if not found.merged.lost:
+        log.info("keys read", keys=len(merged.keys))
+        if not merged.lost:
             self._state = found.state
             return
         # Until the database has them again, every reading is a complete one.
-        names = [key.name for key in found.merged.lost]
+        names = [key.name for key in merged.lost]
         log.warning(
             "the database has lost keys, revocations or expiry times; writing them again",
-            count=len(names), gone=found.merged.vanished, names=names[:MOST_NAMED],
+            count=len(names), gone=merged.vanished, names=names[:MOST_NAMED],
         )  # fmt: skip
-        await self._source.keep_ends(found.merged.lost[:MOST_WRITTEN])
+        await self._source.keep_ends(merged.lost[:MOST_WRITTEN])
 
     async def _write_uses(self) -> None:
         uses = self._ring.take_uses()
@@ -309,6 +324,10 @@ def _time_left(left: timedelta) -> str:
         if left >= 2 * unit:
             return f"{left // unit} {word}"
     return f"{left // timedelta(minutes=1)} minutes"
+
+
+def _seconds_up() -> float:
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _digest(secret: bytes) -> bytes:

@@ -16,7 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from domain.desk.states import CommandKind, Mode, State
-from domain.desk.status import Status
+from domain.desk.status import MAX_SHOWN, Status
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UNMATCHED = "unmatched"
@@ -179,4 +179,8 @@ def _left_of_kill(status: Status) -> int:
     kill = status.kill
     if kill is None:
         return 0
-    return (not kill.latched) + (not kill.row_written) if status.mode is Mode.SHADOW else len(kill.residue)
+    if status.mode is Mode.SHADOW:
+        return (not kill.latched) + (not kill.row_written)
+    left = len(kill.residue)
+    # Of many, the status lists only the first few, but counts all instructions.
+    return left if left < MAX_SHOWN else max(left, status.open_instructions_total)

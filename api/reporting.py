@@ -9,8 +9,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from api.desk_database import DeskDatabase
-from api.errors import BooksUnread, InvalidRequest, OtherDatabase, ReportsUnavailable
+from api.errors import BooksUnread, InvalidRequest, OtherAccount, OtherDatabase, ReportsUnavailable
 from domain.accounting import Holding, HoldingKey, Portfolio
+from domain.desk.states import Mode
 from domain.trading.decisions import Decision
 from domain.trading.instructions import InstructionRow
 from storage import books as live
@@ -133,6 +134,7 @@ class PostgresReports:
         return await self._of_account(desk, paper.entries_page, live.entries_page, wanted, to_text)
 
     async def books(self, desk: str) -> PaperBooks | LiveBooks | None:
+        await self._check_account()
         if not self._live:
             return await self._run(partial(read_books, desk=desk), ACCOUNT_SECONDS)
         return await self._known(desk, partial(read_live_books, desk=desk), ACCOUNT_SECONDS)
@@ -182,9 +184,25 @@ class PostgresReports:
             _known_books(connection, desk)
             return _text_of(of_live(connection, desk, wanted), to_text)
 
+        await self._check_account()
         if self._live:
             return await self._known(desk, live_page)
         return await self._run(lambda connection: _text_of(of_paper(connection, desk, wanted), to_text))
+
+    async def _check_account(self) -> None:
+        """Raises OtherAccount if the desk trades for real and this process is not set to that, or the other way round."""
+        known = self._desk_database
+        if known is None:
+            return
+        await known.database_id()
+        if self._is_other(known.mode):
+            # The desk may have moved since: ask once more.
+            await known.ask()
+        if known.mode is not None and self._is_other(known.mode):
+            raise OtherAccount(known.mode)
+
+    def _is_other(self, mode: Mode | None) -> bool:
+        return mode is not None and (mode is Mode.LIVE) != self._live
 
     async def _known(self, desk: str, work: Callable[[Connection], T], seconds: float | None = None) -> T:
         try:

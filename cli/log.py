@@ -19,6 +19,7 @@ from api.models import FillAnswer
 from api.rows import entry, instruction, shown
 from cli.moments import moment_of
 from cli.refusals import Refused
+from domain.desk.states import Mode
 from domain.health.troubles import KnownTroubles
 from domain.trading.decisions import Decision, DecisionType
 from domain.trading.instructions import InstructionOutcome, InstructionRow
@@ -258,7 +259,9 @@ _OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
 
 
 def _fills(connection: Connection, desk: str, live: bool, wanted: PageFilter) -> tuple[list[StoredFill], str | None]:
-    if not live:
+    # The desk may have moved to another mode, and its account with it, since somebody set AIS_MODE here.
+    row = read_desk(connection, desk)
+    if not (live if row is None else row.mode is Mode.LIVE):
         return paper.fills_page(connection, desk, wanted)
     found = books.find_books(connection, desk)
     if found is None or found.state.opening is None:

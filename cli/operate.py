@@ -21,12 +21,14 @@ from domain.desk.status import CommandOutcome, KillStatus, Status
 from domain.values import iso, plain, printable
 from startup import Say
 from workflows.gateway import (
+    PAUSED,
     DeskGateway,
     GatewayError,
     NoCoordinator,
     SignalRefused,
     SignalUnanswered,
     TemporalUnreachable,
+    paused_text,
 )
 
 QUERY_SECONDS = 3.0
@@ -145,6 +147,10 @@ class OperatorCommand:
         )
         if found is not None:
             self._status, self._outcome = found.status, found.outcomes.get(self.command_id)
+            return
+        with suppress(GatewayError):
+            if await gateway.open_status() == PAUSED:
+                self._silence = paused_text(self.desk)
 
     async def _verified(self, gateway: DeskGateway, seconds: float) -> Result:
         """Waits until the kill in force is verified and, if it flattens, until the desk is flat."""
@@ -215,6 +221,8 @@ class OperatorCommand:
             text = f"{since}the coordinator has taken the command, but not finished it: {order}"
         elif status is not None:
             text = f"{since}recorded by Temporal, but when the coordinator last answered, it had not taken the command up yet"
+        elif self._silence:
+            text = f"{since}recorded by Temporal, not carried out: {self._silence}"
         else:
             is_kill = self._kind is CommandKind.KILL
             then = "the kill takes effect once a worker runs" if is_kill else "it takes effect once a worker runs"

@@ -47,6 +47,7 @@ def table(status: Status, now: datetime) -> str:
         "state": f"{status.state.value.upper()} since {iso(status.since)}",
         "why": f"{status.reason} (by {status.actor})" if status.actor else "-",
         "kill": kill_text(status),
+        **({"clock": behind} if (behind := _behind_text(status, now)) else {}),
         "belongs to": f"database {status.database_id or 'not known yet'}{account}",
         **({"restart": "pending; the desk stays killed until the latch is cleared"} if status.restart_pending else {}),
         "outstanding": "; ".join(status.kill.residue if status.kill else []) or "none",
@@ -63,6 +64,16 @@ def table(status: Status, now: datetime) -> str:
         "warnings": "; ".join(status.warnings) or "none",
     }
     return "\n".join(f"{name:<18} {printable(value)}" for name, value in rows.items())
+
+
+def _behind_text(status: Status, now: datetime) -> str:
+    """Says if this machine's clock is behind the desk's: nothing would be marked as old then, however old it is."""
+    last = status.last_decision.timestamp if status.last_decision else status.since
+    seen = status.observation.observed_at if status.observation else status.since
+    behind = (max(status.since, status.last_cycle_at or status.since, seen, last) - now).total_seconds()
+    if behind <= OVERDUE_SECONDS:
+        return ""
+    return f"this machine is {behind:.0f} s or more behind the desk's clock: what is old may not be marked as such"
 
 
 def kill_text(status: Status) -> str:

@@ -170,9 +170,9 @@ def _kill_rows(status: Status) -> Iterator[tuple[str, str, str]]:
     yield "kill", kill_text(status), "" if status.kill.verified_at else "bold"
     for left in status.kill.residue[:MAX_LINES]:
         yield "outstanding", left, "bold"
-    more = len(status.kill.residue) - MAX_LINES
-    if more > 0:
-        yield "", f"and {more} more: ais status", "bold"
+    if len(status.kill.residue) > MAX_LINES:
+        # The status itself lists only the first few.
+        yield "", "and more: ais status", "bold"
     if not status.kill.residue:
         yield "outstanding", "none", ""
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 import settings
 from cli.refusals import Refused
 from startup import NotUp, Say
@@ -30,6 +32,9 @@ async def start(say: Say) -> StartRefusal | None:
         return StartRefusal(str(error), passing=True)
     except Refused as error:
         return StartRefusal(str(error), passing=error.passing)
+    except ValidationError as error:
+        # A limit, say. The other parts serve a desk that is open already.
+        return StartRefusal(settings.explain(error), passing=False)
     return None
 
 
@@ -39,8 +44,9 @@ async def compare(say: Say) -> None:
 
     try:
         await desk_commands.compare(say)
-    except NotUp as error:
-        say(f"warning: it is not known whether the settings match the desk's terms: {error}")
+    except (NotUp, ValidationError) as error:
+        why = settings.explain(error) if isinstance(error, ValidationError) else error
+        say(f"warning: it is not known whether the settings match the desk's terms: {why}")
 
 
 async def is_open(data_dir: Path) -> bool:

@@ -20,6 +20,7 @@ from workflows import names
 from workflows.gateway import (
     PAUSED,
     RUNNING,
+    CoordinatorPaused,
     DeskGateway,
     GatewayError,
     NoCoordinator,
@@ -101,6 +102,8 @@ async def worker(seen: Examination) -> Finding:
         seen.status = await DeskGateway(seen.client, seen.desk, patience=findings.ASK_SECONDS).status()
     except NoCoordinator:
         return unknown("worker", "the desk has no open coordinator")
+    except CoordinatorPaused:
+        return unknown("worker", "the coordinator is paused in Temporal")
     except GatewayError as error:
         return await _silent(seen.client, seen.desk, str(error))
     since = iso(seen.status.since)

@@ -118,7 +118,7 @@ export class Charts {
       one("Leverage", "leverage", (v) => `${v.toFixed(2)} ×`, { limits: this.limits("leverage") }),
       one("Gross exposure", "gross_exposure", percent, { limits: this.limits("gross_exposure") }),
       one("Net exposure", "net_exposure", percent, { limits: this.limits("net_exposure") }),
-      ...(symbol ? [one(`Price of ${symbol}${fills.length < MOST_FILLS ? "" : ` (with the newest ${MOST_FILLS} executions only)`}`, "price", (v) => about(v, 7), { dots: fills.map(dot) })] : []),
+      ...(symbol ? [one(`Price of ${symbol}${lack(fills)}`, "price", (v) => about(v, 7), { dots: (fills ?? []).map(dot) })] : []),
     );
     drawMarks(this.drawn.marks, this.drawn.isCut);
   }
@@ -134,16 +134,19 @@ export class Charts {
 
 class Refused extends Error {}
 
-/** `mayLack`: a 503 is acceptable, because a real account whose books are not known yet has no executions to show. */
+/** `mayLack`: a 503 is acceptable, because of a real account whose books are not known yet nobody knows the executions: null. */
 async function rows(path, query, mayLack = false) {
   const known = Object.entries(query).filter(([, value]) => value !== null);
   const answer = await request("GET", `${path}?${new URLSearchParams(known)}`);
   if (answer.status === 200 && Array.isArray(answer.body)) return answer.body;
-  if (mayLack && answer.status === 503) return [];
+  if (mayLack && answer.status === 503) return null;
   throw new Refused(problem(answer));
 }
 
 const columns = (box) => (box.clientWidth >= 1400 ? 3 : box.clientWidth >= 760 ? 2 : 1);
+
+/** Which executions the chart does not show. */
+const lack = (fills) => (fills === null ? " (executions not known)" : fills.length < MOST_FILLS ? "" : ` (with the newest ${MOST_FILLS} executions only)`);
 
 const dot = (it) => ({ t: Date.parse(it.filled_at), v: Number(it.price), kind: it.side, text: `${utc(it.filled_at)} UTC: ${it.side} ${plain(it.quantity)} at ${plain(it.price)}` });
 

@@ -167,7 +167,7 @@ export class Kill {
     const at = `${clock(Date.now() + this.view.skew)} UTC`;
     if (status === 200 && body?.action === "killed") return this.settle(order, "killed", `KILLED (200) at ${at}: the coordinator has confirmed it.`);
     if (status === 202 && body?.action === "kill_accepted") {
-      this.settle(order, "recorded", `RECORDED (202) at ${at}: Temporal has it, and no worker has confirmed it yet. It takes effect as soon as a worker runs, unless somebody terminates the workflow. Until it is confirmed, open orders can still fill: cancel them at the venue by hand.`);
+      this.settle(order, "recorded", `RECORDED (202) at ${at}: Temporal has it, and no worker has confirmed it yet. It takes effect as soon as a worker runs, unless somebody terminates the workflow or has paused it in Temporal. Until it is confirmed, open orders can still fill: cancel them at the venue by hand.`);
       return void this.follow(order, answer.headers.get("Location"));
     }
     const why = isPerhaps(answer) ? "Temporal did not answer the API in time (503)" : problem(answer);

@@ -302,8 +302,14 @@ def _kill_status(c: Carried, kill: KillRecord) -> KillStatus:
         **facts,
         latched=c.latched,
         progress=progress(c, kill),
-        residue=residue(c)[:MAX_SHOWN],
+        residue=_first_of(residue(c)),
     )
+
+
+def _first_of(left: list[str]) -> list[str]:
+    """The first few, and how many more there are: whoever cancels by hand must not take these for all."""
+    more = len(left) - MAX_SHOWN + 1
+    return left if len(left) <= MAX_SHOWN else [*left[: MAX_SHOWN - 1], f"and {more} more, among the open instructions"]
 
 
 def _observation_status(c: Carried) -> ObservationStatus | None:

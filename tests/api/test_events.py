@@ -16,7 +16,7 @@ from domain.desk.states import State
 from domain.desk.status import Outcomes
 from tests.api.serving import KILL, Client, Reply, head, serving
 from tests.api.world import World, make_decision
-from workflows.gateway import CoordinatorSilent
+from workflows.gateway import CoordinatorPaused, CoordinatorSilent
 
 PATH = "/control/events"
 SILENT = "no worker answered for the coordinator of desk 'main'"
@@ -176,6 +176,9 @@ async def test_what_the_coordinator_cannot_answer_is_reported_and_never_confirme
     assert (
         (await stream.of("unavailable")).data == {**detail, "cause": "silent"} == {"detail": SILENT, "cause": "silent"}
     )
+    # Of this one a page must not say that the next worker carries a kill out.
+    desk.gateway.query_error = CoordinatorPaused("main")
+    assert (await stream.of("unavailable")).data["cause"] == "paused"
     desk.gateway.query_error = None
     while (event := await stream.next()).name != "status":
         assert event.name == ""

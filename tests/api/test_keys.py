@@ -213,6 +213,18 @@ def test_an_address_of_any_length_is_kept_short() -> None:
     assert dict(refused._addresses) == {"1" * 64: 2}
 
 
+async def test_keys_expire_by_the_clock_that_set_their_end(keyed: World) -> None:
+    """With this machine's clock a year ahead, an operator's kill was refused for a key that held for another hour."""
+    keyed.keys.behind = timedelta(days=365)
+    there = datetime.now(UTC) - keyed.keys.behind
+    holds = await with_key(keyed, expires_at=there + timedelta(hours=1))
+    over = await with_key(keyed, name="bob", expires_at=there - timedelta(seconds=1))
+    killed = await ask(keyed, holds, "POST", "/control/kill-switch")
+    assert (killed.status_code, keyed.gateway.carried.actor) == (200, "http:alice")
+    assert "in 59 minutes" in killed.headers["X-AIS-Warning"]
+    assert_unauthenticated(await ask(keyed, over))
+
+
 async def test_a_revocation_is_seen_with_the_next_reading_and_ends_a_stream(keyed: World) -> None:
     headers = await with_key(keyed, Role.VIEWER)
     async with serving(keyed.app) as port:
@@ -508,7 +520,7 @@ async def test_as_many_lost_keys_as_one_reading_writes_are_written_in_a_call(
         lost.add(f"key-{number}")
     await source.keep_ends(list(lost.rows.values()))
     found = await source.read(None, {})
-    assert found is not None
+    assert found.merged is not None
     assert found.merged.keys == lost.rows
     source.close()
 
@@ -521,11 +533,9 @@ async def test_an_emptied_table_of_the_databases_id_makes_no_other_database_this
     engine = create_engine(url, poolclass=NullPool)
     source = PostgresKeys(url)
     found = await source.read(None, {})
-    assert found is not None
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM installation"))
     found = await source.read(found.state, {})
-    assert found is not None
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO installation (database_id) VALUES (gen_random_uuid())"))
     with pytest.raises(WrongDatabase):

@@ -9,15 +9,20 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
+from api.coordinator import CoordinatorClient
+from api.desk_database import DeskDatabase
+from api.errors import OtherAccount, ReportsUnavailable
 from api.reporting import PostgresReports
 from domain.books import EXCHANGE, BooksState, Difference, Failing, Gap, Income, LiveFill, Opening
+from domain.desk.states import Mode
 from domain.trading.market import Market
 from storage import books
 from storage.books import BooksReader
 from storage.claims import AccountKey
 from storage.database import Database
 from storage.instructions import upsert_instructions
-from tests.api.world import World, make_carried
+from storage.paging import PageFilter
+from tests.api.world import FakeGateway, World, make_carried
 from tests.storage.builders import make_instruction, make_order_instruction
 from tests.venues.aster.bookkeeping import start_desk
 from workflows.gateway import CoordinatorSilent
@@ -38,6 +43,26 @@ async def database(world: World, new_database_url: Callable[[], str]) -> AsyncIt
     yield writer
     world.reports.log.close()
     writer.close()
+
+
+@pytest.mark.parametrize(("live", "mode"), [(False, Mode.LIVE), (True, Mode.PAPER)])
+async def test_fills_and_money_of_another_account_than_the_desks_are_never_shown(live: bool, mode: Mode) -> None:
+    """After `ais restart --mode live`, an API that nobody restarted showed the paper account as that of the live desk."""
+    gateway = FakeGateway()
+    gateway.carried = make_carried(mode=mode)
+    nowhere = "postgresql+psycopg://nobody@127.0.0.1:1/none"
+    reports = PostgresReports(nowhere, DeskDatabase(CoordinatorClient(gateway, 1.0)), live=live)
+    for asked in (
+        lambda: reports.fills("main", PageFilter(), str),
+        lambda: reports.ledger("main", PageFilter(), str),
+        lambda: reports.books("main"),
+    ):
+        with pytest.raises(OtherAccount, match=f"AIS_MODE={mode.value}"):
+            await asked()
+    gateway.carried = make_carried(mode=Mode.LIVE if live else Mode.SHADOW)
+    with pytest.raises(ReportsUnavailable):
+        await reports.books("main")
+    reports.close()
 
 
 def a_trade(number: int, side: str, quantity: str, price: int, profit: int = 0, **changes: Any) -> LiveFill:

@@ -260,6 +260,8 @@ class FakeKeys:
         self.error: Exception | None = None
         self.hangs = False
         self.readings = 0
+        # How far its clock is behind this machine's.
+        self.behind = timedelta(0)
 
     def add(
         self, name: str = "alice", role: Role = Role.OPERATOR, desks: tuple[str, ...] | None = None, **ends: Any
@@ -276,11 +278,12 @@ class FakeKeys:
         for key in [key for key in self.rows.values() if key.name == name]:
             self.rows[key.key_id] = key._replace(**changes)
 
-    async def read(self, before: KeyState | None, known: Mapping[str, AccessKey]) -> KeyReading | None:
+    async def read(self, before: KeyState | None, known: Mapping[str, AccessKey]) -> KeyReading:
         await self._answer()
         self.readings += 1
         state = KeyState(None, str(sorted(self.rows.values())))
-        return None if state == before else KeyReading(state, merge(known, self.rows.values()))
+        merged = None if state == before else merge(known, self.rows.values())
+        return KeyReading(state, datetime.now(UTC) - self.behind, merged)
 
     async def keep_ends(self, ended: Sequence[AccessKey]) -> None:
         await self._answer()

@@ -21,7 +21,7 @@ from storage.database import DatabaseUnavailable
 from tests.api.world import KEY, make_decision, make_observation
 from tests.console.conftest import Console, browser_program
 from tests.storage.test_equity import a_point as an_equity_point
-from workflows.gateway import CoordinatorSilent, NoCoordinator, SignalUnanswered, TemporalUnreachable
+from workflows.gateway import CoordinatorPaused, CoordinatorSilent, NoCoordinator, SignalUnanswered, TemporalUnreachable
 
 D = Decimal
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -101,6 +101,11 @@ async def test_what_nobody_confirms_is_stale(console: Console, monkeypatch: pyte
         (TemporalUnreachable("Temporal cannot be reached"), "may go on trading", "Temporal DOES NOT ANSWER"),
         (NoCoordinator("main", "TERMINATED"), "no open coordinator for this desk", "Temporal answers"),
         (CoordinatorSilent("another version", answered=True), "Another version.", "Temporal answers"),
+        (
+            CoordinatorPaused("main"),
+            "Until then a kill from this page is recorded, and carried out only",
+            "Temporal answers",
+        ),
     ):
         console.gateway.query_error = error
         await console.says("#stale", said)
@@ -810,6 +815,9 @@ async def test_charts_say_which_marks_and_executions_they_lack(console: Console)
     await console.open()
     await console.says("#marks-title", "of each, only the newest 200, so older ones are missing")
     await console.says("#charts", "Price of BTCUSDT (with the newest 500 executions only)")
+    await console.page.route("**/reports/fills*", lambda route: route.fulfill(status=503, json={"detail": "not known"}))
+    await console.page.select_option("#chart-controls select", "1 hour")
+    await console.says("#charts", "Price of BTCUSDT (executions not known)")
 
 
 def test_a_run_of_ci_without_a_browser_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,7 @@ ERRORS, CALLS = (
     'ais_aster_latency_seconds_count{job="worker",tool="%s"}',
 )
 ANSWERS, READ = 'ais_coordinator_answers{desk="%s",job="api"}', 'ais_observation_age_seconds{desk="%s",job="api"}'
+ROWS = 'ais_audit_verified_rows_total{desk="%s",instance="1"}'
 FREE, SIZE = 'ais_disk_free_bytes{folder="/data"}', 'ais_disk_size_bytes{folder="/data"}'
 REFUSED_KEYS = 'ais_http_keys_refused_total{instance="api",reason="revoked"}'
 TURNED = 'ais_http_connections_turned_away_total{instance="1",reason="no_room"}'
@@ -116,6 +117,17 @@ CASES = {
         _of_two_workers("ais_audit_verified_age_seconds", "3601x40", "4000x40"),
         _of_two_workers("ais_audit_verified_age_seconds", "4000x40", "3599x40"),
     ),
+    "AuditNeverVerified": Case(
+        {ROWS % "a": "0x40", ANSWERS % "a": "1x40"},
+        # One that another worker has verified, and one that does not run yet.
+        {
+            ROWS % "a": "0x40",
+            ANSWERS % "a": "1x40",
+            'ais_audit_verified_age_seconds{desk="a",instance="2"}': "9x40",
+            ROWS % "b": "0x40",
+            ANSWERS % "b": "0x40",
+        },
+    ),
     "LittleDiskSpace": Case({FREE: "9e9x40", SIZE: "1e11x40"}, {FREE: "11e9x40", SIZE: "1e11x40"}),
     "ClockIsWrong": Case(
         {'ais_clock_ahead_seconds{desk="a",clock="exchange"}': "-2x40"},
@@ -132,6 +144,12 @@ CASES = {
     ),
     "AnswersTooOld": _of_desk("ais_answers_too_old_total", "0+1x40", "0x20 5x20"),
     "KeysRefused": Case({REFUSED_KEYS: "0+3x40"}, {REFUSED_KEYS: "0+1x40"}),
+    "KeysNotRead": Case(
+        # A process that stopped reading them, and one that never has.
+        {'ais_keys_age_seconds{desk="a"}': "5x10 0+15x30", ANSWERS % "a": "1x40", ANSWERS % "b": "1x40"},
+        {'ais_keys_age_seconds{desk="a"}': "5x40", ANSWERS % "a": "1x40"},
+        times=2,
+    ),
     "ConnectionsTurnedAway": Case({TURNED: "0+30x40"}, {TURNED: "0+10x40"}),
 }
 

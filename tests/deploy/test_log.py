@@ -11,15 +11,18 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from sqlalchemy import Connection
 
 from api.models import DecisionAnswer, InstructionAnswer
 from cli import log
 from cli.log import LogLine, LogQuery, WrongOption, query_of
 from cli.moments import moment_of
 from cli.refusals import Refused
+from domain.desk.states import Mode
 from domain.trading.decisions import DecisionType
 from domain.trading.instructions import InstructionOutcome
 from storage.database import Database
@@ -204,6 +207,19 @@ async def test_following_shows_the_outcome_of_an_instruction_from_an_hour_ago(
 async def test_fills_of_a_live_desk_whose_books_are_not_read_are_not_called_none(database: Database) -> None:
     with pytest.raises(Refused, match="not read yet"):
         await Reader().reads(LogQuery("unread", "fills", 20, live=True))
+
+
+@pytest.mark.parametrize(("is_set_to_live", "mode"), [(False, Mode.LIVE), (True, Mode.PAPER)])
+def test_fills_are_those_of_the_account_that_the_desk_is_on(
+    is_set_to_live: bool, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After `ais restart --mode live` they were those of the paper account for as long as AIS_MODE here said so."""
+    monkeypatch.setattr(log, "read_desk", lambda *_: SimpleNamespace(mode=mode))
+    monkeypatch.setattr("cli.log.paper.fills_page", lambda *_: ([], "of paper"))
+    monkeypatch.setattr("cli.log.books.fills_page", lambda *_: ([], "of live"))
+    monkeypatch.setattr("cli.log.books.find_books", lambda *_: SimpleNamespace(state=SimpleNamespace(opening=1)))
+    query = LogQuery("main", "fills", 20, live=is_set_to_live)
+    assert query.page(cast("Connection", None)) == ([], f"of {mode.value}")
 
 
 async def test_of_a_desk_that_this_database_does_not_know_it_says_so(database: Database) -> None:

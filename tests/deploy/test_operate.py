@@ -175,6 +175,9 @@ class Scripted:
     async def status(self) -> Any:
         return await self._next("status")
 
+    async def open_status(self) -> Any:
+        return await self._next("open_status") if "open_status" in self.script else "RUNNING"
+
 
 @pytest.fixture
 def scripted(no_settings: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., OperatorCommand]:
@@ -246,6 +249,15 @@ async def test_a_recorded_command_whose_coordinator_closes_is_promised_to_nobody
 ) -> None:
     result = await scripted(CommandKind.KILL, signal=[None], settled=[CLOSED]).run()
     assert (result.code, "no coordinator will carry the command out" in result.text) == (ExitCode.UNKNOWN, True)
+
+
+async def test_a_command_to_a_coordinator_that_is_paused_in_temporal_says_what_it_waits_for(
+    scripted: Callable[..., OperatorCommand],
+) -> None:
+    """It said that the kill takes effect once a worker runs."""
+    result = await scripted(CommandKind.KILL, signal=[None], settled=[None], open_status=["PAUSED"]).run()
+    assert (result.code, "temporal workflow unpause" in result.text) == (ExitCode.RECORDED, True)
+    assert "once a worker runs" not in result.text
 
 
 async def test_an_unanswered_deleverage_is_not_to_be_repeated_blindly(scripted: Callable[..., OperatorCommand]) -> None:

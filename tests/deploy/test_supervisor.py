@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.dev import supervisor
+from cli.dev import desk, supervisor
 from cli.dev.console import Console
 from cli.dev.errors import PartFailed
 from cli.dev.process import Child, ProcessCommand
@@ -107,6 +107,21 @@ async def test_a_machine_without_room_for_another_process_ends_no_other_part(
     assert "could not be started" in await heard.hear("Cannot allocate memory")
     await heard.hear("sleeper is back")
     assert not failures
+
+
+async def test_a_wrong_limit_starts_no_desk_and_ends_no_part(
+    no_settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended the whole stack with a traceback once that had come up, and with it a desk that was open."""
+    monkeypatch.setenv("AIS_HARD_DRAWDOWN", "0.01")
+    monkeypatch.setenv("AIS_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    said: list[str] = []
+    refusal = await desk.start(said.append)
+    assert refusal is not None
+    assert refusal.why.startswith("AIS_SOFT_DRAWDOWN (0.08) is above AIS_HARD_DRAWDOWN (0.01)")
+    assert not refusal.passing
+    await desk.compare(said.append)
+    assert "AIS_HARD_DRAWDOWN" in said[-1]
 
 
 @pytest.mark.usefixtures("watched")

@@ -21,8 +21,8 @@ from cli import watch as watching
 from cli.tables import table
 from cli.watch import Sight, StatusPoller, frame
 from domain.desk.states import State
-from domain.desk.status import Status
-from tests.api.world import FakeGateway
+from domain.desk.status import Status, status_of
+from tests.api.world import FakeGateway, make_carried, make_observation
 from tests.deploy.dev_stack import ais, ais_here, clean_environment, takes_ctrl_c
 from tests.workflows.parts import Venue
 from tests.workflows.world import Desk, World, running_desk
@@ -116,6 +116,14 @@ async def test_a_coordinator_that_does_not_answer_leaves_the_last_answer_with_it
     await poller.ask()
     assert poller.sight().is_stale
     assert "terminated" in drawn(poller.sight()).replace("\n", " ")
+
+
+def test_a_clock_that_is_behind_is_named_since_it_would_mark_nothing_as_old() -> None:
+    status = status_of(make_carried(observation=make_observation()), "run")
+    assert status.observation is not None
+    at = status.observation.observed_at
+    assert "behind" not in table(status, at)
+    assert "this machine is 600 s or more behind the desk's clock" in table(status, at - timedelta(minutes=10))
 
 
 async def test_after_the_machine_slept_nothing_that_was_read_before_is_current(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 import settings
 import worker
 from activities.metrics import WorkerMetrics
+from startup import NotUp
 from storage import migrate
 from tests.house.sources import ROOT
 
@@ -64,6 +65,36 @@ async def test_indexes_that_are_not_there_yet_stop_no_worker(new_database_url: C
         connection.execute(text("DROP TABLE kills"))
     with pytest.raises(migrate.SchemaIncomplete):
         await worker._check_schema(url)
+
+
+async def test_a_database_that_takes_connections_and_answers_nothing_stops_no_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(worker, "SCHEMA_SECONDS", 0.2)
+    monkeypatch.setattr(migrate, "check", lambda _: over.wait(180))
+    try:
+        with capture_logs() as logs:
+            async with asyncio.timeout(60):
+                assert await worker._check_schema("postgresql+psycopg://nobody@127.0.0.1:1/none") is None
+    finally:
+        over.set()
+    assert logs[-1]["event"].startswith("starting without the database")
+    assert "did not answer within 0.4 s" in logs[-1]["why"]
+
+
+async def test_a_temporal_that_takes_connections_and_says_nothing_is_tried_again_and_given_up(
+    taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that waits for ever is never started anew, and a kill waits with it."""
+    monkeypatch.setattr(worker, "CONNECT_SECONDS", 0.8)
+    monkeypatch.setattr(worker, "ATTEMPT_SECONDS", 0.2)
+    monkeypatch.setenv("TEMPORAL_ADDRESS", f"127.0.0.1:{taken}")
+    config = settings.WorkerSettings.load().model_copy(update={"sdk_metrics_port": 0})
+    with capture_logs() as logs, pytest.raises(NotUp, match=r"Temporal did not answer .* says nothing for 0\.2 s"):
+        async with asyncio.timeout(60):
+            await worker._connect(config, None)
+    assert any(entry["event"].startswith("waiting for Temporal") for entry in logs)
 
 
 def test_the_limit_of_descriptors_is_raised_and_never_lowered() -> None:

@@ -311,6 +311,17 @@ def test_the_warning_of_an_unknown_order_ends_with_it() -> None:
     assert desk.warning_texts == []
 
 
+def test_what_is_left_of_a_kill_says_how_much_of_it_is_not_listed() -> None:
+    """Somebody who cancels by hand took the first fifty for all."""
+    desk = a_desk(symbols=[f"S{number}USDT" for number in range(30)])
+    apply(desk, a_command(KILL, "k"), a_tick())
+    left = residue(desk)
+    assert len(left) == 60 + len(UNWRITTEN)
+    shown = told(desk).residue
+    assert shown[:-1] == left[:49]
+    assert shown[-1] == f"and {len(left) - 49} more, among the open instructions"
+
+
 def test_what_an_older_reading_showed_is_no_residue_of_a_verified_kill() -> None:
     desk = a_desk(symbols=[BTC])
     apply(desk, a_command(KILL, "k"), a_tick())

@@ -11,9 +11,12 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse, ListWorkflowExecutionsResponse
 from temporalio.client import Client
 
+import settings
 from cli import desks
+from cli.examine import temporal
+from cli.examine.findings import Examination, Verdict
 from domain.desk.status import Status
-from workflows.gateway import PAUSED, CoordinatorSilent, paused_text
+from workflows.gateway import PAUSED, CoordinatorPaused
 from workflows.listing import described, status_of
 from workflows.recorded import ListedRun, listed_desks, listed_runs
 
@@ -68,7 +71,7 @@ async def test_a_desk_that_is_paused_in_temporal_is_told_as_open_with_what_to_do
             return PAUSED
 
         async def status(self) -> Status:
-            raise CoordinatorSilent(paused_text("main"))
+            raise CoordinatorPaused("main")
 
     async def connect() -> Client:
         return client
@@ -78,3 +81,9 @@ async def test_a_desk_that_is_paused_in_temporal_is_told_as_open_with_what_to_do
     (line,) = await desks.desks()
     assert (line.desk, line.coordinator, line.confirmed, line.closed_at) == ("main", "open", False, None)
     assert "temporal workflow unpause --workflow-id coordinator-main" in desks.table([line])
+    # Nobody is told to start a worker, which would change nothing.
+    monkeypatch.setattr(temporal, "DeskGateway", Gateway)
+    seen = Examination(client=client, loaded={settings.DeskSettings: settings.DeskSettings()})
+    found = [await temporal.coordinator(seen), await temporal.worker(seen)]
+    assert [finding.verdict for finding in found] == [Verdict.FAIL, Verdict.WARN]
+    assert not [finding for finding in found if "start a worker" in finding.do]

@@ -4,7 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -13,10 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities import metrics
 from activities.act import ActActivities, CoordinatorState
 from activities.agents.catalogue import InstalledAgent
 from activities.agents.runner import InlineAgents
-from activities.calls import Scope
+from activities.calls import CycleSummary, Scope
 from activities.market.funding import FundingTable
 from activities.market.replay import ReplayMarket
 from activities.metrics import VenueFollower, WorkerMetrics
@@ -165,3 +168,20 @@ async def nothing_is_left_after(client: httpx.AsyncClient) -> None:
             if 'ais_kill_outstanding{desk="metered"} 0.0' in text and 'ais_unwritten_rows{desk="metered"} 0.0' in text:
                 return
             await asyncio.sleep(0.05)
+
+
+def test_ages_grow_although_this_machines_clock_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The alert for a desk whose cycles have stopped came as much later."""
+    steady = 100.0
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: steady))
+    measured, ahead = WorkerMetrics("main"), datetime.now(UTC) + timedelta(hours=1)
+    measured.cycle_completed(CycleSummary(number=1, ended_at=ahead, seconds=1, open_instructions=0))
+    measured.venue_data("positions", ahead)
+    measured.books_read(ahead, 0, 0)
+    steady += 301
+    for name, labels in (
+        ("ais_cycle_age_seconds", {"desk": "main"}),
+        ("ais_aster_data_age_seconds", {"data_type": "positions"}),
+        ("ais_books_age_seconds", {"desk": "main"}),
+    ):
+        assert measured.registry.get_sample_value(name, labels) == 301
