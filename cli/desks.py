@@ -87,10 +87,6 @@ async def _listed(client: Client, query: str, limit: int | None = None) -> list[
         raise TemporalUnreachable(unreachable_text(error)) from error
     except RPCError as error:
         raise GatewayError(f"Temporal does not list the coordinators: {error.message}") from error
-    except ValueError as error:
-        # The SDK (temporalio 1.35) knows no status for a workflow that somebody has paused.
-        text = "a coordinator is in a state that cannot be read; somebody may have paused it in Temporal"
-        raise GatewayError(f"{text} (`temporal workflow list` shows all of them): {error}") from error
 
 
 def _listed_line(found: WorkflowExecutionInfo) -> DeskLine:

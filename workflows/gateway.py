@@ -70,6 +70,8 @@ _AMBIGUOUS = (
     RPCStatusCode.INTERNAL,
     RPCStatusCode.ABORTED,
 )
+# A run whose newest workflow task failed, which the server tries again soon.
+_TASK_FAILED = "Workflow Task in failed state"
 _NEVER_SENT_TEXTS = ("connect error", "connection refused", "failed client connect", "dns error")
 
 
@@ -429,7 +431,7 @@ class DeskGateway:
                     return answer
             except (RPCError, RuntimeError) as error:
                 full = isinstance(error, RPCError) and error.status is RPCStatusCode.RESOURCE_EXHAUSTED
-                is_busy = full or names.LATCH_UNREAD in str(error)
+                is_busy = full or any(text in str(error) for text in (names.LATCH_UNREAD, _TASK_FAILED))
                 if not (is_busy or _was_cut_off(error, deadline)) or time.monotonic() > deadline:
                     # The last try may fail only because our own time ran out. Report what an earlier try was told instead.
                     ran_out = isinstance(error, RPCError) and error.status in _OUT_OF_TIME

@@ -2,20 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client
 
 from cli import desks as listing
 from cli.desks import DeskLine
 from domain.desk.states import State
 from tests.deploy.dev_stack import ais, ais_here
 from tests.workflows.world import Desk, World, running_desk
-from workflows.gateway import GatewayError
 
 
 @pytest.fixture
@@ -71,14 +68,6 @@ def test_a_state_that_is_only_listed_is_not_told_as_one() -> None:
     listed = DeskLine(desk="main", coordinator="open", state="running", error="no worker answered")
     assert "listed as running" in listing.table([listed])
     assert "RUNNING" not in listing.table([listed])
-
-
-async def test_a_coordinator_in_a_state_that_the_sdk_does_not_know_is_named_and_no_traceback() -> None:
-    async def listed(*_: object, **__: object) -> AsyncIterator[object]:
-        yield WorkflowExecutionStatus(8)
-
-    with pytest.raises(GatewayError, match="somebody may have paused it in Temporal"):
-        await listing._listed(cast(Client, SimpleNamespace(list_workflows=listed)), "query")
 
 
 async def test_the_command_prints_a_list_of_objects(temporal: Client, address: str, tmp_path: Path) -> None:

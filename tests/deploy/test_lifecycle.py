@@ -262,7 +262,7 @@ async def test_no_traceback_where_temporal_does_not_tell_the_state(
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the connection is gone")
 
-    monkeypatch.setattr("temporalio.client.WorkflowHandle.describe", broken)
+    monkeypatch.setattr("cli.lifecycle.described", broken)
     assert await scene.lifecycle._shown_state() is None
 
 
