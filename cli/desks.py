@@ -47,7 +47,7 @@ class DeskLine(BaseModel):
 
 
 async def desks(say: Say) -> list[DeskLine]:
-    """Open desks first, then the newest closed coordinator of every other one. Says if some may be missing. Raises GatewayError."""
+    """Open desks, then the newest closed coordinator of every other one; says if some may be missing. Raises GatewayError."""
     client = await connect_lazily()
     # A lazy client's first connect has no limit of its own.
     await DeskGateway(client, "any", patience=ASK_SECONDS).open_status()
