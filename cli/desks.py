@@ -16,6 +16,7 @@ from temporalio.service import RPCError
 
 from cli.connecting import connect_lazily
 from domain.values import iso, printable
+from startup import Say
 from workflows import names
 from workflows.gateway import PAUSED, RUNNING, DeskGateway, GatewayError, TemporalUnreachable, unreachable_text
 from workflows.listing import listed, status_of
@@ -45,14 +46,17 @@ class DeskLine(BaseModel):
     error: str | None = None
 
 
-async def desks() -> list[DeskLine]:
-    """Open desks first, then the newest closed coordinator of every other one. Raises GatewayError."""
+async def desks(say: Say) -> list[DeskLine]:
+    """Open desks, then the newest closed coordinator of every other one; says if some may be missing. Raises GatewayError."""
     client = await connect_lazily()
     # A lazy client's first connect has no limit of its own.
     await DeskGateway(client, "any", patience=ASK_SECONDS).open_status()
     opened = {_id(found): found for found in await _listed(client, _OPEN)}
     closed: dict[str, WorkflowExecutionInfo] = {}
-    for found in await _listed(client, _CLOSED, MAX_CLOSED):
+    ended_runs = await _listed(client, _CLOSED, MAX_CLOSED)
+    if len(ended_runs) == MAX_CLOSED:
+        say(f"only {MAX_CLOSED:,} closed runs were looked at: a desk whose coordinator closed long ago may be missing")
+    for found in ended_runs:
         if status_of(found) == PAUSED:
             opened.setdefault(_id(found), found)
             continue

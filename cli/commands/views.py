@@ -82,7 +82,7 @@ def desks(as_json: AsJson = False, data_dir: DataDir = None) -> None:
 
     with expected_failures(*EXPECTED):
         use_data_dir(data_dir)
-        found = asyncio.run(listing.desks())
+        found = asyncio.run(listing.desks(say))
         typer.echo(listing.as_json(found) if as_json else listing.table(found))
 
 

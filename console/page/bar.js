@@ -103,7 +103,10 @@ function drawStale(view, why) {
 }
 
 /** Whether a value that comes once a cycle, last at `at`, should have come again by now, by the server's clock. */
-export const isOverdue = (view, at) => Date.now() - view.ahead - Date.parse(at) > view.status.cycle_seconds * 1000 + STALE_MS;
+export const isOverdue = (view, at, cycles = 1) => Date.now() - view.ahead - Date.parse(at) > cycles * view.status.cycle_seconds * 1000 + STALE_MS;
+
+/** Whether cycles have stopped although the coordinator answers. Any desk's worker answers for it; only the desk's own trades and cancels. */
+export const isStuck = (view) => Boolean(view.status?.last_cycle_at) && !doubt(view) && isOverdue(view, view.status.last_cycle_at, 3);
 
 function drawTimes(view, why) {
   const now = Date.now() + view.skew;
@@ -128,7 +131,7 @@ function drawLamps(view, why) {
     ["API", view.isResting || isOld ? "unknown" : view.connected ? "up" : isCut(view) ? "down" : "unknown"],
     // If the coordinator answers, Temporal does too.
     ["Temporal", !why ? "up" : lacksTemporal(view) ? "down" : view.silent && view.healthAt < view.silentSince ? "unknown" : is("temporal_connected")],
-    ["worker", !why ? "up" : lacksWorker(view) ? "down" : "unknown"],
+    ["worker", !why ? (isStuck(view) ? "unknown" : "up") : lacksWorker(view) ? "down" : "unknown"],
     ["database", is("db_connected")],
     // Only the coordinator knows whether the venue is read.
     ["venue", why ? "unknown" : is("aster_connected")],

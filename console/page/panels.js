@@ -1,6 +1,6 @@
 // The panels: positions, orders, limits, warnings, and the progress of a kill.
 
-import { doubt, isOverdue } from "./bar.js";
+import { doubt, isOverdue, isStuck } from "./bar.js";
 import { byId, draw, h, setText, table } from "./dom.js";
 import { guard } from "./faults.js";
 import { LEVELS, about, age, percent, plain, utc, words } from "./format.js";
@@ -107,6 +107,7 @@ function warnings(view) {
   const found = [];
   const add = (rank, text, afterMs = 0) => found.push({ rank, text, afterMs });
   if (status.unknown_orders.length) add(0, `Fate unknown: ${status.unknown_orders.length} of the desk's orders. The desk keeps asking the venue.`);
+  if (isStuck(view)) add(0, "The desk has completed no cycle for more than three. Whether a worker of this desk and mode runs is not known: without one, a kill is taken, but sends no cancels. Start one; until then cancel at the venue by hand.", SETTLES_MS);
   if (status.kill && !status.kill.latched) add(0, "The kill is in force, but not in the database yet. Until it is, a restart is refused.");
   if (status.restart_pending) add(1, "A restart is under way. The desk stays killed until it is finished.");
   for (const text of status.warnings) add(1, text);

@@ -137,6 +137,9 @@ async def test_a_reading_that_no_other_followed_is_told_as_old_with_its_age(cons
     await console.says("section:has(#positions) .old-note", "90 s ago. This page knows of no newer reading")
     await console.says("#warnings", "The venue has not been read for more than a cycle")
     assert await console.page.locator(".old-note:visible").count() == 3
+    # Another desk's worker may be the one that answers, and sends no cancels for this one.
+    await console.says("#warnings", "without one, a kill is taken, but sends no cancels")
+    assert "worker not known" in await console.text("#lamps")
     assert await console.page.get_attribute("body", "data-state") == "running", "the state is current"
 
 

@@ -28,7 +28,7 @@ async def line_of(desk: str, condition: Callable[[DeskLine], bool]) -> DeskLine:
     """Temporal's list is late; the time bound only ends a broken test."""
     async with asyncio.timeout(180):
         while True:
-            for line in await listing.desks():
+            for line in await listing.desks(print):
                 if line.desk == desk and condition(line):
                     return line
             await asyncio.sleep(0.1)

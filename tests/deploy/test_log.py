@@ -25,6 +25,7 @@ from cli.refusals import Refused
 from domain.desk.states import Mode
 from domain.trading.decisions import DecisionType
 from domain.trading.instructions import InstructionOutcome
+from storage import books, paper
 from storage.database import Database
 from storage.decisions import insert_decisions
 from storage.instructions import upsert_instructions
@@ -215,9 +216,9 @@ def test_fills_are_those_of_the_account_that_the_desk_is_on(
 ) -> None:
     """After `ais restart --mode live` they were those of the paper account for as long as AIS_MODE here said so."""
     monkeypatch.setattr(log, "read_desk", lambda *_: SimpleNamespace(mode=mode))
-    monkeypatch.setattr("cli.log.paper.fills_page", lambda *_: ([], "of paper"))
-    monkeypatch.setattr("cli.log.books.fills_page", lambda *_: ([], "of live"))
-    monkeypatch.setattr("cli.log.books.find_books", lambda *_: SimpleNamespace(state=SimpleNamespace(opening=1)))
+    monkeypatch.setattr(paper, "fills_page", lambda *_: ([], "of paper"))
+    monkeypatch.setattr(books, "fills_page", lambda *_: ([], "of live"))
+    monkeypatch.setattr(books, "find_books", lambda *_: SimpleNamespace(state=SimpleNamespace(opening=1)))
     query = LogQuery("main", "fills", 20, live=is_set_to_live)
     assert query.page(cast("Connection", None)) == ([], f"of {mode.value}")
 

@@ -78,9 +78,14 @@ async def test_a_desk_that_is_paused_in_temporal_is_told_as_open_with_what_to_do
 
     monkeypatch.setattr(desks, "connect_lazily", connect)
     monkeypatch.setattr(desks, "DeskGateway", Gateway)
-    (line,) = await desks.desks()
+    said: list[str] = []
+    (line,) = await desks.desks(said.append)
+    assert not said
     assert (line.desk, line.coordinator, line.confirmed, line.closed_at) == ("main", "open", False, None)
     assert "temporal workflow unpause --workflow-id coordinator-main" in desks.table([line])
+    monkeypatch.setattr(desks, "MAX_CLOSED", 1)
+    await desks.desks(said.append)
+    assert "may be missing" in said[0]
     # Nobody is told to start a worker, which would change nothing.
     monkeypatch.setattr(temporal, "DeskGateway", Gateway)
     seen = Examination(client=client, loaded={settings.DeskSettings: settings.DeskSettings()})
