@@ -215,10 +215,10 @@ def test_several_processes_count_in_memory(monkeypatch: pytest.MonkeyPatch, no_s
     monkeypatch.setattr(processes, "MEMORY", str(tmp_path))
     monkeypatch.setenv("AIS_API_KEY", secrets.token_urlsafe(32))
     monkeypatch.setenv("AIS_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
-    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    # Set, so that it is as before in the end: the command sets it in this process.
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
     processes.api(port=free_port(), workers=2)
     assert folders[0].parent == tmp_path
     assert not folders[0].exists()
     monkeypatch.setattr(processes, "MEMORY", str(tmp_path / "none"))
     assert processes.memory_folder() is None
-    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR")
