@@ -108,8 +108,9 @@ def read_limits(fields: Mapping[str, Any]) -> dict[str, str]:
     texts = {}
     for name, value in asked.items():
         # Not isinstance: to it, true is a number. And the text only of a number, since that of a list may be long.
-        text = str(value) if type(value) in _NUMBER_TYPES and not is_endless(value) else None
-        if text is None or text[MAX_NUMBER_CHARS:]:
+        kind = type(value)
+        is_number = kind in _NUMBER_TYPES and not (kind is int and is_endless(value))
+        if not is_number or (text := str(value))[MAX_NUMBER_CHARS:]:
             raise ValueError(f"{name} must be a number of at most {MAX_NUMBER_CHARS} characters")
         texts[name] = text.strip()
     return texts
