@@ -18,6 +18,8 @@ from domain.trading.assessment import Level
 from domain.trading.decisions import Decision
 from domain.values import Moment, Value, digits, iso, plain, printable
 
+# How much of what is left of a kill one notice names.
+MOST_LEFT = 5
 OPEN_TOO_LONG = timedelta(seconds=60)
 SILENT_CYCLES = 3
 # Up to this many notices of one kind per minute are sent one by one. Any more are gathered in one message.
@@ -157,7 +159,8 @@ def of_status(status: Status, now: datetime) -> list[Notice]:
             kind = NoticeKind.INSTRUCTION_OPEN
             found.append(Notice(event_id=f"{kind}:{i.instruction_id}", kind=kind, at=now, text=text))
     if (kill := status.kill) and now - kill.at >= OPEN_TOO_LONG and not kill.is_over:
-        left = "; ".join(kill.residue[:5]) or kill.progress
+        more = ["and more: `ais status`"] if len(kill.residue) > MOST_LEFT else []
+        left = "; ".join([*kill.residue[:MOST_LEFT], *more]) or kill.progress
         text = f"Kill {status.kill_number} of {iso(kill.at)} is not over: {left}"
         event_id = f"{NoticeKind.KILL_NOT_OVER}:{status.kill_number}:{kill.at.isoformat()}"
         found.append(Notice(event_id=event_id, kind=NoticeKind.KILL_NOT_OVER, at=now, text=text))

@@ -474,6 +474,17 @@ def test_a_kill_that_is_not_over_after_a_minute_is_reported(
     assert [notice.kind for notice in found] == kinds
 
 
+@pytest.mark.parametrize(("left", "says"), [(5, False), (6, True)])
+def test_what_a_notice_leaves_out_of_a_kill_it_says(left: int, says: bool) -> None:
+    """Whoever cancels by hand must not take five items for all."""
+    status = _killed()
+    assert status.kill
+    kill = status.kill.model_copy(update={"residue": [f"item {number}" for number in range(left)]})
+    (notice,) = of_status(status.model_copy(update={"kill": kill}), KILLED_AT + timedelta(minutes=1))
+    assert "item 4" in notice.text
+    assert ("and more: `ais status`" in notice.text) is says
+
+
 def test_the_words_of_others_make_one_line_each() -> None:
     notice = Notice(event_id="x", kind=NoticeKind.KILL, at=KILLED_AT, text="killed\nby \x1b[31mred\u202e" + "x" * 2_000)
     body = message("main", [notice], 1).body
