@@ -84,12 +84,10 @@ def restart(
         new_mode = desk_commands.named_mode(mode.value if mode else None, with_positions)
         if new_mode or terms.model_dump(exclude_none=True):
             say(asyncio.run(desk_commands.preview(terms, new_mode)))
-        seen = None
+        # Whoever confirms thinks of this kill, and may take an hour to answer.
+        asked = RestartAsked(STARTED_AT, None if yes else asyncio.run(desk_commands.newest_kill()))
         if not yes:
-            # Whoever answers thinks of this kill, and may take an hour to answer.
-            seen = asyncio.run(desk_commands.newest_kill())
             _confirm(desk_commands.desk_name(), mode)
-        asked = RestartAsked(STARTED_AT, seen)
         with told_if_interrupted(MAY_RUN):
             tell(asyncio.run(desk_commands.restart(reason.strip(), asked, terms, new_mode, say)))
 
