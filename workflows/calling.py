@@ -17,6 +17,8 @@ T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
 UNREADABLE = "UnreadableAnswer"
+# How the SDK writes what an activity without a result returns. The command line cannot write it.
+NOTHING = b"binary/null"
 
 
 class Signature(Protocol[T_co]):
@@ -42,23 +44,22 @@ def begin(activity: Signature[object], call: object, **how: Any) -> workflow.Act
 def read(activity: Signature[T], result: RawValue | None) -> T:
     """The answer that a worker, or a person, has given. Raises ActivityError for one that this activity cannot give."""
     kind = activity.__annotations__["return"]
-    if kind is None:
-        # This activity has no result: it is enough that it completed.
+    if kind is None and result is not None and result.payload.metadata.get("encoding") == NOTHING:
         return None  # type: ignore[return-value]
     try:
-        if result is None:
-            raise ValueError("it is empty")
+        if kind is None or result is None:
+            # A worker says nothing here, and a person something: that confirms no cancel, and writes no row.
+            raise ValueError("it comes from no worker")
         answer: T = workflow.payload_converter().from_payload(result.payload, kind)
     except Exception as error:
-        raise _unreadable(activity.__name__, error) from None
+        first = (str(error).splitlines() or [""])[0][:200]
+        text = f"the answer of {activity.__name__} cannot be read: {first}"
+        raise _failed(activity.__name__) from ApplicationError(text, type=UNREADABLE)
     return answer
 
 
-def _unreadable(name: str, error: Exception) -> ActivityError:
-    failed = ActivityError(
+def _failed(name: str) -> ActivityError:
+    return ActivityError(
         "Activity task failed", scheduled_event_id=0, started_event_id=0, identity="", activity_type=name,
         activity_id="", retry_state=None,
     )  # fmt: skip
-    why = (str(error).splitlines() or [""])[0][:200]
-    failed.__cause__ = ApplicationError(f"the answer of {name} cannot be read: {why}", type=UNREADABLE)
-    return failed

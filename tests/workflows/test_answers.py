@@ -4,7 +4,7 @@ A run whose task fails at an answer fails every later task too, and no kill is c
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from temporalio.api.common.v1 import Payload, Payloads
@@ -17,12 +17,16 @@ from temporalio.api.history.v1 import (
     HistoryEvent,
 )
 from temporalio.client import WorkflowHistory
+from temporalio.common import RawValue
+from temporalio.exceptions import ActivityError
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from activities import calls
 from tests.workflows.histories import FOLDER
+from workflows.calling import Signature, read
 from workflows.converter import DATA_CONVERTER
 from workflows.coordinator import Coordinator
+from workflows.run import why
 
 # Each with a history in which it is answered.
 ACTIVITIES: dict[str, list[Callable[[Any], object]]] = {
@@ -102,3 +106,14 @@ async def test_a_failure_that_no_worker_reports_fails_no_workflow_task(story: st
             )
         )
         await replay(history)
+
+
+@pytest.mark.parametrize("activity", [calls.cancel, calls.record])
+def test_what_a_person_says_confirms_no_cancel_and_writes_no_row(activity: Callable[[Any], object]) -> None:
+    """`temporal activity complete` needs a result, and a worker has none."""
+    for result in (*RESULTS.values(), Payload(metadata={"encoding": b"json/plain"}, data=b"null")):
+        with pytest.raises(ActivityError) as raised:
+            read(cast(Signature[object], activity), RawValue(result))
+        assert "it comes from no worker" in why(raised.value)
+    nothing = Payload(metadata={"encoding": b"binary/null"})
+    assert read(cast(Signature[object], activity), RawValue(nothing)) is None
