@@ -174,11 +174,16 @@ async def test_temporals_clock_declares_no_fate_either(ahead: timedelta) -> None
     assert len(asked) == 2
 
 
-async def test_a_bug_in_one_cancel_costs_no_other_its_confirmation() -> None:
+@pytest.mark.parametrize(
+    ("bug", "error"),
+    [(KeyError("a secret"), "a bug: KeyError"), (asyncio.CancelledError(), "it was cancelled: a bug")],
+    ids=["an error", "a cancel scope of the client that leaks"],
+)
+async def test_a_bug_in_one_cancel_costs_no_other_its_confirmation(bug: BaseException, error: str) -> None:
     class Canceling(Told):
         async def cancel_all(self, tool: Tool, symbol: str) -> None:  # type: ignore[override]
             if symbol == "ETHUSDT":
-                raise KeyError("a secret")
+                raise bug
 
     activities, _, scope = acting(Canceling(None))
     tool = Tool.CANCEL_ALL_ORDERS
@@ -186,24 +191,7 @@ async def test_a_bug_in_one_cancel_costs_no_other_its_confirmation() -> None:
         CancelCall(scope=scope, tool=tool, symbol=symbol, instruction_ids=["i"]) for symbol in ("BTCUSDT", "ETHUSDT")
     ]
     answers = await ActivityEnvironment().run(activities.cancel_many, CancelManyCall(scope=scope, cancels=cancels))
-    assert [answer.error for answer in answers] == [None, "a bug: KeyError"]
-
-
-async def test_a_cancel_that_was_cancelled_itself_costs_no_other_its_confirmation() -> None:
-    """The venue's client works with cancel scopes; one that leaks ended the whole activity."""
-
-    class Leaking(Told):
-        async def cancel_all(self, tool: Tool, symbol: str) -> None:  # type: ignore[override]
-            if symbol == "ETHUSDT":
-                raise asyncio.CancelledError
-
-    activities, _, scope = acting(Leaking(None))
-    tool = Tool.CANCEL_ALL_ORDERS
-    cancels = [
-        CancelCall(scope=scope, tool=tool, symbol=symbol, instruction_ids=["i"]) for symbol in ("BTCUSDT", "ETHUSDT")
-    ]
-    answers = await ActivityEnvironment().run(activities.cancel_many, CancelManyCall(scope=scope, cancels=cancels))
-    assert [answer.error for answer in answers] == [None, "it was cancelled: a bug"]
+    assert [answer.error for answer in answers] == [None, error]
 
 
 async def test_an_order_is_sent_by_the_first_attempt_only() -> None:

@@ -26,6 +26,16 @@ async def found(venue: AsterVenue, order: Order) -> OrderReport:
     return report
 
 
+async def filled_unseen_and_closed(fake: FakeServer, venue: AsterVenue) -> Order:
+    """An order that filled, whose answer was lost, and what it bought is sold again: the position is what it was."""
+    fake.faults.errors, fake.faults.executes = {"create_order": 503}, True
+    order = make_order(quantity="0.5")
+    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
+    fake.faults.errors, fake.faults.executes = {}, False
+    assert (await venue.create_order(make_order(quantity="0.5", side="SELL", reduce_only=True))).fate is Fate.FILLED
+    return order
+
+
 def sends(fake: FakeServer) -> int:
     return fake.calls["create_order"]
 
@@ -249,12 +259,7 @@ async def test_without_a_history_an_unmoved_position_does_not_prove_that_nothing
     fake: FakeServer, venue: AsterVenue
 ) -> None:
     """It filled, its answer was lost, and a reduction closed it: the position is what it was."""
-    fake.faults.errors, fake.faults.executes = {"create_order": 503}, True
-    order = make_order(quantity="0.5")
-    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
-    fake.faults.errors, fake.faults.executes = {}, False
-    closing = make_order(quantity="0.5", side="SELL", reduce_only=True)
-    assert (await venue.create_order(closing)).fate is Fate.FILLED
+    order = await filled_unseen_and_closed(fake, venue)
     fake.faults.errors = {"get_all_orders": 503}
     late = order.model_copy(update={"not_after": order.not_after - timedelta(seconds=100), "position_before": D(0)})
     report = await venue.find_order(late)
@@ -268,11 +273,7 @@ async def test_nor_does_an_unmoved_position_to_a_worker_that_did_not_send_it(
     fake: FakeServer, venue: AsterVenue, address: str
 ) -> None:
     """Found to be false: the worker died, a reduction closed what had filled, and the next worker had never seen the order."""
-    fake.faults.errors, fake.faults.executes = {"create_order": 503}, True
-    order = make_order(quantity="0.5").model_copy(update={"position_before": D(0)})
-    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
-    fake.faults.errors, fake.faults.executes = {}, False
-    assert (await venue.create_order(make_order(quantity="0.5", side="SELL", reduce_only=True))).fate is Fate.FILLED
+    order = (await filled_unseen_and_closed(fake, venue)).model_copy(update={"position_before": D(0)})
     other = make_venue(address)
     try:
         report = await found(other, order)
@@ -285,11 +286,7 @@ async def test_a_history_that_lists_only_its_newest_orders_does_not_prove_that_n
     fake: FakeServer, venue: AsterVenue
 ) -> None:
     """As above, and a thousand orders have been placed since."""
-    fake.faults.errors, fake.faults.executes = {"create_order": 503}, True
-    order = make_order(quantity="0.5")
-    assert (await venue.create_order(order)).fate is Fate.UNKNOWN
-    fake.faults.errors, fake.faults.executes = {}, False
-    assert (await venue.create_order(make_order(quantity="0.5", side="SELL", reduce_only=True))).fate is Fate.FILLED
+    order = await filled_unseen_and_closed(fake, venue)
     late = order.model_copy(update={"not_after": order.not_after - timedelta(seconds=100), "position_before": D(0)})
     now = int(time.time() * 1000)
     for number in range(PAGE_ROWS):
