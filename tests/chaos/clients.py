@@ -147,13 +147,13 @@ async def send_signal(desk: Desk, step: Step, recorder: Recorder) -> None:
         namespace="default",
         workflow_execution=WorkflowExecution(workflow_id=desk.workflow_id),
         signal_name=f" {step.kind.upper()} " if form == "loud" else step.kind,
-        input=Payloads(payloads=[_payload(each) for each in _inputs(step, token)]),
+        input=Payloads(payloads=[_payload(each, form) for each in _inputs(step, token)]),
         request_id=os.urandom(8).hex(),
     )
     await _ask_temporal(desk.client.workflow_service.signal_workflow_execution, request, call, recorder)
 
 
-WITHOUT_A_REASON = ("nothing", "null", "number", "list", "broken", "other encoding")
+WITHOUT_A_REASON = ("nothing", "null", "number", "list", "broken", "other encoding", "reference")
 
 
 def _inputs(step: Step, token: str) -> list[bytes]:
@@ -170,12 +170,17 @@ def _inputs(step: Step, token: str) -> list[bytes]:
         "broken": [b'{"reason": '],
         "two": [said, text],
         "other encoding": [b"\x80\x00"],
+        "reference": [b"{}"],
     }
     return forms.get(step.args.get("form", ""), [said])
 
 
-def _payload(data: bytes) -> Payload:
-    return Payload(metadata={"encoding": b"binary/encrypted" if data[0] > 127 else b"json/plain"}, data=data)
+# An SDK looks for what a reference refers to before the workflow sees the signal.
+ENCODINGS = {"other encoding": b"binary/encrypted", "reference": b"json/external-storage-reference"}
+
+
+def _payload(data: bytes, form: str) -> Payload:
+    return Payload(metadata={"encoding": ENCODINGS.get(form, b"json/plain")}, data=data)
 
 
 async def cancel(desk: Desk, step: Step, recorder: Recorder) -> None:

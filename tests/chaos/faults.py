@@ -16,9 +16,10 @@ from temporalio.api.common.v1 import Payload, Payloads, WorkflowExecution
 from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest
 
 from tests.chaos.desk import Desk
+from tests.chaos.meddling import meddled
 from tests.chaos.proxy import SLOW_SECONDS
 from tests.chaos.recorder import Recorder
-from tests.chaos.schedule import PROCESSES, SYMBOLS, VERSIONS, WORKERS, Fault
+from tests.chaos.schedule import PAUSED, PROCESSES, SYMBOLS, VERSIONS, WORKERS, Fault
 from tests.postgres import plain_url
 
 FLOOD = 120
@@ -61,7 +62,9 @@ def _of(fault: Fault) -> Lasting:
         return {
             "kill_9": killed, "stop": stopped, "restart": restarted, "clock": clock_steps, "replace": replaced,
         }[fault.kind]  # fmt: skip
-    by_target: dict[str, Lasting] = {"temporal": temporal_away, "venue": venue_fails, "coordinator": signals_wait}
+    by_target: dict[str, Lasting] = {
+        "temporal": temporal_away, "venue": venue_fails, "coordinator": signals_wait, "activity": meddled, PAUSED: meddled,
+    }  # fmt: skip
     by_kind: dict[str, Lasting] = {
         "read_only": read_only, "locked": locked, "unwritable": unwritable, "connection_limit": few_connections,
         "stop": database_stopped, "kill_9": database_killed, "disk_full": disk_full,

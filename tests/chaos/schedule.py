@@ -163,7 +163,7 @@ def plan(seed: int, seconds: float = 12.0, live: bool | None = None, earlier: in
     quiet = min(SCENES[scene.kind], seconds - QUIET_SECONDS) if scene else min(TRADES_FIRST_SECONDS, seconds / 2)
     steps = [step for client in CLIENTS for step in CLIENTS[client](chance, seconds, quiet)]
     steps += _hurried(seed, seconds, quiet)
-    faults = _faults(chance, seconds, is_live)
+    faults = [*_faults(chance, seconds, is_live), *_meddling(seed, seconds, quiet)]
     if scene:
         others = IN_A_SCENE[1:] if scene.kind in PROPOSES else IN_A_SCENE
         steps = [step for step in steps if step.at >= quiet or step.client in others]
@@ -345,7 +345,7 @@ def _stranger(chance: random.Random, seconds: float, quiet: float) -> list[Step]
 
 
 # What `temporal workflow signal` can be made to send as the input of a kill, by people in a hurry.
-KILL_FORMS = ("nothing", "null", "text", "number", "list", "broken", "two", "other encoding", "loud")
+KILL_FORMS = ("nothing", "null", "text", "number", "list", "broken", "two", "other encoding", "reference", "loud")
 # The share of rounds in which somebody does.
 HURRIED_SHARE = 0.5
 
@@ -405,3 +405,27 @@ def _fault(chance: random.Random, at: float, live: bool) -> Fault:
             return Fault(at, lasts, chance.choice(VENUE_FAULTS), "venue")
         case _:
             return Fault(at, 0.1, chance.choice(("flood", "continue_as_new")), "coordinator")
+
+
+# What a person does to an activity that the desk waits for (meddling.py), and to which.
+BY_HAND = "a person"
+# What is paused waits for the person, a kill's cancels among it.
+PAUSED = "activity-paused"
+MEDDLING = ("complete", "fail", "pause", "reset")
+MEDDLED = ("observe", "decide", "place_order", "settle_order", "record", "write_desk", "cancel", "cancel_many")
+# The share of rounds in which somebody does so, three times.
+MEDDLED_SHARE = 0.5
+
+
+def _meddling(seed: int, seconds: float, quiet: float) -> list[Fault]:
+    """Decided apart from everything else: a seed's other faults stay the same."""
+    chance = random.Random(f"meddling/{seed}")
+    if chance.random() >= MEDDLED_SHARE:
+        return []
+    last = max(quiet, seconds - QUIET_SECONDS)
+    moments = sorted(round(chance.uniform(quiet, last), 3) for _ in range(3))
+    return [_by_hand(at, chance.choice(MEDDLING), chance.choice(MEDDLED)) for at in moments]
+
+
+def _by_hand(at: float, kind: str, activity: str) -> Fault:
+    return Fault(at, 1.0, kind, PAUSED if kind == "pause" else "activity", activity)

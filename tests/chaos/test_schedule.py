@@ -5,6 +5,7 @@ from tests.chaos import scenes
 from tests.chaos.schedule import (
     IN_A_SCENE,
     LINK_FAULTS,
+    MEDDLING,
     ON_PAPER,
     PROCESSES,
     SCENES,
@@ -34,6 +35,7 @@ def test_three_hundred_rounds_have_every_fault_and_every_command() -> None:
     assert {f"link {kind}" for kind in LINK_FAULTS} < faults
     assert {"worker kill_9", "worker stop", "api restart", "database locked", "database read_only"} < faults
     assert {"temporal stop", "coordinator flood", "coordinator continue_as_new", "venue late"} < faults
+    assert {f"activity {kind}" for kind in MEDDLING} < faults
     assert {
         ("http", "kill"),
         ("temporal", "kill"),

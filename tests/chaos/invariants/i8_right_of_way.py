@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tests.chaos.reading import Reading
-from tests.chaos.schedule import APIS, WORKERS
+from tests.chaos.schedule import APIS, PAUSED, WORKERS
 
 Found = Iterator[tuple[float, str]]
 # Three seconds are what the API gives itself.
@@ -45,7 +45,7 @@ def a_kill_acts_at_once(reading: Reading) -> Found:
     for position in reading.kill_positions:
         at = reading.e.events[position].at
         busy = _temporal_is_slow(reading, at, at + ACT_SECONDS)
-        if busy or reading.disturbed(at, at + ACT_SECONDS, "temporal", *WORKERS, *ways):
+        if busy or reading.disturbed(at, at + ACT_SECONDS, "temporal", PAUSED, *WORKERS, *ways):
             continue
         first = next((start for start in starts if start >= at), None)
         if first is None or first - at > ACT_SECONDS:
