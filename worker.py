@@ -78,7 +78,7 @@ from workflows import names
 from workflows.coordinator import Coordinator
 from workflows.gateway import DeskGateway, GatewayError, connect, registered_attributes, sdk_logging
 from workflows.patience import allow_a_full_signal_queue
-from workflows.polls import end_polls
+from workflows.polls import SHARE_FOR_THE_QUEUE, WORKFLOW_TASK_POLLS, end_polls
 from workflows.runner import TimelyRunner
 from workflows.serving import current_version, making_current, shown
 
@@ -453,6 +453,8 @@ def build_workers(
         task_queue=names.TASK_QUEUE,
         workflows=[Coordinator],
         workflow_runner=TimelyRunner(),
+        max_concurrent_workflow_task_polls=WORKFLOW_TASK_POLLS,
+        nonsticky_to_sticky_poll_ratio=SHARE_FOR_THE_QUEUE,
         # After a kill -9 the server offers tasks to the dead worker's own queue for this long (10 s by default). A kill
         # that arrives then would have to wait.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),

@@ -33,6 +33,11 @@ _SCRATCH = pytest.StashKey[Path]()
 SDK_WORKER_ENDS_SECONDS = 60.0
 
 
+def pytest_sessionstart() -> None:
+    """What is imported for the tests stays: to look for garbage in between is a tenth of the time of the start."""
+    gc.disable()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """A folder for what processes leave behind that a test kills; whoever runs in parts (xdist) has one for all of them."""
     if hasattr(config, "workerinput"):
@@ -56,6 +61,7 @@ def pytest_collection_finish() -> None:
     """What is imported by now stays: the garbage collector need not look through it again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -14,18 +14,20 @@ from workflows import names
 from workflows.converter import DATA_CONVERTER
 
 BIN = Path(sys.executable).parent
-SETTINGS = [arg for value in DYNAMIC_CONFIG for arg in ("--dynamic-config-value", value)]
+# A test's queues are many and live for seconds: to open four partitions of each is a quarter of the server's time.
+PARTITIONS = [f"matching.numTaskqueue{kind}Partitions" for kind in ("Read", "Write")]
 # So low that a test sees several continuations; the server's default is 4,096 events.
 SHORT_HISTORY = ["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=120"]
 
 
-async def serve(*extra: str) -> WorkflowEnvironment:
+async def serve(*extra: str, partitions: int = 1) -> WorkflowEnvironment:
     """A development server of its own, on a free port, with our search attributes."""
+    values = [*DYNAMIC_CONFIG, *(f"{name}={partitions}" for name in PARTITIONS)]
     return await WorkflowEnvironment.start_local(
         dev_server_existing_path=str(BIN / "temporal"),
         data_converter=DATA_CONVERTER,
         search_attributes=list(names.SEARCH_ATTRIBUTES),
-        dev_server_extra_args=[*SETTINGS, *extra],
+        dev_server_extra_args=[*(arg for value in values for arg in ("--dynamic-config-value", value)), *extra],
         dev_server_log_level="error",
     )
 

@@ -11,6 +11,7 @@ import pickle
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 
 from pebble import CONSTS, ProcessExpired, ProcessPool
 
@@ -126,6 +127,8 @@ class AgentProcess:
                 else f"ended with exit code {error.exitcode}"
             )
             return failed(FailureKind.DIED, f"its process {how}")
+        except BrokenProcessPool:  # It ended before Pebble knew which call it had taken.
+            return failed(FailureKind.DIED, "its process ended")
         except Exception as error:  # Whatever happened to this process, the other agents' answers must not be lost.
             return failed(FailureKind.DIED, error)
 

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from temporalio import activity
@@ -20,8 +21,10 @@ from temporalio.worker import Replayer, Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from temporalio.workflow import NondeterminismError
 
+from tests.temporal import client_of, serve
 from tests.workflows.timed import Timed
 from workflows import runner
+from workflows.polls import SHARE_FOR_THE_QUEUE, WORKFLOW_TASK_POLLS
 from workflows.runner import TimelyRunner
 
 # So many look at the run, so that the new worker hears of a query before it hears of the task; where it does not, once more.
@@ -56,7 +59,16 @@ class TimedRun:
             yield queue
 
     def worker(self) -> Worker:
-        return Worker(self.client, task_queue=self.name, workflows=[Timed], workflow_runner=self.runner)
+        return Worker(
+            self.client,
+            task_queue=self.name,
+            workflows=[Timed],
+            workflow_runner=self.runner,
+            max_concurrent_workflow_task_polls=WORKFLOW_TASK_POLLS,
+            nonsticky_to_sticky_poll_ratio=SHARE_FOR_THE_QUEUE,
+            # As in worker.py.
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+        )
 
     async def looked_at_by_a_new_worker(self) -> WorkflowHandle[Timed, None]:
         """The run, ended. Nobody serves it when it is looked at; then its activity ends, and only then comes a worker."""
@@ -76,6 +88,13 @@ class TimedRun:
                     look.cancel()
                 await asyncio.gather(*looks, return_exceptions=True)
         return run
+
+
+@pytest.fixture(scope="module")
+async def temporal() -> AsyncIterator[Client]:
+    """A server with as many partitions of a task queue as others have."""
+    async with await serve(partitions=4) as env:
+        yield await client_of(env)
 
 
 async def events(run: WorkflowHandle[Timed, None]) -> list[HistoryEvent]:
@@ -120,3 +139,24 @@ async def test_with_the_runner_the_query_is_refused_and_the_run_can_be_replayed(
         if any(run_id == run.first_execution_run_id for run_id, _ in refusals):
             return
     pytest.fail("the moment never came")
+
+
+# Of this many starts, one stands still for 30 s in nineteen of twenty tries if the worker has a single poll.
+STARTS = 20
+NO_STANDSTILL = timedelta(seconds=9)
+
+
+@pytest.mark.thorough
+async def test_queries_that_wait_hold_up_no_task_when_a_worker_starts(
+    temporal: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_refusals", {})
+    for _ in range(STARTS):
+        found = await events(await TimedRun(temporal, TimelyRunner()).looked_at_by_a_new_worker())
+        times = [
+            event.event_time.ToDatetime()
+            for event in found
+            if event.event_type
+            in (EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED, EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED)
+        ]
+        assert max(after - before for before, after in pairwise(times)) < NO_STANDSTILL
