@@ -23,7 +23,7 @@ NAMESPACE = "default"
 # Results and details that no activity of AIS gives.
 STRANGE = (b'"done"', b"[]", b"null", b"{}", b"7", b"no JSON")
 CALL_SECONDS = timedelta(seconds=2)
-LOOKS_EVERY_SECONDS = 0.02
+LOOKS_EVERY_SECONDS = 0.01
 
 
 @asynccontextmanager

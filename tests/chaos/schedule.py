@@ -428,4 +428,4 @@ def _meddling(seed: int, seconds: float, quiet: float) -> list[Fault]:
 
 
 def _by_hand(at: float, kind: str, activity: str) -> Fault:
-    return Fault(at, 1.0, kind, PAUSED if kind == "pause" else "activity", activity)
+    return Fault(at, 3.0, kind, PAUSED if kind == "pause" else "activity", activity)
