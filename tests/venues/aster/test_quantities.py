@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from activities.venues.aster.orders import NotRepresentable, arguments_of, as_float, quantity_of
 from activities.venues.aster.results import Row, Unreadable
 from activities.venues.aster.venue import AsterVenue
+from domain.risk.reducing import plan
 from domain.trading.orders import Fate
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.aster.running import make_venue
@@ -67,6 +68,15 @@ async def test_without_rules_only_what_reduces_is_sent(fake: FakeServer, venue: 
     fake.exchange.positions["BTCUSDT"] = D("0.5")
     assert (await venue.create_order(make_order(quantity="0.5"))).fate is Fate.NOT_SENT
     report = await venue.create_order(make_order(quantity="0.5", side="SELL", reduce_only=True))
+    assert (report.fate, fake.exchange.position("BTCUSDT")) == (Fate.FILLED, D(0))
+
+
+async def test_a_position_is_closed_though_the_rules_cannot_be_read(fake: FakeServer, venue: AsterVenue) -> None:
+    fake.faults.errors = {"get_exchange_info": 503}
+    fake.exchange.positions["BTCUSDT"] = D("0.5")
+    sized = plan(await venue.look("BTCUSDT"), "BTCUSDT", D(1), automatic=True).instruction
+    assert sized
+    report = await venue.create_order(make_order(quantity=str(sized.quantity), side=sized.side, reduce_only=True))
     assert (report.fate, fake.exchange.position("BTCUSDT")) == (Fate.FILLED, D(0))
 
 
