@@ -83,7 +83,7 @@ def _chosen(analysis: Analysis, context: CycleContext) -> Choice:
     proposed = list(dict.fromkeys(proposal.symbol for proposal in analysis.proposals))
     bars, seen = context.bars, context.observation
     # A symbol that the desk does not trade, but a person holds: nobody has read its bars.
-    in_play = dict.fromkeys([*bars, *(each.symbol for each in (*seen.positions, *seen.open_orders))])
+    elsewhere = [*(p.symbol for p in seen.positions), *(o.symbol for o in seen.open_orders)]
     market = MarketContext(
         observation=seen,
         limits=context.limits,
@@ -93,7 +93,7 @@ def _chosen(analysis: Analysis, context: CycleContext) -> Choice:
         tapes={symbol: tape_of(bars[symbol]) for symbol in proposed if symbol in bars},
         correlations=correlations_of(bars) if proposed and len(bars) > 1 else {},
         sent=context.sent,
-        barless=[symbol for symbol in in_play if not bars.get(symbol)],
+        barless=[symbol for symbol in dict.fromkeys([*bars, *elsewhere]) if not bars.get(symbol)],
         quotes=context.quotes,
     )
     liquidity = {}
