@@ -126,9 +126,11 @@ class AsterVenue:
         with operation(Urgency.SOON, LOOK_SECONDS):
             held, (rules, _) = await asyncio.gather(self._caller.call("get_positions", symbol), self._rules_or_why())
             holding = holdings_of(held).get(symbol)
-            if holding is None or not holding.quantity or holding.mark_price is None or symbol not in rules:
+            if holding is None or not holding.quantity or holding.mark_price is None:
                 return await self._observe([symbol])
-            return SymbolReading(positions=[position_of(holding, holding.mark_price)], rules={symbol: rules[symbol]})
+            # Without rules the whole position can be closed. Another reading would ask for them once more.
+            known = {symbol: rules[symbol]} if symbol in rules else {}
+            return SymbolReading(positions=[position_of(holding, holding.mark_price)], rules=known)
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         """Newest finished bars, top of the book and next funding rate of each symbol, read all at once."""
