@@ -128,8 +128,9 @@ class AsterVenue:
             holding = holdings_of(held).get(symbol)
             if holding is None or not holding.quantity or holding.mark_price is None:
                 return await self._observe([symbol])
-            # Without rules the whole position can be closed. Another reading would ask for them once more.
-            known = {symbol: rules[symbol]} if symbol in rules else {}
+            # Without any the whole position can be closed. Another reading would ask for them once more.
+            found = rules.get(symbol) or self._rules.remembered.get(symbol)
+            known = {symbol: found} if found else {}
             return SymbolReading(positions=[position_of(holding, holding.mark_price)], rules=known)
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
