@@ -126,6 +126,20 @@ async def test_a_source_that_does_not_answer_keeps_no_kill_from_closing_what_the
             await read(venue, known)
 
 
+async def test_a_position_without_a_price_keeps_no_kill_from_closing_others(
+    fake: FakeServer, venue: AsterVenue
+) -> None:
+    fake.exchange.positions |= HELD.held | {"DOGEUSDT": D(100)}
+    rows = fake.exchange.position_rows(None)
+    unpriced = [row | {"markPrice": "0"} if row["symbol"] == "DOGEUSDT" else row for row in rows]
+    fake.faults.change(answers={"get_positions": unpriced}, errors={"get_ticker": 503})
+    seen = await read(venue, Known(flattens=True))
+    assert held(seen) == HELD.held | {"DOGEUSDT": D(100)}
+    assert seen.doubts == ["DOGEUSDT is held and has no price"]
+    with pytest.raises(VenueUnavailable, match="DOGEUSDT is held and has no price"):
+        await read(venue)
+
+
 async def test_without_any_source_of_positions_no_reading_is_made(fake: FakeServer, venue: AsterVenue) -> None:
     fake.faults.errors = dict.fromkeys(("get_positions", "get_account_v4"), 503)
     with pytest.raises(VenueUnavailable, match="get_positions: HTTP 503"):
