@@ -147,7 +147,7 @@ def report_of(order: Order, row: Row, before: Decimal | None) -> OrderReport | N
         filled_quantity=filled,
         average_price=row.positive("avgPrice"),
         position_before=before,
-        venue_order_id=row.text("orderId") if row.has("orderId") else None,
+        venue_order_id=row.order_id() if row.has("orderId") else None,
     )
 
 

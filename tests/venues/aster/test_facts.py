@@ -126,6 +126,17 @@ async def test_a_source_that_does_not_answer_keeps_no_kill_from_closing_what_the
             await read(venue, known)
 
 
+@pytest.mark.parametrize("order_id", ["abc", "1e3", "12.0", "-7", "9" * 5_000])
+async def test_an_order_whose_id_no_tool_takes_is_unreadable(
+    fake: FakeServer, venue: AsterVenue, order_id: str
+) -> None:
+    """It was read, and carried: once it was gone, each reading ended with a ValueError when its status was asked for."""
+    rows = [fake.exchange.rest(BTC).row() | {"orderId": order_id}]
+    fake.faults.answers = {"get_open_orders": rows}
+    with pytest.raises(VenueUnavailable, match="orderId is not a whole number"):
+        await read(venue)
+
+
 async def test_a_position_without_a_price_keeps_no_kill_from_closing_others(
     fake: FakeServer, venue: AsterVenue
 ) -> None:
