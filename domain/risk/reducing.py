@@ -51,7 +51,8 @@ def plan(
 
 def _within_largest(position: Position, quantity: Decimal, rules: SymbolRules, automatic: bool) -> Reduction:
     bounds = [bound for bound in (rules.market_max_quantity, rules.max_quantity) if bound is not None]
-    largest = min([quantity, *bounds])
+    # A bound need not be a whole number of lots.
+    largest = floor_to_step(min([quantity, *bounds]), rules.lot_step)
     if largest < quantity and not automatic:
         return Reduction(
             refusal=f"{quantity} {position.symbol} is more than the largest market order of {largest}; ask for less."

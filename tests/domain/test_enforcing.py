@@ -141,6 +141,15 @@ def test_a_whole_position_is_closed_though_the_lot_step_is_not_known() -> None:
         assert (part.instruction, part.refusal) == (None, f"The lot step of {BTC} is not known; nothing was sent.")
 
 
+def test_a_position_larger_than_the_largest_order_is_closed_in_whole_lots() -> None:
+    """A largest order of 2.00055 is no number of lots: the venue refused it each time, and the kill never ended."""
+    rules = {BTC: some_rules(max_quantity=D(100), market_max_quantity=D("2.00055"))}
+    held = an_observation(positions=[a_position(5)], rules=rules)
+    first = plan(held, BTC, D(1), automatic=True).instruction
+    assert (first and first.quantity) == D(2)
+    assert plan(held, BTC, D(1)).refusal == "5 BTCUSDT is more than the largest market order of 2; ask for less."
+
+
 def test_a_paused_desk_reduces_too() -> None:
     desk = a_desk()
     apply(desk, a_command(PAUSE), a_tick())
