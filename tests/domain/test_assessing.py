@@ -68,7 +68,7 @@ def test_a_day_opens_with_the_last_equity_of_the_day_before() -> None:
 
 
 def test_a_day_that_has_begun_never_goes_back() -> None:
-    """Two workers, one of whose clocks is still on the day before: with each reading of the other a day began, and lost nothing."""
+    """Two workers, one of whose clocks is on the day before: each reading of the other began a day, which had lost nothing."""
     memory, losses = RiskMemory(), []
     for number, equity in enumerate((10_000, 9_900, 9_800, 9_700, 9_600)):
         found = assess(seen(equity, hours=number if number % 2 else number - 24, positions=[]), LIMITS, memory)
