@@ -81,9 +81,11 @@ def choose(
 def _chosen(analysis: Analysis, context: CycleContext) -> Choice:
     # Figures from bars and books are needed only for symbols that somebody has proposed.
     proposed = list(dict.fromkeys(proposal.symbol for proposal in analysis.proposals))
-    bars = context.bars
+    bars, seen = context.bars, context.observation
+    # A symbol that the desk does not trade, but a person holds: nobody has read its bars.
+    elsewhere = [*(p.symbol for p in seen.positions), *(o.symbol for o in seen.open_orders)]
     market = MarketContext(
-        observation=context.observation,
+        observation=seen,
         limits=context.limits,
         symbols=context.symbols,
         now=context.now,
@@ -91,7 +93,7 @@ def _chosen(analysis: Analysis, context: CycleContext) -> Choice:
         tapes={symbol: tape_of(bars[symbol]) for symbol in proposed if symbol in bars},
         correlations=correlations_of(bars) if proposed and len(bars) > 1 else {},
         sent=context.sent,
-        barless=[symbol for symbol, listed in bars.items() if not listed],
+        barless=[symbol for symbol in dict.fromkeys([*bars, *elsewhere]) if not bars.get(symbol)],
         quotes=context.quotes,
     )
     liquidity = {}

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
@@ -78,6 +78,15 @@ def _bounded(seen: Observation) -> Observation:
     return seen.model_copy(update={"open_orders": shown, "doubts": [*seen.doubts, doubt]})
 
 
+def _day_of(call: ObserveCall, seen: Observation, clocks: Sequence[ClockReading]) -> datetime:
+    """The time by which a reading belongs to a day. A new one begins once every clock says so, since a clock that is ahead
+    would forget the day's loss; and never with a second reading, which has to confirm a loss of the first one's day."""
+    if call.cycle_id is None and call.risk.day is not None:
+        return datetime.combine(call.risk.day, datetime.min.time(), UTC)
+    ahead = max([0.0, *(clock.ahead_seconds for clock in clocks)])
+    return seen.bar_time or seen.observed_at - timedelta(seconds=ahead)
+
+
 def _tell_failure(choosing: asyncio.Task[Choice]) -> None:
     """Logs the failure of a decision that nobody may ask for any more."""
     if not choosing.cancelled() and (error := choosing.exception()):
@@ -147,7 +156,8 @@ class ObserveActivities:
         watched["clocks"] = [*row.clocks, *([clock] if clock else [])]
         # A doubtful reading is not measured against any limit.
         if call.limits is not None and not seen.doubts:
-            found = assess(seen.reading, call.limits, call.risk, await self._correlations(seen))
+            reading = seen.reading._replace(market_time=_day_of(call, seen, watched["clocks"]))
+            found = assess(reading, call.limits, call.risk, await self._correlations(seen))
             self._instruments.limits_used(found.measures, call.limits)
             watched["assessment"] = found
         observation = seen.model_copy(update=watched)

@@ -87,7 +87,8 @@ def _follow(proposal: Proposal, analysis: Analysis, given: MarketContext) -> Cho
 
 
 def size(proposal: Proposal, observation: Observation, limits: Limits) -> OrderInstruction | None:
-    """An order worth `order_fraction` of net asset value, rounded down to the lot step; None if it is below a minimum.
+    """An order worth `order_fraction` of net asset value, rounded down to the lot step and no larger than the venue takes; None
+    if it is below a minimum.
 
     A proposal with a price becomes a limit order, priced on a tick and never worse than asked. Its worth is what it costs
     at that price; a sale below the mark price counts at the mark.
@@ -102,7 +103,10 @@ def size(proposal: Proposal, observation: Observation, limits: Limits) -> OrderI
     # A sale below the mark price fills at the market. A purchase below it rests, and a size that moved with the mark would
     # replace it every cycle. The guards weigh both at the mark price.
     worth = price if proposal.side is Side.BUY else max(price, mark)
-    quantity = floor_to_step(max(ZERO, limits.order_fraction * observation.account.nav) / worth, rules.lot_step)
+    wanted = max(ZERO, limits.order_fraction * observation.account.nav) / worth
+    # The venue refuses a larger one, whenever it is proposed.
+    largest = rules.max_quantity, rules.market_max_quantity if limit is None else None
+    quantity = floor_to_step(min([wanted, *(bound for bound in largest if bound is not None)]), rules.lot_step)
     if quantity < rules.min_quantity or quantity * price < rules.min_notional:
         return None
     return _order(proposal, quantity, limit)

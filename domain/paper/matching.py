@@ -31,7 +31,8 @@ def place(order: PaperOrder, book: Book, exchange: Exchange) -> Step:
         return _refused(order, book, symbol_refusal(order.symbol))
     with localcontext(EXACT):
         offer = offer_to(order.side, bar.close, exchange.terms, rules)
-        worst = offer.best if order.price is None else order.price
+        # A sale that crosses the book fills at what is offered there, which is more than its limit.
+        worst = max(order.price or ZERO, offer.best) if order.side is Side.SELL else order.price or offer.best
         refusal = (
             order_refusal(order, rules, offer)
             or reduce_only_refusal(order, book.held(order.key))

@@ -157,9 +157,10 @@ def _positions(book: Book) -> list[Position]:
 
 
 def _notices(events: Events) -> list[FilledOrder]:
-    """An order fills at most once per bar, so an order that is whole now became so by its fill in this bar."""
+    """An order that is whole now became so by its last fill. There may be several: of each bar, if more than one came."""
     whole = {o.order_id for o in (*events.liquidations, *events.changed) if o.status is OrderStatus.FILLED}
+    completing = {fill.order_id: fill.fill_id for fill in events.fills if fill.order_id in whole}.values()
     return [
-        FilledOrder(symbol=fill.symbol, quantity=fill.quantity, maker=fill.maker, whole=fill.order_id in whole)
+        FilledOrder(symbol=fill.symbol, quantity=fill.quantity, maker=fill.maker, whole=fill.fill_id in completing)
         for fill in events.fills
     ]

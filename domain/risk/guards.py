@@ -40,7 +40,7 @@ NO_BARS = BarSummary()
 @dataclass(frozen=True)
 class MarketContext:
     """What a cycle's order is checked against. `sent` are the times of earlier orders, by the market's clock; `barless` the
-    symbols whose bars could not be read; `quotes` the agents' orders resting at the venue."""
+    symbols whose bars are not known; `quotes` the agents' orders resting at the venue."""
 
     observation: Observation
     limits: Limits
@@ -253,7 +253,7 @@ def position_too_large(candidate: Candidate) -> str | None:
 def concentration_exceeded(candidate: Candidate) -> str | None:
     """Refuses an order after which positions that move together would be worth more than their share of equity.
 
-    A position whose bars could not be read may move with the order's symbol, so it counts as if it did (I7).
+    A position whose bars are not known may move with the order's symbol, so it counts as if it did (I7).
     """
     limits, symbol = candidate.limits, candidate.instruction.symbol
     if candidate.only_share:

@@ -17,9 +17,12 @@ Correlations = Mapping[str, float]
 def remembered(memory: RiskMemory, reading: Reading) -> RiskMemory:
     """The memory after one more reading: the peak so far, and the equity with which the market's UTC day opened.
 
-    A day opens with the last equity of the day before, so that a gap over midnight belongs to the new day.
+    A day opens with the last equity of the day before, so that a gap over midnight belongs to the new day. It never goes
+    back: with two workers whose clocks show different days, every reading would begin a day, and no day would have a loss.
     """
     equity, day = reading.equity, reading.market_time.date()
+    if memory.day is not None:
+        day = max(day, memory.day)
     opened = memory.day_open
     if opened is None or memory.day != day:
         opened = equity if memory.last_equity is None else memory.last_equity

@@ -24,7 +24,7 @@ def plan(
     automatic: bool = False,
 ) -> Reduction:
     """The order for a fraction of the position, or for `quantity` of it, rounded down to the lot step and never more than
-    is held.
+    is held. A whole position needs no lot step: it is sized even if the venue's rules are not known.
 
     An order larger than the largest market order is refused. An `automatic` reduction takes that largest size instead,
     since another follows for the rest. From a doubtful reading only automatic reductions are sized: those that close
@@ -37,10 +37,12 @@ def plan(
     rules = observation.rules.get(symbol)
     if position is None:
         return Reduction(refusal=f"There is no open position in {symbol}.", closed=True)
-    if rules is None:
-        return Reduction(refusal=f"The lot step of {symbol} is not known; nothing was sent.")
     size = abs(position.quantity)
     wanted = size * reduce_pct if quantity is None else min(quantity, size)
+    if rules is None:
+        if wanted == size:
+            return _of(position, size)
+        return Reduction(refusal=f"The lot step of {symbol} is not known; nothing was sent.")
     sized = floor_to_step(wanted, rules.lot_step)
     if sized <= 0:
         return Reduction(refusal=f"{reduce_pct} of {size} {symbol} is below the lot step {rules.lot_step}.")
@@ -48,16 +50,19 @@ def plan(
 
 
 def _within_largest(position: Position, quantity: Decimal, rules: SymbolRules, automatic: bool) -> Reduction:
-    symbol, side = position.symbol, Side.SELL if position.quantity > 0 else Side.BUY
     bounds = [bound for bound in (rules.market_max_quantity, rules.max_quantity) if bound is not None]
-    largest = min([quantity, *bounds])
+    # A bound need not be a whole number of lots.
+    largest = floor_to_step(min([quantity, *bounds]), rules.lot_step)
     if largest < quantity and not automatic:
         return Reduction(
-            refusal=f"{quantity} {symbol} is more than the largest market order of {largest}; ask for less."
+            refusal=f"{quantity} {position.symbol} is more than the largest market order of {largest}; ask for less."
         )
-    return Reduction(
-        instruction=OrderInstruction(
-            symbol=symbol, side=side, order_type=OrderType.MARKET, quantity=largest, reduce_only=True
-        ),
-        position=position.quantity,
+    return _of(position, largest)
+
+
+def _of(position: Position, quantity: Decimal) -> Reduction:
+    side = Side.SELL if position.quantity > 0 else Side.BUY
+    order = OrderInstruction(
+        symbol=position.symbol, side=side, order_type=OrderType.MARKET, quantity=quantity, reduce_only=True
     )
+    return Reduction(instruction=order, position=position.quantity)

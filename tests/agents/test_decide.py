@@ -17,7 +17,7 @@ from domain.trading.agents import AgentHealth
 from domain.trading.instructions import Side
 from domain.trading.market import MarketView
 from tests.agents.builders import BTC, ETH, NOISE, a_proposal, some_bars
-from tests.domain.builders import an_observation, some_rules
+from tests.domain.builders import a_position, an_observation, some_rules
 
 RISING = some_bars([close + n * 0.12 for n, close in enumerate([*NOISE, *NOISE])])
 SCOPE = Scope(desk="main", mode=Mode.PAPER)
@@ -129,6 +129,18 @@ async def test_proposals_from_outside_take_part_and_their_makers_are_not_judged(
     assert choice.summary.startswith("Selected ETHUSDT from llm; agent x failed: it returned a NoneType")
     assert choice.votes == {"llm": -0.9}
     assert list(choice.agents) == ["x"]
+
+
+async def test_what_a_person_holds_outside_the_whitelist_counts_as_moving_with_every_order() -> None:
+    """The bars of such a symbol are never read. It counted as if nothing moved with it, unlike one whose bars are missing."""
+    held = an_observation(positions=[a_position(46, ETH)], marks={BTC: Decimal(100), ETH: Decimal(100)})
+    limits = Limits(max_data_age_seconds=1e9, max_position_fraction="0.5", soft_position_fraction="0.5")
+    asked: dict[str, Any] = {"observation": held, "limits": limits}
+    refused = "concentration_exceeded: 0.51 > 0.5"
+    assert refused in (await Desk({"x": trouble("good")}).decide(**asked)).risk_reasons
+    # Where both are the desk's own, their bars tell.
+    both = await Desk({"x": trouble("good")}).decide(**asked, symbols=[BTC, ETH])
+    assert refused in both.risk_reasons
 
 
 async def test_a_call_and_a_choice_of_an_older_version_are_still_read() -> None:

@@ -67,6 +67,17 @@ def test_a_day_opens_with_the_last_equity_of_the_day_before() -> None:
     assert assess(seen(9_900, hours=48), LIMITS, next_day.memory).measures.daily_loss == 0
 
 
+def test_a_day_that_has_begun_never_goes_back() -> None:
+    """Two workers, one of whose clocks is on the day before: each reading of the other began a day, which had lost nothing."""
+    memory, losses = RiskMemory(), []
+    for number, equity in enumerate((10_000, 9_900, 9_800, 9_700, 9_600)):
+        found = assess(seen(equity, hours=number if number % 2 else number - 24, positions=[]), LIMITS, memory)
+        memory = found.memory
+        losses.append(found.measures.daily_loss)
+    assert losses == [D(0), *map(D, ("0.01", "0.02", "0.03", "0.04"))]
+    assert memory.day == NOW.date()
+
+
 def test_without_equity_every_measure_is_beyond_its_limit() -> None:
     found = assess(seen(0, positions=[a_position(1)]), LIMITS, RiskMemory(peak=D(10)))
     assert found.measures.leverage == RUINED

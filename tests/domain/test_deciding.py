@@ -16,10 +16,21 @@ def a_proposal(confidence: float = 0.5, symbol: str = BTC, side: Side = Side.BUY
     return Proposal(proposal_id=f"sig_{symbol}", agent_id="momentum", symbol=symbol, side=side, confidence=confidence)
 
 
+def a_quote(price: int) -> Proposal:
+    return a_proposal().model_copy(update={"price": Decimal(price)})
+
+
 def test_an_order_is_sized_from_net_asset_value_and_rounded_down_to_the_lot() -> None:
     instruction = size(a_proposal(), an_observation(marks={BTC: Decimal("333")}), Limits())
     assert instruction is not None
     assert instruction.quantity == Decimal("1.501")
+
+
+def test_an_order_is_no_larger_than_the_venue_takes() -> None:
+    """It was refused there, and sent again in every cycle. At market it takes less than of a limit order."""
+    rules = {BTC: some_rules(max_quantity=Decimal("3.0005"), market_max_quantity=Decimal(2))}
+    sized = [size(asked, an_observation(rules=rules), Limits()) for asked in (a_proposal(), a_quote(100))]
+    assert [order and order.quantity for order in sized] == [Decimal(2), Decimal(3)]
 
 
 def test_below_the_minimum_notional_there_is_no_order() -> None:

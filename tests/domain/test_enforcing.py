@@ -21,6 +21,7 @@ from domain.risk.limits import Limits
 from domain.risk.reducing import Reduction, plan
 from domain.trading.assessment import Assessment, Crossing, Cut, Level
 from domain.trading.decisions import Decision, DecisionType
+from domain.trading.instructions import Side
 from domain.trading.market import Account, Observation
 from domain.trading.orders import Fate, OrderReport
 from tests.domain.builders import BTC, ETH, NOW, a_command, a_desk, a_position, a_tick, an_observation, some_rules
@@ -127,6 +128,26 @@ def test_a_reduction_of_what_is_closed_already_has_not_failed() -> None:
         found = Reduction(refusal=refusal) if refusal else plan(an_observation(), BTC, D(1), automatic=True)
         nothing_to_send(desk, pending, found, a_tick())
         assert (desk.deleverages, desk.warning_texts) == ([], warned)
+
+
+def test_a_whole_position_is_closed_though_the_lot_step_is_not_known() -> None:
+    """A kill that flattens never ended while the exchange's list of rules could not be read, or no longer had the symbol."""
+    held = an_observation(positions=[a_position("-1.2345")], rules={})
+    for whole in (plan(held, BTC, D(1), automatic=True), plan(held, BTC, D(1), D(2)), plan(held, BTC, D(1))):
+        assert whole.instruction
+        assert (whole.instruction.side, whole.instruction.quantity) == (Side.BUY, D("1.2345"))
+        assert (whole.instruction.reduce_only, whole.position) == (True, D("-1.2345"))
+    for part in (plan(held, BTC, D("0.5")), plan(held, BTC, D(1), D(1), automatic=True)):
+        assert (part.instruction, part.refusal) == (None, f"The lot step of {BTC} is not known; nothing was sent.")
+
+
+def test_a_position_larger_than_the_largest_order_is_closed_in_whole_lots() -> None:
+    """A largest order of 2.00055 is no number of lots: the venue refused it each time, and the kill never ended."""
+    rules = {BTC: some_rules(max_quantity=D(100), market_max_quantity=D("2.00055"))}
+    held = an_observation(positions=[a_position(5)], rules=rules)
+    first = plan(held, BTC, D(1), automatic=True).instruction
+    assert (first and first.quantity) == D(2)
+    assert plan(held, BTC, D(1)).refusal == "5 BTCUSDT is more than the largest market order of 2; ask for less."
 
 
 def test_a_paused_desk_reduces_too() -> None:

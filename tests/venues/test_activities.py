@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,7 +25,9 @@ from domain.desk.applying import apply
 from domain.desk.commands import Source
 from domain.desk.states import CommandKind, Mode, State
 from domain.risk.limits import Limits
+from domain.trading.assessment import RiskMemory
 from domain.trading.instructions import Tool
+from domain.trading.market import Account
 from domain.trading.orders import Fate, Order, OrderReport
 from storage.database import DatabaseUnavailable, unavailable
 from tests.domain.builders import a_command, a_desk, a_tick, an_observation, an_open_order
@@ -268,6 +270,33 @@ async def test_a_reading_that_is_no_fact_is_counted_and_held_against_no_limit(do
     assert (seen.doubts, seen.assessment is None) == (doubts, bool(doubts))
     counted = instruments.registry.get_sample_value("ais_doubtful_readings_total", {"desk": "main"})
     assert (counted or 0) == len(doubts)
+
+
+YESTERDAY = date(2026, 3, 12)
+
+
+@pytest.mark.parametrize(
+    ("clock", "cycle_id", "day"),
+    [
+        (timedelta(0), "1", date(2026, 3, 13)),
+        # The worker's clock is ahead of the exchange's: there the day has not begun yet.
+        (timedelta(hours=-2), "1", YESTERDAY),
+        (timedelta(hours=2), "1", date(2026, 3, 13)),
+        # The reading that has to confirm a loss of the day, a moment after midnight or by a worker whose clock is ahead.
+        (timedelta(0), None, YESTERDAY),
+    ],
+)
+async def test_a_day_begins_once_every_clock_says_so(clock: timedelta, cycle_id: str | None, day: date) -> None:
+    """A worker whose clock was ahead began a day of its own: the loss of the true one was forgotten, and none was confirmed."""
+    seen = an_observation(observed_at=datetime(2026, 3, 13, 1, tzinfo=UTC), account=Account(balance=Decimal(9_000)))
+    scope, nothing = Scope(desk="main", mode=Mode.LIVE), cast(Any, None)
+    venue, database = cast(Any, Told(seen, clock=clock)), cast(Any, Away())
+    activities = ObserveActivities(scope, venue, database, nothing, WorkerMetrics("main"), lambda prefix: prefix)
+    memory = RiskMemory(day=YESTERDAY, day_open=Decimal(10_000), last_equity=Decimal(9_000))
+    call = ObserveCall(scope=scope, symbols=["BTCUSDT"], cycle_id=cycle_id, limits=Limits(), risk=memory)
+    found = (await activities.observe(call)).assessment
+    assert found is not None
+    assert (found.memory.day, found.measures.daily_loss) == (day, Decimal(0) if day > YESTERDAY else Decimal("0.1"))
 
 
 class Spoilt:

@@ -12,13 +12,17 @@ from activities.calls import OrderCall, Scope
 from activities.metrics import WorkerMetrics
 from activities.venues.port import CLEARED, Clearance, Venue
 from domain.desk.states import Mode, State
+from domain.paper.advance import advance
+from domain.paper.book import NOTHING_HAPPENED
+from domain.paper.matching import place
+from domain.paper.view import Times, observation_of
 from domain.risk.reducing import plan
 from domain.trading.instructions import Side, Tool
 from domain.trading.market import NOTHING_KNOWN, FilledOrder, Known, Market, MarketView, Observation, Position
 from domain.trading.orders import Fate, Order, OrderReport
 from storage.database import Database
 from tests.domain.builders import an_observation
-from tests.venues.builders import D, make_order
+from tests.venues.builders import EXCHANGE, START, D, make_book, make_order, make_paper_order, still_bar
 
 
 class ReportingVenue:
@@ -79,6 +83,17 @@ def test_a_reading_counts_what_moving_the_market_on_has_filled() -> None:
     assert counted(instruments) == (2, 1)
     instruments.observed(an_observation())
     assert counted(instruments) == (2, 1)
+
+
+def test_an_order_that_fills_over_several_bars_at_once_is_whole_once() -> None:
+    """The real market brings every bar since the last cycle: an order of two fills was counted as two orders."""
+    book = place(make_paper_order(order_type="LIMIT", price="90", quantity="3"), make_book(), EXCHANGE).book
+    events = NOTHING_HAPPENED
+    for minutes in (1, 2):
+        book, happened = advance(book, {"BTCUSDT": still_bar(90, minutes, volume="20")}, EXCHANGE)
+        events = events.then(happened)
+    seen = observation_of(book, EXCHANGE, Times(START, START, START), events)
+    assert [(fill.quantity, fill.whole) for fill in seen.fills] == [(D(2), False), (D(1), True)]
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,13 @@ def test_resting_orders_have_their_margin_already() -> None:
     assert order(book, quantity="51").order.code == -2019
 
 
+def test_a_sale_below_the_book_has_margin_for_the_price_at_which_it_fills() -> None:
+    """By its limit it was worth 48,960, and filled for 51,000: more than the account may carry."""
+    assert order(make_book(), side="SELL", order_type="LIMIT", price="96", quantity="510").order.code == -2019
+    assert order(make_book(), side="SELL", order_type="LIMIT", price="96", quantity="500").fill
+    assert order(make_book(), side="BUY", order_type="LIMIT", price="104", quantity="481").order.code == -2019
+
+
 def test_what_is_filled_of_a_resting_order_is_not_counted_twice() -> None:
     book = resting(make_book(), price="90", quantity="500")
     (waiting,) = book.open_orders

@@ -12,7 +12,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import structlog
 
@@ -29,7 +30,7 @@ from activities.venues.aster.readings import (
     wallet_of,
 )
 from activities.venues.aster.results import Row, Unreadable
-from activities.venues.port import VenueError, VenueRateLimited
+from activities.venues.port import HedgeMode, VenueError, VenueRateLimited
 from domain.trading.market import Account, Known, Market, OpenOrder, RestingOrder
 from domain.values import ZERO, printable
 
@@ -49,7 +50,9 @@ BALANCE_MOVES = Decimal("0.05")
 STILL_OPEN = ("NEW", "PARTIALLY_FILLED")
 # The statuses that end an order. Any other one may be of an order that still fills: spot has PENDING_NEW and PENDING_CANCEL.
 OVER = ("FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_MATCH", "REJECTED")
+T = TypeVar("T")
 _ASKS = {Market.FUTURES: "get_order", Market.SPOT: "get_spot_order"}
+_LISTS = {Market.FUTURES: "get_open_orders", Market.SPOT: "get_spot_open_orders"}
 
 
 log = structlog.get_logger("aster")
@@ -94,7 +97,11 @@ class AccountReader:
 
     async def read(self, known: Known) -> AccountSnapshot:
         """Makes one round of calls, and those that confirm it. Raises VenueError."""
-        seen = await self._read_until_agreed()
+        seen, unread = await self._round(known)
+        if unread:
+            log.warning("a reading of the account is doubtful", doubts=len(unread))
+            return AccountSnapshot(_holdings(seen), [*seen.futures, *seen.spot], seen.account.account, unread)
+        seen = await self._agreed(seen)
         (listed, hidden), (lost, unlisted), (resting, untold), jumped = await asyncio.gather(
             self._looked_twice(seen, known),
             self._lost_positions(seen, known),
@@ -119,18 +126,38 @@ class AccountReader:
 
     # --- positions -------------------------------------------------------------------------------------------------------
 
-    async def _read_until_agreed(self) -> AccountAnswers:
-        """A round of calls. If its sources contradict each other, they are asked again, twice at most."""
+    async def _round(self, known: Known) -> tuple[AccountAnswers, list[str]]:
+        """A round of calls, and why a source is missing from it. While a kill closes positions, one that does not answer must
+        not hold up the rest: the list of spot orders comes from another host. Otherwise, and if no source tells the positions,
+        raises VenueError."""
+        tools = ("get_positions", "get_account_v4", *_LISTS.values())
+        answers = await asyncio.gather(*map(self._caller.call, tools), return_exceptions=known.flattens)
+        errors: list[VenueError] = []
+
+        def read(answer: object, of: Callable[[object], T], instead: T) -> T:
+            try:
+                if isinstance(answer, BaseException):
+                    raise answer
+                return of(answer)
+            except VenueError as error:
+                if not known.flattens or isinstance(error, HedgeMode):
+                    raise
+                errors.append(error)
+                return instead
+
+        nothing = AccountSeen(Account(balance=known.balance or ZERO), {}, ZERO, ZERO)
+        held, account = read(answers[0], holdings_of, {}), read(answers[1], account_of, nothing)
+        if len(errors) > 1:
+            raise errors[0]
+        futures, spot = (
+            read(answer, partial(orders_of, call, market=market), [])
+            for answer, (market, call) in zip(answers[2:], _LISTS.items(), strict=True)
+        )
+        return AccountAnswers(held, futures, spot, account), [str(error) for error in errors]
+
+    async def _agreed(self, seen: AccountAnswers) -> AccountAnswers:
+        """The answers. If they contradict each other, their sources are asked again, twice at most."""
         call = self._caller.call
-        held, futures, spot, account = await asyncio.gather(
-            call("get_positions"), call("get_open_orders"), call("get_spot_open_orders"), call("get_account_v4")
-        )
-        seen = AccountAnswers(
-            holdings_of(held),
-            orders_of("get_open_orders", futures, Market.FUTURES),
-            orders_of("get_spot_open_orders", spot, Market.SPOT),
-            account_of(account),
-        )
         for pause in LOOKS_AGAIN_SECONDS:
             if not _contradictions(seen):
                 break
@@ -261,9 +288,6 @@ class AccountReader:
                 self._jumped_to = (balance, self._clock())
             return [] if self._clock() - self._jumped_to[1] >= GONE_AFTER_SECONDS else [f"{jump}, and {error}"]
         return [] if _near(again, balance) else [f"{jump}, and get_account_info says {again}"]
-
-
-_LISTS = {Market.FUTURES: "get_open_orders", Market.SPOT: "get_spot_open_orders"}
 
 
 def _contradictions(seen: AccountAnswers) -> list[str]:

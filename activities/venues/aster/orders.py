@@ -49,7 +49,8 @@ def arguments_of(instruction: OrderInstruction, rules: SymbolRules | None, mark:
     quantity = quantity_of(instruction, rules)
     price, time_in_force = instruction.price, instruction.time_in_force or TimeInForce.GTC
     order_type = instruction.order_type
-    if order_type is OrderType.MARKET and (bound := _bound(instruction.side, rules, mark)) is not None:
+    least = None if instruction.reduce_only or rules is None else rules.min_notional / quantity
+    if order_type is OrderType.MARKET and (bound := _bound(instruction.side, rules, mark, least)) is not None:
         order_type, price, time_in_force = OrderType.LIMIT, bound, TimeInForce.IOC
     arguments = {
         "symbol": instruction.symbol,
@@ -82,14 +83,18 @@ def as_float(number: Decimal) -> float:
     return float(number)
 
 
-def _bound(side: Side, rules: SymbolRules | None, mark: Decimal | None) -> Decimal | None:
-    """The worst price at which a market order may fill; None if it is not known."""
+def _bound(side: Side, rules: SymbolRules | None, mark: Decimal | None, least: Decimal | None) -> Decimal | None:
+    """The worst price at which a market order may fill; None if it is not known. From `least` on, the order is worth
+    MIN_NOTIONAL."""
     if rules is None or mark is None:
         return None
     multiplier = rules.multiplier_up if side is Side.BUY else rules.multiplier_down
     edge = MOST_SLIPPAGE if multiplier is None else abs(multiplier - 1) * _SHARE_OF_PERCENT_PRICE
     away = min(MOST_SLIPPAGE, edge)
     price, rounding = (mark * (1 + away), ROUND_FLOOR) if side is Side.BUY else (mark * (1 - away), ROUND_CEILING)
+    if least is not None and price < least <= mark:
+        # A limit order counts at its own price. A sale that is worth just enough at the mark is refused at five per cent less.
+        price = least
     found = plain((price / rules.tick_size).to_integral_value(rounding=rounding) * rules.tick_size)
     try:
         as_float(found)
@@ -142,7 +147,7 @@ def report_of(order: Order, row: Row, before: Decimal | None) -> OrderReport | N
         filled_quantity=filled,
         average_price=row.positive("avgPrice"),
         position_before=before,
-        venue_order_id=row.text("orderId") if row.has("orderId") else None,
+        venue_order_id=row.order_id() if row.has("orderId") else None,
     )
 
 

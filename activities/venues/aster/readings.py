@@ -115,7 +115,7 @@ def open_order_of(row: Row, market: Market) -> OpenOrder:
     """One resting order."""
     price, quantity = row.positive("price"), row.number("origQty")
     return OpenOrder(
-        order_id=row.text("orderId"),
+        order_id=row.order_id(),
         symbol=row.text("symbol"),
         market=market,
         side=side_of(row),

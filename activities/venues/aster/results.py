@@ -49,6 +49,13 @@ class Row:
             raise Unreadable(self.call, f"{name} is missing")
         return str(value)
 
+    def order_id(self) -> str:
+        """An order's id. The tools take a whole number for it."""
+        found = self.text("orderId")
+        if not (found.isascii() and found.isdigit() and len(found) < MOST_DIGITS):
+            raise Unreadable(self.call, "orderId is not a whole number")
+        return found
+
     def words(self, name: str) -> str:
         """A text that may be empty or missing."""
         return self.text(name) if self._fields.get(name) not in (None, "") else ""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -79,6 +79,11 @@ class RuleBook:
         """The rules while they cannot be read."""
         if self._age() > STALE_SECONDS:
             raise error
+        return self._rules
+
+    @property
+    def remembered(self) -> Mapping[str, SymbolRules]:
+        """The rules as they were last read, however old: for what only reduces. The exchange checks them once more."""
         return self._rules
 
     def expire(self) -> None:

@@ -128,7 +128,7 @@ class OrderSender:
         if not position_tells(order):
             before = before._replace(position=None)
         try:
-            quantity = quantity_of(order.instruction, await self._known_rules(symbol))
+            quantity = quantity_of(order.instruction, await self._known_rules(order))
         except NotRepresentable:
             quantity = order.instruction.quantity
         for row in [*(history or []), *look.resting]:
@@ -160,7 +160,7 @@ class OrderSender:
         with operation(current().urgency, PREPARE_SECONDS):
             look, rules, history = await asyncio.gather(
                 self._look(instruction.symbol, priced=priced),
-                self._known_rules(instruction.symbol),
+                self._known_rules(order),
                 self._history(order),
             )
         if rules and rules.halted and not instruction.reduce_only:
@@ -189,11 +189,12 @@ class OrderSender:
             resting=listed,
         )
 
-    async def _known_rules(self, symbol: str) -> SymbolRules | None:
+    async def _known_rules(self, order: Order) -> SymbolRules | None:
+        symbol = order.instruction.symbol
         try:
             return (await self._rules.rules()).get(symbol)
         except VenueError:
-            return None
+            return self._rules.remembered.get(symbol) if order.instruction.reduce_only else None
 
     # --- the send and after ----------------------------------------------------------------------------------------------
 

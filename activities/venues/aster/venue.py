@@ -29,6 +29,7 @@ from activities.venues.port import (
 from domain.trading.instructions import Tool
 from domain.trading.market import NOTHING_KNOWN, Known, MarketView, Observation, SymbolReading, SymbolRules
 from domain.trading.orders import Order, OrderReport
+from domain.values import ZERO
 
 _READS_BACK = {
     Tool.CANCEL_ALL_ORDERS: "get_open_orders",
@@ -107,16 +108,19 @@ class AsterVenue:
         wanted = list(dict.fromkeys([*symbols, *(holding.symbol for holding in held)]))
         known_prices = {symbol: it.mark_price for symbol, it in seen.holdings.items() if it.mark_price is not None}
         prices = await self._tape.prices(wanted, marks, known_prices, began)
+        # Without a price no reading is a fact. One without the price of one position must not keep a kill from closing others.
+        none = ZERO if known.flattens else None
+        unpriced = [f"{h.symbol} is held and has no price" for h in held if h.symbol not in prices.of]
         return Observation(
             observed_at=began,
             data_time=prices.as_of,
             marks=prices.of,
             rules={symbol: rules[symbol] for symbol in prices.of if symbol in rules},
-            positions=[position_of(holding, prices.of.get(holding.symbol)) for holding in held],
+            positions=[position_of(holding, prices.of.get(holding.symbol, none)) for holding in held],
             open_orders=seen.open_orders,
             account=seen.account,
             note=ruleless or prices.missing,
-            doubts=seen.doubts,
+            doubts=[*seen.doubts, *unpriced],
         )
 
     async def look(self, symbol: str) -> SymbolReading | Observation:
@@ -126,9 +130,12 @@ class AsterVenue:
         with operation(Urgency.SOON, LOOK_SECONDS):
             held, (rules, _) = await asyncio.gather(self._caller.call("get_positions", symbol), self._rules_or_why())
             holding = holdings_of(held).get(symbol)
-            if holding is None or not holding.quantity or holding.mark_price is None or symbol not in rules:
+            if holding is None or not holding.quantity or holding.mark_price is None:
                 return await self._observe([symbol])
-            return SymbolReading(positions=[position_of(holding, holding.mark_price)], rules={symbol: rules[symbol]})
+            # Without any the whole position can be closed. Another reading would ask for them once more.
+            found = rules.get(symbol) or self._rules.remembered.get(symbol)
+            known = {symbol: found} if found else {}
+            return SymbolReading(positions=[position_of(holding, holding.mark_price)], rules=known)
 
     async def markets(self, symbols: Sequence[str], bars: int) -> dict[str, MarketView]:
         """Newest finished bars, top of the book and next funding rate of each symbol, read all at once."""

@@ -112,6 +112,54 @@ async def test_an_account_without_positions_against_a_list_of_them_is_no_fact(
     assert (held(seen), len(seen.doubts)) == (HELD.held, 2)
 
 
+@pytest.mark.parametrize("tool", ["get_spot_open_orders", "get_open_orders", "get_account_v4", "get_positions"])
+async def test_a_source_that_does_not_answer_keeps_no_kill_from_closing_what_the_others_show(
+    fake: FakeServer, venue: AsterVenue, tool: str
+) -> None:
+    """While spot was away, a kill that flattens closed no futures position: every reading of the account failed."""
+    holds(fake)
+    fake.faults.errors = {tool: 503}
+    seen = await read(venue, Known(flattens=True, balance=D(9)))
+    assert (held(seen), seen.doubts) == (HELD.held, [f"{tool}: HTTP 503"])
+    for known in (NOTHING_KNOWN, Known(verifies=True)):
+        with pytest.raises(VenueUnavailable, match=tool):
+            await read(venue, known)
+
+
+@pytest.mark.parametrize("order_id", ["abc", "1e3", "12.0", "-7", "9" * 5_000])
+async def test_an_order_whose_id_no_tool_takes_is_unreadable(
+    fake: FakeServer, venue: AsterVenue, order_id: str
+) -> None:
+    """It was read, and carried: once it was gone, each reading ended with a ValueError when its status was asked for."""
+    rows = [fake.exchange.rest(BTC).row() | {"orderId": order_id}]
+    fake.faults.answers = {"get_open_orders": rows}
+    with pytest.raises(VenueUnavailable, match="orderId is not a whole number"):
+        await read(venue)
+
+
+async def test_a_position_without_a_price_keeps_no_kill_from_closing_others(
+    fake: FakeServer, venue: AsterVenue
+) -> None:
+    fake.exchange.positions |= HELD.held | {"DOGEUSDT": D(100)}
+    rows = fake.exchange.position_rows(None)
+    unpriced = [row | {"markPrice": "0"} if row["symbol"] == "DOGEUSDT" else row for row in rows]
+    fake.faults.change(answers={"get_positions": unpriced}, errors={"get_ticker": 503})
+    seen = await read(venue, Known(flattens=True))
+    assert held(seen) == HELD.held | {"DOGEUSDT": D(100)}
+    assert seen.doubts == ["DOGEUSDT is held and has no price"]
+    with pytest.raises(VenueUnavailable, match="DOGEUSDT is held and has no price"):
+        await read(venue)
+
+
+async def test_without_any_source_of_positions_no_reading_is_made(fake: FakeServer, venue: AsterVenue) -> None:
+    fake.faults.errors = dict.fromkeys(("get_positions", "get_account_v4"), 503)
+    with pytest.raises(VenueUnavailable, match="get_positions: HTTP 503"):
+        await read(venue, Known(flattens=True))
+    fake.faults.errors, fake.exchange.habits.hedge = {"get_account_v4": 503}, True
+    with pytest.raises(HedgeMode):
+        await read(venue, Known(flattens=True))
+
+
 async def test_of_two_quantities_the_smaller_one_can_be_closed(fake: FakeServer, venue: AsterVenue) -> None:
     rows = fake.exchange.position_rows(None)
     holds(fake)

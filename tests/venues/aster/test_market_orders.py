@@ -56,6 +56,18 @@ def test_the_bound_is_rounded_to_the_tick_and_towards_the_mark() -> None:
     assert arguments_of(instruction(side="SELL"), WITHIN, odd)["price"] == 97.3
 
 
+def test_a_sale_is_worth_the_least_that_the_exchange_takes_at_its_bound_too() -> None:
+    """MIN_NOTIONAL is of price times quantity, and of the mark price only for MARKET (Aster, Filters): a sale worth 5.1 at the
+    mark went out at a price at which it was worth 4.85. Every sale of a small account was refused, and no purchase."""
+    assert arguments_of(instruction(side="SELL", quantity="0.051"), RULES, D(100))["price"] == 98.1
+    assert arguments_of(instruction(side="SELL", quantity="0.053"), RULES, D(100))["price"] == 95.0
+    # What only reduces has no least worth, and a purchase is worth more at its bound.
+    assert arguments_of(instruction(side="SELL", quantity="0.051", reduce_only=True), RULES, D(100))["price"] == 95.0
+    assert arguments_of(instruction(side="BUY", quantity="0.051"), RULES, D(100))["price"] == 105.0
+    # Not worth enough at the mark either: the exchange decides.
+    assert arguments_of(instruction(side="SELL", quantity="0.049"), RULES, D(100))["price"] == 95.0
+
+
 def test_without_a_price_it_goes_out_as_the_market_order_that_it_is() -> None:
     arguments = arguments_of(instruction(), RULES, None)
     assert (arguments["order_type"], "price" in arguments) == ("MARKET", False)

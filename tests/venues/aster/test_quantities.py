@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from activities.venues.aster import rules
 from activities.venues.aster.orders import NotRepresentable, arguments_of, as_float, quantity_of
 from activities.venues.aster.results import Row, Unreadable
 from activities.venues.aster.venue import AsterVenue
+from domain.risk.reducing import plan
 from domain.trading.orders import Fate
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.aster.running import make_venue
@@ -68,6 +70,32 @@ async def test_without_rules_only_what_reduces_is_sent(fake: FakeServer, venue: 
     assert (await venue.create_order(make_order(quantity="0.5"))).fate is Fate.NOT_SENT
     report = await venue.create_order(make_order(quantity="0.5", side="SELL", reduce_only=True))
     assert (report.fate, fake.exchange.position("BTCUSDT")) == (Fate.FILLED, D(0))
+
+
+async def test_a_position_is_closed_though_the_rules_cannot_be_read(fake: FakeServer, venue: AsterVenue) -> None:
+    fake.faults.errors = {"get_exchange_info": 503}
+    fake.exchange.positions["BTCUSDT"] = D("0.5")
+    sized = plan(await venue.look("BTCUSDT"), "BTCUSDT", D(1), automatic=True).instruction
+    assert sized
+    report = await venue.create_order(make_order(quantity=str(sized.quantity), side=sized.side, reduce_only=True))
+    assert (report.fate, fake.exchange.position("BTCUSDT")) == (Fate.FILLED, D(0))
+
+
+async def test_what_reduces_goes_by_rules_however_old(
+    fake: FakeServer, venue: AsterVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour after the last list of rules, no part of a position was closed any more."""
+    fake.exchange.positions["BTCUSDT"] = D("0.5")
+    await venue.look("BTCUSDT")
+    fake.faults.errors = {"get_exchange_info": 503}
+    for age in ("FRESH_SECONDS", "STALE_SECONDS"):
+        monkeypatch.setattr(rules, age, -1.0)
+    sized = plan(await venue.look("BTCUSDT"), "BTCUSDT", D("0.4567")).instruction
+    assert (sized and sized.quantity) == D("0.228")
+    report = await venue.create_order(make_order(quantity="0.228", side="SELL", reduce_only=True))
+    assert (report.fate, fake.exchange.position("BTCUSDT")) == (Fate.FILLED, D("0.272"))
+    assert fake.sent("create_order")[0]["time_in_force"] == "IOC"
+    assert (await venue.create_order(make_order(quantity="0.5"))).fate is Fate.NOT_SENT
 
 
 async def test_a_server_that_wants_the_digits_gets_them(fake: FakeServer, address: str) -> None:
