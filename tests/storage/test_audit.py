@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from domain.audit import AuditKind, FaultKind
 from domain.trading.instructions import InstructionOutcome, Tool
 from storage.audit import chain, checkpoints, verifying
+from storage.audit.rebuilding import Rebuilding, RememberedRow
 from storage.audit.verifying import Verification
 from storage.cleaning import clean
 from storage.database import make_engine, unavailable
@@ -406,6 +407,29 @@ def test_a_long_queue_of_entries_is_chained_in_parts_and_in_order(undone: Undone
         subjects = list(connection.scalars(text("SELECT subject FROM audit ORDER BY seq")))
     assert subjects == [str(n) for n in range(1_203)]
     assert waiting(undone, "x") == 0
+
+
+def test_one_command_id_on_two_desks_is_proved_on_each_and_rebuilt_on_each(own: Engine) -> None:
+    """Found to be false: the second desk's confirmation changed the first one's row, and stood in the first one's chain."""
+    first = make_instruction(desk="x", instruction_id="incident-42:1:cancel_all_orders:BTCUSDT")
+    second = first.model_copy(update={"desk": "y", "outcome": InstructionOutcome.CONFIRMED, "settled_at": later(1)})
+    for row in (first, second):
+        with own.begin() as connection:
+            record(connection, [], [row])
+    assert (kinds(own, "x"), kinds(own, "y")) == (["instruction_prepared"], ["instruction_settled"])
+    assert (verify(own, "x").faults, verify(own, "y").faults) == ([], [])
+
+    def rebuilt() -> tuple[int, int]:
+        """How many rows are missing and how many differ, by what Temporal remembers."""
+        with own.connect() as connection:
+            found = Rebuilding(connection, writes=True).take(RememberedRow(row, {"run": "r"}) for row in (second, first))
+        return len(found.missing), len(found.differing)
+
+    assert rebuilt() == (0, 0)
+    with own.begin() as connection:
+        connection.execute(text("DELETE FROM instructions WHERE desk = 'y'"))
+    assert rebuilt() == (1, 0)
+    assert (verify(own, "x").faults, verify(own, "y").faults) == ([], [])
 
 
 # --- tampering -------------------------------------------------------------------------------------------------------------

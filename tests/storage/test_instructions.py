@@ -84,6 +84,43 @@ async def test_writers_at_once_tell_each_change_once(database: Database, desk: s
     assert sum(map(len, changed)) == 20
 
 
+async def test_two_desks_that_got_one_command_id_have_a_row_each(database: Database, desk: str) -> None:
+    """Found to be false: the second desk's row was not written, and its confirmation confirmed the first desk's cancel."""
+    first = make_instruction(desk=desk, instruction_id=f"{desk}:1:cancel_all_orders:BTCUSDT")
+    second = first.model_copy(update={"desk": f"{desk}-2"})
+    done = second.model_copy(update={"outcome": CONFIRMED, "settled_at": later(1), "attempts": 1})
+    assert await upsert(database, first) == [first]
+    for row in (second, done):
+        (written,) = await upsert(database, row)
+        assert written.instruction_id != first.instruction_id
+        assert written == row.model_copy(update={"instruction_id": written.instruction_id})
+        assert await upsert(database, row) == []
+        assert await listed(database, second.desk) == [written]
+    assert await listed(database, desk) == [first]
+
+
+async def test_desks_that_write_one_command_id_at_once_lose_no_row(database: Database, desk: str) -> None:
+    ids = [f"{desk}:1:cancel_all_orders:{number}" for number in range(20)]
+    rows = [[make_instruction(desk=f"{desk}-{n}", instruction_id=id_) for id_ in ids] for n in range(4)]
+    written = await asyncio.gather(*(upsert(database, *of_desk) for of_desk in rows for _ in range(2)))
+    assert sum(map(len, written)) == 80
+    for of_desk in rows:
+        assert len(await listed(database, of_desk[0].desk)) == 20
+        done = [row.model_copy(update={"outcome": CONFIRMED}) for row in of_desk]
+        assert len(await upsert(database, *done)) == 20
+
+
+async def test_a_command_id_that_comes_again_after_a_coordinator_forgot_it_has_a_row_of_its_own(
+    database: Database, desk: str
+) -> None:
+    old = make_instruction(desk=desk, instruction_id=f"{desk}:1:cancel_all_orders:BTCUSDT", outcome=CONFIRMED)
+    new = old.model_copy(update={"prepared_at": later(86_400), "outcome": PREPARED})
+    await upsert(database, old)
+    (written,) = await upsert(database, new)
+    assert await listed(database, desk) == [written, old]
+    assert written.outcome is PREPARED
+
+
 async def test_instructions_are_listed_newest_first_by_what_is_asked(database: Database, desk: str) -> None:
     old = make_instruction(desk=desk, prepared_at=later(0), outcome=CONFIRMED, command_id=f"{desk}-1")
     new = make_instruction(desk=desk, prepared_at=later(1), command_id=f"{desk}-2")
