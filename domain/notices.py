@@ -26,6 +26,8 @@ SILENT_CYCLES = 3
 MOST_SINGLE = 5
 GATHERED_WITHIN = timedelta(seconds=60)
 MAX_TEXT_CHARS = 500
+# Of each notice that is gathered with others: some services refuse messages of more than a thousand characters.
+MAX_GATHERED_CHARS = 150
 # A truncated checkpoint proves nothing. It takes about 120 characters per desk, plus 400.
 MAX_CHECKPOINT_CHARS = 100_000
 TOO_LONG = (
@@ -217,7 +219,8 @@ def audit_broken(fault: AuditFault, since: datetime) -> Notice:
 def message(desk: str, shown: Sequence[Notice], count: int) -> NoticeMessage:
     """One message for these notices, the first of `count` of one kind."""
     kind = shown[0].kind
-    most = MAX_CHECKPOINT_CHARS if kind is NoticeKind.CHECKPOINT else MAX_TEXT_CHARS
+    most = MAX_TEXT_CHARS if len(shown) == 1 else MAX_GATHERED_CHARS
+    most = MAX_CHECKPOINT_CHARS if kind is NoticeKind.CHECKPOINT else most
     lines = [f"{iso(notice.at)}  {_cut(printable(notice.text), kind, most)}" for notice in shown]
     if count > len(shown):
         lines.append(f"{count - len(shown)} more of this kind")

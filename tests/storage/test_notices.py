@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, NullPool, create_engine, delete, func, select, text, update
+from sqlalchemy import Connection, NullPool, create_engine, delete, func, insert, select, text, update
 
 from domain.desk.carried import Carried, KillRecord
 from domain.desk.commands import Source
@@ -292,6 +292,33 @@ async def test_a_channel_that_fails_is_tried_later_and_later_and_holds_up_no_oth
     assert await ledger.troubles() == []
 
 
+async def test_a_message_that_a_target_never_takes_holds_up_no_other_kind(ledger: Ledger) -> None:
+    """Found to be false: for a checkpoint that was too long for a chat, its channel heard of no kill any more."""
+    await ledger.look()
+    await ledger.write(make_command(ledger.desk, "pause", summary="too long"), make_command(ledger.desk, summary="one"))
+    await ledger.look()
+    told = []
+    for _ in range(5):
+        dispatch = await ledger.take()
+        assert dispatch
+        told.append(dispatch.shown[0].text)
+        await ledger.settle(dispatch, error="the target answered 400" if told[-1] == "too long" else None)
+        await ledger.execute(update(notice_channels).values(not_before=None))
+        if told[-1] == "one":
+            await ledger.write(make_command(ledger.desk, summary="two"))
+            await ledger.look()
+    assert told == ["too long", "one", "too long", "two", "too long"]
+
+
+async def test_a_kind_that_a_newer_release_has_left_holds_up_no_kill(ledger: Ledger) -> None:
+    await ledger.look()
+    strange = {"desk": ledger.desk, "event_id": "x", "channel": ALL, "kind": "of_tomorrow", "text": "?"}
+    await ledger.execute(insert(table).values(strange | {"at": func.now()}))
+    await ledger.write(make_command(ledger.desk, summary="killed"))
+    await ledger.look()
+    assert await ledger.told() == ["killed"]
+
+
 def _pause(connection: Connection) -> float:
     left = func.extract("epoch", notice_channels.c.not_before - func.now())
     return float(connection.scalar(select(func.max(left))) or 0)
@@ -490,3 +517,9 @@ def test_the_words_of_others_make_one_line_each() -> None:
     body = message("main", [notice], 1).body
     assert (len(body.splitlines()), "\x1b" in body, "\u202e" in body) == (1, False, False)
     assert len(body) < 600
+
+
+def test_what_is_gathered_is_no_longer_than_a_pager_takes() -> None:
+    """Pushover and PagerDuty refuse more than 1,024 characters, every time: nothing behind such a message was ever sent."""
+    notices = [Notice(event_id="x", kind=NoticeKind.KILL, at=KILLED_AT, text="y" * 2_000)] * 5
+    assert len(message("main", notices, 5_000).body) < 1_000
