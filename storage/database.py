@@ -280,6 +280,8 @@ def _connect_args(url: URL, timeout_seconds: float, application_name: str) -> di
         "lock_timeout": max(1, limit // 2),
         "idle_in_transaction_session_timeout": limit,
         "timezone": "UTC",
+        # The driver reads times of no other style, and one may be set for the role or the server.
+        "datestyle": "ISO",
     }
     given = url.query.get("options", ())
     options = [given] if isinstance(given, str) else list(given)

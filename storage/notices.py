@@ -138,7 +138,9 @@ def _channels(connection: Connection, watched: Watched, now: datetime, *, indexe
         begun |= {name: max(begun[name], behind) for name in anew}
     # Without the index it is not known where such a channel goes on: `looked_at` stays, so that a later look finds out.
     waits = [] if indexed else anew
-    stale = [name for name in begun.keys() - waits if name in new or found[name]["looked_at"] < now - LOOKED_EVERY]
+    # If a clock was ahead, a long pause would not be noticed until then.
+    fresh = [name for name, row in found.items() if abs(now - row["looked_at"]) <= LOOKED_EVERY]
+    stale = [name for name in begun.keys() - waits if name not in fresh]
     _note_looked(connection, watched.desk, now, {name: begun[name] for name in stale})
     return begun
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError, ProgrammingError
 
 from storage import installation
+from storage.clock import server_time
 from storage.database import Database, DatabaseUnavailable, WrongDatabase
 from tests.postgres import Server, plain_url
 
@@ -114,6 +115,12 @@ async def test_text_is_utf8_whatever_the_url_and_the_environment_say(
 async def test_times_come_back_in_utc(database: Database) -> None:
     zone = await database.run(lambda connection: connection.execute(text("SHOW timezone")).scalar_one())
     assert zone == "UTC"
+
+
+async def test_times_are_read_whatever_style_the_role_or_the_server_prefers(url: str) -> None:
+    """Found to be false: with another style no time could be read, so no kill was latched and no row of the log written."""
+    with make_database(f"{url}&options=-c%20datestyle%3DSQL") as database:
+        assert (await database.run(server_time)).tzinfo is not None
 
 
 async def test_options_of_the_url_are_kept(url: str) -> None:

@@ -395,6 +395,11 @@ async def test_a_clock_that_was_ahead_holds_back_no_notice(ledger: Ledger) -> No
     seen = select(notice_desks.c.cycle_seen_at <= func.clock_timestamp()).where(notice_desks.c.desk == ledger.desk)
     assert await ledger.database.run(lambda connection: connection.scalar(seen))
     assert (await ledger.summarise(), await ledger.summarise()) == (1, 0)
+    # Nor is a long pause overlooked, and old kills told as new.
+    await ledger.execute(update(notice_channels).where(mine).values(looked_at=tomorrow))
+    await ledger.look()
+    ahead_still = select(func.count()).where(mine, notice_channels.c.looked_at > func.clock_timestamp())
+    assert await ledger.database.run(lambda connection: connection.scalar(ahead_still)) == 0
 
 
 async def test_a_late_answer_ends_no_silence_and_another_run_does_whatever_its_clock_says(ledger: Ledger) -> None:
