@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from domain.trading.instructions import InstructionOutcome, InstructionRow, Tool
+from api.requests import PageQuery
+from domain.desk.facts import MAX_COMMAND_ID_CHARS
+from domain.trading.instructions import InstructionOutcome, InstructionRow, Tool, instruction_id
+from domain.trading.symbols import MAX_SYMBOL_CHARS
 from storage.database import Database
 from storage.instructions import InstructionFilter, page, upsert_instructions
 from tests.storage.builders import later, make_instruction, make_order_instruction
@@ -119,6 +122,19 @@ async def test_a_command_id_that_comes_again_after_a_coordinator_forgot_it_has_a
     (written,) = await upsert(database, new)
     assert await listed(database, desk) == [written, old]
     assert written.outcome is PREPARED
+
+
+async def test_the_api_takes_the_cursor_of_every_page(database: Database, desk: str) -> None:
+    """Found to be false: a command id of a signal, in another script, ended the pages at its row with a 422."""
+    name = f"{desk}{'x' * 63}"[:63]
+    command_id = "\U0001f600" * MAX_COMMAND_ID_CHARS
+    longest = instruction_id(command_id, 10**9, Tool.CANCEL_SPOT_ALL_ORDERS, "X" * MAX_SYMBOL_CHARS)
+    rows = [make_instruction(desk=name, instruction_id=longest, prepared_at=later(seconds)) for seconds in (0.5, 1.5)]
+    for row in rows:
+        await upsert(database, row)
+    (newest,), cursor = await database.run(partial(page, desk=name, wanted=InstructionFilter(limit=1)))
+    assert newest.prepared_at == rows[1].prepared_at
+    assert PageQuery(cursor=cursor).cursor == cursor
 
 
 async def test_instructions_are_listed_newest_first_by_what_is_asked(database: Database, desk: str) -> None:
