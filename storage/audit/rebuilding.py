@@ -138,9 +138,7 @@ class Rebuilding:
         """Temporal remembers an instruction by the id that its desk gave it; another desk's may have the same."""
         rows = [each.row for each in remembered if isinstance(each.row, InstructionRow)]
         named = iter(as_stored(self._connection, rows) if rows else ())
-        return [
-            each._replace(row=next(named)) if isinstance(each.row, InstructionRow) else each for each in remembered
-        ]
+        return [each._replace(row=next(named)) if isinstance(each.row, InstructionRow) else each for each in remembered]
 
     def _note(self, ids: list[str]) -> set[str]:
         return set(self._connection.scalars(text(_NOTE), {"ids": ids})) if ids else set()

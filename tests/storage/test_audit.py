@@ -422,7 +422,9 @@ def test_one_command_id_on_two_desks_is_proved_on_each_and_rebuilt_on_each(own: 
     def rebuilt() -> tuple[int, int]:
         """How many rows are missing and how many differ, by what Temporal remembers."""
         with own.connect() as connection:
-            found = Rebuilding(connection, writes=True).take(RememberedRow(row, {"run": "r"}) for row in (second, first))
+            found = Rebuilding(connection, writes=True).take(
+                RememberedRow(row, {"run": "r"}) for row in (second, first)
+            )
         return len(found.missing), len(found.differing)
 
     assert rebuilt() == (0, 0)
