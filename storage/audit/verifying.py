@@ -159,8 +159,9 @@ _SPELLINGS = {
 
 
 def _compared(columns: Iterable[Column[Any]], alias: str, key: str, begins: str) -> str:
-    """0 if the table's row matches the body, 1 if there is no row, 2 if it differs. A body that is not JSON was edited, and so was
-    one that is nested too deeply for PostgreSQL to read."""
+    """0 if the table's row matches the body, 1 if there is no row, 2 if it differs. A body that is not JSON was edited.
+
+    So was one that is nested too deeply for PostgreSQL to read."""
     spelt, name = _is_spelt(columns, alias), begins.split('"')[1]
     body = f"CASE a.kind WHEN 'rebuilt' THEN a.body::jsonb -> '{name}' ELSE a.body::jsonb END"
     return f"""CASE WHEN {alias}.{key} IS NULL THEN 1 WHEN a.kind <> 'rebuilt' AND {spelt} THEN 0
