@@ -14,7 +14,7 @@ from domain.desk.carried import Carried, KillRecord
 from domain.desk.commands import Source
 from domain.desk.states import Mode, State
 from domain.desk.status import Status, status_of
-from domain.notices import Notice, NoticeKind, message, of_status
+from domain.notices import Notice, NoticeKind, message, of_status, open_events
 from domain.risk.limits import Limits
 from domain.trading.decisions import Decision, DecisionType
 from storage import notice_queue, notices
@@ -479,7 +479,7 @@ async def test_a_desk_keeps_its_newest_notices_alone(ledger: Ledger, monkeypatch
 KILLED_AT = datetime(2026, 3, 12, 14, 30, tzinfo=UTC)
 
 
-def _killed(**changes: Any) -> Status:
+def make_killed(**changes: Any) -> Status:
     facts = {
         "command_id": "k", "reason": "crash", "actor": "anna", "source": Source.OPERATOR, "at": KILLED_AT, "row_id": "row",
         "quiet_at": None, "flattens": False, "cancels": 2,
@@ -502,14 +502,23 @@ def _killed(**changes: Any) -> Status:
 def test_a_kill_that_is_not_over_after_a_minute_is_reported(
     seconds: float, changes: dict[str, Any], kinds: Sequence[str]
 ) -> None:
-    found = of_status(_killed(**changes), KILLED_AT + timedelta(seconds=seconds))
+    found = of_status(make_killed(**changes), KILLED_AT + timedelta(seconds=seconds))
     assert [notice.kind for notice in found] == kinds
+
+
+def test_a_clock_of_temporal_that_is_ahead_does_not_delay_what_is_not_over() -> None:
+    """Found to be false: by as much as it was ahead, nobody heard that a kill did not end."""
+    status, now = make_killed(), KILLED_AT - timedelta(hours=1)
+    (event,) = open_events(status)
+    for seconds, kinds in ((59, []), (60, [NoticeKind.KILL_NOT_OVER])):
+        assert [each.kind for each in of_status(status, now, {event: timedelta(seconds=seconds)})] == kinds
+    assert open_events(make_killed(quiet_at=KILLED_AT, verified_at=KILLED_AT)) == []
 
 
 @pytest.mark.parametrize(("left", "says"), [(5, False), (6, True)])
 def test_what_a_notice_leaves_out_of_a_kill_it_says(left: int, says: bool) -> None:
     """Whoever cancels by hand must not take five items for all."""
-    status = _killed()
+    status = make_killed()
     assert status.kill
     kill = status.kill.model_copy(update={"residue": [f"item {number}" for number in range(left)]})
     (notice,) = of_status(status.model_copy(update={"kill": kill}), KILLED_AT + timedelta(minutes=1))
