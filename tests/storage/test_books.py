@@ -57,5 +57,5 @@ def test_whose_a_fill_is_is_found_without_reading_every_cancel(traded: Connectio
     explain = traded.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", values)
     nodes = list(flatten(explain.scalar_one()[0]["Plan"]))
     assert foreign_orders(traded, "main", NOW + timedelta(days=2), []) == []
-    # Every cancel once, for the one fill that is nobody's.
-    assert sum((n["Actual Rows"] + n.get("Rows Removed by Filter", 0)) * n["Actual Loops"] for n in nodes) < 3 * CANCELS
+    # Every cancel a few times, for the one fill that is nobody's; not for each of 200.
+    assert sum((n["Actual Rows"] + n.get("Rows Removed by Filter", 0)) * n["Actual Loops"] for n in nodes) < 10 * CANCELS
