@@ -130,7 +130,7 @@ async def test_a_standby_that_is_away_holds_back_no_point(postgres_url: str, dat
     assert len(await database.run(partial(read_curve, desk=desk, wanted=CurveFilter()))) == 1
 
 
-async def _reloaded(server: psycopg.Connection, names: str) -> None:
+async def _reloaded(server: psycopg.Connection[Any], names: str) -> None:
     server.execute("SELECT pg_reload_conf()")
     async with asyncio.timeout(180):
         while server.execute("SHOW synchronous_standby_names").fetchone() != (names,):
