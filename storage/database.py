@@ -321,7 +321,10 @@ def unavailable(error: Exception) -> DatabaseUnavailable | None:
         return None
     sqlstate = getattr(error.orig, "sqlstate", None)
     if sqlstate in _MISSING_SCHEMA:
-        return DatabaseUnavailable(f"{_first_line(error)} (run `ais migrate`)")
+        is_too_old = "pg_input_is_valid" in str(error.orig)
+        return DatabaseUnavailable(
+            f"{_first_line(error)} ({'AIS needs PostgreSQL 16 or newer' if is_too_old else 'run `ais migrate`'})"
+        )
     if sqlstate in _MISSING_RIGHT:
         return DatabaseUnavailable(
             f"{_first_line(error)} (GRANT it to the role of AIS_DATABASE_URL: docs/operations.md, Two roles)"

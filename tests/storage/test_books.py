@@ -58,4 +58,6 @@ def test_whose_a_fill_is_is_found_without_reading_every_cancel(traded: Connectio
     nodes = list(flatten(explain.scalar_one()[0]["Plan"]))
     assert foreign_orders(traded, "main", NOW + timedelta(days=2), []) == []
     # Every cancel a few times, for the one fill that is nobody's; not for each of 200.
-    assert sum((n["Actual Rows"] + n.get("Rows Removed by Filter", 0)) * n["Actual Loops"] for n in nodes) < 10 * CANCELS
+    assert (
+        sum((n["Actual Rows"] + n.get("Rows Removed by Filter", 0)) * n["Actual Loops"] for n in nodes) < 10 * CANCELS
+    )

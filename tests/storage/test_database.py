@@ -163,6 +163,12 @@ async def test_no_server_is_an_outage_and_tells_no_secret(tmp_path: Path) -> Non
             assert not await database.ping(1)
 
 
+async def test_a_server_without_the_function_of_a_newer_one_is_not_to_be_migrated(database: Database) -> None:
+    with pytest.raises(DatabaseUnavailable, match="needs PostgreSQL 16") as caught:
+        await database.run(lambda connection: connection.execute(text("SELECT pg_input_is_valid(1)")))
+    assert "ais migrate" not in str(caught.value)
+
+
 async def test_a_database_without_our_schema_says_what_to_do(database: Database) -> None:
     with pytest.raises(DatabaseUnavailable, match="ais migrate"):
         await database.run(lambda connection: connection.execute(text("SELECT * FROM nothing_here")))
