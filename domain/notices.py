@@ -28,7 +28,7 @@ SILENT_CYCLES = 3
 MOST_SINGLE = 5
 GATHERED_WITHIN = timedelta(seconds=60)
 MAX_TEXT_CHARS = 500
-# Of each notice that is gathered with others: some services refuse messages of more than a thousand characters.
+# Of each notice that is gathered with others: services refuse messages of more than 1,000, 1,024 or 2,000 characters.
 MAX_GATHERED_CHARS = 150
 # A truncated checkpoint proves nothing. It takes about 120 characters per desk, plus 400.
 MAX_CHECKPOINT_CHARS = 100_000

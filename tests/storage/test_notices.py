@@ -533,7 +533,7 @@ def test_the_words_of_others_make_one_line_each() -> None:
     assert len(body) < 600
 
 
-def test_what_is_gathered_is_no_longer_than_a_pager_takes() -> None:
-    """Pushover and PagerDuty refuse more than 1,024 characters, every time: nothing behind such a message was ever sent."""
+def test_what_is_gathered_is_no_longer_than_what_chats_and_pagers_take() -> None:
+    """Found to be false: Discord refuses more than 2,000 characters, every time, and nothing behind such a message was sent."""
     notices = [Notice(event_id="x", kind=NoticeKind.KILL, at=KILLED_AT, text="y" * 2_000)] * 5
     assert len(message("main", notices, 5_000).body) < 1_000
