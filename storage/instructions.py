@@ -6,7 +6,6 @@ desk's venue confirmed a cancel, the first desk's row said confirmed.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -50,7 +49,7 @@ class Upserted(NamedTuple):
 
 
 def upsert_instructions(connection: Connection, rows: Sequence[InstructionRow]) -> Upserted:
-    """Writes the newest state of each instruction. One whose id belongs to another instruction is stored as `apart` names it."""
+    """Writes the newest state of each instruction. One whose id is another desk's already is stored as `apart` names it."""
     if not rows:
         return Upserted([], [])
     # In the order of ids, so that two writers cannot deadlock.
@@ -71,10 +70,8 @@ def upsert_instructions(connection: Connection, rows: Sequence[InstructionRow]) 
 
 
 def apart(row: InstructionRow) -> InstructionRow:
-    """The row under an id of its own, for when another instruction has its id: that of another desk, or of a coordinator before
-    this one."""
-    own = f"{row.instruction_id}:{row.desk}:{row.prepared_at.astimezone(UTC):%Y%m%dT%H%M%S%f}"
-    return row.model_copy(update={"instruction_id": own})
+    """The row under an id that no other desk's can be."""
+    return row.model_copy(update={"instruction_id": f"{row.instruction_id}:{row.desk}"})
 
 
 def insert_instructions(connection: Connection, rows: Sequence[InstructionRow]) -> list[dict[str, Any]]:
@@ -133,19 +130,14 @@ def page(connection: Connection, desk: str, wanted: InstructionFilter) -> tuple[
 
 
 def _lock(connection: Connection, rows: Mapping[str, InstructionRow]) -> dict[str, tuple[InstructionOutcome, int]]:
-    """How far the stored rows are; without those that are another instruction's."""
+    """How far the stored rows are; without those that are another desk's."""
     if not rows:
         return {}
     i = instructions.c
-    statement = select(i.instruction_id, i.prepared_at, i.outcome, i.attempts).where(i.instruction_id.in_(rows))
-    # Another desk's rows are not locked either: its own writes must not wait.
+    statement = select(i.instruction_id, i.outcome, i.attempts).where(i.instruction_id.in_(rows))
     mine = statement.where(i.desk.in_({clean(row.desk) for row in rows.values()}))
     found = connection.execute(mine.order_by(i.instruction_id).with_for_update())
-    return {
-        id_: (InstructionOutcome(outcome), attempts)
-        for id_, prepared_at, outcome, attempts in found
-        if prepared_at == rows[id_].prepared_at
-    }
+    return {id_: (InstructionOutcome(outcome), attempts) for id_, outcome, attempts in found}
 
 
 def _update(connection: Connection, rows: dict[str, InstructionRow]) -> list[dict[str, Any]]:
