@@ -27,6 +27,9 @@ WRITE_SECONDS = 2.0
 SOCKET_SECONDS = 1.0
 LIVES_CYCLES = 3
 LIVES_AT_LEAST_SECONDS = 5.0
+# However long the cycle is, a worker writes every second. With a cycle of an hour the mirror of a desk without a worker said
+# "running" for three hours, whoever killed it meanwhile.
+LIVES_AT_MOST_SECONDS = 180.0
 KILLED_LIVES_SECONDS = 3600.0
 EVENTS_KEPT = 10_000
 
@@ -125,7 +128,7 @@ class Mirror:
         """Writes a status and returns whether it changed anything. Raises what the client raises."""
         facts = facts_of(status, datetime.now(UTC))
         pairs = [part for pair in facts.items() for part in pair]
-        lives = max(LIVES_CYCLES * status.cycle_seconds, LIVES_AT_LEAST_SECONDS)
+        lives = min(max(LIVES_CYCLES * status.cycle_seconds, LIVES_AT_LEAST_SECONDS), LIVES_AT_MOST_SECONDS)
         lives = KILLED_LIVES_SECONDS if status.state is State.KILLED else lives
         arguments = [facts["seq"], int(lives * 1000), EVENTS_KEPT, json.dumps(facts), *pairs]
         async with asyncio.timeout(WRITE_SECONDS):

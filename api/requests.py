@@ -152,7 +152,7 @@ class PageQuery(_Request):
     """Filters of a report in pages; unknown ones are refused."""
 
     limit: int = Field(50, ge=1, le=1000, description="Rows per page.")
-    cursor: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[\x21-\x7e]+$")] | None = Field(
+    cursor: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[\x21-\x7e]+$")] | None = Field(
         None, description="Start of the page: the cursor in the `Link` header of the previous one."
     )
     symbol: Symbol | None = Field(None, description="Only rows of this symbol.")

@@ -4,10 +4,11 @@ An event becomes a notice once for each channel that wants its kind. Everything 
 coordinator say. Nothing here sends.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 from domain.audit import AuditFault
@@ -21,11 +22,14 @@ from domain.values import Moment, Value, digits, iso, plain, printable
 # How much of what is left of a kill one notice names.
 MOST_LEFT = 5
 OPEN_TOO_LONG = timedelta(seconds=60)
+_NEVER_SEEN: Mapping[str, timedelta] = MappingProxyType({})
 SILENT_CYCLES = 3
 # Up to this many notices of one kind per minute are sent one by one. Any more are gathered in one message.
 MOST_SINGLE = 5
 GATHERED_WITHIN = timedelta(seconds=60)
 MAX_TEXT_CHARS = 500
+# Of each notice that is gathered with others: services refuse messages of more than 1,000, 1,024 or 2,000 characters.
+MAX_GATHERED_CHARS = 150
 # A truncated checkpoint proves nothing. It takes about 120 characters per desk, plus 400.
 MAX_CHECKPOINT_CHARS = 100_000
 TOO_LONG = (
@@ -147,24 +151,38 @@ def of_row(row: Decision) -> Notice | None:
     return Notice(event_id=row.decision_id, kind=kind, at=row.timestamp, text=row.summary)
 
 
-def of_status(status: Status, now: datetime) -> list[Notice]:
-    """Notices for what has been open too long. In shadow nothing is sent, so nothing can be confirmed."""
-    if status.mode is Mode.SHADOW:
-        return []
+def of_status(status: Status, now: datetime, seen_for: Mapping[str, timedelta] = _NEVER_SEEN) -> list[Notice]:
+    """Notices for what has been open too long, by the clocks or by `seen_for`: how long the caller has seen each event, by id.
+
+    Temporal's clock says since when. While it is ahead, nobody would hear of a kill that does not end.
+    """
     found = []
+    for since, notice in _open_now(status, now):
+        if max(now - since, seen_for.get(notice.event_id, timedelta(0))) >= OPEN_TOO_LONG:
+            found.append(notice)
+    return found
+
+
+def open_events(status: Status) -> list[str]:
+    """The ids of everything in the status that is a notice once it has been open too long."""
+    return [notice.event_id for _, notice in _open_now(status, status.started_at)]
+
+
+def _open_now(status: Status, now: datetime) -> Iterator[tuple[datetime, Notice]]:
+    """What is open, and since when. In shadow nothing is sent, so nothing can be confirmed."""
+    if status.mode is Mode.SHADOW:
+        return
     for i in status.open_instructions:
-        if now - i.since >= OPEN_TOO_LONG:
-            why = f": {i.last_error}" if i.last_error else ""
-            text = f"{i.tool} {i.symbol} is {i.outcome} since {iso(i.since)}, after {i.attempts} attempts{why}"
-            kind = NoticeKind.INSTRUCTION_OPEN
-            found.append(Notice(event_id=f"{kind}:{i.instruction_id}", kind=kind, at=now, text=text))
-    if (kill := status.kill) and now - kill.at >= OPEN_TOO_LONG and not kill.is_over:
+        why = f": {i.last_error}" if i.last_error else ""
+        text = f"{i.tool} {i.symbol} is {i.outcome} since {iso(i.since)}, after {i.attempts} attempts{why}"
+        kind = NoticeKind.INSTRUCTION_OPEN
+        yield i.since, Notice(event_id=f"{kind}:{i.instruction_id}", kind=kind, at=now, text=text)
+    if (kill := status.kill) and not kill.is_over:
         more = ["and more: `ais status`"] if len(kill.residue) > MOST_LEFT else []
         left = "; ".join([*kill.residue[:MOST_LEFT], *more]) or kill.progress
         text = f"Kill {status.kill_number} of {iso(kill.at)} is not over: {left}"
         event_id = f"{NoticeKind.KILL_NOT_OVER}:{status.kill_number}:{kill.at.isoformat()}"
-        found.append(Notice(event_id=event_id, kind=NoticeKind.KILL_NOT_OVER, at=now, text=text))
-    return found
+        yield kill.at, Notice(event_id=event_id, kind=NoticeKind.KILL_NOT_OVER, at=now, text=text)
 
 
 def started(status: Status) -> Notice:
@@ -217,7 +235,8 @@ def audit_broken(fault: AuditFault, since: datetime) -> Notice:
 def message(desk: str, shown: Sequence[Notice], count: int) -> NoticeMessage:
     """One message for these notices, the first of `count` of one kind."""
     kind = shown[0].kind
-    most = MAX_CHECKPOINT_CHARS if kind is NoticeKind.CHECKPOINT else MAX_TEXT_CHARS
+    most = MAX_TEXT_CHARS if len(shown) == 1 else MAX_GATHERED_CHARS
+    most = MAX_CHECKPOINT_CHARS if kind is NoticeKind.CHECKPOINT else most
     lines = [f"{iso(notice.at)}  {_cut(printable(notice.text), kind, most)}" for notice in shown]
     if count > len(shown):
         lines.append(f"{count - len(shown)} more of this kind")

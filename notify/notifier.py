@@ -62,6 +62,8 @@ class Notifier:
         # By channel, and by step.
         self._failing, self._troubles = KnownTroubles(), KnownTroubles()
         self._born = self._started = time.monotonic()
+        # When this process first saw what is open, by the event's id.
+        self._seen: dict[str, float] = {}
         self._has_looked = False
 
     async def run(self) -> None:
@@ -100,6 +102,8 @@ class Notifier:
         status = await self._ask()
         if status is not None:
             self._cycle_seconds = status.cycle_seconds
+            now = time.monotonic()
+            self._seen = {event: self._seen.get(event, now) for event in domain_notices.open_events(status)}
         # Right after its start, a process cannot know how long there has been no cycle.
         has_waited = time.monotonic() - self._started > SILENT_CYCLES * self._cycle_seconds
         watched = self._watched(may_tell_silence=has_waited)
@@ -119,8 +123,9 @@ class Notifier:
         await self._database.run(lambda connection: notices.summarise(connection, watched), DATABASE_SECONDS)
 
     def _watched(self, *, may_tell_silence: bool) -> Watched:
-        levels = {channel.name: channel.critical_only for channel in self._channels.values()}
-        return Watched(self._desk, levels, may_tell_silence, timedelta(seconds=time.monotonic() - self._born))
+        levels, now = {channel.name: channel.critical_only for channel in self._channels.values()}, time.monotonic()
+        seen_for = {event: timedelta(seconds=now - at) for event, at in self._seen.items()}
+        return Watched(self._desk, levels, may_tell_silence, timedelta(seconds=now - self._born), seen_for)
 
     async def send(self) -> None:
         """Starts sending on channels that have a message waiting and none under way, a few at a time."""

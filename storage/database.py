@@ -280,6 +280,8 @@ def _connect_args(url: URL, timeout_seconds: float, application_name: str) -> di
         "lock_timeout": max(1, limit // 2),
         "idle_in_transaction_session_timeout": limit,
         "timezone": "UTC",
+        # The driver reads times of no other style, and one may be set for the role or the server.
+        "datestyle": "ISO",
     }
     given = url.query.get("options", ())
     options = [given] if isinstance(given, str) else list(given)
@@ -319,7 +321,10 @@ def unavailable(error: Exception) -> DatabaseUnavailable | None:
         return None
     sqlstate = getattr(error.orig, "sqlstate", None)
     if sqlstate in _MISSING_SCHEMA:
-        return DatabaseUnavailable(f"{_first_line(error)} (run `ais migrate`)")
+        is_too_old = "pg_input_is_valid" in str(error.orig)
+        return DatabaseUnavailable(
+            f"{_first_line(error)} ({'AIS needs PostgreSQL 16 or newer' if is_too_old else 'run `ais migrate`'})"
+        )
     if sqlstate in _MISSING_RIGHT:
         return DatabaseUnavailable(
             f"{_first_line(error)} (GRANT it to the role of AIS_DATABASE_URL: docs/operations.md, Two roles)"

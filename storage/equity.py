@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, case, func, literal, or_, select, text
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from domain.values import Moment, Value
 from storage.cleaning import clean, clean_values
 from storage.tables import equity, equity_hours
 
+_UNSURE = text("SET LOCAL synchronous_commit = off")
 HOUR = timedelta(hours=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIN_POINTS = 10
@@ -71,7 +72,12 @@ _HOURS = _Source(
 
 
 def write_point(connection: Connection, desk: str, point: EquityPoint) -> None:
-    """Writes a point, and updates the extremes of its hour. A point that is there already stays as it is."""
+    """Writes a point, and updates the extremes of its hour. A point that is there already stays as it is.
+
+    Its commit waits for neither a standby nor the disk. One that waits keeps its connection although the caller has given up, and
+    each cycle would add another, until the server has none left for anybody.
+    """
+    connection.execute(_UNSURE)
     row = point.model_dump(exclude={"prices"}) | {"prices": {name: str(price) for name, price in point.prices.items()}}
     written = (
         insert(equity).values(clean_values({"desk": desk} | row)).on_conflict_do_nothing().returning(equity.c.time)

@@ -1,4 +1,9 @@
-"""Instructions and what became of them: a row stands once, and its outcome only moves forward."""
+"""Instructions and what became of them: a row stands once, and its outcome only moves forward.
+
+The failure behind `apart`: a person sent one kill to two desks under one `Idempotency-Key`. An instruction's id is made of its
+command's, so the second desk's cancels had the ids of the first one's. Their rows were never written, and when the second
+desk's venue confirmed a cancel, the first desk's row said confirmed.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -44,7 +49,7 @@ class Upserted(NamedTuple):
 
 
 def upsert_instructions(connection: Connection, rows: Sequence[InstructionRow]) -> Upserted:
-    """Writes the newest state of each instruction."""
+    """Writes the newest state of each instruction. One whose id is another desk's already is stored as `apart` names it."""
     if not rows:
         return Upserted([], [])
     # In the order of ids, so that two writers cannot deadlock.
@@ -52,12 +57,21 @@ def upsert_instructions(connection: Connection, rows: Sequence[InstructionRow]) 
     newest = {clean(row.instruction_id): row for row in ranked}
     inserted = insert_instructions(connection, list(newest.values()))
     new = {row["instruction_id"] for row in inserted}
-    stored = _lock(connection, [id_ for id_ in newest if id_ not in new])
+    stored = _lock(connection, {id_: row for id_, row in newest.items() if id_ not in new})
     changed = {id_ for id_, old in stored.items() if _RANK[newest[id_].outcome] > _RANK[old[0]]}
     again = {id_ for id_, old in stored.items() if newest[id_].outcome is old[0] and newest[id_].attempts > old[1]}
     updated = _update(connection, {id_: newest[id_] for id_ in newest if id_ in changed | again})
     proved = [row for row in updated if row["outcome"] != InstructionOutcome.PREPARED]
-    return Upserted([row for id_, row in newest.items() if id_ in new | changed], [*inserted, *proved])
+    others = upsert_instructions(
+        connection, [apart(row) for id_, row in newest.items() if id_ not in new | stored.keys()]
+    )
+    told = [row for id_, row in newest.items() if id_ in new | changed]
+    return Upserted([*told, *others.changed], [*inserted, *proved, *others.stored])
+
+
+def apart(row: InstructionRow) -> InstructionRow:
+    """The row under an id that no other desk's can be."""
+    return row.model_copy(update={"instruction_id": f"{row.instruction_id}:{row.desk}"})
 
 
 def insert_instructions(connection: Connection, rows: Sequence[InstructionRow]) -> list[dict[str, Any]]:
@@ -69,6 +83,19 @@ def read_instructions(connection: Connection, ids: Sequence[str]) -> dict[str, M
     """The rows of these ids, as they are stored."""
     statement = select(instructions).where(instructions.c.instruction_id.in_(map(clean, ids)))
     return {row["instruction_id"]: dict(row) for row in connection.execute(statement).mappings()}
+
+
+def as_stored(connection: Connection, rows: Sequence[InstructionRow]) -> list[InstructionRow]:
+    """The rows, each under the id that its own row has in the table, or would get there."""
+    held = read_instructions(connection, [each.instruction_id for row in rows for each in (row, apart(row))])
+
+    def named(row: InstructionRow) -> InstructionRow:
+        other = apart(row)
+        plain = held.get(clean(row.instruction_id))
+        is_apart = clean(other.instruction_id) in held or (plain is not None and plain["desk"] != clean(row.desk))
+        return other if is_apart else row
+
+    return [named(row) for row in rows]
 
 
 def progress(outcome: str, attempts: int) -> tuple[int, int]:
@@ -102,12 +129,14 @@ def page(connection: Connection, desk: str, wanted: InstructionFilter) -> tuple[
     return [as_row(dict(row)) for row in rows], cursor
 
 
-def _lock(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[InstructionOutcome, int]]:
-    if not ids:
+def _lock(connection: Connection, rows: Mapping[str, InstructionRow]) -> dict[str, tuple[InstructionOutcome, int]]:
+    """How far the stored rows are; without those that are another desk's."""
+    if not rows:
         return {}
-    columns = (instructions.c.instruction_id, instructions.c.outcome, instructions.c.attempts)
-    statement = select(*columns).where(instructions.c.instruction_id.in_(ids))
-    found = connection.execute(statement.order_by(instructions.c.instruction_id).with_for_update())
+    i = instructions.c
+    statement = select(i.instruction_id, i.outcome, i.attempts).where(i.instruction_id.in_(rows))
+    mine = statement.where(i.desk.in_({clean(row.desk) for row in rows.values()}))
+    found = connection.execute(mine.order_by(i.instruction_id).with_for_update())
     return {id_: (InstructionOutcome(outcome), attempts) for id_, outcome, attempts in found}
 
 

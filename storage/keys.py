@@ -9,7 +9,22 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, func, literal, select, text, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    DateTime,
+    Row,
+    Select,
+    case,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+    type_coerce,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from domain.audit import NO_DESK, AuditKind
@@ -33,6 +48,18 @@ _STATE = text(
 )
 
 
+# Who prolongs a key by hand writes `infinity`, and Python has no such time: no key could be read any more, nor revoked.
+_FIRST, _LAST = (literal_column(f"'{day}'::timestamptz") for day in ("0001-01-02", "9000-01-01"))
+
+
+def _readable(column: Column[Any]) -> ColumnElement[Any]:
+    if not isinstance(column.type, DateTime):
+        return column
+    bounded = case((column.is_not(None), func.least(func.greatest(column, _FIRST), _LAST)))
+    return type_coerce(bounded, column.type).label(column.name)
+
+
+_READ = [_readable(keys.c[name]) for name in AccessKey._fields]
 _INSERT = insert(keys)
 _WRITE_END = _INSERT.on_conflict_do_update(
     index_elements=[keys.c.key_id],
@@ -41,7 +68,7 @@ _WRITE_END = _INSERT.on_conflict_do_update(
         "revoked_by": func.coalesce(keys.c.revoked_by, _INSERT.excluded.revoked_by),
         "revoked_at": func.coalesce(keys.c.revoked_at, _INSERT.excluded.revoked_at),
     },
-).returning(*(keys.c[name] for name in AccessKey._fields))
+).returning(*_READ)
 
 
 class NameTaken(Exception):
@@ -195,7 +222,7 @@ def _named(connection: Connection, name: str) -> list[AccessKey]:
 
 
 def _keys() -> Select[Any]:
-    return select(*(keys.c[name] for name in AccessKey._fields))
+    return select(*_READ)
 
 
 def _key(row: Row[Any]) -> AccessKey:

@@ -29,6 +29,8 @@ TRY_LOCK_MS = 1_000
 PAUSE_SECONDS = 2.0
 LOCK_SECONDS = 150.0
 MAX_NAMED = 12
+OLDEST_SERVER = 16
+"""The oldest PostgreSQL that can verify the audit chain (`pg_input_is_valid`)."""
 # The revision that begins the audit chain.
 _AUDIT_REVISION = "0013"
 _COUNTED = frozenset({"decisions", "instructions", "desks"})
@@ -104,6 +106,8 @@ def upgrade_schema(url: str, tell: Callable[[str], None] = _say_nothing) -> None
     with connections(url, UPGRADE_SECONDS) as engine, engine.connect() as connection:
         with connection.begin():
             waiting = connection.scalar(text("SELECT pg_backend_pid()"))
+            if (version := server_version(connection)) < OLDEST_SERVER:
+                tell(too_old_text(version))
         with watched(engine, waiting) as watch:
             _upgrade_patiently(connection, watch, tell)
 
@@ -220,6 +224,16 @@ def check(url: str) -> None:
         _refuse_gaps(connection)
         if lacking := indexes.missing(connection):
             raise SchemaUnfinished(lacking)
+
+
+def server_version(connection: Connection) -> int:
+    """The server's major version."""
+    return int(connection.scalar(text("SHOW server_version_num")) or 0) // 10_000
+
+
+def too_old_text(version: int) -> str:
+    """What does not work on this version, for people."""
+    return f"PostgreSQL {version} cannot verify the audit chain, so nobody is told if it breaks: {OLDEST_SERVER} can."
 
 
 def newest_revision() -> str:

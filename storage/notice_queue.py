@@ -2,6 +2,9 @@
 
 To send, a process holds the channel for a while, so that one process sends at a time, in the order of events. If it dies after
 sending a message and before noting that, the message is sent again: the target cannot be asked whether it has it.
+
+A target may refuse one message for ever, for its length or its words. So after a failure the next kind has its turn: the oldest
+notice came first each time, and a kill behind it was never sent.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +25,7 @@ LONGEST_PAUSE_SECONDS = 300.0
 # A moment that is farther ahead than this was written by a clock that was: until then nobody would hear of a kill.
 FARTHEST_HELD = timedelta(seconds=2 * HELD_SECONDS)
 FARTHEST_PAUSE = timedelta(seconds=2 * LONGEST_PAUSE_SECONDS)
+_KINDS = [kind.value for kind in NoticeKind]
 
 
 class Dispatch(NamedTuple):
@@ -37,9 +41,10 @@ def take(connection: Connection, desk: str, channel: str, me: str) -> Dispatch |
     The caller then holds the channel until `settle`, at most for HELD_SECONDS.
     """
     now = server_time(connection)
-    if not _hold(connection, desk, channel, me, now):
+    failures = _hold(connection, desk, channel, me, now)
+    if failures is None:
         return None
-    dispatch = _next(connection, desk, channel, now)
+    dispatch = _next(connection, desk, channel, now, failures)
     if dispatch is None:
         _release(connection, desk, channel, me, {})
     return dispatch
@@ -89,12 +94,14 @@ def _busy(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     )
 
 
-def _hold(connection: Connection, desk: str, channel: str, me: str, now: datetime) -> bool:
+def _hold(connection: Connection, desk: str, channel: str, me: str, now: datetime) -> int | None:
+    """Takes the channel. Returns how many times in a row it has failed; None if it is busy."""
     c = notice_channels.c
     free = [or_(moment.is_(None), ~busy) for moment, busy in zip((c.held_until, c.not_before), _busy(now), strict=True)]
     held = {"held_by": me, "held_until": now + timedelta(seconds=HELD_SECONDS)}
-    taken = update(notice_channels).where(*_is_channel(desk, channel), *free).values(held).returning(c.channel)
-    return connection.scalar(taken) is not None
+    taken = update(notice_channels).where(*_is_channel(desk, channel), *free).values(held).returning(c.failures)
+    failures: int | None = connection.scalar(taken)
+    return failures
 
 
 def _release(connection: Connection, desk: str, channel: str, me: str, changes: Mapping[str, Any]) -> bool:
@@ -103,11 +110,15 @@ def _release(connection: Connection, desk: str, channel: str, me: str, changes: 
     return connection.scalar(done) is not None
 
 
-def _next(connection: Connection, desk: str, channel: str, now: datetime) -> Dispatch | None:
-    """The next message: the oldest notice, or many of one kind gathered. None if every kind has to wait."""
+def _next(connection: Connection, desk: str, channel: str, now: datetime, failures: int) -> Dispatch | None:
+    """The next message: the oldest notice, or many of one kind gathered; after a failure, of another kind. None if every kind has
+    to wait."""
     mine = (notices.c.desk == clean(desk), notices.c.channel == channel)
-    waiting = select(notices.c.kind).where(*mine, notices.c.sent_at.is_(None))
-    for kind in connection.scalars(waiting.group_by(notices.c.kind).order_by(func.min(notices.c.number))):
+    # A newer release may have left kinds that this one cannot name.
+    waiting = select(notices.c.kind).where(*mine, notices.c.sent_at.is_(None), notices.c.kind.in_(_KINDS))
+    kinds = list(connection.scalars(waiting.group_by(notices.c.kind).order_by(func.min(notices.c.number))))
+    turn = failures % len(kinds) if kinds else 0
+    for kind in kinds[turn:] + kinds[:turn]:
         sent_at = notices.c.sent_at
         lately = (notices.c.kind == kind, sent_at > now - GATHERED_WITHIN, sent_at <= now + GATHERED_WITHIN)
         sent = connection.scalar(select(func.count(sent_at.distinct())).where(*mine, *lately)) or 0

@@ -6,6 +6,7 @@ in the end: a desk keeps its newest MOST_KEPT, sent or not.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, Select, delete, func, or_, select, text, update
@@ -37,13 +38,15 @@ class Watched(NamedTuple):
     """The desk whose events are noted, and the channels: each with True if it gets critical events only.
 
     `may_tell_silence`: whether this process has run for long enough to know that the coordinator is silent. `watching`: how long
-    the process has been trying to look; a time without the database counts as watched.
+    the process has been trying to look; a time without the database counts as watched. `seen_for`: for how long the process has
+    seen what is open, by the event's id.
     """
 
     desk: str
     channels: Mapping[str, bool]
     may_tell_silence: bool
     watching: timedelta = timedelta(0)
+    seen_for: Mapping[str, timedelta] = MappingProxyType({})
 
 
 def note_events(connection: Connection, watched: Watched, status: Status | None) -> int:
@@ -59,7 +62,7 @@ def note_events(connection: Connection, watched: Watched, status: Status | None)
     logged, changes = _from_log(connection, desk) if indexed else ([], {})
     found = _from_cycles(desk, watched, status, now, changes)
     if status is not None:
-        found += _start(desk, status, changes) + domain_notices.of_status(status, now)
+        found += _start(desk, status, changes) + domain_notices.of_status(status, now, watched.seen_for)
     if changes:
         mine = notice_desks.c.desk == clean(watched.desk)
         connection.execute(update(notice_desks).where(mine).values(changes))
@@ -138,7 +141,9 @@ def _channels(connection: Connection, watched: Watched, now: datetime, *, indexe
         begun |= {name: max(begun[name], behind) for name in anew}
     # Without the index it is not known where such a channel goes on: `looked_at` stays, so that a later look finds out.
     waits = [] if indexed else anew
-    stale = [name for name in begun.keys() - waits if name in new or found[name]["looked_at"] < now - LOOKED_EVERY]
+    # If a clock was ahead, a long pause would not be noticed until then.
+    fresh = [name for name, row in found.items() if abs(now - row["looked_at"]) <= LOOKED_EVERY]
+    stale = [name for name in begun.keys() - waits if name not in fresh]
     _note_looked(connection, watched.desk, now, {name: begun[name] for name in stale})
     return begun
 

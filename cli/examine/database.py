@@ -33,7 +33,7 @@ async def database(seen: Examination) -> Finding:
         return unknown("database", "AIS_DATABASE_URL cannot be read")
     where = place(found.url)
     try:
-        await ask(found.url, server_time)
+        version = await ask(found.url, migrate.server_version)
     except DatabaseUnavailable as error:
         return fail("database", f"{where}: {error}", "start PostgreSQL, or correct AIS_DATABASE_URL")
     seen.url = found.url
@@ -44,6 +44,9 @@ async def database(seen: Examination) -> Finding:
     if None not in (wanted, database_id) and wanted != database_id:
         found = f"{where} is database {database_id}, the desk's is {wanted}"
         return fail("database", found, "correct AIS_DATABASE_URL (docs/operations.md, Another database)")
+    if version < migrate.OLDEST_SERVER:
+        upgrade = f"upgrade the server to PostgreSQL {migrate.OLDEST_SERVER} or newer"
+        return warn("database", f"{where}: {migrate.too_old_text(version)}", upgrade)
     return ok("database", f"{where} answers; its id is {database_id or 'not known'}")
 
 

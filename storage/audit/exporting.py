@@ -11,17 +11,19 @@ from sqlalchemy import Connection, text
 
 from domain.audit import AuditKind, Link
 from storage.audit import chain
-from storage.audit.verifying import AT_TEXT, fetched
+from storage.audit.verifying import LINK_AT, fetched
 
 # Times need not increase with `seq`: an entry that had to wait is older than the row before it. The part has no gaps even so.
 _FIRST = "SELECT min(seq) FROM audit WHERE desk = :desk AND at >= :since"
 _LAST = "SELECT max(seq) FROM audit WHERE desk = :desk AND at < :until"
 _ROWS = f"""
-SELECT desk, seq, {AT_TEXT.format("at")}, kind, subject, body, previous, hash FROM audit
+SELECT desk, seq, {LINK_AT}, kind, subject, body, previous, hash FROM audit AS a
 WHERE desk = %(desk)s AND seq BETWEEN %(first)s AND %(last)s ORDER BY seq
 """  # noqa: S608 - our own text of a moment
+# None from the future: if a clock was once ahead, every export until that day would have the one that was signed then.
 _CHECKPOINT = """
-SELECT text FROM audit_checkpoints WHERE at < coalesce(CAST(:until AS timestamptz), 'infinity') ORDER BY at DESC LIMIT 1
+SELECT text FROM audit_checkpoints
+WHERE at <= clock_timestamp() AND at < coalesce(CAST(:until AS timestamptz), 'infinity') ORDER BY at DESC LIMIT 1
 """
 _HIGHEST = 2**63 - 1
 

@@ -50,7 +50,7 @@ def _differing(chained: str, held: str) -> list[str]:
         return []
     try:
         mine = dict(json.loads(chained))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         # Its hash is right, but AIS never wrote it.
         return ["everything"]
     theirs = json.loads(held)

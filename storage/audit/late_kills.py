@@ -31,14 +31,19 @@ _CHAINED = """
 SELECT subject FROM audit WHERE desk = :desk AND kind = 'latch_set' AND subject = ANY(CAST(:subjects AS text[]))
 UNION SELECT subject FROM audit_waiting WHERE desk = :desk AND kind = 'latch_set'
 """
-# Kills from before the chain are counted with the log, but not proved: they need no row.
-_BEFORE = """
+# Kills from before the chain are counted with the log, but not proved: they need no row. Somebody may have edited the first row:
+# if it says no time, no kill is older.
+_UNTIL = """
+CASE WHEN length(a.body) < 1000 AND pg_input_is_valid(a.body, 'jsonb')
+    AND pg_input_is_valid(a.body::jsonb ->> 'until', 'timestamptz') THEN (a.body::jsonb ->> 'until')::timestamptz END
+"""
+_BEFORE = f"""
 SELECT k.subject FROM unnest(CAST(:subjects AS text[])) AS k (subject)
 JOIN audit AS a ON a.desk = :desk AND a.seq = 1 AND a.kind = 'chain_begun'
 LEFT JOIN decisions AS d ON d.decision_id = k.subject
 LEFT JOIN desks AS held ON held.desk = :desk AND held.killed AND k.subject IN (held.kill_id, 'kill ' || held.kill_number)
-WHERE coalesce(held.killed_at, d.timestamp, '-infinity') < (a.body::jsonb ->> 'until')::timestamptz
-"""
+WHERE coalesce(held.killed_at, d.timestamp, '-infinity') < {_UNTIL}
+"""  # noqa: S608 - our own condition
 
 
 def chain_late_kills(connection: Connection, desk: str, known: Collection[str]) -> set[str]:

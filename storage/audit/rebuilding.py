@@ -20,7 +20,15 @@ from storage.audit.late_kills import chain_late_kills
 from storage.audit.verifying import OF_DECISIONS, OF_INSTRUCTIONS, ROWS_A_FETCH
 from storage.cleaning import clean
 from storage.decisions import insert_decisions, read_decisions
-from storage.instructions import CHANGEABLE, as_row, columns_of, insert_instructions, progress, read_instructions
+from storage.instructions import (
+    CHANGEABLE,
+    as_row,
+    as_stored,
+    columns_of,
+    insert_instructions,
+    progress,
+    read_instructions,
+)
 from storage.tables import instructions
 
 AuditedRow = Decision | InstructionRow
@@ -96,8 +104,9 @@ class Rebuilding:
     def take(self, remembered: Iterable[RememberedRow]) -> Compared:
         """Handles a batch in one transaction. A source that remembers several states of an instruction must pass the newest
         first."""
-        found, missing, differing = _newest(remembered), list[RememberedRow](), list[RowDifference]()
+        missing, differing = list[RememberedRow](), list[RowDifference]()
         with self._connection.begin():
+            found = _newest(self._as_stored(list(remembered)))
             for table in _TABLES:
                 mine = {id_: each for id_, each in found.items() if isinstance(each.row, table.row)}
                 stored = table.read(self._connection, list(mine)) if mine else {}
@@ -124,6 +133,12 @@ class Rebuilding:
             self._connection.execute(text("SET LOCAL statement_timeout = 0"))
             found = self._connection.execute(text(_LEFT), {"desk": desk}).one()
         return RowsLeft(found.rows, found.first)
+
+    def _as_stored(self, remembered: Sequence[RememberedRow]) -> list[RememberedRow]:
+        """Temporal remembers an instruction by the id that its desk gave it; another desk's may have the same."""
+        rows = [each.row for each in remembered if isinstance(each.row, InstructionRow)]
+        named = iter(as_stored(self._connection, rows) if rows else ())
+        return [each._replace(row=next(named)) if isinstance(each.row, InstructionRow) else each for each in remembered]
 
     def _note(self, ids: list[str]) -> set[str]:
         return set(self._connection.scalars(text(_NOTE), {"ids": ids})) if ids else set()

@@ -37,9 +37,13 @@ Progress = Callable[[int], None]
 _LATCH_KINDS = frozenset({AuditKind.LATCH_SET, AuditKind.LATCH_CLEARED})
 
 ROWS_A_FETCH = 500
+# Brackets in a body that is read as JSON. Ours nest three deep, but a summary may have brackets of its own.
+MOST_NESTED = 1_000
 # Instructions whose newest body is still to come: they are under way, or somebody has changed their rows.
 MOST_UNSETTLED = 100_000
 AT_TEXT = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+# What was hashed. `to_char` knows no infinity: somebody who writes that there must be found, and not end the verification.
+LINK_AT = f"coalesce({AT_TEXT.format('a.at')}, a.at::text)"
 _BEGUN = datetime.min.replace(tzinfo=UTC)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _LOWEST = -(2**63)
@@ -137,7 +141,10 @@ def _spelt(columns: Iterable[Column[Any]], alias: str) -> str:
     return " || ".join(parts)
 
 
-_JSONB = "CASE WHEN {value} = '[]' THEN '[]' WHEN jsonb_typeof({value}) = 'array' THEN {array} ELSE {map} END"
+_JSONB = (
+    "CASE WHEN {value} = '[]' THEN '[]' WHEN jsonb_typeof({value}) = 'array' THEN {array} "
+    "WHEN jsonb_typeof({value}) = 'object' THEN {map} ELSE {value}::text END"
+)
 _ARRAY = (
     "'[' || coalesce((SELECT string_agg(to_json(v)::text, ',') FROM jsonb_array_elements_text({}) AS v), '') || ']'"
 )
@@ -152,10 +159,13 @@ _SPELLINGS = {
 
 
 def _compared(columns: Iterable[Column[Any]], alias: str, key: str, begins: str) -> str:
-    """0 if the table's row matches the body, 1 if there is no row, 2 if it differs. A body that is not JSON was edited."""
+    """0 if the table's row matches the body, 1 if there is no row, 2 if it differs. A body that is not JSON was edited.
+
+    So was one that is nested too deeply for PostgreSQL to read."""
     spelt, name = _is_spelt(columns, alias), begins.split('"')[1]
     body = f"CASE a.kind WHEN 'rebuilt' THEN a.body::jsonb -> '{name}' ELSE a.body::jsonb END"
     return f"""CASE WHEN {alias}.{key} IS NULL THEN 1 WHEN a.kind <> 'rebuilt' AND {spelt} THEN 0
+        WHEN length(a.body) - length(translate(a.body, '[{{', '')) > {MOST_NESTED} THEN 2
         WHEN NOT pg_input_is_valid(a.body, 'jsonb') THEN 0 WHEN {body} = {_object(columns, alias)} THEN 0 ELSE 2 END"""
 
 
@@ -170,7 +180,7 @@ OF_DECISIONS = proving(DECISIONS, REBUILT_DECISION)
 OF_INSTRUCTIONS = proving(INSTRUCTIONS, REBUILT_INSTRUCTION)
 
 COMPARED_ROWS = f"""
-SELECT a.seq, {AT_TEXT.format("a.at")}, a.kind, a.subject, a.body, a.previous, a.hash, CASE
+SELECT a.seq, {LINK_AT}, a.kind, a.subject, a.body, a.previous, a.hash, CASE
     WHEN {OF_DECISIONS} THEN {_compared(PROVEN_COLUMNS, "d", "decision_id", REBUILT_DECISION)}
     WHEN {OF_INSTRUCTIONS} THEN {_compared(instructions.columns, "i", "instruction_id", REBUILT_INSTRUCTION)}
     ELSE 0 END
@@ -223,10 +233,11 @@ _DESKS = f"""
 {_CHAINED_DESKS} UNION SELECT desk FROM audit_waiting UNION SELECT desk FROM decisions UNION SELECT desk FROM instructions
 UNION SELECT '{NO_DESK}' FROM keys
 """  # noqa: S608 - our own name of no desk
-# The moment from which a desk's decisions are in the chain: its first row after `chain_begun`.
+# The moment from which a desk's decisions are in the chain: its first row after `chain_begun`. Bounded, since Python has no time
+# beyond, and somebody may have written one.
 _COVERED = """
 SELECT (SELECT body FROM audit WHERE desk = :desk AND seq = 1 AND kind = 'chain_begun') AS begun,
-    (SELECT min(at) FROM (SELECT at FROM audit WHERE desk = :desk AND seq > 1 ORDER BY seq LIMIT 1) AS first) AS at
+    (SELECT least(greatest(at, '0001-01-02'), '9999-12-30') FROM audit WHERE desk = :desk AND seq > 1 ORDER BY seq LIMIT 1) AS at
 """
 
 
@@ -386,7 +397,7 @@ def _begun(body: str | None) -> _Begun | None:
         counts = json.loads(body or "")
         until = datetime.fromisoformat(counts["until"])
         return _Begun({table: int(counts[table]) for table in _UNPROVED_ROWS}, until)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
 
 

@@ -20,6 +20,7 @@ import settings
 from cli import doctor
 from cli.doctor import Finding, Verdict
 from cli.examine import database, findings, machine
+from storage import migrate
 from storage.audit.checkpoints import make_key
 from storage.clock import server_time
 from tests.deploy.dev_stack import ais, ais_here
@@ -188,6 +189,16 @@ async def test_a_database_that_takes_no_writes_fails_though_it_answers(
     found = await examined()
     assert (found["database"].verdict, found["decision log"].verdict) == (Verdict.OK, Verdict.FAIL)
     assert "read-only transaction" in found["decision log"].found
+
+
+async def test_a_server_that_cannot_verify_the_audit_chain_is_named(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found to be false: on PostgreSQL 15 nothing was verified, and the advice was `ais migrate`."""
+    monkeypatch.setattr(migrate, "OLDEST_SERVER", 99)
+    found = (await examined())["database"]
+    assert (found.verdict, "PostgreSQL 99 or newer" in found.do) == (Verdict.WARN, True)
+    assert "cannot verify the audit chain" in found.found
 
 
 class Answers(BaseHTTPRequestHandler):

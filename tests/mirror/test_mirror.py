@@ -157,6 +157,9 @@ async def test_what_nobody_confirms_expires_and_its_return_is_no_event(valkey: V
     mirror, client = Mirror(valkey.url, "main", Desk()), valkey.client()
     await mirror.write(at(0))
     assert 10_000 < client.pttl(STATE) <= 15_000
+    # A worker writes every second, so a slow desk's state says nothing for longer either.
+    await mirror.write(at(0, cycle_seconds=3_600.0))
+    assert 170_000 < client.pttl(STATE) <= 180_000
     await mirror.write(killed(1))
     assert 3_590_000 < client.pttl(STATE) <= 3_600_000
     assert client.pttl(EVENTS) == -1

@@ -5,25 +5,27 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import structlog
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 
+from domain import notices as domain_notices
 from domain.desk.status import Status
 from notify import notifier as notifier_module
 from notify.channels import Channel
 from notify.delivery import Delivery, not_understood
-from notify.notifier import Notifier
+from notify.notifier import Notifier, StatusSource
 from storage import notice_queue, notices
 from storage.database import Database, DatabaseUnavailable
 from storage.decisions import insert_decisions
 from storage.tables import notice_channels
+from storage.tables import notices as table
 from tests.notify.targets import PASSWORD, HttpTarget
 from tests.postgres import Server
-from tests.storage.test_notices import make_command
+from tests.storage.test_notices import make_command, make_killed
 
 
 async def looked(notifier: Notifier) -> None:
@@ -42,9 +44,9 @@ class Running:
         self._database = database
         self._url = url
 
-    def make(self, *channels: Channel) -> Notifier:
+    def make(self, *channels: Channel, ask: StatusSource | None = None) -> Notifier:
         own = Database(self._url, threads=2, timeout_seconds=1, application_name="ais-notify")
-        return Notifier(self.desk, channels, own, _nobody, 5.0)
+        return Notifier(self.desk, channels, own, ask or _nobody, 5.0)
 
     @asynccontextmanager
     async def run(self, *channels: Channel, count: int = 1) -> AsyncIterator[None]:
@@ -220,6 +222,25 @@ async def test_a_database_that_was_away_makes_no_coordinator_silent(
         await notifier.look()
     await notifier.look()
     assert told == [True, True, False]
+    notifier._database.close()
+
+
+async def test_a_kill_that_is_not_over_is_told_though_the_clock_of_temporal_is_ahead(
+    running: Running, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(domain_notices, "OPEN_TOO_LONG", timedelta(seconds=0.5))
+    status = make_killed(at=datetime.now(UTC) + timedelta(hours=1))
+
+    async def ask() -> Status:
+        return status
+
+    notifier = running.make(Channel("critical-json-1", True, "json://nowhere"), ask=ask)
+    mine, found = select(table.c.kind).where(table.c.desk == running.desk), list[str]()
+    async with asyncio.timeout(180):
+        while not found:
+            await notifier.look()
+            found += await database.run(lambda connection: connection.scalars(mine).all())
+    assert found == ["kill_not_over"]
     notifier._database.close()
 
 

@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from domain.audit import AuditKind, FaultKind
 from domain.trading.instructions import InstructionOutcome, Tool
 from storage.audit import chain, checkpoints, verifying
+from storage.audit.rebuilding import Rebuilding, RememberedRow
 from storage.audit.verifying import Verification
 from storage.cleaning import clean
 from storage.database import make_engine, unavailable
@@ -408,6 +409,31 @@ def test_a_long_queue_of_entries_is_chained_in_parts_and_in_order(undone: Undone
     assert waiting(undone, "x") == 0
 
 
+def test_one_command_id_on_two_desks_is_proved_on_each_and_rebuilt_on_each(own: Engine) -> None:
+    """Found to be false: the second desk's confirmation changed the first one's row, and stood in the first one's chain."""
+    first = make_instruction(desk="x", instruction_id="incident-42:1:cancel_all_orders:BTCUSDT")
+    second = first.model_copy(update={"desk": "y", "outcome": InstructionOutcome.CONFIRMED, "settled_at": later(1)})
+    for row in (first, second):
+        with own.begin() as connection:
+            record(connection, [], [row])
+    assert (kinds(own, "x"), kinds(own, "y")) == (["instruction_prepared"], ["instruction_settled"])
+    assert (verify(own, "x").faults, verify(own, "y").faults) == ([], [])
+
+    def rebuilt() -> tuple[int, int]:
+        """How many rows are missing and how many differ, by what Temporal remembers."""
+        with own.connect() as connection:
+            found = Rebuilding(connection, writes=True).take(
+                RememberedRow(row, {"run": "r"}) for row in (second, first)
+            )
+        return len(found.missing), len(found.differing)
+
+    assert rebuilt() == (0, 0)
+    with own.begin() as connection:
+        connection.execute(text("DELETE FROM instructions WHERE desk = 'y'"))
+    assert rebuilt() == (1, 0)
+    assert (verify(own, "x").faults, verify(own, "y").faults) == ([], [])
+
+
 # --- tampering -------------------------------------------------------------------------------------------------------------
 
 SWAP = """
@@ -458,6 +484,12 @@ NEWEST = "(SELECT max(decision_id) FROM decisions WHERE desk = :desk)"
         (VOUCH, (FaultKind.INSERTED, 0)),
         ("DELETE FROM audit WHERE desk = :desk; DELETE FROM audit_heads WHERE desk = :desk", (FaultKind.EXTRA, None)),
         ("DELETE FROM audit_heads WHERE desk = :desk", (FaultKind.CUT_OFF, 10)),
+        # Each of these ended the verification of all chains with an error, and so hid itself and every other fault.
+        ("UPDATE audit SET at = 'infinity' WHERE desk = :desk AND seq = 2", (FaultKind.EDITED, 2)),
+        ("UPDATE audit SET at = '-infinity' WHERE desk = :desk AND seq = 1", (FaultKind.EDITED, 1)),
+        ("UPDATE audit SET body = repeat('[', 100000) WHERE desk = :desk AND seq = 10", (FaultKind.EDITED, 10)),
+        (f"UPDATE decisions SET risk_reasons = '\"x\"' WHERE decision_id = {NEWEST}", (FaultKind.CHANGED, 10)),
+        (f"UPDATE decisions SET timestamp = 'infinity' WHERE decision_id = {NEWEST}", (FaultKind.CHANGED, 10)),
     ],
 )  # fmt: skip
 def test_tampering_is_named_with_its_first_row(engine: Engine, desk: str, tamper: str, expected: Any) -> None:
@@ -530,6 +562,18 @@ def test_a_row_that_was_put_in_before_the_chain_began_is_one_too_many(own: Engin
         insert_decisions(connection, [make_decision(desk="x", decision_id="forged")])
     (found,) = verify(own, "x").faults
     assert (found.first.kind, found.times) == (FaultKind.EXTRA, 1)
+
+
+@pytest.mark.parametrize(
+    "body", ['{"decisions":1e999,"instructions":0,"until":"2026-03-12T14:30:00Z"}', "[" * 100_000, '{"until":"never"}']
+)
+def test_a_first_row_that_nobody_can_read_was_edited(own: Engine, body: str) -> None:
+    with own.begin() as connection:
+        chain.append(connection, [begun(0, 0)])
+    decide(own, "x")
+    with own.begin() as connection:
+        connection.execute(text("UPDATE audit SET body = :body WHERE seq = 1"), {"body": body})
+    assert [(each.first.kind, each.first.seq) for each in verify(own, "x").faults] == [(FaultKind.EDITED, 1)]
 
 
 def test_the_order_of_writing_is_the_databases_own_and_not_proved(engine: Engine, desk: str) -> None:

@@ -103,6 +103,10 @@ def test_a_chain_that_is_whole_is_never_told_as_broken_whatever_the_cut(own: Und
         ("DELETE FROM audit", ("CUT_OFF", 1)),
         ("DELETE FROM audit_heads", ("CUT_OFF", 10)),
         ("UPDATE audit_heads SET hash = 'x'", ("EDITED", 10)),
+        # Each of these ended the verification of every desk, and nobody was told of anything.
+        ("UPDATE audit SET at = 'infinity' WHERE seq = 3", ("EDITED", 3)),
+        ("UPDATE audit SET body = repeat('[', 100000) WHERE seq = 3", ("EDITED", 3)),
+        ("UPDATE decisions SET risk_reasons = '5' WHERE decision_id = (SELECT subject FROM audit WHERE seq = 2)", ("CHANGED", 2)),
     ],
 )  # fmt: skip
 def test_what_is_changed_after_it_was_verified_is_found(

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError, ProgrammingError
 
 from storage import installation
+from storage.clock import server_time
 from storage.database import Database, DatabaseUnavailable, WrongDatabase
 from tests.postgres import Server, plain_url
 
@@ -116,6 +117,12 @@ async def test_times_come_back_in_utc(database: Database) -> None:
     assert zone == "UTC"
 
 
+async def test_times_are_read_whatever_style_the_role_or_the_server_prefers(url: str) -> None:
+    """Found to be false: with another style no time could be read, so no kill was latched and no row of the log written."""
+    with make_database(f"{url}&options=-c%20datestyle%3DSQL") as database:
+        assert (await database.run(server_time)).tzinfo is not None
+
+
 async def test_options_of_the_url_are_kept(url: str) -> None:
     with make_database(f"{url}&options=-c%20work_mem%3D7MB") as database:
         assert await database.run(lambda c: c.execute(text("SHOW work_mem")).scalar_one()) == "7MB"
@@ -154,6 +161,12 @@ async def test_no_server_is_an_outage_and_tells_no_secret(tmp_path: Path) -> Non
             assert "hunter22" not in str(caught.value)
             assert "\n" not in str(caught.value)
             assert not await database.ping(1)
+
+
+async def test_a_server_without_the_function_of_a_newer_one_is_not_to_be_migrated(database: Database) -> None:
+    with pytest.raises(DatabaseUnavailable, match="needs PostgreSQL 16") as caught:
+        await database.run(lambda connection: connection.execute(text("SELECT pg_input_is_valid(1)")))
+    assert "ais migrate" not in str(caught.value)
 
 
 async def test_a_database_without_our_schema_says_what_to_do(database: Database) -> None:

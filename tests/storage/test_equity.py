@@ -8,6 +8,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from storage import equity
 from storage.database import Database
 from storage.equity import CurveFilter, EquityPoint, read_curve, write_point
 from tests.domain.builders import an_observation
+from tests.postgres import plain_url
 from tests.storage.builders import NOW
 from tests.venues.test_activities import Told
 
@@ -113,6 +115,26 @@ def test_the_extremes_of_an_hour_are_those_of_its_points_in_whatever_order(
     write(migrated, desk, points[::order])
     curve = read_curve(migrated, desk, CurveFilter(points=equity.MIN_POINTS))
     assert [point.equity for point in curve] == [D(5), D(1), D(9), D(4)]
+
+
+async def test_a_standby_that_is_away_holds_back_no_point(postgres_url: str, database: Database, desk: str) -> None:
+    """Found to be false: each cycle's commit waited on a connection of its own, until the server had none left."""
+    with psycopg.connect(plain_url(postgres_url), autocommit=True) as server:
+        server.execute("ALTER SYSTEM SET synchronous_standby_names = 'away'")
+        try:
+            await _reloaded(server, "away")
+            await database.run(partial(write_point, desk=desk, point=a_point(0, 1)), 20)
+        finally:
+            server.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            await _reloaded(server, "")
+    assert len(await database.run(partial(read_curve, desk=desk, wanted=CurveFilter()))) == 1
+
+
+async def _reloaded(server: psycopg.Connection[Any], names: str) -> None:
+    server.execute("SELECT pg_reload_conf()")
+    async with asyncio.timeout(180):
+        while server.execute("SHOW synchronous_standby_names").fetchone() != (names,):
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize(

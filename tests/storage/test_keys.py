@@ -76,6 +76,19 @@ def test_a_grace_lets_the_old_key_work_on_and_prolongs_nothing(connection: Conne
     assert (first.revoked_at, again.revoked_at, last.expires_at) == (None, None, last.created_at + timedelta(hours=1))
 
 
+def test_a_key_that_somebody_prolonged_for_ever_by_hand_locks_nobody_out_and_can_be_revoked(
+    connection: Connection,
+) -> None:
+    """Found to be false: no key could be read any more, so a new API process knew none, and nothing could be revoked."""
+    key, other = made(connection, lifetime=timedelta(days=1)), made(connection, "bob", timedelta(days=1))
+    connection.execute(text("UPDATE keys SET expires_at = 'infinity'"))
+    read = keys.read_all(connection)
+    assert all(each.holds(key.created_at + timedelta(days=9_999)) for each in read)
+    assert keys.rotate(connection, "bob", new(), timedelta(hours=1)).key_id != other.key_id
+    (ended,) = keys.revoke(connection, "alice", "cli:test")
+    assert ended.revoked_at is not None
+
+
 def test_the_state_tells_each_change_but_a_use(connection: Connection) -> None:
     states = [keys.read_state(connection)]
     key = made(connection)

@@ -136,6 +136,19 @@ def test_nobody_waits_for_it_and_a_restart_meanwhile_comes_after_it(engine: Engi
     assert (latches(engine, desk), faults(engine, desk)) == ([("latch_set", "1"), ("latch_cleared", "1")], [])
 
 
+@pytest.mark.parametrize("body", ["no json", "{}", '{"until":"never"}', "[" * 100_000])
+def test_a_first_row_that_was_edited_keeps_no_kill_out_of_the_chain(engine: Engine, desk: str, body: str) -> None:
+    """Found to be false: from then on no kill was chained late, and the worker signed no checkpoint any more."""
+    begun = {"decisions": 0, "instructions": 0, "until": later(-3600)}
+    with engine.begin() as connection:
+        chain.append(connection, [chain.entry(desk, AuditKind.CHAIN_BEGUN, desk, begun)])
+        edit = text("UPDATE audit SET body = :body WHERE desk = :desk AND seq = 1")
+        connection.execute(edit, {"desk": desk, "body": body})
+    kill(engine, desk, 1, chained=False)
+    assert look(engine, desk) == {f"{desk}-1"}
+    assert latches(engine, desk) == [("latch_set", "1")]
+
+
 def test_kills_from_before_the_chain_need_no_row(engine: Engine, desk: str) -> None:
     begun = {"decisions": 0, "instructions": 0, "until": later(3600)}
     kill(engine, desk, 1, chained=False)

@@ -42,6 +42,13 @@ def test_an_empty_database_is_refused_with_what_to_do(postgres: Server) -> None:
         migrate.check(postgres.create_database())
 
 
+def test_a_server_that_is_too_old_is_named(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = list[str]()
+    monkeypatch.setattr(migrate, "OLDEST_SERVER", 99)
+    migrate.upgrade(postgres.create_database(), told.append)
+    assert any("cannot verify the audit chain" in line for line in told)
+
+
 def test_two_upgrades_at_once_are_safe(postgres: Server) -> None:
     url = postgres.create_database()
     with ThreadPoolExecutor(4) as threads:

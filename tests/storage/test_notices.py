@@ -8,13 +8,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, NullPool, create_engine, delete, func, select, text, update
+from sqlalchemy import Connection, NullPool, create_engine, delete, func, insert, select, text, update
 
 from domain.desk.carried import Carried, KillRecord
 from domain.desk.commands import Source
 from domain.desk.states import Mode, State
 from domain.desk.status import Status, status_of
-from domain.notices import Notice, NoticeKind, message, of_status
+from domain.notices import Notice, NoticeKind, message, of_status, open_events
 from domain.risk.limits import Limits
 from domain.trading.decisions import Decision, DecisionType
 from storage import notice_queue, notices
@@ -292,6 +292,33 @@ async def test_a_channel_that_fails_is_tried_later_and_later_and_holds_up_no_oth
     assert await ledger.troubles() == []
 
 
+async def test_a_message_that_a_target_never_takes_holds_up_no_other_kind(ledger: Ledger) -> None:
+    """Found to be false: for a checkpoint that was too long for a chat, its channel heard of no kill any more."""
+    await ledger.look()
+    await ledger.write(make_command(ledger.desk, "pause", summary="too long"), make_command(ledger.desk, summary="one"))
+    await ledger.look()
+    told = []
+    for _ in range(5):
+        dispatch = await ledger.take()
+        assert dispatch
+        told.append(dispatch.shown[0].text)
+        await ledger.settle(dispatch, error="the target answered 400" if told[-1] == "too long" else None)
+        await ledger.execute(update(notice_channels).values(not_before=None))
+        if told[-1] == "one":
+            await ledger.write(make_command(ledger.desk, summary="two"))
+            await ledger.look()
+    assert told == ["too long", "one", "too long", "two", "too long"]
+
+
+async def test_a_kind_that_a_newer_release_has_left_holds_up_no_kill(ledger: Ledger) -> None:
+    await ledger.look()
+    strange = {"desk": ledger.desk, "event_id": "x", "channel": ALL, "kind": "of_tomorrow", "text": "?"}
+    await ledger.execute(insert(table).values(strange | {"at": func.now()}))
+    await ledger.write(make_command(ledger.desk, summary="killed"))
+    await ledger.look()
+    assert await ledger.told() == ["killed"]
+
+
 def _pause(connection: Connection) -> float:
     left = func.extract("epoch", notice_channels.c.not_before - func.now())
     return float(connection.scalar(select(func.max(left))) or 0)
@@ -368,6 +395,11 @@ async def test_a_clock_that_was_ahead_holds_back_no_notice(ledger: Ledger) -> No
     seen = select(notice_desks.c.cycle_seen_at <= func.clock_timestamp()).where(notice_desks.c.desk == ledger.desk)
     assert await ledger.database.run(lambda connection: connection.scalar(seen))
     assert (await ledger.summarise(), await ledger.summarise()) == (1, 0)
+    # Nor is a long pause overlooked, and old kills told as new.
+    await ledger.execute(update(notice_channels).where(mine).values(looked_at=tomorrow))
+    await ledger.look()
+    ahead_still = select(func.count()).where(mine, notice_channels.c.looked_at > func.clock_timestamp())
+    assert await ledger.database.run(lambda connection: connection.scalar(ahead_still)) == 0
 
 
 async def test_a_late_answer_ends_no_silence_and_another_run_does_whatever_its_clock_says(ledger: Ledger) -> None:
@@ -447,7 +479,7 @@ async def test_a_desk_keeps_its_newest_notices_alone(ledger: Ledger, monkeypatch
 KILLED_AT = datetime(2026, 3, 12, 14, 30, tzinfo=UTC)
 
 
-def _killed(**changes: Any) -> Status:
+def make_killed(**changes: Any) -> Status:
     facts = {
         "command_id": "k", "reason": "crash", "actor": "anna", "source": Source.OPERATOR, "at": KILLED_AT, "row_id": "row",
         "quiet_at": None, "flattens": False, "cancels": 2,
@@ -470,14 +502,23 @@ def _killed(**changes: Any) -> Status:
 def test_a_kill_that_is_not_over_after_a_minute_is_reported(
     seconds: float, changes: dict[str, Any], kinds: Sequence[str]
 ) -> None:
-    found = of_status(_killed(**changes), KILLED_AT + timedelta(seconds=seconds))
+    found = of_status(make_killed(**changes), KILLED_AT + timedelta(seconds=seconds))
     assert [notice.kind for notice in found] == kinds
+
+
+def test_a_clock_of_temporal_that_is_ahead_does_not_delay_what_is_not_over() -> None:
+    """Found to be false: by as much as it was ahead, nobody heard that a kill did not end."""
+    status, now = make_killed(), KILLED_AT - timedelta(hours=1)
+    (event,) = open_events(status)
+    for seconds, kinds in ((59, []), (60, [NoticeKind.KILL_NOT_OVER])):
+        assert [each.kind for each in of_status(status, now, {event: timedelta(seconds=seconds)})] == kinds
+    assert open_events(make_killed(quiet_at=KILLED_AT, verified_at=KILLED_AT)) == []
 
 
 @pytest.mark.parametrize(("left", "says"), [(5, False), (6, True)])
 def test_what_a_notice_leaves_out_of_a_kill_it_says(left: int, says: bool) -> None:
     """Whoever cancels by hand must not take five items for all."""
-    status = _killed()
+    status = make_killed()
     assert status.kill
     kill = status.kill.model_copy(update={"residue": [f"item {number}" for number in range(left)]})
     (notice,) = of_status(status.model_copy(update={"kill": kill}), KILLED_AT + timedelta(minutes=1))
@@ -490,3 +531,9 @@ def test_the_words_of_others_make_one_line_each() -> None:
     body = message("main", [notice], 1).body
     assert (len(body.splitlines()), "\x1b" in body, "\u202e" in body) == (1, False, False)
     assert len(body) < 600
+
+
+def test_what_is_gathered_is_no_longer_than_what_chats_and_pagers_take() -> None:
+    """Found to be false: Discord refuses more than 2,000 characters, every time, and nothing behind such a message was sent."""
+    notices = [Notice(event_id="x", kind=NoticeKind.KILL, at=KILLED_AT, text="y" * 2_000)] * 5
+    assert len(message("main", notices, 5_000).body) < 1_000
