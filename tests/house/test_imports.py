@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "settings": ("domain.risk.limits", "domain.trading.proposals", "domain.trading.symbols", "domain.paper.book"),
     # What a person types; `ais api` and `ais replay` start what those packages are; `ais log` has the keys of the reports.
     "cli": (
+        "api.app_settings",
         "api.descriptors",
         "api.models",
         "api.rows",
