@@ -27,7 +27,7 @@ from domain.desk.states import CommandKind
 from domain.desk.status import LimitStatus
 from domain.trading.assessment import Level
 from startup import NotUp
-from tests.deploy.dev_stack import ais, ais_here
+from tests.deploy.dev_stack import ais, ais_here, clean_environment
 
 ROOT = Path(__file__).parents[2]
 _LISTED = get_command(app).commands  # type: ignore[attr-defined]
@@ -197,6 +197,19 @@ def test_a_level_is_shown_in_words() -> None:
         assert limit_text(limit) != f"largest position is at {limit.level}"
     half = LimitStatus(limit="position", value=Decimal(1), soft=Decimal(2), hard=Decimal(3), level="warn_50")
     assert limit_text(half) == "largest position has reached 50 % of its soft limit"
+
+
+@pytest.mark.parametrize(("command", "told"), [("tell('done')", "done\n"), ("say('half done')", "")])
+def test_what_nobody_can_read_makes_nothing_that_was_done_look_failed(command: str, told: str, tmp_path: Path) -> None:
+    """Found: with its output on a full disk, `ais restart` ended with a traceback and status 1, and the desk traded."""
+    code = f"from cli.terminal import say, tell; {command}; from startup import leave; leave(0)"
+    errors = tmp_path / "errors"
+    with open("/dev/full", "w") as full, errors.open("w") as err:
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=clean_environment() | {"PYTHONPATH": str(ROOT)}, check=False,
+            stdout=full, stderr=err if told else full,
+        )  # fmt: skip
+    assert (done.returncode, errors.read_text()) == (0, told)
 
 
 def test_a_reason_of_any_length_leaves_the_command_readable() -> None:
