@@ -43,6 +43,7 @@ from domain.desk.payloads import RawPayload, read_cancellation, read_command
 from domain.desk.states import CommandKind
 from domain.desk.status import CommandOutcome
 from domain.trading.instructions import CancelInstruction, cancel_instructions
+from domain.values import encodable
 from workflows.gateway import (
     SIGNAL_SECONDS,
     CoordinatorPaused,
@@ -90,6 +91,13 @@ class CommandRequest:
         """The signal's input. Its actor is the key's, whatever the fields contain."""
         return {**self.fields, "command_id": self.command_id, "actor": self.actor, "sent_at": now.isoformat()}
 
+    def need_readable(self) -> None:
+        """Raises InvalidRequest if the coordinator would not even read the id: after a 202 there would never be an outcome."""
+        data = to_json(encodable(self.payload(datetime.now(UTC))))
+        sent = read_command(self.kind, [RawPayload("json/plain", data)], "")
+        if not sent.named:
+            raise InvalidRequest(("body",), f"nothing was sent: {sent.problem}")
+
 
 class CommandResponse(NamedTuple):
     """Status, JSON body and headers."""
@@ -123,6 +131,7 @@ class Commander:
 
     async def _carry_out(self, ask: CommandRequest) -> CommandResponse:
         if ask.kind is not CommandKind.KILL:
+            ask.need_readable()
             await self._desk.admit()
         started = time.monotonic()
         deadline = started + self._seconds
