@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import socket
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -213,6 +214,10 @@ def main() -> None:
         leave(settings.explain(error))
     except EXPECTED as error:
         leave(str(error))
+    except Exception:
+        # Whatever it is, its process has to end: the interpreter's own end may hang (`leave`), and nobody would start another.
+        traceback.print_exc()
+        leave(1)
     leave(0)
 
 
