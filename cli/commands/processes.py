@@ -66,7 +66,7 @@ def api(
 
     from api.app_settings import AppSettings
     from api.descriptors import raise_limit
-    from startup import TracesNotInstalled, need_traces
+    from startup import TracesNotInstalled, configure_logging, need_traces
 
     with expected_failures(TracesNotInstalled):
         use_data_dir(data_dir)
@@ -81,6 +81,8 @@ def api(
             # be set before prometheus_client is imported, and must be empty: an earlier run's counts are not ours.
             counts = shared.enter_context(tempfile.TemporaryDirectory(prefix="ais-metrics-", dir=memory_folder()))
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
+            # This process only supervises. Its log alone tells of a process that died, or was silent and is killed.
+            configure_logging(configured.log)
         uvicorn.run(
             "api.app:create_app", factory=True, host=host, port=chosen, workers=workers, log_config=None,
             access_log=False, server_header=False, timeout_graceful_shutdown=10, timeout_keep_alive=75,

@@ -225,6 +225,7 @@ def test_several_processes_count_in_memory(monkeypatch: pytest.MonkeyPatch, no_s
     """A count is written into a mapped file: a full disk ended every process of the API, and no kill got through."""
     folders = list[Path]()
     monkeypatch.setattr("uvicorn.run", lambda *_, **__: folders.append(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
+    monkeypatch.setattr("startup.configure_logging", lambda _: None)
     monkeypatch.setattr(processes, "MEMORY", str(tmp_path))
     monkeypatch.setenv("AIS_API_KEY", secrets.token_urlsafe(32))
     monkeypatch.setenv("AIS_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")

@@ -1,10 +1,12 @@
 """`ais api --workers N`: uvicorn supervises the processes, and starts one anew that has died."""
 
 import os
+import re
 import secrets
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ BASICS = {"AIS_API_KEY": secrets.token_urlsafe(18), "AIS_DATABASE_URL": "postgre
 def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """How uvicorn was asked to serve, instead of serving."""
     asked = list[dict[str, Any]]()
+    # The log of this process is pytest's.
+    monkeypatch.setattr("startup.configure_logging", lambda _: None)
     monkeypatch.setattr("uvicorn.run", lambda *_, **how: asked.append(how))
     return asked
 
@@ -66,19 +70,34 @@ def test_no_process_goes_on_without_its_supervisor(tmp_path: Path) -> None:
     """Found: after a kill -9 of `ais api` two processes held the port, with old settings, and no other `ais api` could start."""
     port = free_port()
     command = [sys.executable, "-m", "cli", "api", "--workers", "2", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=tmp_path, env=clean_environment() | BASICS, stderr=subprocess.DEVNULL)
-    family = psutil.Process(process.pid)
+    said = tmp_path / "api.log"
+    with said.open("w") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, env=clean_environment() | BASICS, stderr=log)
+    family, of_it = psutil.Process(process.pid), list[int]()
     try:
         wait_until(lambda: _is_served(port), "it serves")
+        _processes(family)[0].kill()
+        wait_until(
+            lambda: re.search(r"Child process \[\d+\] died", said.read_text()) is not None, "the log tells of it"
+        )
+        wait_until(lambda: len(_processes(family)) == 2, "there are two again")
         of_it = [child.pid for child in family.children(recursive=True)]
-        assert len(of_it) >= 2
         process.kill()
         wait_until(lambda: not any(map(is_alive, of_it)), "its processes have ended")
     finally:
-        for each in family.children(recursive=True) if family.is_running() else []:
-            os.kill(each.pid, signal.SIGKILL)
         process.kill()
         process.wait()
+        for pid in filter(is_alive, of_it):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _processes(family: psutil.Process) -> list[psutil.Process]:
+    """Those that serve; beside them, Python has one that keeps track of shared memory."""
+    found = []
+    for child in family.children():
+        with suppress(psutil.Error):
+            found += [child] if "spawn_main" in " ".join(child.cmdline()) else []
+    return found
 
 
 def _is_served(port: int) -> bool:
