@@ -639,6 +639,24 @@ async def test_a_deleverage_is_sent_once_as_it_was_described_and_told_as_the_api
     assert [(name, payload["symbol"]) for name, payload in console.gateway.signals] == [("deleverage", "ETHUSDT")]
 
 
+async def test_a_deleverage_that_was_filled_in_part_is_told_as_that(console: Console) -> None:
+    console.gateway.carried.observation = make_observation().model_copy(update={"positions": [position("BTCUSDT")]})
+    console.gateway.shortfall = "0.05 of 0.125 was filled: the book was empty"
+    row = {"tool": "create_order", "symbol": "BTCUSDT", "outcome": "confirmed", "attempts": 1, "detail": None}
+    await console.page.route("**/reports/instructions*", lambda route: route.fulfill(json=[row]))
+    await console.open()
+    await console.shows("running")
+    await console.says("#deleverage-tells", "SELL about")
+    await console.page.click("form[aria-label=Deleverage] button")
+    await console.says(
+        "#outcomes", "APPLIED IN PART: deleverage prepared. Order prepared: SELL 0.125 BTCUSDT, reduce-only."
+    )
+    await console.says(
+        "#outcomes", "Only in part: 0.05 of 0.125 was filled: the book was empty. 1 of 1 confirmed by the venue."
+    )
+    assert await console.page.get_attribute("#outcomes li", "class") == "bad"
+
+
 async def test_a_limit_is_changed_with_the_difference_shown_and_a_refusal_told(console: Console) -> None:
     await console.open()
     await console.shows("running")
