@@ -216,8 +216,7 @@ def main() -> None:
         leave(str(error))
     except Exception:
         # Whatever it is, its process has to end: the interpreter's own end may hang (`leave`), and nobody would start another.
-        traceback.print_exc()
-        leave(1)
+        leave(traceback.format_exc())
     leave(0)
 
 
