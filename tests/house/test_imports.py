@@ -156,7 +156,8 @@ def test_only_the_place_that_puts_a_process_together_reads_settings() -> None:
         if module.startswith("settings") and source.name != "api/app_settings.py"
     ]
 
-    assert not wrong, f"api/app_settings.py reads the settings, and api/app.py hands values down; take them as arguments here: {wrong}"
+    where = "api/app_settings.py reads the settings, and api/app.py hands values down"
+    assert not wrong, f"{where}; take them as arguments here: {wrong}"
 
 
 def test_the_workflows_package_itself_is_empty() -> None:
