@@ -588,7 +588,8 @@ async def _runtime(config: settings.WorkerSettings) -> Runtime:
     """The SDK's runtime, with the SDK's own metrics if their port is free."""
 
     async def attempt() -> Runtime:
-        bind = f"{config.metrics_host}:{config.sdk_metrics_port}"
+        host = f"[{config.metrics_host}]" if ":" in config.metrics_host else config.metrics_host
+        bind = f"{host}:{config.sdk_metrics_port}"
         metrics = TelemetryConfig(logging=sdk_logging(), metrics=PrometheusConfig(bind_address=bind))
         return Runtime(telemetry=metrics, worker_heartbeat_interval=HEARTBEAT)
 

@@ -44,6 +44,18 @@ async def test_a_metrics_port_that_is_taken_stops_no_worker(taken: int, monkeypa
     assert sum(text.startswith("running without") for text in told) == 2
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_both_metrics_ports_open_on_any_address(host: str) -> None:
+    """Found: with `::1` the SDK's did not, and after 5 s in which no kill was heard the log said that its port was taken."""
+    config = settings.WorkerSettings.load().model_copy(
+        update={"metrics_host": host, "metrics_port": 0, "sdk_metrics_port": 0}
+    )
+    with capture_logs() as logs:
+        await worker._serve_metrics(config, WorkerMetrics("main"))
+        await worker._runtime(config)
+    assert logs == []
+
+
 async def test_a_database_whose_disk_hangs_stops_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Found to be false: the server had taken the connection and never answered, and no limit of its own applies then."""
     hanging = threading.Event()
