@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import importlib
 import logging
+import multiprocessing
 import os
 import queue
 import select
+import signal
 import sys
 import threading
 import time
@@ -104,18 +107,44 @@ def _print_last(text: str) -> None:
     printing.join(LAST_WORDS_SECONDS)
 
 
-def open_traces(chosen: "TraceSettings", process: str, desk: str) -> "Traces | None":
-    """The traces of this process. None if they are switched off; their packages are not imported then."""
+def end_with_supervisor() -> None:
+    """Has this process end, in order, once the one that supervises it is gone. Does nothing in a process without one.
+
+    After a kill -9 of `ais api --workers 2`, its processes went on: they held the port, so that no other `ais api` could start,
+    kept the old settings, and nobody replaced one that died.
+    """
+    if (supervisor := multiprocessing.parent_process()) is None:
+        return
+
+    def wait() -> None:
+        supervisor.join()
+        logging.getLogger("startup").warning("the supervisor is gone: this process ends")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="supervisor", daemon=True).start()
+
+
+def need_traces(chosen: "TraceSettings") -> None:
+    """Raises TracesNotInstalled if traces are wanted and their packages are not there."""
     if chosen.url is None:
-        return None
+        return
     try:
-        import tracing
+        importlib.import_module("tracing")
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("opentelemetry"):
             raise
         raise TracesNotInstalled(
             "AIS_TRACES_URL needs packages that are not installed: pip install 'ais[traces]'"
         ) from None
+
+
+def open_traces(chosen: "TraceSettings", process: str, desk: str) -> "Traces | None":
+    """The traces of this process. None if they are switched off; their packages are not imported then."""
+    if chosen.url is None:
+        return None
+    need_traces(chosen)
+    import tracing
+
     return tracing.open_traces(chosen.url, process, desk)
 
 

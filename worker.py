@@ -10,13 +10,14 @@ import os
 import secrets
 import signal
 import socket
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -98,6 +99,8 @@ HEARTBEAT = timedelta(seconds=1)
 # Beside the activities' own time: what the SDK takes to end its polls.
 END_SECONDS = 10.0
 
+T = TypeVar("T")
+
 log = structlog.get_logger("worker")
 
 
@@ -148,6 +151,10 @@ class ActivityParts:
     metrics: WorkerMetrics
     records: Database
     latch: Database
+
+
+class Stopped(Exception):
+    """The process was told to stop while it was still starting."""
 
 
 class WrongWorker(Exception):
@@ -207,6 +214,9 @@ def main() -> None:
         leave(settings.explain(error))
     except EXPECTED as error:
         leave(str(error))
+    except Exception:
+        # Whatever it is, its process has to end: the interpreter's own end may hang (`leave`), and nobody would start another.
+        leave(traceback.format_exc())
     leave(0)
 
 
@@ -223,7 +233,7 @@ async def serve(config: Config) -> None:
     # In the background: a kill must not wait for an agent whose import hangs.
     opening = asyncio.create_task(pool.open())
     try:
-        with traces.statements() if traces else contextlib.nullcontext():
+        with traces.statements() if traces else contextlib.nullcontext(), contextlib.suppress(Stopped):
             await _serve(config, pool, traces, stop)
     finally:
         opening.cancel()
@@ -235,8 +245,8 @@ async def serve(config: Config) -> None:
 
 async def _serve(config: Config, agents: AgentRunner, traces: "Traces | None", stop: asyncio.Event) -> None:
     versioned = versioned_as(config.worker)
-    scope = scope_of(config, await _check_schema(config.database.url))
-    client = await _connect(config.worker, traces)
+    scope = scope_of(config, await _unless_stopped(stop, _check_schema(config.database.url)))
+    client = await _unless_stopped(stop, _connect(config.worker, traces))
     url = config.database.url
     databases = [Database(url, application_name=f"ais-{part}") for part in ("records", "latch", "paper")]
     records, latch, paper = databases
@@ -262,15 +272,36 @@ async def _serve(config: Config, agents: AgentRunner, traces: "Traces | None", s
             database.close()
 
 
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`. Raises Stopped, and gives up the work, once the process is told to stop.
+
+    The incident behind this: a worker that waited for Temporal heard neither SIGTERM nor Ctrl-C for two minutes. Whoever had
+    corrected TEMPORAL_ADDRESS waited as long for the next one, and a kill with them.
+    """
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        working.cancel()
+        raise Stopped
+    return working.result()
+
+
 async def _connect(config: settings.WorkerSettings, traces: "Traces | None") -> Client:
+    """A connected client. Raises NotUp, or NotConfigured for an address that is none: waiting would not help."""
     runtime, following = await _runtime(config), [traces.interceptor] if traces else []
 
     async def attempt() -> Client:
+        where = settings.temporal_connect_config()
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
-                return await connect(settings.temporal_connect_config(), runtime=runtime, interceptors=following)
+                return await connect(where, runtime=runtime, interceptors=following)
         except TimeoutError:
             raise RuntimeError(f"it takes the connection and says nothing for {ATTEMPT_SECONDS:g} s") from None
+        except ValueError as error:
+            raise settings.NotConfigured(
+                f"Temporal at {where.get('target_host')} cannot be called: {error}; check TEMPORAL_ADDRESS"
+            ) from error
 
     return await patiently("Temporal", attempt, CONNECT_SECONDS, log.warning, RuntimeError)
 
@@ -559,7 +590,8 @@ async def _runtime(config: settings.WorkerSettings) -> Runtime:
     """The SDK's runtime, with the SDK's own metrics if their port is free."""
 
     async def attempt() -> Runtime:
-        bind = f"{config.metrics_host}:{config.sdk_metrics_port}"
+        host = f"[{config.metrics_host}]" if ":" in config.metrics_host else config.metrics_host
+        bind = f"{host}:{config.sdk_metrics_port}"
         metrics = TelemetryConfig(logging=sdk_logging(), metrics=PrometheusConfig(bind_address=bind))
         return Runtime(telemetry=metrics, worker_heartbeat_interval=HEARTBEAT)
 

@@ -2,7 +2,7 @@
 
 | file | holds |
 |---|---|
-| `app.py`, `parts.py` | builds everything, and hands it to the routes |
+| `app.py`, `app_settings.py`, `parts.py` | reads the settings, builds everything, and hands it to the routes |
 | `routes/` | the endpoints |
 | `door.py`, `connections.py`, `descriptors.py`, `request_head.py` | connections, and requests that are not valid HTTP |
 | `access.py`, `auth.py`, `body_limit.py`, `head_as_get.py`, `headers.py` | what every request passes |

@@ -5,23 +5,21 @@ first call that needs it, and if that fails, with the next one. So does the data
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import FastAPI
-from pydantic import ValidationError
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Scope
 from temporalio.runtime import Runtime, TelemetryConfig
 
-import settings as configuration
 from api import docs, errors, guide, manual
 from api.access import AccessLog
+from api.app_settings import AppSettings
 from api.auth import Authentication, is_authenticated
 from api.body_limit import BodyLimit
 from api.commands import Commander, header_text
@@ -46,7 +44,7 @@ from domain.desk.status import Status
 from domain.desk.terms import configured_terms, warn_if_different
 from notify.channels import channels_of
 from notify.notifier import Notifier
-from startup import TracesNotInstalled, configure_logging, in_background, once_known, open_traces
+from startup import TracesNotInstalled, configure_logging, end_with_supervisor, in_background, once_known, open_traces
 from storage.database import Database
 from storage.disks import DiskWatch
 from workflows import names
@@ -71,46 +69,6 @@ ROUTERS = (
 )
 
 
-@dataclass(frozen=True)
-class AppSettings:
-    """All settings of the API. `temporal` are arguments of `Client.connect`."""
-
-    api: configuration.ApiSettings
-    desk: configuration.DeskSettings
-    database: configuration.DatabaseSettings
-    log: configuration.LogSettings
-    disks: configuration.DiskSettings
-    traces: configuration.TraceSettings
-    temporal: Mapping[str, Any]
-    notify: configuration.NotifySettings
-    redis: configuration.RedisSettings
-
-    @classmethod
-    def load(cls) -> "AppSettings":
-        """Reads the environment, `.env` or a running `ais dev`. A wrong value ends the process with a message that names it."""
-        try:
-            found = cls(
-                api=configuration.ApiSettings.load(),
-                desk=configuration.DeskSettings.load(),
-                database=configuration.DatabaseSettings.load(),
-                log=configuration.LogSettings.load(),
-                disks=configuration.DiskSettings.load(),
-                traces=configuration.TraceSettings.load(),
-                temporal=dict(configuration.temporal_connect_config()),
-                notify=configuration.NotifySettings.load(),
-                redis=configuration.RedisSettings.load(),
-            )
-        except ValidationError as error:
-            raise SystemExit(configuration.explain(error)) from None
-        except configuration.NotConfigured as error:
-            raise SystemExit(str(error)) from None
-        if found.desk.mode == "live" and not found.api.fit_for_live:
-            raise SystemExit(
-                f"AIS_MODE=live needs {configuration.LIVE_KEY}. Make one: {configuration.HOW_TO_MAKE_A_KEY}"
-            )
-        return found
-
-
 log: Any = structlog.get_logger("api")
 
 
@@ -126,6 +84,7 @@ def create_app(
     if settings is None:
         settings = AppSettings.load()
         configure_logging(settings.log)
+        end_with_supervisor()
         traces = _traces(settings)
     instruments = ApiMetrics(settings.desk.desk)
     ring = KeyRing(settings.api.key, settings.desk.desk)

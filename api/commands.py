@@ -43,6 +43,7 @@ from domain.desk.payloads import RawPayload, read_cancellation, read_command
 from domain.desk.states import CommandKind
 from domain.desk.status import CommandOutcome
 from domain.trading.instructions import CancelInstruction, cancel_instructions
+from domain.values import encodable
 from workflows.gateway import (
     SIGNAL_SECONDS,
     CoordinatorPaused,
@@ -90,6 +91,13 @@ class CommandRequest:
         """The signal's input. Its actor is the key's, whatever the fields contain."""
         return {**self.fields, "command_id": self.command_id, "actor": self.actor, "sent_at": now.isoformat()}
 
+    def need_readable(self) -> None:
+        """Raises InvalidRequest if the coordinator would not even read the id: after a 202 there would never be an outcome."""
+        data = to_json(encodable(self.payload(datetime.now(UTC))))
+        sent = read_command(self.kind, [RawPayload("json/plain", data)], "")
+        if not sent.named:
+            raise InvalidRequest(("body",), f"nothing was sent: {sent.problem}")
+
 
 class CommandResponse(NamedTuple):
     """Status, JSON body and headers."""
@@ -123,6 +131,7 @@ class Commander:
 
     async def _carry_out(self, ask: CommandRequest) -> CommandResponse:
         if ask.kind is not CommandKind.KILL:
+            ask.need_readable()
             await self._desk.admit()
         started = time.monotonic()
         deadline = started + self._seconds
@@ -195,11 +204,14 @@ class Commander:
         """A run takes 10,000 signals. After that it still accepts a cancellation (measured), which means kill."""
         log.warning("kill signal refused, requesting cancellation", command_id=ask.command_id, error=str(refusal))
         await self._request_cancellation(ask, refusal, deadline)
-        warning = "Temporal refused the kill signal; the kill went in as a cancellation of the workflow"
-        outcome = await self._confirmation(ask, deadline, [])
+        warning, told = (
+            "Temporal refused the kill signal; the kill went in as a cancellation of the workflow",
+            list[str](),
+        )
+        outcome = await self._confirmation(ask, deadline, told)
         if outcome is not None:
             return self._settled(ask, outcome)._replace(headers=_headers(ask, warning))
-        return await self._accepted_as_cancellation(ask, warning)
+        return await self._accepted_as_cancellation(ask, warning, *told[:1])
 
     async def _request_cancellation(self, ask: CommandRequest, refusal: GatewayError, deadline: float) -> None:
         seconds = min(SIGNAL_SECONDS, max(deadline - time.monotonic(), 0.5))
@@ -216,15 +228,15 @@ class Commander:
             raise NotRecorded(f"{refusal}; a cancellation failed too: {error}", self._cancels(ask)) from error
         self._desk.recorded(ask.command_id)
 
-    async def _accepted_as_cancellation(self, ask: CommandRequest, warning: str) -> CommandResponse:
+    async def _accepted_as_cancellation(self, ask: CommandRequest, *warnings: str) -> CommandResponse:
         """If an earlier kill of this run also went in as a cancellation, it is carried out for both, under its id."""
-        answer = self._accepted(ask, warning)
+        answer = self._accepted(ask, *warnings)
         reason = await self._desk.gateway.standing_cancellation(STANDING_SECONDS)
         standing = None if reason is None else read_cancellation(reason, "")
         if standing is None or standing.command_id == ask.command_id:
             return answer
         headers = _headers(
-            ask, warning, "an earlier cancellation request already kills this run; this kill is carried out with it"
+            ask, *warnings, "an earlier cancellation request already kills this run; this kill is carried out with it"
         )
         # A cancellation by hand has no id.
         where = _where_to_ask(standing.command_id) if standing.command_id else {}
@@ -256,7 +268,12 @@ class Commander:
         return CommandResponse(200, applied_body(outcome, ask.command.reason), headers)
 
     def _cancels(self, ask: CommandRequest) -> list[CancelInstruction] | None:
-        return cancel_instructions(self._symbols) if ask.kind is CommandKind.KILL else None
+        """The cancels of a kill: of the configured symbols, and of those that the desk was last seen to cover besides.
+
+        With the configured ones alone, a person who carries them out by hand would leave the orders of a symbol that was added.
+        """
+        symbols = dict.fromkeys((*self._symbols, *self._desk.covered_symbols))
+        return cancel_instructions(list(symbols)) if ask.kind is CommandKind.KILL else None
 
 
 def refusal_of(kind: CommandKind, outcome: CommandOutcome) -> ApiError:

@@ -1,7 +1,7 @@
 """The coordinator as this process sees it: bounded reads, and a count of commands that nobody has confirmed yet."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
@@ -52,6 +52,8 @@ class CoordinatorClient:
         self._carrying_out = 0
         self._pending = 0
         self._rows = 0
+        self.covered_symbols: Sequence[str] = ()
+        """The symbols that a kill of the desk covers, as the coordinator last told; none until it has."""
 
     async def read(self, command_ids: Iterable[str] = (), seconds: float | None = None) -> Outcomes:
         """Status and outcomes from a query that begins after this call; raises GatewayError within `seconds`."""
@@ -69,6 +71,7 @@ class CoordinatorClient:
         self._unconfirmed -= before
         self._pending = found.status.commands_pending
         self._rows = found.status.records_waiting
+        self.covered_symbols = found.status.covered_symbols
         return found
 
     @property

@@ -121,7 +121,7 @@ class CancelAllAnswer(_Answer):
 
 
 class DeleverageAnswer(_Answer):
-    """The reducing order was sent, once."""
+    """The reducing order was sent, once. `detail` is there only if it was filled in part, and says how much of it was."""
 
     model_config = _example(
         {"action": "deleverage_prepared", "symbol": "BTCUSDT", "reduce_pct": 0.5, "instruction": _ORDER}
@@ -130,6 +130,7 @@ class DeleverageAnswer(_Answer):
     symbol: str
     reduce_pct: float
     instruction: OrderInstructionAnswer
+    detail: str | None = None
 
 
 class LimitsAnswer(_Answer):

@@ -262,6 +262,7 @@ def _residue(kill: KillStatus) -> str:
 
 
 def _applied_text(desk: str, outcome: CommandOutcome, status: Status | None) -> str:
+    in_part = " in part" if outcome.detail else ""
     of_all = f"cancels of all orders of {', '.join(outcome.symbols or ['its symbols'])}"
     what = {
         CommandKind.KILL: f"desk {desk!r} is killed; its cancels are prepared. `ais status` shows when it is verified",
@@ -269,7 +270,7 @@ def _applied_text(desk: str, outcome: CommandOutcome, status: Status | None) -> 
         CommandKind.RESUME: f"desk {desk!r} is running",
         CommandKind.CANCEL_ALL: f"desk {desk!r}: {of_all} are prepared; `ais status` shows what is open",
         CommandKind.ADD_SYMBOLS: f"desk {desk!r} has its new symbols, and stays paused until `ais resume`",
-        CommandKind.DELEVERAGE: f"desk {desk!r}: the order that reduces {outcome.symbol} is done",
+        CommandKind.DELEVERAGE: f"desk {desk!r}: the order that reduces {outcome.symbol} is done{in_part}",
     }[outcome.command]
     sends = outcome.command in (CommandKind.KILL, CommandKind.CANCEL_ALL, CommandKind.DELEVERAGE)
     if sends and status and status.mode is Mode.SHADOW:

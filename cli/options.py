@@ -1,7 +1,6 @@
 """Options shared by several commands of `ais`, and their meaning."""
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -33,10 +32,8 @@ def use_data_dir(data_dir: Path | None) -> None:
     """Exports the folder as AIS_DATA_DIR, for settings read later in this process or in a child."""
     import settings
 
-    # A warning that cannot be printed must not stop a kill.
-    with suppress(OSError, ValueError):
-        for name in settings.unknown_variables():
-            say(f"warning: {name} is not a setting of AIS; docs/settings.md lists them all")
+    for name in settings.unknown_variables():
+        say(f"warning: {name} is not a setting of AIS; docs/settings.md lists them all")
     if data_dir:
         os.environ["AIS_DATA_DIR"] = str(settings.absolute_folder(data_dir))
 

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from cli.actor import actor
@@ -14,7 +15,7 @@ from domain.desk.states import CommandKind
 from domain.desk.terms import difference_text
 from domain.values import printable
 from startup import Say
-from workflows.gateway import GatewayError, SignalUnanswered
+from workflows.gateway import PAUSED, DeskGateway, GatewayError, SignalUnanswered, paused_text
 
 NOT_KNOWN = "it is not known whether the change was recorded; `ais limits` shows the limits in force"
 
@@ -48,7 +49,15 @@ async def set_limits(asked: dict[str, str], reason: str) -> str:
     found = await gateway.settled(command_id, STATUS_SECONDS)
     outcome = found.outcomes.get(command_id) if found else None
     if outcome is None or outcome.outcome is Outcome.PENDING:
-        raise Refused("recorded, not applied yet: no worker answered. `ais limits` shows the limits in force")
+        raise Refused(f"recorded, not applied yet: {await _why_not(gateway)}. `ais limits` shows the limits in force")
     if outcome.outcome is Outcome.REFUSED:
         raise Refused(outcome.detail or "the change was refused")
     return f"limits of desk {gateway.desk!r}: {printable(outcome.detail or '')}"
+
+
+async def _why_not(gateway: DeskGateway) -> str:
+    """Why nobody has carried the change out so far."""
+    with suppress(GatewayError):
+        if await gateway.open_status() == PAUSED:
+            return paused_text(gateway.desk)
+    return "no worker answered"

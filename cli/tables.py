@@ -59,7 +59,7 @@ def table(status: Status, now: datetime) -> str:
         "failing agents": _failing_text(status),
         "last decision": status.last_decision.summary if status.last_decision else "-",
         "open instructions": _first_of(status.open_instructions_total, open_instructions, ", "),
-        "unknown orders": ", ".join(status.unknown_orders) or "none",
+        "unknown orders": _first_of(status.unknown_orders_total, status.unknown_orders, ", "),
         "unwritten rows": str(status.records_waiting),
         "warnings": "; ".join(status.warnings) or "none",
     }
@@ -132,7 +132,8 @@ def _failing_text(status: Status) -> str:
 
 
 def _first_of(total: int, shown: list[str], separator: str) -> str:
-    more = total - len(shown)
+    # A coordinator of an earlier version tells no total of some.
+    more = max(total - len(shown), 0)
     return separator.join(shown) + (f" and {more} more" if more else "") if shown else "none"
 
 

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 import typer
@@ -19,14 +19,31 @@ def tell(text: str) -> None:
     """Prints the result, which may hold what somebody else wrote, such as a reason, and must not control the terminal."""
     from domain.values import printable_lines
 
-    typer.echo(printable_lines(text))
+    if not print_result(printable_lines(text)):
+        say(text)
+
+
+def print_result(text: str, *, err: bool = False) -> bool:
+    """Prints the result as it is; whether it could. The exit status tells it too: a full disk, a closed pipe or a terminal that
+    lacks a character must not make a kill or a restart look failed.
+    """
+    try:
+        typer.echo(text, err=err)
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        # Whatever is still unwritten would fail again at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return False
+    return True
 
 
 def say(text: str) -> None:
-    """Prints progress to standard error, so that it stays out of the result."""
+    """Prints progress to standard error, so that it stays out of the result. Nobody has to read it: a closed pipe must not end a
+    restart between two steps."""
     from domain.values import printable_lines
 
-    typer.echo(printable_lines(text), err=True)
+    with suppress(OSError, ValueError):
+        typer.echo(printable_lines(text), err=True)
 
 
 @contextmanager

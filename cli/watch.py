@@ -181,7 +181,8 @@ def _waiting_rows(status: Status) -> Iterator[tuple[str, str, str]]:
     """Counts that are normally all zero."""
     counts = {
         "open instructions": status.open_instructions_total,
-        "unknown orders": len(status.unknown_orders),
+        # A coordinator of an earlier version tells no total.
+        "unknown orders": max(status.unknown_orders_total, len(status.unknown_orders)),
         "unwritten rows": status.records_waiting,
         "commands pending": status.commands_pending,
     }

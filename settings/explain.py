@@ -25,6 +25,7 @@ When a process starts, it reads the settings it needs. Each value comes from the
 3. the file `.env` in the working directory,
 4. the default.
 
+An empty variable counts as not set. Only an empty `AIS_AGENTS` or `AIS_AGENT_SECONDS` is refused: write `none` for no agent.
 A wrong value stops the process with a line that names the variable, the value and what is allowed.
 
 Temporal's own settings say where Temporal is: `TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_API_KEY`,

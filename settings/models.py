@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import NoDecode
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from domain.paper.book import Terms
 from domain.risk.limits import DATA_AGE_CYCLES, Limits
@@ -288,6 +288,8 @@ class WorkerSettings(Settings):
 class AgentSettings(Settings):
     """Trading agents."""
 
+    # An empty AIS_AGENTS is refused: it may mean all of them or none.
+    model_config = SettingsConfigDict(env_ignore_empty=False)
     used_by = "worker, ais"
 
     agents: Annotated[tuple[str, ...], NoDecode] = about(

@@ -55,7 +55,10 @@ class UnreadableFile(NotConfigured):
 class Settings(BaseSettings):
     """The base of all settings models: it reads the prefix, `.env`, and the values that a running `ais dev` recorded."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=DOTENV, extra="ignore", frozen=True)
+    # Compose and shells hand on a variable that nobody filled in as an empty one: it counts as not set.
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=DOTENV, env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     used_by: ClassVar[str] = ""
     recorded_as: ClassVar[Mapping[str, str]] = {}
@@ -130,16 +133,18 @@ def temporal_connect_config(data_dir: Path | None = None) -> "ClientConnectConfi
 
     Temporal's own rules apply (TEMPORAL_* and profiles), and `.env` counts as environment. But if a data folder is in use
     and TEMPORAL_ADDRESS is not set, the folder alone decides: a profile's TLS and key belong to another cluster.
+    An empty variable counts as not set: the SDK would take an empty TEMPORAL_API_KEY or TEMPORAL_TLS as a wish for TLS.
     """
     # Late, as SQLAlchemy is in `models`: it takes 20 MB and a third of the start of a replay, which needs neither.
     from temporalio.envconfig import ClientConfig
 
     recorded = running_stack(data_dir)
-    if recorded and "TEMPORAL_ADDRESS" not in os.environ:
+    exported = {name: value for name, value in os.environ.items() if value}
+    if recorded and "TEMPORAL_ADDRESS" not in exported:
         return {"target_host": recorded["temporal_address"], "namespace": recorded["temporal_namespace"]}
     try:
         named = {name: value for name, value in dotenv_values(DOTENV).items() if value and name.startswith("TEMPORAL_")}
-        loaded = ClientConfig.load_client_connect_config(override_env_vars={**named, **os.environ})
+        loaded = ClientConfig.load_client_connect_config(override_env_vars={**named, **exported})
     except Exception as error:
         # The SDK's errors share no base class, and a person wrote everything that this reads.
         raise WrongTemporalSettings(error) from error
@@ -150,11 +155,16 @@ def origin(field: str) -> Literal["environment", ".env"] | None:
     """Where a field is set: in the environment, in `.env`, or nowhere (None)."""
     if _in_environment(field):
         return "environment"
-    return ".env" if variable(field) in {name.upper() for name in dotenv_values(DOTENV)} else None
+    return ".env" if _is_set(field, dotenv_values(DOTENV)) else None
 
 
 def _in_environment(field: str) -> bool:
-    return any(name.upper() == variable(field) for name in os.environ)
+    return _is_set(field, os.environ)
+
+
+def _is_set(field: str, variables: Mapping[str, str | None]) -> bool:
+    """Whether one of the variables is the field's and has a value: an empty one must not hide what is recorded elsewhere."""
+    return any(value and name.upper() == variable(field) for name, value in variables.items())
 
 
 def variable(field: str) -> str:

@@ -1,15 +1,13 @@
 """Commands to a desk: `ais kill`, `pause`, `resume`, `cancel-all`, `deleverage`, `limits` and `symbols`."""
 
 import asyncio
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.options import AsJson, DataDir, DeskName, Reason, readable, use_data_dir, use_desk
-from cli.terminal import expected_failures, say, told_if_interrupted
+from cli.terminal import expected_failures, print_result, say, tell, told_if_interrupted
 
 if TYPE_CHECKING:
     from domain.desk.states import CommandKind
@@ -129,12 +127,7 @@ def _operate(
         except KeyboardInterrupt:
             result = command.interrupted()
     text = operate.as_json(command, kind, result) if as_json else printable_lines(result.text)
-    try:
-        typer.echo(text, err=not as_json and result.code is not operate.ExitCode.DONE)
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        # The exit status tells the result too: a full disk or a closed pipe must not make a kill look failed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    print_result(text, err=not as_json and result.code is not operate.ExitCode.DONE)
     raise typer.Exit(result.code)
 
 
@@ -163,4 +156,4 @@ def limits(
     with expected_failures(*EXPECTED), told_if_interrupted(status.NOT_KNOWN if asked else "nothing was changed"):
         use_data_dir(data_dir)
         done = status.set_limits(asked, reason.strip()) if asked else status.limits()
-        typer.echo(asyncio.run(done))
+        tell(asyncio.run(done))

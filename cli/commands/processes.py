@@ -16,6 +16,9 @@ from cli.terminal import expected_failures, fail
 
 # A folder of this process alone is made in it.
 MEMORY = "/dev/shm"  # noqa: S108
+# A process that says nothing for this long is killed and started anew. By default (5 s), one on a slow machine never came up: it
+# takes longer until it can answer. One that was merely suspended died with the kills that it was answering.
+SILENT_SECONDS = 30
 
 
 def dev(
@@ -51,7 +54,9 @@ def dev(
 
 
 def api(
-    port: Annotated[int | None, typer.Option(help="Port to listen on. [default: AIS_API_PORT, or 8000]")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on. [default: AIS_API_PORT, or 8000]")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of processes that serve the port.")] = 1,
     host: Annotated[str, typer.Option(help="0.0.0.0 listens on all addresses.")] = "127.0.0.1",
     data_dir: DataDir = None,
@@ -59,15 +64,16 @@ def api(
     """Serve the HTTP API. Example: ais api --port 8000 --workers 2"""
     import uvicorn
 
-    import settings
+    from api.app_settings import AppSettings
     from api.descriptors import raise_limit
+    from startup import TracesNotInstalled, configure_logging, need_traces
 
-    with expected_failures():
+    with expected_failures(TracesNotInstalled):
         use_data_dir(data_dir)
-        configured = settings.ApiSettings.load()
-        settings.DeskSettings.load()
-        settings.DatabaseSettings.load()
-        chosen = configured.api_port if port is None else port
+        # All of them, here: of several processes each would end over a wrong one, and be started again, for ever.
+        configured = AppSettings.load()
+        need_traces(configured.traces)
+        chosen = configured.api.api_port if port is None else port
         _refuse_a_taken_port(host, chosen)
     with ExitStack() as shared:
         if workers > 1:
@@ -75,10 +81,13 @@ def api(
             # be set before prometheus_client is imported, and must be empty: an earlier run's counts are not ours.
             counts = shared.enter_context(tempfile.TemporaryDirectory(prefix="ais-metrics-", dir=memory_folder()))
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
+            # This process only supervises. Its log alone tells of a process that died, or was silent and is killed.
+            configure_logging(configured.log)
         uvicorn.run(
             "api.app:create_app", factory=True, host=host, port=chosen, workers=workers, log_config=None,
             access_log=False, server_header=False, timeout_graceful_shutdown=10, timeout_keep_alive=75,
             http="api.door:Door", ws="none", backlog=raise_limit().waiting,
+            timeout_worker_healthcheck=SILENT_SECONDS,
         )  # fmt: skip
 
 
@@ -93,7 +102,10 @@ def memory_folder() -> str | None:
 
 def _refuse_a_taken_port(host: str, port: int) -> None:
     """Checks the port here, because with several workers each uvicorn process would print a traceback, for ever."""
-    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        fail(f"Cannot listen on {host} ({error}): --host takes an address of this machine.")
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

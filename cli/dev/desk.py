@@ -53,7 +53,7 @@ async def is_open(data_dir: Path) -> bool:
     """Whether a coordinator of this desk is open; after a person's `ais restart`, `ais dev` then prints `ready`."""
     desk = settings.DeskSettings.load(data_dir).desk
     try:
-        client = await connect(settings.temporal_connect_config(data_dir))
+        client = await connect(settings.temporal_connect_config(data_dir), lazy=True)
         return await DeskGateway(client, desk).open_status() == RUNNING
     except (GatewayError, RuntimeError):
         return False

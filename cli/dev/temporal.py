@@ -24,6 +24,7 @@ from cli.dev.ports import HOST
 from cli.dev.process import Child, ProcessCommand
 
 NAMESPACE = "default"
+CONNECT_SECONDS = 5.0
 SEARCH_ATTRIBUTES = ("AisDesk", "AisState", "AisMode")
 # By default the server reads its queues at most 20 times a second, and signal-then-query waits for that tick (measured:
 # 50 ms instead of 20). By default a timer fires up to a second late (measured: 1.0 s instead of 0.024 s for a timer of one
@@ -74,10 +75,12 @@ class Temporal:
     async def answers(self) -> bool:
         """Describes the namespace: the server makes it after it opens the port, and workflows can start only then."""
         try:
-            client = await Client.connect(self.address, namespace=NAMESPACE)
+            # The SDK's connect has no limit of its own: a server that hangs would hold up the start without a word.
+            async with asyncio.timeout(CONNECT_SECONDS):
+                client = await Client.connect(self.address, namespace=NAMESPACE)
             request = DescribeNamespaceRequest(namespace=NAMESPACE)
             await client.workflow_service.describe_namespace(request, timeout=timedelta(seconds=2))
-        except (RPCError, RuntimeError):  # RuntimeError: how the SDK reports that it cannot connect
+        except (RPCError, RuntimeError, TimeoutError):  # RuntimeError: how the SDK reports that it cannot connect
             return False
         return await asyncio.to_thread(http_answers, self.ui_port, "/")
 

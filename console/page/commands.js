@@ -191,13 +191,16 @@ export class Commands {
     const cancels = body.cancel_instructions;
     const expected = order ? 1 : cancels ? cancels.length : 0;
     if (!order && !cancels) return this.say(entry, `APPLIED: ${words(body.action)}.`, "good");
-    const what = order ? `Order prepared: ${order.side} ${order.quantity} ${order.symbol}, reduce-only.` : `${expected} cancels prepared.`;
+    // The order was filled in part: the rest of the position stays.
+    const part = (order && body.detail) || "";
+    const what = order ? `Order prepared: ${order.side} ${order.quantity} ${order.symbol}, reduce-only.${part && ` Only in part: ${part}.`}` : `${expected} cancels prepared.`;
     const shadow = this.view.status?.mode === "shadow" ? " In mode shadow nothing is sent." : "";
-    this.say(entry, `APPLIED: ${words(body.action)}. ${what}${shadow} 0 of ${expected} confirmed by the venue.`);
-    if (expected) this.followRows(entry, `APPLIED: ${words(body.action)}. ${what}${shadow}`, expected);
+    const text = `APPLIED${part && " IN PART"}: ${words(body.action)}. ${what}${shadow}`;
+    this.say(entry, `${text} 0 of ${expected} confirmed by the venue.`, part && "bad");
+    if (expected) this.followRows(entry, text, expected, Boolean(part));
   }
 
-  async followRows(entry, text, expected) {
+  async followRows(entry, text, expected, isPart) {
     const end = performance.now() + FOLLOWED_MS;
     while (performance.now() < end && entry.node.isConnected) {
       await pause(1000);
@@ -207,7 +210,7 @@ export class Commands {
       const count = (outcome) => rows.filter((it) => it.outcome === outcome).length;
       const wrong = ["failed", "unknown"].filter(count).map((it) => `, ${count(it)} ${it}`).join("");
       const all = Math.max(expected, rows.length);
-      this.say(entry, `${text} ${count("confirmed")} of ${all} confirmed by the venue${wrong}.`, wrong ? "bad" : count("confirmed") === all ? "good" : "");
+      this.say(entry, `${text} ${count("confirmed")} of ${all} confirmed by the venue${wrong}.`, wrong || isPart ? "bad" : count("confirmed") === all ? "good" : "");
       if (count("confirmed") + count("failed") === all) return;
     }
     this.leave(entry);

@@ -30,7 +30,7 @@ const mayPass = (answer) => answer.status === 408 || answer.status === 429 || is
 const isOfKey = ({ status, headers }) => status === 401 || (status === 403 && (headers.get("WWW-Authenticate") || "").includes("insufficient_scope"));
 
 /** Whether the API says that nothing was sent. After any other failure, also a proxy's, it may have been sent. */
-export const isUnrecorded = ({ status, body }) => status === 503 && String(body?.detail).startsWith("not recorded");
+export const isUnrecorded = ({ status, body }) => status === 503 && /^not recorded|; nothing was sent\. /.test(String(body?.detail));
 
 /** Whether the API says that it sent the kill and got no answer. */
 const isPerhaps = ({ status, body }) => status === 503 && String(body?.detail).startsWith("it is not known");

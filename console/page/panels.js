@@ -70,7 +70,8 @@ function unsettled(status) {
   }));
   const listed = new Set(status.open_instructions.map((it) => it.instruction_id));
   for (const id of unknown) if (!listed.has(id)) rows.push({ class: "grave", cells: ["NOT KNOWN", "create order", "–", "–", "–", "–", id] });
-  const more = status.open_instructions_total - status.open_instructions.length;
+  // The total counts orders too, and those of unknown fate are among the rows.
+  const more = status.open_instructions_total - rows.length;
   return [table(["at the venue", "what", "symbol", "since (UTC)", "tries", "last error", "id"], rows, "None."),
     ...(more > 0 ? [h("p", null, `and ${more} more`)] : [])];
 }
@@ -106,7 +107,9 @@ function warnings(view) {
   const { status, health } = view;
   const found = [];
   const add = (rank, text, afterMs = 0) => found.push({ rank, text, afterMs });
-  if (status.unknown_orders.length) add(0, `Fate unknown: ${status.unknown_orders.length} of the desk's orders. The desk keeps asking the venue.`);
+  // The list holds the first few; a coordinator of an earlier version tells no total.
+  const unknown = Math.max(status.unknown_orders_total ?? 0, status.unknown_orders.length);
+  if (unknown) add(0, `Fate unknown: ${unknown} of the desk's orders. The desk keeps asking the venue.`);
   if (isStuck(view)) add(0, "The desk has completed no cycle for more than three. Whether a worker of this desk and mode runs is not known: without one, a kill is taken, but sends no cancels. Start one; until then cancel at the venue by hand.", SETTLES_MS);
   if (status.kill && !status.kill.latched) add(0, "The kill is in force, but not in the database yet. Until it is, a restart is refused.");
   if (status.restart_pending) add(1, "A restart is under way. The desk stays killed until it is finished.");

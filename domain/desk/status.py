@@ -145,6 +145,7 @@ class Status(Value):
     open_instructions: list[OpenInstruction]
     open_instructions_total: int
     unknown_orders: list[str]
+    unknown_orders_total: int = 0
     resting_orders: list[RestingOrderStatus] = Field(default_factory=list)
     resting_orders_total: int = 0
     commands_pending: int
@@ -197,6 +198,7 @@ def status_of(carried: Carried, run_id: str, arrived: int = 0) -> Status:
     c, row = carried, carried.last_decision
     last = LastDecision.model_validate(row.model_dump(include=set(LastDecision.model_fields))) if row else None
     resting = resting_orders(c)
+    unknown = [p.order.order_id for p in c.orders if p.phase == "unknown"]
     return Status(
         **printable_texts({name: getattr(c, name) for name in _COPIED}),
         covered_symbols=covered_symbols(c.symbols, c.seen_symbols),
@@ -209,7 +211,8 @@ def status_of(carried: Carried, run_id: str, arrived: int = 0) -> Status:
         last_decision=last,
         open_instructions=open_instructions(c),
         open_instructions_total=len(c.cancels) + len(c.orders),
-        unknown_orders=[p.order.order_id for p in c.orders if p.phase == "unknown"][:MAX_SHOWN],
+        unknown_orders=unknown[:MAX_SHOWN],
+        unknown_orders_total=len(unknown),
         resting_orders=resting[:MAX_SHOWN],
         resting_orders_total=len(resting),
         commands_pending=sum(not d.automatic for d in c.deleverages)

@@ -192,6 +192,15 @@ async def test_deleverage_answers_the_order_that_was_sent(world: World) -> None:
     }
 
 
+async def test_a_deleverage_that_was_filled_in_part_says_so(world: World) -> None:
+    """Found: over HTTP it was told as if it were complete, with the whole quantity."""
+    world.gateway.shortfall = "0.05 of 0.125 was filled: the book was empty"
+    response = await world.client.post("/control/deleverage", json={"symbol": "BTCUSDT", "reduce_pct": 0.5})
+    assert (response.status_code, response.json()["detail"]) == (200, world.gateway.shortfall)
+    found = await world.client.get(f"/control/commands/{response.headers['X-Command-Id']}")
+    assert (found.json()["outcome"], found.json()["detail"]) == ("applied", world.gateway.shortfall)
+
+
 async def test_two_deleverages_of_a_half_leave_a_quarter(world: World) -> None:
     for _ in range(2):
         await world.client.post("/control/deleverage", json={"symbol": "BTCUSDT", "reduce_pct": 0.5})

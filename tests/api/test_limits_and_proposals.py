@@ -36,6 +36,14 @@ async def test_loosening_takes_a_paused_desk(world: World) -> None:
     assert (await world.client.post("/control/limits", json=body)).status_code == 200
 
 
+@pytest.mark.parametrize("name", ["x" * 65_480, "[" * 1_001])
+async def test_what_the_coordinator_would_not_even_read_the_id_of_is_not_sent(world: World, name: str) -> None:
+    """Found: it was 202, and `Location` led to a command that nobody ever knew."""
+    response = await world.client.post("/control/limits", json={"limits": {name: 1}})
+    assert (response.status_code, world.gateway.signals) == (422, [])
+    assert response.json()["detail"][0]["msg"].startswith("nothing was sent: an input of ")
+
+
 @pytest.mark.parametrize(
     ("body", "location"),
     [

@@ -190,6 +190,33 @@ async def test_a_kill_of_a_coordinator_that_is_paused_in_temporal_says_that_it_w
     assert "temporal workflow unpause --workflow-id coordinator-main" in response.headers["X-AIS-Warning"]
 
 
+async def test_such_a_kill_says_so_as_a_cancellation_too(world: World) -> None:
+    """A paused coordinator ends no run, so that sooner or later its run takes no more signals."""
+    world.gateway.signal_error, world.gateway.query_error = SignalRefused("full"), CoordinatorPaused("main")
+    for standing in (None, '{"command_id": "first", "reason": "r"}'):
+        world.gateway.standing = standing
+        response = await send(world, "kill-switch")
+        assert (response.status_code, response.json()["action"]) == (202, "kill_accepted")
+        assert "temporal workflow unpause --workflow-id coordinator-main" in response.headers["X-AIS-Warning"]
+
+
+@pytest.mark.parametrize("error", [CoordinatorSilent("no worker"), TERMINATED])
+async def test_the_cancels_to_carry_out_by_hand_are_of_every_symbol_that_the_desk_covers(
+    world: World, error: GatewayError
+) -> None:
+    """Found: they were of AIS_SYMBOLS alone, without a symbol that `ais symbols add` had added, or that still had orders."""
+    world.gateway.carried.seen_symbols = ["SOLUSDT"]
+    assert (await world.client.get("/control/status")).status_code == 200
+    world.gateway.query_error = error
+    response = await send(world, "kill-switch")
+    assert response.status_code in (202, 503)
+    assert [it["symbol"] for it in response.json()["cancel_instructions"]] == [
+        *["BTCUSDT"] * 2,
+        *["ETHUSDT"] * 2,
+        *["SOLUSDT"] * 2,
+    ]
+
+
 async def test_no_other_command_is_turned_into_a_cancellation(world: World) -> None:
     world.gateway.signal_error = SignalRefused("full")
     assert (await send(world, "pause")).status_code == 503

@@ -127,6 +127,7 @@ class FakeGateway:
         self.open_error: Exception | None = None
         self.no_worker = False
         self.leaves_deleverages = False
+        self.shortfall: str | None = None
         self._numbers = itertools.count(1)
 
     async def signal(self, name: str, payload: dict[str, Any], seconds: float = 2.0) -> None:
@@ -182,7 +183,7 @@ class FakeGateway:
                     quantity=quantity,
                     reduce_only=True,
                 )
-            ordering.finish_deleverage(self.carried, pending, refusal, self._tick())
+            ordering.finish_deleverage(self.carried, pending, refusal, self._tick(), self.shortfall)
 
 
 class FakeReports:

@@ -11,15 +11,19 @@ import pytest
 from playwright.async_api import Route
 
 from api import feed
+from api.coordinator import MAX_UNWRITTEN
 from api.errors import ReportsUnavailable
-from domain.desk.carried import KillRecord
+from domain.desk.carried import KillRecord, OrderPhase, PendingOrder
 from domain.desk.states import Mode, State
+from domain.desk.status import MAX_SHOWN
 from domain.keys import Role
 from domain.trading.assessment import Assessment, Measures, RiskMemory
 from domain.trading.market import Position
+from domain.trading.orders import Order
 from storage.database import DatabaseUnavailable
 from tests.api.world import KEY, make_decision, make_observation
 from tests.console.conftest import Console, browser_program
+from tests.domain.builders import an_order
 from tests.storage.test_equity import a_point as an_equity_point
 from workflows.gateway import CoordinatorPaused, CoordinatorSilent, NoCoordinator, SignalUnanswered, TemporalUnreachable
 
@@ -635,6 +639,24 @@ async def test_a_deleverage_is_sent_once_as_it_was_described_and_told_as_the_api
     assert [(name, payload["symbol"]) for name, payload in console.gateway.signals] == [("deleverage", "ETHUSDT")]
 
 
+async def test_a_deleverage_that_was_filled_in_part_is_told_as_that(console: Console) -> None:
+    console.gateway.carried.observation = make_observation().model_copy(update={"positions": [position("BTCUSDT")]})
+    console.gateway.shortfall = "0.05 of 0.125 was filled: the book was empty"
+    row = {"tool": "create_order", "symbol": "BTCUSDT", "outcome": "confirmed", "attempts": 1, "detail": None}
+    await console.page.route("**/reports/instructions*", lambda route: route.fulfill(json=[row]))
+    await console.open()
+    await console.shows("running")
+    await console.says("#deleverage-tells", "SELL about")
+    await console.page.click("form[aria-label=Deleverage] button")
+    await console.says(
+        "#outcomes", "APPLIED IN PART: deleverage prepared. Order prepared: SELL 0.125 BTCUSDT, reduce-only."
+    )
+    await console.says(
+        "#outcomes", "Only in part: 0.05 of 0.125 was filled: the book was empty. 1 of 1 confirmed by the venue."
+    )
+    assert await console.page.get_attribute("#outcomes li", "class") == "bad"
+
+
 async def test_a_limit_is_changed_with_the_difference_shown_and_a_refusal_told(console: Console) -> None:
     await console.open()
     await console.shows("running")
@@ -794,6 +816,33 @@ async def test_the_rows_of_a_kill_are_its_own_and_as_old_as_they_say(console: Co
     carried.kill = kill("second")
     await console.says("#kill-progress", "the second kill")
     assert await console.page.locator("#kill-progress table").count() == 0
+
+
+async def test_a_command_that_the_api_did_not_send_is_not_told_as_perhaps_arrived(console: Console) -> None:
+    """Found: "NOT KNOWN whether it arrived: … nothing was sent", and the page followed it for ten minutes."""
+    await console.open()
+    await console.shows("running")
+    await console.page.click("form[aria-label='Pause'] button")
+    await console.says("#outcomes", "APPLIED: paused.")
+    carried = console.gateway.carried
+    carried.records = [carried.records[0]] * (MAX_UNWRITTEN + 1)
+    await console.until(lambda: console.app.state.parts.desk._rows > MAX_UNWRITTEN)
+    await console.page.click("form[aria-label='Cancel all'] button")
+    await console.says("#outcomes", "NOT DONE: 2001 rows of the decision log wait for the database")
+
+
+async def test_of_many_orders_of_unknown_fate_it_counts_all_and_none_twice(console: Console) -> None:
+    carried, now = console.gateway.carried, datetime.now(UTC)
+    carried.symbols = [f"S{number}USDT" for number in range(MAX_SHOWN // 2)]
+    await console.gateway.signal("cancel_all", {"command_id": "before"})
+    for number in range(MAX_SHOWN + 10):
+        facts = {"order_id": f"ord_{number}", "command_id": "d", "desk": "main", "instruction": an_order()}
+        order = Order(**facts, not_after=now, prepared_at=now)
+        carried.orders.append(PendingOrder(order=order, phase=OrderPhase.UNKNOWN, since=now))
+    await console.open()
+    await console.says("#warnings", "Fate unknown: 60 of the desk's orders.")
+    await console.says("#unknown", "and 10 more")
+    assert await console.page.locator("#unknown tbody tr").count() == 2 * MAX_SHOWN
 
 
 async def test_a_command_that_the_page_follows_no_more_says_so(console: Console) -> None:

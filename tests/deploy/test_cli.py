@@ -27,7 +27,7 @@ from domain.desk.states import CommandKind
 from domain.desk.status import LimitStatus
 from domain.trading.assessment import Level
 from startup import NotUp
-from tests.deploy.dev_stack import ais, ais_here
+from tests.deploy.dev_stack import ais, ais_here, clean_environment
 
 ROOT = Path(__file__).parents[2]
 _LISTED = get_command(app).commands  # type: ignore[attr-defined]
@@ -199,6 +199,19 @@ def test_a_level_is_shown_in_words() -> None:
     assert limit_text(half) == "largest position has reached 50 % of its soft limit"
 
 
+@pytest.mark.parametrize(("command", "told"), [("tell('done')", "done\n"), ("say('half done')", "")])
+def test_what_nobody_can_read_makes_nothing_that_was_done_look_failed(command: str, told: str, tmp_path: Path) -> None:
+    """Found: with its output on a full disk, `ais restart` ended with a traceback and status 1, and the desk traded."""
+    code = f"from cli.terminal import say, tell; {command}; from startup import leave; leave(0)"
+    errors = tmp_path / "errors"
+    with open("/dev/full", "w") as full, errors.open("w") as err:
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=clean_environment() | {"PYTHONPATH": str(ROOT)}, check=False,
+            stdout=full, stderr=err if told else full,
+        )  # fmt: skip
+    assert (done.returncode, errors.read_text()) == (0, told)
+
+
 def test_a_reason_of_any_length_leaves_the_command_readable() -> None:
     """Of an input above 64 KiB nothing is read: neither the reason nor the id by which the command line follows its kill."""
     reason = readable("x" * 100_000)
@@ -212,6 +225,7 @@ def test_several_processes_count_in_memory(monkeypatch: pytest.MonkeyPatch, no_s
     """A count is written into a mapped file: a full disk ended every process of the API, and no kill got through."""
     folders = list[Path]()
     monkeypatch.setattr("uvicorn.run", lambda *_, **__: folders.append(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
+    monkeypatch.setattr("startup.configure_logging", lambda _: None)
     monkeypatch.setattr(processes, "MEMORY", str(tmp_path))
     monkeypatch.setenv("AIS_API_KEY", secrets.token_urlsafe(32))
     monkeypatch.setenv("AIS_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")

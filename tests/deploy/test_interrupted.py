@@ -51,6 +51,27 @@ def test_a_command_that_may_have_taken_effect_says_so(
     assert done.stderr.startswith(f"you stopped waiting: it is not known whether {known}")
 
 
+@pytest.mark.parametrize(("opened", "told"), [("PAUSED", "is paused in Temporal"), ("RUNNING", "no worker answered")])
+def test_a_change_of_limits_that_nobody_carries_out_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: str, told: str
+) -> None:
+    """Found: of a coordinator that is paused in Temporal it said that no worker answered, and a person started workers."""
+
+    async def recorded(*_: Any) -> None:
+        await asyncio.sleep(0)
+
+    async def open_status(_: DeskGateway) -> str:
+        await asyncio.sleep(0)
+        return opened
+
+    for name, answer in (("signal", recorded), ("settled", recorded), ("open_status", open_status)):
+        monkeypatch.setattr(DeskGateway, name, answer)
+    done = ais_here("limits", "max_leverage=1", cwd=tmp_path, **BASICS)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("recorded, not applied yet: ")
+    assert told in done.stderr
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [

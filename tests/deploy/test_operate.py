@@ -324,6 +324,12 @@ def an_outcome(kind: CommandKind) -> CommandOutcome:
     )
 
 
+def test_a_deleverage_that_was_filled_in_part_is_not_told_as_done() -> None:
+    facts = {"symbol": "BTCUSDT", "detail": "0.05 of 0.125 was filled: the book was empty"}
+    told = operate._applied_text("main", an_outcome(CommandKind.DELEVERAGE).model_copy(update=facts), None)
+    assert told == f"desk 'main': the order that reduces BTCUSDT is done in part. {facts['detail']}"
+
+
 async def test_a_closed_pipe_ends_no_kill(scripted: Callable[..., OperatorCommand]) -> None:
     def say(_text: str) -> None:
         raise BrokenPipeError

@@ -34,6 +34,7 @@ from settings import (
     explain,
     temporal_connect_config,
 )
+from settings.models import MODELS
 from storage.database import Database
 
 pytestmark = pytest.mark.usefixtures("no_settings")
@@ -170,7 +171,7 @@ def test_temporal_has_its_own_settings_and_may_have_them_in_dotenv(
         (PaperVenueSettings, "AIS_PAPER_FUNDING_RATE", "NaN"),
         (PaperVenueSettings, "AIS_PAPER_FUNDING", "no-such-file.csv"),
         (LimitSettings, "AIS_MAX_POSITION_FRACTION", "Infinity"),
-        (LimitSettings, "AIS_MAX_DATA_AGE_SECONDS", ""),
+        (LimitSettings, "AIS_MAX_DATA_AGE_SECONDS", "0"),
         (LogSettings, "AIS_LOG_LEVEL", "LOUD"),
     ],
 )
@@ -311,6 +312,30 @@ def test_an_empty_weight_is_none_as_compose_writes_it(monkeypatch: pytest.Monkey
     monkeypatch.setenv("AIS_AGENT_WEIGHTS", "")
 
     assert AgentSettings.load().agent_weights == {}
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, no_settings: Path) -> None:
+    """`AIS_ACK_TIMEOUT=` in .env, which compose hands on, kept the API from starting; an empty AIS_DATA_DIR kept a kill."""
+    (no_settings / ".env").write_text(
+        f"AIS_DESK=dotenv\nAIS_API_KEY={GOOD_KEY}\nAIS_DATABASE_URL=postgresql://u@h/ais\nAIS_SEED=\n"
+    )
+    models = [model for model in MODELS if model is not AgentSettings]
+    before = [model.load() for model in models]
+    for setting in settings.catalogue():
+        monkeypatch.setenv(setting.variable, "")
+    assert [model.load() for model in models] == before
+    assert (DeskSettings.load().desk, settings.origin("desk"), settings.origin("seed")) == ("dotenv", ".env", None)
+    assert DeskSettings.load(_running(no_settings / "desk", desk="recorded")).desk == "recorded"
+
+
+def test_an_empty_variable_of_temporal_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, no_settings: Path) -> None:
+    """Of an empty TEMPORAL_API_KEY or TEMPORAL_TLS the SDK made a connection with TLS, which no server took."""
+    for name in ("ADDRESS", "NAMESPACE", "API_KEY", "TLS"):
+        monkeypatch.setenv(f"TEMPORAL_{name}", "")
+    assert temporal_connect_config() == {"target_host": "127.0.0.1:7233", "namespace": "default"}
+    (no_settings / ".env").write_text("TEMPORAL_ADDRESS=dotenv:7233\n")
+    assert temporal_connect_config()["target_host"] == "dotenv:7233"
+    assert temporal_connect_config(_running(no_settings / "desk"))["target_host"] == "127.0.0.1:17233"
 
 
 def test_a_misspelt_variable_can_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,14 @@ import asyncio
 import errno
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from cli.dev import desk, supervisor
+from cli.dev import desk, supervisor, temporal
 from cli.dev.console import Console
 from cli.dev.errors import PartFailed
 from cli.dev.process import Child, ProcessCommand
@@ -207,3 +208,17 @@ async def test_a_second_interrupt_hastens_a_part_that_takes_its_time(tmp_path: P
     await asyncio.wait_for(part.child.stop(600, hasten), 5)
 
     assert str(part.child.ended()) == "ended by SIGKILL"
+
+
+async def test_a_temporal_that_takes_connections_and_says_nothing_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found: it held up `ais dev`, which then never said that a part does not come up."""
+    monkeypatch.setattr(temporal, "CONNECT_SECONDS", 0.2)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = int(silent.getsockname()[1])
+        part = temporal.Temporal(Child("Temporal", tmp_path, tmp_path / "log"), tmp_path / "db", port, port)
+        async with asyncio.timeout(180):
+            assert not await part.answers()

@@ -107,6 +107,15 @@ async def test_what_is_old_is_called_stale_and_told_in_the_past(temporal: Client
         assert f"{name}     not known: the venue has not been read yet" in table(never, status.last_cycle_at)
 
 
+@pytest.mark.parametrize(("total", "more", "count"), [(60, " and 57 more", 60), (0, "", 3)])
+def test_of_many_orders_of_unknown_fate_it_says_how_many_there_are(total: int, more: str, count: int) -> None:
+    """The status lists the first few; a coordinator of an earlier version tells no total."""
+    seen = {"unknown_orders": ["ord_1", "ord_2", "ord_3"], "unknown_orders_total": total}
+    status = status_of(make_carried(), "run").model_copy(update=seen)
+    assert f"unknown orders     ord_1, ord_2, ord_3{more}\n" in table(status, datetime.now(UTC))
+    assert f"unknown orders {count}" in drawn(sight(status), 200)
+
+
 async def test_a_coordinator_that_does_not_answer_leaves_the_last_answer_with_its_age(temporal: Client) -> None:
     async with running_desk(temporal, cycle_seconds=2) as desk:
         poller = StatusPoller(DeskGateway(temporal, desk.desk, patience=1))

@@ -3,11 +3,13 @@
 import asyncio
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import NullPool, create_engine, text
@@ -16,8 +18,10 @@ from structlog.testing import capture_logs
 import settings
 import worker
 from activities.metrics import WorkerMetrics
+from cli.dev.ports import free_port
 from startup import NotUp
 from storage import migrate
+from tests.deploy.dev_stack import clean_environment, wait_until
 from tests.house.sources import ROOT
 
 
@@ -38,6 +42,22 @@ async def test_a_metrics_port_that_is_taken_stops_no_worker(taken: int, monkeypa
         await worker._runtime(config)
     told = [entry["event"] for entry in logs]
     assert sum(text.startswith("running without") for text in told) == 2
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_both_metrics_ports_open_on_any_address(host: str) -> None:
+    """Found: with `::1` the SDK's did not, and after 5 s in which no kill was heard the log said that its port was taken."""
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError:
+        pytest.skip(f"this machine has no address {host}")
+    config = settings.WorkerSettings.load().model_copy(
+        update={"metrics_host": host, "metrics_port": 0, "sdk_metrics_port": 0}
+    )
+    with capture_logs() as logs:
+        await worker._serve_metrics(config, WorkerMetrics("main"))
+        await worker._runtime(config)
+    assert logs == []
 
 
 async def test_a_database_whose_disk_hangs_stops_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +115,31 @@ async def test_a_temporal_that_takes_connections_and_says_nothing_is_tried_again
         async with asyncio.timeout(60):
             await worker._connect(config, None)
     assert any(entry["event"].startswith("waiting for Temporal") for entry in logs)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_waits_for_temporal_ends_when_it_is_told_to(number: signal.Signals, tmp_path: Path) -> None:
+    """Found: it heard nothing for two minutes, and whoever had corrected TEMPORAL_ADDRESS waited as long for the next one."""
+    away = {"AIS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "TEMPORAL_ADDRESS": f"127.0.0.1:{free_port()}"}
+    environment = clean_environment() | away | {"PYTHONPATH": str(ROOT), "AIS_AGENTS": "none", "AIS_METRICS_PORT": "0"}
+    said = tmp_path / "worker.log"
+    with said.open("w") as log:
+        process = subprocess.Popen([sys.executable, "-m", "worker"], cwd=tmp_path, env=environment, stderr=log)
+        try:
+            wait_until(lambda: "waiting for Temporal" in said.read_text(), "it waits for Temporal")
+            process.send_signal(number)
+            assert process.wait(180) == 0
+        finally:
+            process.kill()
+    told = said.read_text()
+    assert ("worker stopped" in told, "Traceback" in told) == (True, False), told
+
+
+async def test_an_address_of_temporal_that_is_none_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "host:99999")
+    config = settings.WorkerSettings.load().model_copy(update={"sdk_metrics_port": 0})
+    with pytest.raises(settings.NotConfigured, match=r"Temporal at host:99999 cannot be called: .*; check TEMP"):
+        await worker._connect(config, None)
 
 
 def test_the_limit_of_descriptors_is_raised_and_never_lowered() -> None:

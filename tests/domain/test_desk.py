@@ -29,7 +29,7 @@ from domain.desk.outbox import (
 )
 from domain.desk.recording import KEPT_COMMANDS, MAX_KEPT_COMMANDS
 from domain.desk.states import CommandKind, State
-from domain.desk.status import outcome_of, status_of
+from domain.desk.status import MAX_SHOWN, outcome_of, status_of
 from domain.desk.warnings import Topic, warn
 from domain.health.disks import DiskSpace
 from domain.risk.reducing import Reduction
@@ -71,8 +71,12 @@ def write_everything(desk: Carried) -> None:
     desk_row_written(desk, desk_row(desk))
 
 
+def _order(order_id: str) -> Order:
+    return Order(order_id=order_id, command_id="d", desk="main", instruction=an_order(), not_after=NOW, prepared_at=NOW)
+
+
 def a_pending_order(desk: Carried) -> Order:
-    order = Order(order_id="ord_1", command_id="d", desk="main", instruction=an_order(), not_after=NOW, prepared_at=NOW)
+    order = _order("ord_1")
     order_prepared(desk, order)
     return order
 
@@ -329,6 +333,15 @@ def test_the_status_and_the_outcome_can_always_be_told() -> None:
     outcome = outcome_of(desk.commands["k"])
     assert outcome is not None
     assert len(outcome.cancel_instructions or []) == 2
+
+
+def test_of_many_orders_of_unknown_fate_the_status_lists_the_first_and_counts_all() -> None:
+    desk = a_desk()
+    for number in range(MAX_SHOWN + 10):
+        order_prepared(desk, _order(f"ord_{number}"))
+        desk.orders[-1].phase = "unknown"
+    status = status_of(desk, "run")
+    assert (len(status.unknown_orders), status.unknown_orders_total) == (MAX_SHOWN, MAX_SHOWN + 10)
 
 
 def test_a_reading_from_before_the_latch_was_written_proves_nothing() -> None:
