@@ -1,6 +1,7 @@
 """A portfolio in numbers, from one reading of the account. The formulas are the standard ones; each names its source."""
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from decimal import Decimal
 
 from domain.trading.assessment import Measures, RiskMemory
@@ -9,6 +10,7 @@ from domain.values import ZERO, assembled
 
 # A share of equity if there is no equity left: beyond every limit, but finite, so that it can be stored.
 RUINED = Decimal(999)
+_ONE_DAY = timedelta(days=1)
 
 Exposures = Mapping[str, Decimal]
 Correlations = Mapping[str, float]
@@ -17,12 +19,13 @@ Correlations = Mapping[str, float]
 def remembered(memory: RiskMemory, reading: Reading) -> RiskMemory:
     """The memory after one more reading: the peak so far, and the equity with which the market's UTC day opened.
 
-    A day opens with the last equity of the day before, so that a gap over midnight belongs to the new day. It never goes
-    back: with two workers whose clocks show different days, every reading would begin a day, and no day would have a loss.
+    A day opens with the last equity of the day before, so that a gap over midnight belongs to the new day. It does not go back
+    to the day before: with two workers whose clocks show different days, every reading would begin a day, and no day would have
+    a loss. A day that is farther ahead was never true (a clock that was wrong, bars that are played once more), and ends.
     """
     equity, day = reading.equity, reading.market_time.date()
-    if memory.day is not None:
-        day = max(day, memory.day)
+    if memory.day == day + _ONE_DAY:
+        day = memory.day
     opened = memory.day_open
     if opened is None or memory.day != day:
         opened = equity if memory.last_equity is None else memory.last_equity

@@ -78,6 +78,14 @@ def test_a_day_that_has_begun_never_goes_back() -> None:
     assert memory.day == NOW.date()
 
 
+def test_a_day_that_was_never_true_ends() -> None:
+    """A clock was months ahead, or a market's bars are played once more."""
+    wrong = assess(seen(10_000, hours=24 * 90, positions=[]), LIMITS, RiskMemory())
+    found = assess(seen(9_900, positions=[]), LIMITS, wrong.memory)
+    assert (found.memory.day, found.measures.day_open) == (NOW.date(), D(10_000))
+    assert assess(seen(9_900, hours=24, positions=[]), LIMITS, found.memory).measures.daily_loss == 0
+
+
 def test_without_equity_every_measure_is_beyond_its_limit() -> None:
     found = assess(seen(0, positions=[a_position(1)]), LIMITS, RiskMemory(peak=D(10)))
     assert found.measures.leverage == RUINED

@@ -146,11 +146,12 @@ class AccountReader:
                 return instead
 
         nothing = AccountSeen(Account(balance=known.balance or ZERO), {}, ZERO, ZERO)
-        held, account = read(answers[0], holdings_of, {}), read(answers[1], account_of, nothing)
+        held = read(answers[0], holdings_of, dict[str, ExchangePosition]())
+        account = read(answers[1], account_of, nothing)
         if len(errors) > 1:
             raise errors[0]
         futures, spot = (
-            read(answer, partial(orders_of, call, market=market), [])
+            read(answer, partial(orders_of, call, market=market), list[OpenOrder]())
             for answer, (market, call) in zip(answers[2:], _LISTS.items(), strict=True)
         )
         return AccountAnswers(held, futures, spot, account), [str(error) for error in errors]
