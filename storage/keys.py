@@ -49,7 +49,8 @@ _STATE = text(
 
 
 # Who prolongs a key by hand writes `infinity`, and Python has no such time: no key could be read any more, nor revoked.
-_FIRST, _LAST = (literal_column(f"'{day}'::timestamptz") for day in ("0001-01-02", "9000-01-01"))
+_FIRST: ColumnElement[Any] = literal_column("'0001-01-02'::timestamptz")
+_LAST: ColumnElement[Any] = literal_column("'9000-01-01'::timestamptz")
 
 
 def _readable(column: Column[Any]) -> ColumnElement[Any]:
