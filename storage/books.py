@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, Table, and_, case, exists, func, literal, or_, select, text, true, update
+from sqlalchemy import Connection, Select, Table, and_, case, exists, func, literal, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from domain.books import OF_TRADES, QUOTE, BooksState, ForeignOrder, Held, Income, LiveFill, Sums
@@ -273,6 +273,4 @@ def _is_ours(desk: str, order_id: Any, symbol: Any, side: Any, at: Any) -> Any:
     sent = and_(i.desk == clean(desk), i.tool == Tool.CREATE_ORDER.value)
     # An exchange's order id may be unique only within its symbol.
     named = and_(i.venue_order_id == order_id, i.symbol == symbol)
-    # The second question only where the first one finds nothing: asked as one, they read every cancel of the desk for each of its
-    # fills, since cancels have no order id either.
-    return case((exists().where(sent, named), true()), else_=exists().where(sent, may_be))
+    return exists().where(sent, or_(named, may_be))
