@@ -23,7 +23,7 @@ from temporalio.service import RPCError
 WORKFLOW_TASK_POLLS, SHARE_FOR_THE_QUEUE = 12, 0.7
 ASK_SECONDS = 2.0
 # Tasks that the server handed out before it ended the polls arrive within this time, and are carried out as always.
-IN_TRANSIT_SECONDS = 0.1
+IN_TRANSIT_SECONDS = 0.5
 KINDS = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
 
 
