@@ -134,7 +134,7 @@ class AccountReader:
         answers = await asyncio.gather(*map(self._caller.call, tools), return_exceptions=known.flattens)
         errors: list[VenueError] = []
 
-        def read(answer: object, of: Callable[[object], T], instead: T) -> T:
+        def read(answer: object, of: Callable[[object], T]) -> T | None:
             try:
                 if isinstance(answer, BaseException):
                     raise answer
@@ -143,18 +143,18 @@ class AccountReader:
                 if not known.flattens or isinstance(error, HedgeMode):
                     raise
                 errors.append(error)
-                return instead
+                return None
 
-        nothing = AccountSeen(Account(balance=known.balance or ZERO), {}, ZERO, ZERO)
-        held = read(answers[0], holdings_of, dict[str, ExchangePosition]())
-        account = read(answers[1], account_of, nothing)
+        held, account = read(answers[0], holdings_of), read(answers[1], account_of)
         if len(errors) > 1:
             raise errors[0]
         futures, spot = (
-            read(answer, partial(orders_of, call, market=market), list[OpenOrder]())
+            read(answer, partial(orders_of, call, market=market))
             for answer, (market, call) in zip(answers[2:], _LISTS.items(), strict=True)
         )
-        return AccountAnswers(held, futures, spot, account), [str(error) for error in errors]
+        nothing = AccountSeen(Account(balance=known.balance or ZERO), {}, ZERO, ZERO)
+        found = AccountAnswers(held or {}, futures or [], spot or [], account or nothing)
+        return found, [str(error) for error in errors]
 
     async def _agreed(self, seen: AccountAnswers) -> AccountAnswers:
         """The answers. If they contradict each other, their sources are asked again, twice at most."""
