@@ -17,9 +17,10 @@ from storage.clock import server_time
 # The same lock as in `audit_append` (migration 0016): taken twice in one transaction, it is held already.
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('audit:' || :desk, 0))")
 # Kills by their subject in the chain. A cleared kill waits while another one is in force: the last row about the latch must show
-# its present state.
+# its present state. A time that Python does not have is left out.
 _KILLS = """
-SELECT k.subject, k.number AS kill_number, k.kill_id, k.cleared_by, k.held, d.reason, d.actor, d.killed_at FROM desks AS d
+SELECT k.subject, k.number AS kill_number, k.kill_id, k.cleared_by, k.held, d.reason, d.actor,
+    CASE WHEN d.killed_at BETWEEN '0001-01-02' AND '9000-01-01' THEN d.killed_at END AS killed_at FROM desks AS d
 JOIN (SELECT desk, kill_id AS subject, kill_number AS number, kill_id, cleared_by, false AS held FROM kills
     WHERE (desk, kill_id) NOT IN (SELECT desk, kill_id FROM desks WHERE killed AND kill_id IS NOT NULL)
     UNION ALL SELECT desk, coalesce(kill_id, 'kill ' || kill_number), kill_number, kill_id, NULL, true FROM desks WHERE killed

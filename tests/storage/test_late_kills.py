@@ -149,6 +149,14 @@ def test_a_first_row_that_was_edited_keeps_no_kill_out_of_the_chain(engine: Engi
     assert latches(engine, desk) == [("latch_set", "1")]
 
 
+def test_a_kill_of_a_time_that_nobody_can_read_is_chained_without_it(engine: Engine, desk: str) -> None:
+    kill(engine, desk, 1, chained=False)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE desks SET killed_at = 'infinity' WHERE desk = :desk"), {"desk": desk})
+    look(engine, desk)
+    assert latches(engine, desk) == [("latch_set", "1")]
+
+
 def test_kills_from_before_the_chain_need_no_row(engine: Engine, desk: str) -> None:
     begun = {"decisions": 0, "instructions": 0, "until": later(3600)}
     kill(engine, desk, 1, chained=False)
