@@ -91,6 +91,8 @@ async def past(short_history_temporal: Client, new_database_url: Callable[[], st
                 s.kill and s.kill.verified_at and s.kill.latched and s.records_waiting == 0 and not s.open_instructions
             )
         )
+    # On a busy machine the chain may have been locked: what waits for it, the worker would have chained with its next row.
+    await database.run(chain.append_waiting)
     database.close()
     runs = await recorded.listed_runs(short_history_temporal, desk.desk)
     return Past(short_history_temporal, desk.desk, url, len(runs))
