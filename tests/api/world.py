@@ -15,7 +15,8 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from api.app import AppSettings, create_app
+from api.app import create_app
+from api.app_settings import AppSettings
 from api.errors import ApiError
 from api.keys import KeyReading
 from api.reporting import DecisionPage, LiveBooks, PageText, PaperBooks, Reports, RowsToText

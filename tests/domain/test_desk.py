@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from domain.desk.applying import apply, cancelled, finish_restart, unknown_signal
-from domain.desk.carried import MAX_WARNINGS, Carried, Outcome, RefusalCode
+from domain.desk.carried import MAX_WARNINGS, Carried, OrderPhase, Outcome, RefusalCode
 from domain.desk.commands import Source
 from domain.desk.cycle import seconds_to_wait
 from domain.desk.handover import pack, unpack
@@ -339,7 +339,7 @@ def test_of_many_orders_of_unknown_fate_the_status_lists_the_first_and_counts_al
     desk = a_desk()
     for number in range(MAX_SHOWN + 10):
         order_prepared(desk, _order(f"ord_{number}"))
-        desk.orders[-1].phase = "unknown"
+        desk.orders[-1].phase = OrderPhase.UNKNOWN
     status = status_of(desk, "run")
     assert (len(status.unknown_orders), status.unknown_orders_total) == (MAX_SHOWN, MAX_SHOWN + 10)
 
