@@ -55,6 +55,7 @@ AHEAD_SECONDS, ANSWERED_BY_SECONDS = 2.0, options.OBSERVE["start_to_close_timeou
 
 # An order takes some 200 bytes, and Temporal takes no result of more than 2 MB.
 MOST_OPEN_ORDERS = 7_000
+_DAY_SECONDS = 86_400.0
 
 
 class _Row(NamedTuple):
@@ -80,10 +81,12 @@ def _bounded(seen: Observation) -> Observation:
 
 def _day_of(call: ObserveCall, seen: Observation, clocks: Sequence[ClockReading]) -> datetime:
     """The time by which a reading belongs to a day. A new one begins once every clock says so, since a clock that is ahead
-    would forget the day's loss; and never with a second reading, which has to confirm a loss of the first one's day."""
+    would forget the day's loss; and never with a second reading, which has to confirm a loss of the first one's day. A clock
+    that is more than a day behind all others has no say: each of its readings would begin a day that is long over."""
     if call.cycle_id is None and call.risk.day is not None:
         return datetime.combine(call.risk.day, datetime.min.time(), UTC)
-    ahead = max([0.0, *(clock.ahead_seconds for clock in clocks)])
+    ahead = max((clock.ahead_seconds for clock in clocks), default=0.0)
+    ahead = ahead if ahead < -_DAY_SECONDS else max(ahead, 0.0)
     return seen.bar_time or seen.observed_at - timedelta(seconds=ahead)
 
 

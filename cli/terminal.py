@@ -32,7 +32,7 @@ def print_result(text: str, *, err: bool = False) -> bool:
         sys.stdout.flush()
     except (OSError, ValueError):
         # Whatever is still unwritten would fail again at the end of the process.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2 if err else 1)
         return False
     return True
 

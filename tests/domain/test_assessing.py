@@ -67,7 +67,7 @@ def test_a_day_opens_with_the_last_equity_of_the_day_before() -> None:
     assert assess(seen(9_900, hours=48), LIMITS, next_day.memory).measures.daily_loss == 0
 
 
-def test_a_day_that_has_begun_never_goes_back() -> None:
+def test_a_day_does_not_go_back_to_the_day_before() -> None:
     """Two workers, one of whose clocks is on the day before: each reading of the other began a day, which had lost nothing."""
     memory, losses = RiskMemory(), []
     for number, equity in enumerate((10_000, 9_900, 9_800, 9_700, 9_600)):

@@ -282,6 +282,8 @@ YESTERDAY = date(2026, 3, 12)
         # The worker's clock is ahead of the exchange's: there the day has not begun yet.
         (timedelta(hours=-2), "1", YESTERDAY),
         (timedelta(hours=2), "1", date(2026, 3, 13)),
+        # The worker's clock is days behind: its day is long over.
+        (timedelta(days=3), "1", date(2026, 3, 16)),
         # The reading that has to confirm a loss of the day, a moment after midnight or by a worker whose clock is ahead.
         (timedelta(0), None, YESTERDAY),
     ],
