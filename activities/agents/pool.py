@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 
 from pebble import CONSTS, ProcessExpired, ProcessPool
 
@@ -33,6 +34,12 @@ PATIENCE_SECONDS = 1.0
 
 GRACE_SECONDS = 1.0
 """If the pool has not ended a process at its time limit, the process ends itself this much later, and the call is given up."""
+
+START_SECONDS = 10.0
+"""How long a process may take to be started, before its agent is imported."""
+
+END_SECONDS = 5.0
+"""How long the end of a process is waited for. A process that an agent has forked may hold up the pool's threads for ever."""
 
 
 LOOK_SECONDS = 0.25
@@ -111,11 +118,9 @@ class AgentProcess:
 
     async def _run(self, function: Callable[..., bytes], *args: object, limit: float) -> Reply:
         try:
-            pool = await self._running_pool()
-            future = pool.schedule(function, (*args, limit + GRACE_SECONDS), timeout=limit)
-            # Pebble ends the process at its limit. If it is too busy for that, this gives up and cancels the call.
-            sent = await asyncio.wait_for(asyncio.wrap_future(future), limit + GRACE_SECONDS)
-            return Reply.model_validate_json(sent)
+            async with asyncio.timeout(START_SECONDS):
+                pool = await self._running_pool()
+            return Reply.model_validate_json(await self._answered(pool, function, *args, limit=limit))
         except TimeoutError:
             return failed(FailureKind.TIMED_OUT, f"it took longer than {limit:g} s")
         except ProcessExpired as error:
@@ -131,6 +136,23 @@ class AgentProcess:
             return failed(FailureKind.DIED, "its process ended")
         except Exception as error:  # Whatever happened to this process, the other agents' answers must not be lost.
             return failed(FailureKind.DIED, error)
+
+    async def _answered(self, pool: ProcessPool, function: Callable[..., bytes], *args: object, limit: float) -> bytes:
+        """What the process answers. Ends it and raises TimeoutError if it has not even taken the call.
+
+        Pebble ends a process only at the limit of a call that the process has taken. One that hangs between two calls, in a
+        thread that its agent left behind, would get every later call in vain.
+        """
+        future = pool.schedule(function, (*args, limit + GRACE_SECONDS), timeout=limit)
+        patience = asyncio.timeout(limit + GRACE_SECONDS)
+        try:
+            async with patience:
+                sent: bytes = await asyncio.wrap_future(future)
+        except TimeoutError:
+            if patience.expired() and self._pool is pool:
+                await self._drop_pool()
+            raise
+        return sent
 
     async def _running_pool(self) -> ProcessPool:
         async with self._starting:
@@ -150,4 +172,6 @@ class AgentProcess:
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.stop()  # type: ignore[no-untyped-call]
-            await in_own_thread(pool.join)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(END_SECONDS):
+                    await in_own_thread(pool.join)

@@ -154,6 +154,44 @@ async def test_one_that_died_between_two_calls_is_started_again(site: Path) -> N
     assert pids != [first]
 
 
+async def test_one_that_hangs_between_two_calls_is_ended_and_started_again(site: Path) -> None:
+    async with a_pool(site, {"later": "trouble:hangs_later"}) as pool:
+        first = pid_of(await one_answered(pool, "later"))
+        async with asyncio.timeout(180):
+            while (answer := (await ask(pool))["later"]).failure is None:
+                await asyncio.sleep(0.1)
+        assert answer.failure.kind is FailureKind.TIMED_OUT
+        assert pid_of(await one_answered(pool, "later")) != first
+    await until(lambda: not is_alive(first))
+
+
+async def test_what_an_agent_has_forked_holds_up_neither_the_other_agents_nor_the_end(site: Path) -> None:
+    """Its child holds the pipe open into which the pool's thread writes: nothing would ever end that thread."""
+    points = {"later": "trouble:hangs_later_with_a_child", "good": "trouble:good"}
+    # More than a pipe takes.
+    seen, children = seeing({f"S{n}USDT": [100.0] * 60 for n in range(60)} | {BTC: [100.0]}), list[int]()
+    try:
+        async with asyncio.timeout(180), a_pool(site, points) as pool:
+            answer = await one_answered(pool, "later")
+            children.append(int(answer.suggestions[1].rationale))
+            for _ in range(2):
+                while (answers := {a.agent_id: a for a in await pool.ask(pool.names, seen)})["later"].failure is None:
+                    children.append(int(answers["later"].suggestions[1].rationale))
+                    await asyncio.sleep(0.1)
+                assert answers["good"].failure is None
+    finally:
+        for child in set(children):
+            os.kill(child, signal.SIGKILL)
+
+
+async def one_answered(pool: AgentPool, name: str) -> AgentAnswer:
+    """The first answer of an agent: a process that has just been started on a busy machine may be late."""
+    async with asyncio.timeout(180):
+        while (answer := (await ask(pool))[name]).failure:
+            pass
+    return answer
+
+
 async def test_calls_that_overlap_are_both_answered(site: Path) -> None:
     async with a_pool(site, {"good": "trouble:good"}) as pool:
         one, two = await asyncio.gather(ask(pool), ask(pool))

@@ -47,6 +47,19 @@ def dies_later(*arguments):
     return []
 
 
+def hangs_later(*arguments):
+    """Between two calls, in C code of a thread, which holds the interpreter's lock."""
+    threading.Timer(0.3, sum, (range(10**12),)).start()
+    return good(*arguments)
+
+
+def hangs_later_with_a_child(*arguments):
+    """The same, and leaves a process behind, which holds whatever this one has open."""
+    if (child := os.fork()) == 0:
+        sleeps()
+    return [*hangs_later(*arguments), {"symbol": "BTCUSDT", "side": "BUY", "confidence": 0.1, "rationale": str(child)}]
+
+
 def leaves_a_thread(*arguments):
     """Which would keep its process alive."""
     _leave_pid("leaves_a_thread")
