@@ -86,8 +86,9 @@ class ActActivities:
             task.add_done_callback(partial(self._ended, key))
             running.append(task)
         left, until = set(running), time.monotonic() + TOGETHER_SECONDS
-        while left and time.monotonic() < until:
-            came, left = await asyncio.wait(left, timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        while left and (more := until - time.monotonic()) > 0:
+            patience = min(IDLE_SECONDS, more)
+            came, left = await asyncio.wait(left, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             if not came:
                 break
         return [_answer(task) for task in running]

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from activities import act
 from activities.act import ActActivities, CoordinatorState
 from activities.calls import CancelCall, CancelManyCall, ObserveCall, OrderCall, Scope
 from activities.metrics import WorkerMetrics
@@ -194,6 +195,30 @@ async def test_a_bug_in_one_cancel_costs_no_other_its_confirmation(bug: BaseExce
     ]
     answers = await ActivityEnvironment().run(activities.cancel_many, CancelManyCall(scope=scope, cancels=cancels))
     assert [answer.error for answer in answers] == [None, error]
+
+
+async def test_a_late_answer_prolongs_no_wait_for_the_others_past_the_time_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found to be false: an answer shortly before the end was followed by a whole wait, and the activity's time ran out with the
+    answers of all its cancels."""
+    monkeypatch.setattr(act, "TOGETHER_SECONDS", 1.0)
+    monkeypatch.setattr(act, "IDLE_SECONDS", 120.0)
+
+    class Slow(Told):
+        async def cancel_all(self, tool: Tool, symbol: str) -> None:  # type: ignore[override]
+            await asyncio.sleep(0.2 if symbol == "BTCUSDT" else 3600)
+
+    activities, _, scope = acting(Slow(None))
+    tool = Tool.CANCEL_ALL_ORDERS
+    cancels = [
+        CancelCall(scope=scope, tool=tool, symbol=symbol, instruction_ids=["i"]) for symbol in ("BTCUSDT", "ETHUSDT")
+    ]
+    async with asyncio.timeout(60):
+        answers = await ActivityEnvironment().run(activities.cancel_many, CancelManyCall(scope=scope, cancels=cancels))
+    assert [answer.done for answer in answers] == [True, False]
+    for task in activities._cancelling.values():
+        task.cancel()
 
 
 async def test_an_order_is_sent_by_the_first_attempt_only() -> None:
