@@ -134,6 +134,7 @@ class ObserveActivities:
         self._new_id = new_id
         self._weights = weights
         self._disks = disks or DiskWatch(())
+        self._low: list[DiskSpace] = []
         self._keeping: asyncio.Task[None] | None = None
         self._early: _EarlyDecision | None = None
 
@@ -210,13 +211,15 @@ class ObserveActivities:
             log.warning("a point of the equity curve was not stored", time=iso(point.time), error=repr(error)[:200])
 
     async def _low_disks(self) -> list[DiskSpace]:
-        """Disks with little space left; empty if a file system does not answer, and the gauges then keep their values."""
+        """Disks with little space left. If a file system does not answer, those of the last look: nothing says that there is room
+        again."""
         try:
             disks = await self._disks.look()
         except TimeoutError:
-            return []
+            return self._low
         self._instruments.disks_seen(disks)
-        return low(disks)
+        self._low = low(disks)
+        return self._low
 
     async def _exchange_clock(self, call: ObserveCall) -> ClockReading | None:
         """Only in a cycle: the readings that verify a kill stay light."""

@@ -59,6 +59,21 @@ async def test_a_reading_carries_the_low_ones_and_gauges_have_all(
         assert instruments.registry.get_sample_value("ais_disk_size_bytes", labels) == disk.size_bytes
 
 
+async def test_a_full_disk_stays_reported_while_no_file_system_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found to be false: where a network folder hung, the warning of the full disk beside it was gone."""
+    hanging = threading.Event()
+    monkeypatch.setattr(disks, "free_space", lambda _: [FULL])
+    nothing: Any = None
+    observing = ObserveActivities(
+        nothing, nothing, nothing, nothing, WorkerMetrics("main"), nothing, {}, DiskWatch(["."])
+    )
+    assert await observing._low_disks() == [FULL]
+    monkeypatch.setattr(disks, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(disks, "free_space", lambda _: hanging.wait(30) and [])
+    assert await observing._low_disks() == [FULL]
+    hanging.set()
+
+
 def test_the_fullest_is_reported_first() -> None:
     found = low([DiskSpace(folder=str(n), free_bytes=n, size_bytes=GB) for n in (3, 1, 2, 9, 8)])
     assert [disk.folder for disk in found] == ["1", "2", "3"]
