@@ -74,7 +74,7 @@ def order_of(c: Carried, choice: Choice, row: Decision, tick: Tick) -> Order:
     assert row.selected_order_id is not None
     if c.observation:
         now = c.observation.market_time
-        c.recent_orders = [*(sent for sent in c.recent_orders if sent > now - RATE_WINDOW), now]
+        c.recent_orders = [*(sent for sent in c.recent_orders if abs(now - sent) < RATE_WINDOW), now]
     return assembled(
         Order,
         {

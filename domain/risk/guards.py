@@ -295,12 +295,16 @@ def price_outside_band(candidate: Candidate) -> str | None:
 
 
 def order_rate_exceeded(candidate: Candidate) -> str | None:
-    """Refuses more orders per minute of the market's time than allowed."""
+    """Refuses more orders per minute of the market's time than allowed.
+
+    That time may go back by months, to other bars or from a clock that was wrong. Orders sent before then lie in the future,
+    and would count until it has caught up: a desk at its limit would never trade again.
+    """
     limit, sent = candidate.limits.max_orders_per_minute, candidate.given.sent
     if len(sent) < limit:
         return None
-    since = candidate.observation.market_time - RATE_WINDOW
-    count = sum(1 for at in sent if at > since) + 1
+    now = candidate.observation.market_time
+    count = sum(1 for at in sent if abs(now - at) < RATE_WINDOW) + 1
     return f"order_rate_exceeded: {count} > {limit}" if count > limit else None
 
 

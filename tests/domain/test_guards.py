@@ -214,6 +214,14 @@ def test_orders_are_counted_over_a_minute_of_the_markets_time() -> None:
     )
 
 
+def test_orders_from_before_the_markets_time_went_back_do_not_count_for_ever() -> None:
+    """Another file of bars, or a clock that had been wrong: a desk at its limit was refused every order from then on."""
+    limits = Limits(max_orders_per_minute=1)
+    for ahead, refused in ((timedelta(days=30), False), (timedelta(seconds=60), False), (timedelta(seconds=59), True)):
+        found = order_rate_exceeded(candidate(given={"limits": limits, "sent": [NOW + ahead]}))
+        assert bool(found) is refused
+
+
 EXPOSURES: list[Guard] = [
     daily_loss_breached,
     drawdown_breached,
