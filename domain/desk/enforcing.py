@@ -30,6 +30,7 @@ def take_assessment(c: Carried, assessment: Assessment, tick: Tick) -> None:
     """Stores what the limits check must remember, and queues a row for each crossing."""
     c.risk = assessment.memory
     unwarn(c, Topic.BREACH_UNCONFIRMED)
+    _forget_failures(c, assessment)
     for crossing in assessment.crossings:
         row = _row(c, crossing, _consequence(c, crossing, assessment), tick)
         if crossing.level is Level.SOFT:
@@ -37,6 +38,15 @@ def take_assessment(c: Carried, assessment: Assessment, tick: Tick) -> None:
         queue_row(c, row)
     if c.state is State.KILLED:
         _tell_hard(c, assessment.breaches, "the desk is killed already", tick)
+
+
+def _forget_failures(c: Carried, assessment: Assessment) -> None:
+    """Drops the warnings of reductions that failed and that nothing needs any more: prices came back, or a person has closed the
+    position. No later reduction would end such a warning."""
+    failed = {w.about for w in c.warnings if w.topic == Topic.REDUCTION_FAILED}
+    if failed and not flattening(c):
+        for symbol in failed - {cut.symbol for cut in assessment.cuts}:
+            unwarn(c, Topic.REDUCTION_FAILED, symbol)
 
 
 def confirm(c: Carried, first: Assessment, second: Assessment | None, tick: Tick) -> str | None:

@@ -106,6 +106,17 @@ def test_a_symbol_is_reduced_once_at_a_time_and_the_row_is_written_once() -> Non
     assert len([row for row in rows(desk) if "reducing" in row.summary]) == 1
 
 
+def test_the_warning_of_a_failed_reduction_ends_once_nothing_needs_it_any_more() -> None:
+    """A person closed the position, or its price came back: the status went on saying that reducing it had failed."""
+    desk = a_desk()
+    reduce(desk, take(desk, positions=[a_position(40)]), a_tick())
+    finish_deleverage(desk, desk.deleverages[0], "the position cannot be read", a_tick())
+    take(desk, positions=[a_position(40)])
+    assert desk.warning_texts == [f"reducing {BTC} failed: the position cannot be read"]
+    take(desk, positions=[a_position(10)])
+    assert desk.warning_texts == []
+
+
 def test_a_reduction_that_came_to_nothing_is_asked_for_again() -> None:
     desk = a_desk()
     reduce(desk, take(desk, positions=[a_position(40)]), a_tick())
