@@ -47,6 +47,10 @@ LOOK_SECONDS = 0.25
 At its own ten times a second that costs a desk at rest more than its cycles do."""
 
 
+class NotStarted(Exception):
+    """An agent's process did not start in time; the text says how long that was."""
+
+
 class AgentPool:
     """The agents of a desk, each in its own process, all called at the same time. Starts nothing until `open`."""
 
@@ -118,8 +122,7 @@ class AgentProcess:
 
     async def _run(self, function: Callable[..., bytes], *args: object, limit: float) -> Reply:
         try:
-            async with asyncio.timeout(START_SECONDS):
-                pool = await self._running_pool()
+            pool = await self._started_pool(max(limit, START_SECONDS))
             return Reply.model_validate_json(await self._answered(pool, function, *args, limit=limit))
         except TimeoutError:
             return failed(FailureKind.TIMED_OUT, f"it took longer than {limit:g} s")
@@ -153,6 +156,13 @@ class AgentProcess:
                 await self._drop_pool()
             raise
         return sent
+
+    async def _started_pool(self, seconds: float) -> ProcessPool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._running_pool()
+        except TimeoutError:
+            raise NotStarted(f"its process did not start within {seconds:g} s") from None
 
     async def _running_pool(self) -> ProcessPool:
         async with self._starting:
