@@ -36,6 +36,9 @@ LATCH_SECONDS = 2.0
 # new answer, and in any case before the activity's time is up, the activity returns what it has.
 IDLE_SECONDS = 3.0
 TOGETHER_SECONDS = 5.0
+# However long the cycle is. With one of an hour, an order that waited for a worker went out at the prices of an hour ago, and one
+# that was lost on its way stayed unknown for that hour: no kill was quiet, and no restart was accepted.
+ORDER_LASTS = timedelta(seconds=60)
 
 log = structlog.get_logger("orders")
 
@@ -125,7 +128,7 @@ class ActActivities:
         if activity.info().attempt > 1:
             # Somebody allowed more attempts (`temporal activity update-options`).
             return _report(call.order, Fate.UNKNOWN, "an earlier attempt may have sent it")
-        order = _by_our_clock(call.order)
+        order = _by_our_clock(_soon(call.order))
         # An order that only reduces risk needs no permission. The coordinator is asked last, so its answer is the freshest.
         adds_risk = (partial(self._latch_refusal, order.desk), partial(self._coordinator_refusal, call))
         clearance = FreshClearance(
@@ -140,10 +143,11 @@ class ActActivities:
     async def settle_order(self, call: OrderCall) -> OrderReport:
         """Asks the venue what became of an order. One it has never seen counts as not sent only when it can no longer arrive."""
         refuse_other(self._scope, call.scope)
+        order = _soon(call.order)
         # Decided before the venue is asked: its answer cannot contain an order that arrives later.
-        over = await none_can_arrive(call.order, self._venue.settles_after, self._venue.time)
-        with self._timed("get_open_orders", call.order.instruction.symbol):
-            found = await self._venue.find_order(_by_our_clock(call.order))
+        over = await none_can_arrive(order, self._venue.settles_after, self._venue.time)
+        with self._timed("get_open_orders", order.instruction.symbol):
+            found = await self._venue.find_order(_by_our_clock(order))
         if found is not None:
             return found
         if over:
@@ -229,6 +233,11 @@ def _answer(task: asyncio.Task[None]) -> CancelAnswer:
         log.exception("a cancel failed: a bug")
         return CancelAnswer(error=f"a bug: {type(error).__name__}")
     return CancelAnswer()
+
+
+def _soon(order: Order) -> Order:
+    """The order as it may be sent, and as it is looked for: both must go by the same time."""
+    return order.model_copy(update={"not_after": min(order.not_after, order.prepared_at + ORDER_LASTS)})
 
 
 def _by_our_clock(order: Order) -> Order:
