@@ -128,8 +128,8 @@ async def test_an_order_that_was_never_seen_is_not_sent_only_once_it_cannot_arri
 
 
 async def test_an_order_lasts_no_longer_than_a_minute_however_long_the_cycle_is() -> None:
-    """Found to be false: on a desk with hourly cycles, an order that was lost on its way stayed unknown for an hour, and no kill was
-    quiet meanwhile. And one that had waited for a worker went out at prices of an hour ago.
+    """Found to be false: on a desk with hourly cycles, an order that was lost on its way stayed unknown for an hour, and no kill
+    was quiet meanwhile. And one that had waited for a worker went out at prices of an hour ago.
     """
     order = reducing(seconds=3600)
     old = order.model_copy(update={"prepared_at": order.prepared_at - timedelta(seconds=70)})
