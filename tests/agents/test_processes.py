@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -181,7 +181,8 @@ async def test_what_an_agent_has_forked_holds_up_neither_the_other_agents_nor_th
                 assert answers["good"].failure is None
     finally:
         for child in set(children):
-            os.kill(child, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
 
 
 async def one_answered(pool: AgentPool, name: str) -> AgentAnswer:

@@ -56,7 +56,9 @@ def hangs_later(*arguments):
 def hangs_later_with_a_child(*arguments):
     """The same, and leaves a process behind, which holds whatever this one has open."""
     if (child := os.fork()) == 0:
-        sleeps()
+        # Where the answer with its id is lost, nobody else ends it.
+        time.sleep(120)
+        os._exit(0)
     return [*hangs_later(*arguments), {"symbol": "BTCUSDT", "side": "BUY", "confidence": 0.1, "rationale": str(child)}]
 
 
