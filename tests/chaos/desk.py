@@ -21,6 +21,7 @@ from tests.chaos.forking import Process, Zygote
 from tests.chaos.proxy import Connect, Proxy, to_port, to_socket
 from tests.chaos.schedule import (
     APIS,
+    COLLEAGUE,
     EARLIER,
     FORMER,
     PROCESSES,
@@ -90,7 +91,8 @@ class Desk:
         if self.plan.live:
             await self._open_venue()
         # Before the APIs start, whose first reading of the keys then has both.
-        await asyncio.gather(self._make_key(VIEWER, 1), self._make_key(FORMER, 2))
+        roles = {VIEWER: "viewer", FORMER: "viewer", COLLEAGUE: "operator"}
+        await asyncio.gather(*(self._make_key(name, role, number) for number, (name, role) in enumerate(roles.items())))
         await asyncio.gather(*(self.start(name) for name in PROCESSES))
         if self.plan.upgrade == VERSIONS:
             await self.make_current(EARLIER)
@@ -101,8 +103,8 @@ class Desk:
         assert code == 0, said
         self.revoked_at = time.time()
 
-    async def _make_key(self, name: str, number: int) -> None:
-        code, said = await self.ais("keys", "create", name, "--role", "viewer", number=number)
+    async def _make_key(self, name: str, role: str, number: int) -> None:
+        code, said = await self.ais("keys", "create", name, "--role", role, number=number)
         assert code == 0, said
         self.keys[name] = next(word for word in said.split() if re.fullmatch(r"ais_\w+_\w+", word))
 

@@ -1,5 +1,6 @@
 """What the checker reads out of the evidence, once for all invariants."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -161,16 +162,17 @@ class Reading:
     def kill_positions(self) -> list[int]:
         """Where in the history a kill arrived, as a signal or as a cancellation.
 
-        One that repeats an id while the desk is killed does nothing: what the first one did serves it.
+        One that repeats an id while the desk is killed does nothing, and has no row of its own: what the first one did serves it.
         """
-        found, known = [], set[str]()
+        found, known = [], Counter[str]()
+        rows = Counter(row["command_id"] for row in self.control_rows if row["summary"].startswith("kill "))
         for n, event in enumerate(self.e.events):
-            if event.kind == "signal" and event.name == "restart":
-                known.clear()
-            elif event.kind == "cancel_requested" or (event.kind == "signal" and event.name == "kill"):
+            if event.kind == "cancel_requested" or (event.kind == "signal" and event.name == "kill"):
                 command_id = event.payload.get("command_id") if isinstance(event.payload, dict) else None
-                found += [n] if command_id not in known else []
-                known |= {command_id} if command_id else set()
+                if command_id and known[command_id] and known[command_id] >= rows[command_id]:
+                    continue
+                found.append(n)
+                known[command_id or ""] += 1
         return found
 
     @cached_property
