@@ -40,6 +40,8 @@ ACCOUNT = "chaos-account"
 # All workers of a namespace share one: any of them takes the workflow tasks of any desk.
 DEPLOYMENT = "ais"
 READY_SECONDS = 60.0
+# In one paper round out of so many, orders are large.
+LARGE_EVERY = 4
 
 
 class Desk:
@@ -172,6 +174,8 @@ class Desk:
             "AIS_BOOKS_SECONDS": "10",
             "AIS_ORDER_FRACTION": "0.01",
         }
+        # Two of these fit into a position.
+        large = {"AIS_ORDER_FRACTION": "0.12"} if self.plan.seed % LARGE_EVERY == LARGE_EVERY - 1 else {}
         versions = {
             "AIS_WORKER_VERSIONING": "pinned",
             "AIS_WORKER_DEPLOYMENT": DEPLOYMENT,
@@ -193,7 +197,7 @@ class Desk:
             "CHAOS_QUEUE": self.queue,
             "TEMPORAL_ADDRESS": f"127.0.0.1:{self._port(name, 'temporal')}",
             "TEMPORAL_NAMESPACE": "default",
-            **(live if self.plan.live else {}),
+            **(live if self.plan.live else large),
             **(versions if self.plan.upgrade == VERSIONS else {}),
         }
 

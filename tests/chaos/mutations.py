@@ -384,6 +384,10 @@ MUTATIONS = (
         (APPLYING, "    if looser and c.state is not State.PAUSED:\n", "    if looser and c.state is State.KILLED:\n"),
     ),
     _mutation(
+        "I7", "no position is too large",
+        ("domain/risk/guards.py", '    return "position_too_large" if exceeded else None\n', "    return None\n"),
+    ),
+    _mutation(
         "I7", "an operator may change limits",
         (CONTROL, '@see("risk")\n@needs(Role.ADMIN)\nasync def set_limits',
          '@see("risk")\n@needs(Role.OPERATOR)\nasync def set_limits'),

@@ -637,6 +637,35 @@ def test_a_database_that_was_away_excuses_a_kill_that_was_written_by_hand() -> N
     assert "commands_on_the_state_are_linearizable" not in violated(e)
 
 
+@breaks("a_kill_is_refused_only_by_a_killed_desk")
+def a_kill_of_a_paused_desk_is_refused_for_its_id(e: Evidence) -> None:
+    moment = row_of(e, "why-p1")["timestamp"] + timedelta(seconds=0.5)
+    summary = "kill refused by http: the command id was used for another command"
+    e.decisions.append(row_of(e, "why-p1") | {"decision_id": "decision_x", "timestamp": moment, "summary": summary})
+
+
+def test_a_killed_desk_may_refuse_a_kill_under_the_id_of_another_command() -> None:
+    e = a_sound_round()
+    summary = "kill refused by http: the command id was used for another command"
+    call = copy.copy(call_of(e, "k2"))
+    call.start, call.end = BEGAN + 7.4, BEGAN + 7.5
+    call.command_id, call.answer, call.status, call.told = "p1", r.INVALID, 422, "this key was used for another command"
+    e.calls.append(call)
+    signal = copy.copy(event_of(e, "signal", "kill", 1))
+    signal.at, signal.payload = BEGAN + 7.45, {"command_id": "p1", "reason": "again"}
+    e.events.append(signal)
+    e.decisions.append(row_of(e, "why-k2") | {"decision_id": "decision_x", "command_id": "p1", "summary": summary})
+    assert violated(e) == set()
+
+
+@breaks("no_order_passes_the_limit_of_a_position")
+def two_orders_are_too_much_for_the_account(e: Evidence) -> None:
+    s = Script()
+    s._number = 2_000
+    s.activity(0.9, "observe", {}, {"marks": {"BTCUSDT": "100"}, "account": {"balance": "500"}} | the_reading(e))
+    e.events[:0] = s.e.events
+
+
 @breaks("limits_are_loosened_only_while_paused")
 def limits_are_loosened_while_the_desk_runs(e: Evidence) -> None:
     event_of(e, "signal", "set_limits").payload["limits"] = {"max_leverage": "2.5"}

@@ -83,6 +83,16 @@ def the_log_is_a_way_through_the_table(reading: Reading) -> Found:
         )
 
 
+def a_kill_is_refused_only_by_a_killed_desk(reading: Reading) -> Found:
+    """Under the id of another command it may change nothing where nothing is left to change."""
+    for row, before, _ in ways(reading):
+        if row["summary"].startswith("kill refused") and KILLED not in before:
+            yield (
+                row["timestamp"].timestamp(),
+                f"the desk was {'/'.join(sorted(before))}, and its log says: {row['summary']}",
+            )
+
+
 def ways(reading: Reading) -> Iterator[tuple[dict[str, Any], frozenset[str], frozenset[str]]]:
     """Each row, the states in which it may have been made, and those to which it leads: none where there is no way."""
     possible = earlier = frozenset({RUNNING})
@@ -198,6 +208,7 @@ def _agrees(reading: Reading, name: str) -> bool:
 RULES = (
     commands_on_the_state_are_linearizable,
     the_log_is_a_way_through_the_table,
+    a_kill_is_refused_only_by_a_killed_desk,
     only_a_restart_clears_the_latch,
     every_kill_has_a_number_of_its_own,
     both_places_agree_in_the_end,

@@ -22,6 +22,8 @@ CLOCK_SECONDS = 0.01
 # A workflow task looks at the time when it begins, and on a busy machine it takes a while.
 TAKEN_UP_SECONDS = 1.0
 LIMITS = Limits()
+# Between the reading and the fill, and an earlier fill.
+PRICES_MOVE = 1.1
 # docs/keys.md says ten.
 REVOKED_WITHIN_SECONDS = 10.5
 # A process that has not read the keys yet knows none of them.
@@ -66,6 +68,20 @@ def every_order_passed_the_guards(reading: Reading) -> Found:
             yield order.at, f"order {order.order_id} was sent although the guards refused it: {row['risk_reasons']}"
         if order.symbol not in reading.e.symbols:
             yield order.at, f"order {order.order_id} is of {order.symbol}, which nobody has allowed"
+
+
+def no_order_passes_the_limit_of_a_position(reading: Reading) -> Found:
+    """No order that adds risk leaves more of a symbol than its share of the account; on paper, where every fill is on record."""
+    readings = [each for each in reading.named("observe") if each.result and each.result.get("marks")]
+    for order in [] if reading.e.live else reading.risky_orders:
+        seen = next((each.result for each in reversed(readings) if each.ended <= order.at), None)
+        if seen is None or not order.versions or order.symbol not in seen["marks"]:
+            continue
+        held = reading.position_at(order.symbol, order.versions[0].written)
+        worth = float(seen["account"]["balance"]) + float(seen["account"].get("unrealised_profit") or 0)
+        share = held * order.sign * float(seen["marks"][order.symbol]) / worth
+        if share > float(LIMITS.max_position_fraction) * PRICES_MOVE:
+            yield order.at, f"order {order.order_id} left {share:.2f} of the account in {order.symbol}"
 
 
 def no_order_outlives_its_time(reading: Reading) -> Found:
@@ -229,6 +245,7 @@ RULES = (
     strangers_are_turned_away,
     a_revoked_key_opens_nothing,
     every_order_passed_the_guards,
+    no_order_passes_the_limit_of_a_position,
     no_order_outlives_its_time,
     no_order_under_limits_of_before,
     the_limits_that_were_applied_are_the_desks,
