@@ -123,6 +123,23 @@ async def a_kill_meets_a_restart(desk: Desk, recorder: Recorder) -> bool:
     return under_way
 
 
+async def workers_die_with_a_restart(desk: Desk, recorder: Recorder) -> bool:
+    """A restart waits for the latch when both workers die. It comes there once more after the next kill, which it never named."""
+    await _kill(desk, recorder, "http")
+    if not await _says(desk, lambda status: bool(status["kill"] and status["kill"]["latched"])):
+        return False
+    async with asyncio.TaskGroup() as group, lasting(desk, LATCH, recorder):
+        group.create_task(run_step(desk, Step(0.0, "scene", "ais", "restart"), recorder))
+        under_way = await _says(desk, lambda status: bool(status["restart_pending"]))
+        # Until a worker has begun it.
+        await asyncio.sleep(0.5)
+        async with AsyncExitStack() as dead:
+            for worker in WORKERS:
+                await dead.enter_async_context(lasting(desk, Fault(0.0, 0.0, "kill_9", worker), recorder))
+            await run_step(desk, Step(0.0, "scene", "temporal", "kill", {}, 0, "scene-next"), recorder)
+    return under_way
+
+
 async def _says(desk: Desk, condition: Callable[[dict[str, Any]], bool]) -> bool:
     """Whether the coordinator's status comes to that within the scene's patience."""
     until = time.monotonic() + PATIENCE_SECONDS
@@ -347,7 +364,7 @@ SCENES: dict[str, Callable[[Desk, Recorder], Awaitable[bool]]] = {
         workers_hang_at_a_kill, an_order_rests_at_a_kill, temporal_is_away_at_commands, signals_wait_for_a_worker,
         an_order_rests_at_a_cancel_all, limits_before_the_send, a_kill_meets_a_restart,
         a_run_ends_while_cancels_wait, an_order_is_in_flight_at_a_kill,
-        workers_die_with_an_order, the_database_says_killed,
+        workers_die_with_an_order, workers_die_with_a_restart, the_database_says_killed,
         an_order_is_replaced, a_position_is_reduced,
     )
 }  # fmt: skip

@@ -47,6 +47,7 @@ SCENES = {
     "a_run_ends_while_cancels_wait": 9.0,
     "workers_die_with_an_order": 6.0,
     "the_database_says_killed": 10.0,
+    "workers_die_with_a_restart": 10.0,
 }
 SCENE_BEGINS = 0.2
 # The server takes ten thousand signals a run, the kill among them. So many want a machine to themselves: `--signals 10000`.
@@ -171,12 +172,12 @@ def plan(seed: int, seconds: float = 12.0, live: bool | None = None, earlier: in
     quiet = min(SCENES[scene.kind], seconds - QUIET_SECONDS) if scene else min(TRADES_FIRST_SECONDS, seconds / 2)
     steps = [step for client in CLIENTS for step in CLIENTS[client](chance, seconds, quiet)]
     steps += _hurried(seed, seconds, quiet)
-    steps += _reused(seed, seconds, quiet, steps)
     faults = [*_faults(chance, seconds, is_live), *_meddling(seed, seconds, quiet)]
     if scene:
         others = IN_A_SCENE[1:] if scene.kind in PROPOSES else IN_A_SCENE
         steps = [step for step in steps if step.at >= quiet or step.client in others]
         faults = [fault for fault in faults if fault.at >= quiet]
+    steps += _reused(seed, seconds, quiet, steps)
     found = Round(
         seed=seed,
         live=is_live,
@@ -382,19 +383,17 @@ REUSED_SHARE = 0.7
 
 
 def _reused(seed: int, seconds: float, quiet: float, steps: list[Step]) -> list[Step]:
-    """Kills whose id is known: that of an earlier command, and that of the same kill, perhaps from before a restart. Decided
-    apart from everything else."""
+    """Kills whose id is known: that of an earlier command, and that of the same kill, perhaps from before a restart. They come
+    early, while the desk is hardly killed by others. Decided apart from everything else. `steps`: all that are played."""
     chance = random.Random(f"reused/{seed}")
-    keyed = [step for step in steps if step.client == "web" and step.key and step.kind != "kill" and step.at >= quiet]
     if chance.random() >= REUSED_SHARE:
         return []
-    at = round(chance.uniform(quiet, max(quiet, seconds - 3.0)), 3)
-    found = [
-        Step(at, "web-3", "http", "kill", {}, chance.randrange(2), "kill-again", again=round(chance.uniform(1, 3), 3))
-    ]
-    if keyed:
-        first = chance.choice(keyed)
-        later = round(min(first.at + chance.uniform(0.3, 3.0), seconds), 3)
+    at = round(chance.uniform(quiet, (quiet + seconds) / 2), 3)
+    again = round(chance.uniform(1.0, 3.0), 3)
+    found = [Step(at, "web-3", "http", "kill", {}, chance.randrange(2), "kill-again", again=again)]
+    keyed = [step for step in steps if step.client == "web" and step.key and step.kind != "kill"]
+    if first := min(keyed, key=lambda step: step.at, default=None):
+        later = round(min(max(first.at + 0.3, quiet) + chance.uniform(0.0, 0.7), seconds), 3)
         found.append(Step(later, "web-4", "http", "kill", {}, chance.randrange(2), first.key))
     return found
 
