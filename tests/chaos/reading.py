@@ -171,7 +171,7 @@ class Reading:
         refused = {row["command_id"] for row in self.control_rows if row["summary"].startswith("kill refused")}
         for n, event in enumerate(self.e.events):
             if event.kind == "cancel_requested" or (event.kind == "signal" and event.name == "kill"):
-                command_id = event.payload.get("command_id") if isinstance(event.payload, dict) else None
+                command_id: str = (event.payload.get("command_id") or "") if isinstance(event.payload, dict) else ""
                 if known[command_id] >= rows[command_id] and (known[command_id] or command_id in refused):
                     continue
                 found.append(n)

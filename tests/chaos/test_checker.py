@@ -644,6 +644,22 @@ def a_kill_of_a_paused_desk_is_refused_for_its_id(e: Evidence) -> None:
     e.decisions.append(row_of(e, "why-p1") | {"decision_id": "decision_x", "timestamp": moment, "summary": summary})
 
 
+@breaks("a_kill_without_a_row_finds_a_killed_desk")
+def a_kill_from_before_a_restart_comes_again_and_does_nothing(e: Evidence) -> None:
+    call = copy.copy(call_of(e, "k1"))
+    call.start, call.end = BEGAN + 6.5, BEGAN + 6.6
+    e.calls.append(call)
+    row_of(e, "Selected")["timestamp"] += timedelta(seconds=5.35)
+
+
+def test_a_killed_desk_need_not_note_a_kill_that_comes_again() -> None:
+    e = a_sound_round()
+    call = copy.copy(call_of(e, "k1"))
+    call.start, call.end = BEGAN + 4.5, BEGAN + 4.6
+    e.calls.append(call)
+    assert violated(e) == set()
+
+
 def test_a_killed_desk_may_refuse_a_kill_under_the_id_of_another_command() -> None:
     e = a_sound_round()
     summary = "kill refused by http: the command id was used for another command"

@@ -12,7 +12,8 @@ from tests.chaos.schedule import BY_HAND_IN_THE_DATABASE, WORKERS
 Found = Iterator[tuple[float, str]]
 # Two cycles of a scene.
 READ_WITHIN_SECONDS = 7.0
-_WAYS = tuple(f"{worker}>{store}" for worker in WORKERS for store in ("database", "temporal"))
+CLOCK_SECONDS = 0.1
+_LINKS = tuple(f"{worker}>{store}" for worker in WORKERS for store in ("database", "temporal"))
 
 
 def commands_on_the_state_are_linearizable(reading: Reading) -> Found:
@@ -44,7 +45,7 @@ def _kills_by_hand(reading: Reading) -> Iterator[Operation]:
             and change.row.get("reason") == BY_HAND_IN_THE_DATABASE
         ):
             by, settled = change.committed + READ_WITHIN_SECONDS, reading.e.settled_at or 1e12
-            busy = reading.disturbed(change.committed, by, "database", "temporal", *WORKERS, *_WAYS)
+            busy = reading.disturbed(change.committed, by, "database", "temporal", *WORKERS, *_LINKS)
             yield Operation("kill", change.committed, settled if busy else by, name="the kill in the database")
             return
 
@@ -91,6 +92,40 @@ def a_kill_is_refused_only_by_a_killed_desk(reading: Reading) -> Found:
                 row["timestamp"].timestamp(),
                 f"the desk was {'/'.join(sorted(before))}, and its log says: {row['summary']}",
             )
+
+
+def a_kill_without_a_row_finds_a_killed_desk(reading: Reading) -> Found:
+    """One that repeats an id has no row of its own. Then the desk was killed at a moment before its sender was told `done`."""
+    for call in reading.calls("kill"):
+        if call.answer != r.DONE or not call.command_id or not call.end:
+            continue
+        if any(
+            row["timestamp"].timestamp() >= call.start - CLOCK_SECONDS for row in reading.rows_of(call.command_id, None)
+        ):
+            continue
+        states = _states_between(reading, call.start, call.end)
+        if call.command_id in reading.signals_by_id and KILLED not in states:
+            yield (
+                call.end,
+                f"kill {call.command_id} was told as done and has no row, and the desk was {'/'.join(states)}",
+            )
+
+
+def _states_between(reading: Reading, start: float, end: float) -> frozenset[str]:
+    """Where the log leads to by then. A restart is over once the latch is cleared, unless a row says that it was refused."""
+    refused = {row["command_id"] for row in reading.control_rows if row["summary"].startswith("restart refused")}
+    cleared = [activity.ended for activity in reading.named("clear_latch") if activity.result]
+    now, found = frozenset({RUNNING}), frozenset[str]()
+    for row, before, after in ways(reading):
+        at = row["timestamp"].timestamp()
+        if at > end:
+            break
+        found |= now if at > start else frozenset()
+        now = after or before
+        over = row["summary"].startswith("restart applied") and row["command_id"] not in refused
+        if over and any(at <= ended < start for ended in cleared):
+            now = frozenset({RUNNING})
+    return found | now
 
 
 def ways(reading: Reading) -> Iterator[tuple[dict[str, Any], frozenset[str], frozenset[str]]]:
@@ -209,6 +244,7 @@ RULES = (
     commands_on_the_state_are_linearizable,
     the_log_is_a_way_through_the_table,
     a_kill_is_refused_only_by_a_killed_desk,
+    a_kill_without_a_row_finds_a_killed_desk,
     only_a_restart_clears_the_latch,
     every_kill_has_a_number_of_its_own,
     both_places_agree_in_the_end,
