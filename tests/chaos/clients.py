@@ -69,7 +69,7 @@ async def run_step(desk: Desk, step: Step, recorder: Recorder) -> None:
 
 
 def _headers(desk: Desk, step: Step) -> dict[str, str]:
-    key, named = {"Idempotency-Key": step.key} if step.key else {}, step.args.get("key")
+    key, named = {"Idempotency-Key": step.key} if step.key else {}, step.args.get("key") or step.args.get("holder")
     return {"Authorization": f"Bearer {desk.keys.get(named, named) if named else KEY}"} | key
 
 
@@ -121,11 +121,12 @@ def answer_of(answer: httpx.Response) -> str:
 
 
 async def _body(desk: Desk, step: Step, token: str) -> dict[str, Any]:
-    fields = {name: value for name, value in step.args.items() if name not in ("key", "offset")}
+    fields = {name: value for name, value in step.args.items() if name not in ("key", "holder", "offset", "ttl")}
     if step.kind in WITH_A_REASON:
         fields["reason"] = token
     if step.kind == "propose":
-        fields |= {"confidence": 0.9, "expected_return": 0.05, "ttl_seconds": 10, "rationale": token}
+        fields |= {"confidence": 0.9, "expected_return": 0.05, "rationale": token}
+        fields["ttl_seconds"] = step.args.get("ttl", 10)
         if "offset" in step.args:
             fields["price"] = str(round(desk.marks[step.args["symbol"]] * (1 + step.args["offset"]), 1))
             fields["post_only"] = True

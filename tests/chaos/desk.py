@@ -21,6 +21,7 @@ from tests.chaos.forking import Process, Zygote
 from tests.chaos.proxy import Connect, Proxy, to_port, to_socket
 from tests.chaos.schedule import (
     APIS,
+    COLLEAGUE,
     EARLIER,
     FORMER,
     PROCESSES,
@@ -39,6 +40,8 @@ ACCOUNT = "chaos-account"
 # All workers of a namespace share one: any of them takes the workflow tasks of any desk.
 DEPLOYMENT = "ais"
 READY_SECONDS = 60.0
+# In one paper round out of so many, orders are large.
+LARGE_EVERY = 4
 
 
 class Desk:
@@ -90,7 +93,8 @@ class Desk:
         if self.plan.live:
             await self._open_venue()
         # Before the APIs start, whose first reading of the keys then has both.
-        await asyncio.gather(self._make_key(VIEWER, 1), self._make_key(FORMER, 2))
+        roles = {VIEWER: "viewer", FORMER: "viewer", COLLEAGUE: "operator"}
+        await asyncio.gather(*(self._make_key(name, role, number) for number, (name, role) in enumerate(roles.items())))
         await asyncio.gather(*(self.start(name) for name in PROCESSES))
         if self.plan.upgrade == VERSIONS:
             await self.make_current(EARLIER)
@@ -101,8 +105,8 @@ class Desk:
         assert code == 0, said
         self.revoked_at = time.time()
 
-    async def _make_key(self, name: str, number: int) -> None:
-        code, said = await self.ais("keys", "create", name, "--role", "viewer", number=number)
+    async def _make_key(self, name: str, role: str, number: int) -> None:
+        code, said = await self.ais("keys", "create", name, "--role", role, number=number)
         assert code == 0, said
         self.keys[name] = next(word for word in said.split() if re.fullmatch(r"ais_\w+_\w+", word))
 
@@ -170,6 +174,8 @@ class Desk:
             "AIS_BOOKS_SECONDS": "10",
             "AIS_ORDER_FRACTION": "0.01",
         }
+        # Two of these fit into a position.
+        large = {"AIS_ORDER_FRACTION": "0.12"} if self.plan.seed % LARGE_EVERY == LARGE_EVERY - 1 else {}
         versions = {
             "AIS_WORKER_VERSIONING": "pinned",
             "AIS_WORKER_DEPLOYMENT": DEPLOYMENT,
@@ -191,7 +197,7 @@ class Desk:
             "CHAOS_QUEUE": self.queue,
             "TEMPORAL_ADDRESS": f"127.0.0.1:{self._port(name, 'temporal')}",
             "TEMPORAL_NAMESPACE": "default",
-            **(live if self.plan.live else {}),
+            **(live if self.plan.live else large),
             **(versions if self.plan.upgrade == VERSIONS else {}),
         }
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import psycopg
 from psycopg.rows import dict_row
 from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
@@ -46,6 +47,8 @@ class Change:
     row: dict[str, Any]
 
 
+# Rows of a page: a round has a few hundred.
+PAGE = 20
 RESTS = ("open", "new", "partially_filled")
 
 
@@ -120,6 +123,8 @@ class Evidence:
     outcomes: dict[str, str] = field(default_factory=dict)
     # What `ais audit verify` finds wrong.
     audit: list[str] = field(default_factory=list)
+    # The ids of the log's rows as an API's pages have them in the end; None where no API gave them all.
+    reported: list[str] | None = None
     # Why not, in the words of the status.
     left: str = ""
 
@@ -129,6 +134,7 @@ async def collect(desk: Desk, found: Evidence) -> None:
     assert desk.client
     found.events = await history(desk.client, desk.workflow_id)
     found.outcomes = await outcomes(desk, found.calls)
+    found.reported = await reported(desk)
     url = desk.postgres.url_of(desk.database)
     database(plain_url(url), found)
     found.audit = [line.text for line in verified(url, Asked(), lambda _: None) if not line.agrees]
@@ -144,6 +150,19 @@ async def outcomes(desk: Desk, calls: list[Call]) -> dict[str, str]:
         answer = await desk.ask(f"/control/commands/{command_id}")
         if answer is not None:
             found[command_id] = str(answer.json().get("outcome")) if answer.status_code == 200 else "not known"
+    return found
+
+
+async def reported(desk: Desk) -> list[str] | None:
+    """The log as a person reads it, page by page, from the newest row to the oldest."""
+    path, found = f"/reports/decisions?limit={PAGE}", list[str]()
+    while path:
+        answer = await desk.ask(path)
+        if answer is None or answer.status_code != 200:
+            return None
+        found += [row["decision_id"] for row in answer.json()]
+        following = answer.links.get("next")
+        path = httpx.URL(following["url"]).raw_path.decode() if following else ""
     return found
 
 
@@ -186,6 +205,8 @@ def read_event(run: int, event: HistoryEvent) -> Event | None:  # noqa: C901 - a
         case "WORKFLOW_TASK_FAILED":
             found.kind, found.payload = "task_failed", told.failure.message
             found.name = WorkflowTaskFailedCause.Name(told.cause).removeprefix("WORKFLOW_TASK_FAILED_CAUSE_")
+        case "WORKFLOW_TASK_COMPLETED":
+            found.kind = "task_completed"
         case "ACTIVITY_TASK_SCHEDULED":
             found.kind, found.name, found.payload = "scheduled", told.activity_type.name, _first(told.input)
             found.most_attempts = told.retry_policy.maximum_attempts

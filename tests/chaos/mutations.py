@@ -327,6 +327,89 @@ MUTATIONS = (
         "I7", "limits are answered and forgotten",
         (APPLYING, "    c.limits = limits\n", ""),
     ),
+    # --- a fourth set: ids that come again, keys of several people, pages, a kill in one place, and what readers are told ---
+    _mutation(
+        "I1", "a kill under the id of another command is refused",
+        (APPLYING, "must_kill = command.kind is CommandKind.KILL and about_to_run\n",
+         "must_kill = command.kind is CommandKind.KILL and about_to_run\n"
+         "    must_kill = must_kill and (known is None or known.kind is command.kind)\n"),
+    ),
+    _mutation(
+        "I2", "a kill that repeats an id from before a restart does nothing",
+        (APPLYING, "    if known and not must_kill:\n",
+         "    if known and (not must_kill or known.kind is CommandKind.KILL):\n"),
+    ),
+    _mutation(
+        "I2", "a restart clears whichever kill the database holds",
+        ("storage/desks.py", "        return stored.kill_number == cleared.number and not another\n",
+         "        return another is not stored\n"),
+    ),
+    _mutation(
+        "I2", "a kill that only the database holds is not taken over",
+        ("domain/desk/latch.py", "    if latch.killed and c.state is not State.KILLED:\n", "    if False:\n"),
+    ),
+    _mutation(
+        "I2", "the desk's row that changed while it was written is not written again",
+        (OUTBOX, "    c.row_dirty = c.row_dirty and desk_row(c) != row", "    c.row_dirty = False"),
+    ),
+    _mutation(
+        "I2", "the latch names whoever sent the last command",
+        (OUTBOX, "            actor=c.actor,\n",
+         "            actor=next(reversed(c.commands.values())).actor if c.commands else c.actor,\n"),
+    ),
+    _mutation(
+        "I6", "every key signs as the administrator",
+        ("api/auth.py", "    return holder.actor if holder else OWN_ACTOR\n", "    return OWN_ACTOR\n"),
+    ),
+    _mutation(
+        "I6", "each page of the log leaves a row out",
+        ("storage/paging.py",
+         '        end = f"{rows[-1][str(self.moment.key)].isoformat()}|{rows[-1][str(self.row_id.key)]}"\n',
+         '        last = found[-1]\n'
+         '        end = f"{last[str(self.moment.key)].isoformat()}|{last[str(self.row_id.key)]}"\n'),
+    ),
+    _mutation(
+        "I6", "a kill that nobody has confirmed is answered as done",
+        ("api/commands.py", "            return self._accepted(ask, *told[:1])\n",
+         "            answer = self._accepted(ask, *told[:1])\n"
+         "            return answer._replace(status=200) if ask.kind is CommandKind.KILL else answer\n"),
+    ),
+    _mutation(
+        "I6", "an order whose time ran out was not sent",
+        ("workflows/run.py", "isinstance(cause, CancelledError) else Fate.UNKNOWN",
+         "isinstance(cause, CancelledError | TimeoutError) else Fate.UNKNOWN"),
+    ),
+    _mutation(
+        "I7", "limits may be loosened while the desk runs",
+        (APPLYING, "    if looser and c.state is not State.PAUSED:\n", "    if looser and c.state is State.KILLED:\n"),
+    ),
+    _mutation(
+        "I7", "no position is too large",
+        ("domain/risk/guards.py", '    return "position_too_large" if exceeded else None\n', "    return None\n"),
+    ),
+    _mutation(
+        "I7", "an operator may change limits",
+        (CONTROL, '@see("risk")\n@needs(Role.ADMIN)\nasync def set_limits',
+         '@see("risk")\n@needs(Role.OPERATOR)\nasync def set_limits'),
+    ),
+    _mutation(
+        "I7", "the peak is forgotten when a run continues as new",
+        ("domain/desk/handover.py", "    bulk = _Bulk(**{name", "    carried.risk = RiskMemory()\n    bulk = _Bulk(**{name"),
+        ("domain/desk/handover.py", "from domain.trading.decisions import",
+         "from domain.trading.assessment import RiskMemory\nfrom domain.trading.decisions import"),
+    ),
+    _mutation(
+        "I7", "an expired proposal is taken up",
+        ("domain/desk/inbox.py",
+         "    late = [w for w in c.proposals if w.proposal.expires_at and w.proposal.expires_at <= tick.now]\n",
+         "    late: list[WaitingProposal] = []\n"),
+    ),
+    _mutation(
+        "I8", "a kill waits for admission like other commands",
+        ("api/commands.py",
+         "        if ask.kind is not CommandKind.KILL:\n            ask.need_readable()\n            await self._desk.admit()\n",
+         "        await self._desk.admit()\n        if ask.kind is not CommandKind.KILL:\n            ask.need_readable()\n"),
+    ),
 )  # fmt: skip
 
 

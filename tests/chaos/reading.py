@@ -1,5 +1,6 @@
 """What the checker reads out of the evidence, once for all invariants."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from tests.chaos.recorder import Call, Note
 
 CANCEL_TOOLS = ("cancel_all_orders", "cancel_spot_all_orders")
 REMEMBERS_IDS = 5
+KILLED_ROWS = ("kill applied", "kill repeated")
 STATE_KINDS = ("pause", "resume", "kill", "restart")
 ACCEPTED_BY_THE_VENUE = ("open", "filled", "partially_filled", "canceled", "expired", "new")
 
@@ -161,16 +163,19 @@ class Reading:
     def kill_positions(self) -> list[int]:
         """Where in the history a kill arrived, as a signal or as a cancellation.
 
-        One that repeats an id while the desk is killed does nothing: what the first one did serves it.
+        One that repeats an id while the desk is killed does nothing, and has no row of its own: what the first one did serves it.
+        Nor does one under the id of another command, whose row says so.
         """
-        found, known = [], set[str]()
+        found, known = [], Counter[str]()
+        rows = Counter(row["command_id"] for row in self.control_rows if row["summary"].startswith(KILLED_ROWS))
+        refused = {row["command_id"] for row in self.control_rows if row["summary"].startswith("kill refused")}
         for n, event in enumerate(self.e.events):
-            if event.kind == "signal" and event.name == "restart":
-                known.clear()
-            elif event.kind == "cancel_requested" or (event.kind == "signal" and event.name == "kill"):
-                command_id = event.payload.get("command_id") if isinstance(event.payload, dict) else None
-                found += [n] if command_id not in known else []
-                known |= {command_id} if command_id else set()
+            if event.kind == "cancel_requested" or (event.kind == "signal" and event.name == "kill"):
+                command_id: str = (event.payload.get("command_id") or "") if isinstance(event.payload, dict) else ""
+                if known[command_id] >= rows[command_id] and (known[command_id] or command_id in refused):
+                    continue
+                found.append(n)
+                known += Counter([command_id] if command_id else [])
         return found
 
     @cached_property

@@ -67,6 +67,7 @@ class Script:
         """A command over HTTP that is carried out."""
         call = self.call(at, kind, command_id=command_id, token=f"why-{command_id}", status=200, **more)
         self.event(at + 0.05, "signal", kind, {**call.args, "command_id": command_id, "reason": call.token})
+        self.event(at + 0.06, "task_completed")
         self.row(at + 0.05, f"{kind} {result} by http: why-{command_id}", command_id)
         self.e.outcomes[command_id] = "applied"
 
@@ -106,7 +107,7 @@ class Script:
 
     def desk(self, at: float, killed: bool, number: int, cleared_by: str | None) -> None:
         """The desk's row."""
-        self.e.desk_row = {"killed": killed, "kill_number": number, "cleared_by": cleared_by}
+        self.e.desk_row = {"killed": killed, "kill_number": number, "cleared_by": cleared_by, "quiet_at": BEGAN + at}
         self.change(at, "public.desks", "UPDATE", self.e.desk_row)
 
     def order(self, at: float, name: str) -> None:

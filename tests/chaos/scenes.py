@@ -19,7 +19,7 @@ from tests.chaos.clients import over_http, run_step
 from tests.chaos.desk import KEY, Desk
 from tests.chaos.faults import a_signal, lasting
 from tests.chaos.recorder import Recorder
-from tests.chaos.schedule import APIS, SYMBOLS, WORKERS, Fault, Step
+from tests.chaos.schedule import APIS, BY_HAND_IN_THE_DATABASE, SYMBOLS, WORKERS, Fault, Step
 from tests.postgres import plain_url
 
 # As in servers.HOLDS.
@@ -37,6 +37,8 @@ TOO_LONG_SECONDS = 7.5
 # Longer than a signal is tried for (workflows/gateway.py).
 AWAY_SECONDS = 5.0
 SIGNALS_AT_ONCE = 100
+# Of commands that nobody has confirmed (api/coordinator.py).
+ADMITTED = 100
 WAITING = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND NOT granted AND database = %s"
 LATCH = Fault(0.0, LATCH_SECONDS, "unwritable", "database", "desks")
 
@@ -121,6 +123,23 @@ async def a_kill_meets_a_restart(desk: Desk, recorder: Recorder) -> bool:
     return under_way
 
 
+async def workers_die_with_a_restart(desk: Desk, recorder: Recorder) -> bool:
+    """A restart waits for the latch when both workers die. It comes there once more after the next kill, which it never named."""
+    await _kill(desk, recorder, "http")
+    if not await _says(desk, lambda status: bool(status["kill"] and status["kill"]["latched"])):
+        return False
+    async with asyncio.TaskGroup() as group, lasting(desk, LATCH, recorder):
+        group.create_task(run_step(desk, Step(0.0, "scene", "ais", "restart"), recorder))
+        under_way = await _says(desk, lambda status: bool(status["restart_pending"]))
+        # Until a worker has begun it.
+        await asyncio.sleep(0.5)
+        async with AsyncExitStack() as dead:
+            for worker in WORKERS:
+                await dead.enter_async_context(lasting(desk, Fault(0.0, 0.0, "kill_9", worker), recorder))
+            await run_step(desk, Step(0.0, "scene", "temporal", "kill", {}, 0, "scene-next"), recorder)
+    return under_way
+
+
 async def _says(desk: Desk, condition: Callable[[dict[str, Any]], bool]) -> bool:
     """Whether the coordinator's status comes to that within the scene's patience."""
     until = time.monotonic() + PATIENCE_SECONDS
@@ -159,6 +178,19 @@ async def _late_answer(desk: Desk, recorder: Recorder) -> bool:
     return played
 
 
+async def workers_die_with_an_order(desk: Desk, recorder: Recorder) -> bool:
+    """The order is on its way into the venue's book, and nobody is left who could say so: its time runs out."""
+    async with _connection(desk) as connection, AsyncExitStack() as dead:
+        async with _held(connection, AT_THE_COMMIT) as came:
+            if not await came():
+                return False
+            for worker in WORKERS:
+                await dead.enter_async_context(lasting(desk, Fault(0.0, 0.0, "kill_9", worker), recorder))
+        # PostgreSQL carries out the commit that it was sent, whoever has gone.
+        await asyncio.sleep(0.2)
+    return True
+
+
 # --- a kill that nobody must hold up -----------------------------------------------------------------------------------
 
 
@@ -177,20 +209,28 @@ async def database_hangs_at_a_kill(desk: Desk, recorder: Recorder) -> bool:
 
 
 async def workers_hang_at_a_kill(desk: Desk, recorder: Recorder) -> bool:
-    """Commands wait for a worker through the same API, and the kill comes after them."""
+    """As many commands as an API admits, and some more, wait for a worker, and the kill comes after them."""
     async with AsyncExitStack() as stops:
         for worker in WORKERS:
             await stops.enter_async_context(lasting(desk, Fault(0.0, TOO_LONG_SECONDS, "stop", worker), recorder))
-        before = [Step(n / 10, "scene", "http", "cancel_all", {}, 0, f"before-{n}") for n in range(4)]
+        before = [Step(0.0, "scene", "http", "cancel_all", {}, 0, f"before-{n}") for n in range(ADMITTED + 10)]
         async with asyncio.TaskGroup() as group:
             for step in before:
                 group.create_task(over_http(desk, step, recorder, 0))
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(1.0)
             group.create_task(_kill(desk, recorder, "http"))
             # Whether Temporal itself is slow.
             group.create_task(run_step(desk, Step(0.3, "scene", "temporal", "cancel_all", {}, 0, "beside"), recorder))
             await asyncio.sleep(TOO_LONG_SECONDS)
     return True
+
+
+async def the_database_says_killed(desk: Desk, recorder: Recorder) -> bool:
+    """Somebody kills the desk in the second place of the latch, by SQL."""
+    said = "UPDATE desks SET killed = true, reason = %s, actor = 'sql', killed_at = clock_timestamp()"
+    async with _connection(desk) as connection:
+        await connection.execute(said, (BY_HAND_IN_THE_DATABASE,))
+    return await _says(desk, lambda status: bool(status["state"] == "killed"))
 
 
 # --- what the venue has, and what becomes of it ------------------------------------------------------------------------
@@ -324,6 +364,7 @@ SCENES: dict[str, Callable[[Desk, Recorder], Awaitable[bool]]] = {
         workers_hang_at_a_kill, an_order_rests_at_a_kill, temporal_is_away_at_commands, signals_wait_for_a_worker,
         an_order_rests_at_a_cancel_all, limits_before_the_send, a_kill_meets_a_restart,
         a_run_ends_while_cancels_wait, an_order_is_in_flight_at_a_kill,
+        workers_die_with_an_order, workers_die_with_a_restart, the_database_says_killed,
         an_order_is_replaced, a_position_is_reduced,
     )
 }  # fmt: skip

@@ -10,6 +10,8 @@ from domain.desk.versions import SCHEMA_VERSION
 
 # Keys that are not the administrator's: no key at all, one that may only read, and one that was revoked before the round.
 WRONG_KEY, VIEWER, FORMER = "wrong", "viewer", "former"
+# And one whose holder may do everything but change limits.
+COLLEAGUE = "colleague"
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 APIS = ("api-0", "api-1")
 WORKERS = ("worker-0", "worker-1")
@@ -43,6 +45,9 @@ SCENES = {
     "a_kill_meets_a_restart": 9.0,
     "an_order_is_in_flight_at_a_kill": 6.0,
     "a_run_ends_while_cancels_wait": 9.0,
+    "workers_die_with_an_order": 6.0,
+    "the_database_says_killed": 10.0,
+    "workers_die_with_a_restart": 10.0,
 }
 SCENE_BEGINS = 0.2
 # The server takes ten thousand signals a run, the kill among them. So many want a machine to themselves: `--signals 10000`.
@@ -56,8 +61,12 @@ PROPOSES = (
     "a_run_ends_while_cancels_wait",
 )
 # A real venue has no transaction that could be held, and none that could be refused.
-ON_PAPER = ("kill_in_the_transaction", "an_order_is_in_flight_at_a_kill", "a_run_ends_while_cancels_wait")
+ON_PAPER = (
+    "kill_in_the_transaction", "an_order_is_in_flight_at_a_kill", "a_run_ends_while_cancels_wait", "workers_die_with_an_order",
+)  # fmt: skip
 IN_A_SCENE = ("agent", "reader")
+# What the kill says that somebody writes into the database.
+BY_HAND_IN_THE_DATABASE = "written by hand"
 # Of one round in so many the first run began under the release before, and workers of this one carry it on.
 SCHEMA_EVERY = 6
 LAST_SCHEMA = 5
@@ -168,6 +177,7 @@ def plan(seed: int, seconds: float = 12.0, live: bool | None = None, earlier: in
         others = IN_A_SCENE[1:] if scene.kind in PROPOSES else IN_A_SCENE
         steps = [step for step in steps if step.at >= quiet or step.client in others]
         faults = [fault for fault in faults if fault.at >= quiet]
+    steps += _reused(seed, seconds, quiet, steps)
     found = Round(
         seed=seed,
         live=is_live,
@@ -272,7 +282,9 @@ def _second_web(chance: random.Random, seconds: float, quiet: float) -> list[Ste
     kinds = ("pause", "resume", "resume", "resume")
     moments = [(at, chance.choice(kinds)) for at in _moments(chance, seconds, 1.2, quiet)]
     moments.append((round(chance.uniform(quiet, seconds), 3), "kill"))
-    return [Step(at, "web-2", "http", kind, {}, chance.randrange(2)) for at, kind in moments]
+    # The kill is the administrator's: a process that has just begun does not know the named keys for a moment.
+    signed = {"pause": {"holder": COLLEAGUE}, "resume": {"holder": COLLEAGUE}}
+    return [Step(at, "web-2", "http", kind, signed.get(kind, {}), chance.randrange(2)) for at, kind in moments]
 
 
 def _reader(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
@@ -316,6 +328,8 @@ def _operator(chance: random.Random, seconds: float, quiet: float) -> list[Step]
 
 # From the market by so much: such an order rests until it is cancelled.
 AWAY = {"BUY": -0.01, "SELL": 0.01}
+# One proposal in so many is over before a slow cycle comes.
+SHORT_LIVED_EVERY, SHORT_LIVED_SECONDS = 6, 1.2
 
 
 def _agent(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
@@ -329,6 +343,8 @@ def _agent(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
         args: dict[str, Any] = {"symbol": symbol, "side": side, "agent_id": f"chaos-{number % 4}"}
         if chance.random() < 0.4:
             args["offset"] = AWAY[side]
+        if number % SHORT_LIVED_EVERY == SHORT_LIVED_EVERY - 1:
+            args["ttl"] = SHORT_LIVED_SECONDS
         key = f"proposal-{number}" if chance.random() < 0.5 else None
         steps.append(
             Step(at, "agent", "http", "propose", args, chance.randrange(2), key, key is not None and number % 7 == 0)
@@ -337,11 +353,14 @@ def _agent(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
 
 
 def _stranger(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
-    """Somebody without the key, a viewer who would like to command, and at the end somebody whose key was revoked."""
+    """Somebody without the key, a viewer who would like to command, an operator who would like to change limits, and at the end
+    somebody whose key was revoked."""
     kinds = ("kill", "resume", "status")
     tries = [(at, chance.choice((WRONG_KEY, VIEWER)), chance.choice(kinds)) for at in _moments(chance, seconds, 1.5)]
     tries += [(round(chance.uniform(seconds - 1.0, seconds + 0.8), 3), FORMER, "status") for _ in range(4)]
-    return [Step(at, "stranger", "http", kind, {"key": key}, chance.randrange(2)) for at, key, kind in sorted(tries)]
+    steps = [Step(at, "stranger", "http", kind, {"key": key}, chance.randrange(2)) for at, key, kind in sorted(tries)]
+    limits = {"key": COLLEAGUE, "limits": {"max_leverage": "1.5"}}
+    return [*steps, Step(round((quiet + seconds) / 2, 3), "stranger", "http", "set_limits", limits)]
 
 
 # What `temporal workflow signal` can be made to send as the input of a kill, by people in a hurry.
@@ -357,6 +376,26 @@ def _hurried(seed: int, seconds: float, quiet: float) -> list[Step]:
         return []
     at, form = round(chance.uniform(quiet, seconds), 3), chance.choice(KILL_FORMS)
     return [Step(at, "hurried", "temporal", "kill", {"form": form})]
+
+
+# The share of rounds in which a kill comes under an id that another command had, and one comes again after a while.
+REUSED_SHARE = 0.7
+
+
+def _reused(seed: int, seconds: float, quiet: float, steps: list[Step]) -> list[Step]:
+    """Kills whose id is known: that of an earlier command, and that of the same kill, perhaps from before a restart. They come
+    early, while the desk is hardly killed by others. Decided apart from everything else. `steps`: all that are played."""
+    chance = random.Random(f"reused/{seed}")
+    if chance.random() >= REUSED_SHARE:
+        return []
+    at = round(chance.uniform(quiet, (quiet + seconds) / 2), 3)
+    again = round(chance.uniform(1.0, 3.0), 3)
+    found = [Step(at, "web-3", "http", "kill", {}, chance.randrange(2), "kill-again", again=again)]
+    keyed = [step for step in steps if step.client == "web" and step.key and step.kind != "kill"]
+    if first := min(keyed, key=lambda step: step.at, default=None):
+        later = round(min(max(first.at + 0.3, quiet) + chance.uniform(0.0, 0.7), seconds), 3)
+        found.append(Step(later, "web-4", "http", "kill", {}, chance.randrange(2), first.key))
+    return found
 
 
 CLIENTS = {

@@ -9,10 +9,11 @@ import pytest
 
 from tests.chaos import recorder as r
 from tests.chaos.checker import RULES, check
-from tests.chaos.evidence import Evidence, VenueOrder, Version
+from tests.chaos.evidence import Change, Evidence, VenueOrder, Version
 from tests.chaos.reading import Reading
 from tests.chaos.recorder import Note
 from tests.chaos.records import BEGAN, Script, a_sound_round, call_of, event_of, instruction_of, row_of
+from tests.chaos.schedule import BY_HAND_IN_THE_DATABASE
 
 Breaks = Callable[[Evidence], object]
 BREAKS: dict[str, list[Breaks]] = {}
@@ -573,6 +574,164 @@ def a_revoked_key_opens(e: Evidence) -> None:
     e.revoked_at = BEGAN - 10.0
     call = call_of(e, "stranger-kill")
     call.kind, call.args["key"], call.status = "status", "former", 200
+
+
+# --- what operators are told, keys, limits, and memory -------------------------------------------------------------------------
+
+
+@breaks("what_is_told_as_done_was_carried_out")
+def a_pause_is_told_as_done_before_a_worker_has_seen_it(e: Evidence) -> None:
+    for event in e.events:
+        if event.kind == "task_completed" and event.at > BEGAN + 1.9:
+            event.at += 10.0
+
+
+@breaks("the_report_has_every_row_once")
+def a_row_is_between_two_pages(e: Evidence) -> None:
+    e.reported = [row["decision_id"] for row in e.decisions[:-1]]
+
+
+@breaks("the_report_has_every_row_once")
+def a_row_is_on_two_pages(e: Evidence) -> None:
+    e.reported = [row["decision_id"] for row in (*e.decisions, e.decisions[0])]
+
+
+@breaks("every_row_names_its_sender")
+def what_a_colleague_does_is_told_as_the_administrators(e: Evidence) -> None:
+    call_of(e, "p1").args["holder"] = "colleague"
+
+
+@breaks("strangers_are_turned_away")
+def a_colleague_changes_limits(e: Evidence) -> None:
+    call = call_of(e, "stranger-kill")
+    call.kind, call.args["key"], call.status = "set_limits", "colleague", 200
+
+
+@breaks("only_a_restart_clears_the_latch")
+def a_restart_clears_another_kill_than_it_names(e: Evidence) -> None:
+    signal = copy.copy(event_of(e, "signal", "pause"))
+    signal.name, signal.payload = "restart", {"command_id": "restart-1", "kill_number": 1}
+    e.events.append(signal)
+
+
+@breaks("both_places_agree_in_the_end")
+def the_database_names_somebody_else(e: Evidence) -> None:
+    e.desk_row["actor"] = "http"
+
+
+@breaks("both_places_agree_in_the_end")
+def the_database_does_not_know_that_the_cancels_were_confirmed(e: Evidence) -> None:
+    e.desk_row["quiet_at"] = None
+
+
+@breaks("commands_on_the_state_are_linearizable")
+def a_kill_that_was_written_by_hand_is_not_taken_over(e: Evidence) -> None:
+    row = {"killed": True, "kill_number": 0, "cleared_by": None, "reason": BY_HAND_IN_THE_DATABASE}
+    e.changes.insert(0, Change(0, BEGAN - 8.0, BEGAN - 8.0, "public.desks", "UPDATE", row))
+
+
+def test_a_database_that_was_away_excuses_a_kill_that_was_written_by_hand() -> None:
+    e = a_sound_round()
+    a_kill_that_was_written_by_hand_is_not_taken_over(e)
+    e.notes.append(Note(BEGAN - 7.0, "database: stop", "database stop", "database", BEGAN - 6.0))
+    assert "commands_on_the_state_are_linearizable" not in violated(e)
+
+
+@breaks("a_kill_is_refused_only_by_a_killed_desk")
+def a_kill_of_a_paused_desk_is_refused_for_its_id(e: Evidence) -> None:
+    moment = row_of(e, "why-p1")["timestamp"] + timedelta(seconds=0.5)
+    summary = "kill refused by http: the command id was used for another command"
+    e.decisions.append(row_of(e, "why-p1") | {"decision_id": "decision_x", "timestamp": moment, "summary": summary})
+
+
+@breaks("a_kill_without_a_row_finds_a_killed_desk")
+def a_kill_from_before_a_restart_comes_again_and_does_nothing(e: Evidence) -> None:
+    call = copy.copy(call_of(e, "k1"))
+    call.start, call.end = BEGAN + 6.5, BEGAN + 6.6
+    e.calls.append(call)
+    row_of(e, "Selected")["timestamp"] += timedelta(seconds=5.35)
+
+
+def test_a_killed_desk_need_not_note_a_kill_that_comes_again() -> None:
+    e = a_sound_round()
+    call = copy.copy(call_of(e, "k1"))
+    call.start, call.end = BEGAN + 4.5, BEGAN + 4.6
+    e.calls.append(call)
+    assert violated(e) == set()
+
+
+def test_a_killed_desk_may_refuse_a_kill_under_the_id_of_another_command() -> None:
+    e = a_sound_round()
+    summary = "kill refused by http: the command id was used for another command"
+    call = copy.copy(call_of(e, "k2"))
+    call.start, call.end = BEGAN + 7.4, BEGAN + 7.5
+    call.command_id, call.answer, call.status, call.told = "p1", r.INVALID, 422, "this key was used for another command"
+    e.calls.append(call)
+    signal = copy.copy(event_of(e, "signal", "kill", 1))
+    signal.at, signal.payload = BEGAN + 7.45, {"command_id": "p1", "reason": "again"}
+    e.events.append(signal)
+    e.decisions.append(row_of(e, "why-k2") | {"decision_id": "decision_x", "command_id": "p1", "summary": summary})
+    assert violated(e) == set()
+
+
+@breaks("no_order_passes_the_limit_of_a_position")
+def two_orders_are_too_much_for_the_account(e: Evidence) -> None:
+    s = Script()
+    s._number = 2_000
+    s.activity(0.9, "observe", {}, {"marks": {"BTCUSDT": "100"}, "account": {"balance": "500"}} | the_reading(e))
+    e.events[:0] = s.e.events
+
+
+@breaks("limits_are_loosened_only_while_paused")
+def limits_are_loosened_while_the_desk_runs(e: Evidence) -> None:
+    event_of(e, "signal", "set_limits").payload["limits"] = {"max_leverage": "2.5"}
+
+
+def test_limits_may_be_loosened_while_the_desk_is_paused() -> None:
+    e = a_sound_round()
+    limits_are_loosened_while_the_desk_runs(e)
+    row_of(e, "why-l1")["timestamp"] += timedelta(seconds=2.0)
+    assert "limits_are_loosened_only_while_paused" not in violated(e)
+
+
+def a_reading_with_the_peak(e: Evidence, at: float, peak: str | None) -> None:
+    s = Script()
+    s._number = 2_000 + int(10 * at)
+    s.activity(at, "observe", {"risk": {"peak": peak}})
+    e.events += s.e.events
+
+
+@breaks("the_peak_of_the_account_stays")
+def the_peak_of_the_account_is_forgotten(e: Evidence) -> None:
+    a_reading_with_the_peak(e, 8.1, "1000")
+    a_reading_with_the_peak(e, 8.3, None)
+
+
+def test_a_restart_begins_the_peak_of_the_account_anew() -> None:
+    e = a_sound_round()
+    a_reading_with_the_peak(e, 8.1, "1000")
+    s = Script()
+    s._number = 3_000
+    s.activity(8.2, "clear_latch", {}, True)
+    e.events += s.e.events
+    a_reading_with_the_peak(e, 8.3, None)
+    assert "the_peak_of_the_account_stays" not in violated(e)
+
+
+@breaks("no_expired_proposal_is_decided")
+def a_proposal_is_decided_after_its_time(e: Evidence) -> None:
+    proposal = {"agent_id": "momentum", "expires_at": "1970-01-12T13:46:40+00:00"}
+    event_of(e, "scheduled", "decide", 1).payload["proposals"] = [proposal]
+
+
+def test_a_kill_under_the_id_of_another_command_has_the_last_word() -> None:
+    e = a_sound_round()
+    call_of(e, "p1").answer, e.outcomes["p1"] = r.REFUSED, "applied"
+    assert "every_command_can_be_looked_up" in violated(e)
+    kill = copy.copy(event_of(e, "signal", "kill"))
+    kill.payload = {"command_id": "p1", "reason": "why-p1"}
+    e.events.append(kill)
+    assert "every_command_can_be_looked_up" not in violated(e)
 
 
 def test_an_api_that_cannot_read_the_database_knows_a_revoked_key_for_longer() -> None:

@@ -60,7 +60,7 @@ def every_command_can_be_looked_up(reading: Reading) -> Found:
     for call in reading.calls(*WITH_A_ROW):
         if call.acknowledged and call.command_id and reading.e.outcomes:
             outcome = reading.e.outcomes.get(call.command_id, "not known")
-            if outcome not in OUTCOMES[call.answer]:
+            if outcome not in OUTCOMES[call.answer] and not _taken_over(reading, call):
                 yield call.start, f"{_named(call)} was answered {call.answer}, and in the end it is {outcome}"
 
 
@@ -109,6 +109,13 @@ def everything_comes_to_an_end(reading: Reading) -> Found:
 
 # A signal came while the run ended; or the server took a task back by itself.
 BY_THE_SERVER = ("UNHANDLED_COMMAND", "RESET_STICKY_TASK_QUEUE", "FORCE_CLOSE_COMMAND", "FAILOVER_CLOSE_COMMAND")
+
+
+def _taken_over(reading: Reading, call: Call) -> bool:
+    """Whether a kill came under the id of another command: then the outcome is the kill's."""
+    return call.kind != "kill" and any(
+        event.name == "kill" for event in reading.signals_by_id.get(call.command_id or "", [])
+    )
 
 
 def _any_since(rows: Iterator[dict[str, Any]], moment: float) -> bool:

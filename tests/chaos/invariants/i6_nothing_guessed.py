@@ -1,5 +1,6 @@
 """I6: nothing is guessed. What readings of the state said is part of I2's search for an order."""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from math import isclose
@@ -14,7 +15,7 @@ Found = Iterator[tuple[float, str]]
 CLOCK_SECONDS = 0.002
 # What the venue calls that which an activity reports.
 STATUSES = {"open": RESTS, "filled": ("filled",), "canceled": ("canceled", "expired")}
-SENDERS = {"http": "http:", "temporal": "temporal:", "ais": "cli:"}
+SENDERS = {"http": "http: ", "temporal": "temporal:", "ais": "cli:"}
 COMMANDS = ("pause", "resume", "kill", "cancel_all", "deleverage", "set_limits", "propose")
 
 
@@ -32,6 +33,21 @@ def what_is_acknowledged_is_in_the_history(reading: Reading) -> Found:
             )
 
 
+def what_is_told_as_done_was_carried_out(reading: Reading) -> Found:
+    """Whoever is told of an outcome is told of a fact: a worker had taken the command up by then."""
+    taken = [event for event in reading.e.events if event.kind == "task_completed"]
+    for call in reading.calls(*COMMANDS):
+        if call.answer not in (r.DONE, r.REFUSED) or not (call.command_id and call.end):
+            continue
+        told = [event for event in reading.signals_by_id.get(call.command_id, []) if event.name == call.kind]
+        by_then = [(event.run, event.number) for event in taken if event.at <= call.end + CLOCK_SECONDS]
+        if told and max(by_then, default=(0, 0)) < min((event.run, event.number) for event in told):
+            yield (
+                call.end,
+                f"{call.client}'s {call.kind} {call.command_id} was answered {call.answer} before a worker had seen it",
+            )
+
+
 def what_is_not_recorded_never_happens(reading: Reading) -> Found:
     """Whoever is told that nothing was recorded may rely on it."""
     for call in reading.calls(*COMMANDS):
@@ -43,14 +59,15 @@ def what_is_not_recorded_never_happens(reading: Reading) -> Found:
 
 
 def every_row_names_its_sender(reading: Reading) -> Found:
-    """Whoever reads the log learns by which way a command came, whoever else sent the same."""
+    """Whoever reads the log learns by which way a command came, and with whose key, whoever else sent the same."""
     for call in reading.calls(*STATE_KINDS, "cancel_all", "deleverage", "set_limits"):
         rows = reading.rows_of(call.command_id, call.token) if call.command_id or call.token else []
+        sender = f"http:{call.args['holder']}: " if call.args.get("holder") else SENDERS[call.channel]
         for row in rows:
-            if f" by {SENDERS[call.channel]}" not in row["summary"]:
+            if f" by {sender}" not in row["summary"]:
                 yield (
                     call.start,
-                    f"{call.client}'s {call.kind} came over {call.channel}, and the log says: {row['summary']}",
+                    f"{call.client}'s {call.kind} came from {sender.rstrip(' :')}, and the log says: {row['summary']}",
                 )
 
 
@@ -151,6 +168,18 @@ def every_reading_shows_what_the_venue_had(reading: Reading) -> Found:
                 yield at, f"a reading shows {held:g} {symbol}, and the venue had {had:g}"
 
 
+def the_report_has_every_row_once(reading: Reading) -> Found:
+    """Whoever reads the log page by page misses no row and sees none twice; of rows that came meanwhile nothing is said."""
+    if reading.e.reported is None or reading.e.settled_at is None:
+        return
+    shown = Counter(reading.e.reported)
+    if twice := [name for name, count in shown.items() if count > 1]:
+        yield reading.e.settled_at, f"the report shows these rows more than once: {twice}"
+    for row in reading.e.decisions:
+        if _seconds(row["timestamp"]) < reading.e.healed_at and row["decision_id"] not in shown:
+            yield _seconds(row["timestamp"]), f"no page of the report has row {row['decision_id']}: {row['summary']}"
+
+
 def a_verified_kill_left_nothing(reading: Reading) -> Found:
     """Where a kill is told as verified, no order of before is open."""
     kill = (reading.e.status or {}).get("kill") or {}
@@ -194,6 +223,7 @@ def _seconds(moment: datetime | str) -> float:
 
 RULES = (
     what_is_acknowledged_is_in_the_history,
+    what_is_told_as_done_was_carried_out,
     what_is_not_recorded_never_happens,
     every_row_names_its_sender,
     every_order_has_the_fate_that_is_told_of_it,
@@ -202,6 +232,7 @@ RULES = (
     every_report_is_what_the_venue_had,
     every_deleverage_that_was_applied_reduced,
     every_reading_shows_what_the_venue_had,
+    the_report_has_every_row_once,
     a_verified_kill_left_nothing,
     a_kill_is_verified_by_a_reading,
 )

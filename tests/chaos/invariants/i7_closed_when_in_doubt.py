@@ -5,21 +5,29 @@ from datetime import datetime
 from math import isclose
 from typing import Any
 
+from domain.risk.limits import Limits
 from tests.chaos import recorder as r
 from tests.chaos.evidence import VenueOrder
+from tests.chaos.invariants.i2_killed_is_final import ways
 from tests.chaos.invariants.i3_silence import orders_within, why_wrong
 from tests.chaos.invariants.i5_written_before_done import orders_in
+from tests.chaos.linearizable import PAUSED
 from tests.chaos.reading import Activity, Reading
-from tests.chaos.schedule import APIS, FORMER, VIEWER, WRONG_KEY
+from tests.chaos.schedule import APIS, COLLEAGUE, FORMER, VIEWER, WRONG_KEY
 
 Found = Iterator[tuple[float, str]]
 # domain/desk/ordering.py: of cycles that are shorter.
 SHORTEST_ORDER_SECONDS = 2.0
 CLOCK_SECONDS = 0.01
+# A workflow task looks at the time when it begins, and on a busy machine it takes a while.
+TAKEN_UP_SECONDS = 1.0
+LIMITS = Limits()
+# Between the reading and the fill, and an earlier fill.
+PRICES_MOVE = 1.1
 # docs/keys.md says ten.
 REVOKED_WITHIN_SECONDS = 10.5
 # A process that has not read the keys yet knows none of them.
-TURNED_AWAY = {WRONG_KEY: (401,), VIEWER: (401, 403, 503), FORMER: (401, 403, 503)}
+TURNED_AWAY = {WRONG_KEY: (401,), VIEWER: (401, 403, 503), FORMER: (401, 403, 503), COLLEAGUE: (401, 403, 503)}
 
 
 def no_order_while_paused(reading: Reading) -> Found:
@@ -62,6 +70,20 @@ def every_order_passed_the_guards(reading: Reading) -> Found:
             yield order.at, f"order {order.order_id} is of {order.symbol}, which nobody has allowed"
 
 
+def no_order_passes_the_limit_of_a_position(reading: Reading) -> Found:
+    """No order that adds risk leaves more of a symbol than its share of the account; on paper, where every fill is on record."""
+    readings = [each for each in reading.named("observe") if each.result and each.result.get("marks")]
+    for order in [] if reading.e.live else reading.risky_orders:
+        seen = next((each.result for each in reversed(readings) if each.ended <= order.at), None)
+        if seen is None or not order.versions or order.symbol not in seen["marks"]:
+            continue
+        held = reading.position_at(order.symbol, order.versions[0].written)
+        worth = float(seen["account"]["balance"]) + float(seen["account"].get("unrealised_profit") or 0)
+        share = held * order.sign * float(seen["marks"][order.symbol]) / worth
+        if share > float(LIMITS.max_position_fraction) * PRICES_MOVE:
+            yield order.at, f"order {order.order_id} left {share:.2f} of the account in {order.symbol}"
+
+
 def no_order_outlives_its_time(reading: Reading) -> Found:
     """What was decided for one cycle is not begun after it, and its time is no longer than that."""
     for order_id, (placing, *_) in reading.placings.items():
@@ -101,6 +123,43 @@ def the_limits_that_were_applied_are_the_desks(reading: Reading) -> Found:
     for name, value in _limits_at(reading, reading.e.settled_at).items():
         if float(shown.get(name, "nan")) != float(value):
             yield reading.e.settled_at, f"{name} {value} was applied last, and the desk has {shown.get(name)}"
+
+
+def limits_are_loosened_only_while_paused(reading: Reading) -> Found:
+    """Lower is tighter. What is looser takes a desk that is paused, by its own log."""
+    held: dict[str, float] = {}
+    for row, possible, _ in ways(reading):
+        if row["summary"].startswith("restart applied"):
+            held = {}
+        elif row["summary"].startswith("set_limits applied"):
+            told = reading.signals_by_id.get(row["command_id"], [])
+            given = {name: float(value) for name, value in told[0].payload["limits"].items()} if told else {}
+            looser = [name for name, value in given.items() if value > held.get(name, float(getattr(LIMITS, name)))]
+            if looser and PAUSED not in possible:
+                at = row["timestamp"].timestamp()
+                yield at, f"{', '.join(looser)} was loosened while the desk was {'/'.join(sorted(possible))}"
+            held |= given
+
+
+def the_peak_of_the_account_stays(reading: Reading) -> Found:
+    """By it the drawdown is measured. Only a restart begins it anew: then a person has looked."""
+    cleared = [activity.done_position or 0 for activity in reading.named("clear_latch") if activity.result]
+    before, position = 0.0, -1
+    for activity in reading.named("observe"):
+        peak = float((activity.scheduled.payload.get("risk") or {}).get("peak") or 0.0)
+        if peak < before and not any(position < done < activity.position for done in cleared):
+            yield activity.scheduled.at, f"the peak of the account fell from {before:g} to {peak:g}"
+        before, position = peak, activity.position
+
+
+def no_expired_proposal_is_decided(reading: Reading) -> Found:
+    """What an agent said for some seconds is not put to a decision after them."""
+    asked = [(each.scheduled.at, each.scheduled.payload) for each in reading.named("decide")]
+    asked += [(each.scheduled.at, each.scheduled.payload.get("decides") or {}) for each in reading.named("observe")]
+    for at, facts in asked:
+        for proposal in facts.get("proposals") or []:
+            if proposal.get("expires_at") and at > (over := _seconds(proposal["expires_at"])) + TAKEN_UP_SECONDS:
+                yield at, f"a proposal of {proposal['agent_id']} was put to a decision {at - over:.1f} s after its time"
 
 
 def _limits_at(reading: Reading, moment: float) -> dict[str, Any]:
@@ -186,9 +245,13 @@ RULES = (
     strangers_are_turned_away,
     a_revoked_key_opens_nothing,
     every_order_passed_the_guards,
+    no_order_passes_the_limit_of_a_position,
     no_order_outlives_its_time,
     no_order_under_limits_of_before,
     the_limits_that_were_applied_are_the_desks,
+    limits_are_loosened_only_while_paused,
+    the_peak_of_the_account_stays,
+    no_expired_proposal_is_decided,
     every_order_is_as_it_was_written_down,
     every_reduction_is_of_what_is_held,
 )

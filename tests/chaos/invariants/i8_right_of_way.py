@@ -22,7 +22,9 @@ def a_kill_over_http_is_answered_in_time(reading: Reading) -> Found:
         end = call.end or call.start + ANSWER_SECONDS
         if reading.disturbed(call.start, end, *way) or _temporal_is_slow(reading, call.start, end):
             continue
-        if not call.acknowledged or end - call.start > ANSWER_SECONDS:
+        # Under the id of another command, which only a killed desk refuses (i2_killed_is_final.py).
+        refused = call.status == 422 and "used for another command" in call.told
+        if not (call.acknowledged or refused) or end - call.start > ANSWER_SECONDS:
             told = f"{call.status or ''} {call.told}".strip()
             yield call.start, f"{call.client}'s kill {call.token} was answered after {end - call.start:.1f} s: {told}"
 
