@@ -40,11 +40,12 @@ MAY_RUN = (
 )
 
 
-def start(data_dir: DataDir = None) -> None:
+def start(desk: DeskName = None, data_dir: DataDir = None) -> None:
     """Start the coordinator of a desk that never ran. Does nothing if it is open already. Example: ais start"""
     from cli import desk as desk_commands
     from cli.refusals import EXPECTED
 
+    use_desk(desk)
     with expected_failures(*EXPECTED), told_if_interrupted(MAY_RUN):
         use_data_dir(data_dir)
         tell(asyncio.run(desk_commands.start(say)))
@@ -107,7 +108,7 @@ def _confirm(desk: str, mode: ModeName | None) -> None:
         raise typer.Exit(1)
 
 
-def release(reason: Reason, data_dir: DataDir = None) -> None:
+def release(reason: Reason, desk: DeskName = None, data_dir: DataDir = None) -> None:
     """Give back the account of a live desk that is killed and verified, so that another desk can use it.
 
     Example: ais release --reason "the account moves to desk second"
@@ -115,6 +116,7 @@ def release(reason: Reason, data_dir: DataDir = None) -> None:
     from cli import desk as desk_commands
     from cli.refusals import EXPECTED
 
+    use_desk(desk)
     need_reason(reason)
     with expected_failures(*EXPECTED):
         use_data_dir(data_dir)
