@@ -9,7 +9,7 @@ import typer
 
 from cli import STARTED_AT
 from cli.options import DataDir, DeskName, Reason, need_reason, use_data_dir, use_desk
-from cli.terminal import expected_failures, say, tell, told_if_interrupted
+from cli.terminal import expected_failures, fail, say, tell, told_if_interrupted
 
 
 class ModeName(StrEnum):
@@ -105,7 +105,7 @@ def _confirm(desk: str, mode: ModeName | None) -> None:
     else:
         sure = typer.prompt(f"Type the desk's name ({desk}) to have it trade with real money", default="") == desk
     if not sure:
-        raise typer.Exit(1)
+        fail("nothing was restarted")
 
 
 def release(reason: Reason, desk: DeskName = None, data_dir: DataDir = None) -> None:
