@@ -295,8 +295,17 @@ async def _answer_error(request: Request, error: ApiError | GatewayError) -> JSO
 
 
 async def _answer_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-    entries = [entry(found["loc"], found["msg"], found["type"]) for found in error.errors()]
+    entries = [entry(found["loc"], found["msg"], found["type"]) for found in _of_the_body(error.errors())]
     return JSONResponse({"detail": entries}, 422, headers=command_headers(request))
+
+
+def _of_the_body(errors: Sequence[Any]) -> list[Any]:
+    """The errors as the caller's body has them. One that may be left out is the union of a model and None: to Pydantic each
+    error is one of two, below the model's name, and the other says that the body should be None."""
+    real = [found for found in errors if found["type"] != "none_required"]
+    if len(real) == len(errors):
+        return real
+    return [{**found, "loc": (*found["loc"][:1], *found["loc"][2:])} for found in real]
 
 
 async def _answer_http_exception(request: Request, error: HTTPException) -> JSONResponse:

@@ -3,6 +3,9 @@
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage. Commands to a desk also: 3 recorded but not confirmed, 4 not known.
 """
 
+import errno
+import io
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +26,9 @@ app = typer.Typer(
     cls=_GroupsLast, help="AIS: the control plane of a trading desk.", no_args_is_help=True,
     pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
+
+# What writing to a disk without space, a quota or a broken disk ends with.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 # In the order of `ais --help`.
 _COMMANDS = (
@@ -74,10 +80,17 @@ def main() -> None:
     """The entry point of the console script `ais` and of `python -m cli`."""
     from startup import leave
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal may lack a character of somebody's reason: it is shown as an escape, as standard error does already.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="ais")
     except SystemExit as stop:
         leave(stop.code)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        leave(f"the output cannot be written: {error.strerror}")
 
 
 if __name__ == "__main__":

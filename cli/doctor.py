@@ -4,7 +4,8 @@ A check that cannot be made is never reported as passed.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 from cli.examine import configured, database, machine, temporal
 from cli.examine.findings import Examination, Finding, Verdict
@@ -20,7 +21,7 @@ CHECKS = (
 )  # fmt: skip
 
 
-async def examine() -> AsyncIterator[Finding]:
+async def examine() -> AsyncGenerator[Finding]:
     """Yields each finding as soon as it is known."""
     seen = Examination()
     for finding in [*configured.settings_of(seen), configured.mode(seen), *await configured.audit_key(seen)]:
@@ -32,9 +33,11 @@ async def examine() -> AsyncIterator[Finding]:
 async def run(show: Callable[[Finding], None]) -> list[Finding]:
     """Makes all checks; `show` gets each finding as soon as it is known."""
     found = []
-    async for finding in examine():
-        show(finding)
-        found.append(finding)
+    # Closed at once if nobody reads any more (`| head`): otherwise the end of the process complains of what is left of it.
+    async with aclosing(examine()) as findings:
+        async for finding in findings:
+            show(finding)
+            found.append(finding)
     return found
 
 

@@ -155,6 +155,12 @@ class Lifecycle:
         with told_if_it_fails("nothing was restarted"):
             row, opened = await self._row(), await self._gateway.open_status()
         _refuse_paused(self._plan.desk, opened, "nothing was restarted")
+        if row is None and opened is None:
+            # Found: a mistyped --desk opened a new desk, which began to trade.
+            raise Refused(
+                f"nothing was restarted: neither Temporal nor the database knows a desk {self._plan.desk!r}. `ais desks` lists "
+                "those that Temporal knows; a new desk begins with `ais start`"
+            )
         if opened != RUNNING:
             self._plan = _planned(self._plan.with_terms(terms), new_mode)
             return await self._restart_closed(row, reason, actor)

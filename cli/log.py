@@ -38,6 +38,10 @@ from storage.paper import StoredFill
 POLL_SECONDS = 1.0
 LATE = timedelta(minutes=10)
 PAGE_ROWS = 1000
+# Of `--limit`.
+MOST_ROWS = 10_000
+# Whoever names a beginning or a command expects every row of it: one that is left out may be the one that they look for.
+_ALL_OF = {"since", "command_id"}
 # The most instructions without an outcome that each poll reads again.
 MOST_OPEN = 1000
 EXPECTED = (Refused, DatabaseUnavailable)
@@ -69,6 +73,14 @@ class LogLine(NamedTuple):
     # The instruction, and whether it has no outcome yet.
     instruction_id: str | None = None
     is_open: bool = False
+
+
+class NewestRows(NamedTuple):
+    """The first rows that are shown, oldest first; whether this database knows the desk, and whether older rows match too."""
+
+    lines: list[LogLine]
+    is_known_desk: bool
+    has_older: bool
 
 
 @dataclass(frozen=True)
@@ -121,22 +133,23 @@ class LogReader:
         # The key of each shown instruction that has no outcome yet.
         self._open: dict[str, str] = {}
 
-    async def newest(self) -> tuple[list[LogLine], bool]:
-        """The newest rows, oldest first, and whether this database knows the desk. Raises DatabaseUnavailable or Refused."""
+    async def newest(self) -> NewestRows:
+        """The newest rows, oldest first. Raises DatabaseUnavailable or Refused."""
 
-        def read(connection: Connection) -> tuple[list[LogLine], list[LogLine], bool]:
+        def read(connection: Connection) -> tuple[list[LogLine], NewestRows]:
             newest, _ = self._query.page(connection, limit=1)
             # By the database's clock, since this machine's may be wrong.
             last = newest[0].moment if newest else server_time(connection)
             # Late rows first: a row written in between is then on the page, or in the next poll.
             late = list(self._query.since(connection, last - LATE))
-            lines, _ = self._query.page(connection)
-            return lines, late, read_desk(connection, self._query.desk) is not None
+            lines, cursor = self._query.page(connection)
+            known = read_desk(connection, self._query.desk) is not None
+            return late, NewestRows(lines[::-1], known, cursor is not None)
 
-        lines, late, known = await self._database.run(read)
-        self._remember([*lines, *late])
-        self._note_open(lines[::-1])
-        return lines[::-1], known
+        late, found = await self._database.run(read)
+        self._remember([*found.lines, *late])
+        self._note_open(found.lines)
+        return found
 
     async def new(self) -> list[LogLine]:
         """New rows, and instructions with a new outcome; oldest first."""
@@ -168,7 +181,7 @@ class LogReader:
         self._seen.update((line.key, line.moment) for line in lines)
 
 
-async def _newest_rows(reader: LogReader) -> tuple[list[LogLine], bool]:
+async def _newest_rows(reader: LogReader) -> NewestRows:
     try:
         return await reader.newest()
     except DatabaseUnavailable as error:
@@ -182,15 +195,21 @@ async def run(query: LogQuery, show: Callable[[LogLine], None], say: Say, *, fol
     database = Database(settings.DatabaseSettings.load().url, threads=1, application_name="ais-cli")
     try:
         reader = LogReader(database, query)
-        lines, known = await _newest_rows(reader)
-        _show(lines, show)
-        if not lines:
-            unknown = "" if known else "; this database has never had a desk of that name"
+        found = await _newest_rows(reader)
+        _show(found.lines, show)
+        if not found.lines:
+            unknown = "" if found.is_known_desk else "; this database has never had a desk of that name"
             say(f"no {query.kind} of desk {query.desk!r} to show{unknown}")
+        elif found.has_older and query.filters.keys() & _ALL_OF:
+            say(f"these are the newest {query.limit} only; there are older ones: {_how_to_see_more(query.limit)}")
         if follow:
             await _follow(reader, show, say)
     finally:
         database.close()
+
+
+def _how_to_see_more(limit: int) -> str:
+    return f"add --limit {min(10 * limit, MOST_ROWS)}" if limit < MOST_ROWS else "--until shows those before a time"
 
 
 async def _follow(reader: LogReader, show: Callable[[LogLine], None], say: Say) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from rich.box import HEAVY_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -71,13 +72,23 @@ def _event(event: Event) -> dict[str, str]:
 
 def show(console: Console, title: str, tally: Tally, stretch: Stretch) -> None:
     """The table of one stretch, and the actions of its limits."""
-    table = Table(title=title, show_header=False, title_justify="left", title_style="bold", min_width=60)
+    # A file or a program gets no boxes.
+    frame, at_edge = (HEAVY_HEAD, True) if console.is_terminal else (None, False)
+    table = Table(
+        title=title,
+        show_header=False,
+        title_justify="left",
+        title_style="bold",
+        min_width=60,
+        box=frame,
+        pad_edge=at_edge,
+    )
     for name, value in _rows(tally, stretch):
         table.add_row(name, value)
     console.print(table)
     if tally.events:
         shown = _most_telling(tally.events)
-        events = Table(title="What limits did", title_justify="left", title_style="bold")
+        events = Table(title="What limits did", title_justify="left", title_style="bold", box=frame, pad_edge=at_edge)
         for name in ("when", "price", "equity", "what"):
             events.add_column(name, justify="right" if name in ("price", "equity") else "left")
         for event in shown:

@@ -9,7 +9,7 @@ import typer
 
 from cli import STARTED_AT
 from cli.options import DataDir, DeskName, Reason, need_reason, use_data_dir, use_desk
-from cli.terminal import expected_failures, say, tell, told_if_interrupted
+from cli.terminal import expected_failures, fail, say, tell, told_if_interrupted
 
 
 class ModeName(StrEnum):
@@ -40,11 +40,12 @@ MAY_RUN = (
 )
 
 
-def start(data_dir: DataDir = None) -> None:
+def start(desk: DeskName = None, data_dir: DataDir = None) -> None:
     """Start the coordinator of a desk that never ran. Does nothing if it is open already. Example: ais start"""
     from cli import desk as desk_commands
     from cli.refusals import EXPECTED
 
+    use_desk(desk)
     with expected_failures(*EXPECTED), told_if_interrupted(MAY_RUN):
         use_data_dir(data_dir)
         tell(asyncio.run(desk_commands.start(say)))
@@ -104,10 +105,10 @@ def _confirm(desk: str, mode: ModeName | None) -> None:
     else:
         sure = typer.prompt(f"Type the desk's name ({desk}) to have it trade with real money", default="") == desk
     if not sure:
-        raise typer.Exit(1)
+        fail("nothing was restarted")
 
 
-def release(reason: Reason, data_dir: DataDir = None) -> None:
+def release(reason: Reason, desk: DeskName = None, data_dir: DataDir = None) -> None:
     """Give back the account of a live desk that is killed and verified, so that another desk can use it.
 
     Example: ais release --reason "the account moves to desk second"
@@ -115,6 +116,7 @@ def release(reason: Reason, data_dir: DataDir = None) -> None:
     from cli import desk as desk_commands
     from cli.refusals import EXPECTED
 
+    use_desk(desk)
     need_reason(reason)
     with expected_failures(*EXPECTED):
         use_data_dir(data_dir)

@@ -2,6 +2,7 @@
 
 StackError
 ├── AlreadyRunning   a second instance on the same data folder
+├── NoFolder         the data folder cannot be made or written
 ├── PortTaken        a port is in use
 ├── NotInstalled     a program of the development requirements is missing
 └── PartFailed       a part did not come up
@@ -17,6 +18,11 @@ class StackError(Exception):
 class AlreadyRunning(StackError):
     def __init__(self, folder: Path, pid: str) -> None:
         super().__init__(f"An `ais dev` (pid {pid or 'unknown'}) already runs on {folder}: stop it, or use --data-dir.")
+
+
+class NoFolder(StackError):
+    def __init__(self, folder: Path, error: OSError) -> None:
+        super().__init__(f"The data folder {folder} cannot be used ({error.strerror}): choose another with --data-dir.")
 
 
 class PortTaken(StackError):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from cli.dev.errors import AlreadyRunning
+from cli.dev.errors import AlreadyRunning, NoFolder
 from settings import PORTS_FILE
 
 MAX_LOG_BYTES = 10_000_000
@@ -32,10 +32,15 @@ class DataFolder:
         self._lock: IO[str] | None = None
 
     def create(self) -> None:
-        """Creates the folder. As root, other users may pass through it but not list it: PostgreSQL runs as another user."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        (self.path / "logs").mkdir(exist_ok=True, mode=0o700)
+        """Creates the folder. As root, other users may pass through it but not list it: PostgreSQL runs as another user.
+
+        Raises NoFolder."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
+            (self.path / "logs").mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise NoFolder(self.path, error) from error
 
     def lock(self) -> None:
         file = self._lock_file.open("a+")

@@ -50,7 +50,7 @@ def _load(seen: Examination, model: type[settings.Settings]) -> Finding:
             return warn(check, text, "set it where the API runs; `ais` itself does not need it")
         return fail(check, text, "correct it: docs/settings.md says what is allowed")
     except settings.NotConfigured as error:
-        return fail(check, str(error), "start `ais dev` there, or correct AIS_DATA_DIR")
+        return fail(check, str(error), findings.CORRECT_FOLDER)
     return ok(check, "can be read")
 
 

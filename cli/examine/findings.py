@@ -12,6 +12,7 @@ from domain.desk.status import Status
 from storage.database import Database
 
 ASK_SECONDS = 3.0
+CORRECT_FOLDER = "start `ais dev` there, or correct AIS_DATA_DIR"
 
 
 class Verdict(StrEnum):

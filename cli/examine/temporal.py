@@ -39,8 +39,10 @@ async def temporal(seen: Examination) -> Finding:
     try:
         address, client = settings.temporal_connect_config().get("target_host"), await connect_lazily()
         version, kept = await asyncio.wait_for(_server_facts(client), findings.ASK_SECONDS)
-    except (settings.NotConfigured, NotUp) as error:
+    except (settings.WrongTemporalSettings, NotUp) as error:
         return fail("temporal", str(error), "correct the TEMPORAL_ variables")
+    except settings.NotConfigured as error:
+        return fail("temporal", str(error), findings.CORRECT_FOLDER)
     except TimeoutError:
         return fail("temporal", f"no answer within {findings.ASK_SECONDS:g} s", _UNREACHABLE)
     except (RPCError, RuntimeError) as error:

@@ -5,9 +5,19 @@ import { byId, draw, h, setText, table } from "./dom.js";
 import { guard } from "./faults.js";
 import { LEVELS, about, age, percent, plain, utc, words } from "./format.js";
 
+const PANELS = ["warnings", "positions", "orders", "unknown", "limits"];
+
+/** A panel without a word would look like one that has nothing to tell. */
+function drawUnknown() {
+  for (const id of PANELS) {
+    const tag = id === "warnings" ? "li" : "p";
+    guard(id, () => draw(byId(id), "not known", () => h(tag, { class: "dim" }, "Not known: the coordinator has not answered this page yet.")));
+  }
+}
+
 export function drawPanels(view) {
   const { status } = view;
-  if (!status) return;
+  if (!status) return drawUnknown();
   const seen = status.observation;
   guard("the age of the reading", () => tellAge(view));
   const panel = (id, facts, make) => guard(id, () => draw(byId(id), facts, make));

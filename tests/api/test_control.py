@@ -119,6 +119,22 @@ async def test_cancel_all_of_a_strange_symbol_is_422_naming_it_and_the_allowed_o
 
 
 @pytest.mark.parametrize(
+    ("path", "body", "location"),
+    [
+        ("pause", b'{"reason": ""}', ["body", "reason"]),
+        ("pause", b'{"reasn": "x"}', ["body", "reasn"]),
+        ("cancel-all", b'{"symbols": [1]}', ["body", "symbols", 0]),
+        ("resume", b"[]", ["body"]),
+    ],
+)
+async def test_an_error_in_a_body_that_may_be_left_out_is_one_and_at_its_place(
+    world: World, path: str, body: bytes, location: list[str | int]
+) -> None:
+    response = await world.client.post(f"/control/{path}", content=body)
+    assert [entry["loc"] for entry in entries(response)] == [location]
+
+
+@pytest.mark.parametrize(
     ("path", "body"),
     [
         ("cancel-all", b'{"symbols": []}'),

@@ -129,6 +129,17 @@ async def test_what_nobody_confirms_is_stale(console: Console, monkeypatch: pyte
     assert "cancel at the venue" not in await console.text("#kill-by-hand"), "nobody has sent a kill"
 
 
+async def test_a_page_that_has_heard_nothing_yet_says_so_in_every_panel(console: Console) -> None:
+    """Found: with no worker up, "Warnings" and "Positions" stood there empty, as if there were none."""
+    console.gateway.query_error = CoordinatorSilent(SILENT)
+    await console.open()
+    for panel in ("#warnings", "#positions", "#orders", "#unknown", "#limits"):
+        await console.says(panel, "Not known")
+    console.gateway.query_error = None
+    await console.shows("running")
+    await console.says("#warnings", "None.")
+
+
 async def test_a_reading_that_no_other_followed_is_told_as_old_with_its_age(console: Console) -> None:
     carried = console.gateway.carried
     carried.observation = make_observation()

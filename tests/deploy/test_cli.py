@@ -46,6 +46,35 @@ def test_version_prints_the_version(tmp_path: Path) -> None:
     assert (told.returncode, told.stdout, told.stderr) == (0, f"{version('ais')}\n", "")
 
 
+def test_output_that_has_no_room_is_one_line(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        told = subprocess.run(
+            [sys.executable, "-m", "cli", "--version"],
+            cwd=tmp_path, env=clean_environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert (told.returncode, told.stderr) == (1, "the output cannot be written: No space left on device\n")
+
+
+def test_a_terminal_that_lacks_a_character_shows_an_escape_and_a_pipe_gets_no_boxes(tmp_path: Path) -> None:
+    """Found: `ais watch` ended with a traceback over an operator's reason."""
+    bars = [f"{1_700_000_000_000 + 60_000 * n},100,101,99,{100 + n % 2},50" for n in range(90)]
+    (tmp_path / "\u00fcbung.csv").write_text("\n".join(["open_time_ms,open,high,low,close,volume", *bars]))
+    asked = ("replay", "\u00fcbung.csv", "--symbol", "BTCUSDT", "--no-json", "--no-chart")
+    told = ais(*asked, cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("BTCUSDT \\xfcbung.csv")
+    assert told.stdout.isascii()
+
+
+def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = ais_here("dev", "--data-dir", "file/folder", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        f"The data folder {tmp_path / 'file/folder'} cannot be used (Not a directory): choose another with --data-dir.\n"
+    )
+
+
 def test_the_api_refuses_to_start_without_a_key_and_says_how_to_make_one(tmp_path: Path) -> None:
     refused = ais_here("api", cwd=tmp_path)
 

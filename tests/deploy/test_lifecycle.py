@@ -159,6 +159,13 @@ async def test_a_restart_without_a_coordinator_says_what_it_knows(
     assert "nothing" not in text or not opened
 
 
+async def test_a_restart_begins_no_desk_that_nobody_knows(scene: Scene) -> None:
+    """Found: `ais restart --desk mian` opened a second desk, which traded."""
+    told = await scene.refused("restart")
+    assert told.startswith(f"nothing was restarted: neither Temporal nor the database knows a desk '{scene.desk}'")
+    assert not await scene.is_open()
+
+
 @pytest.mark.parametrize("by", ["signal", "cancel"])
 async def test_a_restart_finds_the_kill_that_the_closed_coordinator_never_took(scene: Scene, by: str) -> None:
     """No worker is up: Temporal recorded the kill, and then the coordinator was ended."""

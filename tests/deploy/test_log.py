@@ -90,6 +90,27 @@ async def test_the_newest_rows_come_last_and_not_more_than_the_limit(database: D
     assert [line.fields["summary"] for line in lines] == ["no 2", "no 1", "no 0"]
 
 
+@pytest.mark.parametrize(
+    "asked", [{"since": ago(3600)}, {"command_id": "drill-7"}], ids=lambda asked: next(iter(asked))
+)
+async def test_whoever_asks_for_all_rows_is_told_of_those_that_are_left_out(
+    database: Database, asked: dict[str, Any]
+) -> None:
+    desk = f"all-{next(iter(asked))}"
+    await write(
+        database,
+        *(make_decision(desk=desk, command_id="drill-7", timestamp=ago(n), summary=f"no {n}") for n in range(4)),
+    )
+
+    async def said(limit: int, **filters: Any) -> list[str]:
+        reader = Reader()
+        await reader.reads(LogQuery(desk, "decisions", limit, filters=filters))
+        return reader.said
+
+    assert await said(3, **asked) == ["these are the newest 3 only; there are older ones: add --limit 30"]
+    assert await said(4, **asked) == await said(3) == []
+
+
 async def test_the_filters_choose_rows(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIS_DESK", "filters")
     rows: list[dict[str, Any]] = [
