@@ -1,7 +1,8 @@
 """Heads of requests that are not valid HTTP: finds what is wrong, and mends those of kills.
 
-A kill must work whatever its other headers contain. So its head is mended: control characters in a value are replaced so that no
-check accepts the value, and lines that are not headers are left out. No other request is mended.
+A kill must work whatever its query and its other headers contain. So its head is mended: control characters in a value are
+replaced so that no check accepts the value, characters that no target holds are replaced, and lines that are not headers are
+left out. No other request is mended.
 """
 
 import re
@@ -11,12 +12,13 @@ END = b"\r\n\r\n"
 TOO_LARGE = "The head of the request is larger than 64 KiB."
 TOO_LATE = "The head of the request did not arrive in time."
 
-_KILL = re.compile(rb"POST (?:https?://[^/ ]+)?/control/kill-switch(?:\?[^ ]*)? HTTP/1\.[01]")
+_KILL = re.compile(rb"POST (?:https?://[^/ ]+)?/control/kill-switch(?:\?.*)? HTTP/1\.[01]", re.DOTALL)
 _ORIGIN = re.compile(rb"^https?://[^/?#]*", re.IGNORECASE)
 _UNREADABLE = b"/target-that-cannot-be-read"
 _BARE_ENDS = (b"\n\n", b"\n\r\n")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):(.*)", re.DOTALL)
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_NO_TARGET = re.compile(rb"[^\x21-\x7e]")
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _OWN = frozenset({b"connection", b"upgrade", b"expect"})
 # Not ASCII, so every check of a value refuses it.
@@ -64,6 +66,10 @@ def _with_crlf(head: bytes) -> bytes:
 def mended(head: bytes, with_body: bool = True) -> bytes:
     """The same request as valid HTTP, which closes its connection."""
     first, *lines = head.split(b"\r\n")
+    method, _, rest = first.partition(b" ")
+    target, _, version = rest.rpartition(b" ")
+    # Nobody reads the query of a kill, but the parser refuses `?reason=обвал` as curl sends it.
+    first = b" ".join([method, _NO_TARGET.sub(b"_", target), version])
     kept = [header for line in lines if (header := _mended_header(line, with_body))]
     return b"\r\n".join([first, *kept, b"Connection: close"]) + END
 

@@ -271,6 +271,16 @@ async def test_a_kill_kills_whatever_host_its_target_names(desk: Desk, target: s
     assert (reply.status, reply.json["action"]) == (200, "killed")
 
 
+@pytest.mark.parametrize("query", ["?reason=обвал".encode(), b"?reason=\xff&a", b"?reason=flash crash", b"? HTTP/1.1"])
+async def test_a_kill_kills_whatever_its_query_holds(desk: Desk, query: bytes) -> None:
+    # Found: curl sends such a query as it is typed, and the answer said that the head had not arrived.
+    reply = await desk.ask(
+        head(KILL, b"Content-Length: %d" % len(BODY)).replace(b"kill-switch", b"kill-switch" + query, 1), BODY
+    )
+    assert (reply.status, reply.json["action"], reply.json["reason"]) == (200, "killed", "over the wire")
+    assert "query" in reply.headers["x-ais-warning"]
+
+
 @pytest.mark.parametrize("target", ["http://api:99999", "http://api?x", "*", "api:99999", "https:x"])
 async def test_a_target_that_cannot_be_read_is_answered(desk: Desk, target: str) -> None:
     reply = await desk.ask(head(target, method="OPTIONS"))
