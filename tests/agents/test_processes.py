@@ -139,7 +139,7 @@ async def test_one_that_hangs_while_it_is_imported_does_not_hold_up_the_others(s
 
 async def test_one_that_died_between_two_calls_is_started_again(site: Path) -> None:
     async with a_pool(site, {"good": "trouble:good"}) as pool:
-        first = pid_of((await ask(pool))["good"])
+        first = pid_of(await one_answered(pool, "good"))
         os.kill(first, signal.SIGKILL)
         await until(lambda: not is_alive(first))
         pids: list[int] = []
