@@ -17,7 +17,7 @@ from domain.desk.states import Mode
 from domain.desk.status import Status
 from domain.desk.terms import changes, shown_terms, warn_if_different
 from settings.modes import VenueConfig, missing_for
-from startup import Say, once_known
+from startup import NotUp, Say, once_known
 from storage.database import Database
 from workflows.gateway import GatewayError, NoCoordinator
 
@@ -114,6 +114,10 @@ async def _with_lifecycle(action: Callable[[Lifecycle], Awaitable[str]], say: Sa
     database = Database(settings.DatabaseSettings.load().url, threads=1, application_name="ais-cli")
     try:
         planned = plan(desk, limits, account_of(desk))
-        return await action(Lifecycle(await connect_patiently(say), database, planned, say))
+        try:
+            client = await connect_patiently(say)
+        except NotUp as error:
+            raise NotUp(f"nothing was changed: {error}") from error
+        return await action(Lifecycle(client, database, planned, say))
     finally:
         database.close()

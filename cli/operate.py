@@ -225,7 +225,12 @@ class OperatorCommand:
             text = f"{since}recorded by Temporal, not carried out: {self._silence}"
         else:
             is_kill = self._kind is CommandKind.KILL
-            then = "the kill takes effect once a worker runs" if is_kill else "it takes effect once a worker runs"
+            by_hand = "; until then open orders can still fill: cancel them at the venue by hand"
+            then = (
+                f"the kill takes effect once a worker runs{by_hand}"
+                if is_kill
+                else "it takes effect once a worker runs"
+            )
             text = f"{since}recorded by Temporal, not confirmed: no worker has answered for the coordinator; {then}"
         return Result(ExitCode.RECORDED, f"{text}. Look at `ais status`", self._outcome, status)
 

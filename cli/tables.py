@@ -45,7 +45,7 @@ def table(status: Status, now: datetime) -> str:
     rows = {
         "desk": f"{status.desk} ({status.mode.value}; {', '.join(status.symbols)})",
         "state": f"{status.state.value.upper()} since {iso(status.since)}",
-        "why": f"{status.reason} (by {status.actor})" if status.actor else "-",
+        "why": why_text(status),
         "kill": kill_text(status),
         **({"clock": behind} if (behind := _behind_text(status, now)) else {}),
         "belongs to": f"database {status.database_id or 'not known yet'}{account}",
@@ -74,6 +74,11 @@ def _behind_text(status: Status, now: datetime) -> str:
     if behind <= OVERDUE_SECONDS:
         return ""
     return f"this machine is {behind:.0f} s or more behind the desk's clock: what is old may not be marked as such"
+
+
+def why_text(status: Status) -> str:
+    """Why the desk is in its state, and by whom; nobody has to give a reason for a resume."""
+    return f"{status.reason or 'no reason given'} (by {status.actor})" if status.actor else "-"
 
 
 def kill_text(status: Status) -> str:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 import settings
 from cli.connecting import connect_lazily
-from cli.tables import NOT_READ, is_overdue, kill_text, level_words, reading_is_old
+from cli.tables import NOT_READ, is_overdue, kill_text, level_words, reading_is_old, why_text
 from domain.desk.states import State
 from domain.desk.status import ObservationStatus, Status
 from domain.values import digits, iso, plain, printable
@@ -148,7 +148,7 @@ def _facts(sight: Sight, status: Status) -> Table:
 
 def _rows(sight: Sight, status: Status) -> Iterator[tuple[str, str, str]]:
     yield "since", f"{iso(status.since)}, {_ago(status.since, sight.now)}", ""
-    yield "why", f"{status.reason} (by {status.actor})" if status.actor else "-", ""
+    yield "why", why_text(status), ""
     yield from _kill_rows(status)
     yield "last cycle", *_cycle_text(sight, status)
     yield "positions", *_positions_text(sight, status)

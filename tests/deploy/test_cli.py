@@ -9,7 +9,8 @@ import sys
 from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import typer
@@ -21,10 +22,10 @@ from cli.app import app
 from cli.commands import processes
 from cli.dev.ports import free_port
 from cli.options import readable
-from cli.tables import limit_text
+from cli.tables import limit_text, why_text
 from domain.desk.payloads import RawPayload, read_command
 from domain.desk.states import CommandKind
-from domain.desk.status import LimitStatus
+from domain.desk.status import LimitStatus, Status
 from domain.trading.assessment import Level
 from startup import NotUp
 from tests.deploy.dev_stack import ais, ais_here, clean_environment
@@ -64,6 +65,26 @@ def test_a_terminal_that_lacks_a_character_shows_an_escape_and_a_pipe_gets_no_bo
     assert told.returncode == 0, told.stderr
     assert told.stdout.startswith("BTCUSDT \\xfcbung.csv")
     assert told.stdout.isascii()
+
+
+@pytest.mark.parametrize(
+    "command", [("start",), ("restart", "--yes", "--reason", "over"), ("release", "--reason", "over")]
+)
+def test_without_temporal_nothing_was_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    async def away(_say: object) -> None:
+        raise NotUp("Temporal did not answer")
+
+    monkeypatch.setattr(desk, "connect_patiently", away)
+    refused = ais_here(*command, cwd=tmp_path, AIS_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    assert (refused.returncode, refused.stderr) == (1, "nothing was changed: Temporal did not answer\n")
+
+
+def test_why_is_never_blank() -> None:
+    """Found: after a resume without a reason `ais status` said `why   (by cli:anna)`."""
+    status = SimpleNamespace(reason="", actor="cli:anna")
+    assert why_text(cast(Status, status)) == "no reason given (by cli:anna)"
 
 
 def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

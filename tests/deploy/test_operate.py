@@ -136,6 +136,7 @@ async def test_without_a_worker_a_command_is_recorded_and_not_more(
     assert (result.code, "not confirmed" in result.text) == (ExitCode.RECORDED, True)
     assert command.interrupted().code is ExitCode.RECORDED
     assert "no worker has answered for the coordinator" in command.interrupted().text
+    assert ("cancel them at the venue by hand" in result.text) is (kind is CommandKind.KILL)
     assert json.loads(operate.as_json(command, kind, result))["result"] == "recorded"
     await desk.handle.terminate("the test is over")
 
