@@ -95,6 +95,8 @@ class Door(HttpToolsProtocol):
         self._behind = b""
         self._drained = 0
         self._had_key = False
+        # Its client has closed its half, and sends nothing more.
+        self._is_heard_out = False
         # The request that is being answered; those behind it wait.
         self._answering: dict[str, Any] = {}
         self._clock: asyncio.TimerHandle | None = None
@@ -187,6 +189,12 @@ class Door(HttpToolsProtocol):
             self._mend_when_whole()
         elif self._place is not _RequestPart.LEAVING:
             self._parse(data)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends nothing more, as `… | nc -N` does, and still gets the answer that it waits for. Before, a kill sent in
+        this way was carried out without a word."""
+        self._is_heard_out = not (self.is_idle or self.is_being_sent_to or is_endless(self._answering))
+        return self._is_heard_out
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -290,6 +298,8 @@ class Door(HttpToolsProtocol):
             self._mend_when_whole()
         elif self._place is _RequestPart.BODY and self.is_idle and not self._exit.is_closing():
             self.give(DRAIN_SECONDS, self._body_is_late)
+        elif self._is_heard_out and self.is_idle and not self._exit.is_closing():
+            self._exit.shut()
 
     # Heads that cannot be read.
 

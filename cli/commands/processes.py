@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import signal
 import socket
+import sys
 import tempfile
 from contextlib import ExitStack
 from functools import partial
@@ -83,6 +85,8 @@ def api(
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
             # This process only supervises. Its log alone tells of a process that died, or was silent and is killed.
             configure_logging(configured.log)
+        # Once everything is answered, uvicorn sends itself the signal again, which would end this process as if it had failed.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         uvicorn.run(
             "api.app:create_app", factory=True, host=host, port=chosen, workers=workers, log_config=None,
             access_log=False, server_header=False, timeout_graceful_shutdown=10, timeout_keep_alive=75,

@@ -11,6 +11,7 @@ from api import app, body_limit, connections, door, request_head
 from api.descriptors import ConnectionBudget, budget_for
 from tests.api.serving import KILL, Client, Reply, head, serving
 from tests.api.world import KEY, World
+from workflows.gateway import CoordinatorSilent
 
 BODY = b'{"reason": "over the wire"}'
 CONTROLS = [*range(0x09), *range(0x0A, 0x20), 0x7F]
@@ -295,6 +296,19 @@ async def test_a_kill_whose_lines_end_in_line_feeds_alone_kills(desk: Desk, at_o
     parts = [raw] if at_once else [raw[number : number + 1] for number in range(len(raw))]
     reply = await desk.ask(*parts)
     assert (reply.status, reply.json["action"], reply.json["reason"]) == (200, "killed", "by hand")
+
+
+@pytest.mark.parametrize("before", [b"", head("/control/mode", method="GET")])
+async def test_a_client_that_sends_no_more_gets_its_answers(desk: Desk, before: bytes) -> None:
+    """As `… | nc -N` and ncat do. Found: the kill was carried out, and its sender read nothing."""
+    # The API waits for the coordinator meanwhile.
+    desk.gateway.query_error = CoordinatorSilent("nobody")
+    client = await desk.connect()
+    await client.send(before + head(KILL, b"Content-Length: %d" % len(BODY)) + BODY)
+    client.writer.write_eof()
+    replies = [await client.reply() for _ in range(2 if before else 1)]
+    assert (replies[-1].status, replies[-1].json["action"]) == (202, "kill_accepted")
+    assert await client.is_closed() < 60
 
 
 async def test_a_line_feed_in_a_header_of_a_kill_is_no_line_end(desk: Desk) -> None:

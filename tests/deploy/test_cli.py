@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import cli.terminal
 from cli import audit_chain, connecting, desk, keys
 from cli.app import app
 from cli.commands import processes
+from cli.dev.http import answers
 from cli.dev.ports import free_port
 from cli.options import readable
 from cli.tables import limit_text, why_text
@@ -28,7 +30,7 @@ from domain.desk.states import CommandKind
 from domain.desk.status import LimitStatus, Status
 from domain.trading.assessment import Level
 from startup import NotUp
-from tests.deploy.dev_stack import ais, ais_here, clean_environment
+from tests.deploy.dev_stack import ais, ais_here, clean_environment, wait_until
 
 ROOT = Path(__file__).parents[2]
 _LISTED = get_command(app).commands  # type: ignore[attr-defined]
@@ -123,6 +125,19 @@ def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     assert (
         refused.stderr == f"Cannot listen on 127.0.0.1:{port} (Address already in use): choose another with --port.\n"
     )
+
+
+def test_the_api_exits_with_0_on_sigterm(tmp_path: Path) -> None:
+    # Found: once everything was answered, uvicorn sent itself the signal again, and a supervisor saw a failure.
+    port, settings = free_port(), clean_environment() | KEY | DATABASE | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "cli", "api", "--port", str(port)]
+    with subprocess.Popen(command, env=settings, cwd=tmp_path, stderr=subprocess.DEVNULL) as api:
+        try:
+            wait_until(lambda: answers(port, "/health/live"), "the API")
+            api.send_signal(signal.SIGTERM)
+            assert api.wait(180) == 0
+        finally:
+            api.kill()
 
 
 @pytest.mark.parametrize("command", ["api", "migrate"])
