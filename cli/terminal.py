@@ -60,7 +60,10 @@ def expected_failures(*kinds: type[Exception]) -> Iterator[None]:
     except settings.NotConfigured as error:
         fail(str(error))
     except kinds as error:
-        fail(str(error))
+        from storage.database import DatabaseUnavailable
+
+        advice = "; `ais doctor` shows which part does not answer" if isinstance(error, DatabaseUnavailable) else ""
+        fail(f"{error}{advice}")
 
 
 @contextmanager

@@ -109,6 +109,14 @@ def test_a_revocation_without_the_database_says_what_else_ends_a_key(tmp_path: P
     assert "Traceback" not in done.stderr
 
 
+def test_a_database_that_is_away_is_told_with_what_to_do_next(tmp_path: Path) -> None:
+    done = ais("keys", "list", cwd=tmp_path, AIS_DATABASE_URL=AWAY)
+    assert done.returncode == 1
+    assert done.stderr.startswith("PostgreSQL: ")
+    assert "ais doctor" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @contextmanager
 def silent_commits() -> Iterator[None]:
     """Every write stands, and no answer comes."""
