@@ -48,6 +48,7 @@ SCENES = {
     "workers_die_with_an_order": 6.0,
     "the_database_says_killed": 10.0,
     "workers_die_with_a_restart": 10.0,
+    "a_kill_comes_again_after_a_restart": 9.0,
 }
 SCENE_BEGINS = 0.2
 # The server takes ten thousand signals a run, the kill among them. So many want a machine to themselves: `--signals 10000`.
