@@ -349,10 +349,6 @@ MUTATIONS = (
         ("domain/desk/latch.py", "    if latch.killed and c.state is not State.KILLED:\n", "    if False:\n"),
     ),
     _mutation(
-        "I2", "the desk's row that changed while it was written is not written again",
-        (OUTBOX, "    c.row_dirty = c.row_dirty and desk_row(c) != row", "    c.row_dirty = False"),
-    ),
-    _mutation(
         "I2", "the latch names whoever sent the last command",
         (OUTBOX, "            actor=c.actor,\n",
          "            actor=next(reversed(c.commands.values())).actor if c.commands else c.actor,\n"),
