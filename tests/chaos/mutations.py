@@ -349,11 +349,6 @@ MUTATIONS = (
         ("domain/desk/latch.py", "    if latch.killed and c.state is not State.KILLED:\n", "    if False:\n"),
     ),
     _mutation(
-        "I2", "the latch names whoever sent the last command",
-        (OUTBOX, "            actor=c.actor,\n",
-         "            actor=next(reversed(c.commands.values())).actor if c.commands else c.actor,\n"),
-    ),
-    _mutation(
         "I6", "every key signs as the administrator",
         ("api/auth.py", "    return holder.actor if holder else OWN_ACTOR\n", "    return OWN_ACTOR\n"),
     ),
