@@ -349,15 +349,6 @@ MUTATIONS = (
         ("domain/desk/latch.py", "    if latch.killed and c.state is not State.KILLED:\n", "    if False:\n"),
     ),
     _mutation(
-        "I2", "the desk's row that changed while it was written is not written again",
-        (OUTBOX, "    c.row_dirty = c.row_dirty and desk_row(c) != row", "    c.row_dirty = False"),
-    ),
-    _mutation(
-        "I2", "the latch names whoever sent the last command",
-        (OUTBOX, "            actor=c.actor,\n",
-         "            actor=next(reversed(c.commands.values())).actor if c.commands else c.actor,\n"),
-    ),
-    _mutation(
         "I6", "every key signs as the administrator",
         ("api/auth.py", "    return holder.actor if holder else OWN_ACTOR\n", "    return OWN_ACTOR\n"),
     ),
@@ -384,10 +375,6 @@ MUTATIONS = (
         (APPLYING, "    if looser and c.state is not State.PAUSED:\n", "    if looser and c.state is State.KILLED:\n"),
     ),
     _mutation(
-        "I7", "no position is too large",
-        ("domain/risk/guards.py", '    return "position_too_large" if exceeded else None\n', "    return None\n"),
-    ),
-    _mutation(
         "I7", "an operator may change limits",
         (CONTROL, '@see("risk")\n@needs(Role.ADMIN)\nasync def set_limits',
          '@see("risk")\n@needs(Role.OPERATOR)\nasync def set_limits'),
@@ -397,12 +384,6 @@ MUTATIONS = (
         ("domain/desk/handover.py", "    bulk = _Bulk(**{name", "    carried.risk = RiskMemory()\n    bulk = _Bulk(**{name"),
         ("domain/desk/handover.py", "from domain.trading.decisions import",
          "from domain.trading.assessment import RiskMemory\nfrom domain.trading.decisions import"),
-    ),
-    _mutation(
-        "I7", "an expired proposal is taken up",
-        ("domain/desk/inbox.py",
-         "    late = [w for w in c.proposals if w.proposal.expires_at and w.proposal.expires_at <= tick.now]\n",
-         "    late: list[WaitingProposal] = []\n"),
     ),
     _mutation(
         "I8", "a kill waits for admission like other commands",

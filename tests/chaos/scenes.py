@@ -123,6 +123,18 @@ async def a_kill_meets_a_restart(desk: Desk, recorder: Recorder) -> bool:
     return under_way
 
 
+async def a_kill_comes_again_after_a_restart(desk: Desk, recorder: Recorder) -> bool:
+    """Under the id that it had before: it means the desk that runs again."""
+    kill = Step(0.0, "scene", "http", "kill", {}, 0, "scene-again")
+    await run_step(desk, kill, recorder)
+    if not await _says(desk, lambda status: bool(status["kill"] and status["kill"]["latched"])):
+        return False
+    await run_step(desk, Step(0.0, "scene", "ais", "restart"), recorder)
+    runs = await _says(desk, lambda status: bool(status["state"] == "running"))
+    await over_http(desk, kill, recorder, 1)
+    return runs
+
+
 async def workers_die_with_a_restart(desk: Desk, recorder: Recorder) -> bool:
     """A restart waits for the latch when both workers die. It comes there once more after the next kill, which it never named."""
     await _kill(desk, recorder, "http")
@@ -365,6 +377,7 @@ SCENES: dict[str, Callable[[Desk, Recorder], Awaitable[bool]]] = {
         an_order_rests_at_a_cancel_all, limits_before_the_send, a_kill_meets_a_restart,
         a_run_ends_while_cancels_wait, an_order_is_in_flight_at_a_kill,
         workers_die_with_an_order, workers_die_with_a_restart, the_database_says_killed,
+        a_kill_comes_again_after_a_restart,
         an_order_is_replaced, a_position_is_reduced,
     )
 }  # fmt: skip

@@ -48,6 +48,7 @@ SCENES = {
     "workers_die_with_an_order": 6.0,
     "the_database_says_killed": 10.0,
     "workers_die_with_a_restart": 10.0,
+    "a_kill_comes_again_after_a_restart": 9.0,
 }
 SCENE_BEGINS = 0.2
 # The server takes ten thousand signals a run, the kill among them. So many want a machine to themselves: `--signals 10000`.
@@ -177,7 +178,7 @@ def plan(seed: int, seconds: float = 12.0, live: bool | None = None, earlier: in
         others = IN_A_SCENE[1:] if scene.kind in PROPOSES else IN_A_SCENE
         steps = [step for step in steps if step.at >= quiet or step.client in others]
         faults = [fault for fault in faults if fault.at >= quiet]
-    steps += _reused(seed, seconds, quiet, steps)
+    steps += [*_reused(seed, seconds, quiet, steps), *_loosened(seed, seconds, quiet)]
     found = Round(
         seed=seed,
         live=is_live,
@@ -380,6 +381,8 @@ def _hurried(seed: int, seconds: float, quiet: float) -> list[Step]:
 
 # The share of rounds in which a kill comes under an id that another command had, and one comes again after a while.
 REUSED_SHARE = 0.7
+# The share of rounds in which somebody loosens what was just tightened.
+LOOSENED_SHARE = 0.5
 
 
 def _reused(seed: int, seconds: float, quiet: float, steps: list[Step]) -> list[Step]:
@@ -396,6 +399,15 @@ def _reused(seed: int, seconds: float, quiet: float, steps: list[Step]) -> list[
         later = round(min(max(first.at + 0.3, quiet) + chance.uniform(0.0, 0.7), seconds), 3)
         found.append(Step(later, "web-4", "http", "kill", {}, chance.randrange(2), first.key))
     return found
+
+
+def _loosened(seed: int, seconds: float, quiet: float) -> list[Step]:
+    """Somebody tightens a limit in half of the rounds, and at once would like to loosen it, while the desk hardly is paused or
+    killed. Decided apart from everything else."""
+    if random.Random(f"loosened/{seed}").random() >= LOOSENED_SHARE:
+        return []
+    wanted = ((quiet, "1.7"), (min(quiet + 0.25, seconds), "1.9"))
+    return [Step(at, "web-5", "http", "set_limits", {"limits": {"max_leverage": value}}) for at, value in wanted]
 
 
 CLIENTS = {
