@@ -18,6 +18,7 @@ from activities.agents.catalogue import UnknownAgent, installed_agents, select
 from activities.market.build import build_funding
 from activities.market.port import MarketError
 from activities.market.replay import VolumeUnit
+from domain.paper.book import FundingRates
 from domain.risk.limits import Limits, changed
 from domain.trading.symbols import normalise_symbol
 from replay.files import BarsFile, Selection
@@ -93,13 +94,21 @@ def _plan(options: Options) -> ReplayPlan:
     return ReplayPlan(
         symbol=symbol,
         terms=paper.terms(),
-        funding=build_funding(str(options.funding or paper.paper_funding), [symbol], paper.paper_funding_rate),
+        funding=_funding(options.funding, symbol, paper),
         balance=_number("--balance", options.balance) if options.balance else paper.paper_balance,
         limits=_limits(limits, options.limits),
         agents=select(installed_agents(), names),
         weights=dict(agents.agent_weights),
         kill_flattens=limits.kill_flattens,
     )
+
+
+def _funding(file: Path | None, symbol: str, paper: settings.PaperVenueSettings) -> FundingRates:
+    """The rates of the flag's file, or those that the desk would pay: its own files are each for one of its symbols."""
+    if file:
+        return build_funding(str(file), [symbol], paper.paper_funding_rate)
+    desk = settings.DeskSettings.load()
+    return build_funding(paper.paper_funding, desk.symbols, paper.paper_funding_rate)
 
 
 def _limits(configured: settings.LimitSettings, changes: Sequence[str]) -> Limits:

@@ -159,6 +159,22 @@ def test_a_span_of_time_and_the_settings_of_a_desk_count(
     assert (document["settings"]["balance"], document["settings"]["limits"]["hard_leverage"]) == ("5000", "4")
 
 
+@pytest.mark.parametrize("spec", ["ETHUSDT={file}", "{file}"])
+def test_a_desks_funding_file_of_another_symbol_pays_nothing_here(
+    tmp_path: Path, here: Callable[..., Result], spec: str
+) -> None:
+    """The first symbol's rates were paid on whatever was replayed, and a file for a second symbol ended each replay."""
+    (tmp_path / "rates.csv").write_text("funding_time_ms,funding_rate\n1642694400000,0.5\n")
+    written(tmp_path / "bars.csv", liquid(made_bars(1_000, step=0.003)))
+    settings = {"AIS_PAPER_FUNDING": spec.format(file=tmp_path / "rates.csv"), "AIS_PAPER_FUNDING_RATE": "0.0002"}
+    own = "ETHUSDT" if "=" in spec else "BTCUSDT"
+    for symbol, paid in ((own, {"0.5"}), ("BTCUSDT" if "=" in spec else "ETHUSDT", {"0.0002"})):
+        done = here("bars.csv", "--symbol", symbol, "--no-chart", **settings)
+        assert done.exit_code == 0, done.stderr
+        (only,) = json.loads((tmp_path / "bars.replay.json").read_text())["runs"]
+        assert {entry["rate"] for entry in only["ledger"]} == paid
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
