@@ -152,11 +152,20 @@ class Candidate:
     def reduces(self) -> bool:
         """Whether the order only reduces risk: together with everything that rests in its direction, it makes its symbol's
         position smaller without flipping it."""
+        return self._reduces(_MARKETS)
+
+    @cached_property
+    def reduces_futures(self) -> bool:
+        """The same for futures alone, which a sale of futures against a spot holding does not make smaller."""
+        return self.reduces and self._reduces(_FUTURES)
+
+    def _reduces(self, counted: frozenset[Market]) -> bool:
         order, seen = self.instruction, self.observation
         if not seen.positions:
             return False
-        held = quantities(seen.positions).get(order.symbol, ZERO)
-        legs = legs_of(seen.open_orders, seen.marks) + unlisted_legs(self.given.quotes, seen.open_orders, seen.marks)
+        held = quantities(p for p in seen.positions if p.market in counted).get(order.symbol, ZERO)
+        legs = legs_of((o for o in seen.open_orders if o.market in counted), seen.marks)
+        legs += unlisted_legs(self.given.quotes, seen.open_orders, seen.marks)
         # Reduce-only orders too: if one fills first, nothing is left for this order to reduce.
         resting = [leg.quantity for leg in legs if (leg.symbol, leg.side) == (order.symbol, order.side)]
         left = held + sign(order.side) * sum(resting, order.quantity)
@@ -227,7 +236,10 @@ def drawdown_breached(candidate: Candidate) -> str | None:
 def leverage_breached(candidate: Candidate) -> str | None:
     """Refuses an order after which the futures positions would be worth more than the allowed multiple of equity."""
     value = candidate.only_share or share(gross(candidate.futures_after), candidate.equity)
-    return _exceeded(candidate, "leverage", value, candidate.limits.max_leverage)
+    bound = candidate.limits.max_leverage
+    if value <= bound or candidate.reduces_futures:
+        return None
+    return comparison(limit_named("leverage"), value, bound)
 
 
 def gross_exposure_exceeded(candidate: Candidate) -> str | None:

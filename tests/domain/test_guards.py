@@ -248,6 +248,21 @@ def test_an_order_that_turns_a_position_is_no_reduction() -> None:
     assert position_too_large(candidate("450", SELL, positions=held)) == "position_too_large"
 
 
+def test_a_sale_of_futures_against_a_spot_holding_is_no_reduction_of_leverage() -> None:
+    """It makes its symbol's position smaller, and the futures worth more: it passed whatever the leverage was."""
+    spot = a_position(30).model_copy(update={"market": Market.SPOT})
+    tight = {"limits": Limits(max_leverage="0.1")}
+    for held, quantity, told in (
+        ([spot], "10", None),
+        ([spot], "11", "leverage_breached: 0.11 > 0.1"),
+        ([spot, a_position(-10)], "1", "leverage_breached: 0.11 > 0.1"),
+        # A long is reduced, however far past the limit it is.
+        ([spot, a_position(30)], "1", None),
+    ):
+        seen = an_observation(positions=held)
+        assert leverage_breached(candidate(quantity, SELL, given={**tight, "observation": seen})) == told
+
+
 def test_without_equity_every_exposure_is_too_large() -> None:
     ruined = Account(balance=D(0))
     for guard in (leverage_breached, gross_exposure_exceeded, net_exposure_exceeded, position_too_large):
