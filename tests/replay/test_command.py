@@ -90,6 +90,21 @@ def test_limits_of_the_command_line_act_and_are_reported(
     assert only["summary"]["killed"]["time"] == first
 
 
+def test_a_kill_of_two_limits_is_one_kill_and_that_it_has_flattened_no_warning(
+    tmp_path: Path, bars: Path, here: Callable[..., Result]
+) -> None:
+    tight = [f"{word}_{name}=0.0005" for word in ("soft", "hard") for name in ("drawdown", "daily_loss")]
+    flags = [part for limit in tight for part in ("--limit", limit)]
+    done = here(bars, "--symbol", "BTCUSDT", "--no-chart", "--agents", "momentum", *flags, AIS_KILL_FLATTENS="true")
+    assert done.exit_code == 0, done.stderr
+    (only,) = json.loads((tmp_path / "bars.replay.json").read_text())["runs"]
+    told = only["summary"]["limits_told"]
+    assert told["killed"] == 2
+    assert told["warned"] == len([event for event in only["limits"] if " % of its soft limit" in event["summary"]])
+    assert only["limits"][-1]["kind"] == "after_kill"
+    assert f"warned {told['warned']}, reduced {told['reduced']}, killed 1" in done.stdout
+
+
 def test_the_json_may_go_to_standard_output_and_what_an_agent_prints_is_not_in_it(tmp_path: Path, bars: Path) -> None:
     (tmp_path / "printer.py").write_text(
         "def talk(bars, book, funding, positions):\n    print('hello')\n    return []\n"
