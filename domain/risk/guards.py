@@ -11,7 +11,18 @@ from functools import cached_property
 from typing import NamedTuple
 
 from domain.risk.assessing import comparison, limit_named
-from domain.risk.filling import Leg, Reach, filled, legs_of, quantities, reaches, sign, together, unlisted_legs
+from domain.risk.filling import (
+    Leg,
+    Reach,
+    filled,
+    legs_of,
+    quantities,
+    reaches,
+    sign,
+    together,
+    unlisted_legs,
+    with_twins,
+)
 from domain.risk.limits import Limits
 from domain.risk.measures import Correlations, gross, share
 from domain.trading.instructions import OrderInstruction, Side
@@ -270,10 +281,11 @@ def concentration_exceeded(candidate: Candidate) -> str | None:
     limits, symbol = candidate.limits, candidate.instruction.symbol
     if candidate.only_share:
         return _exceeded(candidate, "concentration", candidate.only_share, limits.max_concentration_fraction)
-    value = together(candidate.reach_after, candidate.given.correlations, limits.correlation_threshold)
+    known = candidate.reach_after, candidate.given.correlations, limits.correlation_threshold
+    value = together(*known)
     unknown = [abs(candidate.after[other]) for other in candidate.given.barless if other in candidate.after]
     if unknown and symbol not in candidate.given.barless:
-        value = max(value, abs(candidate.after[symbol]) + sum(unknown, ZERO))
+        value = max(value, with_twins(symbol, *known) + sum(unknown, ZERO))
     return _exceeded(candidate, "concentration", share(value, candidate.equity), limits.max_concentration_fraction)
 
 

@@ -87,6 +87,15 @@ def test_a_position_whose_bars_cannot_be_read_counts_as_moving_with_the_order() 
     assert concentration_exceeded(candidate("1", given=given)) is None
 
 
+def test_a_position_whose_bars_cannot_be_read_adds_to_everything_that_moves_with_the_order() -> None:
+    """It was counted with the order's own symbol alone, and the twins of that one without it."""
+    marks = dict.fromkeys((BTC, ETH, "XRPUSDT"), D(100))
+    seen = an_observation(positions=[a_position(25, ETH), a_position(-20, "XRPUSDT")], marks=marks)
+    given = {"observation": seen, "barless": ["XRPUSDT"], "correlations": {pair(BTC, ETH): 0.9}}
+    assert concentration_exceeded(candidate("5", given=given)) is None
+    assert concentration_exceeded(candidate("6", given=given)) == "concentration_exceeded: 0.51 > 0.5"
+
+
 def test_a_symbol_that_does_not_trade_is_refused_in_the_venues_own_word() -> None:
     for word in ("BREAK", "SETTLING", "PENDING_TRADING", "not listed"):
         rules = {BTC: some_rules(halted=word), ETH: some_rules(ETH)}
