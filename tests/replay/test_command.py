@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.app import app
+from replay.files import BarsFile, Selection
 from tests.deploy.dev_stack import ais
 from tests.house.sources import ROOT
 from tests.replay.builders import HEADER, SHARED, liquid, made_bars, written
@@ -160,6 +161,19 @@ def test_episodes_are_replayed_each_on_a_desk_of_its_own(tmp_path: Path, here: C
     assert {one["summary"]["opening_equity"] for one in runs} == {"100000"}
     assert here("two.csv", "--symbol", "BTCUSDT", "--episode", "2021", "--no-chart").exit_code == 0
     assert [one["bars"] for one in json.loads((tmp_path / "two.replay.json").read_text())["runs"]] == [80]
+
+
+def test_the_name_of_an_episode_means_that_one_though_others_begin_like_it(tmp_path: Path) -> None:
+    lines = [f"{HEADER},episode"]
+    lines += [f"{number + 1},1,1,1,1,5,{('2020-1', '2020-12', '2021')[number // 10]}" for number in range(30)]
+    (tmp_path / "three.csv").write_text("\n".join(lines))
+
+    def taken(episode: str) -> list[str]:
+        file = BarsFile(tmp_path / "three.csv", "BTCUSDT", "base", Selection(episode))
+        return [stretch.episode for stretch in file.stretches()]
+
+    assert taken("2020-1") == ["2020-1"]
+    assert taken("2020") == ["2020-1", "2020-12"]
 
 
 def test_a_span_of_time_and_the_settings_of_a_desk_count(
