@@ -169,7 +169,7 @@ def _json_target(options: Options) -> Iterator[IO[bytes] | None]:
 def _draw(options: Options, runs: list[Run], plan: ReplayPlan, console: Console) -> None:
     if options.chart is None:
         return
-    from replay.chart import draw
+    from replay.chart import MAX_DRAWN, draw
 
     try:
         draw(options.chart, runs, plan.symbol, plan.limits)
@@ -178,6 +178,7 @@ def _draw(options: Options, runs: list[Run], plan: ReplayPlan, console: Console)
         raise CannotReplay(needs) from None
     except OSError as error:
         raise CannotReplay(f"--chart: {options.chart} cannot be written: {error}") from None
-    console.print(f"chart  {options.chart}", highlight=False)
+    drawn = f", of the first {MAX_DRAWN} of {len(runs):,} episodes" if len(runs) > MAX_DRAWN else ""
+    console.print(f"chart  {options.chart}{drawn}", highlight=False)
     if options.json and options.json != STDOUT:
         console.print(f"json   {options.json}", highlight=False)

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.app import app
+from replay import chart
 from replay.files import BarsFile, Selection
 from tests.deploy.dev_stack import ais
 from tests.house.sources import ROOT
@@ -161,6 +162,18 @@ def test_episodes_are_replayed_each_on_a_desk_of_its_own(tmp_path: Path, here: C
     assert {one["summary"]["opening_equity"] for one in runs} == {"100000"}
     assert here("two.csv", "--symbol", "BTCUSDT", "--episode", "2021", "--no-chart").exit_code == 0
     assert [one["bars"] for one in json.loads((tmp_path / "two.replay.json").read_text())["runs"]] == [80]
+
+
+def test_a_chart_of_hundreds_of_episodes_shows_the_first_ones(
+    tmp_path: Path, here: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them take minutes and gigabytes, after the replay itself is done."""
+    monkeypatch.setattr(chart, "MAX_DRAWN", 1)
+    (tmp_path / "days.csv").write_text(f"{HEADER},episode\n" + "".join(f"{n + 1},1,1,1,1,5,{n}\n" for n in range(400)))
+    done = here("days.csv", "--symbol", "BTCUSDT", "--agents", "none", "--no-json")
+    assert done.exit_code == 0, done.exception
+    assert "of the first 1 of 400 episodes" in " ".join(done.stdout.split())
+    assert (tmp_path / "days.replay.png").read_bytes().startswith(PNG)
 
 
 def test_the_name_of_an_episode_means_that_one_though_others_begin_like_it(tmp_path: Path) -> None:
