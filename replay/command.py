@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import settings
 from activities.agents.catalogue import UnknownAgent, installed_agents, select
-from activities.market.build import build_funding
+from activities.market.build import build_funding, funding_files
 from activities.market.port import MarketError
 from activities.market.replay import VolumeUnit
 from domain.paper.book import FundingRates
@@ -80,9 +80,11 @@ def run(options: Options) -> None:
 
 def _spare_the_sources(options: Options) -> None:
     """Raises if an output would overwrite a file that is read: it would be empty before its first bar was replayed."""
+    own, symbols = settings.PaperVenueSettings.load().paper_funding, settings.DeskSettings.load().symbols
+    rates = [options.funding] if options.funding else [*funding_files(own, symbols).values()]
     for flag, output in (("--json", options.json), ("--chart", options.chart)):
-        for source in (options.file, options.funding):
-            if output and source and output != STDOUT and Path(output).resolve() == source.resolve():
+        for source in (options.file, *rates):
+            if output and output != STDOUT and Path(output).resolve() == source.resolve():
                 raise CannotReplay(f"{flag}: {output} is a file that the replay reads; name another one")
 
 

@@ -255,6 +255,14 @@ def test_a_file_that_is_read_is_never_written(
     assert copy.read_bytes() == bars.read_bytes()
 
 
+def test_the_desks_own_funding_file_is_never_written(tmp_path: Path, bars: Path, here: Callable[..., Result]) -> None:
+    rates = tmp_path / "rates.csv"
+    rates.write_text("funding_time_ms,funding_rate\n1642694400000,0.0001\n")
+    done = here(bars, "--symbol", "BTCUSDT", "--no-chart", "--json", "rates.csv", AIS_PAPER_FUNDING=f"ETHUSDT={rates}")
+    assert (done.exit_code, "is a file that the replay reads" in done.stderr) == (1, True)
+    assert rates.read_text().startswith("funding_time_ms")
+
+
 def test_a_wrong_line_is_reported_before_anything_runs(tmp_path: Path, bars: Path, here: Callable[..., Result]) -> None:
     (tmp_path / "wrong.csv").write_text(bars.read_text() + "1642700000000,1,2,3,x,5\n")
     done = here("wrong.csv", "--symbol", "BTCUSDT")
