@@ -80,7 +80,7 @@ def run(options: Options) -> None:
 
 def _spare_the_sources(options: Options) -> None:
     """Raises if an output would overwrite a file that is read: it would be empty before its first bar was replayed."""
-    own, symbols = settings.PaperVenueSettings.load().paper_funding, settings.DeskSettings.load().symbols
+    own, symbols = settings.PaperVenueSettings.load().paper_funding, _symbols_with_funding(_symbol(options.symbol))
     rates = [options.funding] if options.funding else [*funding_files(own, symbols).values()]
     for flag, output in (("--json", options.json), ("--chart", options.chart)):
         for source in (options.file, *rates):
@@ -109,8 +109,12 @@ def _funding(file: Path | None, symbol: str, paper: settings.PaperVenueSettings)
     """The rates of the flag's file, or those that the desk would pay: its own files are each for one of its symbols."""
     if file:
         return build_funding(str(file), [symbol], paper.paper_funding_rate)
-    desk = settings.DeskSettings.load()
-    return build_funding(paper.paper_funding, desk.symbols, paper.paper_funding_rate)
+    return build_funding(paper.paper_funding, _symbols_with_funding(symbol), paper.paper_funding_rate)
+
+
+def _symbols_with_funding(symbol: str) -> list[str]:
+    """The symbols that the desk's setting may name: its own, the first one first, and the one that is replayed."""
+    return list(dict.fromkeys([*settings.DeskSettings.load().symbols, symbol]))
 
 
 def _limits(configured: settings.LimitSettings, changes: Sequence[str]) -> Limits:

@@ -217,6 +217,14 @@ def test_a_desks_funding_file_of_another_symbol_pays_nothing_here(
         assert {entry["rate"] for entry in only["ledger"]} == paid
 
 
+def test_a_funding_file_of_a_symbol_that_the_desk_does_not_trade_is_taken_for_it(
+    tmp_path: Path, bars: Path, here: Callable[..., Result]
+) -> None:
+    (tmp_path / "rates.csv").write_text("funding_time_ms,funding_rate\n1642694400000,0.5\n")
+    rates = {"AIS_PAPER_FUNDING": f"SOLUSDT={tmp_path / 'rates.csv'}"}
+    assert here(bars, "--symbol", "SOLUSDT", "--no-chart", "--no-json", **rates).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
