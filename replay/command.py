@@ -15,9 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import settings
 from activities.agents.catalogue import UnknownAgent, installed_agents, select
-from activities.market.build import build_funding
+from activities.market.build import build_funding, funding_files
 from activities.market.port import MarketError
 from activities.market.replay import VolumeUnit
+from domain.paper.book import FundingRates
 from domain.risk.limits import Limits, changed
 from domain.trading.symbols import normalise_symbol
 from replay.files import BarsFile, Selection
@@ -79,9 +80,11 @@ def run(options: Options) -> None:
 
 def _spare_the_sources(options: Options) -> None:
     """Raises if an output would overwrite a file that is read: it would be empty before its first bar was replayed."""
+    own, symbols = settings.PaperVenueSettings.load().paper_funding, _symbols_with_funding(_symbol(options.symbol))
+    rates = [options.funding] if options.funding else [*funding_files(own, symbols).values()]
     for flag, output in (("--json", options.json), ("--chart", options.chart)):
-        for source in (options.file, options.funding):
-            if output and source and output != STDOUT and Path(output).resolve() == source.resolve():
+        for source in (options.file, *rates):
+            if output and output != STDOUT and Path(output).resolve() == source.resolve():
                 raise CannotReplay(f"{flag}: {output} is a file that the replay reads; name another one")
 
 
@@ -93,13 +96,25 @@ def _plan(options: Options) -> ReplayPlan:
     return ReplayPlan(
         symbol=symbol,
         terms=paper.terms(),
-        funding=build_funding(str(options.funding or paper.paper_funding), [symbol], paper.paper_funding_rate),
+        funding=_funding(options.funding, symbol, paper),
         balance=_number("--balance", options.balance) if options.balance else paper.paper_balance,
         limits=_limits(limits, options.limits),
         agents=select(installed_agents(), names),
         weights=dict(agents.agent_weights),
         kill_flattens=limits.kill_flattens,
     )
+
+
+def _funding(file: Path | None, symbol: str, paper: settings.PaperVenueSettings) -> FundingRates:
+    """The rates of the flag's file, or those that the desk would pay: its own files are each for one of its symbols."""
+    if file:
+        return build_funding(str(file), [symbol], paper.paper_funding_rate)
+    return build_funding(paper.paper_funding, _symbols_with_funding(symbol), paper.paper_funding_rate)
+
+
+def _symbols_with_funding(symbol: str) -> list[str]:
+    """The symbols that the desk's setting may name: its own, the first one first, and the one that is replayed."""
+    return list(dict.fromkeys([*settings.DeskSettings.load().symbols, symbol]))
 
 
 def _limits(configured: settings.LimitSettings, changes: Sequence[str]) -> Limits:
@@ -160,7 +175,7 @@ def _json_target(options: Options) -> Iterator[IO[bytes] | None]:
 def _draw(options: Options, runs: list[Run], plan: ReplayPlan, console: Console) -> None:
     if options.chart is None:
         return
-    from replay.chart import draw
+    from replay.chart import MAX_DRAWN, draw
 
     try:
         draw(options.chart, runs, plan.symbol, plan.limits)
@@ -169,6 +184,7 @@ def _draw(options: Options, runs: list[Run], plan: ReplayPlan, console: Console)
         raise CannotReplay(needs) from None
     except OSError as error:
         raise CannotReplay(f"--chart: {options.chart} cannot be written: {error}") from None
-    console.print(f"chart  {options.chart}", highlight=False)
+    drawn = f", of the first {MAX_DRAWN} of {len(runs):,} episodes" if len(runs) > MAX_DRAWN else ""
+    console.print(f"chart  {options.chart}{drawn}", highlight=False)
     if options.json and options.json != STDOUT:
         console.print(f"json   {options.json}", highlight=False)

@@ -60,7 +60,9 @@ class BarsFile:
             found[episode].add(time_ms)
         if not found:
             raise MarketError(f"{self.path}: no bar lies in the episode and the times that you asked for")
-        return [survey.stretch(episode, steps[episode].rules(self._symbol)) for episode, survey in found.items()]
+        # A name is a prefix of itself and perhaps of others; who gives one means that episode.
+        names = [name for name in found if name == self._selection.episode] or list(found)
+        return [found[episode].stretch(episode, steps[episode].rules(self._symbol)) for episode in names]
 
     def _times(self, steps: Mapping[str, Steps]) -> Iterator[tuple[str, int]]:
         """Each bar's episode and time in milliseconds; `steps` is told of its prices."""

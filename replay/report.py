@@ -126,7 +126,8 @@ def _rows(t: Tally, stretch: Stretch) -> list[tuple[str, str]]:
         ("decisions", _counted(t.decided)),
         ("selected from", _counted(t.selected)),
         ("refused", _counted(t.refused)),
-        ("limits", f"warned {t.acted[WARNED]}, reduced {t.acted[REDUCED]}, killed {t.acted[KILLED]}"),
+        # Two limits may reach their hard numbers at once; the desk is killed once.
+        ("limits", f"warned {t.acted[WARNED]}, reduced {t.acted[REDUCED]}, killed {1 if t.kill else 0}"),
         (
             "killed",
             f"{_when(t.kill.time)} at {plain(t.kill.price)}, equity {t.kill.equity:,.2f}" if t.kill else "never",

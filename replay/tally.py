@@ -15,7 +15,10 @@ from replay.engine import Cycle
 
 MAX_EVENTS = 1_000
 KILLED, REDUCED, WARNED = "killed", "reduced", "warned"
-_KINDS = {Level.HARD.name.lower(): KILLED, Level.SOFT.name.lower(): REDUCED}
+AFTER_KILL = "after_kill"
+"""What followed a kill: the desk is flat, or a position grew. No limit has reached a level, so it is none of their warnings."""
+
+_KINDS: dict[str | None, str] = {Level.HARD.name.lower(): KILLED, Level.SOFT.name.lower(): REDUCED, None: AFTER_KILL}
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class Tally:
                 self.decided["control"] += 1
 
     def _take_event(self, row: Decision, cycle: Cycle) -> None:
-        kind = _KINDS.get(row.source or "", WARNED)
+        kind = _KINDS.get(row.source, WARNED)
         self.acted[kind] += 1
         event = Event(cycle.bar.open_time, kind, row.summary, cycle.bar.close, cycle.measures.equity)
         if kind == KILLED and self.kill is None and cycle.state is State.KILLED:

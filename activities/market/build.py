@@ -10,7 +10,7 @@ from activities.market.replay import BASE, ReplayMarket, VolumeUnit
 from activities.market.simulated import SimulatedMarket
 from domain.trading.symbols import normalise_symbol
 
-__all__ = ["MarketError", "build_funding", "build_market"]
+__all__ = ["MarketError", "build_funding", "build_market", "funding_files"]
 
 REPLAY = "replay:"
 _ALLOWED = "simulated, aster, replay:FILE.csv (for the desk's first symbol) or replay:SYMBOL=FILE.csv,SYMBOL2=FILE2.csv"
@@ -29,8 +29,12 @@ def build_market(spec: str, symbols: Sequence[str], seed: int, volume: VolumeUni
 
 def build_funding(spec: str, symbols: Sequence[str], rate: Decimal) -> FundingTable:
     """`FILE` or `SYMBOL=FILE,…` with funding rates; `rate` applies to every symbol without a file."""
-    files = _files(spec, spec, symbols, _ALLOWED_FILES) if spec else {}
-    return FundingTable(rate, {symbol: read_funding(path) for symbol, path in files.items()})
+    return FundingTable(rate, {symbol: read_funding(path) for symbol, path in funding_files(spec, symbols).items()})
+
+
+def funding_files(spec: str, symbols: Sequence[str]) -> dict[str, Path]:
+    """The file of each symbol whose rates are known."""
+    return _files(spec, spec, symbols, _ALLOWED_FILES) if spec else {}
 
 
 def replay_files(spec: str, symbols: Sequence[str]) -> dict[str, Path]:

@@ -277,10 +277,13 @@ class PaperVenue:
         if clock is None:
             return {}
         taken = paper.taken(connection, clock)
-        numbers = range(max(0, clock.bar_no - count + 1), clock.bar_no + 1)
+        before = range(max(0, clock.bar_no - count + 1), clock.bar_no)
         views = {}
         for symbol in symbols:
-            bars = [bar for number in numbers if (bar := self._market.bar(symbol, number))]
+            # Another worker may have moved the account to a bar that was not finished when this one read the market.
+            newest = clock.bars.get(symbol) or self._market.bar(symbol, clock.bar_no)
+            bars = [bar for number in before if (bar := self._market.bar(symbol, number))]
+            bars += [newest] if newest else []
             if view := market_view(symbol, bars, self._exchange, taken.get(symbol, ZERO)):
                 views[symbol] = view
         return views

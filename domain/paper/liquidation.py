@@ -63,7 +63,8 @@ def is_safe(book: Book, exchange: Exchange) -> bool:
             return False
         notional = quantity * (bar.low if quantity > 0 else bar.high)
         left += notional - held.cost - abs(notional) * rules.maintenance_ratio
-    return left > wallet * _LEFT or left is wallet
+    # Without a position nothing was subtracted. A wallet may be below zero, while a position's profit carries the account.
+    return left > abs(wallet) * _LEFT or left is wallet
 
 
 def safe_from(held: Holding, wallet: Decimal, rules: SymbolRules | None) -> Decimal | None:

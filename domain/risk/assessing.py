@@ -200,14 +200,17 @@ class _Plan:
                     self._shrink([symbol], value, target, limit)
             case "concentration":
                 for symbol in self._values:
-                    alike = group(symbol, self._values, self._correlations, self._limits.correlation_threshold)
-                    self._shrink(list(alike), sum(alike.values(), ZERO), target, limit, alike)
+                    alike, futures = self._group(symbol, self._values), self._group(symbol, self._futures)
+                    self._shrink(list(alike), sum(alike.values(), ZERO), target, limit, futures)
             case "net_exposure":
                 self._shrink(list(self._values), sum(self._values.values(), ZERO), target, limit)
             case "leverage":
-                self._shrink_gross(gross(self._futures), target, limit)
+                self._shrink_gross(gross(self._futures), target, limit, self._futures)
             case "gross_exposure":
-                self._shrink_gross(gross(self._values), target, limit)
+                self._shrink_gross(gross(self._values), target, limit, self._values)
+
+    def _group(self, symbol: str, values: Exposures) -> Exposures:
+        return group(symbol, values, self._correlations, self._limits.correlation_threshold)
 
     def _shrink(
         self,
@@ -217,19 +220,21 @@ class _Plan:
         limit: PortfolioLimit,
         signed: Exposures | None = None,
     ) -> None:
-        """Cuts futures that push a total which is too large. With `signed`, correlated symbols count with the sign that
-        they have as one symbol."""
+        """Cuts futures that push a total which is too large. With `signed`, the futures of correlated symbols count with the
+        sign that they have as one symbol."""
         excess = abs(total) - target
         for symbol in self._largest_first(symbols):
             value = (signed or self._futures)[symbol] if symbol in self._futures else ZERO
             if excess > 0 and value * total > 0:
                 excess -= self._cut(symbol, excess, limit)
 
-    def _shrink_gross(self, total: Decimal, target: Decimal, limit: PortfolioLimit) -> None:
+    def _shrink_gross(self, total: Decimal, target: Decimal, limit: PortfolioLimit, values: Exposures) -> None:
+        """Cuts futures from a sum of these absolute values. One that hedges a larger spot holding only makes its symbol's value
+        smaller, and stays."""
         excess = total - target
         for symbol in self._largest_first(self._futures):
-            if excess > 0:
-                excess -= self._cut(symbol, excess, limit)
+            if excess > 0 and values[symbol] * self._futures[symbol] > 0:
+                excess -= self._cut(symbol, min(excess, abs(values[symbol])), limit)
 
     def _largest_first(self, symbols: Iterable[str]) -> list[str]:
         held = [symbol for symbol in symbols if symbol in self._futures]

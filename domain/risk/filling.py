@@ -74,12 +74,13 @@ def together(found: Mapping[str, Reach], correlations: Correlations, threshold: 
     if len(found) == 1:
         # The usual desk: nothing moves together with anything.
         return max(max(abs(reach.low), abs(reach.high)) for reach in found.values())
+    return max((with_twins(symbol, found, correlations, threshold) for symbol in found), default=ZERO)
+
+
+def with_twins(symbol: str, found: Mapping[str, Reach], correlations: Correlations, threshold: float) -> Decimal:
+    """The same for one symbol and everything that moves with it."""
     lows = {symbol: reach.low for symbol, reach in found.items()}
     highs = {symbol: reach.high for symbol, reach in found.items()}
-    return max((_worst_group(symbol, lows, highs, correlations, threshold) for symbol in found), default=ZERO)
-
-
-def _worst_group(symbol: str, lows: Marks, highs: Marks, correlations: Correlations, threshold: float) -> Decimal:
     up, down = group(symbol, highs, correlations, threshold), group(symbol, lows, correlations, threshold)
     # `group` flips the sign of symbols that move the other way, and with it which end is the upper one.
     high = sum((max(up[other], down[other]) for other in up), ZERO)

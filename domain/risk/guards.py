@@ -11,7 +11,18 @@ from functools import cached_property
 from typing import NamedTuple
 
 from domain.risk.assessing import comparison, limit_named
-from domain.risk.filling import Leg, Reach, filled, legs_of, quantities, reaches, sign, together, unlisted_legs
+from domain.risk.filling import (
+    Leg,
+    Reach,
+    filled,
+    legs_of,
+    quantities,
+    reaches,
+    sign,
+    together,
+    unlisted_legs,
+    with_twins,
+)
 from domain.risk.limits import Limits
 from domain.risk.measures import Correlations, gross, share
 from domain.trading.instructions import OrderInstruction, Side
@@ -152,11 +163,20 @@ class Candidate:
     def reduces(self) -> bool:
         """Whether the order only reduces risk: together with everything that rests in its direction, it makes its symbol's
         position smaller without flipping it."""
+        return self._reduces(_MARKETS)
+
+    @cached_property
+    def reduces_futures(self) -> bool:
+        """The same for futures alone, which a sale of futures against a spot holding does not make smaller."""
+        return self.reduces and self._reduces(_FUTURES)
+
+    def _reduces(self, counted: frozenset[Market]) -> bool:
         order, seen = self.instruction, self.observation
         if not seen.positions:
             return False
-        held = quantities(seen.positions).get(order.symbol, ZERO)
-        legs = legs_of(seen.open_orders, seen.marks) + unlisted_legs(self.given.quotes, seen.open_orders, seen.marks)
+        held = quantities(p for p in seen.positions if p.market in counted).get(order.symbol, ZERO)
+        legs = legs_of((o for o in seen.open_orders if o.market in counted), seen.marks)
+        legs += unlisted_legs(self.given.quotes, seen.open_orders, seen.marks)
         # Reduce-only orders too: if one fills first, nothing is left for this order to reduce.
         resting = [leg.quantity for leg in legs if (leg.symbol, leg.side) == (order.symbol, order.side)]
         left = held + sign(order.side) * sum(resting, order.quantity)
@@ -227,7 +247,10 @@ def drawdown_breached(candidate: Candidate) -> str | None:
 def leverage_breached(candidate: Candidate) -> str | None:
     """Refuses an order after which the futures positions would be worth more than the allowed multiple of equity."""
     value = candidate.only_share or share(gross(candidate.futures_after), candidate.equity)
-    return _exceeded(candidate, "leverage", value, candidate.limits.max_leverage)
+    bound = candidate.limits.max_leverage
+    if value <= bound or candidate.reduces_futures:
+        return None
+    return comparison(limit_named("leverage"), value, bound)
 
 
 def gross_exposure_exceeded(candidate: Candidate) -> str | None:
@@ -258,10 +281,11 @@ def concentration_exceeded(candidate: Candidate) -> str | None:
     limits, symbol = candidate.limits, candidate.instruction.symbol
     if candidate.only_share:
         return _exceeded(candidate, "concentration", candidate.only_share, limits.max_concentration_fraction)
-    value = together(candidate.reach_after, candidate.given.correlations, limits.correlation_threshold)
+    known = candidate.reach_after, candidate.given.correlations, limits.correlation_threshold
+    value = together(*known)
     unknown = [abs(candidate.after[other]) for other in candidate.given.barless if other in candidate.after]
     if unknown and symbol not in candidate.given.barless:
-        value = max(value, abs(candidate.after[symbol]) + sum(unknown, ZERO))
+        value = max(value, with_twins(symbol, *known) + sum(unknown, ZERO))
     return _exceeded(candidate, "concentration", share(value, candidate.equity), limits.max_concentration_fraction)
 
 

@@ -19,6 +19,8 @@ D = Decimal
 LIMITS = Limits()
 # Of two losses that an equity shows, one says nothing.
 ONE_LOSS = Limits(soft_daily_loss=1, hard_daily_loss=1)
+# Of exposures, for a test that tightens one.
+WIDE: dict[str, Any] = {name: D(5) for limit in PORTFOLIO_LIMITS if not limit.is_loss for name in limit.numbers}
 
 
 def seen(equity: int | str = 10_000, hours: float = 0, **changes: Any) -> Reading:
@@ -248,6 +250,28 @@ def test_spot_holdings_count_and_are_not_cut() -> None:
     found = assess(seen(positions=[spot]), LIMITS, RiskMemory())
     assert ("position", "SOFT") in told(found)
     assert found.cuts == []
+
+
+@pytest.mark.parametrize("limit", ["concentration", "gross_exposure", "net_exposure"])
+def test_a_short_that_hedges_a_larger_spot_holding_is_never_cut(limit: str) -> None:
+    """The value of its symbol grew with each cut: one hedge after another was closed, and the measure rose with every order."""
+    tight = Limits(**WIDE | {f"{word}_{limit}_fraction": "0.5" for word in ("max", "soft")})
+    spot = a_position(90).model_copy(update={"market": Market.SPOT})
+    hedged = [spot, a_position(-20)]
+    found = assess(seen(positions=hedged), tight, RiskMemory())
+    assert (limit, "SOFT") in told(found)
+    assert found.cuts == []
+    # What is not a hedge is cut instead.
+    (cut,) = assess(seen(positions=[*hedged, a_position(10, ETH)]), tight, RiskMemory(), {pair(BTC, ETH): 0.9}).cuts
+    assert (cut.symbol, cut.quantity) == (ETH, D(10))
+
+
+def test_of_a_short_that_is_larger_than_the_spot_holding_no_more_than_the_rest_is_cut() -> None:
+    """The short is worth 50 %, of which 20 % are no hedge."""
+    tight = Limits(**WIDE | {"max_gross_exposure_fraction": "0.1", "soft_gross_exposure_fraction": "0.1"})
+    held = [a_position(30).model_copy(update={"market": Market.SPOT}), a_position(-50), a_position(40, ETH)]
+    found = {cut.symbol: cut.quantity for cut in assess(seen(positions=held), tight, RiskMemory()).cuts}
+    assert found == {BTC: D(20), ETH: D("30.5")}
 
 
 quantities = st.integers(-3_000, 3_000).map(lambda n: D(n) / 10)

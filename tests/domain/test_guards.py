@@ -87,6 +87,15 @@ def test_a_position_whose_bars_cannot_be_read_counts_as_moving_with_the_order() 
     assert concentration_exceeded(candidate("1", given=given)) is None
 
 
+def test_a_position_whose_bars_cannot_be_read_adds_to_everything_that_moves_with_the_order() -> None:
+    """It was counted with the order's own symbol alone, and the twins of that one without it."""
+    marks = dict.fromkeys((BTC, ETH, "XRPUSDT"), D(100))
+    seen = an_observation(positions=[a_position(25, ETH), a_position(-20, "XRPUSDT")], marks=marks)
+    given = {"observation": seen, "barless": ["XRPUSDT"], "correlations": {pair(BTC, ETH): 0.9}}
+    assert concentration_exceeded(candidate("5", given=given)) is None
+    assert concentration_exceeded(candidate("6", given=given)) == "concentration_exceeded: 0.51 > 0.5"
+
+
 def test_a_symbol_that_does_not_trade_is_refused_in_the_venues_own_word() -> None:
     for word in ("BREAK", "SETTLING", "PENDING_TRADING", "not listed"):
         rules = {BTC: some_rules(halted=word), ETH: some_rules(ETH)}
@@ -246,6 +255,21 @@ def test_what_only_takes_risk_off_passes_however_far_past_a_limit_the_desk_is(gu
 def test_an_order_that_turns_a_position_is_no_reduction() -> None:
     held = [a_position(400)]
     assert position_too_large(candidate("450", SELL, positions=held)) == "position_too_large"
+
+
+def test_a_sale_of_futures_against_a_spot_holding_is_no_reduction_of_leverage() -> None:
+    """It makes its symbol's position smaller, and the futures worth more: it passed whatever the leverage was."""
+    spot = a_position(30).model_copy(update={"market": Market.SPOT})
+    tight = {"limits": Limits(max_leverage="0.1")}
+    for held, quantity, told in (
+        ([spot], "10", None),
+        ([spot], "11", "leverage_breached: 0.11 > 0.1"),
+        ([spot, a_position(-10)], "1", "leverage_breached: 0.11 > 0.1"),
+        # A long is reduced, however far past the limit it is.
+        ([spot, a_position(30)], "1", None),
+    ):
+        seen = an_observation(positions=held)
+        assert leverage_breached(candidate(quantity, SELL, given={**tight, "observation": seen})) == told
 
 
 def test_without_equity_every_exposure_is_too_large() -> None:

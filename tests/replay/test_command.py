@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.app import app
+from replay import chart
+from replay.files import BarsFile, Selection
 from tests.deploy.dev_stack import ais
 from tests.house.sources import ROOT
 from tests.replay.builders import HEADER, SHARED, liquid, made_bars, written
@@ -90,6 +92,21 @@ def test_limits_of_the_command_line_act_and_are_reported(
     assert only["summary"]["killed"]["time"] == first
 
 
+def test_a_kill_of_two_limits_is_one_kill_and_that_it_has_flattened_no_warning(
+    tmp_path: Path, bars: Path, here: Callable[..., Result]
+) -> None:
+    tight = [f"{word}_{name}=0.0005" for word in ("soft", "hard") for name in ("drawdown", "daily_loss")]
+    flags = [part for limit in tight for part in ("--limit", limit)]
+    done = here(bars, "--symbol", "BTCUSDT", "--no-chart", "--agents", "momentum", *flags, AIS_KILL_FLATTENS="true")
+    assert done.exit_code == 0, done.stderr
+    (only,) = json.loads((tmp_path / "bars.replay.json").read_text())["runs"]
+    told = only["summary"]["limits_told"]
+    assert told["killed"] == 2
+    assert told["warned"] == len([event for event in only["limits"] if " % of its soft limit" in event["summary"]])
+    assert only["limits"][-1]["kind"] == "after_kill"
+    assert f"warned {told['warned']}, reduced {told['reduced']}, killed 1" in done.stdout
+
+
 def test_the_json_may_go_to_standard_output_and_what_an_agent_prints_is_not_in_it(tmp_path: Path, bars: Path) -> None:
     (tmp_path / "printer.py").write_text(
         "def talk(bars, book, funding, positions):\n    print('hello')\n    return []\n"
@@ -147,6 +164,31 @@ def test_episodes_are_replayed_each_on_a_desk_of_its_own(tmp_path: Path, here: C
     assert [one["bars"] for one in json.loads((tmp_path / "two.replay.json").read_text())["runs"]] == [80]
 
 
+def test_a_chart_of_hundreds_of_episodes_shows_the_first_ones(
+    tmp_path: Path, here: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them take minutes and gigabytes, after the replay itself is done."""
+    monkeypatch.setattr(chart, "MAX_DRAWN", 1)
+    (tmp_path / "days.csv").write_text(f"{HEADER},episode\n" + "".join(f"{n + 1},1,1,1,1,5,{n}\n" for n in range(400)))
+    done = here("days.csv", "--symbol", "BTCUSDT", "--agents", "none", "--no-json")
+    assert done.exit_code == 0, done.exception
+    assert "of the first 1 of 400 episodes" in " ".join(done.stdout.split())
+    assert (tmp_path / "days.replay.png").read_bytes().startswith(PNG)
+
+
+def test_the_name_of_an_episode_means_that_one_though_others_begin_like_it(tmp_path: Path) -> None:
+    lines = [f"{HEADER},episode"]
+    lines += [f"{number + 1},1,1,1,1,5,{('2020-1', '2020-12', '2021')[number // 10]}" for number in range(30)]
+    (tmp_path / "three.csv").write_text("\n".join(lines))
+
+    def taken(episode: str) -> list[str]:
+        file = BarsFile(tmp_path / "three.csv", "BTCUSDT", "base", Selection(episode))
+        return [stretch.episode for stretch in file.stretches()]
+
+    assert taken("2020-1") == ["2020-1"]
+    assert taken("2020") == ["2020-1", "2020-12"]
+
+
 def test_a_span_of_time_and_the_settings_of_a_desk_count(
     tmp_path: Path, bars: Path, here: Callable[..., Result]
 ) -> None:
@@ -157,6 +199,30 @@ def test_a_span_of_time_and_the_settings_of_a_desk_count(
     assert document["runs"][0]["bars"] == 60
     assert document["settings"]["agents"] == ["momentum"]
     assert (document["settings"]["balance"], document["settings"]["limits"]["hard_leverage"]) == ("5000", "4")
+
+
+@pytest.mark.parametrize("spec", ["ETHUSDT={file}", "{file}"])
+def test_a_desks_funding_file_of_another_symbol_pays_nothing_here(
+    tmp_path: Path, here: Callable[..., Result], spec: str
+) -> None:
+    """The first symbol's rates were paid on whatever was replayed, and a file for a second symbol ended each replay."""
+    (tmp_path / "rates.csv").write_text("funding_time_ms,funding_rate\n1642694400000,0.5\n")
+    written(tmp_path / "bars.csv", liquid(made_bars(1_000, step=0.003)))
+    settings = {"AIS_PAPER_FUNDING": spec.format(file=tmp_path / "rates.csv"), "AIS_PAPER_FUNDING_RATE": "0.0002"}
+    own = "ETHUSDT" if "=" in spec else "BTCUSDT"
+    for symbol, paid in ((own, {"0.5"}), ("BTCUSDT" if "=" in spec else "ETHUSDT", {"0.0002"})):
+        done = here("bars.csv", "--symbol", symbol, "--no-chart", **settings)
+        assert done.exit_code == 0, done.stderr
+        (only,) = json.loads((tmp_path / "bars.replay.json").read_text())["runs"]
+        assert {entry["rate"] for entry in only["ledger"]} == paid
+
+
+def test_a_funding_file_of_a_symbol_that_the_desk_does_not_trade_is_taken_for_it(
+    tmp_path: Path, bars: Path, here: Callable[..., Result]
+) -> None:
+    (tmp_path / "rates.csv").write_text("funding_time_ms,funding_rate\n1642694400000,0.5\n")
+    rates = {"AIS_PAPER_FUNDING": f"SOLUSDT={tmp_path / 'rates.csv'}"}
+    assert here(bars, "--symbol", "SOLUSDT", "--no-chart", "--no-json", **rates).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -195,6 +261,14 @@ def test_a_file_that_is_read_is_never_written(
     assert f"{flag}: " in done.stderr
     assert "is a file that the replay reads" in done.stderr
     assert copy.read_bytes() == bars.read_bytes()
+
+
+def test_the_desks_own_funding_file_is_never_written(tmp_path: Path, bars: Path, here: Callable[..., Result]) -> None:
+    rates = tmp_path / "rates.csv"
+    rates.write_text("funding_time_ms,funding_rate\n1642694400000,0.0001\n")
+    done = here(bars, "--symbol", "BTCUSDT", "--no-chart", "--json", "rates.csv", AIS_PAPER_FUNDING=f"ETHUSDT={rates}")
+    assert (done.exit_code, "is a file that the replay reads" in done.stderr) == (1, True)
+    assert rates.read_text().startswith("funding_time_ms")
 
 
 def test_a_wrong_line_is_reported_before_anything_runs(tmp_path: Path, bars: Path, here: Callable[..., Result]) -> None:

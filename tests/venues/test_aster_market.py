@@ -1,7 +1,7 @@
 """Paper on the real market: the built-in venue in PostgreSQL, on bars that the fake MCP server tells."""
 
-from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,12 +18,13 @@ from activities.venues.paper import NO_DATA, PaperVenue
 from activities.venues.port import VenueUnavailable
 from cli.dev.ports import free_port
 from domain.trading.instructions import Tool
+from domain.trading.market import Bar, SymbolRules
 from domain.trading.orders import Fate
 from storage import paper
 from storage.database import Database
 from tests.venues.aster.fake_server import FakeServer
 from tests.venues.aster.running import PATIENT, Heard, serving
-from tests.venues.builders import START, TERMS, D, make_order
+from tests.venues.builders import RULES, START, TERMS, D, make_bar, make_order, still_bar
 
 MINUTE = timedelta(minutes=1)
 BTC = "BTCUSDT"
@@ -228,6 +229,52 @@ async def test_a_symbol_that_lags_by_a_bar_is_waited_for_and_one_that_is_silent_
         lagging = {number: bar for number, bar in market._series[BTC].items() if number <= newest - behind}
         market._series = {BTC: market._series[BTC], "ETHUSDT": lagging}
         assert market.due(newest - 3, idle=False) == range(newest - 2, expected + 1)
+
+
+class Tape:
+    """The exchange's bars until now: it stands still at 100."""
+
+    def __init__(self, now: Now) -> None:
+        self._now = now
+
+    async def bars(self, symbol: str, limit: int) -> list[Bar]:
+        return [still_bar(100, minutes) for minutes in range((self._now() - START) // MINUTE)]
+
+    async def funding(self, symbols: list[str]) -> dict[str, None]:
+        return dict.fromkeys(symbols)
+
+    async def rules(self) -> dict[str, SymbolRules]:
+        return {BTC: RULES}
+
+
+class Unread:
+    """A database of which nothing is read."""
+
+    async def run(self, work: Callable[[None], Any]) -> Any:
+        return work(None)
+
+
+async def test_agents_see_the_accounts_newest_bar_though_this_worker_has_read_the_market_before_it_was_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another worker's reading has moved the account on to it. Here it seemed to be one that the exchange had left out, at the
+    price of the bar before."""
+    now = Now()
+    now.time = START + 3 * MINUTE
+    tape: Any = Tape(now)
+    market = AsterMarket(tape, tape, MINUTE, tape.rules, now)
+    database: Any = Unread()
+    venue = PaperVenue(database, market, "main", balance=D(10_000), terms=TERMS, funding=market)
+    newest = make_bar(open_time=now.time, open="100", high="110", low="100", close="110")
+    number = (now.time - datetime(1970, 1, 1, tzinfo=UTC)) // MINUTE
+    facts = {"desk": "main", "bar_no": number, "cycle_id": "c", "advanced_at": now.time, "bar_time": now.time}
+    clock = paper.MarketClock(**facts, bars={BTC: newest})
+    monkeypatch.setattr(paper, "read_clock", lambda connection, desk: clock)
+    monkeypatch.setattr(paper, "taken", lambda connection, clock: {})
+    view = (await venue.markets(SYMBOLS, 3))[BTC]
+    assert [bar.close for bar in view.bars] == [D(100), D(100), D(110)]
+    assert view.book
+    assert (view.book.bid > 109, view.book.bid_quantity > 0) == (True, True)
 
 
 @pytest.mark.parametrize(("interval", "minutes"), [("1m", 1), ("15m", 15), ("4h", 240), ("1d", 1440)])

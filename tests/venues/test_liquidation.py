@@ -154,6 +154,14 @@ def test_without_a_price_of_every_position_nobody_is_liquidated() -> None:
     assert not next_bar(book, low="1").events.fills
 
 
+def test_an_account_that_only_a_profit_carries_is_closed_as_soon_as_that_is_gone() -> None:
+    """With -1,000, and 45 bought at 50 that are worth 100: -1000 + 45 (p - 50) = 4.5 p, so p = 80.24… There it lacked up to a
+    hundredth of what it owed before anybody looked."""
+    carried = book_with({BTC: holding(45, 50)}, balance=-1_000)
+    assert not next_bar(carried, low="80.3").events.fills
+    assert [fill.price for fill in next_bar(carried, low="80.1").events.fills] == [D("80.2")]
+
+
 def test_funding_can_be_the_last_straw() -> None:
     day = make_bar().open_time
     poor = book_with({BTC: holding(45)}, balance="450.04")
