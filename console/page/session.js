@@ -13,6 +13,9 @@ export const currentKey = () => sessionStorage.getItem(NAME);
 export const keep = (key) => sessionStorage.setItem(NAME, key);
 export const forget = () => sessionStorage.removeItem(NAME);
 
+/** Whether a header can hold the key. If not, the browser would send nothing, which would look like an API that cannot be reached. */
+export const isSendable = (key) => /^[!-~]+$/.test(key);
+
 /** Takes a key from the address's fragment, and removes the fragment. Returns whether there was a key. */
 export function takeOver() {
   const found = new URLSearchParams(location.hash.slice(1)).get("key");

@@ -211,6 +211,14 @@ async def test_the_log_goes_on_after_the_last_event_id(desk: Watched) -> None:
     assert (await again.of("log")).id == f"decision_{2:032x}"
 
 
+async def test_a_row_that_is_written_after_later_ones_is_announced(desk: Watched) -> None:
+    desk.reports.rows = [make_decision(3), make_decision(1)]
+    stream = await desk.open()
+    assert (await stream.of("log")).id == make_decision(3).decision_id
+    desk.reports.rows.insert(1, make_decision(2))
+    assert (await stream.of("log")).id == make_decision(2).decision_id
+
+
 async def test_a_row_from_a_clock_that_is_ahead_hides_no_row_after_it(desk: Watched) -> None:
     ahead = make_decision(1, timestamp=datetime.now(UTC) + timedelta(hours=1))
     desk.reports.rows = [ahead]
