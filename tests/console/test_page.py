@@ -832,6 +832,18 @@ def canceled(number: int, outcome: str) -> dict[str, Any]:
     return {**CANCEL, "instruction_id": f"cancel-{number}", "prepared_at": at, "outcome": outcome}
 
 
+async def test_after_a_sleep_what_was_sent_before_it_is_not_shown_as_current(console: Console) -> None:
+    """The machine's clock goes on while it sleeps, and a timer of the page does not. (After half an hour it locks.)"""
+    asked: list[str] = []
+    console.page.on("request", lambda request: asked.append(request.url.rpartition("/control/")[2]))
+    await console.open()
+    await console.shows("running")
+    assert asked.count("events") == 1
+    await console.page.evaluate("() => { const now = Date.now; Date.now = () => now() + 600_000; }")
+    await console.until(lambda: asked.count("events") == 2)
+    await console.shows("running")
+
+
 async def test_a_clock_that_is_set_back_hides_no_warning(console: Console) -> None:
     console.gateway.carried.observation_error = "the venue is away"
     await console.open()
