@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from api import app, door, feed
 from domain.desk.states import State
 from domain.desk.status import Outcomes
 from tests.api.serving import KILL, Client, Reply, head, serving
-from tests.api.world import World, make_decision
+from tests.api.world import World, make_decision, make_settings
 from workflows.gateway import CoordinatorPaused, CoordinatorSilent
 
 PATH = "/control/events"
@@ -116,6 +117,12 @@ async def test_its_head_says_what_a_person_needs_without_the_api(desk: Watched) 
     assert headers["x-ais-workflow"] == "coordinator-main"
     assert (headers["x-ais-temporal-address"], headers["x-ais-temporal-namespace"]) == ("127.0.0.1:7233", "default")
     assert headers["x-ais-lock-minutes"] == "30"
+
+
+async def test_the_lines_for_a_terminal_may_name_another_address_of_temporal_than_the_apis_own() -> None:
+    settings = make_settings(console_temporal_address="desk.example.com:7233")
+    terms = app._page_terms(replace(settings, temporal={"target_host": "temporal:7233"}))
+    assert terms["X-AIS-Temporal-Address"] == "desk.example.com:7233"
 
 
 async def test_without_the_key_it_is_401(desk: Watched) -> None:
