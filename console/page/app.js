@@ -85,6 +85,8 @@ function silent(trouble, cause) {
 }
 
 function take(status, readAt) {
+  // Another desk answers at this address now: nothing of the earlier one may stay, least of all what became of its kill.
+  if (view.status && view.status.desk !== status.desk && !kill.isBusy) return open();
   time.note(readAt);
   if (view.silent) askHealthSoon();
   Object.assign(view, { status, trouble: null, silent: false, silentSince: null });

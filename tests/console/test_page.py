@@ -23,7 +23,7 @@ from domain.trading.market import Position
 from domain.trading.orders import Order
 from storage.database import DatabaseUnavailable
 from storage.decisions import DecisionFilter
-from tests.api.world import KEY, make_decision, make_observation
+from tests.api.world import KEY, make_carried, make_decision, make_observation
 from tests.console.conftest import SECONDS, Console, browser_program
 from tests.domain.builders import an_order
 from tests.storage.test_equity import a_point as an_equity_point
@@ -842,6 +842,18 @@ async def test_after_a_sleep_what_was_sent_before_it_is_not_shown_as_current(con
     await console.page.evaluate("() => { const now = Date.now; Date.now = () => now() + 600_000; }")
     await console.until(lambda: asked.count("events") == 2)
     await console.shows("running")
+
+
+async def test_another_desk_at_the_same_address_gets_a_page_on_which_nothing_was_done_yet(console: Console) -> None:
+    await console.open()
+    await console.shows("running")
+    await console.hold(1_100)
+    await console.says("#kill-news", "KILLED (200)")
+    await console.shows("killed")
+    console.gateway.carried = make_carried(desk="second", started_at=datetime.now(UTC))
+    await console.says("#desk-name", "second")
+    await console.shows("running")
+    assert await console.text("#kill-news") == ""
 
 
 async def test_a_clock_that_is_set_back_hides_no_warning(console: Console) -> None:
