@@ -432,6 +432,16 @@ async def test_a_key_that_no_header_can_hold_is_told_as_that_and_not_as_an_api_o
     await console.shows("running")
 
 
+async def test_a_browser_that_may_store_nothing_shows_the_desk_all_the_same(console: Console) -> None:
+    await console.page.add_init_script(
+        "Object.defineProperty(window, 'sessionStorage', { get() { throw new DOMException('denied', 'SecurityError'); } })"
+    )
+    await console.open()
+    await console.shows("running")
+    await console.page.click("#lock")
+    await console.page.wait_for_selector("#signin-form")
+
+
 async def test_pause_and_resume_say_what_became_of_them(console: Console) -> None:
     await console.open()
     await console.shows("running")
