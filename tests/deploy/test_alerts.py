@@ -168,10 +168,13 @@ CASES = {
             'ais_keys_age_seconds{desk="c",instance="1"}': "5x40",
             'ais_coordinator_answers{desk="c",instance="1"}': "1x40",
             'ais_coordinator_answers{desk="c",instance="2"}': "1x40",
+            # Two processes behind one port take turns to answer, and one of them never has.
+            ANSWERS % "d": "1x40",
+            'ais_keys_age_seconds{desk="d",job="api"}': "5 5 stale stale " * 10 + "5",
         },
         # One that could not read them for two minutes, and has read them for minutes since.
         {'ais_keys_age_seconds{desk="a"}': "5x12 0+15x10 5x17", ANSWERS % "a": "1x40"},
-        times=3,
+        times=4,
     ),
     "ConnectionsTurnedAway": Case({TURNED: "0+30x40"}, {TURNED: "0+10x40"}),
 }
