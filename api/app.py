@@ -269,7 +269,8 @@ def _parts(
 def _page_terms(settings: AppSettings) -> dict[str, str]:
     terms = {
         "X-AIS-Workflow": names.workflow_id(settings.desk.desk),
-        "X-AIS-Temporal-Address": settings.temporal.get("target_host", "127.0.0.1:7233"),
+        "X-AIS-Temporal-Address": settings.api.console_temporal_address
+        or settings.temporal.get("target_host", "127.0.0.1:7233"),
         "X-AIS-Temporal-Namespace": settings.temporal.get("namespace", "default"),
         "X-AIS-Lock-Minutes": f"{settings.api.console_lock_minutes:g}",
     }

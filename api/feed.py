@@ -34,6 +34,8 @@ CONFIRM_SECONDS = 1.0
 # The console marks its status as stale after three seconds. A reading that takes longer is reported before that.
 READ_SECONDS = 2.0
 MOST_STREAMS = 1_000
+# How many of the newest entries are looked at: one may be written after later ones, and would not be announced as the newest.
+MOST_LOOKED_AT = 20
 # How many of the newest log entries are told apart from new ones.
 MOST_KNOWN = 100
 WOKEN_AT_ONCE = 25
@@ -87,7 +89,7 @@ class EventFeed:
     def __init__(self, desk: CoordinatorClient, reports: Reports, desk_name: str, room: int = MOST_STREAMS) -> None:
         self._desk = desk
         self._reports = reports
-        self._newest = DecisionFilter(limit=1, desk=desk_name)
+        self._newest = DecisionFilter(limit=MOST_LOOKED_AT, desk=desk_name)
         self._room = room
         self._watchers: dict[FeedStream, None] = {}
         self._readers: list[asyncio.Task[None]] = []

@@ -171,6 +171,14 @@ class ApiSettings(Settings):
         gt=0,
         le=1440,
     )
+    console_temporal_address: str | None = about(
+        "Temporal's address in the lines with which a person kills without the API, as the console shows them. Needed where "
+        "people reach Temporal at another address than the API does, as from outside of its containers. By default it is the "
+        "API's own.",
+        default=None,
+        allowed="an address such as temporal.example.com:7233",
+        pattern=r"^[!-~]+:\d{1,5}$",
+    )
 
     @field_validator("api_key")
     @classmethod

@@ -61,4 +61,7 @@ async def read_metrics(parts: PartsOf) -> Response:
     """The state of the desk, its commands and the HTTP requests of this process, for Prometheus. The coordinator is asked for its
     state at each scrape; if it does not answer, the state is absent. The worker has its own metrics, on its own ports.
     """
-    return Response(await parts.scrape.result(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    # Of several processes the next scrape shall reach another one: on a connection that is kept, it would see the keys' age of
+    # one of them alone.
+    headers = {"Content-Type": CONTENT_TYPE_LATEST, "Connection": "close"}
+    return Response(await parts.scrape.result(), headers=headers)

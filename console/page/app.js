@@ -10,7 +10,7 @@ import { guard } from "./faults.js";
 import { byHand, Kill } from "./kill.js";
 import { Log } from "./log.js";
 import { drawPanels } from "./panels.js";
-import { currentKey, forget, isIdle, keep, lockAfter, noteInput, takeOver } from "./session.js";
+import { currentKey, forget, isIdle, isSendable, keep, lockAfter, noteInput, takeOver } from "./session.js";
 import { Stream } from "./stream.js";
 import { giveWay } from "./way.js";
 
@@ -85,6 +85,8 @@ function silent(trouble, cause) {
 }
 
 function take(status, readAt) {
+  // Another desk answers at this address now: nothing of the earlier one may stay, least of all what became of its kill.
+  if (view.status && view.status.desk !== status.desk && !kill.isBusy) return open();
   time.note(readAt);
   if (view.silent) askHealthSoon();
   Object.assign(view, { status, trouble: null, silent: false, silentSince: null });
@@ -135,6 +137,7 @@ function build() {
 }
 
 function open() {
+  if (!isSendable(currentKey())) return lock("This is no key: a key has no blank, and no character beyond ASCII, as invisible ones are. Copy it again, from its first character to its last.");
   stream?.stop();
   lockWanted = null;
   build();

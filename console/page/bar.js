@@ -106,7 +106,7 @@ function drawStale(view, why) {
 export const isOverdue = (view, at, cycles = 1) => Date.now() - view.ahead - Date.parse(at) > cycles * view.status.cycle_seconds * 1000 + STALE_MS;
 
 /** Whether cycles have stopped although the coordinator answers. Any desk's worker answers for it; only the desk's own trades and cancels. */
-export const isStuck = (view) => Boolean(view.status?.last_cycle_at) && !doubt(view) && isOverdue(view, view.status.last_cycle_at, 3);
+export const isStuck = (view) => !doubt(view) && isOverdue(view, view.status.last_cycle_at ?? view.status.started_at, 3);
 
 function drawTimes(view, why) {
   const now = Date.now() + view.skew;

@@ -35,6 +35,8 @@ export class Commands {
       event.preventDefault();
       this.submit(form);
     });
+    // Enter held down is one command: its repetitions would send another as soon as the form rests no more.
+    node.addEventListener("keydown", (event) => event.repeat && event.key === "Enter" && event.preventDefault());
     node.addEventListener("input", () => this.see());
     return form;
   }

@@ -169,12 +169,19 @@ export class Log {
 
   prepend(page) {
     const known = new Set(this.ids);
-    const fresh = page.rows.filter((row) => !known.has(KINDS[this.kind].id(row)));
+    const isFresh = (row) => !known.has(KINDS[this.kind].id(row));
+    const fresh = page.rows.filter(isFresh);
     if (!fresh.length) return;
+    if (!known.size) {
+      // The first page. It also says where the older rows begin.
+      this.list.replaceChildren();
+      return this.append(page);
+    }
     const isReader = this.isDown || this.list.querySelector("details[open]");
-    // A gap, or too many rows: do not move the rows that a person is reading; otherwise start again with the newest.
-    const isWhole = fresh.length < page.rows.length || !this.ids.length;
-    if (!isWhole || this.ids.length + fresh.length > MOST_ROWS || this.kind === "instructions") {
+    // A gap, a row that was written late and belongs further down, or too many rows: do not move the rows that a person is
+    // reading; otherwise start again with the newest.
+    const isOnTop = fresh.length < page.rows.length && page.rows.slice(0, fresh.length).every(isFresh);
+    if (!isOnTop || this.ids.length + fresh.length > MOST_ROWS || this.kind === "instructions") {
       if (isReader) return void Object.assign(this.newest, { hidden: false }, (this.isDetached = true));
       this.list.replaceChildren();
       this.ids = [];
@@ -185,7 +192,6 @@ export class Log {
 
   insert(fresh, isReader) {
     const before = isReader ? this.box.scrollHeight : 0;
-    if (!this.ids.length) this.list.replaceChildren();
     this.list.prepend(...fresh.map((row) => this.row(row)));
     this.ids.unshift(...fresh.map((row) => KINDS[this.kind].id(row)));
     if (isReader) this.box.scrollTop += this.box.scrollHeight - before;

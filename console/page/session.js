@@ -9,9 +9,26 @@ const ROLES = ["viewer", "operator", "admin"];
 /** Whether a key with `role` may do something that needs the role `needed`. If the key's role is not known, the API decides. */
 export const may = (role, needed) => !ROLES.includes(role) || ROLES.indexOf(role) >= ROLES.indexOf(needed);
 
-export const currentKey = () => sessionStorage.getItem(NAME);
-export const keep = (key) => sessionStorage.setItem(NAME, key);
-export const forget = () => sessionStorage.removeItem(NAME);
+// In a browser that may store nothing (cookies are blocked) even to look raises: the page would stay empty. The key then lasts as
+// long as the page.
+function openStore() {
+  try {
+    sessionStorage.getItem(NAME);
+    return sessionStorage;
+  } catch {
+    const kept = new Map();
+    return { getItem: (name) => kept.get(name) ?? null, setItem: (name, value) => kept.set(name, value), removeItem: (name) => kept.delete(name) };
+  }
+}
+
+const store = openStore();
+
+export const currentKey = () => store.getItem(NAME);
+export const keep = (key) => store.setItem(NAME, key);
+export const forget = () => store.removeItem(NAME);
+
+/** Whether a header can hold the key. If not, the browser would send nothing, which would look like an API that cannot be reached. */
+export const isSendable = (key) => /^[!-~]+$/.test(key);
 
 /** Takes a key from the address's fragment, and removes the fragment. Returns whether there was a key. */
 export function takeOver() {

@@ -1,6 +1,7 @@
 // `GET /control/events`, read by fetch since EventSource sends no key. It reconnects by itself until it is stopped.
 
 import { address, isPassing, problem } from "./api.js";
+import { Heard } from "./bar.js";
 import { currentKey } from "./session.js";
 
 const FIRST_PAUSE = 300;
@@ -14,6 +15,7 @@ export class Stream {
     this.on = on;
     this.lastId = "";
     this.stopped = false;
+    this.heard = new Heard();
     // The reasons for which the stream stays disconnected for now.
     this.resting = new Set();
     this.run();
@@ -99,6 +101,8 @@ export class Stream {
     for (;;) {
       const { done, value } = await reader.read();
       if (done || this.stopped) return;
+      // This machine slept, and the timer of `watch` with it: what comes first was sent before, and would pass for new.
+      if (this.heard.ms > SILENCE) throw new Answered("This machine was asleep, or its clock was set: asking anew.");
       text += decoder.decode(value, { stream: true });
       const parts = text.split("\n\n");
       text = parts.pop();
@@ -119,6 +123,7 @@ export class Stream {
   }
 
   watch() {
+    this.heard.now();
     clearTimeout(this.silence);
     this.silence = setTimeout(() => this.abort.abort(), SILENCE);
   }

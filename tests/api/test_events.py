@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from api import app, door, feed
 from domain.desk.states import State
 from domain.desk.status import Outcomes
 from tests.api.serving import KILL, Client, Reply, head, serving
-from tests.api.world import World, make_decision
+from tests.api.world import World, make_decision, make_settings
 from workflows.gateway import CoordinatorPaused, CoordinatorSilent
 
 PATH = "/control/events"
@@ -118,6 +119,12 @@ async def test_its_head_says_what_a_person_needs_without_the_api(desk: Watched) 
     assert headers["x-ais-lock-minutes"] == "30"
 
 
+async def test_the_lines_for_a_terminal_may_name_another_address_of_temporal_than_the_apis_own() -> None:
+    settings = make_settings(console_temporal_address="desk.example.com:7233")
+    terms = app._page_terms(replace(settings, temporal={"target_host": "temporal:7233"}))
+    assert terms["X-AIS-Temporal-Address"] == "desk.example.com:7233"
+
+
 async def test_without_the_key_it_is_401(desk: Watched) -> None:
     stream = await desk.open(key=False)
     assert (stream.head.status, stream.head.json) == (401, {"detail": "Not authenticated"})
@@ -209,6 +216,14 @@ async def test_the_log_goes_on_after_the_last_event_id(desk: Watched) -> None:
     assert (await stream.of("log")).id == f"decision_{2:032x}"
     again = await desk.open(b"Last-Event-ID: decision_" + f"{1:032x}".encode())
     assert (await again.of("log")).id == f"decision_{2:032x}"
+
+
+async def test_a_row_that_is_written_after_later_ones_is_announced(desk: Watched) -> None:
+    desk.reports.rows = [make_decision(3), make_decision(1)]
+    stream = await desk.open()
+    assert (await stream.of("log")).id == make_decision(3).decision_id
+    desk.reports.rows.insert(1, make_decision(2))
+    assert (await stream.of("log")).id == make_decision(2).decision_id
 
 
 async def test_a_row_from_a_clock_that_is_ahead_hides_no_row_after_it(desk: Watched) -> None:

@@ -77,6 +77,10 @@ async def test_the_age_of_the_keys_is_reported_from_their_first_reading_on(new_w
     assert 0 <= (await samples(new_world))["ais_keys_age_seconds", mine] < 10
 
 
+async def test_each_scrape_has_a_connection_of_its_own_and_so_sees_all_processes_in_turn(new_world: World) -> None:
+    assert (await new_world.stranger.get("/metrics")).headers["connection"] == "close"
+
+
 async def test_commands_are_counted_by_what_became_of_them(new_world: World) -> None:
     for path in ("pause", "pause", "kill-switch", "resume"):
         await new_world.client.post(f"/control/{path}")

@@ -13,6 +13,7 @@ from playwright.async_api import Route
 from api import feed
 from api.coordinator import MAX_UNWRITTEN
 from api.errors import ReportsUnavailable
+from api.reporting import DecisionPage
 from domain.desk.carried import KillRecord, OrderPhase, PendingOrder
 from domain.desk.states import Mode, State
 from domain.desk.status import MAX_SHOWN
@@ -21,13 +22,16 @@ from domain.trading.assessment import Assessment, Measures, RiskMemory
 from domain.trading.market import Position
 from domain.trading.orders import Order
 from storage.database import DatabaseUnavailable
-from tests.api.world import KEY, make_decision, make_observation
-from tests.console.conftest import Console, browser_program
+from storage.decisions import DecisionFilter
+from tests.api.world import KEY, make_carried, make_decision, make_observation
+from tests.console.conftest import SECONDS, Console, browser_program
 from tests.domain.builders import an_order
 from tests.storage.test_equity import a_point as an_equity_point
 from workflows.gateway import CoordinatorPaused, CoordinatorSilent, NoCoordinator, SignalUnanswered, TemporalUnreachable
 
 D = Decimal
+# How long a form rests after a command, as the page has it.
+REST_SECONDS = 1.5
 HOSTILE = "<img src=x onerror=alert(1)>"
 SILENT = "no worker answered for the coordinator of desk 'main'"
 SILENT_SENTENCE = "No worker answered for the coordinator of desk 'main'."
@@ -417,6 +421,27 @@ async def test_a_key_that_is_mistyped_or_of_another_desk_comes_back_to_the_form_
     await console.says("#signin-problem", "The key of http:bob is for the desk second; this is the desk main (403)")
 
 
+async def test_a_key_that_no_header_can_hold_is_told_as_that_and_not_as_an_api_out_of_reach(console: Console) -> None:
+    await console.open(None)
+    await console.page.fill("#key", f"{KEY}\u200b")
+    await console.page.press("#key", "Enter")
+    await console.says("#signin-problem", "This is no key: a key has no blank, and no character beyond ASCII")
+    assert await console.page.evaluate("sessionStorage.length") == 0
+    await console.page.fill("#key", KEY)
+    await console.page.press("#key", "Enter")
+    await console.shows("running")
+
+
+async def test_a_browser_that_may_store_nothing_shows_the_desk_all_the_same(console: Console) -> None:
+    await console.page.add_init_script(
+        "Object.defineProperty(window, 'sessionStorage', { get() { throw new DOMException('denied', 'SecurityError'); } })"
+    )
+    await console.open()
+    await console.shows("running")
+    await console.page.click("#lock")
+    await console.page.wait_for_selector("#signin-form")
+
+
 async def test_pause_and_resume_say_what_became_of_them(console: Console) -> None:
     await console.open()
     await console.shows("running")
@@ -447,6 +472,41 @@ async def test_the_log_keeps_a_bounded_number_of_rows_each_once(
     await console.says("#log time", make_decision(402).timestamp.strftime("%H:%M:%S"))
     await console.page.wait_for_timeout(500)
     assert await rows.count() == 2
+
+
+async def test_the_older_rows_are_a_click_away_from_the_moment_the_page_is_opened(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [make_decision(it) for it in range(120, 0, -1)]
+
+    async def page(wanted: DecisionFilter) -> DecisionPage:
+        first = int(wanted.cursor or 0)
+        last = first + wanted.limit
+        return rows[first:last], str(last) if last < len(rows) else None
+
+    monkeypatch.setattr(console.reports, "page", page)
+    await console.open()
+    older = console.page.get_by_role("button", name="Older rows")
+    for count in (50, 100, 120):
+        await console.page.wait_for_function(
+            "(count) => document.querySelectorAll('#log .rows > li').length === count", arg=count, polling=50
+        )
+        if count < 120:
+            await older.click()
+    assert not await older.is_visible()
+
+
+async def test_a_row_that_is_written_late_stands_where_its_time_belongs(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "LOG_SECONDS", 0.05)
+    console.reports.rows = [make_decision(3), make_decision(1)]
+    await console.open()
+    await console.says("#log time", make_decision(3).timestamp.strftime("%H:%M:%S"))
+    console.reports.rows.insert(1, make_decision(2))
+    await console.page.wait_for_function("() => document.querySelectorAll('#log .rows > li').length === 3", polling=50)
+    times = await console.page.locator("#log time").all_inner_texts()
+    assert times == sorted(times, reverse=True)
 
 
 async def late(route: Route) -> None:
@@ -687,6 +747,27 @@ async def test_a_limit_is_changed_with_the_difference_shown_and_a_refusal_told(c
     assert console.gateway.carried.limits.max_leverage == D("1.5")
 
 
+async def test_enter_held_down_in_a_form_sends_one_command(console: Console) -> None:
+    await console.open()
+    await console.shows("running")
+    await console.page.select_option("[aria-label='Limit to change']", "max_leverage")
+    await console.page.fill("[aria-label='New value of the limit']", "2.2")
+    await console.says("#limits-tells", "max leverage: 2 → 2.2.")
+    async with asyncio.timeout(SECONDS):
+        sent = asyncio.create_task(console.says("#outcomes", "REFUSED: this loosens"))
+        end = time.monotonic() + REST_SECONDS + 1
+        while time.monotonic() < end or not sent.done():
+            # Each one after the first is a repetition, as a keyboard sends them.
+            await console.page.keyboard.down("Enter")
+            await asyncio.sleep(0.05)
+        await sent
+    await console.page.keyboard.up("Enter")
+    assert [name for name, _ in console.gateway.signals] == ["set_limits"]
+    # Pressed anew, it is a new one.
+    await console.page.keyboard.press("Enter")
+    await console.until(lambda: len(console.gateway.signals) == 2)
+
+
 # Tables that are wider than their place, and the page itself.
 CUT_OFF = """[...document.querySelectorAll("html, .scroll")]
   .filter((it) => it.scrollWidth > it.clientWidth).map((it) => it.id || it.tagName)"""
@@ -761,6 +842,30 @@ def canceled(number: int, outcome: str) -> dict[str, Any]:
     return {**CANCEL, "instruction_id": f"cancel-{number}", "prepared_at": at, "outcome": outcome}
 
 
+async def test_after_a_sleep_what_was_sent_before_it_is_not_shown_as_current(console: Console) -> None:
+    """The machine's clock goes on while it sleeps, and a timer of the page does not. (After half an hour it locks.)"""
+    asked: list[str] = []
+    console.page.on("request", lambda request: asked.append(request.url.rpartition("/control/")[2]))
+    await console.open()
+    await console.shows("running")
+    assert asked.count("events") == 1
+    await console.page.evaluate("() => { const now = Date.now; Date.now = () => now() + 600_000; }")
+    await console.until(lambda: asked.count("events") == 2)
+    await console.shows("running")
+
+
+async def test_another_desk_at_the_same_address_gets_a_page_on_which_nothing_was_done_yet(console: Console) -> None:
+    await console.open()
+    await console.shows("running")
+    await console.hold(1_100)
+    await console.says("#kill-news", "KILLED (200)")
+    await console.shows("killed")
+    console.gateway.carried = make_carried(desk="second", started_at=datetime.now(UTC))
+    await console.says("#desk-name", "second")
+    await console.shows("running")
+    assert await console.text("#kill-news") == ""
+
+
 async def test_a_clock_that_is_set_back_hides_no_warning(console: Console) -> None:
     console.gateway.carried.observation_error = "the venue is away"
     await console.open()
@@ -768,6 +873,13 @@ async def test_a_clock_that_is_set_back_hides_no_warning(console: Console) -> No
     await console.page.evaluate("const now = Date.now; Date.now = () => now() - 3_600_000;")
     await console.says("#clock", "this machine is 60 min off")
     await console.says("#warnings", "The last reading of the venue failed: the venue is away")
+
+
+async def test_a_desk_that_never_had_a_cycle_is_told_as_one_that_may_have_no_worker(console: Console) -> None:
+    console.gateway.carried.started_at = datetime.now(UTC) - timedelta(seconds=60)
+    await console.open()
+    await console.says("#warnings", "The desk has completed no cycle for more than three.")
+    await console.says("#lamps", "worker not known")
 
 
 async def test_outcomes_of_instructions_arrive_without_a_new_decision(console: Console) -> None:

@@ -47,8 +47,8 @@ class Case(NamedTuple):
 KILLED = 'ais_coordinator_state{desk="a",state="%s"}'
 KILLS = 'ais_commands_total{desk="a",command="%s",outcome="%s"}'
 ERRORS, CALLS = (
-    'ais_aster_errors_total{job="worker",tool="%s"}',
-    'ais_aster_latency_seconds_count{job="worker",tool="%s"}',
+    'ais_aster_errors_total{instance="%s",tool="create_order"}',
+    'ais_aster_latency_seconds_count{instance="%s",tool="create_order"}',
 )
 ANSWERS, READ = 'ais_coordinator_answers{desk="%s",job="api"}', 'ais_observation_age_seconds{desk="%s",job="api"}'
 ROWS = 'ais_audit_verified_rows_total{desk="%s",instance="1"}'
@@ -67,7 +67,8 @@ def _of_desk(metric: str, fires: str, quiet: str) -> Case:
 
 CASES = {
     "Killed": Case({KILLED % "killed": "1x40"}, {KILLED % "killed": "0x40", KILLED % "paused": "1x40"}),
-    "KillNotOver": _of_desk("ais_kill_outstanding", "_x36 2x4", "0x36 3x2 0"),
+    # While the coordinator is too busy for every other scrape.
+    "KillNotOver": _of_desk("ais_kill_outstanding", "_x32 2 2 stale stale 2 2 stale stale 2", "0x36 3x2 0"),
     "KillNotConfirmed": Case(
         {KILLS % ("kill", "unconfirmed"): "0x30 1x10"},
         {KILLS % ("kill", "applied"): "0x30 1x10", KILLS % ("pause", "failed"): "0x30 1x10"},
@@ -95,11 +96,24 @@ CASES = {
         {'up{job="worker",instance="1"}': "0x40", 'up{job="worker",instance="2"}': "1x40"},
     ),
     "ApiDown": Case({'up{job="api"}': "1x35 0x5"}, {'up{job="api"}': "1x40"}),
+    "NoApiOfDesk": Case(
+        # One whose worker is up, and one of which nothing is left. The API of another desk is up.
+        {
+            'up{job="api",instance="c"}': "1x40",
+            ANSWERS % "c": "1x40",
+            ANSWERS % "a": "1x30 stale",
+            'ais_cycle_age_seconds{desk="a",job="worker"}': "5x40",
+            ANSWERS % "b": "0x30 stale",
+        },
+        # No API at all: ApiDown says it.
+        {'up{job="api",instance="a"}': "1x30 0x10", ANSWERS % "a": "1x30 stale", ANSWERS % "b": "1x30 stale"},
+        times=2,
+    ),
     "TemporalDown": Case({'up{job="temporal"}': "1x35 0x5"}, {'up{job="temporal"}': "1x40"}),
     "WorkflowTasksFail": Case(
         {"temporal_workflow_task_execution_failed": "3x30 4x10"}, {"temporal_workflow_task_execution_failed": "3x40"}
     ),
-    "RowsUnwritten": _of_desk("ais_unwritten_rows", "0x31 1x9", "0x33 50x7"),
+    "RowsUnwritten": _of_desk("ais_unwritten_rows", "0x27 1 1 1 1 stale stale 1 1 1 stale stale 1 1", "0x33 50x7"),
     "VenueNotRead": Case(
         # A desk that was read long ago, and one that was never read.
         {READ % "a": "0+15x40", READ % "b": "60x40", ANSWERS % "b": "1x40", ANSWERS % "c": "1x40"},
@@ -135,8 +149,9 @@ CASES = {
     ),
     "DoubtfulReadings": _of_desk("ais_doubtful_readings_total", "0x30 1+1x9", "0x30 1x10"),
     "VenueCallsFail": Case(
-        {ERRORS % "create_order": "0+3x40", CALLS % "create_order": "0+10x40"},
-        {ERRORS % "create_order": "0+1x40", CALLS % "create_order": "0+10x40"},
+        # A desk with more calls, which all succeed, hides no desk whose calls fail.
+        {ERRORS % "1": "0+3x40", CALLS % "1": "0+10x40", ERRORS % "2": "0x40", CALLS % "2": "0+100x40"},
+        {ERRORS % "1": "0+1x40", CALLS % "1": "0+10x40"},
     ),
     "BooksNotRead": _of_desk("ais_books_age_seconds", "3601x40", "3599x40"),
     "AgentQuarantined": Case(
@@ -145,10 +160,21 @@ CASES = {
     "AnswersTooOld": _of_desk("ais_answers_too_old_total", "0+1x40", "0x20 5x20"),
     "KeysRefused": Case({REFUSED_KEYS: "0+3x40"}, {REFUSED_KEYS: "0+1x40"}),
     "KeysNotRead": Case(
-        # A process that stopped reading them, and one that never has.
-        {'ais_keys_age_seconds{desk="a"}': "5x10 0+15x30", ANSWERS % "a": "1x40", ANSWERS % "b": "1x40"},
-        {'ais_keys_age_seconds{desk="a"}': "5x40", ANSWERS % "a": "1x40"},
-        times=2,
+        # A process that stopped reading them, one that never has, and one that never has beside another of its desk.
+        {
+            'ais_keys_age_seconds{desk="a"}': "5x10 0+15x30",
+            ANSWERS % "a": "1x40",
+            ANSWERS % "b": "1x40",
+            'ais_keys_age_seconds{desk="c",instance="1"}': "5x40",
+            'ais_coordinator_answers{desk="c",instance="1"}': "1x40",
+            'ais_coordinator_answers{desk="c",instance="2"}': "1x40",
+            # Two processes behind one port take turns to answer, and one of them never has.
+            ANSWERS % "d": "1x40",
+            'ais_keys_age_seconds{desk="d",job="api"}': "5 5 stale stale " * 10 + "5",
+        },
+        # One that could not read them for two minutes, and has read them for minutes since.
+        {'ais_keys_age_seconds{desk="a"}': "5x12 0+15x10 5x17", ANSWERS % "a": "1x40"},
+        times=4,
     ),
     "ConnectionsTurnedAway": Case({TURNED: "0+30x40"}, {TURNED: "0+10x40"}),
 }

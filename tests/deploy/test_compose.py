@@ -129,10 +129,20 @@ def test_settings_of_ours_exist(name: str) -> None:
     assert ours <= known
 
 
+# A terminal outside of the containers reaches Temporal at the port that is published.
+OF_ITS_OWN = {"AIS_CONSOLE_TEMPORAL_ADDRESS": "127.0.0.1:7233"}
+
+
+def test_the_consoles_lines_for_a_terminal_name_an_address_that_it_reaches() -> None:
+    shown = SERVICES["api"]["environment"]["AIS_CONSOLE_TEMPORAL_ADDRESS"]
+    assert shown == f"${{AIS_CONSOLE_TEMPORAL_ADDRESS:-{OF_ITS_OWN['AIS_CONSOLE_TEMPORAL_ADDRESS']}}}"
+    assert SERVICES["temporal"]["ports"] == [f"{OF_ITS_OWN['AIS_CONSOLE_TEMPORAL_ADDRESS']}:7233"]
+
+
 @every_service
 def test_a_default_in_compose_is_the_one_of_the_settings(name: str) -> None:
     """A variable without a value is passed on as it is in .env, or not at all."""
-    known = {setting.variable: setting.default for setting in catalogue()}
+    known = {setting.variable: setting.default for setting in catalogue()} | OF_ITS_OWN
     for variable, value in SERVICES[name].get("environment", {}).items():
         given = re.fullmatch(r"\$\{(AIS_\w+):-(.*)\}", str(value))
         assert given is None or (given[2] or "none") == known[variable], f"{name}: {variable}"
