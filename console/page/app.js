@@ -47,6 +47,7 @@ const on = {
     kill.drawLabel();
     byId("signin-by-hand").replaceChildren();
     log.news();
+    guard("the charts", () => charts.again());
     render();
   },
   event(name, text, readAt) {

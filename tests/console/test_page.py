@@ -866,6 +866,27 @@ async def test_another_desk_at_the_same_address_gets_a_page_on_which_nothing_was
     assert await console.text("#kill-news") == ""
 
 
+async def test_charts_from_before_a_time_in_the_background_are_read_anew_at_once(console: Console) -> None:
+    asked: list[str] = []
+    console.page.on("request", lambda request: asked.append(request.url.rpartition("/reports/")[2].split("?")[0]))
+    # The timer of the charts never fires.
+    await console.page.add_init_script(
+        "const real = setInterval; globalThis.setInterval = (work, ms) => real(work, ms === 15_000 ? 100_000_000 : ms);"
+    )
+    hide = (
+        "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+        " document.dispatchEvent(new Event('visibilitychange')); }"
+    )
+    await console.open()
+    await console.says("#charts", "Equity")
+    assert asked.count("equity") == 1
+    await console.page.evaluate(hide, True)
+    await console.until(lambda: console.app.state.parts.feed.streams == 0)
+    await console.page.evaluate("() => { const now = Date.now; Date.now = () => now() + 600_000; }")
+    await console.page.evaluate(hide, False)
+    await console.until(lambda: asked.count("equity") == 2)
+
+
 async def test_a_clock_that_is_set_back_hides_no_warning(console: Console) -> None:
     console.gateway.carried.observation_error = "the venue is away"
     await console.open()
