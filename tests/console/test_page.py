@@ -5,6 +5,7 @@ import re
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -864,6 +865,24 @@ async def test_another_desk_at_the_same_address_gets_a_page_on_which_nothing_was
     await console.says("#desk-name", "second")
     await console.shows("running")
     assert await console.text("#kill-news") == ""
+
+
+async def test_a_proxy_whose_clock_is_ahead_makes_no_event_look_late(console: Console) -> None:
+    asked: list[str] = []
+
+    async def proxied(route: Route) -> None:
+        answer = await route.fetch()
+        date = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+        await route.fulfill(response=answer, headers={**answer.headers, "date": date})
+        asked.append(date)
+
+    await console.page.route("**/health", proxied)
+    await console.open()
+    await console.until(lambda: len(asked) >= 2)
+    # At least one event comes each second.
+    await console.page.wait_for_timeout(2_000)
+    assert await console.page.locator("body.stale").count() == 0
+    await console.page.unroute_all(behavior="ignoreErrors")
 
 
 async def test_charts_from_before_a_time_in_the_background_are_read_anew_at_once(console: Console) -> None:
