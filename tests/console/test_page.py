@@ -885,6 +885,15 @@ async def test_a_proxy_whose_clock_is_ahead_makes_no_event_look_late(console: Co
     await console.page.unroute_all(behavior="ignoreErrors")
 
 
+async def test_a_proxy_that_keeps_the_stream_to_itself_is_not_told_as_an_api_out_of_reach(console: Console) -> None:
+    await console.page.route("**/control/events", hang)
+    await console.open()
+    await console.says("#stale", "No event arrives from the API: it hangs, or a proxy holds its events back.")
+    await console.says("#lamps", "API answers")
+    await console.page.unroute_all(behavior="ignoreErrors")
+    await console.shows("running")
+
+
 async def test_charts_from_before_a_time_in_the_background_are_read_anew_at_once(console: Console) -> None:
     asked: list[str] = []
     console.page.on("request", lambda request: asked.append(request.url.rpartition("/reports/")[2].split("?")[0]))
