@@ -497,6 +497,19 @@ async def test_the_older_rows_are_a_click_away_from_the_moment_the_page_is_opene
     assert not await older.is_visible()
 
 
+async def test_rows_that_could_not_be_loaded_when_they_were_announced_are_loaded_later(console: Console) -> None:
+    """A desk that is killed makes no further decision, and the row of its kill would be missing for good."""
+    console.reports.rows = [make_decision(1)]
+    # When the page is opened, and when the row is announced.
+    await console.page.route(
+        "**/reports/decisions?limit=50*", lambda route: route.fulfill(status=503, json={"detail": "busy"}), times=2
+    )
+    await console.open()
+    await console.says("#log-problem", "No more rows can be loaded")
+    await console.says("#log", "No agent proposed an order")
+    assert await console.text("#log-problem") == ""
+
+
 async def test_a_row_that_is_written_late_stands_where_its_time_belongs(
     console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
