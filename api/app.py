@@ -137,9 +137,12 @@ def _middleware(
         CORSMiddleware,
         allow_origins=origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
-        expose_headers=["X-Command-Id", "X-AIS-Warning", "X-Request-Id", "Location", "Link", "Retry-After"],
-    )
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+        expose_headers=[
+            "X-Command-Id", "X-AIS-Warning", "X-Request-Id", "Location", "Link", "Retry-After", "WWW-Authenticate",
+            "X-AIS-Actor", "X-AIS-Role", *_page_terms(settings),
+        ],
+    )  # fmt: skip
     return [
         Middleware(SecurityHeaders),
         Middleware(AccessLog, instruments=instruments),

@@ -1,5 +1,7 @@
 """The public routes: health, liveness, metrics."""
 
+from datetime import UTC, datetime
+
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -28,11 +30,12 @@ async def read_health(parts: PartsOf) -> HealthAnswer:
     connected if a row could be written to it, the venue if it was read in the last three cycles. `degraded` if one of them
     fails, or if the coordinator runs another mode or other symbols than this process is configured for. Redis alone does not
     degrade. 503 only if Temporal cannot be reached: then no command gets through. `X-AIS-Keys` says how current this process's
-    keys are, and `X-AIS-Missing-Rights` which rights the database's role lacks.
+    keys are, `X-AIS-Missing-Rights` which rights the database's role lacks, and `X-AIS-Time` what time it is for this process.
     """
     found = await parts.health.check()
     status = 200 if found.temporal_connected else 503
-    headers = {"X-AIS-Keys": parts.ring.freshness}
+    # Not the `Date`: many a proxy puts its own there.
+    headers = {"X-AIS-Keys": parts.ring.freshness, "X-AIS-Time": datetime.now(UTC).isoformat(timespec="milliseconds")}
     if lacking := parts.health.missing_rights:
         headers["X-AIS-Missing-Rights"] = ", ".join(lacking[:MOST_RIGHTS]).encode("ascii", "replace").decode()
     return JSONResponse(found.model_dump(), status, headers=headers)  # type: ignore[return-value]

@@ -47,6 +47,7 @@ const on = {
     kill.drawLabel();
     byId("signin-by-hand").replaceChildren();
     log.news();
+    guard("the charts", () => charts.again());
     render();
   },
   event(name, text, readAt) {
@@ -173,7 +174,8 @@ async function readHealth() {
   const askedAt = (askedHealthAt = performance.now());
   try {
     const { headers, body } = await request("GET", "/health", { seconds: HEALTH_SECONDS });
-    time.note(Date.parse(headers.get("Date")));
+    // Not its `Date`: many a proxy puts its own there, and one whose clock is ahead would make every event look late for ever.
+    time.note(Date.parse(headers.get("X-AIS-Time")));
     // Two requests may be under way: ignore the answer of the older one once the newer one has answered.
     if (askedAt > view.healthAt) Object.assign(view, { health: "db_connected" in body ? body : null, healthAt: askedAt });
   } catch {

@@ -128,7 +128,8 @@ function drawLamps(view, why) {
   const health = isOld ? null : view.health;
   const is = (name) => (!health ? "unknown" : health[name] ? "up" : "down");
   const lamps = [
-    ["API", view.isResting || isOld ? "unknown" : view.connected ? "up" : isCut(view) ? "down" : "unknown"],
+    // Without the stream, its health may still have answered since.
+    ["API", view.isResting || isOld ? "unknown" : view.connected || health ? "up" : isCut(view) ? "down" : "unknown"],
     // If the coordinator answers, Temporal does too.
     ["Temporal", !why ? "up" : lacksTemporal(view) ? "down" : view.silent && view.healthAt < view.silentSince ? "unknown" : is("temporal_connected")],
     ["worker", !why ? (isStuck(view) ? "unknown" : "up") : lacksWorker(view) ? "down" : "unknown"],

@@ -1,6 +1,7 @@
 // The account over time: equity, drawdown, leverage, and the price of one symbol with the desk's own executions.
 
 import { Unreachable, request, problem } from "./api.js";
+import { Heard } from "./bar.js";
 import { byId, h, setText } from "./dom.js";
 import { guard } from "./faults.js";
 import { about, percent, plain, utc, words } from "./format.js";
@@ -22,6 +23,7 @@ export class Charts {
     this.symbol = null;
     this.turn = {};
     this.drawn = null;
+    this.heard = new Heard();
     this.timer = setInterval(() => this.refresh(), REFRESH_MS);
     this.sizes = new ResizeObserver(() => guard("the charts", () => this.draw()));
     this.sizes.observe(byId("charts"));
@@ -69,8 +71,18 @@ export class Charts {
     const found = await this.read();
     if (this.turn !== turn) return;
     this.isReading = false;
-    if (found) this.drawn = found;
+    if (found) {
+      this.drawn = found;
+      this.heard.now();
+    }
     guard("the charts", () => this.draw());
+  }
+
+  /** Called if the page hears from the API again: charts from before a time in the background must not pass for the present. */
+  again() {
+    if (!this.drawn || this.heard.ms < REFRESH_MS) return;
+    setText(byId("chart-problem"), `Reading the charts anew. Below: as read at ${utc(this.drawn.to)} UTC.`);
+    this.refresh();
   }
 
   /** Reads one report after the other: a browser has six connections to a host, and a kill needs one. */

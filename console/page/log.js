@@ -44,7 +44,7 @@ export class Log {
     this.ids = [];
     this.next = null;
     this.isDetached = false;
-    this.isReading = this.isBehind = false;
+    this.isReading = this.isBehind = this.isOwed = false;
     this.readAt = -Infinity;
     this.list.replaceChildren();
     this.newest.hidden = this.older.hidden = true;
@@ -87,13 +87,17 @@ export class Log {
       const answer = await request("GET", this.address(more));
       if (this.turn !== turn) return null;
       const isFine = answer.status === 200 && Array.isArray(answer.body);
+      // What is wrong with the filters stays wrong; anything else may pass.
+      this.isOwed = !isFine && answer.status !== 422;
       setText(byId("log-problem"), isFine ? "" : `No more rows can be loaded: ${problem(answer)}`);
       if (!isFine) return null;
       const link = /[?&]cursor=([^&>]+)/.exec(answer.headers.get("Link") || "");
       return { rows: answer.body, next: link && decodeURIComponent(link[1]) };
     } catch (error) {
       if (!(error instanceof Unreachable)) throw error;
-      if (this.turn === turn) setText(byId("log-problem"), `The log cannot be loaded: ${error.message}. Newer rows may be missing below.`);
+      if (this.turn !== turn) return null;
+      this.isOwed = true;
+      setText(byId("log-problem"), `The log cannot be loaded: ${error.message}. Newer rows may be missing below.`);
       return null;
     }
   }
@@ -160,11 +164,11 @@ export class Log {
   }
 
   /**
-   * Called twice a second while the API answers. Only a new decision is announced: outcomes of instructions and fills also come
-   * without one, above all on a desk that is paused or killed.
+   * Called twice a second while the API answers. Only a new decision is announced, once: outcomes of instructions and fills also
+   * come without one, above all on a desk that is paused or killed, and a page that could not be loaded is announced to nobody again.
    */
   again() {
-    if (this.kind !== "decisions" && performance.now() - this.readAt > AGAIN_MS) this.news();
+    if ((this.kind !== "decisions" || this.isOwed) && performance.now() - this.readAt > AGAIN_MS) this.news();
   }
 
   prepend(page) {

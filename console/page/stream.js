@@ -8,6 +8,7 @@ const FIRST_PAUSE = 300;
 const LONGEST_PAUSE = 2000;
 // The server sends something each second. After this long without anything, reconnect.
 const SILENCE = 6000;
+const HELD_BACK = "No event arrives from the API: it hangs, or a proxy holds its events back.";
 
 export class Stream {
   /** `on`: opened(headers), event(name, text, readAt), confirmed(readAt), lost(why, answered), refused(why). */
@@ -58,7 +59,7 @@ export class Stream {
         if (this.stopped) return;
         if (this.resting.size) continue;
         const answered = error instanceof Answered;
-        this.on.lost(answered ? error.message : "The API cannot be reached.", answered);
+        this.on.lost(answered ? error.message : this.isHeldBack ? HELD_BACK : "The API cannot be reached.", answered);
       }
       await new Promise((done) => setTimeout(done, pause));
       pause = Math.min(2 * pause, LONGEST_PAUSE);
@@ -67,6 +68,7 @@ export class Stream {
 
   async once() {
     const abort = (this.abort = new AbortController());
+    this.isHeldBack = false;
     this.watch();
     try {
       const headers = { Authorization: `Bearer ${currentKey()}`, Accept: "text/event-stream" };
@@ -125,7 +127,10 @@ export class Stream {
   watch() {
     this.heard.now();
     clearTimeout(this.silence);
-    this.silence = setTimeout(() => this.abort.abort(), SILENCE);
+    this.silence = setTimeout(() => {
+      this.isHeldBack = true;
+      this.abort.abort();
+    }, SILENCE);
   }
 }
 

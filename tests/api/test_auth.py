@@ -145,3 +145,14 @@ async def test_cors_is_closed_unless_an_origin_is_named(world: World) -> None:
         assert response.headers["access-control-allow-origin"] == "https://desk.example.com"
         response = await opened.stranger.options("/control/pause", headers={**asked, "Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in response.headers
+
+
+async def test_a_page_of_a_named_origin_may_go_on_with_a_stream_that_broke_off() -> None:
+    """Found: a browser asks first whether it may send `Last-Event-ID`, was told no, and no page had its stream again."""
+    origin = {"Origin": "https://desk.example.com"}
+    asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization,last-event-id"}
+    async with World(cors_origins=("https://desk.example.com",)).running() as opened:
+        response = await opened.stranger.options("/control/events", headers=origin | asked)
+        assert response.status_code == 200, response.text
+        exposed = (await opened.client.get("/control/status", headers=origin)).headers["access-control-expose-headers"]
+    assert {"X-AIS-Role", "X-AIS-Workflow", "X-AIS-Temporal-Address", "WWW-Authenticate"} <= set(exposed.split(", "))

@@ -1,6 +1,7 @@
 """Health says what the probes found, in time, whatever hangs."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -26,6 +27,11 @@ async def health(world: World) -> tuple[int, dict[str, Any]]:
 
 async def test_health_is_ok_without_redis(world: World) -> None:
     assert await health(world) == (200, FINE)
+
+
+async def test_it_says_what_time_it_is_for_this_process_whatever_a_proxy_puts_into_the_date(world: World) -> None:
+    told = datetime.fromisoformat((await world.stranger.get("/health")).headers["X-AIS-Time"])
+    assert abs(datetime.now(UTC) - told) < timedelta(seconds=30)
 
 
 async def test_a_lost_database_is_degraded(world: World) -> None:

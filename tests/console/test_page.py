@@ -5,6 +5,7 @@ import re
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -496,6 +497,19 @@ async def test_the_older_rows_are_a_click_away_from_the_moment_the_page_is_opene
     assert not await older.is_visible()
 
 
+async def test_rows_that_could_not_be_loaded_when_they_were_announced_are_loaded_later(console: Console) -> None:
+    """A desk that is killed makes no further decision, and the row of its kill would be missing for good."""
+    console.reports.rows = [make_decision(1)]
+    # When the page is opened, and when the row is announced.
+    await console.page.route(
+        "**/reports/decisions?limit=50*", lambda route: route.fulfill(status=503, json={"detail": "busy"}), times=2
+    )
+    await console.open()
+    await console.says("#log-problem", "No more rows can be loaded")
+    await console.says("#log", "No agent proposed an order")
+    assert await console.text("#log-problem") == ""
+
+
 async def test_a_row_that_is_written_late_stands_where_its_time_belongs(
     console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -864,6 +878,54 @@ async def test_another_desk_at_the_same_address_gets_a_page_on_which_nothing_was
     await console.says("#desk-name", "second")
     await console.shows("running")
     assert await console.text("#kill-news") == ""
+
+
+async def test_a_proxy_whose_clock_is_ahead_makes_no_event_look_late(console: Console) -> None:
+    asked: list[str] = []
+
+    async def proxied(route: Route) -> None:
+        answer = await route.fetch()
+        date = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+        await route.fulfill(response=answer, headers={**answer.headers, "date": date})
+        asked.append(date)
+
+    await console.page.route("**/health", proxied)
+    await console.open()
+    await console.until(lambda: len(asked) >= 2)
+    # At least one event comes each second.
+    await console.page.wait_for_timeout(2_000)
+    assert await console.page.locator("body.stale").count() == 0
+    await console.page.unroute_all(behavior="ignoreErrors")
+
+
+async def test_a_proxy_that_keeps_the_stream_to_itself_is_not_told_as_an_api_out_of_reach(console: Console) -> None:
+    await console.page.route("**/control/events", hang)
+    await console.open()
+    await console.says("#stale", "No event arrives from the API: it hangs, or a proxy holds its events back.")
+    await console.says("#lamps", "API answers")
+    await console.page.unroute_all(behavior="ignoreErrors")
+    await console.shows("running")
+
+
+async def test_charts_from_before_a_time_in_the_background_are_read_anew_at_once(console: Console) -> None:
+    asked: list[str] = []
+    console.page.on("request", lambda request: asked.append(request.url.rpartition("/reports/")[2].split("?")[0]))
+    # The timer of the charts never fires.
+    await console.page.add_init_script(
+        "const real = setInterval; globalThis.setInterval = (work, ms) => real(work, ms === 15_000 ? 100_000_000 : ms);"
+    )
+    hide = (
+        "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+        " document.dispatchEvent(new Event('visibilitychange')); }"
+    )
+    await console.open()
+    await console.says("#charts", "Equity")
+    assert asked.count("equity") == 1
+    await console.page.evaluate(hide, True)
+    await console.until(lambda: console.app.state.parts.feed.streams == 0)
+    await console.page.evaluate("() => { const now = Date.now; Date.now = () => now() + 600_000; }")
+    await console.page.evaluate(hide, False)
+    await console.until(lambda: asked.count("equity") == 2)
 
 
 async def test_a_clock_that_is_set_back_hides_no_warning(console: Console) -> None:

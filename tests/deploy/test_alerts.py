@@ -66,7 +66,17 @@ def _of_desk(metric: str, fires: str, quiet: str) -> Case:
 
 
 CASES = {
-    "Killed": Case({KILLED % "killed": "1x40"}, {KILLED % "killed": "0x40", KILLED % "paused": "1x40"}),
+    "Killed": Case(
+        # The coordinator, or the API, answers no more.
+        {KILLED % "killed": "1x20 stale", KILLED % "running": "0x20 stale"},
+        # One that was restarted while another API was deployed.
+        {
+            KILLED % "killed": "0x40",
+            KILLED % "paused": "1x40",
+            'ais_coordinator_state{desk="b",state="killed",instance="1"}': "1x20 stale",
+            'ais_coordinator_state{desk="b",state="killed",instance="2"}': "_x30 0x10",
+        },
+    ),
     # While the coordinator is too busy for every other scrape.
     "KillNotOver": _of_desk("ais_kill_outstanding", "_x32 2 2 stale stale 2 2 stale stale 2", "0x36 3x2 0"),
     "KillNotConfirmed": Case(
