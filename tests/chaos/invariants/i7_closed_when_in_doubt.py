@@ -142,14 +142,31 @@ def limits_are_loosened_only_while_paused(reading: Reading) -> Found:
 
 
 def the_peak_of_the_account_stays(reading: Reading) -> Found:
-    """By it the drawdown is measured. Only a restart begins it anew: then a person has looked."""
+    """By it the drawdown is measured. Only a restart begins it anew: then a person has looked. A cycle knows what the one before
+    found, whichever run either belongs to."""
     cleared = [activity.done_position or 0 for activity in reading.named("clear_latch") if activity.result]
-    before, position = 0.0, -1
+    before, position, found, found_at = 0.0, -1, 0.0, -1
     for activity in reading.named("observe"):
         peak = float((activity.scheduled.payload.get("risk") or {}).get("peak") or 0.0)
         if peak < before and not any(position < done < activity.position for done in cleared):
             yield activity.scheduled.at, f"the peak of the account fell from {before:g} to {peak:g}"
         before, position = peak, activity.position
+        # Readings that confirm something run beside the cycles, and are not remembered.
+        if not activity.scheduled.payload.get("cycle_id"):
+            continue
+        if peak < found and not any(found_at < done < activity.position for done in cleared):
+            yield (
+                activity.scheduled.at,
+                f"a cycle found that the peak is {found:g}, and the next one began with {peak:g}",
+            )
+        found, found_at = _peak_found(activity), activity.position
+
+
+def _peak_found(activity: Activity) -> float:
+    """By a cycle's reading; 0 where it found none, or is in doubt."""
+    seen = activity.result or {}
+    memory = (seen.get("assessment") or {}).get("memory") or {}
+    return 0.0 if seen.get("doubts") else float(memory.get("peak") or 0.0)
 
 
 def no_expired_proposal_is_decided(reading: Reading) -> Found:
