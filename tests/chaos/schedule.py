@@ -76,7 +76,7 @@ ON_PAPER = (
     "kill_in_the_transaction", "an_order_is_in_flight_at_a_kill", "a_run_ends_while_cancels_wait", "workers_die_with_an_order",
     "a_run_ends_with_an_unknown_order", "a_position_is_full",
 )  # fmt: skip
-IN_A_SCENE = ("agent", "reader")
+IN_A_SCENE = ("agent", "reader", "watcher")
 # What the kill says that somebody writes into the database.
 BY_HAND_IN_THE_DATABASE = "written by hand"
 # Of one round in so many the first run began under the release before, and workers of this one carry it on.
@@ -183,7 +183,7 @@ def plan(seed: int, seconds: float = 12.0, live: bool | None = None, earlier: in
     cycle = chance.choice((1.0, 1.0, 3.0)) if not is_live else 3.0
     quiet = min(SCENES[scene.kind], seconds - QUIET_SECONDS) if scene else min(TRADES_FIRST_SECONDS, seconds / 2)
     steps = [step for client in CLIENTS for step in CLIENTS[client](chance, seconds, quiet)]
-    steps += _hurried(seed, seconds, quiet)
+    steps += [*_hurried(seed, seconds, quiet), *_looks(seed, seconds)]
     faults = [*_faults(chance, seconds, is_live), *_meddling(seed, seconds, quiet)]
     if scene:
         others = IN_A_SCENE[1:] if scene.kind in PROPOSES else IN_A_SCENE
@@ -307,6 +307,13 @@ def _reader(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
     return [
         Step(at, "reader", "http", "status", {}, chance.randrange(2)) for at in _moments(chance, seconds + 1.0, 0.25)
     ]
+
+
+def _looks(seed: int, seconds: float) -> list[Step]:
+    """Somebody looks at all that the coordinator tells. Decided apart from everything else."""
+    chance = random.Random(f"looks/{seed}")
+    moments = _moments(chance, seconds + 1.0, 0.4)
+    return [Step(at, "watcher", "http", "look", {}, chance.randrange(2)) for at in moments]
 
 
 def _signaller(chance: random.Random, seconds: float, quiet: float) -> list[Step]:

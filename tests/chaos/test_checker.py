@@ -616,6 +616,29 @@ def a_pause_is_told_as_done_before_a_worker_has_seen_it(e: Evidence) -> None:
             event.at += 10.0
 
 
+def somebody_looks(e: Evidence, **told: Any) -> None:
+    s = Script()
+    s.call(8.5, "look", client="watcher", state="killed", args={"api": 0, **told})
+    e.calls += s.e.calls
+
+
+@breaks("what_the_status_told_of_commands_is_in_the_log")
+def the_status_tells_of_a_restart_that_is_refused_then(e: Evidence) -> None:
+    somebody_looks(e, last={"decision_id": "decision_x", "summary": "restart applied by cli: why"})
+
+
+def test_the_status_may_tell_of_a_cycle_whose_row_is_one_with_others() -> None:
+    e = a_sound_round()
+    somebody_looks(e, last={"decision_id": "decision_x", "summary": "No proposals"})
+    somebody_looks(e, last=row_of(e, "why-p1"), verified_at=None)
+    assert violated(e) == set()
+
+
+@breaks("a_kill_is_verified_by_a_reading")
+def the_status_told_in_between_that_a_kill_is_verified(e: Evidence) -> None:
+    somebody_looks(e, verified_at="1970-01-12T13:46:44.200000+00:00")
+
+
 @breaks("the_report_has_every_row_once")
 def a_row_is_between_two_pages(e: Evidence) -> None:
     e.reported = [row["decision_id"] for row in e.decisions[:-1]]
