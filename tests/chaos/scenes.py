@@ -414,6 +414,18 @@ async def a_position_is_full(desk: Desk, recorder: Recorder) -> bool:
         )
 
 
+async def a_position_passes_a_soft_limit(desk: Desk, recorder: Recorder) -> bool:
+    """Somebody tightens the limits below what is held: the desk reduces by itself."""
+    async with _connection(desk) as connection:
+        if not await _proposed(desk, recorder, connection, AT_MARKET, lambda had: "filled" in had):
+            return False
+        before = len(await _statuses(desk, connection))
+        await over_http(desk, Step(0.0, "scene", "http", "set_limits", TIGHT, 0, "scene-tight"), recorder, 0)
+        # In the next cycle.
+        came = [await _comes(desk, connection, lambda had: len(had) > before) for _ in range(2)]
+    return any(came)
+
+
 async def a_run_ends_while_cancels_wait(desk: Desk, recorder: Recorder) -> bool:
     """The venue refuses to cancel what rests, and the next run inherits the cancels of a kill."""
     async with _connection(desk) as connection:
@@ -426,6 +438,7 @@ async def a_run_ends_while_cancels_wait(desk: Desk, recorder: Recorder) -> bool:
                 return await _says(desk, lambda status: status["run_id"] != before["run_id"])
 
 
+TIGHT = {"limits": {"max_position_fraction": "0.002", "soft_position_fraction": "0.004"}}
 AT_MARKET: dict[str, Any] = {"symbol": SYMBOLS[0], "side": "BUY", "agent_id": "scene"}
 AT_REST = AT_MARKET | {"offset": -0.01}
 Came = Callable[[list[str]], bool]
@@ -513,7 +526,7 @@ SCENES: dict[str, Callable[[Desk, Recorder], Awaitable[bool]]] = {
         an_order_is_replaced, a_position_is_reduced,
         a_decision_cannot_be_written, a_run_ends_with_an_unknown_order, an_order_is_replaced_in_the_next_run,
         queries_are_slow_at_commands, the_database_says_killed_before_the_send, a_reduction_is_in_doubt,
-        a_position_is_full,
+        a_position_is_full, a_position_passes_a_soft_limit,
     )
 }  # fmt: skip
 

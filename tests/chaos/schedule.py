@@ -56,6 +56,7 @@ SCENES = {
     "the_database_says_killed_before_the_send": 11.0,
     "a_reduction_is_in_doubt": 9.0,
     "a_position_is_full": 9.0,
+    "a_position_passes_a_soft_limit": 11.0,
 }
 SCENE_BEGINS = 0.2
 # The server takes ten thousand signals a run, the kill among them. So many want a machine to themselves: `--signals 10000`.
@@ -70,6 +71,7 @@ PROPOSES = (
     "an_order_is_replaced_in_the_next_run",
     "a_reduction_is_in_doubt",
     "a_position_is_full",
+    "a_position_passes_a_soft_limit",
 )
 # A real venue has no transaction that could be held, and none that could be refused.
 ON_PAPER = (

@@ -794,6 +794,43 @@ def test_a_restart_begins_the_peak_of_the_account_anew() -> None:
     assert "the_peak_of_the_account_stays" not in violated(e)
 
 
+def a_reading_calls_for_a_cut(e: Evidence, at: float, **more: Any) -> None:
+    s = Script()
+    s._number = 5_000
+    cuts = [{"symbol": "BTCUSDT", "quantity": "1", "limits": ["position"]}]
+    found = {
+        "observed_at": "1970-01-12T13:46:40+00:00",
+        "assessment": {"cuts": cuts},
+        "open_orders": [],
+        "positions": [],
+    }
+    s.activity(at, "observe", {"cycle_id": "cycle"}, found | more)
+    e.events += s.e.events
+    e.healed_at = BEGAN + 30.0
+    e.decisions = [row for row in e.decisions if not row["summary"].startswith("kill ")]
+
+
+@breaks("what_passes_a_soft_limit_is_reduced")
+def a_position_that_is_too_large_stays(e: Evidence) -> None:
+    a_reading_calls_for_a_cut(e, 12.0)
+
+
+def test_a_cut_may_be_under_way_or_a_kill_or_a_fault_may_come() -> None:
+    for at in (3.0, 7.0):
+        e = a_sound_round()
+        a_reading_calls_for_a_cut(e, at)
+        assert "what_passes_a_soft_limit_is_reduced" not in violated(e)
+    a_reading_calls_for_a_cut(e, 12.0)
+    assert "what_passes_a_soft_limit_is_reduced" in violated(e)
+    e.notes.append(Note(BEGAN + 13.0, "database: stop", "database stop", "database", BEGAN + 14))
+    assert "what_passes_a_soft_limit_is_reduced" not in violated(e)
+    e = a_sound_round()
+    kills = [row for row in e.decisions if row["summary"].startswith("kill ")]
+    a_reading_calls_for_a_cut(e, 12.0)
+    e.decisions += kills
+    assert "what_passes_a_soft_limit_is_reduced" not in violated(e)
+
+
 @breaks("no_expired_proposal_is_decided")
 def a_proposal_is_decided_after_its_time(e: Evidence) -> None:
     proposal = {"agent_id": "momentum", "expires_at": "1970-01-12T13:46:40+00:00"}
