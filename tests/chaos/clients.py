@@ -49,6 +49,8 @@ async def run_step(desk: Desk, step: Step, recorder: Recorder) -> None:
     match step.channel, step.kind:
         case "http", "status":
             await read_state(desk, step, recorder)
+        case "http", "look":
+            await look(desk, step, recorder)
         case "http", _:
             tries = [over_http(desk, step, recorder, step.api)]
             tries += [over_http(desk, step, recorder, 1 - step.api)] if step.twice else []
@@ -82,6 +84,20 @@ async def read_state(desk: Desk, step: Step, recorder: Recorder) -> None:
         recorder.end(call, r.DONE if state else r.UNKNOWN, status=answer.status_code, state=state)
     except (httpx.HTTPError, ValueError) as error:
         recorder.end(call, r.UNKNOWN, told=type(error).__name__)
+
+
+async def look(desk: Desk, step: Step, recorder: Recorder) -> None:
+    """One look at all that the coordinator tells: of that, what the log and the history must bear out."""
+    call = recorder.begin(step.client, "http", "look", args={"api": step.api})
+    try:
+        answer = await desk.http.get(desk.url(step.api) + "/control/coordinator", headers=_headers(desk, step))
+        told = answer.json() if answer.status_code == 200 else {}
+    except (httpx.HTTPError, ValueError) as error:
+        recorder.end(call, r.UNKNOWN, told=type(error).__name__)
+        return
+    seen = {"last": told.get("last_decision"), "verified_at": (told.get("kill") or {}).get("verified_at")}
+    state, args = told.get("state"), {"api": step.api, **seen}
+    recorder.end(call, r.DONE if state else r.UNKNOWN, status=answer.status_code, state=state, args=args)
 
 
 async def over_http(desk: Desk, step: Step, recorder: Recorder, api: int) -> None:

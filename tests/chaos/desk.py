@@ -42,6 +42,8 @@ DEPLOYMENT = "ais"
 READY_SECONDS = 60.0
 # In one paper round out of so many, orders are large.
 LARGE_EVERY = 4
+# And in a scene larger still: a second one does not fit.
+LARGEST_IN = "a_position_is_full"
 
 
 class Desk:
@@ -176,6 +178,8 @@ class Desk:
         }
         # Two of these fit into a position.
         large = {"AIS_ORDER_FRACTION": "0.12"} if self.plan.seed % LARGE_EVERY == LARGE_EVERY - 1 else {}
+        if self.plan.scene and self.plan.scene.kind == LARGEST_IN:
+            large = {"AIS_ORDER_FRACTION": "0.16"}
         versions = {
             "AIS_WORKER_VERSIONING": "pinned",
             "AIS_WORKER_DEPLOYMENT": DEPLOYMENT,

@@ -7,7 +7,7 @@ does not look at the clock: it waits until the database says that the moment has
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import product
 from typing import Any
@@ -17,13 +17,13 @@ import psycopg
 
 from tests.chaos.clients import over_http, run_step
 from tests.chaos.desk import KEY, Desk
-from tests.chaos.faults import a_signal, lasting
+from tests.chaos.faults import AT_ONCE, FLOOD, a_signal, lasting
 from tests.chaos.recorder import Recorder
 from tests.chaos.schedule import APIS, BY_HAND_IN_THE_DATABASE, SYMBOLS, WORKERS, Fault, Step
 from tests.postgres import plain_url
 
 # As in servers.HOLDS.
-AT_THE_INSERT, AT_THE_COMMIT, AT_A_CANCEL = 1, 2, 3
+AT_THE_INSERT, AT_THE_COMMIT, AT_A_CANCEL, AT_A_REDUCTION = 1, 2, 3, 4
 # So long a scene waits for an order. Without one there is no scene, and the round goes on.
 PATIENCE_SECONDS = 6.0
 # A cycle of a scene takes three seconds, and a proposal is decided in the next one.
@@ -40,6 +40,18 @@ SIGNALS_AT_ONCE = 100
 # Of commands that nobody has confirmed (api/coordinator.py).
 ADMITTED = 100
 WAITING = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND NOT granted AND database = %s"
+THIS_DATABASE = "(SELECT oid FROM pg_database WHERE datname = current_database())"
+WAITS_HERE = f"locktype = 'advisory' AND objid = %s AND NOT granted AND database = {THIS_DATABASE}"
+END_WHO_WAITS = f"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE {WAITS_HERE}"
+UNCOMMITTED = "SELECT 1 FROM instructions WHERE detail LIKE 'its decision could not be committed%'"
+KILL_BY_HAND = "UPDATE desks SET killed = true, reason = %s, actor = 'sql', killed_at = clock_timestamp()"
+# A record that hangs is ended within a moment of its beginning, long before the order's own time is over.
+RECORD_FAILS = Fault(0.0, 0.7, "fail", "activity", "record")
+RECORDS_THAT_FAIL = 8
+# A query takes this twice or more often, and fits into an API's patience.
+SLOW_QUERY_SECONDS, READ_EVERY_SECONDS, BETWEEN_COMMANDS_SECONDS = 0.4, 0.1, 1.5
+# Each worker has sent one by then, perhaps.
+ORDERS_BEFORE = 2
 LATCH = Fault(0.0, LATCH_SECONDS, "unwritable", "database", "desks")
 
 
@@ -170,9 +182,29 @@ async def answer_is_lost(desk: Desk, recorder: Recorder) -> bool:
     return await (_late_answer if desk.plan.live else _lost_commit)(desk, recorder)
 
 
-async def _lost_commit(desk: Desk, recorder: Recorder) -> bool:
-    async with _connection(desk) as connection, AsyncExitStack() as cuts:
-        async with _held(connection, AT_THE_COMMIT) as came:
+async def a_reduction_is_in_doubt(desk: Desk, recorder: Recorder) -> bool:
+    """The same with an order that only reduces."""
+    async with _connection(desk) as connection:
+        if not await _proposed(desk, recorder, connection, AT_MARKET, lambda had: "filled" in had):
+            return False
+    if not desk.plan.live:
+        return await _lost_commit(desk, recorder, AT_A_REDUCTION, lambda: _reduces(desk, recorder))
+    async with lasting(desk, Fault(0.0, PATIENCE_SECONDS, "late", "venue"), recorder):
+        await _reduces(desk, recorder)
+        await asyncio.sleep(5.0)
+    return True
+
+
+async def _lost_commit(
+    desk: Desk,
+    recorder: Recorder,
+    where: int = AT_THE_COMMIT,
+    first: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> bool:
+    async with _connection(desk) as connection, AsyncExitStack() as cuts, asyncio.TaskGroup() as group:
+        async with _held(connection, where) as came:
+            if first:
+                group.create_task(first())
             if not await came():
                 return False
             for worker in WORKERS:
@@ -201,6 +233,34 @@ async def workers_die_with_an_order(desk: Desk, recorder: Recorder) -> bool:
         # PostgreSQL carries out the commit that it was sent, whoever has gone.
         await asyncio.sleep(0.2)
     return True
+
+
+async def a_run_ends_with_an_unknown_order(desk: Desk, recorder: Recorder) -> bool:
+    """The order's transaction is ended from outside. It may still come for a while, and meanwhile the next run has to ask."""
+    async with _connection(desk) as connection:
+        async with _held(connection, AT_THE_INSERT) as came:
+            if not await came():
+                return False
+            await connection.execute(END_WHO_WAITS, (AT_THE_INSERT,))
+            if not await _says(desk, lambda status: bool(status["unknown_orders"])):
+                return False
+        return await _next_run(desk)
+
+
+async def a_decision_cannot_be_written(desk: Desk, recorder: Recorder) -> bool:
+    """Whoever writes into the log hangs, and a person ends each try: so the desk knows in time that a decision is not there."""
+    log = Fault(0.0, PATIENCE_SECONDS, "unwritable", "database", "decisions")
+    async with lasting(desk, log, recorder):
+        for _ in range(RECORDS_THAT_FAIL):
+            async with lasting(desk, RECORD_FAILS, recorder):
+                pass
+    async with _connection(desk) as connection:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < until:
+            if await (await connection.execute(UNCOMMITTED)).fetchone():
+                return True
+            await asyncio.sleep(0.05)
+    return False
 
 
 # --- a kill that nobody must hold up -----------------------------------------------------------------------------------
@@ -239,10 +299,41 @@ async def workers_hang_at_a_kill(desk: Desk, recorder: Recorder) -> bool:
 
 async def the_database_says_killed(desk: Desk, recorder: Recorder) -> bool:
     """Somebody kills the desk in the second place of the latch, by SQL."""
-    said = "UPDATE desks SET killed = true, reason = %s, actor = 'sql', killed_at = clock_timestamp()"
     async with _connection(desk) as connection:
-        await connection.execute(said, (BY_HAND_IN_THE_DATABASE,))
+        await connection.execute(KILL_BY_HAND, (BY_HAND_IN_THE_DATABASE,))
     return await _says(desk, lambda status: bool(status["state"] == "killed"))
+
+
+async def the_database_says_killed_before_the_send(desk: Desk, recorder: Recorder) -> bool:
+    """Some orders went out. The next one is decided, and then the second place of the latch says killed, and it alone."""
+    async with _connection(desk) as connection, AsyncExitStack() as stops:
+        for _ in range(ORDERS_BEFORE + 1):
+            if not await _decided(connection):
+                return False
+        for worker in WORKERS:
+            await stops.enter_async_context(lasting(desk, Fault(0.0, 0.3, "stop", worker), recorder))
+        await connection.execute(KILL_BY_HAND, (BY_HAND_IN_THE_DATABASE,))
+    return await _says(desk, lambda status: bool(status["state"] == "killed"))
+
+
+async def queries_are_slow_at_commands(desk: Desk, recorder: Recorder) -> bool:
+    """Through one API somebody reads the state without a pause, and each query is under way for a second; through the other one
+    the state changes."""
+    slow = Fault(0.0, PATIENCE_SECONDS, "slow", f"{APIS[0]}>temporal", str(SLOW_QUERY_SECONDS))
+    async with lasting(desk, slow, recorder), asyncio.TaskGroup() as group:
+        group.create_task(_read_on(desk, recorder, 4 * BETWEEN_COMMANDS_SECONDS))
+        for kind in ("pause", "resume", "kill"):
+            await asyncio.sleep(BETWEEN_COMMANDS_SECONDS)
+            await run_step(desk, Step(0.0, "scene", "http", kind, {}, 1, f"scene-{kind}"), recorder)
+    return True
+
+
+async def _read_on(desk: Desk, recorder: Recorder, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    async with asyncio.TaskGroup() as group:
+        while time.monotonic() < until:
+            group.create_task(run_step(desk, Step(0.0, "scene", "http", "status", {}, 0), recorder))
+            await asyncio.sleep(READ_EVERY_SECONDS)
 
 
 # --- what the venue has, and what becomes of it ------------------------------------------------------------------------
@@ -271,9 +362,30 @@ async def an_order_is_replaced(desk: Desk, recorder: Recorder) -> bool:
     async with _connection(desk) as connection:
         if not await _proposed(desk, recorder, connection, AT_REST, lambda had: "open" in had):
             return False
-        before = len(await _statuses(desk, connection))
-        lower = AT_REST | {"offset": 2 * AT_REST["offset"]}
-        return await _proposed(desk, recorder, connection, lower, lambda had: len(had) > before)
+        return await _replaced(desk, recorder, connection)
+
+
+async def an_order_is_replaced_in_the_next_run(desk: Desk, recorder: Recorder) -> bool:
+    """The same, and the run has continued as new in between."""
+    async with _connection(desk) as connection:
+        rests = await _proposed(desk, recorder, connection, AT_REST, lambda had: "open" in had)
+        return rests and await _next_run(desk) and await _replaced(desk, recorder, connection)
+
+
+async def _replaced(desk: Desk, recorder: Recorder, connection: psycopg.AsyncConnection) -> bool:
+    before = len(await _statuses(desk, connection))
+    lower = AT_REST | {"offset": 2 * AT_REST["offset"]}
+    return await _proposed(desk, recorder, connection, lower, lambda had: len(had) > before)
+
+
+async def _next_run(desk: Desk) -> bool:
+    """Sends so many signals that the run continues as new: cancels of the symbol that no scene trades. Whether it did."""
+    if not (before := await desk.status()):
+        return False
+    for _ in range(0, FLOOD, AT_ONCE):
+        sent = (a_signal(desk, {"symbols": [SYMBOLS[1]]}) for _ in range(AT_ONCE))
+        await asyncio.gather(*sent, return_exceptions=True)
+    return await _says(desk, lambda status: status["run_id"] != before["run_id"])
 
 
 async def a_position_is_reduced(desk: Desk, recorder: Recorder) -> bool:
@@ -282,10 +394,36 @@ async def a_position_is_reduced(desk: Desk, recorder: Recorder) -> bool:
         if not await _proposed(desk, recorder, connection, AT_MARKET, lambda had: "filled" in had):
             return False
         before = len(await _statuses(desk, connection))
-        # The real venue's account is small: of one lot there is no half.
-        part = {"symbol": SYMBOLS[0], "reduce_pct": 1.0 if desk.plan.live else 0.5}
-        await over_http(desk, Step(0.0, "scene", "http", "deleverage", part, 0, "scene-reduces"), recorder, 0)
+        await _reduces(desk, recorder)
         return await _comes(desk, connection, lambda had: len(had) > before)
+
+
+async def _reduces(desk: Desk, recorder: Recorder) -> None:
+    # The real venue's account is small: of one lot there is no half.
+    part = {"symbol": SYMBOLS[0], "reduce_pct": 1.0 if desk.plan.live else 0.5}
+    await over_http(desk, Step(0.0, "scene", "http", "deleverage", part, 0, "scene-reduces"), recorder, 0)
+
+
+async def a_position_is_full(desk: Desk, recorder: Recorder) -> bool:
+    """An agent wants more of a symbol than the desk may hold, and says so again."""
+    async with _connection(desk) as connection:
+        if not await _proposed(desk, recorder, connection, AT_MARKET, lambda had: "filled" in had):
+            return False
+        return not await _proposed(
+            desk, recorder, connection, AT_MARKET, lambda had: had.count("filled") > 1, "once-more", 3
+        )
+
+
+async def a_position_passes_a_soft_limit(desk: Desk, recorder: Recorder) -> bool:
+    """Somebody tightens the limits below what is held: the desk reduces by itself."""
+    async with _connection(desk) as connection:
+        if not await _proposed(desk, recorder, connection, AT_MARKET, lambda had: "filled" in had):
+            return False
+        before = len(await _statuses(desk, connection))
+        await over_http(desk, Step(0.0, "scene", "http", "set_limits", TIGHT, 0, "scene-tight"), recorder, 0)
+        # In the next cycle.
+        came = [await _comes(desk, connection, lambda had: len(had) > before) for _ in range(2)]
+    return any(came)
 
 
 async def a_run_ends_while_cancels_wait(desk: Desk, recorder: Recorder) -> bool:
@@ -300,17 +438,24 @@ async def a_run_ends_while_cancels_wait(desk: Desk, recorder: Recorder) -> bool:
                 return await _says(desk, lambda status: status["run_id"] != before["run_id"])
 
 
+TIGHT = {"limits": {"max_position_fraction": "0.002", "soft_position_fraction": "0.004"}}
 AT_MARKET: dict[str, Any] = {"symbol": SYMBOLS[0], "side": "BUY", "agent_id": "scene"}
 AT_REST = AT_MARKET | {"offset": -0.01}
 Came = Callable[[list[str]], bool]
 
 
 async def _proposed(
-    desk: Desk, recorder: Recorder, connection: psycopg.AsyncConnection, args: dict[str, Any], came: Came
+    desk: Desk,
+    recorder: Recorder,
+    connection: psycopg.AsyncConnection,
+    args: dict[str, Any],
+    came: Came,
+    name: str = "",
+    proposals: int = PROPOSALS,
 ) -> bool:
     """Until the venue has what was meant: a proposal lasts for a cycle, and a reading or a guard may make nothing of it."""
-    for number in range(PROPOSALS):
-        key = f"scene-{args.get('offset', 'market')}-{number}"
+    for number in range(proposals):
+        key = f"scene-{name or args.get('offset', 'market')}-{number}"
         await over_http(desk, Step(0.0, "scene", "http", "propose", args, 0, key), recorder, 0)
         if await _comes(desk, connection, came):
             return True
@@ -379,6 +524,9 @@ SCENES: dict[str, Callable[[Desk, Recorder], Awaitable[bool]]] = {
         workers_die_with_an_order, workers_die_with_a_restart, the_database_says_killed,
         a_kill_comes_again_after_a_restart,
         an_order_is_replaced, a_position_is_reduced,
+        a_decision_cannot_be_written, a_run_ends_with_an_unknown_order, an_order_is_replaced_in_the_next_run,
+        queries_are_slow_at_commands, the_database_says_killed_before_the_send, a_reduction_is_in_doubt,
+        a_position_is_full, a_position_passes_a_soft_limit,
     )
 }  # fmt: skip
 

@@ -49,6 +49,14 @@ SCENES = {
     "the_database_says_killed": 10.0,
     "workers_die_with_a_restart": 10.0,
     "a_kill_comes_again_after_a_restart": 9.0,
+    "a_decision_cannot_be_written": 8.0,
+    "a_run_ends_with_an_unknown_order": 10.0,
+    "an_order_is_replaced_in_the_next_run": 11.0,
+    "queries_are_slow_at_commands": 8.0,
+    "the_database_says_killed_before_the_send": 11.0,
+    "a_reduction_is_in_doubt": 9.0,
+    "a_position_is_full": 9.0,
+    "a_position_passes_a_soft_limit": 11.0,
 }
 SCENE_BEGINS = 0.2
 # The server takes ten thousand signals a run, the kill among them. So many want a machine to themselves: `--signals 10000`.
@@ -60,12 +68,17 @@ PROPOSES = (
     "an_order_is_replaced",
     "a_position_is_reduced",
     "a_run_ends_while_cancels_wait",
+    "an_order_is_replaced_in_the_next_run",
+    "a_reduction_is_in_doubt",
+    "a_position_is_full",
+    "a_position_passes_a_soft_limit",
 )
 # A real venue has no transaction that could be held, and none that could be refused.
 ON_PAPER = (
     "kill_in_the_transaction", "an_order_is_in_flight_at_a_kill", "a_run_ends_while_cancels_wait", "workers_die_with_an_order",
+    "a_run_ends_with_an_unknown_order", "a_position_is_full",
 )  # fmt: skip
-IN_A_SCENE = ("agent", "reader")
+IN_A_SCENE = ("agent", "reader", "watcher")
 # What the kill says that somebody writes into the database.
 BY_HAND_IN_THE_DATABASE = "written by hand"
 # Of one round in so many the first run began under the release before, and workers of this one carry it on.
@@ -172,13 +185,17 @@ def plan(seed: int, seconds: float = 12.0, live: bool | None = None, earlier: in
     cycle = chance.choice((1.0, 1.0, 3.0)) if not is_live else 3.0
     quiet = min(SCENES[scene.kind], seconds - QUIET_SECONDS) if scene else min(TRADES_FIRST_SECONDS, seconds / 2)
     steps = [step for client in CLIENTS for step in CLIENTS[client](chance, seconds, quiet)]
-    steps += _hurried(seed, seconds, quiet)
+    steps += [*_hurried(seed, seconds, quiet), *_looks(seed, seconds)]
     faults = [*_faults(chance, seconds, is_live), *_meddling(seed, seconds, quiet)]
     if scene:
         others = IN_A_SCENE[1:] if scene.kind in PROPOSES else IN_A_SCENE
         steps = [step for step in steps if step.at >= quiet or step.client in others]
         faults = [fault for fault in faults if fault.at >= quiet]
-    steps += [*_reused(seed, seconds, quiet, steps), *_loosened(seed, seconds, quiet)]
+    steps += [
+        *_reused(seed, seconds, quiet, steps),
+        *_other_body(seed, seconds, steps),
+        *_loosened(seed, seconds, quiet),
+    ]
     found = Round(
         seed=seed,
         live=is_live,
@@ -294,6 +311,13 @@ def _reader(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
     ]
 
 
+def _looks(seed: int, seconds: float) -> list[Step]:
+    """Somebody looks at all that the coordinator tells. Decided apart from everything else."""
+    chance = random.Random(f"looks/{seed}")
+    moments = _moments(chance, seconds + 1.0, 0.4)
+    return [Step(at, "watcher", "http", "look", {}, chance.randrange(2)) for at in moments]
+
+
 def _signaller(chance: random.Random, seconds: float, quiet: float) -> list[Step]:
     """Signals, some without an id, and now and then a cancellation of the workflow."""
     steps = []
@@ -381,6 +405,8 @@ def _hurried(seed: int, seconds: float, quiet: float) -> list[Step]:
 
 # The share of rounds in which a kill comes under an id that another command had, and one comes again after a while.
 REUSED_SHARE = 0.7
+# The share of rounds in which a key comes with another body.
+OTHER_BODY_SHARE = 0.5
 # The share of rounds in which somebody loosens what was just tightened.
 LOOSENED_SHARE = 0.5
 
@@ -399,6 +425,18 @@ def _reused(seed: int, seconds: float, quiet: float, steps: list[Step]) -> list[
         later = round(min(max(first.at + 0.3, quiet) + chance.uniform(0.0, 0.7), seconds), 3)
         found.append(Step(later, "web-4", "http", "kill", {}, chance.randrange(2), first.key))
     return found
+
+
+def _other_body(seed: int, seconds: float, steps: list[Step]) -> list[Step]:
+    """In half of the rounds somebody takes the key of an earlier command for a cancel_all by mistake. Decided apart from
+    everything else."""
+    chance = random.Random(f"other body/{seed}")
+    keyed = [step for step in steps if step.client == "web" and step.key and step.kind not in ("kill", "cancel_all")]
+    if chance.random() >= OTHER_BODY_SHARE or not keyed:
+        return []
+    first = chance.choice(keyed)
+    at = round(min(first.at + chance.uniform(0.5, 1.5), seconds), 3)
+    return [Step(at, "web-6", "http", "cancel_all", {}, chance.randrange(2), first.key)]
 
 
 def _loosened(seed: int, seconds: float, quiet: float) -> list[Step]:

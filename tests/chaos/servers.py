@@ -61,6 +61,8 @@ CREATE TRIGGER hold_the_insert AFTER INSERT ON paper.orders
     FOR EACH ROW WHEN (NOT NEW.reduce_only) EXECUTE FUNCTION chaos.hold(1);
 CREATE CONSTRAINT TRIGGER zz_hold_the_commit AFTER INSERT ON paper.orders DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW WHEN (NOT NEW.reduce_only) EXECUTE FUNCTION chaos.hold(2);
+CREATE CONSTRAINT TRIGGER zz_hold_the_reduction AFTER INSERT ON paper.orders DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (NEW.reduce_only) EXECUTE FUNCTION chaos.hold(4);
 CREATE FUNCTION chaos.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT pg_try_advisory_xact_lock_shared(TG_ARGV[0]::bigint) THEN

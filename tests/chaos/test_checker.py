@@ -194,6 +194,18 @@ def an_order_reaches_a_real_venue_long_after_the_kill(e: Evidence) -> None:
     order.at, order.committed, order.not_after = BEGAN + 5.9, None, None
 
 
+@breaks("no_order_while_the_database_says_killed")
+def an_order_is_begun_after_somebody_has_killed_in_the_database(e: Evidence) -> None:
+    e.changes.insert(0, Change(0, BEGAN + 3.3, BEGAN + 3.3, "public.desks", "UPDATE", e.desk_row | {"kill_number": 0}))
+
+
+def test_an_order_that_had_begun_when_somebody_killed_in_the_database_may_arrive() -> None:
+    e = a_sound_round()
+    an_order_is_begun_after_somebody_has_killed_in_the_database(e)
+    e.changes[0].committed = BEGAN + 3.54
+    assert "no_order_while_the_database_says_killed" not in violated(e)
+
+
 @breaks("every_kill_cancels_everything")
 def a_kill_cancels_one_market_only(e: Evidence) -> None:
     for event in e.events:
@@ -229,6 +241,11 @@ def the_venue_has_an_order_that_nobody_sent(e: Evidence) -> None:
 def two_orders_claim_one_of_the_venue(e: Evidence) -> None:
     for name in ("ord_1", "ord_2"):
         instruction_of(e, name)["venue_order_id"] = "1000"
+
+
+@breaks("the_venue_took_what_is_told_as_confirmed")
+def one_order_is_told_as_confirmed_and_the_venue_took_two(e: Evidence) -> None:
+    instruction_of(e, "ord_1")["outcome"] = "failed"
 
 
 @breaks("an_agent_has_one_order_a_symbol")
@@ -293,6 +310,19 @@ def a_command_is_acknowledged_before_it_is_recorded(e: Evidence) -> None:
 @breaks("a_key_is_the_id_of_its_command")
 def a_command_with_a_key_gets_another_id(e: Evidence) -> None:
     call_of(e, "c1").key = "mine"
+
+
+@breaks("a_key_belongs_to_one_command")
+def a_resume_under_the_key_of_a_pause_is_answered_as_the_pause(e: Evidence) -> None:
+    call_of(e, "r1").key = "p1"
+
+
+def test_whoever_takes_the_key_of_another_command_may_be_told_so_or_that_it_is_recorded() -> None:
+    e = a_sound_round()
+    for answer in (r.INVALID, r.ACCEPTED):
+        a_resume_under_the_key_of_a_pause_is_answered_as_the_pause(e)
+        call_of(e, "r1").answer = answer
+        assert "a_key_belongs_to_one_command" not in violated(e)
 
 
 @breaks("the_limits_that_were_applied_are_the_desks")
@@ -586,6 +616,29 @@ def a_pause_is_told_as_done_before_a_worker_has_seen_it(e: Evidence) -> None:
             event.at += 10.0
 
 
+def somebody_looks(e: Evidence, **told: Any) -> None:
+    s = Script()
+    s.call(8.5, "look", client="watcher", state="killed", args={"api": 0, **told})
+    e.calls += s.e.calls
+
+
+@breaks("what_the_status_told_of_commands_is_in_the_log")
+def the_status_tells_of_a_restart_that_is_refused_then(e: Evidence) -> None:
+    somebody_looks(e, last={"decision_id": "decision_x", "summary": "restart applied by cli: why"})
+
+
+def test_the_status_may_tell_of_a_cycle_whose_row_is_one_with_others() -> None:
+    e = a_sound_round()
+    somebody_looks(e, last={"decision_id": "decision_x", "summary": "No proposals"})
+    somebody_looks(e, last=row_of(e, "why-p1"), verified_at=None)
+    assert violated(e) == set()
+
+
+@breaks("a_kill_is_verified_by_a_reading")
+def the_status_told_in_between_that_a_kill_is_verified(e: Evidence) -> None:
+    somebody_looks(e, verified_at="1970-01-12T13:46:44.200000+00:00")
+
+
 @breaks("the_report_has_every_row_once")
 def a_row_is_between_two_pages(e: Evidence) -> None:
     e.reported = [row["decision_id"] for row in e.decisions[:-1]]
@@ -707,6 +760,29 @@ def the_peak_of_the_account_is_forgotten(e: Evidence) -> None:
     a_reading_with_the_peak(e, 8.3, None)
 
 
+def a_cycle_finds_the_peak(e: Evidence, at: float, before: str, peak: str, doubts: tuple[str, ...] = ()) -> None:
+    s = Script()
+    s._number = 4_000 + int(10 * at)
+    found = {"observed_at": "1970-01-12T13:46:40+00:00", "assessment": {"memory": {"peak": peak}}, "doubts": [*doubts]}
+    found |= {"open_orders": [], "positions": []}
+    s.activity(at, "observe", {"risk": {"peak": before}, "cycle_id": f"cycle at {at}"}, found)
+    e.events += s.e.events
+
+
+@breaks("the_peak_of_the_account_stays")
+def a_cycle_forgets_what_the_one_before_found(e: Evidence) -> None:
+    a_cycle_finds_the_peak(e, 8.1, "1000", "1001")
+    a_cycle_finds_the_peak(e, 8.3, "1000", "1000")
+
+
+def test_the_peak_of_a_reading_in_doubt_or_beside_the_cycles_is_not_remembered() -> None:
+    e = a_sound_round()
+    a_cycle_finds_the_peak(e, 8.1, "1000", "1001", ("two sources differ",))
+    a_cycle_finds_the_peak(e, 8.3, "1000", "1001")
+    a_reading_with_the_peak(e, 8.4, "1000")
+    assert "the_peak_of_the_account_stays" not in violated(e)
+
+
 def test_a_restart_begins_the_peak_of_the_account_anew() -> None:
     e = a_sound_round()
     a_reading_with_the_peak(e, 8.1, "1000")
@@ -716,6 +792,43 @@ def test_a_restart_begins_the_peak_of_the_account_anew() -> None:
     e.events += s.e.events
     a_reading_with_the_peak(e, 8.3, None)
     assert "the_peak_of_the_account_stays" not in violated(e)
+
+
+def a_reading_calls_for_a_cut(e: Evidence, at: float, **more: Any) -> None:
+    s = Script()
+    s._number = 5_000
+    cuts = [{"symbol": "BTCUSDT", "quantity": "1", "limits": ["position"]}]
+    found = {
+        "observed_at": "1970-01-12T13:46:40+00:00",
+        "assessment": {"cuts": cuts},
+        "open_orders": [],
+        "positions": [],
+    }
+    s.activity(at, "observe", {"cycle_id": "cycle"}, found | more)
+    e.events += s.e.events
+    e.healed_at = BEGAN + 30.0
+    e.decisions = [row for row in e.decisions if not row["summary"].startswith("kill ")]
+
+
+@breaks("what_passes_a_soft_limit_is_reduced")
+def a_position_that_is_too_large_stays(e: Evidence) -> None:
+    a_reading_calls_for_a_cut(e, 12.0)
+
+
+def test_a_cut_may_be_under_way_or_a_kill_or_a_fault_may_come() -> None:
+    for at in (3.0, 7.0):
+        e = a_sound_round()
+        a_reading_calls_for_a_cut(e, at)
+        assert "what_passes_a_soft_limit_is_reduced" not in violated(e)
+    a_reading_calls_for_a_cut(e, 12.0)
+    assert "what_passes_a_soft_limit_is_reduced" in violated(e)
+    e.notes.append(Note(BEGAN + 13.0, "database: stop", "database stop", "database", BEGAN + 14))
+    assert "what_passes_a_soft_limit_is_reduced" not in violated(e)
+    e = a_sound_round()
+    kills = [row for row in e.decisions if row["summary"].startswith("kill ")]
+    a_reading_calls_for_a_cut(e, 12.0)
+    e.decisions += kills
+    assert "what_passes_a_soft_limit_is_reduced" not in violated(e)
 
 
 @breaks("no_expired_proposal_is_decided")

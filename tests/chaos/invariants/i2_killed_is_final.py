@@ -13,6 +13,7 @@ Found = Iterator[tuple[float, str]]
 # Two cycles of a scene.
 READ_WITHIN_SECONDS = 7.0
 CLOCK_SECONDS = 0.1
+READS = ("status", "look")
 _LINKS = tuple(f"{worker}>{store}" for worker in WORKERS for store in ("database", "temporal"))
 
 
@@ -24,7 +25,7 @@ def commands_on_the_state_are_linearizable(reading: Reading) -> Found:
 
 def operations(reading: Reading) -> list[Operation]:
     """What was done to the state and read of it; kills that the desk made itself come from its log."""
-    found = [each for call in reading.calls("status", "cancel", *STATE_KINDS) if (each := _operation(reading, call))]
+    found = [each for call in reading.calls(*READS, "cancel", *STATE_KINDS) if (each := _operation(reading, call))]
     found += [
         Operation("kill", row["timestamp"].timestamp() - 1, reading.e.settled_at or 1e12, name="the desk's own kill")
         for row in reading.unnamed_kills
@@ -52,7 +53,7 @@ def _kills_by_hand(reading: Reading) -> Iterator[Operation]:
 
 def _operation(reading: Reading, call: Call) -> Operation | None:
     name = f"{call.client}'s {call.kind} {call.token or ''}".strip()
-    if call.kind == "status":
+    if call.kind in READS:
         known = call.state is not None and call.end is not None
         return Operation("read", call.start, call.end or 0, result=call.state or "", name=name) if known else None
     kind = "kill" if call.kind == "cancel" else call.kind

@@ -55,6 +55,29 @@ def _held_up(reading: Reading, order: VenueOrder, start: float) -> bool:
     return reading.disturbed(start - 2, order.at, "venue", *WORKERS, *ways, after=0.5)
 
 
+def no_order_while_the_database_says_killed(reading: Reading) -> Found:
+    """The latch stands there, too, and whoever wrote it: a worker asks it before it sends."""
+    for start, until in _killed_in_the_database(reading):
+        for order in reading.risky_orders:
+            placing = reading.placing_of(order)
+            begun = placing.started.at if placing and placing.started else start
+            if begun > start + CLOCK_SECONDS and (order.committed or order.at) < until:
+                yield order.at, f"order {order.order_id} was begun {begun - start:.2f} s after the database said killed"
+
+
+def _killed_in_the_database(reading: Reading) -> Iterator[tuple[float, float]]:
+    """From each commit that made the desk's row say killed until the one that made it say otherwise."""
+    since: float | None = None
+    for change in reading.e.changes:
+        if change.place != "public.desks" or change.row["killed"] == (since is not None):
+            continue
+        if since is not None:
+            yield since, change.committed
+        since = change.committed if change.row["killed"] else None
+    if since is not None:
+        yield since, float("inf")
+
+
 def every_kill_cancels_everything(reading: Reading) -> Found:
     """After each kill every symbol's orders are cancelled on both markets, by calls that began after it, until confirmed."""
     if reading.e.settled_at is None:
@@ -148,6 +171,7 @@ def nothing_rests_after_a_kill(reading: Reading) -> Found:
 
 RULES = (
     no_order_after_a_kill,
+    no_order_while_the_database_says_killed,
     every_kill_cancels_everything,
     every_cancel_all_cancels_what_it_names,
     what_was_in_flight_at_a_kill_is_canceled_again,

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from tests.chaos import recorder as r
 from tests.chaos.evidence import RESTS, VenueOrder
 from tests.chaos.reading import CANCEL_TOOLS, Reading
 
@@ -36,6 +37,16 @@ def the_venue_knows_no_order_twice(reading: Reading) -> Found:
     named = Counter(row["venue_order_id"] for row in orders)
     if shared := [name for name, count in named.items() if count > 1]:
         yield reading.e.healed_at, f"several instructions claim the venue's orders {shared}"
+
+
+def the_venue_took_what_is_told_as_confirmed(reading: Reading) -> Found:
+    """And no order more: of a real venue it is not known which of two equal orders is which."""
+    told = sum(row["tool"] == "create_order" and row["outcome"] == "confirmed" for row in reading.e.instructions)
+    if reading.e.settled_at and len(reading.taken_orders) > told:
+        yield (
+            reading.e.settled_at,
+            f"the venue took {len(reading.taken_orders)} orders, and {told} are told as confirmed",
+        )
 
 
 def an_agent_has_one_order_a_symbol(reading: Reading) -> Found:
@@ -72,6 +83,19 @@ def a_key_is_the_id_of_its_command(reading: Reading) -> Found:
             yield call.start, f"{call.client}'s {call.kind} with the key {call.key} became command {call.command_id}"
 
 
+def a_key_belongs_to_one_command(reading: Reading) -> Found:
+    """Whoever takes a key that another command had is told of no success, nor of that one's refusal; but a kill kills."""
+    if any(reading.forgets_ids(row) for row in reading.control_rows):
+        return
+    for call in reading.calls(*WITH_A_KEY):
+        had = reading.signals_by_id.get(call.key or "", [])
+        if call.kind != "kill" and call.answer in (r.DONE, r.REFUSED) and had and had[0].name != call.kind:
+            yield (
+                call.start,
+                f"{call.client}'s {call.kind} was answered {call.answer}, and {call.key} is a {had[0].name}'s",
+            )
+
+
 def a_deleverage_reduces_once(reading: Reading) -> Found:
     """One order for each that a person asked for, however often and whatever it is called."""
     sent = [placings[0].scheduled.payload["order"]["command_id"] for placings in reading.placings.values()]
@@ -104,9 +128,11 @@ def every_cancel_is_confirmed(reading: Reading) -> Found:
 RULES = (
     every_order_is_sent_once,
     the_venue_knows_no_order_twice,
+    the_venue_took_what_is_told_as_confirmed,
     an_agent_has_one_order_a_symbol,
     every_command_is_carried_out_once,
     a_key_is_the_id_of_its_command,
+    a_key_belongs_to_one_command,
     a_deleverage_reduces_once,
     an_outcome_stands,
     every_cancel_is_confirmed,

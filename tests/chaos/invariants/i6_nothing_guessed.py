@@ -1,5 +1,6 @@
 """I6: nothing is guessed. What readings of the state said is part of I2's search for an order."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
@@ -8,7 +9,7 @@ from typing import Any
 
 from tests.chaos import recorder as r
 from tests.chaos.evidence import RESTS, VenueOrder, Version
-from tests.chaos.reading import CANCEL_TOOLS, STATE_KINDS, CancelTry, Reading
+from tests.chaos.reading import CANCEL_TOOLS, STATE_KINDS, Activity, CancelTry, Reading
 
 Found = Iterator[tuple[float, str]]
 # The venue's clock is that of Temporal's server here; a real venue writes whole milliseconds.
@@ -16,6 +17,7 @@ CLOCK_SECONDS = 0.002
 # What the venue calls that which an activity reports.
 STATUSES = {"open": RESTS, "filled": ("filled",), "canceled": ("canceled", "expired")}
 SENDERS = {"http": "http: ", "temporal": "temporal:", "ais": "cli:"}
+OF_A_COMMAND = re.compile(r"[a-z_]+ (applied|repeated|refused) by ")
 COMMANDS = ("pause", "resume", "kill", "cancel_all", "deleverage", "set_limits", "propose")
 
 
@@ -168,6 +170,15 @@ def every_reading_shows_what_the_venue_had(reading: Reading) -> Found:
                 yield at, f"a reading shows {held:g} {symbol}, and the venue had {had:g}"
 
 
+def what_the_status_told_of_commands_is_in_the_log(reading: Reading) -> Found:
+    """Its last decision is a fact: where that is the row of a command, the log has it in the end."""
+    rows = {row["decision_id"] for row in reading.e.decisions}
+    for call in reading.calls("look") if reading.e.settled_at else ():
+        last = call.args.get("last") or {}
+        if OF_A_COMMAND.match(last.get("summary", "")) and last["decision_id"] not in rows:
+            yield call.start, f"the status told {last['summary']!r}, and the log never got this row"
+
+
 def the_report_has_every_row_once(reading: Reading) -> Found:
     """Whoever reads the log page by page misses no row and sees none twice; of rows that came meanwhile nothing is said."""
     if reading.e.reported is None or reading.e.settled_at is None:
@@ -194,18 +205,26 @@ def a_verified_kill_left_nothing(reading: Reading) -> Found:
 def a_kill_is_verified_by_a_reading(reading: Reading) -> Found:
     """One of the whole account, that shows no order, and that began once every cancel of the kill was confirmed."""
     kill = (reading.e.status or {}).get("kill") or {}
+    told = {call.args["verified_at"] for call in reading.calls("look") if call.args.get("verified_at")}
+    for moment in sorted(told | ({kill["verified_at"]} if kill.get("verified_at") else set())):
+        if not _empty_readings(reading, _seconds(moment)):
+            text = "the kill is told as verified, and no reading of that moment shows that no order is open"
+            yield _seconds(moment), text
     if not kill.get("verified_at"):
         return
     verified = _seconds(kill["verified_at"])
-    readings = [a for a in reading.named("observe") if a.result and _seconds(a.result["observed_at"]) == verified]
-    shown = [a for a in readings if not a.result["open_orders"] and not a.result.get("doubts")]
-    if not shown:
-        yield verified, "the kill is told as verified, and no reading of that moment shows that no order is open"
+    shown = _empty_readings(reading, verified)
     last = max((n for n in reading.kill_positions if reading.e.events[n].at < verified), default=-1)
     for seen in shown[:1]:
         if waiting := [t for t in _first_confirmed(reading, last) if (t.activity.done_position or 0) > seen.position]:
             lanes = ", ".join(f"{t.tool} {t.symbol}" for t in waiting)
             yield verified, f"the kill is told as verified by a reading that began before these were confirmed: {lanes}"
+
+
+def _empty_readings(reading: Reading, moment: float) -> list[Activity]:
+    """Those of this very moment that show no order, and are not in doubt."""
+    readings = [a for a in reading.named("observe") if a.result and _seconds(a.result["observed_at"]) == moment]
+    return [a for a in readings if not a.result["open_orders"] and not a.result.get("doubts")]
 
 
 def _first_confirmed(reading: Reading, position: int) -> list[CancelTry]:
@@ -232,6 +251,7 @@ RULES = (
     every_report_is_what_the_venue_had,
     every_deleverage_that_was_applied_reduced,
     every_reading_shows_what_the_venue_had,
+    what_the_status_told_of_commands_is_in_the_log,
     the_report_has_every_row_once,
     a_verified_kill_left_nothing,
     a_kill_is_verified_by_a_reading,

@@ -22,6 +22,8 @@ CLOCK_SECONDS = 0.01
 # A workflow task looks at the time when it begins, and on a busy machine it takes a while.
 TAKEN_UP_SECONDS = 1.0
 LIMITS = Limits()
+# The sizing begins with the reading's end; a machine may be busy.
+REDUCED_WITHIN_SECONDS = 4.0
 # Between the reading and the fill, and an earlier fill.
 PRICES_MOVE = 1.1
 # docs/keys.md says ten.
@@ -142,14 +144,65 @@ def limits_are_loosened_only_while_paused(reading: Reading) -> Found:
 
 
 def the_peak_of_the_account_stays(reading: Reading) -> Found:
-    """By it the drawdown is measured. Only a restart begins it anew: then a person has looked."""
+    """By it the drawdown is measured. Only a restart begins it anew: then a person has looked. A cycle knows what the one before
+    found, whichever run either belongs to."""
     cleared = [activity.done_position or 0 for activity in reading.named("clear_latch") if activity.result]
-    before, position = 0.0, -1
+    before, position, found, found_at = 0.0, -1, 0.0, -1
     for activity in reading.named("observe"):
         peak = float((activity.scheduled.payload.get("risk") or {}).get("peak") or 0.0)
         if peak < before and not any(position < done < activity.position for done in cleared):
             yield activity.scheduled.at, f"the peak of the account fell from {before:g} to {peak:g}"
         before, position = peak, activity.position
+        # Readings that confirm something run beside the cycles, and are not remembered.
+        if not activity.scheduled.payload.get("cycle_id"):
+            continue
+        if peak < found and not any(found_at < done < activity.position for done in cleared):
+            yield (
+                activity.scheduled.at,
+                f"a cycle found that the peak is {found:g}, and the next one began with {peak:g}",
+            )
+        found, found_at = _peak_found(activity), activity.position
+
+
+def _peak_found(activity: Activity) -> float:
+    """By a cycle's reading; 0 where it found none, or is in doubt."""
+    seen = activity.result or {}
+    memory = (seen.get("assessment") or {}).get("memory") or {}
+    return 0.0 if seen.get("doubts") else float(memory.get("peak") or 0.0)
+
+
+def what_passes_a_soft_limit_is_reduced(reading: Reading) -> Found:
+    """A cycle's reading that calls for a cut is followed by the sizing of one, unless something is wrong or somebody kills. One
+    that is under way already serves, too."""
+    for activity in reading.named("observe") if reading.e.settled_at else ():
+        seen, at = activity.result or {}, activity.scheduled.at
+        until = activity.ended + REDUCED_WITHIN_SECONDS
+        if not activity.scheduled.payload.get("cycle_id") or seen.get("doubts") or until > reading.e.healed_at:
+            continue
+        for cut in (seen.get("assessment") or {}).get("cuts") or []:
+            sized = (each for each in reading.named("plan_deleverage") if _is_of(each, cut["symbol"]))
+            if any(at - REDUCED_WITHIN_SECONDS < each.scheduled.at < until for each in sized):
+                continue
+            if not _killed_or_disturbed(reading, at - REDUCED_WITHIN_SECONDS, until):
+                yield (
+                    activity.ended,
+                    f"a reading called for a cut of {cut['quantity']} {cut['symbol']}, and there was none",
+                )
+
+
+def _is_of(activity: Activity, symbol: str) -> bool:
+    return bool(activity.scheduled.payload["symbol"] == symbol)
+
+
+def _killed_or_disturbed(reading: Reading, start: float, end: float) -> bool:
+    """Whether the desk may have been killed then, or something was wrong with any part."""
+    kills = (row["timestamp"].timestamp() for row in reading.control_rows if row["summary"].startswith("kill "))
+    restarts = (row["timestamp"].timestamp() for row in reading.control_rows if row["summary"].startswith("restart "))
+    is_killed = max((at for at in kills if at <= end), default=-1.0) > max(
+        (at for at in restarts if at <= start), default=-0.5
+    )
+    wrong = any(note.fault and note.at <= end and (note.until or end) + 3.0 >= start for note in reading.e.notes)
+    return is_killed or wrong
 
 
 def no_expired_proposal_is_decided(reading: Reading) -> Found:
@@ -251,6 +304,7 @@ RULES = (
     the_limits_that_were_applied_are_the_desks,
     limits_are_loosened_only_while_paused,
     the_peak_of_the_account_stays,
+    what_passes_a_soft_limit_is_reduced,
     no_expired_proposal_is_decided,
     every_order_is_as_it_was_written_down,
     every_reduction_is_of_what_is_held,
