@@ -152,8 +152,10 @@ class Traces:
 
 def open_traces(url: str, process: str, desk: str) -> Traces:
     """Traces that go to an OTLP/HTTP receiver. Connects to nothing yet."""
-    # Its loggers repeat what the receiver answers, once a failure. `_Delivery` says what an operator needs.
-    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)
+    # Its loggers repeat what the receiver answers, once a failure; those below it, at the level DEBUG, the whole address, which
+    # may hold a key. `_Delivery` says what an operator needs.
+    for name in ("opentelemetry", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     exporter = _Delivery(OTLPSpanExporter(endpoint=url, timeout=EXPORT_SECONDS))
     processor = BatchSpanProcessor(exporter, max_queue_size=QUEUE_SPANS, schedule_delay_millis=EVERY_MILLISECONDS)
     return Traces(process, desk, processor)

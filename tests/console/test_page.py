@@ -872,7 +872,7 @@ async def test_another_desk_at_the_same_address_gets_a_page_on_which_nothing_was
     await console.open()
     await console.shows("running")
     await console.hold(1_100)
-    await console.says("#kill-news", "KILLED (200)")
+    await console.says("#kill-news", "KILLED")
     await console.shows("killed")
     console.gateway.carried = make_carried(desk="second", started_at=datetime.now(UTC))
     await console.says("#desk-name", "second")

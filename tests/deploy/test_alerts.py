@@ -157,7 +157,11 @@ CASES = {
         {'ais_clock_ahead_seconds{desk="a",clock="exchange"}': "-2x40"},
         {'ais_clock_ahead_seconds{desk="a",clock="exchange"}': "0.9x40"},
     ),
-    "DoubtfulReadings": _of_desk("ais_doubtful_readings_total", "0x30 1+1x9", "0x30 1x10"),
+    # Two workers share the cycles, and what is counted in them.
+    "DoubtfulReadings": Case(
+        _of_two_workers("ais_doubtful_readings_total", "0x25 1x7 2x6", "0x25 1x7 2x6"),
+        _of_two_workers("ais_doubtful_readings_total", "0x30 1x10", "0x30 1x10"),
+    ),
     "VenueCallsFail": Case(
         # A desk with more calls, which all succeed, hides no desk whose calls fail.
         {ERRORS % "1": "0+3x40", CALLS % "1": "0+10x40", ERRORS % "2": "0x40", CALLS % "2": "0+100x40"},
@@ -167,7 +171,10 @@ CASES = {
     "AgentQuarantined": Case(
         {'ais_agent_quarantined{agent_id="x"}': "0x39 1"}, {'ais_agent_quarantined{agent_id="x"}': "0x40"}
     ),
-    "AnswersTooOld": _of_desk("ais_answers_too_old_total", "0+1x40", "0x20 5x20"),
+    "AnswersTooOld": Case(
+        _of_two_workers("ais_answers_too_old_total", "0x20 1x5 2x5 3x7", "0x20 1x5 2x5 3x7"),
+        _of_two_workers("ais_answers_too_old_total", "0x20 2x20", "0x20 3x20"),
+    ),
     "KeysRefused": Case({REFUSED_KEYS: "0+3x40"}, {REFUSED_KEYS: "0+1x40"}),
     "KeysNotRead": Case(
         # A process that stopped reading them, one that never has, and one that never has beside another of its desk.

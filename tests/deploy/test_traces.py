@@ -1,9 +1,13 @@
 """AIS_TRACES_URL: what it may be, and what a process without the packages of the extra `traces` does."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -88,3 +92,35 @@ def test_a_wrong_url_is_named_and_never_printed(given: str) -> None:
 
 def test_no_url_means_no_traces() -> None:
     assert open_traces(TraceSettings(traces_url=None), "api", "main") is None
+
+
+class _Receiver(BaseHTTPRequestHandler):
+    """Takes what it is sent, and notes where to."""
+
+    taken: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.taken.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+async def test_no_log_holds_a_key_that_stands_in_the_url(caplog: pytest.LogCaptureFixture) -> None:
+    """Found: with AIS_LOG_LEVEL=DEBUG the library below logged the path of each delivery, query and all."""
+    caplog.set_level(logging.DEBUG)
+    with HTTPServer(("127.0.0.1", 0), _Receiver) as receiver:
+        threading.Thread(target=receiver.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{receiver.server_port}/v1/traces?key=hunter2"
+        traces = open_traces(TraceSettings(traces_url=SecretStr(url)), "api", "main")
+        assert traces
+        with traces.request({"type": "http", "method": "GET", "headers": []}):
+            pass
+        traces._provider.force_flush()
+        await traces.close()
+        receiver.shutdown()
+    assert _Receiver.taken == ["/v1/traces?key=hunter2"]
+    assert "hunter2" not in caplog.text
