@@ -65,6 +65,7 @@ def a_quote(price: str = "99", quantity: str = "5.05", **changes: Any) -> AgentQ
         ({"price": True}, "price: must be a number, not true or false"),
         ({"price": "9" * 60_000}, "price: Decimal input should have no more than 40 digits"),
         ({"price": "1e999999"}, "price: Decimal input should have no more than 40 digits"),
+        ({"price": 10_000_000_000}, "price: Decimal input should have no more than 10 digits before the decimal point"),
         ({"price": "1e-31"}, "price: Decimal input should have no more than 30 decimal places"),
     ],
 )
