@@ -48,10 +48,8 @@ KILL_BY_HAND = "UPDATE desks SET killed = true, reason = %s, actor = 'sql', kill
 # A record that hangs is ended within a moment of its beginning, long before the order's own time is over.
 RECORD_FAILS = Fault(0.0, 0.7, "fail", "activity", "record")
 RECORDS_THAT_FAIL = 8
-# A query takes this twice or more often, and fits into an API's patience.
-SLOW_QUERY_SECONDS, READ_EVERY_SECONDS, BETWEEN_COMMANDS_SECONDS = 0.4, 0.1, 1.5
-# Each worker has sent one by then, perhaps.
-ORDERS_BEFORE = 2
+# Each way: a query fits into an API's patience, a command through the other API into the way back.
+SLOW_SECONDS = 0.7
 LATCH = Fault(0.0, LATCH_SECONDS, "unwritable", "database", "desks")
 
 
@@ -305,35 +303,32 @@ async def the_database_says_killed(desk: Desk, recorder: Recorder) -> bool:
 
 
 async def the_database_says_killed_before_the_send(desk: Desk, recorder: Recorder) -> bool:
-    """Some orders went out. The next one is decided, and then the second place of the latch says killed, and it alone."""
+    """The one worker that is left has sent an order. The next is decided, and then the second place of the latch says killed, and
+    it alone."""
+    other = Fault(0.0, 0.0, "replace", WORKERS[1], desk.releases[WORKERS[1]])
     async with _connection(desk) as connection, AsyncExitStack() as stops:
-        for _ in range(ORDERS_BEFORE + 1):
-            if not await _decided(connection):
-                return False
-        for worker in WORKERS:
-            await stops.enter_async_context(lasting(desk, Fault(0.0, 0.3, "stop", worker), recorder))
+        await stops.enter_async_context(lasting(desk, other, recorder))
+        if not await _decided(connection) or not await _decided(connection):
+            return False
+        await stops.enter_async_context(lasting(desk, Fault(0.0, 0.3, "stop", WORKERS[0]), recorder))
         await connection.execute(KILL_BY_HAND, (BY_HAND_IN_THE_DATABASE,))
     return await _says(desk, lambda status: bool(status["state"] == "killed"))
 
 
 async def queries_are_slow_at_commands(desk: Desk, recorder: Recorder) -> bool:
-    """Through one API somebody reads the state without a pause, and each query is under way for a second; through the other one
-    the state changes."""
-    slow = Fault(0.0, PATIENCE_SECONDS, "slow", f"{APIS[0]}>temporal", str(SLOW_QUERY_SECONDS))
-    async with lasting(desk, slow, recorder), asyncio.TaskGroup() as group:
-        group.create_task(_read_on(desk, recorder, 4 * BETWEEN_COMMANDS_SECONDS))
+    """A query of one API has the state of before, and its answer is still on the way, when the state changes through the other
+    one and somebody reads it again."""
+    slow = Fault(0.0, 3 * PATIENCE_SECONDS, "slow", f"{APIS[0]}>temporal", str(SLOW_SECONDS))
+    read = Step(0.0, "scene", "http", "status", {}, 0)
+    async with lasting(desk, slow, recorder):
         for kind in ("pause", "resume", "kill"):
-            await asyncio.sleep(BETWEEN_COMMANDS_SECONDS)
-            await run_step(desk, Step(0.0, "scene", "http", kind, {}, 1, f"scene-{kind}"), recorder)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(run_step(desk, read, recorder))
+                # The query has got there, and its answer has not come back.
+                await asyncio.sleep(1.3 * SLOW_SECONDS)
+                await run_step(desk, Step(0.0, "scene", "http", kind, {}, 1, f"scene-{kind}"), recorder)
+                await run_step(desk, read, recorder)
     return True
-
-
-async def _read_on(desk: Desk, recorder: Recorder, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    async with asyncio.TaskGroup() as group:
-        while time.monotonic() < until:
-            group.create_task(run_step(desk, Step(0.0, "scene", "http", "status", {}, 0), recorder))
-            await asyncio.sleep(READ_EVERY_SECONDS)
 
 
 # --- what the venue has, and what becomes of it ------------------------------------------------------------------------

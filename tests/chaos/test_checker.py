@@ -338,6 +338,11 @@ def a_command_over_http_is_told_as_a_signal(e: Evidence) -> None:
     row["summary"] = row["summary"].replace("by http:", "by temporal:")
 
 
+@breaks("a_restart_is_told_as_done_once_the_latch_is_cleared")
+def a_restart_is_told_as_done_and_its_latch_is_cleared_later(e: Evidence) -> None:
+    event_of(e, "scheduled", "clear_latch").name = "read_latch"
+
+
 @breaks("what_is_not_recorded_never_happens")
 def what_was_not_recorded_takes_effect(e: Evidence) -> None:
     call_of(e, "p1").answer = r.NOT_RECORDED

@@ -50,6 +50,15 @@ def what_is_told_as_done_was_carried_out(reading: Reading) -> Found:
             )
 
 
+def a_restart_is_told_as_done_once_the_latch_is_cleared(reading: Reading) -> Found:
+    """By a worker, while its sender waits: before that the desk does not run, and a kill may still come first."""
+    cleared = [activity.ended for activity in reading.named("clear_latch") if activity.result]
+    for call in reading.calls("restart"):
+        end = call.end or 0.0
+        if call.answer == r.DONE and not any(call.start <= at <= end + CLOCK_SECONDS for at in cleared):
+            yield end, f"{call.client}'s restart {call.token} was told as done, and nobody had cleared the latch"
+
+
 def what_is_not_recorded_never_happens(reading: Reading) -> Found:
     """Whoever is told that nothing was recorded may rely on it."""
     for call in reading.calls(*COMMANDS):
@@ -243,6 +252,7 @@ def _seconds(moment: datetime | str) -> float:
 RULES = (
     what_is_acknowledged_is_in_the_history,
     what_is_told_as_done_was_carried_out,
+    a_restart_is_told_as_done_once_the_latch_is_cleared,
     what_is_not_recorded_never_happens,
     every_row_names_its_sender,
     every_order_has_the_fate_that_is_told_of_it,
