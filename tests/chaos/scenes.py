@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import psycopg
 
+from tests.chaos import recorder as r
 from tests.chaos.clients import over_http, run_step
 from tests.chaos.desk import KEY, Desk
 from tests.chaos.faults import AT_ONCE, FLOOD, a_signal, lasting
@@ -48,8 +49,8 @@ KILL_BY_HAND = "UPDATE desks SET killed = true, reason = %s, actor = 'sql', kill
 # A record that hangs is ended within a moment of its beginning, long before the order's own time is over.
 RECORD_FAILS = Fault(0.0, 0.7, "fail", "activity", "record")
 RECORDS_THAT_FAIL = 8
-# Each way: a query fits into an API's patience, a command through the other API into the way back.
-SLOW_SECONDS = 0.7
+# Each piece of a query, each way: there are two to four of them, and all fit into an API's patience.
+SLOW_SECONDS = 0.5
 LATCH = Fault(0.0, LATCH_SECONDS, "unwritable", "database", "desks")
 
 
@@ -162,9 +163,9 @@ async def workers_die_with_a_restart(desk: Desk, recorder: Recorder) -> bool:
     return under_way
 
 
-async def _says(desk: Desk, condition: Callable[[dict[str, Any]], bool]) -> bool:
+async def _says(desk: Desk, condition: Callable[[dict[str, Any]], bool], patience: float = PATIENCE_SECONDS) -> bool:
     """Whether the coordinator's status comes to that within the scene's patience."""
-    until = time.monotonic() + PATIENCE_SECONDS
+    until = time.monotonic() + patience
     while time.monotonic() < until:
         if (status := await desk.status()) and condition(status):
             return True
@@ -321,11 +322,11 @@ async def queries_are_slow_at_commands(desk: Desk, recorder: Recorder) -> bool:
     slow = Fault(0.0, 3 * PATIENCE_SECONDS, "slow", f"{APIS[0]}>temporal", str(SLOW_SECONDS))
     read = Step(0.0, "scene", "http", "status", {}, 0)
     async with lasting(desk, slow, recorder):
-        for kind in ("pause", "resume", "kill"):
+        for kind, pieces in (("pause", 1.3), ("resume", 2.6), ("kill", 1.3)):
             async with asyncio.TaskGroup() as group:
                 group.create_task(run_step(desk, read, recorder))
-                # The query has got there, and its answer has not come back.
-                await asyncio.sleep(1.3 * SLOW_SECONDS)
+                # The query has got there, and its answer has not come back: it depends on the number of pieces.
+                await asyncio.sleep(pieces * SLOW_SECONDS)
                 await run_step(desk, Step(0.0, "scene", "http", kind, {}, 1, f"scene-{kind}"), recorder)
                 await run_step(desk, read, recorder)
     return True
@@ -474,6 +475,25 @@ async def _statuses(desk: Desk, connection: psycopg.AsyncConnection) -> list[str
     return [status for (status,) in await found.fetchall()]
 
 
+async def a_list_is_empty_at_a_kill(desk: Desk, recorder: Recorder) -> bool:
+    """Once a kill's cancels are confirmed somebody else's order rests. The venue's list of all orders leaves it out, and the
+    money that it locks contradicts the list."""
+    async with lasting(desk, Fault(0.0, PATIENCE_SECONDS, "account_unreadable", "venue"), recorder):
+        await _kill(desk, recorder, "http")
+        if not await _says(desk, lambda status: bool(status["kill"] and status["kill"]["quiet_at"])):
+            return False
+        await desk.venue("rest", symbol=SYMBOLS[1], spot=True)
+        await desk.venue("faults", answers={"get_spot_open_orders": []}, of_all=True)
+    call = recorder.begin("scene", "http", "verification")
+    try:
+        is_verified = await _says(desk, lambda status: bool(status["kill"] and status["kill"]["verified_at"]), 5.0)
+        rests = [order for order in (await desk.venue("state"))["spot_orders"] if order["status"] == "NEW"]
+    finally:
+        await desk.venue("faults", answers={}, of_all=False)
+    recorder.end(call, r.DONE, state="verified" if is_verified else None, args={"rests": len(rests)})
+    return True
+
+
 # --- a kill behind a flood ---------------------------------------------------------------------------------------------
 
 
@@ -521,7 +541,7 @@ SCENES: dict[str, Callable[[Desk, Recorder], Awaitable[bool]]] = {
         an_order_is_replaced, a_position_is_reduced,
         a_decision_cannot_be_written, a_run_ends_with_an_unknown_order, an_order_is_replaced_in_the_next_run,
         queries_are_slow_at_commands, the_database_says_killed_before_the_send, a_reduction_is_in_doubt,
-        a_position_is_full, a_position_passes_a_soft_limit,
+        a_position_is_full, a_position_passes_a_soft_limit, a_list_is_empty_at_a_kill,
     )
 }  # fmt: skip
 

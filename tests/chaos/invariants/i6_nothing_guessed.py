@@ -136,7 +136,8 @@ def every_report_is_what_the_venue_had(reading: Reading) -> Found:
     orders = {reading.our_ids.get(order.order_id): order for order in reading.e.orders}
     for activity in (*reading.named("place_order"), *reading.named("settle_order")):
         report = activity.result or {}
-        order = orders.get(report.get("order_id"))
+        # An order of a real venue that no instruction names has no id of ours.
+        order = orders.get(report["order_id"]) if "order_id" in report else None
         # Of a real venue it is not known any more how much an order had filled that rested then.
         if order is None or report["fate"] not in STATUSES or (reading.e.live and report["fate"] == "open"):
             continue
@@ -201,7 +202,13 @@ def the_report_has_every_row_once(reading: Reading) -> Found:
 
 
 def a_verified_kill_left_nothing(reading: Reading) -> Found:
-    """Where a kill is told as verified, no order of before is open."""
+    """Where a kill is told as verified, no order of before is open, whoever's it is."""
+    for call in reading.calls("verification"):
+        if call.state == "verified" and call.args["rests"]:
+            yield (
+                call.end or call.start,
+                "the kill was told as verified while somebody else's order rested at the venue",
+            )
     kill = (reading.e.status or {}).get("kill") or {}
     if not kill.get("verified_at"):
         return
