@@ -129,6 +129,7 @@ async def a_kill_meets_a_restart(desk: Desk, recorder: Recorder) -> bool:
         restart = Step(0.0, "scene", "ais", "restart")
         group.create_task(run_step(desk, restart, recorder))
         under_way = await _says(desk, lambda status: bool(status["restart_pending"]))
+        await run_step(desk, Step(0.0, "scene", "http", "look"), recorder)
         await run_step(desk, Step(0.0, "scene", "temporal", "kill", {}, 0, "scene-next"), recorder)
         await asyncio.sleep(0.3)
     return under_way
