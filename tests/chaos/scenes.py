@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import psycopg
 
+from tests.chaos import recorder as r
 from tests.chaos.clients import over_http, run_step
 from tests.chaos.desk import KEY, Desk
 from tests.chaos.faults import AT_ONCE, FLOOD, a_signal, lasting
@@ -48,10 +49,8 @@ KILL_BY_HAND = "UPDATE desks SET killed = true, reason = %s, actor = 'sql', kill
 # A record that hangs is ended within a moment of its beginning, long before the order's own time is over.
 RECORD_FAILS = Fault(0.0, 0.7, "fail", "activity", "record")
 RECORDS_THAT_FAIL = 8
-# A query takes this twice or more often, and fits into an API's patience.
-SLOW_QUERY_SECONDS, READ_EVERY_SECONDS, BETWEEN_COMMANDS_SECONDS = 0.4, 0.1, 1.5
-# Each worker has sent one by then, perhaps.
-ORDERS_BEFORE = 2
+# Each piece of a query, each way: there are two to four of them, and all fit into an API's patience.
+SLOW_SECONDS = 0.5
 LATCH = Fault(0.0, LATCH_SECONDS, "unwritable", "database", "desks")
 
 
@@ -130,6 +129,7 @@ async def a_kill_meets_a_restart(desk: Desk, recorder: Recorder) -> bool:
         restart = Step(0.0, "scene", "ais", "restart")
         group.create_task(run_step(desk, restart, recorder))
         under_way = await _says(desk, lambda status: bool(status["restart_pending"]))
+        await run_step(desk, Step(0.0, "scene", "http", "look"), recorder)
         await run_step(desk, Step(0.0, "scene", "temporal", "kill", {}, 0, "scene-next"), recorder)
         await asyncio.sleep(0.3)
     return under_way
@@ -164,9 +164,9 @@ async def workers_die_with_a_restart(desk: Desk, recorder: Recorder) -> bool:
     return under_way
 
 
-async def _says(desk: Desk, condition: Callable[[dict[str, Any]], bool]) -> bool:
+async def _says(desk: Desk, condition: Callable[[dict[str, Any]], bool], patience: float = PATIENCE_SECONDS) -> bool:
     """Whether the coordinator's status comes to that within the scene's patience."""
-    until = time.monotonic() + PATIENCE_SECONDS
+    until = time.monotonic() + patience
     while time.monotonic() < until:
         if (status := await desk.status()) and condition(status):
             return True
@@ -305,35 +305,32 @@ async def the_database_says_killed(desk: Desk, recorder: Recorder) -> bool:
 
 
 async def the_database_says_killed_before_the_send(desk: Desk, recorder: Recorder) -> bool:
-    """Some orders went out. The next one is decided, and then the second place of the latch says killed, and it alone."""
+    """The one worker that is left has sent an order. The next is decided, and then the second place of the latch says killed, and
+    it alone."""
+    other = Fault(0.0, 0.0, "replace", WORKERS[1], desk.releases[WORKERS[1]])
     async with _connection(desk) as connection, AsyncExitStack() as stops:
-        for _ in range(ORDERS_BEFORE + 1):
-            if not await _decided(connection):
-                return False
-        for worker in WORKERS:
-            await stops.enter_async_context(lasting(desk, Fault(0.0, 0.3, "stop", worker), recorder))
+        await stops.enter_async_context(lasting(desk, other, recorder))
+        if not await _decided(connection) or not await _decided(connection):
+            return False
+        await stops.enter_async_context(lasting(desk, Fault(0.0, 0.3, "stop", WORKERS[0]), recorder))
         await connection.execute(KILL_BY_HAND, (BY_HAND_IN_THE_DATABASE,))
     return await _says(desk, lambda status: bool(status["state"] == "killed"))
 
 
 async def queries_are_slow_at_commands(desk: Desk, recorder: Recorder) -> bool:
-    """Through one API somebody reads the state without a pause, and each query is under way for a second; through the other one
-    the state changes."""
-    slow = Fault(0.0, PATIENCE_SECONDS, "slow", f"{APIS[0]}>temporal", str(SLOW_QUERY_SECONDS))
-    async with lasting(desk, slow, recorder), asyncio.TaskGroup() as group:
-        group.create_task(_read_on(desk, recorder, 4 * BETWEEN_COMMANDS_SECONDS))
-        for kind in ("pause", "resume", "kill"):
-            await asyncio.sleep(BETWEEN_COMMANDS_SECONDS)
-            await run_step(desk, Step(0.0, "scene", "http", kind, {}, 1, f"scene-{kind}"), recorder)
+    """A query of one API has the state of before, and its answer is still on the way, when the state changes through the other
+    one and somebody reads it again."""
+    slow = Fault(0.0, 3 * PATIENCE_SECONDS, "slow", f"{APIS[0]}>temporal", str(SLOW_SECONDS))
+    read = Step(0.0, "scene", "http", "status", {}, 0)
+    async with lasting(desk, slow, recorder):
+        for kind, pieces in (("pause", 1.3), ("resume", 2.6), ("kill", 1.3)):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(run_step(desk, read, recorder))
+                # The query has got there, and its answer has not come back: it depends on the number of pieces.
+                await asyncio.sleep(pieces * SLOW_SECONDS)
+                await run_step(desk, Step(0.0, "scene", "http", kind, {}, 1, f"scene-{kind}"), recorder)
+                await run_step(desk, read, recorder)
     return True
-
-
-async def _read_on(desk: Desk, recorder: Recorder, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    async with asyncio.TaskGroup() as group:
-        while time.monotonic() < until:
-            group.create_task(run_step(desk, Step(0.0, "scene", "http", "status", {}, 0), recorder))
-            await asyncio.sleep(READ_EVERY_SECONDS)
 
 
 # --- what the venue has, and what becomes of it ------------------------------------------------------------------------
@@ -479,6 +476,25 @@ async def _statuses(desk: Desk, connection: psycopg.AsyncConnection) -> list[str
     return [status for (status,) in await found.fetchall()]
 
 
+async def a_list_is_empty_at_a_kill(desk: Desk, recorder: Recorder) -> bool:
+    """Once a kill's cancels are confirmed somebody else's order rests. The venue's list of all orders leaves it out, and the
+    money that it locks contradicts the list."""
+    async with lasting(desk, Fault(0.0, PATIENCE_SECONDS, "account_unreadable", "venue"), recorder):
+        await _kill(desk, recorder, "http")
+        if not await _says(desk, lambda status: bool(status["kill"] and status["kill"]["quiet_at"])):
+            return False
+        await desk.venue("rest", symbol=SYMBOLS[1], spot=True)
+        await desk.venue("faults", answers={"get_spot_open_orders": []}, of_all=True)
+    call = recorder.begin("scene", "http", "verification")
+    try:
+        is_verified = await _says(desk, lambda status: bool(status["kill"] and status["kill"]["verified_at"]), 5.0)
+        rests = [order for order in (await desk.venue("state"))["spot_orders"] if order["status"] == "NEW"]
+    finally:
+        await desk.venue("faults", answers={}, of_all=False)
+    recorder.end(call, r.DONE, state="verified" if is_verified else None, args={"rests": len(rests)})
+    return True
+
+
 # --- a kill behind a flood ---------------------------------------------------------------------------------------------
 
 
@@ -526,7 +542,7 @@ SCENES: dict[str, Callable[[Desk, Recorder], Awaitable[bool]]] = {
         an_order_is_replaced, a_position_is_reduced,
         a_decision_cannot_be_written, a_run_ends_with_an_unknown_order, an_order_is_replaced_in_the_next_run,
         queries_are_slow_at_commands, the_database_says_killed_before_the_send, a_reduction_is_in_doubt,
-        a_position_is_full, a_position_passes_a_soft_limit,
+        a_position_is_full, a_position_passes_a_soft_limit, a_list_is_empty_at_a_kill,
     )
 }  # fmt: skip
 

@@ -52,11 +52,12 @@ SCENES = {
     "a_decision_cannot_be_written": 8.0,
     "a_run_ends_with_an_unknown_order": 10.0,
     "an_order_is_replaced_in_the_next_run": 11.0,
-    "queries_are_slow_at_commands": 8.0,
+    "queries_are_slow_at_commands": 9.0,
     "the_database_says_killed_before_the_send": 11.0,
     "a_reduction_is_in_doubt": 9.0,
     "a_position_is_full": 9.0,
     "a_position_passes_a_soft_limit": 11.0,
+    "a_list_is_empty_at_a_kill": 10.0,
 }
 SCENE_BEGINS = 0.2
 # The server takes ten thousand signals a run, the kill among them. So many want a machine to themselves: `--signals 10000`.
@@ -72,12 +73,15 @@ PROPOSES = (
     "a_reduction_is_in_doubt",
     "a_position_is_full",
     "a_position_passes_a_soft_limit",
+    "a_list_is_empty_at_a_kill",
 )
 # A real venue has no transaction that could be held, and none that could be refused.
 ON_PAPER = (
     "kill_in_the_transaction", "an_order_is_in_flight_at_a_kill", "a_run_ends_while_cancels_wait", "workers_die_with_an_order",
     "a_run_ends_with_an_unknown_order", "a_position_is_full",
 )  # fmt: skip
+# And the paper venue is one source, which does not contradict itself.
+ON_A_REAL_VENUE = ("a_list_is_empty_at_a_kill",)
 IN_A_SCENE = ("agent", "reader", "watcher")
 # What the kill says that somebody writes into the database.
 BY_HAND_IN_THE_DATABASE = "written by hand"
@@ -161,7 +165,8 @@ def scene_of(seed: int, live: bool) -> Scene | None:
     kind = [*SCENES][seed // 2 % len(SCENES)]
     if kind == "signals_wait_for_a_worker":
         return Scene(SCENE_BEGINS, kind, FLOOD)
-    return Scene(SCENE_BEGINS, "kill_before_the_send" if live and kind in ON_PAPER else kind)
+    is_elsewhere = kind in (ON_PAPER if live else ON_A_REAL_VENUE)
+    return Scene(SCENE_BEGINS, "kill_before_the_send" if is_elsewhere else kind)
 
 
 def links(live: bool) -> tuple[str, ...]:

@@ -338,6 +338,11 @@ def a_command_over_http_is_told_as_a_signal(e: Evidence) -> None:
     row["summary"] = row["summary"].replace("by http:", "by temporal:")
 
 
+@breaks("a_restart_is_told_as_done_once_the_latch_is_cleared")
+def a_restart_is_told_as_done_and_its_latch_is_cleared_later(e: Evidence) -> None:
+    event_of(e, "scheduled", "clear_latch").name = "read_latch"
+
+
 @breaks("what_is_not_recorded_never_happens")
 def what_was_not_recorded_takes_effect(e: Evidence) -> None:
     call_of(e, "p1").answer = r.NOT_RECORDED
@@ -634,6 +639,13 @@ def test_the_status_may_tell_of_a_cycle_whose_row_is_one_with_others() -> None:
     assert violated(e) == set()
 
 
+@breaks("a_verified_kill_left_nothing")
+def a_kill_is_told_as_verified_while_the_order_of_somebody_else_rests(e: Evidence) -> None:
+    s = Script()
+    s.call(8.5, "verification", client="scene", state="verified", args={"rests": 1})
+    e.calls += s.e.calls
+
+
 @breaks("a_kill_is_verified_by_a_reading")
 def the_status_told_in_between_that_a_kill_is_verified(e: Evidence) -> None:
     somebody_looks(e, verified_at="1970-01-12T13:46:44.200000+00:00")
@@ -922,6 +934,14 @@ def test_the_cancel_of_a_single_order_names_it_as_the_order_itself_does() -> Non
     instruction_of(e, "ord_1")["venue_order_id"] = instruction_of(e, "k1")["venue_order_id"] = "1000"
     instruction_of(e, "k1")["tool"] = "cancel_order"
     assert "the_venue_knows_no_order_twice" not in violated(e)
+
+
+def test_an_order_of_a_real_venue_that_nobody_names_is_no_answer_to_a_report_that_never_came() -> None:
+    e = a_sound_round()
+    e.live = True
+    for event in e.events:
+        event.payload = {} if event.kind == "completed" and isinstance(event.payload, dict) else event.payload
+    assert "every_report_is_what_the_venue_had" not in violated(e)
 
 
 def test_a_fault_on_its_way_excuses_a_kill_that_was_not_answered() -> None:

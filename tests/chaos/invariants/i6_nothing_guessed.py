@@ -50,6 +50,15 @@ def what_is_told_as_done_was_carried_out(reading: Reading) -> Found:
             )
 
 
+def a_restart_is_told_as_done_once_the_latch_is_cleared(reading: Reading) -> Found:
+    """By a worker, while its sender waits: before that the desk does not run, and a kill may still come first."""
+    cleared = [activity.ended for activity in reading.named("clear_latch") if activity.result]
+    for call in reading.calls("restart"):
+        end = call.end or 0.0
+        if call.answer == r.DONE and not any(call.start <= at <= end + CLOCK_SECONDS for at in cleared):
+            yield end, f"{call.client}'s restart {call.token} was told as done, and nobody had cleared the latch"
+
+
 def what_is_not_recorded_never_happens(reading: Reading) -> Found:
     """Whoever is told that nothing was recorded may rely on it."""
     for call in reading.calls(*COMMANDS):
@@ -127,7 +136,8 @@ def every_report_is_what_the_venue_had(reading: Reading) -> Found:
     orders = {reading.our_ids.get(order.order_id): order for order in reading.e.orders}
     for activity in (*reading.named("place_order"), *reading.named("settle_order")):
         report = activity.result or {}
-        order = orders.get(report.get("order_id"))
+        # An order of a real venue that no instruction names has no id of ours.
+        order = orders.get(report["order_id"]) if "order_id" in report else None
         # Of a real venue it is not known any more how much an order had filled that rested then.
         if order is None or report["fate"] not in STATUSES or (reading.e.live and report["fate"] == "open"):
             continue
@@ -192,7 +202,13 @@ def the_report_has_every_row_once(reading: Reading) -> Found:
 
 
 def a_verified_kill_left_nothing(reading: Reading) -> Found:
-    """Where a kill is told as verified, no order of before is open."""
+    """Where a kill is told as verified, no order of before is open, whoever's it is."""
+    for call in reading.calls("verification"):
+        if call.state == "verified" and call.args["rests"]:
+            yield (
+                call.end or call.start,
+                "the kill was told as verified while somebody else's order rested at the venue",
+            )
     kill = (reading.e.status or {}).get("kill") or {}
     if not kill.get("verified_at"):
         return
@@ -243,6 +259,7 @@ def _seconds(moment: datetime | str) -> float:
 RULES = (
     what_is_acknowledged_is_in_the_history,
     what_is_told_as_done_was_carried_out,
+    a_restart_is_told_as_done_once_the_latch_is_cleared,
     what_is_not_recorded_never_happens,
     every_row_names_its_sender,
     every_order_has_the_fate_that_is_told_of_it,
