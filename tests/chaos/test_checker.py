@@ -892,6 +892,15 @@ def test_where_as_many_cancels_wait_as_may_wait_there_is_no_other() -> None:
     assert "every_cancel_all_cancels_what_it_names" not in violated(e)
 
 
+def test_a_command_may_be_refused_for_an_id_whose_own_command_still_waits() -> None:
+    e = a_sound_round()
+    row = row_of(e, "why-p1")
+    summary = "cancel_all refused by http: the command id was used for another command"
+    early = {"decision_id": "a", "summary": summary, "timestamp": row["timestamp"] - timedelta(milliseconds=1)}
+    e.decisions.append(row | early)
+    assert "every_command_is_carried_out_once" not in violated(e)
+
+
 def test_under_the_rules_of_before_a_restart_forgets_the_ids() -> None:
     e = a_sound_round()
     event_of(e, "began").payload = 4
