@@ -49,8 +49,8 @@ KILL_BY_HAND = "UPDATE desks SET killed = true, reason = %s, actor = 'sql', kill
 # A record that hangs is ended within a moment of its beginning, long before the order's own time is over.
 RECORD_FAILS = Fault(0.0, 0.7, "fail", "activity", "record")
 RECORDS_THAT_FAIL = 8
-# Each piece of a query, each way: there are two to four of them, and all fit into an API's patience.
-SLOW_SECONDS = 0.5
+# Each piece of a query, each way: there are two of them or more.
+SLOW_SECONDS = 0.8
 LATCH = Fault(0.0, LATCH_SECONDS, "unwritable", "database", "desks")
 
 
@@ -320,16 +320,16 @@ async def the_database_says_killed_before_the_send(desk: Desk, recorder: Recorde
 async def queries_are_slow_at_commands(desk: Desk, recorder: Recorder) -> bool:
     """A query of one API has the state of before, and its answer is still on the way, when the state changes through the other
     one and somebody reads it again."""
-    slow = Fault(0.0, 3 * PATIENCE_SECONDS, "slow", f"{APIS[0]}>temporal", str(SLOW_SECONDS))
+    slow = Fault(0.0, SLOW_SECONDS, "slow", f"{APIS[0]}>temporal", str(SLOW_SECONDS))
     read = Step(0.0, "scene", "http", "status", {}, 0)
-    async with lasting(desk, slow, recorder):
-        for kind, pieces in (("pause", 1.3), ("resume", 2.6), ("kill", 1.3)):
-            async with asyncio.TaskGroup() as group:
-                group.create_task(run_step(desk, read, recorder))
-                # The query has got there, and its answer has not come back: it depends on the number of pieces.
-                await asyncio.sleep(pieces * SLOW_SECONDS)
-                await run_step(desk, Step(0.0, "scene", "http", kind, {}, 1, f"scene-{kind}"), recorder)
-                await run_step(desk, read, recorder)
+    for kind, pieces in (("pause", 1.3), ("resume", 2.3), ("kill", 1.3)):
+        async with asyncio.TaskGroup() as group, lasting(desk, slow, recorder):
+            group.create_task(run_step(desk, read, recorder))
+            # The query has got there, and its answer has not come back: it depends on the number of pieces.
+            await asyncio.sleep(pieces * SLOW_SECONDS)
+            await run_step(desk, Step(0.0, "scene", "http", kind, {}, 1, f"scene-{kind}"), recorder)
+            group.create_task(run_step(desk, read, recorder))
+            await asyncio.sleep(0.1)
     return True
 
 
