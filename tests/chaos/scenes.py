@@ -423,6 +423,16 @@ async def a_position_passes_a_soft_limit(desk: Desk, recorder: Recorder) -> bool
     return any(came)
 
 
+async def a_position_passes_a_hard_limit(desk: Desk, recorder: Recorder) -> bool:
+    """The same with the limit at which the desk kills itself."""
+    async with _connection(desk) as connection:
+        if not await _proposed(desk, recorder, connection, AT_MARKET, lambda had: "filled" in had):
+            return False
+    tight = {"limits": TIGHT["limits"] | {"hard_position_fraction": "0.004"}}
+    await over_http(desk, Step(0.0, "scene", "http", "set_limits", tight, 0, "scene-tight"), recorder, 0)
+    return await _says(desk, lambda status: bool(status["state"] == "killed"))
+
+
 async def a_run_ends_while_cancels_wait(desk: Desk, recorder: Recorder) -> bool:
     """The venue refuses to cancel what rests, and the next run inherits the cancels of a kill."""
     async with _connection(desk) as connection:
@@ -542,7 +552,7 @@ SCENES: dict[str, Callable[[Desk, Recorder], Awaitable[bool]]] = {
         an_order_is_replaced, a_position_is_reduced,
         a_decision_cannot_be_written, a_run_ends_with_an_unknown_order, an_order_is_replaced_in_the_next_run,
         queries_are_slow_at_commands, the_database_says_killed_before_the_send, a_reduction_is_in_doubt,
-        a_position_is_full, a_position_passes_a_soft_limit, a_list_is_empty_at_a_kill,
+        a_position_is_full, a_position_passes_a_soft_limit, a_position_passes_a_hard_limit, a_list_is_empty_at_a_kill,
     )
 }  # fmt: skip
 

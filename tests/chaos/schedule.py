@@ -58,6 +58,7 @@ SCENES = {
     "a_position_is_full": 9.0,
     "a_position_passes_a_soft_limit": 11.0,
     "a_list_is_empty_at_a_kill": 10.0,
+    "a_position_passes_a_hard_limit": 11.0,
 }
 SCENE_BEGINS = 0.2
 # The server takes ten thousand signals a run, the kill among them. So many want a machine to themselves: `--signals 10000`.
@@ -73,6 +74,7 @@ PROPOSES = (
     "a_reduction_is_in_doubt",
     "a_position_is_full",
     "a_position_passes_a_soft_limit",
+    "a_position_passes_a_hard_limit",
     "a_list_is_empty_at_a_kill",
 )
 # A real venue has no transaction that could be held, and none that could be refused.
