@@ -49,8 +49,17 @@ KILL_BY_HAND = "UPDATE desks SET killed = true, reason = %s, actor = 'sql', kill
 # A record that hangs is ended within a moment of its beginning, long before the order's own time is over.
 RECORD_FAILS = Fault(0.0, 0.7, "fail", "activity", "record")
 RECORDS_THAT_FAIL = 8
-# Each piece of a query, each way: there are two of them or more.
-SLOW_SECONDS = 0.8
+# Each piece of a query, each way: there are two of them or more. Other readers' queries may be under way, too, so that not
+# every command meets one on its way back.
+SLOW_SECONDS = 0.5
+WHILE_A_QUERY_IS_SLOW = (("pause", 2.4), ("resume", 2.4), ("pause", 1.4), ("resume", 2.4), ("pause", 1.4), ("kill", 2.4))
+    ("pause", 1.3),
+    ("resume", 1.3),
+    ("pause", 2.3),
+    ("resume", 1.3),
+    ("pause", 2.3),
+    ("kill", 1.3),
+)
 LATCH = Fault(0.0, LATCH_SECONDS, "unwritable", "database", "desks")
 
 
@@ -322,12 +331,12 @@ async def queries_are_slow_at_commands(desk: Desk, recorder: Recorder) -> bool:
     one and somebody reads it again."""
     slow = Fault(0.0, SLOW_SECONDS, "slow", f"{APIS[0]}>temporal", str(SLOW_SECONDS))
     read = Step(0.0, "scene", "http", "status", {}, 0)
-    for kind, pieces in (("pause", 1.3), ("resume", 2.3), ("kill", 1.3)):
+    for number, (kind, pieces) in enumerate(WHILE_A_QUERY_IS_SLOW):
         async with asyncio.TaskGroup() as group, lasting(desk, slow, recorder):
             group.create_task(run_step(desk, read, recorder))
             # The query has got there, and its answer has not come back: it depends on the number of pieces.
             await asyncio.sleep(pieces * SLOW_SECONDS)
-            await run_step(desk, Step(0.0, "scene", "http", kind, {}, 1, f"scene-{kind}"), recorder)
+            await run_step(desk, Step(0.0, "scene", "http", kind, {}, 1, f"scene-{kind}-{number}"), recorder)
             group.create_task(run_step(desk, read, recorder))
             await asyncio.sleep(0.1)
     return True

@@ -52,7 +52,7 @@ SCENES = {
     "a_decision_cannot_be_written": 8.0,
     "a_run_ends_with_an_unknown_order": 10.0,
     "an_order_is_replaced_in_the_next_run": 11.0,
-    "queries_are_slow_at_commands": 9.0,
+    "queries_are_slow_at_commands": 11.0,
     "the_database_says_killed_before_the_send": 11.0,
     "a_reduction_is_in_doubt": 9.0,
     "a_position_is_full": 9.0,
