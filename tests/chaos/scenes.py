@@ -52,13 +52,13 @@ RECORDS_THAT_FAIL = 8
 # Each piece of a query, each way: there are two of them or more. Other readers' queries may be under way, too, so that not
 # every command meets one on its way back.
 SLOW_SECONDS = 0.5
-WHILE_A_QUERY_IS_SLOW = (("pause", 2.4), ("resume", 2.4), ("pause", 1.4), ("resume", 2.4), ("pause", 1.4), ("kill", 2.4))
-    ("pause", 1.3),
-    ("resume", 1.3),
-    ("pause", 2.3),
-    ("resume", 1.3),
-    ("pause", 2.3),
-    ("kill", 1.3),
+WHILE_A_QUERY_IS_SLOW = (
+    ("pause", 2.4),
+    ("resume", 2.4),
+    ("pause", 1.4),
+    ("resume", 2.4),
+    ("pause", 1.4),
+    ("kill", 2.4),
 )
 LATCH = Fault(0.0, LATCH_SECONDS, "unwritable", "database", "desks")
 
