@@ -84,6 +84,8 @@ ON_PAPER = (
 )  # fmt: skip
 # And the paper venue is one source, which does not contradict itself.
 ON_A_REAL_VENUE = ("a_list_is_empty_at_a_kill",)
+# A desk that is brought back above a limit acts by itself, perhaps just when the round's evidence is collected.
+NOBODY_RESTARTS = ("a_position_passes_a_soft_limit", "a_position_passes_a_hard_limit")
 IN_A_SCENE = ("agent", "reader", "watcher")
 # What the kill says that somebody writes into the database.
 BY_HAND_IN_THE_DATABASE = "written by hand"
@@ -198,6 +200,7 @@ def plan(seed: int, seconds: float = 12.0, live: bool | None = None, earlier: in
         others = IN_A_SCENE[1:] if scene.kind in PROPOSES else IN_A_SCENE
         steps = [step for step in steps if step.at >= quiet or step.client in others]
         faults = [fault for fault in faults if fault.at >= quiet]
+        steps = [step for step in steps if step.kind != "restart" or scene.kind not in NOBODY_RESTARTS]
     steps += [
         *_reused(seed, seconds, quiet, steps),
         *_other_body(seed, seconds, steps),
