@@ -391,6 +391,101 @@ MUTATIONS = (
          "        if ask.kind is not CommandKind.KILL:\n            ask.need_readable()\n            await self._desk.admit()\n",
          "        await self._desk.admit()\n        if ask.kind is not CommandKind.KILL:\n            ask.need_readable()\n"),
     ),
+    # --- a fifth set: what a run hands over, answers that are on their way, keys with another body, and limits ---
+    _mutation(
+        "I4", "an order whose fate is unknown is forgotten when a run continues as new",
+        ("domain/desk/handover.py", "    bulk = _Bulk(**{name",
+         "    carried = carried.model_copy(update={\"orders\": []})\n    bulk = _Bulk(**{name"),
+    ),
+    _mutation(
+        "I4", "what an agent has at rest is forgotten when a run continues as new",
+        ("domain/desk/handover.py", "    bulk = _Bulk(**{name",
+         "    carried = carried.model_copy(update={\"quotes\": {}})\n    bulk = _Bulk(**{name"),
+    ),
+    _mutation(
+        "I4", "a reduction whose answer is lost is sent again",
+        ("workflows/outbox.py",
+         "        report = await self._run.send_order(placed.order)\n        self._closed",
+         "        report = await self._run.send_order(placed.order)\n"
+         "        if not report.fate.is_known:\n"
+         "            again = placed.order.model_copy(update={\"order_id\": f\"{placed.order.order_id}-2\"})\n"
+         "            report = await self._run.send_order(again)\n"
+         "            report = report.model_copy(update={\"order_id\": placed.order.order_id})\n"
+         "        self._closed"),
+    ),
+    _mutation(
+        "I4", "a key's second command is answered as the first",
+        ("api/commands.py", "        if outcome.fingerprint == ask.fingerprint:\n", "        if outcome.fingerprint:\n"),
+    ),
+    _mutation(
+        "I5", "an order is sent although its decision could not be written",
+        (CYCLE, "        return _not_sent(order, f\"its decision could not be committed: {failed}\")\n",
+         "        return None if failed else _not_sent(order, \"\")\n"),
+    ),
+    _mutation(
+        "I6", "a reading of the state joins a query that is under way",
+        ("workflows/shared_query.py", "        if self._next is None:\n",
+         "        current = self.__dict__.get(\"current\")\n"
+         "        if current is not None and not current.answer.done() and {*command_ids} <= current.ids:\n"
+         "            return await asyncio.shield(current.answer)\n"
+         "        if self._next is None:\n"),
+        ("workflows/shared_query.py", "                self._next = None\n",
+         "                self._next = None\n                self.__dict__[\"current\"] = batch\n"),
+    ),
+    _mutation(
+        "I6", "a restart is told as applied before the latch is cleared",
+        (APPLYING, "    remember(c, command, Outcome.PENDING, tick)\n    changed_terms",
+         "    remember(c, command, Outcome.APPLIED, tick)\n    changed_terms"),
+    ),
+    _mutation(
+        "I6", "the status shows a restart before the latch is cleared",
+        (APPLYING, "    latch.restart_tried(c, row.decision_id)\n",
+         "    latch.restart_tried(c, row.decision_id)\n    c.last_decision = row\n"),
+    ),
+    _mutation(
+        "I6", "a list that is empty is believed at once",
+        ("activities/venues/aster/account.py", "        if not ends or seen.futures or seen.spot:\n",
+         "        if ends or seen.futures or seen.spot:\n"),
+    ),
+    _mutation(
+        "I7", "no position is too large",
+        ("domain/risk/guards.py", "    return \"position_too_large\" if exceeded else None\n",
+         "    return None if exceeded else None\n"),
+    ),
+    _mutation(
+        "I7", "an expired proposal is taken up",
+        ("domain/desk/inbox.py",
+         "    late = [w for w in c.proposals if w.proposal.expires_at and w.proposal.expires_at <= tick.now]\n",
+         "    late: list[WaitingProposal] = []\n"),
+    ),
+    _mutation(
+        "I7", "the first cycle of a run looks at no limit",
+        (CYCLE, "        hold = await _enforce(c, observation, outside)\n",
+         "        known = outside.__dict__.get(\"has_cycled\") or c.cycle_number < 2\n"
+         "        hold = await _enforce(c, observation, outside) if known else None\n"),
+        ("workflows/cycle.py", "                await run_cycle(self._c, self)\n",
+         "                await run_cycle(self._c, self)\n                self.__dict__[\"has_cycled\"] = True\n"),
+    ),
+    _mutation(
+        "I7", "what passes a soft limit is not reduced",
+        ("domain/desk/enforcing.py", "    if not may_reduce(c):\n        return []\n",
+         "    if may_reduce(c):\n        return []\n"),
+    ),
+    _mutation(
+        "I7", "what passes a hard limit does not kill",
+        (CYCLE, "    if assessment.breaches and c.state is not State.KILLED:\n",
+         "    if assessment.breaches and c.state is State.PAUSED:\n"),
+    ),
+    _mutation(
+        "I7", "a worker asks the database once whether the desk is killed",
+        ("activities/act.py", "    async def _latch_refusal(self, desk: str) -> str | None:\n",
+         "    async def _latch_refusal(self, desk: str) -> str | None:\n"
+         "        if \"seen\" not in self.__dict__ and (why := await self._read_it(desk)):\n"
+         "            return why\n"
+         "        self.__dict__[\"seen\"] = True\n"
+         "        return None\n\n"
+         "    async def _read_it(self, desk: str) -> str | None:\n"),
+    ),
 )  # fmt: skip
 
 

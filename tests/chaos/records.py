@@ -205,7 +205,7 @@ def a_sound_round() -> Evidence:
     s.cancels(5.06, "command_9", 2)
     s.call(6.0, "restart", client="operator", channel="ais", token="operator-restart")
     row = s.row(6.05, "restart applied by cli: operator-restart", "restart-1")
-    s.activity(6.05, "clear_latch", {}, True)
+    s.activity(6.05, "clear_latch", {"row": row}, True)
     s.desk(6.06, False, 2, row["decision_id"])
     s.state(6.3, "running")
     s.command(7.0, "kill", "k2")

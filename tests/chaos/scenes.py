@@ -49,8 +49,17 @@ KILL_BY_HAND = "UPDATE desks SET killed = true, reason = %s, actor = 'sql', kill
 # A record that hangs is ended within a moment of its beginning, long before the order's own time is over.
 RECORD_FAILS = Fault(0.0, 0.7, "fail", "activity", "record")
 RECORDS_THAT_FAIL = 8
-# Each piece of a query, each way: there are two to four of them, and all fit into an API's patience.
+# Each piece of a query, each way: there are two of them or more. Other readers' queries may be under way, too, so that not
+# every command meets one on its way back.
 SLOW_SECONDS = 0.5
+WHILE_A_QUERY_IS_SLOW = (
+    ("pause", 2.4),
+    ("resume", 2.4),
+    ("pause", 1.4),
+    ("resume", 2.4),
+    ("pause", 1.4),
+    ("kill", 2.4),
+)
 LATCH = Fault(0.0, LATCH_SECONDS, "unwritable", "database", "desks")
 
 
@@ -320,16 +329,16 @@ async def the_database_says_killed_before_the_send(desk: Desk, recorder: Recorde
 async def queries_are_slow_at_commands(desk: Desk, recorder: Recorder) -> bool:
     """A query of one API has the state of before, and its answer is still on the way, when the state changes through the other
     one and somebody reads it again."""
-    slow = Fault(0.0, 3 * PATIENCE_SECONDS, "slow", f"{APIS[0]}>temporal", str(SLOW_SECONDS))
+    slow = Fault(0.0, SLOW_SECONDS, "slow", f"{APIS[0]}>temporal", str(SLOW_SECONDS))
     read = Step(0.0, "scene", "http", "status", {}, 0)
-    async with lasting(desk, slow, recorder):
-        for kind, pieces in (("pause", 1.3), ("resume", 2.6), ("kill", 1.3)):
-            async with asyncio.TaskGroup() as group:
-                group.create_task(run_step(desk, read, recorder))
-                # The query has got there, and its answer has not come back: it depends on the number of pieces.
-                await asyncio.sleep(pieces * SLOW_SECONDS)
-                await run_step(desk, Step(0.0, "scene", "http", kind, {}, 1, f"scene-{kind}"), recorder)
-                await run_step(desk, read, recorder)
+    for number, (kind, pieces) in enumerate(WHILE_A_QUERY_IS_SLOW):
+        async with asyncio.TaskGroup() as group, lasting(desk, slow, recorder):
+            group.create_task(run_step(desk, read, recorder))
+            # The query has got there, and its answer has not come back: it depends on the number of pieces.
+            await asyncio.sleep(pieces * SLOW_SECONDS)
+            await run_step(desk, Step(0.0, "scene", "http", kind, {}, 1, f"scene-{kind}-{number}"), recorder)
+            group.create_task(run_step(desk, read, recorder))
+            await asyncio.sleep(0.1)
     return True
 
 
@@ -421,6 +430,16 @@ async def a_position_passes_a_soft_limit(desk: Desk, recorder: Recorder) -> bool
         # In the next cycle.
         came = [await _comes(desk, connection, lambda had: len(had) > before) for _ in range(2)]
     return any(came)
+
+
+async def a_position_passes_a_hard_limit(desk: Desk, recorder: Recorder) -> bool:
+    """The same with the limit at which the desk kills itself."""
+    async with _connection(desk) as connection:
+        if not await _proposed(desk, recorder, connection, AT_MARKET, lambda had: "filled" in had):
+            return False
+    tight = {"limits": TIGHT["limits"] | {"hard_position_fraction": "0.004"}}
+    await over_http(desk, Step(0.0, "scene", "http", "set_limits", tight, 0, "scene-tight"), recorder, 0)
+    return await _says(desk, lambda status: bool(status["state"] == "killed"))
 
 
 async def a_run_ends_while_cancels_wait(desk: Desk, recorder: Recorder) -> bool:
@@ -542,7 +561,7 @@ SCENES: dict[str, Callable[[Desk, Recorder], Awaitable[bool]]] = {
         an_order_is_replaced, a_position_is_reduced,
         a_decision_cannot_be_written, a_run_ends_with_an_unknown_order, an_order_is_replaced_in_the_next_run,
         queries_are_slow_at_commands, the_database_says_killed_before_the_send, a_reduction_is_in_doubt,
-        a_position_is_full, a_position_passes_a_soft_limit, a_list_is_empty_at_a_kill,
+        a_position_is_full, a_position_passes_a_soft_limit, a_position_passes_a_hard_limit, a_list_is_empty_at_a_kill,
     )
 }  # fmt: skip
 

@@ -52,12 +52,13 @@ SCENES = {
     "a_decision_cannot_be_written": 8.0,
     "a_run_ends_with_an_unknown_order": 10.0,
     "an_order_is_replaced_in_the_next_run": 11.0,
-    "queries_are_slow_at_commands": 9.0,
+    "queries_are_slow_at_commands": 11.0,
     "the_database_says_killed_before_the_send": 11.0,
     "a_reduction_is_in_doubt": 9.0,
     "a_position_is_full": 9.0,
     "a_position_passes_a_soft_limit": 11.0,
     "a_list_is_empty_at_a_kill": 10.0,
+    "a_position_passes_a_hard_limit": 11.0,
 }
 SCENE_BEGINS = 0.2
 # The server takes ten thousand signals a run, the kill among them. So many want a machine to themselves: `--signals 10000`.
@@ -73,6 +74,7 @@ PROPOSES = (
     "a_reduction_is_in_doubt",
     "a_position_is_full",
     "a_position_passes_a_soft_limit",
+    "a_position_passes_a_hard_limit",
     "a_list_is_empty_at_a_kill",
 )
 # A real venue has no transaction that could be held, and none that could be refused.
@@ -82,6 +84,8 @@ ON_PAPER = (
 )  # fmt: skip
 # And the paper venue is one source, which does not contradict itself.
 ON_A_REAL_VENUE = ("a_list_is_empty_at_a_kill",)
+# A desk that is brought back above a limit acts by itself, perhaps just when the round's evidence is collected.
+NOBODY_RESTARTS = ("a_position_passes_a_soft_limit", "a_position_passes_a_hard_limit")
 IN_A_SCENE = ("agent", "reader", "watcher")
 # What the kill says that somebody writes into the database.
 BY_HAND_IN_THE_DATABASE = "written by hand"
@@ -196,6 +200,7 @@ def plan(seed: int, seconds: float = 12.0, live: bool | None = None, earlier: in
         others = IN_A_SCENE[1:] if scene.kind in PROPOSES else IN_A_SCENE
         steps = [step for step in steps if step.at >= quiet or step.client in others]
         faults = [fault for fault in faults if fault.at >= quiet]
+        steps = [step for step in steps if step.kind != "restart" or scene.kind not in NOBODY_RESTARTS]
     steps += [
         *_reused(seed, seconds, quiet, steps),
         *_other_body(seed, seconds, steps),

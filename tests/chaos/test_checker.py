@@ -632,6 +632,19 @@ def the_status_tells_of_a_restart_that_is_refused_then(e: Evidence) -> None:
     somebody_looks(e, last={"decision_id": "decision_x", "summary": "restart applied by cli: why"})
 
 
+@breaks("what_the_status_told_of_commands_is_in_the_log")
+def the_status_tells_of_a_restart_before_the_latch_is_cleared(e: Evidence) -> None:
+    s = Script()
+    s.call(5.9, "look", client="watcher", state="killed", args={"last": row_of(e, "restart applied")})
+    e.calls += s.e.calls
+
+
+def test_the_status_may_tell_of_a_restart_that_is_over() -> None:
+    e = a_sound_round()
+    somebody_looks(e, last=row_of(e, "restart applied"))
+    assert violated(e) == set()
+
+
 def test_the_status_may_tell_of_a_cycle_whose_row_is_one_with_others() -> None:
     e = a_sound_round()
     somebody_looks(e, last={"decision_id": "decision_x", "summary": "No proposals"})
@@ -800,7 +813,7 @@ def test_a_restart_begins_the_peak_of_the_account_anew() -> None:
     a_reading_with_the_peak(e, 8.1, "1000")
     s = Script()
     s._number = 3_000
-    s.activity(8.2, "clear_latch", {}, True)
+    s.activity(8.2, "clear_latch", {"row": {"decision_id": "decision_y"}}, True)
     e.events += s.e.events
     a_reading_with_the_peak(e, 8.3, None)
     assert "the_peak_of_the_account_stays" not in violated(e)
@@ -825,6 +838,19 @@ def a_reading_calls_for_a_cut(e: Evidence, at: float, **more: Any) -> None:
 @breaks("what_passes_a_soft_limit_is_reduced")
 def a_position_that_is_too_large_stays(e: Evidence) -> None:
     a_reading_calls_for_a_cut(e, 12.0)
+
+
+@breaks("what_passes_a_hard_limit_kills")
+def a_position_is_far_too_large_and_the_desk_runs(e: Evidence) -> None:
+    a_reading_calls_for_a_cut(e, 12.0, assessment={"breaches": [{"reason": "position_too_large: 0.6 > 0.5"}]})
+
+
+def test_a_kill_follows_what_passes_a_hard_limit() -> None:
+    e = a_sound_round()
+    kills = [row for row in e.decisions if row["summary"].startswith("kill ")]
+    a_position_is_far_too_large_and_the_desk_runs(e)
+    e.decisions += kills
+    assert "what_passes_a_hard_limit_kills" not in violated(e)
 
 
 def test_a_cut_may_be_under_way_or_a_kill_or_a_fault_may_come() -> None:

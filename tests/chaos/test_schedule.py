@@ -6,6 +6,7 @@ from tests.chaos.schedule import (
     IN_A_SCENE,
     LINK_FAULTS,
     MEDDLING,
+    NOBODY_RESTARTS,
     ON_A_REAL_VENUE,
     ON_PAPER,
     PROCESSES,
@@ -67,6 +68,12 @@ def test_a_scene_is_left_alone() -> None:
         alone = SCENES[found.scene.kind]
         assert {step.client for step in found.steps if step.at < alone} <= {*IN_A_SCENE}
         assert all(fault.at >= alone for fault in found.faults)
+
+
+def test_nobody_restarts_a_desk_that_is_above_a_limit() -> None:
+    for kind in NOBODY_RESTARTS:
+        (seed,) = seeds(1, 1, kind)
+        assert not any(step.kind == "restart" for step in plan(seed).steps)
 
 
 def test_a_real_venue_is_not_held_in_a_transaction() -> None:

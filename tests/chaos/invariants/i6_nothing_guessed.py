@@ -18,6 +18,7 @@ CLOCK_SECONDS = 0.002
 STATUSES = {"open": RESTS, "filled": ("filled",), "canceled": ("canceled", "expired")}
 SENDERS = {"http": "http: ", "temporal": "temporal:", "ais": "cli:"}
 OF_A_COMMAND = re.compile(r"[a-z_]+ (applied|repeated|refused) by ")
+INFINITE = float("inf")
 COMMANDS = ("pause", "resume", "kill", "cancel_all", "deleverage", "set_limits", "propose")
 
 
@@ -181,12 +182,25 @@ def every_reading_shows_what_the_venue_had(reading: Reading) -> Found:
 
 
 def what_the_status_told_of_commands_is_in_the_log(reading: Reading) -> Found:
-    """Its last decision is a fact: where that is the row of a command, the log has it in the end."""
+    """Its last decision is a fact: where that is the row of a command, the log has it in the end; that of a restart is told once
+    the latch is cleared."""
     rows = {row["decision_id"] for row in reading.e.decisions}
+    cleared = {_row_of(each)["decision_id"]: each.ended for each in reading.named("clear_latch") if each.result}
     for call in reading.calls("look") if reading.e.settled_at else ():
         last = call.args.get("last") or {}
-        if OF_A_COMMAND.match(last.get("summary", "")) and last["decision_id"] not in rows:
-            yield call.start, f"the status told {last['summary']!r}, and the log never got this row"
+        summary, name = last.get("summary", ""), last.get("decision_id")
+        if OF_A_COMMAND.match(summary) and name not in rows:
+            yield call.start, f"the status told {summary!r}, and the log never got this row"
+        if (
+            summary.startswith("restart applied")
+            and cleared.get(name, INFINITE) > (call.end or INFINITE) + CLOCK_SECONDS
+        ):
+            yield call.start, f"the status told {summary!r}, and nobody had cleared the latch"
+
+
+def _row_of(clearing: Activity) -> dict[str, Any]:
+    row: dict[str, Any] = clearing.scheduled.payload["row"]
+    return row
 
 
 def the_report_has_every_row_once(reading: Reading) -> Found:

@@ -22,8 +22,8 @@ CLOCK_SECONDS = 0.01
 # A workflow task looks at the time when it begins, and on a busy machine it takes a while.
 TAKEN_UP_SECONDS = 1.0
 LIMITS = Limits()
-# The sizing begins with the reading's end; a machine may be busy.
-REDUCED_WITHIN_SECONDS = 4.0
+# What follows a reading begins with its end; a machine may be busy.
+ACTS_WITHIN_SECONDS = 4.0
 # Between the reading and the fill, and an earlier fill.
 PRICES_MOVE = 1.1
 # docs/keys.md says ten.
@@ -174,20 +174,37 @@ def _peak_found(activity: Activity) -> float:
 def what_passes_a_soft_limit_is_reduced(reading: Reading) -> Found:
     """A cycle's reading that calls for a cut is followed by the sizing of one, unless something is wrong or somebody kills. One
     that is under way already serves, too."""
-    for activity in reading.named("observe") if reading.e.settled_at else ():
-        seen, at = activity.result or {}, activity.scheduled.at
-        until = activity.ended + REDUCED_WITHIN_SECONDS
-        if not activity.scheduled.payload.get("cycle_id") or seen.get("doubts") or until > reading.e.healed_at:
-            continue
-        for cut in (seen.get("assessment") or {}).get("cuts") or []:
+    for activity, start, until in _cycles(reading):
+        for cut in _assessed(activity, "cuts"):
             sized = (each for each in reading.named("plan_deleverage") if _is_of(each, cut["symbol"]))
-            if any(at - REDUCED_WITHIN_SECONDS < each.scheduled.at < until for each in sized):
-                continue
-            if not _killed_or_disturbed(reading, at - REDUCED_WITHIN_SECONDS, until):
+            in_time = any(start < each.scheduled.at < until for each in sized)
+            if not in_time and not _killed_or_disturbed(reading, start, until):
                 yield (
                     activity.ended,
                     f"a reading called for a cut of {cut['quantity']} {cut['symbol']}, and there was none",
                 )
+
+
+def what_passes_a_hard_limit_kills(reading: Reading) -> Found:
+    """Once a second reading has confirmed it, which comes at once."""
+    for activity, start, until in _cycles(reading):
+        for breach in _assessed(activity, "breaches"):
+            if not _killed_or_disturbed(reading, start, until):
+                yield activity.ended, f"a reading showed {breach['reason']}, and the desk did not kill itself"
+
+
+def _cycles(reading: Reading) -> Iterator[tuple[Activity, float, float]]:
+    """The readings of cycles that are no doubts, each with the time around it within which the desk acts on it."""
+    for activity in reading.named("observe") if reading.e.settled_at else ():
+        start, until = activity.scheduled.at - ACTS_WITHIN_SECONDS, activity.ended + ACTS_WITHIN_SECONDS
+        doubtful = (activity.result or {}).get("doubts")
+        if activity.scheduled.payload.get("cycle_id") and not doubtful and until <= reading.e.healed_at:
+            yield activity, start, until
+
+
+def _assessed(activity: Activity, what: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = ((activity.result or {}).get("assessment") or {}).get(what) or []
+    return found
 
 
 def _is_of(activity: Activity, symbol: str) -> bool:
@@ -305,6 +322,7 @@ RULES = (
     limits_are_loosened_only_while_paused,
     the_peak_of_the_account_stays,
     what_passes_a_soft_limit_is_reduced,
+    what_passes_a_hard_limit_kills,
     no_expired_proposal_is_decided,
     every_order_is_as_it_was_written_down,
     every_reduction_is_of_what_is_held,
