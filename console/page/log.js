@@ -44,7 +44,7 @@ export class Log {
     this.ids = [];
     this.next = null;
     this.isDetached = false;
-    this.isReading = this.isBehind = this.isOwed = false;
+    this.isReading = this.isBehind = this.isOwed = this.isOlderWanted = false;
     this.readAt = -Infinity;
     this.list.replaceChildren();
     this.newest.hidden = this.older.hidden = true;
@@ -123,6 +123,11 @@ export class Log {
       this.isBehind = false;
       setTimeout(() => this.news(), 1000);
     }
+    if (this.isOlderWanted) {
+      this.isOlderWanted = false;
+      // Once the caller has taken this page: it says where the older rows begin.
+      setTimeout(() => this.page());
+    }
     return page;
   }
 
@@ -136,7 +141,8 @@ export class Log {
   }
 
   async page() {
-    if (!this.next || this.isReading) return;
+    if (!this.next) return;
+    if (this.isReading) return void (this.isOlderWanted = true);
     const page = await this.reading({ cursor: this.next });
     if (!page) return;
     this.append(page);

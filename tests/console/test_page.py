@@ -488,12 +488,13 @@ async def test_the_older_rows_are_a_click_away_from_the_moment_the_page_is_opene
     monkeypatch.setattr(console.reports, "page", page)
     await console.open()
     older = console.page.get_by_role("button", name="Older rows")
-    for count in (50, 100, 120):
+    for count in (50, 120):
         await console.page.wait_for_function(
             "(count) => document.querySelectorAll('#log .rows > li').length === count", arg=count, polling=50
         )
-        if count < 120:
-            await older.click()
+        if count == 50:
+            # Twice at once: the second click comes while rows are read already.
+            await older.evaluate("(button) => { button.click(); button.click(); }")
     assert not await older.is_visible()
 
 
