@@ -250,6 +250,7 @@ VENUE_SWITCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "errors": ({"errors": {"*": 503}}, {"errors": {}}),
     "slow": ({"slow": {"*": 0.5}}, {"slow": {}}),
     "late": ({"late": {"create_order": 4, "cancel_all_orders": 1}}, {"late": {}}),
+    "begins_late": ({"slow": {"create_order": 4}}, {"slow": {}}),
     "account_unreadable": ({"errors": {"get_account_v4": 503}}, {"errors": {}}),
     "executes_and_fails": ({"errors": {"create_order": 503}, "executes": True}, {"errors": {}, "executes": False}),
 }

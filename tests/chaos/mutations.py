@@ -443,6 +443,10 @@ MUTATIONS = (
          "    latch.restart_tried(c, row.decision_id)\n    c.last_decision = row\n"),
     ),
     _mutation(
+        "I6", "an order that the venue does not show yet was not sent",
+        ("activities/act.py", "        if over:\n", "        if not found:\n"),
+    ),
+    _mutation(
         "I6", "a list that is empty is believed at once",
         ("activities/venues/aster/account.py", "        if not ends or seen.futures or seen.spot:\n",
          "        if ends or seen.futures or seen.spot:\n"),

@@ -231,6 +231,13 @@ async def _late_answer(desk: Desk, recorder: Recorder) -> bool:
     return played
 
 
+async def an_order_arrives_late(desk: Desk, recorder: Recorder) -> bool:
+    """Its sender has given up and asks the venue, which does not have it yet."""
+    late = Fault(0.0, PATIENCE_SECONDS, "begins_late", "venue")
+    async with _connection(desk) as connection, lasting(desk, late, recorder):
+        return await _decided(connection) and await _comes(desk, connection, lambda had: len(had) > 0, PATIENCE_SECONDS)
+
+
 async def workers_die_with_an_order(desk: Desk, recorder: Recorder) -> bool:
     """The order is on its way into the venue's book, and nobody is left who could say so: its time runs out."""
     async with _connection(desk) as connection, AsyncExitStack() as dead:
@@ -478,8 +485,10 @@ async def _proposed(
     return False
 
 
-async def _comes(desk: Desk, connection: psycopg.AsyncConnection, came: Came) -> bool:
-    until = time.monotonic() + PROPOSE_AGAIN_SECONDS
+async def _comes(
+    desk: Desk, connection: psycopg.AsyncConnection, came: Came, patience: float = PROPOSE_AGAIN_SECONDS
+) -> bool:
+    until = time.monotonic() + patience
     while time.monotonic() < until:
         if came(await _statuses(desk, connection)):
             return True
@@ -561,7 +570,8 @@ SCENES: dict[str, Callable[[Desk, Recorder], Awaitable[bool]]] = {
         an_order_is_replaced, a_position_is_reduced,
         a_decision_cannot_be_written, a_run_ends_with_an_unknown_order, an_order_is_replaced_in_the_next_run,
         queries_are_slow_at_commands, the_database_says_killed_before_the_send, a_reduction_is_in_doubt,
-        a_position_is_full, a_position_passes_a_soft_limit, a_position_passes_a_hard_limit, a_list_is_empty_at_a_kill,
+        an_order_arrives_late, a_position_is_full, a_position_passes_a_soft_limit, a_position_passes_a_hard_limit,
+        a_list_is_empty_at_a_kill,
     )
 }  # fmt: skip
 

@@ -59,6 +59,7 @@ SCENES = {
     "a_position_passes_a_soft_limit": 11.0,
     "a_list_is_empty_at_a_kill": 10.0,
     "a_position_passes_a_hard_limit": 11.0,
+    "an_order_arrives_late": 11.0,
 }
 SCENE_BEGINS = 0.2
 # The server takes ten thousand signals a run, the kill among them. So many want a machine to themselves: `--signals 10000`.
@@ -83,7 +84,7 @@ ON_PAPER = (
     "a_run_ends_with_an_unknown_order", "a_position_is_full",
 )  # fmt: skip
 # And the paper venue is one source, which does not contradict itself.
-ON_A_REAL_VENUE = ("a_list_is_empty_at_a_kill",)
+ON_A_REAL_VENUE = ("a_list_is_empty_at_a_kill", "an_order_arrives_late")
 # A desk that is brought back above a limit acts by itself, perhaps just when the round's evidence is collected.
 NOBODY_RESTARTS = ("a_position_passes_a_soft_limit", "a_position_passes_a_hard_limit")
 IN_A_SCENE = ("agent", "reader", "watcher")
