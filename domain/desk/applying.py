@@ -27,6 +27,7 @@ from domain.desk.recording import (
     remember,
 )
 from domain.desk.states import CommandKind, State, transition
+from domain.desk.versions import keeps_the_id_of_a_kill
 from domain.desk.warnings import Topic, unwarn, warn
 from domain.risk.limits import PORTFOLIO_LIMITS, changed
 from domain.trading.assessment import RiskMemory
@@ -87,8 +88,8 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
     if error:
         # The latch may be cleared all the same, if only the answer was lost. A new kill number sets it again.
         fresh, c.latched_number = tick.new_id("kill"), 0
-        if c.kill_number <= restart.kill_number:
-            c.kill_number, c.kill_id = restart.kill_number + 1, fresh
+        if c.kill_number <= restart.kill_number or not keeps_the_id_of_a_kill(c.schema_version):
+            c.kill_number, c.kill_id = max(c.kill_number, restart.kill_number + 1), fresh
         # Otherwise a newer kill has set number and id already. Its row may be on its way to the database; with a new id it would
         # not be recognised there.
         _refuse_late(c, restart.command, Refusal(error, RefusalCode.CONFLICT), tick)

@@ -18,6 +18,11 @@ def decides_ahead(version: int) -> bool:
     return version >= 6
 
 
+def keeps_the_id_of_a_kill(version: int) -> bool:
+    """Whether a kill during a restart keeps its id when the restart fails. Before, the kill got a new one."""
+    return version >= 6
+
+
 class UnknownRules(Exception):
     """Another release began this run, under rules that this release does not know."""
 
