@@ -47,8 +47,9 @@ class TimelyInstance(WorkflowInstance):
 
     def __init__(self, run: WorkflowInstance) -> None:
         self._run = run
-        # The last activation with more than queries: whether it was a replay, and its time.
-        self._last: tuple[bool, int, int] | None = None
+        # Of the last activation with more than queries: its time, the history that it knew, and whether it was a replay.
+        self._at: tuple[int, int] | None = None
+        self._history, self._replayed = 0, False
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         """Lets the run answer. Refuses an early query with a failure, which also drops the run from the cache."""
@@ -61,13 +62,19 @@ class TimelyInstance(WorkflowInstance):
         return refused
 
     def _is_early(self, act: WorkflowActivation) -> bool:
-        """Whether the activation brings news at the time of a replayed task. That task is over, and the news belongs to the
-        next one."""
+        """Whether the activation brings news at the time of a task that is over. The news belongs to the next one.
+
+        A run that was replayed for the query has no other activation at that time. A cached one may: what its own commands
+        bring about at once comes in another activation of the same task, with the same history. Found: a worker that was
+        stopped for a second, with the run in its cache, was sent a query with a longer one.
+        """
         if all(job.HasField("query_workflow") for job in act.jobs):
             return False
-        now = (act.timestamp.seconds, act.timestamp.nanos)
-        last, self._last = self._last, (act.is_replaying, *now)
-        return not act.is_replaying and last == (True, *now)
+        at = (act.timestamp.seconds, act.timestamp.nanos)
+        is_new = self._replayed or act.history_length > self._history
+        is_early = not act.is_replaying and at == self._at and is_new
+        self._at, self._history, self._replayed = at, act.history_length, act.is_replaying
+        return is_early
 
     def get_serialization_context(self, command_info: Any) -> None:
         """None: our converter treats a value alike wherever it occurs. The SDK asks for each payload; passing the question

@@ -34,9 +34,9 @@ class Run(WorkflowInstance):
 
 
 def activation(
-    seconds: int, *, replayed: bool, job: str = "resolve_activity", run_id: str = "run"
+    seconds: int, *, replayed: bool, job: str = "resolve_activity", run_id: str = "run", length: int = 43
 ) -> WorkflowActivation:
-    made = WorkflowActivation(run_id=run_id, is_replaying=replayed, history_length=43)
+    made = WorkflowActivation(run_id=run_id, is_replaying=replayed, history_length=length)
     made.timestamp.seconds = seconds
     getattr(made.jobs.add(), job).SetInParent()
     return made
@@ -55,6 +55,13 @@ def test_news_at_the_time_of_a_task_that_was_replayed_is_refused() -> None:
     refused = timely.activate(activation(2, replayed=False))
     assert refused.failed.failure.message == names.LATCH_UNREAD
     assert len(run.activations) == 2
+
+
+def test_news_at_the_time_of_a_task_that_this_worker_has_carried_out_is_refused() -> None:
+    """Found: a worker that was stopped for a second lost its next task, and was sent a query first, with the run in its cache."""
+    timely = TimelyInstance(Run())
+    assert timely.activate(activation(2, replayed=False, length=43)).HasField("successful")
+    assert timely.activate(activation(2, replayed=False, length=52)).HasField("failed")
 
 
 @pytest.mark.parametrize(
