@@ -50,10 +50,13 @@ class TimelyInstance(WorkflowInstance):
         # Of the last activation with more than queries: its time, the history that it knew, and whether it was a replay.
         self._at: tuple[int, int] | None = None
         self._history, self._replayed = 0, False
+        # Whether this worker has read the run anew, and how many tasks it has carried out of it since then.
+        self._was_read, self._tasks = False, 0
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         """Lets the run answer. Refuses an early query with a failure, which also drops the run from the cache."""
-        if not self._is_early(act) or not _may_refuse(act):
+        is_doubtful = self._is_early(act) or self._may_have_been_early(act)
+        if not is_doubtful or not _may_refuse(act):
             return self._run.activate(act)
         log.info("a query came before the workflow task that it has to wait for: it is refused", run_id=act.run_id)
         refused = WorkflowActivationCompletion()
@@ -73,8 +76,21 @@ class TimelyInstance(WorkflowInstance):
         at = (act.timestamp.seconds, act.timestamp.nanos)
         is_new = self._replayed or act.history_length > self._history
         is_early = not act.is_replaying and at == self._at and is_new
+        if act.is_replaying:
+            self._was_read = True
+        elif at != self._at:
+            self._tasks += 1
         self._at, self._history, self._replayed = at, act.history_length, act.is_replaying
         return is_early
+
+    def _may_have_been_early(self, act: WorkflowActivation) -> bool:
+        """Whether a query comes right after the first news of a run that was read anew: it may have been read for the query. If
+        its last task has timed out, its news comes at the time of that task, which differs from the one before.
+        """
+        # One that came with a task of its own (it has an id of the server's) is never refused: the task would fail with it.
+        is_alone = any(job.query_workflow.query_id.startswith("legacy") for job in act.jobs)
+        return is_alone and self._was_read and self._tasks == 1
+
 
     def get_serialization_context(self, command_info: Any) -> None:
         """None: our converter treats a value alike wherever it occurs. The SDK asks for each payload; passing the question

@@ -64,6 +64,34 @@ def test_news_at_the_time_of_a_task_that_this_worker_has_carried_out_is_refused(
     assert timely.activate(activation(2, replayed=False, length=52)).HasField("failed")
 
 
+def query(seconds: int, query_id: str = "legacy_query") -> WorkflowActivation:
+    made = activation(seconds, replayed=False, job="query_workflow")
+    made.jobs[0].query_workflow.query_id = query_id
+    return made
+
+
+@pytest.mark.parametrize(
+    ("before", "asked", "answer"),
+    [
+        pytest.param([(2, True), (3, False)], query(3), "failed", id="the first news of a run that was read anew"),
+        pytest.param(
+            [(2, True), (3, False)], query(3, "of-a-task"), "successful", id="a query that has a task of its own"
+        ),
+        pytest.param([(2, True), (3, False), (4, False)], query(4), "successful", id="a run with a second task"),
+        pytest.param([(2, True)], query(2), "successful", id="a run without news"),
+        pytest.param([(3, False)], query(3), "successful", id="a run that has begun here"),
+    ],
+)
+def test_a_query_is_refused_where_the_news_before_it_may_be_that_of_a_task_that_timed_out(
+    before: list[tuple[int, bool]], asked: WorkflowActivation, answer: str
+) -> None:
+    """Found: another worker's task timed out; a query came before the next one, and the run could never be replayed again."""
+    timely = TimelyInstance(Run())
+    for seconds, replayed in before:
+        timely.activate(activation(seconds, replayed=replayed))
+    assert timely.activate(asked).WhichOneof("status") == answer
+
+
 @pytest.mark.parametrize(
     "following",
     [
