@@ -91,7 +91,6 @@ class TimelyInstance(WorkflowInstance):
         is_alone = any(job.query_workflow.query_id.startswith("legacy") for job in act.jobs)
         return is_alone and self._was_read and self._tasks == 1
 
-
     def get_serialization_context(self, command_info: Any) -> None:
         """None: our converter treats a value alike wherever it occurs. The SDK asks for each payload; passing the question
         on would enter the sandbox each time."""
