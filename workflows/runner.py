@@ -50,7 +50,7 @@ class TimelyInstance(WorkflowInstance):
         # Of the last activation with more than queries: its time, the history that it knew, and whether it was a replay.
         self._at: tuple[int, int] | None = None
         self._history, self._replayed = 0, False
-        # Whether this worker has read the run anew, and how many tasks it has carried out of it since then.
+        # Whether this worker has read the run anew and answered no query since, and how many tasks it has carried out since then.
         self._was_read, self._tasks = False, 0
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
@@ -77,7 +77,7 @@ class TimelyInstance(WorkflowInstance):
         is_new = self._replayed or act.history_length > self._history
         is_early = not act.is_replaying and at == self._at and is_new
         if act.is_replaying:
-            self._was_read = True
+            self._was_read, self._tasks = True, 0
         elif at != self._at:
             self._tasks += 1
         self._at, self._history, self._replayed = at, act.history_length, act.is_replaying
@@ -89,7 +89,11 @@ class TimelyInstance(WorkflowInstance):
         """
         # One that came with a task of its own (it has an id of the server's) is never refused: the task would fail with it.
         is_alone = any(job.query_workflow.query_id.startswith("legacy") for job in act.jobs)
-        return is_alone and self._was_read and self._tasks == 1
+        is_doubtful = is_alone and self._was_read and self._tasks == 1
+        if is_alone and not is_doubtful:
+            # Read without news: the next ones come with their tasks. Otherwise the first query after each of them were refused.
+            self._was_read = False
+        return is_doubtful
 
     def get_serialization_context(self, command_info: Any) -> None:
         """None: our converter treats a value alike wherever it occurs. The SDK asks for each payload; passing the question

@@ -111,6 +111,16 @@ def test_whatever_has_its_own_time_goes_on(following: list[WorkflowActivation]) 
     assert len(run.activations) == 1 + len(following)
 
 
+def test_a_run_that_was_read_for_a_query_refuses_none_after_its_tasks() -> None:
+    timely = TimelyInstance(Run())
+    following = [activation(2, replayed=True), query(2), activation(3, replayed=False), query(3)]
+    assert [timely.activate(each).WhichOneof("status") for each in following] == ["successful"] * 4
+    # What another worker has done since then is replayed; then the last task may again be one that timed out.
+    timely.activate(activation(4, replayed=True, length=60))
+    timely.activate(activation(5, replayed=False, length=70))
+    assert timely.activate(query(5)).HasField("failed")
+
+
 def test_a_query_between_hides_nothing() -> None:
     timely = TimelyInstance(Run())
     timely.activate(activation(2, replayed=True))
