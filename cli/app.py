@@ -90,7 +90,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        leave(f"the output cannot be written: {error.strerror}")
+        leave(f"the output or a file cannot be written: {error.strerror}")
 
 
 if __name__ == "__main__":

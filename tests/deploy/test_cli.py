@@ -55,7 +55,7 @@ def test_output_that_has_no_room_is_one_line(tmp_path: Path) -> None:
             [sys.executable, "-m", "cli", "--version"],
             cwd=tmp_path, env=clean_environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
-    assert (told.returncode, told.stderr) == (1, "the output cannot be written: No space left on device\n")
+    assert (told.returncode, told.stderr) == (1, "the output or a file cannot be written: No space left on device\n")
 
 
 def test_a_terminal_that_lacks_a_character_shows_an_escape_and_a_pipe_gets_no_boxes(tmp_path: Path) -> None:
