@@ -1,18 +1,23 @@
-"""Runs workflows in Temporal's sandbox, and refuses a query that arrives between two workflow tasks.
+"""Runs workflows in Temporal's sandbox, and keeps a query that arrives between two workflow tasks from taking a run further.
 
-The failure behind it: a worker that has just started is asked a query, and fetches the run's history. That history may
-reach beyond the last workflow task: an activity has ended since, but its task has not begun. The SDK (core of 1.35) applies
-that result all the same, at the time of the previous task. What the workflow then commands goes out with the next task,
-which has its own time. If the two times make a difference, for instance to whether a cycle is due, the run can never be
-replayed again: the next worker to start fails each of its tasks, and no kill is carried out. All it takes is to replace a
-worker while somebody looks at the desk. So such a query is refused, and the run is read again, with its task.
+The failure behind it: a worker is asked a query, and reads the run's history for it. That history may reach beyond the last
+workflow task: an activity has ended since, but its task has not begun. The SDK (core of 1.35) hands that news to the workflow
+all the same, at the time of the task before. Two things went wrong:
+
+- What the workflow commands at the wrong time goes out with the next task. If the two times make a difference, for instance
+  to whether a cycle is due, the run can never be replayed again. The next worker fails each of its tasks, and no kill is
+  carried out.
+- If the workflow continues as new at the wrong time, it sees no signal that arrives with the next task: a kill is lost.
+
+All it takes is to replace a worker while somebody looks at the desk. So such a query is refused, and the run is read again,
+with its task.
 """
 
 import time
 from typing import Any
 
 import structlog
-from temporalio.bridge.proto.workflow_activation import WorkflowActivation
+from temporalio.bridge.proto.workflow_activation import WorkflowActivation, WorkflowActivationJob
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.converter import StorageDriverStoreContext
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails
@@ -20,11 +25,13 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from workflows import names
 
-# How long every query is refused while a run's history keeps one length. The workflow task normally comes much sooner. The
+# How long such a query is refused while a run's history keeps one length. The workflow task normally comes much sooner. The
 # bound is a time, not a number of refusals: with five refusals allowed, the sixth query of a crowd was let in, and took the run
 # further. It exists so that the run would still go on if a later SDK gave a task the time of the one before it.
 REFUSED_SECONDS = 300.0
 MOST_REMEMBERED = 1_000
+# A workflow task that is scheduled and started.
+EVENTS_TO_BEGIN = 2
 
 _NO_STORE = StorageDriverStoreContext()
 
@@ -49,20 +56,44 @@ class TimelyInstance(WorkflowInstance):
         self._run = run
         # Of the last activation with more than queries: its time, the history that it knew, and whether it was a replay.
         self._at: tuple[int, int] | None = None
-        self._history, self._replayed = 0, False
-        # Whether this worker has read the run anew and answered no query since, and how many tasks it has carried out since then.
-        self._was_read, self._tasks = False, 0
+        self._length, self._replayed = 0, False
+        # How many events the history has once the server has taken that activation's task, without any news.
+        self._events = 0
+        self._is_doubtful = self._has_ended = False
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
-        """Lets the run answer. Refuses an early query with a failure, which also drops the run from the cache."""
-        is_doubtful = self._is_early(act) or self._may_have_been_early(act)
-        if not is_doubtful or not _may_refuse(act):
+        """Lets the run answer. Refuses what is early with a failure, which also drops the run from the cache."""
+        if any(job.HasField("remove_from_cache") for job in act.jobs):
             return self._run.activate(act)
-        log.info("a query came before the workflow task that it has to wait for: it is refused", run_id=act.run_id)
-        refused = WorkflowActivationCompletion()
-        # The gateway then asks again, as it does for a run that has not read the latch.
-        refused.failed.failure.message = names.LATCH_UNREAD
-        return refused
+        if all(job.HasField("query_workflow") for job in act.jobs):
+            return self._queried(act)
+        if self._has_ended:
+            # The server did not take the run's end, and this news would be lost with the run.
+            return _refused(act, "news for a run that has ended")
+        if self._is_early(act) and _may_refuse(act):
+            return _refused(act, "news before its workflow task, for a query")
+        self._take_note(act)
+        done = self._run.activate(act)
+        issued = [command.WhichOneof("variant") for command in done.successful.commands]
+        self._events += len(issued)
+        self._has_ended = "continue_as_new_workflow_execution" in issued and not act.is_replaying
+        return done
+
+    def _queried(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
+        """Only a query without a task of its own may be refused as a whole: with the others, the task would fail.
+
+        The server answers the queries of a task even if it refuses the task. So a run that ends tells nothing: the same commands
+        are about to be carried out once more.
+        """
+        if self._replayed:
+            # A run that is read for a query is replayed with the whole history known.
+            self._events = act.history_length
+        if not (self._has_ended or self._is_doubtful) or not _may_refuse(act):
+            return self._run.activate(act)
+        ids = [job.query_workflow.query_id for job in act.jobs]
+        if any(query_id.startswith("legacy") for query_id in ids):
+            return _refused(act, "a query between two workflow tasks")
+        return _unanswered(act, ids) if self._has_ended else self._run.activate(act)
 
     def _is_early(self, act: WorkflowActivation) -> bool:
         """Whether the activation brings news at the time of a task that is over. The news belongs to the next one.
@@ -71,29 +102,25 @@ class TimelyInstance(WorkflowInstance):
         bring about at once comes in another activation of the same task, with the same history. Found: a worker that was
         stopped for a second, with the run in its cache, was sent a query with a longer one.
         """
-        if all(job.HasField("query_workflow") for job in act.jobs):
-            return False
-        at = (act.timestamp.seconds, act.timestamp.nanos)
-        is_new = self._replayed or act.history_length > self._history
-        is_early = not act.is_replaying and at == self._at and is_new
-        if act.is_replaying:
-            self._was_read, self._tasks = True, 0
-        elif at != self._at:
-            self._tasks += 1
-        self._at, self._history, self._replayed = at, act.history_length, act.is_replaying
-        return is_early
+        is_new = self._replayed or act.history_length > self._length
+        return not act.is_replaying and _time_of(act) == self._at and is_new
 
-    def _may_have_been_early(self, act: WorkflowActivation) -> bool:
-        """Whether a query comes right after the first news of a run that was read anew: it may have been read for the query. If
-        its last task has timed out, its news comes at the time of that task, which differs from the one before.
+    def _take_note(self, act: WorkflowActivation) -> None:
+        """Notes whether the news may have come without its task.
+
+        If the last task failed or timed out, early news comes at the time of that task, and only the number of events shows it:
+        two begin a task, and a third one ends the one that failed. A task that follows such a one in fact is doubted as well,
+        which costs a query that is asked again.
         """
-        # One that came with a task of its own (it has an id of the server's) is never refused: the task would fail with it.
-        is_alone = any(job.query_workflow.query_id.startswith("legacy") for job in act.jobs)
-        is_doubtful = is_alone and self._was_read and self._tasks == 1
-        if is_alone and not is_doubtful:
-            # Read without news: the next ones come with their tasks. Otherwise the first query after each of them were refused.
-            self._was_read = False
-        return is_doubtful
+        is_new_task = _time_of(act) != self._at
+        if is_new_task and not act.is_replaying:
+            news = act.history_length - sum(map(_events_of, act.jobs)) - EVENTS_TO_BEGIN
+            self._is_doubtful = news != self._events
+        if act.is_replaying:
+            self._is_doubtful = False
+        if is_new_task:
+            self._events = act.history_length + 1
+        self._at, self._length, self._replayed = _time_of(act), act.history_length, act.is_replaying
 
     def get_serialization_context(self, command_info: Any) -> None:
         """None: our converter treats a value alike wherever it occurs. The SDK asks for each payload; passing the question
@@ -110,6 +137,31 @@ class TimelyInstance(WorkflowInstance):
     def get_thread_id(self) -> int | None:
         """Passes the call on to the run."""
         return self._run.get_thread_id()
+
+
+def _time_of(act: WorkflowActivation) -> tuple[int, int]:
+    return act.timestamp.seconds, act.timestamp.nanos
+
+
+def _events_of(job: WorkflowActivationJob) -> int:
+    """How many events of the history make a job. An activity that nobody has begun has one less, which is only doubted."""
+    return 2 if job.HasField("resolve_activity") else 1
+
+
+def _refused(act: WorkflowActivation, why: str) -> WorkflowActivationCompletion:
+    log.info("refused, so that the run is read again", run_id=act.run_id, why=why)
+    refused = WorkflowActivationCompletion()
+    # The gateway then asks again, as it does for a run that has not read the latch.
+    refused.failed.failure.message = names.LATCH_UNREAD
+    return refused
+
+
+def _unanswered(act: WorkflowActivation, query_ids: list[str]) -> WorkflowActivationCompletion:
+    done = WorkflowActivationCompletion(run_id=act.run_id)
+    for query_id in query_ids:
+        answer = done.successful.commands.add().respond_to_query
+        answer.query_id, answer.failed.message = query_id, names.LATCH_UNREAD
+    return done
 
 
 def _may_refuse(act: WorkflowActivation) -> bool:

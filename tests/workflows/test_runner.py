@@ -12,15 +12,19 @@ from workflows.runner import TimelyInstance
 
 
 class Run(WorkflowInstance):
-    """Counts what it is given."""
+    """Counts what it is given, and issues the commands that stand at its turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, *commands: str) -> None:
         self.activations: list[WorkflowActivation] = []
+        self.commands = commands
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         self.activations.append(act)
         done = WorkflowActivationCompletion()
         done.successful.SetInParent()
+        for command in self.commands[len(self.activations) - 1 : len(self.activations)]:
+            if command:
+                getattr(done.successful.commands.add(), command).SetInParent()
         return done
 
     def get_serialization_context(self, command_info: Any) -> Any:
@@ -38,7 +42,8 @@ def activation(
 ) -> WorkflowActivation:
     made = WorkflowActivation(run_id=run_id, is_replaying=replayed, history_length=length)
     made.timestamp.seconds = seconds
-    getattr(made.jobs.add(), job).SetInParent()
+    for name in job.split():
+        getattr(made.jobs.add(), name).SetInParent()
     return made
 
 
@@ -64,32 +69,83 @@ def test_news_at_the_time_of_a_task_that_this_worker_has_carried_out_is_refused(
     assert timely.activate(activation(2, replayed=False, length=52)).HasField("failed")
 
 
-def query(seconds: int, query_id: str = "legacy_query") -> WorkflowActivation:
-    made = activation(seconds, replayed=False, job="query_workflow")
+def query(seconds: int, query_id: str = "legacy_query", length: int = 15) -> WorkflowActivation:
+    # The SDK says of all queries that they are replayed.
+    made = activation(seconds, replayed=True, job="query_workflow", length=length)
     made.jobs[0].query_workflow.query_id = query_id
     return made
+
+
+# As the SDK gave them for one history: it begins (3 events), a signal comes and a timer is started (7 events, and 9 with what the
+# task leaves behind). Then the timer fires.
+FIRST = activation(1, replayed=False, job="initialize_workflow", length=3)
+REPLAYED = [activation(1, replayed=True, job="initialize_workflow", length=3)]
+CARRIED_OUT = [FIRST, activation(2, replayed=False, job="signal_workflow", length=7)]
+READ = [*REPLAYED, activation(2, replayed=True, job="signal_workflow", length=7)]
+ASKED = [*REPLAYED, activation(2, replayed=True, job="signal_workflow", length=9), query(2, length=9)]
+# The task was scheduled and started, and failed; a signal came, and another task is scheduled.
+EARLY = activation(3, replayed=False, job="signal_workflow fire_timer", length=15)
+AFTER_A_FAILED_ONE = activation(4, replayed=False, job="signal_workflow signal_workflow fire_timer", length=17)
+NEXT = activation(3, replayed=False, job="fire_timer", length=12)
 
 
 @pytest.mark.parametrize(
     ("before", "asked", "answer"),
     [
-        pytest.param([(2, True), (3, False)], query(3), "failed", id="the first news of a run that was read anew"),
-        pytest.param(
-            [(2, True), (3, False)], query(3, "of-a-task"), "successful", id="a query that has a task of its own"
-        ),
-        pytest.param([(2, True), (3, False), (4, False)], query(4), "successful", id="a run with a second task"),
-        pytest.param([(2, True)], query(2), "successful", id="a run without news"),
-        pytest.param([(3, False)], query(3), "successful", id="a run that has begun here"),
+        pytest.param([*READ, EARLY], query(3), "failed", id="early news of a run that was read anew"),
+        pytest.param([*ASKED, EARLY], query(3), "failed", id="early news of a run that was asked before"),
+        pytest.param([*CARRIED_OUT, EARLY], query(3), "failed", id="early news of a run in the cache"),
+        pytest.param([*READ, AFTER_A_FAILED_ONE], query(4), "failed", id="news after a task that failed is doubted"),
+        pytest.param([*READ, EARLY], query(3, "of-a-task"), "successful", id="a query that has a task of its own"),
+        pytest.param([*READ, NEXT], query(3), "successful", id="a task of a run that was read for it"),
+        pytest.param([*ASKED, NEXT], query(3), "successful", id="a task of a run that was asked before"),
+        pytest.param([*CARRIED_OUT, NEXT], query(3), "successful", id="a task of a run in the cache"),
+        pytest.param(ASKED, query(2, length=9), "successful", id="a run without news"),
+        pytest.param([FIRST], query(1), "successful", id="a run that has begun here"),
     ],
 )
-def test_a_query_is_refused_where_the_news_before_it_may_be_that_of_a_task_that_timed_out(
-    before: list[tuple[int, bool]], asked: WorkflowActivation, answer: str
+def test_a_query_is_refused_where_the_news_before_it_may_be_that_of_a_task_that_failed(
+    before: list[WorkflowActivation], asked: WorkflowActivation, answer: str
 ) -> None:
     """Found: another worker's task timed out; a query came before the next one, and the run could never be replayed again."""
-    timely = TimelyInstance(Run())
-    for seconds, replayed in before:
-        timely.activate(activation(seconds, replayed=replayed))
+    timely = TimelyInstance(Run("", "start_timer"))
+    for each in before:
+        assert timely.activate(each).HasField("successful")
     assert timely.activate(asked).WhichOneof("status") == answer
+
+
+def ended(act: WorkflowActivation) -> tuple[Run, TimelyInstance]:
+    run = Run("continue_as_new_workflow_execution")
+    timely = TimelyInstance(run)
+    assert timely.activate(act).HasField("successful")
+    return run, timely
+
+
+def test_news_for_a_run_that_has_ended_is_never_lost() -> None:
+    """Found: a run was taken to its end for a query. The kill that came with the next task was handed to nobody."""
+    run, timely = ended(FIRST)
+    assert timely.activate(activation(2, replayed=False, job="signal_workflow", length=9)).HasField("failed")
+    assert len(run.activations) == 1
+
+
+def test_a_run_that_has_ended_tells_nothing() -> None:
+    """Found: the server refused a task that ended the run, and told its answers all the same. Nothing of them had happened."""
+    _, timely = ended(FIRST)
+    (answer,) = timely.activate(query(1, "of-the-task")).successful.commands
+    assert answer.respond_to_query.query_id == "of-the-task"
+    assert answer.respond_to_query.failed.message == names.LATCH_UNREAD
+    assert timely.activate(query(1)).failed.failure.message == names.LATCH_UNREAD
+
+
+def test_a_run_that_ended_long_ago_can_be_asked() -> None:
+    _, timely = ended(REPLAYED[0])
+    assert timely.activate(query(1)).HasField("successful")
+
+
+def test_a_run_that_has_ended_leaves_the_cache() -> None:
+    run, timely = ended(FIRST)
+    assert timely.activate(activation(0, replayed=False, job="remove_from_cache", length=3)).HasField("successful")
+    assert len(run.activations) == 2
 
 
 @pytest.mark.parametrize(
@@ -109,16 +165,6 @@ def test_whatever_has_its_own_time_goes_on(following: list[WorkflowActivation]) 
     timely.activate(activation(2, replayed=True, job="initialize_workflow"))
     assert [timely.activate(each).WhichOneof("status") for each in following] == ["successful"] * len(following)
     assert len(run.activations) == 1 + len(following)
-
-
-def test_a_run_that_was_read_for_a_query_refuses_none_after_its_tasks() -> None:
-    timely = TimelyInstance(Run())
-    following = [activation(2, replayed=True), query(2), activation(3, replayed=False), query(3)]
-    assert [timely.activate(each).WhichOneof("status") for each in following] == ["successful"] * 4
-    # What another worker has done since then is replayed; then the last task may again be one that timed out.
-    timely.activate(activation(4, replayed=True, length=60))
-    timely.activate(activation(5, replayed=False, length=70))
-    assert timely.activate(query(5)).HasField("failed")
 
 
 def test_a_query_between_hides_nothing() -> None:

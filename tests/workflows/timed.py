@@ -1,4 +1,4 @@
-"""A workflow in a file of its own, as the sandbox wants it: what it does depends on the time."""
+"""Workflows in a file of their own, as the sandbox wants it."""
 
 from datetime import timedelta
 
@@ -21,6 +21,32 @@ class Timed:
             )
             if workflow.now() == began:
                 await workflow.sleep(0.01)
+
+    @workflow.query
+    def look(self) -> str:
+        """Anything."""
+        return "seen"
+
+
+@workflow.defn
+class Handing:
+    """Continues as new when its activity ends, with all signals that it has heard."""
+
+    def __init__(self) -> None:
+        self._heard: list[int] = []
+
+    @workflow.run
+    async def run(self, activities: str, heard: list[int] | None = None) -> list[int]:
+        """The signals of the first run, which ends with the activity."""
+        if heard is not None:
+            return heard
+        await workflow.execute_activity("gated", task_queue=activities, start_to_close_timeout=timedelta(seconds=30))
+        workflow.continue_as_new(args=[activities, self._heard])
+
+    @workflow.signal
+    def hear(self, number: int) -> None:
+        """Anything."""
+        self._heard.append(number)
 
     @workflow.query
     def look(self) -> str:
