@@ -1,7 +1,8 @@
 """The earlier release whose workers take part in some rounds: which commit it is, and its code in a folder of its own.
 
-Its workers are started with the environment and the packages of this release's. Only what starts them is of this tree: the
-zygote, and the clock that a fault may step.
+Its workers are started with the environment and the packages of this release's. What starts them is of this tree: the zygote,
+and the clock that a fault may step. So is the check of what the SDK hands a run: without it a worker of an earlier release ends
+a run without signals of its history, or in a way that no release can replay, and no later release can make up for that.
 """
 
 import re
@@ -14,8 +15,7 @@ from pathlib import Path
 from tests.chaos.forking import ROOT
 
 NOBODY = "none"
-# Files of this tree that start a worker of the other one.
-STARTERS = ("tests/chaos/zygote.py", "tests/chaos/stepped_clock.py")
+OF_THIS_TREE = ("tests/chaos/zygote.py", "tests/chaos/stepped_clock.py", "workflows/runner.py")
 MIGRATIONS = "storage/migrations/versions"
 RULES = "domain/desk/versions.py"
 
@@ -48,7 +48,7 @@ def unpacked(named: str, folder: Path, root: Path = ROOT) -> Earlier:
     found = Earlier(name, folder, _newest_rules(folder, name))
     if _migrations(folder) != _migrations(root):
         raise NotThere(f"a worker of {name} does not start on this schema of the database")
-    for file in STARTERS:
+    for file in OF_THIS_TREE:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / file, folder / file)
     return found

@@ -232,6 +232,7 @@ UPGRADES: dict[str, tuple[tuple[str, ...], str, str]] = {
     "versions": (ALL, ONE[0], THIS),
 }
 VERSIONS = "versions"
+MADE_UP = ("complete", "fail")
 # A worker that does not know a run's rules cannot carry it out: neither after one that does, nor beside it without versions.
 WITH_OTHER_RULES = ("all upgraded", VERSIONS)
 
@@ -245,6 +246,9 @@ def _with_earlier_workers(found: Round, schema: int, quiet: float) -> Round:
     first, target, release = UPGRADES[kind]
     at = round(chance.uniform(quiet, max(quiet, found.seconds - QUIET_SECONDS)), 3)
     faults = [*found.faults, *([Fault(at, 0.1, "replace", target, release)] if target else [])]
+    if schema < SCHEMA_VERSION:
+        # It cannot read an answer that a person has made up, and fails each task of the run from then on.
+        faults = [fault for fault in faults if fault.kind not in MADE_UP]
     return replace(
         found,
         faults=tuple(sorted(faults, key=lambda fault: fault.at)),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.earlier import MIGRATIONS, NOBODY, RULES, STARTERS, NotThere, commit_of, unpacked
+from tests.chaos.earlier import MIGRATIONS, NOBODY, RULES, OF_THIS_TREE, NotThere, commit_of, unpacked
 
 
 class Repository:
@@ -14,7 +14,7 @@ class Repository:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._git("init", "--quiet")
-        for file in STARTERS:
+        for file in OF_THIS_TREE:
             self._write(file, "this tree's")
         self._write(RULES, "SCHEMA_VERSION = 4\n")
         self.commit(f"{MIGRATIONS}/r0001.py")
@@ -68,10 +68,10 @@ def test_the_newest_tag_comes_first_but_for_the_commit_itself(clone: Repository)
 def test_an_earlier_release_is_unpacked_with_our_own_starters(clone: Repository, tmp_path: Path) -> None:
     first = clone.commit("worker.py", "the old one")
     clone.commit("worker.py", "the new one")
-    clone.commit(STARTERS[0], "the new starter")
+    clone.commit(OF_THIS_TREE[0], "the new starter")
     found = unpacked(first, tmp_path / "there", clone.root)
     assert (found.schema, (found.source / "worker.py").read_text()) == (4, "the old one")
-    assert (found.source / STARTERS[0]).read_text() == "the new starter"
+    assert (found.source / OF_THIS_TREE[0]).read_text() == "the new starter"
 
 
 def test_of_another_schema_of_the_database_nobody_takes_part(clone: Repository, tmp_path: Path) -> None:

@@ -1,15 +1,16 @@
 """A query that reaches a new worker between an activity's end and the workflow task for it, on a real server.
 
-With the SDK's own runner the run cannot be replayed afterwards, which is what `workflows/runner.py` is for. Once the first test
-fails, the SDK gives such news the right time, and the runner may go.
+With the SDK's own runner the run cannot be replayed afterwards, or it ends without signals of its own history, which is what
+`workflows/runner.py` is for. Once the tests of the SDK's runner fail, it gives such news the right time, and ours may go.
 """
 
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from temporalio import activity
@@ -17,12 +18,13 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError
 from temporalio.worker import Replayer, Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from temporalio.workflow import NondeterminismError
 
 from tests.temporal import client_of, serve
-from tests.workflows.timed import Timed
+from tests.workflows.timed import Handing, Timed
 from workflows import runner
 from workflows.polls import SHARE_FOR_THE_QUEUE, WORKFLOW_TASK_POLLS
 from workflows.runner import TimelyRunner
@@ -33,6 +35,10 @@ TRIES = 10
 # With the refused query the SDK drops what it has of the run, also a task that has come meanwhile: the server gives it out again
 # after so long.
 TASK_TIMEOUT = timedelta(seconds=2)
+# Enough for as long as a task's time-out takes, twice.
+MOST_SIGNALS = 2_000
+# The SDK's own runner loses a signal in one of five tries.
+ENDINGS = 30
 
 
 class TimedRun:
@@ -62,7 +68,7 @@ class TimedRun:
         return Worker(
             self.client,
             task_queue=self.name,
-            workflows=[Timed],
+            workflows=[Timed, Handing],
             workflow_runner=self.runner,
             max_concurrent_workflow_task_polls=WORKFLOW_TASK_POLLS,
             nonsticky_to_sticky_poll_ratio=SHARE_FOR_THE_QUEUE,
@@ -89,6 +95,38 @@ class TimedRun:
                 await asyncio.gather(*looks, return_exceptions=True)
         return run
 
+    async def ended_beside_signals(self) -> set[int]:
+        """The signals that the run's history has, and that the next run was not given."""
+        async with self.activities() as queue:
+            async with self.worker():
+                run = await self.client.start_workflow(
+                    Handing.run, args=[queue, None], id=self.name, task_queue=self.name, task_timeout=TASK_TIMEOUT
+                )
+                await self.begun.wait()
+            looks = [asyncio.create_task(run.query(Handing.look)) for _ in range(self.looks)]
+            self.gate.set()
+            await until(run, EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED)
+            sender = asyncio.create_task(send(run))
+            async with self.worker():
+                handed = await run.result()
+            for task in (sender, *looks):
+                task.cancel()
+            await asyncio.gather(sender, *looks, return_exceptions=True)
+        first = self.client.get_workflow_handle(self.name, run_id=run.first_execution_run_id)
+        return {*signals(await events(first))} - {*handed}
+
+
+async def send(run: WorkflowHandle[Any, Any]) -> None:
+    """Signal after signal, until no run takes any more."""
+    with suppress(RPCError):
+        for number in range(MOST_SIGNALS):
+            await run.signal(Handing.hear, number)
+
+
+def signals(history: list[HistoryEvent]) -> list[int]:
+    heard = [event.workflow_execution_signaled_event_attributes for event in history]
+    return [int(each.input.payloads[0].data) for each in heard if each.signal_name]
+
 
 @pytest.fixture
 async def partitioned() -> AsyncIterator[Client]:
@@ -97,11 +135,11 @@ async def partitioned() -> AsyncIterator[Client]:
         yield await client_of(env)
 
 
-async def events(run: WorkflowHandle[Timed, None]) -> list[HistoryEvent]:
+async def events(run: WorkflowHandle[Any, Any]) -> list[HistoryEvent]:
     return [*(await run.fetch_history()).events]
 
 
-async def until(run: WorkflowHandle[Timed, None], kind: EventType.ValueType) -> None:
+async def until(run: WorkflowHandle[Any, Any], kind: EventType.ValueType) -> None:
     while not any(event.event_type == kind for event in await events(run)):
         await asyncio.sleep(0.1)
 
@@ -160,3 +198,18 @@ async def test_queries_that_wait_hold_up_no_task_when_a_worker_starts(
             in (EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED, EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED)
         ]
         assert max(after - before for before, after in pairwise(times)) < NO_STANDSTILL
+
+
+@pytest.mark.thorough
+async def test_without_the_runner_a_run_ends_without_signals_that_it_was_sent(partitioned: Client) -> None:
+    for _ in range(ENDINGS):
+        if await TimedRun(partitioned, SandboxedWorkflowRunner()).ended_beside_signals():
+            return
+    pytest.fail("the SDK does without workflows/runner.py, or the moment never came")
+
+
+# The moment itself is tested with activations, in test_runner.py.
+@pytest.mark.parametrize("endings", [2, pytest.param(ENDINGS, marks=pytest.mark.thorough)])
+async def test_with_the_runner_every_signal_is_handed_on(partitioned: Client, endings: int) -> None:
+    for _ in range(endings):
+        assert not await TimedRun(partitioned, TimelyRunner()).ended_beside_signals()

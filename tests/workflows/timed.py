@@ -38,10 +38,12 @@ class Handing:
     @workflow.run
     async def run(self, activities: str, heard: list[int] | None = None) -> list[int]:
         """The signals of the first run, which ends with the activity."""
-        if heard is not None:
-            return heard
-        await workflow.execute_activity("gated", task_queue=activities, start_to_close_timeout=timedelta(seconds=30))
-        workflow.continue_as_new(args=[activities, self._heard])
+        if heard is None:
+            await workflow.execute_activity(
+                "gated", task_queue=activities, start_to_close_timeout=timedelta(seconds=30)
+            )
+            workflow.continue_as_new(args=[activities, self._heard])
+        return heard
 
     @workflow.signal
     def hear(self, number: int) -> None:
