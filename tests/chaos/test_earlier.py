@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.earlier import MIGRATIONS, NOBODY, RULES, OF_THIS_TREE, NotThere, commit_of, unpacked
+from tests.chaos.earlier import MIGRATIONS, NOBODY, OF_THIS_TREE, RULES, NotThere, commit_of, unpacked
 
 
 class Repository:
