@@ -205,8 +205,8 @@ def read_event(run: int, event: HistoryEvent) -> Event | None:  # noqa: C901 - a
         case "WORKFLOW_TASK_FAILED":
             found.kind, found.payload = "task_failed", told.failure.message
             found.name = WorkflowTaskFailedCause.Name(told.cause).removeprefix("WORKFLOW_TASK_FAILED_CAUSE_")
-        case "WORKFLOW_TASK_COMPLETED":
-            found.kind = "task_completed"
+        case "WORKFLOW_TASK_STARTED" | "WORKFLOW_TASK_COMPLETED":
+            found.kind = kind.removeprefix("WORKFLOW_").lower()
         case "ACTIVITY_TASK_SCHEDULED":
             found.kind, found.name, found.payload = "scheduled", told.activity_type.name, _first(told.input)
             found.most_attempts = told.retry_policy.maximum_attempts

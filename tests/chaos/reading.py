@@ -200,6 +200,12 @@ class Reading:
         """The activities of a type."""
         return [activity for activity in self.activities if activity.name == name]
 
+    def task_began(self, activity: Activity) -> float:
+        """When the workflow task that scheduled it began: the only time that the workflow knew. Temporal may have been away until
+        it took the task."""
+        before = self.e.events[: activity.position]
+        return next((event.at for event in reversed(before) if event.kind == "task_started"), activity.scheduled.at)
+
     @cached_property
     def cancel_tries(self) -> list[CancelTry]:
         """Every cancel that was asked of the venue."""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos import recorder as r
 from tests.chaos.checker import RULES, check
-from tests.chaos.evidence import Change, Evidence, VenueOrder, Version
+from tests.chaos.evidence import Change, Event, Evidence, VenueOrder, Version
 from tests.chaos.reading import Reading
 from tests.chaos.recorder import Note
 from tests.chaos.records import BEGAN, Script, a_sound_round, call_of, event_of, instruction_of, row_of
@@ -873,6 +873,15 @@ def test_a_cut_may_be_under_way_or_a_kill_or_a_fault_may_come() -> None:
 def a_proposal_is_decided_after_its_time(e: Evidence) -> None:
     proposal = {"agent_id": "momentum", "expires_at": "1970-01-12T13:46:40+00:00"}
     event_of(e, "scheduled", "decide", 1).payload["proposals"] = [proposal]
+
+
+def test_a_proposal_is_decided_in_time_where_the_task_began_in_time() -> None:
+    e = a_sound_round()
+    a_proposal_is_decided_after_its_time(e)
+    decide = event_of(e, "scheduled", "decide", 1)
+    began = Event(decide.run, decide.number, BEGAN - 5.0, "task_started")
+    e.events.insert(e.events.index(decide), began)
+    assert "no_expired_proposal_is_decided" not in violated(e)
 
 
 def test_a_kill_under_the_id_of_another_command_has_the_last_word() -> None:

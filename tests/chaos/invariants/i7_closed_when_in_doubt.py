@@ -224,9 +224,10 @@ def _killed_or_disturbed(reading: Reading, start: float, end: float) -> bool:
 
 def no_expired_proposal_is_decided(reading: Reading) -> Found:
     """What an agent said for some seconds is not put to a decision after them."""
-    asked = [(each.scheduled.at, each.scheduled.payload) for each in reading.named("decide")]
-    asked += [(each.scheduled.at, each.scheduled.payload.get("decides") or {}) for each in reading.named("observe")]
-    for at, facts in asked:
+    asked = [(each, each.scheduled.payload) for each in reading.named("decide")]
+    asked += [(each, each.scheduled.payload.get("decides") or {}) for each in reading.named("observe")]
+    for each, facts in asked:
+        at = reading.task_began(each)
         for proposal in facts.get("proposals") or []:
             if proposal.get("expires_at") and at > (over := _seconds(proposal["expires_at"])) + TAKEN_UP_SECONDS:
                 yield at, f"a proposal of {proposal['agent_id']} was put to a decision {at - over:.1f} s after its time"
