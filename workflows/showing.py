@@ -19,10 +19,13 @@ from workflows.run import CoordinatorRun
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
     from domain.desk.states import State
+    from domain.desk.versions import gives_way_to_refusals
     from domain.desk.warnings import Topic, unwarn, warn
 
 MOMENT_SECONDS = 0.01
 LOOK_AGAIN = timedelta(seconds=60)
+# Each refusal doubles it, up to about an hour: a refused task holds up a kill for seconds.
+MOST_DOUBLINGS = 6
 # After this long, the server has refused the task and is retrying it: setting the attribute would fail it once more.
 LATE = timedelta(seconds=2)
 MAX_POSTPONED = 20
@@ -45,6 +48,7 @@ class ShowTask:
         self._c = run.c
         self._missing: list[str] = []
         self._tried: tuple[State, datetime] | None = None
+        self._refusals = 0
         self.idle = True
 
     @property
@@ -87,7 +91,9 @@ class ShowTask:
         c = self._c
         if self._run.draining or not self._run.may_tell or not c.search_attributes or c.shown_state is c.state:
             return False
-        return self._tried is None or self._tried[0] is not c.state or workflow.now() - self._tried[1] > LOOK_AGAIN
+        gives_way = gives_way_to_refusals(c.schema_version)
+        rest = LOOK_AGAIN * 2 ** min(self._refusals, MOST_DOUBLINGS) if gives_way else LOOK_AGAIN
+        return self._tried is None or self._tried[0] is not c.state or workflow.now() - self._tried[1] > rest
 
     async def _show(self) -> None:
         self._tried = (self._c.state, workflow.now())
@@ -99,10 +105,12 @@ class ShowTask:
             began = workflow.now()
             await asyncio.sleep(MOMENT_SECONDS)
             if workflow.now() - began > LATE:
+                self._refusals += 1
                 return
             if not self._run.task_brought_command:
                 workflow.upsert_search_attributes([names.STATE_ATTRIBUTE.value_set(self._c.state.value)])
                 self._c.shown_state = self._c.state
+                self._refusals = 0
                 return
 
     async def _look(self) -> None:

@@ -16,6 +16,7 @@ from domain.desk.commands import Command, Source
 from domain.desk.outbox import MAX_OPEN_CANCELS_PER_LANE, NOT_SENT_IN_SHADOW, prepared_row, queue_instruction, queue_row
 from domain.desk.recording import Tick, control_row, enter, remember
 from domain.desk.states import CommandKind, Mode, State
+from domain.desk.versions import a_kill_never_rests
 from domain.trading.instructions import CANCEL_TOOLS, OpenCancel, Tool
 from domain.trading.market import Observation
 from domain.trading.symbols import covered_symbols
@@ -70,13 +71,20 @@ def issue_cancels(c: Carried, record: CommandRecord, symbols: list[str], tick: T
     A flood of kills must not grow the state without end. Past the bound no new cancel is added if one for the same symbol
     and market still waits: that one serves both. A cancel whose call has already begun does not count, since it may have
     missed the orders that this one is for. If very many commands arrive together, the cancels of the first ones serve all.
+
+    A kill does not wait with cancels that have failed before, for seconds, until their next attempt: only a cancel that was
+    never tried starts at once. Past the bound the next failure removes it again.
     """
     record.rounds += 1
     # Cancels that a person requests after a kill do not reopen the kill: it would cancel more than requested.
     if c.kill and record.kind is CommandKind.KILL:
         c.kill.quiet_at = c.kill.verified_at = None
     for symbol, tool in product(tick.issued.left(symbols) if tick.issued else symbols, CANCEL_TOOLS):
-        if c.cancels.has_room(tool, symbol, MAX_OPEN_CANCELS_PER_LANE):
+        if c.cancels.has_room(tool, symbol, MAX_OPEN_CANCELS_PER_LANE) or (
+            record.kind is CommandKind.KILL
+            and a_kill_never_rests(c.schema_version)
+            and not c.cancels.has_fresh(tool, symbol)
+        ):
             _prepare_cancel(c, record, tool, symbol, tick)
 
 

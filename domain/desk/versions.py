@@ -9,7 +9,7 @@ agent or API needs no new version.
 Once no run of an old version can be open any more, remove that version together with its recorded histories.
 """
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 OLDEST_VERSION = 5
 
 
@@ -21,6 +21,16 @@ def decides_ahead(version: int) -> bool:
 def keeps_the_id_of_a_kill(version: int) -> bool:
     """Whether a kill during a restart keeps its id when the restart fails. Before, the kill got a new one."""
     return version >= 6
+
+
+def a_kill_never_rests(version: int) -> bool:
+    """Whether a kill wakes each lane of cancels. Before, it waited with those of a lane that had ten of them."""
+    return version >= 7
+
+
+def gives_way_to_refusals(version: int) -> bool:
+    """Whether a search attribute that the server refuses is set less and less often. Before, it was once a minute."""
+    return version >= 7
 
 
 class UnknownRules(Exception):

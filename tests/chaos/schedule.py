@@ -92,7 +92,7 @@ IN_A_SCENE = ("agent", "reader", "watcher")
 BY_HAND_IN_THE_DATABASE = "written by hand"
 # Of one round in so many the first run began under the release before, and workers of this one carry it on.
 SCHEMA_EVERY = 6
-LAST_SCHEMA = 5
+LAST_SCHEMA = 6
 # The share of rounds in which workers of an earlier release take part, where there is one.
 EARLIER_SHARE = 0.4
 THIS, EARLIER = "this release", "the earlier release"
@@ -233,6 +233,7 @@ UPGRADES: dict[str, tuple[tuple[str, ...], str, str]] = {
 }
 VERSIONS = "versions"
 MADE_UP = ("complete", "fail")
+READS_ANY_ANSWER = 6
 # A worker that does not know a run's rules cannot carry it out: neither after one that does, nor beside it without versions.
 WITH_OTHER_RULES = ("all upgraded", VERSIONS)
 
@@ -246,7 +247,7 @@ def _with_earlier_workers(found: Round, schema: int, quiet: float) -> Round:
     first, target, release = UPGRADES[kind]
     at = round(chance.uniform(quiet, max(quiet, found.seconds - QUIET_SECONDS)), 3)
     faults = [*found.faults, *([Fault(at, 0.1, "replace", target, release)] if target else [])]
-    if schema < SCHEMA_VERSION:
+    if schema < READS_ANY_ANSWER:
         # It cannot read an answer that a person has made up, and fails each task of the run from then on.
         faults = [fault for fault in faults if fault.kind not in MADE_UP]
     return replace(

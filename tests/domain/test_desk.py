@@ -30,6 +30,7 @@ from domain.desk.outbox import (
 from domain.desk.recording import KEPT_COMMANDS, MAX_KEPT_COMMANDS
 from domain.desk.states import CommandKind, State
 from domain.desk.status import MAX_SHOWN, outcome_of, status_of
+from domain.desk.versions import SCHEMA_VERSION
 from domain.desk.warnings import Topic, warn
 from domain.health.disks import DiskSpace
 from domain.risk.reducing import Reduction
@@ -526,6 +527,41 @@ def test_cancels_that_have_begun_never_stand_for_a_later_command() -> None:
     cancels_begun(desk, [c.instruction_id for c in desk.cancels])
     apply(desk, a_command(KILL, "late"), a_tick())
     assert len([c for c in desk.cancels if c.command_id == "late"]) == 2
+
+
+def full_lanes(attempts: int, schema_version: int = SCHEMA_VERSION) -> Carried:
+    """Two lanes of cancels that nobody has confirmed."""
+    desk = a_desk(schema_version=schema_version)
+    for number in range(MAX_OPEN_CANCELS_PER_LANE):
+        apply(desk, a_command(CommandKind.CANCEL_ALL, f"c{number}"), a_tick())
+    for _ in range(attempts):
+        the_venue_refuses(desk)
+    return desk
+
+
+def the_venue_refuses(desk: Carried) -> None:
+    for tool in CANCEL_TOOLS:
+        cancels_failed(desk, [cancel.instruction_id for cancel in desk.cancels.lane(tool, BTC)], "HTTP 503")
+
+
+@pytest.mark.parametrize(
+    ("desk", "own"),
+    [
+        pytest.param(full_lanes(attempts=1), 2, id="they wait for their next attempt"),
+        pytest.param(full_lanes(attempts=0), 0, id="they start at once"),
+        pytest.param(full_lanes(attempts=1, schema_version=6), 0, id="under the rules of version 6"),
+    ],
+)
+def test_a_kill_never_rests_with_cancels_that_failed(desk: Carried, own: int) -> None:
+    """Ten cancel-alls that had failed for a while held up a kill until their next attempt, for up to four seconds."""
+    apply(desk, a_command(CommandKind.CANCEL_ALL, "one more"), a_tick())
+    for name in ("k", "again"):
+        apply(desk, a_command(KILL, name), a_tick())
+    assert [c.command_id for c in desk.cancels][2 * MAX_OPEN_CANCELS_PER_LANE :] == ["k"] * own
+    the_venue_refuses(desk)
+    assert len(desk.cancels) == 2 * MAX_OPEN_CANCELS_PER_LANE
+    assert desk.kill
+    assert desk.kill.cancels == 0
 
 
 def test_kills_beside_a_venue_that_fails_do_not_grow_the_state() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from temporalio.client import Client
 
+from domain.desk.outbox import MAX_OPEN_CANCELS_PER_LANE
 from domain.desk.states import Mode, State
 from domain.desk.versions import SCHEMA_VERSION
 from domain.trading.orders import Fate
@@ -127,6 +128,20 @@ async def shadowed(desk: Desk) -> None:
     await desk.until(lambda s: s.kill is not None and s.kill.latched and s.kill.row_written)
 
 
+async def crowded(desk: Desk) -> None:
+    """Killed while each lane was full of cancels that had failed and waited for their next attempt."""
+    desk.world.venue.up = False
+    for number in range(MAX_OPEN_CANCELS_PER_LANE):
+        await desk.signal("cancel_all", {"command_id": f"c{number}"})
+    await desk.until(
+        lambda s: len(s.open_instructions) >= 20 and all(each.attempts >= 2 for each in s.open_instructions)
+    )
+    await desk.signal("kill", {"command_id": "k"})
+    await desk.until(lambda s: s.state is State.KILLED)
+    desk.world.venue.up = True
+    await desk.until(lambda s: s.kill is not None and s.kill.quiet_at and s.kill.latched and s.kill.row_written)
+
+
 async def backlog(desk: Desk) -> None:
     """More signals than a run is long, the cancellation and a kill, all for the first workflow task."""
     for _ in range(150):
@@ -186,6 +201,7 @@ STORIES: dict[Story, dict[str, Any]] = {
     overtaken: {},
     verified: {"symbols": [f"S{number:02}USDT" for number in range(20)]},
     shadowed: {"mode": Mode.SHADOW},
+    crowded: {},
     flooded: {"before": backlog},
     cancelled_twice: {},
     quoted: {},

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from temporalio import workflow
 from temporalio.api.enums.v1 import EventType, IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
@@ -23,6 +25,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from domain.desk.carried import Carried
 from domain.desk.states import State
+from tests.domain.builders import NOW
 from tests.temporal import serve
 from tests.workflows.parts import Server
 from tests.workflows.world import Desk, World, carried, running_desk
@@ -129,7 +132,20 @@ def test_the_next_run_names_none_of_our_attributes_once_they_were_refused() -> N
 
 
 def shown_by(c: Carried) -> ShowTask:
-    return ShowTask(cast("CoordinatorRun", SimpleNamespace(c=c)))
+    return ShowTask(cast("CoordinatorRun", SimpleNamespace(c=c, draining=False, may_tell=True)))
+
+
+@pytest.mark.parametrize(("version", "refusals", "minutes"), [(6, 3, 1), (7, 0, 1), (7, 1, 2), (7, 3, 8), (7, 60, 64)])
+def test_an_attribute_that_the_server_refuses_is_set_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch, version: int, refusals: int, minutes: int
+) -> None:
+    """Each refused workflow task holds up a kill for seconds."""
+    task = shown_by(carried("main", schema_version=version))
+    task._tried, task._refusals = (State.RUNNING, NOW), refusals
+    monkeypatch.setattr(workflow, "now", lambda: NOW + timedelta(minutes=minutes))
+    assert not task._is_due()
+    monkeypatch.setattr(workflow, "now", lambda: NOW + timedelta(minutes=minutes, seconds=1))
+    assert task._is_due()
 
 
 async def test_an_attribute_that_is_back_shows_the_state_again(own_temporal: Client) -> None:
