@@ -11,13 +11,16 @@ import psycopg
 from psycopg.rows import dict_row
 from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHistory
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from cli.audit_chain import Asked, verified
 from tests.chaos.desk import Desk
 from tests.chaos.recorder import Call, Note
 from tests.chaos.schedule import BY_HAND
 from tests.postgres import plain_url
+from workflows.converter import DATA_CONVERTER
+from workflows.coordinator import Coordinator
 
 
 @dataclass
@@ -123,6 +126,8 @@ class Evidence:
     outcomes: dict[str, str] = field(default_factory=dict)
     # What `ais audit verify` finds wrong.
     audit: list[str] = field(default_factory=list)
+    # The runs that no worker could carry on, and why.
+    unreplayable: list[str] = field(default_factory=list)
     # The ids of the log's rows as an API's pages have them in the end; None where no API gave them all.
     reported: list[str] | None = None
     # Why not, in the words of the status.
@@ -132,7 +137,9 @@ class Evidence:
 async def collect(desk: Desk, found: Evidence) -> None:
     """Adds what the stores say to what the harness knows."""
     assert desk.client
-    found.events = await history(desk.client, desk.workflow_id)
+    runs = await histories(desk.client, desk.workflow_id)
+    found.events = [event for number, run in enumerate(runs) for event in events_of(number, run)]
+    found.unreplayable = [text for run in runs if (text := await unreplayable(run))]
     found.outcomes = await outcomes(desk, found.calls)
     found.reported = await reported(desk)
     url = desk.postgres.url_of(desk.database)
@@ -169,21 +176,38 @@ async def reported(desk: Desk) -> list[str] | None:
 # --- the history -------------------------------------------------------------------------------------------------------
 
 
-async def history(client: Client, workflow_id: str) -> list[Event]:
-    """All events of all runs, from the first run on."""
+async def histories(client: Client, workflow_id: str) -> list[WorkflowHistory]:
+    """All runs, from the first on."""
     described = await client.get_workflow_handle(workflow_id).describe()
     run_id: str | None = described.raw_description.workflow_execution_info.first_run_id
-    events: list[Event] = []
-    run = 0
+    runs: list[WorkflowHistory] = []
     while run_id:
-        following = None
-        async for event in client.get_workflow_handle(workflow_id, run_id=run_id).fetch_history_events():
-            found = read_event(run, event)
-            events += [found] if found else []
-            if found and found.kind == "continued":
-                following = found.payload
-        run_id, run = following, run + 1
-    return events
+        runs.append(await client.get_workflow_handle(workflow_id, run_id=run_id).fetch_history())
+        ending = runs[-1].events[-1].workflow_execution_continued_as_new_event_attributes
+        run_id = ending.new_execution_run_id
+    return runs
+
+
+def events_of(number: int, run: WorkflowHistory) -> list[Event]:
+    """The events of one run that matter."""
+    return [found for event in run.events if (found := read_event(number, event))]
+
+
+async def unreplayable(run: WorkflowHistory) -> str | None:
+    """Why the next worker could not carry the run on; None if it could."""
+    if not any(event.HasField("workflow_task_completed_event_attributes") for event in run.events):
+        # There is nothing to replay, and the replayer waits for ever.
+        return None
+    replayer = Replayer(
+        workflows=[Coordinator],
+        # The sandbox is half of the cost, and changes no command.
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        data_converter=DATA_CONVERTER,
+        # Without the limit of 2 s for a task, which a busy machine exceeds.
+        debug_mode=True,
+    )
+    failed = (await replayer.replay_workflow(run, raise_on_replay_failure=False)).replay_failure
+    return None if failed is None else f"run {run.run_id}: {failed}"
 
 
 def read_event(run: int, event: HistoryEvent) -> Event | None:  # noqa: C901 - a table of kinds

@@ -94,6 +94,11 @@ def nobody_knows_a_kill_that_was_answered(e: Evidence) -> None:
     del e.outcomes["k1"]
 
 
+@breaks("every_run_can_be_replayed")
+def a_worker_cannot_carry_a_run_on(e: Evidence) -> None:
+    e.unreplayable.append("run 0: [TMPRL1100] Nondeterminism error")
+
+
 @breaks("the_audit_chain_is_whole")
 def a_row_is_not_in_the_chain(e: Evidence) -> None:
     e.audit.append("2 faults: a row of the log has no entry")

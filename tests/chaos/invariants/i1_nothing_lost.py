@@ -7,6 +7,7 @@ from tests.chaos import recorder as r
 from tests.chaos.evidence import Event
 from tests.chaos.reading import Reading
 from tests.chaos.recorder import Call
+from workflows import names
 
 Found = Iterator[tuple[float, str]]
 # Of a proposal that is taken up there is no row of its own.
@@ -93,12 +94,19 @@ def every_proposal_has_an_outcome(reading: Reading) -> Found:
 
 
 def the_workflow_never_breaks(reading: Reading) -> Found:
-    """No workflow task fails but one that the server refuses for a signal that came meanwhile; no coordinator ends."""
+    """No workflow task fails but one that the server refuses for a signal that came meanwhile, or that a worker refuses because
+    its run was ended by a query; no coordinator ends."""
     for event in reading.e.events:
-        if event.kind == "task_failed" and event.name not in BY_THE_SERVER:
+        if event.kind == "task_failed" and event.name not in BY_THE_SERVER and event.payload != names.LATCH_UNREAD:
             yield event.at, f"a workflow task failed: {event.name} {event.payload}"
         if event.kind == "ended":
             yield event.at, f"the coordinator ended: {event.name}"
+
+
+def every_run_can_be_replayed(reading: Reading) -> Found:
+    """Whichever worker reads a run next can carry it on. Otherwise each of its tasks fails, and no kill is carried out."""
+    for text in reading.e.unreplayable:
+        yield reading.e.healed_at, f"cannot be replayed: {text}"
 
 
 def everything_comes_to_an_end(reading: Reading) -> Found:
@@ -154,6 +162,7 @@ RULES = (
     every_command_can_be_looked_up,
     every_proposal_has_an_outcome,
     the_workflow_never_breaks,
+    every_run_can_be_replayed,
     everything_comes_to_an_end,
     the_audit_chain_is_whole,
 )
