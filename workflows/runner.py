@@ -9,11 +9,16 @@ all the same, at the time of the task before. Two things went wrong:
   carried out.
 - If the workflow continues as new at the wrong time, it sees no signal that arrives with the next task: a kill is lost.
 
-All it takes is to replace a worker while somebody looks at the desk. So such a query is refused, and the run is read again,
-with its task.
+All it takes is to replace a worker while somebody looks at the desk. So a run that was read for a query does nothing with such
+news. It must then be read again, with its task, and the SDK may have that task already. If the run were dropped, the SDK would
+forget the task as soon as a second query waits behind the first: a kill then waits for the task's time-out of ten seconds.
+So the run stays, and answers its task with what the server never takes. The server hands the task out again at once.
 """
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -24,12 +29,17 @@ from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from workflows import names
+from workflows.begun import Begun
 
 # How long such a query is refused while a run's history keeps one length. The workflow task normally comes much sooner. The
 # bound is a time, not a number of refusals: with five refusals allowed, the sixth query of a crowd was let in, and took the run
 # further. It exists so that the run would still go on if a later SDK gave a task the time of the one before it.
 REFUSED_SECONDS = 300.0
 MOST_REMEMBERED = 1_000
+# Stands in the history, in the failure of the task.
+READ_AGAIN = "a query came before this task, so the run is read again"
+# No run has so many activities.
+UNUSED = 1_000_000
 # A workflow task that is scheduled and started.
 EVENTS_TO_BEGIN = 2
 
@@ -41,38 +51,54 @@ _clock = time.monotonic
 _refusals: dict[tuple[str, int], float] = {}
 
 
+def _nobody_says(_workflow_id: str, _run_id: str, _event_id: int) -> None:
+    """For tests without a server."""
+
+
+@dataclass(frozen=True)
 class TimelyRunner(SandboxedWorkflowRunner):
     """The sandbox, with a check of each activation before the workflow sees it."""
 
+    begun: Begun = _nobody_says
+
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         """Called once for each run in the cache."""
-        return TimelyInstance(super().create_instance(det))
+        begun = partial(self.begun, det.info.workflow_id, det.info.run_id)
+        return TimelyInstance(super().create_instance(det), begun)
 
 
 class TimelyInstance(WorkflowInstance):
-    """One run. Only one thread at a time calls `activate`."""
+    """One run. Only one thread at a time calls `activate`.
 
-    def __init__(self, run: WorkflowInstance) -> None:
+    `begun` tells whether an event of the history begins a workflow task; None if that is not known.
+    """
+
+    def __init__(self, run: WorkflowInstance, begun: Callable[[int], bool | None]) -> None:
         self._run = run
+        self._begun = begun
         # Of the last activation with more than queries: its time, the history that it knew, and whether it was a replay.
         self._at: tuple[int, int] | None = None
         self._length, self._replayed = 0, False
         # How many events the history has once the server has taken that activation's task, without any news.
         self._events = 0
-        self._is_doubtful = self._has_ended = False
+        self._is_doubtful = self._has_ended = self._is_behind = False
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
-        """Lets the run answer. Refuses what is early with a failure, which also drops the run from the cache."""
+        """Lets the run answer, unless its news is early."""
         if any(job.HasField("remove_from_cache") for job in act.jobs):
             return self._run.activate(act)
         if all(job.HasField("query_workflow") for job in act.jobs):
             return self._queried(act)
+        if self._is_behind:
+            return _completion(act)
         if self._has_ended:
             # The server did not take the run's end, and this news would be lost with the run.
             return _refused(act, "news for a run that has ended")
-        if self._is_early(act) and _may_refuse(act):
-            return _refused(act, "news before its workflow task, for a query")
-        self._take_note(act)
+        is_task = not self._is_early(act) and self._is_task(act)
+        if is_task is False and _may_refuse(act):
+            self._is_behind = True
+            return _never_taken(act)
+        self._take_note(act, is_task)
         done = self._run.activate(act)
         issued = [command.WhichOneof("variant") for command in done.successful.commands]
         self._events += len(issued)
@@ -80,7 +106,7 @@ class TimelyInstance(WorkflowInstance):
         return done
 
     def _queried(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
-        """Only a query without a task of its own may be refused as a whole: with the others, the task would fail.
+        """Tells nothing of a run that is behind or has ended.
 
         The server answers the queries of a task even if it refuses the task. So a run that ends tells nothing: the same commands
         are about to be carried out once more.
@@ -88,12 +114,14 @@ class TimelyInstance(WorkflowInstance):
         if self._replayed:
             # A run that is read for a query is replayed with the whole history known.
             self._events = act.history_length
-        if not (self._has_ended or self._is_doubtful) or not _may_refuse(act):
-            return self._run.activate(act)
         ids = [job.query_workflow.query_id for job in act.jobs]
-        if any(query_id.startswith("legacy") for query_id in ids):
+        if self._has_ended or self._is_behind:
+            return _unanswered(act, ids)
+        # With a query that has a task of its own, the task would fail.
+        is_alone = any(query_id.startswith("legacy") for query_id in ids)
+        if self._is_doubtful and is_alone and _may_refuse(act):
             return _refused(act, "a query between two workflow tasks")
-        return _unanswered(act, ids) if self._has_ended else self._run.activate(act)
+        return self._run.activate(act)
 
     def _is_early(self, act: WorkflowActivation) -> bool:
         """Whether the activation brings news at the time of a task that is over. The news belongs to the next one.
@@ -105,21 +133,20 @@ class TimelyInstance(WorkflowInstance):
         is_new = self._replayed or act.history_length > self._length
         return not act.is_replaying and _time_of(act) == self._at and is_new
 
-    def _take_note(self, act: WorkflowActivation) -> None:
-        """Notes whether the news may have come without its task.
+    def _is_task(self, act: WorkflowActivation) -> bool | None:
+        """Whether a workflow task stands behind the news; None if that is not known.
 
         If the last task failed or timed out, early news comes at the time of that task, and only the number of events shows it:
-        two begin a task, and a third one ends the one that failed. A task that follows such a one in fact is doubted as well,
-        which costs a query that is asked again.
+        two begin a task, and others end the one that failed. Then the server is asked what the last event is.
         """
-        is_new_task = _time_of(act) != self._at
-        if is_new_task and not act.is_replaying:
-            news = act.history_length - sum(map(_events_of, act.jobs)) - EVENTS_TO_BEGIN
-            self._is_doubtful = news != self._events
-        if act.is_replaying:
-            self._is_doubtful = False
-        if is_new_task:
-            self._events = act.history_length + 1
+        if act.is_replaying or _time_of(act) == self._at:
+            return True
+        news = act.history_length - sum(map(_events_of, act.jobs)) - EVENTS_TO_BEGIN
+        return True if news == self._events else self._begun(act.history_length)
+
+    def _take_note(self, act: WorkflowActivation, is_task: bool | None) -> None:
+        if _time_of(act) != self._at:
+            self._events, self._is_doubtful = act.history_length + 1, is_task is None
         self._at, self._length, self._replayed = _time_of(act), act.history_length, act.is_replaying
 
     def get_serialization_context(self, command_info: Any) -> None:
@@ -156,8 +183,24 @@ def _refused(act: WorkflowActivation, why: str) -> WorkflowActivationCompletion:
     return refused
 
 
-def _unanswered(act: WorkflowActivation, query_ids: list[str]) -> WorkflowActivationCompletion:
+def _completion(act: WorkflowActivation) -> WorkflowActivationCompletion:
     done = WorkflowActivationCompletion(run_id=act.run_id)
+    done.successful.SetInParent()
+    return done
+
+
+def _never_taken(act: WorkflowActivation) -> WorkflowActivationCompletion:
+    """An activity without any time limit. The SDK keeps it until it has the task of this news, even if it then asks nobody."""
+    log.info("news before its workflow task, for a query: the run is read again", run_id=act.run_id)
+    done = _completion(act)
+    activity = done.successful.commands.add().schedule_activity
+    activity.seq, activity.activity_id, activity.activity_type = UNUSED, READ_AGAIN, "none"
+    activity.task_queue = names.TASK_QUEUE
+    return done
+
+
+def _unanswered(act: WorkflowActivation, query_ids: list[str]) -> WorkflowActivationCompletion:
+    done = _completion(act)
     for query_id in query_ids:
         answer = done.successful.commands.add().respond_to_query
         answer.query_id, answer.failed.message = query_id, names.LATCH_UNREAD

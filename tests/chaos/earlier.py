@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.chaos.forking import ROOT
 
 NOBODY = "none"
-OF_THIS_TREE = ("tests/chaos/zygote.py", "tests/chaos/stepped_clock.py", "workflows/runner.py")
+OF_THIS_TREE = ("tests/chaos/zygote.py", "tests/chaos/stepped_clock.py", "workflows/begun.py", "workflows/runner.py")
 MIGRATIONS = "storage/migrations/versions"
 RULES = "domain/desk/versions.py"
 

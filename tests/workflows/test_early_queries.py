@@ -26,6 +26,7 @@ from temporalio.workflow import NondeterminismError
 from tests.temporal import client_of, serve
 from tests.workflows.timed import Handing, Timed
 from workflows import runner
+from workflows.begun import begun_by
 from workflows.polls import SHARE_FOR_THE_QUEUE, WORKFLOW_TASK_POLLS
 from workflows.runner import TimelyRunner
 
@@ -167,7 +168,7 @@ async def test_with_the_runner_the_query_is_refused_and_the_run_can_be_replayed(
     refusals: dict[tuple[str, int], float] = {}
     monkeypatch.setattr(runner, "_refusals", refusals)
     for _ in range(TRIES):
-        timed = TimedRun(temporal, TimelyRunner(), looks)
+        timed = TimedRun(temporal, TimelyRunner(begun=begun_by(temporal)), looks)
         run = await timed.looked_at_by_a_new_worker()
         async with timed.worker():
             assert await run.query(Timed.look) == "seen"
@@ -190,7 +191,9 @@ async def test_queries_that_wait_hold_up_no_task_when_a_worker_starts(
 ) -> None:
     monkeypatch.setattr(runner, "_refusals", {})
     for _ in range(STARTS):
-        found = await events(await TimedRun(partitioned, TimelyRunner(), SIX).looked_at_by_a_new_worker())
+        found = await events(
+            await TimedRun(partitioned, TimelyRunner(begun=begun_by(partitioned)), SIX).looked_at_by_a_new_worker()
+        )
         times = [
             event.event_time.ToDatetime()
             for event in found
@@ -212,4 +215,4 @@ async def test_without_the_runner_a_run_ends_without_signals_that_it_was_sent(pa
 @pytest.mark.parametrize("endings", [2, pytest.param(ENDINGS, marks=pytest.mark.thorough)])
 async def test_with_the_runner_every_signal_is_handed_on(partitioned: Client, endings: int) -> None:
     for _ in range(endings):
-        assert not await TimedRun(partitioned, TimelyRunner()).ended_beside_signals()
+        assert not await TimedRun(partitioned, TimelyRunner(begun=begun_by(partitioned))).ended_beside_signals()

@@ -308,7 +308,7 @@ async def _until_a_task_failed(desk: Desk) -> list[str]:
             await asyncio.sleep(0.05)
 
 
-def test_only_workflow_tasks_have_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_workflow_tasks_have_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cancel never waits for a worker of the version that decided it."""
     monkeypatch.setattr(worker, "Worker", lambda _, **given: SimpleNamespace(**given))
     monkeypatch.setattr(worker, "allow_a_full_signal_queue", lambda built: built)

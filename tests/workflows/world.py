@@ -33,6 +33,7 @@ from domain.trading.orders import Fate, OrderReport
 from domain.trading.proposals import Proposal
 from tests.workflows.parts import Agents, Cancels, Database, Orders, Part, Readings, Server, Venue
 from workflows import names
+from workflows.begun import begun_by
 from workflows.converter import DATA_CONVERTER
 from workflows.coordinator import Coordinator
 from workflows.gateway import DeskGateway, registered_attributes
@@ -379,7 +380,7 @@ class Desk:
             self.client,
             task_queue=self.queue,
             workflows=[Coordinator],
-            workflow_runner=TimelyRunner(),
+            workflow_runner=TimelyRunner(begun=begun_by(self.client)),
             activities=self.world.activities if activities else [],
             max_cached_workflows=CACHED_RUNS,
         )
