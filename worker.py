@@ -484,7 +484,7 @@ def build_workers(
     shared = build(
         task_queue=names.TASK_QUEUE,
         workflows=[Coordinator],
-        workflow_runner=TimelyRunner(begun=begun_by(client)),
+        workflow_runner=TimelyRunner(begun=begun_by(client, identity)),
         max_concurrent_workflow_task_polls=WORKFLOW_TASK_POLLS,
         nonsticky_to_sticky_poll_ratio=SHARE_FOR_THE_QUEUE,
         # After a kill -9 the server offers tasks to the dead worker's own queue for this long (10 s by default). A kill

@@ -22,15 +22,16 @@ Begun = Callable[[str, str, int], bool | None]
 log = structlog.get_logger("worker")
 
 
-def begun_by(client: Client) -> Begun:
-    """A function of workflow id, run id and event id: whether this event begins a workflow task; None if Temporal does not say.
+def begun_by(client: Client, identity: str) -> Begun:
+    """A function of workflow id, run id and event id: whether with this event a worker of that identity begins a workflow task;
+    None if Temporal does not say, or if it is another worker's task, which may yet time out.
 
     It must be made in the thread of the client's event loop, and called in another one.
     """
     loop = asyncio.get_running_loop()
 
     def begun(workflow_id: str, run_id: str, event_id: int) -> bool | None:
-        asked = asyncio.run_coroutine_threadsafe(_begins_a_task(client, workflow_id, run_id, event_id), loop)
+        asked = asyncio.run_coroutine_threadsafe(_begins_a_task(client, identity, workflow_id, run_id, event_id), loop)
         try:
             return asked.result(ANSWER.total_seconds())
         except Exception as error:  # no answer of any kind is a fact
@@ -41,7 +42,7 @@ def begun_by(client: Client) -> Begun:
     return begun
 
 
-async def _begins_a_task(client: Client, workflow_id: str, run_id: str, event_id: int) -> bool:
+async def _begins_a_task(client: Client, identity: str, workflow_id: str, run_id: str, event_id: int) -> bool | None:
     request = GetWorkflowExecutionHistoryReverseRequest(
         namespace=client.namespace,
         execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
@@ -50,7 +51,11 @@ async def _begins_a_task(client: Client, workflow_id: str, run_id: str, event_id
     while True:
         answer = await client.workflow_service.get_workflow_execution_history_reverse(request, timeout=ANSWER)
         for event in answer.history.events:
-            if event.event_id <= event_id:
+            if event.event_id < event_id:
                 # The second and later attempts of a task are in no history until they succeed.
-                return event.event_id < event_id or event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED
+                return True
+            if event.event_id == event_id and event.event_type != EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:
+                return False
+            if event.event_id == event_id:
+                return True if event.workflow_task_started_event_attributes.identity == identity else None
         request.next_page_token = answer.next_page_token

@@ -38,6 +38,8 @@ REFUSED_SECONDS = 300.0
 MOST_REMEMBERED = 1_000
 # Stands in the history, in the failure of the task.
 READ_AGAIN = "a query came before this task, so the run is read again"
+# If the task of early news has not come within this time, another worker has it, and this run is of no use any more.
+TASK_WITHIN_SECONDS = 3.0
 # No run has so many activities.
 UNUSED = 1_000_000
 # A workflow task that is scheduled and started.
@@ -81,7 +83,9 @@ class TimelyInstance(WorkflowInstance):
         self._length, self._replayed = 0, False
         # How many events the history has once the server has taken that activation's task, without any news.
         self._events = 0
-        self._is_doubtful = self._has_ended = self._is_behind = False
+        self._is_doubtful = self._has_ended = False
+        # Since when the run has been behind its news, on this process's own clock.
+        self._behind: float | None = None
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         """Lets the run answer, unless its news is early."""
@@ -89,14 +93,14 @@ class TimelyInstance(WorkflowInstance):
             return self._run.activate(act)
         if all(job.HasField("query_workflow") for job in act.jobs):
             return self._queried(act)
-        if self._is_behind:
+        if self._behind is not None:
             return _completion(act)
         if self._has_ended:
             # The server did not take the run's end, and this news would be lost with the run.
             return _refused(act, "news for a run that has ended")
         is_task = not self._is_early(act) and self._is_task(act)
         if is_task is False and _may_refuse(act):
-            self._is_behind = True
+            self._behind = _clock()
             return _never_taken(act)
         self._take_note(act, is_task)
         done = self._run.activate(act)
@@ -115,10 +119,12 @@ class TimelyInstance(WorkflowInstance):
             # A run that is read for a query is replayed with the whole history known.
             self._events = act.history_length
         ids = [job.query_workflow.query_id for job in act.jobs]
-        if self._has_ended or self._is_behind:
-            return _unanswered(act, ids)
         # With a query that has a task of its own, the task would fail.
         is_alone = any(query_id.startswith("legacy") for query_id in ids)
+        if self._behind is not None and is_alone and _clock() - self._behind > TASK_WITHIN_SECONDS:
+            return _refused(act, "another worker has the task")
+        if self._has_ended or self._behind is not None:
+            return _unanswered(act, ids)
         if self._is_doubtful and is_alone and _may_refuse(act):
             return _refused(act, "a query between two workflow tasks")
         return self._run.activate(act)
@@ -137,7 +143,9 @@ class TimelyInstance(WorkflowInstance):
         """Whether a workflow task stands behind the news; None if that is not known.
 
         If the last task failed or timed out, early news comes at the time of that task, and only the number of events shows it:
-        two begin a task, and others end the one that failed. Then the server is asked what the last event is.
+        two begin a task, and others end the one that failed. Then the server is asked what the last event is. Found: another
+        worker was suspended in its task. What had come with it was read here for a query, and came again once that task had
+        timed out.
         """
         if act.is_replaying or _time_of(act) == self._at:
             return True

@@ -6,7 +6,7 @@ With the SDK's own runner the run cannot be replayed afterwards, or it ends with
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from itertools import pairwise
@@ -117,6 +117,11 @@ class TimedRun:
         return {*signals(await events(first))} - {*handed}
 
 
+def timely(client: Client) -> TimelyRunner:
+    """As in worker.py."""
+    return TimelyRunner(begun=begun_by(client, client.identity))
+
+
 async def send(run: WorkflowHandle[Any, Any]) -> None:
     """Signal after signal, until no run takes any more."""
     with suppress(RPCError):
@@ -168,7 +173,7 @@ async def test_with_the_runner_the_query_is_refused_and_the_run_can_be_replayed(
     refusals: dict[tuple[str, int], float] = {}
     monkeypatch.setattr(runner, "_refusals", refusals)
     for _ in range(TRIES):
-        timed = TimedRun(temporal, TimelyRunner(begun=begun_by(temporal)), looks)
+        timed = TimedRun(temporal, timely(temporal), looks)
         run = await timed.looked_at_by_a_new_worker()
         async with timed.worker():
             assert await run.query(Timed.look) == "seen"
@@ -191,9 +196,7 @@ async def test_queries_that_wait_hold_up_no_task_when_a_worker_starts(
 ) -> None:
     monkeypatch.setattr(runner, "_refusals", {})
     for _ in range(STARTS):
-        found = await events(
-            await TimedRun(partitioned, TimelyRunner(begun=begun_by(partitioned)), SIX).looked_at_by_a_new_worker()
-        )
+        found = await events(await TimedRun(partitioned, timely(partitioned), SIX).looked_at_by_a_new_worker())
         times = [
             event.event_time.ToDatetime()
             for event in found
@@ -215,4 +218,23 @@ async def test_without_the_runner_a_run_ends_without_signals_that_it_was_sent(pa
 @pytest.mark.parametrize("endings", [2, pytest.param(ENDINGS, marks=pytest.mark.thorough)])
 async def test_with_the_runner_every_signal_is_handed_on(partitioned: Client, endings: int) -> None:
     for _ in range(endings):
-        assert not await TimedRun(partitioned, TimelyRunner(begun=begun_by(partitioned))).ended_beside_signals()
+        assert not await TimedRun(partitioned, timely(partitioned)).ended_beside_signals()
+
+
+async def test_the_history_says_whose_workflow_task_an_event_begins(temporal: Client) -> None:
+    timed = TimedRun(temporal, timely(temporal))
+    async with timed.worker():
+        run = await temporal.start_workflow(Timed.run, "nobody", id=timed.name, task_queue=timed.name)
+        await until(run, EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED)
+
+    def asks(event_id: int, identity: str) -> Awaitable[bool | None]:
+        begun = begun_by(temporal, identity)
+        return asyncio.to_thread(begun, run.id, str(run.first_execution_run_id), event_id)
+
+    ours = temporal.identity
+    # The run starts; its task is scheduled, begins and ends; an activity is scheduled. There is no sixth event.
+    assert [await asks(number, ours) for number in range(1, 7)] == [False, False, True, False, False, True]
+    # Another worker's may time out. What is read of it now, comes again with a task of its own.
+    assert await asks(3, "another worker") is None
+    assert await asyncio.to_thread(begun_by(temporal, ours), "no-such-run", str(uuid.uuid4()), 3) is None
+    await run.terminate()

@@ -75,7 +75,7 @@ def test_news_at_the_time_of_a_task_that_was_replayed_is_handed_to_nobody() -> N
     assert is_behind(timely.activate(activation(2, replayed=False)))
     (answer,) = commands(timely.activate(query(2)))
     assert answer.respond_to_query.failed.message == names.LATCH_UNREAD
-    # The task of that news, with more: it fails by what was issued before.
+    # The task of that news, with more: it fails because of what was issued before.
     assert not commands(timely.activate(activation(3, replayed=False, length=45)))
     assert len(run.activations) == 2
 
@@ -130,6 +130,16 @@ def test_a_query_is_refused_where_the_news_before_it_may_be_that_of_a_task_that_
     for each in before:
         assert timely.activate(each).HasField("successful")
     assert timely.activate(asked).WhichOneof("status") == answer
+
+
+def test_a_run_whose_task_another_worker_has_leaves_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    timely, now = TimelyInstance(Run(), nobody_says), 100.0
+    monkeypatch.setattr(runner, "_clock", lambda: now)
+    timely.activate(activation(2, replayed=True))
+    assert is_behind(timely.activate(activation(2, replayed=False)))
+    assert timely.activate(query(2)).HasField("successful")
+    now += runner.TASK_WITHIN_SECONDS + 0.1
+    assert timely.activate(query(2)).HasField("failed")
 
 
 @pytest.mark.parametrize("begun", [True, False])

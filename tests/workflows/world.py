@@ -380,7 +380,7 @@ class Desk:
             self.client,
             task_queue=self.queue,
             workflows=[Coordinator],
-            workflow_runner=TimelyRunner(begun=begun_by(self.client)),
+            workflow_runner=TimelyRunner(begun=begun_by(self.client, self.client.identity)),
             activities=self.world.activities if activities else [],
             max_cached_workflows=CACHED_RUNS,
         )
