@@ -127,7 +127,9 @@ class Evidence:
     # What `ais audit verify` finds wrong.
     audit: list[str] = field(default_factory=list)
     # The runs that no worker could carry on, and why.
-    unreplayable: list[str] = field(default_factory=list)
+    unreplayable: dict[str, str] = field(default_factory=dict)
+    # Their histories, as `temporal workflow show --output json` gives them.
+    histories: dict[str, str] = field(default_factory=dict)
     # The ids of the log's rows as an API's pages have them in the end; None where no API gave them all.
     reported: list[str] | None = None
     # Why not, in the words of the status.
@@ -139,7 +141,8 @@ async def collect(desk: Desk, found: Evidence) -> None:
     assert desk.client
     runs = await histories(desk.client, desk.workflow_id)
     found.events = [event for number, run in enumerate(runs) for event in events_of(number, run)]
-    found.unreplayable = [text for run in runs if (text := await unreplayable(run))]
+    found.unreplayable = {run.run_id: text for run in runs if (text := await unreplayable(run))}
+    found.histories = {run.run_id: run.to_json() for run in runs if run.run_id in found.unreplayable}
     found.outcomes = await outcomes(desk, found.calls)
     found.reported = await reported(desk)
     url = desk.postgres.url_of(desk.database)
@@ -207,7 +210,7 @@ async def unreplayable(run: WorkflowHistory) -> str | None:
         debug_mode=True,
     )
     failed = (await replayer.replay_workflow(run, raise_on_replay_failure=False)).replay_failure
-    return None if failed is None else f"run {run.run_id}: {failed}"
+    return None if failed is None else str(failed)
 
 
 def read_event(run: int, event: HistoryEvent) -> Event | None:  # noqa: C901 - a table of kinds
@@ -334,6 +337,8 @@ def _live_order(row: dict[str, Any]) -> VenueOrder:
 def save(found: Evidence, path: Path) -> None:
     """As JSON, for whoever looks into a failure."""
     path.write_text(json.dumps(found, default=_plain, indent=1))
+    for run_id, history in found.histories.items():
+        path.with_name(f"history-{run_id}.json").write_text(history)
 
 
 def _plain(value: Any) -> Any:

@@ -96,7 +96,7 @@ def nobody_knows_a_kill_that_was_answered(e: Evidence) -> None:
 
 @breaks("every_run_can_be_replayed")
 def a_worker_cannot_carry_a_run_on(e: Evidence) -> None:
-    e.unreplayable.append("run 0: [TMPRL1100] Nondeterminism error")
+    e.unreplayable["a-run"] = "[TMPRL1100] Nondeterminism error"
 
 
 @breaks("the_audit_chain_is_whole")

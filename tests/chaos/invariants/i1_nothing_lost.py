@@ -106,8 +106,8 @@ def the_workflow_never_breaks(reading: Reading) -> Found:
 
 def every_run_can_be_replayed(reading: Reading) -> Found:
     """Whichever worker reads a run next can carry it on. Otherwise each of its tasks fails, and no kill is carried out."""
-    for text in reading.e.unreplayable:
-        yield reading.e.healed_at, f"cannot be replayed: {text}"
+    for run_id, text in reading.e.unreplayable.items():
+        yield reading.e.healed_at, f"run {run_id} cannot be replayed: {text}"
 
 
 def everything_comes_to_an_end(reading: Reading) -> Found:
