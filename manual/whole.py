@@ -14,13 +14,15 @@ _IN_STYLES = re.compile(r"""(?:url\(|@import\s+)["']?((?:https?:)?//[^"')\s]+)""
 def faults(folder: Path) -> list[str]:
     """One line each: the page, and what is wrong with it."""
     pages = sorted(folder.rglob("*.html"))
-    found = [f"{page.name}: {address}" for page in pages for address in _loaded(page) if not _is_there(page, address)]
+    found = [
+        f"{page.name}: {address}"
+        for page in pages
+        for tag in _TAG.findall(page.read_text())
+        for address in _ADDRESS.findall(tag)
+        if not _is_there(page, address)
+    ]
     styles = [(sheet, sheet.read_text()) for sheet in sorted(folder.rglob("*.css"))]
     return found + [f"{sheet.name}: {address}" for sheet, text in styles for address in _IN_STYLES.findall(text)]
-
-
-def _loaded(page: Path) -> list[str]:
-    return [address for tag in _TAG.findall(page.read_text()) for address in _ADDRESS.findall(tag)]
 
 
 def _is_there(page: Path, address: str) -> bool:

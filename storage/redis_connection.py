@@ -89,8 +89,10 @@ def _looked_up(kind: Any, names: NameLookup) -> Any:
             async with asyncio.timeout(self.socket_connect_timeout) as whole:
                 *others, last = names.in_turn(await names.addresses(self.host, self.port))
                 for number, address in enumerate(others):
+                    # An equal share of the time that is left, so that a silent address leaves time for the others.
+                    left = (whole.when() or 0.0) - asyncio.get_running_loop().time()
                     with suppress(OSError):
-                        async with asyncio.timeout(_share(whole, len(others) + 1 - number)):
+                        async with asyncio.timeout(left / (len(others) + 1 - number)):
                             await self._connect_to(address)
                         return
                 await self._connect_to(last)
@@ -106,9 +108,3 @@ def _looked_up(kind: Any, names: NameLookup) -> Any:
             return given | {"server_hostname": self.host} if "ssl" in given else given
 
     return LookedUp
-
-
-def _share(whole: asyncio.Timeout, addresses: int) -> float:
-    """An equal share of the time that is left, so that a silent address leaves time for the others."""
-    end = whole.when() or 0.0
-    return (end - asyncio.get_running_loop().time()) / addresses

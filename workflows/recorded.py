@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from temporalio.api.common.v1 import Payload, WorkflowExecution
+from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverseRequest
 from temporalio.client import Client
@@ -151,7 +151,9 @@ class _RunReader:
             self.continued = event.workflow_execution_started_event_attributes.continued_execution_run_id or None
         elif event.HasField("activity_task_completed_event_attributes"):
             completed = event.activity_task_completed_event_attributes
-            self._done[completed.scheduled_event_id] = _says_yes(completed.result.payloads)
+            # False only for an explicit `false`: `record` returns nothing, `clear_latch` whether it cleared anything.
+            done = all(payload.data != b"false" for payload in completed.result.payloads)
+            self._done[completed.scheduled_event_id] = done
         elif event.HasField("activity_task_scheduled_event_attributes"):
             return await self._scheduled(event)
         return None
@@ -167,11 +169,6 @@ class _RunReader:
             return UnreadableRows(run_id, event.event_id, f"{type(error).__name__}: {error}".splitlines()[0][:200])
         batch = call.batch if isinstance(call, RecordCall) else RecordBatch(decisions=[call.row])
         return RecordedRows(run_id, event.event_id, batch, call.scope.database_id, bool(done), self._is_newest)
-
-
-def _says_yes(payloads: Iterable[Payload]) -> bool:
-    """False only for an explicit `false`: `record` returns nothing, `clear_latch` whether it cleared anything."""
-    return all(payload.data != b"false" for payload in payloads)
 
 
 _RECORD, _CLEAR_LATCH = record.__name__, clear_latch.__name__

@@ -147,8 +147,5 @@ def _json(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def _page(request: Request, text: str, cursor: str | None) -> Response:
-    return Response(text, headers=_next(request, cursor), media_type="application/json")
-
-
-def _next(request: Request, cursor: str | None) -> dict[str, str] | None:
-    return {"Link": f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'} if cursor else None
+    link = {"Link": f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'} if cursor else None
+    return Response(text, headers=link, media_type="application/json")

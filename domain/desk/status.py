@@ -301,18 +301,16 @@ def _open_orders(c: Carried) -> list[OpenInstruction]:
 
 def _kill_status(c: Carried, kill: KillRecord) -> KillStatus:
     facts = printable_texts(kill.model_dump(exclude={"row_id", "held", "held_at", "left"}))
+    left = residue(c)
+    if len(left) > MAX_SHOWN:
+        # Whoever cancels by hand must not take the first few for all.
+        left = [*left[: MAX_SHOWN - 1], f"and {len(left) - MAX_SHOWN + 1} more, among the open instructions"]
     return KillStatus(
         **facts,
         latched=c.latched,
         progress=progress(c, kill),
-        residue=_first_of(residue(c)),
+        residue=left,
     )
-
-
-def _first_of(left: list[str]) -> list[str]:
-    """The first few, and how many more there are: whoever cancels by hand must not take these for all."""
-    more = len(left) - MAX_SHOWN + 1
-    return left if len(left) <= MAX_SHOWN else [*left[: MAX_SHOWN - 1], f"and {more} more, among the open instructions"]
 
 
 def _observation_status(c: Carried) -> ObservationStatus | None:

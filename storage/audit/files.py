@@ -60,11 +60,8 @@ def need(kind: ExportFormat) -> None:
 def _write_ndjson(file: BinaryIO, rows: Iterable[Link]) -> None:
     encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     for row in rows:
-        file.write(encode(_spelt(row)).encode() + b"\n")
-
-
-def _spelt(row: Link) -> dict[str, Any]:
-    return row._asdict() | {"previous": row.previous.hex(), "hash": row.hash.hex()}
+        spelt = row._asdict() | {"previous": row.previous.hex(), "hash": row.hash.hex()}
+        file.write(encode(spelt).encode() + b"\n")
 
 
 def _read_ndjson(path: Path) -> Iterator[Link | None]:

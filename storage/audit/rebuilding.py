@@ -160,7 +160,8 @@ def remembered_by_chain(snapshot: Connection, desk: str, *, prepared: bool) -> I
         statement = text(query).execution_options(yield_per=ROWS_A_FETCH)
         for seq, kind, _, body in snapshot.execute(statement, {"desk": desk}):
             row = _read(json.loads(body), rebuilt=kind == "rebuilt", decision=query is _LOST_DECISIONS)
-            if row is None or _is_prepared(row) == prepared:
+            is_prepared = isinstance(row, InstructionRow) and row.outcome is InstructionOutcome.PREPARED
+            if row is None or is_prepared == prepared:
                 yield RememberedRow(row, {"chain": seq}) if row else None
 
 
@@ -179,10 +180,6 @@ def _read(body: dict[str, Any], *, rebuilt: bool, decision: bool) -> AuditedRow 
 
 def _body_of(entry: AuditEntry) -> dict[str, Any]:
     return dict(json.loads(entry.body))
-
-
-def _is_prepared(row: AuditedRow) -> bool:
-    return isinstance(row, InstructionRow) and row.outcome is InstructionOutcome.PREPARED
 
 
 def _newest(remembered: Iterable[RememberedRow]) -> dict[str, RememberedRow]:
