@@ -76,12 +76,11 @@ from storage.disks import DiskWatch
 from storage.installation import read_id
 from storage.own_thread import in_own_thread
 from workflows import names
-from workflows.begun import begun_by
 from workflows.coordinator import Coordinator
 from workflows.gateway import DeskGateway, GatewayError, connect, registered_attributes, sdk_logging
 from workflows.patience import allow_a_full_signal_queue
 from workflows.polls import SHARE_FOR_THE_QUEUE, WORKFLOW_TASK_POLLS, end_polls
-from workflows.runner import TimelyRunner
+from workflows.runner import timely
 from workflows.serving import current_version, making_current, shown
 
 if TYPE_CHECKING:
@@ -484,7 +483,7 @@ def build_workers(
     shared = build(
         task_queue=names.TASK_QUEUE,
         workflows=[Coordinator],
-        workflow_runner=TimelyRunner(begun=begun_by(client, identity)),
+        workflow_runner=timely(client, identity, lambda: shared),
         max_concurrent_workflow_task_polls=WORKFLOW_TASK_POLLS,
         nonsticky_to_sticky_poll_ratio=SHARE_FOR_THE_QUEUE,
         # After a kill -9 the server offers tasks to the dead worker's own queue for this long (10 s by default). A kill

@@ -24,12 +24,13 @@ from typing import Any
 import structlog
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation, WorkflowActivationJob
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
+from temporalio.client import Client
 from temporalio.converter import StorageDriverStoreContext
-from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails
+from temporalio.worker import Worker, WorkflowInstance, WorkflowInstanceDetails
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from workflows import names
-from workflows.begun import Begun
+from workflows.begun import Begun, Drop, begun_by, drop_by
 
 # How long such a query is refused while a run's history keeps one length. The workflow task normally comes much sooner. The
 # bound is a time, not a number of refusals: with five refusals allowed, the sixth query of a crowd was let in, and took the run
@@ -38,8 +39,6 @@ REFUSED_SECONDS = 300.0
 MOST_REMEMBERED = 1_000
 # Stands in the history, in the failure of the task.
 READ_AGAIN = "a query came before this task, so the run is read again"
-# If the task of early news has not come within this time, another worker has it, and this run is of no use any more.
-TASK_WITHIN_SECONDS = 3.0
 # No run has so many activities.
 UNUSED = 1_000_000
 # A workflow task that is scheduled and started.
@@ -57,50 +56,62 @@ def _nobody_says(_workflow_id: str, _run_id: str, _event_id: int) -> None:
     """For tests without a server."""
 
 
+def _nobody_drops(_run_id: str, _has_left: Callable[[], bool]) -> None:
+    """For tests without a worker."""
+
+
 @dataclass(frozen=True)
 class TimelyRunner(SandboxedWorkflowRunner):
     """The sandbox, with a check of each activation before the workflow sees it."""
 
     begun: Begun = _nobody_says
+    drop: Drop = _nobody_drops
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         """Called once for each run in the cache."""
         begun = partial(self.begun, det.info.workflow_id, det.info.run_id)
-        return TimelyInstance(super().create_instance(det), begun)
+        return TimelyInstance(super().create_instance(det), begun, self.drop)
+
+
+def timely(client: Client, identity: str, worker: Callable[[], Worker]) -> TimelyRunner:
+    """The runner of a worker of this identity. It must be made in the thread of the client's event loop."""
+    return TimelyRunner(begun=begun_by(client, identity), drop=drop_by(worker))
 
 
 class TimelyInstance(WorkflowInstance):
     """One run. Only one thread at a time calls `activate`.
 
-    `begun` tells whether an event of the history begins a workflow task; None if that is not known.
+    `begun` tells whether an event of the history begins a workflow task of this worker; None if that is not known.
     """
 
-    def __init__(self, run: WorkflowInstance, begun: Callable[[int], bool | None]) -> None:
+    def __init__(self, run: WorkflowInstance, begun: Callable[[int], bool | None], drop: Drop = _nobody_drops) -> None:
         self._run = run
-        self._begun = begun
+        self._begun, self._drop = begun, drop
         # Of the last activation with more than queries: its time, the history that it knew, and whether it was a replay.
         self._at: tuple[int, int] | None = None
         self._length, self._replayed = 0, False
         # How many events the history has once the server has taken that activation's task, without any news.
         self._events = 0
-        self._is_doubtful = self._has_ended = False
-        # Since when the run has been behind its news, on this process's own clock.
-        self._behind: float | None = None
+        # The length of the history about which the server was asked last.
+        self._asked = 0
+        self._is_doubtful = self._has_ended = self._is_behind = self._has_left = False
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         """Lets the run answer, unless its news is early."""
         if any(job.HasField("remove_from_cache") for job in act.jobs):
+            self._has_left = True
             return self._run.activate(act)
         if all(job.HasField("query_workflow") for job in act.jobs):
             return self._queried(act)
-        if self._behind is not None:
+        if self._is_behind:
             return _completion(act)
         if self._has_ended:
             # The server did not take the run's end, and this news would be lost with the run.
             return _refused(act, "news for a run that has ended")
-        is_task = not self._is_early(act) and self._is_task(act)
+        is_task = self._is_task(act)
         if is_task is False and _may_refuse(act):
-            self._behind = _clock()
+            self._is_behind = True
+            self._drop(act.run_id, lambda: self._has_left)
             return _never_taken(act)
         self._take_note(act, is_task)
         done = self._run.activate(act)
@@ -121,10 +132,12 @@ class TimelyInstance(WorkflowInstance):
         ids = [job.query_workflow.query_id for job in act.jobs]
         # With a query that has a task of its own, the task would fail.
         is_alone = any(query_id.startswith("legacy") for query_id in ids)
-        if self._behind is not None and is_alone and _clock() - self._behind > TASK_WITHIN_SECONDS:
-            return _refused(act, "another worker has the task")
-        if self._has_ended or self._behind is not None:
+        if self._has_ended or self._is_behind:
             return _unanswered(act, ids)
+        if is_alone and not self._replayed and self._length != self._asked:
+            # Was the news a task of this worker, or read for this very query? The run itself cannot tell.
+            self._asked = self._length
+            self._is_doubtful = self._is_doubtful or self._begun(self._length) is False
         if self._is_doubtful and is_alone and _may_refuse(act):
             return _refused(act, "a query between two workflow tasks")
         return self._run.activate(act)
@@ -147,6 +160,9 @@ class TimelyInstance(WorkflowInstance):
         worker was suspended in its task. What had come with it was read here for a query, and came again once that task had
         timed out.
         """
+        if self._is_early(act):
+            # The SDK's time never goes back: after a step of the server's clock, a real task has the time of the one before.
+            return bool(self._begun(act.history_length))
         if act.is_replaying or _time_of(act) == self._at:
             return True
         news = act.history_length - sum(map(_events_of, act.jobs)) - EVENTS_TO_BEGIN

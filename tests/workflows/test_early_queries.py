@@ -28,7 +28,7 @@ from tests.workflows.timed import Handing, Timed
 from workflows import runner
 from workflows.begun import begun_by
 from workflows.polls import SHARE_FOR_THE_QUEUE, WORKFLOW_TASK_POLLS
-from workflows.runner import TimelyRunner
+from workflows.runner import timely
 
 # So many look at the run, so that the new worker hears of a query before it hears of the task; where it does not, once more.
 LOOKS = 12
@@ -44,7 +44,7 @@ ENDINGS = 30
 class TimedRun:
     """One run, the activity that it waits for, and the workers that come and go."""
 
-    def __init__(self, client: Client, workflow_runner: WorkflowRunner, looks: int = LOOKS) -> None:
+    def __init__(self, client: Client, workflow_runner: WorkflowRunner | None = None, looks: int = LOOKS) -> None:
         self.client, self.runner, self.looks = client, workflow_runner, looks
         self.name = f"timed-{uuid.uuid4().hex[:8]}"
         self.begun, self.gate = asyncio.Event(), asyncio.Event()
@@ -65,16 +65,17 @@ class TimedRun:
             yield queue
 
     def worker(self) -> Worker:
-        return Worker(
+        made = Worker(
             self.client,
             task_queue=self.name,
             workflows=[Timed, Handing],
-            workflow_runner=self.runner,
+            # As in worker.py.
+            workflow_runner=self.runner or timely(self.client, self.client.identity, lambda: made),
             max_concurrent_workflow_task_polls=WORKFLOW_TASK_POLLS,
             nonsticky_to_sticky_poll_ratio=SHARE_FOR_THE_QUEUE,
-            # As in worker.py.
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
         )
+        return made
 
     async def looked_at_by_a_new_worker(self) -> WorkflowHandle[Timed, None]:
         """The run, ended. Nobody serves it when it is looked at; then its activity ends, and only then comes a worker."""
@@ -114,11 +115,6 @@ class TimedRun:
             await asyncio.gather(sender, *looks, return_exceptions=True)
         first = self.client.get_workflow_handle(self.name, run_id=run.first_execution_run_id)
         return {*signals(await events(first))} - {*handed}
-
-
-def timely(client: Client) -> TimelyRunner:
-    """As in worker.py."""
-    return TimelyRunner(begun=begun_by(client, client.identity))
 
 
 async def send(run: WorkflowHandle[Any, Any]) -> None:
@@ -172,7 +168,7 @@ async def test_with_the_runner_the_query_is_refused_and_the_run_can_be_replayed(
     refusals: dict[tuple[str, int], float] = {}
     monkeypatch.setattr(runner, "_refusals", refusals)
     for _ in range(TRIES):
-        timed = TimedRun(temporal, timely(temporal), looks)
+        timed = TimedRun(temporal, looks=looks)
         run = await timed.looked_at_by_a_new_worker()
         async with timed.worker():
             assert await run.query(Timed.look) == "seen"
@@ -197,7 +193,7 @@ async def test_queries_that_wait_hold_up_no_task_when_a_worker_starts(
 ) -> None:
     monkeypatch.setattr(runner, "_refusals", {})
     for _ in range(STARTS):
-        found = await events(await TimedRun(partitioned, timely(partitioned), SIX).looked_at_by_a_new_worker())
+        found = await events(await TimedRun(partitioned, looks=SIX).looked_at_by_a_new_worker())
         times = [
             event.event_time.ToDatetime()
             for event in found
@@ -219,11 +215,11 @@ async def test_without_the_runner_a_run_ends_without_signals_that_it_was_sent(pa
 @pytest.mark.parametrize("endings", [2, pytest.param(ENDINGS, marks=pytest.mark.thorough)])
 async def test_with_the_runner_every_signal_is_handed_on(partitioned: Client, endings: int) -> None:
     for _ in range(endings):
-        assert not await TimedRun(partitioned, timely(partitioned)).ended_beside_signals()
+        assert not await TimedRun(partitioned).ended_beside_signals()
 
 
 async def test_the_history_says_whose_workflow_task_an_event_begins(temporal: Client) -> None:
-    timed = TimedRun(temporal, timely(temporal))
+    timed = TimedRun(temporal)
     async with timed.worker():
         run = await temporal.start_workflow(Timed.run, "nobody", id=timed.name, task_queue=timed.name)
         await until(run, EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED)
@@ -236,6 +232,6 @@ async def test_the_history_says_whose_workflow_task_an_event_begins(temporal: Cl
     # The run starts; its task is scheduled, begins and ends; an activity is scheduled. There is no sixth event.
     assert [await asks(number, ours) for number in range(1, 7)] == [False, False, True, False, False, True]
     # Another worker's may time out. What is read of it now, comes again with a task of its own.
-    assert await asks(3, "another worker") is None
+    assert await asks(3, "another worker") is False
     assert await asyncio.to_thread(begun_by(temporal, ours), "no-such-run", str(uuid.uuid4()), 3) is None
     await run.terminate()

@@ -56,7 +56,7 @@ async def test_a_run_ends_at_a_length_that_can_be_replayed_though_the_server_wou
 ) -> None:
     """At a tenth of the real length, which `test_dear_runs.py` judges. The sandbox would import a module of its own."""
     monkeypatch.setattr(coordinator, "LONGEST_RUN_EVENTS", LONGEST_RUN_EVENTS // 10)
-    monkeypatch.setattr(world, "TimelyRunner", lambda **_: UnsandboxedWorkflowRunner())
+    monkeypatch.setattr(world, "timely", lambda *_: UnsandboxedWorkflowRunner())
     desk = await flooded(temporal, LONGEST_RUN_EVENTS // 10, cycle_seconds=1)
     first = (await desk.handle.describe()).run_id
     async with desk.worker():

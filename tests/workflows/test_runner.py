@@ -1,5 +1,6 @@
 """A run is never taken further by a query that came before the workflow task of what it brings."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -132,14 +133,43 @@ def test_a_query_is_refused_where_the_news_before_it_may_be_that_of_a_task_that_
     assert timely.activate(asked).WhichOneof("status") == answer
 
 
-def test_a_run_whose_task_another_worker_has_leaves_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    timely, now = TimelyInstance(Run(), nobody_says), 100.0
-    monkeypatch.setattr(runner, "_clock", lambda: now)
+def test_a_run_whose_task_another_worker_has_leaves_the_cache() -> None:
+    """Found: the SDK answers nothing more of a run that was behind when another worker had done the task."""
+    dropped: list[Callable[[], bool]] = []
+    timely = TimelyInstance(Run(), nobody_says, lambda _run_id, has_left: dropped.append(has_left))
     timely.activate(activation(2, replayed=True))
     assert is_behind(timely.activate(activation(2, replayed=False)))
-    assert timely.activate(query(2)).HasField("successful")
-    now += runner.TASK_WITHIN_SECONDS + 0.1
-    assert timely.activate(query(2)).HasField("failed")
+    (has_left,) = dropped
+    assert not has_left()
+    timely.activate(activation(0, replayed=False, job="remove_from_cache"))
+    assert has_left()
+
+
+def test_after_a_step_of_the_servers_clock_a_task_is_taken() -> None:
+    """The SDK's time never goes back: each task had the time of the one before, and no kill was carried out until then."""
+    run = Run()
+    timely = TimelyInstance(run, lambda _event_id: True)
+    timely.activate(activation(2, replayed=False, length=43))
+    assert not is_behind(timely.activate(activation(2, replayed=False, length=52)))
+    assert len(run.activations) == 2
+
+
+def test_a_query_after_news_asks_once_whether_the_task_was_this_workers() -> None:
+    """Found: another worker died in its task, whose news was read here for a query. The number of events looked like a task."""
+    asked = []
+
+    def says(event_id: int) -> bool:
+        asked.append(event_id)
+        return event_id != NEXT.history_length
+
+    timely = TimelyInstance(Run("", "start_timer"), says)
+    for each in CARRIED_OUT:
+        timely.activate(each)
+    for _ in range(2):
+        assert timely.activate(query(2, length=7)).HasField("successful")
+    timely.activate(NEXT)
+    assert timely.activate(query(3)).HasField("failed")
+    assert asked == [7, 12]
 
 
 @pytest.mark.parametrize("begun", [True, False])

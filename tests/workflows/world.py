@@ -33,12 +33,11 @@ from domain.trading.orders import Fate, OrderReport
 from domain.trading.proposals import Proposal
 from tests.workflows.parts import Agents, Cancels, Database, Orders, Part, Readings, Server, Venue
 from workflows import names
-from workflows.begun import begun_by
 from workflows.converter import DATA_CONVERTER
 from workflows.coordinator import Coordinator
 from workflows.gateway import DeskGateway, registered_attributes
 from workflows.patience import TASK_TIMEOUT, allow_a_full_signal_queue
-from workflows.runner import TimelyRunner
+from workflows.runner import timely
 
 P = TypeVar("P", Database, Venue, Readings, Agents, Orders, Cancels, Server)
 
@@ -380,7 +379,7 @@ class Desk:
             self.client,
             task_queue=self.queue,
             workflows=[Coordinator],
-            workflow_runner=TimelyRunner(begun=begun_by(self.client, self.client.identity)),
+            workflow_runner=timely(self.client, self.client.identity, lambda: worker),
             activities=self.world.activities if activities else [],
             max_cached_workflows=CACHED_RUNS,
         )
