@@ -160,6 +160,10 @@ class TimelyInstance(WorkflowInstance):
         worker was suspended in its task. What had come with it was read here for a query, and came again once that task had
         timed out.
         """
+        if any(job.HasField("do_update") for job in act.jobs):
+            # It comes with a task only. What begins that task is in no history, and nobody need ask about it.
+            self._asked = act.history_length
+            return True
         if self._is_early(act):
             # The SDK's time never goes back: after a step of the server's clock, a real task has the time of the one before.
             return bool(self._begun(act.history_length))

@@ -154,6 +154,14 @@ def test_after_a_step_of_the_servers_clock_a_task_is_taken() -> None:
     assert len(run.activations) == 2
 
 
+def test_an_update_comes_with_a_task() -> None:
+    """The server writes no event about such a task if the update is refused: another event may have its number by now."""
+    timely = TimelyInstance(Run(), lambda _event_id: False)
+    timely.activate(FIRST)
+    assert not is_behind(timely.activate(activation(2, replayed=False, job="do_update signal_workflow", length=9)))
+    assert timely.activate(query(2, length=9)).HasField("successful")
+
+
 def test_a_query_after_news_asks_once_whether_the_task_was_this_workers() -> None:
     """Found: another worker died in its task, whose news was read here for a query. The number of events looked like a task."""
     asked = []
