@@ -20,14 +20,14 @@ class StartRefusal:
     """True if a store did not answer. Trying again is then safe, since a start is never a restart. Otherwise a person decides."""
 
 
-async def start(say: Say) -> StartRefusal | None:
-    """Starts the coordinator by the rules of `ais start`. Returns None once it is open."""
+async def start(say: Say) -> StartRefusal | str:
+    """Starts the coordinator by the rules of `ais start`. Returns what that command says once it is open."""
     # Imported late: the half second that it takes, the stores need to come up anyway.
     from cli import desk as desk_commands
 
     try:
         # The worker has only just come up, and may not answer for the desk yet: `compare` waits for it.
-        await desk_commands.start(say, compares=False)
+        return await desk_commands.start(say, compares=False)
     except NotUp as error:
         return StartRefusal(str(error), passing=True)
     except Refused as error:
@@ -35,7 +35,6 @@ async def start(say: Say) -> StartRefusal | None:
     except ValidationError as error:
         # A limit, say. The other parts serve a desk that is open already.
         return StartRefusal(settings.explain(error), passing=False)
-    return None
 
 
 async def compare(say: Say) -> None:

@@ -124,18 +124,18 @@ class Stack:
     async def _open_desk(self) -> None:
         said = ""
         # Retries while a store does not answer yet, as on a busy machine. Any other refusal is for a person to resolve.
-        while (refusal := await desk.start(self._console.say)) and refusal.passing:
-            if refusal.why != said:
-                self._console.progress("coordinator", f"not yet: {refusal.why}")
-                said = refusal.why
+        while isinstance(found := await desk.start(self._console.say), desk.StartRefusal) and found.passing:
+            if found.why != said:
+                self._console.progress("coordinator", f"not yet: {found.why}")
+                said = found.why
             await asyncio.sleep(DESK_POLL_SECONDS)
-        if refusal is None:
-            self._console.progress("coordinator", f"of desk {self.config.desk.desk}")
+        if isinstance(found, str):
+            self._console.progress("coordinator", found)
         key = self._key or Key(self.folder.api_key, str(self.folder.api_key), f"$(cat '{self.folder.api_key}')")
         made = None if self._key else self.folder.api_key.read_text().strip()
         self._console.say(overview(self.running, key.place, key.shell, made))
-        if refusal is not None:
-            self._console.say(refused(refusal.why, self.folder.path))
+        if isinstance(found, desk.StartRefusal):
+            self._console.say(refused(found.why, self.folder.path))
             while not await desk.is_open(self.folder.path):
                 await asyncio.sleep(DESK_POLL_SECONDS)
         self._console.say("ready")

@@ -118,7 +118,7 @@ async def test_a_wrong_limit_starts_no_desk_and_ends_no_part(
     monkeypatch.setenv("AIS_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     said: list[str] = []
     refusal = await desk.start(said.append)
-    assert refusal is not None
+    assert isinstance(refusal, desk.StartRefusal)
     assert refusal.why.startswith("AIS_SOFT_DRAWDOWN (0.08) is above AIS_HARD_DRAWDOWN (0.01)")
     assert not refusal.passing
     await desk.compare(said.append)
