@@ -50,7 +50,7 @@ def begun_by(client: Client, identity: str) -> Begun:
     return begun
 
 
-async def _begins_a_task(client: Client, identity: str, workflow_id: str, run_id: str, event_id: int) -> bool | None:
+async def _begins_a_task(client: Client, identity: str, workflow_id: str, run_id: str, event_id: int) -> bool:
     request = GetWorkflowExecutionHistoryReverseRequest(
         namespace=client.namespace,
         execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),

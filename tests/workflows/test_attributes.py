@@ -29,7 +29,7 @@ from tests.domain.builders import NOW
 from tests.temporal import serve
 from tests.workflows.parts import Server
 from tests.workflows.world import Desk, World, carried, running_desk
-from workflows import names
+from workflows import names, showing
 from workflows.gateway import registered_attributes
 from workflows.run import CoordinatorRun
 from workflows.showing import ShowTask
@@ -135,16 +135,31 @@ def shown_by(c: Carried) -> ShowTask:
     return ShowTask(cast("CoordinatorRun", SimpleNamespace(c=c, draining=False, may_tell=True)))
 
 
-@pytest.mark.parametrize(("version", "refusals", "minutes"), [(6, 3, 1), (7, 0, 1), (7, 1, 2), (7, 3, 8), (7, 60, 64)])
-def test_an_attribute_that_the_server_refuses_is_set_less_and_less_often(
+@pytest.mark.parametrize(("version", "refusals", "minutes"), [(6, 3, 1), (7, 1, 2), (7, 3, 8), (7, 60, 64)])
+async def test_an_attribute_that_the_server_refuses_is_set_less_and_less_often(
     monkeypatch: pytest.MonkeyPatch, version: int, refusals: int, minutes: int
 ) -> None:
     """Each refused workflow task holds up a kill for seconds."""
-    task = shown_by(carried("main", schema_version=version))
-    task._tried, task._refusals = (State.RUNNING, NOW), refusals
-    monkeypatch.setattr(workflow, "now", lambda: NOW + timedelta(minutes=minutes))
+    task, now = shown_by(carried("main", schema_version=version)), NOW
+
+    async def look() -> None:
+        """The server knows the attribute."""
+
+    async def until_late(_seconds: float) -> None:
+        """As after a task that was refused, and tried again."""
+        nonlocal now
+        now += showing.LATE + timedelta(seconds=1)
+
+    monkeypatch.setattr(workflow, "now", lambda: now)
+    monkeypatch.setattr(task, "_look", look)
+    monkeypatch.setattr(asyncio, "sleep", until_late)
+    assert task._is_due()
+    for _ in range(refusals):
+        tried_at = now
+        await task._show()
+    now = tried_at + timedelta(minutes=minutes)
     assert not task._is_due()
-    monkeypatch.setattr(workflow, "now", lambda: NOW + timedelta(minutes=minutes, seconds=1))
+    now += timedelta(seconds=1)
     assert task._is_due()
 
 

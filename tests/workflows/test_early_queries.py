@@ -19,16 +19,16 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
-from temporalio.worker import Replayer, Worker, WorkflowRunner
+from temporalio.worker import Replayer, Worker, WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from temporalio.workflow import NondeterminismError
 
 from tests.temporal import client_of, serve
 from tests.workflows.timed import Handing, Timed
-from workflows import runner
-from workflows.begun import begun_by
+from workflows import begun, runner
+from workflows.begun import begun_by, drop_by
 from workflows.polls import SHARE_FOR_THE_QUEUE, WORKFLOW_TASK_POLLS
-from workflows.runner import timely
+from workflows.runner import TimelyRunner, timely
 
 # So many look at the run, so that the new worker hears of a query before it hears of the task; where it does not, once more.
 LOOKS = 12
@@ -212,9 +212,9 @@ async def test_without_the_runner_a_run_ends_without_signals_that_it_was_sent(pa
 
 
 # The moment itself is tested with activations, in test_runner.py.
-@pytest.mark.parametrize("endings", [2, pytest.param(ENDINGS, marks=pytest.mark.thorough)])
-async def test_with_the_runner_every_signal_is_handed_on(partitioned: Client, endings: int) -> None:
-    for _ in range(endings):
+@pytest.mark.thorough
+async def test_with_the_runner_every_signal_is_handed_on(partitioned: Client) -> None:
+    for _ in range(ENDINGS):
         assert not await TimedRun(partitioned).ended_beside_signals()
 
 
@@ -225,8 +225,8 @@ async def test_the_history_says_whose_workflow_task_an_event_begins(temporal: Cl
         await until(run, EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED)
 
     def asks(event_id: int, identity: str) -> Awaitable[bool | None]:
-        begun = begun_by(temporal, identity)
-        return asyncio.to_thread(begun, run.id, str(run.first_execution_run_id), event_id)
+        begins = begun_by(temporal, identity)
+        return asyncio.to_thread(begins, run.id, str(run.first_execution_run_id), event_id)
 
     ours = temporal.identity
     # The run starts; its task is scheduled, begins and ends; an activity is scheduled. There is no sixth event.
@@ -235,3 +235,31 @@ async def test_the_history_says_whose_workflow_task_an_event_begins(temporal: Cl
     assert await asks(3, "another worker") is False
     assert await asyncio.to_thread(begun_by(temporal, ours), "no-such-run", str(uuid.uuid4()), 3) is None
     await run.terminate()
+    # Nothing comes after it: what was read of this run can be shown.
+    assert await asks(6, ours)
+
+
+async def test_a_run_is_dropped_unless_it_has_left_by_itself(temporal: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(begun, "TASK_WITHIN_SECONDS", 0.0)
+    made, create = [], TimelyRunner.create_instance
+
+    def counted(self: TimelyRunner, det: WorkflowInstanceDetails) -> WorkflowInstance:
+        made.append(det.info.run_id)
+        return create(self, det)
+
+    monkeypatch.setattr(TimelyRunner, "create_instance", counted)
+    timed = TimedRun(temporal)
+    worker = timed.worker()
+    async with worker:
+        run = await temporal.start_workflow(Timed.run, "nobody", id=timed.name, task_queue=timed.name)
+        run_id, drop = str(run.first_execution_run_id), drop_by(lambda: worker)
+        assert await run.query(Timed.look) == "seen"
+        drop(run_id, lambda: False)
+        async with asyncio.timeout(30):
+            while made.count(run_id) < 2:
+                await run.query(Timed.look)
+        drop(run_id, lambda: True)
+        for _ in range(3):
+            assert await run.query(Timed.look) == "seen"
+        assert made.count(run_id) == 2
+        await run.terminate()
