@@ -28,7 +28,7 @@ from tests.storage.builders import Source, Undone, later, make_decision, make_de
 from tests.storage.test_audit import begun, decide, fill, record, waiting
 
 # As fast as the tests: no pause between rounds and laps.
-HASTY = Pace(work=5.0, between_rounds=0.0, between_laps=0.0)
+HASTY = Pace(work=5.0, tables=5.0, between_rounds=0.0, between_laps=0.0)
 CHANNELS = {"critical-json-1": True}
 
 
