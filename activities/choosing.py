@@ -16,6 +16,7 @@ from domain.risk.guards import MarketContext
 from domain.risk.limits import Limits
 from domain.trading.agents import Health, judged, quarantined, to_ask
 from domain.trading.arbitration import liquidity_of
+from domain.trading.instructions import OrderInstruction
 from domain.trading.market import Bar, Observation, TopOfBook
 from domain.trading.proposals import Analysis, Proposal
 from domain.trading.quotes import AgentQuote
@@ -45,7 +46,7 @@ class Round:
 
 class CycleContext(NamedTuple):
     """The facts behind a choice. `bars` and `books` are by symbol, `blocked` says why a symbol takes no new order, `quotes` are
-    the agents' resting orders."""
+    the agents' resting orders, `unsettled` orders of unknown fate."""
 
     observation: Observation
     limits: Limits
@@ -57,6 +58,7 @@ class CycleContext(NamedTuple):
     weights: Mapping[str, float]
     now: datetime
     quotes: Sequence[AgentQuote] = ()
+    unsettled: Sequence[OrderInstruction] = ()
 
 
 def choose(
@@ -95,6 +97,7 @@ def _chosen(analysis: Analysis, context: CycleContext) -> Choice:
         sent=context.sent,
         barless=[symbol for symbol in dict.fromkeys([*bars, *elsewhere]) if not bars.get(symbol)],
         quotes=context.quotes,
+        unsettled=context.unsettled,
     )
     liquidity = {}
     if len(proposed) > 1:

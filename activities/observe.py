@@ -272,6 +272,7 @@ class ObserveActivities:
             weights=self._weights,
             now=datetime.now(UTC),
             quotes=call.quotes,
+            unsettled=call.unsettled,
         )
         return choose(round_, answers, context, call.proposals, self._new_id)
 

@@ -98,9 +98,8 @@ class OutboxTask:
         for pending in self._c.orders:
             if pending.phase is OrderPhase.UNKNOWN:
                 lanes[f"settle/{pending.order.order_id}"] = _bind(self._settle_lane, pending)
-        for deleverage in self._c.deleverages:
-            if ordering.next_deleverage(self._c, deleverage.symbol):
-                lanes[f"deleverage/{deleverage.symbol}"] = _bind(self._deleverage_lane, deleverage.symbol)
+        for symbol in ordering.due_deleverages(self._c):
+            lanes[f"deleverage/{symbol}"] = _bind(self._deleverage_lane, symbol)
         if enforcing.flattening(self._c):
             lanes["flatten"] = self._flatten_lane
         if killing.verifying(self._c):

@@ -18,6 +18,7 @@ from domain.desk import ordering, requoting
 from domain.desk.carried import Carried
 from domain.health import books_seen
 from domain.trading.agents import AgentHealth
+from domain.trading.instructions import OrderInstruction
 from domain.trading.market import Observation
 from domain.trading.proposals import Proposal, WaitingProposal
 from domain.trading.quotes import AgentQuote
@@ -34,7 +35,7 @@ class DecisionFacts(Value):
 
     `blocked` says why a symbol takes no new order. `sent` holds the times of the newest orders, by the market's clock.
     `agents` is the agents' health after the last cycle (`Choice.agents`), `proposals` come from agents outside the worker,
-    and `quotes` are the agents' resting orders at the venue.
+    `quotes` are the agents' resting orders at the venue, and `unsettled` orders that are on their way or of unknown fate.
     """
 
     blocked: dict[str, str]
@@ -43,6 +44,7 @@ class DecisionFacts(Value):
     agents: dict[str, AgentHealth] = Field(default_factory=dict)
     proposals: list[Proposal] = Field(default_factory=list)
     quotes: list[AgentQuote] = Field(default_factory=list)
+    unsettled: list[OrderInstruction] = Field(default_factory=list)
 
 
 class ObservedAndChosen(NamedTuple):
@@ -66,6 +68,7 @@ def facts_of(c: Carried, blocked: Mapping[str, str], waiting: Sequence[WaitingPr
         agents=c.agents,
         proposals=[w.proposal for w in waiting],
         quotes=list(c.quotes.values()),
+        unsettled=[pending.order.instruction for pending in c.orders],
     )
 
 
@@ -108,9 +111,11 @@ class ChoiceAhead:
 
 
 def _everything(c: Carried, facts: DecisionFacts) -> tuple[str, ...]:
-    """Everything that a choice depends on. The account and the database determine which workers may decide."""
+    """Everything that a choice depends on. The account and the database determine which workers may decide.
+
+    `blocked` names each unsettled order, so comparing these too would change nothing but older runs."""
     return (
-        facts.model_dump_json(),
+        facts.model_dump_json(exclude={"unsettled"}),
         c.limits.model_dump_json(),
         " ".join([c.mode, str(c.account), str(c.database_id), *c.symbols]),
     )

@@ -5,7 +5,7 @@ new worker could not replay the run within a workflow task's time-out. It retrie
 the cost of an operation here does not depend on other lanes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler
@@ -39,7 +39,7 @@ class OpenCancels:
     __hash__ = None  # type: ignore[assignment]
 
     @property
-    def lanes(self) -> Iterable[Lane]:
+    def lanes(self) -> Collection[Lane]:
         """Each lane with an open cancel, oldest first."""
         return self._lanes.keys()
 

@@ -95,14 +95,25 @@ def _quotes_on(c: Carried, symbol: str) -> Iterator[AgentQuote]:
     return (quote for quote in c.quotes.values() if quote.symbol == symbol)
 
 
+def due_deleverages(c: Carried) -> list[str]:
+    """Symbols with a next deleverage. Asked after every event of a run: its cost grows with the deleverages, not their square."""
+    waiting: dict[str, list[PendingDeleverage]] = {}
+    for each in c.deleverages:
+        waiting.setdefault(each.symbol, []).append(each)
+    return [symbol for symbol, mine in waiting.items() if _next_of(c, mine)]
+
+
 def next_deleverage(c: Carried, symbol: str) -> PendingDeleverage | None:
     """The symbol's next deleverage, one at a time: none while an order of an earlier one is under way. One that a kill or a
     limit needs waits until the symbol's cancels are confirmed."""
-    mine = [d for d in c.deleverages if d.symbol == symbol]
+    return _next_of(c, [d for d in c.deleverages if d.symbol == symbol])
+
+
+def _next_of(c: Carried, mine: list[PendingDeleverage]) -> PendingDeleverage | None:
     if any(d.order_id for d in mine):
         return None
-    held_up = c.cancels.lane(Tool.CANCEL_ALL_ORDERS, symbol)
-    return next((d for d in mine if not (d.automatic and held_up)), None)
+    lanes = c.cancels.lanes
+    return next((d for d in mine if not (d.automatic and (Tool.CANCEL_ALL_ORDERS, d.symbol) in lanes)), None)
 
 
 def reduction_prepared(c: Carried, pending: PendingDeleverage, plan: Reduction, tick: Tick) -> PendingOrder:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from domain.risk.measures import Correlations, exposures, group
-from domain.trading.instructions import Side
+from domain.trading.instructions import OrderInstruction, Side
 from domain.trading.market import OpenOrder, Position
 from domain.trading.quotes import AgentQuote
 from domain.values import ZERO
@@ -63,6 +63,14 @@ def unlisted_legs(quotes: Iterable[AgentQuote], orders: Iterable[OpenOrder], mar
         Leg(q.symbol, q.side, q.remaining, max(q.price, marks.get(q.symbol, ZERO)))
         for q in quotes
         if not q.canceled and not q.names & listed
+    ]
+
+
+def unsettled_legs(orders: Iterable[OrderInstruction], marks: Marks) -> list[Leg]:
+    """Orders whose fate is unknown. Even one that has filled counts again beside its position: it might still rest."""
+    return [
+        Leg(o.symbol, o.side, o.quantity, max(o.price or ZERO, marks.get(o.symbol, ZERO)), o.reduce_only)
+        for o in orders
     ]
 
 

@@ -21,6 +21,7 @@ from domain.risk.filling import (
     sign,
     together,
     unlisted_legs,
+    unsettled_legs,
     with_twins,
 )
 from domain.risk.limits import Limits
@@ -51,7 +52,7 @@ NO_BARS = BarSummary()
 @dataclass(frozen=True)
 class MarketContext:
     """What a cycle's order is checked against. `sent` are the times of earlier orders, by the market's clock; `barless` the
-    symbols whose bars are not known; `quotes` the agents' orders resting at the venue."""
+    symbols whose bars are not known; `quotes` the agents' orders resting at the venue; `unsettled` orders of unknown fate."""
 
     observation: Observation
     limits: Limits
@@ -63,6 +64,7 @@ class MarketContext:
     sent: Sequence[datetime] = ()
     barless: Sequence[str] = ()
     quotes: Sequence[AgentQuote] = ()
+    unsettled: Sequence[OrderInstruction] = ()
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class Candidate:
         no other symbol is held, nor this one on spot. None otherwise, and if nothing is left."""
         seen, order, held = self.observation, self.instruction, next(iter(self.observation.positions), None)
         own = held is None or (held.symbol == order.symbol and held.market is Market.FUTURES)
-        if not own or len(seen.positions) > 1 or seen.open_orders or self.given.quotes:
+        if not own or len(seen.positions) > 1 or seen.open_orders or self.given.quotes or self.given.unsettled:
             return None
         value, quantity = (held.notional, held.quantity) if held else (ZERO, ZERO)
         leg = Leg(order.symbol, order.side, order.quantity, self.price)
@@ -154,10 +156,15 @@ class Candidate:
 
     def _reaches(self, counted: frozenset[Market]) -> dict[str, Reach]:
         seen, order = self.observation, self.instruction
-        legs = legs_of((o for o in seen.open_orders if o.market in counted), seen.marks)
-        legs += unlisted_legs(self.given.quotes, seen.open_orders, seen.marks)
         own = Leg(order.symbol, order.side, order.quantity, self.price)
-        return reaches([p for p in seen.positions if p.market in counted], [*legs, own], seen.marks)
+        return reaches([p for p in seen.positions if p.market in counted], [*self._legs(counted), own], seen.marks)
+
+    def _legs(self, counted: frozenset[Market]) -> list[Leg]:
+        """Everything that may fill besides this order."""
+        given, seen = self.given, self.observation
+        legs = legs_of((o for o in seen.open_orders if o.market in counted), seen.marks)
+        legs += unlisted_legs(given.quotes, seen.open_orders, seen.marks)
+        return legs + unsettled_legs(given.unsettled, seen.marks)
 
     @cached_property
     def reduces(self) -> bool:
@@ -175,10 +182,8 @@ class Candidate:
         if not seen.positions:
             return False
         held = quantities(p for p in seen.positions if p.market in counted).get(order.symbol, ZERO)
-        legs = legs_of((o for o in seen.open_orders if o.market in counted), seen.marks)
-        legs += unlisted_legs(self.given.quotes, seen.open_orders, seen.marks)
         # Reduce-only orders too: if one fills first, nothing is left for this order to reduce.
-        resting = [leg.quantity for leg in legs if (leg.symbol, leg.side) == (order.symbol, order.side)]
+        resting = [leg.quantity for leg in self._legs(counted) if (leg.symbol, leg.side) == (order.symbol, order.side)]
         left = held + sign(order.side) * sum(resting, order.quantity)
         return bool(held) and abs(left) < abs(held) and left * held >= 0
 

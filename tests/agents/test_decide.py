@@ -14,7 +14,7 @@ from domain.deciding import Choice
 from domain.desk.states import Mode
 from domain.risk.limits import Limits
 from domain.trading.agents import AgentHealth
-from domain.trading.instructions import Side
+from domain.trading.instructions import OrderInstruction, OrderType, Side
 from domain.trading.market import MarketView
 from tests.agents.builders import BTC, ETH, NOISE, a_proposal, some_bars
 from tests.domain.builders import a_position, an_observation, some_rules
@@ -79,6 +79,14 @@ async def test_the_votes_of_all_agents_stand_in_the_row() -> None:
     assert choice.proposal is not None
     assert choice.proposal.proposal_id == "sig_0"
     assert choice.agents == {}
+
+
+async def test_an_order_of_unknown_fate_leaves_less_room_for_others() -> None:
+    lost = OrderInstruction(
+        symbol=ETH, side=Side.BUY, order_type=OrderType.MARKET, quantity=Decimal(99), reduce_only=False
+    )
+    refused = [(await Desk(BUILT_IN).decide(unsettled=unsettled)).risk_reasons for unsettled in ([], [lost])]
+    assert ["gross_exposure_exceeded" in reasons for reasons in refused] == [False, True]
 
 
 async def test_an_agent_that_fails_again_and_again_is_quarantined_and_tried() -> None:

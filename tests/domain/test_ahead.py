@@ -68,6 +68,13 @@ def test_a_reading_without_a_choice_leaves_it_to_a_decision() -> None:
     assert chosen(c, ahead, seen) is None
 
 
+def test_orders_of_unknown_fate_are_among_the_facts() -> None:
+    c = a_trading_desk()
+    order = an_agents_order("ord_2", symbol=ETH)
+    order_prepared(c, order)
+    assert ChoiceAhead(c, NOW).facts.unsettled == [order.instruction]
+
+
 def _an_order_is_on_its_way(c: Carried) -> None:
     order_prepared(c, an_agents_order("ord_2", symbol=ETH))
 

@@ -1,5 +1,6 @@
 """What a coordinator does about its limits, one rule a test."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -7,12 +8,20 @@ from typing import Any
 import pytest
 
 from domain.desk.applying import apply, finish_restart
-from domain.desk.carried import Carried
+from domain.desk.carried import Carried, PendingDeleverage
 from domain.desk.commands import Source
 from domain.desk.details import details
 from domain.desk.enforcing import confirm, flatten, flattening, may_reduce, reduce, reducing, take_assessment
+from domain.desk.killing import issue_cancels
 from domain.desk.observing import take_observation
-from domain.desk.ordering import finish_deleverage, nothing_to_send, reduction_prepared, take_report
+from domain.desk.ordering import (
+    due_deleverages,
+    finish_deleverage,
+    next_deleverage,
+    nothing_to_send,
+    reduction_prepared,
+    take_report,
+)
 from domain.desk.outbox import batch_written, cancels_confirmed, desk_row, desk_row_written, next_batch
 from domain.desk.states import CommandKind, State
 from domain.desk.status import status_of
@@ -299,6 +308,30 @@ def test_a_desk_is_flat_only_when_a_fresh_reading_shows_no_position() -> None:
     assert desk.kill.flat_at == NOW + timedelta(seconds=9)
     assert not flattening(desk)
     assert rows(desk)[-1].summary == "Kill 1 has flattened the desk: no futures position is left at the venue"
+
+
+class Counted(list[PendingDeleverage]):
+    """How often it was gone through."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[PendingDeleverage]:
+        self.passes += 1
+        return super().__iter__()
+
+
+def test_what_may_be_closed_next_is_found_in_one_pass_however_many_positions_there_are() -> None:
+    """A run looks for it after each event. When each symbol searched the list, 200 positions took seconds of its tasks."""
+    desk = killed_holding()
+    cancels_confirmed(desk, [c.instruction_id for c in desk.cancels], NOW)
+    flatten(desk, reading(desk, positions=[a_position(2, f"S{number}USDT") for number in range(200)]), a_tick())
+    desk.deleverages[3].order_id, desk.deleverages[5].automatic = "ord", False
+    desk.deleverages = waiting = Counted(desk.deleverages)
+    issue_cancels(desk, next(iter(desk.commands.values())), ["S4USDT", "S5USDT"], a_tick())
+    due = due_deleverages(desk)
+    assert (len(waiting), waiting.passes) == (200, 1)
+    assert {f"S{number}USDT" for number in range(200)}.difference(due) == {"S3USDT", "S4USDT"}
+    assert due == [each.symbol for each in waiting if next_deleverage(desk, each.symbol)]
 
 
 def test_a_repeated_kill_does_not_begin_the_flattening_anew_and_a_restart_ends_it() -> None:

@@ -1,11 +1,12 @@
 """Guards of a limit order: its own price, the venue's band, and all that rests, so that limits hold if everything fills."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from domain.risk.filling import Leg, Reach, legs_of, reaches, together, unlisted_legs
+from domain.risk.filling import Leg, Reach, legs_of, reaches, together, unlisted_legs, unsettled_legs
 from domain.risk.guards import (
     Candidate,
     concentration_exceeded,
@@ -98,6 +99,19 @@ def test_an_order_that_no_reading_lists_yet_counts() -> None:
         assert position_too_large(Candidate(a_limit("5", "100"), given)) is None
         assert position_too_large(Candidate(a_limit("5.01", "100"), given)) == "position_too_large"
     assert unlisted_legs([quote.model_copy(update={"canceled": True})], [], {}) == []
+
+
+def test_an_order_of_unknown_fate_counts_as_one_that_may_fill() -> None:
+    """On another symbol: on its own, all orders are refused anyway."""
+    lost = a_limit("80", "100", SELL).model_copy(update={"symbol": ETH})
+    for unsettled, fits in (([], "20"), ([lost], "10")):
+        given = a_context(an_observation(marks={BTC: D(100), ETH: D(100)}), unsettled=unsettled)
+        given = replace(given, limits=given.limits.model_copy(update={"max_gross_exposure_fraction": D("0.9")}))
+        order, over = (Candidate(a_limit(quantity, "100"), given) for quantity in (fits, f"{fits}.1"))
+        assert (gross_exposure_exceeded(order), order.only_share is None) == (None, bool(unsettled))
+        assert gross_exposure_exceeded(over) == ("gross_exposure_exceeded" if unsettled else None)
+    only_reduces = lost.model_copy(update={"reduce_only": True})
+    assert unsettled_legs([only_reduces], {ETH: D(120)}) == [Leg(ETH, SELL, D(80), D(120), reduces=True)]
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,7 @@ class Lanes:
     def _due_orders(self) -> list[str]:
         c = self._c
         found = [f"settle/{p.order.order_id}" for p in c.orders if p.phase is OrderPhase.UNKNOWN]
-        symbols = dict.fromkeys(d.symbol for d in c.deleverages)
-        found += [f"deleverage/{symbol}" for symbol in symbols if ordering.next_deleverage(c, symbol)]
+        found += [f"deleverage/{symbol}" for symbol in ordering.due_deleverages(c)]
         found += ["flatten"] if enforcing.flattening(c) else []
         return found + (["verify"] if killing.verifying(c) else [])
 
