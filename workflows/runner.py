@@ -1,8 +1,8 @@
 """Runs workflows in Temporal's sandbox, and keeps a query that arrives between two workflow tasks from advancing a run.
 
 The failure behind it: to answer a query, a worker reads the run's history. That history may reach beyond the last workflow
-task: an activity has ended since, but the next task has not begun. The SDK (core of 1.35) still hands those early events to
-the workflow, at the time of the previous task. Two things went wrong:
+task: an activity has ended since, but the next task has not begun. The SDK (core of 1.35) hands those early events to the
+workflow anyway, at the time of the previous task. Two things went wrong:
 
 - Commands that the workflow issues at the wrong time go out with the next task. If the right time leads to other commands, for
   instance because a cycle is due by then, the run can never be replayed again. The next worker fails each of its tasks, and no
