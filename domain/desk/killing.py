@@ -118,6 +118,11 @@ def note_symbols(c: Carried, observation: Observation) -> list[str]:
 # --- verified at the venue ------------------------------------------------------------------------------------------
 
 
+def under_way(c: Carried) -> bool:
+    """Whether the kill in force still waits for a cancel, for an order's fate, for its verification or for the latch."""
+    return c.state is State.KILLED and bool(c.cancels or c.orders or c.latch_due or verifying(c))
+
+
 def verifying(c: Carried) -> bool:
     """Whether every cancel of a kill is confirmed, but no reading of the whole account has verified it yet."""
     kill = c.kill

@@ -9,7 +9,7 @@ agent or API needs no new version.
 Once no run of an old version can be open any more, remove that version together with its recorded histories.
 """
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 OLDEST_VERSION = 5
 
 
@@ -31,6 +31,11 @@ def a_kill_never_rests(version: int) -> bool:
 def gives_way_to_refusals(version: int) -> bool:
     """Whether a search attribute that the server refuses is set less and less often. Before, it was once a minute."""
     return version >= 7
+
+
+def gives_up_paused_calls(version: int) -> bool:
+    """Whether a run gives up an activity that somebody has paused. Before, it waited until somebody unpaused it."""
+    return version >= 8
 
 
 class UnknownRules(Exception):

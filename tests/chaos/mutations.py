@@ -263,6 +263,11 @@ MUTATIONS = (
          "        c.kill.quiet_at, c.row_dirty, c.kill.verified_at = now, True, now\n"),
     ),
     _mutation(
+        "I6", "a kill is quiet while an order is under way",
+        (OUTBOX, "    if c.mode is Mode.SHADOW or c.cancels or c.orders:\n",
+         "    if c.mode is Mode.SHADOW or c.cancels:\n"),
+    ),
+    _mutation(
         "I7", "an order may go out for a minute",
         ("domain/desk/ordering.py",
          '            "not_after": tick.now + timedelta(seconds=max(c.cycle_seconds, SHORTEST_ORDER_SECONDS)),\n',

@@ -243,8 +243,9 @@ def test_every_activity_is_called_on_the_queue_of_its_desk() -> None:
     calls = [
         (source.at(node.lineno), [keyword.arg for keyword in node.keywords])
         for source in sources("workflows")
+        if source.name != _CALLING
         for node in source.nodes
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in _STARTS
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in _STARTS
     ]
     wrong = [at for at, arguments in calls if "task_queue" not in arguments]
 
