@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from itertools import count, islice
+from itertools import count
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
@@ -20,6 +20,7 @@ from activities.agents.reply import Reply
 from activities.agents.round import analyse
 from activities.agents.runner import InlineAgents, answer_of
 from activities.choosing import CycleContext, Round, chosen
+from activities.market.replay import Block
 from domain.accounting import Fill, LedgerEntry
 from domain.deciding import NOTHING_CHOSEN, Choice, abstained, intent, nothing, weighed
 from domain.desk import enforcing, ordering
@@ -45,7 +46,7 @@ from domain.trading.proposals import Analysis, Proposal, WaitingProposal
 from domain.values import ZERO, assembled
 from replay.refusing import Refusals, Tape, tapes_of
 from replay.still import Still
-from replay.window import BLOCK, Window
+from replay.window import Window, blocks_of
 
 T = TypeVar("T")
 
@@ -172,9 +173,13 @@ class Engine:
 
     def run(self, bars: Iterable[Bar]) -> Iterator[Cycle]:
         """Replays bar by bar: the venue moves on and is observed, limits act, agents propose, an order may go out."""
-        left, silence = iter(bars), self._agents.silence
-        while block := list(islice(left, BLOCK)):
-            arrays = self._window.take(block)
+        return self.run_blocks(blocks_of(bars))
+
+    def run_blocks(self, blocks: Iterable[Block]) -> Iterator[Cycle]:
+        """The same for bars that were read many at once."""
+        silence = self._agents.silence
+        for _, block, columns in blocks:
+            arrays = self._window.take(block, columns)
             known: Sequence[Mapping[str, Reply]] = (
                 self._heard_ahead(block, arrays) if self._shortcut else [{}] * len(block)
             )

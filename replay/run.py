@@ -176,9 +176,9 @@ def _move(part: Path, target: IO[bytes]) -> None:
 
 
 def _one(file: BarsFile, stretch: Stretch, plan: ReplayPlan, spool: Spool | None, progress: Progress) -> Tally:
-    tally, bars = Tally(), file.bars(stretch.episode)
+    tally, blocks = Tally(), file.blocks(stretch.episode)
     engine = Engine(plan.setup(stretch), InlineAgents(plan.agents), stretch.begin)
-    for cycle in engine.run(bars):
+    for cycle in engine.run_blocks(blocks):
         tally.add(cycle)
         if spool:
             spool.add(cycle)
