@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.desk.carried import OrderPhase, PendingDeleverage, PendingOrder
     from domain.desk.warnings import Topic, unwarn, warn
     from domain.risk.reducing import Reduction
+    from domain.values import has
 
 # The time between two closing orders of a symbol if each fills only in part.
 BETWEEN_ORDERS_SECONDS = 0.5
@@ -55,7 +56,8 @@ class OutboxTask:
 
     @property
     def _hands_over(self) -> bool:
-        return self._drain() >= DrainPhase.HANDING_OVER
+        # Each waiting lane asks after every event, so what is cheap comes first.
+        return self._run.draining and self._drain() >= DrainPhase.HANDING_OVER
 
     @property
     def _writes(self) -> bool:
@@ -96,8 +98,8 @@ class OutboxTask:
     def _due_orders(self) -> dict[str, Lane]:
         lanes: dict[str, Lane] = {}
         for pending in self._c.orders:
-            if pending.phase is OrderPhase.UNKNOWN:
-                lanes[f"settle/{pending.order.order_id}"] = _bind(self._settle_lane, pending)
+            if pending.phase is OrderPhase.UNKNOWN and (key := f"settle/{pending.order.order_id}") not in self._lanes:
+                lanes[key] = _bind(self._settle_lane, pending)
         for symbol in ordering.due_deleverages(self._c):
             lanes[f"deleverage/{symbol}"] = _bind(self._deleverage_lane, symbol)
         if enforcing.flattening(self._c):
@@ -129,7 +131,7 @@ class OutboxTask:
     async def _settle_lane(self, pending: PendingOrder) -> None:
         """Asks the venue until an order's fate is known; never sends it again (I4)."""
         call, failures = calls.OrderCall(scope=self._run.scope, order=pending.order), 0
-        while pending in self._c.orders and not self._hands_over:
+        while has(self._c.orders, pending) and not self._hands_over:
             began = workflow.now()
             try:
                 report = await answer_of(calls.settle_order, call, task_queue=self._run.queue, **options.SETTLE)
@@ -209,7 +211,7 @@ class OutboxTask:
             )
         except ActivityError as error:
             plan = Reduction(refusal=f"the position cannot be read: {why(error)}")
-        if not any(waiting is pending for waiting in self._c.deleverages):
+        if not has(self._c.deleverages, pending):
             return  # A kill or a restart dropped it while the position was being read.
         if plan.instruction is None:
             ordering.nothing_to_send(self._c, pending, plan, self._run.tick())
