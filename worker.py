@@ -297,7 +297,7 @@ async def _connect(config: settings.WorkerSettings, traces: "Traces | None") -> 
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 return await connect(where, runtime=runtime, interceptors=following)
         except TimeoutError:
-            raise RuntimeError(f"it takes the connection and says nothing for {ATTEMPT_SECONDS:g} s") from None
+            raise RuntimeError(f"it accepts connections but does not answer within {ATTEMPT_SECONDS:g} s") from None
         except ValueError as error:
             raise settings.NotConfigured(
                 f"Temporal at {where.get('target_host')} cannot be called: {error}; check TEMPORAL_ADDRESS"
@@ -559,7 +559,7 @@ async def _check_schema(url: str) -> str | None:
             raise DatabaseUnavailable(f"PostgreSQL did not answer within {2 * SCHEMA_SECONDS:g} s") from error
         except migrate.SchemaUnfinished as error:
             # Reports read these indexes, and no order does: a desk must not stand still for as long as they are built.
-            log.warning("starting without all indexes; pages of the decision log take long", why=str(error))
+            log.warning("starting without all indexes; pages of the decision log are slow", why=str(error))
         database = Database(url, threads=1, timeout_seconds=SCHEMA_SECONDS, application_name="ais-worker-start")
         try:
             return await database.run(read_id)

@@ -67,3 +67,9 @@ ATTRIBUTES: dict[str, Any] = {
     "schedule_to_close_timeout": timedelta(seconds=6),
     "retry_policy": _ONCE,
 }
+
+# An activity that somebody has paused is given up so long after its time. After an outage the server ends what is overdue one
+# after the other, and news of before comes first.
+SERVER_IS_LATE = timedelta(seconds=10)
+# While a command is under way, what is overdue is looked for so often; otherwise once a cycle, and with each command.
+WATCH_SECONDS = 30.0

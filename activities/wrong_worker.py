@@ -2,7 +2,7 @@
 (Whether an order may go out is decided in `act.py`.)
 
 The hazard behind this file: a worker that refuses a task but stays up takes the next one too, in place of a worker that
-could serve it. A worker that always exits at once is no better: if the desk's database was lost and created anew, the only
+could serve it. A worker that always exits at once is no better: if the desk's database was lost and recreated, the only
 worker would exit, and nobody would send a kill's cancels. So a worker exits only if another one is known to serve the desk.
 """
 

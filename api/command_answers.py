@@ -28,7 +28,7 @@ def applied_body(outcome: CommandOutcome, reason: str) -> dict[str, Any]:
             action = "deleverage_prepared"
             fraction = None if outcome.reduce_pct is None else float(outcome.reduce_pct)
             facts = {"symbol": outcome.symbol, "reduce_pct": fraction, "instruction": _order(outcome.instruction)}
-            # How much of it was filled: one that was carried out in part is never told as if it were complete.
+            # How much of it was filled: a partial deleverage is never reported as complete.
             facts |= {"detail": outcome.detail} if outcome.detail else {}
         case CommandKind.RESTART:
             action, facts = "restarted", {"reason": reason}

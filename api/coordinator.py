@@ -53,7 +53,7 @@ class CoordinatorClient:
         self._pending = 0
         self._rows = 0
         self.covered_symbols: Sequence[str] = ()
-        """The symbols that a kill of the desk covers, as the coordinator last told; none until it has."""
+        """The symbols that a kill of the desk covers, as the coordinator last reported; none until it has."""
 
     async def read(self, command_ids: Iterable[str] = (), seconds: float | None = None) -> Outcomes:
         """Status and outcomes from a query that begins after this call; raises GatewayError within `seconds`."""

@@ -15,14 +15,14 @@ ASK_SECONDS = 1.0
 
 
 class DeskDatabase:
-    """What this process knows about the desk's own database; None until the coordinator has told."""
+    """What this process knows about the desk's own database; None until the coordinator has reported it."""
 
     def __init__(self, desk: CoordinatorClient) -> None:
         self._desk = desk
         self._asked_at: float | None = None
         self._database_id: str | None = None
         self.mode: Mode | None = None
-        """The desk's mode when the coordinator last told; None until it has."""
+        """The desk's mode as the coordinator last reported it; None until it has."""
 
     async def database_id(self) -> str | None:
         """The id, which may be some seconds old."""

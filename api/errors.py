@@ -191,7 +191,7 @@ class BooksUnread(Unavailable):
         check = "Check that a live worker is up (python worker.py), and that the desk is started."
         super().__init__(
             f"The books of desk {desk!r} are not known yet: a live worker reads them, and two readings must agree. "
-            f"{f'The last try failed: {why}.' if why else check}"
+            f"{f'The last attempt failed: {why}.' if why else check}"
         )
 
 

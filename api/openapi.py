@@ -100,7 +100,7 @@ _ERRORS: dict[int, tuple[str, Examples]] = {
 }  # fmt: skip
 COMMAND_ID = {
     "X-Command-Id": {"description": "The command's id.", "schema": {"type": "string"}},
-    "X-AIS-Warning": {"description": "Whatever was ignored, or needs attention.", "schema": {"type": "string"}},
+    "X-AIS-Warning": {"description": "What was ignored, or needs attention.", "schema": {"type": "string"}},
 }
 ACCEPTED = {
     **COMMAND_ID,

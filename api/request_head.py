@@ -88,5 +88,5 @@ def flaw(head: bytes) -> str:
     for line in lines:
         match = _HEADER.fullmatch(line)
         if match and _CONTROL.search(match[2]):
-            return f"The header {match[1].decode()[:64]} holds a control character; send printable characters alone."
+            return f"The header {match[1].decode()[:64]} holds a control character; send only printable characters."
     return "This is not an HTTP/1.1 request that can be read: check its first line and its headers."

@@ -5,7 +5,7 @@
 | `app.py`, `commands/`, `options.py`, `terminal.py` | the command line: commands, options, output and failures |
 | `desk.py`, `lifecycle.py`, `opening.py`, `moving.py` | `ais start`, `restart`, `release` |
 | `status.py` | `ais status`, `limits` |
-| `connecting.py`, `refusals.py`, `terms.py` | shared: the way to Temporal, what a person is told, what the settings fix |
+| `connecting.py`, `refusals.py`, `terms.py` | shared: the way to Temporal, texts of refusals, what the settings fix |
 | `operate.py`, `actor.py` | `ais kill`, `pause`, `resume`, `cancel-all`, `deleverage` |
 | `desks.py`, `watch.py`, `log.py` | `ais desks`, `watch`, `log` |
 | `tables.py`, `moments.py` | tables for people, and moments as people type them |

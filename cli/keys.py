@@ -156,7 +156,7 @@ def _new(lifetime: timedelta | None) -> tuple[str, NewKey]:
 
 
 def _described(key: AccessKey) -> str:
-    until = f"until {iso(key.expires_at)}" if key.expires_at else "without an end"
+    until = f"until {iso(key.expires_at)}" if key.expires_at else "without expiry"
     desks = f"desk {', '.join(key.desks)}" if key.desks else "every desk"
     return f"Key {key.name} ({key.key_id}): role {key.role}, {desks}, {until}."
 

@@ -261,7 +261,7 @@ def _type_of(text: str) -> DecisionType:
     try:
         return DecisionType(text)
     except ValueError:
-        raise ValueError(f"{text!r} is none of {', '.join(DecisionType)}") from None
+        raise ValueError(f"{text!r} is not one of {', '.join(DecisionType)}") from None
 
 
 _OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {

@@ -311,7 +311,7 @@ def _other_ways(desk: str, workflow_id: str, error: GatewayError, sent: Sent, co
     known = "NOT KILLED YET" if sent is Sent.NO else "NOT KNOWN WHETHER KILLED"
     where = f"--address {config.get('target_host')} --namespace {config.get('namespace') or 'default'}"
     return f"""{known}: desk {desk!r}. {error}
-Trying again until Temporal takes it; Ctrl-C gives up. Meanwhile, from wherever it can be reached:
+Trying again until Temporal accepts it; Ctrl-C gives up. Meanwhile, from wherever it can be reached:
   the API        curl -X POST -H "Authorization: Bearer $AIS_API_KEY" http://HOST:PORT/control/kill-switch
   temporal       temporal workflow cancel --workflow-id {workflow_id} {where}
   Temporal's UI  open the running {workflow_id}, Request Cancellation

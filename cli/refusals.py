@@ -1,4 +1,4 @@
-"""Words what a person is told if a start or restart is refused or breaks off: what is known by then, and what to do."""
+"""Texts for a start or restart that is refused or breaks off: what is certain at that point, and what to do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

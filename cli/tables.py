@@ -73,7 +73,7 @@ def _behind_text(status: Status, now: datetime) -> str:
     behind = (max(status.since, status.last_cycle_at or status.since, seen, last) - now).total_seconds()
     if behind <= OVERDUE_SECONDS:
         return ""
-    return f"this machine is {behind:.0f} s or more behind the desk's clock: what is old may not be marked as such"
+    return f"this machine is {behind:.0f} s or more behind the desk's clock: old values may not be marked as old"
 
 
 def why_text(status: Status) -> str:

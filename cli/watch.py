@@ -223,7 +223,7 @@ def _limits(sight: Sight, status: Status) -> list[RenderableType]:
         numbers = (_short(limit.value), _short(limit.soft), _short(limit.hard))
         table.add_row(*(Text(cell, style=style) for cell in (limit.limit, *numbers, level_words(limit)[1])))
     old = status.observation is None or _reading_is_stale(status.observation, sight, status)
-    return [*([Text("STALE: the limits are of an old reading", style=STALE)] if old else []), table]
+    return [*([Text("STALE: the limits are from an old reading", style=STALE)] if old else []), table]
 
 
 def _resting_text(sight: Sight, status: Status) -> tuple[str, str]:

@@ -200,7 +200,10 @@ def silent(last_cycle: datetime, now: datetime) -> Notice:
 
 def speaks_again(silent_since: datetime, now: datetime) -> Notice:
     """A silence has ended."""
-    kind, text = NoticeKind.SPEAKS_AGAIN, f"The coordinator has cycles again. It was silent since {iso(silent_since)}"
+    kind, text = (
+        NoticeKind.SPEAKS_AGAIN,
+        f"The coordinator runs cycles again. It had been silent since {iso(silent_since)}",
+    )
     return Notice(event_id=f"{kind}:{silent_since.isoformat()}", kind=kind, at=now, text=text)
 
 

@@ -172,9 +172,8 @@ class ApiSettings(Settings):
         le=1440,
     )
     console_temporal_address: str | None = about(
-        "Temporal's address in the lines with which a person kills without the API, as the console shows them. Needed where "
-        "people reach Temporal at another address than the API does, as from outside of its containers. By default it is the "
-        "API's own.",
+        "Temporal's address in the commands that the console shows for a kill without the API. Set it if people reach Temporal "
+        "at another address than the API does, for example from outside its containers. By default it is the API's own.",
         default=None,
         allowed="an address such as temporal.example.com:7233",
         pattern=r"^[!-~]+:\d{1,5}$",

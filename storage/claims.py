@@ -55,7 +55,7 @@ def release(connection: Connection, desk: str) -> int:
 def held_text(desk: str, claim: Claim) -> str:
     """Why a second desk is refused, and what to do."""
     return (
-        f"the account belongs to desk {claim.desk!r} since {claim.claimed_at:%Y-%m-%d %H:%M} UTC, and an account belongs to one "
-        f"desk: give desk {desk!r} one of its own (AIS_ASTER_ACCOUNT_ID), or, once {claim.desk!r} is killed and verified, "
+        f"the account belongs to desk {claim.desk!r} (claimed {claim.claimed_at:%Y-%m-%d %H:%M} UTC), and only one desk may have "
+        f"it: give desk {desk!r} one of its own (AIS_ASTER_ACCOUNT_ID), or, once {claim.desk!r} is killed and verified, "
         f'release it: AIS_DESK={claim.desk} ais release --reason "…"; see docs/venue.md, One account, one desk'
     )

@@ -80,8 +80,8 @@ class TablesInUse(DatabaseUnavailable):
 
     def __init__(self, blockers: list[Blocker]) -> None:
         super().__init__(
-            f"the schema cannot be changed while others use its tables: {_named(blockers)}. Nothing was changed. Wait until "
-            "they have ended, or end them (SELECT pg_terminate_backend(pid)), and run `ais migrate` again"
+            f"the schema cannot be changed while other sessions use its tables: {_named(blockers)}. Nothing was changed. Wait "
+            "until they have ended, or end them (SELECT pg_terminate_backend(pid)), and run `ais migrate` again"
         )
 
 
@@ -129,7 +129,7 @@ def _upgrade_patiently(connection: Connection, watch: BlockerWatch, tell: Callab
             if time.monotonic() > until:
                 raise TablesInUse(watch.seen) from error
         if (who := _named(watch.seen)) != named:
-            tell(f"Waiting for others who use the tables: {who}.")
+            tell(f"Waiting for sessions that use the tables: {who}.")
             named = who
         time.sleep(PAUSE_SECONDS)
 
@@ -233,7 +233,7 @@ def server_version(connection: Connection) -> int:
 
 def too_old_text(version: int) -> str:
     """What does not work on this version, for people."""
-    return f"PostgreSQL {version} cannot verify the audit chain, so nobody is told if it breaks: {OLDEST_SERVER} can."
+    return f"PostgreSQL {version} cannot verify the audit chain, so a break goes unreported: {OLDEST_SERVER} can."
 
 
 def newest_revision() -> str:

@@ -1,5 +1,5 @@
-"""What a run that was handed news asks of Temporal and of the SDK (workflows/runner.py), from the thread of a workflow task:
-whether a task stands behind the news, and to be dropped if the task is another worker's.
+"""What `workflows/runner.py` asks Temporal and the SDK about new events of a run, from the thread of a workflow task: whether
+a task of this worker comes with them, and to drop the run if another worker has the task.
 """
 
 import asyncio
@@ -14,28 +14,28 @@ from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverse
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-# A task that waits for longer takes its time from a kill.
+# The workflow task waits for this answer, and a kill waits for the task.
 ANSWER = timedelta(seconds=1)
-# The events may be large, and the one that is looked for is among the last.
+# Events may be large, and the one that we look for is among the last.
 PAGE = 8
 STARTED = EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED
-# No task comes after these, and nothing that the run commands leaves the worker.
+# No task follows these, and no command of the run leaves the worker.
 CLOSED = (EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED, EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT)
-# If the task of early news has not come within this time, another worker has it.
+# If the task of early events has not come within this time, another worker has it.
 TASK_WITHIN_SECONDS = 2.0
 
 Begun = Callable[[str, str, int], bool | None]
-# Of a run id, and of whether the run has left the cache by itself.
+# Takes a run id, and a function that says whether the run has left the cache by itself.
 Drop = Callable[[str, Callable[[], bool]], None]
 
 log = structlog.get_logger("worker")
 
 
 def begun_by(client: Client, identity: str) -> Begun:
-    """A function of workflow id, run id and event id: whether with this event a worker of that identity begins a workflow task;
-    None if Temporal does not say. The task of another worker may yet time out, and its news comes again.
+    """Returns a function of workflow id, run id and event id: whether the worker of this identity begins a workflow task with
+    this event; None if Temporal does not say. Another worker's task may still time out; its events then come again.
 
-    It must be made in the thread of the client's event loop, and called in another one.
+    Call `begun_by` in the thread of the client's event loop, and what it returns in another thread.
     """
     loop = asyncio.get_running_loop()
 
@@ -43,7 +43,7 @@ def begun_by(client: Client, identity: str) -> Begun:
         asked = _begins_a_task(client, identity, workflow_id, run_id, event_id)
         try:
             return asyncio.run_coroutine_threadsafe(asked, loop).result(ANSWER.total_seconds())
-        except Exception as error:  # no answer of any kind is a fact
+        except Exception as error:  # whatever the error, nothing is known
             log.info("Temporal does not say whether a workflow task has begun", run_id=run_id, why=repr(error))
             return None
 
@@ -69,10 +69,10 @@ async def _begins_a_task(client: Client, identity: str, workflow_id: str, run_id
 
 
 def drop_by(worker: Callable[[], Worker]) -> Drop:
-    """A function that drops a run from the worker's cache a while later, unless it has left by then.
+    """Returns a function that drops a run from the worker's cache after a while, unless the run has left by then.
 
-    A run that is behind has issued what no history will ever have. If another worker carries out the task, the SDK (core of 1.35)
-    fails the next query over it, without a word and for good: neither queries nor tasks of the run are answered any more.
+    A run that is behind has issued a command that no history will ever have. If another worker carries out the task, the SDK
+    (core of 1.35) fails silently and for good at the next query: it answers no more queries or tasks of the run.
     """
     loop = asyncio.get_running_loop()
 

@@ -4,19 +4,28 @@ The failure behind this file: anybody with the `temporal` command line can end a
 complete` and a result of any kind. The SDK (temporalio 1.35) reads the result before the workflow sees it. What it could not
 read failed this workflow task and every later one of the run: no kill was carried out any more. So the SDK passes the result
 on as it is, and it is read here.
+
+Anybody can also pause an activity, by `temporal activity pause` or in the web UI. The server (1.32) then lets none of its time
+limits end it. With a paused reading a desk had no cycle and no restart any more, and its run no end; with a paused cancel, a
+later kill waited. So the run gives up by itself what should have ended long ago.
 """
 
+import asyncio
 from collections.abc import Awaitable
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
+with workflow.unsafe.imports_passed_through():
+    from activities import options
+
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
-UNREADABLE = "UnreadableAnswer"
+UNREADABLE, NEVER_ENDED = "UnreadableAnswer", "NeverEnded"
 # How the SDK writes what an activity without a result returns. The command line cannot write it.
 NOTHING = b"binary/null"
 
@@ -30,14 +39,37 @@ class Signature(Protocol[T_co]):
     def __call__(self, call: Any, /) -> Awaitable[T_co]: ...
 
 
-async def answer_of(activity: Signature[T], call: object, **how: Any) -> T:
-    """Calls the activity; `how` are `activities/options.py`, queue and summary. Raises ActivityError."""
-    # By its name: for a function the SDK would read the result as what the function returns.
-    return read(activity, await workflow.execute_activity(activity.__name__, call, result_type=RawValue, **how))
+class Calling:
+    """The calls of a run, and until when each should have ended."""
+
+    def __init__(self) -> None:
+        self._until: dict[workflow.ActivityHandle[RawValue | None], datetime] = {}
+
+    async def answer_of(self, activity: Signature[T], call: object, **how: Any) -> T:
+        """Calls the activity; `how` are `activities/options.py`, queue and summary. Raises ActivityError."""
+        handle = begin(activity, call, **how)
+        self._until[handle] = workflow.now() + how["schedule_to_close_timeout"] + options.SERVER_IS_LATE
+        try:
+            return read(activity, await handle)
+        except (ActivityError, asyncio.CancelledError):
+            if handle in self._until:
+                raise
+            text = f"{activity.__name__} has not ended in time: if somebody has paused it, `temporal activity unpause`"
+            raise _failed(activity.__name__) from ApplicationError(text, type=NEVER_ENDED)
+        finally:
+            self._until.pop(handle, None)
+
+    def give_up_overdue(self) -> None:
+        """Cancels the calls that the server should have ended by now. Each fails at once."""
+        now = workflow.now()
+        for handle in [handle for handle, until in self._until.items() if until < now]:
+            del self._until[handle]
+            handle.cancel()
 
 
 def begin(activity: Signature[object], call: object, **how: Any) -> workflow.ActivityHandle[RawValue | None]:
     """Schedules the activity. What its handle returns is for `read`."""
+    # By its name: for a function the SDK would read the result as what the function returns.
     return workflow.start_activity(activity.__name__, call, result_type=RawValue, **how)
 
 

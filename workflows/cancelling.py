@@ -10,7 +10,6 @@ from typing import NamedTuple
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from workflows.calling import answer_of
 from workflows.run import CoordinatorRun, short, was_busy, why
 
 with workflow.unsafe.imports_passed_through():
@@ -83,7 +82,7 @@ class Cancelling:
         call = calls.CancelManyCall(scope=self._run.scope, cancels=together.cancels)
         symbols = list(dict.fromkeys(cancel.symbol for cancel in together.cancels))
         try:
-            answers = await answer_of(
+            answers = await self._run.calling.answer_of(
                 calls.cancel_many,
                 call,
                 task_queue=self._run.queue,
@@ -98,7 +97,7 @@ class Cancelling:
 
     async def _cancel_alone(self, call: calls.CancelCall) -> Failed | None:
         try:
-            await answer_of(
+            await self._run.calling.answer_of(
                 calls.cancel,
                 call,
                 task_queue=self._run.queue,

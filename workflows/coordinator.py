@@ -1,4 +1,4 @@
-"""The coordinator: signal handlers only queue, except for the first kill of a task; `run` takes the queue in turns; three
+"""The coordinator: signal handlers only queue, except for the first kill of a task; `run` takes the queue in turns; four
 tasks act."""
 
 import asyncio
@@ -17,6 +17,7 @@ from workflows.outbox import OutboxTask
 from workflows.patience import LONGEST_RUN_EVENTS, QUIET_BEFORE_END
 from workflows.run import CoordinatorRun
 from workflows.showing import ShowTask
+from workflows.watching import WatchTask
 
 with workflow.unsafe.imports_passed_through():
     from domain.desk import applying
@@ -28,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.desk.recording import Issued, Tick
     from domain.desk.states import CommandKind
     from domain.desk.status import CommandOutcome, Outcomes, Status, outcome_of, outcomes_of, status_of
-    from domain.desk.versions import SCHEMA_VERSION, check_known
+    from domain.desk.versions import SCHEMA_VERSION, check_known, gives_up_paused_calls
 
 # Long enough for a timer, which starts a workflow task of its own.
 MOMENT_SECONDS = 0.001
@@ -58,10 +59,13 @@ class Coordinator:
     async def run(self, carried: Carried) -> None:
         """Takes in what arrives, shows what changed, and continues as new once that is due and all tasks are idle."""
         check_known(carried.schema_version)
-        self._tasks = [asyncio.create_task(task.run()) for task in (self._cycle, self._outbox, self._showing)]
+        tasks = self._cycle, self._outbox, self._showing, WatchTask(self._run)
+        self._tasks = [asyncio.create_task(task.run()) for task in tasks]
         while not await self._ends_now():
             if error := self._broken():
                 raise RuntimeError("a task of the coordinator broke") from error
+            if gives_up_paused_calls(self._run.c.schema_version):
+                self._run.calling.give_up_overdue()
             self._run.changed = False
             workflow.set_current_details(details(self._run.c) if self._run.may_tell else names.LATCH_UNREAD)
             await self._wait()

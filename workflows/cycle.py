@@ -6,7 +6,6 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from workflows.calling import answer_of
 from workflows.run import CoordinatorRun, database_of, why
 
 with workflow.unsafe.imports_passed_through():
@@ -64,7 +63,7 @@ class CycleTask:
         self.idle = False
         try:
             call = calls.ReadLatchCall(scope=self._run.scope)
-            reading = await answer_of(
+            reading = await self._run.calling.answer_of(
                 calls.read_latch, call, task_queue=self._run.queue, summary="read the latch", **options.READ_LATCH
             )
         except ActivityError as error:
@@ -141,7 +140,9 @@ class CycleTask:
         )
         try:
             text = f"decide cycle {c.cycle_number}"
-            choice = await answer_of(calls.decide, call, task_queue=self._run.queue, summary=text, **options.DECIDE)
+            choice = await self._run.calling.answer_of(
+                calls.decide, call, task_queue=self._run.queue, summary=text, **options.DECIDE
+            )
         except ActivityError as error:
             raise NotDone(why(error)) from error
         if decides_ahead(c.schema_version) and workflow.now() - asked_at > DECISION_LASTS:
@@ -153,7 +154,9 @@ class CycleTask:
         try:
             call = calls.RecordCall(scope=self._run.scope, batch=RecordBatch(decisions=[row]))
             text = f"commit the decision on {row.symbol}"
-            await answer_of(calls.record, call, task_queue=self._run.queue, summary=text, **options.RECORD)
+            await self._run.calling.answer_of(
+                calls.record, call, task_queue=self._run.queue, summary=text, **options.RECORD
+            )
         except ActivityError as error:
             raise NotDone(why(error)) from error
 

@@ -370,7 +370,7 @@ class DeskGateway:
         ):
             refused = f"Temporal refused the signal: {error}"
             return (
-                RefusedInTheEnd(f"{refused}, after a try without an answer")
+                RefusedInTheEnd(f"{refused}, after an attempt without an answer")
                 if maybe_recorded
                 else SignalRefused(refused)
             )
@@ -472,7 +472,7 @@ def _carry(headers: Headers, request: SignalWorkflowExecutionRequest | WorkflowQ
 def paused_text(desk: str) -> str:
     """What a person needs to know of a run that was paused in Temporal."""
     return (
-        f"the coordinator of desk {desk!r} is paused in Temporal, and carries nothing out, no kill either, until somebody runs "
+        f"the coordinator of desk {desk!r} is paused in Temporal, and carries out nothing, not even a kill, until somebody runs "
         f"`temporal workflow unpause --workflow-id {names.workflow_id(desk)}`"
     )
 

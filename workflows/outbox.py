@@ -12,7 +12,6 @@ from functools import partial
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from workflows.calling import answer_of
 from workflows.lanes import CancelLanes, backoff_seconds, spaced_seconds
 from workflows.run import CoordinatorRun, DrainPhase, short, why
 
@@ -139,7 +138,9 @@ class OutboxTask:
         while has(self._c.orders, pending) and not self._hands_over:
             began = workflow.now()
             try:
-                report = await answer_of(calls.settle_order, call, task_queue=self._run.queue, **options.SETTLE)
+                report = await self._run.calling.answer_of(
+                    calls.settle_order, call, task_queue=self._run.queue, **options.SETTLE
+                )
             except ActivityError as error:
                 name = pending.order.order_id
                 warn(self._c, Topic.ORDER_UNKNOWN, f"the fate of order {name} is unknown: {why(error)}", name)
@@ -207,7 +208,7 @@ class OutboxTask:
             automatic=pending.automatic,
         )
         try:
-            plan = await answer_of(
+            plan = await self._run.calling.answer_of(
                 calls.plan_deleverage,
                 call,
                 task_queue=self._run.queue,
@@ -233,7 +234,9 @@ class OutboxTask:
             try:
                 call = calls.RecordCall(scope=self._run.scope, batch=batch)
                 text = f"write rows: {len(batch.decisions)} decisions, {len(batch.instructions)} instructions"
-                await answer_of(calls.record, call, task_queue=self._run.queue, summary=text, **options.RECORD)
+                await self._run.calling.answer_of(
+                    calls.record, call, task_queue=self._run.queue, summary=text, **options.RECORD
+                )
             except ActivityError as error:
                 failures += 1
                 warn(self._c, Topic.LOG_UNWRITTEN, f"{LOG_NOT_WRITABLE}: {why(error)}")
@@ -252,7 +255,7 @@ class OutboxTask:
             try:
                 call = calls.WriteDeskCall(scope=self._run.scope, row=row)
                 text = f"write the desk's row: {'killed' if row.latch.killed else 'not killed'}, kill {row.latch.kill_number}"
-                answer = await answer_of(
+                answer = await self._run.calling.answer_of(
                     calls.write_desk, call, task_queue=self._run.queue, summary=text, **options.RECORD
                 )
             except ActivityError as error:
@@ -282,7 +285,7 @@ class OutboxTask:
             scope=scope, kill_number=restart.kill_number, kill_id=restart.kill_id, row=restart.row
         )
         try:
-            cleared = await answer_of(
+            cleared = await self._run.calling.answer_of(
                 calls.clear_latch,
                 call,
                 task_queue=queue,

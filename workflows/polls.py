@@ -2,8 +2,8 @@
 
 Queries that wait while no worker is up can hold up a workflow task behind them, with a kill in it, for as long as they wait
 themselves: 30 s from the web UI and `temporal workflow query`. A task queue has four partitions by default, and the SDK's worker
-has a single poll for all of them. Measured, six who looked while a worker started (server 1.32): with one poll 10 of 72 starts
-stood still for 10 or 30 s, with six polls 5 of 60, with eight none of 80.
+has a single poll for all of them. Measured with six queries while a worker started (server 1.32): with one poll 10 of 72 starts
+stalled for 10 or 30 s, with six polls 5 of 60, with eight none of 80.
 
 The incident behind the end of polls: a worker was told to stop while a kill was on its way to it. The SDK (temporalio 1.35)
 abandons its polls at once, and with them a task that the server is just giving to one of them. The server offers that task again

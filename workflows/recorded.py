@@ -95,7 +95,7 @@ async def recorded(client: Client, desk: str, runs: Iterable[ListedRun]) -> Asyn
     """Everything that these runs, and the runs that they continued, gave to be written, newest first. Raises RPCError."""
     waiting = [run.run_id for run in runs]
     seen = set(waiting)
-    # A run that was terminated, and started anew by a person, hands nothing over.
+    # A run that was terminated and then restarted by a person hands nothing over.
     newest = waiting[0] if waiting else None
     while waiting:
         run_id = waiting.pop(0)

@@ -18,7 +18,7 @@ from temporalio.exceptions import (
 )
 
 from workflows import names
-from workflows.calling import answer_of, begin, read
+from workflows.calling import Calling, begin, read
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
@@ -62,6 +62,7 @@ class CoordinatorRun:
         self.draining = False
         self._drains_since: datetime | None = None
         self.changed = True
+        self.calling = Calling()
         self.cancellation_taken = False
         self._took_at: datetime | None = None
         # Kept, since it is the same generator for the whole run, and a flood of signals uses it twice per signal.
@@ -186,7 +187,9 @@ class CoordinatorRun:
             known=known_of(c),
             decides=decides,
         )
-        answer = await answer_of(calls.observe, call, task_queue=self.queue, summary=summary, **options.OBSERVE)
+        answer = await self.calling.answer_of(
+            calls.observe, call, task_queue=self.queue, summary=summary, **options.OBSERVE
+        )
         return answer.split
 
     async def read_again(self) -> Observation | None:

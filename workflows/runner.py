@@ -1,18 +1,18 @@
-"""Runs workflows in Temporal's sandbox, and keeps a query that arrives between two workflow tasks from taking a run further.
+"""Runs workflows in Temporal's sandbox, and keeps a query that arrives between two workflow tasks from advancing a run.
 
-The failure behind it: a worker is asked a query, and reads the run's history for it. That history may reach beyond the last
-workflow task: an activity has ended since, but its task has not begun. The SDK (core of 1.35) hands that news to the workflow
-all the same, at the time of the task before. Two things went wrong:
+The failure behind it: to answer a query, a worker reads the run's history. That history may reach beyond the last workflow
+task: an activity has ended since, but the next task has not begun. The SDK (core of 1.35) hands those early events to the
+workflow anyway, at the time of the previous task. Two things went wrong:
 
-- What the workflow commands at the wrong time goes out with the next task. If the two times make a difference, for instance
-  to whether a cycle is due, the run can never be replayed again. The next worker fails each of its tasks, and no kill is
-  carried out.
-- If the workflow continues as new at the wrong time, it sees no signal that arrives with the next task: a kill is lost.
+- Commands that the workflow issues at the wrong time go out with the next task. If the right time leads to other commands, for
+  instance because a cycle is due by then, the run can never be replayed again. The next worker fails each of its tasks, and no
+  kill is carried out.
+- If the workflow continues as new at the wrong time, it never sees the signals of the next task: a kill is lost.
 
-All it takes is to replace a worker while somebody looks at the desk. So a run that was read for a query does nothing with such
-news. It must then be read again, with its task, and the SDK may have that task already. If the run were dropped, the SDK would
+All it takes is to replace a worker while somebody queries the desk. So a run that was read for a query ignores early events.
+It must then be read again, with its task, and the SDK may have that task already. If the run were dropped, the SDK would
 forget the task as soon as a second query waits behind the first: a kill then waits for the task's time-out of ten seconds.
-So the run stays, and answers its task with what the server never takes. The server hands the task out again at once.
+So the run stays, and answers its task with a command that the server never accepts. The server hands the task out again at once.
 """
 
 import time
@@ -32,16 +32,16 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from workflows import names
 from workflows.begun import Begun, Drop, begun_by, drop_by
 
-# How long such a query is refused while a run's history keeps one length. The workflow task normally comes much sooner. The
-# bound is a time, not a number of refusals: with five refusals allowed, the sixth query of a crowd was let in, and took the run
-# further. It exists so that the run would still go on if a later SDK gave a task the time of the one before it.
+# How long such queries are refused while the run's history does not grow. The workflow task normally comes much sooner. The
+# bound is a time, not a number of refusals: with five refusals allowed, the sixth query of a crowd got in and advanced the run.
+# It exists so that the run would still go on if a later SDK gave a task the time of the previous one.
 REFUSED_SECONDS = 300.0
 MOST_REMEMBERED = 1_000
-# Stands in the history, in the failure of the task.
+# The history shows it in the failure of the task.
 READ_AGAIN = "a query came before this task, so the run is read again"
 # No run has so many activities.
 UNUSED = 1_000_000
-# A workflow task that is scheduled and started.
+# A workflow task is scheduled, then started.
 EVENTS_TO_BEGIN = 2
 
 _NO_STORE = StorageDriverStoreContext()
@@ -81,23 +81,23 @@ def timely(client: Client, identity: str, worker: Callable[[], Worker]) -> Timel
 class TimelyInstance(WorkflowInstance):
     """One run. Only one thread at a time calls `activate`.
 
-    `begun` tells whether an event of the history begins a workflow task of this worker; None if that is not known.
+    `begun` says whether an event of the history begins a workflow task of this worker; None if that is not known.
     """
 
     def __init__(self, run: WorkflowInstance, begun: Callable[[int], bool | None], drop: Drop = _nobody_drops) -> None:
         self._run = run
         self._begun, self._drop = begun, drop
-        # Of the last activation with more than queries: its time, the history that it knew, and whether it was a replay.
+        # The last activation with more than queries: its time, its length of history, and whether it was a replay.
         self._at: tuple[int, int] | None = None
         self._length, self._replayed = 0, False
-        # How many events the history has once the server has taken that activation's task, without any news.
+        # How many events the history has once the server has accepted that activation's task, if nothing else happens.
         self._events = 0
-        # The length of the history about which the server was asked last.
+        # The length of history about which the server was last asked.
         self._asked = 0
         self._is_doubtful = self._has_ended = self._is_behind = self._has_left = False
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
-        """Lets the run answer, unless its news is early."""
+        """Passes the activation on to the run, unless its events are early."""
         if any(job.HasField("remove_from_cache") for job in act.jobs):
             self._has_left = True
             return self._run.activate(act)
@@ -106,8 +106,8 @@ class TimelyInstance(WorkflowInstance):
         if self._is_behind:
             return _completion(act)
         if self._has_ended:
-            # The server did not take the run's end, and this news would be lost with the run.
-            return _refused(act, "news for a run that has ended")
+            # The server did not accept the run's end, and these events would be lost with the run.
+            return _refused(act, "events for a run that has ended")
         is_task = self._is_task(act)
         if is_task is False and _may_refuse(act):
             self._is_behind = True
@@ -121,21 +121,21 @@ class TimelyInstance(WorkflowInstance):
         return done
 
     def _queried(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
-        """Tells nothing of a run that is behind or has ended.
+        """A run that is behind or has ended answers no query.
 
-        The server answers the queries of a task even if it refuses the task. So a run that ends tells nothing: the same commands
-        are about to be carried out once more.
+        The server passes on a task's answers to queries even if it refuses the task. So a run that ends answers none: its
+        signals are about to be handled once more.
         """
         if self._replayed:
-            # A run that is read for a query is replayed with the whole history known.
+            # A run that is read for a query is replayed with its whole history known.
             self._events = act.history_length
         ids = [job.query_workflow.query_id for job in act.jobs]
-        # With a query that has a task of its own, the task would fail.
+        # Any other query comes with a workflow task, and refusing it would fail that task.
         is_alone = any(query_id.startswith("legacy") for query_id in ids)
         if self._has_ended or self._is_behind:
             return _unanswered(act, ids)
         if is_alone and not self._replayed and self._length != self._asked:
-            # Was the news a task of this worker, or read for this very query? The run itself cannot tell.
+            # Did the last events come with a task of this worker, or were they read for this query? The run cannot tell.
             self._asked = self._length
             self._is_doubtful = self._is_doubtful or self._begun(self._length) is False
         if self._is_doubtful and is_alone and _may_refuse(act):
@@ -143,29 +143,29 @@ class TimelyInstance(WorkflowInstance):
         return self._run.activate(act)
 
     def _is_early(self, act: WorkflowActivation) -> bool:
-        """Whether the activation brings news at the time of a task that is over. The news belongs to the next one.
+        """Whether the activation brings events at the time of a task that is over. They belong to the next task.
 
-        A run that was replayed for the query has no other activation at that time. A cached one may: what its own commands
-        bring about at once comes in another activation of the same task, with the same history. Found: a worker that was
-        stopped for a second, with the run in its cache, was sent a query with a longer one.
+        A run that was replayed for the query has no other activation at that time. A cached run may: immediate results of its
+        own commands come in another activation of the same task, with the same history. Found: a worker that was suspended
+        for a second, with the run in its cache, got a query with a longer history.
         """
         is_new = self._replayed or act.history_length > self._length
         return not act.is_replaying and _time_of(act) == self._at and is_new
 
     def _is_task(self, act: WorkflowActivation) -> bool | None:
-        """Whether a workflow task stands behind the news; None if that is not known.
+        """Whether the events come with a workflow task; None if that is not known.
 
-        If the last task failed or timed out, early news comes at the time of that task, and only the number of events shows it:
+        If the last task failed or timed out, early events come at the time of that task, and only their number gives them away:
         two begin a task, and others end the one that failed. Then the server is asked what the last event is. Found: another
-        worker was suspended in its task. What had come with it was read here for a query, and came again once that task had
-        timed out.
+        worker was suspended in its task. The events of that task were read here for a query, and came again once it had timed
+        out.
         """
         if any(job.HasField("do_update") for job in act.jobs):
-            # It comes with a task only. What begins that task is in no history, and nobody need ask about it.
+            # An update always comes with a task. No history has the events that begin it, so there is nothing to ask.
             self._asked = act.history_length
             return True
         if self._is_early(act):
-            # The SDK's time never goes back: after a step of the server's clock, a real task has the time of the one before.
+            # The SDK's time never goes back: once the server's clock was set back, a real task has the time of the one before.
             return bool(self._begun(act.history_length))
         if act.is_replaying or _time_of(act) == self._at:
             return True
@@ -199,7 +199,7 @@ def _time_of(act: WorkflowActivation) -> tuple[int, int]:
 
 
 def _events_of(job: WorkflowActivationJob) -> int:
-    """How many events of the history make a job. An activity that nobody has begun has one less, which is only doubted."""
+    """How many events of the history make a job. An activity that no worker began has one fewer; then the server is asked."""
     return 2 if job.HasField("resolve_activity") else 1
 
 
@@ -218,8 +218,9 @@ def _completion(act: WorkflowActivation) -> WorkflowActivationCompletion:
 
 
 def _never_taken(act: WorkflowActivation) -> WorkflowActivationCompletion:
-    """An activity without any time limit. The SDK keeps it until it has the task of this news, even if it then asks nobody."""
-    log.info("news before its workflow task, for a query: the run is read again", run_id=act.run_id)
+    """Schedules an activity without any time limit, which the server refuses. The SDK keeps the command until it has the task of
+    these events, even if it does not ask the run again."""
+    log.info("a query brought events before their workflow task; the run is read again", run_id=act.run_id)
     done = _completion(act)
     activity = done.successful.commands.add().schedule_activity
     activity.seq, activity.activity_id, activity.activity_type = UNUSED, READ_AGAIN, "none"

@@ -1,8 +1,7 @@
 """Which version of the worker a desk needs, and which are up (docs/operations.md, Upgrading workers).
 
 The hazard behind this file: where workers have versions, Temporal hands a workflow task only to workers of one version. If
-none of those is up, the desk stands still, and so does a kill of it, although workers of other versions poll the same
-queue.
+none of those is up, the desk stalls, and so does its kill, although workers of other versions poll the same queue.
 """
 
 from dataclasses import dataclass

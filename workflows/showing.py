@@ -13,7 +13,6 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from temporalio.exceptions import ActivityError
 
 from workflows import names
-from workflows.calling import answer_of
 from workflows.run import CoordinatorRun
 
 with workflow.unsafe.imports_passed_through():
@@ -116,7 +115,7 @@ class ShowTask:
     async def _look(self) -> None:
         call = calls.AttributesCall(scope=self._run.scope, names=[key.name for key in names.SEARCH_ATTRIBUTES])
         try:
-            self._missing = await answer_of(
+            self._missing = await self._run.calling.answer_of(
                 calls.missing_attributes, call, task_queue=self._run.queue, **options.ATTRIBUTES
             )
         except ActivityError:

@@ -20,7 +20,7 @@ router = APIRouter(
 )
 
 _EXAMPLE = 'event: unavailable\ndata: {"detail": "no worker answered for the coordinator of desk \'main\'"}\n\n'
-_TEXT = {"type": "string", "description": "Events and comments, without an end."}
+_TEXT = {"type": "string", "description": "Events and comments, without end."}
 _ANSWER: dict[str, Any] = {
     "description": "`event: status` with the body of `GET /control/coordinator` whenever it changed, `event: unavailable` with "
     "the detail of its 503, `event: log` with id and time of the newest decision. A comment confirms that nothing changed.",

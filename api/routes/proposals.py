@@ -30,7 +30,7 @@ _PRICE_MISSING = InvalidRequest(("body",), "post_only needs a price", "quote")
     summary="Propose an order",
     responses={
         200: answer(ProposedAnswer, "Repeated, and taken up by a cycle meanwhile.", COMMAND_ID),
-        202: answer(ProposalAcceptedAnswer, "Accepted; `Location` is the URL of what a cycle made of it.", ACCEPTED),
+        202: answer(ProposalAcceptedAnswer, "Accepted; `Location` is the URL of its outcome.", ACCEPTED),
         409: refusal(paused=PAUSED_REFUSAL, killed=KILLED),
         422: problem(422, {**COMMANDING, "price_missing": _PRICE_MISSING}),
         503: problem(503, SENDING),

@@ -17,7 +17,7 @@ OnlyDesk = Annotated[str | None, typer.Option(help="Only this desk. [default: al
 PublicKey = Annotated[
     str | None,
     typer.Option(
-        help="Public key of the checkpoint, with --export of the manifest's. [default with --checkpoint: AIS_AUDIT_KEY's]"
+        help="Public key of the checkpoint; with --export, of the manifest's. [default with --checkpoint: AIS_AUDIT_KEY's]"
     ),
 ]
 
@@ -113,7 +113,7 @@ def export(
 
     window = ExportWindow(desk, _moment(since, "--since"), _moment(until, "--until"))
     if kind not in list(ExportFormat):
-        raise typer.BadParameter(f"{kind!r} is none of {', '.join(ExportFormat)}.", param_hint="--format")
+        raise typer.BadParameter(f"{kind!r} is not one of {', '.join(ExportFormat)}.", param_hint="--format")
     with expected_failures(DatabaseUnavailable, ParquetMissing, LookupError, OSError):
         asked = AskedExport(window, ExportFormat(kind), file, force)
         for line in exported(settings.DatabaseSettings.load(data_dir).url, asked, say):

@@ -105,7 +105,7 @@ def rotate(
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Replace a key by a new one with the same name, role and desks. Example: ais keys rotate alice --grace 1h"""
+    """Replace a key with a new one of the same name, role and desks. Example: ais keys rotate alice --grace 1h"""
     from cli import keys as work
 
     chosen, lifetime = work.checked_name(name), _span(expires, "--expires")

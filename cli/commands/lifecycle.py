@@ -36,7 +36,7 @@ WithPositions = Annotated[
 
 
 MAY_RUN = (
-    "it is not known whether the desk was started, and it may be running; look at `ais status`, and `ais kill` kills it"
+    "it is not known whether the desk was started: it may be running; look at `ais status`, or stop it with `ais kill`"
 )
 
 

@@ -18,7 +18,7 @@ from cli.terminal import expected_failures, fail
 
 # A folder of this process alone is made in it.
 MEMORY = "/dev/shm"  # noqa: S108
-# A process that says nothing for this long is killed and started anew. By default (5 s), one on a slow machine never came up: it
+# A process that says nothing for this long is killed and restarted. By default (5 s), one on a slow machine never came up: it
 # takes longer until it can answer. One that was merely suspended died with the kills that it was answering.
 SILENT_SECONDS = 30
 

@@ -50,7 +50,7 @@ def watch(desk: DeskName = None, data_dir: DataDir = None) -> None:
 def doctor(as_json: AsJson = False, desk: DeskName = None, data_dir: DataDir = None) -> None:
     """Check settings, Temporal, coordinator, worker, database, clock, API and disk, and say what to do. Example: ais doctor
 
-    Exit status: 0 if nothing failed (warnings are no failure), otherwise 1.
+    Exit status: 0 if nothing failed (warnings do not count), otherwise 1.
     """
     from cli import doctor as checks
 

@@ -138,7 +138,7 @@ function build() {
 }
 
 function open() {
-  if (!isSendable(currentKey())) return lock("This is no key: a key has no blank, and no character beyond ASCII, as invisible ones are. Copy it again, from its first character to its last.");
+  if (!isSendable(currentKey())) return lock("This is not a key: a key has no space and no non-ASCII character, such as an invisible one. Copy it again, from its first character to its last.");
   stream?.stop();
   lockWanted = null;
   build();

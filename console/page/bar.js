@@ -59,12 +59,12 @@ const lacksWorker = (view) => view.silent && view.cause === "silent" && view.hea
 function remedy(view) {
   if (view.isResting) return "";
   if (lacksTemporal(view)) {
-    return "The API cannot reach Temporal. A worker that can may go on trading. Hold Kill: this page sends the kill until it arrives. Or use the lines for a terminal, on a machine that reaches Temporal. Until a kill is confirmed, cancel at the venue by hand. ais doctor says what is down.";
+    return "The API cannot reach Temporal. A worker that can reach it may go on trading. Hold Kill: this page sends the kill until it arrives. Or use the terminal commands, on a machine that reaches Temporal. Until a kill is confirmed, cancel at the venue by hand. ais doctor says what is down.";
   }
   if (view.silent && view.cause === "closed") return "This API finds no open coordinator for this desk, so there is nothing that could carry out a kill. Check desk and namespace with ais doctor. Orders and positions at the venue stay: cancel and close them there by hand.";
   if (view.silent && view.cause === "paused") return "Unpause it. Until then a kill from this page is recorded, and carried out only after that: orders at the venue stay and can still fill, so cancel them there by hand.";
   if (view.silent) return "It is not known whether a worker runs: the desk may be trading. Hold Kill: once Temporal has recorded the kill, the next worker carries it out. Until then orders at the venue can still fill. ais doctor says what is missing.";
-  if (isCut(view) || isSilent(view)) return "The desk may go on trading without the API. Hold Kill: this page sends the kill until the API answers. Or use the lines at the end of this page. ais doctor says what is down.";
+  if (isCut(view) || isSilent(view)) return "The desk may go on trading without the API. Hold Kill: this page sends the kill until the API answers. Or use the commands at the end of this page. ais doctor says what is down.";
   return "";
 }
 

@@ -81,7 +81,7 @@ export class Charts {
   /** Called if the page hears from the API again: charts from before a time in the background must not pass for the present. */
   again() {
     if (!this.drawn || this.heard.ms < REFRESH_MS) return;
-    setText(byId("chart-problem"), `Reading the charts anew. Below: as read at ${utc(this.drawn.to)} UTC.`);
+    setText(byId("chart-problem"), `Reloading the charts. Below: as read at ${utc(this.drawn.to)} UTC.`);
     this.refresh();
   }
 

@@ -298,7 +298,7 @@ export class Kill {
     const shown = [terms && canHelp ? terms : null, reason, symbols, lacks, isUnconfirmed];
     draw(box, shown, () => [...(shown[0] ? byHand(terms, reason, lacks) : []), ...(isUnconfirmed ? atVenue(symbols) : [])]);
     draw(byId("by-hand"), [terms, reason], () => [
-      h("p", null, "Kill directly through Temporal, from a terminal that reaches it. Either line kills; ",
+      h("p", null, "Kill directly through Temporal, from a terminal that reaches it. Either command kills; ",
         "the API is not needed. Never use Terminate or Reset."), ...(terms ? lines(terms, reason) : []),
       h("p", { class: "dim" }, "If Temporal needs TLS or a key, use your own profile of the temporal command.")]);
   }

@@ -120,7 +120,7 @@ function warnings(view) {
   // The list holds the first few; a coordinator of an earlier version tells no total.
   const unknown = Math.max(status.unknown_orders_total ?? 0, status.unknown_orders.length);
   if (unknown) add(0, `Fate unknown: ${unknown} of the desk's orders. The desk keeps asking the venue.`);
-  if (isStuck(view)) add(0, "The desk has completed no cycle for more than three. Whether a worker of this desk and mode runs is not known: without one, a kill is taken, but sends no cancels. Start one; until then cancel at the venue by hand.", SETTLES_MS);
+  if (isStuck(view)) add(0, "The desk has missed three cycles. It is not known whether a worker of this desk and mode runs: without one, a kill takes effect, but sends no cancels. Start one; until then cancel at the venue by hand.", SETTLES_MS);
   if (status.kill && !status.kill.latched) add(0, "The kill is in force, but not in the database yet. Until it is, a restart is refused.");
   if (status.restart_pending) add(1, "A restart is under way. The desk stays killed until it is finished.");
   for (const text of status.warnings) add(1, text);

@@ -104,7 +104,7 @@ export class Stream {
       const { done, value } = await reader.read();
       if (done || this.stopped) return;
       // This machine slept, and the timer of `watch` with it: what comes first was sent before, and would pass for new.
-      if (this.heard.ms > SILENCE) throw new Answered("This machine was asleep, or its clock was set: asking anew.");
+      if (this.heard.ms > SILENCE) throw new Answered("This machine was asleep, or its clock was set: asking again.");
       text += decoder.decode(value, { stream: true });
       const parts = text.split("\n\n");
       text = parts.pop();

@@ -101,7 +101,7 @@ def finish_restart(c: Carried, error: str | None, tick: Tick) -> None:
     c.kill, c.hand_over = None, True
     unwarn(c, Topic.POSITION_GREW)
     c.deleverages = [d for d in c.deleverages if d.order_id or not d.automatic]
-    # A person has looked: drawdown and the day's loss start anew from here.
+    # A person has looked: drawdown and the day's loss start over from here.
     c.risk = RiskMemory()
     c.last_decision = restart.row
     enter(c, transition(c.state, CommandKind.RESTART).state, restart.command, tick)

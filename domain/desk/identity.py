@@ -1,7 +1,7 @@
 """What identifies a desk beside its name and mode: its own database, and its account at the venue.
 
 The failure behind this file: a second worker with another database, migrated but empty, was silently accepted, and a kill's
-latch ended up in both databases. The remedy must allow for one case: if the desk's database is lost and created anew, some
+latch ended up in both databases. The remedy must allow for one case: if the desk's database is lost and recreated, some
 worker must still serve the desk and its kill.
 """
 

@@ -75,8 +75,8 @@ def issue_cancels(c: Carried, record: CommandRecord, symbols: list[str], tick: T
     and market still waits: that one serves both. A cancel whose call has already begun does not count, since it may have
     missed the orders that this one is for. If very many commands arrive together, the cancels of the first ones serve all.
 
-    A kill does not wait with cancels that have failed before, for seconds, until their next attempt: only a cancel that was
-    never tried starts at once. Past the bound the next failure removes it again.
+    A kill gets a new cancel even past the bound, unless one was never tried: only such a cancel starts at once, while failed
+    ones wait seconds for their next attempt. The next failure removes the extra cancel again.
     """
     record.rounds += 1
     # Cancels that a person requests after a kill do not reopen the kill: it would cancel more than requested.
@@ -120,6 +120,11 @@ def note_symbols(c: Carried, observation: Observation) -> list[str]:
 
 
 # --- verified at the venue ------------------------------------------------------------------------------------------
+
+
+def under_way(c: Carried) -> bool:
+    """Whether the kill in force still waits for a cancel, for an order's fate, for its verification or for the latch."""
+    return c.state is State.KILLED and bool(c.cancels or c.orders or c.latch_due or verifying(c))
 
 
 def verifying(c: Carried) -> bool:

@@ -84,5 +84,5 @@ def _left_behind(c: Carried) -> str | None:
         return None
     return (
         f"positions or orders are open at the venue of mode {c.mode.value}: {few(sorted(left))}. Close them first; or leave "
-        "them there, where nobody looks after them: `ais restart --with-positions`"
+        "them there, where nothing manages them: `ais restart --with-positions`"
     )

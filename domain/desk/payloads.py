@@ -119,7 +119,7 @@ def _read_fields(payloads: Sequence[RawPayload]) -> tuple[dict[str, Any], str | 
     decoder = _JSON if sum(len(payload.data) for payload in payloads) <= MAX_EXACT_BYTES else _LONG_JSON
     for payload in payloads:
         if len(payload.data) > MAX_INPUT_BYTES:
-            problem = f"an input of {len(payload.data)} bytes is too large; {MAX_INPUT_BYTES} are read"
+            problem = f"an input of {len(payload.data)} bytes is too large; at most {MAX_INPUT_BYTES} are read"
             continue
         try:
             value = _decode(payload, decoder)
@@ -141,7 +141,7 @@ def _decode(payload: RawPayload, decoder: json.JSONDecoder) -> Any:
     if payload.encoding == "binary/null" or not payload.data:
         return None
     if payload.data.count(b"[") + payload.data.count(b"{") > MAX_BRACKETS:
-        raise ValueError("no command is nested like that")
+        raise ValueError("it is nested more deeply than any command")
     return decoder.decode(payload.data.decode(json.detect_encoding(payload.data), "surrogatepass"))
 
 

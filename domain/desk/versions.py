@@ -9,12 +9,12 @@ agent or API needs no new version.
 Once no run of an old version can be open any more, remove that version together with its recorded histories.
 """
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 OLDEST_VERSION = 5
 
 
 def decides_ahead(version: int) -> bool:
-    """Whether the reading of a cycle may bring its choice with it. Before, each decision was an activity of its own."""
+    """Whether the activity `observe` may also return the cycle's choice. Before, each decision was an activity of its own."""
     return version >= 6
 
 
@@ -24,7 +24,7 @@ def keeps_the_id_of_a_kill(version: int) -> bool:
 
 
 def a_kill_never_rests(version: int) -> bool:
-    """Whether a kill wakes each lane of cancels. Before, it waited with those of a lane that had ten of them."""
+    """Whether a kill adds a cancel to a lane that is full of failed ones. Before, it waited for their next attempt."""
     return version >= 7
 
 
@@ -33,12 +33,17 @@ def gives_way_to_refusals(version: int) -> bool:
     return version >= 7
 
 
+def gives_up_paused_calls(version: int) -> bool:
+    """Whether a run gives up an activity that somebody has paused. Before, it waited until somebody unpaused it."""
+    return version >= 8
+
+
 class UnknownRules(Exception):
     """Another release began this run, under rules that this release does not know."""
 
 
 def check_known(version: int) -> None:
-    """Refuses a run under unknown rules: carried on here, it could never be replayed by the release that began it. Raises
+    """Refuses a run under unknown rules: if it continued here, the release that began it could never replay it. Raises
     UnknownRules."""
     if not OLDEST_VERSION <= version <= SCHEMA_VERSION:
         raise UnknownRules(

@@ -21,7 +21,7 @@ HELD = "the account belongs to another desk"
 
 def warnings_of(found: BooksSeen) -> dict[str, str | None]:
     """The warnings, one line per topic; None if a topic needs no warning."""
-    held = f"{HELD}: {found.holder!r}: no two desks may trade on one; kill one of them"
+    held = f"{HELD}: {found.holder!r}: two desks may not trade on one account; kill one of them"
     return {
         "books_differ": _warning("the books differ from the exchange", found.differences),
         "books_not_whole": _warning("the books are not whole", found.gaps),

@@ -169,7 +169,7 @@ class Limits(Value):
         "0.10", "Largest order, as a share of the average volume of the last 20 bars.", "fraction of the value"
     )
     max_orders_per_minute: Count = _limit_field(
-        10, "Most orders in one minute of market time.", "orders", "a whole number above 0, 10000 at most"
+        10, "Maximum number of orders in one minute of market time.", "orders", "a whole number above 0, 10000 at most"
     )
     correlation_threshold: Share = _limit_field(
         0.8, "At or above this correlation, positive or negative, symbols move together.", "correlation", "0 to 1"

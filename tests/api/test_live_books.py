@@ -100,7 +100,7 @@ async def test_until_the_books_were_read_nobody_says_none(world: World, database
     failing = BooksState(failing={"account": Failing(since=NOON, why="get_account_v4: HTTP 401")})
     await database.run(partial(write, state=failing))
     response = await world.client.get(f"/reports/{path}")
-    assert "The last try failed: get_account_v4: HTTP 401." in response.json()["detail"]
+    assert "The last attempt failed: get_account_v4: HTTP 401." in response.json()["detail"]
 
 
 async def test_known_and_empty_is_none(world: World, database: Database) -> None:

@@ -170,7 +170,7 @@ async def test_a_cancellation_that_fails_too_is_503(world: World, error: Gateway
 
 
 async def test_a_kill_that_was_refused_after_a_try_without_an_answer_becomes_a_cancellation_too(world: World) -> None:
-    world.gateway.signal_error = RefusedInTheEnd("full, after a try without an answer")
+    world.gateway.signal_error = RefusedInTheEnd("full, after an attempt without an answer")
     response = await send(world, "kill-switch", {"reason": "why"})
     assert (response.status_code, len(world.gateway.cancels)) == (200, 1)
     world.gateway.cancel_error = NEVER_STARTED

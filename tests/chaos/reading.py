@@ -228,8 +228,16 @@ class Reading:
     @cached_property
     def placings(self) -> dict[str, list[Activity]]:
         """The activities that sent an order, by its id."""
+        return self._of_orders("place_order")
+
+    @cached_property
+    def settlings(self) -> dict[str, list[Activity]]:
+        """Those that asked for an order's fate, by its id."""
+        return self._of_orders("settle_order")
+
+    def _of_orders(self, name: str) -> dict[str, list[Activity]]:
         found: dict[str, list[Activity]] = {}
-        for activity in self.named("place_order"):
+        for activity in self.named(name):
             found.setdefault(activity.scheduled.payload["order"]["order_id"], []).append(activity)
         return found
 

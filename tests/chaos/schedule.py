@@ -92,7 +92,7 @@ IN_A_SCENE = ("agent", "reader", "watcher")
 BY_HAND_IN_THE_DATABASE = "written by hand"
 # Of one round in so many the first run began under the release before, and workers of this one carry it on.
 SCHEMA_EVERY = 6
-LAST_SCHEMA = 6
+LAST_SCHEMA = 7
 # The share of rounds in which workers of an earlier release take part, where there is one.
 EARLIER_SHARE = 0.4
 THIS, EARLIER = "this release", "the earlier release"

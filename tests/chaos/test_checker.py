@@ -446,6 +446,13 @@ def an_order_is_of_a_strange_symbol(e: Evidence) -> None:
     e.orders[0].symbol = "DOGEUSDT"
 
 
+@breaks("a_kill_is_verified_by_a_reading")
+def a_kill_is_verified_while_the_fate_of_an_order_is_unknown(e: Evidence) -> None:
+    sent = event_of(e, "scheduled", "place_order")
+    done = next(event for event in e.events if event.kind == "completed" and event.scheduled == sent.number)
+    done.payload = done.payload | {"fate": "unknown"}
+
+
 @breaks("no_order_outlives_its_time")
 def an_order_is_late(e: Evidence) -> None:
     e.orders[0].not_after = e.orders[0].at - 0.5

@@ -158,7 +158,7 @@ async def test_a_reading_that_no_other_followed_is_told_as_old_with_its_age(cons
     await console.says("#warnings", "The venue has not been read for more than a cycle")
     assert await console.page.locator(".old-note:visible").count() == 3
     # Another desk's worker may be the one that answers, and sends no cancels for this one.
-    await console.says("#warnings", "without one, a kill is taken, but sends no cancels")
+    await console.says("#warnings", "without one, a kill takes effect, but sends no cancels")
     assert "worker not known" in await console.text("#lamps")
     assert await console.page.get_attribute("body", "data-state") == "running", "the state is current"
 
@@ -426,7 +426,7 @@ async def test_a_key_that_no_header_can_hold_is_told_as_that_and_not_as_an_api_o
     await console.open(None)
     await console.page.fill("#key", f"{KEY}\u200b")
     await console.page.press("#key", "Enter")
-    await console.says("#signin-problem", "This is no key: a key has no blank, and no character beyond ASCII")
+    await console.says("#signin-problem", "This is not a key: a key has no space and no non-ASCII character")
     assert await console.page.evaluate("sessionStorage.length") == 0
     await console.page.fill("#key", KEY)
     await console.page.press("#key", "Enter")
@@ -941,7 +941,7 @@ async def test_a_clock_that_is_set_back_hides_no_warning(console: Console) -> No
 async def test_a_desk_that_never_had_a_cycle_is_told_as_one_that_may_have_no_worker(console: Console) -> None:
     console.gateway.carried.started_at = datetime.now(UTC) - timedelta(seconds=60)
     await console.open()
-    await console.says("#warnings", "The desk has completed no cycle for more than three.")
+    await console.says("#warnings", "The desk has missed three cycles.")
     await console.says("#lamps", "worker not known")
 
 

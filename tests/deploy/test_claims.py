@@ -90,7 +90,7 @@ async def scene(temporal: Client, database: Database) -> AsyncIterator[Scene]:
 async def test_a_second_desk_on_an_account_is_refused_and_told_of_the_first(scene: Scene) -> None:
     first, second = scene.desk(), scene.desk()
     assert (await first.start()).endswith("its account belongs to this desk alone: nobody else may send orders on it")
-    with pytest.raises(Refused, match=f"the account belongs to desk '{scene.desks[0]}' since") as refused:
+    with pytest.raises(Refused, match=f"the account belongs to desk '{scene.desks[0]}' \\(claimed") as refused:
         await second.start()
     assert f"AIS_DESK={scene.desks[0]} ais release" in str(refused.value)
     assert await DeskGateway(scene.client, scene.desks[1]).open_status() is None

@@ -88,7 +88,7 @@ async def test_what_is_old_is_called_stale_and_told_in_the_past(temporal: Client
     assert "no worker answered" in unread
     assert "W A S   R U N N I N G" in unread
     failing = status.model_copy(update={"observation_error": "the venue does not answer"})
-    assert "STALE: the limits are of an old reading" in drawn(sight(failing))
+    assert "STALE: the limits are from an old reading" in drawn(sight(failing))
     # `ais status` says the same in its own table.
     assert status.last_cycle_at is not None
     assert "STALE" not in table(status, status.last_cycle_at)

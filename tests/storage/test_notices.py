@@ -412,7 +412,7 @@ async def test_a_late_answer_ends_no_silence_and_another_run_does_whatever_its_c
     assert [text.partition(" was at ")[0] for text in await ledger.told(URGENT)] == ["The coordinator's last cycle"]
     assert await ledger.look(late) == 0
     await ledger.look(make_status(ledger.desk, started_at=datetime(2019, 1, 1, tzinfo=UTC)))
-    assert [text.partition(".")[0] for text in await ledger.told(URGENT)] == ["The coordinator has cycles again"]
+    assert [text.partition(".")[0] for text in await ledger.told(URGENT)] == ["The coordinator runs cycles again"]
 
 
 async def test_a_coordinator_that_starts_later_is_reported_and_its_first_one_only_if_it_starts_now(

@@ -18,6 +18,7 @@ from domain.desk.versions import SCHEMA_VERSION
 from domain.trading.orders import Fate
 from tests.domain.builders import an_open_order
 from tests.temporal import SHORT_HISTORY, serve
+from tests.workflows.pausing import pause
 from tests.workflows.quoting import QuotingWorld, a_quote
 from tests.workflows.world import PROPOSAL, TIGHT, Desk, World, running_desk
 
@@ -142,6 +143,17 @@ async def crowded(desk: Desk) -> None:
     await desk.until(lambda s: s.kill is not None and s.kill.quiet_at and s.kill.latched and s.kill.row_written)
 
 
+async def paused(desk: Desk) -> None:
+    """Killed while a person had paused the write of a row, which was given up."""
+    await desk.until(lambda s: s.cycle_number >= 1)
+    desk.world.database.up = False
+    await desk.signal("pause")
+    await pause(desk, "record")
+    desk.world.database.up = True
+    await desk.signal("kill", {"command_id": "k"})
+    await desk.until(lambda s: s.kill is not None and s.kill.verified_at and s.kill.latched and s.kill.row_written)
+
+
 async def backlog(desk: Desk) -> None:
     """More signals than a run is long, the cancellation and a kill, all for the first workflow task."""
     for _ in range(150):
@@ -202,6 +214,7 @@ STORIES: dict[Story, dict[str, Any]] = {
     verified: {"symbols": [f"S{number:02}USDT" for number in range(20)]},
     shadowed: {"mode": Mode.SHADOW},
     crowded: {},
+    paused: {},
     flooded: {"before": backlog},
     cancelled_twice: {},
     quoted: {},

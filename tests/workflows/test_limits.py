@@ -384,7 +384,7 @@ async def test_on_an_account_of_another_desk_no_new_risk_is_taken_and_what_there
         status = await desk.status()
         assert world.orders.sent == []
         assert status.warnings == [
-            "the account belongs to another desk: 'first': no two desks may trade on one; kill one of them"
+            "the account belongs to another desk: 'first': two desks may not trade on one account; kill one of them"
         ]
         assert "belongs to another desk: 'first'" in world.summaries(DecisionType.NO_ACTION)[0]
         await desk.signal("deleverage", {"symbol": BTC, "reduce_pct": 1})

@@ -180,7 +180,7 @@ class AccountReader:
         yet."""
         listed = {*seen.holdings, *seen.account.held}
         lost, now = [symbol for symbol in known.held if symbol not in listed], self._clock()
-        # What is found again begins anew, whoever found it: this reading, or another worker's in between.
+        # A position that was found again starts over, whether this reading found it or another worker's in between.
         missing = {symbol: self._missing.get(symbol, MissingPosition(now)) for symbol in lost}
         # Those first that were not asked for, or longest ago.
         asked = sorted(lost, key=lambda symbol: missing[symbol].asked_at)[:MOST_POSITIONS_ASKED]

@@ -55,7 +55,7 @@ def payload(call: str, result: CallToolResult) -> object:
         try:
             found = [json.loads(text, parse_float=Decimal) for text in texts]
         except ValueError:
-            raise Unreadable(call, "it is no JSON") from None
+            raise Unreadable(call, "it is not JSON") from None
         if not found and call not in _SAY_NOTHING_OF_NONE:
             # Not even an empty list. No answer must not pass for "none".
             raise Unreadable(call, "it is empty")

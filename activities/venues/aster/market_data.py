@@ -140,7 +140,7 @@ class MarketData:
 
     def _are_enough(self, symbol: str, count: int, wanted: int) -> bool:
         """Whether there are no fewer bars than before: a short answer would hide what guards compare a price with. One that has
-        been short for an hour is true: an exchange may list a symbol anew.
+        been short for an hour is true: an exchange may list a symbol again.
         """
         now, most = asyncio.get_running_loop().time(), min(wanted, self._most_bars.get(symbol, 0))
         if count < most and now - self._fewer_since.setdefault(symbol, now) < FEWER_SECONDS:

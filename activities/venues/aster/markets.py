@@ -43,7 +43,7 @@ def marks_of(answer: object) -> dict[str, Mark]:
 
 def _of_symbol(row: Row, symbol: str) -> Row:
     if row.has("symbol") and row.text("symbol") != symbol:
-        raise Unreadable(row.call, "it is of another symbol")
+        raise Unreadable(row.call, "it is about another symbol")
     return row
 
 
@@ -96,7 +96,7 @@ def bars_of(answer: object, limit: int, now: datetime) -> list[Bar]:
             raise Unreadable("get_klines", "a bar's numbers contradict each other")
         at = _moment(bar, _OPEN_TIME)
         if at >= now:
-            raise Unreadable("get_klines", "a bar is over that has not begun")
+            raise Unreadable("get_klines", "a finished bar begins in the future")
         found.append(Bar(open_time=at, open=opened, high=high, low=low, close=close, volume=volume))
     return sorted(found, key=lambda bar: bar.open_time)[-limit:]
 

@@ -37,7 +37,7 @@ class Row:
     def of_order(self, order_id: int) -> "Row":
         """This row; raises Unreadable if it is not the order that was asked for."""
         if self.number("orderId") != order_id:
-            raise Unreadable(self.call, "it is of another order")
+            raise Unreadable(self.call, "it is about another order")
         return self
 
     def has(self, name: str) -> bool:

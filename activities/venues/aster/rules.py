@@ -87,7 +87,7 @@ class RuleBook:
         return self._rules
 
     def expire(self) -> None:
-        """Makes the next caller read the rules anew."""
+        """Makes the next caller read the rules again."""
         self._expired = True
 
     def trading_besides(self, symbol: str) -> str | None:

@@ -219,7 +219,7 @@ class OrderSender:
         try:
             row = Row(prepared.ready.label, answer)
             if row.has("symbol") and row.text("symbol") != order.instruction.symbol:
-                raise Unreadable(row.call, "it is of another symbol")
+                raise Unreadable(row.call, "it is about another symbol")
             if decided := report_of(order, row, before):
                 return decided
             return await self._follow(prepared, int(row.number("orderId")) if row.has("orderId") else None)

@@ -24,7 +24,7 @@ async def cancel_one(caller: Caller, symbol: str, order_id: int) -> None:
     try:
         row = Row("cancel_order", await caller.call("cancel_order", symbol, order_id=order_id)).of_order(order_id)
         if row.text("status") not in OVER:
-            raise Unreadable(row.call, "it does not say that it is done")
+            raise Unreadable(row.call, "it does not say that the order is over")
     except (VenueNotSent, VenueRateLimited):
         raise  # Nothing was sent, so there is nothing to confirm.
     except VenueError as error:

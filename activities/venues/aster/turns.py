@@ -88,7 +88,7 @@ class Turns:
             raise
         if not done:
             mine.cancel()
-            raise VenueNotSent(f"{call}: not sent: {self._taken} earlier calls are unanswered, and others were first")
+            raise VenueNotSent(f"{call}: not sent: {self._taken} earlier calls are unanswered, and others are ahead")
 
     def _hand_on(self) -> None:
         self._taken -= 1

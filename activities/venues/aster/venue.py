@@ -152,7 +152,7 @@ class AsterVenue:
             try:
                 # The code is a string on one market, a number on the other.
                 if Row(call, await self._caller.call(tool.value, symbol)).text("code") != _DONE:
-                    raise Unreadable(call, "it does not say that it is done")
+                    raise Unreadable(call, "it does not say that the orders are canceled")
             except (VenueNotSent, VenueRateLimited):
                 raise  # Nothing was sent, so there is nothing to confirm, and others wait for the turn.
             except VenueError as error:

@@ -233,7 +233,8 @@ def a_verified_kill_left_nothing(reading: Reading) -> Found:
 
 
 def a_kill_is_verified_by_a_reading(reading: Reading) -> Found:
-    """One of the whole account, that shows no order, and that began once every cancel of the kill was confirmed."""
+    """One of the whole account, that shows no order, and that began once every cancel of the kill was confirmed and the fate of
+    every order was known."""
     kill = (reading.e.status or {}).get("kill") or {}
     told = {call.args["verified_at"] for call in reading.calls("look") if call.args.get("verified_at")}
     for moment in sorted(told | ({kill["verified_at"]} if kill.get("verified_at") else set())):
@@ -249,12 +250,24 @@ def a_kill_is_verified_by_a_reading(reading: Reading) -> Found:
         if waiting := [t for t in _first_confirmed(reading, last) if (t.activity.done_position or 0) > seen.position]:
             lanes = ", ".join(f"{t.tool} {t.symbol}" for t in waiting)
             yield verified, f"the kill is told as verified by a reading that began before these were confirmed: {lanes}"
+        if unknown := [name for name in reading.placings if _under_way(reading, name, seen.position)]:
+            text = f"the kill is told as verified by a reading that began before the fate of these was known: {unknown}"
+            yield verified, text
 
 
 def _empty_readings(reading: Reading, moment: float) -> list[Activity]:
     """Those of this very moment that show no order, and are not in doubt."""
     readings = [a for a in reading.named("observe") if a.result and _seconds(a.result["observed_at"]) == moment]
     return [a for a in readings if not a.result["open_orders"] and not a.result.get("doubts")]
+
+
+def _under_way(reading: Reading, order_id: str, position: int) -> bool:
+    """Whether an order was sent before this event, and its fate was known only after it, or never."""
+    asked = (*reading.placings[order_id], *reading.settlings.get(order_id, []))
+    told = ((a.done_position, a.result) for a in asked)
+    # A person's answer may be anything.
+    known = (at for at, result in told if isinstance(result, dict) and result.get("fate", "unknown") != "unknown")
+    return asked[0].position < position and not any(at is not None and at < position for at in known)
 
 
 def _first_confirmed(reading: Reading, position: int) -> list[CancelTry]:

@@ -358,7 +358,7 @@ async def test_one_of_which_nobody_tells_is_a_doubt_and_one_that_nobody_knows_is
     fake.faults.change(answers={"get_open_orders": []}, errors={"get_order": 503})
     assert (await read(venue, rested(order))).doubts == ["get_order BTCUSDT: HTTP 503"]
     fake.faults.change(answers={"get_open_orders": [], "get_order": {"orderId": 5, "status": "FILLED"}}, errors={})
-    assert "of another order" in (await read(venue, rested(order))).doubts[0]
+    assert "about another order" in (await read(venue, rested(order))).doubts[0]
     # Canceled a week after it was made: the exchange answers 400 from then on.
     fake.faults.change(answers={"get_open_orders": []}, errors={"get_order": 400})
     assert (await read(venue, rested(order))).doubts == []
@@ -681,7 +681,7 @@ async def test_an_answer_of_another_symbol_or_order_is_none(fake: FakeServer, ve
     fake.faults.answers |= {"get_ticker": {"symbol": ETH, "lastPrice": "1"}}
     seen = await venue.observe([BTC], None)
     assert BTC not in seen.marks
-    assert seen.note == "no price: get_ticker: the answer cannot be read: it is of another symbol"
+    assert seen.note == "no price: get_ticker: the answer cannot be read: it is about another symbol"
 
 
 async def test_an_answer_that_breaks_its_own_schema_ends_no_connection(fake: FakeServer, venue: AsterVenue) -> None:
