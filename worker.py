@@ -76,6 +76,7 @@ from storage.disks import DiskWatch
 from storage.installation import read_id
 from storage.own_thread import in_own_thread
 from workflows import names
+from workflows.as_started import keep_workflow_code
 from workflows.coordinator import Coordinator
 from workflows.gateway import DeskGateway, GatewayError, connect, registered_attributes, sdk_logging
 from workflows.patience import allow_a_full_signal_queue
@@ -209,6 +210,7 @@ def main() -> None:
         config = Config.load()
         configure_logging(config.log)
         raise_descriptor_limit()
+        keep_workflow_code()
         asyncio.run(serve(config))
     except ValidationError as error:
         leave(settings.explain(error))
