@@ -39,6 +39,7 @@ MAX_DRAIN = timedelta(seconds=20)
 COUNTER_BITS = 16
 # Symbol names come from the venue and may take four bytes per character.
 MAX_SUMMARY_CHARS = 90
+REPORT_DROPPED = "its report came together with a command that stopped it"
 
 
 class DrainPhase(IntEnum):
@@ -234,6 +235,12 @@ class CoordinatorRun:
             return read(calls.place_order, await handle)
         except ActivityError as error:
             return OrderReport(order_id=order.order_id, fate=_fate_of(error), detail=why(error))
+        except asyncio.CancelledError:
+            if not handle.cancelled():
+                raise
+            # `stop_order` cancelled it in the very task that brought its report, which the SDK then drops. Let through, this
+            # ended the cycle task: the workflow task failed again and again, and no kill was carried out.
+            return OrderReport(order_id=order.order_id, fate=Fate.UNKNOWN, detail=REPORT_DROPPED)
         finally:
             if self._order is handle:
                 self._order = None
