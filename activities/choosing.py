@@ -69,7 +69,11 @@ def choose(
     new_id: Callable[[str], str],
 ) -> Choice:
     """Chooses among the agents' answers and the proposals from `outside`."""
-    analysis = analyse(answers, new_id, round_.away, outside)
+    return chosen(round_, analyse(answers, new_id, round_.away, outside), context)
+
+
+def chosen(round_: Round, analysis: Analysis, context: CycleContext) -> Choice:
+    """The same once the answers are collected."""
     choice = _chosen(analysis, context) if analysis.proposals else abstained(analysis, context.observation)
     health: Health = {}
     if round_.health or analysis.failures:

@@ -12,13 +12,14 @@ from domain.trading.agents import AgentHealth
 from domain.trading.arbitration import arbitrate
 from domain.trading.decisions import DecisionType
 from domain.trading.instructions import OrderInstruction, OrderType, Side, Tool
-from domain.trading.market import Observation
+from domain.trading.market import Observation, SymbolRules
 from domain.trading.proposals import Analysis, Proposal
 from domain.trading.quotes import order_text, passive_price, stands
 from domain.values import ZERO, Value, assembled, floor_to_step
 
 APPROVED = "approved"
 UNCHANGED = "quote_unchanged"
+NOTHING_CHOSEN = "Nothing was chosen"
 
 
 class Choice(Value):
@@ -53,16 +54,24 @@ def decide(
     observation = given.observation
     if observation.latch_error or not analysis.proposals:
         return abstained(analysis, observation)
-    arbitration = arbitrate(analysis.proposals, weights, liquidity)
-    if arbitration.notes:
-        analysis = analysis.model_copy(update={"notes": [*analysis.notes, *arbitration.notes]})
+    analysis, wishes = weighed(analysis, weights, liquidity)
     standing: Choice | None = None
-    for proposal in arbitration.wishes:
+    for proposal in wishes:
         choice = _follow(proposal, analysis, given)
         if choice.decision_type is DecisionType.ORDER_INTENT:
             return choice
         standing = standing or choice
-    return standing or nothing(observation.note or "Nothing was chosen", analysis)
+    return standing or nothing(observation.note or NOTHING_CHOSEN, analysis)
+
+
+def weighed(
+    analysis: Analysis, weights: Mapping[str, float], liquidity: Mapping[str, float]
+) -> tuple[Analysis, list[Proposal]]:
+    """The analysis with the notes of arbitration, and the proposals that it would follow, best first."""
+    arbitration = arbitrate(analysis.proposals, weights, liquidity)
+    if arbitration.notes:
+        analysis = analysis.model_copy(update={"notes": [*analysis.notes, *arbitration.notes]})
+    return analysis, arbitration.wishes
 
 
 def abstained(analysis: Analysis, observation: Observation) -> Choice:
@@ -75,15 +84,15 @@ def abstained(analysis: Analysis, observation: Observation) -> Choice:
 def _follow(proposal: Proposal, analysis: Analysis, given: MarketContext) -> Choice:
     """What a proposal leads to: an order, a refusal, or nothing if the agent's quote already stands as proposed."""
     if proposal.symbol in given.blocked:
-        return _intent(proposal, analysis, [given.blocked[proposal.symbol]])
+        return intent(proposal, analysis, [given.blocked[proposal.symbol]])
     instruction = size(proposal, given.observation, given.limits)
     if instruction is None:
         priced = given.observation.marks.get(proposal.symbol, ZERO) > 0 and proposal.symbol in given.observation.rules
-        return _intent(proposal, analysis, ["quantity_too_small" if priced else f"symbol_unknown: {proposal.symbol}"])
+        return intent(proposal, analysis, ["quantity_too_small" if priced else f"symbol_unknown: {proposal.symbol}"])
     if stands(given.quotes, proposal.agent_id, instruction):
         text = f"The quote of {proposal.agent_id} on {proposal.symbol} stands: {order_text(instruction)}"
         return nothing(text, analysis).model_copy(update={"proposal": proposal, "risk_reasons": [UNCHANGED]})
-    return _intent(proposal, analysis, refusals(Candidate(instruction, given)), instruction)
+    return intent(proposal, analysis, refusals(Candidate(instruction, given)), instruction)
 
 
 def size(proposal: Proposal, observation: Observation, limits: Limits) -> OrderInstruction | None:
@@ -104,12 +113,17 @@ def size(proposal: Proposal, observation: Observation, limits: Limits) -> OrderI
     # replace it every cycle. The guards weigh both at the mark price.
     worth = price if proposal.side is Side.BUY else max(price, mark)
     wanted = max(ZERO, limits.order_fraction * observation.account.nav) / worth
+    quantity = taken(wanted, price, rules, at_market=limit is None)
+    return None if quantity is None else _order(proposal, quantity, limit)
+
+
+def taken(wanted: Decimal, price: Decimal, rules: SymbolRules, *, at_market: bool) -> Decimal | None:
+    """As much of a wanted quantity as the venue takes in one order: whole lots, and no more than its maximum; None if that is
+    below a minimum."""
     # The venue refuses a larger one, whenever it is proposed.
-    largest = rules.max_quantity, rules.market_max_quantity if limit is None else None
+    largest = rules.max_quantity, rules.market_max_quantity if at_market else None
     quantity = floor_to_step(min([wanted, *(bound for bound in largest if bound is not None)]), rules.lot_step)
-    if quantity < rules.min_quantity or quantity * price < rules.min_notional:
-        return None
-    return _order(proposal, quantity, limit)
+    return None if quantity < rules.min_quantity or quantity * price < rules.min_notional else quantity
 
 
 def nothing(summary: str, analysis: Analysis | None = None) -> Choice:
@@ -118,7 +132,7 @@ def nothing(summary: str, analysis: Analysis | None = None) -> Choice:
     return _choice(DecisionType.NO_ACTION, summary, analysis)
 
 
-def _intent(
+def intent(
     proposal: Proposal, analysis: Analysis, reasons: list[str], instruction: OrderInstruction | None = None
 ) -> Choice:
     """The order that a proposal leads to: refused if there are reasons against it, otherwise approved."""

@@ -1,6 +1,5 @@
 """Carries out `ais replay`: builds a replay from a desk's settings and the flags, and writes its three outputs."""
 
-import gc
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -23,7 +22,7 @@ from domain.risk.limits import Limits, changed
 from domain.trading.symbols import normalise_symbol
 from replay.files import BarsFile, Selection
 from replay.report import show
-from replay.run import ReplayPlan, Run, replay
+from replay.run import ReplayPlan, Run, replay, spare_collector
 
 STDOUT = "-"
 
@@ -64,8 +63,7 @@ def run(options: Options) -> None:
     file = BarsFile(options.file, _symbol(options.symbol), volume, selection)
     plan = _plan(options)
     stretches = file.stretches()
-    # Imported objects live until the end. Otherwise the garbage collector would scan them again and again.
-    gc.freeze()
+    spare_collector()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     progress = Progress(*columns, console=Console(stderr=True), disable=options.quiet)
     with _json_target(options) as target, progress, redirect_stdout(sys.stderr):

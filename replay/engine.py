@@ -4,22 +4,25 @@ Everything that the workflow would wait for is done at once: the venue is a `Boo
 and a cancel is confirmed at once. The time is the market's. A test runs both over part of a crash and compares their decisions.
 """
 
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from itertools import count, islice
+from itertools import count
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from activities.agents.port import Arguments, BarArrays, quote_of
-from activities.agents.runner import InlineAgents
-from activities.choosing import CycleContext, Round, choose
+from activities.agents.reply import Reply
+from activities.agents.round import analyse
+from activities.agents.runner import InlineAgents, answer_of
+from activities.choosing import CycleContext, Round, chosen
+from activities.market.replay import Block
 from domain.accounting import Fill, LedgerEntry
-from domain.deciding import Choice, abstained
+from domain.deciding import NOTHING_CHOSEN, Choice, abstained, intent, nothing, weighed
 from domain.desk import enforcing, ordering
 from domain.desk.carried import Carried
 from domain.desk.cycle import run_cycle
@@ -41,8 +44,9 @@ from domain.trading.market import Bar, Market, Observation, Reading, SymbolRules
 from domain.trading.orders import Order, OrderReport
 from domain.trading.proposals import Analysis, Proposal, WaitingProposal
 from domain.values import ZERO, assembled
+from replay.refusing import Refusals, Tape, tapes_of
 from replay.still import Still
-from replay.window import BLOCK, Window
+from replay.window import Window, blocks_of
 
 T = TypeVar("T")
 
@@ -142,7 +146,9 @@ class Engine:
         self._rate: tuple[Decimal | None, datetime] = (None, started_at)
         self._tick = Tick(started_at, self._new_id)
         self._fills: list[Fill] = []
-        self._silent: Collection[str] = ()
+        self._known: Mapping[str, Reply] = {}
+        self._tape: Tape
+        self._refusals = Refusals(setup.limits, setup.rules)
         self._abstained: Decision | None = None
         self._rests = False
         self._still: Still | None = None
@@ -167,30 +173,34 @@ class Engine:
 
     def run(self, bars: Iterable[Bar]) -> Iterator[Cycle]:
         """Replays bar by bar: the venue moves on and is observed, limits act, agents propose, an order may go out."""
-        left, everyone = iter(bars), self._agents.names
-        while block := list(islice(left, BLOCK)):
-            arrays = self._window.take(block)
-            speaks = self._speaks(block, arrays) if self._shortcut else {}
-            loud = [*map(any, zip(*speaks.values(), strict=True))] if speaks else [not self._shortcut] * len(block)
-            for number, bar in enumerate(block):
+        return self.run_blocks(blocks_of(bars))
+
+    def run_blocks(self, blocks: Iterable[Block]) -> Iterator[Cycle]:
+        """The same for bars that were read many at once."""
+        silence = self._agents.silence
+        for _, block, columns in blocks:
+            arrays = self._window.take(block, columns)
+            known: Sequence[Mapping[str, Reply]] = (
+                self._heard_ahead(block, arrays) if self._shortcut else [{}] * len(block)
+            )
+            for bar, self._known, self._tape in zip(block, known, tapes_of(arrays, len(block)), strict=True):
                 self._window.show()
-                self._silent = {name for name, at in speaks.items() if not at[number]} if loud[number] else everyone
-                cycle = self._cycle(bar, quiet=not loud[number])
-                if number == len(block) - 1:
+                cycle = self._cycle(bar, quiet=self._shortcut and self._known is silence)
+                if bar is block[-1]:
                     # A quiet bar makes its reading only on request. The coordinator needs that of the last bar.
                     self._settle()
                     self.c.observation = cycle.observation
                 yield cycle
 
-    def _speaks(self, block: Sequence[Bar], arrays: BarArrays) -> dict[str, list[bool]]:
-        """The bars of the block at which each agent may have something to say."""
+    def _heard_ahead(self, block: Sequence[Bar], arrays: BarArrays) -> list[Mapping[str, Reply]]:
+        """For each bar of the block, what is known of the agents' replies before it is replayed."""
         rates, until, rate = np.full(len(arrays), np.nan), block[0].open_time, None
         for number, bar in enumerate(block, len(arrays) - len(block)):
             if bar.open_time >= until:
                 rate, until = next_rate(self._setup.symbol, bar, self._exchange), next_funding_hour(bar.open_time)
             if rate is not None:
                 rates[number] = rate
-        return {name: at[-len(block) :].tolist() for name, at in self._agents.screened(arrays, rates).items()}
+        return self._agents.known(self._setup.symbol, arrays, rates, len(block))
 
     def _cycle(self, bar: Bar, quiet: bool) -> Cycle:
         """Replays one bar in the cheapest way that gives the same result: computed from the bar before (`Still`), with a check of
@@ -201,7 +211,7 @@ class Engine:
             if quiet or self.c.state is State.KILLED:
                 still.take(bar, measures)
                 return self._taken(bar, measures, seen)
-            if cycle := self._heard(bar, still, measures, seen()):
+            if cycle := self._heard(bar, still, measures, seen):
                 return cycle
         self._settle()
         self._tick = Tick(bar.open_time, self._new_id)
@@ -219,17 +229,33 @@ class Engine:
             c.cycle_number += still.bars
             c.risk, c.last_cycle_at = still.found(still.measures).memory, now
 
-    def _heard(self, bar: Bar, still: Still, measures: Measures, seen: Observation) -> Cycle | None:
+    def _heard(self, bar: Bar, still: Still, measures: Measures, seen: Callable[[], Observation]) -> Cycle | None:
         """Replays a bar in which agents propose, but no order follows. If one follows, keeps the choice for the whole cycle, and
         returns None.
         """
-        choice = self._choice(seen, bar, self.c.cycle_number + still.bars + 1)
-        if choice.instruction or choice.agents:
-            self._ahead = seen, choice
-            return None
+        round_ = self._round(still.bars + 1)
+        analysis = self._analysed(round_, bar, seen)
+        choice = self._refused(analysis, bar, still, measures)
+        if choice is None:
+            observation = seen()
+            choice = self._chosen(round_, analysis, bar, observation)
+            if choice.instruction or choice.agents:
+                self._ahead = observation, choice
+                return None
         still.take(bar, measures)
         row = self.c.last_decision = ordering.decision_of(self.c, choice, Tick(bar.open_time, self._new_id))
-        return Cycle(bar, lambda: seen, measures, State.RUNNING, [row], [], [])
+        return Cycle(bar, seen, measures, State.RUNNING, [row], [], [])
+
+    def _refused(self, analysis: Analysis, bar: Bar, still: Still, measures: Measures) -> Choice | None:
+        """The choice of a desk at rest that certainly sends no order, whatever else the guards would say."""
+        c = self.c
+        if c.agents or analysis.failures or len(c.recent_orders) >= c.limits.max_orders_per_minute:
+            return None
+        analysis, wishes = weighed(analysis, self._setup.weights, {})
+        if not wishes:
+            return nothing(NOTHING_CHOSEN, analysis) if analysis.proposals else None
+        reasons = self._refusals.reasons(wishes[0], measures, still.quantity, bar.close, self._tape)
+        return intent(wishes[0], analysis, reasons) if reasons else None
 
     def _full(self, bar: Bar, events: Events) -> Cycle:
         """Replays a bar as a whole cycle."""
@@ -343,35 +369,53 @@ class Engine:
         """What the agents propose on the bars until now."""
         if self._ahead:
             return self._ahead[1]
-        bar, taken = self.book.bars[self._setup.symbol], self.book.taken.get(self._setup.symbol, ZERO)
-        return self._choice(observation, bar, self.c.cycle_number, blocked, [w.proposal for w in waiting], taken)
+        bar, round_ = self.book.bars[self._setup.symbol], self._round()
+        analysis = self._analysed(round_, bar, lambda: observation, [w.proposal for w in waiting])
+        return self._chosen(round_, analysis, bar, observation, blocked)
 
-    def _choice(
+    def _round(self, ahead: int = 0) -> Round:
+        """The call of the agents in this cycle, or so many later."""
+        return Round(self._agents.names, self.c.agents, self.c.cycle_number + ahead)
+
+    def _analysed(
+        self, round_: Round, bar: Bar, seen: Callable[[], Observation], outside: Sequence[Proposal] = ()
+    ) -> Analysis:
+        """The agents' answers. What they would be asked with is only put together for one whose reply is not known."""
+        known, asked = self._known, round_.asked
+        if known.keys() >= set(asked):
+            answers = [answer_of(name, known[name], 0.0) for name in asked]
+        else:
+            answers = self._agents.answers(asked, self._arguments(seen(), bar), known)
+        return analyse(answers, self._new_id, round_.away, outside)
+
+    def _chosen(
         self,
-        observation: Observation,
+        round_: Round,
+        analysis: Analysis,
         bar: Bar,
-        cycle: int,
+        observation: Observation,
         blocked: Mapping[str, str] = MappingProxyType({}),
-        outside: Sequence[Proposal] = (),
-        taken: Decimal = ZERO,
     ) -> Choice:
-        c, setup, symbol = self.c, self._setup, self._setup.symbol
-        round_ = Round(self._agents.names, c.agents, cycle)
-        books = _Once(symbol, lambda: top_of_book(bar, setup.rules, setup.terms, taken))
-        answers = self._agents.answers(round_.asked, self._arguments(observation, bar, books), self._silent)
+        c, symbol = self.c, self._setup.symbol
         context = CycleContext(
             observation=observation,
             limits=c.limits,
             symbols=c.symbols,
             bars={symbol: self._window.bars()},
-            books=books,
+            books=self._books(bar),
             blocked=blocked,
             sent=c.recent_orders,
             weights=self._setup.weights,
             now=bar.open_time,
             quotes=list(c.quotes.values()),
         )
-        return choose(round_, answers, context, outside, self._new_id)
+        return chosen(round_, analysis, context)
+
+    def _books(self, bar: Bar) -> Mapping[str, TopOfBook]:
+        """What is offered after the bar, of whose volume the account may have taken some."""
+        setup = self._setup
+        taken = self.book.taken.get(setup.symbol, ZERO) if self.book.bars.get(setup.symbol) is bar else ZERO
+        return _Once(setup.symbol, lambda: top_of_book(bar, setup.rules, setup.terms, taken))
 
     async def commit(self, row: Decision) -> None:
         """Adds a row to this bar."""
@@ -418,8 +462,8 @@ class Engine:
             placed = ordering.reduction_prepared(self.c, pending, sized, self.tick())
             ordering.take_report(self.c, placed, self._place(placed.order), self.tick())
 
-    def _arguments(self, observation: Observation, bar: Bar, book: Mapping[str, TopOfBook]) -> Arguments:
-        symbol = self._setup.symbol
+    def _arguments(self, observation: Observation, bar: Bar) -> Arguments:
+        symbol, book = self._setup.symbol, self._books(bar)
         funding = self._next_rate(bar)
         held = next((p.quantity for p in observation.positions if p.market is Market.FUTURES), ZERO)
         return Arguments(

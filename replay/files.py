@@ -7,8 +7,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from activities.market.port import MarketError
-from activities.market.replay import Steps, VolumeUnit, iter_checked, iter_episodes, milliseconds, moment_of
+from activities.market.replay import (
+    Block,
+    Steps,
+    VolumeUnit,
+    iter_blocks,
+    iter_checked,
+    iter_episodes,
+    milliseconds,
+    moment_of,
+)
 from domain.trading.market import Bar, SymbolRules
+from replay.window import blocks_of
 
 DEFAULT_INTERVAL = timedelta(minutes=1)
 
@@ -73,15 +83,14 @@ class BarsFile:
             steps[episode].add(bar)
             yield episode, milliseconds(bar.open_time)
 
-    def bars(self, episode: str) -> Iterator[Bar]:
+    def blocks(self, episode: str) -> Iterator[Block]:
         """The bars of one episode."""
-        return (bar for name, bar in self._selected() if name == episode)
+        if self._selection == Selection():
+            return (block for block in iter_blocks(self.path, self._volume) if block.episode == episode)
+        return blocks_of(bar for name, bar in self._selected() if name == episode)
 
     def _selected(self) -> Iterator[tuple[str, Bar]]:
-        pairs = iter_episodes(self.path, self._volume)
-        if self._selection == Selection():
-            return pairs
-        return (pair for pair in pairs if self._selection.takes(*pair))
+        return (pair for pair in iter_episodes(self.path, self._volume) if self._selection.takes(*pair))
 
 
 class _Survey:

@@ -45,7 +45,7 @@ class Still:
         (self._symbol, self.newest), *_ = book.bars.items()
         self.measures, self.bars = found.measures, 0
         self._book, self._balance = book, book.balance
-        self._quantity, self._cost = (held.quantity, held.cost.copy_negate()) if held else (ZERO, ZERO)
+        self.quantity, self._cost = (held.quantity, held.cost.copy_negate()) if held else (ZERO, ZERO)
         self._safe = safe
         self._found, self._peak, self._day_open = found, found.measures.peak, found.measures.day_open
         self._limited = Limited.around(found.measures, limits)
@@ -71,10 +71,10 @@ class Still:
         """The account's measures after the next bar; None if the bar may do more than change the price."""
         if bar.open_time >= self._until or not self._is_safe(bar):
             return None
-        if not self._quantity:
+        if not self.quantity:
             # An account that holds nothing keeps its measures, whatever the price.
             return self.measures
-        quantity, mark, peak, opened = self._quantity, bar.close, self._peak, self._day_open
+        quantity, mark, peak, opened = self.quantity, bar.close, self._peak, self._day_open
         equity = self._balance + EXACT.add(ZERO, EXACT.fma(quantity, mark, self._cost))
         if equity <= 0:
             return None
@@ -106,7 +106,7 @@ class Still:
 
     def _is_safe(self, bar: Bar) -> bool:
         """Whether the bar certainly liquidates nothing."""
-        quantity, safe = self._quantity, self._safe
+        quantity, safe = self.quantity, self._safe
         return not quantity or (bar.low >= safe if quantity > 0 else bar.high <= safe)
 
     def book(self, bar: Bar, number: int) -> Book:

@@ -10,7 +10,7 @@ from domain.desk.states import State
 from domain.trading.assessment import Level, Measures
 from domain.trading.decisions import Decision, DecisionType
 from domain.values import ZERO
-from replay.curve import Curve, Point
+from replay.curve import Curve
 from replay.engine import Cycle
 
 MAX_EVENTS = 1_000
@@ -60,6 +60,7 @@ class Tally:
     events: list[Event] = field(default_factory=list)
     kill: Event | None = None
     curve: Curve = field(default_factory=Curve)
+    _measures: Measures | None = None
 
     def add(self, cycle: Cycle) -> None:
         """Adds one bar."""
@@ -83,31 +84,39 @@ class Tally:
 
     def _take_prices(self, cycle: Cycle) -> None:
         bar, measures = cycle.bar, cycle.measures
-        now, equity, before, drawdown = bar.open_time, measures.equity, self.equity, measures.drawdown
-        if self.first_time is None:
-            self.first_time, self.first_price, self.opening_equity, before = now, bar.open, equity, equity
+        if not self.bars:
+            self.first_time, self.first_price = bar.open_time, bar.open
+            self.opening_equity = self.equity = measures.equity
+        self.bars += 1
+        self.last_time, self.last_price = bar.open_time, bar.close
+        # An account that holds nothing keeps the measures of the bar before.
+        if measures is not self._measures:
+            self._take_measures(measures)
+        self.curve.add(bar, measures.equity, measures.drawdown)
+
+    def _take_measures(self, measures: Measures) -> None:
+        equity, before, drawdown = measures.equity, self.equity, measures.drawdown
         if equity < before > 0:
             self.worst_bar_loss = max(self.worst_bar_loss, (before - equity) / before)
-        self.bars += 1
-        self.last_time, self.last_price, self.equity, self.peak = now, bar.close, equity, measures.peak
+        self._measures, self.equity, self.peak = measures, equity, measures.peak
         if measures.daily_loss > self.worst_day_loss:
             self.worst_day_loss = measures.daily_loss
         if drawdown > self.worst_drawdown:
-            self.worst_drawdown, self.worst_drawdown_at = drawdown, now
-        self.curve.add(Point(now, bar.close, bar.low, bar.high, equity, equity, equity, drawdown))
+            self.worst_drawdown, self.worst_drawdown_at = drawdown, self.last_time
 
     def _take_decision(self, row: Decision, cycle: Cycle) -> None:
-        match row.decision_type:
-            case DecisionType.ORDER_INTENT:
-                self.decided["approved" if row.risk_passed else "refused"] += 1
-                self.refused.update(row.refused_by)
-                self.selected[row.agent_id or "unknown"] += 1
-            case DecisionType.NO_ACTION:
-                self.decided["no_action"] += 1
-            case DecisionType.RISK_ACTION:
-                self._take_event(row, cycle)
-            case DecisionType.CONTROL:
-                self.decided["control"] += 1
+        kind = row.decision_type
+        # The usual one first.
+        if kind is DecisionType.NO_ACTION:
+            self.decided["no_action"] += 1
+        elif kind is DecisionType.ORDER_INTENT:
+            self.decided["approved" if row.risk_passed else "refused"] += 1
+            self.refused.update(row.refused_by)
+            self.selected[row.agent_id or "unknown"] += 1
+        elif kind is DecisionType.RISK_ACTION:
+            self._take_event(row, cycle)
+        else:
+            self.decided["control"] += 1
 
     def _take_event(self, row: Decision, cycle: Cycle) -> None:
         kind = _KINDS.get(row.source, WARNED)

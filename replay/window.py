@@ -1,14 +1,23 @@
 """The newest bars in the form that agents get: never more than agents see, plus one block of the bars to come."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
 from activities.agents.port import MAX_BARS, BarArrays, columns_of
+from activities.market.replay import Block, Columns
 from domain.trading.market import Bar
 
 BLOCK = 512
 """How many bars are converted to arrays at once."""
+
+
+def blocks_of(bars: Iterable[Bar]) -> Iterator[Block]:
+    """Bars in blocks."""
+    left = iter(bars)
+    while block := [*islice(left, BLOCK)]:
+        yield Block("", block)
 
 
 class Window:
@@ -19,16 +28,14 @@ class Window:
         self._arrays = columns_of([])
         self._end = 0
 
-    def take(self, bars: Sequence[Bar]) -> BarArrays:
-        """Loads the next bars; the previous block must have been shown completely. Returns the arrays that end with the new
-        bars."""
+    def take(self, bars: Sequence[Bar], columns: Columns | None = None) -> BarArrays:
+        """Loads the next bars, whose arrays may be known; the previous block must have been shown completely. Returns the arrays
+        that end with the new bars."""
         kept = max(0, self._end - MAX_BARS)
         self._bars = [*self._bars[kept : self._end], *bars]
-        new, old = columns_of(bars), self._arrays
+        new, old = columns or columns_of(bars).columns, self._arrays
         # Fresh arrays: an agent may have kept the old ones, which must not change under it.
-        self._arrays = BarArrays(
-            *(np.concatenate((a[kept:], b)) for a, b in zip(old.columns, new.columns, strict=True))
-        )
+        self._arrays = BarArrays(*(np.concatenate((a[kept:], b)) for a, b in zip(old.columns, new, strict=True)))
         self._end -= kept
         return self._arrays
 

@@ -30,6 +30,7 @@ from temporalio.api.query.v1 import WorkflowQuery
 from temporalio.api.workflowservice.v1 import (
     CountWorkflowExecutionsRequest,
     DescribeWorkflowExecutionRequest,
+    DescribeWorkflowExecutionResponse,
     GetSystemInfoRequest,
     GetWorkflowExecutionHistoryReverseRequest,
     QueryWorkflowRequest,
@@ -303,15 +304,21 @@ class DeskGateway:
 
     async def open_status(self) -> str | None:
         """Temporal's status of the coordinator's newest run (`RUNNING`, `TERMINATED`, …); None if there is no run."""
-        return await self._describe(self._patience)
+        return _status_of(await self._describe(self._patience))
 
-    async def _describe(self, seconds: float) -> str | None:
+    async def paused_activities(self) -> dict[str, str]:
+        """The activities that somebody has paused (`temporal activity pause`): their types, by id."""
+        found = await self._describe(self._patience)
+        pending = found.pending_activities if found else ()
+        return {each.activity_id: each.activity_type.name for each in pending if each.paused}
+
+    async def _describe(self, seconds: float) -> DescribeWorkflowExecutionResponse | None:
         request = DescribeWorkflowExecutionRequest(
             namespace=self._client.namespace, execution=WorkflowExecution(workflow_id=self.workflow_id)
         )
         try:
             await self._reach(seconds)
-            answer = await self._client.workflow_service.describe_workflow_execution(
+            return await self._client.workflow_service.describe_workflow_execution(
                 request, retry=False, timeout=timedelta(seconds=seconds)
             )
         except (RPCError, RuntimeError) as error:
@@ -320,8 +327,6 @@ class DeskGateway:
             if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
                 return None
             raise TemporalUnreachable(unreachable_text(error)) from error
-        name = WorkflowExecutionStatus.Name(answer.workflow_execution_info.status)
-        return name.removeprefix("WORKFLOW_EXECUTION_STATUS_")
 
     async def _reach(self, seconds: float) -> None:
         """Connects a lazy client in bounded time. If this raises, nothing of ours was sent.
@@ -362,7 +367,7 @@ class DeskGateway:
         if self._has_no_namespace(error) and not maybe_recorded:
             return TemporalUnreachable(self._namespace_text())
         if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND and not maybe_recorded:
-            return NoCoordinator(self.desk, await self._describe(_DESCRIBE_SECONDS))
+            return NoCoordinator(self.desk, _status_of(await self._describe(_DESCRIBE_SECONDS)))
         if (
             isinstance(error, RPCError)
             and error.status is not RPCStatusCode.UNAVAILABLE
@@ -467,6 +472,12 @@ class DeskGateway:
 def _carry(headers: Headers, request: SignalWorkflowExecutionRequest | WorkflowQuery) -> None:
     if headers:
         request.header.CopyFrom(Header(fields=headers))
+
+
+def _status_of(found: DescribeWorkflowExecutionResponse | None) -> str | None:
+    if found is None:
+        return None
+    return WorkflowExecutionStatus.Name(found.workflow_execution_info.status).removeprefix("WORKFLOW_EXECUTION_STATUS_")
 
 
 def paused_text(desk: str) -> str:

@@ -21,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.desk.carried import OrderPhase, PendingDeleverage, PendingOrder
     from domain.desk.warnings import Topic, unwarn, warn
     from domain.risk.reducing import Reduction
+    from domain.values import has
 
 # The time between two closing orders of a symbol if each fills only in part.
 BETWEEN_ORDERS_SECONDS = 0.5
@@ -42,6 +43,8 @@ class OutboxTask:
         self._c = run.c
         self._cycle_is_idle = cycle_is_idle
         self._lanes: dict[str, asyncio.Task[None]] = {}
+        # Noted as they end: to look for them among 800 lanes after every event took longer than most events.
+        self._ended: list[str] = []
         self._cancels = CancelLanes(run, self._drain)
         # How many readings in a row have not ended the kill, and when the last of them began.
         self._unverified = 0
@@ -54,7 +57,8 @@ class OutboxTask:
 
     @property
     def _hands_over(self) -> bool:
-        return self._drain() >= DrainPhase.HANDING_OVER
+        # Each waiting lane asks after every event, so what is cheap comes first.
+        return self._run.draining and self._drain() >= DrainPhase.HANDING_OVER
 
     @property
     def _writes(self) -> bool:
@@ -70,17 +74,20 @@ class OutboxTask:
     async def run(self) -> None:
         """Runs lanes for as long as the run lasts."""
         while True:
-            await workflow.wait_condition(lambda: self._cancels.must_wake or bool(self._due()) or bool(self._done()))
-            for key in self._done():
+            await workflow.wait_condition(lambda: self._cancels.must_wake or bool(self._due()) or bool(self._ended))
+            while self._ended:
                 # A lane that raised is a bug. Raising it again here fails the workflow task, which is visible and gets
                 # retried.
-                self._lanes.pop(key).result()
+                self._lanes.pop(self._ended.pop()).result()
             self._cancels.wake()
             for key, lane in self._due().items():
-                self._lanes[key] = asyncio.create_task(lane())
+                self._lanes[key] = asyncio.create_task(self._carry_out(key, lane))
 
-    def _done(self) -> list[str]:
-        return [key for key, task in self._lanes.items() if task.done()]
+    async def _carry_out(self, key: str, lane: Lane) -> None:
+        try:
+            await lane()
+        finally:
+            self._ended.append(key)
 
     def _due(self) -> dict[str, Lane]:
         due: dict[str, Lane] = {
@@ -95,8 +102,8 @@ class OutboxTask:
     def _due_orders(self) -> dict[str, Lane]:
         lanes: dict[str, Lane] = {}
         for pending in self._c.orders:
-            if pending.phase is OrderPhase.UNKNOWN:
-                lanes[f"settle/{pending.order.order_id}"] = _bind(self._settle_lane, pending)
+            if pending.phase is OrderPhase.UNKNOWN and (key := f"settle/{pending.order.order_id}") not in self._lanes:
+                lanes[key] = _bind(self._settle_lane, pending)
         for symbol in ordering.due_deleverages(self._c):
             lanes[f"deleverage/{symbol}"] = _bind(self._deleverage_lane, symbol)
         if enforcing.flattening(self._c):
@@ -128,7 +135,7 @@ class OutboxTask:
     async def _settle_lane(self, pending: PendingOrder) -> None:
         """Asks the venue until an order's fate is known; never sends it again (I4)."""
         call, failures = calls.OrderCall(scope=self._run.scope, order=pending.order), 0
-        while pending in self._c.orders and not self._hands_over:
+        while has(self._c.orders, pending) and not self._hands_over:
             began = workflow.now()
             try:
                 report = await self._run.calling.answer_of(
@@ -210,7 +217,7 @@ class OutboxTask:
             )
         except ActivityError as error:
             plan = Reduction(refusal=f"the position cannot be read: {why(error)}")
-        if not any(waiting is pending for waiting in self._c.deleverages):
+        if not has(self._c.deleverages, pending):
             return  # A kill or a restart dropped it while the position was being read.
         if plan.instruction is None:
             ordering.nothing_to_send(self._c, pending, plan, self._run.tick())

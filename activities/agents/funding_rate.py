@@ -14,7 +14,7 @@ def _is_extreme(bars: BarArrays, funding: Floats) -> NDArray[np.bool_]:
     return np.abs(funding) >= EXTREME  # False for NaN.
 
 
-@screened(_is_extreme)
+@screened(_is_extreme, sees_market_alone=True)
 def funding_rate(bars: Bars, book: Book, funding: Funding, positions: Positions) -> list[Suggestion]:
     """Takes the side that receives the next funding, if the rate is extreme.
 

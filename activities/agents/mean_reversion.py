@@ -47,7 +47,7 @@ def _trend(trails: Floats) -> tuple[Floats, Floats]:
     return trails[..., -1] - trails[..., 0], np.abs(trails[..., 1:] - trails[..., :-1]).sum(axis=-1)
 
 
-@screened(_may_fade)
+@screened(_may_fade, sees_market_alone=True)
 def mean_reversion(bars: Bars, book: Book, funding: Funding, positions: Positions) -> list[Suggestion]:
     """Sells above the upper Bollinger band, buys below the lower one.
 

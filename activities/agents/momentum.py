@@ -33,7 +33,7 @@ def _may_follow(bars: BarArrays, funding: Floats) -> NDArray[np.bool_]:
     return found
 
 
-@screened(_may_follow)
+@screened(_may_follow, sees_market_alone=True)
 def momentum(bars: Bars, book: Book, funding: Funding, positions: Positions) -> list[Suggestion]:
     """Follows the price's move, measured against the noise of its bars.
 

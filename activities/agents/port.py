@@ -136,11 +136,16 @@ something to say. Where it is False, the agent abstains for certain, whatever th
 it for hundreds of bars at once, and the agent only where it may speak."""
 
 
-def screened(screen: Screen) -> Callable[[A], A]:
-    """Gives an agent a screen. An agent without one is asked at every bar."""
+def screened(screen: Screen, *, sees_market_alone: bool = False) -> Callable[[A], A]:
+    """Gives an agent a screen. An agent without one is asked at every bar.
+
+    One that `sees_market_alone` answers by its bars and funding rates alone, whatever the book and the positions are. A replay
+    asks it ahead of the bars, many times in a row, with an empty book and no position.
+    """
 
     def mark(agent: A) -> A:
         agent.screen = screen  # type: ignore[attr-defined]
+        agent.sees_market_alone = sees_market_alone  # type: ignore[attr-defined]
         return agent
 
     return mark

@@ -63,7 +63,8 @@ def reply_of(agent: Agent, arguments: Arguments) -> Reply:
 
 def _suggestion(item: Any, number: int, known: Mapping[str, float]) -> Suggestion:
     try:
-        suggestion = Suggestion.model_validate(dict(item) if isinstance(item, Mapping) else item)
+        is_mapping = not isinstance(item, Suggestion) and isinstance(item, Mapping)
+        suggestion = Suggestion.model_validate(dict(item) if is_mapping else item)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))

@@ -30,7 +30,7 @@ def analyse(
         {
             "proposals": proposals,
             "votes": dict.fromkeys(voters, 0.0)
-            | {name: vote_of(p for p in proposals if p.agent_id == name) for name in {p.agent_id for p in proposals}},
+            | {name: vote_of([p for p in proposals if p.agent_id == name]) for name in {p.agent_id for p in proposals}},
             "failures": [answer.failure for answer in answers if answer.failure],
             "quarantined": dict(quarantined),
             "not_taken": not_taken,

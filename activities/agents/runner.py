@@ -1,7 +1,7 @@
 """Runs agents: here in our own process, in `pool.py` with one process per agent."""
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from activities.agents.catalogue import InstalledAgent, load
-from activities.agents.port import Agent, Arguments, BarArrays, Floats, Suggestion
+from activities.agents.port import MAX_BARS, Agent, Arguments, BarArrays, Floats, Suggestion
 from activities.agents.reply import ABSTAINED, Reply, failed, reply_of
 from domain.trading.proposals import AgentFailure, FailureKind
 
@@ -53,6 +53,8 @@ class InlineAgents:
     def __init__(self, agents: Sequence[InstalledAgent]) -> None:
         self._agents = {agent.name: agent for agent in agents}
         self._loaded: dict[str, Agent] = {}
+        self.silence: Mapping[str, Reply] = dict.fromkeys(self._agents, ABSTAINED)
+        """The replies of a bar at which no agent has anything to say."""
 
     @property
     def names(self) -> list[str]:
@@ -77,8 +79,26 @@ class InlineAgents:
                     found[name] = flags if flags.shape == (len(bars),) else found[name]
         return found
 
-    def answers(self, names: Iterable[str], arguments: Arguments, silent: Collection[str] = ()) -> list[AgentAnswer]:
-        """An answer of each agent. Those that are known to be `silent` are not called."""
+    def known(self, symbol: str, bars: BarArrays, funding: Floats, newest: int) -> list[Mapping[str, Reply]]:
+        """The replies to each of the newest bars that are known before the desk gets there: those of agents that are silent
+        for certain, and those of agents that see the market alone."""
+        may = self.screened(bars, funding)
+        first = len(bars) - newest
+        loud: list[int] = np.flatnonzero(np.any([*may.values()], axis=0)).tolist() if may else []
+        found = {at: {name: ABSTAINED for name in may if not may[name][at]} for at in loud if at >= first}
+        seen = {at: _market_alone(symbol, bars, funding, at) for at in found}
+        # Agent by agent: the same code again and again takes half the time.
+        for name in may:
+            if getattr(self._loaded.get(name), "sees_market_alone", False):
+                for at, replies in found.items():
+                    if name not in replies:
+                        replies[name] = reply_of(self._agent(name), seen[at])
+        return [found.get(at, self.silence) for at in range(first, len(bars))]
+
+    def answers(
+        self, names: Iterable[str], arguments: Arguments, known: Mapping[str, Reply] = MappingProxyType({})
+    ) -> list[AgentAnswer]:
+        """An answer of each agent. Those whose reply is `known` are not called."""
         # One agent must not change what the next one sees.
         bars, book, funding, positions = arguments
         shared = Arguments(
@@ -86,8 +106,8 @@ class InlineAgents:
         )
         answers = []
         for name in names:
-            if name in silent:
-                answers.append(answer_of(name, ABSTAINED, 0.0))
+            if name in known:
+                answers.append(answer_of(name, known[name], 0.0))
                 continue
             started = time.perf_counter()
             try:
@@ -103,3 +123,11 @@ class InlineAgents:
         if name not in self._loaded:
             self._loaded[name] = load(self._agents[name])
         return self._loaded[name]
+
+
+def _market_alone(symbol: str, bars: BarArrays, funding: Floats, at: int) -> Arguments:
+    """What an agent sees of the market once this bar is the newest."""
+    newest = slice(max(0, at + 1 - MAX_BARS), at + 1)
+    rates = {} if np.isnan(funding[at]) else {symbol: float(funding[at])}
+    seen = BarArrays(*(column[newest] for column in bars.columns))
+    return Arguments(MappingProxyType({symbol: seen}), {}, MappingProxyType(rates), MappingProxyType({symbol: 0.0}))

@@ -32,7 +32,7 @@ def _ranges(highs: Floats, lows: Floats, before: Floats) -> tuple[Floats, Floats
     return ranges[..., :-1].sum(axis=-1) / CHANNEL_BARS, ranges[..., -1]
 
 
-@screened(_may_break_out)
+@screened(_may_break_out, sees_market_alone=True)
 def volatility_breakout(bars: Bars, book: Book, funding: Funding, positions: Positions) -> list[Suggestion]:
     """Buys a close above the highest high of the 20 bars before, sells one below their lowest low, if the bar is large.
 

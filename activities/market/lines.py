@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from activities.market.port import MarketError
 
-BLOCK_CHARS = 1 << 14
+BLOCK_CHARS = 1 << 15
 
 
 class FileLine(NamedTuple):

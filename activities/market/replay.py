@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
 from functools import cache
-from itertools import repeat
+from itertools import groupby, islice, repeat
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from activities.market.lines import FileLine, places, read_blocks, read_lines, readable
 from activities.market.port import MarketError, MarketSource
@@ -34,6 +35,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END_MS = 253_402_300_800_000  # of what a datetime holds: the year 10000
 # The precision of a volume in base units that was converted from quote currency.
 VOLUME_STEP = Decimal("1e-12")
+
+# The most bars in a block that is read line by line.
+BARS_A_BLOCK = 512
+# Short enough for a double, however it is written; what is no number is found out later.
+_SHORT_PRICE = rf"[0-9][0-9.]{{0,{_DIGITS - 1}}}"
 
 Cells = Callable[[Sequence[str]], tuple[str, ...]]
 VolumeUnit = Literal["base", "quote"]
@@ -89,6 +95,43 @@ def iter_episodes(path: Path, volume: VolumeUnit = BASE) -> Iterator[tuple[str, 
         raise MarketError(f"{path}: holds no bar; expected {_EXPECTED}")
 
 
+Columns = Sequence[NDArray[Any]]
+
+
+class Block(NamedTuple):
+    """Some bars of one episode in a row. `columns` are their times in milliseconds, prices and volumes as arrays, if the file
+    told them without making the bars."""
+
+    episode: str
+    bars: Sequence[Bar]
+    columns: Columns | None = None
+
+
+def iter_blocks(path: Path, volume: VolumeUnit = BASE) -> Iterator[Block]:
+    """The bars of `iter_episodes`, some hundred at once. Most are made from columns of the file, without a look at each line."""
+    form, before = _Form.of(path, next(read_lines(path)), volume), None
+    with readable(path):
+        for number, texts in read_blocks(path):
+            if before is not None and isinstance(texts, list) and (block := _block(form, texts, milliseconds(before))):
+                before = block.bars[-1].open_time
+                yield block
+                continue
+            for episode, pairs in groupby(_parsed(form, number, texts, before), itemgetter(0)):
+                while bars := [bar for _, bar in islice(pairs, BARS_A_BLOCK)]:
+                    before = bars[-1].open_time
+                    yield Block(episode, bars)
+    if before is None:
+        raise MarketError(f"{path}: holds no bar; expected {_EXPECTED}")
+
+
+def _parsed(form: "_Form", number: int, texts: Iterable[str], before: datetime | None) -> Iterator[tuple[str, Bar]]:
+    lines = csv.reader(texts)
+    for line in (FileLine(number + lines.line_num, cells) for cells in lines if cells):
+        bar = _parse(form, line, before)
+        before = bar.open_time
+        yield form.episode(line), bar
+
+
 def iter_checked(path: Path, volume: VolumeUnit, steps: Mapping[str, "Steps"]) -> Iterator[tuple[str, int]]:
     """Checks each line as `iter_episodes` does, without making its bar, and tells the steps of its episode of the prices. Yields
     each bar's episode and time in milliseconds.
@@ -103,9 +146,7 @@ def iter_checked(path: Path, volume: VolumeUnit, steps: Mapping[str, "Steps"]) -
                 yield from found
                 before = found[-1][1]
                 continue
-            lines = csv.reader(texts)
-            for line in (FileLine(number + lines.line_num, cells) for cells in lines if cells):
-                episode, bar = form.episode(line), _parse(form, line, None if before is None else moment_of(before))
+            for episode, bar in _parsed(form, number, texts, None if before is None else moment_of(before)):
                 steps[episode].add(bar)
                 before = milliseconds(bar.open_time)
                 yield episode, before
@@ -218,15 +259,55 @@ def _glance(
     """The episode and the time of each line's bar, if all are right for certain, are of one episode and tell no new step."""
     episode = form.episode(FileLine(0, texts[0].split(",")))
     digits = steps[episode].places
-    rows = _plain(form.places, form.label, episode, digits).findall("".join(texts)) if digits else []
+    price = rf"[0-9]{{1,{_DIGITS - digits}}}\.[0-9]{{{digits}}}" if digits else None
+    found = _columns(form, texts, before, _plain(form.places, form.label, episode, price)) if price else None
+    return [*zip(repeat(episode), found.times)] if found else None
+
+
+class _Columns(NamedTuple):
+    """The texts of some lines' open, high, low, close and volume, the first four as numbers, and the times in milliseconds."""
+
+    times: list[int]
+    texts: list[tuple[str, ...]]
+    prices: Sequence[NDArray[np.float64]]
+
+
+def _columns(form: _Form, texts: Sequence[str], before: int, pattern: re.Pattern[str]) -> _Columns | None:
+    """What the lines hold, if all of them match and are right for certain: binary floating point tells any two numbers of up to
+    15 digits apart as decimals do."""
+    rows = pattern.findall("".join(texts))
     if len(rows) != len(texts):
         return None
-    columns = dict(zip(sorted(form.places), zip(*rows, strict=True), strict=True))
-    times = [*map(int, columns[form.places[0]])]
-    open_, high, low, close = (np.array([*map(float, columns[place])]) for place in form.places[1:5])
+    cells = dict(zip(sorted(form.places), zip(*rows, strict=True), strict=True))
+    time, *rest = (cells[place] for place in form.places)
+    times = [*map(int, time)]
+    open_, high, low, close = prices = [np.array([*map(float, column)]) for column in rest[:4]]
     in_order = (low > 0) & (low <= open_) & (open_ <= high) & (low <= close) & (close <= high)
     is_right = in_order.all() and all(map(int.__lt__, [before, *times], [*times, _END_MS]))
-    return [*zip(repeat(episode), times)] if is_right else None
+    return _Columns(times, rest, prices) if is_right else None
+
+
+def _block(form: _Form, texts: Sequence[str], before: int) -> Block | None:
+    """The bars of some lines, if all are right for certain and of one episode."""
+    episode = form.episode(FileLine(0, texts[0].split(",")))
+    try:
+        found = _columns(form, texts, before, _plain(form.places, form.label, episode, _SHORT_PRICE))
+    except ValueError:
+        return None
+    if found is None or form.volume != BASE:
+        return None
+    moments, values = _moments(found.times), (map(Decimal, column) for column in found.texts)
+    bars = [
+        assembled(Bar, {"open_time": time, "open": open_, "high": high, "low": low, "close": close, "volume": volume})
+        for time, open_, high, low, close, volume in zip(moments, *values, strict=True)
+    ]
+    volumes = np.array([*map(float, found.texts[4])])
+    return Block(episode, bars, (np.array(found.times, dtype=np.int64), *found.prices, volumes))
+
+
+def _moments(times: Sequence[int]) -> Iterable[datetime]:
+    of = _Moments().of
+    return map(of, times)
 
 
 def _parse(form: _Form, line: FileLine, before: datetime | None, moment: Callable[[int], datetime] = moment_of) -> Bar:
@@ -278,13 +359,11 @@ def _exponent(price: Decimal) -> int:
 
 
 @cache
-def _plain(places: Sequence[int], label: int | None, episode: str, digits: int) -> re.Pattern[str]:
-    """A line of this episode with a time, four prices of so many decimal places and a volume, none of them with more digits
-    than a double holds."""
+def _plain(places: Sequence[int], label: int | None, episode: str, price: str) -> re.Pattern[str]:
+    """A line of this episode with a time, four such prices and a volume, none of them with more digits than a double holds."""
     cells = [r'[^,"\r\n]*'] * (max(*places, label or 0) + 1)
-    price = rf"([0-9]{{1,{_DIGITS - digits}}}\.[0-9]{{{digits}}})"
-    for place, cell in zip(places, (r"([0-9]{1,15})", *[price] * 4, r"([0-9]{1,15}(?:\.[0-9]*)?)"), strict=True):
-        cells[place] = cell
+    for place, cell in zip(places, ("[0-9]{1,15}", *[price] * 4, r"[0-9]{1,15}(?:\.[0-9]*)?"), strict=True):
+        cells[place] = f"({cell})"
     if label is not None:
         cells[label] = rf"[ \t]*{re.escape(episode)}[ \t]*"
     return re.compile(rf'^{",".join(cells)}(?:,[^"\r\n]*)?\r?$', re.MULTILINE)

@@ -81,11 +81,12 @@ async def attributes(seen: Examination) -> Finding:
 
 
 async def coordinator(seen: Examination) -> Finding:
-    """Whether the desk's coordinator is open."""
+    """Whether the desk's coordinator is open, and nobody has paused one of its activities."""
     if seen.client is None or seen.desk is None:
         return unknown("coordinator", "Temporal cannot be reached, or the settings do not name the desk")
+    gateway = DeskGateway(seen.client, seen.desk, patience=findings.ASK_SECONDS)
     try:
-        opened = await DeskGateway(seen.client, seen.desk, patience=findings.ASK_SECONDS).open_status()
+        opened, held = await gateway.open_status(), await gateway.paused_activities()
     except TemporalUnreachable as error:
         return fail("coordinator", str(error), _UNREACHABLE)
     if opened == PAUSED:
@@ -93,6 +94,9 @@ async def coordinator(seen: Examination) -> Finding:
     if opened != RUNNING:
         what, _, remedy = str(NoCoordinator(seen.desk, opened)).partition("; ")
         return fail("coordinator", what, remedy)
+    if held:
+        unpause = f"temporal activity unpause -w {names.workflow_id(seen.desk)} --activity-id"
+        return warn("coordinator", f"paused activities: {', '.join(held.values())}", f"{unpause} {next(iter(held))}")
     return ok("coordinator", f"{names.workflow_id(seen.desk)} is open")
 
 

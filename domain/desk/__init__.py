@@ -14,5 +14,5 @@
 | `latch.py`, `identity.py` | the database: its latch, and which database is the desk's |
 | `handover.py`, `versions.py` | packing the state for the next run, and differences of older runs |
 | `recording.py`, `warnings.py` | records, rows and warnings of each change |
-| `status.py`, `details.py`, `knowledge.py` | what people see, and what readings need to know |
+| `status.py`, `details.py`, `listed.py`, `knowledge.py` | what people see, and what readings need to know |
 """

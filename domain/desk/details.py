@@ -1,5 +1,7 @@
 """The markdown that the Temporal web UI shows as the coordinator's current details."""
 
+from itertools import islice
+
 from domain.desk.carried import Carried
 from domain.desk.killing import progress, residue
 from domain.desk.resting import resting_orders
@@ -74,19 +76,19 @@ def _kill_lines(c: Carried) -> list[str]:
         return []
     left = residue(c)
     more = [f"  - and {len(left) - _MAX_LINES} more"] if len(left) > _MAX_LINES else []
-    named = (f"  - {_one_line(text)}" for text in left[:_MAX_LINES])
+    named = (f"  - {_one_line(text)}" for text in islice(left, _MAX_LINES))
     return [f"- **kill {c.kill_number}: {progress(c, c.kill)}**", *named, *more]
 
 
 def _order_lines(c: Carried) -> list[str]:
     open_, resting = open_instructions(c), resting_orders(c)
-    lines = [f"- **{len(c.cancels) + len(c.orders)} open instructions**" if open_ else "- no open instruction"]
-    for i in open_[:_MAX_LINES]:
+    lines = [f"- **{len(open_)} open instructions**" if open_ else "- no open instruction"]
+    for i in islice(open_, _MAX_LINES):
         error = f", {_one_line(i.last_error)}" if i.last_error else ""
         lines.append(f"  - `{i.tool.value}` {i.symbol} {i.outcome.value} since {iso(i.since)}{error}")
     if resting:
         lines.append(f"- **{len(resting)} resting orders**")
-    for o in resting[:_MAX_LINES]:
+    for o in islice(resting, _MAX_LINES):
         lines.append(f"  - {_one_line(o.symbol)} {o.side} {o.quantity} at {o.price}, filled {o.filled}")
     return lines
 

@@ -74,8 +74,10 @@ def reduce(c: Carried, assessment: Assessment, tick: Tick) -> list[str]:
         # reading count.
         crossed = {crossing.limit for crossing in assessment.crossings if crossing.level is Level.SOFT}
         cuts = [cut for cut in cuts if crossed.intersection(cut.limits)]
+    busy = _busy_symbols(c)
     for cut in cuts:
-        if not _is_busy(c, cut.symbol):
+        if cut.symbol not in busy:
+            busy.add(cut.symbol)
             titles = ", ".join(limit_named(name).title for name in cut.limits)
             c.deleverages.append(_pending(c, cut.symbol, cut.quantity, f"past the soft limit: {titles}", tick))
     return [cut.symbol for cut in cuts]
@@ -106,8 +108,10 @@ def flatten(c: Carried, observation: Observation, tick: Tick) -> bool:
     """
     assert c.kill is not None
     left = c.kill.left = _positions_left(observation)
+    busy = _busy_symbols(c)
     for symbol in (position.symbol for position in left if not position.is_dust):
-        if not _is_busy(c, symbol) and not c.cancels.lane(Tool.CANCEL_ALL_ORDERS, symbol):
+        if symbol not in busy and (Tool.CANCEL_ALL_ORDERS, symbol) not in c.cancels.lanes:
+            busy.add(symbol)
             c.deleverages.append(_pending(c, symbol, None, "closing positions after the kill", tick))
     # A resting order may still fill, and an open cancel may be for an order that this reading did not show.
     may_fill = observation.open_orders or c.cancels
@@ -137,8 +141,9 @@ def _positions_left(observation: Observation) -> list[LeftPosition]:
     ]
 
 
-def _is_busy(c: Carried, symbol: str) -> bool:
-    return any(d.symbol == symbol for d in c.deleverages) or any(p.order.instruction.symbol == symbol for p in c.orders)
+def _busy_symbols(c: Carried) -> set[str]:
+    """Symbols with a deleverage or an order. Collected once for all: each position used to be compared with each deleverage."""
+    return {d.symbol for d in c.deleverages} | {p.order.instruction.symbol for p in c.orders}
 
 
 def _pending(c: Carried, symbol: str, quantity: Decimal | None, reason: str, tick: Tick) -> PendingDeleverage:

@@ -69,7 +69,8 @@ def _joined(pieces: list[str]) -> _Bulk:
         whole.commands |= piece.commands
         whole.records += piece.records
         whole.instruction_rows |= piece.instruction_rows
-        whole.cancels = OpenCancels([*whole.cancels, *piece.cancels])
+        for cancel in piece.cancels:
+            whole.cancels.add(cancel)
         whole.observation = piece.observation or whole.observation
     # Packed newest first. But the dedupe window must be oldest first, since it forgets its first records first.
     whole.commands = dict(sorted(whole.commands.items(), key=lambda item: item[1].at))

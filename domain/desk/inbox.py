@@ -11,7 +11,7 @@ from domain.desk.states import CommandKind
 from domain.trading.decisions import Decision, DecisionType
 from domain.trading.proposals import WaitingProposal
 from domain.trading.symbols import few
-from domain.values import iso
+from domain.values import iso, without
 
 MAX_PROPOSALS = 100
 
@@ -36,7 +36,7 @@ def propose(c: Carried, command: Propose, tick: Tick) -> Refusal | None:
         record.code = RefusalCode.EXPIRED
         return None
     for older in replaced:
-        c.proposals.remove(older)
+        c.proposals = without(c.proposals, older)
         settle(c, older, None, tick, f"replaced by {command.command_id}")
     c.proposals.append(waiting)
     return None
@@ -58,7 +58,8 @@ def settle(c: Carried, waiting: WaitingProposal, refusal: str | None, tick: Tick
 def expire(c: Carried, tick: Tick) -> None:
     """Refuses the proposals whose time is up."""
     late = [w for w in c.proposals if w.proposal.expires_at and w.proposal.expires_at <= tick.now]
-    c.proposals = [w for w in c.proposals if w not in late]
+    gone = {waiting.command_id for waiting in late}
+    c.proposals = [w for w in c.proposals if w.command_id not in gone]
     for waiting in late:
         settle(c, waiting, "it expired before a cycle took it up", tick)
 

@@ -8,11 +8,14 @@ the next process continues where the last one stopped.
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from itertools import product
 
 from domain.desk import growth, inbox
-from domain.desk.carried import Carried, CommandRecord, KillRecord, LeftPosition, Outcome
+from domain.desk.carried import Carried, CommandRecord, GrownPosition, KillRecord, LeftPosition, Outcome, PendingOrder
 from domain.desk.commands import Command, Source
+from domain.desk.listed import Listed
+from domain.desk.open_cancels import Lane
 from domain.desk.outbox import MAX_OPEN_CANCELS_PER_LANE, NOT_SENT_IN_SHADOW, prepared_row, queue_instruction, queue_row
 from domain.desk.recording import Tick, control_row, enter, remember
 from domain.desk.states import CommandKind, Mode, State
@@ -20,7 +23,7 @@ from domain.desk.versions import a_kill_never_rests
 from domain.trading.instructions import CANCEL_TOOLS, OpenCancel, Tool
 from domain.trading.market import Observation
 from domain.trading.symbols import covered_symbols
-from domain.values import ZERO, iso, plain
+from domain.values import ZERO, assembled, iso, plain
 
 MAX_SEEN_SYMBOLS = 200
 
@@ -107,8 +110,9 @@ def own_kill(actor: str, reason: str, source: Source, tick: Tick) -> Command:
 
 def note_symbols(c: Carried, observation: Observation) -> list[str]:
     """Remembers symbols outside the whitelist that have a position or an open order. Returns the new ones."""
-    found = [p.symbol for p in observation.positions if p.quantity] + [o.symbol for o in observation.open_orders]
-    new = sorted({symbol for symbol in found if symbol not in c.symbols and symbol not in c.seen_symbols})
+    # A reading may show thousands of orders.
+    found = {p.symbol for p in observation.positions if p.quantity} | {o.symbol for o in observation.open_orders}
+    new = sorted(found.difference(c.symbols, c.seen_symbols))
     kept = new[: max(0, MAX_SEEN_SYMBOLS - len(c.seen_symbols))]
     if kept:
         c.seen_symbols = sorted([*c.seen_symbols, *kept])
@@ -166,48 +170,63 @@ def progress(c: Carried, kill: KillRecord) -> str:
     return f"every cancel confirmed {iso(kill.quiet_at)}; verified {iso(kill.verified_at)}: no open order at the venue"
 
 
-def residue(c: Carried) -> list[str]:
+def residue(c: Carried) -> Listed[str]:
     """Names everything that may still be outstanding after a kill. Empty if no kill is in force."""
-    left: list[str] = []
     if (kill := c.kill) is None:
-        return left
-    for tool, symbol in c.cancels.lanes:
-        call, error = f"{tool} {symbol}", c.cancels.newest(tool, symbol).last_error or ""
-        # The venue's own errors begin with the call.
-        left.append(error if error.startswith(call) else f"{call}: {error}" if error else call)
-    left += [*_orders_left(c, kill), *_positions_left(c, kill), *_unconfirmed(c, kill)]
-    if not c.latched:
-        left.append("the latch is not written to the database yet")
-    if not kill.row_written:
-        left.append("the kill's row is not in the decision log yet")
-    return left
+        return Listed()
+    left = _positions_left(c, kill)
+    named = {position.symbol for position in left}
+    return Listed(
+        (c.cancels.lanes, partial(_cancel_left, c)),
+        (c.orders, _order_left),
+        (_open_orders_left(c, kill), _open_order_left),
+        (left, _position_left),
+        ([grown for grown in kill.grown if grown.symbol not in named], _grown_left),
+        (sorted({d.symbol for d in c.deleverages if d.automatic} - named), "reduction of {}".format),
+        ([*_unconfirmed(c, kill), *_unwritten(c, kill)], str),
+    )
 
 
-def _orders_left(c: Carried, kill: KillRecord) -> Iterable[str]:
-    for pending in c.orders:
-        yield f"order {pending.order.order_id} of {pending.order.instruction.symbol}: {pending.phase}"
+def _cancel_left(c: Carried, lane: Lane) -> str:
+    call, error = f"{lane[0]} {lane[1]}", c.cancels.newest(*lane).last_error or ""
+    # The venue's own errors begin with the call.
+    return error if error.startswith(call) else f"{call}: {error}" if error else call
+
+
+def _order_left(pending: PendingOrder) -> str:
+    return f"order {pending.order.order_id} of {pending.order.instruction.symbol}: {pending.phase}"
+
+
+def _open_orders_left(c: Carried, kill: KillRecord) -> list[tuple[tuple[str, str], int]]:
     # Ignore an older reading: it shows the orders that the kill has canceled.
     since = kill.verified_at or c.last_kill_at
-    if c.observation and since and c.observation.observed_at > since:
-        count = Counter((order.market, order.symbol) for order in c.observation.open_orders)
-        for (market, symbol), number in sorted(count.items()):
-            yield f"{number} open {market} {'order' if number == 1 else 'orders'} of {symbol}"
+    if not (c.observation and since and c.observation.observed_at > since):
+        return []
+    return sorted(Counter((order.market, order.symbol) for order in c.observation.open_orders).items())
 
 
-def _positions_left(c: Carried, kill: KillRecord) -> Iterable[str]:
+def _open_order_left(counted: tuple[tuple[str, str], int]) -> str:
+    (market, symbol), number = counted
+    return f"{number} open {market} {'order' if number == 1 else 'orders'} of {symbol}"
+
+
+def _positions_left(c: Carried, kill: KillRecord) -> list[LeftPosition]:
     left = kill.left if kill.flattens and kill.flat_at is None else []
     if left is None:
         # Nothing was read since the kill, so list what was held when it came.
-        left = [LeftPosition(symbol=symbol, quantity=held) for symbol, held in sorted(growth.held_now(c).items())]
-    for p in left:
-        dust = f"dust of {p.symbol}: {plain(p.quantity)} is below the lot step {plain(p.lot_step or ZERO)}"
-        yield dust if p.is_dust else f"position of {plain(p.quantity)} {p.symbol}, not closed yet"
-    named = {position.symbol for position in left}
-    for g in kill.grown:
-        if g.symbol not in named:
-            yield f"position of {g.symbol} ({g.market}) grew from {plain(g.before)} to {plain(g.now)}"
-    reductions = {d.symbol for d in c.deleverages if d.automatic}
-    yield from (f"reduction of {symbol}" for symbol in sorted(reductions - named))
+        held = sorted(growth.held_now(c).items())
+        left = [assembled(LeftPosition, {"symbol": name, "quantity": now, "lot_step": None}) for name, now in held]
+    return left
+
+
+def _position_left(p: LeftPosition) -> str:
+    if p.is_dust:
+        return f"dust of {p.symbol}: {plain(p.quantity)} is below the lot step {plain(p.lot_step or ZERO)}"
+    return f"position of {plain(p.quantity)} {p.symbol}, not closed yet"
+
+
+def _grown_left(g: GrownPosition) -> str:
+    return f"position of {g.symbol} ({g.market}) grew from {plain(g.before)} to {plain(g.now)}"
 
 
 def _unconfirmed(c: Carried, kill: KillRecord) -> Iterable[str]:
@@ -221,3 +240,10 @@ def _unconfirmed(c: Carried, kill: KillRecord) -> Iterable[str]:
         yield "not verified yet: no confirmed reading of the account has shown that no order is open"
     if closing and kill.left in (None, []):
         yield "not flat yet: no confirmed reading of the account has shown that no position is left"
+
+
+def _unwritten(c: Carried, kill: KillRecord) -> Iterable[str]:
+    if not c.latched:
+        yield "the latch is not written to the database yet"
+    if not kill.row_written:
+        yield "the kill's row is not in the decision log yet"

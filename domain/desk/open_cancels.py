@@ -49,7 +49,9 @@ class OpenCancels:
 
     def has_fresh(self, tool: Tool, symbol: str) -> bool:
         """Whether the lane has a cancel that was never tried."""
-        return any(cancel.attempts == 0 for cancel in self._lanes.get((tool, symbol), {}).values())
+        lane = self._lanes.get((tool, symbol))
+        # A call covers the whole lane. So if any cancel was never tried, the newest was not.
+        return bool(lane) and self.newest(tool, symbol).attempts == 0
 
     def has_room(self, tool: Tool, symbol: str, most: int) -> bool:
         """Whether the lane takes another cancel: it is below its bound, or the calls of all its cancels have begun."""

@@ -25,7 +25,7 @@ from domain.trading.decisions import Decision
 from domain.trading.instructions import Tool
 from domain.trading.orders import Fate, Order, OrderReport
 from domain.trading.quotes import AgentQuote
-from domain.values import ZERO, assembled
+from domain.values import ZERO, assembled, without
 
 # An order is valid for one cycle. In replays with cycles of a second or less, just committing its decision would use that
 # up.
@@ -97,23 +97,25 @@ def _quotes_on(c: Carried, symbol: str) -> Iterator[AgentQuote]:
 
 def due_deleverages(c: Carried) -> list[str]:
     """Symbols with a next deleverage. Asked after every event of a run: its cost grows with the deleverages, not their square."""
-    waiting: dict[str, list[PendingDeleverage]] = {}
+    busy, has_next = set[str](), dict[str, bool]()
     for each in c.deleverages:
-        waiting.setdefault(each.symbol, []).append(each)
-    return [symbol for symbol, mine in waiting.items() if _next_of(c, mine)]
+        if each.order_id:
+            busy.add(each.symbol)
+        has_next[each.symbol] = has_next.get(each.symbol, False) or _may_start(c, each)
+    return [symbol for symbol, may_start in has_next.items() if may_start and symbol not in busy]
 
 
 def next_deleverage(c: Carried, symbol: str) -> PendingDeleverage | None:
     """The symbol's next deleverage, one at a time: none while an order of an earlier one is under way. One that a kill or a
     limit needs waits until the symbol's cancels are confirmed."""
-    return _next_of(c, [d for d in c.deleverages if d.symbol == symbol])
-
-
-def _next_of(c: Carried, mine: list[PendingDeleverage]) -> PendingDeleverage | None:
+    mine = [d for d in c.deleverages if d.symbol == symbol]
     if any(d.order_id for d in mine):
         return None
-    lanes = c.cancels.lanes
-    return next((d for d in mine if not (d.automatic and (Tool.CANCEL_ALL_ORDERS, d.symbol) in lanes)), None)
+    return next((d for d in mine if _may_start(c, d)), None)
+
+
+def _may_start(c: Carried, d: PendingDeleverage) -> bool:
+    return not (d.automatic and (Tool.CANCEL_ALL_ORDERS, d.symbol) in c.cancels.lanes)
 
 
 def reduction_prepared(c: Carried, pending: PendingDeleverage, plan: Reduction, tick: Tick) -> PendingOrder:
@@ -178,7 +180,7 @@ def finish_deleverage(
     c: Carried, pending: PendingDeleverage, refusal: str | None, tick: Tick, shortfall: str | None = None
 ) -> None:
     """Settles a deleverage: refused with `refusal`, applied in part with `shortfall`, otherwise applied."""
-    c.deleverages.remove(pending)
+    c.deleverages = without(c.deleverages, pending)
     if pending.automatic:
         # No row: the row of the crossing names the reduction, and the next reading asks again for whatever is still too
         # much.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
 
 from pydantic import Field
 
@@ -12,7 +13,7 @@ from domain.trading.decisions import Decision, DecisionType
 from domain.trading.instructions import InstructionOutcome, InstructionRow, OpenCancel, Tool
 from domain.trading.market import LatchRow
 from domain.trading.orders import Fate, Order, OrderReport
-from domain.values import Moment, Value, assembled, iso
+from domain.values import Moment, Value, assembled, iso, without
 
 MAX_BATCH_ROWS = 50
 MAX_OPEN_CANCELS_PER_LANE = 10
@@ -78,7 +79,7 @@ def next_batch(c: Carried) -> RecordBatch:
     """The oldest rows, marked as attempted: from now on nothing is merged into them."""
     decisions = c.records[:MAX_BATCH_ROWS]
     c.records_attempted = max(c.records_attempted, len(decisions))
-    return RecordBatch(decisions=decisions, instructions=list(c.instruction_rows.values())[:MAX_BATCH_ROWS])
+    return RecordBatch(decisions=decisions, instructions=list(islice(c.instruction_rows.values(), MAX_BATCH_ROWS)))
 
 
 def batch_written(c: Carried, batch: RecordBatch) -> None:
@@ -178,7 +179,7 @@ def order_reported(c: Carried, pending: PendingOrder, report: OrderReport, now: 
     resting.note(c, pending.order, report, now)
     pending.move(OrderEvent.KNOWN if report.fate.is_known else OrderEvent.NOT_KNOWN)
     if pending.phase is OrderPhase.SETTLED:
-        c.orders.remove(pending)
+        c.orders = without(c.orders, pending)
     elif report.position_before is not None:
         # The position right before the send: whichever process settles the order needs it.
         pending.order = pending.order.model_copy(update={"position_before": report.position_before})

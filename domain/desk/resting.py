@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from domain.desk.carried import Carried
+from domain.desk.listed import Listed
 from domain.desk.states import Mode
 from domain.trading.instructions import OpenCancel, Side, Tool
 from domain.trading.market import Market, Observation, OpenOrder
@@ -95,18 +96,19 @@ def canceled(c: Carried, cancel: OpenCancel) -> list[OpenCancel]:
 # --- what is shown --------------------------------------------------------------------------------------------------
 
 
-def resting_orders(c: Carried) -> list[RestingOrderStatus]:
+def resting_orders(c: Carried) -> Listed[RestingOrderStatus]:
     """What rests according to the last reading, plus what was placed since, less what was canceled since."""
     known = {name: quote for quote in c.quotes.values() for name in quote.names}
     listed = c.observation.open_orders if c.observation else []
     whose = [(order, known.get((order.symbol, order.order_id))) for order in listed]
-    found = [_resting(order, quote) for order, quote in whose if not (quote and quote.canceled)]
-    shown = {order.order_id for order in found}
-    placed = (q.model_dump() for q in c.quotes.values() if not q.canceled and q.order_id not in shown)
-    return found + [RestingOrderStatus.model_validate(facts | {"market": Market.FUTURES}) for facts in placed]
+    found = [(order, quote) for order, quote in whose if not (quote and quote.canceled)]
+    shown = {quote.order_id if quote else order.order_id for order, quote in found}
+    placed = [q for q in c.quotes.values() if not q.canceled and q.order_id not in shown]
+    return Listed((found, _resting), (placed, _placed))
 
 
-def _resting(order: OpenOrder, quote: AgentQuote | None) -> RestingOrderStatus:
+def _resting(found: tuple[OpenOrder, AgentQuote | None]) -> RestingOrderStatus:
+    order, quote = found
     return RestingOrderStatus(
         order_id=quote.order_id if quote else order.order_id,
         venue_order_id=quote.venue_order_id if quote else None,
@@ -118,3 +120,7 @@ def _resting(order: OpenOrder, quote: AgentQuote | None) -> RestingOrderStatus:
         quantity=order.quantity,
         filled=order.filled_quantity,
     )
+
+
+def _placed(quote: AgentQuote) -> RestingOrderStatus:
+    return RestingOrderStatus.model_validate(quote.model_dump() | {"market": Market.FUTURES})

@@ -1,6 +1,7 @@
 """Guards: each is one risk rule, a pure function from a candidate order, the portfolio and the limits to a verdict.
 
-To add one: write the function, add it to `GUARDS`, its limit to `Limits`, and a row to docs/risk.md.
+To add one: write the function, add it to `GUARDS`, its limit to `Limits`, and a row to docs/risk.md. A test then asks what
+`replay/refusing.py` makes of it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -3,7 +3,7 @@
 docs/agents.md explains the rule, with a worked example.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from math import fsum, isfinite
 from typing import NamedTuple
@@ -63,8 +63,9 @@ def arbitrate(
     if not voices:
         return Arbitration(notes=["none of the proposals has a weight"] if proposals else [])
     found = [_standing(symbol, heard, liquidity.get(symbol, 1.0)) for symbol, heard in voices.items()]
-    standings = sorted(found, key=lambda s: (s.proposal is None, -s.score, s.symbol))
-    undecided = sorted((s for s in standings if s.proposal is None), key=lambda s: s.symbol)
+    # Most often there is one symbol.
+    standings = sorted(found, key=lambda s: (s.proposal is None, -s.score, s.symbol)) if len(found) > 1 else found
+    undecided = sorted([s for s in standings if s.proposal is None], key=lambda s: s.symbol)
     contested = [s.symbol for s in undecided if s.contested]
     weak = [s.symbol for s in undecided if not s.contested]
     notes = [f"opposite proposals cancel out on {', '.join(contested)}"] if contested else []
@@ -96,10 +97,12 @@ class _Voice(NamedTuple):
         return 1 if self.proposal.side is Side.BUY else -1
 
 
-def _voices(proposals: Iterable[Proposal], weights: Mapping[str, float]) -> dict[str, list[_Voice]]:
+def _voices(proposals: Sequence[Proposal], weights: Mapping[str, float]) -> dict[str, list[_Voice]]:
     """The proposals that count, by symbol. One without weight, or with a confidence outside 0 to 1, is ignored."""
     strongest: dict[tuple[str, str], Proposal] = {}
-    for proposal in sorted(proposals, key=lambda p: (-p.confidence, -_edge(p), p.side.value, p.proposal_id)):
+    if len(proposals) > 1:
+        proposals = sorted(proposals, key=lambda p: (-p.confidence, -_edge(p), p.side.value, p.proposal_id))
+    for proposal in proposals:
         if weights.get(proposal.agent_id, DEFAULT_WEIGHT) > 0 and 0 < proposal.confidence <= 1:
             strongest.setdefault((proposal.symbol, proposal.agent_id), proposal)
     by_symbol: dict[str, list[_Voice]] = {}
@@ -111,14 +114,16 @@ def _voices(proposals: Iterable[Proposal], weights: Mapping[str, float]) -> dict
 
 def _standing(symbol: str, voices: Sequence[_Voice], liquidity: float) -> Standing:
     # fsum is exact in any order: opposite proposals cancel out to 0, and the sequence makes no difference.
-    weight = fsum(voice.weight for voice in voices)
-    net = max(-1.0, min(1.0, fsum(voice.sign * voice.pull for voice in voices) / weight))
+    weight = fsum([voice.weight for voice in voices])
+    net = max(-1.0, min(1.0, fsum([voice.sign * voice.pull for voice in voices]) / weight))
     # The strongest first: the choice carries its name.
-    winners = sorted((v for v in voices if v.sign * net > 0), key=lambda v: (-v.pull, v.proposal.agent_id))
+    winners = [voice for voice in voices if voice.sign * net > 0]
+    if len(winners) > 1:
+        winners.sort(key=lambda v: (-v.pull, v.proposal.agent_id))
     edge = 0.0
     if winners:
         # The weighted mean. The quotient of two rounded sums may exceed all of its terms by a hair.
-        mean = fsum(v.weight * _edge(v.proposal) for v in winners) / fsum(v.weight for v in winners)
+        mean = fsum([v.weight * _edge(v.proposal) for v in winners]) / fsum([v.weight for v in winners])
         edge = min(mean, HIGHEST_EDGE)
     return assembled(
         Standing,

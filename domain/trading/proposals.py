@@ -64,7 +64,7 @@ class Analysis(Value):
 
 def vote_of(proposals: Iterable[Proposal]) -> float:
     """An agent's vote: its strongest proposal, signed; 0 if it proposed nothing."""
-    votes = (p.confidence if p.side is Side.BUY else -p.confidence for p in proposals)
+    votes = [p.confidence if p.side is Side.BUY else -p.confidence for p in proposals]
     return max(votes, key=abs, default=0.0)
 
 

@@ -25,6 +25,7 @@ from storage.audit.checkpoints import make_key
 from storage.clock import server_time
 from tests.deploy.dev_stack import ais, ais_here
 from tests.postgres import Server
+from tests.workflows.pausing import pause
 from tests.workflows.test_versions import Deployment, typed
 from tests.workflows.world import Desk, World, running_desk
 
@@ -109,6 +110,20 @@ async def test_without_a_worker_the_worker_fails_and_what_hangs_on_it_is_not_kno
     await desk.handle.terminate("the test is over")
     closed = (await examined())["coordinator"]
     assert (closed.verdict, "terminated" in closed.found, "ais restart" in closed.do) == (Verdict.FAIL, True, True)
+
+
+async def test_a_paused_activity_is_named_with_the_command_that_unpauses_it(
+    temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(temporal, World())
+    await desk.start()
+    monkeypatch.setenv("AIS_DESK", desk.desk)
+    async with desk.worker(activities=False):
+        await pause(desk, "read_latch")
+    found = (await examined())["coordinator"]
+    assert (found.verdict, found.found) == (Verdict.WARN, "paused activities: read_latch")
+    await typed(temporal, found.do)
+    assert (await examined())["coordinator"].verdict is Verdict.OK
 
 
 async def test_a_desk_whose_version_of_the_worker_is_not_up_is_told_which_and_how_to_move(

@@ -315,7 +315,7 @@ def test_what_is_left_of_a_kill_says_how_much_of_it_is_not_listed() -> None:
     """Somebody who cancels by hand took the first fifty for all."""
     desk = a_desk(symbols=[f"S{number}USDT" for number in range(30)])
     apply(desk, a_command(KILL, "k"), a_tick())
-    left = residue(desk)
+    left = list(residue(desk))
     assert len(left) == 60 + len(UNWRITTEN)
     shown = told(desk).residue
     assert shown[:-1] == left[:49]

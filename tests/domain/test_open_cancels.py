@@ -1,11 +1,14 @@
 """Open cancels by lane."""
 
+from functools import partial
+
 from domain.desk.applying import apply
 from domain.desk.carried import Carried
 from domain.desk.outbox import cancels_begun, cancels_confirmed, cancels_failed
 from domain.desk.states import CommandKind
 from domain.trading.instructions import Tool
 from tests.domain.builders import NOW, a_command, a_desk, a_tick
+from tests.domain.queues import calls
 
 FUTURES, SPOT = Tool.CANCEL_ALL_ORDERS, Tool.CANCEL_SPOT_ALL_ORDERS
 
@@ -44,6 +47,16 @@ def test_a_cancel_is_fresh_until_it_was_tried() -> None:
     cancels_failed(desk, ids(desk, FUTURES, "BTCUSDT"), "HTTP 503")
     assert not desk.cancels.has_fresh(FUTURES, "BTCUSDT")
     assert desk.cancels.newest(FUTURES, "BTCUSDT").last_error == "HTTP 503"
+
+
+def test_whether_a_lane_has_a_fresh_one_costs_as_much_however_many_it_has() -> None:
+    """A kill asks each of 800 lanes: to look at ten cancels of each was most of what a kill on a killed desk cost."""
+    prices = []
+    for times in (1, 10):
+        desk = asked(times)
+        cancels_failed(desk, ids(desk, FUTURES, "BTCUSDT"), "HTTP 503")
+        prices.append(calls(partial(desk.cancels.has_fresh, FUTURES, "BTCUSDT")))
+    assert prices[0] == prices[1]
 
 
 def test_a_full_lane_takes_another_one_only_where_all_in_it_have_begun() -> None:

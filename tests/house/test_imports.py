@@ -54,7 +54,14 @@ MAY_IMPORT = {
     ),
     # The worker puts everything together but the API.
     "worker": ("activities", "domain", "notify", "settings", "startup", "storage", "tracing", "workflows"),
-    "replay": ("domain", "settings", "activities.agents", "activities.market", "activities.choosing"),
+    "replay": (
+        "domain",
+        "settings",
+        "activities.agents",
+        "activities.bar_summaries",
+        "activities.choosing",
+        "activities.market",
+    ),
     # How a log line may look.
     "startup": ("settings", "domain.values", "tracing"),
     # What an activity was called with says which command it carries out.

@@ -6,17 +6,21 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from activities.agents.port import columns_of
 from activities.market import lines as reading
 from activities.market.build import build_market
 from activities.market.port import MarketError
 from activities.market.replay import (
+    BARS_A_BLOCK,
     COLUMNS,
     Steps,
     iter_bars,
+    iter_blocks,
     iter_checked,
     iter_episodes,
     milliseconds,
@@ -221,6 +225,28 @@ def checked(path: Path) -> Any:
         return str(error)
 
 
+def line_by_line(path: Path) -> Any:
+    """Each bar as it is written, and its episode; or what is wrong."""
+    try:
+        return [(episode, vars(bar), str(vars(bar))) for episode, bar in iter_episodes(path)]
+    except MarketError as error:
+        return str(error)
+
+
+def in_blocks(path: Path) -> Any:
+    """The same, some bars at once."""
+    try:
+        with patch.object(reading, "BLOCK_CHARS", 60):
+            found = [*iter_blocks(path)]
+    except MarketError as error:
+        return str(error)
+    for block in found:
+        for one, other in zip(block.columns or (), columns_of(block.bars).columns, strict=block.columns is not None):
+            assert one.dtype == other.dtype
+            assert np.array_equal(one, other)
+    return [(block.episode, vars(bar), str(vars(bar))) for block in found for bar in block.bars]
+
+
 PRICES = [
     "99.9",
     "100.1",
@@ -259,6 +285,7 @@ def test_the_quick_check_of_a_file_finds_what_reading_it_finds(
         lines[-1] = ",".join(cells)
     file = write(tmp_path_factory.getbasetemp() / "checked.csv", *lines)
     assert checked(file) == read_whole(file)
+    assert in_blocks(file) == line_by_line(file)
 
 
 @pytest.mark.parametrize("traded", TRADED)
@@ -266,3 +293,17 @@ def test_the_quick_check_of_a_file_finds_what_reading_it_finds(
 def test_the_quick_check_takes_no_odd_line(file: Path, traded: str, time: str) -> None:
     write(file, HEADER, "1642636800000,99.9,100.1,99.9,100.1,1", f"{time},99.9,100.1,99.9,100.1,{traded}")
     assert checked(file) == read_whole(file)
+    assert in_blocks(file) == line_by_line(file)
+
+
+def test_most_bars_are_read_in_blocks(file: Path) -> None:
+    """Some hundred at once; those of a quoted cell line by line, however many there are."""
+    time, lines = 1_642_636_800_000, [HEADER]
+    lines += [f"{time + 60_000 * number},99.9,100.1,99.9,100.1,1" for number in range(3_000)]
+    blocks = [*iter_blocks(write(file, *lines))]
+    assert sum(len(block.bars) for block in blocks if block.columns) > 2_000
+    lines[-1] = lines[-1].replace(",1", ',"1"')
+    lines[1] = lines[1].replace("99.9", '"99.9"')
+    quoted = [*iter_blocks(write(file, *lines))]
+    assert max(len(block.bars) for block in quoted) <= BARS_A_BLOCK
+    assert sum(len(block.bars) for block in quoted) == sum(len(block.bars) for block in blocks) == 3_000

@@ -18,7 +18,7 @@ from domain.desk.states import State
 from domain.risk.limits import Limits
 from domain.trading.market import Bar
 from domain.values import ZERO
-from replay.curve import MAX_POINTS, Curve, Point
+from replay.curve import MAX_POINTS, Curve
 from replay.engine import Cycle
 from replay.window import BLOCK, Window
 from tests.replay.builders import CRASH, SHARED, START, liquid, made_bars, replayed
@@ -250,7 +250,8 @@ def test_a_curve_keeps_its_extremes_in_a_few_thousand_points() -> None:
         price = D(1_000) if number == 5_001 else D(100)
         drawdown = D("0.5") if number == 7_001 else ZERO
         equity = D(-7) if number == 7_001 else D(number)
-        curve.add(Point(START + timedelta(minutes=number), price, price, price, equity, equity, equity, drawdown))
+        now = START + timedelta(minutes=number)
+        curve.add(Bar(open_time=now, open=price, high=price, low=price, close=price, volume=ZERO), equity, drawdown)
     points = curve.points()
     assert len(points) <= MAX_POINTS
     assert max(point.high for point in points) == D(1_000)

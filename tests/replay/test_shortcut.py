@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activities.agents.catalogue import BUILT_IN, InstalledAgent, load
-from activities.agents.port import MAX_BARS, BarArrays, columns_of
+from activities.agents.port import MAX_BARS, BarArrays, Quote, columns_of
 from activities.agents.runner import InlineAgents
 from activities.market.funding import FundingTable
 from activities.market.replay import read_bars
@@ -212,6 +212,19 @@ def test_where_a_screen_is_silent_the_agent_is(name: str, seed: int, step: float
 @pytest.mark.parametrize("name", SCREENED)
 def test_where_a_screen_is_silent_the_agent_is_in_a_crash(name: str) -> None:
     hears_all(name, read_bars(CRASH, "quote")[:3_000])
+
+
+@pytest.mark.parametrize("name", SCREENED)
+def test_an_agent_that_is_asked_ahead_looks_at_neither_book_nor_positions(name: str) -> None:
+    arrays, agent = columns_of(made_bars(400, step=0.002)), load(InstalledAgent(name, BUILT_IN[name]))
+    assert agent.sees_market_alone  # type: ignore[attr-defined]
+    for end in range(1, len(arrays) + 1):
+        seen = {BTC: BarArrays(*(column[max(0, end - MAX_BARS) : end] for column in arrays.columns))}
+        answers = [
+            [vars(said) for said in agent(seen, book, {BTC: -0.0004}, {BTC: held})]
+            for book, held in (({}, 0.0), ({BTC: Quote(1.0, 2.0, 3.0, 4.0)}, -5.0))
+        ]
+        assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize(
