@@ -12,7 +12,8 @@ later kill waited. So the run gives up by itself what should have ended long ago
 
 import asyncio
 from collections.abc import Awaitable
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from temporalio import workflow
@@ -24,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
+Handle = workflow.ActivityHandle[RawValue | None]
 
 UNREADABLE, NEVER_ENDED = "UnreadableAnswer", "NeverEnded"
 # How the SDK writes what an activity without a result returns. The command line cannot write it.
@@ -43,7 +45,10 @@ class Calling:
     """The calls of a run, and until when each should have ended."""
 
     def __init__(self) -> None:
-        self._until: dict[workflow.ActivityHandle[RawValue | None], datetime] = {}
+        self._until: dict[Handle, datetime] = {}
+        # For each order what ends the wait for it, and when it was first found to be late.
+        self._orders: dict[Handle, asyncio.Future[None]] = {}
+        self._late: dict[Handle, datetime] = {}
 
     async def answer_of(self, activity: Signature[T], call: object, **how: Any) -> T:
         """Calls the activity; `how` are `activities/options.py`, queue and summary. Raises ActivityError."""
@@ -54,20 +59,58 @@ class Calling:
         except (ActivityError, asyncio.CancelledError):
             if handle in self._until:
                 raise
-            text = f"{activity.__name__} has not ended in time: if somebody has paused it, `temporal activity unpause`"
-            raise _failed(activity.__name__) from ApplicationError(text, type=NEVER_ENDED)
+            raise _failed(activity.__name__) from ApplicationError(never_ended(activity), type=NEVER_ENDED)
         finally:
             self._until.pop(handle, None)
+
+    async def order_ended(self, handle: Handle, lasts: timedelta) -> bool:
+        """Waits for the activity of an order. False if it is given up: its fate is unknown then, whatever it returns later.
+
+        The server cannot tell an order that nobody has begun from one whose attempt failed while it was paused, and no
+        cancellation reaches an attempt that hangs. So neither is waited for: the venue is asked."""
+        self._until[handle] = workflow.now() + lasts + options.SERVER_IS_LATE
+        ended = self._orders[handle] = asyncio.get_running_loop().create_future()
+        handle.add_done_callback(partial(_note_end, ended))
+        try:
+            await ended
+            return handle in self._until
+        finally:
+            for kept in (self._until, self._orders, self._late):
+                kept.pop(handle, None)
 
     def give_up_overdue(self) -> None:
         """Cancels the calls that the server should have ended by now. Each fails at once."""
         now = workflow.now()
         for handle in [handle for handle, until in self._until.items() if until < now]:
-            del self._until[handle]
-            handle.cancel()
+            if not self._may_have_come(handle, now):
+                self._give_up(handle)
+
+    def _may_have_come(self, handle: Handle, now: datetime) -> bool:
+        # After an outage one task brings a kill and the order's report, and the kill is taken first. A report is not replaced
+        # by asking the venue, which cannot always tell. So an order is given up only in a later task.
+        return handle in self._orders and self._late.setdefault(handle, now) == now
+
+    def _give_up(self, handle: Handle) -> None:
+        del self._until[handle]
+        handle.cancel()
+        if (ended := self._orders.get(handle)) and not ended.done():
+            ended.set_result(None)
 
 
-def begin(activity: Signature[object], call: object, **how: Any) -> workflow.ActivityHandle[RawValue | None]:
+def _note_end(ended: asyncio.Future[None], handle: asyncio.Task[RawValue | None]) -> None:
+    if not handle.cancelled():
+        # Nobody else takes the error of an order that was given up, and asyncio would complain.
+        handle.exception()
+    if not ended.done():
+        ended.set_result(None)
+
+
+def never_ended(activity: Signature[object]) -> str:
+    """Why a call was given up."""
+    return f"{activity.__name__} has not ended in time: if somebody has paused it, `temporal activity unpause`"
+
+
+def begin(activity: Signature[object], call: object, **how: Any) -> Handle:
     """Schedules the activity. What its handle returns is for `read`."""
     # By its name: for a function the SDK would read the result as what the function returns.
     return workflow.start_activity(activity.__name__, call, result_type=RawValue, **how)

@@ -7,7 +7,6 @@ from enum import IntEnum
 
 from pydantic import ValidationError
 from temporalio import workflow
-from temporalio.common import RawValue
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -18,7 +17,7 @@ from temporalio.exceptions import (
 )
 
 from workflows import names
-from workflows.calling import Calling, begin, read
+from workflows.calling import Calling, Handle, begin, never_ended, read
 
 with workflow.unsafe.imports_passed_through():
     from activities import calls, options
@@ -30,6 +29,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.desk.outbox import NOT_SENT_IN_SHADOW
     from domain.desk.recording import Tick
     from domain.desk.states import Mode, State
+    from domain.desk.versions import gives_up_paused_calls
     from domain.trading.decisions import ENTROPY_BITS, time_ordered_id
     from domain.trading.market import DatabaseSeen, Observation
     from domain.trading.orders import Fate, Order, OrderReport
@@ -39,6 +39,7 @@ MAX_DRAIN = timedelta(seconds=20)
 COUNTER_BITS = 16
 # Symbol names come from the venue and may take four bytes per character.
 MAX_SUMMARY_CHARS = 90
+REPORT_DROPPED = "its report came together with a command that stopped it"
 
 
 class DrainPhase(IntEnum):
@@ -72,7 +73,7 @@ class CoordinatorRun:
         self.latch_read = False
         self.resets = 0
         workflow.register_random_seed_callback(self._was_reset)
-        self._order: workflow.ActivityHandle[RawValue | None] | None = None
+        self._order: Handle | None = None
         self._order_limits = carried.limits
 
     @property
@@ -231,12 +232,25 @@ class CoordinatorRun:
         if not order.instruction.reduce_only:
             self._order, self._order_limits = handle, self.c.limits
         try:
+            if not await self._order_ended(handle, patience):
+                return OrderReport(order_id=order.order_id, fate=Fate.UNKNOWN, detail=never_ended(calls.place_order))
             return read(calls.place_order, await handle)
         except ActivityError as error:
             return OrderReport(order_id=order.order_id, fate=_fate_of(error), detail=why(error))
+        except asyncio.CancelledError:
+            if not handle.cancelled():
+                raise
+            # `stop_order` cancelled it in the very task that brought its report, which the SDK then drops. Let through, this
+            # ended the cycle task: the workflow task failed again and again, and no kill was carried out.
+            return OrderReport(order_id=order.order_id, fate=Fate.UNKNOWN, detail=REPORT_DROPPED)
         finally:
             if self._order is handle:
                 self._order = None
+
+    async def _order_ended(self, handle: Handle, patience: timedelta) -> bool:
+        if not gives_up_paused_calls(self.c.schema_version):
+            return True
+        return await self.calling.order_ended(handle, patience + options.ORDER["start_to_close_timeout"])
 
     def stop_order(self) -> None:
         """Gives up an order that no worker has begun. One that has begun runs to its end, and its result counts."""

@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities import options
     from domain.desk import killing
     from domain.desk.versions import gives_up_paused_calls
+    from domain.trading.instructions import Tool
 
 
 class WatchTask:
@@ -30,4 +31,7 @@ class WatchTask:
 
     def _is_waiting(self) -> bool:
         c = self._run.c
-        return self._run.draining or bool(c.restart or c.addition or c.deleverages) or killing.under_way(c)
+        # An order that is only being replaced is no command, and the next cycle gives up its cancel.
+        cancels = any(tool is not Tool.CANCEL_ORDER for tool, _ in c.cancels.lanes)
+        pending = c.restart or c.addition or c.deleverages or cancels
+        return self._run.draining or bool(pending) or killing.under_way(c)

@@ -123,8 +123,9 @@ def note_symbols(c: Carried, observation: Observation) -> list[str]:
 
 
 def under_way(c: Carried) -> bool:
-    """Whether the kill in force still waits for a cancel, for an order's fate, for its verification or for the latch."""
-    return c.state is State.KILLED and bool(c.cancels or c.orders or c.latch_due or verifying(c))
+    """Whether the kill in force still waits for a cancel, for an order's fate, for its verification, its row or the latch."""
+    unwritten = c.latch_due or (c.kill is not None and not c.kill.row_written)
+    return c.state is State.KILLED and bool(c.cancels or c.orders or unwritten or verifying(c))
 
 
 def verifying(c: Carried) -> bool:

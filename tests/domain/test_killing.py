@@ -12,16 +12,20 @@ from domain.desk.carried import Carried, PendingDeleverage
 from domain.desk.commands import Source
 from domain.desk.details import details
 from domain.desk.enforcing import flatten, flattening, may_reduce, only_dust_is_left, reduce, take_assessment
-from domain.desk.killing import MAX_SEEN_SYMBOLS, note_symbols, own_kill, residue, verify, verifying
+from domain.desk.killing import MAX_SEEN_SYMBOLS, note_symbols, own_kill, residue, under_way, verify, verifying
 from domain.desk.knowledge import known_of
 from domain.desk.observing import take_observation
 from domain.desk.ordering import decision_of, order_of, reduction_prepared, take_report
 from domain.desk.outbox import (
     MAX_OPEN_CANCELS_PER_LANE,
     NOT_SENT_IN_SHADOW,
+    batch_written,
     cancels_begun,
     cancels_confirmed,
     cancels_failed,
+    desk_row,
+    desk_row_written,
+    next_batch,
     order_prepared,
 )
 from domain.desk.states import CommandKind, Mode
@@ -93,6 +97,17 @@ def test_progress_counts_what_the_venue_has_confirmed() -> None:
     confirm(desk)
     assert told(desk).progress.startswith("every cancel confirmed 2026")
     assert "not yet verified" in told(desk).progress
+
+
+def test_a_kill_is_under_way_until_it_is_verified_latched_and_written() -> None:
+    desk = killed()
+    confirm(desk)
+    assert under_way(desk)
+    assert verify(desk, read(), a_tick())
+    desk_row_written(desk, desk_row(desk))
+    assert under_way(desk)
+    batch_written(desk, next_batch(desk))
+    assert not under_way(desk)
 
 
 def test_a_repeated_kill_adds_to_what_is_counted_and_is_verified_anew() -> None:

@@ -8,15 +8,18 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest, 
 
 from tests.workflows.world import Desk
 
+SCHEDULED = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
 
-async def pause(desk: Desk, activity: str) -> None:
-    """The first call of it that waits for a worker."""
+
+async def pause(desk: Desk, activity: str, state: PendingActivityState.ValueType = SCHEDULED) -> None:
+    """The first call of it in this state; otherwise one that waits for a worker."""
     execution, service = WorkflowExecution(workflow_id=desk.handle.id), desk.client.workflow_service
     asked = DescribeWorkflowExecutionRequest(namespace=desk.client.namespace, execution=execution)
     async with asyncio.timeout(60):
         while True:
             pending = (await service.describe_workflow_execution(asked)).pending_activities
-            waiting = [each for each in pending if each.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED]
+            waiting = [each for each in pending if each.state == state]
             if mine := [each.activity_id for each in waiting if each.activity_type.name == activity]:
                 break
             await asyncio.sleep(0.05)
