@@ -70,6 +70,9 @@ async def test_a_desk_that_is_paused_in_temporal_is_told_as_open_with_what_to_do
         async def open_status(self) -> str:
             return PAUSED
 
+        async def paused_activities(self) -> dict[str, str]:
+            return {}
+
         async def status(self) -> Status:
             raise CoordinatorPaused("main")
 
