@@ -68,18 +68,15 @@ def leave(code: int | str | None) -> NoReturn:
     (`PyGILState_Release`) or hung, and the exit code was that of a signal.
     """
     flush_log()
+    _print_last(code if isinstance(code, str) else None)
     if isinstance(code, str):
-        _print_last(code)
         code = 1
-    # Either is None where a process was started without it.
     try:
+        # None where a process was started without it.
         if sys.stdout:
             sys.stdout.flush()
     except OSError:
         code = code or 1
-    with contextlib.suppress(OSError):
-        if sys.stderr:
-            sys.stderr.flush()
     os._exit(code or 0)
 
 
@@ -100,9 +97,19 @@ def flush_log() -> None:
         handler.flush()
 
 
-def _print_last(text: str) -> None:
-    """Prints the reason for the end, for a limited time: nobody may be reading, and the process has to end all the same."""
-    printing = threading.Thread(target=lambda: print(text, file=sys.stderr), daemon=True)
+def _print_last(text: str | None) -> None:
+    """Prints the reason for the end, if there is one, and what standard error still holds back, for a limited time: nobody may be
+    reading, and the process has to end all the same."""
+
+    def write() -> None:
+        with contextlib.suppress(OSError):
+            if text is not None:
+                print(text, file=sys.stderr)
+            # Here and nowhere else: while this thread waits for a reader, it has the lock that a flush needs.
+            if sys.stderr:
+                sys.stderr.flush()
+
+    printing = threading.Thread(target=write, daemon=True)
     printing.start()
     printing.join(LAST_WORDS_SECONDS)
 

@@ -10,6 +10,8 @@ import threading
 from tests.house.sources import ROOT
 
 SECONDS = 180
+# As everywhere but in some containers: the lock of a buffered stream is held for as long as a write waits.
+BUFFERED = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
 START = """
 import logging, os, sys
 from settings import LogSettings
@@ -42,7 +44,7 @@ leave(0)
 
 
 def _run(code: str) -> "subprocess.Popen[bytes]":
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **BUFFERED}
     pipe = subprocess.PIPE
     return subprocess.Popen([sys.executable, "-c", START + code], env=environment, stdin=pipe, stdout=pipe, stderr=pipe)
 
@@ -109,7 +111,7 @@ for end in (mine, theirs):
         print("nothing", flush=True)
 leave(0)
 """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **BUFFERED}
     command = ["/bin/sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, first + START + code]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=SECONDS, check=False)
 
