@@ -186,7 +186,8 @@ class Commander:
 
     async def _look(self, ask: CommandRequest, deadline: float, told: list[str]) -> CommandOutcome | None:
         try:
-            found = await self._desk.read([ask.command_id], max(deadline - time.monotonic(), 0.001))
+            left = max(deadline - time.monotonic(), 0.001)
+            found = await self._desk.read([ask.command_id], left, urgent=ask.kind is CommandKind.KILL)
         except NoCoordinator as error:
             raise CoordinatorClosed(str(error), self._cancels(ask)) from error
         except CoordinatorPaused as error:

@@ -34,7 +34,7 @@ class Gateway(Protocol):
     async def status(self) -> Status:
         """The status."""
 
-    async def outcomes(self, command_ids: Iterable[str] = ()) -> Outcomes:
+    async def outcomes(self, command_ids: Iterable[str] = (), *, urgent: bool = False) -> Outcomes:
         """Status and outcomes."""
 
     async def open_status(self) -> str | None:
@@ -55,14 +55,16 @@ class CoordinatorClient:
         self.covered_symbols: Sequence[str] = ()
         """The symbols that a kill of the desk covers, as the coordinator last reported; none until it has."""
 
-    async def read(self, command_ids: Iterable[str] = (), seconds: float | None = None) -> Outcomes:
+    async def read(
+        self, command_ids: Iterable[str] = (), seconds: float | None = None, *, urgent: bool = False
+    ) -> Outcomes:
         """Status and outcomes from a query that begins after this call; raises GatewayError within `seconds`."""
         limit = self._patience + _GRACE_SECONDS if seconds is None else seconds
         # Such a query sees every signal recorded before it, so its answer confirms all commands noted so far.
         before = set(self._unconfirmed)
         try:
             async with asyncio.timeout(limit):
-                found = await self.gateway.outcomes(command_ids)
+                found = await self.gateway.outcomes(command_ids, urgent=urgent)
         except TimeoutError:
             raise CoordinatorSilent(
                 f"the coordinator of desk {self.gateway.desk!r} did not answer within {limit:.1f} s: no worker is up, "

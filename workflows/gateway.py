@@ -277,11 +277,12 @@ class DeskGateway:
             return await self.status()
         return self._newest[1]
 
-    async def outcomes(self, command_ids: Iterable[str] = ()) -> Outcomes:
-        """Status and outcomes, from a query that begins after this call. Whoever asks meanwhile shares it."""
+    async def outcomes(self, command_ids: Iterable[str] = (), *, urgent: bool = False) -> Outcomes:
+        """Status and outcomes, from a query that begins after this call. Whoever asks meanwhile shares it; what is `urgent` does
+        not wait for the rest."""
         # Traced here, not inside the query: whoever happens to run the shared query runs it for others too.
         with self._follower.calling(f"QueryWorkflow:{names.OUTCOMES_QUERY}") as headers:
-            return await self._shared.read(command_ids, headers)
+            return await self._shared.read(command_ids, headers, urgent=urgent)
 
     async def settled(
         self, command_id: str, seconds: float, waits: Callable[[], None] = lambda: None

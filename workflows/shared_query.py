@@ -6,7 +6,7 @@ query is the *next* one, which begins after the requests arrived: no request get
 
 And an answer is bounded: what a kill of 400 symbols has come to takes 80 kB, and Temporal refuses an answer of more than 2 MB.
 Of 60 such kills at once none was confirmed (measured), since each query asked about all of them. So a query asks about a few,
-and the rest share the ones after it.
+and the rest share the ones after it, kills first (I8).
 """
 
 import asyncio
@@ -28,6 +28,7 @@ OutcomesQuery = Callable[[list[str], Headers], Awaitable[Outcomes]]
 class _Batch:
     ids: set[str] = field(default_factory=set)
     headers: Headers = field(default_factory=dict)
+    readers: int = 0
     answer: asyncio.Future[Outcomes] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -38,30 +39,40 @@ class SharedQuery:
     def __init__(self, ask: OutcomesQuery) -> None:
         self._ask = ask
         self._waiting: deque[_Batch] = deque()
+        self._urgent: deque[_Batch] = deque()
         self._runner: asyncio.Task[None] | None = None
 
-    async def read(self, command_ids: Iterable[str] = (), headers: Headers | None = None) -> Outcomes:
-        """The answer of a query that begins after this call. Raises what the query raised. The first caller of a batch that
-        passes `headers` decides which are sent."""
-        batch = self._with_room({*command_ids})
+    async def read(
+        self, command_ids: Iterable[str] = (), headers: Headers | None = None, *, urgent: bool = False
+    ) -> Outcomes:
+        """The answer of a query that begins after this call. Raises what the query raised. An urgent one comes before all that
+        are not. The first caller of a batch that passes `headers` decides which are sent."""
+        batch = self._with_room({*command_ids}, self._urgent if urgent else self._waiting)
         batch.headers = batch.headers or headers or {}
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
         # Shielded: a waiter that gives up must not take the answer from the others.
-        return await asyncio.shield(batch.answer)
+        batch.readers += 1
+        try:
+            return await asyncio.shield(batch.answer)
+        finally:
+            batch.readers -= 1
 
-    def _with_room(self, ids: set[str]) -> _Batch:
+    def _with_room(self, ids: set[str], waiting: deque[_Batch]) -> _Batch:
         """The first waiting batch that takes these ids too. Any has room for a request without ids."""
-        batch = next((b for b in self._waiting if not ids or len(b.ids | ids) <= MOST_IDS), None)
+        batch = next((b for b in waiting if not ids or len(b.ids | ids) <= MOST_IDS), None)
         if batch is None:
-            self._waiting.append(batch := _Batch())
+            waiting.append(batch := _Batch())
         batch.ids.update(ids)
         return batch
 
     async def _run(self) -> None:
         try:
-            while self._waiting:
-                batch = self._waiting.popleft()
+            while waiting := self._urgent or self._waiting:
+                batch = waiting.popleft()
+                if not batch.readers:
+                    # Without a worker each query takes seconds: those who have left must not delay those who have come.
+                    continue
                 try:
                     batch.answer.set_result(await self._ask(sorted(batch.ids), batch.headers))
                 except asyncio.CancelledError:

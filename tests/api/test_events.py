@@ -265,7 +265,7 @@ async def test_a_command_that_waits_for_its_outcome_has_the_query_to_itself_for_
         await asyncio.sleep(0.4)
         await signal(name, payload)
 
-    async def noted(command_ids: Iterable[str] = ()) -> Outcomes:
+    async def noted(command_ids: Iterable[str] = (), *, urgent: bool = False) -> Outcomes:
         queried.append(tuple(command_ids))
         return await outcomes(queried[-1])
 

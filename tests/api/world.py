@@ -154,7 +154,7 @@ class FakeGateway:
     async def status(self) -> Status:
         return (await self.outcomes()).status
 
-    async def outcomes(self, command_ids: Iterable[str] = ()) -> Outcomes:
+    async def outcomes(self, command_ids: Iterable[str] = (), *, urgent: bool = False) -> Outcomes:
         self.queries += 1
         if self.no_worker:
             await asyncio.sleep(60)

@@ -424,13 +424,14 @@ MUTATIONS = (
     ),
     _mutation(
         "I6", "a reading of the state joins a query that is under way",
-        ("workflows/shared_query.py", "        batch = self._with_room({*command_ids})\n",
+        ("workflows/shared_query.py",
+         "        batch = self._with_room({*command_ids}, self._urgent if urgent else self._waiting)\n",
          "        current = self.__dict__.get(\"current\")\n"
          "        if current is not None and not current.answer.done() and {*command_ids} <= current.ids:\n"
          "            return await asyncio.shield(current.answer)\n"
-         "        batch = self._with_room({*command_ids})\n"),
-        ("workflows/shared_query.py", "                batch = self._waiting.popleft()\n",
-         "                batch = self._waiting.popleft()\n                self.__dict__[\"current\"] = batch\n"),
+         "        batch = self._with_room({*command_ids}, self._urgent if urgent else self._waiting)\n"),
+        ("workflows/shared_query.py", "                batch = waiting.popleft()\n",
+         "                batch = waiting.popleft()\n                self.__dict__[\"current\"] = batch\n"),
     ),
     _mutation(
         "I6", "a restart is told as applied before the latch is cleared",

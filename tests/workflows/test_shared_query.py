@@ -22,8 +22,8 @@ class Asked:
         return Outcomes(status=make_status("main"), outcomes={})
 
 
-async def reads(shared: SharedQuery, *ids: str) -> Any:
-    return await shared.read(ids)
+async def reads(shared: SharedQuery, *ids: str, urgent: bool = False) -> Any:
+    return await shared.read(ids, urgent=urgent)
 
 
 async def test_a_crowd_of_commands_is_asked_about_in_several_queries() -> None:
@@ -51,3 +51,26 @@ async def test_who_asks_about_more_than_that_gets_one_answer() -> None:
     shared = SharedQuery(asked)
     await asyncio.gather(reads(shared, *COMMANDS), reads(shared, "other"))
     assert asked.ids == [COMMANDS, ["other"]]
+
+
+async def test_a_kill_waits_for_one_query_at_most_however_many_commands_wait() -> None:
+    asked = Asked()
+    shared = SharedQuery(asked)
+    crowd = asyncio.gather(*(reads(shared, name) for name in COMMANDS))
+    await asyncio.sleep(0)
+    await reads(shared, "kill", urgent=True)
+    assert asked.ids.index(["kill"]) <= 1
+    await crowd
+    assert len(asked.ids) == 5
+
+
+async def test_those_who_have_left_delay_nobody() -> None:
+    asked = Asked()
+    shared = SharedQuery(asked)
+    crowd = [asyncio.create_task(reads(shared, name)) for name in COMMANDS]
+    await asyncio.sleep(0)
+    for reader in crowd:
+        reader.cancel()
+    await reads(shared, "late")
+    assert "late" in asked.ids[-1]
+    assert len(asked.ids) <= 2
