@@ -110,8 +110,10 @@ def _print_last(text: str | None) -> None:
                 sys.stderr.flush()
 
     printing = threading.Thread(target=write, daemon=True)
-    printing.start()
-    printing.join(LAST_WORDS_SECONDS)
+    # RuntimeError: there is room for no further thread. Then nothing is printed.
+    with contextlib.suppress(RuntimeError):
+        printing.start()
+        printing.join(LAST_WORDS_SECONDS)
 
 
 def end_with_supervisor() -> None:

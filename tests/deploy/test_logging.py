@@ -87,6 +87,13 @@ def test_a_process_ends_though_nobody_reads_why() -> None:
             process.kill()
 
 
+def test_a_process_ends_though_it_may_start_no_further_thread() -> None:
+    code = "import threading\ndef full(_):\n    raise RuntimeError\nthreading.Thread.start = full\nleave(3)"
+    with _run(code) as process:
+        told, _ = process.communicate(timeout=SECONDS)
+    assert (process.returncode, told) == (3, b"")
+
+
 def test_a_traceback_does_not_control_the_terminal() -> None:
     with _run(HOSTILE) as process:
         _, told = process.communicate(timeout=SECONDS)
