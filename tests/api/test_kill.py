@@ -36,6 +36,13 @@ async def test_the_signal_names_http_and_when_it_was_sent(world: World) -> None:
     assert (payload["reason"], payload["actor"]) == ("why", "http")
 
 
+async def test_only_a_kill_asks_for_its_outcome_before_all_others(world: World) -> None:
+    await world.client.post("/control/pause")
+    assert (world.gateway.queries > 0, world.gateway.urgent_queries) == (True, 0)
+    await world.client.post(PATH)
+    assert world.gateway.urgent_queries == 1
+
+
 async def test_kill_while_killed_prepares_the_cancels_again_and_echoes_its_own_reason(world: World) -> None:
     await world.client.post(PATH, json={"reason": "first"})
     response = await world.client.post(PATH, json={"reason": "second"})

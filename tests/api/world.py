@@ -121,7 +121,7 @@ class FakeGateway:
         self.signals: list[tuple[str, dict[str, Any]]] = []
         self.cancels: list[str] = []
         self.standing: str | None = None
-        self.queries = 0
+        self.queries = self.urgent_queries = 0
         self.signal_error: Exception | None = None
         self.cancel_error: Exception | None = None
         self.query_error: Exception | None = None
@@ -156,6 +156,7 @@ class FakeGateway:
 
     async def outcomes(self, command_ids: Iterable[str] = (), *, urgent: bool = False) -> Outcomes:
         self.queries += 1
+        self.urgent_queries += urgent
         if self.no_worker:
             await asyncio.sleep(60)
         if self.query_error:
