@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import io
 import os
 import re
 import shutil
@@ -90,3 +91,19 @@ def sdk_workers_end() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Worker, "shutdown", bounded)
         yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """What each coroutine waits for when a test has run out of time: the stacks of the threads show only the loop's."""
+    if (
+        call.excinfo is None
+        or not call.excinfo.errisinstance(pytest.fail.Exception)
+        or "Timeout" not in str(call.excinfo.value)
+    ):
+        return
+    stacks = io.StringIO()
+    for task in gc.get_objects():
+        if isinstance(task, asyncio.Task) and not task.done():
+            task.print_stack(file=stacks)
+    item.add_report_section(call.when, "tasks", stacks.getvalue())
