@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import gc
-import io
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,15 +95,16 @@ def sdk_workers_end() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """What each coroutine waits for when a test has run out of time: the stacks of the threads show only the loop's."""
+    """Says at once which test has run out of time and what each coroutine waits for: what hangs may hold up the summary too, and
+    the stacks of the threads show only the loop's."""
     if (
         call.excinfo is None
         or not call.excinfo.errisinstance(pytest.fail.Exception)
         or "Timeout" not in str(call.excinfo.value)
     ):
         return
-    stacks = io.StringIO()
+    print(f"\n{item.nodeid} ran out of time", file=sys.stderr)
     for task in gc.get_objects():
         if isinstance(task, asyncio.Task) and not task.done():
-            task.print_stack(file=stacks)
-    item.add_report_section(call.when, "tasks", stacks.getvalue())
+            task.print_stack(file=sys.stderr)
+    sys.stderr.flush()

@@ -19,6 +19,7 @@ from tests.chaos.desk import Desk
 from tests.chaos.recorder import Call, Note
 from tests.chaos.schedule import BY_HAND
 from tests.postgres import plain_url
+from tests.temporal import has_begun
 from workflows.converter import DATA_CONVERTER
 from workflows.coordinator import Coordinator
 
@@ -198,8 +199,7 @@ def events_of(number: int, run: WorkflowHistory) -> list[Event]:
 
 async def unreplayable(run: WorkflowHistory) -> str | None:
     """Why the next worker could not carry the run on; None if it could."""
-    if not any(event.HasField("workflow_task_completed_event_attributes") for event in run.events):
-        # There is nothing to replay, and the replayer waits for ever.
+    if not has_begun(run):
         return None
     replayer = Replayer(
         workflows=[Coordinator],

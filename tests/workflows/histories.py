@@ -17,7 +17,7 @@ from domain.desk.states import Mode, State
 from domain.desk.versions import SCHEMA_VERSION
 from domain.trading.orders import Fate
 from tests.domain.builders import an_open_order
-from tests.temporal import SHORT_HISTORY, serve
+from tests.temporal import SHORT_HISTORY, has_begun, serve
 from tests.workflows.pausing import pause
 from tests.workflows.quoting import QuotingWorld, a_quote
 from tests.workflows.world import PROPOSAL, TIGHT, Desk, World, running_desk
@@ -229,10 +229,10 @@ async def record(client: Client, story: Story) -> None:
         runs = [run async for run in client.list_workflows(f'WorkflowId="{desk.handle.id}"')]
         for number, run in enumerate(sorted(runs, key=lambda run: run.start_time)):
             history = await client.get_workflow_handle(desk.handle.id, run_id=run.run_id).fetch_history()
-            if not any(event.HasField("workflow_task_completed_event_attributes") for event in history.events):
-                # The newest run may not have begun: there is nothing to replay, and the Replayer waits for ever.
-                continue
-            (FOLDER / f"{story.__name__}_{number}.json").write_text(json.dumps(scrubbed(json.loads(history.to_json()))))
+            if has_begun(history):
+                (FOLDER / f"{story.__name__}_{number}.json").write_text(
+                    json.dumps(scrubbed(json.loads(history.to_json())))
+                )
 
 
 def scrubbed(value: Any) -> Any:
