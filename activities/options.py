@@ -71,5 +71,6 @@ ATTRIBUTES: dict[str, Any] = {
 # An activity that somebody has paused is given up so long after its time. After an outage the server ends what is overdue one
 # after the other, and news of before comes first.
 SERVER_IS_LATE = timedelta(seconds=10)
-# While a command is under way, what is overdue is looked for so often; otherwise once a cycle, and with each command.
+# While a command is under way, or a cycle takes longer than usual, what is overdue is looked for so often; otherwise once a
+# cycle, and with each command.
 WATCH_SECONDS = 30.0

@@ -1,5 +1,6 @@
 """The cycle task: decides when a cycle is due, and does for `domain/desk/cycle.py` what needs activities or timers."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -16,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.desk.cycle import NotDone, run_cycle, seconds_to_wait, takes_risk
     from domain.desk.outbox import RecordBatch
     from domain.desk.recording import Tick
-    from domain.desk.versions import decides_ahead
+    from domain.desk.versions import decides_ahead, gives_up_paused_calls
     from domain.trading.decisions import Decision
     from domain.trading.market import LatchReading, Observation
     from domain.trading.orders import Order, OrderReport
@@ -34,6 +35,7 @@ class CycleTask:
         self._run = run
         self._c = run.c
         self._ahead: ChoiceAhead | None = None
+        self._until_next: asyncio.Task[None] | None = None
         self.idle = True
 
     async def run(self) -> None:
@@ -44,14 +46,38 @@ class CycleTask:
             # A restart clears the latch. A reading already under way would bring the old one back, so no cycle runs
             # meanwhile.
             await workflow.wait_condition(lambda: self._run.draining or self._c.restart is None)
-            if (seconds := seconds_to_wait(self._c, workflow.now())) > 0:
-                await self._run.wait(self._resting, seconds, "until the next cycle")
+            await self._until_due()
             if not self._resting():
                 self.idle, started = False, workflow.now()
+                self._until_next = self._watched_for(self._c.cycle_seconds, "until the next cycle")
                 await run_cycle(self._c, self)
                 self._c.last_cycle_at = started
                 self._c.last_cycle_seconds = (workflow.now() - started).total_seconds()
                 self.idle = self._run.changed = True
+
+    async def _until_due(self) -> None:
+        """Waits for the timer that began with the last cycle, or for what is left if there is none."""
+        timer, self._until_next = self._until_next, None
+        seconds = seconds_to_wait(self._c, workflow.now())
+        if timer is None and seconds > 0:
+            await self._run.wait(self._resting, seconds, "until the next cycle")
+        elif timer is not None:
+            if seconds > 0:
+                await workflow.wait_condition(lambda: timer.done() or self._resting())
+            timer.cancel()
+
+    def _watched_for(self, seconds: float, summary: str) -> asyncio.Task[None] | None:
+        """A timer beside what is under way. If it is still under way then, somebody may have paused it: nothing else would wake
+        the run, and no limit would be watched."""
+        if not gives_up_paused_calls(self._c.schema_version):
+            return None
+        return asyncio.create_task(self._give_up_after(seconds, summary))
+
+    async def _give_up_after(self, seconds: float, summary: str) -> None:
+        await workflow.sleep(seconds, summary=summary)
+        while not self.idle:
+            self._run.calling.give_up_overdue()
+            await workflow.sleep(options.WATCH_SECONDS, summary="until what is paused is given up")
 
     def _resting(self) -> bool:
         return self._run.draining or self._c.restart is not None or not self._run.may_tell
@@ -61,6 +87,7 @@ class CycleTask:
         for a cycle."""
         c, known, resets = self._c, latch.known_latch(self._c), self._run.resets
         self.idle = False
+        watch = self._watched_for(options.WATCH_SECONDS, "until what is paused is given up")
         try:
             call = calls.ReadLatchCall(scope=self._run.scope)
             reading = await self._run.calling.answer_of(
@@ -68,6 +95,9 @@ class CycleTask:
             )
         except ActivityError as error:
             reading = LatchReading(error=why(error))
+        finally:
+            if watch:
+                watch.cancel()
         latch.unread(c, reading.error)
         if reading.error is None:
             latch.compare(c, reading.latch, known, self._run.tick())

@@ -1,6 +1,6 @@
 """Wakes the run while a command is under way, so that no activity which somebody has paused holds it up for ever.
 
-Otherwise a run needs no watch: each command that arrives, and the end of each cycle, gives up what is overdue.
+Otherwise a run needs no watch: each command that arrives, the timer of each cycle, and its end give up what is overdue.
 """
 
 from temporalio import workflow

@@ -56,6 +56,33 @@ async def test_a_paused_reading_holds_up_no_kill_and_no_restart(temporal: Client
         await desk.until(lambda s: s.state is State.RUNNING and s.cycle_number > cycle)
 
 
+async def test_a_desk_whose_reading_is_paused_reads_again_without_any_command(temporal: Client) -> None:
+    async with paused(temporal, "observe") as desk:
+        cycle = (await desk.status()).cycle_number
+        await desk.until(lambda s: s.cycle_number > cycle + 1 and not s.observation_error)
+        await desk.assert_healthy_history()
+
+
+async def test_a_desk_whose_first_reading_of_the_latch_is_paused_runs_without_any_command(temporal: Client) -> None:
+    desk = Desk(temporal, World())
+    await desk.start()
+    async with desk.worker(activities=False):
+        await pause(desk, "read_latch")
+        async with desk.activity_worker(graceful_seconds=0):
+            await desk.until(lambda s: s.last_cycle_at is not None and not s.observation_error)
+        await desk.assert_healthy_history()
+
+
+async def test_a_desk_whose_order_is_paused_goes_on_without_any_command(temporal: Client) -> None:
+    orders = Orders(gate=asyncio.Event(), settled_as=Fate.FILLED)
+    async with running_desk(temporal, World(orders, Agents(propose=True))) as desk:
+        await orders.begun.wait()
+        await pause(desk, "place_order", STARTED)
+        cycle = (await desk.status()).cycle_number
+        await desk.until(lambda s: s.cycle_number > cycle)
+        assert orders.sent == []
+
+
 @pytest.mark.parametrize(("activity", "signal"), [("cancel_many", "cancel_all"), ("record", "pause")])
 async def test_a_paused_cancel_or_write_holds_up_no_kill(temporal: Client, activity: str, signal: str) -> None:
     async with paused(temporal, activity, signal) as desk:
