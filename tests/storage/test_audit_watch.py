@@ -556,7 +556,7 @@ async def test_a_kill_is_latched_at_once_while_a_chain_is_verified(
 
     monkeypatch.setattr(stretches, "check", slow)
     running = asyncio.create_task(watcher(database, WorkerMetrics("main")).round())
-    await held.wait()
+    await asyncio.wait_for(held.wait(), 60)
     began = time.monotonic()
     with shared.begin() as connection:
         write_desk(connection, make_desk_row("main", killed=True, number=2))

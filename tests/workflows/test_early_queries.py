@@ -33,6 +33,8 @@ from workflows.runner import TimelyRunner, timely
 # So many look at the run, so that the new worker hears of a query before it hears of the task; where it does not, once more.
 LOOKS = 12
 TRIES = 10
+# It only ends a broken test.
+PATIENCE = 60.0
 # A task that is lost comes again after so long.
 TASK_TIMEOUT = timedelta(seconds=2)
 # Enough for as long as a task's time-out takes, twice.
@@ -84,13 +86,13 @@ class TimedRun:
                 run = await self.client.start_workflow(
                     Timed.run, queue, id=self.name, task_queue=self.name, task_timeout=TASK_TIMEOUT
                 )
-                await self.begun.wait()
+                await asyncio.wait_for(self.begun.wait(), PATIENCE)
             looks = [asyncio.create_task(run.query(Timed.look)) for _ in range(self.looks)]
             await until(run, EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED)
             self.gate.set()
             await until(run, EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED)
             async with self.worker():
-                await run.result()
+                await asyncio.wait_for(run.result(), PATIENCE)
                 for look in looks:
                     look.cancel()
                 await asyncio.gather(*looks, return_exceptions=True)
@@ -103,13 +105,13 @@ class TimedRun:
                 run = await self.client.start_workflow(
                     Handing.run, args=[queue, None], id=self.name, task_queue=self.name, task_timeout=TASK_TIMEOUT
                 )
-                await self.begun.wait()
+                await asyncio.wait_for(self.begun.wait(), PATIENCE)
             looks = [asyncio.create_task(run.query(Handing.look)) for _ in range(self.looks)]
             self.gate.set()
             await until(run, EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED)
             sender = asyncio.create_task(send(run))
             async with self.worker():
-                handed = await run.result()
+                handed = await asyncio.wait_for(run.result(), PATIENCE)
             for task in (sender, *looks):
                 task.cancel()
             await asyncio.gather(sender, *looks, return_exceptions=True)
@@ -141,8 +143,9 @@ async def events(run: WorkflowHandle[Any, Any]) -> list[HistoryEvent]:
 
 
 async def until(run: WorkflowHandle[Any, Any], kind: EventType.ValueType) -> None:
-    while not any(event.event_type == kind for event in await events(run)):
-        await asyncio.sleep(0.1)
+    async with asyncio.timeout(PATIENCE):
+        while not any(event.event_type == kind for event in await events(run)):
+            await asyncio.sleep(0.1)
 
 
 async def replay(run: WorkflowHandle[Timed, None]) -> None:

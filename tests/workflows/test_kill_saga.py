@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -202,18 +203,23 @@ async def test_the_latch_of_the_cancel_button_does_not_wait_for_a_venue_that_han
         assert world.database.latch.killed
 
 
-async def test_a_cancel_button_in_one_task_with_the_report_of_an_order_kills(temporal: Client) -> None:
+async def test_a_cancel_button_in_one_task_with_the_report_of_an_order_kills(
+    temporal: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The SDK drops the report of an activity that is cancelled in the task that brings it, and raises a CancelledError."""
+    # The order waits for the end of a worker, which may take two minutes (tests/conftest.py).
+    monkeypatch.setitem(options.ORDER, "start_to_close_timeout", timedelta(seconds=180))
     orders = Orders(gate=asyncio.Event(), settled_as=Fate.FILLED)
     desk = Desk(temporal, World(orders, Agents(propose=True)))
     await desk.start()
     async with desk.activity_worker(graceful_seconds=0):
         async with desk.worker(activities=False):
-            await orders.begun.wait()
+            await asyncio.wait_for(orders.begun.wait(), 180)
         await desk.handle.cancel()
         desk.world.open_gates()
-        while not orders.sent:
-            await asyncio.sleep(0.1)
+        async with asyncio.timeout(60):
+            while not orders.sent:
+                await asyncio.sleep(0.1)
         await asyncio.sleep(0.5)
         async with desk.worker(activities=False):
             assert (await verified(desk)).quiet_at

@@ -114,7 +114,7 @@ async def test_a_paused_closing_order_that_nobody_has_begun_holds_up_no_kill(tem
     async with desk.worker(activities=False):
         async with desk.activity_worker():
             await desk.signal("deleverage", {"symbol": BTC, "reduce_pct": 0.5})
-            await world.orders.plan_begun.wait()
+            await asyncio.wait_for(world.orders.plan_begun.wait(), 60)
             # By then the worker takes no further activity.
             asyncio.get_running_loop().call_later(1, world.open_gates)
         await pause(desk, "place_order")
@@ -134,7 +134,8 @@ async def test_a_paused_order_whose_worker_hangs_holds_up_no_kill_and_is_settled
     async with running_desk(temporal, World(Venue(position=Decimal(1)), orders, Agents(propose=agents))) as desk:
         if not agents:
             await desk.signal("deleverage", {"symbol": BTC, "reduce_pct": 0.5})
-        await orders.begun.wait()
+        # A server that is late by `REDUCTION_SECONDS` gives no worker the order of a person, nor another one.
+        await asyncio.wait_for(orders.begun.wait(), 60)
         await pause(desk, "place_order", STARTED)
         await desk.signal("kill")
         await desk.until(_is_done)

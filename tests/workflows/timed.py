@@ -5,6 +5,9 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
+# The gate opens once a worker has ended, which may take two minutes (tests/conftest.py).
+GATED = timedelta(seconds=180)
+
 
 @workflow.defn
 class Timed:
@@ -17,7 +20,7 @@ class Timed:
         once = RetryPolicy(maximum_attempts=1)
         for name in ("gated", "at_once"):
             await workflow.execute_activity(
-                name, task_queue=activities, start_to_close_timeout=timedelta(seconds=30), retry_policy=once
+                name, task_queue=activities, start_to_close_timeout=GATED, retry_policy=once
             )
             if workflow.now() == began:
                 await workflow.sleep(0.01)
@@ -39,9 +42,7 @@ class Handing:
     async def run(self, activities: str, heard: list[int] | None = None) -> list[int]:
         """The signals of the first run, which ends with the activity."""
         if heard is None:
-            await workflow.execute_activity(
-                "gated", task_queue=activities, start_to_close_timeout=timedelta(seconds=30)
-            )
+            await workflow.execute_activity("gated", task_queue=activities, start_to_close_timeout=GATED)
             workflow.continue_as_new(args=[activities, self._heard])
         return heard
 
