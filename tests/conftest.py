@@ -59,8 +59,7 @@ def _short(folder: str) -> str:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays: the garbage collector need not look through it again and again."""
-    gc.collect()
+    """What is imported by now stays: the garbage collector need not look through it even once."""
     gc.freeze()
     gc.enable()
 
