@@ -197,6 +197,31 @@ async def test_a_desk_whose_version_of_the_worker_is_not_up_is_told_which_and_ho
                 await asyncio.sleep(0.2)
 
 
+async def test_a_ramping_version_that_is_not_up_is_named_with_the_command_that_stops_the_ramp(
+    temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The advice was to start a worker of this desk and mode, which was up."""
+    monkeypatch.setattr(findings, "ASK_SECONDS", 1.0)
+    deployment = Deployment(temporal, "auto-upgrade")
+    ramp = f"temporal worker deployment set-ramping-version --deployment-name {deployment.name} --build-id A --percentage 100"
+    async with deployment.desk() as desk, deployment.worker(None):
+        async with deployment.worker("A"):
+            await typed(temporal, ramp)
+        monkeypatch.setenv("AIS_DESK", desk.desk)
+        async with asyncio.timeout(180):
+            while (found := (await examined())["worker"]).verdict is not Verdict.FAIL:
+                await asyncio.sleep(0.2)
+        assert f"or of version {deployment.name}:A, which gets 100 % of the runs" in found.found
+        command = (
+            f"temporal worker deployment set-ramping-version --deployment-name {deployment.name} --build-id A --delete"
+        )
+        assert command in found.do
+        await typed(temporal, command)
+        async with asyncio.timeout(180):
+            while (await examined())["worker"].verdict is not Verdict.OK:
+                await asyncio.sleep(0.2)
+
+
 async def test_a_desk_that_never_ran_is_told_how_to_start(
     temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
