@@ -35,6 +35,7 @@ from activities.agents.runner import AgentRunner
 from activities.attributes import AttributeActivities
 from activities.audit_watch import ChainWatcher
 from activities.auditing import Auditor
+from activities.callers import OnlyTheCoordinator
 from activities.calls import Scope
 from activities.claiming import ClaimCheck, StartCheck
 from activities.market.port import MarketError
@@ -53,6 +54,7 @@ from domain.desk.identity import fingerprint
 from domain.desk.states import Mode
 from domain.desk.status import Status
 from domain.desk.terms import configured_terms, warn_if_different
+from domain.health.troubles import KnownTroubles
 from domain.risk.limits import Limits
 from domain.trading.decisions import ENTROPY_BITS, time_ordered_id
 from notify.channels import channels_of
@@ -81,6 +83,7 @@ from workflows.coordinator import Coordinator
 from workflows.gateway import DeskGateway, GatewayError, connect, registered_attributes, sdk_logging
 from workflows.patience import allow_a_full_signal_queue
 from workflows.polls import SHARE_FOR_THE_QUEUE, WORKFLOW_TASK_POLLS, end_polls
+from workflows.queue_limits import limits_of, take_off, taking_off
 from workflows.runner import timely
 from workflows.serving import current_version, making_current, shown
 
@@ -95,6 +98,7 @@ STATE_SECONDS = 2.0
 PORT_SECONDS = 5.0
 VENUE_SECONDS = 5.0
 VERSION_SECONDS = 10.0
+QUEUE_SECONDS = 5.0
 # The server knows a worker from its first heartbeat on, and only then can end its polls (`workflows/polls.py`).
 HEARTBEAT = timedelta(seconds=1)
 # Beside the activities' own time: what the SDK takes to end its polls.
@@ -347,6 +351,7 @@ def _beside(
         auditor.run(),
         ChainWatcher(desk, audited, metrics, levels, lambda: auditor.signed).run(),
         once_known(_looking(gateway, 1.0), partial(warn_if_different, log.warning, configured_terms(config.desk))),
+        _keep_unlimited(gateway.client, names.activity_queue(desk, config.desk.mode)),
     ]
     if channels:
         notices = Database(url, threads=3, application_name="ais-notify")
@@ -368,6 +373,31 @@ async def _watch_version(client: Client, mine: WorkerDeploymentVersion) -> None:
                 told = seen
                 _tell_version(mine, current)
         await asyncio.sleep(VERSION_SECONDS)
+
+
+async def _keep_unlimited(client: Client, queue: str) -> None:
+    """Takes off whatever rate limit somebody puts on the desk's queue of activities: it would hold up a kill's cancels."""
+    troubles = KnownTroubles()
+    while True:
+        # A server that knows no limits refuses to say, and one that is away has other troubles.
+        with contextlib.suppress(RPCError, RuntimeError):
+            if (limits := await limits_of(client, queue)) is not None:
+                await _unlimit(client, queue, limits, troubles)
+        await asyncio.sleep(QUEUE_SECONDS)
+
+
+async def _unlimit(client: Client, queue: str, limits: str, troubles: KnownTroubles) -> None:
+    try:
+        await take_off(client, queue)
+    except (RPCError, RuntimeError) as error:
+        if troubles.begin():
+            log.warning(
+                "a rate limit holds up this desk's activities, and a kill's cancels with them",
+                task_queue=queue, limits=limits, why=str(error), do=taking_off(queue),
+            )  # fmt: skip
+        return
+    troubles.end()
+    log.warning("took a rate limit off this desk's activities", task_queue=queue, limits=limits)
 
 
 def _tell_version(mine: WorkerDeploymentVersion, current: WorkerDeploymentVersion | None) -> None:
@@ -496,7 +526,7 @@ def build_workers(
     own = build(
         task_queue=names.activity_queue(scope.desk, scope.mode.value),
         activities=activities,
-        interceptors=[WrongWorkerExit(scope, leave)],
+        interceptors=[OnlyTheCoordinator(names.workflow_id(scope.desk)), WrongWorkerExit(scope, leave)],
     )
     ends = partial(end_polls, client, identity, names.workflow_id(scope.desk))
     return Workers(allow_a_full_signal_queue(shared), own, ends, patience, broken)

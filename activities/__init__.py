@@ -2,6 +2,7 @@
 
 | file | holds |
 |---|---|
+| `callers.py` | refuses an activity that the desk's own coordinator has not called |
 | `calls.py`, `options.py` | what the workflow calls, and with which time limits and retries |
 | `observe.py`, `choosing.py`, `bar_summaries.py`, `clocks.py` | a cycle's reading and its choice |
 | `act.py`, `clearance.py`, `failures.py` | cancels, orders, whether an order may still go out, and errors of a venue |

@@ -125,8 +125,7 @@ class ActActivities:
     async def place_order(self, call: OrderCall) -> OrderReport:
         """Sends the order once, or reports why not. Never raises once the send has begun: the fate is unknown then."""
         refuse_other(self._scope, call.scope)
-        if activity.info().attempt > 1:
-            # Somebody allowed more attempts (`temporal activity update-options`).
+        if _was_tried():
             return _report(call.order, Fate.UNKNOWN, "an earlier attempt may have sent it")
         order = _by_our_clock(_soon(call.order))
         # An order that only reduces risk needs no permission. The coordinator is asked last, so its answer is the freshest.
@@ -233,6 +232,14 @@ def _answer(task: asyncio.Task[None]) -> CancelAnswer:
         log.exception("a cancel failed: a bug")
         return CancelAnswer(error=f"a bug: {type(error).__name__}")
     return CancelAnswer()
+
+
+def _was_tried() -> bool:
+    """Whether this is not the first attempt. Somebody allowed more (`temporal activity update-options`); after `temporal activity
+    reset` the next one counts as the first again, but it is scheduled later than the activity.
+    """
+    info = activity.info()
+    return info.attempt > 1 or info.current_attempt_scheduled_time > info.scheduled_time
 
 
 def _soon(order: Order) -> Order:

@@ -15,7 +15,8 @@ __all__ = ["Finding", "Verdict", "as_json", "passed", "run", "text_of"]
 
 # In the order in which each may use what the ones before it found.
 CHECKS = (
-    temporal.temporal, temporal.attributes, temporal.coordinator, temporal.worker, temporal.terms, temporal.warnings,
+    temporal.temporal, temporal.attributes, temporal.coordinator, temporal.worker, temporal.queue, temporal.terms,
+    temporal.warnings,
     database.database, database.schema, database.role, database.writing, database.audit, database.clock,
     machine.api, machine.disks,
 )  # fmt: skip

@@ -23,7 +23,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from temporalio.api.common.v1 import Header, Payloads, WorkflowExecution
-from temporalio.api.enums.v1 import QueryRejectCondition, WorkflowExecutionStatus
+from temporalio.api.enums.v1 import IndexedValueType, QueryRejectCondition, WorkflowExecutionStatus
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.query.v1 import WorkflowQuery
@@ -62,6 +62,7 @@ _SETTLED_SECONDS = 0.1
 _ATTRIBUTES_TIMEOUT = timedelta(seconds=3)
 _NOT_ALLOWED = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED)
 _MAY_NOT_LIST = (*_NOT_ALLOWED, RPCStatusCode.UNIMPLEMENTED)
+_KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
 _TRANSIENT = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.ABORTED)
 _OUT_OF_TIME = (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED)
 _AMBIGUOUS = (
@@ -160,8 +161,10 @@ def sdk_logging() -> LoggingConfig:
 
 
 async def registered_attributes(client: Client) -> Collection[str]:
-    """The custom search attributes of the client's namespace; only those of AIS where this client may not list them, as on
-    Temporal Cloud. Raises RPCError if the server does not say."""
+    """The keywords among the custom search attributes of the client's namespace; only those of AIS where this client may not list
+    them, as on Temporal Cloud. Raises RPCError if the server does not say.
+
+    One of our names with another type is as good as missing: the server refuses every workflow task that sets it."""
     request = ListSearchAttributesRequest(namespace=client.namespace)
     try:
         answer = await client.operator_service.list_search_attributes(request, timeout=_ATTRIBUTES_TIMEOUT)
@@ -169,7 +172,7 @@ async def registered_attributes(client: Client) -> Collection[str]:
         if error.status not in _MAY_NOT_LIST:
             raise
         return [key.name for key in names.SEARCH_ATTRIBUTES if await _is_registered(client, key.name)]
-    return answer.custom_attributes.keys()
+    return [name for name, kind in answer.custom_attributes.items() if kind == _KEYWORD]
 
 
 async def _is_registered(client: Client, name: str) -> bool:

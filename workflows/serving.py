@@ -32,23 +32,31 @@ class Serving:
     needed: WorkerDeploymentVersion | None
     is_pinned: bool
     polling: tuple[WorkerDeploymentVersion | None, ...]
+    # A version that gets a share of the runs in place of the current one, and the share in per cent.
+    ramping: WorkerDeploymentVersion | None = None
+    ramping_percent: float = 0.0
 
     @property
     def is_versioned(self) -> bool:
         """Whether worker versions play any part here."""
-        return self.needed is not None or any(self.polling)
+        return self.needed is not None or any(self.polling) or self.ramping is not None
 
     @property
     def text(self) -> str:
         """Who is needed and who polls, for a person."""
         polled = ", ".join(sorted(map(shown, self.polling))) or "nobody"
         within, pinned = POLLED_WITHIN.total_seconds(), " (pinned)" if self.is_pinned else ""
-        return f"the desk needs a worker {shown(self.needed)}{pinned}; polled within {within:g} s: {polled}"
+        ramping = (
+            f", or {shown(self.ramping)}, which gets {self.ramping_percent:g} % of the runs" if self.ramping else ""
+        )
+        return f"the desk needs a worker {shown(self.needed)}{pinned}{ramping}; polled within {within:g} s: {polled}"
 
     @property
     def remedies(self) -> tuple[str, ...]:
-        """The commands that hand the desk to another version that polls, one command per version."""
-        return tuple(self._remedy(version) for version in self.polling if version != self.needed)
+        """The commands that hand the desk to another version that polls, one command per version. First the one that takes the
+        desk from a ramping version that does not."""
+        stop = (_stopping(self.ramping),) if self.ramping and self.ramping not in self.polling else ()
+        return stop + tuple(self._remedy(version) for version in self.polling if version != self.needed)
 
     def _remedy(self, version: WorkerDeploymentVersion | None) -> str:
         if not self.is_pinned:
@@ -62,6 +70,7 @@ class Serving:
 
 _UPDATE = "temporal workflow update-options --workflow-id"
 _CURRENT = "temporal worker deployment set-current-version"
+_RAMPING = "temporal worker deployment set-ramping-version"
 
 
 def shown(version: WorkerDeploymentVersion | None) -> str:
@@ -76,6 +85,10 @@ def making_current(version: WorkerDeploymentVersion | None, deployment: str) -> 
     return f"{_CURRENT} --build-id {version.build_id} --deployment-name {version.deployment_name}"
 
 
+def _stopping(version: WorkerDeploymentVersion) -> str:
+    return f"{_RAMPING} --deployment-name {version.deployment_name} --build-id {version.build_id} --delete"
+
+
 async def current_version(client: Client, queue: str = names.TASK_QUEUE) -> WorkerDeploymentVersion | None:
     """The version that is current for a queue; None for workers without one. Raises RPCError."""
     return _current(await _described(client, queue))
@@ -85,9 +98,12 @@ async def serving(client: Client, desk: str) -> Serving:
     """Looks at a desk's coordinator and at its queue. Raises RPCError."""
     found = await described(client, names.workflow_id(desk), ASK_TIMEOUT)
     queue = await _described(client, found.execution_config.task_queue.name)
-    info = found.workflow_execution_info.versioning_info
-    pinned = _pinned(info)
-    return Serving(desk, pinned or _current(queue), pinned is not None, _polling(queue))
+    pinned = _pinned(found.workflow_execution_info.versioning_info)
+    if pinned is not None:
+        return Serving(desk, pinned, True, _polling(queue))
+    info = queue.versioning_info
+    percent, version = info.ramping_version_percentage, _version(info.ramping_deployment_version)
+    return Serving(desk, _current(queue), False, _polling(queue), version if percent > 0 else None, percent)
 
 
 def _pinned(info: WorkflowExecutionVersioningInfo) -> WorkerDeploymentVersion | None:

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 from datetime import timedelta
 
+from temporalio.api.enums.v1 import NamespaceState
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -13,10 +14,12 @@ from cli.connecting import connect_lazily
 from cli.examine import findings
 from cli.examine.findings import Examination, Finding, fail, ok, unknown, warn
 from cli.terms import plan
+from domain.desk.states import Mode
 from domain.desk.terms import changes, how_to_adopt, shown_terms
 from domain.values import iso
 from startup import NotUp
 from workflows import names
+from workflows.failing import failing
 from workflows.gateway import (
     PAUSED,
     RUNNING,
@@ -29,8 +32,11 @@ from workflows.gateway import (
     registered_attributes,
     unreachable_text,
 )
+from workflows.queue_limits import limits_of, taking_off
 from workflows.serving import serving, shown
 
+_DEPRECATED = "the namespace is deprecated: an open desk goes on, but no coordinator can be started there"
+_ANOTHER_NAMESPACE = "create another namespace; Temporal never takes this back"
 _UNREACHABLE = "start Temporal, or correct TEMPORAL_ADDRESS (docs/runbook.md, Temporal down)"
 
 
@@ -38,7 +44,7 @@ async def temporal(seen: Examination) -> Finding:
     """Whether Temporal answers, and its namespace exists. Later checks use this connection."""
     try:
         address, client = settings.temporal_connect_config().get("target_host"), await connect_lazily()
-        version, kept = await asyncio.wait_for(_server_facts(client), findings.ASK_SECONDS)
+        version, kept, is_deprecated = await asyncio.wait_for(_server_facts(client), findings.ASK_SECONDS)
     except (settings.WrongTemporalSettings, NotUp) as error:
         return fail("temporal", str(error), "correct the TEMPORAL_ variables")
     except settings.NotConfigured as error:
@@ -51,17 +57,21 @@ async def temporal(seen: Examination) -> Finding:
         return fail("temporal", unreachable_text(error), _UNREACHABLE)
     seen.client = client
     days = f"{kept:g} {'day' if kept == 1 else 'days'}"
-    return ok("temporal", f"server {version} at {address}, namespace {client.namespace}, keeps closed runs for {days}")
+    found = f"server {version} at {address}, namespace {client.namespace}, keeps closed runs for {days}"
+    return (
+        ok("temporal", found) if not is_deprecated else warn("temporal", f"{found}; {_DEPRECATED}", _ANOTHER_NAMESPACE)
+    )
 
 
-async def _server_facts(client: Client) -> tuple[str, float]:
-    """The server's version, and for how many days it keeps closed runs."""
+async def _server_facts(client: Client) -> tuple[str, float, bool]:
+    """The server's version, for how many days it keeps closed runs, and whether the namespace is deprecated."""
     limit, service = timedelta(seconds=findings.ASK_SECONDS), client.workflow_service
     system = await service.get_system_info(GetSystemInfoRequest(), retry=False, timeout=limit)
     request = DescribeNamespaceRequest(namespace=client.namespace)
     namespace = await service.describe_namespace(request, retry=False, timeout=limit)
     kept = namespace.config.workflow_execution_retention_ttl.ToTimedelta()
-    return system.server_version, kept.total_seconds() / 86_400
+    is_deprecated = namespace.namespace_info.state == NamespaceState.NAMESPACE_STATE_DEPRECATED
+    return system.server_version, kept.total_seconds() / 86_400, is_deprecated
 
 
 async def attributes(seen: Examination) -> Finding:
@@ -75,8 +85,9 @@ async def attributes(seen: Examination) -> Finding:
         return warn(check, f"not known: {error}", "ask Temporal's administrator whether they are registered")
     if missing := [name for name in wanted if name not in registered]:
         options = " ".join(f"--name {name} --type Keyword" for name in missing)
-        found = f"not registered: {', '.join(missing)}; desks cannot be found by their state"
-        return warn(check, found, f"temporal operator search-attribute create {options}")
+        found = f"not registered as Keyword: {', '.join(missing)}; desks cannot be found by their state"
+        how = f"temporal operator search-attribute create {options} (first `remove` one that has another type)"
+        return warn(check, found, how)
     return ok(check, f"{', '.join(wanted)} are registered")
 
 
@@ -120,11 +131,31 @@ async def _silent(client: Client, desk: str, why: str) -> Finding:
     """No worker answers. If workers have versions, those that are up may not be the ones that this desk needs."""
     # ValueError: the SDK (temporalio 1.35) knows no status for a workflow that somebody has paused.
     with suppress(RPCError, RuntimeError, ValueError):
+        if (failure := await failing(client, desk)) is not None:
+            return fail("worker", f"{why.partition(';')[0]}; {failure}", "docs/runbook.md, Workflow tasks fail")
         found = await serving(client, desk)
         if found.is_versioned:
             how = ", or: ".join((f"start a worker {shown(found.needed)}", *found.remedies))
             return fail("worker", f"{why}; {found.text}", f"{how} (docs/operations.md, Upgrading workers)")
     return fail("worker", why, "start a worker of this desk and mode (docs/runbook.md, Worker down)")
+
+
+async def queue(seen: Examination) -> Finding:
+    """Whether nobody has limited a queue of the desk's activities. In which mode the desk runs, a stopped one may not say."""
+    check = "task queue"
+    if seen.client is None or seen.desk is None:
+        return unknown(check, "Temporal cannot be reached, or the settings do not name the desk")
+    for name in (names.activity_queue(seen.desk, mode.value) for mode in Mode):
+        try:
+            limits = await limits_of(seen.client, name)
+        except (RPCError, RuntimeError) as error:
+            return warn(check, f"not known: {error}", f"temporal task-queue config get --task-queue {name}")
+        if limits is not None:
+            found = f"activities of {name} are limited, and a kill's cancels with them: {limits}"
+            return fail(
+                check, found, f"a worker takes that off within seconds if it may; otherwise: {taking_off(name)}"
+            )
+    return ok(check, "the desk's activities have no rate limit")
 
 
 async def terms(seen: Examination) -> Finding:

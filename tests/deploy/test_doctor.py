@@ -5,6 +5,7 @@ import contextlib
 import json
 import socket
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -13,21 +14,26 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from sqlalchemy import NullPool, create_engine, make_url, text
+from temporalio.api.workflowservice.v1 import DeprecateNamespaceRequest, RegisterNamespaceRequest
 from temporalio.client import Client
 
 import settings
 from cli import doctor
 from cli.doctor import Finding, Verdict
 from cli.examine import database, findings, machine
+from domain.desk.versions import SCHEMA_VERSION
 from storage import migrate
 from storage.audit.checkpoints import make_key
 from storage.clock import server_time
 from tests.deploy.dev_stack import ais, ais_here
 from tests.postgres import Server
 from tests.workflows.pausing import pause
+from tests.workflows.test_queue_limits import limit
 from tests.workflows.test_versions import Deployment, typed
 from tests.workflows.world import Desk, World, running_desk
+from workflows import names
 
 KEY = "r8Jw_2kd8s7Hqp1Zx93bNMt"
 
@@ -57,6 +63,7 @@ async def test_a_healthy_desk_passes(temporal: Client, address: str, monkeypatch
             "search attributes",
             "coordinator",
             "worker",
+            "task queue",
             "desk and settings",
             "database",
             "schema",
@@ -126,6 +133,49 @@ async def test_a_paused_activity_is_named_with_the_command_that_unpauses_it(
     assert (await examined())["coordinator"].verdict is Verdict.OK
 
 
+async def test_a_rate_limit_on_the_desks_activities_is_named_with_the_command_that_takes_it_off(
+    temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_desk(temporal, cycle_seconds=2) as desk:
+        monkeypatch.setenv("AIS_DESK", desk.desk)
+        await limit(temporal, names.activity_queue(desk.desk, desk.mode.value), a_second=0)
+        found = (await examined())["task queue"]
+        assert found.verdict is Verdict.FAIL
+        assert "0 tasks a second, set by somebody: too many" in found.found
+        await typed(temporal, found.do.partition("otherwise: ")[2])
+        assert (await examined())["task queue"].verdict is Verdict.OK
+
+
+async def test_a_task_that_fails_is_told_from_a_worker_that_is_down(
+    temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after `temporal workflow start --type Coordinator` by hand, without an input: the advice was to start a worker."""
+    monkeypatch.setattr(findings, "ASK_SECONDS", 1.0)
+    desk = Desk(temporal, World())
+    await desk.start(schema_version=SCHEMA_VERSION + 1)
+    monkeypatch.setenv("AIS_DESK", desk.desk)
+    async with desk.worker(), asyncio.timeout(180):
+        while "its workflow task fails" not in (found := (await examined())["worker"]).found:
+            await asyncio.sleep(0.2)
+    assert (found.verdict, found.do) == (Verdict.FAIL, "docs/runbook.md, Workflow tasks fail")
+    assert f"this run has the rules of version {SCHEMA_VERSION + 1}" in found.found
+    await desk.handle.terminate("the test is over")
+
+
+async def test_a_namespace_that_is_deprecated_is_reported(
+    temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, service = f"old-{uuid.uuid4().hex[:8]}", temporal.workflow_service
+    kept = Duration(seconds=86_400)
+    await service.register_namespace(RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=kept))
+    await service.deprecate_namespace(DeprecateNamespaceRequest(namespace=name))
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", name)
+    async with asyncio.timeout(180):
+        while "deprecated" not in (found := (await examined())["temporal"]).found:
+            await asyncio.sleep(0.2)
+    assert found.verdict is Verdict.WARN
+
+
 async def test_a_desk_whose_version_of_the_worker_is_not_up_is_told_which_and_how_to_move(
     temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +192,31 @@ async def test_a_desk_whose_version_of_the_worker_is_not_up_is_told_which_and_ho
         assert command in found.do
         await typed(temporal, command)
         # On a busy machine the first workflow task on the new version takes longer than the doctor waits.
+        async with asyncio.timeout(180):
+            while (await examined())["worker"].verdict is not Verdict.OK:
+                await asyncio.sleep(0.2)
+
+
+async def test_a_ramping_version_that_is_not_up_is_named_with_the_command_that_stops_the_ramp(
+    temporal: Client, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The advice was to start a worker of this desk and mode, which was up."""
+    monkeypatch.setattr(findings, "ASK_SECONDS", 1.0)
+    deployment = Deployment(temporal, "auto-upgrade")
+    ramp = f"temporal worker deployment set-ramping-version --deployment-name {deployment.name} --build-id A --percentage 100"
+    async with deployment.desk() as desk, deployment.worker(None):
+        async with deployment.worker("A"):
+            await typed(temporal, ramp)
+        monkeypatch.setenv("AIS_DESK", desk.desk)
+        async with asyncio.timeout(180):
+            while (found := (await examined())["worker"]).verdict is not Verdict.FAIL:
+                await asyncio.sleep(0.2)
+        assert f"or of version {deployment.name}:A, which gets 100 % of the runs" in found.found
+        command = (
+            f"temporal worker deployment set-ramping-version --deployment-name {deployment.name} --build-id A --delete"
+        )
+        assert command in found.do
+        await typed(temporal, command)
         async with asyncio.timeout(180):
             while (await examined())["worker"].verdict is not Verdict.OK:
                 await asyncio.sleep(0.2)

@@ -247,6 +247,16 @@ async def test_an_order_is_sent_by_the_first_attempt_only() -> None:
     assert report.fate is Fate.UNKNOWN
 
 
+async def test_an_order_is_sent_by_the_first_attempt_only_though_somebody_resets_the_count() -> None:
+    """`temporal activity reset` while Temporal waits for the next attempt: that one counts as the first again."""
+    activities, _, scope = acting(Told(OrderReport(order_id="x", fate=Fate.FILLED)))
+    environment = ActivityEnvironment()
+    later = environment.info.scheduled_time + timedelta(seconds=5)
+    environment.info = replace(environment.info, attempt=1, current_attempt_scheduled_time=later)
+    report = await environment.run(activities.place_order, OrderCall(scope=scope, order=reducing()))
+    assert report.fate is Fate.UNKNOWN
+
+
 async def test_calls_are_counted_once_by_the_venue_or_by_the_activity() -> None:
     assert (PaperVenue.counts_its_calls, AsterVenue.counts_its_calls) == (False, True)
     assert AsterVenue.settles_after > PaperVenue.settles_after

@@ -99,6 +99,35 @@ async def test_a_kill_and_all_that_follows_it_needs_no_search_attribute(own_temp
         assert len(await failed_tasks(desk)) <= MAX_REFUSED
 
 
+def create(client: Client, name: str, kind: str) -> None:
+    address = client.service_client.config.target_host
+    command = [TEMPORAL, "operator", "search-attribute", "create", "--name", name, "--type", kind, "--address", address]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+async def test_an_attribute_of_another_type_is_as_good_as_missing(own_temporal: Client) -> None:
+    """Removed, and created again as a number: a kill was verified after 42 s, and nobody knew whether a restart took effect."""
+    names_of_ours = {"AisDesk", "AisState", "AisMode"}
+    assert set(await registered_attributes(own_temporal)) == names_of_ours
+    remove(own_temporal, *names_of_ours)
+    async with asyncio.timeout(180):
+        while names_of_ours & await registered(own_temporal):
+            await asyncio.sleep(0.1)
+    for name, kind in (("AisDesk", "Datetime"), ("AisState", "Int"), ("AisMode", "Bool")):
+        create(own_temporal, name, kind)
+    assert not names_of_ours & set(await registered_attributes(own_temporal))
+    desk = Desk(own_temporal, World())
+    await desk.start(search_attributes=True)
+    async with desk.worker():
+        await desk.until(lambda s: s.cycle_number >= 1)
+        await desk.signal("kill")
+        await is_over(desk)
+        status = await desk.until(lambda s: any("AisState" in warning for warning in s.warnings))
+        await desk.signal("restart", {"kill_number": status.kill_number, "actor": "t", "reason": "r"})
+        await desk.until(lambda s: s.state is State.RUNNING and s.run_id != status.run_id)
+    assert not await failed_tasks(desk)
+
+
 class Forbidding:
     """A client that may read runs, and not list the namespace's attributes."""
 

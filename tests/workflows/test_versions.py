@@ -133,7 +133,7 @@ async def typed(client: Client, *commands: str) -> None:
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "temporal"
-        yes = ["--yes"] if "set-current-version" in arguments else []
+        yes = ["--yes"] if {"set-current-version", "set-ramping-version"} & {*arguments} else []
         status, said = await temporal_says(client, *arguments, *yes)
         assert status == 0, f"{command}: {said}"
 
