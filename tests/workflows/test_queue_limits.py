@@ -36,7 +36,10 @@ async def test_a_worker_takes_off_what_limits_its_queue(temporal: Client) -> Non
     queue = f"q-{uuid.uuid4().hex[:8]}"
     assert await limits_of(temporal, queue) is None
     await limit(temporal, queue, a_second=0.5)
-    text = await limits_of(temporal, queue) or ""
+    # A partition hears of a new limit a moment later.
+    async with asyncio.timeout(180):
+        while not (text := await limits_of(temporal, queue)):
+            await asyncio.sleep(0.05)
     assert "0.5 tasks a second, set by somebody: too many" in text
     assert "for each fairness key" in text
     assert f"--task-queue {queue} " in taking_off(queue)
