@@ -188,13 +188,15 @@ def _move(part: Path, target: IO[bytes]) -> None:
 def _one(file: BarsFile, stretch: Stretch, plan: ReplayPlan, spool: Spool | None, progress: Progress) -> Tally:
     tally, blocks = Tally(), file.blocks(stretch.episode)
     engine = Engine(plan.setup(stretch), InlineAgents(plan.agents), stretch.begin)
-    for cycle in engine.run_blocks(blocks):
-        tally.add(cycle)
+    shown = 0
+    for found in engine.run_blocks(blocks):
+        tally.add(found)
         if spool:
-            spool.add(cycle)
-        if not tally.bars % BARS_A_STEP:
-            progress(BARS_A_STEP)
-    progress(tally.bars % BARS_A_STEP)
+            spool.add(found)
+        if tally.bars >= shown + BARS_A_STEP:
+            progress(tally.bars - shown)
+            shown = tally.bars
+    progress(tally.bars - shown)
     tally.end(engine.measures())
     return tally
 

@@ -9,12 +9,14 @@ from domain.accounting import LedgerKind
 from domain.desk.states import State
 from domain.trading.assessment import Level, Measures
 from domain.trading.decisions import Decision, DecisionType
+from domain.trading.market import Bar
 from domain.values import ZERO
 from replay.curve import Curve
-from replay.engine import Cycle
+from replay.cycle import Cycle, QuietBars
 
 MAX_EVENTS = 1_000
 KILLED, REDUCED, WARNED = "killed", "reduced", "warned"
+NO_ACTION = "no_action"
 AFTER_KILL = "after_kill"
 """What followed a kill: the desk is flat, or a position grew. No limit has reached a level, so it is none of their warnings."""
 
@@ -62,9 +64,17 @@ class Tally:
     curve: Curve = field(default_factory=Curve)
     _measures: Measures | None = None
 
-    def add(self, cycle: Cycle) -> None:
-        """Adds one bar."""
-        self._take_prices(cycle)
+    def add(self, found: Cycle | QuietBars) -> None:
+        """Adds one bar, or quiet ones."""
+        if isinstance(found, QuietBars):
+            for bar, measures in zip(found.bars, found.measures, strict=True):
+                self._take_prices(bar, measures)
+            self.decided.update({NO_ACTION: len(found.ids)} if found.ids else {})
+        else:
+            self._take_cycle(found)
+
+    def _take_cycle(self, cycle: Cycle) -> None:
+        self._take_prices(cycle.bar, cycle.measures)
         for row in cycle.decisions:
             self._take_decision(row, cycle)
         for fill in cycle.fills:
@@ -82,8 +92,7 @@ class Tally:
         if measures.drawdown > self.worst_drawdown:
             self.worst_drawdown, self.worst_drawdown_at = measures.drawdown, self.last_time
 
-    def _take_prices(self, cycle: Cycle) -> None:
-        bar, measures = cycle.bar, cycle.measures
+    def _take_prices(self, bar: Bar, measures: Measures) -> None:
         if not self.bars:
             self.first_time, self.first_price = bar.open_time, bar.open
             self.opening_equity = self.equity = measures.equity
@@ -108,7 +117,7 @@ class Tally:
         kind = row.decision_type
         # The usual one first.
         if kind is DecisionType.NO_ACTION:
-            self.decided["no_action"] += 1
+            self.decided[NO_ACTION] += 1
         elif kind is DecisionType.ORDER_INTENT:
             self.decided["approved" if row.risk_passed else "refused"] += 1
             self.refused.update(row.refused_by)
