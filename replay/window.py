@@ -49,5 +49,4 @@ class Window:
 
     def arrays(self) -> BarArrays:
         """The newest bars as an agent gets them. Views: nothing is copied."""
-        newest = slice(max(0, self._end - MAX_BARS), self._end)
-        return BarArrays(*(column[newest] for column in self._arrays.columns))
+        return self._arrays.part(slice(max(0, self._end - MAX_BARS), self._end))

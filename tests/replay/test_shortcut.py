@@ -295,7 +295,7 @@ def test_values_made_without_validation_are_those_that_validation_makes(monkeypa
     for names in (("momentum", "mean_reversion", "quoter"), ("momentum",)):
         for _ in Engine(setup(bars, limits=NEAR), built_in_agents(*names), bars[0].open_time).run(bars):
             pass
-    assert made >= {"Assessment", "Choice", "Decision", "Fill", "Measures", "Observation", "Proposal", "Standing"}
+    assert made >= {"Assessment", "Choice", "Decision", "Fill", "Measures", "Observation", "Proposal"}
 
 
 # --- the JSON ---------------------------------------------------------------------------------------------------------
