@@ -196,8 +196,9 @@ def _one(file: BarsFile, stretch: Stretch, plan: ReplayPlan, spool: Spool | None
     while found := [*islice(steps, STEPS_AT_ONCE)]:
         for step in found:
             tally.add(step)
-        for step in found if spool else ():
-            spool.add(step)
+        if spool:
+            for step in found:
+                spool.add(step)
         if tally.bars >= shown + BARS_A_STEP:
             progress(tally.bars - shown)
             shown = tally.bars

@@ -1,6 +1,7 @@
 """The results of a replay, counted as it runs: nothing here grows with the number of bars."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -67,14 +68,14 @@ class Tally:
     def add(self, found: Cycle | QuietBars) -> None:
         """Adds one bar, or quiet ones."""
         if isinstance(found, QuietBars):
-            for bar, measures in zip(found.bars, found.measures, strict=True):
-                self._take_prices(bar, measures)
-            self.decided.update({NO_ACTION: len(found.ids)} if found.ids else {})
+            self._take_prices(found.bars, found.measures)
+            if found.ids:
+                self.decided[NO_ACTION] += len(found.ids)
         else:
             self._take_cycle(found)
 
     def _take_cycle(self, cycle: Cycle) -> None:
-        self._take_prices(cycle.bar, cycle.measures)
+        self._take_prices([cycle.bar], [cycle.measures])
         for row in cycle.decisions:
             self._take_decision(row, cycle)
         for fill in cycle.fills:
@@ -92,18 +93,20 @@ class Tally:
         if measures.drawdown > self.worst_drawdown:
             self.worst_drawdown, self.worst_drawdown_at = measures.drawdown, self.last_time
 
-    def _take_prices(self, bar: Bar, measures: Measures) -> None:
+    def _take_prices(self, bars: Sequence[Bar], found: Sequence[Measures]) -> None:
+        first, newest = bars[0], bars[-1]
         if not self.bars:
-            self.first_time, self.first_price = bar.open_time, bar.open
-            self.opening_equity = self.equity = measures.equity
-        self.bars += 1
-        self.last_time, self.last_price = bar.open_time, bar.close
-        # An account that holds nothing keeps the measures of the bar before.
-        if measures is not self._measures:
-            self._take_measures(measures)
-        self.curve.add(bar, measures.equity, measures.drawdown)
+            self.first_time, self.first_price = first.open_time, first.open
+            self.opening_equity = self.equity = found[0].equity
+        for bar, measures in zip(bars, found, strict=True):
+            # An account that holds nothing keeps the measures of the bar before.
+            if measures is not self._measures:
+                self._take_measures(measures, bar.open_time)
+            self.curve.add(bar, measures.equity, measures.drawdown)
+        self.bars += len(bars)
+        self.last_time, self.last_price = newest.open_time, newest.close
 
-    def _take_measures(self, measures: Measures) -> None:
+    def _take_measures(self, measures: Measures, time: datetime) -> None:
         equity, before, drawdown = measures.equity, self.equity, measures.drawdown
         if equity < before > 0:
             self.worst_bar_loss = max(self.worst_bar_loss, (before - equity) / before)
@@ -111,7 +114,7 @@ class Tally:
         if measures.daily_loss > self.worst_day_loss:
             self.worst_day_loss = measures.daily_loss
         if drawdown > self.worst_drawdown:
-            self.worst_drawdown, self.worst_drawdown_at = drawdown, self.last_time
+            self.worst_drawdown, self.worst_drawdown_at = drawdown, time
 
     def _take_decision(self, row: Decision, cycle: Cycle) -> None:
         kind = row.decision_type
@@ -120,7 +123,8 @@ class Tally:
             self.decided[NO_ACTION] += 1
         elif kind is DecisionType.ORDER_INTENT:
             self.decided["approved" if row.risk_passed else "refused"] += 1
-            self.refused.update(row.refused_by)
+            for code in row.refused_by:
+                self.refused[code] += 1
             self.selected[row.agent_id or "unknown"] += 1
         elif kind is DecisionType.RISK_ACTION:
             self._take_event(row, cycle)

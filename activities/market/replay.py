@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
 from functools import cache
-from itertools import groupby, islice, repeat
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -132,9 +132,9 @@ def _parsed(form: "_Form", number: int, texts: Iterable[str], before: datetime |
         yield form.episode(line), bar
 
 
-def iter_checked(path: Path, volume: VolumeUnit, steps: Mapping[str, "Steps"]) -> Iterator[tuple[str, int]]:
+def iter_checked(path: Path, volume: VolumeUnit, steps: Mapping[str, "Steps"]) -> Iterator[tuple[str, Sequence[int]]]:
     """Checks each line as `iter_episodes` does, without making its bar, and tells the steps of its episode of the prices. Yields
-    each bar's episode and time in milliseconds.
+    the episode of some bars in a row, and their times in milliseconds.
 
     Most lines are found right many at once, by binary floating point: up to 15 digits, it tells any two numbers apart as
     decimals do.
@@ -143,13 +143,13 @@ def iter_checked(path: Path, volume: VolumeUnit, steps: Mapping[str, "Steps"]) -
     with readable(path):
         for number, texts in read_blocks(path):
             if before is not None and isinstance(texts, list) and (found := _glance(form, texts, before, steps)):
-                yield from found
-                before = found[-1][1]
+                yield found
+                before = found[1][-1]
                 continue
             for episode, bar in _parsed(form, number, texts, None if before is None else moment_of(before)):
                 steps[episode].add(bar)
                 before = milliseconds(bar.open_time)
-                yield episode, before
+                yield episode, [before]
     if before is None:
         raise MarketError(f"{path}: holds no bar; expected {_EXPECTED}")
 
@@ -255,13 +255,13 @@ class _Moments:
 
 def _glance(
     form: _Form, texts: Sequence[str], before: int, steps: Mapping[str, Steps]
-) -> Sequence[tuple[str, int]] | None:
-    """The episode and the time of each line's bar, if all are right for certain, are of one episode and tell no new step."""
+) -> tuple[str, Sequence[int]] | None:
+    """The episode and the times of some lines' bars, if all are right for certain, are of one episode and tell no new step."""
     episode = form.episode(FileLine(0, texts[0].split(",")))
     digits = steps[episode].places
     price = rf"[0-9]{{1,{_DIGITS - digits}}}\.[0-9]{{{digits}}}" if digits else None
     found = _columns(form, texts, before, _plain(form.places, form.label, episode, price)) if price else None
-    return [*zip(repeat(episode), found.times)] if found else None
+    return (episode, found.times) if found else None
 
 
 class _Columns(NamedTuple):

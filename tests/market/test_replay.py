@@ -219,7 +219,7 @@ def checked(path: Path) -> Any:
     steps: defaultdict[str, Steps] = defaultdict(Steps)
     try:
         with patch.object(reading, "BLOCK_CHARS", 60):
-            times = [*iter_checked(path, "base", steps)]
+            times = [(name, at) for name, found in iter_checked(path, "base", steps) for at in found]
         return times, {episode: found.rules("X") for episode, found in steps.items()}
     except MarketError as error:
         return str(error)
