@@ -86,7 +86,8 @@ class Spool:
 
     def _flush(self) -> None:
         for name, items in self._waiting.items():
-            self._files[name].write("".join([item + ",\n" for item in items]).encode())
+            # Every item ends with a comma and a line break.
+            self._files[name].write(",\n".join([*items, ""]).encode())
             items.clear()
 
     def write(self, target: IO[bytes], head: Mapping[str, Any]) -> None:
@@ -95,7 +96,7 @@ class Spool:
         self._flush()
         for name, file in self._files.items():
             target.write(f',\n "{name}": [\n'.encode())
-            # Every item ends with a comma and a line break; the last one's comma is left out.
+            # The last item's comma is left out.
             file.truncate(max(0, file.tell() - len(b",\n")))
             file.seek(0)
             shutil.copyfileobj(file, target)

@@ -14,15 +14,16 @@ def analyse(
     answers: Sequence[AgentAnswer], new_id: NewId, quarantined: Mapping[str, int], outside: Sequence[Proposal] = ()
 ) -> Analysis:
     """Collects all answers. `outside` are proposals of agents that run elsewhere; one that uses the name of ours is not taken."""
-    if not (outside or quarantined or any(answer.suggestions or answer.failure for answer in answers)):
-        # The usual cycle: every agent was asked, and every agent abstained.
-        return Analysis(votes={answer.agent_id: 0.0 for answer in answers})
-    ours = {answer.agent_id for answer in answers}.union(quarantined)
-    not_taken = {p.proposal_id: f"{p.agent_id} is an agent of this desk's own" for p in outside if p.agent_id in ours}
     proposals = [
         _proposal(new_id("sig"), answer.agent_id, suggestion) for answer in answers for suggestion in answer.suggestions
     ]
-    proposals += [proposal for proposal in outside if proposal.agent_id not in ours]
+    not_taken: dict[str, str] = {}
+    if outside:
+        ours = {answer.agent_id for answer in answers}.union(quarantined)
+        not_taken = {
+            p.proposal_id: f"{p.agent_id} is an agent of this desk's own" for p in outside if p.agent_id in ours
+        }
+        proposals += [proposal for proposal in outside if proposal.agent_id not in ours]
     said: dict[str, list[Proposal]] = {answer.agent_id: [] for answer in answers if answer.failure is None}
     for proposal in proposals:
         said.setdefault(proposal.agent_id, []).append(proposal)
