@@ -4,7 +4,6 @@ who is asked ─► (agents) ─► analysis ─► arbitration ─► size ─�
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -22,8 +21,7 @@ from domain.trading.proposals import Analysis, Proposal
 from domain.trading.quotes import AgentQuote
 
 
-@dataclass(frozen=True)
-class Round:
+class Round(NamedTuple):
     """One cycle's call of the agents `names`, except those in quarantine."""
 
     names: Sequence[str]

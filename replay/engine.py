@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from functools import partial
+from functools import cached_property, partial
 from itertools import count
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from activities.agents.round import analyse
 from activities.agents.runner import InlineAgents, answer_of
 from activities.choosing import CycleContext, Round, chosen
 from activities.market.replay import Block
-from domain.accounting import Fill, LedgerEntry
+from domain.accounting import Fill
 from domain.deciding import NOTHING_CHOSEN, Choice, abstained, intent, nothing, weighed
 from domain.desk import enforcing, ordering
 from domain.desk.carried import Carried
@@ -43,8 +43,9 @@ from domain.trading.instructions import Tool
 from domain.trading.market import Bar, Market, Observation, Reading, SymbolRules, TopOfBook
 from domain.trading.orders import Order, OrderReport
 from domain.trading.proposals import Analysis, Proposal, WaitingProposal
-from domain.values import ZERO, assembled
-from replay.refusing import Refusals, Tape, tapes_of
+from domain.values import ZERO
+from replay.cycle import Cycle, QuietBars, row_of
+from replay.refusing import NOTHING_CERTAIN, Refusals, Tape, tapes_of
 from replay.still import Still
 from replay.window import Window, blocks_of
 
@@ -68,23 +69,6 @@ class Setup:
     cycle_seconds: float
     weights: Mapping[str, float] = field(default_factory=dict)
     kill_flattens: bool = False
-
-
-class Cycle(NamedTuple):
-    """The result of one bar."""
-
-    bar: Bar
-    observed: Callable[[], Observation]
-    measures: Measures
-    state: State
-    decisions: list[Decision]
-    fills: list[Fill]
-    entries: list[LedgerEntry]
-
-    @property
-    def observation(self) -> Observation:
-        """The reading after the bar. If nothing happened, it is built only on request."""
-        return self.observed()
 
 
 class _Once(Mapping[str, T]):
@@ -146,10 +130,9 @@ class Engine:
         self._rate: tuple[Decimal | None, datetime] = (None, started_at)
         self._tick = Tick(started_at, self._new_id)
         self._fills: list[Fill] = []
-        self._known: Mapping[str, Reply] = {}
+        self._known: Mapping[str, Reply]
         self._tape: Tape
         self._refusals = Refusals(setup.limits, setup.rules)
-        self._abstained: Decision | None = None
         self._rests = False
         self._still: Still | None = None
         self._ahead: tuple[Observation, Choice] | None = None
@@ -173,24 +156,29 @@ class Engine:
 
     def run(self, bars: Iterable[Bar]) -> Iterator[Cycle]:
         """Replays bar by bar: the venue moves on and is observed, limits act, agents propose, an order may go out."""
-        return self.run_blocks(blocks_of(bars))
+        for found in self.run_blocks(blocks_of(bars)):
+            yield from found.cycles() if isinstance(found, QuietBars) else [found]
 
-    def run_blocks(self, blocks: Iterable[Block]) -> Iterator[Cycle]:
-        """The same for bars that were read many at once."""
-        silence = self._agents.silence
+    def run_blocks(self, blocks: Iterable[Block]) -> Iterator[Cycle | QuietBars]:
+        """The same for bars that were read many at once. Quiet ones come together."""
         for _, block, columns in blocks:
             arrays = self._window.take(block, columns)
             known: Sequence[Mapping[str, Reply]] = (
                 self._heard_ahead(block, arrays) if self._shortcut else [{}] * len(block)
             )
-            for bar, self._known, self._tape in zip(block, known, tapes_of(arrays, len(block)), strict=True):
-                self._window.show()
-                cycle = self._cycle(bar, quiet=self._shortcut and self._known is silence)
-                if bar is block[-1]:
+            first, at = len(arrays) - len(block), 0
+            loud = [first + number for number, replies in enumerate(known) if replies is not self._agents.silence]
+            tapes = tapes_of(arrays, loud)
+            while at < len(block):
+                found = self._still_from(block, known, at) or self._cycle(
+                    block[at], known[at], tapes.get(first + at, NOTHING_CERTAIN)
+                )
+                at += len(found.bars) if isinstance(found, QuietBars) else 1
+                if at == len(block):
                     # A quiet bar makes its reading only on request. The coordinator needs that of the last bar.
                     self._settle()
-                    self.c.observation = cycle.observation
-                yield cycle
+                    self.c.observation = found.observation
+                yield found
 
     def _heard_ahead(self, block: Sequence[Bar], arrays: BarArrays) -> list[Mapping[str, Reply]]:
         """For each bar of the block, what is known of the agents' replies before it is replayed."""
@@ -202,22 +190,54 @@ class Engine:
                 rates[number] = rate
         return self._agents.known(self._setup.symbol, arrays, rates, len(block))
 
-    def _cycle(self, bar: Bar, quiet: bool) -> Cycle:
+    def _still_from(self, block: Sequence[Bar], known: Sequence[Mapping[str, Reply]], at: int) -> QuietBars | None:
+        """Replays the block's bars from `at` on as long as no agent proposes anything and each can be computed from the one
+        before (`Still`)."""
+        still, is_over, end = self._still, self.c.state is State.KILLED, at
+        if still is None:
+            return None
+        before, measures = still.bars, []
+        while end < len(block) and (is_over or known[end] is self._agents.silence):
+            after = still.measured(block[end])
+            if after is None:
+                break
+            still.take(block[end], after)
+            measures.append(after)
+            end += 1
+        if end == at:
+            return None
+        bars = block[at:end]
+        self._window.show(len(bars))
+        return self._quiet_bars(
+            bars, measures, lambda number: self._seen(still, before + 1 + number, bars[number], measures[number])
+        )
+
+    def _quiet_bars(
+        self, bars: Sequence[Bar], measures: Sequence[Measures], seen: Callable[[int], Observation]
+    ) -> QuietBars:
+        if self.c.state is State.KILLED:
+            # It asks no agent, so it writes no row.
+            return QuietBars(bars, seen, measures, State.KILLED, None, [])
+        ids = [self._new_id("decision") for _ in bars]
+        self.c.last_decision = row_of(self._abstention, ids[-1], bars[-1])
+        return QuietBars(bars, seen, measures, State.RUNNING, self._abstention, ids)
+
+    def _cycle(self, bar: Bar, known: Mapping[str, Reply], tape: Tape) -> Cycle | QuietBars:
         """Replays one bar in the cheapest way that gives the same result: computed from the bar before (`Still`), with a check of
-        the limits alone, or as a whole cycle. `quiet`: no agent proposes anything.
+        the limits alone, or as a whole cycle.
         """
-        if (still := self._still) and (measures := still.measured(bar)):
+        self._window.show()
+        self._known, self._tape = known, tape
+        is_silent = self._shortcut and known is self._agents.silence
+        if not is_silent and (still := self._still) and (measures := still.measured(bar)):
             seen = partial(self._seen, still, still.bars + 1, bar, measures)
-            if quiet or self.c.state is State.KILLED:
-                still.take(bar, measures)
-                return self._taken(bar, measures, seen)
             if cycle := self._heard(bar, still, measures, seen):
                 return cycle
         self._settle()
         self._tick = Tick(bar.open_time, self._new_id)
         self.book, events = advance(self.book, {self._setup.symbol: bar}, self._exchange)
-        if quiet and self._rests and events is NOTHING_HAPPENED and (cycle := self._quiet(bar)):
-            return cycle
+        if is_silent and self._rests and events is NOTHING_HAPPENED and (quiet := self._quiet(bar)):
+            return quiet
         return self._full(bar, events)
 
     def _settle(self) -> None:
@@ -275,7 +295,7 @@ class Engine:
         measures = observed.assessment.measures
         return Cycle(bar, lambda: observed, measures, c.state, rows, self._fills, [*events.entries])
 
-    def _quiet(self, bar: Bar) -> Cycle | None:
+    def _quiet(self, bar: Bar) -> QuietBars | None:
         """Replays a quiet bar, in which only the price changes: no agent proposes, no limit reports anything new, and nothing is
         under way. None if the bar is not quiet.
         """
@@ -288,19 +308,12 @@ class Engine:
         c.cycle_number += 1
         c.filled, c.last_cycle_at = {}, now
         self._begin_still(before, assessment)
-        return self._taken(bar, assessment.measures, partial(self._observation, book, assessment))
+        return self._quiet_bars([bar], [assessment.measures], lambda _: self._observation(book, assessment))
 
     def _begin_still(self, before: RiskMemory, found: Assessment) -> None:
         """Begins a row of still bars, if the last check of the limits changed nothing: the next checks can then be left out."""
         if self._shortcut and (before.levels, before.warned) == (found.memory.levels, found.memory.warned):
             self._still = Still.after(self.book, found, self.c.limits, self._exchange)
-
-    def _taken(self, bar: Bar, measures: Measures, observed: Callable[[], Observation]) -> Cycle:
-        """The cycle of a quiet bar. A killed desk asks no agent, so it writes no row."""
-        if self.c.state is State.KILLED:
-            return Cycle(bar, observed, measures, State.KILLED, [], [], [])
-        row = self.c.last_decision = self._abstention(bar.open_time)
-        return Cycle(bar, observed, measures, State.RUNNING, [row], [], [])
 
     def _seen(self, still: Still, number: int, bar: Bar, measures: Measures) -> Observation:
         """The reading after a bar that `Still` has taken."""
@@ -310,15 +323,12 @@ class Engine:
         now = book.bars[self._setup.symbol].open_time
         return observation_of(book, self._exchange, Times(now, now, now), assessment=assessment)
 
-    def _abstention(self, now: datetime) -> Decision:
-        """The row of a quiet bar: such rows differ only in id and time."""
-        if self._abstained is None:
-            votes = dict.fromkeys(self._agents.names, 0.0)
-            choice = abstained(Analysis(votes=votes), self._observe())
-            self._abstained = ordering.decision_of(self.c, choice, Tick(now, self._new_id))
-            return self._abstained
-        facts = {**vars(self._abstained), "decision_id": self._new_id("decision"), "timestamp": now}
-        return assembled(Decision, facts)
+    @cached_property
+    def _abstention(self) -> Decision:
+        """The row of a quiet bar, without its id."""
+        votes = dict.fromkeys(self._agents.names, 0.0)
+        choice = abstained(Analysis(votes=votes), self._observe())
+        return ordering.decision_of(self.c, choice, Tick(self._now, lambda _: ""))
 
     def measures(self) -> Measures:
         """The account after the last cycle."""

@@ -1,7 +1,7 @@
 """A file of bars. It is checked once in full before the replay, so that errors are reported before anything runs."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -66,22 +66,22 @@ class BarsFile:
         """What there is to replay, from one pass over the file; MarketError where a line is wrong or nothing is taken."""
         steps: defaultdict[str, Steps] = defaultdict(Steps)
         found: defaultdict[str, _Survey] = defaultdict(_Survey)
-        for episode, time_ms in self._times(steps):
-            found[episode].add(time_ms)
+        for episode, times in self._times(steps):
+            found[episode].add(times)
         if not found:
             raise MarketError(f"{self.path}: no bar lies in the episode and the times that you asked for")
         # A name is a prefix of itself and perhaps of others; who gives one means that episode.
         names = [name for name in found if name == self._selection.episode] or list(found)
         return [found[episode].stretch(episode, steps[episode].rules(self._symbol)) for episode in names]
 
-    def _times(self, steps: Mapping[str, Steps]) -> Iterator[tuple[str, int]]:
-        """Each bar's episode and time in milliseconds; `steps` is told of its prices."""
+    def _times(self, steps: Mapping[str, Steps]) -> Iterator[tuple[str, Sequence[int]]]:
+        """The episode of some bars in a row, and their times in milliseconds; `steps` is told of their prices."""
         if self._selection == Selection():
             yield from iter_checked(self.path, self._volume, steps)
             return
         for episode, bar in self._selected():
             steps[episode].add(bar)
-            yield episode, milliseconds(bar.open_time)
+            yield episode, [milliseconds(bar.open_time)]
 
     def blocks(self, episode: str) -> Iterator[Block]:
         """The bars of one episode."""
@@ -101,17 +101,18 @@ class _Survey:
         self._interval: int | None = None
         self._bars = self._gaps = self._longest = 0
 
-    def add(self, time_ms: int) -> None:
-        since = time_ms - self._before
-        if not self._bars:
-            self._first = time_ms
-        elif self._interval is None:
-            self._interval = since
-        elif since > self._interval:
-            self._gaps += 1
-            self._longest = max(self._longest, since)
-        self._before = time_ms
-        self._bars += 1
+    def add(self, times: Sequence[int]) -> None:
+        for time_ms in times:
+            since = time_ms - self._before
+            if not self._bars:
+                self._first = time_ms
+            elif self._interval is None:
+                self._interval = since
+            elif since > self._interval:
+                self._gaps += 1
+                self._longest = max(self._longest, since)
+            self._before = time_ms
+            self._bars += 1
 
     def stretch(self, episode: str, rules: SymbolRules) -> Stretch:
         interval = DEFAULT_INTERVAL if self._interval is None else timedelta(milliseconds=self._interval)

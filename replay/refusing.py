@@ -5,7 +5,7 @@ Every guard of `domain/risk/guards.py` either passes for certain here, or refuse
 is left to the guards. A test compares the two, and another one knows every guard: a new one has to be thought of here too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -35,16 +35,22 @@ class Tape(NamedTuple):
     traded: float
 
 
-def tapes_of(arrays: BarArrays, newest: int) -> Iterable[Tape]:
-    """The figures of the newest bars. Infinite and nothing where there are too few bars before."""
-    deviation, traded = np.full(len(arrays), np.inf), np.zeros(len(arrays))
-    if len(arrays) > TAPE_BARS:
-        closes = sliding_window_view(arrays.close, TAPE_BARS + 1)
+NOTHING_CERTAIN = Tape(np.inf, 0.0)
+"""Where there are too few bars before."""
+
+
+def tapes_of(arrays: BarArrays, at: Sequence[int]) -> dict[int, Tape]:
+    """The figures of these bars."""
+    found, known = dict.fromkeys(at, NOTHING_CERTAIN), [number for number in at if number >= TAPE_BARS]
+    if known:
+        newest = np.array(known)
+        closes = sliding_window_view(arrays.close, TAPE_BARS + 1)[newest - TAPE_BARS]
         reference = np.median(closes[:, :-1], axis=-1)
-        deviation[TAPE_BARS:] = np.abs(arrays.close[TAPE_BARS:] - reference) / reference
-        values = sliding_window_view(arrays.close * arrays.volume, TAPE_BARS)
-        traded[TAPE_BARS:] = values[1:].sum(axis=-1) / TAPE_BARS
-    return map(Tape, deviation[-newest:].tolist(), traded[-newest:].tolist())
+        deviation = np.abs(closes[:, -1] - reference) / reference
+        values = sliding_window_view(arrays.close * arrays.volume, TAPE_BARS)[newest - TAPE_BARS + 1]
+        traded = values.sum(axis=-1) / TAPE_BARS
+        found.update(zip(known, map(Tape, deviation.tolist(), traded.tolist()), strict=True))
+    return found
 
 
 class Refusals:

@@ -1,6 +1,7 @@
 """The results of a replay, counted as it runs: nothing here grows with the number of bars."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -9,12 +10,14 @@ from domain.accounting import LedgerKind
 from domain.desk.states import State
 from domain.trading.assessment import Level, Measures
 from domain.trading.decisions import Decision, DecisionType
+from domain.trading.market import Bar
 from domain.values import ZERO
 from replay.curve import Curve
-from replay.engine import Cycle
+from replay.cycle import Cycle, QuietBars
 
 MAX_EVENTS = 1_000
 KILLED, REDUCED, WARNED = "killed", "reduced", "warned"
+NO_ACTION = "no_action"
 AFTER_KILL = "after_kill"
 """What followed a kill: the desk is flat, or a position grew. No limit has reached a level, so it is none of their warnings."""
 
@@ -62,9 +65,17 @@ class Tally:
     curve: Curve = field(default_factory=Curve)
     _measures: Measures | None = None
 
-    def add(self, cycle: Cycle) -> None:
-        """Adds one bar."""
-        self._take_prices(cycle)
+    def add(self, found: Cycle | QuietBars) -> None:
+        """Adds one bar, or quiet ones."""
+        if isinstance(found, QuietBars):
+            self._take_prices(found.bars, found.measures)
+            if found.ids:
+                self.decided[NO_ACTION] += len(found.ids)
+        else:
+            self._take_cycle(found)
+
+    def _take_cycle(self, cycle: Cycle) -> None:
+        self._take_prices([cycle.bar], [cycle.measures])
         for row in cycle.decisions:
             self._take_decision(row, cycle)
         for fill in cycle.fills:
@@ -82,19 +93,20 @@ class Tally:
         if measures.drawdown > self.worst_drawdown:
             self.worst_drawdown, self.worst_drawdown_at = measures.drawdown, self.last_time
 
-    def _take_prices(self, cycle: Cycle) -> None:
-        bar, measures = cycle.bar, cycle.measures
+    def _take_prices(self, bars: Sequence[Bar], found: Sequence[Measures]) -> None:
+        first, newest = bars[0], bars[-1]
         if not self.bars:
-            self.first_time, self.first_price = bar.open_time, bar.open
-            self.opening_equity = self.equity = measures.equity
-        self.bars += 1
-        self.last_time, self.last_price = bar.open_time, bar.close
-        # An account that holds nothing keeps the measures of the bar before.
-        if measures is not self._measures:
-            self._take_measures(measures)
-        self.curve.add(bar, measures.equity, measures.drawdown)
+            self.first_time, self.first_price = first.open_time, first.open
+            self.opening_equity = self.equity = found[0].equity
+        for bar, measures in zip(bars, found, strict=True):
+            # An account that holds nothing keeps the measures of the bar before.
+            if measures is not self._measures:
+                self._take_measures(measures, bar.open_time)
+            self.curve.add(bar, measures.equity, measures.drawdown)
+        self.bars += len(bars)
+        self.last_time, self.last_price = newest.open_time, newest.close
 
-    def _take_measures(self, measures: Measures) -> None:
+    def _take_measures(self, measures: Measures, time: datetime) -> None:
         equity, before, drawdown = measures.equity, self.equity, measures.drawdown
         if equity < before > 0:
             self.worst_bar_loss = max(self.worst_bar_loss, (before - equity) / before)
@@ -102,16 +114,17 @@ class Tally:
         if measures.daily_loss > self.worst_day_loss:
             self.worst_day_loss = measures.daily_loss
         if drawdown > self.worst_drawdown:
-            self.worst_drawdown, self.worst_drawdown_at = drawdown, self.last_time
+            self.worst_drawdown, self.worst_drawdown_at = drawdown, time
 
     def _take_decision(self, row: Decision, cycle: Cycle) -> None:
         kind = row.decision_type
         # The usual one first.
         if kind is DecisionType.NO_ACTION:
-            self.decided["no_action"] += 1
+            self.decided[NO_ACTION] += 1
         elif kind is DecisionType.ORDER_INTENT:
             self.decided["approved" if row.risk_passed else "refused"] += 1
-            self.refused.update(row.refused_by)
+            for code in row.refused_by:
+                self.refused[code] += 1
             self.selected[row.agent_id or "unknown"] += 1
         elif kind is DecisionType.RISK_ACTION:
             self._take_event(row, cycle)

@@ -39,9 +39,9 @@ class Window:
         self._end -= kept
         return self._arrays
 
-    def show(self) -> None:
-        """Makes the next bar of the block the newest."""
-        self._end += 1
+    def show(self, count: int = 1) -> None:
+        """Makes the next bar of the block the newest, or the one so many later."""
+        self._end += count
 
     def bars(self) -> list[Bar]:
         """The newest bars, oldest first."""
@@ -49,5 +49,4 @@ class Window:
 
     def arrays(self) -> BarArrays:
         """The newest bars as an agent gets them. Views: nothing is copied."""
-        newest = slice(max(0, self._end - MAX_BARS), self._end)
-        return BarArrays(*(column[newest] for column in self._arrays.columns))
+        return self._arrays.part(slice(max(0, self._end - MAX_BARS), self._end))

@@ -57,6 +57,13 @@ class BarArrays:
         # Unpickled arrays are writable; the constructor makes them read-only again.
         return BarArrays, self.columns
 
+    def part(self, which: slice) -> "BarArrays":
+        """Some of the bars. Nothing is copied, and as parts of arrays that cannot be written to, neither can these be."""
+        part = object.__new__(BarArrays)
+        for name in BarArrays.__slots__:
+            object.__setattr__(part, name, getattr(self, name)[which])
+        return part
+
     @property
     def columns(self) -> tuple[NDArray[Any], ...]:
         """The arrays, in the order of the fields."""

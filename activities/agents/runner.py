@@ -1,5 +1,6 @@
 """Runs agents: here in our own process, in `pool.py` with one process per agent."""
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -86,7 +87,8 @@ class InlineAgents:
         first = len(bars) - newest
         loud: list[int] = np.flatnonzero(np.any([*may.values()], axis=0)).tolist() if may else []
         found = {at: {name: ABSTAINED for name in may if not may[name][at]} for at in loud if at >= first}
-        seen = {at: _market_alone(symbol, bars, funding, at) for at in found}
+        rates: list[float] = funding.tolist()
+        seen = {at: _market_alone(symbol, bars, rates[at], at) for at in found}
         # Agent by agent: the same code again and again takes half the time.
         for name in may:
             if getattr(self._loaded.get(name), "sees_market_alone", False):
@@ -125,9 +127,8 @@ class InlineAgents:
         return self._loaded[name]
 
 
-def _market_alone(symbol: str, bars: BarArrays, funding: Floats, at: int) -> Arguments:
-    """What an agent sees of the market once this bar is the newest."""
-    newest = slice(max(0, at + 1 - MAX_BARS), at + 1)
-    rates = {} if np.isnan(funding[at]) else {symbol: float(funding[at])}
-    seen = BarArrays(*(column[newest] for column in bars.columns))
+def _market_alone(symbol: str, bars: BarArrays, rate: float, at: int) -> Arguments:
+    """What an agent sees of the market once this bar is the newest. A rate that is NaN is not known."""
+    seen = bars.part(slice(max(0, at + 1 - MAX_BARS), at + 1))
+    rates = {} if math.isnan(rate) else {symbol: rate}
     return Arguments(MappingProxyType({symbol: seen}), {}, MappingProxyType(rates), MappingProxyType({symbol: 0.0}))

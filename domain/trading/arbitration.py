@@ -8,12 +8,9 @@ from decimal import Decimal
 from math import fsum, isfinite
 from typing import NamedTuple
 
-from pydantic import Field
-
 from domain.trading.instructions import Side
 from domain.trading.market import TopOfBook
 from domain.trading.proposals import Proposal
-from domain.values import Value, assembled
 
 THRESHOLD = 0.05
 """Below this net confidence nothing is chosen for a symbol."""
@@ -27,7 +24,7 @@ HIGHEST_EDGE = 0.05
 DEFAULT_WEIGHT = 1.0
 
 
-class Standing(Value):
+class Standing(NamedTuple):
     """The standing of one symbol. A positive `net` buys, a negative one sells; `score` ranks it among the others.
 
     `proposal` is the strongest one on the winning side; None if nothing is chosen for the symbol.
@@ -42,12 +39,12 @@ class Standing(Value):
     contested: bool
 
 
-class Arbitration(Value):
+class Arbitration(NamedTuple):
     """The chosen proposal, if any, every symbol's standing, best first, and notes for the summary."""
 
     chosen: Proposal | None = None
-    standings: list[Standing] = Field(default_factory=list)
-    notes: list[str] = Field(default_factory=list)
+    standings: Sequence[Standing] = ()
+    notes: Sequence[str] = ()
 
     @property
     def wishes(self) -> list[Proposal]:
@@ -61,16 +58,20 @@ def arbitrate(
     """Chooses a proposal. The order of the proposals makes no difference."""
     voices = _voices(proposals, weights)
     if not voices:
-        return Arbitration(notes=["none of the proposals has a weight"] if proposals else [])
+        return Arbitration(notes=["none of the proposals has a weight"]) if proposals else Arbitration()
     found = [_standing(symbol, heard, liquidity.get(symbol, 1.0)) for symbol, heard in voices.items()]
     # Most often there is one symbol.
     standings = sorted(found, key=lambda s: (s.proposal is None, -s.score, s.symbol)) if len(found) > 1 else found
-    undecided = sorted([s for s in standings if s.proposal is None], key=lambda s: s.symbol)
-    contested = [s.symbol for s in undecided if s.contested]
-    weak = [s.symbol for s in undecided if not s.contested]
+    notes = _undecided([s for s in standings if s.proposal is None])
+    return Arbitration(standings[0].proposal, standings, notes)
+
+
+def _undecided(standings: Sequence[Standing]) -> list[str]:
+    """Notes on the symbols for which nothing is chosen."""
+    contested = sorted([s.symbol for s in standings if s.contested])
+    weak = sorted([s.symbol for s in standings if not s.contested])
     notes = [f"opposite proposals cancel out on {', '.join(contested)}"] if contested else []
-    notes += [f"the proposals on {', '.join(weak)} are too weak"] if weak else []
-    return assembled(Arbitration, {"chosen": standings[0].proposal, "standings": standings, "notes": notes})
+    return notes + ([f"the proposals on {', '.join(weak)} are too weak"] if weak else [])
 
 
 def liquidity_of(book: TopOfBook | None, notional: Decimal) -> float:
@@ -82,19 +83,16 @@ def liquidity_of(book: TopOfBook | None, notional: Decimal) -> float:
 
 
 class _Voice(NamedTuple):
-    """One agent's strongest proposal for a symbol, and the agent's weight."""
+    """One agent's strongest proposal for a symbol, the agent's weight, and 1 for a purchase, -1 for a sale."""
 
     proposal: Proposal
     weight: float
+    sign: int
 
     @property
     def pull(self) -> float:
         """Weight times confidence."""
         return self.weight * self.proposal.confidence
-
-    @property
-    def sign(self) -> int:
-        return 1 if self.proposal.side is Side.BUY else -1
 
 
 def _voices(proposals: Sequence[Proposal], weights: Mapping[str, float]) -> dict[str, list[_Voice]]:
@@ -107,7 +105,8 @@ def _voices(proposals: Sequence[Proposal], weights: Mapping[str, float]) -> dict
             strongest.setdefault((proposal.symbol, proposal.agent_id), proposal)
     by_symbol: dict[str, list[_Voice]] = {}
     for (symbol, agent_id), proposal in strongest.items():
-        voice = _Voice(proposal=proposal, weight=weights.get(agent_id, DEFAULT_WEIGHT))
+        sign = 1 if proposal.side is Side.BUY else -1
+        voice = _Voice(proposal, weights.get(agent_id, DEFAULT_WEIGHT), sign)
         by_symbol.setdefault(symbol, []).append(voice)
     return by_symbol
 
@@ -125,17 +124,14 @@ def _standing(symbol: str, voices: Sequence[_Voice], liquidity: float) -> Standi
         # The weighted mean. The quotient of two rounded sums may exceed all of its terms by a hair.
         mean = fsum([v.weight * _edge(v.proposal) for v in winners]) / fsum([v.weight for v in winners])
         edge = min(mean, HIGHEST_EDGE)
-    return assembled(
-        Standing,
-        {
-            "symbol": symbol,
-            "net": net,
-            "edge": edge,
-            "liquidity": liquidity,
-            "score": abs(net) * edge * liquidity,
-            "proposal": winners[0].proposal if abs(net) >= THRESHOLD else None,
-            "contested": len({voice.sign for voice in voices}) == 2,
-        },
+    return Standing(
+        symbol=symbol,
+        net=net,
+        edge=edge,
+        liquidity=liquidity,
+        score=abs(net) * edge * liquidity,
+        proposal=winners[0].proposal if abs(net) >= THRESHOLD else None,
+        contested=len({voice.sign for voice in voices}) == 2,
     )
 
 

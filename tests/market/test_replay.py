@@ -19,6 +19,7 @@ from activities.market.replay import (
     BARS_A_BLOCK,
     COLUMNS,
     Steps,
+    _numbers,
     iter_bars,
     iter_blocks,
     iter_checked,
@@ -219,7 +220,7 @@ def checked(path: Path) -> Any:
     steps: defaultdict[str, Steps] = defaultdict(Steps)
     try:
         with patch.object(reading, "BLOCK_CHARS", 60):
-            times = [*iter_checked(path, "base", steps)]
+            times = [(name, at) for name, found in iter_checked(path, "base", steps) for at in found]
         return times, {episode: found.rules("X") for episode, found in steps.items()}
     except MarketError as error:
         return str(error)
@@ -293,6 +294,21 @@ def test_the_quick_check_of_a_file_finds_what_reading_it_finds(
 def test_the_quick_check_takes_no_odd_line(file: Path, traded: str, time: str) -> None:
     write(file, HEADER, "1642636800000,99.9,100.1,99.9,100.1,1", f"{time},99.9,100.1,99.9,100.1,{traded}")
     assert checked(file) == read_whole(file)
+    assert in_blocks(file) == line_by_line(file)
+
+
+@given(digits=st.integers(1, 14), whole=st.lists(st.integers(1, 10**15 - 1), min_size=1))
+def test_prices_are_read_many_at_once_as_one_by_one(digits: int, whole: list[int]) -> None:
+    texts = [f"{number:0{digits + 1}d}" for number in whole]
+    texts = [f"{text[:-digits]}.{text[-digits:]}" for text in texts]
+    assert _numbers(texts, digits).tolist() == [float(text) for text in texts]
+
+
+@pytest.mark.parametrize("odd", ["", "1", " ", "1642636860000,1.123456789012345,2,1,2,1"])
+def test_a_block_may_begin_with_any_line(file: Path, odd: str) -> None:
+    times = range(1_642_636_920_000, 1_642_637_520_000, 60_000)
+    lines = [odd, *(f"{time},99.9,100.1,99.9,100.1,1" for time in times)]
+    write(file, HEADER, "1642636800000,99.9,100.1,99.9,100.1,1", *lines)
     assert in_blocks(file) == line_by_line(file)
 
 

@@ -14,7 +14,8 @@ from activities.market.replay import rules_of
 from domain.paper.book import Terms
 from domain.risk.limits import Limits
 from domain.trading.market import Bar
-from replay.engine import Cycle, Engine, Setup
+from replay.cycle import Cycle
+from replay.engine import Engine, Setup
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 CRASH = SHARED / "btc_perp_1m_2022-01-20_24_crash.csv"

@@ -19,7 +19,7 @@ from domain.risk.limits import Limits
 from domain.trading.market import Bar
 from domain.values import ZERO
 from replay.curve import MAX_POINTS, Curve
-from replay.engine import Cycle
+from replay.cycle import Cycle
 from replay.window import BLOCK, Window
 from tests.replay.builders import CRASH, SHARED, START, liquid, made_bars, replayed
 

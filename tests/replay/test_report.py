@@ -6,7 +6,7 @@ from decimal import Decimal
 from domain.desk.states import State
 from domain.trading.assessment import Measures
 from domain.trading.decisions import DecisionType
-from replay.engine import Cycle
+from replay.cycle import Cycle
 from replay.report import MOST_ALIKE, MOST_SHOWN, _left_out, _most_telling
 from replay.tally import KILLED, MAX_EVENTS, WARNED, Event, Tally
 from tests.api.world import make_decision, make_observation
