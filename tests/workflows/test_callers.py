@@ -3,14 +3,18 @@
 import asyncio
 import uuid
 from datetime import timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from temporalio import activity, workflow
 from temporalio.client import ActivityFailureError, Client, WorkflowFailureError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+import worker as ais_worker
 from activities.callers import NOT_THE_COORDINATOR, OnlyTheCoordinator
+from activities.calls import Scope
+from domain.desk.states import Mode
 
 CARRIED_OUT: list[str] = []
 
@@ -61,3 +65,14 @@ async def test_only_the_desks_own_coordinator_is_obeyed(temporal: Client) -> Non
     for raised in (alone.value, another.value):
         assert cause_of(raised).type == NOT_THE_COORDINATOR
     assert [mine] == CARRIED_OUT
+
+
+async def test_a_desks_worker_asks_first_who_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before all else: a stranger's call with another account made the worker exit."""
+    monkeypatch.setattr(ais_worker, "Worker", lambda _, **given: SimpleNamespace(**given))
+    monkeypatch.setattr(ais_worker, "allow_a_full_signal_queue", lambda built: built)
+    scope = Scope(desk="eu", mode=Mode.PAPER, database_id=None, account=None)
+    built: Any = ais_worker.build_workers(cast(Client, None), scope, [], timedelta(), print)
+    first, *_ = built.own.interceptors
+    assert isinstance(first, OnlyTheCoordinator)
+    assert first._workflow_id == "coordinator-eu"

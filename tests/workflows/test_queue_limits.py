@@ -2,13 +2,17 @@
 
 import asyncio
 import uuid
+from types import SimpleNamespace
+from typing import Any, cast
 
+import pytest
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import RateLimit
 from temporalio.api.workflowservice.v1 import UpdateTaskQueueConfigRequest
 from temporalio.client import Client
 
 import worker
+from activities.metrics import WorkerMetrics
 from domain.desk.states import State
 from startup import in_background
 from tests.workflows.world import running_desk
@@ -55,3 +59,26 @@ async def test_a_kill_of_a_desk_whose_activities_somebody_has_stopped_is_carried
         async with in_background(worker._keep_unlimited(temporal, queue)):
             await desk.signal("kill")
             await desk.until(lambda s: s.state is State.KILLED and s.kill and s.kill.latched and s.kill.quiet_at)
+
+
+async def test_every_worker_looks_after_the_queue_of_its_desk_and_mode(
+    temporal: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = f"d{uuid.uuid4().hex[:8]}"
+    monkeypatch.setenv("AIS_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.setenv("AIS_DESK", desk)
+    beside = worker._beside(
+        worker.Config.load(), cast(Any, SimpleNamespace(client=temporal)), WorkerMetrics(desk), None
+    )
+    mine = [loop for loop in beside if cast(Any, loop).__name__ == "_keep_unlimited"]
+    for loop in beside:
+        if loop not in mine:
+            loop.close()
+    queue = names.activity_queue(desk, "paper")
+    await limit(temporal, queue, a_second=0.5)
+    async with asyncio.timeout(180):
+        while await limits_of(temporal, queue) is None:
+            await asyncio.sleep(0.05)
+        async with in_background(*mine):
+            while await limits_of(temporal, queue) is not None:
+                await asyncio.sleep(0.05)
